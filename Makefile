@@ -1,0 +1,56 @@
+# Two commands for everyone: `make demo` and `make test`. Contributors: `make check`, `make bench`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+DEMO_IMAGES ?= 800
+DEMO        := .demo/elpv-$(DEMO_IMAGES)
+BACKBONES   := efficientnet-lite0,efficientnet-lite1,efficientnet-lite2
+
+.PHONY: help demo test check lint types layers format bench clean
+help:
+	@echo "make demo    real images, real backbones, an honest table   (DEMO_IMAGES=all: every image)"
+	@echo "make test    the test suite"
+	@echo "make check   what CI runs: lint, types, layers, tests"
+	@echo "make bench   the benchmarks"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "dvme needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per extra, so that `make demo` does not install the developers' tools.
+$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	@$(BIN)/python examples/solar_cells.py --images $(DEMO_IMAGES) --out $(DEMO).csv
+	$(BIN)/dvme extract $(DEMO).csv $(DEMO).zarr --backbones $(BACKBONES)
+	$(BIN)/dvme probe   $(DEMO).zarr --head linear,knn
+	$(BIN)/dvme viz     $(DEMO).zarr --out $(DEMO).html
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+check: lint types layers test
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/benchmarks -m bench -o addopts="--import-mode=importlib" --capture=no --quiet
+
+clean:
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

@@ -1,0 +1,55 @@
+"""Decoding: bytes of an image file to an 8-bit RGB image, by one policy for every backbone."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dvme.errors import ImageError
+
+DECODING = "first frame; EXIF orientation applied; more than 8 bits stretched from min to max; RGB"
+"""The policy in words. It is part of every fingerprint: change it when the pixels change."""
+
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Decode an image file.
+
+    Grey images get three equal channels. Images of more than 8 bits per channel (16-bit X-rays, say)
+    are stretched linearly from their own minimum and maximum, because the used range is rarely the
+    full one.
+
+    Raises:
+        ImageError: if the bytes are not an image, are truncated, or hold no finite pixel.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as file:
+            file.load()
+            image = ImageOps.exif_transpose(file)
+            if image.mode in DEEP_MODES:
+                image = _stretched(image)
+            return image.convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ImageError("not an image that Pillow can read") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ImageError(f"cannot be decoded: {error}") from error
+    except (struct.error, zlib.error, IndexError, KeyError, TypeError, OverflowError) as error:
+        raise ImageError(f"cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """An 8-bit version of a deep grey image, its range mapped to 0..255."""
+    pixels = np.asarray(image).astype(np.float64)
+    if not np.isfinite(pixels).all():
+        raise ImageError("has pixels that are not finite")
+    low, high = float(pixels.min()), float(pixels.max())
+    scale = 255.0 / (high - low) if high > low else 0.0
+    return Image.fromarray(np.round((pixels - low) * scale).astype(np.uint8))

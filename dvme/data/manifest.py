@@ -1,0 +1,112 @@
+"""A manifest: a CSV, TSV or Parquet file with a row per image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dvme.data.samples import MISSING, Samples, canonical_split
+from dvme.errors import DataError
+
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
+LISTED_AT_MOST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of a manifest's columns. None means: the default name, if there is such a column."""
+
+    image: str | None = None
+    """Paths, absolute or relative to the manifest's folder; default `image`."""
+    label: str | None = None
+    """Class names; default `label`."""
+    split: str | None = None
+    """train, val or test; default `split`."""
+    group: str | None = None
+    """Patients; default `group`."""
+
+
+def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None = None) -> Samples:
+    """Read a manifest and check that every image it names exists.
+
+    Args:
+        manifest: .csv, .tsv or .parquet.
+        columns: which column holds what.
+        image_root: where relative image paths start; the manifest's folder by default.
+
+    Raises:
+        DataError: if the file cannot be read, a column is missing, or an image file is missing.
+    """
+    table = _read_table(manifest)
+    image = _column(table, columns.image, "image", manifest)
+    if image is None:
+        raise DataError(_missing_column(table, "image", "--image-col", manifest))
+    if not len(table):
+        raise DataError(f"{manifest} has no rows; list one image per row")
+    root = manifest.parent if image_root is None else image_root
+    ids = [value.strip() for value in table[image]]
+    unnamed = ids.count(MISSING)
+    if unnamed:
+        raise DataError(f"{manifest} has {unnamed} rows without an image, the first in row {ids.index('') + 1}")
+    paths = [root / identity for identity in ids]
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        shown = ", ".join(str(path) for path in missing[:LISTED_AT_MOST])
+        more = ", ..." if len(missing) > LISTED_AT_MOST else ""
+        message = (
+            f"{manifest} names {len(missing)} files that do not exist: {shown}{more}; "
+            "mend the paths or pass --image-root"
+        )
+        raise DataError(message)
+
+    def values(given: str | None, default: str) -> list[str]:
+        name = _column(table, given, default, manifest)
+        return [MISSING] * len(table) if name is None else [value.strip() for value in table[name]]
+
+    return Samples(
+        paths=paths,
+        ids=ids,
+        labels=values(columns.label, "label"),
+        splits=[canonical_split(name) if name else MISSING for name in values(columns.split, "split")],
+        groups=values(columns.group, "group"),
+    )
+
+
+def _read_table(manifest: Path) -> pd.DataFrame:
+    """Every column as text; an empty cell is ""."""
+    try:
+        if manifest.suffix.lower() == ".parquet":
+            return _as_text(pd.read_parquet(manifest))
+        separator = "\t" if manifest.suffix.lower() == ".tsv" else ","
+        return pd.read_csv(
+            manifest, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"cannot read the manifest {manifest}: {reason}") from error
+
+
+def _as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """Integers stay without a decimal point, even where a missing value made the column floating."""
+    text = {}
+    for name in table.columns:
+        column = table[name]
+        if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+            column = column.astype("Int64")
+        text[str(name)] = column.astype("string").fillna(MISSING).astype(object)
+    return pd.DataFrame(text)
+
+
+def _column(table: pd.DataFrame, given: str | None, default: str, manifest: Path) -> str | None:
+    """The column to use: the one asked for, which must exist, else the default, if it exists."""
+    if given is not None and given not in table.columns:
+        raise DataError(_missing_column(table, given, f"--{default}-col", manifest))
+    name = default if given is None else given
+    return name if name in table.columns else None
+
+
+def _missing_column(table: pd.DataFrame, name: str, option: str, manifest: Path) -> str:
+    columns = ", ".join(str(column) for column in table.columns)
+    return f"{manifest} has no column {name!r}; it has: {columns}; choose one with {option}"

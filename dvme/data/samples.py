@@ -1,0 +1,64 @@
+"""Samples: where the images are and what is known about them, before any of them is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvme.errors import DataError
+
+MISSING = ""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Columns of equal length, one entry per image file. "" is a missing value."""
+
+    paths: list[Path]
+    """Where to open each image."""
+    ids: list[str]
+    """The path as the user knows it, relative to the folder or as the manifest has it; unique."""
+    labels: list[str]
+    """Class names."""
+    splits: list[str]
+    """`train`, `val` or `test`."""
+    groups: list[str]
+    """Patients, or whatever must not be on both sides of a split."""
+
+    def __post_init__(self) -> None:
+        """Refuse ragged columns and repeated images."""
+        lengths = {len(self.paths), len(self.ids), len(self.labels), len(self.splits), len(self.groups)}
+        if len(lengths) != 1:
+            raise ValueError(f"columns of different lengths: {sorted(lengths)}")
+        seen: set[str] = set()
+        for identity in self.ids:
+            if identity in seen:
+                raise DataError(f"image {identity} is listed twice; list every image once")
+            seen.add(identity)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+def canonical_split(name: str) -> str:
+    """`train`, `val` or `test` for the usual spellings of them.
+
+    Raises:
+        DataError: for any other name.
+    """
+    try:
+        return SPLIT_NAMES[name.strip().lower()]
+    except KeyError:
+        known = ", ".join(sorted(SPLIT_NAMES))
+        raise DataError(f"split {name!r} is not known; use one of {known}") from None

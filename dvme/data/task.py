@@ -1,0 +1,73 @@
+"""The task that labels define: its classes, their order and their counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.samples import MISSING
+from dvme.errors import DataError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification task: class names in their order, and how many samples each has."""
+
+    classes: tuple[str, ...]
+    """Numeric names in numeric order, others in alphabetical order."""
+    counts: tuple[int, ...]
+    """Samples per class."""
+    n_unlabelled: int
+    """Samples without a label."""
+
+    @classmethod
+    def from_labels(cls, labels: Sequence[str] | NDArray[Any]) -> Task:
+        """Read the task off a column of labels; "" is no label."""
+        counts = Counter(str(label) for label in labels)
+        n_unlabelled = counts.pop(MISSING, 0)
+        classes = tuple(sorted(counts, key=class_order(list(counts))))
+        return cls(classes, tuple(counts[name] for name in classes), n_unlabelled)
+
+    @property
+    def kind(self) -> str:
+        """`binary`, `multiclass`, `single-class` or `unlabelled`."""
+        return {0: "unlabelled", 1: "single-class", 2: "binary"}.get(len(self.classes), "multiclass")
+
+    def encode(self, labels: Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
+        """Class indices, -1 where there is no label."""
+        index = {name: position for position, name in enumerate(self.classes)} | {MISSING: -1}
+        return np.array([index[str(label)] for label in labels], dtype=np.int64)
+
+    def check_trainable(self) -> None:
+        """Refuse a task that no classifier can learn.
+
+        Raises:
+            DataError: if there are no labels, or only one class.
+        """
+        if not self.classes:
+            raise DataError("no image has a label; extract again with class folders or a label column")
+        if len(self.classes) == 1:
+            message = f"all {self.counts[0]} labelled images are {self.classes[0]!r}; a task needs two classes"
+            raise DataError(message)
+
+    def describe(self) -> str:
+        """One line: `multiclass, 4 classes: 0 (1508), 1 (295), ...`."""
+        if not self.classes:
+            return f"{self.kind}, {self.n_unlabelled:,} images"
+        counts = ", ".join(f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True))
+        extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
+        return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
+
+
+def class_order(names: Sequence[str]) -> Any:
+    """The sort key of class names: by value if all of them are numbers, else by name."""
+    try:
+        values = {name: float(name) for name in names}
+    except ValueError:
+        return lambda name: name
+    return lambda name: (values[name], name)
