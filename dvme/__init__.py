@@ -1,0 +1,44 @@
+"""Extract frozen-backbone embeddings once, compare them honestly with few labels.
+
+`dvme.extract`, `dvme.probe`, `dvme.info` and `dvme.viz` are the commands of the same names. Importing
+dvme does not import torch; the first call that needs it does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dvme.backbones.model import load_backbone
+    from dvme.data import Columns, Task, load_samples
+    from dvme.evaluation.probing import probe
+    from dvme.extraction.extract import extract
+    from dvme.maps import viz
+    from dvme.overview import info
+    from dvme.runtime import Runtime
+
+_HOMES = {
+    "Columns": "dvme.data",
+    "Runtime": "dvme.runtime",
+    "Task": "dvme.data",
+    "extract": "dvme.extraction.extract",
+    "info": "dvme.overview",
+    "load_backbone": "dvme.backbones.model",
+    "load_samples": "dvme.data",
+    "probe": "dvme.evaluation.probing",
+    "viz": "dvme.maps",
+}
+
+__all__ = ["Columns", "Runtime", "Task", "extract", "info", "load_backbone", "load_samples", "probe", "viz"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dvme' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

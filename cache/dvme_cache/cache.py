@@ -145,6 +145,11 @@ class EmbeddingCache:
             sync_folder(folder)
             shutil.rmtree(folder)
 
+    def n_bytes(self, backbone: str) -> int:
+        """Size on disk of a backbone's embeddings."""
+        folder = self.path / "embeddings" / _encoded(backbone)
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
     def column(self, name: str) -> NDArray[Any]:
         """(N,) object array of str from the tables; "" where a value is missing."""
         return self.tables.read(name, self.n_rows)

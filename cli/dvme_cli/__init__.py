@@ -1,0 +1,1 @@
+"""The command line of dvme: parses, calls dvme, prints. Computes nothing."""

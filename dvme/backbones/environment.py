@@ -1,0 +1,55 @@
+"""Turning broken installations into one readable message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, distributions, version
+
+from dvme.errors import EnvironmentMismatchError
+
+
+@contextmanager
+def explain_import() -> Iterator[None]:
+    """Explain an import that fails because torch and torchvision are not a pair.
+
+    A CPU-only torch beside the CUDA torchvision, or two releases that do not belong together, ends in
+    `operator torchvision::nms does not exist` or an undefined symbol, which says nothing to most people.
+
+    Raises:
+        EnvironmentMismatchError: naming both versions and the command that mends it.
+    """
+    try:
+        yield
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        if "torch" not in str(error):
+            raise
+        message = (
+            f"torch {installed('torch')} and torchvision {installed('torchvision')} do not fit together "
+            f"({str(error).splitlines()[0]}); install them as a pair: "
+            "pip install --force-reinstall torch torchvision"
+        )
+        raise EnvironmentMismatchError(message) from error
+
+
+def installed(distribution: str) -> str:
+    """Version of an installed distribution, or `(not installed)`."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def check_single_faiss() -> None:
+    """Refuse faiss-cpu and faiss-gpu side by side: both provide the module `faiss`, one overwrites the other.
+
+    Raises:
+        EnvironmentMismatchError: naming the two and the command that mends it.
+    """
+    found = sorted({name for item in distributions() if (name := item.name.lower()).startswith("faiss-")})
+    if len(found) > 1:
+        message = (
+            f"{' and '.join(found)} are both installed and overwrite each other; keep one: "
+            f"pip uninstall -y {' '.join(found)} && pip install {found[-1]}"
+        )
+        raise EnvironmentMismatchError(message)

@@ -1,0 +1,153 @@
+"""A loaded backbone: pixels in, embeddings out, and the fingerprint of what made them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dvme.backbones.checkpoint import COUNTER, fit_keys, read_checkpoint
+from dvme.backbones.spec import BackboneSpec, Pooling
+from dvme.backbones.timm_models import import_timm, load_timm_model, timm_weights
+from dvme.backbones.weights import obtain_weights
+from dvme.data import DECODING
+from dvme_cache import Fingerprint
+
+RANDOM_SEED = 0
+
+
+class Backbone:
+    """A frozen model on a device. Build with `load_backbone`."""
+
+    def __init__(self, spec: BackboneSpec, model: nn.Module, device: torch.device) -> None:
+        self.spec = spec
+        self.weights_hash = hash_weights(model)
+        self.device = device
+        self._model = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        self._pool = _POOLING[spec.pooling]
+        mean = torch.tensor(spec.preprocess.mean, device=device).view(1, 3, 1, 1)
+        std = torch.tensor(spec.preprocess.std, device=device).view(1, 3, 1, 1)
+        self._scale = 1.0 / (255.0 * std)
+        self._shift = -mean / std
+        self.dim = spec.dim or self._measured_dim()
+
+    def embed(self, pixels: Tensor) -> Tensor:
+        """Embeddings of a batch of cropped images.
+
+        Args:
+            pixels: (B, H, W, 3) uint8, on any device.
+
+        Returns:
+            (B, D) float32 on the backbone's device.
+        """
+        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+        with torch.inference_mode(), full_float32(self.device):
+            features = self._pool(self._model, images.mul_(self._scale).add_(self._shift))
+        assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
+        return features
+
+    def fingerprint(self, dtype: str) -> Fingerprint:
+        """Everything that changes the numbers stored for this backbone."""
+        preprocess = {f"preprocess.{name}": value for name, value in asdict(self.spec.preprocess).items()}
+        architecture = {f"architecture.{name}": value for name, value in self.spec.architecture_args.items()}
+        fields = {
+            "architecture": self.spec.architecture.partition(".")[0],
+            "weights": self.weights_hash,
+            "pooling": self.spec.pooling,
+            "decoding": DECODING,
+            "dim": self.dim,
+            "dtype": dtype,
+        }
+        return Fingerprint(fields | architecture | preprocess)
+
+    def _measured_dim(self) -> int:
+        crop = self.spec.preprocess.crop
+        return int(self.embed(torch.zeros(1, crop, crop, 3, dtype=torch.uint8)).shape[1])
+
+
+def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: str = "cpu") -> Backbone:
+    """Find a backbone's weights, load them strictly, and put the model on a device.
+
+    Args:
+        spec: what to load.
+        weights: a local checkpoint in the published layout, instead of a package or a download.
+        device: a torch device.
+
+    Raises:
+        WeightsError: if the weights are not here and cannot be fetched.
+        CheckpointError: if they do not fit the architecture exactly.
+        EnvironmentMismatchError: if torch and torchvision do not fit together.
+    """
+    return Backbone(spec, _build(spec, weights), torch.device(device))
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Digest of all parameters and buffers by name, shape, type and value; batch counters do not count.
+
+    The same tensors give the same digest whatever file they came from.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        if not name.endswith(COUNTER):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def full_float32(device: torch.device) -> Iterator[None]:
+    """Keep CUDA from rounding convolutions and products to TF32, so that the device is no part of a fingerprint."""
+    if device.type != "cuda":
+        yield
+        return
+    products = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = products
+
+
+def _build(spec: BackboneSpec, weights: Path | None) -> nn.Module:
+    if spec.source == "timm":
+        return load_timm_model(spec, weights or timm_weights(spec))
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+        torch.manual_seed(RANDOM_SEED)
+        model: nn.Module = import_timm().create_model(spec.architecture, num_classes=0, **spec.architecture_args)
+    if spec.source == "random":
+        return model
+    path = obtain_weights(spec, weights)
+    assert spec.checkpoint is not None
+    state = fit_keys(read_checkpoint(path), spec.checkpoint, model.state_dict(), source=f"{spec.name}: {path}")
+    model.load_state_dict(state, strict=True)
+    return model
+
+
+def _class_tokens_of_last_4(model: Any, images: Tensor) -> Tensor:
+    """(B, 4 D): the normalised class token of each of the last four blocks, oldest first.
+
+    Source: Caron et al. 2021 (DINO), linear evaluation of ViT-S; Truong et al. 2021, section 5.1.
+    """
+    blocks = model.forward_intermediates(
+        images, indices=4, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+    )
+    return torch.cat([prefix[:, 0] for _, prefix in blocks], dim=-1)
+
+
+def _pooled_by_model(model: nn.Module, images: Tensor) -> Tensor:
+    features: Tensor = model(images)
+    return features
+
+
+_POOLING: dict[Pooling, Callable[[Any, Tensor], Tensor]] = {
+    "average": _pooled_by_model,  # timm's global average pooling, with num_classes=0
+    "class-token-last-4": _class_tokens_of_last_4,
+    "model": _pooled_by_model,
+}

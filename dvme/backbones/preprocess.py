@@ -1,0 +1,38 @@
+"""Resize and crop on the CPU, in 8 bits; normalisation happens on the device, in floating point."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dvme.backbones.spec import Preprocess
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Resize and centre-crop an RGB image.
+
+    Returns:
+        (H, W, 3) uint8 with H = W = preprocess.crop.
+
+    Source: the arithmetic of torchvision's Resize (the long side is truncated) and CenterCrop (rounded).
+    """
+    width, height = image.size
+    size = preprocess.resize
+    if preprocess.mode == "squash":
+        target = (size, size)
+    elif width <= height:
+        target = (size, int(size * height / width))
+    else:
+        target = (int(size * width / height), size)
+    if target != image.size:
+        image = image.resize(target, _RESAMPLING[preprocess.interpolation])
+    left = round((image.width - preprocess.crop) / 2.0)
+    top = round((image.height - preprocess.crop) / 2.0)
+    return np.asarray(image.crop((left, top, left + preprocess.crop, top + preprocess.crop)))

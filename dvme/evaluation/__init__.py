@@ -1,0 +1,1 @@
+"""Splits, metrics, intervals, and the probe that brings them together."""

@@ -1,0 +1,91 @@
+"""Intervals by resampling the test set: stratified by class, or by whole groups where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.evaluation.metrics import weighted_auc
+
+N_RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its percentile interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether no difference is among the plausible ones."""
+        return self.low <= 0.0 <= self.high
+
+
+def resample_weights(
+    labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int, n_resamples: int = N_RESAMPLES
+) -> NDArray[Any]:
+    """How often each test sample is drawn in each resample.
+
+    Without groups, samples are drawn within their class, so that no class can vanish. With groups
+    (patients), whole groups are drawn, because the samples of a patient are not independent.
+
+    Args:
+        labels: (N,) class indices.
+        groups: (N,) group of each sample, or None.
+        seed: of the draws.
+        n_resamples: R.
+
+    Returns:
+        (R, N) float64 counts.
+
+    Source: Efron and Tibshirani 1993, chapters 8 and 13; Field and Welsh 2007 for whole clusters.
+    """
+    rng = np.random.default_rng(seed)
+    if groups is None:
+        weights = np.empty((n_resamples, len(labels)))
+        for c in np.unique(labels):
+            members = np.flatnonzero(labels == c)
+            uniform = np.full(len(members), 1.0 / len(members))
+            weights[:, members] = rng.multinomial(len(members), uniform, size=n_resamples)
+        return weights
+    _, group_of = np.unique(groups, return_inverse=True)
+    n_groups = int(group_of.max()) + 1
+    drawn = rng.multinomial(n_groups, np.full(n_groups, 1.0 / n_groups), size=n_resamples)
+    return drawn[:, group_of].astype(np.float64)
+
+
+def resampled_auc(labels: NDArray[Any], folds: Sequence[NDArray[Any]], weights: NDArray[Any]) -> NDArray[Any]:
+    """(R,) macro AUC of each resample, averaged over the folds' predictions of the same test set.
+
+    Args:
+        labels: (N,) class indices.
+        folds: (N, C) probabilities of each fold's head.
+        weights: (R, N).
+    """
+    n_classes = folds[0].shape[1]
+    classes = [1] if n_classes == 2 else range(n_classes)
+    areas = [[weighted_auc(labels == c, probabilities[:, c], weights) for c in classes] for probabilities in folds]
+    with np.errstate(invalid="ignore"):
+        stacked = np.stack([np.stack(per_class) for per_class in areas])  # (folds, classes, R)
+    defined = ~np.isnan(stacked)
+    per_fold = np.where(defined, stacked, 0.0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
+    mean: NDArray[Any] = np.where(defined.any(axis=1), per_fold, np.nan).mean(axis=0)
+    return mean
+
+
+def percentile_interval(estimate: float, resampled: NDArray[Any]) -> Interval:
+    """The central 95 per cent of the resampled values; undefined resamples are passed over."""
+    values = resampled[~np.isnan(resampled)]
+    if not len(values):
+        return Interval(estimate, float("nan"), float("nan"))
+    tail = 100.0 * (1.0 - LEVEL) / 2.0
+    low, high = np.percentile(values, [tail, 100.0 - tail])
+    return Interval(estimate, float(low), float(high))

@@ -1,0 +1,231 @@
+"""`dvme probe`: which backbone serves the task, in one honest table."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING, Task
+from dvme.errors import DataError, OptionError
+from dvme.evaluation.bootstrap import Interval, percentile_interval, resample_weights, resampled_auc
+from dvme.evaluation.metrics import METRICS, score
+from dvme.evaluation.splits import Plan, make_plan
+from dvme.heads import FittedHead, Job, get_head
+from dvme.runtime import Progress, silent
+from dvme_cache import EmbeddingCache, RowState
+
+RANKED_BY = METRICS[0]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric on the test set, over the folds' heads."""
+
+    mean: float
+    std: float
+    """Sample standard deviation; nan with a single fold."""
+    folds: list[float]
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One backbone under one head."""
+
+    backbone: str
+    head: str
+    dim: int
+    validation_auc: float
+    """Mean over the folds; what methods are ranked by."""
+    test: dict[str, Score]
+    """By metric."""
+    auc_interval: Interval
+    """Test AUC, bootstrap over test samples."""
+    chosen: list[dict[str, Any]]
+    """Hyper-parameters that validation chose, per fold."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the table allows to be said."""
+
+    best: str
+    runner_up: str
+    difference: Interval
+    """Test AUC of the best less that of the runner-up, paired bootstrap on the shared test set."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """The outcome of `dvme probe`."""
+
+    cache: str
+    task: Task
+    plan: str
+    n_left_out: dict[str, int]
+    """Rows that take no part, by reason."""
+    rows: list[ProbeRow]
+    """Best validation AUC first."""
+    verdict: Verdict | None
+    """None with a single row."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self) | {"task": asdict(self.task) | {"kind": self.task.kind}}
+
+
+def probe(
+    cache: str | Path,
+    *,
+    heads: Sequence[str] = ("linear", "knn"),
+    backbones: Sequence[str] | None = None,
+    n_folds: int = 5,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ProbeReport:
+    """Train every head on every backbone's cached embeddings and test them on one held-out set.
+
+    Hyper-parameters and the ranking come from validation rows; the test set is used once per number.
+    Every backbone is judged on the same rows: those with a label and an embedding from each of them.
+
+    Args:
+        cache: path of a cache.
+        heads: names of heads.
+        backbones: names of backbones in the cache; None: all of them.
+        n_folds: folds of the training pool.
+        test_fraction: part held out, where the user gave no split.
+        seed: of the split and the bootstrap.
+        progress: told (stage, done, total).
+
+    Raises:
+        DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
+    """
+    store = EmbeddingCache.open(cache)
+    names = list(backbones) if backbones else store.backbones
+    if not names:
+        raise OptionError(f"{store.path} has no embeddings yet; run dvme extract first")
+    fitters = [get_head(name) for name in dict.fromkeys(heads)]
+    if not fitters:
+        raise OptionError("no head is named; pass --head linear,knn")
+    rows, left_out = _usable_rows(store, names)
+    labels_text = store.column("label")[rows]
+    task = Task.from_labels(labels_text)
+    task.check_trainable()
+    labels = task.encode(labels_text)
+    groups = store.column("group")[rows]
+    plan = make_plan(
+        labels,
+        store.column("split")[rows],
+        groups,
+        classes=task.classes,
+        n_folds=n_folds,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+    weights = _test_weights(labels[plan.test], groups[plan.test], seed)
+    jobs = [Job(fold.train, fold.validation, seed) for fold in plan.folds]
+    results: list[ProbeRow] = []
+    resampled: dict[tuple[str, str], NDArray[Any]] = {}
+    total = len(names) * len(fitters)
+    for name in names:
+        features = store.embeddings(name).read(rows)
+        for head in fitters:
+            fitted = head.fit(features, labels, len(task.classes), jobs)
+            row, resampled[name, head.name] = _evaluate(name, head.name, features, labels, plan, fitted, weights)
+            results.append(row)
+            progress("probe", len(results), total)
+    results.sort(key=lambda row: -row.validation_auc)
+    return ProbeReport(
+        cache=os.fspath(cache),
+        task=task,
+        plan=plan.description,
+        n_left_out={reason: count for reason, count in left_out.items() if count},
+        rows=results,
+        verdict=_verdict(results, resampled),
+    )
+
+
+def _usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:
+    """Rows with a label and an embedding of every backbone, and why the others are left out."""
+    states = np.stack([store.embeddings(name).states() for name in names])
+    has_label = store.column("label") != MISSING
+    is_failed = (states == RowState.FAILED).any(axis=0)
+    is_pending = (states == RowState.PENDING).any(axis=0) & ~is_failed
+    usable = np.flatnonzero(has_label & ~is_failed & ~is_pending)
+    left_out = {
+        "failed to decode": int((has_label & is_failed).sum()),
+        "not extracted yet": int((has_label & is_pending).sum()),
+        "without a label": int((~has_label).sum()),
+    }
+    if not len(usable):
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        raise DataError(f"{store.path} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})")
+    return usable, left_out
+
+
+def _test_weights(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> NDArray[Any]:
+    """Bootstrap weights; a seed of its own, so that split and resampling are unrelated."""
+    has_groups = bool((groups != MISSING).any())
+    units = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]) if has_groups else None
+    return resample_weights(labels, units, seed=zlib.crc32(f"bootstrap {seed}".encode()))
+
+
+def _evaluate(
+    backbone: str,
+    head: str,
+    features: NDArray[Any],
+    labels: NDArray[Any],
+    plan: Plan,
+    fitted: Sequence[FittedHead],
+    weights: NDArray[Any],
+) -> tuple[ProbeRow, NDArray[Any]]:
+    validation = [
+        score(labels[fold.validation], model.predict_proba(features[fold.validation]))[RANKED_BY]
+        for fold, model in zip(plan.folds, fitted, strict=True)
+    ]
+    predictions = [model.predict_proba(features[plan.test]) for model in fitted]
+    tested = [score(labels[plan.test], probabilities) for probabilities in predictions]
+    test = {metric: _summary([scores[metric] for scores in tested]) for metric in METRICS}
+    resampled = resampled_auc(labels[plan.test], predictions, weights)
+    row = ProbeRow(
+        backbone=backbone,
+        head=head,
+        dim=features.shape[1],
+        validation_auc=float(np.mean(validation)),
+        test=test,
+        auc_interval=percentile_interval(test[RANKED_BY].mean, resampled),
+        chosen=[dict(model.chosen) for model in fitted],
+    )
+    return row, resampled
+
+
+def _summary(values: list[float]) -> Score:
+    std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return Score(float(np.mean(values)), std, values)
+
+
+def _verdict(rows: Sequence[ProbeRow], resampled: dict[tuple[str, str], NDArray[Any]]) -> Verdict | None:
+    """Compare the two that validation ranks highest, on the test set, sample by sample."""
+    if len(rows) < 2:
+        return None
+    best, second = rows[0], rows[1]
+    gap = best.test[RANKED_BY].mean - second.test[RANKED_BY].mean
+    paired = resampled[best.backbone, best.head] - resampled[second.backbone, second.head]
+    difference = percentile_interval(gap, paired)
+    name, other = f"{best.backbone} + {best.head}", f"{second.backbone} + {second.head}"
+    interval = f"{gap:+.3f} test AUC (95% CI {difference.low:+.3f} to {difference.high:+.3f})"
+    if difference.includes_zero:
+        sentence = f"{name} leads on validation; against {other}: {interval}, so these data do not tell them apart."
+    elif gap > 0:
+        sentence = f"{name} leads on validation and beats {other} by {interval}."
+    else:
+        sentence = f"{name} leads on validation, but {other} is better on the test set: {interval}. Trust neither yet."
+    return Verdict(name, other, difference, sentence)

@@ -1,0 +1,167 @@
+"""Who trains, who chooses, who tests: by the user's split, or seeded, stratified and grouped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.errors import DataError, OptionError
+
+MIN_FOLDS = 2
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to train on and rows to choose on."""
+
+    train: NDArray[Any]
+    validation: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One test set, never looked at before the end, and the folds of everything else."""
+
+    test: NDArray[Any]
+    folds: list[Fold]
+    description: str
+    """One line that says where the split comes from."""
+
+
+def make_plan(
+    labels: NDArray[Any],
+    splits: NDArray[Any],
+    groups: NDArray[Any],
+    *,
+    classes: tuple[str, ...],
+    n_folds: int = 5,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Plan:
+    """Split labelled rows.
+
+    With a user split, `test` is the test set (`val`, where there is no `test`), and `train` is folded,
+    unless `val` besides `test` serves as the one validation set. Without, a stratified part is held out
+    for testing and the rest is folded. Rows of one group never are on two sides.
+
+    Args:
+        labels: (N,) class indices, none missing.
+        splits: (N,) `train`, `val`, `test`, or "" everywhere.
+        groups: (N,) group names, "" where a row is a group of its own.
+        classes: names, for messages.
+        n_folds: folds of the training pool.
+        test_fraction: part held out, rounded to one in a whole number.
+        seed: of the shuffling.
+
+    Returns:
+        A plan over positions 0..N-1.
+
+    Raises:
+        DataError: if a class is too small, or a group is on both sides of the user's split.
+        OptionError: if the folds or the fraction make no sense.
+    """
+    if n_folds < MIN_FOLDS:
+        raise OptionError(f"{n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
+    if not 0.0 < test_fraction <= 0.5:
+        raise OptionError(f"test fraction {test_fraction} is not possible; pass --test-fraction above 0, at most 0.5")
+    units = _units(groups)
+    if (splits != MISSING).any():
+        return _user_plan(labels, splits, units, classes, n_folds, seed)
+    _check_counts(labels, units, classes, n_folds + 1, f"{n_folds} folds and a test set")
+    parts = round(1.0 / test_fraction)
+    pool, test = next(_folded(np.arange(len(labels)), labels, units, max(parts, MIN_FOLDS), seed))
+    grouped = ", grouped" if (groups != MISSING).any() else ""
+    return Plan(
+        test=test,
+        folds=_folds(pool, labels, units, classes, n_folds, seed),
+        description=(
+            f"held out 1/{parts} for testing ({len(test):,}), {n_folds} folds of {len(pool):,}: "
+            f"stratified{grouped}, seed {seed}"
+        ),
+    )
+
+
+def _user_plan(
+    labels: NDArray[Any],
+    splits: NDArray[Any],
+    units: NDArray[Any],
+    classes: tuple[str, ...],
+    n_folds: int,
+    seed: int,
+) -> Plan:
+    train, validation, test = (np.flatnonzero(splits == name) for name in ("train", "val", "test"))
+    notice = ""
+    if not len(test):
+        test, validation = validation, validation[:0]
+        notice = " (the split has no test part: its val part is the test set)"
+    if not len(train) or not len(test):
+        found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
+        raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
+    _check_overlap(units, {"train": train, "val": validation, "test": test})
+    if len(np.unique(labels[train])) < len(classes):
+        lacking = [name for index, name in enumerate(classes) if index not in labels[train]]
+        raise DataError(f"no training row is of class {', '.join(lacking)}; add some, or take the class out")
+    left_out = int((splits == MISSING).sum())
+    rest = f"; {left_out} rows without a split left out" if left_out else ""
+    if len(validation):
+        folds = [Fold(train, validation)]
+        described = f"your split: train {len(train):,}, val {len(validation):,}, test {len(test):,}{rest}"
+    else:
+        folds = _folds(train, labels, units, classes, n_folds, seed)
+        described = f"your split: test {len(test):,}{notice}, {n_folds} stratified folds of train {len(train):,}{rest}"
+    return Plan(test=test, folds=folds, description=described)
+
+
+def _folds(
+    pool: NDArray[Any], labels: NDArray[Any], units: NDArray[Any], classes: tuple[str, ...], n_folds: int, seed: int
+) -> list[Fold]:
+    _check_counts(labels[pool], units[pool], classes, n_folds, f"{n_folds} folds of the training pool")
+    return [Fold(train, validation) for train, validation in _folded(pool, labels, units, n_folds, seed)]
+
+
+def _folded(
+    rows: NDArray[Any], labels: NDArray[Any], units: NDArray[Any], n_parts: int, seed: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """(rest, part) for every part of the rows: stratified, and whole units where rows share one."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    is_grouped = len(np.unique(units[rows])) < len(rows)
+    splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_parts, shuffle=True, random_state=seed)
+    for rest, part in splitter.split(rows, labels[rows], units[rows]):
+        yield rows[rest], rows[part]
+
+
+def _units(groups: NDArray[Any]) -> NDArray[Any]:
+    """(N,) integers: equal for rows of one group; a row without a group is a unit of its own."""
+    names = [name or f"\0{row}" for row, name in enumerate(groups.tolist())]
+    units: NDArray[Any] = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
+    return units
+
+
+def _check_counts(labels: NDArray[Any], units: NDArray[Any], classes: tuple[str, ...], needed: int, what: str) -> None:
+    for index, name in enumerate(classes):
+        n_units = len(np.unique(units[labels == index]))
+        n_rows = int((labels == index).sum())
+        if n_units < needed:
+            counted = f"{n_rows} images" + (f" of {n_units} groups" if n_units < n_rows else "")
+            raise DataError(
+                f"class {name!r} has {counted}, too few for {what}, which need {needed}; "
+                "pass a smaller --folds, or leave the class out"
+            )
+
+
+def _check_overlap(units: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
+    names = list(sides)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = np.intersect1d(units[sides[first]], units[sides[second]])
+            if len(shared):
+                raise DataError(
+                    f"{len(shared)} groups are in both {first} and {second}: a leak; mend the split or the group column"
+                )

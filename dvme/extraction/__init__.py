@@ -1,0 +1,1 @@
+"""From images to embeddings: hashing, decoding ahead of the model, committing shard by shard."""

@@ -1,0 +1,76 @@
+"""`dvme info`: what a cache holds, at a glance."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dvme.data import MISSING, Task
+from dvme_cache import EmbeddingCache, count_states
+
+
+@dataclass(frozen=True)
+class BackboneSummary:
+    """The embeddings of one backbone."""
+
+    backbone: str
+    dim: int
+    dtype: str
+    done: int
+    failed: int
+    pending: int
+    n_bytes: int
+    """On disk."""
+    fingerprint: dict[str, Any]
+    digest: str
+    """Of the fingerprint."""
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CacheSummary:
+    """A cache in numbers."""
+
+    cache: str
+    n_rows: int
+    task: Task
+    columns: dict[str, int]
+    """Column to the number of rows that have a value."""
+    backbones: list[BackboneSummary]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self) | {"task": asdict(self.task) | {"kind": self.task.kind}}
+
+
+def info(cache: str | Path) -> CacheSummary:
+    """Summarise a cache without reading its features.
+
+    Raises:
+        CacheNotFoundError, NotACacheError: if there is no cache at this path.
+    """
+    store = EmbeddingCache.open(cache)
+    columns = {name: int((store.column(name) != MISSING).sum()) for name in store.tables.columns}
+    return CacheSummary(
+        cache=os.fspath(cache),
+        n_rows=store.n_rows,
+        task=Task.from_labels(store.column("label")),
+        columns={name: count for name, count in columns.items() if name != "path"},
+        backbones=[_summary(store, name) for name in store.backbones],
+    )
+
+
+def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:
+    embeddings = store.embeddings(name)
+    return BackboneSummary(
+        backbone=name,
+        dim=embeddings.dim,
+        dtype=embeddings.dtype,
+        n_bytes=store.n_bytes(name),
+        fingerprint=dict(embeddings.fingerprint.fields),
+        digest=embeddings.fingerprint.digest,
+        provenance=embeddings.provenance,
+        **count_states(embeddings.states()),
+    )

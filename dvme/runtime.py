@@ -1,0 +1,60 @@
+"""How to compute: device, batch size, workers. Nothing here changes a number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dvme.errors import OptionError
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total) as work proceeds."""
+
+MAX_WORKERS = 16
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """The progress of a call that nobody watches."""
+    del stage, done, total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """How to compute. Nothing here changes a number, so nothing here is in a fingerprint."""
+
+    device: str = "auto"
+    """A torch device, or `auto`: CUDA if there is one."""
+    batch_size: int = 32
+    """Images per forward pass."""
+    workers: int | None = None
+    """Decoding threads; None: one per CPU core, at most 16."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that cannot work."""
+        if self.batch_size < 1:
+            raise OptionError(f"batch size {self.batch_size} is not possible; pass --batch-size 1 or more")
+        if self.workers is not None and self.workers < 1:
+            raise OptionError(f"{self.workers} workers are not possible; pass --workers 1 or more")
+
+    @property
+    def n_workers(self) -> int:
+        """Decoding threads."""
+        return self.workers or min(MAX_WORKERS, os.cpu_count() or 1)
+
+    def torch_device(self) -> str:
+        """The device to use.
+
+        Raises:
+            OptionError: if torch does not know the device or the machine does not have it.
+        """
+        import torch
+
+        if self.device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise OptionError(f"device {self.device!r} cannot be used ({reason}); try --device cpu") from error
+        return self.device
