@@ -26,7 +26,7 @@ NEIGHBOURS = 15
 MIN_ROWS = 5
 UNLABELLED = "(no label)"
 
-# Okabe and Ito 2008: distinct under the common colour-vision deficiencies. Ordered scales take viridis.
+# Okabe and Ito 2008: distinct under the common colour-vision deficiencies.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#000000")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "triangle-down")
 

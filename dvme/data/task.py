@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 from dvme.data.samples import MISSING
 from dvme.errors import DataError
 
+LEADING_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+
 
 @dataclass(frozen=True)
 class Task:
     """A classification task: class names in their order, and how many samples each has."""
 
     classes: tuple[str, ...]
-    """Numeric names in numeric order, others in alphabetical order."""
+    """In the order of their leading numbers if all have one, else alphabetical."""
     counts: tuple[int, ...]
     """Samples per class."""
     n_unlabelled: int
@@ -64,10 +67,9 @@ class Task:
         return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
 
 
-def class_order(names: Sequence[str]) -> Any:
-    """The sort key of class names: by value if all of them are numbers, else by name."""
-    try:
-        values = {name: float(name) for name in names}
-    except ValueError:
+def class_order(names: Sequence[str]) -> Callable[[str], Any]:
+    """The sort key of class names: by their leading number if all have one (`2`, `33%`, `1 mild`), else by name."""
+    numbers = {name: match for name in names if (match := LEADING_NUMBER.match(name))}
+    if len(numbers) < len(names):
         return lambda name: name
-    return lambda name: (values[name], name)
+    return lambda name: (float(numbers[name].group()), name)

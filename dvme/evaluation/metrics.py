@@ -62,7 +62,8 @@ def weighted_auc(is_positive: NDArray[Any], scores: NDArray[Any], weights: NDArr
     below = np.cumsum(negative, axis=1) - negative
     wins = (positive * (below + 0.5 * negative)).sum(axis=1)
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    return np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    areas: NDArray[Any] = np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return areas
 
 
 def balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:

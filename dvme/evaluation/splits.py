@@ -133,7 +133,7 @@ def _folded(
 
     is_grouped = len(np.unique(units[rows])) < len(rows)
     splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_parts, shuffle=True, random_state=seed)
-    for rest, part in splitter.split(rows, labels[rows], units[rows]):
+    for rest, part in splitter.split(rows, labels[rows], units[rows] if is_grouped else None):
         yield rows[rest], rows[part]
 
 

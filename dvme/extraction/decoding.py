@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -46,7 +46,7 @@ class Batch:
     """Why a row could not be decoded."""
 
 
-def decoded_batches(work: Iterable[Work], preprocess: Preprocess, batch_size: int, workers: int) -> Iterator[Batch]:
+def decoded_batches(work: Iterable[Work], preprocess: Preprocess, batch_size: int, workers: int) -> Generator[Batch]:
     """Decode in threads (Pillow releases the interpreter's lock), never more than a few batches ahead."""
     todo = iter(work)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")

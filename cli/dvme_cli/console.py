@@ -1,0 +1,126 @@
+"""Output: results on stdout, progress on stderr, expected errors as one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_WITHOUT_TERMINAL = 120
+INTERRUPTED = 130
+
+
+def console(*, is_error: bool = False) -> Console:
+    """A console on stdout, or on stderr. Without a terminal it is wide enough for every table."""
+    stream = sys.stderr if is_error else sys.stdout
+    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(stderr=is_error, width=width, highlight=False, soft_wrap=False)
+
+
+def say(message: str, *, is_error: bool = False) -> None:
+    """Print a line as it is: no markup in it is read."""
+    console(is_error=is_error).print(message, markup=False)
+
+
+def note(message: str) -> None:
+    """Print a line to stderr, beside the progress."""
+    say(message, is_error=True)
+
+
+def show_json(value: dict[str, Any] | list[Any]) -> None:
+    """Print strict JSON to stdout; what is not a number becomes null."""
+    print(json.dumps(_without_nan(value), indent=2, default=str, allow_nan=False))  # noqa: T201
+
+
+def new_table(*columns: str, numeric: int) -> Table:
+    """A table without lines; its last `numeric` columns are flushed right."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(columns):
+        is_numeric = index >= len(columns) - numeric
+        table.add_column(name, justify="right" if is_numeric else "left", no_wrap=True)
+    return table
+
+
+class _Speed(ProgressColumn):
+    """Items per second."""
+
+    def render(self, task: Task) -> Text:
+        """`41.2/s`, or nothing before there is a speed."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def progress_bars(unit: str = "images") -> Iterator[Callable[[str, int, int], None]]:
+    """Bars on stderr, one per stage; yields the function to call with (stage, done, total)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console(is_error=True)) as bars:
+        stages: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = bars.add_task(stage, total=total)
+            bars.update(stages[stage], completed=done)
+
+        yield tell
+
+
+@contextmanager
+def expected_errors() -> Iterator[None]:
+    """Print an expected error as one line and exit with 1; anything else is a defect and keeps its traceback."""
+    from dvme.errors import DvmeError
+    from dvme_cache.errors import CacheError
+
+    try:
+        yield
+    except (DvmeError, CacheError) as error:
+        _fail(str(error))
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM}:
+            raise
+        place = f" at {error.filename}" if error.filename else ""
+        _fail(f"cannot write or read{place}: {error.strerror}; what was committed is intact, mend this and run again")
+    except KeyboardInterrupt:
+        note("interrupted; everything committed is kept, and the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def parse_names(text: str, option: str) -> list[str]:
+    """Split `a,b,c`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise typer.BadParameter(f"{option} is empty; give names separated by commas")
+    return names
+
+
+def _fail(message: str) -> None:
+    console(is_error=True).print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return value

@@ -1,0 +1,101 @@
+"""`dvme extract`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, note, parse_names, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.data import Task
+    from dvme.extraction.extract import ExtractReport
+
+REASONS_SHOWN = 3
+
+
+def extract(  # noqa: PLR0913 - one parameter per option
+    images: Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")],
+    cache: Annotated[Path, typer.Argument(help="The cache, by custom NAME.zarr; created if it is not there.")],
+    backbones: Annotated[str, typer.Option(help="Names separated by commas; `dvme backbones` lists them.")],
+    image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. [default: image]")] = None,
+    label_col: Annotated[str | None, typer.Option(help="Column of class names. [default: label, if any]")] = None,
+    split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. [default: split, if any]")] = None,
+    group_col: Annotated[str | None, typer.Option(help="Column of patients. [default: group, if any]")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
+    dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one per core, up to 16]")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try again what failed to decode before.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
+    with expected_errors():
+        import dvme
+
+        with progress_bars() as tell:
+            report = dvme.extract(
+                images,
+                cache,
+                backbones=parse_names(backbones, "--backbones"),
+                columns=dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
+                image_root=image_root,
+                weights=_parse_weights(weights or []),
+                dtype=dtype,
+                runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
+                replace=replace,
+                retry_failed=retry_failed,
+                progress=tell,
+                announce=_announce,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _announce(task: Task, n_files: int) -> None:
+    note(f"{n_files:,} images: {task.describe()}")
+
+
+def _show(report: ExtractReport) -> None:
+    duplicates = report.n_files - report.n_rows
+    rows = f"{report.n_rows:,} distinct images ({report.n_new:,} new to the cache)"
+    say(rows + (f"; {duplicates:,} copies stored once" if duplicates else ""))
+    if report.contradictory:
+        shown = ", ".join(report.contradictory[:REASONS_SHOWN])
+        say(
+            f"{len(report.contradictory)} copies disagree on label, split or group and take part in nothing: {shown}"
+            f"{', ...' if len(report.contradictory) > REASONS_SHOWN else ''}"
+        )
+    table = new_table("backbone", "dim", "reused", "computed", "failed", "images/s", numeric=5)
+    for item in report.outcomes:
+        speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
+        table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
+    console().print(table)
+    reasons = {image: reason for item in report.outcomes for image, reason in item.reasons.items()}
+    if reasons:
+        say(f"{len(reasons)} images have no embedding; their rows keep the reason (--retry-failed tries them again):")
+        for image, reason in list(reasons.items())[:REASONS_SHOWN]:
+            say(f"  {image}: {reason}")
+        if len(reasons) > REASONS_SHOWN:
+            say(f"  ... and {len(reasons) - REASONS_SHOWN} more (--json lists all)")
+    if not any(item.computed for item in report.outcomes):
+        say("Every embedding was reused; nothing was computed.")
+
+
+def _parse_weights(pairs: list[str]) -> dict[str, Path]:
+    parsed: dict[str, Path] = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not name or not path:
+            raise typer.BadParameter(f"--weights {pair} is not NAME=PATH")
+        parsed[name] = Path(path)
+    return parsed

@@ -1,0 +1,79 @@
+"""`dvme probe`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, parse_names, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.evaluation.probing import ProbeReport, Score
+
+
+def probe(
+    cache: Annotated[Path, typer.Argument(help="A cache written by dvme extract.")],
+    head: Annotated[str, typer.Option(help="Heads separated by commas: linear, knn.")] = "linear,knn",
+    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. [default: all]")] = None,
+    folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
+    test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of the split and the bootstrap.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Train light heads on cached embeddings and print one honest table."""
+    with expected_errors():
+        import dvme
+
+        with progress_bars("fits") as tell:
+            report = dvme.probe(
+                cache,
+                heads=parse_names(head, "--head"),
+                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                n_folds=folds,
+                test_fraction=test_fraction,
+                seed=seed,
+                progress=tell,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: ProbeReport) -> None:
+    say(f"{report.task.describe()}")
+    say(f"{report.plan}")
+    if report.n_left_out:
+        say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in report.n_left_out.items()))
+    headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "balanced acc.", "kappa")
+    table = new_table(*headings, numeric=6)
+    for row in report.rows:
+        metrics = (row.test[name] for name in ("accuracy", "balanced_accuracy", "kappa"))
+        low, high = row.auc_interval.low, row.auc_interval.high
+        table.add_row(
+            row.backbone,
+            row.head,
+            f"{row.validation_auc:.3f}",
+            _spread(row.test["auc"]),
+            f"{low:.3f}-{high:.3f}",
+            *(_spread(metric) for metric in metrics),
+        )
+    console().print(table)
+    shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
+    auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
+    say(f"Test scores, {shown}; sorted by validation. {auc}; CI by bootstrap over test samples.")
+    if report.task.kind != "binary":
+        order = " < ".join(report.task.classes)
+        say(f"kappa is quadratic weighted and means something only if {order} is an order.")
+    unfinished = sum(not fold.get("is_converged", True) for row in report.rows for fold in row.chosen)
+    if unfinished:
+        say(f"{unfinished} fits did not converge within the iteration limit.")
+    if report.verdict is not None:
+        say(report.verdict.sentence)
+
+
+def _spread(score: Score) -> str:
+    return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
