@@ -28,7 +28,9 @@ def extract(  # noqa: PLR0913 - one parameter per option
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per forward pass. [default: 16 on the CPU, 64 elsewhere]")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one per core, up to 16]")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
     retry_failed: Annotated[

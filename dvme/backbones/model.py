@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from dvme.backbones.checkpoint import COUNTER, fit_keys, read_checkpoint
+from dvme.backbones.fusion import fused
 from dvme.backbones.spec import BackboneSpec, Pooling
 from dvme.backbones.timm_models import import_timm, load_timm_model, timm_weights
 from dvme.backbones.weights import obtain_weights
 from dvme.data import DECODING
+from dvme.errors import CheckpointError
 from dvme_cache import Fingerprint
 
 RANDOM_SEED = 0
@@ -29,13 +31,20 @@ class Backbone:
         self.spec = spec
         self.weights_hash = hash_weights(model)
         self.device = device
-        self._model = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         self._pool = _POOLING[spec.pooling]
-        mean = torch.tensor(spec.preprocess.mean, device=device).view(1, 3, 1, 1)
-        std = torch.tensor(spec.preprocess.std, device=device).view(1, 3, 1, 1)
-        self._scale = 1.0 / (255.0 * std)
-        self._shift = -mean / std
-        self.dim = spec.dim or self._measured_dim()
+        # Tiled along an image row, so that the normalisation runs over contiguous memory.
+        mean, std = (torch.tensor(values, device=device) for values in (spec.preprocess.mean, spec.preprocess.std))
+        self._scale = (1.0 / (255.0 * std)).repeat(spec.preprocess.crop)
+        self._shift = (-mean / std).repeat(spec.preprocess.crop)
+        frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        crop = spec.preprocess.crop
+        noise = torch.randn(2, 3, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
+        with full_float32(device):
+            self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
+        measured = int(self.embed(torch.zeros(1, crop, crop, 3, dtype=torch.uint8)).shape[1])
+        if spec.dim not in {None, measured}:
+            raise CheckpointError(f"{spec.name} gives {measured} features, its specification says {spec.dim}")
+        self.dim = measured
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Embeddings of a batch of cropped images.
@@ -46,9 +55,10 @@ class Backbone:
         Returns:
             (B, D) float32 on the backbone's device.
         """
-        images = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2).to(torch.float32)
+        rows = pixels.to(self.device, non_blocking=True).flatten(start_dim=2).to(torch.float32)  # (B, H, W * 3)
+        images = rows.mul_(self._scale).add_(self._shift).view(pixels.shape).permute(0, 3, 1, 2)
         with torch.inference_mode(), full_float32(self.device):
-            features = self._pool(self._model, images.mul_(self._scale).add_(self._shift))
+            features = self._pool(self._model, images)
         assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
         return features
 
@@ -66,10 +76,6 @@ class Backbone:
         }
         return Fingerprint(fields | architecture | preprocess)
 
-    def _measured_dim(self) -> int:
-        crop = self.spec.preprocess.crop
-        return int(self.embed(torch.zeros(1, crop, crop, 3, dtype=torch.uint8)).shape[1])
-
 
 def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: str = "cpu") -> Backbone:
     """Find a backbone's weights, load them strictly, and put the model on a device.
@@ -84,7 +90,7 @@ def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: st
         CheckpointError: if they do not fit the architecture exactly.
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    return Backbone(spec, _build(spec, weights), torch.device(device))
+    return Backbone(spec, build_model(spec, weights), torch.device(device))
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -115,7 +121,8 @@ def full_float32(device: torch.device) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = products
 
 
-def _build(spec: BackboneSpec, weights: Path | None) -> nn.Module:
+def build_model(spec: BackboneSpec, weights: Path | None = None) -> nn.Module:
+    """The plain timm model with its weights, without a classifier, as `load_backbone` takes it."""
     if spec.source == "timm":
         return load_timm_model(spec, weights or timm_weights(spec))
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone

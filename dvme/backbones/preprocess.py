@@ -16,7 +16,7 @@ _RESAMPLING = {
 
 
 def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Resize and centre-crop an RGB image.
+    """Resize and centre-crop a grey or RGB image.
 
     Returns:
         (H, W, 3) uint8 with H = W = preprocess.crop.
@@ -35,4 +35,5 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
         image = image.resize(target, _RESAMPLING[preprocess.interpolation])
     left = round((image.width - preprocess.crop) / 2.0)
     top = round((image.height - preprocess.crop) / 2.0)
-    return np.asarray(image.crop((left, top, left + preprocess.crop, top + preprocess.crop)))
+    crop = image.crop((left, top, left + preprocess.crop, top + preprocess.crop))
+    return np.asarray(crop.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Decoding: bytes of an image file to an 8-bit RGB image, by one policy for every backbone."""
+"""Decoding: bytes of an image file to an 8-bit grey or RGB image, by one policy for every backbone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
 def decode_image(data: bytes) -> Image.Image:
-    """Decode an image file.
+    """Decode an image file to 8 bits.
 
-    Grey images get three equal channels. Images of more than 8 bits per channel (16-bit X-rays, say)
+    A grey image stays in mode `L`, for the channels are made equal only after the crop, at a third of the
+    cost and with the same result; every other image comes in mode `RGB`. Images of more than 8 bits per channel (16-bit X-rays, say)
     are stretched linearly from their own minimum and maximum, because the used range is rarely the
     full one.
 
@@ -33,10 +34,9 @@ def decode_image(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as file:
             file.load()
-            image = ImageOps.exif_transpose(file)
-            if image.mode in DEEP_MODES:
-                image = _stretched(image)
-            return image.convert("RGB")
+            ImageOps.exif_transpose(file, in_place=True)
+            image = _stretched(file) if file.mode in DEEP_MODES else file
+            return image.copy() if image.mode == "L" else image.convert("RGB")
     except UnidentifiedImageError as error:
         raise ImageError("not an image that Pillow can read") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

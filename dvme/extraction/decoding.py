@@ -1,4 +1,9 @@
-"""Reading, decoding and cropping ahead of the model, in threads and in bounded memory."""
+"""Reading, decoding and cropping for the model, in threads and in bounded memory.
+
+Files are always read ahead. Decoding runs ahead as well where the model runs on another device; on the
+CPU it takes turns with the model, whose own threads wait for each other and so lose more than one core
+when decoding takes one away (measured in ARCHITECTURE.md, Speed).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,40 +50,63 @@ class Batch:
     """Why a row could not be decoded."""
 
 
-def decoded_batches(work: Iterable[Work], preprocess: Preprocess, batch_size: int, workers: int) -> Generator[Batch]:
-    """Decode in threads (Pillow releases the interpreter's lock), never more than a few batches ahead."""
+def decoded_batches(
+    work: Iterable[Work], preprocess: Preprocess, *, batch_size: int, workers: int, is_decoding_ahead: bool
+) -> Generator[Batch]:
+    """Yield the work's images in batches, in order; never more than a few batches are held.
+
+    Args:
+        work: what to decode.
+        preprocess: how to crop.
+        batch_size: B, images per batch.
+        workers: threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
+        is_decoding_ahead: whether to decode while the caller is busy with the batch before.
+    """
     todo = iter(work)
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[tuple[Work, Future[NDArray[np.uint8] | str]]] = deque()
+    readers = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    pending: deque[tuple[Work, Future[bytes | str | NDArray[np.uint8]]]] = deque()
+
+    def decode(content: bytes | str | NDArray[np.uint8]) -> NDArray[np.uint8] | str:
+        return _decode(content, preprocess) if isinstance(content, bytes) else content
+
+    def prepare(item: Work) -> bytes | str | NDArray[np.uint8]:
+        return decode(_read(item)) if is_decoding_ahead else _read(item)
+
     try:
         while True:
             room = batch_size * (1 + BATCHES_AHEAD) - len(pending)
-            pending.extend((item, pool.submit(_decode, item, preprocess)) for item in islice(todo, room))
+            pending.extend((item, readers.submit(prepare, item)) for item in islice(todo, room))
             if not pending:
                 return
             ready = [pending.popleft() for _ in range(min(batch_size, len(pending)))]
-            yield _batch([(item.row, future.result()) for item, future in ready], preprocess.crop)
+            decoded = decoders.map(decode, [future.result() for _, future in ready])
+            yield _batch([item.row for item, _ in ready], list(decoded), preprocess.crop)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        readers.shutdown(wait=True, cancel_futures=True)
+        decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(results: list[tuple[int, NDArray[np.uint8] | str]], crop: int) -> Batch:
-    images: list[NDArray[Any]] = [result for _, result in results if not isinstance(result, str)]
+def _batch(rows: list[int], results: list[NDArray[np.uint8] | str], crop: int) -> Batch:
+    images = [result for result in results if not isinstance(result, str)]
     return Batch(
-        rows=[row for row, _ in results],
+        rows=rows,
         pixels=np.stack(images) if images else np.empty((0, crop, crop, 3), np.uint8),
-        reasons={row: result for row, result in results if isinstance(result, str)},
+        reasons={row: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)},
     )
 
 
-def _decode(item: Work, preprocess: Preprocess) -> NDArray[np.uint8] | str:
-    """The cropped pixels, or one line that says why there are none."""
+def _read(item: Work) -> bytes | str:
+    """The file's bytes, or one line that says why they cannot be used."""
     try:
         data = item.path.read_bytes()
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
-    if content_id(data) != item.digest:
-        return "its content changed after it was listed; extract again"
+    return data if content_id(data) == item.digest else "its content changed after it was listed; extract again"
+
+
+def _decode(data: bytes, preprocess: Preprocess) -> NDArray[np.uint8] | str:
+    """The cropped pixels (H, W, 3), or one line that says why there are none."""
     try:
         return crop_image(decode_image(data), preprocess)
     except ImageError as error:

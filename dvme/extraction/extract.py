@@ -21,7 +21,7 @@ from dvme.data import Columns, Task, load_samples
 from dvme.errors import OptionError
 from dvme.extraction.decoding import Batch, Work, decoded_batches
 from dvme.extraction.indexing import Index, index_samples
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, keep_freed_memory, silent
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
 
 if TYPE_CHECKING:
@@ -139,6 +139,8 @@ def _load_all(names: Sequence[str], weights: Mapping[str, str | Path], runtime: 
         raise OptionError(f"--weights names {', '.join(stray)}, which --backbones does not")
     specs = [get_spec(name) for name in names]
     device = runtime.torch_device()
+    if device == "cpu":
+        keep_freed_memory()
     return [
         load_backbone(spec, weights=Path(weights[spec.name]) if spec.name in weights else None, device=device)
         for spec in specs
@@ -173,7 +175,13 @@ def _extract_one(
     started = time.perf_counter()
     if total:
         tell(name, 0, total)
-        batches = decoded_batches(_work(cache, shards), model.spec.preprocess, runtime.batch_size, runtime.n_workers)
+        batches = decoded_batches(
+            _work(cache, shards),
+            model.spec.preprocess,
+            batch_size=runtime.images_per_batch(model.device.type),
+            workers=runtime.n_workers,
+            is_decoding_ahead=model.device.type != "cpu",
+        )
         with closing(batches):
             _commit_shards(embeddings, shards, _embedded(model, batches, dtype), lambda done: tell(name, done, total))
     seconds = time.perf_counter() - started

@@ -1,0 +1,85 @@
+"""How near extraction comes to the bare forward pass, and what memory it takes."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dvme
+from dvme.backbones import get_spec
+from dvme.backbones.model import build_model
+from dvme.backbones.preprocess import crop_image
+from dvme.data import decode_image
+from dvme.runtime import keep_freed_memory
+
+BACKBONE = "efficientnet-lite0"
+N_IMAGES, REPEATS = 800, 5
+PEAK_MEMORY = """
+import json, resource, sys
+import dvme
+dvme.extract(sys.argv[1], sys.argv[2], backbones=["efficientnet-lite0"])
+print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+"""
+
+
+@pytest.mark.bench
+def test_extract__ratio_to_the_bare_forward_pass(
+    solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Files to committed rows, against timm's own model alone on normalised tensors that are already in memory.
+
+    Both run in one process with the same batch size, memory format and allocator settings.
+    """
+    manifest = write_manifest(solar_cells[:N_IMAGES], ["image", "label"])
+    backbone = dvme.load_backbone(get_spec(BACKBONE))
+    crops = [
+        crop_image(decode_image(path.read_bytes()), backbone.spec.preprocess) for path, _ in solar_cells[:N_IMAGES]
+    ]
+    tensors = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
+    batch_size = dvme.Runtime().images_per_batch("cpu")
+    bare, stage, whole = [], [], []
+    keep_freed_memory()
+    for repeat in range(REPEATS + 1):  # the first warms up and is not counted
+        started = time.perf_counter()
+        with torch.inference_mode():
+            for start in range(0, N_IMAGES, batch_size):
+                plain(tensors[start : start + batch_size])
+        bare.append(N_IMAGES / (time.perf_counter() - started))
+        started = time.perf_counter()
+        report = dvme.extract(manifest, tmp_path / f"{repeat}.zarr", backbones=[BACKBONE])
+        whole.append(N_IMAGES / (time.perf_counter() - started))
+        stage.append(N_IMAGES / report.outcomes[0].seconds)
+        assert report.outcomes[0].computed == N_IMAGES
+    ratios = [s / b for s, b in zip(stage[1:], bare[1:], strict=True)]
+    medians = [statistics.median(values[1:]) for values in (bare, stage, whole)]
+    print(
+        f"\nextract, {N_IMAGES} images, {BACKBONE}, batch {batch_size}, medians of {REPEATS}: "
+        f"bare forward {medians[0]:.1f}/s; files to committed rows {medians[1]:.1f}/s, "
+        f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); "
+        f"whole call with loading and hashing {medians[2]:.1f}/s, ratio {medians[2] / medians[0]:.3f}"
+    )
+    assert statistics.median(ratios) > 0.5
+
+
+@pytest.mark.bench
+def test_extract__peak_memory_does_not_grow(
+    solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Peak resident memory of a process that extracts ever more images."""
+    peaks = {}
+    for count in (200, 800, len(solar_cells)):
+        manifest = write_manifest(solar_cells[:count], ["image", "label"], f"{count}.csv")
+        command = [sys.executable, "-c", PEAK_MEMORY, str(manifest), str(tmp_path / f"{count}.zarr")]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        peaks[count] = json.loads(output) / 1e6
+    print("\nextract, peak memory: " + ", ".join(f"{count} images {peak:.0f} MB" for count, peak in peaks.items()))
+    assert peaks[len(solar_cells)] < peaks[200] + 50
