@@ -38,7 +38,7 @@ def fused(model: nn.Module, images: Tensor) -> nn.Module:
 
 def _watch(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
     """(convolution, name of the normalisation that consumes its output), each of them called once."""
-    from timm.layers import BatchNormAct2d
+    from timm.layers.norm_act import BatchNormAct2d
 
     produced: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # keeps the tensors alive, so that ids stay unique
     calls: dict[nn.Module, int] = {}

@@ -21,10 +21,10 @@ DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 def decode_image(data: bytes) -> Image.Image:
     """Decode an image file to 8 bits.
 
-    A grey image stays in mode `L`, for the channels are made equal only after the crop, at a third of the
-    cost and with the same result; every other image comes in mode `RGB`. Images of more than 8 bits per channel (16-bit X-rays, say)
-    are stretched linearly from their own minimum and maximum, because the used range is rarely the
-    full one.
+    A grey image stays in mode `L`, for its channels are made equal only after the crop, at a third of the
+    cost and with the same result; every other image comes in mode `RGB`. Images of more than 8 bits per
+    channel (16-bit X-rays, say) are stretched linearly from their own minimum and maximum, because the
+    used range is rarely the full one.
 
     Raises:
         ImageError: if the bytes are not an image, are truncated, or hold no finite pixel.

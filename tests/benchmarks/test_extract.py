@@ -41,6 +41,7 @@ def test_extract__ratio_to_the_bare_forward_pass(
     """
     manifest = write_manifest(solar_cells[:N_IMAGES], ["image", "label"])
     backbone = dvme.load_backbone(get_spec(BACKBONE))
+    plain = build_model(backbone.spec).eval().to(memory_format=torch.channels_last)
     crops = [
         crop_image(decode_image(path.read_bytes()), backbone.spec.preprocess) for path, _ in solar_cells[:N_IMAGES]
     ]
