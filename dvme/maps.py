@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 METHODS = ("tsne", "umap", "pca")
 NEIGHBOURS = 15
 MIN_ROWS = 5
+MAPS_PER_ROW = 3
 UNLABELLED = "(no label)"
 
 # Okabe and Ito 2008: distinct under the common colour-vision deficiencies.
@@ -140,11 +142,13 @@ def map_figure(maps: Sequence[EmbeddingMap], labels: NDArray[Any], ids: NDArray[
     from plotly import graph_objects
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=len(maps), subplot_titles=[_subtitle(item) for item in maps])
+    n_rows, n_columns = math.ceil(len(maps) / MAPS_PER_ROW), min(len(maps), MAPS_PER_ROW)
+    titles = [_subtitle(item) for item in maps]
+    figure = make_subplots(rows=n_rows, cols=n_columns, subplot_titles=titles, vertical_spacing=0.22 / n_rows)
     task = Task.from_labels(labels)
     classes = [*task.classes, *([MISSING] if task.n_unlabelled else [])]
     safe_ids = np.array([html.escape(identity) for identity in ids.tolist()], dtype=object)
-    for column, item in enumerate(maps, start=1):
+    for panel, item in enumerate(maps):
         for index, name in enumerate(classes):
             members = np.flatnonzero(labels == name)
             shown = html.escape(name or UNLABELLED)
@@ -155,7 +159,7 @@ def map_figure(maps: Sequence[EmbeddingMap], labels: NDArray[Any], ids: NDArray[
                     mode="markers",
                     name=f"{shown} ({len(members):,})",
                     legendgroup=shown,
-                    showlegend=column == 1,
+                    showlegend=panel == 0,
                     marker={
                         "size": 6,
                         "opacity": 0.75,
@@ -165,8 +169,8 @@ def map_figure(maps: Sequence[EmbeddingMap], labels: NDArray[Any], ids: NDArray[
                     text=safe_ids[members],
                     hovertemplate=f"%{{text}}<br>{shown}<extra>{html.escape(item.backbone)}</extra>",
                 ),
-                row=1,
-                col=column,
+                row=panel // MAPS_PER_ROW + 1,
+                col=panel % MAPS_PER_ROW + 1,
             )
     hidden = {"showticklabels": False, "showgrid": False, "zeroline": False, "showline": True, "mirror": True}
     figure.update_xaxes(**hidden, linecolor="#cccccc")
@@ -174,8 +178,8 @@ def map_figure(maps: Sequence[EmbeddingMap], labels: NDArray[Any], ids: NDArray[
     figure.update_layout(
         title={"text": html.escape(title), "x": 0.01},
         template="plotly_white",
-        height=560,
-        legend={"orientation": "h", "y": -0.06, "title": {"text": "label  "}},
+        height=180 + 390 * n_rows,
+        legend={"orientation": "h", "y": -0.06 / n_rows, "title": {"text": "label  "}},
         margin={"l": 20, "r": 20, "t": 110, "b": 60},
         hoverlabel={"font": {"size": 13}},
     )
@@ -202,9 +206,9 @@ def _project(unit: NDArray[Any], method: str, seed: int) -> NDArray[Any]:
 
         perplexity = min(30.0, (len(unit) - 1) / 3.0)
         return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced))
-    import umap
+    with warnings.catch_warnings(action="ignore"):  # that TensorFlow is absent, and that a seed turns threads off
+        import umap
 
-    with warnings.catch_warnings(action="ignore"):  # that a seed turns its threads off
         neighbours = min(NEIGHBOURS, len(unit) - 1)
         return np.asarray(umap.UMAP(n_neighbors=neighbours, random_state=seed).fit_transform(reduced))
 
@@ -225,8 +229,10 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 1600px; padding: 12px; color: #222; }}
 p {{ color: #555; margin: 4px 20px 20px; max-width: 75ch; }}
+.maps {{ overflow-x: auto; }}
+.maps > div {{ min-width: 960px; }}
 </style></head><body>
-{plot}
+<div class="maps">{plot}</div>
 <p>Distances and cluster sizes in a map are not evidence: two dimensions cannot hold the embedding.
 Trustworthiness is the share of map neighbours that are real ones; same-label neighbours are counted in the
 original embedding, not in the map. Click a class in the legend to hide it, double-click to show it alone.</p>

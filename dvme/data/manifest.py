@@ -50,7 +50,19 @@ def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None =
     unnamed = ids.count(MISSING)
     if unnamed:
         raise DataError(f"{manifest} has {unnamed} rows without an image, the first in row {ids.index('') + 1}")
+
+    def values(given: str | None, default: str) -> list[str]:
+        name = _column(table, given, default, manifest)
+        return [MISSING] * len(table) if name is None else [value.strip() for value in table[name]]
+
+    labels, groups = values(columns.label, "label"), values(columns.group, "group")
+    splits = [canonical_split(name) if name else MISSING for name in values(columns.split, "split")]
     paths = [root / identity for identity in ids]
+    _check_exist(paths, manifest)
+    return Samples(paths=paths, ids=ids, labels=labels, splits=splits, groups=groups)
+
+
+def _check_exist(paths: list[Path], manifest: Path) -> None:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         shown = ", ".join(str(path) for path in missing[:LISTED_AT_MOST])
@@ -60,18 +72,6 @@ def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None =
             "mend the paths or pass --image-root"
         )
         raise DataError(message)
-
-    def values(given: str | None, default: str) -> list[str]:
-        name = _column(table, given, default, manifest)
-        return [MISSING] * len(table) if name is None else [value.strip() for value in table[name]]
-
-    return Samples(
-        paths=paths,
-        ids=ids,
-        labels=values(columns.label, "label"),
-        splits=[canonical_split(name) if name else MISSING for name in values(columns.split, "split")],
-        groups=values(columns.group, "group"),
-    )
 
 
 def _read_table(manifest: Path) -> pd.DataFrame:

@@ -1,0 +1,190 @@
+"""Every command as typed, and every piece of bad input: one readable line, exit 1, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from dvme_cli.main import app
+
+LITE = "efficientnet-lite0"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_refused(result: Result, *parts: str) -> None:
+    assert result.exit_code == 1, result.output
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert not result.stdout.strip()
+    for part in parts:
+        assert part in lines[0]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of 36 made-up images, extracted by the command itself."""
+    from PIL import Image
+
+    root = tmp_path_factory.mktemp("cli")
+    for level, name in enumerate(("dark", "grey", "light")):
+        (root / "images" / name).mkdir(parents=True)
+        for index in range(12):
+            colour = (60 * level + 4 * index, 60 * level, 255 - 20 * index)
+            Image.new("RGB", (40, 30), colour).save(root / "images" / name / f"{index}.png")
+    result = run("extract", root / "images", root / "c.zarr", "--backbones", LITE)
+    assert result.exit_code == 0, result.output
+    assert "36 images: multiclass, 3 classes: dark (12), grey (12), light (12)" in result.stderr
+    assert "36 distinct images (36 new to the cache)" in result.stdout
+    return root / "c.zarr"
+
+
+def test_extract__says_that_everything_was_reused(cache: Path) -> None:
+    result = run("extract", cache.parent / "images", cache, "--backbones", LITE)
+    assert result.exit_code == 0
+    assert "Every embedding was reused; nothing was computed." in result.stdout
+
+
+def test_extract__json_is_alone_on_stdout(cache: Path) -> None:
+    report = json.loads(run("extract", cache.parent / "images", cache, "--backbones", LITE, "--json").stdout)
+    assert report["outcomes"][0]["reused"] == 36
+    assert report["task"]["kind"] == "multiclass"
+
+
+def test_probe__table_and_json(cache: Path) -> None:
+    result = run("probe", cache, "--head", "linear,knn")
+    assert result.exit_code == 0, result.output
+    for part in ("val AUC", "95% CI", "kappa", "mean ± std over folds", "linear", "knn"):
+        assert part in result.stdout
+    report = json.loads(run("probe", cache, "--json").stdout)
+    assert [row["head"] for row in report["rows"]] in (["linear", "knn"], ["knn", "linear"])
+    assert len(report["rows"][0]["test"]["auc"]["folds"]) == 5
+
+
+def test_info__table_and_json(cache: Path) -> None:
+    assert "36 images" in run("info", cache).stdout
+    report = json.loads(run("info", cache, "--json").stdout)
+    assert report["backbones"][0]["fingerprint"]["architecture"] == "tf_efficientnet_lite0"
+
+
+def test_backbones__lists_all_and_marks_licences() -> None:
+    result = run("backbones")
+    assert result.exit_code == 0
+    for name in ("supervised", "swav", "simclr", "dino", "random", LITE, "CC-BY-NC-4.0 (!)"):
+        assert name in result.stdout
+    specs = json.loads(run("backbones", "--json").stdout)
+    assert {spec["name"]: spec["dim"] for spec in specs}["dino"] == 1536
+
+
+def test_viz__names_the_file(cache: Path, tmp_path: Path) -> None:
+    result = run("viz", cache, "--out", tmp_path / "maps.html", "--method", "pca")
+    assert result.exit_code == 0, result.output
+    assert "pca maps of 36 images" in result.stdout
+
+
+def test_extract__missing_folder(tmp_path: Path) -> None:
+    assert_refused(run("extract", tmp_path / "nope", tmp_path / "c.zarr", "--backbones", LITE), "nope does not exist")
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_extract__empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refused(run("extract", tmp_path / "empty", tmp_path / "c.zarr", "--backbones", LITE), "holds no images")
+
+
+def test_extract__manifest_without_the_column(write_manifest: Callable[..., Path], tmp_path: Path) -> None:
+    manifest = write_manifest([["a.png", "x"]], ["file", "label"])
+    result = run("extract", manifest, tmp_path / "c.zarr", "--backbones", LITE)
+    assert_refused(result, "no column 'image'", "file, label", "--image-col")
+    result = run(
+        "extract", manifest, tmp_path / "c.zarr", "--backbones", LITE, "--image-col", "file", "--group-col", "patient"
+    )
+    assert_refused(result, "no column 'patient'", "--group-col")
+
+
+def test_extract__manifest_with_a_missing_file(write_manifest: Callable[..., Path], tmp_path: Path) -> None:
+    manifest = write_manifest([["a.png", "x"]], ["image", "label"])
+    assert_refused(
+        run("extract", manifest, tmp_path / "c.zarr", "--backbones", LITE), "1 files that do not exist", "a.png"
+    )
+    assert not (tmp_path / "c.zarr").exists()
+
+
+def test_extract__unknown_backbone_suggests_the_nearest(cache: Path) -> None:
+    result = run("extract", cache.parent / "images", cache, "--backbones", "efficientnet-lit0")
+    assert_refused(result, "unknown backbone 'efficientnet-lit0'", f"did you mean '{LITE}'")
+
+
+def test_extract__checkpoint_that_does_not_fit(cache: Path, tmp_path: Path) -> None:
+    torch.save({"layer1.weight": torch.zeros(3)}, tmp_path / "wrong.pth")
+    weights = f"supervised={tmp_path / 'wrong.pth'}"
+    result = run("extract", cache.parent / "images", cache, "--backbones", "supervised", "--weights", weights)
+    assert_refused(result, "missing keys conv1.weight", "unexpected keys layer1.weight")
+
+
+def test_extract__weights_that_are_not_here(cache: Path) -> None:
+    result = run("extract", cache.parent / "images", cache, "--backbones", "dino")
+    assert_refused(result, "dino_deitsmall8_pretrain.pth", "https://", "--weights dino=PATH")
+
+
+def test_extract__other_fingerprint(cache: Path) -> None:
+    result = run("extract", cache.parent / "images", cache, "--backbones", LITE, "--dtype", "float16")
+    assert_refused(result, "dtype: cached 'float32', asked 'float16'", "--replace")
+
+
+def test_extract__cache_path_that_is_something_else(cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    result = run("extract", cache.parent / "images", tmp_path / "folder", "--backbones", LITE)
+    assert_refused(result, "is not a dvme cache")
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_probe__class_smaller_than_the_folds(cache: Path) -> None:
+    assert_refused(run("probe", cache, "--folds", "20"), "class 'dark' has 12 images", "--folds")
+
+
+def test_probe__single_class(tmp_path: Path, save_image: Callable[..., Path]) -> None:
+    for index in range(6):
+        save_image(tmp_path / "images" / "only" / f"{index}.png", seed=index)
+    assert run("extract", tmp_path / "images", tmp_path / "c.zarr", "--backbones", LITE).exit_code == 0
+    assert_refused(run("probe", tmp_path / "c.zarr"), "all 6 labelled images are 'only'")
+
+
+@pytest.mark.parametrize("command", ["probe", "info"])
+def test_commands__no_cache_there(command: str, tmp_path: Path) -> None:
+    assert_refused(run(command, tmp_path / "none.zarr"), "there is no cache at", "dvme extract")
+
+
+def test_commands__wrong_usage_is_exit_2(cache: Path) -> None:
+    assert run("extract", cache).exit_code == 2
+    assert run("probe", cache, "--folds", "many").exit_code == 2
+    assert run("extract", cache.parent / "images", cache, "--backbones", LITE, "--weights", "oops").exit_code == 2
+    assert run("nonsense").exit_code == 2
+
+
+def test_extract__mismatched_torch_and_torchvision_is_explained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import of timm fails as it does beside a torchvision of another build."""
+    import sys
+
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "timm":
+                raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
+        monkeypatch.delitem(sys.modules, name)
+    result = run("extract", cache.parent / "images", cache, "--backbones", LITE)
+    assert_refused(
+        result,
+        f"torch {torch.__version__}".partition("+")[0],
+        "torchvision",
+        "pip install --force-reinstall torch torchvision",
+    )

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dvme.data import Samples, folder_samples, load_samples
+from dvme.errors import DataError
+
+SaveImage = Callable[..., Path]
+
+
+def rows(samples: Samples) -> list[tuple[str, str, str]]:
+    return list(zip(samples.ids, samples.labels, samples.splits, strict=True))
+
+
+def touch(*paths: Path) -> None:
+    """Empty files: listing a folder opens none of them."""
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def test_folder_samples__class_folders(tmp_path: Path, save_image: SaveImage) -> None:
+    for index, place in enumerate(("dog/b.png", "cat/a.png", "dog/a.jpg")):
+        save_image(tmp_path / place, seed=index)
+    samples = folder_samples(tmp_path)
+    assert rows(samples) == [("cat/a.png", "cat", ""), ("dog/a.jpg", "dog", ""), ("dog/b.png", "dog", "")]
+    assert samples.paths == [tmp_path / identity for identity in samples.ids]
+    assert samples.groups == ["", "", ""]
+    assert len(samples) == 3
+
+
+def test_folder_samples__split_folders_in_every_spelling(tmp_path: Path) -> None:
+    touch(*(tmp_path / place for place in ("train/cat/1.png", "valid/dog/2.png", "Testing/cat/3.png")))
+    assert rows(folder_samples(tmp_path)) == [
+        ("Testing/cat/3.png", "cat", "test"),
+        ("train/cat/1.png", "cat", "train"),
+        ("valid/dog/2.png", "dog", "val"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"),
+    [("training", "train"), ("VAL", "val"), ("validation", "val"), ("test", "test"), ("Train", "train")],
+)
+def test_folder_samples__spelling_of_one_split(tmp_path: Path, folder: str, split: str) -> None:
+    touch(tmp_path / folder / "cat" / "1.png")
+    assert rows(folder_samples(tmp_path)) == [(f"{folder}/cat/1.png", "cat", split)]
+
+
+def test_folder_samples__split_with_unlabelled_images(tmp_path: Path) -> None:
+    touch(*(tmp_path / place for place in ("train/cat/1.png", "train/dog/2.png", "test/3.png")))
+    assert rows(folder_samples(tmp_path)) == [
+        ("test/3.png", "", "test"),
+        ("train/cat/1.png", "cat", "train"),
+        ("train/dog/2.png", "dog", "train"),
+    ]
+
+
+def test_folder_samples__images_deeper_than_the_class(tmp_path: Path) -> None:
+    touch(tmp_path / "cat" / "patient7" / "1.png", tmp_path / "dog" / "2.png")
+    assert rows(folder_samples(tmp_path)) == [("cat/patient7/1.png", "cat", ""), ("dog/2.png", "dog", "")]
+
+
+def test_folder_samples__flat_folder(tmp_path: Path) -> None:
+    touch(tmp_path / "b.png", tmp_path / "a.TIFF")
+    assert rows(folder_samples(tmp_path)) == [("a.TIFF", "", ""), ("b.png", "", "")]
+
+
+def test_folder_samples__stray_images_beside_class_folders(tmp_path: Path) -> None:
+    touch(tmp_path / "cat" / "1.png", tmp_path / "dog" / "2.png", tmp_path / "stray.png")
+    with pytest.raises(DataError, match=r"mixes 2 images in class folders with 1 outside .*stray\.png.*manifest"):
+        folder_samples(tmp_path)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="train/ and val/ beside a folder of another name silently become classes named train and val"
+)
+def test_folder_samples__split_folders_beside_another_folder(tmp_path: Path) -> None:
+    touch(*(tmp_path / place for place in ("train/cat/1.png", "train/dog/2.png", "val/cat/3.png", "extra/4.png")))
+    with pytest.raises(DataError):
+        folder_samples(tmp_path)
+
+
+def test_folder_samples__empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no images \(it is empty\)"):
+        folder_samples(tmp_path)
+
+
+def test_folder_samples__missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither a folder nor a manifest"):
+        folder_samples(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"nowhere does not exist"):
+        load_samples(tmp_path / "nowhere")
+
+
+def test_folder_samples__other_kinds_of_files_are_named(tmp_path: Path) -> None:
+    touch(*(tmp_path / "scans" / f"{index}.dcm" for index in range(3)), tmp_path / "notes.txt")
+    with pytest.raises(DataError) as caught:
+        folder_samples(tmp_path)
+    assert "but 3 files of kind .dcm; dvme reads " in str(caught.value)
+    assert " png " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_samples__hidden_files_and_folders(tmp_path: Path) -> None:
+    hidden = ("cat/._1.png", ".thumbs/cat/1.png", "__MACOSX/cat/1.png", "cat/.old/1.png")
+    touch(*(tmp_path / place for place in hidden), tmp_path / "cat" / "1.png")
+    assert folder_samples(tmp_path).ids == ["cat/1.png"]
+
+
+def test_folder_samples__files_that_are_not_images(tmp_path: Path) -> None:
+    touch(tmp_path / "cat" / "1.png", tmp_path / "cat" / "1.txt", tmp_path / "Thumbs.db")
+    assert rows(folder_samples(tmp_path)) == [("cat/1.png", "cat", "")]
+
+
+def test_folder_samples__symlink_loop_terminates(tmp_path: Path) -> None:
+    touch(tmp_path / "cat" / "1.png", tmp_path / "dog" / "2.png")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "dog" / "self").symlink_to(tmp_path / "dog", target_is_directory=True)
+    assert rows(folder_samples(tmp_path)) == [("cat/1.png", "cat", ""), ("dog/2.png", "dog", "")]
+
+
+def test_folder_samples__linked_class_folder_is_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere" / "1.png", tmp_path / "images" / "dog" / "2.png")
+    (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert rows(folder_samples(tmp_path / "images")) == [("cat/1.png", "cat", ""), ("dog/2.png", "dog", "")]

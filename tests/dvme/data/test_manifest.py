@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from dvme.data import Columns, load_samples, manifest_samples
+from dvme.errors import DataError
+
+WriteManifest = Callable[..., Path]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three empty image files beside the manifest: listing opens none of them."""
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write_parquet(folder: Path, **columns: Any) -> Path:
+    path = folder / "manifest.parquet"
+    pd.DataFrame(columns).to_parquet(path)
+    return path
+
+
+def message_of(path: Path, columns: Columns | None = None) -> str:
+    """The one line with which a manifest is refused."""
+    with pytest.raises(DataError) as caught:
+        manifest_samples(path, columns or Columns())
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(path) in text or "listed twice" in text or "split" in text
+    return text
+
+
+def test_manifest_samples__csv_with_default_columns(folder: Path, write_manifest: WriteManifest) -> None:
+    rows = [["b.png", "dog", "Train", "p1"], ["a.png", " cat ", "testing", "p2"], ["c.png", "", "", ""]]
+    samples = manifest_samples(write_manifest(rows, ["image", "label", "split", "group"]), Columns())
+    assert samples.ids == ["b.png", "a.png", "c.png"]
+    assert samples.paths == [folder / "b.png", folder / "a.png", folder / "c.png"]
+    assert samples.labels == ["dog", "cat", ""]
+    assert samples.splits == ["train", "test", ""]
+    assert samples.groups == ["p1", "p2", ""]
+
+
+def test_manifest_samples__image_column_alone(folder: Path, write_manifest: WriteManifest) -> None:
+    samples = manifest_samples(write_manifest([["a.png"], ["b.png"]], ["image"]), Columns())
+    assert (samples.labels, samples.splits, samples.groups) == (["", ""], ["", ""], ["", ""])
+
+
+def test_manifest_samples__tsv(folder: Path) -> None:
+    path = folder / "manifest.tsv"
+    path.write_text("image\tlabel\na.png\tcat, striped\nb.png\tdog\n")
+    assert manifest_samples(path, Columns()).labels == ["cat, striped", "dog"]
+
+
+def test_manifest_samples__own_column_names(folder: Path, write_manifest: WriteManifest) -> None:
+    path = write_manifest(
+        [["a.png", "x", "3", "valid", "p9"]], ["file", "label", "grade", "fold", "patient"], name="own.csv"
+    )
+    columns = Columns(image="file", label="grade", split="fold", group="patient")
+    samples = manifest_samples(path, columns)
+    assert (samples.ids, samples.labels, samples.splits, samples.groups) == (["a.png"], ["3"], ["val"], ["p9"])
+
+
+def test_manifest_samples__parquet(folder: Path) -> None:
+    path = write_parquet(folder, image=["a.png", "b.png"], label=["cat", None], split=["val", "train"])
+    samples = manifest_samples(path, Columns())
+    assert (samples.ids, samples.labels, samples.splits) == (["a.png", "b.png"], ["cat", ""], ["val", "train"])
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2], [0.0, 1.0, 2.0]])
+def test_manifest_samples__parquet_integer_labels(folder: Path, values: list[Any]) -> None:
+    path = write_parquet(folder, image=["a.png", "b.png", "c.png"], label=values)
+    assert manifest_samples(path, Columns()).labels == ["0", "1", "2"]
+
+
+def test_manifest_samples__parquet_integer_labels_with_a_missing_one(folder: Path) -> None:
+    path = write_parquet(folder, image=["a.png", "b.png", "c.png"], label=[0, None, 12])
+    assert pd.read_parquet(path)["label"].dtype == "float64"  # so that pandas would print 0.0
+    assert manifest_samples(path, Columns()).labels == ["0", "", "12"]
+
+
+def test_manifest_samples__parquet_fractions_and_categories(folder: Path) -> None:
+    image = ["a.png", "b.png", "c.png"]
+    path = write_parquet(folder, image=image, label=[0.5, None, 1.0])
+    assert manifest_samples(path, Columns()).labels == ["0.5", "", "1.0"]
+    path = write_parquet(folder, image=image, label=pd.Categorical(["NA", None, "x"]))
+    assert manifest_samples(path, Columns()).labels == ["NA", "", "x"]
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="whole numbers beyond 64 bits escape as TypeError")
+def test_manifest_samples__parquet_number_beyond_64_bits(folder: Path) -> None:
+    path = write_parquet(folder, image=["a.png", "b.png"], label=["x", "y"], score=[1e20, 2.0])
+    assert manifest_samples(path, Columns()).labels == ["x", "y"]
+
+
+def test_manifest_samples__csv_integer_labels(folder: Path, write_manifest: WriteManifest) -> None:
+    path = write_manifest([["a.png", 0], ["b.png", ""], ["c.png", "007"]], ["image", "label"])
+    assert manifest_samples(path, Columns()).labels == ["0", "", "007"]
+
+
+@pytest.mark.parametrize("label", ["NA", "null", "nan", "None", "N/A"])
+def test_manifest_samples__label_that_looks_missing(folder: Path, write_manifest: WriteManifest, label: str) -> None:
+    path = write_manifest([["a.png", label], ["b.png", ""]], ["image", "label"])
+    assert manifest_samples(path, Columns()).labels == [label, ""]
+
+
+def test_manifest_samples__byte_order_mark(folder: Path) -> None:
+    path = folder / "excel.csv"
+    path.write_bytes("\ufeffimage,label\r\na.png,Café\r\n".encode())
+    samples = manifest_samples(path, Columns())
+    assert (samples.ids, samples.labels) == (["a.png"], ["Café"])
+
+
+def test_manifest_samples__image_root(tmp_path: Path, folder: Path, write_manifest: WriteManifest) -> None:
+    (tmp_path / "lists").mkdir()
+    path = write_manifest([["a.png", "x"]], ["image", "label"], name="lists/manifest.csv")
+    assert "names 1 files that do not exist" in message_of(path)
+    assert load_samples(path, image_root=str(folder)).paths == [folder / "a.png"]
+
+
+def test_manifest_samples__absolute_paths(folder: Path, write_manifest: WriteManifest) -> None:
+    samples = manifest_samples(write_manifest([[folder / "a.png"]], ["image"]), Columns(), Path("/nowhere"))
+    assert samples.paths == [folder / "a.png"]
+    assert samples.ids == [str(folder / "a.png")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "option"),
+    [
+        (Columns(image="file"), "'file'", "--image-col"),
+        (Columns(label="grade"), "'grade'", "--label-col"),
+        (Columns(split="fold"), "'fold'", "--split-col"),
+        (Columns(group="patient"), "'patient'", "--group-col"),
+    ],
+)
+def test_manifest_samples__missing_column(
+    folder: Path, write_manifest: WriteManifest, columns: Columns, named: str, option: str
+) -> None:
+    path = write_manifest([["a.png", "x"]], ["image", "kind"])
+    text = message_of(path, columns)
+    assert f"has no column {named}; it has: image, kind; choose one with {option}" in text
+
+
+def test_manifest_samples__no_image_column(folder: Path, write_manifest: WriteManifest) -> None:
+    text = message_of(write_manifest([["a.png", "x"]], ["path", "label"]))
+    assert "has no column 'image'; it has: path, label; choose one with --image-col" in text
+
+
+def test_manifest_samples__missing_files_are_counted_and_a_few_named(
+    folder: Path, write_manifest: WriteManifest
+) -> None:
+    rows = [[f"{index}.png"] for index in range(5)] + [["a.png"]]
+    text = message_of(write_manifest(rows, ["image"]))
+    assert "names 5 files that do not exist: " in text
+    assert str(folder / "2.png") in text
+    assert str(folder / "3.png") not in text
+    assert ", ...; mend the paths or pass --image-root" in text
+
+
+def test_manifest_samples__no_rows(write_manifest: WriteManifest) -> None:
+    assert "has no rows; list one image per row" in message_of(write_manifest([], ["image", "label"]))
+
+
+def test_manifest_samples__row_without_an_image(folder: Path, write_manifest: WriteManifest) -> None:
+    rows = [["a.png", "x"], ["", "y"], ["", "z"]]
+    assert "has 2 rows without an image, the first in row 2" in message_of(write_manifest(rows, ["image", "label"]))
+
+
+def test_manifest_samples__image_listed_twice(folder: Path, write_manifest: WriteManifest) -> None:
+    path = write_manifest([["a.png", "x"], ["b.png", "x"], ["a.png ", "y"]], ["image", "label"])
+    assert "image a.png is listed twice" in message_of(path)
+
+
+def test_manifest_samples__unknown_split(folder: Path, write_manifest: WriteManifest) -> None:
+    assert "split 'holdout' is not known" in message_of(write_manifest([["a.png", "holdout"]], ["image", "split"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.csv", b""),
+        ("latin.csv", "image,label\na.png,Café\n".encode("latin-1")),
+        ("ragged.csv", b"image,label\na.png,x\nb.png,y,z\n"),
+        ("quote.csv", b'image,label\na.png,x\n"b.png,y\n'),
+        ("junk.parquet", b"no Parquet in here"),
+        ("empty.parquet", b""),
+    ],
+)
+def test_manifest_samples__unreadable_file(folder: Path, name: str, content: bytes) -> None:
+    path = folder / name
+    path.write_bytes(content)
+    assert "cannot read the manifest" in message_of(path)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="one field too many in every row shifts the columns: pandas takes the first as its index"
+)
+def test_manifest_samples__trailing_separator_in_every_row(folder: Path) -> None:
+    path = folder / "trailing.csv"
+    path.write_text("image,label\na.png,cat,\nb.png,dog,\n")
+    try:
+        samples = manifest_samples(path, Columns())
+    except DataError as error:  # a refusal is fine where it names the cause
+        assert "do not exist" not in str(error)
+    else:
+        assert (samples.ids, samples.labels) == (["a.png", "b.png"], ["cat", "dog"])
+
+
+@pytest.mark.xfail(strict=True, raises=OSError, reason="a cell too long for a file name escapes as OSError")
+def test_manifest_samples__cell_too_long_for_a_file_name(folder: Path, write_manifest: WriteManifest) -> None:
+    path = write_manifest([["a.png", "No focal consolidation. " * 20]], ["file", "image"])
+    with pytest.raises(DataError, match="do not exist"):
+        manifest_samples(path, Columns())

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dvme.errors import DataError, OptionError
+from dvme.evaluation.splits import Plan, make_plan
+
+
+def _plan(labels: Any, splits: Any = None, groups: Any = None, **options: Any) -> Plan:
+    labels = np.asarray(labels)
+    nothing = np.full(len(labels), "", dtype=object)
+    return make_plan(
+        labels,
+        nothing if splits is None else np.asarray(splits, dtype=object),
+        nothing if groups is None else np.asarray(groups, dtype=object),
+        classes=tuple("abcdef"[: labels.max() + 1]),
+        **options,
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 99), counts=st.lists(st.integers(7, 40), min_size=2, max_size=4))
+def test_make_plan__held_out_parts_are_disjoint_complete_and_stratified(seed: int, counts: list[int]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    plan = _plan(labels, seed=seed)
+    pool = np.setdiff1d(np.arange(len(labels)), plan.test)
+    assert len(plan.folds) == 5
+    for fold in plan.folds:
+        np.testing.assert_array_equal(np.sort(np.r_[fold.train, fold.validation]), pool)
+    np.testing.assert_array_equal(np.sort(np.concatenate([fold.validation for fold in plan.folds])), pool)
+    for c, count in enumerate(counts):
+        assert abs((labels[plan.test] == c).sum() - count / 5) <= 1
+
+
+def test_make_plan__groups_never_are_on_two_sides() -> None:
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 2, 200), rng.integers(0, 40, 200).astype(str)
+    plan = _plan(labels, groups=groups)
+    for fold in plan.folds:
+        sides = [set(groups[rows]) for rows in (plan.test, fold.train, fold.validation)]
+        assert sum(len(side) for side in sides) == len(set().union(*sides))
+    assert "grouped" in plan.description
+
+
+def test_make_plan__same_seed_same_plan_other_seed_other_plan() -> None:
+    labels = np.arange(60) % 2
+    np.testing.assert_array_equal(_plan(labels, seed=1).test, _plan(labels, seed=1).test)
+    assert not np.array_equal(_plan(labels, seed=1).test, _plan(labels, seed=2).test)
+
+
+def test_make_plan__user_split_with_validation_is_one_fold() -> None:
+    splits = ["train"] * 6 + ["val"] * 4 + ["test"] * 4
+    plan = _plan([0, 1] * 7, splits)
+    np.testing.assert_array_equal(plan.test, [10, 11, 12, 13])
+    assert len(plan.folds) == 1
+    np.testing.assert_array_equal(plan.folds[0].validation, [6, 7, 8, 9])
+
+
+def test_make_plan__user_split_without_validation_folds_the_training_rows() -> None:
+    splits = ["train"] * 20 + ["test"] * 4
+    plan = _plan([0, 1] * 12, splits)
+    assert len(plan.folds) == 5
+    np.testing.assert_array_equal(np.sort(np.r_[plan.folds[0].train, plan.folds[0].validation]), np.arange(20))
+
+
+def test_make_plan__val_only_becomes_the_test_set_and_says_so() -> None:
+    plan = _plan([0, 1] * 12, ["train"] * 20 + ["val"] * 4)
+    np.testing.assert_array_equal(plan.test, [20, 21, 22, 23])
+    assert "its val part is the test set" in plan.description
+
+
+def test_make_plan__rows_without_a_split_are_left_out_and_counted() -> None:
+    plan = _plan([0, 1] * 13, ["train"] * 20 + ["test"] * 4 + [""] * 2)
+    used = np.r_[plan.test, plan.folds[0].train, plan.folds[0].validation]
+    assert not np.isin([24, 25], used).any()
+    assert "2 rows without a split left out" in plan.description
+
+
+def test_make_plan__group_on_both_sides_of_a_user_split_is_an_error() -> None:
+    with pytest.raises(DataError, match="1 groups are in both train and test: a leak"):
+        _plan([0, 1] * 12, ["train"] * 20 + ["test"] * 4, groups=["p1"] + [""] * 20 + ["p1", "p2", "p3"])
+
+
+def test_make_plan__class_smaller_than_the_folds() -> None:
+    with pytest.raises(DataError, match="class 'b' has 3 images, too few for 5 folds"):
+        _plan([0] * 30 + [1] * 3)
+
+
+def test_make_plan__class_with_too_few_groups() -> None:
+    with pytest.raises(DataError, match="class 'b' has 20 images of 2 groups"):
+        _plan([0] * 40 + [1] * 20, groups=[f"p{i}" for i in range(40)] + ["x", "y"] * 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"), [({"n_folds": 1}, "--folds"), ({"test_fraction": 0.9}, "--test-fraction")]
+)
+def test_make_plan__impossible_options(options: dict[str, Any], what: str) -> None:
+    with pytest.raises(OptionError, match=what):
+        _plan([0, 1] * 20, **options)
+
+
+def test_make_plan__split_without_training_rows() -> None:
+    with pytest.raises(DataError, match="the split has test 4"):
+        _plan([0, 1, 0, 1], ["test"] * 4)

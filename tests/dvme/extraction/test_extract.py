@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dvme
+from dvme.backbones import get_spec
+from dvme.backbones.model import build_model
+from dvme.backbones.preprocess import crop_image
+from dvme.data import decode_image
+from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
+from dvme_cache import EmbeddingCache, FingerprintMismatchError, RowState
+
+LITE = "efficientnet-lite0"
+
+
+@pytest.fixture
+def cache_path(tmp_path: Path) -> Path:
+    return tmp_path / "cache.zarr"
+
+
+def test_extract__features_are_those_of_the_plain_model_one_image_at_a_time(
+    solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], cache_path: Path
+) -> None:
+    import torch
+
+    manifest = write_manifest(solar_cells[:21], ["image", "label"])
+    dvme.extract(manifest, cache_path, backbones=[LITE], runtime=dvme.Runtime(batch_size=8))
+    cache = EmbeddingCache.open(cache_path)
+    features = cache.embeddings(LITE).read(np.arange(21))
+    spec = get_spec(LITE)
+    model = build_model(spec).eval()
+    for row, (path, _) in enumerate(solar_cells[:21]):
+        pixels = crop_image(decode_image(path.read_bytes()), spec.preprocess)
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+        with torch.inference_mode():
+            expected = model((image - 0.5) / 0.5)[0].numpy()
+        np.testing.assert_allclose(features[row], expected, atol=2e-5 * abs(expected).max())
+    assert cache.column("label").tolist() == [label for _, label in solar_cells[:21]]
+
+
+def test_extract__batch_size_and_workers_are_no_part_of_the_fingerprint(class_folders: Path, tmp_path: Path) -> None:
+    caches = []
+    for batch_size, workers in ((1, 1), (7, 3)):
+        path = tmp_path / f"{batch_size}.zarr"
+        dvme.extract(
+            class_folders, path, backbones=[LITE], runtime=dvme.Runtime(batch_size=batch_size, workers=workers)
+        )
+        caches.append(EmbeddingCache.open(path))
+    one, other = (cache.embeddings(LITE) for cache in caches)
+    assert one.fingerprint == other.fingerprint
+    rows = np.arange(36)
+    np.testing.assert_allclose(one.read(rows), other.read(rows), atol=1e-4)
+
+
+def test_extract__second_run_reuses_everything_and_writes_nothing(class_folders: Path, cache_path: Path) -> None:
+    first = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    before = {p: p.stat().st_mtime_ns for p in (cache_path / "embeddings").rglob("*") if p.is_file()}
+    second = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert (first.outcomes[0].computed, first.n_new) == (36, 36)
+    assert (second.outcomes[0].computed, second.outcomes[0].reused, second.n_new) == (0, 36, 0)
+    assert before == {p: p.stat().st_mtime_ns for p in (cache_path / "embeddings").rglob("*") if p.is_file()}
+
+
+def test_extract__new_moved_and_copied_images(
+    class_folders: Path, cache_path: Path, save_image: Callable[..., Path]
+) -> None:
+    dvme.extract(class_folders, cache_path, backbones=[LITE])
+    save_image(class_folders / "dark" / "new.png", seed=999)
+    (class_folders / "dark" / "00.png").rename(class_folders / "dark" / "renamed.png")
+    (class_folders / "grey" / "copy.png").write_bytes((class_folders / "grey" / "00.png").read_bytes())
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert (report.n_files, report.n_rows, report.n_new) == (38, 37, 1)
+    assert (report.outcomes[0].computed, report.outcomes[0].reused) == (1, 36)
+    assert EmbeddingCache.open(cache_path).n_rows == 37
+
+
+def test_extract__a_file_with_new_content_is_a_new_row_and_the_old_one_takes_no_part(
+    class_folders: Path, cache_path: Path, save_image: Callable[..., Path]
+) -> None:
+    dvme.extract(class_folders, cache_path, backbones=[LITE])
+    save_image(class_folders / "dark" / "00.png", seed=12345)
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert (report.n_new, report.outcomes[0].computed) == (1, 1)
+    labels = EmbeddingCache.open(cache_path).column("label").tolist()
+    assert labels[0] == ""
+    assert labels.count("dark") == 12
+
+
+def test_extract__copies_that_disagree_take_no_part(class_folders: Path, cache_path: Path) -> None:
+    (class_folders / "light" / "lie.png").write_bytes((class_folders / "dark" / "00.png").read_bytes())
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert report.contradictory == ["dark/00.png", "light/lie.png"]
+    assert EmbeddingCache.open(cache_path).column("label").tolist().count("dark") == 11
+
+
+def test_extract__unreadable_images_keep_their_row_with_the_reason(class_folders: Path, cache_path: Path) -> None:
+    whole = (class_folders / "dark" / "01.png").read_bytes()
+    (class_folders / "dark" / "01.png").write_bytes(whole[:200])
+    (class_folders / "grey" / "02.png").write_bytes(b"")
+    (class_folders / "light" / "03.png").write_text("not an image")
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    outcome = report.outcomes[0]
+    assert (outcome.computed, outcome.failed) == (33, 3)
+    assert set(outcome.reasons) == {"dark/01.png", "grey/02.png", "light/03.png"}
+    assert outcome.reasons["grey/02.png"] == "the file is empty"
+    assert "not an image" in outcome.reasons["light/03.png"]
+    cache = EmbeddingCache.open(cache_path)
+    row = cache.samples.paths.index("dark/01.png")
+    assert cache.embeddings(LITE).states()[row] == RowState.FAILED
+    again = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert (again.outcomes[0].computed, again.outcomes[0].reused, again.outcomes[0].failed) == (0, 33, 3)
+    assert dvme.extract(class_folders, cache_path, backbones=[LITE], retry_failed=True).outcomes[0].failed == 3
+
+
+def test_extract__relabelling_touches_no_embedding(class_folders: Path, cache_path: Path) -> None:
+    dvme.extract(class_folders, cache_path, backbones=[LITE])
+    (class_folders / "light").rename(class_folders / "bright")
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert report.outcomes[0].computed == 0
+    assert EmbeddingCache.open(cache_path).column("label").tolist().count("bright") == 12
+
+
+def test_extract__another_fingerprint_is_refused_with_field_and_values(class_folders: Path, cache_path: Path) -> None:
+    dvme.extract(class_folders, cache_path, backbones=[LITE])
+    before = EmbeddingCache.open(cache_path).embeddings(LITE).read(np.arange(36))
+    with pytest.raises(FingerprintMismatchError, match="dtype: cached 'float32', asked 'float16'"):
+        dvme.extract(class_folders, cache_path, backbones=[LITE], dtype="float16")
+    np.testing.assert_array_equal(EmbeddingCache.open(cache_path).embeddings(LITE).read(np.arange(36)), before)
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE], dtype="float16", replace=True)
+    assert report.outcomes[0].computed == 36
+    half = EmbeddingCache.open(cache_path).embeddings(LITE).read(np.arange(36))
+    assert half.dtype == np.float16
+    np.testing.assert_allclose(half, before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("backbones", "options", "error"),
+    [
+        (["swaw"], {}, UnknownNameError),
+        ([], {}, OptionError),
+        ([LITE, LITE], {}, OptionError),
+        ([LITE], {"dtype": "int8"}, OptionError),
+        ([LITE], {"weights": {"swav": "x.pth"}}, OptionError),
+        ([LITE], {"weights": {LITE: "missing.pth"}}, WeightsError),
+        ([LITE], {"runtime": dvme.Runtime(device="tpu7")}, OptionError),
+    ],
+)
+def test_extract__refusals_leave_nothing_behind(
+    class_folders: Path, cache_path: Path, backbones: list[str], options: dict[str, object], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        dvme.extract(class_folders, cache_path, backbones=backbones, **options)  # type: ignore[arg-type]
+    assert not cache_path.exists()
+    assert not list(cache_path.parent.glob("*.partial"))
+
+
+def test_extract__empty_folder(tmp_path: Path, cache_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        dvme.extract(tmp_path / "empty", cache_path, backbones=[LITE])
+    assert not cache_path.exists()
+
+
+def test_extract__a_grey_sixteen_bit_and_a_wide_image(tmp_path: Path, cache_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).save(folder / "deep.png")
+    Image.new("L", (400, 3)).save(folder / "wide.png")
+    report = dvme.extract(folder, cache_path, backbones=[LITE])
+    assert (report.outcomes[0].computed, report.task.kind) == (2, "unlabelled")
+
+
+def test_extract__killed_at_random_moments_then_resumed_equals_a_run_never_interrupted(
+    solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Real SIGKILLs of a real extraction: committed rows survive bit for bit and are not extracted again."""
+    manifest = write_manifest(solar_cells[:320], ["image", "label"])
+    code = (
+        "import sys, dvme; print('start', flush=True)\n"
+        f"dvme.extract(sys.argv[1], sys.argv[2], backbones=['{LITE}'], "
+        "progress=lambda stage, done, total: print(stage, done, flush=True))"
+    )
+    cache_path = tmp_path / "killed.zarr"
+    rng = np.random.default_rng(0)
+    committed: dict[int, bytes] = {}
+    for _ in range(3):
+        command = [sys.executable, "-c", code, str(manifest), str(cache_path)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(LITE):
+                break
+        time.sleep(float(rng.uniform(0.3, 1.2)))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        embeddings = EmbeddingCache.open(cache_path).embeddings(LITE)
+        done = np.flatnonzero(embeddings.states() == RowState.DONE)
+        now = {int(row): features.tobytes() for row, features in zip(done, embeddings.read(done), strict=True)}
+        assert all(now[row] == features for row, features in committed.items())
+        committed = now
+    final = dvme.extract(manifest, cache_path, backbones=[LITE])
+    assert final.outcomes[0].reused == len(committed)
+    assert final.outcomes[0].computed == 320 - len(committed)
+    dvme.extract(manifest, tmp_path / "whole.zarr", backbones=[LITE])
+    rows = np.arange(320)
+    resumed, whole = (EmbeddingCache.open(p).embeddings(LITE).read(rows) for p in (cache_path, tmp_path / "whole.zarr"))
+    np.testing.assert_allclose(resumed, whole, atol=1e-4)
+    assert not list(cache_path.rglob("*.partial"))

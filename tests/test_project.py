@@ -1,0 +1,57 @@
+"""What the project promises as a whole: light imports, a quick --help, the wheel's contents, the root folders."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+DVME = Path(sys.executable).with_name("dvme")
+
+
+def test_import__neither_dvme_nor_the_cli_imports_torch() -> None:
+    code = "import dvme, dvme_cli.main, sys; print(sorted({'torch', 'timm', 'zarr', 'faiss'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_public_names__all_resolve() -> None:
+    import dvme
+
+    for name in dvme.__all__:
+        assert getattr(dvme, name).__module__.startswith("dvme.")
+
+
+def test_help__answers_within_half_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        output = subprocess.run([DVME, "--help"], check=True, capture_output=True, text=True).stdout
+        seconds.append(time.perf_counter() - started)
+    assert "extract" in output
+    assert min(seconds) < 0.5
+
+
+def test_wheel__holds_exactly_the_three_packages(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"dvme", "dvme_cache", "dvme_cli"}
+    assert {"dvme/py.typed", "dvme_cache/py.typed", "dvme_cli/py.typed"} <= set(names)
+
+
+def test_root__folders_are_the_architecture() -> None:
+    tracked = subprocess.run(["git", "ls-files"], check=True, capture_output=True, text=True, cwd=ROOT).stdout.split(
+        "\n"
+    )
+    folders = {name.partition("/")[0] for name in tracked if "/" in name and not name.startswith(".")}
+    assert folders == {"dvme", "cli", "cache", "tests", "examples"}
+
+
+def test_sources__no_module_has_outgrown_its_file() -> None:
+    sources = [path for folder in ("dvme", "cli", "cache") for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 30
+    assert {path.name: n for path in sources if (n := len(path.read_text().splitlines())) > 320} == {}
