@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +14,21 @@ from typing import Any
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 120
+SECONDS_BETWEEN_LINES = 20.0
 INTERRUPTED = 130
 
 
@@ -63,7 +74,13 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def progress_bars(unit: str = "images") -> Iterator[Callable[[str, int, int], None]]:
-    """Bars on stderr, one per stage; yields the function to call with (stage, done, total)."""
+    """Bars on stderr, one per stage, or plain lines where stderr is a log file.
+
+    Yields the function to call with (stage, done, total).
+    """
+    if not sys.stderr.isatty():
+        yield _progress_lines(unit)
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -73,7 +90,7 @@ def progress_bars(unit: str = "images") -> Iterator[Callable[[str, int, int], No
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console(is_error=True)) as bars:
-        stages: dict[str, Any] = {}
+        stages: dict[str, TaskID] = {}
 
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in stages:
@@ -81,6 +98,24 @@ def progress_bars(unit: str = "images") -> Iterator[Callable[[str, int, int], No
             bars.update(stages[stage], completed=done)
 
         yield tell
+
+
+def _progress_lines(unit: str) -> Callable[[str, int, int], None]:
+    """A line when a stage ends, and one every so often before that."""
+    started: dict[str, float] = {}
+    told: dict[str, float] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        begin = started.setdefault(stage, now)
+        if done < total and now - told.setdefault(stage, begin) < SECONDS_BETWEEN_LINES:
+            return
+        told[stage] = now
+        speed = done / max(now - begin, 1e-9)
+        left = f", {speed:,.1f}/s, {(total - done) / speed:,.0f} s left" if 0 < done < total else ""
+        note(f"{stage}: {done:,} of {total:,} {unit}{left}")
+
+    return tell
 
 
 @contextmanager

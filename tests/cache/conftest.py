@@ -22,6 +22,12 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 FailFsync = Callable[[int], AbstractContextManager[None]]
 
 
+@pytest.fixture(autouse=True)
+def skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: a busy one makes these tests minutes. test_store.py checks that syncs are real."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture
 def fingerprint() -> Fingerprint:
     """What every cache of these tests was made by."""

@@ -27,7 +27,6 @@ from dvme_cache import (
 
 Features = Callable[..., NDArray[Any]]
 MakeCache = Callable[..., Path]
-FLAKY = settings(deadline=None, max_examples=25)
 
 
 def in_memory(n_rows: int, dim: int = 3, dtype: str = "float32") -> Embeddings:
@@ -187,7 +186,7 @@ def test_commit__failing_at_any_write_commits_all_or_nothing(
     assert not list(path.rglob("*.partial"))
 
 
-@FLAKY
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 200), st.data())
 def test_pending_shards__are_exactly_the_rows_not_committed(n_rows: int, data: st.DataObject) -> None:
     subset = st.sets(st.integers(0, n_rows - 1))

@@ -46,7 +46,7 @@ def test_add__equal_contents_share_a_row(path: Path, ids: Ids) -> None:
         assert table.paths == ["seven", "three", "nine", "ä/一.png"]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=4))
 def test_add__rows_are_first_appearances(calls: list[list[int]]) -> None:
     root = zarr.create_group(MemoryStore())

@@ -16,6 +16,8 @@ from zarr.core.sync import sync
 
 from dvme_cache.store import DurableStore, make_folders, remove_partial_files, write_durably
 
+FSYNC = os.fsync  # as it is outside the tests
+
 
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
@@ -25,11 +27,10 @@ def names(folder: Path) -> list[str]:
 def synced(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[os.stat_result]]:
     """What was synced, in order; every call goes through to the disk."""
     calls: list[os.stat_result] = []
-    fsync = os.fsync
 
     def count(descriptor: int) -> None:
         calls.append(os.fstat(descriptor))
-        fsync(descriptor)
+        FSYNC(descriptor)
 
     monkeypatch.setattr(os, "fsync", count)
     return calls

@@ -1,0 +1,76 @@
+"""What the tests of the backbones share: weights that matter everywhere, and normalisation by torchvision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import Normalize, ToTensor
+
+from dvme.backbones import Preprocess
+
+
+def _randomise(model: nn.Module, seed: int = 0) -> nn.Module:
+    """Make every weight matter: fresh models have zero biases, unit variances and residual scales of 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            noise = torch.randn(value.shape, generator=generator)
+            if name.endswith("running_var"):
+                value.copy_(1.0 + 0.3 * noise.tanh())
+            elif name.endswith("num_batches_tracked"):
+                value.fill_(7)
+            elif value.ndim <= 1:
+                value.copy_((1.0 if name.endswith("weight") else 0.0) + 0.2 * noise)
+            else:
+                value.add_(0.02 * noise)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def randomise() -> Callable[..., Any]:
+    """Fill all parameters and buffers of a model from a seed, in place; returns the frozen model."""
+    return _randomise
+
+
+@pytest.fixture(scope="session")
+def normalised() -> Callable[[Tensor, Preprocess], Tensor]:
+    """(B, H, W, 3) uint8 to (B, 3, H, W) float32, by torchvision and image by image."""
+
+    def normalise(pixels: Tensor, preprocess: Preprocess) -> Tensor:
+        one = Normalize(preprocess.mean, preprocess.std)
+        return torch.stack([one(ToTensor()(image.numpy())) for image in pixels])
+
+    return normalise
+
+
+@pytest.fixture(scope="session")
+def pixels() -> Tensor:
+    """(2, 64, 64, 3) uint8: noise, the second with a dark half, so that embeddings of the two images differ."""
+    noise = torch.randint(0, 256, (2, 64, 64, 3), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    noise[1, :32] //= 4
+    return noise
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No host has an address, and nothing was downloaded before; returns the empty TORCH_HOME."""
+    import socket
+
+    import huggingface_hub
+
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    home = tmp_path / "torch-home"
+    monkeypatch.setenv("TORCH_HOME", str(home))
+    return home
