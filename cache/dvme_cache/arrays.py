@@ -23,8 +23,12 @@ def create_array(
     chunks: tuple[int, ...],
     shards: tuple[int, ...] | None = None,
     fill_value: Any,
+    is_sparse: bool = True,
 ) -> zarr.Array[Any]:
-    """An uncompressed array with a crc32c behind every chunk; embeddings hardly compress."""
+    """An uncompressed array with a crc32c behind every chunk; embeddings hardly compress.
+
+    A sparse array does not store chunks that hold nothing but the fill value.
+    """
     return group.create_array(
         name,
         shape=shape,
@@ -34,6 +38,7 @@ def create_array(
         compressors=[Crc32cCodec()],
         fill_value=fill_value,
         overwrite=True,
+        config={"write_empty_chunks": not is_sparse},
     )
 
 
@@ -43,17 +48,28 @@ def reading(array: zarr.Array[Any]) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
-        place = f"{array.store}/{array.path}"
-        message = f"{place} is damaged ({error}); extract this backbone again with --replace"
-        raise CorruptCacheError(message) from error
+        raise damaged(array, str(error)) from error
 
 
-def read_array(array: zarr.Array[Any]) -> NDArray[Any]:
+def damaged(array: zarr.Array[Any], what: str) -> CorruptCacheError:
+    """The error for an array whose stored bytes cannot be trusted."""
+    is_embedding = array.path.startswith("embeddings/")
+    step = "extract this backbone again with --replace" if is_embedding else "restore it from a copy, or extract anew"
+    return CorruptCacheError(f"{array.store}/{array.path} is damaged ({what}); {step}")
+
+
+def read_array(array: zarr.Array[Any], *, is_complete: bool = False) -> NDArray[Any]:
     """The whole array, checksums verified.
 
+    Args:
+        array: what to read.
+        is_complete: whether every chunk must be there, as in arrays that are not sparse.
+
     Raises:
-        CorruptCacheError: if any of its chunks is torn or flipped.
+        CorruptCacheError: if any of its chunks is torn, flipped or gone.
     """
+    if is_complete and array.nchunks_initialized < array.nchunks:
+        raise damaged(array, "chunks are gone")
     with reading(array):
         return np.asarray(array[...])
 

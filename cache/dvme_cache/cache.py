@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +22,9 @@ from dvme_cache.errors import (
     NotACacheError,
 )
 from dvme_cache.fingerprint import Fingerprint
-from dvme_cache.layout import FORMAT, FORMAT_VERSION, LOCK_NAME, RowState
+from dvme_cache.layout import FORMAT, FORMAT_VERSION, LOCK_SUFFIX, RowState
 from dvme_cache.samples import SampleTable
-from dvme_cache.store import DurableStore, make_folders, remove_partial_files, sync_folder
+from dvme_cache.store import PARTIAL_SUFFIX, DurableStore, make_folders, remove_partial_files, sync_folder
 from dvme_cache.tables import ColumnTables
 
 
@@ -58,16 +57,18 @@ class EmbeddingCache:
             NotACacheError: the path holds something else.
         """
         path = Path(path)
-        if not path.exists():
-            _create(path)
-        check_is_cache(path)
-        lock = FileLock(path / LOCK_NAME, timeout=0)
+        if path.exists():
+            check_is_cache(path)
+        make_folders(path.absolute().parent)
+        lock = FileLock(path.with_name(f".{path.name}{LOCK_SUFFIX}"), timeout=0)
         try:
             lock.acquire()
         except Timeout as error:
             message = f"{path} is being written by another process; wait for it, or stop it, then run again"
             raise CacheLockedError(message) from error
         try:
+            if not path.exists():
+                _create(path)
             remove_partial_files(path)
             yield cls._open(path, read_only=False)
         finally:
@@ -190,7 +191,11 @@ def check_is_cache(path: Path) -> None:
         raise CacheNotFoundError(f"there is no cache at {path}; run dvme extract IMAGES {path} first")
     if not (path / "zarr.json").is_file():
         raise NotACacheError(f"{path} is not a dvme cache (it has no zarr.json); name another path")
-    attributes = zarr.open_group(DurableStore(path, read_only=True), mode="r").attrs
+    try:
+        attributes = zarr.open_group(DurableStore(path, read_only=True), mode="r").attrs
+    except (ValueError, TypeError, KeyError) as error:
+        message = f"{path} is not a dvme cache, or its zarr.json is damaged ({error}); name another path"
+        raise NotACacheError(message) from error
     if attributes.get("format") != FORMAT:
         raise NotACacheError(f"{path} is a Zarr group but not a dvme cache; name another path")
     version = attributes.get("format_version")
@@ -205,9 +210,12 @@ def count_states(states: NDArray[Any]) -> dict[str, int]:
 
 
 def _create(path: Path) -> None:
-    """Lay out an empty cache aside and rename it into place: it exists whole, or not at all."""
-    make_folders(path.absolute().parent)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    """Lay out an empty cache aside and rename it into place: it exists whole, or not at all.
+
+    Only for the holder of the lock: what a killed process left aside is removed first.
+    """
+    aside = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    shutil.rmtree(aside, ignore_errors=True)
     try:
         attributes = {"format": FORMAT, "format_version": FORMAT_VERSION}
         root = zarr.create_group(DurableStore(aside), attributes=attributes)
@@ -218,7 +226,7 @@ def _create(path: Path) -> None:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    sync_folder(path.parent)
+    sync_folder(path.absolute().parent)
 
 
 def _encoded(backbone: str) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import create_array, read_array, reading
-from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
+from dvme_cache.arrays import create_array, damaged, read_array, reading
+from dvme_cache.errors import MissingEmbeddingsError
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, chunk_rows, shard_rows
 
@@ -117,9 +117,7 @@ class Embeddings:
             features = np.asarray(array.oindex[rows, slice(None)])
         if np.isnan(features[:, 0]).any():
             lost = sorted({int(row) // self.shard_rows for row in rows[np.isnan(features[:, 0])]})
-            place = f"{array.store}/{array.path}"
-            message = f"{place}: shards {lost} are gone though committed; extract again with --replace"
-            raise CorruptCacheError(message)
+            raise damaged(array, f"shards {lost} are gone though committed")
         return features
 
     def pending_shards(self, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
@@ -153,14 +151,20 @@ class Embeddings:
         shard = int(rows[0]) // size
         if int(rows[-1]) // size != shard:
             raise ValueError(f"rows {rows[0]} to {rows[-1]} span more than one shard of {size} rows")
+        if features.shape != (len(rows), self.dim):
+            raise ValueError(f"features have shape {features.shape}, not {(len(rows), self.dim)}")
         failed = np.array([int(row) in reasons for row in rows])
+        with np.errstate(over="ignore"):
+            features = features.astype(self.dtype)
         if not np.isfinite(features[~failed]).all():
-            raise ValueError("embeddings that are not finite cannot be committed")
+            raise ValueError(f"embeddings that are not finite in {self.dtype} cannot be committed")
         window = slice(shard * size, min((shard + 1) * size, self.n_rows))
         local = rows - window.start
         arrays = {name: self._array(name) for name in ("features", "reason", "state")}
-        with reading(arrays["features"]):
-            block = {name: np.array(array[window]) for name, array in arrays.items()}
+        block = {}
+        for name, array in arrays.items():
+            with reading(array):
+                block[name] = np.array(array[window])
         is_reason_new = failed | (block["reason"][local] != "")
         block["features"][local] = np.where(failed[:, None], np.nan, features)
         block["reason"][local] = [reasons.get(int(row), "") for row in rows]

@@ -32,5 +32,12 @@ class Fingerprint:
     def differences(self, other: Fingerprint) -> list[tuple[str, Any, Any]]:
         """(field, own value, other's value) for every field that differs; None where a field is absent."""
         names = sorted(set(self.fields) | set(other.fields))
-        pairs = [(name, self.fields.get(name), other.fields.get(name)) for name in names]
-        return [(name, mine, theirs) for name, mine, theirs in pairs if mine != theirs]
+        return [
+            (name, self.fields.get(name), other.fields.get(name))
+            for name in names
+            if self._canonical(name) != other._canonical(name)
+        ]
+
+    def _canonical(self, name: str) -> str | None:
+        """A field as JSON, in which 1, 1.0 and true differ; None where it is absent."""
+        return json.dumps(self.fields[name], sort_keys=True) if name in self.fields else None

@@ -11,7 +11,7 @@
         reason      (N,)    string  why a row failed
         state       (N,)    uint8   RowState; written last: the commit of a shard
 
-ARCHITECTURE.md says why.
+Beside it lies .<name>.zarr.lock, held by the writer's process. ARCHITECTURE.md says why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from enum import IntEnum
 
 FORMAT = "dvme-cache"
 FORMAT_VERSION = 1
-LOCK_NAME = ".lock"
+LOCK_SUFFIX = ".lock"
 
 ROWS_PER_SAMPLE_CHUNK = 65_536
 MIN_SHARD_ROWS, MAX_SHARD_ROWS = 64, 32_768

@@ -9,8 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import create_array, read_array, write_tail
-from dvme_cache.errors import CorruptCacheError
+from dvme_cache.arrays import create_array, damaged, read_array, write_tail
 from dvme_cache.identity import CONTENT_ID_BYTES
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK
 
@@ -21,7 +20,6 @@ class SampleTable:
     def __init__(self, group: zarr.Group) -> None:
         self._group = group
         self._ids: list[bytes] | None = None
-        self._rows: dict[bytes, int] = {}
 
     @staticmethod
     def create(root: zarr.Group) -> None:
@@ -47,17 +45,21 @@ class SampleTable:
     def content_ids(self) -> list[bytes]:
         """N digests of 16 bytes."""
         if self._ids is None:
-            table = read_array(self._array("content_id"))[: len(self)]
+            array = self._array("content_id")
+            table = read_array(array)[: len(self)]
             if len(table) < len(self) or (len(table) and not table.any(axis=1).all()):
-                raise CorruptCacheError(f"{self._group.store}/samples/content_id lost committed rows")
+                raise damaged(array, "committed rows are gone")
             self._ids = [row.tobytes() for row in table]
-            self._rows = {digest: row for row, digest in enumerate(self._ids)}
         return self._ids
 
     @property
     def paths(self) -> list[str]:
         """N relative paths under which the contents were first seen."""
-        return [str(path) for path in read_array(self._array("path"))[: len(self)]]
+        array = self._array("path")
+        paths = [str(path) for path in read_array(array)[: len(self)]]
+        if len(paths) < len(self) or not all(paths):
+            raise damaged(array, "committed rows are gone")
+        return paths
 
     def add(self, content_ids: Sequence[bytes], paths: Sequence[str]) -> NDArray[Any]:
         """Find or append a row for every image.
@@ -69,23 +71,33 @@ class SampleTable:
             (len(content_ids),) row indices; equal contents get equal rows.
         """
         known = list(self.content_ids)
+        row_of = {digest: row for row, digest in enumerate(known)}
+        start = len(known)
         rows = np.empty(len(content_ids), dtype=np.int64)
         new_paths: list[str] = []
         for index, (digest, path) in enumerate(zip(content_ids, paths, strict=True)):
-            row = self._rows.get(digest)
+            row = row_of.get(digest)
             if row is None:
-                row = self._rows[digest] = len(known)
+                row = row_of[digest] = len(known)
                 known.append(digest)
                 new_paths.append(path)
             rows[index] = row
-        start = len(self)
         if new_paths:
             table = np.frombuffer(b"".join(known[start:]), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)
             write_tail(self._array("content_id"), start, table)
             write_tail(self._array("path"), start, np.array(new_paths, dtype=object))
-            self._group.attrs["n_rows"] = len(known)
-        self._ids = known
+            self._commit(len(known))
+            self._ids = known
         return rows
+
+    def _commit(self, n_rows: int) -> None:
+        """Write the attribute that makes rows count; on failure this object still says what is on disk."""
+        before = len(self)
+        try:
+            self._group.attrs.put({"n_rows": n_rows})
+        except BaseException:
+            self._group.metadata.attributes["n_rows"] = before
+            raise
 
     def _array(self, name: str) -> zarr.Array[Any]:
         array = self._group[name]

@@ -29,21 +29,25 @@ class ColumnTables:
     @property
     def columns(self) -> list[str]:
         """Names, in the order in which they were given."""
-        return [str(name) for name in self._attribute("columns")]
+        return self._current()[1]
 
     def read(self, column: str, n_rows: int) -> NDArray[Any]:
         """(n_rows,) object array of str; "" where a value is missing or the column is unknown."""
         values = np.full(n_rows, MISSING, dtype=object)
-        if column in self.columns:
-            array = self._group[f"{self._attribute('current')}/{column}"]
+        generation, columns = self._current()
+        if column in columns:
+            array = self._group[f"{generation}/{column}"]
             assert isinstance(array, zarr.Array)
-            stored = read_array(array)[:n_rows]
+            stored = read_array(array, is_complete=True)[:n_rows]
             values[: len(stored)] = [str(value) for value in stored]
         return values
 
     def replace(self, columns: Mapping[str, Sequence[str] | NDArray[Any]]) -> None:
-        """Make these the columns. Readers see the old ones until the last write, then all of the new."""
-        previous = str(self._attribute("current"))
+        """Make these the columns. Readers see the old ones until the last write, then all of the new.
+
+        The generation before stays on disk for readers that are in the middle of it; older ones go.
+        """
+        previous, _ = self._current()
         generation = f"{int(previous or 0) + 1:08d}"
         group = self._group.create_group(generation, overwrite=True)
         for name, values in columns.items():
@@ -54,14 +58,17 @@ class ColumnTables:
                 dtype=str,
                 chunks=(ROWS_PER_SAMPLE_CHUNK,),
                 fill_value=MISSING,
+                is_sparse=False,
             )
             if len(values):
                 array[:] = np.asarray(values, dtype=object)
-        self._group.attrs.update({"current": generation, "columns": list(columns)})
-        if previous:
-            del self._group[previous]
+        self._group.attrs.put({"current": generation, "columns": list(columns)})  # one write: the commit
+        for name in [name for name in self._group.group_keys() if name not in {generation, previous}]:
+            del self._group[name]
 
-    def _attribute(self, name: str) -> Sequence[object] | str:
-        value = self._group.attrs[name]
-        assert isinstance(value, str | list)
-        return value
+    def _current(self) -> tuple[str, list[str]]:
+        """(generation, columns) as they are on disk now, which another process may have replaced."""
+        attributes = zarr.open_group(self._group.store, path=self._group.path, mode="r").attrs
+        columns = attributes["columns"]
+        assert isinstance(columns, list)
+        return str(attributes["current"]), [str(name) for name in columns]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,15 @@ from torch import Tensor, nn
 from torchvision.transforms import Normalize, ToTensor
 
 from dvme.backbones import Preprocess
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Small models gain nothing from two threads, and on busy cores the two wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _randomise(model: nn.Module, seed: int = 0) -> nn.Module:

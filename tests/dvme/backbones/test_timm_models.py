@@ -101,13 +101,15 @@ def test_timm_spec__model_without_published_weights() -> None:
         get_spec("timm:vovnet57a")
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="a crop_pct above 1 escapes as a plain ValueError")
+@pytest.mark.xfail(strict=True, reason="a crop_pct above 1 escapes as a plain ValueError")
 def test_timm_spec__crop_larger_than_the_resized_image() -> None:
-    try:
-        get_spec("timm:volo_d1_384.sail_in1k")
-    except UnknownNameError:
-        refused = True
-    assert refused
+    with pytest.raises(UnknownNameError, match="volo_d5_512"):
+        get_spec("timm:volo_d5_512.sail_in1k")
+
+
+def test_timm_spec__input_that_is_not_square() -> None:
+    with pytest.raises(UnknownNameError, match="dvme feeds square RGB crops only"):
+        get_spec("timm:vit_base_patch16_sapiens2.fb")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -251,9 +253,11 @@ def test_timm_weights__from_the_local_hub_cache(
 
 
 def test_timm_weights__published_at_a_plain_address(no_network: Path) -> None:
-    spec = replace(get_spec(NAME), architecture="resnet18.tv_in1k", name="timm:x")
-    config = timm.get_pretrained_cfg(spec.architecture)
-    if config.hf_hub_id:
-        pytest.skip("timm moved these weights to its hub")
-    with pytest.raises(WeightsError, match=r"cannot be fetched from https"):
+    spec = get_spec("timm:legacy_seresnet18.in1k")
+    with pytest.raises(
+        WeightsError, match=r"^seresnet18-4bb0ce65\.pth is not here and cannot be fetched from https://"
+    ):
         timm_weights(spec)
+    downloaded = no_network / "hub" / "checkpoints" / "seresnet18-4bb0ce65.pth"
+    downloaded.touch()
+    assert timm_weights(spec) == downloaded
