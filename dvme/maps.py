@@ -87,8 +87,10 @@ def viz(
     """
     if method not in METHODS:
         raise OptionError(f"unknown map {method!r}; choose one of {', '.join(METHODS)}")
+    if Path(out).is_dir():
+        raise OptionError(f"{out} is a folder; name the HTML file to write, such as {Path(out) / 'maps.html'}")
     store = EmbeddingCache.open(cache)
-    names = list(backbones) if backbones else store.backbones
+    names = list(dict.fromkeys(backbones)) if backbones else store.backbones
     if not names:
         raise OptionError(f"{store.path} has no embeddings yet; run dvme extract first")
     states = np.stack([store.embeddings(name).states() for name in names])
@@ -123,6 +125,8 @@ def embedding_map(
     from dvme.heads.knn import normalised, search
 
     unit = normalised(features)
+    if not np.ptp(unit, axis=0).any():
+        raise DataError(f"all {len(unit)} {backbone} embeddings are equal; there is nothing to map")
     positions = _project(unit, method, seed)
     k = min(NEIGHBOURS, (len(unit) - 1) // 2)
     _, found = search(unit, unit, k + 1)
@@ -219,8 +223,12 @@ def _write_html(figure: Figure, out: Path, *, title: str) -> None:
     page = _PAGE.format(title=html.escape(title), plot=plot)
     out.parent.mkdir(parents=True, exist_ok=True)
     aside = out.with_name(f".{out.name}.partial")
-    aside.write_text(page, encoding="utf-8")
-    aside.replace(out)
+    try:
+        aside.write_text(page, encoding="utf-8")
+        aside.replace(out)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 _PAGE = """<!doctype html>

@@ -62,8 +62,8 @@ class Runtime:
         if self.device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         try:
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
+            torch.zeros(1, device=self.device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
             raise OptionError(f"device {self.device!r} cannot be used ({reason}); try --device cpu") from error
         return self.device

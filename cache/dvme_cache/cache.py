@@ -17,6 +17,7 @@ from dvme_cache.embeddings import Embeddings
 from dvme_cache.errors import (
     CacheLockedError,
     CacheNotFoundError,
+    CorruptCacheError,
     FingerprintMismatchError,
     MissingEmbeddingsError,
     NotACacheError,
@@ -175,7 +176,11 @@ class EmbeddingCache:
         return cls(path, zarr.open_group(store, mode="r" if read_only else "r+"))
 
     def _group(self, name: str) -> zarr.Group:
-        group = self._root[name]
+        try:
+            group = self._root[name]
+        except (KeyError, ValueError, TypeError) as error:
+            message = f"{self.path}/{name} is gone or damaged; restore it from a copy, or extract into a new cache"
+            raise CorruptCacheError(message) from error
         assert isinstance(group, zarr.Group)
         return group
 

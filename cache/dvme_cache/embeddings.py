@@ -10,9 +10,10 @@ import zarr
 from numpy.typing import NDArray
 
 from dvme_cache.arrays import create_array, damaged, read_array, reading
-from dvme_cache.errors import MissingEmbeddingsError
+from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, chunk_rows, shard_rows
+from dvme_cache.store import DurableStore
 
 
 class Embeddings:
@@ -119,6 +120,37 @@ class Embeddings:
             lost = sorted({int(row) // self.shard_rows for row in rows[np.isnan(features[:, 0])]})
             raise damaged(array, f"shards {lost} are gone though committed")
         return features
+
+    def discard_damaged_shards(self) -> list[int]:
+        """Check every committed shard; make the rows of bad ones pending again, and drop their files.
+
+        Returns:
+            Numbers of the shards whose features were torn, flipped or gone.
+        """
+        states = self.states()
+        features, state = self._array("features"), self._array("state")
+        bad = []
+        for start in range(0, len(states), self.shard_rows):
+            window = slice(start, min(start + self.shard_rows, len(states)))
+            is_done = states[window] == RowState.DONE
+            if is_done.any() and not self._is_sound(features, window, is_done):
+                shard = start // self.shard_rows
+                state[window] = np.zeros(window.stop - window.start, dtype=np.uint8)
+                self._delete_chunk(features, f"{shard}/0")
+                bad.append(shard)
+        return bad
+
+    def _is_sound(self, features: zarr.Array[Any], window: slice, is_done: NDArray[Any]) -> bool:
+        try:
+            with reading(features):
+                return not np.isnan(np.asarray(features[window])[is_done, 0]).any()
+        except CorruptCacheError:
+            return False
+
+    def _delete_chunk(self, array: zarr.Array[Any], place: str) -> None:
+        store = array.store
+        assert isinstance(store, DurableStore)
+        (store.root / array.path / "c" / place).unlink(missing_ok=True)
 
     def pending_shards(self, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
         """Row indices still to extract, one array per shard, in row order."""

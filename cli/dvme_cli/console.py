@@ -30,6 +30,13 @@ from rich.text import Text
 WIDTH_WITHOUT_TERMINAL = 120
 SECONDS_BETWEEN_LINES = 20.0
 INTERRUPTED = 130
+EXPECTED_ERRNOS = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
+        *(errno.EACCES, errno.EPERM),
+        *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    }
+)
 
 
 def console(*, is_error: bool = False) -> Console:
@@ -129,7 +136,7 @@ def expected_errors() -> Iterator[None]:
     except (DvmeError, CacheError) as error:
         _fail(str(error))
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EPERM}:
+        if error.errno not in EXPECTED_ERRNOS:
             raise
         place = f" at {error.filename}" if error.filename else ""
         _fail(f"cannot write or read{place}: {error.strerror}; what was committed is intact, mend this and run again")

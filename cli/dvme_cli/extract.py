@@ -68,6 +68,18 @@ def _announce(task: Task, n_files: int) -> None:
 
 
 def _show(report: ExtractReport) -> None:
+    _show_rows(report)
+    table = new_table("backbone", "dim", "reused", "computed", "failed", "images/s", numeric=5)
+    for item in report.outcomes:
+        speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
+        table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
+    console().print(table)
+    _show_failures(report)
+    if all(item.reused == report.n_rows for item in report.outcomes):
+        say("Every embedding was reused; nothing was computed.")
+
+
+def _show_rows(report: ExtractReport) -> None:
     duplicates = report.n_files - report.n_rows
     rows = f"{report.n_rows:,} distinct images ({report.n_new:,} new to the cache)"
     say(rows + (f"; {duplicates:,} copies stored once" if duplicates else ""))
@@ -77,20 +89,23 @@ def _show(report: ExtractReport) -> None:
             f"{len(report.contradictory)} copies disagree on label, split or group and take part in nothing: {shown}"
             f"{', ...' if len(report.contradictory) > REASONS_SHOWN else ''}"
         )
-    table = new_table("backbone", "dim", "reused", "computed", "failed", "images/s", numeric=5)
+    if report.n_changed:
+        say(f"{report.n_changed:,} images got another label, split or group than the cache had")
+    if report.n_unlisted:
+        say(f"{report.n_unlisted:,} labelled images of the cache are not among these and still take part in probes")
     for item in report.outcomes:
-        speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
-        table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
-    console().print(table)
+        if item.damaged_shards:
+            say(f"{item.backbone}: shards {item.damaged_shards} were damaged on disk and are extracted anew")
+
+
+def _show_failures(report: ExtractReport) -> None:
     reasons = {image: reason for item in report.outcomes for image, reason in item.reasons.items()}
     if reasons:
-        say(f"{len(reasons)} images have no embedding; their rows keep the reason (--retry-failed tries them again):")
+        say(f"{len(reasons)} images have no embedding (--retry-failed decodes them again):")
         for image, reason in list(reasons.items())[:REASONS_SHOWN]:
             say(f"  {image}: {reason}")
         if len(reasons) > REASONS_SHOWN:
             say(f"  ... and {len(reasons) - REASONS_SHOWN} more (--json lists all)")
-    if not any(item.computed for item in report.outcomes):
-        say("Every embedding was reused; nothing was computed.")
 
 
 def _parse_weights(pairs: list[str]) -> dict[str, Path]:

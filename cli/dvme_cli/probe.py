@@ -20,7 +20,7 @@ def probe(
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. [default: all]")] = None,
     folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
     test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of the split and the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the bootstrap.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train light heads on cached embeddings and print one honest table."""
@@ -58,13 +58,15 @@ def _show(report: ProbeReport) -> None:
             row.head,
             f"{row.validation_auc:.3f}",
             _spread(row.test["auc"]),
-            f"{low:.3f}-{high:.3f}",
+            "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
             *(_spread(metric) for metric in metrics),
         )
     console().print(table)
     shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
     auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
-    say(f"Test scores, {shown}; sorted by validation. {auc}; CI by bootstrap over test samples.")
+    say(f"Test scores, {shown}; sorted by validation. {auc}.")
+    for notice in report.notices:
+        say(notice)
     if report.task.kind != "binary":
         order = " < ".join(report.task.classes)
         say(f"kappa is quadratic weighted and means something only if {order} is an order.")

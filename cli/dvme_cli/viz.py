@@ -15,7 +15,7 @@ def viz(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. [default: all]")] = None,
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
-    seed: Annotated[int, typer.Option(help="Seed of the map.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the map.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Draw embedding maps side by side in one HTML file that opens without a network."""

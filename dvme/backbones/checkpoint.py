@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from dvme.errors import CheckpointError
 
 COUNTER = "num_batches_tracked"
 LISTED_AT_MOST = 4
+UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, AssertionError, TypeError, AttributeError)
 
 
 def read_checkpoint(path: Path) -> Any:
@@ -37,8 +39,9 @@ def read_checkpoint(path: Path) -> Any:
             "never runs code from a checkpoint; save its tensors with safetensors.torch.save_file and pass that file"
         )
         raise CheckpointError(message) from error
-    except (RuntimeError, EOFError, OSError, SafetensorError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (*UNREADABLE, SafetensorError, zipfile.BadZipFile, struct.error) as error:
+        is_telling = str(error) and not isinstance(error, LookupError)
+        reason = str(error).splitlines()[0] if is_telling else f"not a checkpoint ({type(error).__name__})"
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; fetch it again") from error
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distributions, version
 
 from dvme.errors import EnvironmentMismatchError
+
+BROKEN_PAIR = re.compile(r"torchvision::|undefined symbol|libtorch|torch\w* has no attribute|from 'torch")
+"""What the import of timm says when torch and torchvision are not a pair."""
 
 
 @contextmanager
@@ -22,7 +26,7 @@ def explain_import() -> Iterator[None]:
     try:
         yield
     except (ImportError, RuntimeError, OSError, AttributeError) as error:
-        if "torch" not in str(error):
+        if isinstance(error, ModuleNotFoundError) or not BROKEN_PAIR.search(str(error)):
             raise
         message = (
             f"torch {installed('torch')} and torchvision {installed('torchvision')} do not fit together "

@@ -16,9 +16,9 @@ from dvme.backbones.checkpoint import COUNTER, fit_keys, read_checkpoint
 from dvme.backbones.fusion import fused
 from dvme.backbones.spec import BackboneSpec, Pooling
 from dvme.backbones.timm_models import import_timm, load_timm_model, timm_weights
-from dvme.backbones.weights import obtain_weights
+from dvme.backbones.weights import find_weights, obtain_weights
 from dvme.data import DECODING
-from dvme.errors import CheckpointError
+from dvme.errors import CheckpointError, OptionError
 from dvme_cache import Fingerprint
 
 RANDOM_SEED = 0
@@ -58,7 +58,11 @@ class Backbone:
         rows = pixels.to(self.device, non_blocking=True).flatten(start_dim=2).to(torch.float32)  # (B, H, W * 3)
         images = rows.mul_(self._scale).add_(self._shift).view(pixels.shape).permute(0, 3, 1, 2)
         with torch.inference_mode(), full_float32(self.device):
-            features = self._pool(self._model, images)
+            try:
+                features = self._pool(self._model, images)
+            except torch.OutOfMemoryError as error:
+                message = f"{self.device} has no memory for {len(pixels)} images at once; pass a smaller --batch-size"
+                raise OptionError(message) from error
         assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
         return features
 
@@ -123,10 +127,12 @@ def full_float32(device: torch.device) -> Iterator[None]:
 
 def build_model(spec: BackboneSpec, weights: Path | None = None) -> nn.Module:
     """The plain timm model with its weights, without a classifier, as `load_backbone` takes it."""
-    if spec.source == "timm":
-        return load_timm_model(spec, weights or timm_weights(spec))
+    if spec.source == "random" and weights is not None:
+        raise OptionError(f"{spec.name} is untrained and takes no weights; drop --weights {spec.name}={weights}")
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
         torch.manual_seed(RANDOM_SEED)
+        if spec.source == "timm":
+            return load_timm_model(spec, find_weights(spec, weights) or timm_weights(spec))
         model: nn.Module = import_timm().create_model(spec.architecture, num_classes=0, **spec.architecture_args)
     if spec.source == "random":
         return model

@@ -7,6 +7,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dvme.backbones.spec import Preprocess
+from dvme.errors import ImageError
+
+MAX_ASPECT_RATIO = 50
+"""Beyond it the resized image would be huge, and its central crop would show next to nothing of it."""
 
 _RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -21,6 +25,9 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     Returns:
         (H, W, 3) uint8 with H = W = preprocess.crop.
 
+    Raises:
+        ImageError: if one side is more than 50 times the other.
+
     Source: the arithmetic of torchvision's Resize (the long side is truncated) and CenterCrop (rounded).
     """
     width, height = image.size
@@ -31,6 +38,8 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
         target = (size, int(size * height / width))
     else:
         target = (int(size * width / height), size)
+    if max(target) > MAX_ASPECT_RATIO * size:
+        raise ImageError(f"is {width} x {height} pixels, longer than {MAX_ASPECT_RATIO} to 1")
     if target != image.size:
         image = image.resize(target, _RESAMPLING[preprocess.interpolation])
     left = round((image.width - preprocess.crop) / 2.0)

@@ -44,7 +44,7 @@ def get_spec(name: str) -> BackboneSpec:
         from dvme.backbones.timm_models import timm_spec
 
         return timm_spec(name)
-    nearest = difflib.get_close_matches(name, _SPECS, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name.lower(), _SPECS, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     raise UnknownNameError(f"unknown backbone {name!r}; {hint}known: {', '.join(_SPECS)}, and timm:NAME")
 

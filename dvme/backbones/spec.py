@@ -99,4 +99,4 @@ class BackboneSpec:
     @property
     def is_non_commercial(self) -> bool:
         """Whether the licence forbids commercial use."""
-        return "NC" in self.licence.split("-") or "NC" in self.licence.split()
+        return re.search(r"\bnc\b|non-?commercial", self.licence, re.IGNORECASE) is not None

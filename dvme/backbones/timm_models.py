@@ -88,20 +88,34 @@ def load_timm_model(spec: BackboneSpec, weights: Path) -> nn.Module:
     Raises:
         CheckpointError: if keys or shapes do not fit.
     """
+    from dvme.backbones.checkpoint import read_checkpoint
+
     timm = import_timm()
+    state = _unwrapped(read_checkpoint(weights))
     try:
         model = timm.create_model(
             spec.architecture,
             pretrained=True,
-            pretrained_cfg_overlay={"file": str(weights)},
+            pretrained_cfg_overlay={"state_dict": state},
             **spec.architecture_args,
         )
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{weights} does not fit {spec.architecture}: {reason}") from error
     model.reset_classifier(0)
     backbone: nn.Module = model
     return backbone
+
+
+def _unwrapped(content: Any) -> Any:
+    """The state dict of a training checkpoint, whose usual nestings timm accepts as well."""
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError("the checkpoint holds no state dict; is it the file of this backbone?")
+    return {key.removeprefix("module."): value for key, value in content.items()}
 
 
 def _from_hub(repository: str, filenames: tuple[str, ...], option: str) -> Path:
@@ -137,8 +151,8 @@ def _check_host(address: str) -> None:
 
 def _preprocess(model: str, config: Any) -> Preprocess:
     channels, height, width = config.input_size
-    if channels != 3 or height != width or config.crop_mode not in {"center", "squash"}:
-        shape = f"input {config.input_size}, crop mode {config.crop_mode}"
+    if config.crop_pct > 1 or channels != 3 or height != width or config.crop_mode not in {"center", "squash"}:
+        shape = f"input {config.input_size}, crop {config.crop_mode} of {config.crop_pct:g}"
         raise UnknownNameError(f"timm:{model} wants {shape}; dvme feeds square RGB crops only")
     return Preprocess(
         resize=math.floor(height / config.crop_pct),

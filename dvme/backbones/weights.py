@@ -18,7 +18,8 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
     """
     if given is not None:
         if not given.is_file():
-            raise WeightsError(f"--weights {spec.name}={given}: there is no such file")
+            what = "is a folder, not a file" if given.is_dir() else "does not exist"
+            raise WeightsError(f"--weights {spec.name}={given}: {given} {what}")
         return given
     if spec.checkpoint is None:
         return None
@@ -79,8 +80,8 @@ def fetch(url: str, filename: str, *, sha256: str = "", option: str) -> Path:
     target = download_folder() / filename
     if target.is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256 or None, progress=False)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{filename} is not here and cannot be fetched from {url} ({error}); {option}") from error

@@ -45,4 +45,6 @@ def load_samples(images: str | Path, columns: Columns | None = None, image_root:
     given = [name for name in ("image", "label", "split", "group") if getattr(columns, name, None)]
     if given:
         raise DataError(f"{path} is a folder, --{given[0]}-col needs a manifest file; give a .csv, .tsv or .parquet")
+    if image_root is not None:
+        raise DataError(f"{path} is a folder, --image-root needs a manifest file; leave it out")
     return folder_samples(path)

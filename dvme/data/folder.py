@@ -26,6 +26,14 @@ def folder_samples(root: Path) -> Samples:
         raise DataError(f"{root} holds no images{_what_it_holds(root)}")
     places = [path.relative_to(root).parts[:-1] for path in files]
     has_splits = all(place and place[0].lower() in SPLIT_NAMES for place in places)
+    tops = {place[0] for place in places if place}
+    mixed = sorted(top for top in tops if top.lower() in SPLIT_NAMES)
+    if mixed and not has_splits:
+        others = ", ".join(sorted(tops - set(mixed))[:3]) or "images outside of them"
+        message = (
+            f"{root} has split folders ({', '.join(mixed)}) beside others ({others}); use a manifest, or move them"
+        )
+        raise DataError(message)
     classes = [place[1:] if has_splits else place for place in places]
     labels = [place[0] if place else MISSING for place in classes]
     stray = labels.count(MISSING)
@@ -54,7 +62,7 @@ def image_files(root: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         visited.add(real)
-        subfolders[:] = [name for name in subfolders if not name.startswith((".", "__"))]
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(folder) / name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
 
 import numpy as np
@@ -12,9 +11,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dvme.errors import ImageError
 
-DECODING = "first frame; EXIF orientation applied; more than 8 bits stretched from min to max; RGB"
+DECODING = "first frame; EXIF orientation applied; grey of more than 8 bits stretched from min to max; RGB"
 """The policy in words. It is part of every fingerprint: change it when the pixels change."""
 
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 
@@ -22,8 +22,8 @@ def decode_image(data: bytes) -> Image.Image:
     """Decode an image file to 8 bits.
 
     A grey image stays in mode `L`, for its channels are made equal only after the crop, at a third of the
-    cost and with the same result; every other image comes in mode `RGB`. Images of more than 8 bits per
-    channel (16-bit X-rays, say) are stretched linearly from their own minimum and maximum, because the
+    cost and with the same result; every other image comes in mode `RGB`. Grey images of more than 8 bits
+    (16-bit X-rays, say) are stretched linearly from their own minimum and maximum, because the
     used range is rarely the full one.
 
     Raises:
@@ -32,17 +32,26 @@ def decode_image(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty")
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data)) as file:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
+            _refuse_deep_colour(file)
             file.load()
             ImageOps.exif_transpose(file, in_place=True)
             image = _stretched(file) if file.mode in DEEP_MODES else file
             return image.copy() if image.mode == "L" else image.convert("RGB")
     except UnidentifiedImageError as error:
         raise ImageError("not an image that Pillow can read") from error
+    except MemoryError as error:
+        raise ImageError("too large for the memory of this machine") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise ImageError(f"cannot be decoded: {error}") from error
-    except (struct.error, zlib.error, IndexError, KeyError, TypeError, OverflowError) as error:
+    except (struct.error, zlib.error, LookupError, TypeError, ArithmeticError, RuntimeError, AttributeError) as error:
         raise ImageError(f"cannot be decoded: {type(error).__name__}: {error}") from error
+
+
+def _refuse_deep_colour(file: Image.Image) -> None:
+    """Pillow silently keeps only the high byte of 16-bit colour, which leaves a dark image black."""
+    if file.mode not in DEEP_MODES and any(";16" in str(tile) for tile in getattr(file, "tile", ())):
+        raise ImageError("has 16 bits per colour channel; convert it to 8 bits, or to 16-bit grey")
 
 
 def _stretched(image: Image.Image) -> Image.Image:

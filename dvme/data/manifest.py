@@ -11,7 +11,8 @@ from dvme.data.samples import MISSING, Samples, canonical_split
 from dvme.errors import DataError
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
-LISTED_AT_MOST = 3
+LARGEST_EXACT_INTEGER = 2.0**53
+LISTED_AT_MOST, NAME_SHOWN = 3, 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +64,23 @@ def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None =
 
 
 def _check_exist(paths: list[Path], manifest: Path) -> None:
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not _is_file(path)]
     if missing:
-        shown = ", ".join(str(path) for path in missing[:LISTED_AT_MOST])
+        shown = ", ".join(str(path)[:NAME_SHOWN] for path in missing[:LISTED_AT_MOST])
         more = ", ..." if len(missing) > LISTED_AT_MOST else ""
         message = (
             f"{manifest} names {len(missing)} files that do not exist: {shown}{more}; "
             "mend the paths or pass --image-root"
         )
         raise DataError(message)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether the file is there; a name too long to be one is not."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _read_table(manifest: Path) -> pd.DataFrame:
@@ -81,7 +90,13 @@ def _read_table(manifest: Path) -> pd.DataFrame:
             return _as_text(pd.read_parquet(manifest))
         separator = "\t" if manifest.suffix.lower() == ".tsv" else ","
         return pd.read_csv(
-            manifest, sep=separator, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig"
+            manifest,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            skipinitialspace=True,
+            encoding="utf-8-sig",
+            index_col=False,
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -93,7 +108,8 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     text = {}
     for name in table.columns:
         column = table[name]
-        if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        is_whole = pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all()
+        if is_whole and (column.dropna().abs() < LARGEST_EXACT_INTEGER).all():
             column = column.astype("Int64")
         text[str(name)] = column.astype("string").fillna(MISSING).astype(object)
     return pd.DataFrame(text)

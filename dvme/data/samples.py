@@ -32,6 +32,8 @@ class Samples:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         seen: set[str] = set()
         for identity in self.ids:
+            if any("\ud800" <= character <= "\udfff" for character in identity):
+                raise DataError(f"the file name {identity!a} is not valid UTF-8; rename it")
             if identity in seen:
                 raise DataError(f"image {identity} is listed twice; list every image once")
             seen.add(identity)

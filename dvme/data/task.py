@@ -57,6 +57,13 @@ class Task:
         if len(self.classes) == 1:
             message = f"all {self.counts[0]} labelled images are {self.classes[0]!r}; a task needs two classes"
             raise DataError(message)
+        if len({name for name in self.classes if _as_number(name) is None}) == 0:
+            by_value: dict[float | None, str] = {}
+            for name in self.classes:
+                twin = by_value.setdefault(_as_number(name), name)
+                if twin != name:
+                    message = f"classes {twin!r} and {name!r} are the same number; write it one way in the label column"
+                    raise DataError(message)
 
     def describe(self) -> str:
         """One line: `multiclass, 4 classes: 0 (1508), 1 (295), ...`."""
@@ -65,6 +72,12 @@ class Task:
         counts = ", ".join(f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True))
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
         return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
+
+
+def _as_number(name: str) -> float | None:
+    """The value of a name that is a number and nothing else."""
+    match = LEADING_NUMBER.fullmatch(name)
+    return float(name) if match else None
 
 
 def class_order(names: Sequence[str]) -> Callable[[str], Any]:

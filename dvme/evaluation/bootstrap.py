@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from dvme.evaluation.metrics import weighted_auc
 
 N_RESAMPLES = 2000
+BLOCK = 64
+MIN_UNITS = 10
+"""Fewest images or groups that a test set can be resampled by; with fewer, an interval would be fiction."""
 LEVEL = 0.95
 
 
@@ -44,13 +47,13 @@ def resample_weights(
         n_resamples: R.
 
     Returns:
-        (R, N) float64 counts.
+        (R, N) uint16 counts.
 
     Source: Efron and Tibshirani 1993, chapters 8 and 13; Field and Welsh 2007 for whole clusters.
     """
     rng = np.random.default_rng(seed)
     if groups is None:
-        weights = np.empty((n_resamples, len(labels)))
+        weights = np.empty((n_resamples, len(labels)), dtype=np.uint16)
         for c in np.unique(labels):
             members = np.flatnonzero(labels == c)
             uniform = np.full(len(members), 1.0 / len(members))
@@ -59,11 +62,13 @@ def resample_weights(
     _, group_of = np.unique(groups, return_inverse=True)
     n_groups = int(group_of.max()) + 1
     drawn = rng.multinomial(n_groups, np.full(n_groups, 1.0 / n_groups), size=n_resamples)
-    return drawn[:, group_of].astype(np.float64)
+    return drawn.astype(np.uint16)[:, group_of]
 
 
 def resampled_auc(labels: NDArray[Any], folds: Sequence[NDArray[Any]], weights: NDArray[Any]) -> NDArray[Any]:
     """(R,) macro AUC of each resample, averaged over the folds' predictions of the same test set.
+
+    A resample in which some class is gone is nan: without that class it would estimate something else.
 
     Args:
         labels: (N,) class indices.
@@ -72,13 +77,12 @@ def resampled_auc(labels: NDArray[Any], folds: Sequence[NDArray[Any]], weights: 
     """
     n_classes = folds[0].shape[1]
     classes = [1] if n_classes == 2 else range(n_classes)
-    areas = [[weighted_auc(labels == c, probabilities[:, c], weights) for c in classes] for probabilities in folds]
-    with np.errstate(invalid="ignore"):
-        stacked = np.stack([np.stack(per_class) for per_class in areas])  # (folds, classes, R)
-    defined = ~np.isnan(stacked)
-    per_fold = np.where(defined, stacked, 0.0).sum(axis=1) / np.maximum(defined.sum(axis=1), 1)
-    mean: NDArray[Any] = np.where(defined.any(axis=1), per_fold, np.nan).mean(axis=0)
-    return mean
+    blocks = []
+    for start in range(0, len(weights), BLOCK):  # bounds the memory: N may be large
+        block = weights[start : start + BLOCK].astype(np.float64)
+        areas = [weighted_auc(labels == c, fold[:, c], block) for fold in folds for c in classes]
+        blocks.append(np.mean(areas, axis=0))
+    return np.concatenate(blocks)
 
 
 def percentile_interval(estimate: float, resampled: NDArray[Any]) -> Interval:

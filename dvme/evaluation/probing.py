@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.bootstrap import Interval, percentile_interval, resample_weights, resampled_auc
+from dvme.evaluation.bootstrap import MIN_UNITS, Interval, percentile_interval, resample_weights, resampled_auc
 from dvme.evaluation.metrics import METRICS, score
 from dvme.evaluation.splits import Plan, make_plan
 from dvme.heads import FittedHead, Job, get_head
 from dvme.runtime import Progress, silent
-from dvme_cache import EmbeddingCache, RowState
+from dvme_cache import EmbeddingCache, RowState, content_id
 
 RANKED_BY = METRICS[0]
 
@@ -71,10 +71,12 @@ class ProbeReport:
     plan: str
     n_left_out: dict[str, int]
     """Rows that take no part, by reason."""
+    notices: list[str]
+    """What the reader of the table has to know."""
     rows: list[ProbeRow]
     """Best validation AUC first."""
     verdict: Verdict | None
-    """None with a single row."""
+    """None with a single row, or where the test set is too small to resample."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -109,7 +111,7 @@ def probe(
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     store = EmbeddingCache.open(cache)
-    names = list(backbones) if backbones else store.backbones
+    names = list(dict.fromkeys(backbones)) if backbones else store.backbones
     if not names:
         raise OptionError(f"{store.path} has no embeddings yet; run dvme extract first")
     fitters = [get_head(name) for name in dict.fromkeys(heads)]
@@ -121,16 +123,24 @@ def probe(
     task.check_trainable()
     labels = task.encode(labels_text)
     groups = store.column("group")[rows]
+    twins = _twins(store.embeddings(names[0]).read(rows))
     plan = make_plan(
         labels,
         store.column("split")[rows],
         groups,
+        twins=twins,
         classes=task.classes,
         n_folds=n_folds,
         test_fraction=test_fraction,
         seed=seed,
     )
-    weights = _test_weights(labels[plan.test], groups[plan.test], seed)
+    units = _test_units(groups[plan.test])
+    weights = resample_weights(
+        labels[plan.test], None if units is None else units, seed=zlib.crc32(f"bootstrap {seed}".encode())
+    )
+    n_units = len(plan.test) if units is None else len(np.unique(units))
+    if n_units < MIN_UNITS:
+        weights = weights[:0]
     jobs = [Job(fold.train, fold.validation, seed) for fold in plan.folds]
     results: list[ProbeRow] = []
     resampled: dict[tuple[str, str], NDArray[Any]] = {}
@@ -148,6 +158,7 @@ def probe(
         task=task,
         plan=plan.description,
         n_left_out={reason: count for reason, count in left_out.items() if count},
+        notices=_notices(plan, twins, n_units, is_grouped=units is not None),
         rows=results,
         verdict=_verdict(results, resampled),
     )
@@ -161,7 +172,7 @@ def _usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[A
     is_pending = (states == RowState.PENDING).any(axis=0) & ~is_failed
     usable = np.flatnonzero(has_label & ~is_failed & ~is_pending)
     left_out = {
-        "failed to decode": int((has_label & is_failed).sum()),
+        "without an embedding": int((has_label & is_failed).sum()),
         "not extracted yet": int((has_label & is_pending).sum()),
         "without a label": int((~has_label).sum()),
     }
@@ -171,11 +182,34 @@ def _usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[A
     return usable, left_out
 
 
-def _test_weights(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Bootstrap weights; a seed of its own, so that split and resampling are unrelated."""
-    has_groups = bool((groups != MISSING).any())
-    units = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]) if has_groups else None
-    return resample_weights(labels, units, seed=zlib.crc32(f"bootstrap {seed}".encode()))
+def _twins(features: NDArray[Any]) -> NDArray[Any]:
+    """(N,) integers, equal for rows of bit-identical embeddings: one picture in files of different bytes."""
+    digests = np.array([content_id(row.tobytes()).hex() for row in np.ascontiguousarray(features)])
+    twins: NDArray[Any] = np.unique(digests, return_inverse=True)[1]
+    return twins
+
+
+def _test_units(groups: NDArray[Any]) -> NDArray[Any] | None:
+    """(n,) the groups to resample, a row without one being its own; None where there are no groups at all."""
+    if not (groups != MISSING).any():
+        return None
+    return np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())])
+
+
+def _notices(plan: Plan, twins: NDArray[Any], n_units: int, *, is_grouped: bool) -> list[str]:
+    notices = []
+    n_copies = len(twins) - len(np.unique(twins))
+    if n_copies:
+        pool = np.unique(np.concatenate([np.concatenate([fold.train, fold.validation]) for fold in plan.folds]))
+        shared = int(np.isin(twins[plan.test], twins[pool]).sum())
+        where = f"{shared} test images have a copy in your training rows: a leak" if shared else "kept on one side"
+        notices.append(f"{n_copies} images show the same picture as another file ({where})")
+    what = "groups" if is_grouped else "images"
+    if n_units < MIN_UNITS:
+        notices.append(f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict")
+    else:
+        notices.append(f"95% CI: bootstrap over {n_units:,} test {what}")
+    return notices
 
 
 def _evaluate(
@@ -213,13 +247,19 @@ def _summary(values: list[float]) -> Score:
 
 
 def _verdict(rows: Sequence[ProbeRow], resampled: dict[tuple[str, str], NDArray[Any]]) -> Verdict | None:
-    """Compare the two that validation ranks highest, on the test set, sample by sample."""
+    """Compare the best on validation with the best of the other backbones, sample by sample on the test set.
+
+    With one backbone only, its heads are compared.
+    """
     if len(rows) < 2:
         return None
-    best, second = rows[0], rows[1]
+    best = rows[0]
+    second = next((row for row in rows if row.backbone != best.backbone), rows[1])
     gap = best.test[RANKED_BY].mean - second.test[RANKED_BY].mean
     paired = resampled[best.backbone, best.head] - resampled[second.backbone, second.head]
     difference = percentile_interval(gap, paired)
+    if np.isnan(difference.low):
+        return None
     name, other = f"{best.backbone} + {best.head}", f"{second.backbone} + {second.head}"
     interval = f"{gap:+.3f} test AUC (95% CI {difference.low:+.3f} to {difference.high:+.3f})"
     if difference.includes_zero:

@@ -39,6 +39,7 @@ def make_plan(
     splits: NDArray[Any],
     groups: NDArray[Any],
     *,
+    twins: NDArray[Any] | None = None,
     classes: tuple[str, ...],
     n_folds: int = 5,
     test_fraction: float = 0.2,
@@ -54,6 +55,7 @@ def make_plan(
         labels: (N,) class indices, none missing.
         splits: (N,) `train`, `val`, `test`, or "" everywhere.
         groups: (N,) group names, "" where a row is a group of its own.
+        twins: (N,) integers, equal for images that are the same picture; never on two sides of a seeded split.
         classes: names, for messages.
         n_folds: folds of the training pool.
         test_fraction: part held out, rounded to one in a whole number.
@@ -73,15 +75,19 @@ def make_plan(
     units = _units(groups)
     if (splits != MISSING).any():
         return _user_plan(labels, splits, units, classes, n_folds, seed)
-    _check_counts(labels, units, classes, n_folds + 1, f"{n_folds} folds and a test set")
     parts = round(1.0 / test_fraction)
-    pool, test = next(_folded(np.arange(len(labels)), labels, units, max(parts, MIN_FOLDS), seed))
+    needed = max(n_folds + 1, parts)
+    units = units if twins is None else _merged(units, twins)
+    _check_counts(labels, units, classes, needed, f"{n_folds} folds and 1/{parts} for testing")
+    pool, test = next(_folded(np.arange(len(labels)), labels, units, parts, seed))
+    folds = _folds(pool, labels, units, classes, n_folds, seed)
+    _check_classes({"test": test, **_named(folds)}, labels, classes, "try another --seed or fewer --folds")
     grouped = ", grouped" if (groups != MISSING).any() else ""
     return Plan(
         test=test,
-        folds=_folds(pool, labels, units, classes, n_folds, seed),
+        folds=folds,
         description=(
-            f"held out 1/{parts} for testing ({len(test):,}), {n_folds} folds of {len(pool):,}: "
+            f"held out {len(test):,} of {len(labels):,} for testing, {n_folds} folds of the other {len(pool):,}: "
             f"stratified{grouped}, seed {seed}"
         ),
     )
@@ -104,9 +110,8 @@ def _user_plan(
         found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
         raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
     _check_overlap(units, {"train": train, "val": validation, "test": test})
-    if len(np.unique(labels[train])) < len(classes):
-        lacking = [name for index, name in enumerate(classes) if index not in labels[train]]
-        raise DataError(f"no training row is of class {', '.join(lacking)}; add some, or take the class out")
+    parts = {"train": train, "test": test, **({"val": validation} if len(validation) else {})}
+    _check_classes(parts, labels, classes, "add some, or leave the class out")
     left_out = int((splits == MISSING).sum())
     rest = f"; {left_out} rows without a split left out" if left_out else ""
     if len(validation):
@@ -121,7 +126,7 @@ def _user_plan(
 def _folds(
     pool: NDArray[Any], labels: NDArray[Any], units: NDArray[Any], classes: tuple[str, ...], n_folds: int, seed: int
 ) -> list[Fold]:
-    _check_counts(labels[pool], units[pool], classes, n_folds, f"{n_folds} folds of the training pool")
+    _check_counts(labels[pool], units[pool], classes, n_folds, f"{n_folds} folds, once the test set is held out,")
     return [Fold(train, validation) for train, validation in _folded(pool, labels, units, n_folds, seed)]
 
 
@@ -135,6 +140,34 @@ def _folded(
     splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_parts, shuffle=True, random_state=seed)
     for rest, part in splitter.split(rows, labels[rows], units[rows] if is_grouped else None):
         yield rows[rest], rows[part]
+
+
+def _merged(units: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
+    """(N,) integers: equal for rows that a chain of shared units and twins connects."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n_units = int(units.max()) + 1
+    size = n_units + int(twins.max()) + 1
+    links = coo_array((np.ones(len(units)), (units, n_units + twins)), shape=(size, size))
+    component = connected_components(links, directed=False)[1]
+    merged: NDArray[Any] = component[units]
+    return merged
+
+
+def _named(folds: list[Fold]) -> dict[str, NDArray[Any]]:
+    parts: dict[str, NDArray[Any]] = {}
+    for number, fold in enumerate(folds, start=1):
+        parts |= {f"fold {number}'s training": fold.train, f"fold {number}'s validation": fold.validation}
+    return parts
+
+
+def _check_classes(parts: dict[str, NDArray[Any]], labels: NDArray[Any], classes: tuple[str, ...], step: str) -> None:
+    """Refuse a part without some class: neither its scores nor a ranking by them would mean anything."""
+    for part, rows in parts.items():
+        lacking = [name for index, name in enumerate(classes) if index not in labels[rows]]
+        if lacking:
+            raise DataError(f"the {part} part has no image of class {', '.join(map(repr, lacking))}; {step}")
 
 
 def _units(groups: NDArray[Any]) -> NDArray[Any]:
@@ -151,7 +184,7 @@ def _check_counts(labels: NDArray[Any], units: NDArray[Any], classes: tuple[str,
         if n_units < needed:
             counted = f"{n_rows} images" + (f" of {n_units} groups" if n_units < n_rows else "")
             raise DataError(
-                f"class {name!r} has {counted}, too few for {what}, which need {needed}; "
+                f"class {name!r} has {counted}, too few for {what} which need {needed}; "
                 "pass a smaller --folds, or leave the class out"
             )
 

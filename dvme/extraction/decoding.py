@@ -39,6 +39,13 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A file that could not be read just now. Its row stays pending, for the next run may fare better."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Batch:
     """Consecutive images, decoded: pixels of those that could be, a reason for the others."""
 
@@ -46,8 +53,12 @@ class Batch:
     """(B,) all rows, in the order of the work."""
     pixels: NDArray[np.uint8]
     """(B - failed, H, W, 3) of the rows that are not in `reasons`, in their order."""
-    reasons: dict[int, str]
-    """Why a row could not be decoded."""
+    reasons: dict[int, str | Unread]
+    """Why a row has no pixels: a reason that will hold, or one of the moment."""
+
+
+Content = NDArray[np.uint8] | str | Unread
+"""(H, W, 3) pixels, or why there are none."""
 
 
 def decoded_batches(
@@ -65,12 +76,12 @@ def decoded_batches(
     todo = iter(work)
     readers = ThreadPoolExecutor(workers, thread_name_prefix="read")
     decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[tuple[Work, Future[bytes | str | NDArray[np.uint8]]]] = deque()
+    pending: deque[tuple[Work, Future[bytes | Content]]] = deque()
 
-    def decode(content: bytes | str | NDArray[np.uint8]) -> NDArray[np.uint8] | str:
+    def decode(content: bytes | Content) -> Content:
         return _decode(content, preprocess) if isinstance(content, bytes) else content
 
-    def prepare(item: Work) -> bytes | str | NDArray[np.uint8]:
+    def prepare(item: Work) -> bytes | Content:
         return decode(_read(item)) if is_decoding_ahead else _read(item)
 
     try:
@@ -87,22 +98,22 @@ def decoded_batches(
         decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(rows: list[int], results: list[NDArray[np.uint8] | str], crop: int) -> Batch:
-    images = [result for result in results if not isinstance(result, str)]
+def _batch(rows: list[int], results: list[Content], crop: int) -> Batch:
+    images = [result for result in results if isinstance(result, np.ndarray)]
     return Batch(
         rows=rows,
         pixels=np.stack(images) if images else np.empty((0, crop, crop, 3), np.uint8),
-        reasons={row: result for row, result in zip(rows, results, strict=True) if isinstance(result, str)},
+        reasons={row: result for row, result in zip(rows, results, strict=True) if not isinstance(result, np.ndarray)},
     )
 
 
-def _read(item: Work) -> bytes | str:
-    """The file's bytes, or one line that says why they cannot be used."""
+def _read(item: Work) -> bytes | Unread:
+    """The file's bytes, or why they cannot be used."""
     try:
         data = item.path.read_bytes()
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
-    return data if content_id(data) == item.digest else "its content changed after it was listed; extract again"
+        return Unread(f"cannot be read: {error.strerror or error}; run again once it can")
+    return data if content_id(data) == item.digest else Unread("changed after it was listed; run again")
 
 
 def _decode(data: bytes, preprocess: Preprocess) -> NDArray[np.uint8] | str:

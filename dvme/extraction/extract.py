@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from dvme.backbones.environment import installed
 from dvme.backbones.registry import get_spec
 from dvme.data import Columns, Task, load_samples
 from dvme.errors import OptionError
-from dvme.extraction.decoding import Batch, Work, decoded_batches
+from dvme.extraction.decoding import Batch, Unread, Work, decoded_batches
 from dvme.extraction.indexing import Index, index_samples
 from dvme.runtime import Progress, Runtime, keep_freed_memory, silent
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from dvme.backbones.model import Backbone
 
 DTYPES = ("float32", "float16")
+
+Result = NDArray[Any] | str | Unread
+"""An embedding (D,), a reason that will hold, or one of the moment."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class BackboneOutcome:
     """Wall time of the extraction."""
     reasons: dict[str, str]
     """Image id to the reason why it failed."""
+    damaged_shards: list[int]
+    """Shards whose stored bytes were torn, flipped or gone; their rows were extracted anew."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class ExtractReport:
     """Rows the cache did not have before."""
     contradictory: list[str]
     """Duplicate images that disagree on label, split or group, and so take part in nothing."""
+    n_changed: int
+    """Rows whose label, split or group is another than before."""
+    n_unlisted: int
+    """Labelled rows of the cache that are not among the images of this run, and still take part."""
     outcomes: list[BackboneOutcome] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +125,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     models = _load_all(backbones, weights or {}, runtime)
     if Path(cache).exists() and not replace:
         _check_fingerprints(EmbeddingCache.open(cache), models, dtype)
-    with EmbeddingCache.writing(cache) as store:
+    # Pillow's warnings come from decoding threads, which cannot filter them on their own.
+    with warnings.catch_warnings(action="ignore", category=UserWarning), EmbeddingCache.writing(cache) as store:
         index = index_samples(store, samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
         outcomes = []
         for model in models:
@@ -123,7 +134,15 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
                 store.remove_embeddings(model.spec.name)
             outcomes.append(_extract_one(store, model, index, dtype, runtime, retry_failed, progress))
     return ExtractReport(
-        os.fspath(cache), task, len(samples), len(index.rows), index.n_new, index.contradictory, outcomes
+        cache=os.fspath(cache),
+        task=task,
+        n_files=len(samples),
+        n_rows=len(index.rows),
+        n_new=index.n_new,
+        contradictory=index.contradictory,
+        n_changed=index.n_changed,
+        n_unlisted=index.n_unlisted,
+        outcomes=outcomes,
     )
 
 
@@ -166,6 +185,7 @@ def _extract_one(
     embeddings = cache.ensure_embeddings(
         name, model.fingerprint(dtype), dim=model.dim, dtype=dtype, provenance=_provenance(model)
     )
+    damaged = embeddings.discard_damaged_shards()
     shards = [
         wanted
         for rows in embeddings.pending_shards(retry_failed=retry_failed)
@@ -173,6 +193,7 @@ def _extract_one(
     ]
     total = sum(len(rows) for rows in shards)
     started = time.perf_counter()
+    unread: dict[int, str] = {}
     if total:
         tell(name, 0, total)
         batches = decoded_batches(
@@ -183,21 +204,34 @@ def _extract_one(
             is_decoding_ahead=model.device.type != "cpu",
         )
         with closing(batches):
-            _commit_shards(embeddings, shards, _embedded(model, batches, dtype), lambda done: tell(name, done, total))
-    seconds = time.perf_counter() - started
-    states = embeddings.states()[index.rows]
-    failed = index.rows[states == RowState.FAILED]
+            results = _counted(_embedded(model, batches, dtype), lambda done: tell(name, done, total))
+            for rows in shards:
+                unread |= _commit_shard(embeddings, rows, results)
+    return _outcome(cache, embeddings, index, shards, unread, damaged, time.perf_counter() - started)
+
+
+def _outcome(
+    cache: EmbeddingCache,
+    embeddings: Embeddings,
+    index: Index,
+    shards: Sequence[NDArray[Any]],
+    unread: Mapping[int, str],
+    damaged: list[int],
+    seconds: float,
+) -> BackboneOutcome:
+    states = embeddings.states()
+    failed = index.rows[states[index.rows] == RowState.FAILED]
     ids, reasons = cache.samples.paths, embeddings.reasons()
-    n_done = count_states(states)["done"]
-    computed = sum(int((embeddings.states()[rows] == RowState.DONE).sum()) for rows in shards)
+    computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in shards)
     return BackboneOutcome(
-        backbone=name,
-        dim=model.dim,
-        reused=n_done - computed,
+        backbone=embeddings.name,
+        dim=embeddings.dim,
+        reused=count_states(states[index.rows])["done"] - computed,
         computed=computed,
-        failed=len(failed),
+        failed=len(failed) + len(unread),
         seconds=seconds,
-        reasons={ids[row]: reasons[row] for row in failed},
+        reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
+        damaged_shards=damaged,
     )
 
 
@@ -208,8 +242,8 @@ def _work(cache: EmbeddingCache, shards: Sequence[NDArray[Any]]) -> Iterator[Wor
             yield Work(row, Path(paths[row]), digests[row])
 
 
-def _embedded(model: Backbone, batches: Iterator[Batch], dtype: str) -> Iterator[tuple[int, NDArray[Any] | str]]:
-    """(row, embedding or reason) in row order."""
+def _embedded(model: Backbone, batches: Iterator[Batch], dtype: str) -> Iterator[tuple[int, Result]]:
+    """(row, result) in row order."""
     import torch
 
     for batch in batches:
@@ -228,29 +262,28 @@ def _embedded(model: Backbone, batches: Iterator[Batch], dtype: str) -> Iterator
                 yield row, f"its {model.spec.name} embedding is not finite in {dtype}"
 
 
-def _commit_shards(
-    embeddings: Embeddings,
-    shards: Sequence[NDArray[Any]],
-    results: Iterator[tuple[int, NDArray[Any] | str]],
-    tell: Callable[[int], None],
-) -> None:
-    """Write each shard as soon as its last row is there; results come in the shards' order."""
-    waiting = deque(shards)
-    features = np.full((len(waiting[0]), embeddings.dim), np.nan, dtype=embeddings.dtype)
+def _counted(results: Iterator[tuple[int, Result]], tell: Callable[[int], None]) -> Iterator[tuple[int, Result]]:
+    for done, result in enumerate(results, start=1):
+        yield result
+        tell(done)
+
+
+def _commit_shard(embeddings: Embeddings, rows: NDArray[Any], results: Iterator[tuple[int, Result]]) -> dict[int, str]:
+    """Take the results of one shard's rows, commit them, and return the rows that could not be read just now."""
+    features = np.full((len(rows), embeddings.dim), np.nan, dtype=embeddings.dtype)
     reasons: dict[int, str] = {}
-    position = 0
-    for done, (row, result) in enumerate(results, start=1):
-        if isinstance(result, str):
+    unread: dict[int, str] = {}
+    for position, (row, result) in enumerate(islice(results, len(rows))):
+        if isinstance(result, Unread):
+            unread[row] = result.reason
+        elif isinstance(result, str):
             reasons[row] = result
         else:
             features[position] = result
-        position += 1
-        if position == len(waiting[0]):
-            embeddings.commit(waiting.popleft(), features, reasons)
-            if waiting:
-                features = np.full((len(waiting[0]), embeddings.dim), np.nan, dtype=embeddings.dtype)
-                reasons, position = {}, 0
-        tell(done)
+    is_known = ~np.isin(rows, list(unread))
+    if is_known.any():
+        embeddings.commit(rows[is_known], features[is_known], reasons)
+    return unread
 
 
 def _provenance(model: Backbone) -> dict[str, Any]:

@@ -31,11 +31,10 @@ class Index:
     """Rows that the cache did not have before."""
     contradictory: list[str]
     """Ids of duplicates that disagree on label, split or group; they lost all three."""
-
-    @property
-    def n_duplicates(self) -> int:
-        """Files whose content another file has as well."""
-        return self.n_files - len(self.rows)
+    n_changed: int
+    """Rows whose label, split or group is another than the cache had."""
+    n_unlisted: int
+    """Labelled rows of the cache that are not among the files."""
 
 
 def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Index:
@@ -67,11 +66,23 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
             values = {name: set() for name in columns}
         for name, found in values.items():
             merged[name].append(next(iter(found), MISSING))
-    paths = [os.fspath(samples.paths[members[row][0]].absolute()) for row in distinct]
+    paths = [os.path.realpath(samples.paths[members[row][0]]) for row in distinct]
     row_array = np.array(distinct, dtype=np.int64)
-    _forget_replaced(cache, set(distinct), {os.fspath(path.absolute()) for path in samples.paths})
+    _forget_replaced(cache, set(distinct), {os.path.realpath(path) for path in samples.paths})
+    n_changed = _count_changed(cache, row_array, merged)
     cache.update_columns(row_array, {"path": paths, **merged})
-    return Index(row_array, len(samples), cache.n_rows - n_before, contradictory)
+    is_labelled = cache.column("label") != MISSING
+    is_labelled[row_array] = False
+    return Index(row_array, len(samples), cache.n_rows - n_before, contradictory, n_changed, int(is_labelled.sum()))
+
+
+def _count_changed(cache: EmbeddingCache, rows: NDArray[Any], columns: dict[str, list[str]]) -> int:
+    """Rows that had a value and get another."""
+    is_changed = np.zeros(len(rows), dtype=bool)
+    for name, values in columns.items():
+        known = cache.column(name)[rows]
+        is_changed |= (known != MISSING) & (known != np.array(values, dtype=object))
+    return int(is_changed.sum())
 
 
 def _forget_replaced(cache: EmbeddingCache, rows: set[int], paths: set[str]) -> None:
@@ -90,7 +101,7 @@ def _hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None]
         try:
             return content_id(path.read_bytes())
         except OSError:
-            return unreadable_id(os.fspath(path.absolute()))
+            return unreadable_id(os.path.realpath(path))
 
     digests: list[bytes] = []
     with ThreadPoolExecutor(workers) as pool:

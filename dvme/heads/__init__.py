@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dvme.errors import UnknownNameError
 from dvme.heads.jobs import FittedHead, Head, Job
 
-__all__ = ["FittedHead", "Head", "Job", "get_head", "head_names"]
+__all__ = ["FittedHead", "Head", "Job", "get_head"]
 
 
 def _linear() -> Head:
@@ -23,11 +23,6 @@ def _knn() -> Head:
 
 
 _HEADS: dict[str, Callable[[], Head]] = {"linear": _linear, "knn": _knn}
-
-
-def head_names() -> list[str]:
-    """The names of all heads."""
-    return list(_HEADS)
 
 
 def get_head(name: str) -> Head:
