@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 
 from dvme.errors import EnvironmentMismatchError
 
-BROKEN_PAIR = re.compile(r"torchvision::|undefined symbol|libtorch|torch\w* has no attribute|from 'torch")
+BROKEN_PAIR = re.compile(r"torchvision::|undefined symbol|libtorch|torch\w*' has no attribute|from 'torch")
 """What the import of timm says when torch and torchvision are not a pair."""
 
 

@@ -18,8 +18,8 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
     """
     if given is not None:
         if not given.is_file():
-            what = "is a folder, not a file" if given.is_dir() else "does not exist"
-            raise WeightsError(f"--weights {spec.name}={given}: {given} {what}")
+            what = "that is a folder, not a file" if given.is_dir() else "there is no such file"
+            raise WeightsError(f"--weights {spec.name}={given}: {what}")
         return given
     if spec.checkpoint is None:
         return None

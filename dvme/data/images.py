@@ -14,7 +14,7 @@ from dvme.errors import ImageError
 DECODING = "first frame; EXIF orientation applied; grey of more than 8 bits stretched from min to max; RGB"
 """The policy in words. It is part of every fingerprint: change it when the pixels change."""
 
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 

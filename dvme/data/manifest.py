@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +90,19 @@ def _read_table(manifest: Path) -> pd.DataFrame:
         if manifest.suffix.lower() == ".parquet":
             return _as_text(pd.read_parquet(manifest))
         separator = "\t" if manifest.suffix.lower() == ".tsv" else ","
-        return pd.read_csv(
-            manifest,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            skipinitialspace=True,
-            encoding="utf-8-sig",
-            index_col=False,
-        )
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            return pd.read_csv(
+                manifest,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                skipinitialspace=True,
+                encoding="utf-8-sig",
+                index_col=False,
+            )
+    except pd.errors.ParserWarning as error:
+        message = f"cannot read the manifest {manifest}: its rows have more fields than its header; name every column"
+        raise DataError(message) from error
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the manifest {manifest}: {reason}") from error

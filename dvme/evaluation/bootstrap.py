@@ -82,7 +82,7 @@ def resampled_auc(labels: NDArray[Any], folds: Sequence[NDArray[Any]], weights: 
         block = weights[start : start + BLOCK].astype(np.float64)
         areas = [weighted_auc(labels == c, fold[:, c], block) for fold in folds for c in classes]
         blocks.append(np.mean(areas, axis=0))
-    return np.concatenate(blocks)
+    return np.concatenate([np.empty(0), *blocks])
 
 
 def percentile_interval(estimate: float, resampled: NDArray[Any]) -> Interval:

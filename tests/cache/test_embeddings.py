@@ -122,7 +122,6 @@ def test_commit__float16_is_stored_as_given() -> None:
     assert np.isnan(stored(embeddings)[1]).all()
 
 
-@pytest.mark.xfail(strict=True, reason="finiteness is checked before the cast to the stored dtype: inf is stored")
 def test_commit__refuses_values_beyond_float16() -> None:
     embeddings = in_memory(3, dtype="float16")
     with pytest.raises(ValueError, match="not finite"):
@@ -134,7 +133,7 @@ def test_commit__refuses_values_beyond_float16() -> None:
     [
         (2, 4),
         (3, 3),
-        pytest.param((2, 1), marks=pytest.mark.xfail(strict=True, reason="one column is broadcast to all of them")),
+        pytest.param((2, 1)),
     ],
 )
 def test_commit__refuses_features_of_another_shape(shape: tuple[int, int]) -> None:
@@ -287,7 +286,7 @@ def full(make_cache: MakeCache, features_of: Features) -> Path:
 )
 def test_read__damaged_file_is_named(full: Path, array: str, damage: Callable[[Path], None]) -> None:
     damage(full / array / FILES[array])
-    with pytest.raises(CorruptCacheError, match=f"{full}/{array}( is damaged|: shards .1. are gone)"):
+    with pytest.raises(CorruptCacheError, match=f"{full}/{array} is damaged"):
         read_all(full)
 
 
@@ -302,10 +301,7 @@ def test_read__damage_elsewhere_does_not_hide_sound_rows(full: Path, features_of
     [
         "embeddings/m/features",
         "samples/content_id",
-        *(
-            pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="a lost file of texts reads as empty"))
-            for name in ("samples/path", "tables/00000001/label")
-        ),
+        *(pytest.param(name) for name in ("samples/path", "tables/00000001/label")),
     ],
 )
 def test_read__deleted_file_is_named(full: Path, array: str) -> None:
@@ -316,7 +312,7 @@ def test_read__deleted_file_is_named(full: Path, array: str) -> None:
 
 def test_read__deleted_shard_is_numbered(full: Path) -> None:
     (full / "embeddings/m/features/c/1/0").unlink()
-    with pytest.raises(CorruptCacheError, match=r"embeddings/m/features: shards \[1\] are gone"):
+    with pytest.raises(CorruptCacheError, match=r"embeddings/m/features is damaged \(shards \[1\] are gone"):
         EmbeddingCache.open(full).embeddings("m").read(np.array([0, 64, 99, 129]))
 
 
@@ -334,10 +330,7 @@ def test_states__without_their_file_are_pending_again(full: Path, features_of: F
     "array",
     [
         "features",
-        *(
-            pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="commit blames features for every array"))
-            for name in ("state", "reason")
-        ),
+        *(pytest.param(name) for name in ("state", "reason")),
     ],
 )
 def test_commit__into_a_damaged_shard_names_the_array(full: Path, array: str, features_of: Features) -> None:

@@ -56,7 +56,6 @@ def test_differences__names_both_values_and_absent_fields() -> None:
     [({"crop": None}, {}), ({"crop": 1}, {"crop": True}), ({"crop": 1}, {"crop": 1.0})],
     ids=["null-or-absent", "one-or-true", "int-or-float"],
 )
-@pytest.mark.xfail(strict=True, reason="differences() is empty though the digests differ")
 def test_differences__empty_only_if_digests_are_equal(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
     one, other = Fingerprint(mine), Fingerprint(theirs)
     assert bool(one.differences(other)) == (one.digest != other.digest)

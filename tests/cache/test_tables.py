@@ -58,7 +58,8 @@ def test_replace__drops_old_columns_and_their_files(path: Path) -> None:
         tables.replace(columns)
         assert list(content(tables)) == list(content(reopened(path))) == list(columns)
     assert content(reopened(path)) == NEW
-    assert len([entry for entry in (path / "tables").iterdir() if entry.is_dir()]) == 1
+    kept = sorted(entry.name for entry in (path / "tables").iterdir() if entry.is_dir())
+    assert kept == ["00000005", "00000006"]  # the last one, and the one that readers may be in the middle of
 
 
 def test_replace__interrupted_before_the_switch_keeps_the_old_columns(path: Path) -> None:
@@ -74,7 +75,6 @@ def test_replace__interrupted_before_the_switch_keeps_the_old_columns(path: Path
     assert reopened(path).read("left over", 2).tolist() == ["", ""]
 
 
-@pytest.mark.xfail(strict=True, reason="attrs.update writes `current` and `columns` one after the other")
 def test_replace__failing_at_any_write_leaves_all_old_or_all_new(
     path: Path, fail_fsync: Callable[[int], AbstractContextManager[None]]
 ) -> None:
@@ -94,7 +94,6 @@ def test_replace__failing_at_any_write_leaves_all_old_or_all_new(
     assert at > 10, "the failures were reached"
 
 
-@pytest.mark.xfail(strict=True, reason="an open reader keeps the name of the generation that was deleted")
 def test_replace__an_open_reader_goes_on_reading(path: Path) -> None:
     reopened(path).replace(OLD)
     reader = reopened(path)

@@ -299,7 +299,6 @@ def test_read_checkpoint__truncated(suffix: str, share: float, tmp_path: Path) -
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="IndexError and struct.error of torch's unpickler escape")
 def test_read_checkpoint__truncated_before_torch_1_6(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(

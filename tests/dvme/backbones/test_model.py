@@ -144,7 +144,6 @@ def test_load_backbone__leaves_the_random_state_alone(weights: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.xfail(strict=True, reason="timm's initialisation draws from the caller's random state")
 def test_load_backbone__timm_leaves_the_random_state_alone(weights: Path) -> None:
     before = torch.get_rng_state()
     build_model(get_spec("timm:resnet18.a1_in1k"), weights)

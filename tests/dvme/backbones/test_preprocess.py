@@ -2,14 +2,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from dvme.backbones import Preprocess
-from dvme.backbones.preprocess import crop_image
+from dvme.backbones.preprocess import MAX_ASPECT_RATIO, crop_image
+from dvme.errors import ImageError
 
 SIZES = [(300, 200), (201, 333), (97, 50), (256, 256), (224, 500), (700, 31), (255, 257), (1, 1), (61, 61)]
 SHAPES = [(256, 224), (292, 260), (65, 64), (64, 64), (61, 40)]
@@ -42,9 +43,16 @@ def test_crop_image__equals_torchvision(resize: int, crop: int, interpolation: s
 @settings(derandomize=True, deadline=None, database=None, max_examples=100)
 @given(st.integers(1, 120), st.integers(1, 120), st.integers(1, 50), st.integers(0, 12))
 def test_crop_image__equals_torchvision_for_any_size(width: int, height: int, crop: int, border: int) -> None:
+    assume(max(width, height) <= MAX_ASPECT_RATIO * min(width, height))
     preprocess = Preprocess(resize=crop + border, crop=crop, interpolation="bicubic")
     image = noise(width, height)
     np.testing.assert_array_equal(crop_image(image, preprocess), by_torchvision(image, preprocess))
+
+
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1)])
+def test_crop_image__absurdly_long_image_is_refused_without_building_it(size: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match="longer than 50 to 1"):
+        crop_image(Image.new("L", size), Preprocess())
 
 
 @pytest.mark.parametrize("mode", ["center", "squash"])

@@ -62,7 +62,8 @@ def test_find_weights__file_of_the_user_comes_first(home: Path, tmp_path: Path) 
 def test_find_weights__file_of_the_user_is_missing(name: str, tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         find_weights(get_spec("swav"), tmp_path / name)
-    assert str(caught.value) == f"--weights swav={tmp_path / name}: there is no such file"
+    why = "that is a folder, not a file" if name == "." else "there is no such file"
+    assert str(caught.value) == f"--weights swav={tmp_path / name}: {why}"
     assert isinstance(caught.value, OSError)
 
 

@@ -113,7 +113,7 @@ def test_probe__every_backbone_is_judged_on_the_same_rows(tmp_path: Path, labels
     names = [str(label) for label in labels]
     names[11] = ""
     report = dvme.probe(_cache(tmp_path / "c.zarr", {"whole": whole, "torn": torn}, label=names))
-    assert report.n_left_out == {"failed to decode": 2, "without a label": 1}
+    assert report.n_left_out == {"without an embedding": 2, "without a label": 1}
     assert sum(report.task.counts) == N - 3
 
 
@@ -125,6 +125,47 @@ def test_probe__user_split_and_single_fold(tmp_path: Path, labels: NDArray[Any])
     assert np.isnan(report.rows[0].test["auc"].std)
     assert report.verdict is None
     assert "your split: train 90, val 30, test 30" in report.plan
+
+
+def test_probe__too_few_test_groups_give_no_interval_and_no_verdict(tmp_path: Path, labels: NDArray[Any]) -> None:
+    splits = ["train"] * 120 + ["test"] * 30
+    groups = [f"p{row}" if row < 120 else f"q{row % 3}" for row in range(N)]
+    features = {"strong": _features(labels, 2.0, 0), "weak": _features(labels, 0.2, 1)}
+    path = _cache(tmp_path / "c.zarr", features, label=[str(c) for c in labels], split=splits, group=groups)
+    report = dvme.probe(path, heads=["linear"])
+    assert np.isnan(report.rows[0].auc_interval.low)
+    assert report.verdict is None
+    assert any("3 test groups are too few" in notice for notice in report.notices)
+
+
+def test_probe__copies_in_other_bytes_do_not_leak(tmp_path: Path) -> None:
+    """Two files of every picture, labels at random: whoever leaks beats chance, whoever does not cannot."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(rng.integers(0, 2, 150), 2)
+    features = np.repeat(rng.normal(size=(150, 20)), 2, axis=0).astype(np.float32)
+    report = dvme.probe(_cache(tmp_path / "c.zarr", {"noise": features}, label=[str(c) for c in labels]))
+    assert any("150 images show the same picture as another file (kept on one side)" in text for text in report.notices)
+    for row in report.rows:
+        assert row.test["auc"].mean < 0.65
+
+
+def test_probe__copies_across_the_users_own_split_are_called_a_leak(tmp_path: Path, labels: NDArray[Any]) -> None:
+    features = _features(labels, 1.0, 0)
+    features[120:123] = features[:3]
+    splits = ["train"] * 120 + ["test"] * 30
+    path = _cache(tmp_path / "c.zarr", {"a": features}, label=[str(c) for c in labels], split=splits)
+    notices = dvme.probe(path, heads=["knn"]).notices
+    assert any("3 test images have a copy in your training rows: a leak" in notice for notice in notices)
+
+
+def test_probe__the_verdict_is_about_backbones(tmp_path: Path, labels: NDArray[Any]) -> None:
+    features = {"strong": _features(labels, 3.0, 0), "weak": _features(labels, 0.1, 1)}
+    report = dvme.probe(
+        _cache(tmp_path / "c.zarr", features, label=[str(c) for c in labels]), backbones=["strong", "weak", "strong"]
+    )
+    assert len(report.rows) == 4
+    assert report.verdict is not None
+    assert (report.verdict.best[:6], report.verdict.runner_up[:4]) == ("strong", "weak")
 
 
 @pytest.mark.parametrize(

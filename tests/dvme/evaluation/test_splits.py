@@ -87,7 +87,7 @@ def test_make_plan__group_on_both_sides_of_a_user_split_is_an_error() -> None:
 
 
 def test_make_plan__class_smaller_than_the_folds() -> None:
-    with pytest.raises(DataError, match="class 'b' has 3 images, too few for 5 folds"):
+    with pytest.raises(DataError, match="class 'b' has 3 images, too few for 5 folds and 1/5 for testing"):
         _plan([0] * 30 + [1] * 3)
 
 
@@ -107,3 +107,25 @@ def test_make_plan__impossible_options(options: dict[str, Any], what: str) -> No
 def test_make_plan__split_without_training_rows() -> None:
     with pytest.raises(DataError, match="the split has test 4"):
         _plan([0, 1, 0, 1], ["test"] * 4)
+
+
+def test_make_plan__a_part_without_a_class_is_refused() -> None:
+    with pytest.raises(DataError, match="the test part has no image of class 'b'"):
+        _plan([0, 1] * 10 + [0, 0], ["train"] * 20 + ["test"] * 2)
+    with pytest.raises(DataError, match="the val part has no image of class 'a'"):
+        _plan([0, 1] * 10 + [1, 1, 0, 1], ["train"] * 20 + ["val"] * 2 + ["test"] * 2)
+
+
+def test_make_plan__more_parts_than_images_of_a_class() -> None:
+    with pytest.raises(DataError, match="1/20 for testing which need 20"):
+        _plan([0, 1] * 15, test_fraction=0.05)
+
+
+def test_make_plan__twins_stay_together_also_across_groups() -> None:
+    labels, twins = np.arange(120) % 2, np.arange(120) // 3  # three files of every picture
+    groups = np.array([f"p{row // 2}" if row < 8 else "" for row in range(120)], dtype=object)
+    plan = _plan(labels, groups=groups, twins=twins)
+    for fold in plan.folds:
+        for key in (twins, np.array([name or str(row) for row, name in enumerate(groups)])):
+            sides = [set(key[rows].tolist()) for rows in (plan.test, fold.train, fold.validation)]
+            assert sum(len(side) for side in sides) == len(set().union(*sides))

@@ -122,6 +122,54 @@ def test_extract__unreadable_images_keep_their_row_with_the_reason(class_folders
     assert dvme.extract(class_folders, cache_path, backbones=[LITE], retry_failed=True).outcomes[0].failed == 3
 
 
+def test_extract__a_file_that_cannot_be_read_just_now_is_tried_again(class_folders: Path, cache_path: Path) -> None:
+    target = class_folders / "dark" / "05.png"
+    whole = target.read_bytes()
+
+    def vanish(stage: str, done: int, total: int) -> None:
+        if stage == "hash" and done == total:
+            target.unlink()
+
+    first = dvme.extract(class_folders, cache_path, backbones=[LITE], progress=vanish)
+    assert (first.outcomes[0].computed, first.outcomes[0].failed) == (35, 1)
+    assert "cannot be read" in first.outcomes[0].reasons["dark/05.png"]
+    target.write_bytes(whole)
+    second = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert (second.outcomes[0].computed, second.outcomes[0].failed) == (1, 0)
+
+
+@pytest.mark.parametrize("harm", ["flip", "delete"])
+def test_extract__a_damaged_shard_is_named_and_extracted_anew(class_folders: Path, cache_path: Path, harm: str) -> None:
+    dvme.extract(class_folders, cache_path, backbones=[LITE])
+    rows = np.arange(36)
+    before = EmbeddingCache.open(cache_path).embeddings(LITE).read(rows)
+    shard = cache_path / "embeddings" / LITE / "features" / "c" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[1234] ^= 8
+    if harm == "flip":
+        shard.write_bytes(data)
+    else:
+        shard.unlink()
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert report.outcomes[0].damaged_shards == [0]
+    assert (report.outcomes[0].computed, report.outcomes[0].reused) == (36, 0)
+    np.testing.assert_allclose(EmbeddingCache.open(cache_path).embeddings(LITE).read(rows), before, atol=1e-4)
+
+
+def test_extract__says_which_rows_are_no_longer_listed_or_relabelled(class_folders: Path, cache_path: Path) -> None:
+    dvme.extract(class_folders, cache_path, backbones=[LITE])
+    (class_folders / "dark" / "00.png").unlink()
+    (class_folders / "dark" / "01.png").rename(class_folders / "grey" / "from dark.png")
+    report = dvme.extract(class_folders, cache_path, backbones=[LITE])
+    assert (report.n_unlisted, report.n_changed, report.n_new) == (1, 1, 0)
+
+
+def test_extract__untrained_backbone_takes_no_weights(class_folders: Path, cache_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"x")
+    with pytest.raises(OptionError, match="random is untrained and takes no weights"):
+        dvme.extract(class_folders, cache_path, backbones=["random"], weights={"random": tmp_path / "w.pth"})
+
+
 def test_extract__relabelling_touches_no_embedding(class_folders: Path, cache_path: Path) -> None:
     dvme.extract(class_folders, cache_path, backbones=[LITE])
     (class_folders / "light").rename(class_folders / "bright")
@@ -175,7 +223,7 @@ def test_extract__a_grey_sixteen_bit_and_a_wide_image(tmp_path: Path, cache_path
     folder = tmp_path / "odd"
     folder.mkdir()
     Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).save(folder / "deep.png")
-    Image.new("L", (400, 3)).save(folder / "wide.png")
+    Image.new("L", (400, 9)).save(folder / "wide.png")
     report = dvme.extract(folder, cache_path, backbones=[LITE])
     assert (report.outcomes[0].computed, report.task.kind) == (2, "unlabelled")
 
