@@ -134,13 +134,7 @@ def probe(
         test_fraction=test_fraction,
         seed=seed,
     )
-    units = _test_units(groups[plan.test])
-    weights = resample_weights(
-        labels[plan.test], None if units is None else units, seed=zlib.crc32(f"bootstrap {seed}".encode())
-    )
-    n_units = len(plan.test) if units is None else len(np.unique(units))
-    if n_units < MIN_UNITS:
-        weights = weights[:0]
+    weights, interval_notice = _test_weights(labels[plan.test], groups[plan.test], seed)
     jobs = [Job(fold.train, fold.validation, seed) for fold in plan.folds]
     results: list[ProbeRow] = []
     resampled: dict[tuple[str, str], NDArray[Any]] = {}
@@ -158,7 +152,7 @@ def probe(
         task=task,
         plan=plan.description,
         n_left_out={reason: count for reason, count in left_out.items() if count},
-        notices=_notices(plan, twins, n_units, is_grouped=units is not None),
+        notices=[*_copies_notice(plan, twins), interval_notice],
         rows=results,
         verdict=_verdict(results, resampled),
     )
@@ -189,27 +183,28 @@ def _twins(features: NDArray[Any]) -> NDArray[Any]:
     return twins
 
 
-def _test_units(groups: NDArray[Any]) -> NDArray[Any] | None:
-    """(n,) the groups to resample, a row without one being its own; None where there are no groups at all."""
-    if not (groups != MISSING).any():
-        return None
-    return np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())])
-
-
-def _notices(plan: Plan, twins: NDArray[Any], n_units: int, *, is_grouped: bool) -> list[str]:
-    notices = []
+def _copies_notice(plan: Plan, twins: NDArray[Any]) -> list[str]:
     n_copies = len(twins) - len(np.unique(twins))
-    if n_copies:
-        pool = np.unique(np.concatenate([np.concatenate([fold.train, fold.validation]) for fold in plan.folds]))
-        shared = int(np.isin(twins[plan.test], twins[pool]).sum())
-        where = f"{shared} test images have a copy in your training rows: a leak" if shared else "kept on one side"
-        notices.append(f"{n_copies} images show the same picture as another file ({where})")
-    what = "groups" if is_grouped else "images"
+    if not n_copies:
+        return []
+    pool = np.unique(np.concatenate([np.concatenate([fold.train, fold.validation]) for fold in plan.folds]))
+    shared = int(np.isin(twins[plan.test], twins[pool]).sum())
+    where = f"{shared} test images have a copy in your training rows: a leak" if shared else "kept on one side"
+    return [f"{n_copies} images show the same picture as another file ({where})"]
+
+
+def _test_weights(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[NDArray[Any], str]:
+    """Bootstrap weights of the test set, none where it is too small, and the line that says so."""
+    units, what = None, "images"
+    if (groups != MISSING).any():  # a row without a group is one of its own
+        units, what = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]), "groups"
+    n_units = len(labels) if units is None else len(np.unique(units))
     if n_units < MIN_UNITS:
-        notices.append(f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict")
-    else:
-        notices.append(f"95% CI: bootstrap over {n_units:,} test {what}")
-    return notices
+        notice = f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict"
+        return np.empty((0, len(labels))), notice
+    # A seed of its own: the split and the resampling are unrelated.
+    weights = resample_weights(labels, units, seed=zlib.crc32(f"bootstrap {seed}".encode()))
+    return weights, f"95% CI: bootstrap over {n_units:,} test {what}"
 
 
 def _evaluate(
