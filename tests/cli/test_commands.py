@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -171,7 +175,6 @@ def test_commands__wrong_usage_is_exit_2(cache: Path) -> None:
 
 def test_extract__mismatched_torch_and_torchvision_is_explained(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The import of timm fails as it does beside a torchvision of another build."""
-    import sys
 
     class Broken:
         def find_spec(self, name: str, *_: object) -> None:
@@ -188,3 +191,23 @@ def test_extract__mismatched_torch_and_torchvision_is_explained(cache: Path, mon
         "torchvision",
         "pip install --force-reinstall torch torchvision",
     )
+
+
+def test_extract__interrupted_keeps_what_is_committed(
+    solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Ctrl-C in a real process, once it has committed something."""
+    manifest = write_manifest(solar_cells, ["image", "label"])
+    command = [Path(sys.executable).with_name("dvme"), "extract", manifest, tmp_path / "c.zarr", "--backbones", LITE]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first_commit = tmp_path / "c.zarr" / "embeddings" / LITE / "state" / "c" / "0"
+    deadline = time.monotonic() + 120
+    while not first_commit.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, progress = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not output
+    assert "interrupted; everything committed is kept" in progress
+    assert "Traceback" not in progress
+    assert json.loads(run("info", tmp_path / "c.zarr", "--json").stdout)["backbones"][0]["done"] >= 64
