@@ -20,18 +20,18 @@ def extract(  # noqa: PLR0913 - one parameter per option
     images: Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")],
     cache: Annotated[Path, typer.Argument(help="The cache, by custom NAME.zarr; created if it is not there.")],
     backbones: Annotated[str, typer.Option(help="Names separated by commas; `dvme backbones` lists them.")],
-    image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. [default: image]")] = None,
-    label_col: Annotated[str | None, typer.Option(help="Column of class names. [default: label, if any]")] = None,
-    split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. [default: split, if any]")] = None,
-    group_col: Annotated[str | None, typer.Option(help="Column of patients. [default: group, if any]")] = None,
+    image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. Default: image.")] = None,
+    label_col: Annotated[str | None, typer.Option(help="Column of class names. Default: label, if any.")] = None,
+    split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. Default: split, if any.")] = None,
+    group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     batch_size: Annotated[
-        int | None, typer.Option(help="Images per forward pass. [default: 16 on the CPU, 64 elsewhere]")
+        int | None, typer.Option(help="Images per forward pass. Default: 16 on the CPU, 64 elsewhere.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding threads. [default: one per core, up to 16]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding threads. Default: one per core, up to 16.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed to decode before.")

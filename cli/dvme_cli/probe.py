@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def probe(
     cache: Annotated[Path, typer.Argument(help="A cache written by dvme extract.")],
     head: Annotated[str, typer.Option(help="Heads separated by commas: linear, knn.")] = "linear,knn",
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. [default: all]")] = None,
+    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
     folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
     test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the bootstrap.")] = 0,

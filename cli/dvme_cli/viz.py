@@ -13,7 +13,7 @@ from dvme_cli.console import expected_errors, parse_names, progress_bars, say, s
 def viz(
     cache: Annotated[Path, typer.Argument(help="A cache written by dvme extract.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. [default: all]")] = None,
+    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the map.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
