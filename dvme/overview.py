@@ -42,7 +42,7 @@ class CacheSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        return asdict(self) | {"task": asdict(self.task) | {"kind": self.task.kind}}
+        return asdict(self) | {"task": self.task.to_json()}
 
 
 def info(cache: str | Path) -> CacheSummary:

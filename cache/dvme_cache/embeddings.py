@@ -13,7 +13,7 @@ from dvme_cache.arrays import create_array, damaged, read_array, reading
 from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, chunk_rows, shard_rows
-from dvme_cache.store import DurableStore
+from dvme_cache.store import DurableStore, sync_folder
 
 
 class Embeddings:
@@ -122,7 +122,10 @@ class Embeddings:
         return features
 
     def discard_damaged_shards(self) -> list[int]:
-        """Check every committed shard; make the rows of bad ones pending again, and drop their files.
+        """Check every committed shard; drop the files of bad ones and make their rows pending again.
+
+        In this order: a kill in between leaves a shard that is committed but gone, which the next check
+        finds, and never a damaged file under rows that are to be written.
 
         Returns:
             Numbers of the shards whose features were torn, flipped or gone.
@@ -135,8 +138,8 @@ class Embeddings:
             is_done = states[window] == RowState.DONE
             if is_done.any() and not self._is_sound(features, window, is_done):
                 shard = start // self.shard_rows
-                state[window] = np.zeros(window.stop - window.start, dtype=np.uint8)
                 self._delete_chunk(features, f"{shard}/0")
+                state[window] = np.zeros(window.stop - window.start, dtype=np.uint8)
                 bad.append(shard)
         return bad
 
@@ -150,7 +153,10 @@ class Embeddings:
     def _delete_chunk(self, array: zarr.Array[Any], place: str) -> None:
         store = array.store
         assert isinstance(store, DurableStore)
-        (store.root / array.path / "c" / place).unlink(missing_ok=True)
+        file = store.root / array.path / "c" / place
+        if file.exists():
+            file.unlink()
+            sync_folder(file.parent)
 
     def pending_shards(self, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
         """Row indices still to extract, one array per shard, in row order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ class Task:
     def kind(self) -> str:
         """`binary`, `multiclass`, `single-class` or `unlabelled`."""
         return {0: "unlabelled", 1: "single-class", 2: "binary"}.get(len(self.classes), "multiclass")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, with the kind."""
+        return asdict(self) | {"kind": self.kind}
 
     def encode(self, labels: Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
         """Class indices, -1 where there is no label."""

@@ -17,7 +17,7 @@ from dvme.errors import DataError, OptionError
 from dvme.evaluation.bootstrap import MIN_UNITS, Interval, percentile_interval, resample_weights, resampled_auc
 from dvme.evaluation.metrics import METRICS, score
 from dvme.evaluation.splits import Plan, make_plan
-from dvme.heads import FittedHead, Job, get_head
+from dvme.heads import FittedHead, Head, Job, get_head
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache, RowState, content_id
 
@@ -80,7 +80,7 @@ class ProbeReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        return asdict(self) | {"task": asdict(self.task) | {"kind": self.task.kind}}
+        return asdict(self) | {"task": self.task.to_json()}
 
 
 def probe(
@@ -123,7 +123,8 @@ def probe(
     task.check_trainable()
     labels = task.encode(labels_text)
     groups = store.column("group")[rows]
-    twins = _twins(store.embeddings(names[0]).read(rows))
+    first = store.embeddings(names[0]).read(rows)
+    twins = _twins(first)
     plan = make_plan(
         labels,
         store.column("split")[rows],
@@ -135,17 +136,7 @@ def probe(
         seed=seed,
     )
     weights, interval_notice = _test_weights(labels[plan.test], groups[plan.test], seed)
-    jobs = [Job(fold.train, fold.validation, seed) for fold in plan.folds]
-    results: list[ProbeRow] = []
-    resampled: dict[tuple[str, str], NDArray[Any]] = {}
-    total = len(names) * len(fitters)
-    for name in names:
-        features = store.embeddings(name).read(rows)
-        for head in fitters:
-            fitted = head.fit(features, labels, len(task.classes), jobs)
-            row, resampled[name, head.name] = _evaluate(name, head.name, features, labels, plan, fitted, weights)
-            results.append(row)
-            progress("probe", len(results), total)
+    results, resampled = _evaluate_all(store, names, fitters, rows, labels, plan, weights, first, seed, progress)
     results.sort(key=lambda row: -row.validation_auc)
     return ProbeReport(
         cache=os.fspath(cache),
@@ -205,6 +196,33 @@ def _test_weights(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tupl
     # A seed of its own: the split and the resampling are unrelated.
     weights = resample_weights(labels, units, seed=zlib.crc32(f"bootstrap {seed}".encode()))
     return weights, f"95% CI: bootstrap over {n_units:,} test {what}"
+
+
+def _evaluate_all(  # noqa: PLR0913
+    store: EmbeddingCache,
+    names: Sequence[str],
+    fitters: Sequence[Head],
+    rows: NDArray[Any],
+    labels: NDArray[Any],
+    plan: Plan,
+    weights: NDArray[Any],
+    first: NDArray[Any],
+    seed: int,
+    progress: Progress,
+) -> tuple[list[ProbeRow], dict[tuple[str, str], NDArray[Any]]]:
+    """Rows and resampled AUCs of every backbone under every head; `first` is the first backbone's features."""
+    jobs = [Job(fold.train, fold.validation, seed) for fold in plan.folds]
+    n_classes = int(labels.max()) + 1
+    results: list[ProbeRow] = []
+    resampled: dict[tuple[str, str], NDArray[Any]] = {}
+    for position, name in enumerate(names):
+        features = store.embeddings(name).read(rows) if position else first
+        for head in fitters:
+            fitted = head.fit(features, labels, n_classes, jobs)
+            row, resampled[name, head.name] = _evaluate(name, head.name, features, labels, plan, fitted, weights)
+            results.append(row)
+            progress("probe", len(results), len(names) * len(fitters))
+    return results, resampled
 
 
 def _evaluate(

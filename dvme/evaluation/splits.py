@@ -55,7 +55,8 @@ def make_plan(
         labels: (N,) class indices, none missing.
         splits: (N,) `train`, `val`, `test`, or "" everywhere.
         groups: (N,) group names, "" where a row is a group of its own.
-        twins: (N,) integers, equal for images that are the same picture; never on two sides of a seeded split.
+        twins: (N,) integers, equal for images that are the same picture; never on two sides of a seeded split,
+            nor of the folds that are made of the user's training rows.
         classes: names, for messages.
         n_folds: folds of the training pool.
         test_fraction: part held out, rounded to one in a whole number.
@@ -72,12 +73,14 @@ def make_plan(
         raise OptionError(f"{n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
     if not 0.0 < test_fraction <= 0.5:
         raise OptionError(f"test fraction {test_fraction} is not possible; pass --test-fraction above 0, at most 0.5")
-    units = _units(groups)
+    group_units = _units(groups)
+    units = group_units if twins is None else _merged(group_units, twins)
     if (splits != MISSING).any():
-        return _user_plan(labels, splits, units, classes, n_folds, seed)
+        sides = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
+        _check_overlap(group_units, sides)
+        return _user_plan(labels, splits, sides, units, classes, n_folds, seed)
     parts = round(1.0 / test_fraction)
     needed = max(n_folds + 1, parts)
-    units = units if twins is None else _merged(units, twins)
     _check_counts(labels, units, classes, needed, f"{n_folds} folds and 1/{parts} for testing")
     pool, test = next(_folded(np.arange(len(labels)), labels, units, parts, seed))
     folds = _folds(pool, labels, units, classes, n_folds, seed)
@@ -96,12 +99,13 @@ def make_plan(
 def _user_plan(
     labels: NDArray[Any],
     splits: NDArray[Any],
+    sides: dict[str, NDArray[Any]],
     units: NDArray[Any],
     classes: tuple[str, ...],
     n_folds: int,
     seed: int,
 ) -> Plan:
-    train, validation, test = (np.flatnonzero(splits == name) for name in ("train", "val", "test"))
+    train, validation, test = sides["train"], sides["val"], sides["test"]
     notice = ""
     if not len(test):
         test, validation = validation, validation[:0]
@@ -109,7 +113,6 @@ def _user_plan(
     if not len(train) or not len(test):
         found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
         raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
-    _check_overlap(units, {"train": train, "val": validation, "test": test})
     parts = {"train": train, "test": test, **({"val": validation} if len(validation) else {})}
     _check_classes(parts, labels, classes, "add some, or leave the class out")
     left_out = int((splits == MISSING).sum())

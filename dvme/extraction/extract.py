@@ -75,7 +75,7 @@ class ExtractReport:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        return asdict(self) | {"task": asdict(self.task) | {"kind": self.task.kind}}
+        return asdict(self) | {"task": self.task.to_json()}
 
 
 def extract(  # noqa: PLR0913 - the command's options, one to one

@@ -129,3 +129,11 @@ def test_make_plan__twins_stay_together_also_across_groups() -> None:
         for key in (twins, np.array([name or str(row) for row, name in enumerate(groups)])):
             sides = [set(key[rows].tolist()) for rows in (plan.test, fold.train, fold.validation)]
             assert sum(len(side) for side in sides) == len(set().union(*sides))
+
+
+def test_make_plan__twins_stay_together_in_the_folds_of_a_user_split() -> None:
+    labels, twins = np.arange(120) % 2, np.arange(120) // 3
+    plan = _plan(labels, ["train"] * 90 + ["test"] * 30, twins=twins)
+    assert len(plan.folds) == 5
+    for fold in plan.folds:
+        assert not set(twins[fold.train]) & set(twins[fold.validation])
