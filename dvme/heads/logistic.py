@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 HISTORY = 10
-TOLERANCE = 1e-9
+TOLERANCE, STUCK_TOLERANCE = 1e-9, 1e-6
+"""Slope at which a problem has converged, relative to its objective; the looser one where rounding stops it first."""
 MAX_ITERATIONS = 1000
 MAX_HALVINGS = 30
 SUFFICIENT_DECREASE = 1e-4
@@ -145,13 +146,15 @@ def _minimise(problem: _Problem) -> tuple[Tensor, Tensor]:
     gradient = problem.gradient(logits, current, who)
     steps: list[Tensor] = []
     changes: list[Tensor] = []
+    is_stuck = torch.zeros_like(value, dtype=torch.bool)
     for _ in range(MAX_ITERATIONS):
         direction = -_apply_inverse_hessian(gradient, steps, changes, problem.preconditioner[who])
         slope = (direction * gradient).sum((1, 2))
-        is_done = -slope <= TOLERANCE * value.abs().clamp_min(1e-12)
+        scale = value.abs().clamp_min(1e-12)
+        is_done = (-slope <= TOLERANCE * scale) | is_stuck
         if is_done.any():
             parameters[who[is_done]] = current[is_done]
-            is_converged[who[is_done]] = True
+            is_converged[who[is_done]] = (-slope <= STUCK_TOLERANCE * scale)[is_done]
             going = ~is_done
             who, current, logits, value, gradient = (x[going] for x in (who, current, logits, value, gradient))
             direction, slope = direction[going], slope[going]
@@ -163,9 +166,7 @@ def _minimise(problem: _Problem) -> tuple[Tensor, Tensor]:
         current = current + step
         previous, gradient = gradient, problem.gradient(logits, current, who)
         steps, changes = [*steps, step][-HISTORY:], [*changes, gradient - previous][-HISTORY:]
-        is_stuck = length == 0.0  # no decrease is left in floating point: this is the optimum
-        if is_stuck.any():
-            gradient = torch.where(is_stuck[:, None, None], 0.0, gradient)
+        is_stuck = length == 0.0  # no decrease is left in floating point; the slope says if it is the optimum
     parameters[who] = current
     return parameters, is_converged
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from dvme.heads import logistic
 from dvme.heads.logistic import LogisticFit, fit_logistic
 
 
@@ -121,3 +122,11 @@ def test_fit_logistic__never_above_scikit_learns_objective(seed: int, n_rows: in
 def test_fit_logistic__all_rows_equal() -> None:
     fit = _fit(np.ones((6, 4)), np.array([0, 0, 0, 1, 1, 2]), np.ones((1, 6), bool), [1.0], 3)
     np.testing.assert_allclose(fit.logits[0].softmax(-1), np.tile([3 / 6, 2 / 6, 1 / 6], (6, 1)), atol=1e-4)
+
+
+def test_fit_logistic__a_search_that_finds_nothing_far_from_the_optimum_is_not_called_converged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logistic, "MAX_HALVINGS", 0)
+    features, labels = _data(40, 6, 3, seed=2)
+    assert not _fit(features, labels, np.ones((2, 40), bool), [0.1, 1.0], 3).is_converged.any()
