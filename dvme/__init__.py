@@ -1,7 +1,7 @@
 """Extract frozen-backbone embeddings once, compare them honestly with few labels.
 
-`dvme.extract`, `dvme.probe`, `dvme.info` and `dvme.viz` are the commands of the same names. Importing
-dvme does not import torch; the first call that needs it does.
+`dvme.extract`, `dvme.probe`, `dvme.info`, `dvme.viz`, `dvme.cache.verify` and so on are the commands of the same
+names. Importing dvme does not import torch; the first call that needs it does.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dvme import cache
     from dvme.backbones.model import load_backbone
     from dvme.data import Columns, Task, load_samples
     from dvme.evaluation.probing import probe
     from dvme.extraction.extract import extract
+    from dvme.extraction.plan import plan_extraction
     from dvme.maps import viz
     from dvme.overview import info
     from dvme.runtime import Runtime
@@ -26,15 +28,30 @@ _HOMES = {
     "info": "dvme.overview",
     "load_backbone": "dvme.backbones.model",
     "load_samples": "dvme.data",
+    "plan_extraction": "dvme.extraction.plan",
     "probe": "dvme.evaluation.probing",
     "viz": "dvme.maps",
 }
 
-__all__ = ["Columns", "Runtime", "Task", "extract", "info", "load_backbone", "load_samples", "probe", "viz"]
+__all__ = [
+    "Columns",
+    "Runtime",
+    "Task",
+    "cache",
+    "extract",
+    "info",
+    "load_backbone",
+    "load_samples",
+    "plan_extraction",
+    "probe",
+    "viz",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
+    if name == "cache":
+        return import_module("dvme.cache")
     if name not in _HOMES:
         raise AttributeError(f"module 'dvme' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

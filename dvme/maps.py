@@ -92,11 +92,11 @@ def viz(
     store = EmbeddingCache.open(cache)
     names = list(dict.fromkeys(backbones)) if backbones else store.backbones
     if not names:
-        raise OptionError(f"{store.path} has no embeddings yet; run dvme extract first")
+        raise OptionError(f"{store.location} has no embeddings yet; run dvme extract first")
     states = np.stack([store.embeddings(name).states() for name in names])
     rows = np.flatnonzero((states == RowState.DONE).all(axis=0))
     if len(rows) < MIN_ROWS:
-        raise DataError(f"{store.path} has {len(rows)} rows with all of these embeddings; a map needs {MIN_ROWS}")
+        raise DataError(f"{store.location} has {len(rows)} rows with all of these embeddings; a map needs {MIN_ROWS}")
     labels = store.column("label")[rows]
     maps = []
     for done, name in enumerate(names):
@@ -104,8 +104,8 @@ def viz(
         maps.append(embedding_map(name, store.embeddings(name).read(rows), labels, method=method, seed=seed))
     progress("maps", len(names), len(names))
     ids = np.array(store.samples.paths, dtype=object)[rows]
-    figure = map_figure(maps, labels, ids, title=f"{store.path.stem}: {method} of {len(rows):,} images")
-    _write_html(figure, Path(out), title=f"dvme · {store.path.stem}")
+    figure = map_figure(maps, labels, ids, title=f"{store.name}: {method} of {len(rows):,} images")
+    _write_html(figure, Path(out), title=f"dvme · {store.name}")
     quality = {
         item.backbone: {"trustworthiness": item.trustworthiness, "neighbour_agreement": item.neighbour_agreement}
         for item in maps

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme.data import MISSING, Task
-from dvme_cache import EmbeddingCache, count_states
+from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class CacheSummary:
 
     cache: str
     n_rows: int
+    """Images in the cache."""
+    n_pruned: int
+    """Rows whose image was taken out."""
+    n_bytes: int
+    """On disk, everything together."""
+    format_version: int
     task: Task
     columns: dict[str, int]
     """Column to the number of rows that have a value."""
@@ -52,11 +58,15 @@ def info(cache: str | Path) -> CacheSummary:
         CacheNotFoundError, NotACacheError: if there is no cache at this path.
     """
     store = EmbeddingCache.open(cache)
+    is_present = ~store.samples.is_pruned
     columns = {name: int((store.column(name) != MISSING).sum()) for name in store.tables.columns}
     return CacheSummary(
         cache=os.fspath(cache),
-        n_rows=store.n_rows,
-        task=Task.from_labels(store.column("label")),
+        n_rows=int(is_present.sum()),
+        n_pruned=int((~is_present).sum()),
+        n_bytes=sum(store.store.files.sizes().values()),
+        format_version=FORMAT_VERSION,
+        task=Task.from_labels(store.column("label")[is_present]),
         columns={name: count for name, count in columns.items() if name != "path"},
         backbones=[_summary(store, name) for name in store.backbones],
     )
@@ -72,5 +82,5 @@ def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:
         fingerprint=dict(embeddings.fingerprint.fields),
         digest=embeddings.fingerprint.digest,
         provenance=embeddings.provenance,
-        **count_states(embeddings.states()),
+        **count_states(embeddings.states()[~store.samples.is_pruned]),
     )

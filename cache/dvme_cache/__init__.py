@@ -3,6 +3,7 @@
 from dvme_cache.cache import EmbeddingCache, count_states
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.errors import (
+    CacheAccessError,
     CacheError,
     CacheLockedError,
     CacheNotFoundError,
@@ -13,23 +14,35 @@ from dvme_cache.errors import (
 )
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.identity import content_id, unreadable_id
-from dvme_cache.layout import RowState
+from dvme_cache.integrity import Finding, check_shard, remains_of, salvage_shard
+from dvme_cache.layout import FORMAT_VERSION, RowState
 from dvme_cache.tables import MISSING
+from dvme_cache.verification import Repair, Verification, repair_cache, verify_cache
 
 __all__ = [
+    "FORMAT_VERSION",
     "MISSING",
+    "CacheAccessError",
     "CacheError",
     "CacheLockedError",
     "CacheNotFoundError",
     "CorruptCacheError",
     "EmbeddingCache",
     "Embeddings",
+    "Finding",
     "Fingerprint",
     "FingerprintMismatchError",
     "MissingEmbeddingsError",
     "NotACacheError",
+    "Repair",
     "RowState",
+    "Verification",
+    "check_shard",
     "content_id",
     "count_states",
+    "remains_of",
+    "repair_cache",
+    "salvage_shard",
     "unreadable_id",
+    "verify_cache",
 ]

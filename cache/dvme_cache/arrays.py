@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from dvme_cache.errors import CorruptCacheError
+
+GONE = "\0gone"
+"""The fill value of text that must be there: it is no text, so to read it means that a chunk is gone."""
 
 
 def create_array(
@@ -21,24 +24,19 @@ def create_array(
     shape: tuple[int, ...],
     dtype: Any,
     chunks: tuple[int, ...],
-    shards: tuple[int, ...] | None = None,
     fill_value: Any,
-    is_sparse: bool = True,
+    is_compressed: bool = True,
 ) -> zarr.Array[Any]:
-    """An uncompressed array with a crc32c behind every chunk; embeddings hardly compress.
-
-    A sparse array does not store chunks that hold nothing but the fill value.
-    """
+    """An array with a crc32c behind every chunk. Embeddings hardly compress; text and unused rows vanish."""
     return group.create_array(
         name,
         shape=shape,
         dtype=dtype,
         chunks=chunks,
-        shards=shards,
-        compressors=[Crc32cCodec()],
+        compressors=[ZstdCodec(level=1), Crc32cCodec()] if is_compressed else [Crc32cCodec()],
         fill_value=fill_value,
         overwrite=True,
-        config={"write_empty_chunks": not is_sparse},
+        config={"write_empty_chunks": True},
     )
 
 
@@ -48,30 +46,36 @@ def reading(array: zarr.Array[Any]) -> Iterator[None]:
     try:
         yield
     except (ValueError, RuntimeError) as error:
+        if isinstance(error, CorruptCacheError):
+            raise
         raise damaged(array, str(error)) from error
 
 
 def damaged(array: zarr.Array[Any], what: str) -> CorruptCacheError:
     """The error for an array whose stored bytes cannot be trusted."""
-    is_embedding = array.path.startswith("embeddings/")
-    step = "extract this backbone again with --replace" if is_embedding else "restore it from a copy, or extract anew"
-    return CorruptCacheError(f"{array.store}/{array.path} is damaged ({what}); {step}")
+    return CorruptCacheError(f"{array.store}/{array.path} is damaged ({what}); run dvme cache repair {array.store}")
 
 
-def read_array(array: zarr.Array[Any], *, is_complete: bool = False) -> NDArray[Any]:
+def read_array(array: zarr.Array[Any]) -> NDArray[Any]:
     """The whole array, checksums verified.
 
-    Args:
-        array: what to read.
-        is_complete: whether every chunk must be there, as in arrays that are not sparse.
+    Raises:
+        CorruptCacheError: if any of its chunks is torn or flipped.
+    """
+    with reading(array):
+        return np.asarray(array[...])
+
+
+def read_text(array: zarr.Array[Any], n_rows: int) -> NDArray[Any]:
+    """(at most n_rows,) object array of str, of an array whose every chunk must be there.
 
     Raises:
         CorruptCacheError: if any of its chunks is torn, flipped or gone.
     """
-    if is_complete and array.nchunks_initialized < array.nchunks:
-        raise damaged(array, "chunks are gone")
-    with reading(array):
-        return np.asarray(array[...])
+    text = read_array(array)[:n_rows].astype(object)
+    if (text == GONE).any():
+        raise damaged(array, "a chunk is gone")
+    return text
 
 
 def write_tail(array: zarr.Array[Any], start: int, values: NDArray[Any]) -> None:

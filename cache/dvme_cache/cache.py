@@ -10,82 +10,90 @@ from typing import Any, Self
 
 import numpy as np
 import zarr
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from dvme_cache.embeddings import Embeddings
-from dvme_cache.errors import (
-    CacheLockedError,
-    CacheNotFoundError,
-    CorruptCacheError,
-    FingerprintMismatchError,
-    MissingEmbeddingsError,
-    NotACacheError,
-)
+from dvme_cache.errors import CorruptCacheError, FingerprintMismatchError, MissingEmbeddingsError
+from dvme_cache.files import PARTIAL_SUFFIX, Files, LocalFiles, open_files, remove_partial_files, sync_folder
 from dvme_cache.fingerprint import Fingerprint
-from dvme_cache.layout import FORMAT, FORMAT_VERSION, LOCK_SUFFIX, RowState
+from dvme_cache.integrity import erase_rows
+from dvme_cache.layout import FORMAT, FORMAT_VERSION, RowState, encoded
+from dvme_cache.locks import writer_lock
+from dvme_cache.recognition import check_is_cache, is_anything_there
 from dvme_cache.samples import SampleTable
-from dvme_cache.store import PARTIAL_SUFFIX, DurableStore, make_folders, remove_partial_files, sync_folder
-from dvme_cache.tables import ColumnTables
+from dvme_cache.store import CacheStore
+from dvme_cache.tables import MISSING, ColumnTables
+
+SCAN_BYTES = 64 << 20
 
 
 class EmbeddingCache:
-    """One data set's embeddings on disk. Open with `open`, change only inside `writing`."""
+    """One data set's embeddings. Open with `open`, change only inside `writing`."""
 
-    def __init__(self, path: Path, root: zarr.Group) -> None:
-        self.path = path
+    def __init__(self, store: CacheStore, root: zarr.Group) -> None:
+        self.location = str(store.files)
+        """The path or URL."""
+        self.store = store
         self._root = root
         self.samples = SampleTable(self._group("samples"))
         self.tables = ColumnTables(self._group("tables"))
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
-        """Open an existing cache for reading.
+    def open(cls, location: str | Path) -> Self:
+        """Open an existing cache for reading, by path or URL.
 
         Raises:
             CacheNotFoundError: nothing is there.
-            NotACacheError: something else is there, or a newer format version.
+            NotACacheError: something else is there, or another format version.
+            CacheAccessError: the URL cannot be reached.
         """
-        return cls._open(Path(path), read_only=True)
+        return cls._open(open_files(location), read_only=True)
+
+    @staticmethod
+    def exists(location: str | Path) -> bool:
+        """Whether there is anything at a path or URL, a cache or not."""
+        return is_anything_there(open_files(location))
 
     @classmethod
     @contextmanager
-    def writing(cls, path: str | Path) -> Iterator[Self]:
+    def writing(cls, location: str | Path, *, wait: bool = False) -> Iterator[Self]:
         """Open a cache for writing, creating an empty one if nothing is there. One writer at a time.
+
+        Args:
+            location: path or URL.
+            wait: whether to wait while another process writes.
 
         Raises:
             CacheLockedError: another process writes to this cache.
-            NotACacheError: the path holds something else.
+            NotACacheError: the place holds something else.
+            CacheAccessError: the URL cannot be reached.
         """
-        path = Path(path)
-        if path.exists():
-            check_is_cache(path)
-        make_folders(path.absolute().parent)
-        lock = FileLock(path.with_name(f".{path.name}{LOCK_SUFFIX}"), timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            message = f"{path} is being written by another process; wait for it, or stop it, then run again"
-            raise CacheLockedError(message) from error
-        try:
-            if not path.exists():
-                _create(path)
-            remove_partial_files(path)
-            yield cls._open(path, read_only=False)
-        finally:
-            lock.release()
+        files = open_files(location)
+        if is_anything_there(files):
+            check_is_cache(files)
+        with writer_lock(files, wait=wait):
+            if not is_anything_there(files):
+                _create(files)
+            if isinstance(files, LocalFiles):
+                remove_partial_files(files.root)
+            yield cls._open(files, read_only=False)
+
+    @property
+    def name(self) -> str:
+        """The last part of the location, without its suffix."""
+        return Path(self.location).stem
 
     @property
     def n_rows(self) -> int:
-        """N, the number of distinct images."""
+        """N, the number of rows: one per distinct image ever added, pruned ones included."""
         return len(self.samples)
 
     @property
     def backbones(self) -> list[str]:
         """Names of the backbones that have embeddings, sorted."""
-        folder = self.path / "embeddings"
-        names = sorted(entry.name for entry in folder.iterdir() if (entry / "zarr.json").is_file())
-        return [_decoded(name) for name in names if "fingerprint" in self._group(f"embeddings/{name}").attrs]
+        names = self._group("embeddings").attrs["backbones"]
+        assert isinstance(names, list)
+        return sorted(str(name) for name in names)
 
     def embeddings(self, backbone: str) -> Embeddings:
         """The embeddings of one backbone.
@@ -95,12 +103,22 @@ class EmbeddingCache:
         """
         if backbone not in self.backbones:
             held = ", ".join(self.backbones) or "none"
-            message = f"{self.path} has no {backbone} embeddings (it has: {held}); run dvme extract first"
+            message = f"{self.location} has no {backbone} embeddings (it has: {held}); run dvme extract first"
             raise MissingEmbeddingsError(message)
-        return Embeddings(self._group(f"embeddings/{_encoded(backbone)}"), self.n_rows, backbone)
+        try:
+            return Embeddings(self._group(_folder(backbone)), self.samples, backbone)
+        except KeyError as error:
+            raise self._gone(f"{_folder(backbone)}/{error.args[0]}") from error
 
     def ensure_embeddings(
-        self, backbone: str, fingerprint: Fingerprint, *, dim: int, dtype: str, provenance: Mapping[str, Any]
+        self,
+        backbone: str,
+        fingerprint: Fingerprint,
+        *,
+        dim: int,
+        dtype: str,
+        provenance: Mapping[str, Any],
+        rows_per_shard: int | None = None,
     ) -> Embeddings:
         """The backbone's embeddings, laid out empty if there are none, grown to a row per sample.
 
@@ -108,15 +126,18 @@ class EmbeddingCache:
             FingerprintMismatchError: if the cache holds embeddings of another fingerprint.
         """
         if backbone not in self.backbones:
+            self._delete_tree(_folder(backbone))  # what a removal that was killed left behind
             Embeddings.create(
-                self._group("embeddings"),
-                _encoded(backbone),
+                self.store,
+                _folder(backbone),
                 fingerprint=fingerprint,
                 provenance=provenance,
                 dim=dim,
                 dtype=dtype,
                 n_rows=self.n_rows,
+                rows_per_shard=rows_per_shard,
             )
+            self._group("embeddings").attrs.put({"backbones": [*self.backbones, backbone]})
         self.check_fingerprint(backbone, fingerprint)
         embeddings = self.embeddings(backbone)
         embeddings.grow()
@@ -134,7 +155,7 @@ class EmbeddingCache:
         if differences:
             fields = "; ".join(f"{name}: cached {old!r}, asked {new!r}" for name, old, new in differences)
             message = (
-                f"{self.path} holds {backbone} embeddings made differently ({fields}); "
+                f"{self.location} holds {backbone} embeddings made differently ({fields}); "
                 "extract into another cache, or pass --replace to delete these and start over"
             )
             raise FingerprintMismatchError(message)
@@ -142,71 +163,108 @@ class EmbeddingCache:
     def remove_embeddings(self, backbone: str) -> None:
         """Delete a backbone's embeddings, if there are any."""
         if backbone in self.backbones:
-            folder = self.path / "embeddings" / _encoded(backbone)
-            (folder / "zarr.json").unlink()  # from here on no reader sees it
-            sync_folder(folder)
-            shutil.rmtree(folder)
+            others = [name for name in self.backbones if name != backbone]
+            self._group("embeddings").attrs.put({"backbones": others})  # from here on no reader sees it
+            self._delete_tree(_folder(backbone))
 
     def n_bytes(self, backbone: str) -> int:
-        """Size on disk of a backbone's embeddings."""
-        folder = self.path / "embeddings" / _encoded(backbone)
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        """Stored size of a backbone's embeddings."""
+        return sum(self.store.files.sizes(_folder(backbone)).values())
 
     def column(self, name: str) -> NDArray[Any]:
         """(N,) object array of str from the tables; "" where a value is missing."""
         return self.tables.read(name, self.n_rows)
 
-    def update_columns(self, rows: NDArray[Any], columns: Mapping[str, Sequence[str]]) -> None:
-        """Set the columns of some rows and keep everything else, in one atomic replacement.
+    def update_columns(self, rows: NDArray[Any], columns: Mapping[str, Sequence[str] | NDArray[Any]]) -> None:
+        """Set the columns of some rows and keep everything else, in one atomic replacement; none if nothing changes.
 
         Args:
             rows: (B,) distinct row indices.
             columns: name to B values; "" is missing.
         """
-        names = [*self.tables.columns, *(name for name in columns if name not in self.tables.columns)]
-        merged = {name: self.column(name) for name in names}
+        known = self.tables.columns
+        merged = {name: self.column(name) for name in dict.fromkeys([*known, *columns])}
+        is_changed = not set(columns) <= set(known)
         for name, values in columns.items():
-            merged[name][rows] = np.asarray(values, dtype=object)
-        self.tables.replace(merged)
+            new = np.asarray(values, dtype=object)
+            is_changed |= bool((merged[name][rows] != new).any())
+            merged[name][rows] = new
+        if is_changed:
+            self.tables.replace(merged)
+
+    def prune(self, rows: NDArray[Any]) -> None:
+        """Take images out: their columns, embeddings, reasons, paths and ids are overwritten. Rows keep their numbers.
+
+        The ids go last, so that after a kill the same call finds the same rows and finishes.
+
+        Args:
+            rows: (B,) distinct row indices, ascending.
+        """
+        columns = {name: self.column(name) for name in self.tables.columns}
+        for values in columns.values():
+            values[rows] = MISSING
+        self.tables.replace(columns, is_previous_kept=False)
+        for name in self.backbones:
+            erase_rows(self.embeddings(name), rows)
+        self.samples.prune(rows)
+
+    def complete_rows(self, backbones: Sequence[str]) -> NDArray[Any]:
+        """(R,) rows that have an embedding of every one of these backbones, ascending."""
+        is_done = np.ones(self.n_rows, dtype=bool)
+        for name in backbones:
+            is_done &= self.embeddings(name).states() == RowState.DONE
+        return np.flatnonzero(is_done)
+
+    def read_aligned(self, backbones: Sequence[str], rows: NDArray[Any]) -> list[NDArray[Any]]:
+        """The same rows of several backbones.
+
+        Args:
+            backbones: M names.
+            rows: (B,) row indices in any order, committed for every backbone.
+
+        Returns:
+            M arrays (B, D_m): entry b of each belongs to the image of rows[b].
+
+        Raises:
+            MissingEmbeddingsError, CorruptCacheError: as `Embeddings.read`.
+        """
+        return [self.embeddings(name).read(rows) for name in backbones]
+
+    def scan(self, backbones: Sequence[str]) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
+        """Every row that all of these backbones have, in order and in bounded memory.
+
+        Yields:
+            (rows (B,), M arrays (B, D_m)), about 64 MiB at a time.
+        """
+        tables = [self.embeddings(name) for name in backbones]
+        rows = self.complete_rows(backbones)
+        row_bytes = sum(table.dim * table.features.dtype.itemsize for table in tables)
+        size = max(1, SCAN_BYTES // max(1, row_bytes))
+        for start in range(0, len(rows), size):
+            part = rows[start : start + size]
+            yield part, [table.read(part) for table in tables]
 
     @classmethod
-    def _open(cls, path: Path, *, read_only: bool) -> Self:
-        check_is_cache(path)
-        store = DurableStore(path, read_only=read_only)
-        return cls(path, zarr.open_group(store, mode="r" if read_only else "r+"))
+    def _open(cls, files: Files, *, read_only: bool) -> Self:
+        check_is_cache(files)
+        store = CacheStore(files, read_only=read_only)
+        return cls(store, zarr.open_group(store, mode="r" if read_only else "r+"))
 
     def _group(self, name: str) -> zarr.Group:
         try:
             group = self._root[name]
         except (KeyError, ValueError, TypeError) as error:
-            message = f"{self.path}/{name} is gone or damaged; restore it from a copy, or extract into a new cache"
-            raise CorruptCacheError(message) from error
+            raise self._gone(name) from error
         assert isinstance(group, zarr.Group)
         return group
 
+    def _gone(self, key: str) -> CorruptCacheError:
+        message = f"{self.location}/{key} is gone or damaged, as after a partial copy; copy the cache again, or extract"
+        return CorruptCacheError(f"{message} into a new one")
 
-def check_is_cache(path: Path) -> None:
-    """Refuse a path that does not hold a cache of this format.
-
-    Raises:
-        CacheNotFoundError: nothing is there.
-        NotACacheError: something else is there, or a newer format version.
-    """
-    if not path.exists():
-        raise CacheNotFoundError(f"there is no cache at {path}; run dvme extract IMAGES {path} first")
-    if not (path / "zarr.json").is_file():
-        raise NotACacheError(f"{path} is not a dvme cache (it has no zarr.json); name another path")
-    try:
-        attributes = zarr.open_group(DurableStore(path, read_only=True), mode="r").attrs
-    except (ValueError, TypeError, KeyError) as error:
-        message = f"{path} is not a dvme cache, or its zarr.json is damaged ({error}); name another path"
-        raise NotACacheError(message) from error
-    if attributes.get("format") != FORMAT:
-        raise NotACacheError(f"{path} is a Zarr group but not a dvme cache; name another path")
-    version = attributes.get("format_version")
-    if version != FORMAT_VERSION:
-        message = f"{path} has cache format {version}, this dvme reads format {FORMAT_VERSION}; update dvme"
-        raise NotACacheError(message)
+    def _delete_tree(self, path: str) -> None:
+        for key in (path, f"copies/{path}"):
+            self.store.files.delete_tree(key)
 
 
 def count_states(states: NDArray[Any]) -> dict[str, int]:
@@ -214,19 +272,24 @@ def count_states(states: NDArray[Any]) -> dict[str, int]:
     return {state.name.lower(): int((states == state).sum()) for state in RowState}
 
 
-def _create(path: Path) -> None:
-    """Lay out an empty cache aside and rename it into place: it exists whole, or not at all.
+def _folder(backbone: str) -> str:
+    return f"embeddings/{encoded(backbone)}"
 
-    Only for the holder of the lock: what a killed process left aside is removed first.
+
+def _create(files: Files) -> None:
+    """Lay out an empty cache, so that it exists whole or not at all.
+
+    On a local path it is made aside and renamed into place; what a killed process left aside is removed first,
+    which only the holder of the lock may do. In an object store the root's attributes are written last.
     """
+    if not isinstance(files, LocalFiles):
+        _lay_out(files)
+        return
+    path = files.root
     aside = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        attributes = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        root = zarr.create_group(DurableStore(aside), attributes=attributes)
-        SampleTable.create(root)
-        ColumnTables.create(root)
-        root.create_group("embeddings")
+        _lay_out(LocalFiles(aside))
         aside.rename(path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -234,10 +297,9 @@ def _create(path: Path) -> None:
     sync_folder(path.absolute().parent)
 
 
-def _encoded(backbone: str) -> str:
-    """A backbone's name as one folder name: `timm:resnet50` and `hf-hub:a/b` keep their identity."""
-    return backbone.replace("%", "%25").replace("/", "%2F").replace(":", "%3A")
-
-
-def _decoded(folder: str) -> str:
-    return folder.replace("%3A", ":").replace("%2F", "/").replace("%25", "%")
+def _lay_out(files: Files) -> None:
+    store = CacheStore(files)
+    SampleTable.create(store)
+    ColumnTables.create(store)
+    zarr.create_group(store, path="embeddings", attributes={"backbones": []})
+    zarr.open_group(store, mode="r+").attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION})

@@ -1,8 +1,11 @@
-"""The embeddings of one backbone: features, row states and reasons, written a whole shard at a time."""
+"""The embeddings of one backbone: written a whole shard at a time, and proven row by row when read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,83 +13,84 @@ import zarr
 from numpy.typing import NDArray
 
 from dvme_cache.arrays import create_array, damaged, read_array, reading
-from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
+from dvme_cache.errors import MissingEmbeddingsError
+from dvme_cache.files import LocalFiles
 from dvme_cache.fingerprint import Fingerprint
-from dvme_cache.layout import RowState, chunk_rows, shard_rows
-from dvme_cache.store import DurableStore, sync_folder
+from dvme_cache.layout import RowState, shard_rows
+from dvme_cache.samples import SampleTable
+from dvme_cache.sealing import row_checksums
+from dvme_cache.shards import ShardFiles, TornShardError
+from dvme_cache.store import CacheStore, as_cache_store
+
+ARRAYS = ("features", "checksum", "reason", "state")
+LOCAL_READERS, REMOTE_READERS = 2, 16
+PARALLEL_FROM_BYTES = 1 << 25
+ROWS_AT_ONCE = 256
 
 
 class Embeddings:
     """Features (N, D) of one backbone, of which only committed rows can be read."""
 
-    def __init__(self, group: zarr.Group, n_rows: int, name: str) -> None:
+    def __init__(self, group: zarr.Group, samples: SampleTable, name: str) -> None:
         self._group = group
-        self.n_rows = n_rows
+        self._samples = samples
         self.name = name
+        self.n_rows = len(samples)
+        array = self._array("features")
+        self.dim, self.dtype, self.shard_rows = int(array.shape[1]), str(array.dtype), int(array.chunks[0])
+        files, path = as_cache_store(group.store).files, group.path
+        self.path = path
+        size = self.shard_rows
+        self.features = ShardFiles(files, f"{path}/features", n_rows=size, dtype=self.dtype, row_shape=(self.dim,))
+        self.checksum = ShardFiles(files, f"{path}/checksum", n_rows=size, dtype="uint32")
+        self.state = ShardFiles(files, f"{path}/state", n_rows=size, dtype="uint8")
+        self.fingerprint = Fingerprint(_mapping(group, "fingerprint"))
+        self.provenance = dict(_mapping(group, "provenance"))
+        """Versions and dates: informative, never compared."""
+        self._digest = self.fingerprint.digest
+        self._records: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
 
     @staticmethod
     def create(
-        parent: zarr.Group,
-        name: str,
+        store: CacheStore,
+        path: str,
         *,
         fingerprint: Fingerprint,
         provenance: Mapping[str, Any],
         dim: int,
         dtype: str,
         n_rows: int,
+        rows_per_shard: int | None = None,
     ) -> None:
-        """Lay out empty arrays. The attributes are written last: a group without them does not exist."""
-        rows = shard_rows(n_rows)
-        chunk = chunk_rows(rows, dim * np.dtype(dtype).itemsize)
-        group = parent.create_group(name, overwrite=True)
-        create_array(
-            group,
-            "features",
-            shape=(n_rows, dim),
-            dtype=dtype,
-            chunks=(chunk, dim),
-            shards=(rows, dim),
-            fill_value=np.nan,
-        )
-        create_array(group, "reason", shape=(n_rows,), dtype=str, chunks=(rows,), fill_value="")
-        create_array(group, "state", shape=(n_rows,), dtype="uint8", chunks=(rows,), fill_value=RowState.PENDING)
-        group.attrs.put({"fingerprint": dict(fingerprint.fields), "provenance": dict(provenance)})
+        """Lay out empty arrays for n_rows. The cache does not know of them before it has registered them."""
+        rows = rows_per_shard or shard_rows(n_rows)
+        attributes = {"fingerprint": dict(fingerprint.fields), "provenance": dict(provenance)}
+        group = zarr.create_group(store, path=path, attributes=attributes)
+        create = partial(create_array, group, is_compressed=False)
+        create("features", shape=(n_rows, dim), dtype=dtype, chunks=(rows, dim), fill_value=np.nan)
+        create("checksum", shape=(n_rows,), dtype="uint32", chunks=(rows,), fill_value=0)
+        create("reason", shape=(n_rows,), dtype=str, chunks=(rows,), fill_value="", is_compressed=True)
+        create("state", shape=(n_rows,), dtype="uint8", chunks=(rows,), fill_value=int(RowState.PENDING))
 
     @property
-    def fingerprint(self) -> Fingerprint:
-        """What made these embeddings."""
-        fields = self._group.attrs["fingerprint"]
-        assert isinstance(fields, Mapping)
-        return Fingerprint(fields)
+    def n_shards(self) -> int:
+        """How many shards the rows fill, the last one perhaps in part."""
+        return -(-self.n_rows // self.shard_rows)
 
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions and dates: informative, never compared."""
-        provenance = self._group.attrs["provenance"]
-        assert isinstance(provenance, Mapping)
-        return dict(provenance)
-
-    @property
-    def dim(self) -> int:
-        """D, the feature dimension."""
-        return int(self._array("features").shape[1])
-
-    @property
-    def dtype(self) -> str:
-        """Stored floating-point type."""
-        return str(self._array("features").dtype)
-
-    @property
-    def shard_rows(self) -> int:
-        """Rows per shard, the unit of writing."""
-        return int(self._array("state").chunks[0])
+    def window(self, shard: int) -> slice:
+        """The rows of a shard."""
+        return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.n_rows))
 
     def states(self) -> NDArray[Any]:
-        """(N,) uint8 of RowState; rows added after the last extraction are pending."""
-        states = np.zeros(self.n_rows, dtype=np.uint8)
-        stored = read_array(self._array("state"))[: self.n_rows]
-        states[: len(stored)] = stored
-        return states
+        """(N,) uint8 of RowState, as committed now; rows added after the last extraction are pending."""
+        states = np.zeros(self.n_shards * self.shard_rows, dtype=np.uint8)
+        for shard in range(self.n_shards):
+            states[shard * self.shard_rows :][: self.shard_rows] = self.states_of(shard)
+        return states[: self.n_rows]
+
+    def states_of(self, shard: int) -> NDArray[Any]:
+        """(shard rows,) uint8 of RowState, as committed now."""
+        return self._record(shard, is_fresh=True)[0]
 
     def reasons(self) -> NDArray[Any]:
         """(N,) object array of str: why a row failed, "" elsewhere."""
@@ -96,80 +100,137 @@ class Embeddings:
         return reasons
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Features of the given rows, in their order.
+        """Features of the given rows, in their order, each proven by its checksum.
 
         Args:
-            rows: (B,) row indices, each of them committed.
+            rows: (B,) row indices, each of them committed; they may repeat.
 
         Returns:
             (B, D) in the stored dtype, finite.
 
         Raises:
             MissingEmbeddingsError: if a row was never extracted, or failed.
-            CorruptCacheError: if stored bytes fail their checksum or a committed shard is gone.
+            CorruptCacheError: if stored bytes are not what was committed for this image.
+            IndexError: if there is no such row.
         """
         rows = np.asarray(rows, dtype=np.int64)
-        absent = int((self.states()[rows] != RowState.DONE).sum())
+        if len(rows) and not 0 <= rows.min() <= rows.max() < self.n_rows:
+            raise IndexError(f"rows {rows.min()} to {rows.max()} are asked for, there are 0 to {self.n_rows - 1}")
+        is_ascending = bool((np.diff(rows) > 0).all())
+        wanted, inverse = (rows, None) if is_ascending else np.unique(rows, return_inverse=True)
+        parts = self._parts(wanted)
+        self._check_done(wanted, parts, n_asked=len(rows))
+        features = np.empty((len(wanted), self.dim), dtype=self.features.dtype)
+        ids = self._samples.ids  # loaded once, before the threads ask for it
+
+        def read_part(part: tuple[int, slice]) -> None:
+            shard, at = part
+            self._read_shard(shard, wanted[at], ids[wanted[at]], features[at])
+
+        n_readers = self._n_readers(len(parts), features.nbytes)
+        if n_readers == 1:
+            for part in parts:
+                read_part(part)
+        else:
+            with ThreadPoolExecutor(n_readers) as pool:
+                list(pool.map(read_part, parts))
+        return features if inverse is None else features[inverse]
+
+    def _parts(self, rows: NDArray[Any]) -> list[tuple[int, slice]]:
+        """(shard, where in `rows`) of ascending rows."""
+        shards = rows // self.shard_rows
+        bounds = [*np.flatnonzero(np.diff(shards, prepend=-1)).tolist(), len(rows)]
+        return [(int(shards[start]), slice(start, stop)) for start, stop in pairwise(bounds)]
+
+    def _n_readers(self, n_parts: int, n_bytes: int) -> int:
+        if not isinstance(as_cache_store(self._group.store).files, LocalFiles):
+            return max(1, min(REMOTE_READERS, n_parts))
+        return min(LOCAL_READERS, n_parts) if n_bytes > PARALLEL_FROM_BYTES else 1
+
+    def _check_done(self, rows: NDArray[Any], parts: list[tuple[int, slice]], *, n_asked: int) -> None:
+        """Refuse rows without an embedding; what this object remembers is looked up anew before it says no."""
+        absent = 0
+        for shard, at in parts:
+            places = rows[at] - shard * self.shard_rows
+            if (self._record(shard)[0][places] != RowState.DONE).any():
+                absent += int((self._record(shard, is_fresh=True)[0][places] != RowState.DONE).sum())
         if absent:
-            message = f"{absent} of {len(rows)} rows have no {self.name} embedding; run dvme extract first"
+            message = f"{absent} of {n_asked} rows have no {self.name} embedding; run dvme extract first"
             raise MissingEmbeddingsError(message)
-        array = self._array("features")
-        with reading(array):
-            features = np.asarray(array.oindex[rows, slice(None)])
-        if np.isnan(features[:, 0]).any():
-            lost = sorted({int(row) // self.shard_rows for row in rows[np.isnan(features[:, 0])]})
-            raise damaged(array, f"shards {lost} are gone though committed")
-        return features
 
-    def discard_damaged_shards(self) -> list[int]:
-        """Check every committed shard; drop the files of bad ones and make their rows pending again.
+    def _read_shard(self, shard: int, rows: NDArray[Any], ids: NDArray[Any], out: NDArray[Any]) -> None:
+        """Read and prove rows of one shard; a shard that a writer replaced meanwhile is read again."""
+        places = rows - shard * self.shard_rows
+        for is_fresh in (False, True):
+            states, checksums = self._record(shard, is_fresh=is_fresh)
+            absent = int((states[places] != RowState.DONE).sum())
+            if absent:
+                raise MissingEmbeddingsError(f"{absent} rows of {self.name} were removed while they were read")
+            try:
+                self.features.read_rows(shard, places, out)
+            except TornShardError as error:
+                if is_fresh:
+                    raise damaged(self._array("features"), str(error)) from error
+                continue
+            is_bad = row_checksums(out, ids, self._digest) != checksums[places]
+            if not is_bad.any():
+                return
+        what = f"{int(is_bad.sum())} rows of shard {shard} are not what was committed, the first is {rows[is_bad][0]}"
+        raise damaged(self._array("features"), what)
 
-        In this order: a kill in between leaves a shard that is committed but gone, which the next check
-        finds, and never a damaged file under rows that are to be written.
+    def _record(self, shard: int, *, is_fresh: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
+        """States (rows,) and checksums (rows,) of a shard, remembered unless asked for anew."""
+        if is_fresh or shard not in self._records:
+            try:
+                states = self.state.read(shard)
+                checksums = self.checksum.read(shard) if states is not None and states.any() else None
+            except TornShardError as error:
+                raise damaged(self._array("state"), str(error)) from error
+            empty = np.zeros(self.shard_rows, dtype=np.uint32)
+            self._records[shard] = (
+                empty.astype(np.uint8) if states is None else states,
+                empty if checksums is None else checksums,
+            )
+        return self._records[shard]
 
-        Returns:
-            Numbers of the shards whose features were torn, flipped or gone.
-        """
-        states = self.states()
-        features, state = self._array("features"), self._array("state")
-        bad = []
-        for start in range(0, len(states), self.shard_rows):
-            window = slice(start, min(start + self.shard_rows, len(states)))
-            is_done = states[window] == RowState.DONE
-            if is_done.any() and not self._is_sound(features, window, is_done):
-                shard = start // self.shard_rows
-                self._delete_chunk(features, f"{shard}/0")
-                state[window] = np.zeros(window.stop - window.start, dtype=np.uint8)
-                bad.append(shard)
-        return bad
+    def forget(self, shard: int) -> None:
+        """Look a shard's record up anew when it is next needed."""
+        self._records.pop(shard, None)
 
-    def _is_sound(self, features: zarr.Array[Any], window: slice, is_done: NDArray[Any]) -> bool:
+    def checksums_of(self, features: NDArray[Any], rows: NDArray[Any] | slice) -> NDArray[np.uint32]:
+        """(B,) what must be stored beside these features (B, D) of these rows."""
+        return row_checksums(features, self._samples.ids[rows], self._digest)
+
+    def has_reasons(self, shard: int) -> NDArray[np.bool_]:
+        """(shard rows,) whether a reason can be read; nowhere if the chunk is damaged."""
+        has = np.zeros(self.shard_rows, dtype=bool)
+        window = self.window(shard)
         try:
-            with reading(features):
-                return not np.isnan(np.asarray(features[window])[is_done, 0]).any()
-        except CorruptCacheError:
-            return False
+            has[: window.stop - window.start] = np.asarray(self._array("reason")[window]) != ""
+        except (ValueError, RuntimeError):
+            return np.zeros_like(has)
+        return has
 
-    def _delete_chunk(self, array: zarr.Array[Any], place: str) -> None:
-        store = array.store
-        assert isinstance(store, DurableStore)
-        file = store.root / array.path / "c" / place
-        if file.exists():
-            file.unlink()
-            sync_folder(file.parent)
+    def clear_reasons(self, shard: int, places: NDArray[np.bool_]) -> None:
+        """Forget why rows of a shard failed; a chunk that cannot be read is forgotten whole."""
+        if self.has_reasons(shard).any():
+            rows = np.flatnonzero(places[: self.window(shard).stop - self.window(shard).start])
+            self._write_reasons(rows + shard * self.shard_rows, {})
+        else:
+            as_cache_store(self._group.store).files.delete(f"{self.path}/reason/c/{shard}")
 
     def pending_shards(self, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
         """Row indices still to extract, one array per shard, in row order."""
         states = self.states()
         wanted = states != RowState.DONE if retry_failed else states == RowState.PENDING
-        for start in range(0, self.n_rows, self.shard_rows):
-            rows = np.flatnonzero(wanted[start : start + self.shard_rows]) + start
+        for shard in range(self.n_shards):
+            rows = np.flatnonzero(wanted[self.window(shard)]) + shard * self.shard_rows
             if len(rows):
                 yield rows
 
     def grow(self) -> None:
-        """Give every array a row per sample. New rows read as pending and NaN."""
-        for name in ("features", "reason", "state"):
+        """Give every array a row per sample, for readers that know only Zarr. New rows read as pending and NaN."""
+        for name in ARRAYS:
             array = self._array(name)
             if array.shape[0] < self.n_rows:
                 array.resize((self.n_rows, *array.shape[1:]))
@@ -191,28 +252,69 @@ class Embeddings:
             raise ValueError(f"rows {rows[0]} to {rows[-1]} span more than one shard of {size} rows")
         if features.shape != (len(rows), self.dim):
             raise ValueError(f"features have shape {features.shape}, not {(len(rows), self.dim)}")
-        failed = np.array([int(row) in reasons for row in rows])
+        is_failed = np.array([int(row) in reasons for row in rows]) if reasons else np.zeros(len(rows), dtype=bool)
         with np.errstate(over="ignore"):
-            features = features.astype(self.dtype)
-        if not np.isfinite(features[~failed]).all():
+            features = features.astype(self.features.dtype, copy=False)
+        if not is_finite(features[~is_failed] if reasons else features):
             raise ValueError(f"embeddings that are not finite in {self.dtype} cannot be committed")
-        window = slice(shard * size, min((shard + 1) * size, self.n_rows))
-        local = rows - window.start
-        arrays = {name: self._array(name) for name in ("features", "reason", "state")}
-        block = {}
-        for name, array in arrays.items():
-            with reading(array):
-                block[name] = np.array(array[window])
-        is_reason_new = failed | (block["reason"][local] != "")
-        block["features"][local] = np.where(failed[:, None], np.nan, features)
-        block["reason"][local] = [reasons.get(int(row), "") for row in rows]
-        block["state"][local] = np.where(failed, RowState.FAILED, RowState.DONE)
-        arrays["features"][window] = block["features"]
-        if is_reason_new.any():
-            arrays["reason"][window] = block["reason"]
-        arrays["state"][window] = block["state"]
+        places = rows - shard * size
+        states, checksums = (column.copy() for column in self._record(shard, is_fresh=True))
+        block = self._block(shard, states, places, features, is_failed)
+        had_reason = (states[places] == RowState.FAILED).any()
+        checksums[places] = np.where(is_failed, 0, row_checksums(features, self._samples.ids[rows], self._digest))
+        states[places] = np.where(is_failed, RowState.FAILED, RowState.DONE)
+        self.features.write(shard, block)
+        self.checksum.write(shard, checksums)
+        if reasons or had_reason:
+            self._write_reasons(rows, reasons)
+        self.state.write(shard, states)
+        self._records[shard] = (states, checksums)
+
+    def _block(
+        self, shard: int, states: NDArray[Any], places: NDArray[Any], features: NDArray[Any], is_failed: NDArray[Any]
+    ) -> NDArray[Any]:
+        """(shard rows, D) to write: the new rows, the committed ones bit by bit, NaN elsewhere."""
+        if len(places) == self.shard_rows and not is_failed.any():
+            return features
+        block = np.full((self.shard_rows, self.dim), np.nan, dtype=self.features.dtype)
+        kept = np.setdiff1d(np.flatnonzero(states == RowState.DONE), places)
+        if len(kept):
+            block[kept] = self.read(kept + shard * self.shard_rows)
+        block[places[~is_failed]] = features[~is_failed]
+        return block
+
+    def _write_reasons(self, rows: NDArray[Any], reasons: Mapping[int, str]) -> None:
+        if not len(rows):
+            return
+        array, window = self._array("reason"), self.window(int(rows[0]) // self.shard_rows)
+        with reading(array):
+            stored = np.array(array[window], dtype=object)
+        stored[rows - window.start] = [reasons.get(int(row), "") for row in rows]
+        array[window] = stored
 
     def _array(self, name: str) -> zarr.Array[Any]:
         array = self._group[name]
         assert isinstance(array, zarr.Array)
         return array
+
+
+def is_finite(features: NDArray[Any]) -> bool:
+    """Whether every element of (B, D) is, looked at in parts that stay in the processor's cache."""
+    parts = (features[start : start + ROWS_AT_ONCE] for start in range(0, len(features), ROWS_AT_ONCE))
+    return all(finite_rows(part).all() for part in parts)
+
+
+def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
+    """(B,) whether all elements of a row are; float16 is looked at as integers, many times faster."""
+    if features.dtype.itemsize == 2:
+        exponent = np.uint16(0x7C00)
+        is_finite_element = (features.view(np.uint16) & exponent) != exponent
+    else:
+        is_finite_element = np.isfinite(features)
+    return np.asarray(is_finite_element.all(axis=1))
+
+
+def _mapping(group: zarr.Group, attribute: str) -> Mapping[str, Any]:
+    value = group.attrs[attribute]
+    assert isinstance(value, Mapping)
+    return value

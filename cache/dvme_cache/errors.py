@@ -1,4 +1,4 @@
-"""What can go wrong with a cache. Every error is also a built-in, and says the next step."""
+"""What can be wrong with a cache. Every error is also a built-in."""
 
 
 class CacheError(Exception):
@@ -6,15 +6,19 @@ class CacheError(Exception):
 
 
 class CacheNotFoundError(CacheError, FileNotFoundError):
-    """There is no cache at this path."""
+    """There is no cache at this place."""
 
 
 class NotACacheError(CacheError, ValueError):
-    """The path holds something else, or a cache of another format version."""
+    """The place holds something else, or a cache of another format version."""
 
 
 class CacheLockedError(CacheError, RuntimeError):
     """Another process is writing to this cache."""
+
+
+class CacheAccessError(CacheError, OSError):
+    """The place cannot be reached, or it cannot be written to."""
 
 
 class FingerprintMismatchError(CacheError, ValueError):

@@ -1,31 +1,38 @@
-"""The disk layout in one place: names, format version, row states, shard and chunk sizes.
+"""The disk layout in one place: names, format version, row states, shard sizes.
 
     <name>.zarr/                    attributes: format, format_version
       samples/                      attributes: n_rows (the commit of an append)
-        content_id  (N, 16) uint8   one row per distinct image
+        content_id  (N, 16) uint8   one row per distinct image; 255 everywhere where it was pruned
         path        (N,)    string  relative path under which the content was first seen
       tables/                       attributes: current, columns (the commit of a replacement)
         <generation>/<column> (N,)  string, "" = missing
-      embeddings/<backbone>/        attributes: fingerprint, provenance (written last at creation)
-        features    (N, D)          NaN where nothing was written
-        reason      (N,)    string  why a row failed
-        state       (N,)    uint8   RowState; written last: the commit of a shard
+      embeddings/                   attributes: backbones (the commit of adding or removing one)
+        <backbone>/                 attributes: fingerprint, provenance
+          features  (N, D)          NaN where nothing was written
+          checksum  (N,)    uint32  of the row, its image and its fingerprint (sealing.py)
+          reason    (N,)    string  why a row failed
+          state     (N,)    uint8   RowState; written last: the commit of a shard
+      copies/                       everything above but the chunks below embeddings/, once more
 
-Beside it lies .<name>.zarr.lock, held by the writer's process. ARCHITECTURE.md says why.
+Every zarr.json has the attribute `seal`. Beside the cache lies .<name>.zarr.lock, held by the writer's
+process. ARCHITECTURE.md says why.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from urllib.parse import quote, unquote
 
 FORMAT = "dvme-cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LOCK_SUFFIX = ".lock"
+METADATA = "zarr.json"
+SEAL = "seal"
+COPIES = "copies"
 
-ROWS_PER_SAMPLE_CHUNK = 65_536
+ROWS_PER_SAMPLE_CHUNK = 262_144
 MIN_SHARD_ROWS, MAX_SHARD_ROWS = 64, 32_768
 SHARDS_PER_DATA_SET = 256
-CHUNK_BYTES = 1 << 20
 
 
 class RowState(IntEnum):
@@ -46,7 +53,23 @@ def shard_rows(n_rows: int) -> int:
     return min(MAX_SHARD_ROWS, max(MIN_SHARD_ROWS, 1 << (wanted - 1).bit_length()))
 
 
-def chunk_rows(rows_per_shard: int, row_bytes: int) -> int:
-    """Rows per chunk, the unit of reading: a power of two that divides the shard, at most about 1 MiB."""
-    fitting = max(1, CHUNK_BYTES // row_bytes)
-    return min(rows_per_shard, 1 << (fitting.bit_length() - 1))
+def encoded(name: str) -> str:
+    """A backbone's or a column's name as one folder name, whatever is in it."""
+    folder = quote(name, safe="")
+    return folder.replace(".", "%2E") if folder.startswith(".") or folder == METADATA else folder
+
+
+def decoded(folder: str) -> str:
+    """The inverse of `encoded`."""
+    return unquote(folder)
+
+
+def copy_of(key: str) -> str:
+    """Where the copy of a file or folder lies."""
+    return f"{COPIES}/{key}"
+
+
+def is_kept_twice(key: str) -> bool:
+    """Whether a file has a copy: all that is small and that no extraction brings back."""
+    is_embedding_chunk = key.startswith("embeddings/") and "/c/" in key
+    return not key.startswith(f"{COPIES}/") and not is_embedding_chunk

@@ -9,32 +9,30 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import create_array, damaged, read_array, write_tail
+from dvme_cache.arrays import GONE, create_array, damaged, read_array, read_text, write_tail
 from dvme_cache.identity import CONTENT_ID_BYTES
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK
+from dvme_cache.store import CacheStore
+
+PRUNED_ID = b"\xff" * CONTENT_ID_BYTES
+PRUNED_PATH = "(pruned)"
 
 
 class SampleTable:
-    """Content ids and first-seen paths, in row order. Rows are added, never moved or removed."""
+    """Content ids and first-seen paths, in row order. Rows are added; a pruned one keeps its place, empty."""
 
     def __init__(self, group: zarr.Group) -> None:
         self._group = group
-        self._ids: list[bytes] | None = None
+        self._ids: NDArray[np.uint8] | None = None
 
     @staticmethod
-    def create(root: zarr.Group) -> None:
-        """Lay out an empty table below the cache's root group."""
-        group = root.create_group("samples", attributes={"n_rows": 0})
+    def create(store: CacheStore) -> None:
+        """Lay out an empty table in a new cache."""
+        group = zarr.create_group(store, path="samples", attributes={"n_rows": 0})
         rows = ROWS_PER_SAMPLE_CHUNK
-        create_array(
-            group,
-            "content_id",
-            shape=(0, CONTENT_ID_BYTES),
-            dtype="uint8",
-            chunks=(rows, CONTENT_ID_BYTES),
-            fill_value=0,
-        )
-        create_array(group, "path", shape=(0,), dtype=str, chunks=(rows,), fill_value="")
+        shape, chunks = (0, CONTENT_ID_BYTES), (rows, CONTENT_ID_BYTES)
+        create_array(group, "content_id", shape=shape, dtype="uint8", chunks=chunks, fill_value=0)
+        create_array(group, "path", shape=(0,), dtype=str, chunks=(rows,), fill_value=GONE)
 
     def __len__(self) -> int:
         n_rows = self._group.attrs["n_rows"]
@@ -42,21 +40,32 @@ class SampleTable:
         return n_rows
 
     @property
-    def content_ids(self) -> list[bytes]:
-        """N digests of 16 bytes."""
+    def ids(self) -> NDArray[np.uint8]:
+        """(N, 16) content ids."""
         if self._ids is None:
             array = self._array("content_id")
             table = read_array(array)[: len(self)]
-            if len(table) < len(self) or (len(table) and not table.any(axis=1).all()):
+            if len(table) < len(self) or not table.any(axis=1).all():
                 raise damaged(array, "committed rows are gone")
-            self._ids = [row.tobytes() for row in table]
+            self._ids = table
         return self._ids
+
+    @property
+    def content_ids(self) -> list[bytes]:
+        """N digests of 16 bytes."""
+        return [row.tobytes() for row in self.ids]
+
+    @property
+    def is_pruned(self) -> NDArray[np.bool_]:
+        """(N,) whether a row's image was taken out of the cache."""
+        pruned: NDArray[np.bool_] = (self.ids == 0xFF).all(axis=1)
+        return pruned
 
     @property
     def paths(self) -> list[str]:
         """N relative paths under which the contents were first seen."""
         array = self._array("path")
-        paths = [str(path) for path in read_array(array)[: len(self)]]
+        paths: list[str] = read_text(array, len(self)).tolist()
         if len(paths) < len(self) or not all(paths):
             raise damaged(array, "committed rows are gone")
         return paths
@@ -70,7 +79,7 @@ class SampleTable:
         Returns:
             (len(content_ids),) row indices; equal contents get equal rows.
         """
-        known = list(self.content_ids)
+        known = self.content_ids
         row_of = {digest: row for row, digest in enumerate(known)}
         start = len(known)
         rows = np.empty(len(content_ids), dtype=np.int64)
@@ -86,9 +95,21 @@ class SampleTable:
             table = np.frombuffer(b"".join(known[start:]), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)
             write_tail(self._array("content_id"), start, table)
             write_tail(self._array("path"), start, np.array(new_paths, dtype=object))
+            ids = np.concatenate([self.ids, table])
             self._commit(len(known))
-            self._ids = known
+            self._ids = ids
         return rows
+
+    def prune(self, rows: NDArray[Any]) -> None:
+        """Forget which images these rows were. The ids go last: until then a repeated call finds the same rows."""
+        paths, ids = self._array("path"), self._array("content_id")
+        everything = np.array(self.paths, dtype=object)
+        everything[rows] = PRUNED_PATH
+        table = self.ids.copy()
+        table[rows] = 0xFF
+        paths[: len(everything)] = everything
+        ids[: len(table)] = table
+        self._ids = table
 
     def _commit(self, n_rows: int) -> None:
         """Write the attribute that makes rows count; on failure this object still says what is on disk."""

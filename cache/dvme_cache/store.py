@@ -1,74 +1,138 @@
-"""A local Zarr store whose writes survive a power cut: write aside, fsync, rename, fsync the folder."""
+"""The cache's files as a Zarr store: metadata is sealed, and everything small is kept twice."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import uuid
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Self
 
-from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 
-PARTIAL_SUFFIX = ".partial"
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable. POSIX: a rename lasts only once its folder is synced."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+from dvme_cache.errors import CorruptCacheError
+from dvme_cache.files import Files
+from dvme_cache.layout import METADATA, copy_of, is_kept_twice
+from dvme_cache.sealing import is_sound, sealed
 
 
-def make_folders(folder: Path) -> None:
-    """Create the folder and its missing parents, each of them durable."""
-    missing = []
-    while not folder.exists():
-        missing.append(folder)
-        folder = folder.parent
-    for path in reversed(missing):
-        path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+class CacheStore(Store):
+    """A Zarr store over a cache's files.
 
+    Every zarr.json is sealed when it is written and checked when it is read. What is small and cannot be
+    extracted again (metadata, samples, tables) is written twice, the copy first: where the first is torn,
+    flipped or gone, the copy is served. A copy is never older than what it stands in for.
+    """
 
-def write_durably(path: Path, data: bytes | bytearray | memoryview) -> None:
-    """Write a whole file so that a reader, or a reboot, sees either the old content or all of the new."""
-    make_folders(path.parent)
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
-    try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    supports_writes = True
+    supports_deletes = True
+    supports_listing = True
 
+    def __init__(self, files: Files, *, read_only: bool = False) -> None:
+        super().__init__(read_only=read_only)
+        self.files = files
 
-def remove_partial_files(root: Path) -> None:
-    """Delete what killed writers left aside. Only for the holder of the cache's lock."""
-    for path in root.rglob(f".*{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CacheStore) and str(self.files) == str(other.files)
 
+    def __hash__(self) -> int:
+        return hash(str(self.files))
 
-class DurableStore(LocalStore):
-    """zarr's LocalStore, which renames atomically but never syncs, with durable writes."""
+    def __str__(self) -> str:
+        return str(self.files)
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """The same store, writable or not."""
+        return type(self)(self.files, read_only=read_only)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        """A file or a part of it, from whichever of its two places is sound."""
+        data = await asyncio.to_thread(self.load, key)
+        return None if data is None else prototype.buffer.from_bytes(_part(data, byte_range))
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Parts of files."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such a file."""
+        return await asyncio.to_thread(self.load, key) is not None
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Store one object, whole and durable, or raise and leave the old one."""
+        """Write a file, whole and durable, or raise and leave the old one."""
         self._check_writable()
-        await asyncio.to_thread(write_durably, self.root / key, value.as_buffer_like())
+        await asyncio.to_thread(self.save, key, value.to_bytes())
 
-    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
-        """Store the object unless there is one already."""
-        if not (self.root / key).exists():
-            await self.set(key, value)
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        """The same as `set`, for zarr versions that write without the event loop."""
+    async def delete(self, key: str) -> None:
+        """Remove a file and its copy."""
         self._check_writable()
-        write_durably(self.root / key, value.as_buffer_like())
+        for place in _places(key):
+            await asyncio.to_thread(self.files.delete, place)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove a folder and its copy."""
+        self._check_writable()
+        for place in (prefix, copy_of(prefix)):
+            await asyncio.to_thread(self.files.delete_tree, place)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every key."""
+        for key in await asyncio.to_thread(self.files.sizes):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Every key that begins with a folder's name."""
+        for key in await asyncio.to_thread(self.files.sizes, prefix.rstrip("/")):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names right below a folder."""
+        for name in await asyncio.to_thread(self.files.names, prefix.rstrip("/")):
+            yield name
+
+    def load(self, key: str) -> bytes | None:
+        """A file's bytes; its copy's where the file is not sound.
+
+        Raises:
+            CorruptCacheError: if it is a zarr.json of which no sound copy is left.
+        """
+        data = self.files.read(key)
+        if not is_kept_twice(key) or (data is not None and is_sound(key, data)):
+            return data
+        copy = self.files.read(copy_of(key))
+        if copy is not None and is_sound(key, copy):
+            return copy
+        if data is not None and key.endswith(METADATA):
+            raise CorruptCacheError(
+                f"{self.files}/{key} and its copy are damaged; restore it from a backup, or extract into a new cache"
+            )
+        return data  # a chunk, whose codec finds what is wrong
+
+    def save(self, key: str, data: bytes) -> None:
+        """Write a file, the copy first where it is kept twice."""
+        if key.endswith(METADATA):
+            data = sealed(key, data)
+        for place in reversed(_places(key)):
+            self.files.write(place, [data])
+
+
+def _places(key: str) -> tuple[str, ...]:
+    return (key, copy_of(key)) if is_kept_twice(key) else (key,)
+
+
+def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
+    match byte_range:
+        case RangeByteRequest(start=start, end=end):
+            return data[start:end]
+        case OffsetByteRequest(offset=offset):
+            return data[offset:]
+        case SuffixByteRequest(suffix=suffix):
+            return data[-suffix:]
+    return data
+
+
+def as_cache_store(store: Any) -> CacheStore:
+    """The store of a group or array of this package."""
+    assert isinstance(store, CacheStore)
+    return store

@@ -9,8 +9,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import create_array, read_array
-from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK
+from dvme_cache.arrays import GONE, create_array, read_text
+from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK, encoded
+from dvme_cache.store import CacheStore
 
 MISSING = ""
 
@@ -22,51 +23,49 @@ class ColumnTables:
         self._group = group
 
     @staticmethod
-    def create(root: zarr.Group) -> None:
-        """Lay out an empty table below the cache's root group."""
-        root.create_group("tables", attributes={"current": "", "columns": []})
+    def create(store: CacheStore) -> None:
+        """Lay out an empty table in a new cache."""
+        zarr.create_group(store, path="tables", attributes={"current": "", "columns": []})
 
     @property
     def columns(self) -> list[str]:
         """Names, in the order in which they were given."""
-        return self._current()[1]
+        return self.current()[1]
 
     def read(self, column: str, n_rows: int) -> NDArray[Any]:
-        """(n_rows,) object array of str; "" where a value is missing or the column is unknown."""
+        """(n_rows,) object array of str; "" where a value is missing or the column is unknown.
+
+        Raises:
+            CorruptCacheError: if a chunk of the column is torn, flipped or gone, and so is its copy.
+        """
         values = np.full(n_rows, MISSING, dtype=object)
-        generation, columns = self._current()
+        generation, columns = self.current()
         if column in columns:
-            array = self._group[f"{generation}/{column}"]
+            array = self._group[f"{generation}/{encoded(column)}"]
             assert isinstance(array, zarr.Array)
-            stored = read_array(array, is_complete=True)[:n_rows]
-            values[: len(stored)] = [str(value) for value in stored]
+            stored = read_text(array, n_rows)
+            values[: len(stored)] = stored
         return values
 
-    def replace(self, columns: Mapping[str, Sequence[str] | NDArray[Any]]) -> None:
+    def replace(self, columns: Mapping[str, Sequence[str] | NDArray[Any]], *, is_previous_kept: bool = True) -> None:
         """Make these the columns. Readers see the old ones until the last write, then all of the new.
 
-        The generation before stays on disk for readers that are in the middle of it; older ones go.
+        The generation before stays on disk for readers that are in the middle of it, unless it must go.
         """
-        previous, _ = self._current()
+        previous, _ = self.current()
         generation = f"{int(previous or 0) + 1:08d}"
         group = self._group.create_group(generation, overwrite=True)
         for name, values in columns.items():
-            array = create_array(
-                group,
-                name,
-                shape=(len(values),),
-                dtype=str,
-                chunks=(ROWS_PER_SAMPLE_CHUNK,),
-                fill_value=MISSING,
-                is_sparse=False,
-            )
+            chunks = (ROWS_PER_SAMPLE_CHUNK,)
+            array = create_array(group, encoded(name), shape=(len(values),), dtype=str, chunks=chunks, fill_value=GONE)
             if len(values):
                 array[:] = np.asarray(values, dtype=object)
         self._group.attrs.put({"current": generation, "columns": list(columns)})  # one write: the commit
-        for name in [name for name in self._group.group_keys() if name not in {generation, previous}]:
+        kept = {generation, previous} if is_previous_kept else {generation}
+        for name in [name for name in self._group.group_keys() if name not in kept]:
             del self._group[name]
 
-    def _current(self) -> tuple[str, list[str]]:
+    def current(self) -> tuple[str, list[str]]:
         """(generation, columns) as they are on disk now, which another process may have replaced."""
         attributes = zarr.open_group(self._group.store, path=self._group.path, mode="r").attrs
         columns = attributes["columns"]

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -143,6 +144,29 @@ def expected_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         note("interrupted; everything committed is kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min` or `3.5 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def size(n_bytes: int) -> str:
+    """`3.2 MB`, in powers of ten."""
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
+
+
+def parse_weights(pairs: list[str]) -> dict[str, Path]:
+    """Parse `NAME=PATH` options."""
+    parsed: dict[str, Path] = {}
+    for pair in pairs:
+        name, separator, path = pair.partition("=")
+        if not separator or not name or not path:
+            raise typer.BadParameter(f"--weights {pair} is not NAME=PATH")
+        parsed[name] = Path(path)
+    return parsed
 
 
 def parse_names(text: str, option: str) -> list[str]:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, note, parse_names, progress_bars, say, show_json
+from dvme_cli.console import (
+    console,
+    expected_errors,
+    new_table,
+    note,
+    parse_names,
+    parse_weights,
+    progress_bars,
+    say,
+    show_json,
+)
+from dvme_cli.plan import show_plan
 
 if TYPE_CHECKING:
     from dvme.data import Task
@@ -16,9 +27,9 @@ if TYPE_CHECKING:
 REASONS_SHOWN = 3
 
 
-def extract(  # noqa: PLR0913 - one parameter per option
+def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     images: Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")],
-    cache: Annotated[Path, typer.Argument(help="The cache, by custom NAME.zarr; created if it is not there.")],
+    cache: Annotated[str, typer.Argument(help="The cache, NAME.zarr or s3://...; created if it is not there.")],
     backbones: Annotated[str, typer.Option(help="Names separated by commas; `dvme backbones` lists them.")],
     image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. Default: image.")] = None,
     label_col: Annotated[str | None, typer.Option(help="Column of class names. Default: label, if any.")] = None,
@@ -26,6 +37,7 @@ def extract(  # noqa: PLR0913 - one parameter per option
     group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     batch_size: Annotated[
@@ -36,31 +48,39 @@ def extract(  # noqa: PLR0913 - one parameter per option
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed to decode before.")
     ] = False,
+    shard_rows: Annotated[
+        int | None, typer.Option(help="Images per committed file of a new backbone. Default: by the data set's size.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
     with expected_errors():
         import dvme
 
+        inputs: dict[str, Any] = {
+            "backbones": parse_names(backbones, "--backbones"),
+            "columns": dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
+            "image_root": image_root,
+            "weights": parse_weights(weights or []),
+            "dtype": dtype,
+            "runtime": dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
+            "replace": replace,
+            "retry_failed": retry_failed,
+            "rows_per_shard": shard_rows,
+            "announce": _announce,
+        }
         with progress_bars() as tell:
-            report = dvme.extract(
-                images,
-                cache,
-                backbones=parse_names(backbones, "--backbones"),
-                columns=dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
-                image_root=image_root,
-                weights=_parse_weights(weights or []),
-                dtype=dtype,
-                runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
-                replace=replace,
-                retry_failed=retry_failed,
-                progress=tell,
-                announce=_announce,
-            )
+            if plan:
+                planned = dvme.plan_extraction(images, cache, **inputs, progress=tell)
+            else:
+                done = dvme.extract(images, cache, **inputs, wait=wait, progress=tell)
         if json:
-            show_json(report.to_json())
+            show_json((planned if plan else done).to_json())
+        elif plan:
+            show_plan(planned)
         else:
-            _show(report)
+            _show(done)
 
 
 def _announce(task: Task, n_files: int) -> None:
@@ -91,11 +111,18 @@ def _show_rows(report: ExtractReport) -> None:
         )
     if report.n_changed:
         say(f"{report.n_changed:,} images got another label, split or group than the cache had")
+    if report.n_moved:
+        say(f"{report.n_moved:,} images were known by another path; nothing of them was computed again")
     if report.n_unlisted:
-        say(f"{report.n_unlisted:,} labelled images of the cache are not among these and still take part in probes")
+        say(
+            f"{report.n_unlisted:,} labelled images of the cache are not among these and still take part in probes "
+            "(dvme cache prune takes them out)"
+        )
     for item in report.outcomes:
-        if item.damaged_shards:
-            say(f"{item.backbone}: shards {item.damaged_shards} were damaged on disk and are extracted anew")
+        if item.n_lost:
+            say(
+                f"{item.backbone}: {item.n_lost:,} embeddings were damaged on disk; those of these images are made anew"
+            )
 
 
 def _show_failures(report: ExtractReport) -> None:
@@ -106,13 +133,3 @@ def _show_failures(report: ExtractReport) -> None:
             say(f"  {image}: {reason}")
         if len(reasons) > REASONS_SHOWN:
             say(f"  ... and {len(reasons) - REASONS_SHOWN} more (--json lists all)")
-
-
-def _parse_weights(pairs: list[str]) -> dict[str, Path]:
-    parsed: dict[str, Path] = {}
-    for pair in pairs:
-        name, separator, path = pair.partition("=")
-        if not separator or not name or not path:
-            raise typer.BadParameter(f"--weights {pair} is not NAME=PATH")
-        parsed[name] = Path(path)
-    return parsed

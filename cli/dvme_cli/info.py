@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, say, show_json
+from dvme_cli.console import console, expected_errors, new_table, say, show_json, size
 
 if TYPE_CHECKING:
     from dvme.overview import CacheSummary
 
 
 def info(
-    cache: Annotated[Path, typer.Argument(help="A cache written by dvme extract.")],
+    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what CACHE holds."""
@@ -30,9 +29,11 @@ def info(
 
 def _show(summary: CacheSummary) -> None:
     say(f"{summary.cache}: {summary.n_rows:,} images; {summary.task.describe()}")
+    pruned = f", {summary.n_pruned:,} pruned rows" if summary.n_pruned else ""
+    say(f"format {summary.format_version}, {size(summary.n_bytes)} on disk{pruned}")
     known = ", ".join(f"{name} ({count:,})" for name, count in summary.columns.items() if count)
     say(f"columns: {known or 'none'}")
-    headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "MB")
+    headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "size")
     table = new_table(*headings, numeric=6)
     for item in summary.backbones:
         table.add_row(
@@ -44,6 +45,6 @@ def _show(summary: CacheSummary) -> None:
             f"{item.done:,}",
             f"{item.failed:,}",
             f"{item.pending:,}",
-            f"{item.n_bytes / 1e6:,.1f}",
+            size(item.n_bytes),
         )
     console().print(table)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dvme_cli import backbones, extract, info, probe, viz
+from dvme_cli import backbones, cache, extract, info, probe, viz
 
 app = typer.Typer(
     help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
@@ -18,6 +18,7 @@ app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("probe")(probe.probe)
 app.command("viz")(viz.viz)
+app.add_typer(cache.app, name="cache")
 app.command("backbones")(backbones.backbones)
 
 

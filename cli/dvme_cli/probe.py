@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def probe(
-    cache: Annotated[Path, typer.Argument(help="A cache written by dvme extract.")],
+    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
     head: Annotated[str, typer.Option(help="Heads separated by commas: linear, knn.")] = "linear,knn",
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
     folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,

@@ -11,7 +11,7 @@ from dvme_cli.console import expected_errors, parse_names, progress_bars, say, s
 
 
 def viz(
-    cache: Annotated[Path, typer.Argument(help="A cache written by dvme extract.")],
+    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
     method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",

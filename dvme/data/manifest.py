@@ -41,8 +41,8 @@ def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None =
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.
     """
-    table = _read_table(manifest)
-    image = _column(table, columns.image, "image", manifest)
+    table = read_table(manifest)
+    image = chosen_column(table, columns.image, "image", manifest)
     if image is None:
         raise DataError(_missing_column(table, "image", "--image-col", manifest))
     if not len(table):
@@ -54,7 +54,7 @@ def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None =
         raise DataError(f"{manifest} has {unnamed} rows without an image, the first in row {ids.index('') + 1}")
 
     def values(given: str | None, default: str) -> list[str]:
-        name = _column(table, given, default, manifest)
+        name = chosen_column(table, given, default, manifest)
         return [MISSING] * len(table) if name is None else [value.strip() for value in table[name]]
 
     labels, groups = values(columns.label, "label"), values(columns.group, "group")
@@ -84,7 +84,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _read_table(manifest: Path) -> pd.DataFrame:
+def read_table(manifest: Path) -> pd.DataFrame:
     """Every column as text; an empty cell is ""."""
     try:
         if manifest.suffix.lower() == ".parquet":
@@ -120,7 +120,7 @@ def _as_text(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(text)
 
 
-def _column(table: pd.DataFrame, given: str | None, default: str, manifest: Path) -> str | None:
+def chosen_column(table: pd.DataFrame, given: str | None, default: str, manifest: Path) -> str | None:
     """The column to use: the one asked for, which must exist, else the default, if it exists."""
     if given is not None and given not in table.columns:
         raise DataError(_missing_column(table, given, f"--{default}-col", manifest))

@@ -113,7 +113,7 @@ def probe(
     store = EmbeddingCache.open(cache)
     names = list(dict.fromkeys(backbones)) if backbones else store.backbones
     if not names:
-        raise OptionError(f"{store.path} has no embeddings yet; run dvme extract first")
+        raise OptionError(f"{store.location} has no embeddings yet; run dvme extract first")
     fitters = [get_head(name) for name in dict.fromkeys(heads)]
     if not fitters:
         raise OptionError("no head is named; pass --head linear,knn")
@@ -163,7 +163,8 @@ def _usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[A
     }
     if not len(usable):
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-        raise DataError(f"{store.path} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})")
+        message = f"{store.location} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})"
+        raise DataError(message)
     return usable, left_out
 
 

@@ -8,7 +8,7 @@ when decoding takes one away (measured in ARCHITECTURE.md, Speed).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -62,21 +62,20 @@ Content = NDArray[np.uint8] | str | Unread
 
 
 def decoded_batches(
-    work: Iterable[Work], preprocess: Preprocess, *, batch_size: int, workers: int, is_decoding_ahead: bool
+    work: Iterable[Sequence[Work]], preprocess: Preprocess, *, workers: int, is_decoding_ahead: bool
 ) -> Generator[Batch]:
-    """Yield the work's images in batches, in order; never more than a few batches are held.
+    """Yield the images of each batch of work, in order; never more than a few batches are held.
 
     Args:
-        work: what to decode.
+        work: what to decode, batch by batch.
         preprocess: how to crop.
-        batch_size: B, images per batch.
         workers: threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
         is_decoding_ahead: whether to decode while the caller is busy with the batch before.
     """
     todo = iter(work)
     readers = ThreadPoolExecutor(workers, thread_name_prefix="read")
     decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[tuple[Work, Future[bytes | Content]]] = deque()
+    pending: deque[list[tuple[Work, Future[bytes | Content]]]] = deque()
 
     def decode(content: bytes | Content) -> Content:
         return _decode(content, preprocess) if isinstance(content, bytes) else content
@@ -86,11 +85,11 @@ def decoded_batches(
 
     try:
         while True:
-            room = batch_size * (1 + BATCHES_AHEAD) - len(pending)
-            pending.extend((item, readers.submit(prepare, item)) for item in islice(todo, room))
+            for batch in islice(todo, 1 + BATCHES_AHEAD - len(pending)):
+                pending.append([(item, readers.submit(prepare, item)) for item in batch])
             if not pending:
                 return
-            ready = [pending.popleft() for _ in range(min(batch_size, len(pending)))]
+            ready = pending.popleft()
             decoded = decoders.map(decode, [future.result() for _, future in ready])
             yield _batch([item.row for item, _ in ready], list(decoded), preprocess.crop)
     finally:

@@ -35,6 +35,8 @@ class Index:
     """Rows whose label, split or group is another than the cache had."""
     n_unlisted: int
     """Labelled rows of the cache that are not among the files."""
+    n_moved: int
+    """Rows that the cache knew under another path."""
 
 
 def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Index:
@@ -49,7 +51,7 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
         workers: threads that read.
         tell: called with (files hashed, files in all).
     """
-    digests = _hash_files(samples, workers, tell)
+    digests = hash_files(samples, workers, tell)
     n_before = cache.n_rows
     rows = cache.samples.add(digests, samples.ids)
     columns = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
@@ -70,10 +72,19 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
     row_array = np.array(distinct, dtype=np.int64)
     _forget_replaced(cache, set(distinct), {os.path.realpath(path) for path in samples.paths})
     n_changed = _count_changed(cache, row_array, merged)
+    n_moved = _count_changed(cache, row_array, {"path": paths})
     cache.update_columns(row_array, {"path": paths, **merged})
     is_labelled = cache.column("label") != MISSING
     is_labelled[row_array] = False
-    return Index(row_array, len(samples), cache.n_rows - n_before, contradictory, n_changed, int(is_labelled.sum()))
+    return Index(
+        rows=row_array,
+        n_files=len(samples),
+        n_new=cache.n_rows - n_before,
+        contradictory=contradictory,
+        n_changed=n_changed,
+        n_unlisted=int(is_labelled.sum()),
+        n_moved=n_moved,
+    )
 
 
 def _count_changed(cache: EmbeddingCache, rows: NDArray[Any], columns: dict[str, list[str]]) -> int:
@@ -94,7 +105,7 @@ def _forget_replaced(cache: EmbeddingCache, rows: set[int], paths: set[str]) -> 
         cache.update_columns(np.array(stale), dict.fromkeys(cache.tables.columns, nothing))
 
 
-def _hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> list[bytes]:
+def hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> list[bytes]:
     """A content id per file; a file that cannot be read gets one of its own and fails later, by name."""
 
     def digest(path: Path) -> bytes:

@@ -1,0 +1,194 @@
+"""Where the bytes of a cache lie: a folder, or an object store. Whole files in, byte ranges out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from dvme_cache.errors import CacheAccessError
+
+PARTIAL_SUFFIX = ".partial"
+BUFFERS_PER_WRITE = 512
+URL_SEPARATOR = "://"
+ONE_SLASH = re.compile(r"[a-z][a-z0-9]+:/(?!/)")
+
+Run = tuple[int, memoryview]
+"""Where in a file to read, and the buffer to fill."""
+
+
+class Files(Protocol):
+    """Files by key, such as `samples/zarr.json`. A write is durable and whole, or it raises and changes nothing."""
+
+    def read(self, key: str) -> bytes | None:
+        """The whole file, or None where there is none."""
+
+    def read_into(self, key: str, runs: Sequence[Run]) -> None:
+        """Fill every buffer from its place in the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            EOFError: the file ends before a buffer is full.
+        """
+
+    def write(self, key: str, parts: Sequence[memoryview | bytes]) -> None:
+        """Replace a file by the concatenation of the parts."""
+
+    def delete(self, key: str) -> None:
+        """Remove a file, if it is there."""
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove every file below a folder."""
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Key to bytes, of every file below a folder."""
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of the files and folders right below a folder."""
+
+
+class LocalFiles:
+    """Files below a folder. A write is made aside, synced, renamed, and its folder synced."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def read(self, key: str) -> bytes | None:
+        """The whole file, or None where there is none."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def read_into(self, key: str, runs: Sequence[Run]) -> None:
+        """Fill every buffer from its place in the file."""
+        descriptor = os.open(self.root / key, os.O_RDONLY)
+        try:
+            for start, buffer in runs:
+                read = 0
+                while read < len(buffer):
+                    count = os.preadv(descriptor, [buffer[read:]], start + read)
+                    if not count:
+                        raise EOFError(f"{key} ends at byte {start + read}")
+                    read += count
+        finally:
+            os.close(descriptor)
+
+    def write(self, key: str, parts: Sequence[memoryview | bytes]) -> None:
+        """Replace a file by the concatenation of the parts."""
+        write_durably(self.root / key, *parts)
+
+    def delete(self, key: str) -> None:
+        """Remove a file, if it is there."""
+        path = self.root / key
+        if path.exists():
+            path.unlink()
+            sync_folder(path.parent)
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove every file below a folder."""
+        path = self.root / prefix
+        if path.is_dir():
+            shutil.rmtree(path)
+            sync_folder(path.parent)
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Key to bytes, of every file below a folder."""
+        found = {}
+        for folder, _, names in os.walk(self.root / prefix):
+            for name in names:
+                path = Path(folder) / name
+                try:
+                    found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
+                except FileNotFoundError:  # a writer renamed or removed it meanwhile
+                    continue
+        return found
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of the files and folders right below a folder."""
+        try:
+            return [path.name for path in (self.root / prefix).iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def is_url(location: str | Path) -> bool:
+    """Whether a location is in an object store."""
+    return URL_SEPARATOR in str(location)
+
+
+def open_files(location: str | Path) -> Files:
+    """The files of a cache, by local path or URL.
+
+    Raises:
+        CacheAccessError: if the extra `remote` is not installed, or the URL cannot be used.
+    """
+    if ONE_SLASH.match(str(location)):
+        message = f"{location} is neither a path nor a URL; write two slashes, and pass URLs as text, not as a Path"
+        raise CacheAccessError(message)
+    if is_url(location):
+        from dvme_cache.remote import RemoteFiles
+
+        return RemoteFiles(str(location))
+    return LocalFiles(Path(location))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable. POSIX: a rename lasts only once its folder is synced."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(folder: Path) -> None:
+    """Create the folder and its missing parents, each of them durable."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def write_durably(path: Path, *parts: memoryview | bytes) -> None:
+    """Write a whole file so that a reader, or a reboot, sees either the old content or all of the new."""
+    make_folders(path.parent)
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            _write_all(descriptor, [memoryview(part).cast("B") for part in parts if len(part)])
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def remove_partial_files(root: Path) -> None:
+    """Delete what killed writers left aside. Only for the holder of the cache's lock."""
+    for path in root.rglob(f".*{PARTIAL_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def _write_all(descriptor: int, buffers: list[memoryview]) -> None:
+    """Write the buffers one after the other without copying them together."""
+    while buffers:
+        written = os.writev(descriptor, buffers[:BUFFERS_PER_WRITE])
+        while buffers and written >= len(buffers[0]):
+            written -= len(buffers.pop(0))
+        if written:
+            buffers[0] = buffers[0][written:]

@@ -1,0 +1,60 @@
+"""Is there a cache, is it one of ours, and of a version that this code reads?"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dvme_cache.errors import CacheNotFoundError, CorruptCacheError, NotACacheError
+from dvme_cache.files import Files, LocalFiles
+from dvme_cache.layout import FORMAT, FORMAT_VERSION, METADATA, copy_of
+from dvme_cache.store import CacheStore
+
+
+def is_anything_there(files: Files) -> bool:
+    """Whether the place holds a cache, or anything else. In an object store: a finished cache."""
+    if isinstance(files, LocalFiles):
+        return files.root.exists()
+    data = CacheStore(files).load(METADATA)
+    return data is not None and "format" in json.loads(data)["attributes"]
+
+
+def check_is_cache(files: Files) -> None:
+    """Refuse a place that does not hold a cache of this format.
+
+    Raises:
+        CacheNotFoundError: nothing is there.
+        NotACacheError: something else is there, or another format version.
+    """
+    if not is_anything_there(files):
+        raise CacheNotFoundError(f"there is no cache at {files}; run dvme extract IMAGES {files} first")
+    attributes = _root_attributes(files)
+    if attributes.get("format") != FORMAT:
+        raise NotACacheError(f"{files} is a Zarr group but not a dvme cache; name another path")
+    version = attributes.get("format_version")
+    if version != FORMAT_VERSION:
+        is_newer = isinstance(version, int) and version > FORMAT_VERSION
+        step = "update dvme" if is_newer else "extract into a new cache"
+        raise NotACacheError(f"{files} has cache format {version}, this dvme reads format {FORMAT_VERSION}; {step}")
+
+
+def _root_attributes(files: Files) -> dict[str, Any]:
+    """The root's attributes: from a sealed document, or from one of another kind that only is to be named."""
+    try:
+        data = CacheStore(files).load(METADATA)
+    except CorruptCacheError:
+        data = files.read(METADATA)
+        is_sealed = False
+    else:
+        is_sealed = True
+    if data is None:
+        raise NotACacheError(f"{files} is not a dvme cache (it has no {METADATA}); name another path")
+    try:
+        attributes = dict(json.loads(data)["attributes"])
+    except (ValueError, KeyError, TypeError):
+        attributes = {"format": FORMAT, "format_version": FORMAT_VERSION}  # unreadable: said below
+    is_ours = attributes.get("format") == FORMAT and attributes.get("format_version") == FORMAT_VERSION
+    if is_sealed or not is_ours:
+        return attributes
+    message = f"{files}/{METADATA} is not a dvme cache's, or damaged, as is {copy_of(METADATA)}; name another path"
+    raise NotACacheError(message)

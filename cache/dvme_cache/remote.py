@@ -1,0 +1,147 @@
+"""A cache in an object store (S3, Google Cloud, Azure), by URL. Needs the extra `remote`.
+
+Credentials and the endpoint come from the environment, as for every tool of the provider: AWS_ACCESS_KEY_ID,
+AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL and so on. An object appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from dvme_cache.errors import CacheAccessError
+from dvme_cache.files import Run
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+SCHEMES = ("s3", "gs", "az")
+RETRIES, RETRY_FOR = 5, timedelta(seconds=20)
+
+
+class RemoteFiles:
+    """Objects below a URL such as `s3://bucket/name.zarr`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        parts = urlsplit(self.url)
+        if parts.scheme not in SCHEMES or not parts.netloc or not parts.path.strip("/"):
+            known = ", ".join(f"{scheme}://bucket/name.zarr" for scheme in SCHEMES)
+            raise CacheAccessError(f"{url} is not the URL of a cache; write {known}, or a local path")
+        self.store = open_store(self.url)
+        self.before_write: Callable[[], None] | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+    def read(self, key: str) -> bytes | None:
+        """The whole object, or None where there is none."""
+        import obstore
+
+        with access_errors(self.url):
+            try:
+                return bytes(obstore.get(self.store, key).bytes())
+            except FileNotFoundError:
+                return None
+
+    def read_into(self, key: str, runs: Sequence[Run]) -> None:
+        """Fill every buffer from its place in the object; near ranges are fetched together."""
+        import obstore
+
+        starts, lengths = [start for start, _ in runs], [len(buffer) for _, buffer in runs]
+        with access_errors(self.url):
+            size = obstore.head(self.store, key)["size"]
+            if max(start + length for start, length in zip(starts, lengths, strict=True)) > size:
+                raise EOFError(f"{key} ends at byte {size}")
+            fetched = obstore.get_ranges(self.store, key, starts=starts, lengths=lengths)
+        for (_, buffer), data in zip(runs, fetched, strict=True):
+            buffer[:] = memoryview(data)
+
+    def write(self, key: str, parts: Sequence[memoryview | bytes]) -> None:
+        """Replace an object by the concatenation of the parts."""
+        import obstore
+
+        if self.before_write is not None:
+            self.before_write()
+        with access_errors(self.url, is_writing=True):
+            obstore.put(self.store, key, b"".join(parts))
+
+    def delete(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        import obstore
+
+        with access_errors(self.url):
+            try:
+                obstore.delete(self.store, key)
+            except FileNotFoundError:
+                return
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove every object below a prefix."""
+        for key in self.sizes(prefix):
+            self.delete(key)
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """Key to bytes, of every object below a prefix."""
+        import obstore
+
+        with access_errors(self.url):
+            pages = obstore.list(self.store, prefix or None)
+            return {item["path"]: item["size"] for page in pages for item in page}
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of the objects and prefixes right below a prefix."""
+        import obstore
+
+        with access_errors(self.url):
+            found = obstore.list_with_delimiter(self.store, prefix or None)
+        paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
+        return [path.rstrip("/").rpartition("/")[2] for path in paths]
+
+
+def open_store(url: str) -> ObjectStore:
+    """The object store at a URL; a plain http endpoint is allowed where the environment names one.
+
+    Raises:
+        CacheAccessError: if the extra is not installed, or the URL is refused.
+    """
+    try:
+        from obstore.store import from_url
+    except ImportError as error:
+        raise CacheAccessError(f"{url} needs the extra `remote`; pip install 'dvme[remote]'") from error
+    endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
+    with access_errors(url):
+        return from_url(
+            url,
+            client_options={"allow_http": endpoint.startswith("http://")},
+            retry_config={"max_retries": RETRIES, "retry_timeout": RETRY_FOR},
+        )
+
+
+@contextmanager
+def access_errors(url: str, *, is_writing: bool = False) -> Iterator[None]:
+    """Turn what an object store refuses into one line that names the URL.
+
+    Raises:
+        CacheAccessError: for everything but the next two.
+        FileNotFoundError: of a read, as it is, for the caller to say what was missing.
+        AlreadyExistsError, PreconditionError: of a conditional write, as they are.
+    """
+    from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        if is_writing:
+            raise CacheAccessError(f"{url} cannot be written: there is no such bucket; create it first") from error
+        raise
+    except (AlreadyExistsError, PreconditionError):
+        raise
+    except BaseError as error:
+        reason = str(error).split("\n")[0].strip()
+        message = f"{url} cannot be reached or refuses ({reason}); check the URL, the credentials and the endpoint"
+        raise CacheAccessError(message) from error

@@ -1,0 +1,123 @@
+"""Arrays of fixed-width rows, a file per shard: the rows as they lie in memory, then their crc32c.
+
+These are chunks of plain Zarr arrays (codecs `bytes`, `crc32c`), written and read without going through
+Zarr: a shard takes one system call, and a single row can be read without its neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme_cache.files import Files
+from dvme_cache.sealing import CRC_BYTES, crc32c
+
+READ_THROUGH = 16
+"""Rows between two wanted ones that are read along rather than skipped."""
+
+
+class TornShardError(Exception):
+    """A shard's file is gone, too short or too long, or fails its checksum. Never leaves this package."""
+
+
+class ShardFiles:
+    """The shards of one array (N, ...) at `path`; row r lies in shard r // n_rows.
+
+    Args:
+        files: where they are.
+        path: of the array in the cache.
+        n_rows: rows per shard.
+        dtype: of the elements; stored little-endian.
+        row_shape: () or (D,).
+    """
+
+    def __init__(self, files: Files, path: str, *, n_rows: int, dtype: str, row_shape: tuple[int, ...] = ()) -> None:
+        self._files = files
+        self._path = path
+        self.name = path.rpartition("/")[2]
+        self.n_rows = n_rows
+        self.dtype = np.dtype(dtype).newbyteorder("<")
+        self._row_shape = row_shape
+        self._row_bytes = self.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
+
+    def key(self, shard: int) -> str:
+        """Where a shard lies in the cache."""
+        return f"{self._path}/c/{shard}" + "/0" * len(self._row_shape)
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of a sound shard's file."""
+        return self.n_rows * self._row_bytes + CRC_BYTES
+
+    def read(self, shard: int) -> NDArray[Any] | None:
+        """(n_rows, ...) of a shard, its checksum verified; None where there is no file.
+
+        Raises:
+            TornShardError: if the file is not what was written.
+        """
+        data = self._files.read(self.key(shard))
+        if data is None:
+            return None
+        if len(data) != self.file_bytes:
+            raise TornShardError(f"{self.key(shard)} is torn: {len(data):,} of {self.file_bytes:,} bytes")
+        rows = np.frombuffer(data, dtype=np.uint8)[:-CRC_BYTES]
+        if crc32c(rows) != int.from_bytes(data[-CRC_BYTES:], "little"):
+            raise TornShardError(f"{self.key(shard)} is flipped: its checksum does not match")
+        return rows.view(self.dtype).reshape(self.n_rows, *self._row_shape)
+
+    def remains(self, shard: int, fill: float) -> NDArray[Any]:
+        """(n_rows, ...) of whatever a damaged file still holds, unverified; `fill` where it holds nothing."""
+        rows = np.full((self.n_rows, *self._row_shape), fill, dtype=self.dtype)
+        data = self._files.read(self.key(shard)) or b""
+        whole = min(len(data), self.n_rows * self._row_bytes) // self._row_bytes
+        rows[:whole] = np.frombuffer(data[: whole * self._row_bytes], dtype=self.dtype).reshape(-1, *self._row_shape)
+        return rows
+
+    def read_rows(self, shard: int, places: NDArray[Any], out: NDArray[Any]) -> None:
+        """Read some rows of a shard into `out`, unverified.
+
+        Args:
+            shard: which.
+            places: (B,) ascending distinct indices within the shard.
+            out: (B, ...) contiguous, of this array's dtype.
+
+        Raises:
+            TornShardError: if the file is gone or too short.
+        """
+        breaks = np.flatnonzero(np.diff(places) > 1) + 1
+        if len(breaks) and len(places) * READ_THROUGH > places[-1] - places[0]:  # dense: one read, then a choice
+            whole = np.empty((int(places[-1] - places[0]) + 1, *self._row_shape), dtype=self.dtype)
+            self._read_runs(shard, [int(places[0])], [whole])
+            out[...] = whole[places - places[0]]
+            return
+        parts = np.split(out, breaks)
+        self._read_runs(shard, [int(places[index]) for index in (0, *breaks)], parts)
+
+    def _read_runs(self, shard: int, starts: list[int], parts: list[NDArray[Any]]) -> None:
+        runs = [
+            (start * self._row_bytes, part.reshape(-1).view(np.uint8).data)
+            for start, part in zip(starts, parts, strict=True)
+        ]
+        try:
+            self._files.read_into(self.key(shard), runs)
+        except FileNotFoundError as error:
+            raise TornShardError(f"{self.key(shard)} is gone") from error
+        except EOFError as error:
+            raise TornShardError(f"{self.key(shard)} is torn: {error}") from error
+
+    def write(self, shard: int, rows: NDArray[Any]) -> None:
+        """Write a shard whole.
+
+        Args:
+            shard: which.
+            rows: (n_rows, ...).
+        """
+        assert rows.shape == (self.n_rows, *self._row_shape)
+        raw = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1).view(np.uint8)
+        self._files.write(self.key(shard), [raw.data, crc32c(raw).to_bytes(CRC_BYTES, "little")])
+
+    def delete(self, shard: int) -> None:
+        """Remove a shard, if it is there."""
+        self._files.delete(self.key(shard))

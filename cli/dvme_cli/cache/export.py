@@ -1,0 +1,43 @@
+"""`dvme cache export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, parse_names, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.cache import ExportReport
+
+
+def export(
+    cache: Annotated[str, typer.Argument(help="A cache written by dvme extract.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: .h5, .hdf5, .npz, .parquet or .csv.")],
+    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Write CACHE to one file, from which `dvme cache import` restores it exactly."""
+    with expected_errors():
+        from dvme.cache import export as export_cache
+
+        names = None if backbones is None else parse_names(backbones, "--backbones")
+        with progress_bars() as tell:
+            report = export_cache(cache, out, backbones=names, force=force, progress=tell)
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: ExportReport) -> None:
+    pruned = f"; {report.n_pruned:,} pruned images left out" if report.n_pruned else ""
+    say(f"{report.out}: {report.n_rows:,} images, {report.n_bytes / 1e6:,.1f} MB ({report.format}){pruned}")
+    table = new_table("backbone", "dim", "dtype", "done", "failed", "pending", numeric=5)
+    for item in report.backbones:
+        counts = (f"{count:,}" for count in (item.done, item.failed, item.pending))
+        table.add_row(item.backbone, f"{item.dim}", item.dtype, *counts)
+    console().print(table)

@@ -1,0 +1,74 @@
+"""`dvme cache import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.cache import ImportReport
+
+
+def import_(  # noqa: PLR0913 - one parameter per option
+    file: Annotated[
+        Path, typer.Argument(help="An export of dvme, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids.")
+    ],
+    cache: Annotated[str, typer.Argument(help="The cache, by custom NAME.zarr; created if it is not there.")],
+    backbone: Annotated[str | None, typer.Option(help="Name for embeddings that another tool made.")] = None,
+    features: Annotated[str | None, typer.Option(help="Array or column of features. Default: what fits.")] = None,
+    ids: Annotated[str | None, typer.Option(help="Array or column of image names. Default: what fits.")] = None,
+    table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Stored type: float32 or float16. Default: as in FILE.")] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder in which the image names are paths.")] = None,
+    note: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to keep as provenance. Repeatable.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Bring FILE into CACHE: an export as it was, or embeddings made elsewhere under a name of yours."""
+    with expected_errors():
+        from dvme.cache import import_embeddings
+
+        with progress_bars() as tell:
+            report = import_embeddings(
+                file,
+                cache,
+                backbone=backbone,
+                features=features,
+                ids=ids,
+                table=table,
+                dtype=dtype,
+                images=images,
+                notes=_parse_notes(note or []),
+                replace=replace,
+                progress=tell,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: ImportReport) -> None:
+    origin = "an export of dvme" if report.is_export else "made elsewhere"
+    say(f"{report.file} ({origin}): {report.n_rows:,} images ({report.n_new:,} new to {report.cache})")
+    table = new_table("backbone", "dim", "dtype", "imported", "reused", "failed", "pending", numeric=6)
+    for item in report.backbones:
+        counts = (f"{count:,}" for count in (item.imported, item.reused, item.failed, item.pending))
+        table.add_row(item.backbone, f"{item.dim}", item.dtype, *counts)
+    console().print(table)
+    for remark in report.remarks:
+        say(remark)
+
+
+def _parse_notes(pairs: list[str]) -> dict[str, str]:
+    parsed: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise typer.BadParameter(f"--note {pair} is not KEY=VALUE")
+        parsed[key] = value
+    return parsed

@@ -1,0 +1,53 @@
+"""`dvme cache prune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import expected_errors, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.cache.prune import PruneReport
+
+PATHS_SHOWN = 10
+
+
+def prune(
+    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
+    images: Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")],
+    image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. Default: image.")] = None,
+    image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Erase them. Without it they are only listed.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Erase the images of CACHE that are not among IMAGES: embeddings, labels and paths."""
+    with expected_errors():
+        import dvme
+
+        columns = dvme.Columns(image=image_col) if image_col else None
+        with progress_bars() as tell:
+            report = dvme.cache.prune(
+                cache, images, columns=columns, image_root=image_root, confirmed=yes, progress=tell
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: PruneReport) -> None:
+    if not report.removed:
+        say(f"Every one of the {report.n_kept:,} images of {report.cache} is among these; there is nothing to prune.")
+        return
+    for path in report.removed[:PATHS_SHOWN]:
+        say(f"  {path}")
+    if len(report.removed) > PATHS_SHOWN:
+        say(f"  ... and {len(report.removed) - PATHS_SHOWN} more (--json lists all)")
+    count = f"{len(report.removed):,} images of {report.cache}"
+    if report.is_done:
+        say(f"{count} were erased; {report.n_kept:,} are left.")
+    else:
+        say(f"{count} are not among these. Nothing was changed; --yes erases them.")

@@ -1,0 +1,90 @@
+"""`dvme cache verify`."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import expected_errors, parse_names, parse_weights, progress_bars, say, show_json, size
+
+if TYPE_CHECKING:
+    from dvme.cache.reextraction import Comparison
+    from dvme.cache.verify import VerifyReport
+    from dvme_cache import Finding
+
+FINDINGS_SHOWN = 20
+
+
+def verify(
+    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
+    sample: Annotated[
+        int | None, typer.Option(help="Random embeddings to check per backbone. Default: all of them.")
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
+    ] = False,
+    backbones: Annotated[str | None, typer.Option(help="Whose images to compare. Default: all.")] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="For --images: cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Check every file of CACHE against what was committed. Exit code 1 if anything has to be repaired."""
+    with expected_errors():
+        import dvme
+
+        with progress_bars("done") as tell:
+            report = dvme.cache.verify(
+                cache,
+                sample=sample,
+                images=images,
+                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                weights=parse_weights(weights or []),
+                runtime=dvme.Runtime(device=device),
+                seed=seed,
+                progress=tell,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+    if not report.is_sound:
+        raise typer.Exit(1)
+
+
+def _show(report: VerifyReport) -> None:
+    say(
+        f"{report.cache}: {report.n_files:,} files, {size(report.n_bytes)}; "
+        f"{report.n_embeddings:,} embeddings compared with their checksums"
+    )
+    show_findings(report.findings)
+    for item in report.comparisons:
+        say(_compared(item))
+    if report.is_sound:
+        say("Sound: everything is as it was committed.")
+    else:
+        say(f"Damaged: run dvme cache repair {report.cache}, then dvme extract again.")
+
+
+def show_findings(findings: list[Finding]) -> None:
+    """Print findings, the damage first, and how many rows each costs."""
+    ordered = sorted(findings, key=lambda finding: not finding.is_damage)
+    for finding in ordered[:FINDINGS_SHOWN]:
+        say(f"  {finding.kind}: {finding.what}" + (f" ({finding.n_rows:,} rows)" if finding.n_rows else ""))
+    if len(ordered) > FINDINGS_SHOWN:
+        say(f"  ... and {len(ordered) - FINDINGS_SHOWN} more (--json lists all)")
+
+
+def _compared(item: Comparison) -> str:
+    if item.skipped:
+        return f"{item.backbone}: not compared with images: {item.skipped}"
+    largest = "-" if math.isnan(item.largest_difference) else f"{item.largest_difference:.1e}"
+    text = f"{item.backbone}: {item.n_compared:,} images embedded again, largest relative difference {largest}"
+    if item.n_unavailable:
+        text += f"; {item.n_unavailable:,} images are no longer there"
+    if item.n_different:
+        text += f"; {item.n_different:,} DIFFER by more than 1e-3, such as {Path(item.different[0])}"
+    return text

@@ -1,0 +1,44 @@
+"""What `dvme extract --plan` prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvme_cli.console import console, duration, new_table, say, size
+
+if TYPE_CHECKING:
+    from dvme.extraction.plan import BackbonePlan, ExtractPlan
+
+
+def show_plan(plan: ExtractPlan) -> None:
+    """Print what a run would reuse and compute."""
+    where = plan.cache if plan.exists else f"{plan.cache} (to be created)"
+    say(f"{where}: {plan.n_rows:,} distinct images of {plan.n_files:,} files, {plan.n_new:,} new to the cache")
+    if plan.n_unlisted:
+        say(f"{plan.n_unlisted:,} images of the cache are not among these; they stay (dvme cache prune removes them)")
+    table = new_table("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes", numeric=0)
+    for item in plan.backbones:
+        table.add_row(
+            item.backbone,
+            f"{item.dim}",
+            f"{item.reused:,}",
+            f"{item.n_computed:,}",
+            _why(item),
+            size(item.n_bytes) if item.n_computed else "-",
+            f"{item.images_per_second:,.1f}" if item.n_computed else "-",
+            duration(item.seconds) if item.n_computed else "-",
+        )
+    console().print(table)
+    total = sum(item.seconds for item in plan.backbones)
+    added = sum(item.n_bytes for item in plan.backbones)
+    if total:
+        say(f"In all about {duration(total)} and {size(added)}; speeds were measured just now. Nothing was written.")
+    else:
+        say("Nothing is to be computed. Nothing was written.")
+
+
+def _why(item: BackbonePlan) -> str:
+    reasons = [f"{count:,} {why}" for why, count in item.computed.items()]
+    if item.failed:
+        reasons.append(f"{item.failed:,} failed before are left alone")
+    return ", ".join(reasons) or "-"

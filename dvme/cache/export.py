@@ -1,0 +1,143 @@
+"""`dvme cache export`: a cache as one file for other tools and other machines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError, OptionError
+from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, format_of, write_bundle
+from dvme.exchange.bundle import row_slices, text_array
+from dvme.runtime import Progress, silent
+from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
+from dvme_cache.identity import CONTENT_ID_BYTES
+
+
+@dataclass(frozen=True)
+class ExportedBackbone:
+    """The embeddings of one backbone in an export."""
+
+    backbone: str
+    dim: int
+    dtype: str
+    done: int
+    failed: int
+    pending: int
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export holds."""
+
+    cache: str
+    out: str
+    format: str
+    n_rows: int
+    n_pruned: int
+    """Rows that were left out because their image was pruned."""
+    n_bytes: int
+    """Size of the file."""
+    backbones: list[ExportedBackbone]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+def export(
+    cache: str | Path,
+    out: str | Path,
+    *,
+    backbones: Sequence[str] | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> ExportReport:
+    """Write a cache to one file, from which `import_embeddings` restores it exactly.
+
+    Rows of pruned images are left out. Rows that failed or are pending keep their state and reason; their
+    features are NaN.
+
+    Args:
+        cache: the cache's location.
+        out: .h5, .hdf5, .npz, .parquet or .csv; the suffix is the format.
+        backbones: which to export, in this order; all of them by default.
+        force: replace a file that is there.
+        progress: told (backbone, rows done, rows in all).
+
+    Raises:
+        DataError: if the format is unknown, the file is there, or the cache has no rows.
+        CacheNotFoundError, NotACacheError, MissingEmbeddingsError, CorruptCacheError: if it cannot be read.
+    """
+    path = Path(out)
+    kind = format_of(path)
+    _check_out(path, is_replacing=force)
+    store = EmbeddingCache.open(cache)
+    names = list(store.backbones if backbones is None else backbones)
+    if len(set(names)) < len(names):
+        raise OptionError(f"a backbone is named twice in {','.join(names)}; name each once")
+    is_pruned = store.samples.is_pruned
+    rows = np.flatnonzero(~is_pruned)
+    if not len(rows):
+        raise DataError(f"{store.location} holds no images; there is nothing to export")
+    bundle = _bundle(store, names, rows, progress)
+    write_bundle(path, bundle)
+    return ExportReport(
+        cache=os.fspath(cache),
+        out=str(path),
+        format=kind,
+        n_rows=len(rows),
+        n_pruned=int(is_pruned.sum()),
+        n_bytes=path.stat().st_size,
+        backbones=[
+            ExportedBackbone(item.name, item.dim, item.dtype, **count_states(bundle.embeddings[item.name].states))
+            for item in bundle.header.backbones
+        ],
+    )
+
+
+def _check_out(path: Path, *, is_replacing: bool) -> None:
+    if not path.parent.is_dir():
+        raise DataError(f"{path} cannot be written: {path.parent} is not a folder; create it, or name another file")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file")
+    if path.exists() and not is_replacing:
+        raise DataError(f"{path} is there already; pass --force to replace it, or name another file")
+
+
+def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], progress: Progress) -> Bundle:
+    """The cache's rows, and its features as they are asked for."""
+    found = {name: store.embeddings(name) for name in names}
+    columns = tuple(store.tables.columns)
+    headers = [
+        BackboneHeader(name, item.dim, item.dtype, dict(item.fingerprint.fields), item.provenance)
+        for name, item in found.items()
+    ]
+    digests = store.samples.content_ids
+    return Bundle(
+        header=Header(len(rows), columns, tuple(headers)),
+        content_ids=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)[rows],
+        paths=text_array(store.samples.paths)[rows],
+        columns={name: store.column(name)[rows] for name in columns},
+        embeddings={name: _embedded(item, rows, progress) for name, item in found.items()},
+    )
+
+
+def _embedded(embeddings: Embeddings, rows: NDArray[Any], progress: Progress) -> EmbeddedRows:
+    states = embeddings.states()[rows]
+    is_failed, is_done = states == RowState.FAILED, states == RowState.DONE
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        for window in row_slices(len(rows)):
+            block = np.full((window.stop - window.start, embeddings.dim), np.nan, dtype=embeddings.dtype)
+            if is_done[window].any():
+                block[is_done[window]] = embeddings.read(rows[window][is_done[window]])
+            yield block
+            progress(embeddings.name, window.stop, len(rows))
+
+    return EmbeddedRows(states, np.where(is_failed, embeddings.reasons()[rows], ""), blocks)

@@ -1,0 +1,117 @@
+"""From the names by which users know images to the rows of a cache."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.errors import DataError
+from dvme.wording import first_few
+from dvme_cache import EmbeddingCache
+
+CONTENT_ID = re.compile(r"[0-9a-fA-F]{32}")
+
+
+def rows_by_name(
+    cache: EmbeddingCache, names: Sequence[str], *, source: str, image_root: Path | None = None
+) -> NDArray[np.int64]:
+    """The row of each named image.
+
+    A name is a content id (32 hexadecimal digits), the path under which an image was first seen, or the path at
+    which it lies now. Rows whose image was pruned have no name.
+
+    Args:
+        cache: its samples and tables are read, no embedding is.
+        names: N names.
+        source: the file that names them, for messages.
+        image_root: where relative current paths start; without it, relative names are first-seen paths.
+
+    Returns:
+        (N,) distinct row indices, in the order of the names.
+
+    Raises:
+        DataError: if a name is unknown or ambiguous, or two names are of one row.
+    """
+    find = _finder(cache, image_root)
+    found = [find(name) for name in names]
+    unknown = [name for name, rows in zip(names, found, strict=True) if not rows]
+    if unknown:
+        message = (
+            f"{source} names {len(unknown)} images that {cache.location} does not hold: {first_few(unknown)}; correct "
+            "the names or leave these out (copies of an image share the row of the one that was seen first)"
+        )
+        raise DataError(message)
+    ambiguous = [name for name, rows in zip(names, found, strict=True) if len(rows) > 1]
+    if ambiguous:
+        message = (
+            f"{source} has {len(ambiguous)} names that more than one image of {cache.location} goes by: "
+            f"{first_few(ambiguous)}; name these images by their content ids"
+        )
+        raise DataError(message)
+    rows = np.array([row for (row,) in found], dtype=np.int64)
+    check_distinct(rows.tolist(), names, source=source)
+    return rows
+
+
+def check_distinct(keys: Iterable[Hashable], names: Sequence[str], *, source: str) -> None:
+    """Refuse two names of one image.
+
+    Args:
+        keys: N rows or content ids, which must be distinct.
+        names: N names.
+        source: the file that names them, for messages.
+
+    Raises:
+        DataError: naming the first few.
+    """
+    first: dict[Hashable, str] = {}
+    repeated = []
+    for key, name in zip(keys, names, strict=True):
+        if key in first:
+            repeated.append(name if name == first[key] else f"{name} (the same as {first[key]})")
+        else:
+            first[key] = name
+    if repeated:
+        message = (
+            f"{source} names {len(repeated)} images more than once: {first_few(repeated)}; "
+            "keep one entry for each image (copies are one image)"
+        )
+        raise DataError(message)
+
+
+def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], list[int]]:
+    """From a name to the rows that it may mean; more than one where nothing decides between them."""
+    rows = np.flatnonzero(~cache.samples.is_pruned).tolist()
+    digests, first_seen, current = cache.samples.content_ids, cache.samples.paths, cache.column("path").tolist()
+    by_digest = {digests[row]: row for row in rows}
+    by_path: dict[str, set[int]] = defaultdict(set)
+    has_current = False
+    for row in rows:
+        by_path[first_seen[row]].add(row)
+        if current[row] != MISSING:
+            by_path[current[row]].add(row)
+            has_current = True
+
+    def find(name: str) -> list[int]:
+        if CONTENT_ID.fullmatch(name) and bytes.fromhex(name) in by_digest:
+            return [by_digest[bytes.fromhex(name)]]
+        found = by_path.get(name, set())
+        if has_current:
+            found = found | by_path.get(_real_path(name, image_root), set())
+        present = [row for row in found if current[row] != MISSING]
+        return present if present and len(found) > 1 else list(found)
+
+    return find
+
+
+def _real_path(name: str, image_root: Path | None) -> str:
+    """The path as the cache keeps it; the name itself where it cannot be one."""
+    path = name if image_root is None else os.path.join(image_root, name)  # noqa: PTH118 - a million names
+    return os.path.realpath(path) if os.path.isabs(path) and "\0" not in path else name  # noqa: PTH117

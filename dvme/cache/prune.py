@@ -1,0 +1,100 @@
+"""`dvme cache prune`: take out the images that are no longer there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import Columns, Samples, load_samples
+from dvme.errors import DataError
+from dvme.extraction.indexing import hash_files
+from dvme.runtime import Progress, Runtime, silent
+from dvme_cache import EmbeddingCache, unreadable_id
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """What is in the cache and not among the images."""
+
+    cache: str
+    n_kept: int
+    """Images of the cache that are among those given."""
+    removed: list[str]
+    """Paths under which the others were first seen."""
+    is_done: bool
+    """Whether they were taken out, or only listed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+def prune(
+    cache: str | Path,
+    images: str | Path,
+    *,
+    columns: Columns | None = None,
+    image_root: str | Path | None = None,
+    confirmed: bool = False,
+    runtime: Runtime | None = None,
+    progress: Progress = silent,
+) -> PruneReport:
+    """List the images of a cache that are not among the given ones and, once confirmed, erase them.
+
+    An image is its content, so a moved or renamed one is kept. What is erased is overwritten: embeddings of
+    every backbone, labels, groups, paths and content ids. The other rows keep their numbers.
+
+    Args:
+        cache: path or URL.
+        images: the images to keep, a folder or a manifest.
+        columns: the manifest's columns.
+        image_root: where its relative paths start.
+        confirmed: whether to erase, or only to list.
+        runtime: workers for hashing.
+        progress: told (stage, done, total).
+
+    Raises:
+        DataError: if a file cannot be read, or none of the cache's images is among those given.
+        CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
+    """
+    samples = load_samples(images, columns, image_root)
+    store = EmbeddingCache.open(cache)
+    workers = (runtime or Runtime()).n_workers
+    digests = hash_files(samples, workers, lambda done, total: progress("hash", done, total))
+    _check_readable(samples, digests)
+    rows = _rows_to_prune(store, digests, images)
+    removed = np.array(store.samples.paths, dtype=object)[rows].tolist()
+    if confirmed and len(rows):
+        with EmbeddingCache.writing(cache) as writable:
+            rows = _rows_to_prune(writable, digests, images)  # another process may have added some meanwhile
+            removed = np.array(writable.samples.paths, dtype=object)[rows].tolist()
+            writable.prune(rows)
+    n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
+    return PruneReport(os.fspath(cache), n_kept, removed, confirmed)
+
+
+def _check_readable(samples: Samples, digests: Sequence[bytes]) -> None:
+    """A file that cannot be read just now must not look like one that is gone."""
+    unread = [
+        str(path)
+        for path, digest in zip(samples.paths, digests, strict=True)
+        if digest == unreadable_id(os.path.realpath(path))
+    ]
+    if unread:
+        raise DataError(f"{len(unread)} files cannot be read, such as {unread[0]}; nothing was pruned, mend them first")
+
+
+def _rows_to_prune(store: EmbeddingCache, digests: Sequence[bytes], images: str | Path) -> NDArray[np.int64]:
+    kept = set(digests)
+    is_listed = np.array([digest in kept for digest in store.samples.content_ids], dtype=bool)
+    is_present = ~store.samples.is_pruned
+    if is_present.any() and not (is_listed & is_present).any():
+        message = f"none of the {int(is_present.sum())} images of {store.location} is among those of {images}"
+        raise DataError(f"{message}; nothing was pruned, name the images that are to stay")
+    return np.flatnonzero(is_present & ~is_listed)

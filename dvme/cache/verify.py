@@ -1,0 +1,120 @@
+"""`dvme cache verify` and `dvme cache repair`: is what lies in a cache what was put into it?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvme.cache.reextraction import Comparison, compare_with_images
+from dvme.errors import OptionError
+from dvme.runtime import Progress, Runtime, silent
+from dvme_cache import EmbeddingCache, Finding, repair_cache, verify_cache
+
+IMAGES_COMPARED = 32
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked and found."""
+
+    cache: str
+    is_sound: bool
+    """Whether nothing has to be repaired and every re-extracted image agrees."""
+    n_files: int
+    n_bytes: int
+    n_embeddings: int
+    """Embeddings compared with their checksums."""
+    findings: list[Finding]
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Embeddings compared with what the backbone gives for the image now."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was mended."""
+
+    cache: str
+    mended: list[Finding]
+    left: list[Finding]
+    """Damage that only a backup can mend."""
+    n_rows_lost: dict[str, int]
+    """Backbone to the rows that the next extraction computes again."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+def verify(
+    cache: str | Path,
+    *,
+    sample: int | None = None,
+    images: bool = False,
+    backbones: Sequence[str] | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    runtime: Runtime | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> VerifyReport:
+    """Compare every file of a cache with what was committed and, if asked, embeddings with their images.
+
+    Args:
+        cache: path or URL.
+        sample: embeddings of each backbone to check, at random; None: all, and 32 images where those are asked for.
+        images: whether to run the backbones again over random images and compare.
+        backbones: whose images to compare; None: all that can be loaded.
+        weights: local checkpoints by backbone name.
+        runtime: for the re-extraction.
+        seed: of the samples.
+        progress: told (stage, done, total).
+
+    Raises:
+        OptionError: if the sample is empty.
+        CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
+        CacheLockedError: if it is being written.
+    """
+    if sample is not None and sample < 1:
+        raise OptionError(f"a sample of {sample} checks nothing; pass --sample 1 or more")
+    store = EmbeddingCache.open(cache)
+    found = verify_cache(store, sample=sample, seed=seed, tell=lambda done, total: progress("shards", done, total))
+    comparisons = []
+    if images:
+        names = store.backbones if backbones is None else list(backbones)
+        size = sample or IMAGES_COMPARED
+        for name in names:
+            compared = compare_with_images(store, name, (weights or {}).get(name), runtime or Runtime(), size, seed)
+            comparisons.append(compared)
+            progress("images", len(comparisons), len(names))
+    return VerifyReport(
+        cache=os.fspath(cache),
+        is_sound=found.is_sound and all(item.is_equal for item in comparisons),
+        n_files=found.n_files,
+        n_bytes=found.n_bytes,
+        n_embeddings=found.n_rows_checked,
+        findings=found.findings,
+        comparisons=comparisons,
+    )
+
+
+def repair(cache: str | Path, *, progress: Progress = silent) -> RepairReport:
+    """Mend what can be mended. Rows whose bytes are lost become pending, for `dvme extract` to compute again.
+
+    Args:
+        cache: path or URL.
+        progress: told (stage, done, total).
+
+    Raises:
+        CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
+        CacheLockedError: if it is being written.
+    """
+    EmbeddingCache.open(cache)  # a place without a cache must not become one
+    with EmbeddingCache.writing(cache) as store:
+        done = repair_cache(store, tell=lambda done, total: progress("shards", done, total))
+    return RepairReport(os.fspath(cache), done.mended, done.left, done.n_rows_lost)

@@ -1,0 +1,130 @@
+"""What an exchange file holds, whatever its format: all rows of a cache, and the features as a stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError
+
+FORMAT, FORMAT_VERSION = "dvme-export", 1
+BLOCK_ROWS = 4096
+DTYPES = ("float32", "float16")
+
+Blocks = Callable[[], Iterator[NDArray[Any]]]
+"""Features in row order, (B, D) at a time; every call begins anew."""
+
+
+@dataclass(frozen=True)
+class BackboneHeader:
+    """What made the embeddings of one backbone."""
+
+    name: str
+    dim: int
+    dtype: str
+    fingerprint: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an exchange file says about itself, in every format the same JSON."""
+
+    n_rows: int
+    columns: tuple[str, ...]
+    backbones: tuple[BackboneHeader, ...]
+
+    def to_json(self) -> str:
+        """The header with format and version."""
+        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, source: str) -> Header:
+        """Read a header.
+
+        Args:
+            text: JSON.
+            source: the file, for messages.
+
+        Raises:
+            DataError: if it is damaged, or of a newer version.
+        """
+        try:
+            fields = json.loads(text)
+            version = int(fields["format_version"])
+            if fields["format"] != FORMAT or version < 1:
+                raise ValueError(f"format {fields['format']!r}, version {version}")
+            if version > FORMAT_VERSION:
+                message = f"{source} is a dvme export of version {version}, this dvme reads up to {FORMAT_VERSION}"
+                raise DataError(f"{message}; update dvme")
+            backbones = tuple(_backbone(entry) for entry in fields["backbones"])
+            return cls(int(fields["n_rows"]), tuple(map(str, fields["columns"])), backbones)
+        except DataError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"{source} is a dvme export with a damaged header ({error}); export it again"
+            raise DataError(message) from error
+
+
+@dataclass(frozen=True)
+class EmbeddedRows:
+    """The embeddings of one backbone for all rows."""
+
+    states: NDArray[np.uint8]
+    """(N,) of RowState."""
+    reasons: NDArray[Any]
+    """(N,) object array of str: why a row failed, "" elsewhere."""
+    blocks: Blocks
+    """Of (B, D) features in the stored dtype, NaN where a row is not done."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A cache's rows and embeddings. Only the features are too large for memory, so only they are a stream."""
+
+    header: Header
+    content_ids: NDArray[np.uint8]
+    """(N, 16)."""
+    paths: NDArray[Any]
+    """(N,) object array of str: relative paths under which the images were first seen."""
+    columns: Mapping[str, NDArray[Any]]
+    """Name to (N,) object array of str, in the header's order."""
+    embeddings: Mapping[str, EmbeddedRows]
+    """By backbone, in the header's order."""
+
+
+def text_array(values: Any) -> NDArray[Any]:
+    """(N,) object array of str."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = [str(value) for value in values]
+    return array
+
+
+def file_name(name: str) -> str:
+    """A column's or backbone's name as one part of a path inside a file."""
+    encoded = name.replace("%", "%25").replace("/", "%2F")
+    return encoded.replace(".", "%2E", 1) if encoded.startswith(".") else encoded
+
+
+def row_slices(n_rows: int) -> Iterator[slice]:
+    """Runs of BLOCK_ROWS rows; the last one may be shorter."""
+    for start in range(0, n_rows, BLOCK_ROWS):
+        yield slice(start, min(start + BLOCK_ROWS, n_rows))
+
+
+def _backbone(entry: Mapping[str, Any]) -> BackboneHeader:
+    header = BackboneHeader(
+        name=str(entry["name"]),
+        dim=int(entry["dim"]),
+        dtype=str(entry["dtype"]),
+        fingerprint=dict(entry["fingerprint"]),
+        provenance=dict(entry["provenance"]),
+    )
+    if header.dtype not in DTYPES or header.dim < 1 or not header.name:
+        raise ValueError(f"backbone {header.name!r} of dtype {header.dtype!r}, {header.dim} dims")
+    return header

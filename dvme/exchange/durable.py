@@ -1,0 +1,67 @@
+"""Files that exist whole or not at all, and reads whose failures are one line."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dvme.errors import DataError, DvmeError
+
+PARTIAL_SUFFIX = ".partial"
+DIGEST_BYTES = 16
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a place beside a file to write to; once the block is done, it is synced and becomes the file.
+
+    On an error, what was written is removed and the old file, if any, stays.
+    """
+    aside = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    try:
+        yield aside
+        _sync(aside)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    _sync(path.parent)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever a torn, encrypted or foreign file makes a reader raise into one line.
+
+    Raises:
+        DataError: naming the file and the reason.
+    """
+    try:
+        yield
+    except DvmeError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; name a file to import") from error
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).strip("'\"").splitlines()), "") or type(error).__name__
+        message = f"cannot read {path}: {reason}; it may be truncated or of another format, make or copy it again"
+        raise DataError(message) from error
+
+
+def file_digest(path: Path) -> str:
+    """32 hexadecimal digits: the BLAKE2b-128 of a file's bytes."""
+    with reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

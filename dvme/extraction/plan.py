@@ -1,0 +1,214 @@
+"""`dvme extract --plan`: what a run would reuse and compute, why, and what it would take. Nothing is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import Columns, Samples, Task, load_samples
+from dvme.extraction.decoding import Work, decoded_batches
+from dvme.extraction.embedding import batches_of, embed_batches
+from dvme.extraction.extract import Options
+from dvme.extraction.indexing import hash_files
+from dvme.extraction.models import check_fingerprints, load_backbones
+from dvme.runtime import Progress, Runtime, silent
+from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
+
+if TYPE_CHECKING:
+    from dvme.backbones.model import Backbone
+
+TRIAL_BATCHES = 4
+CACHE_BYTES_PER_ROW = 5
+"""State and checksum beside the features."""
+
+
+@dataclass(frozen=True)
+class BackbonePlan:
+    """What a run would do for one backbone."""
+
+    backbone: str
+    dim: int
+    reused: int
+    """Images whose embedding is in the cache and proven."""
+    computed: dict[str, int]
+    """Images to extract, by the reason why."""
+    failed: int
+    """Images that could not be decoded in an earlier run and would be left alone."""
+    n_bytes: int
+    """Growth of the cache, before checksums of the file system."""
+    images_per_second: float
+    """Measured on this machine with some of the images; nan where there is nothing to compute."""
+    seconds: float
+    """Estimated time of the extraction."""
+
+    @property
+    def n_computed(self) -> int:
+        """Images to extract."""
+        return sum(self.computed.values())
+
+
+@dataclass(frozen=True)
+class ExtractPlan:
+    """What a run would find and do."""
+
+    cache: str
+    exists: bool
+    """Whether the cache is there already."""
+    task: Task
+    n_files: int
+    n_rows: int
+    """Distinct images among the files."""
+    n_new: int
+    """Images that the cache does not have."""
+    n_unlisted: int
+    """Images of the cache that are not among the files."""
+    backbones: list[BackbonePlan]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self) | {"task": self.task.to_json()}
+
+
+def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
+    images: str | Path,
+    cache: str | Path,
+    *,
+    backbones: Sequence[str],
+    columns: Columns | None = None,
+    image_root: str | Path | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    dtype: str = "float32",
+    runtime: Runtime | None = None,
+    replace: bool = False,
+    retry_failed: bool = False,
+    rows_per_shard: int | None = None,
+    progress: Progress = silent,
+    announce: Callable[[Task, int], None] | None = None,
+) -> ExtractPlan:
+    """Say what `extract` with the same arguments would do. Files are hashed, some are embedded, none is written.
+
+    Raises:
+        The same as `extract`, where the run would be refused.
+    """
+    runtime = runtime or Runtime()
+    options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
+    samples = load_samples(images, columns, image_root)
+    task = Task.from_labels(samples.labels)
+    if announce is not None:
+        announce(task, len(samples))
+    models = load_backbones(backbones, weights or {}, runtime)
+    store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
+    if store is not None and not replace:
+        check_fingerprints(store, models, dtype)
+    digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
+    known = {} if store is None else {digest: row for row, digest in enumerate(store.samples.content_ids)}
+    first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
+    rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
+    n_present = 0 if store is None else int((~store.samples.is_pruned).sum())
+    trial = _Trial(samples, first_file, runtime)
+    return ExtractPlan(
+        cache=os.fspath(cache),
+        exists=store is not None,
+        task=task,
+        n_files=len(samples),
+        n_rows=len(first_file),
+        n_new=len(first_file) - len(rows),
+        n_unlisted=n_present - len(rows),
+        backbones=[_plan_one(store, model, rows, len(first_file) - len(rows), options, trial) for model in models],
+    )
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Images to measure the speed with."""
+
+    samples: Samples
+    first_file: Mapping[bytes, int]
+    runtime: Runtime
+
+    def images_per_second(self, model: Backbone, dtype: str) -> float:
+        """Files to embeddings, over a few batches after one that warms up."""
+        size = self.runtime.images_per_batch(model.device.type)
+        chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
+        chosen = chosen[: size * (1 + TRIAL_BATCHES)]
+        work = {item.row: item for item in chosen}
+        parts = [[work[row] for row in rows] for rows in batches_of([np.array(list(work))], size)]
+
+        def run(batches: Sequence[Sequence[Work]]) -> float:
+            started = time.perf_counter()
+            decoded = decoded_batches(
+                batches,
+                model.spec.preprocess,
+                workers=self.runtime.n_workers,
+                is_decoding_ahead=model.device.type != "cpu",
+            )
+            n_done = sum(1 for _ in embed_batches(model, decoded, dtype))
+            return n_done / (time.perf_counter() - started)
+
+        warm = run(parts[:1])
+        return run(parts[1:]) if parts[1:] else warm
+
+
+def _plan_one(
+    store: EmbeddingCache | None, model: Backbone, rows: NDArray[Any], n_new: int, options: Options, trial: _Trial
+) -> BackbonePlan:
+    """What one backbone lacks.
+
+    Args:
+        store: the cache, if there is one.
+        model: loaded.
+        rows: of this run's images that the cache has.
+        n_new: images of this run that it does not have.
+        options: of the run.
+        trial: to measure the speed with.
+    """
+    name = model.spec.name
+    computed = {"new to the cache": n_new}
+    reused = failed = 0
+    if store is None or name not in store.backbones:
+        computed["not extracted yet"] = len(rows)
+    elif options.replace:
+        computed["replaced"] = len(rows)
+    else:
+        every_state, n_lost = _states(store, name)
+        states = every_state[rows]
+        reused, failed = int((states == RowState.DONE).sum()), int((states == RowState.FAILED).sum())
+        n_pending = int((states == RowState.PENDING).sum())
+        computed["damaged on disk"] = min(n_lost, n_pending)
+        computed["not extracted yet"] = n_pending - computed["damaged on disk"]
+        if options.retry_failed:
+            computed["failed before"], failed = failed, 0
+    computed = {why: count for why, count in computed.items() if count}
+    total = sum(computed.values())
+    speed = trial.images_per_second(model, options.dtype) if total else float("nan")
+    return BackbonePlan(
+        backbone=name,
+        dim=model.dim,
+        reused=reused,
+        computed=computed,
+        failed=failed,
+        n_bytes=total * (model.dim * np.dtype(options.dtype).itemsize + CACHE_BYTES_PER_ROW),
+        images_per_second=speed,
+        seconds=total / speed if total else 0.0,
+    )
+
+
+def _states(store: EmbeddingCache, name: str) -> tuple[NDArray[np.uint8], int]:
+    """(N,) row states as the run would find them after salvaging damaged shards, and the rows lost to damage."""
+    embeddings = store.embeddings(name)
+    states, n_lost = np.zeros(embeddings.n_shards * embeddings.shard_rows, dtype=np.uint8), 0
+    for shard in range(embeddings.n_shards):
+        rows = slice(shard * embeddings.shard_rows, (shard + 1) * embeddings.shard_rows)
+        if check_shard(embeddings, shard):
+            remains = remains_of(embeddings, shard)
+            states[rows], n_lost = remains.states, n_lost + remains.n_lost
+        else:
+            states[rows] = embeddings.states_of(shard)
+    return states[: store.n_rows], n_lost
