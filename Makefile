@@ -12,7 +12,7 @@ help:
 	@echo "make demo    real images, real backbones, an honest table   (DEMO_IMAGES=all: every image)"
 	@echo "make test    the test suite"
 	@echo "make check   what CI runs: lint, types, layers, tests"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   the benchmarks and the full reliability campaigns"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -50,7 +50,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/benchmarks -m bench -o addopts="--import-mode=importlib" --capture=no --quiet
+	DVME_CAMPAIGN=full $(BIN)/python -m pytest tests/benchmarks tests/reliability -m "bench or not gpu" -o addopts="--import-mode=importlib" --capture=no --quiet
 
 clean:
 	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

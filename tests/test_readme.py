@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from dvme_cache import EmbeddingCache
 from dvme_cli.main import app
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
 def test_first_screen__shows_the_two_commands_and_the_table() -> None:
@@ -33,18 +37,38 @@ def test_commands__run_as_typed(class_folders: Path, tmp_path: Path, monkeypatch
     commands = [line for block in _blocks("bash") for line in block.splitlines() if line.startswith("dvme ")]
     assert len(commands) >= 5
     for command in commands:
-        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        result = CliRunner().invoke(app, shlex.split(command, comments=True)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}"
 
 
 def test_python__runs(class_folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(class_folders.parent)
-    (code,) = _blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
+    for code in _blocks("python"):
+        exec(compile(code, "README.md", "exec"), {})
     assert "36 computed, 0 reused" in capsys.readouterr().out
 
 
+def test_architecture__a_cache_can_be_read_without_dvme(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only numpy, zarr and a crc32c, as the document promises."""
+    import dvme
+
+    monkeypatch.chdir(class_folders.parent)
+    (class_folders / "dark" / "03.png").write_bytes(b"no image")
+    dvme.extract("images", "my.zarr", backbones=["efficientnet-lite0"])
+    (code,) = _blocks("python", (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8"))
+    assert "dvme_cache" not in code
+    assert "import dvme" not in code
+    names: dict[str, Any] = {}
+    exec(compile(code, "ARCHITECTURE.md", "exec"), names)
+    cache = EmbeddingCache.open("my.zarr")
+    rows = cache.complete_rows(["efficientnet-lite0"])
+    assert len(rows) == 35
+    np.testing.assert_array_equal(names["features"], cache.embeddings("efficientnet-lite0").read(rows))
+    assert names["labels"].tolist() == cache.column("label")[rows].tolist()
+    assert names["paths"].tolist() == np.array(cache.samples.paths)[rows].tolist()
+
+
 def test_makefile__has_the_commands() -> None:
-    makefile = (Path(__file__).parent.parent / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target

@@ -44,7 +44,7 @@ def check_shard(embeddings: Embeddings, shard: int, *, is_quick: bool = False) -
     Args:
         embeddings: of one backbone.
         shard: which.
-        is_quick: only whether the files are there, not what is in them.
+        is_quick: of the features, only whether the file is there and whole.
 
     Returns:
         What is wrong; nothing for a sound shard.
@@ -79,6 +79,11 @@ def _check_rows(embeddings: Embeddings, shard: int, is_done: NDArray[np.bool_], 
             findings.append(_finding(embeddings, array, shard, "missing", f"{array.key(shard)} is gone", n_done))
         else:
             stored[array.name] = rows
+    if is_quick:
+        try:
+            embeddings.features.check_whole(shard)
+        except TornShardError as error:
+            findings.append(_finding(embeddings, embeddings.features, shard, "missing", str(error), n_done))
     if len(stored) == 2:
         n_bad = int((is_done & ~is_proven(embeddings, shard, stored["features"], stored["checksum"])).sum())
         if n_bad:

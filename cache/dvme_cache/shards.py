@@ -67,6 +67,14 @@ class ShardFiles:
             raise TornShardError(f"{self.key(shard)} is flipped: its checksum does not match")
         return rows.view(self.dtype).reshape(self.n_rows, *self._row_shape)
 
+    def check_whole(self, shard: int) -> None:
+        """Look whether a shard's file is there and long enough, by its last row.
+
+        Raises:
+            TornShardError: if it is not.
+        """
+        self.read_rows(shard, np.array([self.n_rows - 1]), np.empty((1, *self._row_shape), dtype=self.dtype))
+
     def remains(self, shard: int, fill: float) -> NDArray[Any]:
         """(n_rows, ...) of whatever a damaged file still holds, unverified; `fill` where it holds nothing."""
         rows = np.full((self.n_rows, *self._row_shape), fill, dtype=self.dtype)

@@ -48,8 +48,9 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def say(message: str, *, is_error: bool = False) -> None:
-    """Print a line as it is: no markup in it is read."""
-    console(is_error=is_error).print(message, markup=False)
+    """Print a line as it is: no markup in it is read, and only a terminal breaks it."""
+    target = console(is_error=is_error)
+    target.print(message, markup=False, soft_wrap=not target.is_terminal)
 
 
 def note(message: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
-from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, format_of, write_bundle
+from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
 from dvme.exchange.bundle import row_slices, text_array
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
@@ -106,8 +106,9 @@ def _check_out(path: Path, *, is_replacing: bool) -> None:
         raise DataError(f"{path} cannot be written: {path.parent} is not a folder; create it, or name another file")
     if path.is_dir():
         raise DataError(f"{path} is a folder; name a file")
-    if path.exists() and not is_replacing:
-        raise DataError(f"{path} is there already; pass --force to replace it, or name another file")
+    taken = [file for file in files_of(path) if file.exists()]
+    if taken and not is_replacing:
+        raise DataError(f"{taken[0]} is there already; pass --force to replace it, or name another file")
 
 
 def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], progress: Progress) -> Bundle:

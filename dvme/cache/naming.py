@@ -112,6 +112,7 @@ def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], l
 
 
 def _real_path(name: str, image_root: Path | None) -> str:
-    """The path as the cache keeps it; the name itself where it cannot be one."""
-    path = name if image_root is None else os.path.join(image_root, name)  # noqa: PTH118 - a million names
-    return os.path.realpath(path) if os.path.isabs(path) and "\0" not in path else name  # noqa: PTH117
+    """The path as the cache keeps it; the name itself where it is relative to nothing."""
+    if "\0" in name or (image_root is None and not os.path.isabs(name)):  # noqa: PTH117 - for a million names
+        return name
+    return os.path.realpath(name if image_root is None else os.path.join(image_root, name))  # noqa: PTH118

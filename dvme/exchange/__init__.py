@@ -22,6 +22,7 @@ __all__ = [
     "Elsewhere",
     "EmbeddedRows",
     "Header",
+    "files_of",
     "format_of",
     "is_bundle",
     "read_bundle",
@@ -45,6 +46,11 @@ def format_of(path: Path) -> str:
     except KeyError:
         message = f"{path} has no suffix of an exchange format; use .h5 (HDF5), .npz, .parquet or .csv"
         raise DataError(message) from None
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that an export of this name consists of."""
+    return [path, csv_.sidecar(path)] if format_of(path) == "csv" else [path]
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:

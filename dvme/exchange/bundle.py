@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -40,8 +41,9 @@ class Header:
     backbones: tuple[BackboneHeader, ...]
 
     def to_json(self) -> str:
-        """The header with format and version."""
-        return json.dumps({"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)})
+        """The header with format, version and a seal, by which a flipped bit is found."""
+        fields = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        return json.dumps(fields | {"seal": _seal(fields)})
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str) -> Header:
@@ -62,6 +64,8 @@ class Header:
             if version > FORMAT_VERSION:
                 message = f"{source} is a dvme export of version {version}, this dvme reads up to {FORMAT_VERSION}"
                 raise DataError(f"{message}; update dvme")
+            if fields.pop("seal") != _seal(fields):
+                raise ValueError("it is not what was written")
             backbones = tuple(_backbone(entry) for entry in fields["backbones"])
             return cls(int(fields["n_rows"]), tuple(map(str, fields["columns"])), backbones)
         except DataError:
@@ -115,6 +119,10 @@ def row_slices(n_rows: int) -> Iterator[slice]:
     """Runs of BLOCK_ROWS rows; the last one may be shorter."""
     for start in range(0, n_rows, BLOCK_ROWS):
         yield slice(start, min(start + BLOCK_ROWS, n_rows))
+
+
+def _seal(fields: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(fields, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _backbone(entry: Mapping[str, Any]) -> BackboneHeader:

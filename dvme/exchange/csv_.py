@@ -15,7 +15,7 @@ import pyarrow.csv as pc
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.exchange.bundle import BackboneHeader, Blocks, Bundle, Header, row_slices
+from dvme.exchange.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header, row_slices
 from dvme.exchange.durable import file_digest, reading, written_aside
 from dvme.exchange.fields import check_distinct, from_texts, text_columns, text_fields
 
@@ -57,14 +57,15 @@ def write_sidecar(path: Path, header: Header, data: Path) -> None:
         header: its header.
         data: where the CSV lies now.
     """
-    fields = json.loads(header.to_json()) | {"digest": file_digest(data)}
+    fields = {"digest": file_digest(data), "header": json.loads(header.to_json())}
     with written_aside(sidecar(path)) as aside:
         aside.write_text(json.dumps(fields, indent=1), encoding="utf-8")
 
 
 def is_bundle(path: Path) -> bool:
     """Whether a CSV was exported by dvme."""
-    return sidecar(path).is_file()
+    with reading(path):
+        return sidecar(path).is_file() and FORMAT.encode() in sidecar(path).read_bytes()
 
 
 def read(path: Path) -> Bundle:
@@ -73,10 +74,10 @@ def read(path: Path) -> Bundle:
     Raises:
         DataError: if the file is damaged, not the one that its header describes, or of a newer version.
     """
-    with reading(path):
-        text = sidecar(path).read_text(encoding="utf-8")
-    header = Header.from_json(text, str(sidecar(path)))
-    if json.loads(text).get("digest") != file_digest(path):
+    with reading(sidecar(path)):
+        fields = json.loads(sidecar(path).read_text(encoding="utf-8"))
+        header, digest = Header.from_json(json.dumps(fields["header"]), str(sidecar(path))), fields["digest"]
+    if digest != file_digest(path):
         message = f"{path} is not the file that {sidecar(path).name} was written for (changed since, or half an export)"
         raise DataError(f"{message}; export it again")
     texts: dict[str, list[str]] = {name: [] for name in text_fields(header)}

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from dvme.errors import DataError, DvmeError
 
@@ -47,15 +48,28 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; name a file to import") from error
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        reason = next(iter(str(error).strip("'\"").splitlines()), "") or type(error).__name__
-        message = f"cannot read {path}: {reason}; it may be truncated or of another format, make or copy it again"
+        message = (
+            f"cannot read {path}: {_reason(error)}; it may be truncated or of another format, make or copy it again"
+        )
         raise DataError(message) from error
 
 
 def file_digest(path: Path) -> str:
     """32 hexadecimal digits: the BLAKE2b-128 of a file's bytes."""
     with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+        return rest_digest(file)
+
+
+def rest_digest(file: IO[bytes]) -> str:
+    """The same of what an open file holds from its position on."""
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()  # type: ignore[arg-type]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says; a bare key is said to be missing."""
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    reason = next(iter(text.strip().splitlines()), "") or type(error).__name__
+    return f"it has no {reason!r}" if isinstance(error, KeyError) and " " not in reason else reason
 
 
 def _sync(path: Path) -> None:

@@ -42,13 +42,13 @@ def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhe
     held = {field.name: str(field.type) for field in schema}
     texts = [field.name for field in schema if _is_text(field.type)]
     id_column = chosen(ids, id_candidates(texts), held, source=path, what="columns of ids", option="--ids")
-    names = _feature_columns(path, [field for field in schema if field.name not in {id_column, *COLUMNS}], features)
     along = [name for name in COLUMNS if name in held and name != id_column]
     columns = _parquet_texts(path, [id_column, *along]) if is_parquet else _csv_texts(path, [id_column, *along])
     identities = columns.pop(id_column).tolist()
     if not identities:
         raise DataError(f"{path} has no rows; there is nothing to import")
     check_ids(identities, len(identities), path)
+    names = _feature_columns(path, [field for field in schema if field.name not in {id_column, *COLUMNS}], features)
     blocks, dtype = _parquet_features(path, names, schema) if is_parquet else _csv_features(path, names)
     return Elsewhere(identities, next(blocks()).shape[1], dtype, blocks, columns)
 

@@ -1,4 +1,4 @@
-"""A bundle as HDF5: a group a backbone, features chunked by rows, a checksum behind every chunk of numbers."""
+"""A bundle as HDF5: a group a backbone, features chunked by rows, and a digest of the file in its user block."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.errors import DataError
 from dvme.exchange.bundle import (
     BLOCK_ROWS,
     FORMAT,
@@ -22,44 +23,57 @@ from dvme.exchange.bundle import (
     row_slices,
     text_array,
 )
-from dvme.exchange.durable import reading
+from dvme.exchange.durable import reading, rest_digest
 
+USER_BLOCK = 512
+"""Bytes before the HDF5 in the file, which HDF5 leaves to its users: here lies the digest of all that follows."""
+MAGIC = b"dvme-export blake2b-128 "
 CHUNK_BYTES = 1 << 20
 TEXT = h5py.string_dtype("utf-8")
 
 
 def write(path: Path, bundle: Bundle) -> None:
     """Write the bundle to a new file."""
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", userblock_size=USER_BLOCK) as file:
         file.attrs["format"], file.attrs["format_version"] = FORMAT, FORMAT_VERSION
         file.attrs["header"] = bundle.header.to_json()
-        _write_numbers(file, "content_id", bundle.content_ids)
+        file.create_dataset("content_id", data=bundle.content_ids)
         file.create_dataset("first_seen", data=bundle.paths, dtype=TEXT)
         for name, values in bundle.columns.items():
             file.create_dataset(f"columns/{file_name(name)}", data=values, dtype=TEXT)
         for backbone in bundle.header.backbones:
             group, rows = file.create_group(f"embeddings/{file_name(backbone.name)}"), bundle.embeddings[backbone.name]
-            _write_numbers(group, "state", rows.states)
+            group.create_dataset("state", data=rows.states)
             group.create_dataset("reason", data=rows.reasons, dtype=TEXT)
             shape = (bundle.header.n_rows, backbone.dim)
             chunks = (min(shape[0], _chunk_rows(backbone.dim, backbone.dtype)), backbone.dim)
             features = group.create_dataset("features", shape, backbone.dtype, chunks=chunks, fletcher32=True)
             for window, block in zip(row_slices(shape[0]), rows.blocks(), strict=True):
                 features[window] = block
+    with path.open("r+b") as raw:
+        raw.seek(USER_BLOCK)
+        digest = rest_digest(raw)
+        raw.seek(0)
+        raw.write(MAGIC + digest.encode())
 
 
 def is_bundle(path: Path) -> bool:
     """Whether an HDF5 file was exported by dvme."""
-    with reading(path), h5py.File(path) as file:
-        return bool(file.attrs.get("format", "") == FORMAT)
+    with reading(path):
+        with path.open("rb") as raw:
+            if raw.read(len(MAGIC)) == MAGIC:
+                return True
+        with h5py.File(path) as file:
+            return bool(file.attrs.get("format", "") == FORMAT)
 
 
 def read(path: Path) -> Bundle:
     """Read the rows of a bundle; its features are read when they are asked for.
 
     Raises:
-        DataError: if the file is damaged or of a newer version.
+        DataError: if the file is not what was written, or of a newer version.
     """
+    _check_digest(path)
     with reading(path), h5py.File(path) as file:
         header = Header.from_json(file.attrs["header"], str(path))
         places = {backbone.name: f"embeddings/{file_name(backbone.name)}" for backbone in header.backbones}
@@ -91,8 +105,17 @@ def dataset_blocks(path: Path, name: str) -> Blocks:
     return blocks
 
 
-def _write_numbers(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
-    group.create_dataset(name, data=values, chunks=True, fletcher32=True)
+def _check_digest(path: Path) -> None:
+    """Refuse a file of which a bit has changed. HDF5's own checksums miss text, and a torn heap can hang its library.
+
+    Raises:
+        DataError: if so.
+    """
+    with reading(path), path.open("rb") as raw:
+        block = raw.read(USER_BLOCK)
+        digest = rest_digest(raw)
+    if block.rstrip(b"\0") != MAGIC + digest.encode():
+        raise DataError(f"{path} is not what dvme exported: it is truncated, damaged or was changed; export it again")
 
 
 def _chunk_rows(dim: int, dtype: str) -> int:

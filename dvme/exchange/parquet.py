@@ -19,6 +19,8 @@ from dvme.exchange.fields import check_distinct, from_texts, text_columns, text_
 from dvme.wording import first_few
 
 HEADER = FORMAT.encode()
+ROWS_READ_AT_ONCE = 512
+"""pyarrow needs several times the memory of what is asked for."""
 ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
 
 
@@ -29,10 +31,7 @@ def features_field(backbone: str) -> str:
 
 def write(path: Path, bundle: Bundle) -> None:
     """Write the bundle to a new file."""
-    backbones, texts = bundle.header.backbones, text_fields(bundle.header)
-    fields = [pa.field(name, pa.string()) for name in texts]
-    fields += [pa.field(features_field(item.name), pa.list_(ARROW_TYPES[item.dtype], item.dim)) for item in backbones]
-    schema = pa.schema(fields, metadata={HEADER: bundle.header.to_json()})
+    backbones, texts, schema = bundle.header.backbones, text_fields(bundle.header), _schema(bundle.header)
     check_distinct(schema.names)
     streams = [bundle.embeddings[backbone.name].blocks() for backbone in backbones]
     blocks = zip(*streams, strict=True) if streams else repeat(())
@@ -56,7 +55,10 @@ def read(path: Path) -> Bundle:
         DataError: if the file is damaged or of a newer version.
     """
     with reading(path):
-        header = Header.from_json(pq.read_schema(path).metadata[HEADER], str(path))
+        schema = pq.read_schema(path)
+        header = Header.from_json(schema.metadata[HEADER], str(path))
+        if not schema.equals(_schema(header)):
+            raise ValueError("its fields are not those of its header")
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=text_fields(header))
         texts = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
@@ -73,7 +75,7 @@ def list_blocks(path: Path, field: str) -> Blocks:
     def blocks() -> Iterator[NDArray[Any]]:
         with reading(path):
             for batch in _batches(path, [field]):
-                yield _from_lists(batch.column(0), f"{field} of {path}")
+                yield _from_lists(batch.column(field), f"{field} of {path}")
 
     return blocks
 
@@ -89,11 +91,18 @@ def column_blocks(path: Path, names: list[str]) -> Blocks:
     return blocks
 
 
+def _schema(header: Header) -> pa.Schema:
+    """All fields, with the header itself."""
+    fields = [(name, pa.string()) for name in text_fields(header)]
+    fields += [(features_field(item.name), pa.list_(ARROW_TYPES[item.dtype], item.dim)) for item in header.backbones]
+    return pa.schema(fields, metadata={HEADER: header.to_json()})
+
+
 def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Runs of rows. A row group is asked for at a time, because pyarrow keeps all that one iterator has read."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(BLOCK_ROWS, row_groups=[group], columns=columns)
+            yield from file.iter_batches(ROWS_READ_AT_ONCE, row_groups=[group], columns=columns)
 
 
 def _as_lists(block: NDArray[Any], backbone: BackboneHeader) -> pa.Array:

@@ -1,10 +1,13 @@
-"""Caches of a few rows, whose values follow from the row's index, and ways to break them."""
+"""Caches of a few rows, whose values follow from the row's index, ways to break them, and an object store."""
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -14,9 +17,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dvme_cache import EmbeddingCache, Fingerprint, content_id
+from dvme_cache import EmbeddingCache, Fingerprint, content_id, samples, tables, verification
 
 Features = Callable[..., NDArray[Any]]
+Ids = Callable[[Sequence[int] | range], list[bytes]]
 MakeCache = Callable[..., Path]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 FailFsync = Callable[[int], AbstractContextManager[None]]
@@ -24,23 +28,32 @@ FailFsync = Callable[[int], AbstractContextManager[None]]
 
 @pytest.fixture(autouse=True)
 def skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the disk: a busy one makes these tests minutes. test_store.py checks that syncs are real."""
+    """Spare the disk: a busy one makes these tests minutes. test_files.py checks that syncs are real."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session", autouse=True)
+def small_chunks() -> Iterator[None]:
+    """Samples and columns in chunks of 100 rows: padding to 262,144 takes most of the time, and hides bugs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (samples, tables, verification):
+            patch.setattr(module, "ROWS_PER_SAMPLE_CHUNK", 100)
+        yield
+
+
+@pytest.fixture(scope="session")
 def fingerprint() -> Fingerprint:
     """What every cache of these tests was made by."""
     return Fingerprint({"weights": "abc", "size": 224})
 
 
-@pytest.fixture
-def ids() -> Callable[[Sequence[int] | range], list[bytes]]:
+@pytest.fixture(scope="session")
+def ids() -> Ids:
     """The content ids of images numbered by integers."""
     return lambda numbers: [content_id(f"image {number}".encode()) for number in numbers]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def features_of() -> Features:
     """(B, dim) features that depend on the row alone, so that any writer of a row writes the same bits."""
 
@@ -52,18 +65,47 @@ def features_of() -> Features:
 
 
 @pytest.fixture
-def make_cache(tmp_path: Path, ids: Callable[..., list[bytes]], fingerprint: Fingerprint) -> MakeCache:
+def make_cache(tmp_path: Path, ids: Ids, fingerprint: Fingerprint) -> MakeCache:
     """A cache of n_rows samples with empty embeddings of each named backbone."""
 
-    def make(n_rows: int, *backbones: str, dim: int = 3, dtype: str = "float32") -> Path:
-        path = tmp_path / "data.zarr"
+    def make(n_rows: int, *backbones: str, dim: int = 3, dtype: str = "float32", name: str = "data.zarr") -> Path:
+        path = tmp_path / name
         with EmbeddingCache.writing(path) as cache:
             cache.samples.add(ids(range(n_rows)), [f"{row}.png" for row in range(n_rows)])
-            for name in backbones:
-                cache.ensure_embeddings(name, fingerprint, dim=dim, dtype=dtype, provenance={"device": "cpu"})
+            for backbone in backbones:
+                cache.ensure_embeddings(backbone, fingerprint, dim=dim, dtype=dtype, provenance={"device": "cpu"})
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def fill(ids: Ids, features_of: Features, fingerprint: Fingerprint) -> Callable[[Path | str], None]:
+    """Write what `full` holds to a path or URL: 130 rows, labels, backbone m in 3 shards of which row 100 failed."""
+
+    def write(location: Path | str) -> None:
+        with EmbeddingCache.writing(location) as cache:
+            cache.samples.add(ids(range(130)), [f"{row}.png" for row in range(130)])
+            cache.update_columns(np.arange(130), {"label": ["cat"] * 130})
+            embeddings = cache.ensure_embeddings("m", fingerprint, dim=3, dtype="float32", provenance={})
+            for rows in embeddings.pending_shards():
+                embeddings.commit(rows, features_of(rows), {100: "broken"} if 100 in rows else {})
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def full_once(tmp_path_factory: pytest.TempPathFactory, fill: Callable[[Path | str], None]) -> Path:
+    """The cache that `full` copies."""
+    path = tmp_path_factory.mktemp("full") / "data.zarr"
+    fill(path)
+    return path
+
+
+@pytest.fixture
+def full(tmp_path: Path, full_once: Path) -> Path:
+    """130 rows in shards of 64, 64 and 2; row 100 failed; every label is "cat"."""
+    return Path(shutil.copytree(full_once, tmp_path / "data.zarr"))
 
 
 @pytest.fixture
@@ -105,3 +147,40 @@ def spawn() -> Iterator[Spawn]:
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 service in this process, on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> Iterator[Any]:
+    """Plain boto3, which knows nothing of caches."""
+    import boto3
+
+    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=s3_endpoint, **keys)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A boto3 client of an empty service with one bucket, `bucket`, which the environment leads to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    reset = urllib.request.Request(f"{s3_endpoint}/moto-api/reset", method="POST")
+    with urllib.request.urlopen(reset):
+        s3_client.create_bucket(Bucket="bucket")
+    return s3_client

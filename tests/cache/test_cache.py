@@ -1,13 +1,12 @@
-"""The cache as a whole: opening, locking, backbones, columns, and what survives a killed writer."""
+"""The cache as a whole: opening, backbones, columns, rows of several backbones, pruning, and plain zarr as a reader."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import numpy as np
@@ -18,77 +17,24 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dvme_cache import (
-    CacheError,
     CacheLockedError,
     CacheNotFoundError,
+    CorruptCacheError,
     EmbeddingCache,
+    Embeddings,
     Fingerprint,
     FingerprintMismatchError,
     MissingEmbeddingsError,
-    NotACacheError,
     count_states,
+    verify_cache,
 )
-from dvme_cache.cache import _decoded, _encoded
+from dvme_cache import cache as module
+from dvme_cache.samples import PRUNED_PATH
 
 Features = Callable[..., NDArray[Any]]
 Ids = Callable[[Sequence[int] | range], list[bytes]]
 MakeCache = Callable[..., Path]
-Spawn = Callable[..., "Popen[str]"]
-
-HOLD_LOCK = """
-import sys, time
-from dvme_cache import EmbeddingCache
-with EmbeddingCache.writing(sys.argv[1]):
-    print("locked", flush=True)
-    time.sleep(60)
-"""
-
-# Forks a writer for every n-th fsync of a run and lets it be killed there; `path.with_suffix(".log")` has the
-# state transitions it knows to be durable. No zarr call before a fork: zarr's event loop thread would not survive.
-DIE_AT_EVERY_FSYNC = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np
-from dvme_cache import EmbeddingCache, Fingerprint, content_id
-
-def write(path, die_at):
-    calls = 0
-    def fsync(descriptor):
-        nonlocal calls
-        calls += 1
-        if calls == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.fsync = fsync
-    log = os.open(path.with_suffix(".log"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    with EmbeddingCache.writing(path) as cache:
-        os.write(log, b"created\\n")
-        cache.samples.add([content_id(f"image {row}".encode()) for row in range(130)],
-                          [f"{row}.png" for row in range(130)])
-        os.write(log, b"added\\n")
-        cache.update_columns(np.arange(130), {"label": ["cat"] * 130})
-        os.write(log, b"labelled\\n")
-        fingerprint = Fingerprint({"weights": "abc", "size": 224})
-        embeddings = cache.ensure_embeddings("m", fingerprint, dim=3, dtype="float32", provenance={})
-        for start, stop in ((0, 20), (20, 64), (64, 128), (128, 130)):
-            rows = np.arange(start, stop)
-            features = np.array([[1 + row + axis / 7 for axis in range(3)] for row in rows]).astype("float32")
-            embeddings.commit(rows, features, {5: "broken"} if start == 0 else {})
-            os.write(log, f"{stop}\\n".encode())
-
-die_at = 1
-while True:
-    child = os.fork()
-    if child == 0:
-        write(Path(sys.argv[1]) / f"{die_at:03d}.zarr", die_at)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    if not os.WIFSIGNALED(status):
-        assert status == 0, status
-        break
-    assert os.WTERMSIG(status) == signal.SIGKILL
-    die_at += 1
-print(die_at)
-"""
+FailFsync = Callable[[int], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize("name", ["missing.zarr", "no/parent/either.zarr"])
@@ -99,53 +45,11 @@ def test_open__missing_path(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def plain_folder(path: Path) -> None:
-    path.mkdir()
-    (path / "photo.png").write_bytes(b"x")
-
-
-def foreign_array(path: Path) -> None:
-    zarr.create_array(path, shape=(3,), dtype="float32")
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (plain_folder, "is not a dvme cache .it has no zarr.json"),
-        (lambda path: path.write_text("a file"), "is not a dvme cache .it has no zarr.json"),
-        (zarr.create_group, "is a Zarr group but not a dvme cache"),
-        (lambda path: zarr.create_group(path, zarr_format=2), "is not a dvme cache"),
-        (
-            lambda path: zarr.create_group(path, attributes={"format": "dvme-cache", "format_version": 2}),
-            "has cache format 2, this dvme reads format 1; update dvme",
-        ),
-        pytest.param(foreign_array, "not a dvme cache"),
-    ],
-    ids=["folder", "file", "zarr-group", "zarr-2", "newer", "zarr-array"],
-)
-def test_open__something_else(tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
-    path = tmp_path / "other"
-    make(path)
-    before = sorted(path.rglob("*"))
-    with pytest.raises(NotACacheError, match=f"{path}.*{message}"):
-        EmbeddingCache.open(path)
-    with pytest.raises(NotACacheError, match=message), EmbeddingCache.writing(path):
-        pass
-    assert sorted(path.rglob("*")) == before, "left as it was"
-
-
-def test_open__damaged_metadata(make_cache: MakeCache) -> None:
-    path = make_cache(2)
-    (path / "zarr.json").write_text("{")
-    with pytest.raises(CacheError, match=str(path)):
-        EmbeddingCache.open(path)
-
-
 def test_open__is_read_only(make_cache: MakeCache, ids: Ids) -> None:
     cache = EmbeddingCache.open(str(make_cache(2)))
     with pytest.raises(ValueError, match="read-only"):
         cache.samples.add(ids([9]), ["9.png"])
-    assert EmbeddingCache.open(cache.path).n_rows == 2
+    assert EmbeddingCache.open(cache.location).n_rows == 2
 
 
 def test_writing__creates_the_missing_parents(tmp_path: Path, ids: Ids, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,25 +61,7 @@ def test_writing__creates_the_missing_parents(tmp_path: Path, ids: Ids, monkeypa
         assert EmbeddingCache.open(path).n_rows == 1
     assert sorted(entry.name for entry in tmp_path.iterdir()) == [".e.zarr.lock", "a", "c", "e.zarr"]
     attributes = json.loads((tmp_path / "e.zarr" / "zarr.json").read_text())["attributes"]
-    assert attributes == {"format": "dvme-cache", "format_version": 1}
-
-
-def test_writing__locked_by_another_process_until_it_is_killed(make_cache: MakeCache, spawn: Spawn, ids: Ids) -> None:
-    path = make_cache(3)
-    child = spawn(HOLD_LOCK, path)
-    assert child.stdout is not None
-    assert child.stdout.readline() == "locked\n"
-    with (
-        pytest.raises(CacheLockedError, match=f"{path} is being written by another process"),
-        EmbeddingCache.writing(path),
-    ):
-        pass
-    assert EmbeddingCache.open(path).n_rows == 3, "reading needs no lock"
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    with EmbeddingCache.writing(path) as cache:
-        cache.samples.add(ids([9]), ["9.png"])
-    assert EmbeddingCache.open(path).n_rows == 4
+    assert {"format": "dvme-cache", "format_version": 2, "seal": attributes["seal"]} == attributes
 
 
 def test_writing__is_unlocked_after_an_error(make_cache: MakeCache) -> None:
@@ -198,66 +84,6 @@ def test_writing__removes_what_killed_writers_left(make_cache: MakeCache) -> Non
         assert not left.exists()
 
 
-def test_writing__killed_at_any_fsync_is_resumed_row_exactly(
-    tmp_path: Path,
-    spawn: Spawn,
-    ids: Ids,
-    features_of: Features,
-    fingerprint: Fingerprint,
-) -> None:
-    """SIGKILL at every step: a reader sees only whole transitions, the next writer finishes the rest."""
-    output, _ = spawn(DIE_AT_EVERY_FSYNC, tmp_path).communicate()
-    n_deaths = int(output) - 1
-    assert n_deaths > 60
-    stops, n_torn = [0, 20, 64, 128, 130], 0
-    for die_at in range(1, n_deaths + 1):
-        path = tmp_path / f"{die_at:03d}.zarr"
-        log = path.with_suffix(".log").read_text().split()
-        if not path.exists():
-            assert log == []
-            continue
-        cache = EmbeddingCache.open(path)
-        assert cache.n_rows in ({130} if "added" in log else {0, 130})
-        assert cache.samples.content_ids == ids(range(cache.n_rows))
-        assert cache.samples.paths == [f"{row}.png" for row in range(cache.n_rows)]
-        labels = cache.column("label").tolist()
-        assert labels == ["cat"] * 130 or ("labelled" not in log and set(labels) <= {""})
-
-        known = max([0, *(int(line) for line in log if line.isdigit())])
-        committed = 0
-        if "m" in cache.backbones:
-            embeddings = cache.embeddings("m")
-            committed = int((embeddings.states() != 0).sum())
-            assert committed in stops[stops.index(known) :][:2], "what it knew of, or also what it was writing"
-            assert not embeddings.states()[committed:].any()
-            done = np.setdiff1d(np.arange(committed), [5])
-            np.testing.assert_array_equal(embeddings.read(done), features_of(done))
-            if committed:
-                assert embeddings.reasons()[5] == "broken"
-            if committed < 130:
-                with pytest.raises(MissingEmbeddingsError):
-                    embeddings.read(np.array([committed]))
-        n_torn += 0 < committed < 130
-        if die_at % 3:
-            continue  # every third one is resumed, to save time
-
-        with EmbeddingCache.writing(path) as cache:
-            assert not list(path.rglob("*.partial"))
-            assert cache.samples.add(ids(range(130)), [f"{row}.png" for row in range(130)]).tolist() == [*range(130)]
-            cache.update_columns(np.arange(130), {"label": ["cat"] * 130})
-            embeddings = cache.ensure_embeddings("m", fingerprint, dim=3, dtype="float32", provenance={})
-            pending = list(embeddings.pending_shards())
-            assert [row for rows in pending for row in rows.tolist()] == [*range(committed, 130)]
-            for rows in pending:
-                embeddings.commit(rows, features_of(rows), {5: "broken"} if 5 in rows else {})
-        cache = EmbeddingCache.open(path)
-        good = np.setdiff1d(np.arange(130), [5])
-        np.testing.assert_array_equal(cache.embeddings("m").read(good), features_of(good))
-        assert count_states(cache.embeddings("m").states()) == {"pending": 0, "done": 129, "failed": 1}
-        assert cache.column("label").tolist() == ["cat"] * 130
-    assert n_torn >= 10, "killed in the middle of the commits"
-
-
 NAMES = ["timm:resnet18.a1_in1k", "hf-hub:a/b", "m", "100%3A", "%2F", "weird %25:/ñ", "a.b"]
 
 
@@ -273,17 +99,12 @@ def test_backbones__keep_their_names(make_cache: MakeCache, features_of: Feature
         np.testing.assert_array_equal(embeddings.read(np.arange(5)), features_of(range(index, index + 5)))
 
 
-@given(st.text("%:/25AFa", max_size=12))
-def test_encoded__round_trips_as_one_folder(name: str) -> None:
-    assert _decoded(_encoded(name)) == name
-    assert not set(_encoded(name)) & set("/:")
-
-
 def test_backbones__half_laid_out_is_not_there(make_cache: MakeCache, fingerprint: Fingerprint) -> None:
-    """A crash before the attributes: the group is invisible and laid out anew, with other dimensions if need be."""
+    """A crash before it is registered: invisible, and laid out anew, with other dimensions if need be."""
     path = make_cache(5, "m")
-    group = zarr.open_group(path / "embeddings" / "half", mode="w")
-    group.create_array("features", shape=(5, 7), dtype="float32")[...] = 1.0
+    with EmbeddingCache.writing(path) as cache:
+        half = {"fingerprint": Fingerprint({"size": 1}), "provenance": {}, "dim": 7, "dtype": "float32", "n_rows": 5}
+        Embeddings.create(cache.store, "embeddings/half", **half)
     assert EmbeddingCache.open(path).backbones == ["m"]
     with pytest.raises(MissingEmbeddingsError, match=r"has no half embeddings \(it has: m\); run dvme extract"):
         EmbeddingCache.open(path).embeddings("half")
@@ -291,6 +112,7 @@ def test_backbones__half_laid_out_is_not_there(make_cache: MakeCache, fingerprin
         embeddings = cache.ensure_embeddings("half", fingerprint, dim=2, dtype="float16", provenance={})
         assert (embeddings.dim, embeddings.dtype) == (2, "float16")
         assert count_states(embeddings.states())["pending"] == 5
+    assert verify_cache(EmbeddingCache.open(path)).findings == []
 
 
 def test_embeddings__of_an_unknown_backbone(make_cache: MakeCache) -> None:
@@ -324,21 +146,30 @@ def test_ensure_embeddings__again_keeps_the_rows(
 
 @pytest.mark.parametrize("is_interrupted", [False, True])
 def test_remove_embeddings__starts_over(
-    make_cache: MakeCache, fingerprint: Fingerprint, features_of: Features, is_interrupted: bool
+    make_cache: MakeCache,
+    fingerprint: Fingerprint,
+    features_of: Features,
+    is_interrupted: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = make_cache(5, "m", "n")
     with EmbeddingCache.writing(path) as cache:
         for name in ("m", "n"):
             cache.embeddings(name).commit(np.arange(5), features_of(range(5)), {})
-        if is_interrupted:
-            (path / "embeddings" / "m" / "zarr.json").unlink()  # its first step
+        reader = EmbeddingCache.open(path)
+        if is_interrupted:  # after its first step
+            with monkeypatch.context() as patch:
+                patch.setattr(EmbeddingCache, "_delete_tree", lambda *_: None)
+                cache.remove_embeddings("m")
+            assert (path / "embeddings" / "m" / "features" / "c").exists()
         else:
             cache.remove_embeddings("m")
-            assert not (path / "embeddings" / "m").exists()
+            assert not list(path.rglob("m"))
         cache.remove_embeddings("never there")
         assert cache.backbones == EmbeddingCache.open(path).backbones == ["n"]
-        with pytest.raises(MissingEmbeddingsError):
-            cache.embeddings("m")
+        for seen in (cache, EmbeddingCache.open(path), reader):
+            with pytest.raises((MissingEmbeddingsError, CorruptCacheError)):
+                seen.embeddings("m").read(np.arange(5))
         embeddings = cache.ensure_embeddings("m", fingerprint, dim=3, dtype="float32", provenance={})
         assert count_states(embeddings.states()) == {"pending": 5, "done": 0, "failed": 0}
         np.testing.assert_array_equal(cache.embeddings("n").read(np.arange(5)), features_of(range(5)))
@@ -367,6 +198,19 @@ def test_update_columns__merges(make_cache: MakeCache, ids: Ids) -> None:
     assert cache.column("split").tolist() == ["train", "", "", "", "test"]
     assert cache.column("patient").tolist() == ["", "p1", "p2", "", ""]
     assert cache.column("empty").tolist() == [""] * 5
+
+
+def test_update_columns__writes_nothing_where_nothing_changes(make_cache: MakeCache) -> None:
+    path = make_cache(4)
+    with EmbeddingCache.writing(path) as cache:
+        cache.update_columns(np.arange(4), {"label": ["a", "b", "c", "d"], "split": [""] * 4})
+        files = {file: file.stat().st_mtime_ns for file in path.rglob("*")}
+        cache.update_columns(np.array([2, 0]), {"label": ["c", "a"]})
+        cache.update_columns(np.array([1]), {"split": np.array([""], dtype=object)})
+        assert {file: file.stat().st_mtime_ns for file in path.rglob("*")} == files
+        cache.update_columns(np.array([1]), {"split": ["test"]})
+    assert EmbeddingCache.open(path).column("split").tolist() == ["", "test", "", ""]
+    assert EmbeddingCache.open(path).column("label").tolist() == ["a", "b", "c", "d"]
 
 
 def test_update_columns__touches_no_embedding(make_cache: MakeCache, features_of: Features) -> None:
@@ -398,8 +242,172 @@ def test_format__zarr_alone_can_read_it(make_cache: MakeCache, features_of: Feat
 
 def test_format__zarr_alone_can_list_it(make_cache: MakeCache) -> None:
     root = zarr.open_group(make_cache(3, "m"), mode="r")
-    assert sorted(name for name, _ in root.members()) == ["embeddings", "samples", "tables"]
+    assert sorted(name for name, _ in root.members()) == ["copies", "embeddings", "samples", "tables"]
+
+
+def test_format__the_copies_are_a_group_of_their_own(make_cache: MakeCache, ids: Ids) -> None:
+    path = make_cache(130, "m")
+    with EmbeddingCache.writing(path) as cache:
+        cache.update_columns(np.arange(130), {"label": ["cat"] * 130})
+    copies = zarr.open_group(path / "copies", mode="r")
+    assert [row.tobytes() for row in np.asarray(copies["samples/content_id"])] == ids(range(130))
+    assert set(np.asarray(copies["tables/00000001/label"])) == {"cat"}
+    assert copies["embeddings/m/features"].shape == (130, 3)
 
 
 def test_count_states__by_hand() -> None:
     assert count_states(np.array([0, 1, 1, 2, 1], dtype=np.uint8)) == {"pending": 1, "done": 3, "failed": 1}
+
+
+@pytest.fixture(scope="module")
+def partly(tmp_path_factory: pytest.TempPathFactory, ids: Ids, fingerprint: Fingerprint, features_of: Features) -> Path:
+    """300 rows; `wide` lacks rows 7, 150 and those above 279; `half`, float16 in other shards, lacks every ninth."""
+    path = tmp_path_factory.mktemp("partly") / "data.zarr"
+    broken = {"wide": {7: "broken", 150: "torn"}, "half": dict.fromkeys(range(0, 300, 9), "broken")}
+    with EmbeddingCache.writing(path) as cache:
+        cache.samples.add(ids(range(300)), [f"{row}.png" for row in range(300)])
+        for name, dim, dtype, size, stop in (("wide", 5, "float32", None, 280), ("half", 2, "float16", 32, 300)):
+            options = {"dim": dim, "dtype": dtype, "provenance": {}, "rows_per_shard": size}
+            embeddings = cache.ensure_embeddings(name, fingerprint, **options)
+            for shard in embeddings.pending_shards():
+                rows = shard[shard < stop]
+                if len(rows):
+                    reasons = {row: broken[name][row] for row in rows.tolist() if row in broken[name]}
+                    embeddings.commit(rows, features_of(rows, dim, dtype), reasons)
+    return path
+
+
+COMMON = [row for row in range(280) if row % 9 and row not in (7, 150)]
+
+
+def test_complete_rows__by_hand(partly: Path) -> None:
+    cache = EmbeddingCache.open(partly)
+    assert cache.complete_rows(["wide"]).tolist() == [row for row in range(280) if row not in (7, 150)]
+    assert cache.complete_rows(["half"]).tolist() == [row for row in range(300) if row % 9]
+    assert cache.complete_rows(["half", "wide"]).tolist() == COMMON
+    assert cache.complete_rows([]).tolist() == [*range(300)]
+    with pytest.raises(MissingEmbeddingsError, match=r"has no other embeddings \(it has: half, wide\)"):
+        cache.complete_rows(["half", "other"])
+
+
+@given(
+    st.lists(st.sampled_from(COMMON), max_size=40),
+    st.sampled_from([["wide"], ["wide", "half"], ["half", "wide"], ["half", "wide", "half"], []]),
+)
+def test_read_aligned__equals_a_loop_over_rows(
+    partly: Path, features_of: Features, rows: list[int], backbones: list[str]
+) -> None:
+    cache = EmbeddingCache.open(partly)
+    read = cache.read_aligned(backbones, np.array(rows, dtype=np.int64))
+    sizes = {"wide": (5, "float32"), "half": (2, "float16")}
+    for name, features in zip(backbones, read, strict=True):
+        dim, dtype = sizes[name]
+        assert features.shape == (len(rows), dim)
+        assert features.dtype == dtype
+        for row, vector in zip(rows, features, strict=True):
+            assert vector.tobytes() == features_of([row], dim, dtype).tobytes()
+
+
+def test_read_aligned__a_row_that_one_of_them_lacks(partly: Path) -> None:
+    cache = EmbeddingCache.open(partly)
+    for rows in ([1, 9], [7, 8], [280]):
+        with pytest.raises(MissingEmbeddingsError, match=r"1 of [12] rows have no (wide|half) embedding"):
+            cache.read_aligned(["wide", "half"], np.array(rows))
+
+
+@pytest.mark.parametrize("n_bytes", [1, 24, 25, 100, 24 * len(COMMON), 1 << 26])
+def test_scan__every_common_row_once_in_order_and_bounded(
+    partly: Path, features_of: Features, monkeypatch: pytest.MonkeyPatch, n_bytes: int
+) -> None:
+    """A row of both is 5 x 4 + 2 x 2 = 24 bytes."""
+    monkeypatch.setattr(module, "SCAN_BYTES", n_bytes)
+    seen: list[int] = []
+    for rows, (wide, half) in EmbeddingCache.open(partly).scan(["wide", "half"]):
+        assert 1 <= len(rows) <= max(1, n_bytes // 24)
+        assert wide.nbytes + half.nbytes <= max(24, n_bytes)
+        np.testing.assert_array_equal(wide, features_of(rows, 5))
+        np.testing.assert_array_equal(half, features_of(rows, 2, "float16"))
+        seen += rows.tolist()
+    assert seen == COMMON
+
+
+def test_scan__nothing_in_common(make_cache: MakeCache) -> None:
+    assert list(EmbeddingCache.open(make_cache(5, "m", "n")).scan(["m", "n"])) == []
+
+
+def remains(path: Path, rows: list[int]) -> dict[str, NDArray[Any]]:
+    """What plain zarr finds of the rows, anywhere in the cache; features apart."""
+    found: dict[str, NDArray[Any]] = {}
+    for group in ("", "copies/"):
+        root = zarr.open_group(path / group, mode="r")
+        found[f"{group}id"] = np.asarray(root["samples/content_id"])[rows]
+        found[f"{group}path"] = np.asarray(root["samples/path"])[rows]
+        for generation in zarr.open_group(path / group / "tables", mode="r").group_keys():
+            found[f"{group}{generation}/label"] = np.asarray(root[f"tables/{generation}/label"])[rows]
+    for name in ("features", "checksum", "state", "reason"):
+        found[name] = np.asarray(zarr.open_array(path / "embeddings" / "m" / name, mode="r"))[rows]
+    return found
+
+
+def assert_erased(path: Path, rows: list[int]) -> None:
+    for name, values in remains(path, rows).items():
+        what = {
+            "id": 0xFF,
+            "path": PRUNED_PATH,
+            "label": "",
+            "features": np.nan,
+            "checksum": 0,
+            "state": 0,
+            "reason": "",
+        }
+        np.testing.assert_array_equal(values, np.full_like(values, what[name.rpartition("/")[2]]), name)
+
+
+@pytest.mark.parametrize("rows", [[0], [5, 70, 100], [128, 129], list(range(64, 128)), list(range(130))])
+def test_prune__nothing_is_left_of_a_row_and_all_of_the_others(
+    full: Path, features_of: Features, ids: Ids, rows: list[int]
+) -> None:
+    with EmbeddingCache.writing(full) as cache:
+        cache.prune(np.array(rows))
+    assert_erased(full, rows)
+    cache, others = EmbeddingCache.open(full), np.setdiff1d(np.arange(130), rows)
+    assert verify_cache(cache).findings == []
+    assert np.flatnonzero(cache.samples.is_pruned).tolist() == rows
+    assert cache.column("label")[others].tolist() == ["cat"] * len(others)
+    assert [cache.samples.content_ids[row] for row in others] == [ids(range(130))[row] for row in others]
+    done = np.setdiff1d(others, [100])
+    np.testing.assert_array_equal(cache.embeddings("m").read(done), features_of(done))
+    assert cache.embeddings("m").reasons()[100] == ("" if 100 in rows else "broken")
+    stored = b"".join(file.read_bytes() for file in (full / "embeddings").rglob("c/**/*") if file.is_file())
+    for row in rows:
+        assert features_of([row]).tobytes() not in stored
+        with pytest.raises(MissingEmbeddingsError):
+            cache.embeddings("m").read(np.array([row]))
+
+
+def test_prune__failing_at_any_sync_is_finished_by_the_same_call(
+    make_cache: MakeCache, features_of: Features, fail_fsync: FailFsync
+) -> None:
+    """Part of a shard, and a whole one in which a row failed."""
+    full, rows = make_cache(68, "m"), [5, *range(64, 68)]
+    with EmbeddingCache.writing(full) as cache:
+        cache.update_columns(np.arange(68), {"label": ["cat"] * 68})
+        for shard in cache.embeddings("m").pending_shards():
+            cache.embeddings("m").commit(shard, features_of(shard), {66: "broken"} if 66 in shard else {})
+    others, is_done, at = np.setdiff1d(np.arange(68), rows), False, 0
+    while not is_done:
+        at += 1
+        path = Path(shutil.copytree(full, full.with_name(f"{at}.zarr")))
+        try:
+            with fail_fsync(at), EmbeddingCache.writing(path) as cache:
+                cache.prune(np.array(rows))
+            is_done = True
+        except OSError:
+            cache = EmbeddingCache.open(path)
+            np.testing.assert_array_equal(cache.embeddings("m").read(others), features_of(others))
+            with EmbeddingCache.writing(path) as cache:
+                cache.prune(np.setdiff1d(rows, np.flatnonzero(cache.samples.is_pruned)))
+        assert_erased(path, rows)
+        np.testing.assert_array_equal(EmbeddingCache.open(path).embeddings("m").read(others), features_of(others))
+        shutil.rmtree(path)
+    assert at > 30, "the failures were reached"

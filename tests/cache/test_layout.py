@@ -1,12 +1,12 @@
-"""Shard and chunk sizes, by hand and as invariants."""
+"""Shard sizes, folder names, and which files are kept twice: by hand and as invariants."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dvme_cache.layout import chunk_rows, shard_rows
+from dvme_cache.layout import copy_of, decoded, encoded, is_kept_twice, shard_rows
 
 
 @pytest.mark.parametrize(
@@ -35,17 +35,56 @@ def test_shard_rows__is_a_bounded_power_of_two(n_rows: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows_per_shard", "row_bytes", "rows"),
-    [(64, 1_024, 64), (32_768, 384 * 4, 512), (4_096, 768 * 4, 256), (64, 32_768, 32), (64, 1 << 22, 1)],
+    ("name", "folder"),
+    [
+        ("m", "m"),
+        ("timm:resnet18.a1_in1k", "timm%3Aresnet18.a1_in1k"),
+        ("hf-hub:a/b", "hf-hub%3Aa%2Fb"),
+        ("100%", "100%25"),
+        ("ä b", "%C3%A4%20b"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        (".m.partial", "%2Em%2Epartial"),
+        ("zarr.json", "zarr%2Ejson"),
+    ],
 )
-def test_chunk_rows__by_hand(rows_per_shard: int, row_bytes: int, rows: int) -> None:
-    assert chunk_rows(rows_per_shard, row_bytes) == rows
+def test_encoded__by_hand(name: str, folder: str) -> None:
+    assert encoded(name) == folder
+    assert decoded(folder) == name
 
 
-@given(st.integers(0, 10**9), st.integers(2, 1 << 24))
-def test_chunk_rows__divides_the_shard_within_a_mebibyte(n_rows: int, row_bytes: int) -> None:
-    shard = shard_rows(n_rows)
-    chunk = chunk_rows(shard, row_bytes)
-    assert shard % chunk == 0
-    assert chunk * row_bytes <= 1 << 20 or chunk == 1
-    assert chunk == shard or 2 * chunk * row_bytes > 1 << 20, "the largest that fits"
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text("%:/25AFa.", max_size=12))
+@example("\\")
+def test_encoded__round_trips_as_one_harmless_folder(name: str) -> None:
+    folder = encoded(name)
+    assert decoded(folder) == name
+    assert folder.isascii()
+    assert not set(folder) & set("/:\\\0")
+    assert folder not in {".", "..", "zarr.json"}
+
+
+@given(st.text("%:/2Ea.", max_size=6), st.text("%:/2Ea.", max_size=6))
+def test_encoded__never_gives_two_names_one_folder(one: str, other: str) -> None:
+    assert (encoded(one) == encoded(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("key", "is_twice"),
+    [
+        ("zarr.json", True),
+        ("samples/content_id/c/0/0", True),
+        ("tables/00000001/label/c/0", True),
+        ("tables/00000001/c/c/0", True),
+        ("embeddings/zarr.json", True),
+        ("embeddings/m/reason/zarr.json", True),
+        ("embeddings/m/features/c/0/0", False),
+        ("embeddings/m/reason/c/0", False),
+        ("copies/zarr.json", False),
+        pytest.param("embeddings/c/zarr.json", True),
+        pytest.param("embeddings/c/state/zarr.json", True),
+        ("embeddings/c/state/c/0", False),
+    ],
+)
+def test_is_kept_twice__all_but_chunks_of_embeddings(key: str, is_twice: bool) -> None:
+    assert is_kept_twice(key) is is_twice
+    assert not is_kept_twice(copy_of(key)), "a copy has no copy"

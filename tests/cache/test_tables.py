@@ -10,27 +10,36 @@ import numpy as np
 import pytest
 import zarr
 
-from dvme_cache import MISSING
+from dvme_cache import MISSING, CorruptCacheError
 from dvme_cache.arrays import create_array
-from dvme_cache.store import DurableStore
+from dvme_cache.files import LocalFiles
+from dvme_cache.store import CacheStore
 from dvme_cache.tables import ColumnTables
 
 OLD, NEW = {"label": ["cat", "dog"], "split": ["train", "test"]}, {"patient": ["p1", "p2"], "label": ["x", "y"]}
 
 
 def reopened(path: Path) -> ColumnTables:
-    group = zarr.open_group(DurableStore(path), mode="r+")["tables"]
-    assert isinstance(group, zarr.Group)
-    return ColumnTables(group)
+    return ColumnTables(zarr.open_group(CacheStore(LocalFiles(path)), path="tables", mode="r+"))
 
 
 def content(tables: ColumnTables, n_rows: int = 2) -> dict[str, list[str]]:
     return {name: tables.read(name, n_rows).tolist() for name in tables.columns}
 
 
+def generations(path: Path) -> list[str]:
+    """Of the tables and of their copies, which must be the same."""
+    kept, copies = (
+        sorted(entry.name for entry in (root / "tables").iterdir() if entry.is_dir())
+        for root in (path, path / "copies")
+    )
+    assert kept == copies
+    return kept
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    ColumnTables.create(zarr.create_group(DurableStore(tmp_path)))
+    ColumnTables.create(CacheStore(LocalFiles(tmp_path)))
     return tmp_path
 
 
@@ -45,10 +54,31 @@ def test_read__unknown_columns_and_rows_are_missing(path: Path) -> None:
     assert tables.read("label", 2).dtype == object
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-1])])
+def test_read__one_of_two_copies_is_enough(path: Path, damage: Callable[[Path], None]) -> None:
+    reopened(path).replace(OLD)
+    chunk = Path("tables", "00000001", "label", "c", "0")
+    damage(path / chunk)
+    assert content(reopened(path)) == OLD
+    damage(path / "copies" / chunk)
+    with pytest.raises(CorruptCacheError, match=f"{path}/tables/00000001/label is damaged"):
+        reopened(path).read("label", 2)
+    assert reopened(path).read("split", 2).tolist() == OLD["split"]
+
+
 def test_replace__keeps_order_and_unicode(path: Path) -> None:
-    columns = {"zeta": ["käfer", "一二三"], "label": ["\U0001f98b", ' spaces, "quotes"\n'], "a/b ü": ["", "x" * 5000]}
+    columns = {
+        "zeta": ["käfer", "一二三"],
+        "label": ["\U0001f98b", ' spaces, "quotes"\n'],
+        "a/b ü": ["", "x" * 5000],
+        "c": ["a", "b"],
+        "zarr.json": ["c", "d"],
+        "..": ["e", "f"],
+        ".": ["g", "h"],
+        "%2E": ["i", "j"],
+    }
     reopened(path).replace(columns)
-    assert reopened(path).columns == ["zeta", "label", "a/b ü"]
+    assert reopened(path).columns == list(columns)
     assert content(reopened(path)) == columns
 
 
@@ -58,13 +88,31 @@ def test_replace__drops_old_columns_and_their_files(path: Path) -> None:
         tables.replace(columns)
         assert list(content(tables)) == list(content(reopened(path))) == list(columns)
     assert content(reopened(path)) == NEW
-    kept = sorted(entry.name for entry in (path / "tables").iterdir() if entry.is_dir())
-    assert kept == ["00000005", "00000006"]  # the last one, and the one that readers may be in the middle of
+    assert generations(path) == ["00000005", "00000006"]  # the last, and the one that readers may be in the middle of
+
+
+def test_replace__leaves_nothing_of_what_must_go(path: Path) -> None:
+    for columns in (OLD, NEW):
+        reopened(path).replace(columns)
+    reopened(path).replace({"label": ["", "dog"]}, is_previous_kept=False)
+    assert generations(path) == ["00000003"]
+    assert content(reopened(path)) == {"label": ["", "dog"]}
+
+
+def test_replace__finishes_a_removal_that_was_killed(path: Path) -> None:
+    """Files of a generation whose metadata are gone already, or of its copies alone, go with the next replacement."""
+    for columns in (OLD, NEW, OLD, NEW):
+        reopened(path).replace(columns)
+    for left in ("tables/00000001", "copies/tables/00000002"):
+        (path / left / "label" / "c").mkdir(parents=True)
+        (path / left / "label" / "c" / "0").write_bytes(b"what was to be erased")
+    reopened(path).replace({"label": ["", "dog"]}, is_previous_kept=False)
+    assert generations(path) == ["00000005"]
 
 
 def test_replace__interrupted_before_the_switch_keeps_the_old_columns(path: Path) -> None:
     reopened(path).replace(OLD)
-    group = zarr.open_group(DurableStore(path), mode="r+").create_group("tables/00000002")
+    group = zarr.create_group(CacheStore(LocalFiles(path)), path="tables/00000002")
     for name in ("label", "left over"):
         array = create_array(group, name, shape=(3,), dtype=str, chunks=(4,), fill_value="")
         array[:] = np.array(["torn", "torn", "torn"], dtype=object)
@@ -73,6 +121,7 @@ def test_replace__interrupted_before_the_switch_keeps_the_old_columns(path: Path
     reopened(path).replace(NEW)
     assert content(reopened(path)) == NEW
     assert reopened(path).read("left over", 2).tolist() == ["", ""]
+    assert not list(path.rglob("left*"))
 
 
 def test_replace__failing_at_any_write_leaves_all_old_or_all_new(
@@ -91,7 +140,7 @@ def test_replace__failing_at_any_write_leaves_all_old_or_all_new(
         else:
             break
     assert content(reopened(path)) == NEW
-    assert at > 10, "the failures were reached"
+    assert at > 20, "the failures were reached"
 
 
 def test_replace__an_open_reader_goes_on_reading(path: Path) -> None:

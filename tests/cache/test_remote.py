@@ -1,0 +1,510 @@
+"""Caches in an object store: the same bytes as on a disk, one writer by a lease, and errors of one line.
+
+The service is moto's, on loopback; boto3 and plain zarr look at the same objects without this package.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from numpy.typing import NDArray
+
+from dvme_cache import (
+    CacheAccessError,
+    CacheLockedError,
+    CacheNotFoundError,
+    CorruptCacheError,
+    EmbeddingCache,
+    Fingerprint,
+    MissingEmbeddingsError,
+    NotACacheError,
+    count_states,
+    locks,
+    remote,
+    repair_cache,
+    verify_cache,
+)
+from dvme_cache import cache as cache_module
+from dvme_cache.locks import Lease
+from dvme_cache.remote import RemoteFiles
+
+Features = Callable[..., NDArray[Any]]
+Ids = Callable[[Sequence[int] | range], list[bytes]]
+Fill = Callable[[Path | str], None]
+URL = "s3://bucket/deep/x.zarr"
+GOOD = np.setdiff1d(np.arange(130), [100])
+
+
+def objects(s3: Any, prefix: str = "deep/x.zarr/") -> dict[str, bytes]:
+    """Key below the prefix to content, by boto3."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    return {key.removeprefix(prefix): s3.get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys}
+
+
+def content(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def upload(s3: Any, path: Path, prefix: str = "deep/x.zarr/") -> None:
+    for key, data in content(path).items():
+        s3.put_object(Bucket="bucket", Key=prefix + key, Body=data)
+
+
+def put(s3: Any, key: str, data: bytes) -> None:
+    s3.put_object(Bucket="bucket", Key=f"deep/x.zarr/{key}", Body=data)
+
+
+@pytest.fixture
+def uploaded(s3: Any, full_once: Path) -> str:
+    """The URL of a cache that was written to a disk and copied by boto3."""
+    upload(s3, full_once)
+    return URL
+
+
+def test_writing__the_same_bytes_as_on_a_disk(s3: Any, fill: Fill, full_once: Path) -> None:
+    assert not EmbeddingCache.exists(URL)
+    fill(URL)
+    assert EmbeddingCache.exists(URL)
+    assert objects(s3) == content(full_once)
+    assert set(objects(s3, "")) == {f"deep/x.zarr/{key}" for key in content(full_once)}, "the lease is let go"
+
+
+def test_open__what_was_copied_from_a_disk(uploaded: str, features_of: Features, ids: Ids) -> None:
+    cache = EmbeddingCache.open(uploaded + "/")
+    assert (cache.location, cache.name, cache.n_rows, cache.backbones) == (URL, "x", 130, ["m"])
+    assert cache.samples.content_ids == ids(range(130))
+    assert cache.column("label").tolist() == ["cat"] * 130
+    embeddings = cache.embeddings("m")
+    np.testing.assert_array_equal(embeddings.read(GOOD), features_of(GOOD))
+    rows = np.array([129, 0, 64, 0, 63, 128])
+    np.testing.assert_array_equal(embeddings.read(rows), features_of(rows))
+    assert embeddings.reasons()[100] == "broken"
+    with pytest.raises(MissingEmbeddingsError):
+        embeddings.read(np.array([100]))
+    assert cache.n_bytes("m") > 129 * 12
+    assert verify_cache(cache).findings == []
+
+
+def test_open__copied_to_a_disk(s3: Any, tmp_path: Path, fill: Fill, features_of: Features) -> None:
+    fill(URL)
+    for key, data in objects(s3).items():
+        (tmp_path / "x.zarr" / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "x.zarr" / key).write_bytes(data)
+    cache = EmbeddingCache.open(tmp_path / "x.zarr")
+    np.testing.assert_array_equal(cache.embeddings("m").read(GOOD), features_of(GOOD))
+    assert verify_cache(cache).findings == []
+
+
+def test_format__zarr_alone_can_read_it(uploaded: str, s3_endpoint: str, features_of: Features, ids: Ids) -> None:
+    from obstore.store import S3Store
+
+    store = S3Store("bucket", prefix="deep/x.zarr", endpoint=s3_endpoint, client_options={"allow_http": True})
+    root = zarr.open_group(zarr.storage.ObjectStore(store, read_only=True), mode="r")
+    features = np.asarray(root["embeddings/m/features"])
+    np.testing.assert_array_equal(features[GOOD], features_of(GOOD))
+    assert np.isnan(features[100]).all()
+    assert [row.tobytes() for row in np.asarray(root["samples/content_id"])] == ids(range(130))
+    assert set(np.asarray(root["tables/00000001/label"])) == {"cat"}
+    assert np.asarray(root["embeddings/m/state"])[99:102].tolist() == [1, 2, 1]
+
+
+def test_writing__names_that_need_encoding(s3: Any, features_of: Features, ids: Ids, fingerprint: Fingerprint) -> None:
+    with EmbeddingCache.writing(URL) as cache:
+        cache.samples.add(ids(range(3)), ["a b.png", "ü.png", "%.png"])
+        cache.update_columns(np.arange(3), {"a b/ü": ["x", "y", "z"]})
+        cache.ensure_embeddings("timm:a/b", fingerprint, dim=3, dtype="float32", provenance={})
+        cache.embeddings("timm:a/b").commit(np.arange(3), features_of(range(3)), {})
+    assert {key.split("/")[1] for key in objects(s3) if key.startswith("embeddings/timm")} == {"timm%3Aa%2Fb"}
+    cache = EmbeddingCache.open(URL)
+    assert cache.column("a b/ü").tolist() == ["x", "y", "z"]
+    assert cache.samples.paths == ["a b.png", "ü.png", "%.png"]
+    np.testing.assert_array_equal(cache.embeddings("timm:a/b").read(np.arange(3)), features_of(range(3)))
+    assert verify_cache(cache).findings == []
+
+
+def test_writing__grows_resumes_and_removes(
+    uploaded: str, s3: Any, features_of: Features, ids: Ids, fingerprint: Fingerprint
+) -> None:
+    with EmbeddingCache.writing(uploaded) as cache:
+        assert cache.samples.add(ids([129, 500]), ["moved.png", "500.png"]).tolist() == [129, 130]
+        cache.update_columns(np.array([130]), {"label": ["dog"]})
+        embeddings = cache.ensure_embeddings("m", fingerprint, dim=3, dtype="float32", provenance={})
+        assert [rows.tolist() for rows in embeddings.pending_shards()] == [[130]]
+        embeddings.commit(np.array([130]), features_of([130]), {})
+        cache.ensure_embeddings("m2", fingerprint, dim=2, dtype="float16", provenance={})
+    cache = EmbeddingCache.open(uploaded)
+    np.testing.assert_array_equal(cache.embeddings("m").read(np.array([128, 130])), features_of([128, 130]))
+    assert cache.column("label")[129:].tolist() == ["cat", "dog"]
+    assert cache.backbones == ["m", "m2"]
+    with EmbeddingCache.writing(uploaded) as cache:
+        cache.remove_embeddings("m")
+    assert {key.split("/")[1] for key in objects(s3) if key.startswith("embeddings/")} == {"m2", "zarr.json"}
+    assert verify_cache(EmbeddingCache.open(uploaded)).findings == []
+
+
+def test_repair__flipped_bits(uploaded: str, s3: Any, features_of: Features) -> None:
+    keys = ["embeddings/m/features/c/1/0", "samples/path/c/0", "copies/zarr.json"]
+    for key in keys:
+        data = bytearray(objects(s3)[key])
+        data[len(data) // 2] ^= 1
+        put(s3, key, bytes(data))
+    with EmbeddingCache.writing(uploaded) as cache:
+        repair = repair_cache(cache)
+    assert {finding.key: finding.kind for finding in repair.mended} == dict.fromkeys(keys, "damaged")
+    assert (repair.left, repair.n_rows_lost) == ([], {"m": 1})
+    cache = EmbeddingCache.open(uploaded)
+    assert verify_cache(cache).findings == []
+    done = cache.complete_rows(["m"])
+    assert np.setdiff1d(np.arange(130), done).tolist() == [96, 100]
+    np.testing.assert_array_equal(cache.embeddings("m").read(done), features_of(done))
+
+
+def test_read__a_torn_or_missing_shard(uploaded: str, s3: Any, features_of: Features) -> None:
+    put(s3, "embeddings/m/features/c/1/0", objects(s3)["embeddings/m/features/c/1/0"][:100])
+    s3.delete_object(Bucket="bucket", Key="deep/x.zarr/embeddings/m/features/c/2/0")
+    embeddings = EmbeddingCache.open(uploaded).embeddings("m")
+    rows = np.array([0, 63, 64, 71])
+    np.testing.assert_array_equal(embeddings.read(rows), features_of(rows))
+    with pytest.raises(CorruptCacheError, match=rf"{URL}/embeddings/m/features is damaged \(.*c/1/0 is torn"):
+        embeddings.read(np.array([0, 72]))
+    with pytest.raises(CorruptCacheError, match=r"c/2/0 is gone"):
+        embeddings.read(np.array([0, 128]))
+
+
+def test_read_aligned_and_scan__equal_those_of_a_disk(
+    s3: Any, tmp_path: Path, features_of: Features, ids: Ids, fingerprint: Fingerprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "SCAN_BYTES", 24 * 40)
+    for location in (tmp_path / "x.zarr", URL):
+        with EmbeddingCache.writing(location) as cache:
+            cache.samples.add(ids(range(200)), [f"{row}.png" for row in range(200)])
+            for name, dim, dtype, step in (("a", 5, "float32", 7), ("b", 2, "float16", 11)):
+                embeddings = cache.ensure_embeddings(name, fingerprint, dim=dim, dtype=dtype, provenance={})
+                for rows in embeddings.pending_shards():
+                    reasons = {row: "broken" for row in rows.tolist() if row % step == 0}
+                    embeddings.commit(rows, features_of(rows, dim, dtype), reasons)
+    local, remote_cache = EmbeddingCache.open(tmp_path / "x.zarr"), EmbeddingCache.open(URL)
+    parts = list(zip(local.scan(["a", "b"]), remote_cache.scan(["a", "b"]), strict=True))
+    assert len(parts) == 4
+    for (rows, features), (remote_rows, remote_features) in parts:
+        np.testing.assert_array_equal(rows, remote_rows)
+        for one, other in zip(features, remote_features, strict=True):
+            assert one.tobytes() == other.tobytes()
+    shuffled = np.random.default_rng(0).choice(local.complete_rows(["a", "b"]), 300)
+    for one, other in zip(*(cache.read_aligned(["b", "a"], shuffled) for cache in (local, remote_cache)), strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+class StoppedError(Exception):
+    """Stands for a process that is killed: nothing after it is written."""
+
+
+def stop_at(patch: pytest.MonkeyPatch, n_writes: int) -> list[str]:
+    """Refuse every write from the n-th on; the keys that were written before."""
+    written: list[str] = []
+    write, one_at_a_time = RemoteFiles.write, threading.Lock()
+
+    def write_or_stop(files: RemoteFiles, key: str, parts: Any) -> None:
+        with one_at_a_time:
+            if len(written) + 1 >= n_writes:
+                raise StoppedError
+            write(files, key, parts)
+            written.append(key)
+
+    patch.setattr(RemoteFiles, "write", write_or_stop)
+    return written
+
+
+@pytest.mark.parametrize("n_writes", [1, 2, 3, 6, 9, 12, 13, 14, 15])
+def test_writing__creation_killed_at_any_write_is_finished_by_the_next(
+    s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_writes: int
+) -> None:
+    """A cache is there once its root says so; before, a reader finds none and a writer begins anew."""
+    with monkeypatch.context() as patch:
+        written = stop_at(patch, n_writes)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(EmbeddingCache.writing(URL))
+            except StoppedError:
+                assert not EmbeddingCache.exists(URL)
+                with pytest.raises(CacheNotFoundError, match=f"there is no cache at {URL}"):
+                    EmbeddingCache.open(URL)
+            else:
+                assert n_writes == 15, "seven documents, each of them twice"
+    assert len(written) == n_writes - 1
+    for location in (URL, tmp_path / "x.zarr"):
+        with EmbeddingCache.writing(location) as cache:
+            assert (cache.n_rows, cache.backbones, cache.tables.columns) == (0, [], [])
+    assert objects(s3) == content(tmp_path / "x.zarr")
+
+
+def test_commit__killed_at_any_write_is_whole_or_not_there(
+    uploaded: str, features_of: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features, checksums, states: one write each, the last is the commit."""
+    with EmbeddingCache.writing(uploaded) as cache:
+        embeddings = cache.embeddings("m")
+        embeddings.state.delete(2)
+        for n_writes in (1, 2, 3):
+            with monkeypatch.context() as patch, pytest.raises(StoppedError):  # noqa: PT012
+                stop_at(patch, n_writes)
+                embeddings.commit(np.array([128, 129]), features_of([128, 129]), {})
+            for seen in (embeddings, EmbeddingCache.open(uploaded).embeddings("m")):
+                assert count_states(seen.states()) == {"pending": 2, "done": 127, "failed": 1}
+            assert verify_cache(EmbeddingCache.open(uploaded)).is_sound
+        embeddings.commit(np.array([128, 129]), features_of([128, 129]), {})
+    np.testing.assert_array_equal(EmbeddingCache.open(uploaded).embeddings("m").read(GOOD), features_of(GOOD))
+
+
+def lease(s3: Any) -> dict[str, str]:
+    """What the lock object says."""
+    found: dict[str, str] = json.loads(s3.get_object(Bucket="bucket", Key="deep/.x.zarr.lock")["Body"].read())
+    return found
+
+
+def test_lease__a_second_writer_is_refused_with_the_holder(uploaded: str, s3: Any, ids: Ids) -> None:
+    with EmbeddingCache.writing(uploaded) as cache:
+        holder = lease(s3)
+        who = rf"{URL} is being written by process {holder['process']} on {holder['host']} \(since "
+        with pytest.raises(CacheLockedError, match=who), EmbeddingCache.writing(uploaded):
+            pass
+        assert EmbeddingCache.open(uploaded).n_rows == 130, "reading needs no lease"
+        cache.samples.add(ids([500]), ["500.png"])
+        assert lease(s3) == holder
+    assert objects(s3, "deep/.x") == {}
+    with pytest.raises(KeyError), EmbeddingCache.writing(uploaded):
+        raise KeyError
+    assert objects(s3, "deep/.x") == {}, "let go after an error, too"
+
+
+def test_lease__waits_until_it_is_let_go(uploaded: str, monkeypatch: pytest.MonkeyPatch, ids: Ids) -> None:
+    monkeypatch.setattr(locks, "ASK_EVERY_S", 0.01)
+    seen: list[int] = []
+
+    def write_later() -> None:
+        with EmbeddingCache.writing(uploaded, wait=True) as cache:
+            seen.append(cache.n_rows)
+
+    with EmbeddingCache.writing(uploaded) as cache:
+        thread = threading.Thread(target=write_later)
+        thread.start()
+        time.sleep(0.1)
+        assert seen == []
+        cache.samples.add(ids([500]), ["500.png"])
+    thread.join(10)
+    assert seen == [131]
+
+
+def test_lease__a_dead_writers_is_taken_over(uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody renewed it for longer than a lease lasts, here: for longer than a negative time."""
+    assert Lease(uploaded).acquire()
+    dead = lease(s3)
+    with pytest.raises(CacheLockedError), EmbeddingCache.writing(uploaded):
+        pass
+    monkeypatch.setattr(locks, "LEASE_S", -60.0)
+    with EmbeddingCache.writing(uploaded) as cache:
+        assert cache.n_rows == 130
+        assert lease(s3)["token"] != dead["token"]
+    assert objects(s3, "deep/.x") == {}
+
+
+def test_lease__is_renewed_while_its_holder_lives(uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.02)
+    renewals, renew = threading.Semaphore(0), Lease._put
+
+    def count(self: Lease, mode: Any) -> None:
+        renew(self, mode)
+        renewals.release()
+
+    monkeypatch.setattr(Lease, "_put", count)
+    with EmbeddingCache.writing(uploaded) as cache:
+        assert all(renewals.acquire(timeout=10) for _ in range(5))
+        cache.samples.add([bytes([7] * 16)], ["new.png"])
+    assert objects(s3, "deep/.x") == {}
+
+
+def taken_over(url: str, monkeypatch: pytest.MonkeyPatch) -> Lease:
+    """Another writer's lease, taken while the first one's counts as dead."""
+    other = Lease(url)
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "LEASE_S", -60.0)
+        assert other.acquire()
+    return other
+
+
+def commit(cache: EmbeddingCache) -> None:
+    cache.embeddings("m").commit(np.array([100]), np.ones((1, 3), dtype=np.float32), {})
+
+
+def delete(cache: EmbeddingCache) -> None:
+    cache.store.files.delete_tree("embeddings/m")
+
+
+@pytest.mark.parametrize("change", [commit, delete])
+def test_lease__a_writer_that_lost_it_stops(
+    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, change: Callable[[EmbeddingCache], None]
+) -> None:
+    monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.05)
+    before = objects(s3)
+    with EmbeddingCache.writing(uploaded) as cache:
+        other = taken_over(uploaded, monkeypatch)
+        time.sleep(0.5)  # for its next renewal to fail
+        message = "another writer took over; what was committed is kept, run again"
+        with pytest.raises(CacheLockedError, match=message):
+            change(cache)
+    assert objects(s3) == before
+    assert lease(s3)["token"] == json.loads(other._content)["token"], "it does not let go of what is not its own"
+
+
+@pytest.mark.parametrize("change", [commit, delete])
+def test_lease__a_writer_that_lost_it_in_its_sleep_stops_before_its_next_write(
+    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, change: Callable[[EmbeddingCache], None]
+) -> None:
+    """The machine sleeps, another takes over, it wakes and writes, before the renewal of every 20 s finds out."""
+    before = objects(s3)
+    with EmbeddingCache.writing(uploaded) as cache:
+        taken_over(uploaded, monkeypatch)
+        monkeypatch.setattr(locks, "LEASE_S", -60.0)  # so long it slept
+        with pytest.raises(CacheLockedError, match="another writer took over"):
+            change(cache)
+    assert objects(s3) == before
+
+
+def test_lease__let_go_in_time_or_left_to_its_new_holder(
+    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EmbeddingCache.writing(uploaded):
+        other = taken_over(uploaded, monkeypatch)
+    assert lease(s3)["token"] == json.loads(other._content)["token"]
+    with pytest.raises(CacheLockedError), EmbeddingCache.writing(uploaded):
+        pass
+
+
+def test_lease__a_renewal_is_told_from_what_it_renews(uploaded: str) -> None:
+    """Or a take-over that began before the renewal would succeed after it."""
+    mine = Lease(uploaded)
+    assert mine.acquire()
+    version = dict(mine._version)
+    mine._put(mine._version)
+    assert mine._version != version
+
+
+@pytest.mark.parametrize("text", [b"garbage", b"", b"[]", b'"x"', b"\xff"])
+def test_lease__a_lock_object_that_says_nothing(
+    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    s3.put_object(Bucket="bucket", Key="deep/.x.zarr.lock", Body=text)
+    with pytest.raises(CacheLockedError, match="by another process"), EmbeddingCache.writing(uploaded):
+        pass
+    monkeypatch.setattr(locks, "LEASE_S", -60.0)
+    with EmbeddingCache.writing(uploaded) as cache:
+        assert cache.n_rows == 130
+
+
+def both_ways(url: str) -> Iterator[BaseException]:
+    """What opening and writing raise, each within a few seconds."""
+    for attempt in (EmbeddingCache.open, lambda url: EmbeddingCache.writing(url).__enter__()):
+        begin = time.monotonic()
+        with pytest.raises((CacheAccessError, CacheNotFoundError, NotACacheError)) as caught:
+            attempt(url)
+        assert time.monotonic() - begin < 8
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
+        yield caught.value
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://bucket", "s3://bucket/", "s3://", "s3:///x.zarr", "ftp://x/y", "http://x/y.zarr", "file:///x", "S4://a/b"],
+)
+def test_open__no_url_of_a_cache(s3: Any, url: str) -> None:
+    for error in both_ways(url):
+        assert isinstance(error, CacheAccessError)
+        assert f"{url} is not the URL of a cache; write s3://bucket/name.zarr, gs://" in str(error)
+    assert objects(s3, "") == {}
+
+
+def test_open__a_url_of_one_slash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for error in both_ways("s3:/bucket/x.zarr"):
+        assert isinstance(error, CacheAccessError)
+        assert "write two slashes" in str(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open__a_bucket_that_is_not_there(s3: Any) -> None:
+    """To read from it is to find no cache; to write to it is an error of access."""
+    opening, writing = both_ways("s3://elsewhere/x.zarr")
+    assert isinstance(writing, CacheAccessError)
+    for error in (opening, writing):
+        assert str(error).startswith(("s3://elsewhere/x.zarr cannot be", "there is no cache at s3://elsewhere/x.zarr"))
+
+
+def test_open__an_endpoint_that_nobody_answers(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "RETRIES", 2)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    for error in both_ways(URL):
+        assert isinstance(error, CacheAccessError)
+        assert f"{URL} cannot be reached or refuses (" in str(error)
+        assert "check the URL, the credentials and the endpoint" in str(error)
+
+
+@pytest.fixture
+def forbidding(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A service that refuses everything, as with wrong credentials."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Of any kind: the service's other methods are the same."""
+            body = b"<Error><Code>InvalidAccessKeyId</Code><Message>No such key.\nReally.</Message></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_PUT = do_HEAD = do_DELETE = do_GET  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    yield
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_open__refused_credentials(forbidding: None) -> None:
+    for error in both_ways(URL):
+        assert isinstance(error, CacheAccessError)
+        assert f"{URL} cannot be reached or refuses (" in str(error)
+
+
+def test_open__nothing_there(s3: Any, fill: Fill) -> None:
+    assert not EmbeddingCache.exists(URL)
+    with pytest.raises(CacheNotFoundError, match=f"there is no cache at {URL}; run dvme extract IMAGES {URL}"):
+        EmbeddingCache.open(URL)
+    assert objects(s3, "") == {}
+    fill("s3://bucket/deep/x.zarr2")
+    assert not EmbeddingCache.exists(URL), "a name that only begins alike"
+
+
+def test_open__is_read_only(uploaded: str, s3: Any) -> None:
+    before = objects(s3)
+    with pytest.raises(ValueError, match="read-only"):
+        EmbeddingCache.open(uploaded).samples.add([bytes([7] * 16)], ["new.png"])
+    assert objects(s3) == before

@@ -1,0 +1,148 @@
+"""Relabelling: what the manifest says, no more, and only if all of it can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dvme.cache import label
+from dvme.data import Columns
+from dvme_cache import CacheNotFoundError, EmbeddingCache, content_id
+
+MakeCache = Callable[..., Path]
+Refused = Callable[..., Any]
+Write = Callable[..., Path]
+
+
+def columns(path: Path) -> dict[str, list[str]]:
+    cache = EmbeddingCache.open(path)
+    return {name: cache.column(name).tolist() for name in cache.tables.columns}
+
+
+def test_label__changes_what_the_manifest_names(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    before, digest = columns(cache), content_id(b"image 2").hex()
+    manifest = write_manifest(
+        [["0.png", "new", "Training"], [digest, "", "val"], ["/data/3.png", "a", ""]], ["image", "label", "split"]
+    )
+    report = label(cache, manifest)
+    after = columns(cache)
+    assert after["label"] == ["new", before["label"][1], "", "a"]
+    assert after["split"] == ["train", "", "val", ""]
+    assert after["path"] == before["path"]
+    assert (report.n_rows, report.n_untouched) == (3, 1)
+    assert report.n_changed == {"label": 2, "split": 2}
+    assert report.task.classes == ("a", 'b, "c"\n', "new")
+    assert report.task.n_unlabelled == 1
+    assert report.to_json()["task"]["kind"] == "multiclass"
+
+
+def test_label__leaves_columns_alone_that_the_manifest_lacks(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    before = columns(cache)
+    report = label(cache, write_manifest([["1.png", "p7"]], ["image", "group"]))
+    assert report.n_changed == {"group": 1}
+    assert columns(cache) == {**before, "group": ["", "p7", "", ""]}
+
+
+def test_label__touches_no_embedding(make_cache: MakeCache, write_manifest: Write, contents: Any) -> None:
+    cache = make_cache(range(100))
+    embeddings = {path: path.read_bytes() for path in (cache / "embeddings").rglob("*") if path.is_file()}
+    label(cache, write_manifest([["1.png", "x"]], ["image", "label"]))
+    assert {path: path.read_bytes() for path in (cache / "embeddings").rglob("*") if path.is_file()} == embeddings
+
+
+def test_label__other_and_further_columns(make_cache: MakeCache, tmp_path: Path) -> None:
+    cache = make_cache(range(3))
+    table = pd.DataFrame({"file": ["0.png", "1.png"], "grade": [3, 4], "site": ["x", None], "age": [1.0, None]})
+    table.to_parquet(tmp_path / "m.parquet")
+    chosen = Columns(image="file", label="grade", group="site")
+    report = label(cache, tmp_path / "m.parquet", columns=chosen, extra=["age", "site"])
+    assert report.n_changed == {"label": 2, "group": 1, "age": 1, "site": 1}
+    after = columns(cache)
+    assert after["label"][:2] == ["3", "4"]
+    assert (after["group"], after["age"], after["site"]) == (["x", "", ""], ["1", "", ""], ["x", "", ""])
+
+
+def test_label__relative_paths_start_at_the_manifest_or_at_image_root(
+    make_cache: MakeCache, write_manifest: Write, tmp_path: Path
+) -> None:
+    cache = make_cache(range(3), root=tmp_path / "pictures")
+    manifest = write_manifest([["pictures/1.png", "x"]], ["image", "label"])
+    assert label(cache, manifest).n_changed == {"label": 1}
+    manifest = write_manifest([["./1.png", "y"]], ["image", "label"])
+    assert label(cache, manifest, image_root=tmp_path / "pictures").n_changed == {"label": 1}
+
+
+def test_label__pruned_rows_do_not_count(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    with EmbeddingCache.writing(cache) as store:
+        store.samples.prune(np.array([3]))
+    report = label(cache, write_manifest([["1.png", "x"]], ["image", "label"]))
+    assert report.n_untouched == 2
+    assert sum(report.task.counts) == 3
+
+
+def test_label__twice_changes_nothing(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(3))
+    manifest = write_manifest([["1.png", "x"]], ["image", "label"])
+    label(cache, manifest)
+    files = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    assert label(cache, manifest).n_changed == {"label": 0}
+    assert {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize(
+    ("rows", "names", "options", "parts"),
+    [
+        ([["9.png", "x"]], ["image", "label"], {}, ["m.csv names 1 images that", "does not hold: 9.png;"]),
+        ([["1.png", "x"], ["1.png", "y"]], ["image", "label"], {}, ["m.csv names 1 images more than once: 1.png;"]),
+        ([["1.png", "holdout"]], ["image", "split"], {}, ["1 rows whose split is not known: holdout; use test, "]),
+        ([["1.png", "x"]], ["file", "label"], {}, ["m.csv has no column 'image'", "--image-col"]),
+        ([["1.png", "x"]], ["image", "grade"], {}, ["has no column label, split or group (it has: image, grade)"]),
+        ([["1.png", "x"]], ["image", "label"], {"columns": Columns(split="s")}, ["no column 's'", "--split-col"]),
+        ([["", "x"], ["1.png", "x"]], ["image", "label"], {}, ["has 1 rows without an image, the first in row 1"]),
+        ([], ["image", "label"], {}, ["m.csv has no rows"]),
+        ([["1.png", "x"]], ["image", "path"], {"extra": ["path"]}, ["--extra path is not possible (path is where"]),
+        (
+            [["1.png", "x"]],
+            ["image", "label"],
+            {"extra": ["label"]},
+            ["--extra label is not possible (it has an option"],
+        ),
+        ([["1.png", "x"]], ["image", "a"], {"extra": ["b"]}, ["has no column 'b'; it has: image, a; choose one with"]),
+        ([["1.png", "x"]], ["image", "a"], {"extra": ["a", "a"]}, ["--extra gives 1 columns twice: a; name each once"]),
+        ([["1.png", "x"]], ["image", "ü" * 99], {"extra": ["ü" * 99]}, ["with a name that no cache can keep"]),
+    ],
+)
+def test_label__is_refused_in_one_line(
+    rows: list[list[str]],
+    names: list[str],
+    options: dict[str, Any],
+    parts: list[str],
+    make_cache: MakeCache,
+    write_manifest: Write,
+    refused: Refused,
+) -> None:
+    cache, manifest = make_cache(range(3)), write_manifest(rows, names, name="m.csv")
+    with refused(*parts):
+        label(cache, manifest, **options)
+
+
+def test_label__no_manifest_and_no_cache(
+    make_cache: MakeCache, write_manifest: Write, tmp_path: Path, refused: Refused
+) -> None:
+    cache = make_cache(range(3))
+    with refused("images is not a manifest; give a file of .csv, .tsv, .parquet"):
+        label(cache, tmp_path / "images")
+    with refused("cannot read the manifest", "none.csv"):
+        label(cache, tmp_path / "none.csv")
+    manifest = write_manifest([["1.png", "x"]], ["image", "label"])
+    with pytest.raises(CacheNotFoundError):
+        label(tmp_path / "none.zarr", manifest)
+    assert not (tmp_path / "none.zarr").exists()
