@@ -40,6 +40,22 @@ def create_array(
     )
 
 
+def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:
+    """An array below a group.
+
+    Raises:
+        CorruptCacheError: if its metadata is gone.
+    """
+    try:
+        array = group[name]
+    except KeyError as error:
+        place = f"{group.store}/{group.path}/{name}"
+        step = f"copy the cache again, or run dvme cache repair {group.store}"
+        raise CorruptCacheError(f"{place} is gone, as after a partial copy; {step}") from error
+    assert isinstance(array, zarr.Array)
+    return array
+
+
 @contextmanager
 def reading(array: zarr.Array[Any]) -> Iterator[None]:
     """Turn a failed checksum or a torn file into an error that names the array."""
@@ -79,6 +95,11 @@ def read_text(array: zarr.Array[Any], n_rows: int) -> NDArray[Any]:
 
 
 def write_tail(array: zarr.Array[Any], start: int, values: NDArray[Any]) -> None:
-    """Grow the array to start + len(values) rows and write the values there."""
+    """Grow the array to start + len(values) rows and write the values there.
+
+    Raises:
+        CorruptCacheError: if the chunk that is to be continued is torn or flipped.
+    """
     array.resize((start + len(values), *array.shape[1:]))
-    array[start:] = values
+    with reading(array):
+        array[start:] = values

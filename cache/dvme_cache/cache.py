@@ -299,7 +299,8 @@ def _create(files: Files) -> None:
 
 def _lay_out(files: Files) -> None:
     store = CacheStore(files)
+    root = zarr.open_group(store, mode="a")  # without attributes: begun, not finished
     SampleTable.create(store)
     ColumnTables.create(store)
-    zarr.create_group(store, path="embeddings", attributes={"backbones": []})
-    zarr.open_group(store, mode="r+").attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION})
+    zarr.create_group(store, path="embeddings", attributes={"backbones": []}, overwrite=True)
+    root.attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION})

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import create_array, damaged, read_array, reading
+from dvme_cache.arrays import array_of, create_array, damaged, read_array, reading
 from dvme_cache.errors import MissingEmbeddingsError
 from dvme_cache.files import LocalFiles
 from dvme_cache.fingerprint import Fingerprint
@@ -94,10 +94,10 @@ class Embeddings:
 
     def reasons(self) -> NDArray[Any]:
         """(N,) object array of str: why a row failed, "" elsewhere."""
+        stored = read_array(self._array("reason"))[: self.n_rows].astype(object)
         reasons = np.full(self.n_rows, "", dtype=object)
-        stored = read_array(self._array("reason"))[: self.n_rows]
-        reasons[: len(stored)] = [str(reason) for reason in stored]
-        return reasons
+        reasons[: len(stored)] = stored
+        return np.where(self.states() == RowState.FAILED, reasons, "")
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Features of the given rows, in their order, each proven by its checksum.
@@ -181,17 +181,20 @@ class Embeddings:
     def _record(self, shard: int, *, is_fresh: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
         """States (rows,) and checksums (rows,) of a shard, remembered unless asked for anew."""
         if is_fresh or shard not in self._records:
-            try:
-                states = self.state.read(shard)
-                checksums = self.checksum.read(shard) if states is not None and states.any() else None
-            except TornShardError as error:
-                raise damaged(self._array("state"), str(error)) from error
+            states = self._read_whole(self.state, shard)
+            checksums = self._read_whole(self.checksum, shard) if states is not None and states.any() else None
             empty = np.zeros(self.shard_rows, dtype=np.uint32)
             self._records[shard] = (
                 empty.astype(np.uint8) if states is None else states,
                 empty if checksums is None else checksums,
             )
         return self._records[shard]
+
+    def _read_whole(self, array: ShardFiles, shard: int) -> NDArray[Any] | None:
+        try:
+            return array.read(shard)
+        except TornShardError as error:
+            raise damaged(self._array(array.name), str(error)) from error
 
     def forget(self, shard: int) -> None:
         """Look a shard's record up anew when it is next needed."""
@@ -260,14 +263,14 @@ class Embeddings:
         places = rows - shard * size
         states, checksums = (column.copy() for column in self._record(shard, is_fresh=True))
         block = self._block(shard, states, places, features, is_failed)
-        had_reason = (states[places] == RowState.FAILED).any()
+        had_failed = rows[(states[places] == RowState.FAILED) & ~is_failed]
         checksums[places] = np.where(is_failed, 0, row_checksums(features, self._samples.ids[rows], self._digest))
         states[places] = np.where(is_failed, RowState.FAILED, RowState.DONE)
         self.features.write(shard, block)
         self.checksum.write(shard, checksums)
-        if reasons or had_reason:
-            self._write_reasons(rows, reasons)
+        self._write_reasons(rows[is_failed], reasons)
         self.state.write(shard, states)
+        self._write_reasons(had_failed, {})
         self._records[shard] = (states, checksums)
 
     def _block(
@@ -293,9 +296,7 @@ class Embeddings:
         array[window] = stored
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        return array_of(self._group, name)
 
 
 def is_finite(features: NDArray[Any]) -> bool:

@@ -83,7 +83,8 @@ def _check_rows(embeddings: Embeddings, shard: int, is_done: NDArray[np.bool_], 
         try:
             embeddings.features.check_whole(shard)
         except TornShardError as error:
-            findings.append(_finding(embeddings, embeddings.features, shard, "missing", str(error), n_done))
+            kind: Kind = "missing" if error.is_gone else "damaged"
+            findings.append(_finding(embeddings, embeddings.features, shard, kind, str(error), n_done))
     if len(stored) == 2:
         n_bad = int((is_done & ~is_proven(embeddings, shard, stored["features"], stored["checksum"])).sum())
         if n_bad:
@@ -163,9 +164,8 @@ def erase_rows(embeddings: Embeddings, rows: NDArray[Any]) -> None:
     shards = rows // embeddings.shard_rows
     for shard in np.unique(shards).tolist():
         kept, places = remains_of(embeddings, shard), rows[shards == shard] % embeddings.shard_rows
-        if kept.states.any() or kept.n_lost:
-            kept.states[places], kept.features[places], kept.checksums[places] = RowState.PENDING, np.nan, 0
-            _rewrite(embeddings, shard, kept)
+        kept.states[places], kept.features[places], kept.checksums[places] = RowState.PENDING, np.nan, 0
+        _rewrite(embeddings, shard, kept)
 
 
 def _rewrite(embeddings: Embeddings, shard: int, kept: Remains) -> None:

@@ -20,6 +20,7 @@ process. ARCHITECTURE.md says why.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from urllib.parse import quote, unquote
 
@@ -29,6 +30,7 @@ LOCK_SUFFIX = ".lock"
 METADATA = "zarr.json"
 SEAL = "seal"
 COPIES = "copies"
+EMBEDDING_CHUNK = re.compile(r"embeddings/[^/]+/[^/]+/c/")
 
 ROWS_PER_SAMPLE_CHUNK = 262_144
 MIN_SHARD_ROWS, MAX_SHARD_ROWS = 64, 32_768
@@ -71,5 +73,4 @@ def copy_of(key: str) -> str:
 
 def is_kept_twice(key: str) -> bool:
     """Whether a file has a copy: all that is small and that no extraction brings back."""
-    is_embedding_chunk = key.startswith("embeddings/") and "/c/" in key
-    return not key.startswith(f"{COPIES}/") and not is_embedding_chunk
+    return not key.startswith(f"{COPIES}/") and EMBEDDING_CHUNK.match(key) is None

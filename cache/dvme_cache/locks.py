@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
 
 LEASE_S, RENEW_EVERY_S, ASK_EVERY_S = 90.0, 20.0, 2.0
+SAFE_SHARE = 0.75
+"""Of the lease, in which its holder may begin a write without renewing it first."""
 
 
 @contextmanager
@@ -86,8 +88,9 @@ def _lease(files: RemoteFiles, *, wait: bool) -> Iterator[None]:
         yield
     finally:
         files.before_write = None
-        lease.release()
+        lease.stop()
         renewal.join()
+        lease.release()
 
 
 class Lease:
@@ -99,8 +102,11 @@ class Lease:
         self.other: dict[str, str] = {}
         self._place = f".{name}{LOCK_SUFFIX}"
         self._store = open_store(parent)
-        self._content = json.dumps(_holder()).encode()
+        self._holder = _holder()
         self._version: UpdateVersion = {}
+        self._content = b""
+        self._renewed = 0.0
+        self._renewing = threading.Lock()
         self._is_released, self._is_lost = threading.Event(), threading.Event()
 
     def acquire(self) -> bool:
@@ -114,7 +120,7 @@ class Lease:
             except AlreadyExistsError:
                 try:
                     held = obstore.get(self._store, self._place)
-                    self.other = json.loads(bytes(held.bytes()))
+                    self.other = _parsed(bytes(held.bytes()))
                     age = (datetime.now(UTC) - held.meta["last_modified"]).total_seconds()
                     if age < LEASE_S:
                         return False
@@ -125,57 +131,79 @@ class Lease:
 
     def keep(self) -> None:
         """Renew until released or lost. Runs in a thread of its own."""
+        while not self._is_released.wait(RENEW_EVERY_S) and not self._is_lost.is_set():
+            try:
+                self._renew()
+            except CacheAccessError:
+                continue  # check() knows how long it has been
+
+    def _renew(self) -> None:
+        """Renew, or learn that someone else took over."""
         from obstore.exceptions import PreconditionError
 
-        renewed = time.monotonic()
-        while not self._is_released.wait(RENEW_EVERY_S):
+        with self._renewing, access_errors(self.url):
             try:
-                with access_errors(self.url):
-                    self._put(self._version)
-                renewed = time.monotonic()
+                self._put(self._version)
             except (PreconditionError, FileNotFoundError):
                 self._is_lost.set()
-            except CacheAccessError:
-                if time.monotonic() - renewed > LEASE_S - RENEW_EVERY_S:
-                    self._is_lost.set()
 
     def check(self) -> None:
         """Refuse to write on behalf of a lease that someone else may hold by now.
 
         Raises:
-            CacheLockedError: if the lease is lost.
+            CacheLockedError: if someone else took over, as after a sleep of the machine.
+            CacheAccessError: if it is too old to be trusted and cannot be renewed.
         """
+        if time.time() - self._renewed > SAFE_SHARE * LEASE_S and not self._is_lost.is_set():
+            self._renew()
         if self._is_lost.is_set():
             raise CacheLockedError(f"{self.url}: another writer took over; what was committed is kept, run again")
+
+    def stop(self) -> None:
+        """No longer renew."""
+        self._is_released.set()
 
     def release(self) -> None:
         """Let go, unless someone else holds it already."""
         import obstore
 
-        self._is_released.set()
-        if not self._is_lost.is_set():
-            with access_errors(self.url):
-                obstore.delete(self._store, self._place)
+        with access_errors(self.url):
+            try:
+                if obstore.head(self._store, self._place)["e_tag"] == self._version["e_tag"]:
+                    obstore.delete(self._store, self._place)
+            except FileNotFoundError:
+                return
 
     def _put(self, mode: PutMode) -> None:
+        """Write the lease. Its content is never the same twice, for an unchanged object keeps its version."""
         import obstore
 
+        asked = time.time()
+        self._content = json.dumps(self._holder | {"token": uuid.uuid4().hex}).encode()
         with access_errors(self.url, is_writing=mode == "create"):
             result = obstore.put(self._store, self._place, self._content, mode=mode, use_multipart=False)
-        self._version = {"e_tag": result["e_tag"]}
+        self._version, self._renewed = {"e_tag": result["e_tag"]}, asked
 
 
 def _holder() -> dict[str, str]:
     """Who writes, for the message that others get."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"process": str(os.getpid()), "host": socket.gethostname(), "since": now, "token": uuid.uuid4().hex}
+    return {"process": str(os.getpid()), "host": socket.gethostname(), "since": now}
 
 
 def _read_holder(place: Path) -> dict[str, str]:
     """Who wrote into a lock file; empty if that cannot be read."""
     try:
-        holder = json.loads(place.read_text())
-    except (OSError, ValueError):
+        return _parsed(place.read_bytes())
+    except OSError:
+        return {}
+
+
+def _parsed(content: bytes) -> dict[str, str]:
+    """Who wrote this; empty if it does not say."""
+    try:
+        holder = json.loads(content)
+    except ValueError:
         return {}
     return holder if isinstance(holder, dict) else {}
 

@@ -7,16 +7,21 @@ from typing import Any
 
 from dvme_cache.errors import CacheNotFoundError, CorruptCacheError, NotACacheError
 from dvme_cache.files import Files, LocalFiles
-from dvme_cache.layout import FORMAT, FORMAT_VERSION, METADATA, copy_of
+from dvme_cache.layout import FORMAT, FORMAT_VERSION, METADATA, SEAL, copy_of
 from dvme_cache.store import CacheStore
 
 
 def is_anything_there(files: Files) -> bool:
-    """Whether the place holds a cache, or anything else. In an object store: a finished cache."""
+    """Whether the place holds a cache or something else, rather than nothing or a creation that was interrupted."""
     if isinstance(files, LocalFiles):
-        return files.root.exists()
-    data = CacheStore(files).load(METADATA)
-    return data is not None and "format" in json.loads(data)["attributes"]
+        return files.root.exists()  # created aside, so never half
+    if not files.names(""):
+        return False
+    try:
+        data = CacheStore(files).load(METADATA)
+    except CorruptCacheError:
+        return True
+    return data is None or bool(json.loads(data)["attributes"].keys() - {SEAL})
 
 
 def check_is_cache(files: Files) -> None:

@@ -65,8 +65,7 @@ class RemoteFiles:
         """Replace an object by the concatenation of the parts."""
         import obstore
 
-        if self.before_write is not None:
-            self.before_write()
+        self._check_lease()
         with access_errors(self.url, is_writing=True):
             obstore.put(self.store, key, b"".join(parts))
 
@@ -74,6 +73,7 @@ class RemoteFiles:
         """Remove an object, if it is there."""
         import obstore
 
+        self._check_lease()
         with access_errors(self.url):
             try:
                 obstore.delete(self.store, key)
@@ -84,6 +84,11 @@ class RemoteFiles:
         """Remove every object below a prefix."""
         for key in self.sizes(prefix):
             self.delete(key)
+
+    def _check_lease(self) -> None:
+        """A writer that lost its lease must not change anything any more."""
+        if self.before_write is not None:
+            self.before_write()
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every object below a prefix."""

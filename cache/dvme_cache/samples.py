@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import GONE, create_array, damaged, read_array, read_text, write_tail
+from dvme_cache.arrays import GONE, array_of, create_array, damaged, read_array, read_text, write_tail
 from dvme_cache.identity import CONTENT_ID_BYTES
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK
 from dvme_cache.store import CacheStore
@@ -28,7 +28,7 @@ class SampleTable:
     @staticmethod
     def create(store: CacheStore) -> None:
         """Lay out an empty table in a new cache."""
-        group = zarr.create_group(store, path="samples", attributes={"n_rows": 0})
+        group = zarr.create_group(store, path="samples", attributes={"n_rows": 0}, overwrite=True)
         rows = ROWS_PER_SAMPLE_CHUNK
         shape, chunks = (0, CONTENT_ID_BYTES), (rows, CONTENT_ID_BYTES)
         create_array(group, "content_id", shape=shape, dtype="uint8", chunks=chunks, fill_value=0)
@@ -121,6 +121,4 @@ class SampleTable:
             raise
 
     def _array(self, name: str) -> zarr.Array[Any]:
-        array = self._group[name]
-        assert isinstance(array, zarr.Array)
-        return array
+        return array_of(self._group, name)

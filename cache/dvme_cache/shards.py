@@ -21,6 +21,10 @@ READ_THROUGH = 16
 class TornShardError(Exception):
     """A shard's file is gone, too short or too long, or fails its checksum. Never leaves this package."""
 
+    def __init__(self, message: str, *, is_gone: bool = False) -> None:
+        super().__init__(message)
+        self.is_gone = is_gone
+
 
 class ShardFiles:
     """The shards of one array (N, ...) at `path`; row r lies in shard r // n_rows.
@@ -111,7 +115,7 @@ class ShardFiles:
         try:
             self._files.read_into(self.key(shard), runs)
         except FileNotFoundError as error:
-            raise TornShardError(f"{self.key(shard)} is gone") from error
+            raise TornShardError(f"{self.key(shard)} is gone", is_gone=True) from error
         except EOFError as error:
             raise TornShardError(f"{self.key(shard)} is torn: {error}") from error
 

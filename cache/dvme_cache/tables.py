@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import GONE, create_array, read_text
-from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK, encoded
-from dvme_cache.store import CacheStore
+from dvme_cache.arrays import GONE, array_of, create_array, read_text
+from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK, copy_of, encoded
+from dvme_cache.store import CacheStore, as_cache_store
 
 MISSING = ""
+GENERATION = re.compile(r"\d{8}")
 
 
 class ColumnTables:
@@ -25,7 +27,7 @@ class ColumnTables:
     @staticmethod
     def create(store: CacheStore) -> None:
         """Lay out an empty table in a new cache."""
-        zarr.create_group(store, path="tables", attributes={"current": "", "columns": []})
+        zarr.create_group(store, path="tables", attributes={"current": "", "columns": []}, overwrite=True)
 
     @property
     def columns(self) -> list[str]:
@@ -41,9 +43,7 @@ class ColumnTables:
         values = np.full(n_rows, MISSING, dtype=object)
         generation, columns = self.current()
         if column in columns:
-            array = self._group[f"{generation}/{encoded(column)}"]
-            assert isinstance(array, zarr.Array)
-            stored = read_text(array, n_rows)
+            stored = read_text(array_of(self._group, f"{generation}/{encoded(column)}"), n_rows)
             values[: len(stored)] = stored
         return values
 
@@ -56,14 +56,20 @@ class ColumnTables:
         generation = f"{int(previous or 0) + 1:08d}"
         group = self._group.create_group(generation, overwrite=True)
         for name, values in columns.items():
-            chunks = (ROWS_PER_SAMPLE_CHUNK,)
+            chunks = (min(ROWS_PER_SAMPLE_CHUNK, max(1, len(values))),)
             array = create_array(group, encoded(name), shape=(len(values),), dtype=str, chunks=chunks, fill_value=GONE)
             if len(values):
                 array[:] = np.asarray(values, dtype=object)
         self._group.attrs.put({"current": generation, "columns": list(columns)})  # one write: the commit
-        kept = {generation, previous} if is_previous_kept else {generation}
-        for name in [name for name in self._group.group_keys() if name not in kept]:
-            del self._group[name]
+        self._remove_generations({generation, previous} if is_previous_kept else {generation})
+
+    def _remove_generations(self, kept: set[str]) -> None:
+        """Remove the other generations and their copies, those of removals that were killed included."""
+        files, path = as_cache_store(self._group.store).files, self._group.path
+        for folder in (path, copy_of(path)):
+            for name in files.names(folder):
+                if GENERATION.fullmatch(name) and name not in kept:
+                    files.delete_tree(f"{folder}/{name}")
 
     def current(self) -> tuple[str, list[str]]:
         """(generation, columns) as they are on disk now, which another process may have replaced."""

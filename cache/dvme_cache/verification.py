@@ -92,7 +92,7 @@ def repair_cache(cache: EmbeddingCache, *, tell: Tell | None = None) -> Repair:
     before = verify_cache(cache, tell=tell)
     for key in {finding.key.removeprefix(f"{COPIES}/") for finding in before.findings if finding.is_damage}:
         _mend_small_file(cache, key)
-    _forget_lost_columns(cache)
+    _rewrite_lost_columns(cache)
     n_lost: dict[str, int] = {}
     for name in cache.backbones:
         shards = {int(match[1]) for finding in before.findings if (match := _shard_of(finding, name))}
@@ -103,9 +103,9 @@ def repair_cache(cache: EmbeddingCache, *, tell: Tell | None = None) -> Repair:
     for finding in before.findings:
         if finding.kind == "leftover":
             cache.store.files.delete(finding.key)
-    left = [finding for finding in verify_cache(cache).findings if finding.is_damage]
-    mended = [finding for finding in before.findings if finding.kind != "foreign" and finding not in left]
-    return Repair(mended, left, n_lost)
+    after = verify_cache(cache).findings
+    mended = [finding for finding in before.findings if finding not in after]
+    return Repair(mended, [finding for finding in after if finding.is_damage], n_lost)
 
 
 def _check_small_files(cache: EmbeddingCache) -> Iterator[Finding]:
@@ -135,7 +135,7 @@ def _check_readable(cache: EmbeddingCache) -> Iterator[Finding]:
     for key, read in reads.items():
         try:
             read()
-        except (CorruptCacheError, KeyError) as error:
+        except CorruptCacheError as error:
             yield Finding(key, "damaged", f"{key} cannot be read: {error}")
 
 
@@ -152,7 +152,7 @@ def small_files(cache: EmbeddingCache) -> list[str]:
         path = f"tables/{generation}/{encoded(name)}"
         try:
             length = zarr.open_array(cache.store, path=path, mode="r").shape[0]
-        except (CorruptCacheError, FileNotFoundError, KeyError, ValueError):
+        except (CorruptCacheError, FileNotFoundError):
             continue
         keys += [f"{path}/c/{chunk}" for chunk in range(-(-length // ROWS_PER_SAMPLE_CHUNK))]
     for name in cache.backbones:
@@ -243,16 +243,21 @@ def _mend_small_file(cache: EmbeddingCache, key: str) -> None:
             cache.store.files.write(place, sound)
 
 
-def _forget_lost_columns(cache: EmbeddingCache) -> None:
-    """Drop columns of which neither place can be read: they came from the user, who can give them again."""
-    columns, is_lost = {}, False
-    for name in cache.tables.columns:
+def _rewrite_lost_columns(cache: EmbeddingCache) -> None:
+    """Write the columns anew where both places of one of their files are damaged.
+
+    A column that cannot be read is dropped: it came from the user, who can give it again.
+    """
+    generation, names = cache.tables.current()
+    if not any(finding.key.startswith(f"tables/{generation}/") for finding in _check_small_files(cache)):
+        return
+    columns = {}
+    for name in names:
         try:
             columns[name] = cache.column(name)
-        except (CorruptCacheError, KeyError):
-            is_lost = True
-    if is_lost:
-        cache.tables.replace(columns)
+        except CorruptCacheError:
+            continue
+    cache.tables.replace(columns, is_previous_kept=False)
 
 
 def _shard_of(finding: Finding, backbone: str) -> re.Match[str] | None:

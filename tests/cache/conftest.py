@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -169,18 +168,20 @@ def s3_client(s3_endpoint: str) -> Iterator[Any]:
 
     keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
     client = boto3.client("s3", endpoint_url=s3_endpoint, **keys)
+    for name in ("bucket", "kept"):
+        client.create_bucket(Bucket=name)
     yield client
     client.close()
 
 
 @pytest.fixture
 def s3(s3_endpoint: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A boto3 client of an empty service with one bucket, `bucket`, which the environment leads to."""
+    """A boto3 client of a service that the environment leads to, with an empty bucket, `bucket`."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_REGION", "us-east-1")
-    reset = urllib.request.Request(f"{s3_endpoint}/moto-api/reset", method="POST")
-    with urllib.request.urlopen(reset):
-        s3_client.create_bucket(Bucket="bucket")
+    found = [{"Key": item["Key"]} for item in s3_client.list_objects_v2(Bucket="bucket").get("Contents", [])]
+    if found:
+        s3_client.delete_objects(Bucket="bucket", Delete={"Objects": found})
     return s3_client

@@ -5,11 +5,13 @@ The service is moto's, on loopback; boto3 and plain zarr look at the same object
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -45,44 +47,58 @@ URL = "s3://bucket/deep/x.zarr"
 GOOD = np.setdiff1d(np.arange(130), [100])
 
 
-def objects(s3: Any, prefix: str = "deep/x.zarr/") -> dict[str, bytes]:
-    """Key below the prefix to content, by boto3."""
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
-    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
-    return {key.removeprefix(prefix): s3.get_object(Bucket="bucket", Key=key)["Body"].read() for key in keys}
+def objects(s3: Any, prefix: str = "deep/x.zarr/") -> dict[str, str]:
+    """Key below the prefix to the MD5 of its content, as the service tells."""
+    found = s3.list_objects_v2(Bucket="bucket", Prefix=prefix)
+    assert not found["IsTruncated"]
+    return {item["Key"].removeprefix(prefix): item["ETag"].strip('"') for item in found.get("Contents", [])}
 
 
-def content(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+def contents(s3: Any) -> dict[str, bytes]:
+    """Key to content, by boto3."""
+    return {key: s3.get_object(Bucket="bucket", Key=f"deep/x.zarr/{key}")["Body"].read() for key in objects(s3)}
 
 
-def upload(s3: Any, path: Path, prefix: str = "deep/x.zarr/") -> None:
-    for key, data in content(path).items():
-        s3.put_object(Bucket="bucket", Key=prefix + key, Body=data)
+def digests(path: Path) -> dict[str, str]:
+    """The same as `objects` of a folder."""
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): hashlib.md5(file.read_bytes()).hexdigest() for file in files}
 
 
-def put(s3: Any, key: str, data: bytes) -> None:
-    s3.put_object(Bucket="bucket", Key=f"deep/x.zarr/{key}", Body=data)
+def upload(s3: Any, path: Path, bucket: str) -> None:
+    for key in digests(path):
+        s3.put_object(Bucket=bucket, Key=f"deep/x.zarr/{key}", Body=(path / key).read_bytes())
 
 
 @pytest.fixture
 def uploaded(s3: Any, full_once: Path) -> str:
     """The URL of a cache that was written to a disk and copied by boto3."""
-    upload(s3, full_once)
+    upload(s3, full_once, "bucket")
     return URL
+
+
+@pytest.fixture(scope="module")
+def kept_once(s3_client: Any, full_once: Path) -> None:
+    upload(s3_client, full_once, "kept")
+
+
+@pytest.fixture
+def kept(s3: Any, kept_once: None) -> str:
+    """The same, for those who only read."""
+    return "s3://kept/deep/x.zarr"
 
 
 def test_writing__the_same_bytes_as_on_a_disk(s3: Any, fill: Fill, full_once: Path) -> None:
     assert not EmbeddingCache.exists(URL)
     fill(URL)
     assert EmbeddingCache.exists(URL)
-    assert objects(s3) == content(full_once)
-    assert set(objects(s3, "")) == {f"deep/x.zarr/{key}" for key in content(full_once)}, "the lease is let go"
+    assert objects(s3) == digests(full_once)
+    assert set(objects(s3, "")) == {f"deep/x.zarr/{key}" for key in digests(full_once)}, "the lease is let go"
 
 
-def test_open__what_was_copied_from_a_disk(uploaded: str, features_of: Features, ids: Ids) -> None:
-    cache = EmbeddingCache.open(uploaded + "/")
-    assert (cache.location, cache.name, cache.n_rows, cache.backbones) == (URL, "x", 130, ["m"])
+def test_open__what_was_copied_from_a_disk(kept: str, features_of: Features, ids: Ids) -> None:
+    cache = EmbeddingCache.open(kept + "/")
+    assert (cache.location, cache.name, cache.n_rows, cache.backbones) == (kept, "x", 130, ["m"])
     assert cache.samples.content_ids == ids(range(130))
     assert cache.column("label").tolist() == ["cat"] * 130
     embeddings = cache.embeddings("m")
@@ -98,7 +114,7 @@ def test_open__what_was_copied_from_a_disk(uploaded: str, features_of: Features,
 
 def test_open__copied_to_a_disk(s3: Any, tmp_path: Path, fill: Fill, features_of: Features) -> None:
     fill(URL)
-    for key, data in objects(s3).items():
+    for key, data in contents(s3).items():
         (tmp_path / "x.zarr" / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "x.zarr" / key).write_bytes(data)
     cache = EmbeddingCache.open(tmp_path / "x.zarr")
@@ -106,10 +122,10 @@ def test_open__copied_to_a_disk(s3: Any, tmp_path: Path, fill: Fill, features_of
     assert verify_cache(cache).findings == []
 
 
-def test_format__zarr_alone_can_read_it(uploaded: str, s3_endpoint: str, features_of: Features, ids: Ids) -> None:
+def test_format__zarr_alone_can_read_it(kept: str, s3_endpoint: str, features_of: Features, ids: Ids) -> None:
     from obstore.store import S3Store
 
-    store = S3Store("bucket", prefix="deep/x.zarr", endpoint=s3_endpoint, client_options={"allow_http": True})
+    store = S3Store("kept", prefix="deep/x.zarr", endpoint=s3_endpoint, client_options={"allow_http": True})
     root = zarr.open_group(zarr.storage.ObjectStore(store, read_only=True), mode="r")
     features = np.asarray(root["embeddings/m/features"])
     np.testing.assert_array_equal(features[GOOD], features_of(GOOD))
@@ -153,12 +169,12 @@ def test_writing__grows_resumes_and_removes(
     assert verify_cache(EmbeddingCache.open(uploaded)).findings == []
 
 
-def test_repair__flipped_bits(uploaded: str, s3: Any, features_of: Features) -> None:
+def test_repair__flipped_bits(uploaded: str, s3: Any, features_of: Features, full_once: Path) -> None:
     keys = ["embeddings/m/features/c/1/0", "samples/path/c/0", "copies/zarr.json"]
     for key in keys:
-        data = bytearray(objects(s3)[key])
+        data = bytearray((full_once / key).read_bytes())
         data[len(data) // 2] ^= 1
-        put(s3, key, bytes(data))
+        s3.put_object(Bucket="bucket", Key=f"deep/x.zarr/{key}", Body=bytes(data))
     with EmbeddingCache.writing(uploaded) as cache:
         repair = repair_cache(cache)
     assert {finding.key: finding.kind for finding in repair.mended} == dict.fromkeys(keys, "damaged")
@@ -170,8 +186,9 @@ def test_repair__flipped_bits(uploaded: str, s3: Any, features_of: Features) -> 
     np.testing.assert_array_equal(cache.embeddings("m").read(done), features_of(done))
 
 
-def test_read__a_torn_or_missing_shard(uploaded: str, s3: Any, features_of: Features) -> None:
-    put(s3, "embeddings/m/features/c/1/0", objects(s3)["embeddings/m/features/c/1/0"][:100])
+def test_read__a_torn_or_missing_shard(uploaded: str, s3: Any, features_of: Features, full_once: Path) -> None:
+    torn = (full_once / "embeddings/m/features/c/1/0").read_bytes()[:100]
+    s3.put_object(Bucket="bucket", Key="deep/x.zarr/embeddings/m/features/c/1/0", Body=torn)
     s3.delete_object(Bucket="bucket", Key="deep/x.zarr/embeddings/m/features/c/2/0")
     embeddings = EmbeddingCache.open(uploaded).embeddings("m")
     rows = np.array([0, 63, 64, 71])
@@ -226,7 +243,7 @@ def stop_at(patch: pytest.MonkeyPatch, n_writes: int) -> list[str]:
     return written
 
 
-@pytest.mark.parametrize("n_writes", [1, 2, 3, 6, 9, 12, 13, 14, 15])
+@pytest.mark.parametrize("n_writes", [1, 2, 3, 6, 10, 13, 14, 15])
 def test_writing__creation_killed_at_any_write_is_finished_by_the_next(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_writes: int
 ) -> None:
@@ -246,7 +263,7 @@ def test_writing__creation_killed_at_any_write_is_finished_by_the_next(
     for location in (URL, tmp_path / "x.zarr"):
         with EmbeddingCache.writing(location) as cache:
             assert (cache.n_rows, cache.backbones, cache.tables.columns) == (0, [], [])
-    assert objects(s3) == content(tmp_path / "x.zarr")
+    assert objects(s3) == digests(tmp_path / "x.zarr")
 
 
 def test_commit__killed_at_any_write_is_whole_or_not_there(
@@ -273,6 +290,23 @@ def lease(s3: Any) -> dict[str, str]:
     return found
 
 
+@contextmanager
+def holding() -> Iterator[RemoteFiles]:
+    """Be the one writer, of a cache of which there need be nothing."""
+    files = RemoteFiles(URL)
+    with locks.writer_lock(files):
+        yield files
+
+
+def taken_over(monkeypatch: pytest.MonkeyPatch) -> Lease:
+    """Another writer's lease, taken while the first one's counts as dead: for longer than a negative time."""
+    other = Lease(URL)
+    with monkeypatch.context() as patch:
+        patch.setattr(locks, "LEASE_S", -60.0)
+        assert any(other.acquire() for _ in range(100)), "a renewal may come in between, but not always"
+    return other
+
+
 def test_lease__a_second_writer_is_refused_with_the_holder(uploaded: str, s3: Any, ids: Ids) -> None:
     with EmbeddingCache.writing(uploaded) as cache:
         holder = lease(s3)
@@ -281,45 +315,65 @@ def test_lease__a_second_writer_is_refused_with_the_holder(uploaded: str, s3: An
             pass
         assert EmbeddingCache.open(uploaded).n_rows == 130, "reading needs no lease"
         cache.samples.add(ids([500]), ["500.png"])
-        assert lease(s3) == holder
+        assert int(lease(s3)["process"]) == os.getpid()
     assert objects(s3, "deep/.x") == {}
     with pytest.raises(KeyError), EmbeddingCache.writing(uploaded):
         raise KeyError
     assert objects(s3, "deep/.x") == {}, "let go after an error, too"
 
 
-def test_lease__waits_until_it_is_let_go(uploaded: str, monkeypatch: pytest.MonkeyPatch, ids: Ids) -> None:
+def test_lease__waits_until_it_is_let_go(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "ASK_EVERY_S", 0.01)
-    seen: list[int] = []
+    seen: list[bytes | None] = []
 
     def write_later() -> None:
-        with EmbeddingCache.writing(uploaded, wait=True) as cache:
-            seen.append(cache.n_rows)
+        with locks.writer_lock(RemoteFiles(URL), wait=True):
+            seen.append(RemoteFiles(URL).read("a"))
 
-    with EmbeddingCache.writing(uploaded) as cache:
+    with holding() as files:
         thread = threading.Thread(target=write_later)
         thread.start()
         time.sleep(0.1)
         assert seen == []
-        cache.samples.add(ids([500]), ["500.png"])
+        files.write("a", [b"the first writer's"])
     thread.join(10)
-    assert seen == [131]
+    assert seen == [b"the first writer's"]
 
 
-def test_lease__a_dead_writers_is_taken_over(uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody renewed it for longer than a lease lasts, here: for longer than a negative time."""
-    assert Lease(uploaded).acquire()
+def test_lease__a_dead_writers_is_taken_over(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Lease(URL).acquire()
     dead = lease(s3)
-    with pytest.raises(CacheLockedError), EmbeddingCache.writing(uploaded):
+    with pytest.raises(CacheLockedError), holding():
         pass
     monkeypatch.setattr(locks, "LEASE_S", -60.0)
-    with EmbeddingCache.writing(uploaded) as cache:
-        assert cache.n_rows == 130
+    with holding() as files:
         assert lease(s3)["token"] != dead["token"]
+        files.write("a", [b"x"])
     assert objects(s3, "deep/.x") == {}
 
 
-def test_lease__is_renewed_while_its_holder_lives(uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease__of_two_that_take_over_one_gets_it(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The slower one saw the dead writer's lease, too, and is refused when it writes its own."""
+    assert Lease(URL).acquire()
+    fast, slow = Lease(URL), Lease(URL)
+    dead = dict(fast._version)
+    monkeypatch.setattr(locks, "LEASE_S", -60.0)
+    put, is_first = Lease._put, True
+
+    def overtaken(self: Lease, mode: Any) -> None:
+        nonlocal is_first
+        if self is slow and mode != "create" and is_first:
+            is_first = False
+            assert fast.acquire()
+        put(self, mode)
+
+    monkeypatch.setattr(Lease, "_put", overtaken)
+    assert not slow.acquire()
+    assert fast._version != dead
+    assert lease(s3)["token"] == json.loads(fast._content)["token"]
+
+
+def test_lease__is_renewed_while_its_holder_lives(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.02)
     renewals, renew = threading.Semaphore(0), Lease._put
 
@@ -328,88 +382,89 @@ def test_lease__is_renewed_while_its_holder_lives(uploaded: str, s3: Any, monkey
         renewals.release()
 
     monkeypatch.setattr(Lease, "_put", count)
-    with EmbeddingCache.writing(uploaded) as cache:
+    with holding() as files:
         assert all(renewals.acquire(timeout=10) for _ in range(5))
-        cache.samples.add([bytes([7] * 16)], ["new.png"])
+        files.write("a", [b"x"])
     assert objects(s3, "deep/.x") == {}
 
 
-def taken_over(url: str, monkeypatch: pytest.MonkeyPatch) -> Lease:
-    """Another writer's lease, taken while the first one's counts as dead."""
-    other = Lease(url)
-    with monkeypatch.context() as patch:
-        patch.setattr(locks, "LEASE_S", -60.0)
-        assert other.acquire()
-    return other
-
-
-def commit(cache: EmbeddingCache) -> None:
-    cache.embeddings("m").commit(np.array([100]), np.ones((1, 3), dtype=np.float32), {})
-
-
-def delete(cache: EmbeddingCache) -> None:
-    cache.store.files.delete_tree("embeddings/m")
-
-
-@pytest.mark.parametrize("change", [commit, delete])
-def test_lease__a_writer_that_lost_it_stops(
-    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, change: Callable[[EmbeddingCache], None]
-) -> None:
-    monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.05)
-    before = objects(s3)
-    with EmbeddingCache.writing(uploaded) as cache:
-        other = taken_over(uploaded, monkeypatch)
-        time.sleep(0.5)  # for its next renewal to fail
-        message = "another writer took over; what was committed is kept, run again"
-        with pytest.raises(CacheLockedError, match=message):
-            change(cache)
-    assert objects(s3) == before
-    assert lease(s3)["token"] == json.loads(other._content)["token"], "it does not let go of what is not its own"
-
-
-@pytest.mark.parametrize("change", [commit, delete])
-def test_lease__a_writer_that_lost_it_in_its_sleep_stops_before_its_next_write(
-    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, change: Callable[[EmbeddingCache], None]
-) -> None:
-    """The machine sleeps, another takes over, it wakes and writes, before the renewal of every 20 s finds out."""
-    before = objects(s3)
-    with EmbeddingCache.writing(uploaded) as cache:
-        taken_over(uploaded, monkeypatch)
-        monkeypatch.setattr(locks, "LEASE_S", -60.0)  # so long it slept
-        with pytest.raises(CacheLockedError, match="another writer took over"):
-            change(cache)
-    assert objects(s3) == before
-
-
-def test_lease__let_go_in_time_or_left_to_its_new_holder(
-    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with EmbeddingCache.writing(uploaded):
-        other = taken_over(uploaded, monkeypatch)
-    assert lease(s3)["token"] == json.loads(other._content)["token"]
-    with pytest.raises(CacheLockedError), EmbeddingCache.writing(uploaded):
-        pass
-
-
-def test_lease__a_renewal_is_told_from_what_it_renews(uploaded: str) -> None:
+def test_lease__a_renewal_is_told_from_what_it_renews(s3: Any) -> None:
     """Or a take-over that began before the renewal would succeed after it."""
-    mine = Lease(uploaded)
+    mine = Lease(URL)
     assert mine.acquire()
     version = dict(mine._version)
     mine._put(mine._version)
     assert mine._version != version
 
 
-@pytest.mark.parametrize("text", [b"garbage", b"", b"[]", b'"x"', b"\xff"])
-def test_lease__a_lock_object_that_says_nothing(
-    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, text: bytes
+CHANGES = [
+    lambda files: files.write("a", [b"new"]),
+    lambda files: files.delete("a"),
+    lambda files: files.delete_tree(""),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["write", "delete", "delete-tree"])
+def test_lease__a_writer_that_lost_it_stops(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, change: Callable[[RemoteFiles], None]
 ) -> None:
+    monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.02)
+    with holding() as files:
+        files.write("a", [b"old"])
+        other = taken_over(monkeypatch)
+        time.sleep(0.3)  # for its next renewal to fail
+        message = "another writer took over; what was committed is kept, run again"
+        with pytest.raises(CacheLockedError, match=message):
+            change(files)
+    assert files.read("a") == b"old"
+    assert lease(s3)["token"] == json.loads(other._content)["token"], "it does not let go of what is not its own"
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=["write", "delete", "delete-tree"])
+def test_lease__a_writer_that_lost_it_in_its_sleep_stops_before_its_next_write(
+    s3: Any, monkeypatch: pytest.MonkeyPatch, change: Callable[[RemoteFiles], None]
+) -> None:
+    """The machine sleeps, another takes over, it wakes and writes, before the renewal of every 20 s finds out."""
+    with holding() as files:
+        files.write("a", [b"old"])
+        taken_over(monkeypatch)
+        monkeypatch.setattr(locks, "LEASE_S", -60.0)  # so long it slept
+        with pytest.raises(CacheLockedError, match="another writer took over"):
+            change(files)
+    assert files.read("a") == b"old"
+
+
+def test_lease__a_cache_whose_writer_lost_it_stays_as_it_was(
+    uploaded: str, s3: Any, monkeypatch: pytest.MonkeyPatch, features_of: Features
+) -> None:
+    monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.02)
+    before = objects(s3)
+    with EmbeddingCache.writing(uploaded) as cache:
+        taken_over(monkeypatch)
+        time.sleep(0.3)
+        with pytest.raises(CacheLockedError, match="another writer took over"):
+            cache.embeddings("m").commit(np.array([100]), features_of([100]), {})
+        with pytest.raises(CacheLockedError, match="another writer took over"):
+            cache.update_columns(np.array([0]), {"label": ["dog"]})
+    assert objects(s3) == before
+
+
+def test_lease__let_go_in_time_or_left_to_its_new_holder(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with holding():
+        other = taken_over(monkeypatch)
+    assert lease(s3)["token"] == json.loads(other._content)["token"]
+    with pytest.raises(CacheLockedError), holding():
+        pass
+
+
+@pytest.mark.parametrize("text", [b"garbage", b"", b"[]", b'"x"', b"\xff"])
+def test_lease__a_lock_object_that_says_nothing(s3: Any, monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     s3.put_object(Bucket="bucket", Key="deep/.x.zarr.lock", Body=text)
-    with pytest.raises(CacheLockedError, match="by another process"), EmbeddingCache.writing(uploaded):
+    with pytest.raises(CacheLockedError, match="by another process"), holding():
         pass
     monkeypatch.setattr(locks, "LEASE_S", -60.0)
-    with EmbeddingCache.writing(uploaded) as cache:
-        assert cache.n_rows == 130
+    with holding() as files:
+        files.write("a", [b"x"])
 
 
 def both_ways(url: str) -> Iterator[BaseException]:
@@ -494,17 +549,17 @@ def test_open__refused_credentials(forbidding: None) -> None:
         assert f"{URL} cannot be reached or refuses (" in str(error)
 
 
-def test_open__nothing_there(s3: Any, fill: Fill) -> None:
+def test_open__nothing_there(s3: Any) -> None:
     assert not EmbeddingCache.exists(URL)
     with pytest.raises(CacheNotFoundError, match=f"there is no cache at {URL}; run dvme extract IMAGES {URL}"):
         EmbeddingCache.open(URL)
     assert objects(s3, "") == {}
-    fill("s3://bucket/deep/x.zarr2")
+    s3.put_object(Bucket="bucket", Key="deep/x.zarr2/zarr.json", Body=b"{}")
+    s3.put_object(Bucket="bucket", Key="deep/zarr.json", Body=b"{}")
     assert not EmbeddingCache.exists(URL), "a name that only begins alike"
 
 
-def test_open__is_read_only(uploaded: str, s3: Any) -> None:
-    before = objects(s3)
+def test_open__is_read_only(kept: str) -> None:
     with pytest.raises(ValueError, match="read-only"):
-        EmbeddingCache.open(uploaded).samples.add([bytes([7] * 16)], ["new.png"])
-    assert objects(s3) == before
+        EmbeddingCache.open(kept).samples.add([bytes([7] * 16)], ["new.png"])
+    assert EmbeddingCache.open(kept).n_rows == 130

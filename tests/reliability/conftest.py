@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from dvme_cache import EmbeddingCache, RowState
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 NAMESPACES = (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"], [])
 TIMEOUT_S = 300.0
+PROGRESS = re.compile(r"[\d,]+ images: .+|.+: [\d,]+ of [\d,]+ \w+(, .+ left)?")
 
 Campaign = Callable[[int, int], int]
 
@@ -68,8 +70,8 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """Lines of stderr that are errors rather than progress."""
-        return [line for line in self.stderr.splitlines() if line.startswith(("error", "Traceback"))]
+        """Lines of stderr that are no progress."""
+        return [line for line in self.stderr.splitlines() if not PROGRESS.fullmatch(line)]
 
 
 class Processes:

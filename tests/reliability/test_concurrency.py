@@ -45,7 +45,7 @@ def test_writing__many_writers_and_readers_on_one_cache(
         path, stop = tmp_path / f"{number}.zarr", tmp_path / f"{number}.stop"
         victim, started = rng.randrange(crowd["N_WRITERS"]), time.monotonic()
         is_clocked = bool(number % 2)
-        change = None if is_clocked else rng.randint(1, 200)
+        change = None if is_clocked else rng.randint(1, 120)
         readers = [processes.start(CROWD, "read", path, stop) for _ in range(N_READERS)]
         writers = [
             processes.start(
@@ -60,7 +60,7 @@ def test_writing__many_writers_and_readers_on_one_cache(
             for writer in range(crowd["N_WRITERS"])
         ]
         if is_clocked:
-            time.sleep(rng.uniform(0, duration))
+            time.sleep(rng.uniform(0, duration / 2))
             processes.kill(writers[victim])
         ended = processes.wait(writers[victim])
         n_killed += ended.is_killed

@@ -88,7 +88,7 @@ def test_reading__a_damaged_file_is_never_believed(
     sound_cache: Path, chunk_rows: int, campaign: Campaign, tmp_path: Path
 ) -> None:
     """Six kinds of harm, spread evenly over the kinds of files: what is read is right or refused, found, and mended."""
-    n_harmed, seed = (campaign(55, 540) if chunk_rows == SMALL_CHUNK else campaign(5, 60)), 1
+    n_harmed, seed = (campaign(55, 540) if chunk_rows == SMALL_CHUNK else campaign(7, 60)), 1
     rng = random.Random(seed)
     kinds = _kinds(sound_cache)
     order = rng.sample(sorted(kinds), len(kinds))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import dvme_cache.samples
 import dvme_cache.tables
 import dvme_cache.verification
-from dvme_cache import MISSING, EmbeddingCache, Embeddings, Fingerprint, RowState, content_id
+from dvme_cache import MISSING, EmbeddingCache, Embeddings, Fingerprint, RowState, content_id, verify_cache
 
 IMAGES_PER_WRITER, NEW_PER_WRITER, N_WRITERS, TURNS = 48, 24, 4, 4
 N_IMAGES = NEW_PER_WRITER * (N_WRITERS - 1) + IMAGES_PER_WRITER
@@ -92,13 +92,16 @@ def read(path: Path, stop: Path) -> dict[str, int]:
         assert len(set(digests)) == len(digests), "an image has two rows"
         labels = cache.column("label").tolist()
         assert all(label in {MISSING, LABELS[NUMBER_OF[digest]]} for digest, label in zip(digests, labels, strict=True))
-        for name in cache.backbones:
+        names = cache.backbones  # once: a writer may add another at any time
+        for name in names:
             embeddings = cache.embeddings(name)
             counts["rows"] += check(embeddings, digests, seen[name])
             counts["rows"] += check(kept.setdefault(name, embeddings), digests, set())
-        for rows, blocks in cache.scan(cache.backbones):
-            for name, block in zip(cache.backbones, blocks, strict=False):
+        for rows, blocks in cache.scan(names):
+            for name, block in zip(names, blocks, strict=True):
                 np.testing.assert_array_equal(block, features_of([digests[row] for row in rows], name))
+        verification = verify_cache(EmbeddingCache.open(path))
+        assert verification.is_sound, verification.findings
         counts["passes"] += 1
         time.sleep(PAUSE_S)
     return counts
