@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dvme.data import MISSING, Task
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 
@@ -59,15 +61,16 @@ def info(cache: str | Path) -> CacheSummary:
     """
     store = EmbeddingCache.open(cache)
     is_present = ~store.samples.is_pruned
-    columns = {name: int((store.column(name) != MISSING).sum()) for name in store.tables.columns}
+    columns = store.columns()
+    labels = columns.get("label", np.full(store.n_rows, MISSING, dtype=object))
     return CacheSummary(
         cache=os.fspath(cache),
         n_rows=int(is_present.sum()),
         n_pruned=int((~is_present).sum()),
         n_bytes=sum(store.store.files.sizes().values()),
         format_version=FORMAT_VERSION,
-        task=Task.from_labels(store.column("label")[is_present]),
-        columns={name: count for name, count in columns.items() if name != "path"},
+        task=Task.from_labels(labels[is_present]),
+        columns={name: int((column != MISSING).sum()) for name, column in columns.items() if name != "path"},
         backbones=[_summary(store, name) for name in store.backbones],
     )
 

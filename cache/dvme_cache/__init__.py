@@ -14,13 +14,14 @@ from dvme_cache.errors import (
 )
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.identity import content_id, unreadable_id
-from dvme_cache.integrity import Finding, check_shard, remains_of, salvage_shard
-from dvme_cache.layout import FORMAT_VERSION, RowState
+from dvme_cache.integrity import Finding, check_shard, remains_of, salvage_damaged, salvage_shard
+from dvme_cache.layout import FORMAT_VERSION, MAX_SHARD_ROWS, RowState
 from dvme_cache.tables import MISSING
 from dvme_cache.verification import Repair, Verification, repair_cache, verify_cache
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_SHARD_ROWS",
     "MISSING",
     "CacheAccessError",
     "CacheError",
@@ -42,6 +43,7 @@ __all__ = [
     "count_states",
     "remains_of",
     "repair_cache",
+    "salvage_damaged",
     "salvage_shard",
     "unreadable_id",
     "verify_cache",

@@ -173,7 +173,15 @@ class EmbeddingCache:
 
     def column(self, name: str) -> NDArray[Any]:
         """(N,) object array of str from the tables; "" where a value is missing."""
-        return self.tables.read(name, self.n_rows)
+        return self.columns([name])[name]
+
+    def columns(self, names: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Columns as they were at one moment, whatever a writer does meanwhile; all of them by default.
+
+        Returns:
+            Name to (N,) object array of str; "" where a value is missing or the column is unknown.
+        """
+        return self.tables.read_all(self.n_rows, names)
 
     def update_columns(self, rows: NDArray[Any], columns: Mapping[str, Sequence[str] | NDArray[Any]]) -> None:
         """Set the columns of some rows and keep everything else, in one atomic replacement; none if nothing changes.
@@ -182,8 +190,9 @@ class EmbeddingCache:
             rows: (B,) distinct row indices.
             columns: name to B values; "" is missing.
         """
-        known = self.tables.columns
-        merged = {name: self.column(name) for name in dict.fromkeys([*known, *columns])}
+        merged = self.columns()
+        known = list(merged)
+        merged |= {name: np.full(self.n_rows, MISSING, dtype=object) for name in columns if name not in merged}
         is_changed = not set(columns) <= set(known)
         for name, values in columns.items():
             new = np.asarray(values, dtype=object)
@@ -200,12 +209,14 @@ class EmbeddingCache:
         Args:
             rows: (B,) distinct row indices, ascending.
         """
-        columns = {name: self.column(name) for name in self.tables.columns}
+        columns = self.columns()
         for values in columns.values():
             values[rows] = MISSING
         self.tables.replace(columns, is_previous_kept=False)
         for name in self.backbones:
-            erase_rows(self.embeddings(name), rows)
+            table = self.embeddings(name)
+            table.grow()
+            erase_rows(table, rows)
         self.samples.prune(rows)
 
     def complete_rows(self, backbones: Sequence[str]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from dvme_cache.arrays import array_of, create_array, damaged, read_array, reading
-from dvme_cache.errors import MissingEmbeddingsError
+from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.files import LocalFiles
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, shard_rows
@@ -112,8 +112,12 @@ class Embeddings:
             MissingEmbeddingsError: if a row was never extracted, or failed.
             CorruptCacheError: if stored bytes are not what was committed for this image.
             IndexError: if there is no such row.
+            TypeError: for anything but integers, such as a mask.
         """
-        rows = np.asarray(rows, dtype=np.int64)
+        rows = np.asarray(rows)
+        if len(rows) and not np.issubdtype(rows.dtype, np.integer):
+            raise TypeError(f"rows are {rows.dtype}, not row numbers; np.flatnonzero(mask) gives those of a mask")
+        rows = rows.astype(np.int64, copy=False)
         if len(rows) and not 0 <= rows.min() <= rows.max() < self.n_rows:
             raise IndexError(f"rows {rows.min()} to {rows.max()} are asked for, there are 0 to {self.n_rows - 1}")
         is_ascending = bool((np.diff(rows) > 0).all())
@@ -207,11 +211,13 @@ class Embeddings:
     def has_reasons(self, shard: int) -> NDArray[np.bool_]:
         """(shard rows,) whether a reason can be read; nowhere if the chunk is damaged."""
         has = np.zeros(self.shard_rows, dtype=bool)
-        window = self.window(shard)
         try:
-            has[: window.stop - window.start] = np.asarray(self._array("reason")[window]) != ""
-        except (ValueError, RuntimeError):
-            return np.zeros_like(has)
+            array = self._array("reason")
+            with reading(array):
+                stored = np.asarray(array[self.window(shard)])
+        except CorruptCacheError:
+            return has
+        has[: len(stored)] = stored != ""  # shorter until the next extraction, where images were added since
         return has
 
     def clear_reasons(self, shard: int, places: NDArray[np.bool_]) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from dvme_cache.errors import CacheAccessError
 
 PARTIAL_SUFFIX = ".partial"
+PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]+\.partial", re.DOTALL)
 BUFFERS_PER_WRITE = 512
 URL_SEPARATOR = "://"
 ONE_SLASH = re.compile(r"[a-z][a-z0-9]+:/(?!/)")
@@ -54,11 +55,12 @@ class Files(Protocol):
 class LocalFiles:
     """Files below a folder. A write is made aside, synced, renamed, and its folder synced."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, known_as: str | None = None) -> None:
         self.root = root
+        self._known_as = str(root) if known_as is None else known_as
 
     def __str__(self) -> str:
-        return str(self.root)
+        return self._known_as
 
     def read(self, key: str) -> bytes | None:
         """The whole file, or None where there is none."""
@@ -69,7 +71,10 @@ class LocalFiles:
 
     def read_into(self, key: str, runs: Sequence[Run]) -> None:
         """Fill every buffer from its place in the file."""
-        descriptor = os.open(self.root / key, os.O_RDONLY)
+        try:
+            descriptor = os.open(self.root / key, os.O_RDONLY)
+        except NotADirectoryError as error:
+            raise FileNotFoundError(f"{key} is not there") from error
         try:
             for start, buffer in runs:
                 read = 0
@@ -78,6 +83,8 @@ class LocalFiles:
                     if not count:
                         raise EOFError(f"{key} ends at byte {start + read}")
                     read += count
+        except IsADirectoryError as error:
+            raise FileNotFoundError(f"{key} is a folder") from error
         finally:
             os.close(descriptor)
 
@@ -137,7 +144,8 @@ def open_files(location: str | Path) -> Files:
         from dvme_cache.remote import RemoteFiles
 
         return RemoteFiles(str(location))
-    return LocalFiles(Path(location))
+    # Resolved, so that two names of one folder mean one lock.
+    return LocalFiles(Path(os.path.realpath(location)), known_as=str(location))
 
 
 def sync_folder(folder: Path) -> None:
@@ -181,7 +189,8 @@ def write_durably(path: Path, *parts: memoryview | bytes) -> None:
 def remove_partial_files(root: Path) -> None:
     """Delete what killed writers left aside. Only for the holder of the cache's lock."""
     for path in root.rglob(f".*{PARTIAL_SUFFIX}"):
-        path.unlink(missing_ok=True)
+        if PARTIAL_NAME.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def _write_all(descriptor: int, buffers: list[memoryview]) -> None:

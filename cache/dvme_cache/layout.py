@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 FORMAT = "dvme-cache"
 FORMAT_VERSION = 2
@@ -56,14 +56,15 @@ def shard_rows(n_rows: int) -> int:
 
 
 def encoded(name: str) -> str:
-    """A backbone's or a column's name as one folder name, whatever is in it."""
+    """A backbone's or a column's name as one folder name, whatever is in it.
+
+    Raises:
+        ValueError: if it is empty: the folder would be that of all of them.
+    """
+    if not name:
+        raise ValueError("a backbone or a column needs a name")
     folder = quote(name, safe="")
     return folder.replace(".", "%2E") if folder.startswith(".") or folder == METADATA else folder
-
-
-def decoded(folder: str) -> str:
-    """The inverse of `encoded`."""
-    return unquote(folder)
 
 
 def copy_of(key: str) -> str:

@@ -58,6 +58,9 @@ def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout as error:
+        if not place.exists():
+            message = f"no lock file can be made at {place}; write the cache where new files are allowed"
+            raise CacheAccessError(message) from error
         raise CacheLockedError(_refusal(str(path), _read_holder(place))) from error
     except NotImplementedError as error:
         raise CacheAccessError(f"the file system of {path} has no file locks; write the cache elsewhere") from error
@@ -105,7 +108,7 @@ class Lease:
         self._holder = _holder()
         self._version: UpdateVersion = {}
         self._content = b""
-        self._renewed = 0.0
+        self._asked = self._renewed = 0.0
         self._renewing = threading.Lock()
         self._is_released, self._is_lost = threading.Event(), threading.Event()
 
@@ -119,6 +122,8 @@ class Lease:
                 self._put("create")
             except AlreadyExistsError:
                 try:
+                    if self._is_own():
+                        return True
                     held = obstore.get(self._store, self._place)
                     self.other = _parsed(bytes(held.bytes()))
                     age = (datetime.now(UTC) - held.meta["last_modified"]).total_seconds()
@@ -145,7 +150,21 @@ class Lease:
             try:
                 self._put(self._version)
             except (PreconditionError, FileNotFoundError):
-                self._is_lost.set()
+                if not self._is_own():
+                    self._is_lost.set()
+
+    def _is_own(self) -> bool:
+        """Whether the write that was refused had been made after all: its answer was lost, and it was sent again."""
+        import obstore
+
+        try:
+            held = obstore.get(self._store, self._place)
+        except FileNotFoundError:
+            return False
+        if bytes(held.bytes()) != self._content:
+            return False
+        self._version, self._renewed = {"e_tag": held.meta["e_tag"]}, self._asked
+        return True
 
     def check(self) -> None:
         """Refuse to write on behalf of a lease that someone else may hold by now.
@@ -167,6 +186,8 @@ class Lease:
         """Let go, unless someone else holds it already."""
         import obstore
 
+        if time.time() - self._renewed > SAFE_SHARE * LEASE_S:
+            self._renew()  # or someone takes over between the next two requests
         with access_errors(self.url):
             try:
                 if obstore.head(self._store, self._place)["e_tag"] == self._version["e_tag"]:
@@ -178,11 +199,11 @@ class Lease:
         """Write the lease. Its content is never the same twice, for an unchanged object keeps its version."""
         import obstore
 
-        asked = time.time()
+        self._asked = time.time()
         self._content = json.dumps(self._holder | {"token": uuid.uuid4().hex}).encode()
         with access_errors(self.url, is_writing=mode == "create"):
             result = obstore.put(self._store, self._place, self._content, mode=mode, use_multipart=False)
-        self._version, self._renewed = {"e_tag": result["e_tag"]}, asked
+        self._version, self._renewed = {"e_tag": result["e_tag"]}, self._asked
 
 
 def _holder() -> dict[str, str]:
@@ -212,4 +233,4 @@ def _refusal(location: str, holder: dict[str, str]) -> str:
     who = "another process"
     if {"process", "host", "since"} <= set(holder):
         who = f"process {holder['process']} on {holder['host']} (since {holder['since']})"
-    return f"{location} is being written by {who}; wait for it (--wait), or stop it, then run again"
+    return f"{location} is being written by {who}; wait for it, or stop it, then run again (extract --wait waits)"

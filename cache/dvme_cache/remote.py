@@ -29,7 +29,8 @@ class RemoteFiles:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         parts = urlsplit(self.url)
-        if parts.scheme not in SCHEMES or not parts.netloc or not parts.path.strip("/"):
+        is_place = parts.scheme in SCHEMES and parts.netloc and parts.path.strip("/")
+        if not is_place or parts.query or parts.fragment:
             known = ", ".join(f"{scheme}://bucket/name.zarr" for scheme in SCHEMES)
             raise CacheAccessError(f"{url} is not the URL of a cache; write {known}, or a local path")
         self.store = open_store(self.url)
@@ -119,6 +120,8 @@ def open_store(url: str) -> ObjectStore:
     except ImportError as error:
         raise CacheAccessError(f"{url} needs the extra `remote`; pip install 'dvme[remote]'") from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
+    if endpoint and (urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).netloc):
+        raise CacheAccessError(f"AWS_ENDPOINT_URL is {endpoint!r}; it begins with http:// or https:// and names a host")
     with access_errors(url):
         return from_url(
             url,

@@ -11,6 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from dvme_cache.arrays import GONE, array_of, create_array, read_text
+from dvme_cache.errors import CorruptCacheError
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK, copy_of, encoded
 from dvme_cache.store import CacheStore, as_cache_store
 
@@ -35,14 +36,34 @@ class ColumnTables:
         return self.current()[1]
 
     def read(self, column: str, n_rows: int) -> NDArray[Any]:
-        """(n_rows,) object array of str; "" where a value is missing or the column is unknown.
+        """(N,) object array of str; "" where a value is missing or the column is unknown. Raises as `read_all`."""
+        return self.read_all(n_rows, [column])[column]
+
+    def read_all(self, n_rows: int, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Columns of one generation, which a writer may replace while they are read: then those of the next.
+
+        Args:
+            n_rows: N.
+            columns: their names; None: all.
+
+        Returns:
+            Name to (N,) object array of str; "" where a value is missing or the column is unknown.
 
         Raises:
-            CorruptCacheError: if a chunk of the column is torn, flipped or gone, and so is its copy.
+            CorruptCacheError: if a chunk is torn, flipped or gone, and so is its copy.
         """
+        while True:
+            generation, known = self.current()
+            wanted = known if columns is None else columns
+            try:
+                return {name: self._read(generation, name, name in known, n_rows) for name in wanted}
+            except CorruptCacheError:
+                if self.current()[0] == generation:
+                    raise
+
+    def _read(self, generation: str, column: str, is_known: bool, n_rows: int) -> NDArray[Any]:
         values = np.full(n_rows, MISSING, dtype=object)
-        generation, columns = self.current()
-        if column in columns:
+        if is_known:
             stored = read_text(array_of(self._group, f"{generation}/{encoded(column)}"), n_rows)
             values[: len(stored)] = stored
         return values

@@ -12,7 +12,7 @@ import zarr
 from dvme_cache.cache import EmbeddingCache
 from dvme_cache.embeddings import ARRAYS, Embeddings
 from dvme_cache.errors import CorruptCacheError
-from dvme_cache.files import PARTIAL_SUFFIX
+from dvme_cache.files import PARTIAL_NAME
 from dvme_cache.integrity import Finding, check_shard, salvage_shard
 from dvme_cache.layout import COPIES, METADATA, ROWS_PER_SAMPLE_CHUNK, RowState, copy_of, encoded
 from dvme_cache.sealing import is_sound
@@ -32,6 +32,8 @@ class Verification:
     n_bytes: int
     n_rows_checked: int
     """Embeddings compared with their checksums, over all backbones."""
+    n_rows_pending: int
+    """Embeddings that are not there, over all backbones: not extracted yet, or gone with all of their files."""
     findings: list[Finding]
 
     @property
@@ -67,7 +69,7 @@ def verify_cache(
     """
     sizes = cache.store.files.sizes()
     findings = [*_check_small_files(cache), *_check_readable(cache)]
-    n_checked = 0
+    n_checked = n_pending = 0
     tables = _readable_tables(cache, findings)
     n_shards, done = sum(table.n_shards for table in tables), 0
     for table in tables:
@@ -78,8 +80,9 @@ def verify_cache(
             if tell is not None:
                 tell(done, n_shards)
         n_checked += _check_sample(table, sample, seed, findings)
+        n_pending += _count_pending(cache, table)
     findings += _check_names(cache, sizes)
-    return Verification(len(sizes), sum(sizes.values()), n_checked, _once(findings))
+    return Verification(len(sizes), sum(sizes.values()), n_checked, n_pending, _once(findings))
 
 
 def repair_cache(cache: EmbeddingCache, *, tell: Tell | None = None) -> Repair:
@@ -90,16 +93,20 @@ def repair_cache(cache: EmbeddingCache, *, tell: Tell | None = None) -> Repair:
         tell: progress.
     """
     before = verify_cache(cache, tell=tell)
-    for key in {finding.key.removeprefix(f"{COPIES}/") for finding in before.findings if finding.is_damage}:
+    known = set(small_files(cache))
+    for key in known & {finding.key.removeprefix(f"{COPIES}/") for finding in before.findings if finding.is_damage}:
         _mend_small_file(cache, key)
     _rewrite_lost_columns(cache)
     n_lost: dict[str, int] = {}
     for name in cache.backbones:
         shards = {int(match[1]) for finding in before.findings if (match := _shard_of(finding, name))}
-        table = cache.embeddings(name) if shards else None
-        for shard in sorted(shards):
-            assert table is not None
-            n_lost[name] = n_lost.get(name, 0) + salvage_shard(table, shard)
+        try:
+            if shards:
+                table = cache.embeddings(name)
+                table.grow()
+                n_lost[name] = sum(salvage_shard(table, shard) for shard in sorted(shards))
+        except CorruptCacheError:
+            continue  # metadata of which both copies are damaged: left, and said below
     for finding in before.findings:
         if finding.kind == "leftover":
             cache.store.files.delete(finding.key)
@@ -202,6 +209,14 @@ def _check_sample(table: Embeddings, sample: int | None, seed: int, findings: li
     return len(chosen)
 
 
+def _count_pending(cache: EmbeddingCache, table: Embeddings) -> int:
+    try:
+        is_pending = table.states() == RowState.PENDING
+    except CorruptCacheError:
+        return 0
+    return int((is_pending & ~cache.samples.is_pruned).sum())
+
+
 def _check_names(cache: EmbeddingCache, sizes: dict[str, int]) -> Iterator[Finding]:
     """Files that do not belong to the cache, and what killed processes left behind."""
     known = set(small_files(cache))
@@ -213,7 +228,7 @@ def _check_names(cache: EmbeddingCache, sizes: dict[str, int]) -> Iterator[Findi
         folder = "/".join(key.split("/")[:2])
         if key in known:
             continue
-        if key.rpartition("/")[2].startswith(".") and key.endswith(PARTIAL_SUFFIX):
+        if PARTIAL_NAME.fullmatch(key.rpartition("/")[2]):
             yield Finding(place, "leftover", f"{place} was left by a killed process")
         elif top == "tables" and GENERATION.match(rest) and not rest.startswith(generation or "-"):
             continue  # the generation before, kept for readers that are in the middle of it
@@ -234,8 +249,6 @@ def _is_shard_file(rest: str) -> bool:
 
 def _mend_small_file(cache: EmbeddingCache, key: str) -> None:
     """Where one of the two places is sound, write it to the other. Two sound ones that differ are left alone."""
-    if key not in small_files(cache):
-        return
     places = {place: cache.store.files.read(place) for place in (key, copy_of(key))}
     sound = [data for data in places.values() if data is not None and is_sound(key, data)]
     if len(sound) == 1:

@@ -90,6 +90,8 @@ def adopt(
         check_backbones(store, [backbone], path)
     with EmbeddingCache.writing(cache) as target:
         n_before = target.n_rows
+        if store is not None:  # under the lock: another process may have pruned some meanwhile
+            rows_by_name(target, found.ids, source=source, image_root=request.images)
         rows = target.samples.add(digests, found.ids)
         n_kept = fill_columns(target, rows, columns, n_before)
         outcome = store_embeddings(target, backbone, embedded, rows, replace=replace, progress=progress)

@@ -65,7 +65,7 @@ def fill_columns(cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str
     Returns:
         How many rows keep columns that differ from these.
     """
-    known = {name: cache.column(name) for name in cache.tables.columns}
+    known = cache.columns()
     is_blank = np.ones(len(rows), dtype=bool)
     for values in known.values():
         is_blank &= values[rows] == MISSING

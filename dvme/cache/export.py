@@ -16,6 +16,7 @@ from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of
 from dvme.exchange.bundle import row_slices, text_array
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
+from dvme_cache.files import is_url
 from dvme_cache.identity import CONTENT_ID_BYTES
 
 
@@ -74,6 +75,8 @@ def export(
         DataError: if the format is unknown, the file is there, or the cache has no rows.
         CacheNotFoundError, NotACacheError, MissingEmbeddingsError, CorruptCacheError: if it cannot be read.
     """
+    if is_url(out):
+        raise DataError(f"{out} is a URL, an export is a file; name a local path and copy it there")
     path = Path(out)
     kind = format_of(path)
     _check_out(path, is_replacing=force)
@@ -114,17 +117,17 @@ def _check_out(path: Path, *, is_replacing: bool) -> None:
 def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], progress: Progress) -> Bundle:
     """The cache's rows, and its features as they are asked for."""
     found = {name: store.embeddings(name) for name in names}
-    columns = tuple(store.tables.columns)
+    columns = store.columns()
     headers = [
         BackboneHeader(name, item.dim, item.dtype, dict(item.fingerprint.fields), item.provenance)
         for name, item in found.items()
     ]
     digests = store.samples.content_ids
     return Bundle(
-        header=Header(len(rows), columns, tuple(headers)),
+        header=Header(len(rows), tuple(columns), tuple(headers)),
         content_ids=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)[rows],
         paths=text_array(store.samples.paths)[rows],
-        columns={name: store.column(name)[rows] for name in columns},
+        columns={name: column[rows] for name, column in columns.items()},
         embeddings={name: _embedded(item, rows, progress) for name, item in found.items()},
     )
 

@@ -16,7 +16,7 @@ from dvme.errors import DataError
 from dvme.exchange import BackboneHeader, EmbeddedRows
 from dvme.exchange.durable import file_digest
 from dvme.runtime import Progress
-from dvme_cache import EmbeddingCache, Fingerprint, RowState, count_states
+from dvme_cache import EmbeddingCache, Fingerprint, RowState, count_states, salvage_damaged
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,7 @@ def store_embeddings(
         dtype=backbone.dtype,
         provenance=backbone.provenance,
     )
+    salvage_damaged(embeddings)  # so that what is damaged counts as missing, and is imported again
     before = embeddings.states()[rows]
     is_failed = (embedded.states == RowState.FAILED) & (before == RowState.PENDING)
     is_wanted = is_failed | ((embedded.states == RowState.DONE) & (before != RowState.DONE))

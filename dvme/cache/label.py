@@ -68,8 +68,9 @@ def label(
     path = Path(manifest)
     names, values = _read(path, columns or Columns(), extra)
     root = path.parent if image_root is None else Path(image_root)
-    rows = rows_by_name(EmbeddingCache.open(cache), names, source=str(path), image_root=root)
+    rows_by_name(EmbeddingCache.open(cache), names, source=str(path), image_root=root)  # refused before it is locked
     with EmbeddingCache.writing(cache) as store:
+        rows = rows_by_name(store, names, source=str(path), image_root=root)
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
         store.update_columns(rows, values)
         is_present = ~store.samples.is_pruned

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.errors import DataError
 from dvme.wording import first_few
-from dvme_cache import EmbeddingCache
+from dvme_cache import EmbeddingCache, content_id
 
 CONTENT_ID = re.compile(r"[0-9a-fA-F]{32}")
 
@@ -24,8 +24,8 @@ def rows_by_name(
 ) -> NDArray[np.int64]:
     """The row of each named image.
 
-    A name is a content id (32 hexadecimal digits), the path under which an image was first seen, or the path at
-    which it lies now. Rows whose image was pruned have no name.
+    A name is a content id (32 hexadecimal digits), the path at which an image lies now, or, where no file of that
+    name is there, the path under which it was first seen. Rows whose image was pruned have no name.
 
     Args:
         cache: its samples and tables are read, no embedding is.
@@ -91,24 +91,34 @@ def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], l
     rows = np.flatnonzero(~cache.samples.is_pruned).tolist()
     digests, first_seen, current = cache.samples.content_ids, cache.samples.paths, cache.column("path").tolist()
     by_digest = {digests[row]: row for row in rows}
-    by_path: dict[str, set[int]] = defaultdict(set)
-    has_current = False
+    by_current, by_first_seen = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     for row in rows:
-        by_path[first_seen[row]].add(row)
+        by_first_seen[first_seen[row]].add(row)
         if current[row] != MISSING:
-            by_path[current[row]].add(row)
-            has_current = True
+            by_current[current[row]].add(row)
 
     def find(name: str) -> list[int]:
         if CONTENT_ID.fullmatch(name) and bytes.fromhex(name) in by_digest:
             return [by_digest[bytes.fromhex(name)]]
-        found = by_path.get(name, set())
-        if has_current:
-            found = found | by_path.get(_real_path(name, image_root), set())
+        real = _real_path(name, image_root)
+        if real in by_current:
+            return list(by_current[real])
+        digest = _content_id(real) if image_root is not None else None
+        if digest is not None:  # a file of its own, which may only have the name of another
+            return [by_digest[digest]] if digest in by_digest else []
+        found = by_current.get(name, set()) | by_first_seen.get(name, set())
         present = [row for row in found if current[row] != MISSING]
         return present if present and len(found) > 1 else list(found)
 
     return find
+
+
+def _content_id(path: str) -> bytes | None:
+    """What a file's bytes are known as; None where there is no file to read."""
+    try:
+        return content_id(Path(path).read_bytes())
+    except (OSError, ValueError):
+        return None
 
 
 def _real_path(name: str, image_root: Path | None) -> str:

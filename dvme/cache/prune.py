@@ -71,11 +71,15 @@ def prune(
     rows = _rows_to_prune(store, digests, images)
     removed = np.array(store.samples.paths, dtype=object)[rows].tolist()
     if confirmed and len(rows):
+        listed = store.samples.ids[rows]
         with EmbeddingCache.writing(cache) as writable:
-            rows = _rows_to_prune(writable, digests, images)  # another process may have added some meanwhile
+            # What another process added since the files were listed stays, and what it pruned is gone already.
+            rows = rows[(writable.samples.ids[rows] == listed).all(axis=1)]
             removed = np.array(writable.samples.paths, dtype=object)[rows].tolist()
             writable.prune(rows)
-    n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
+            n_kept = int((~writable.samples.is_pruned).sum())
+    else:
+        n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
     return PruneReport(os.fspath(cache), n_kept, removed, confirmed)
 
 

@@ -22,11 +22,13 @@ class VerifyReport:
 
     cache: str
     is_sound: bool
-    """Whether nothing has to be repaired and every re-extracted image agrees."""
+    """Whether nothing has to be repaired and, where images were asked for, some were compared and all agree."""
     n_files: int
     n_bytes: int
     n_embeddings: int
     """Embeddings compared with their checksums."""
+    n_pending: int
+    """Embeddings that are not there: not extracted yet, or gone with all of their files."""
     findings: list[Finding]
     comparisons: list[Comparison] = field(default_factory=list)
     """Embeddings compared with what the backbone gives for the image now."""
@@ -82,7 +84,12 @@ def verify(
     """
     if sample is not None and sample < 1:
         raise OptionError(f"a sample of {sample} checks nothing; pass --sample 1 or more")
+    if not images and (backbones is not None or weights):
+        raise OptionError("--backbones and --weights are for embedding images again; pass --images as well")
     store = EmbeddingCache.open(cache)
+    stray = sorted(set(weights or {}) - set(store.backbones if backbones is None else backbones))
+    if stray:
+        raise OptionError(f"--weights names {', '.join(stray)}, which is not to be compared; leave it out")
     found = verify_cache(store, sample=sample, seed=seed, tell=lambda done, total: progress("shards", done, total))
     comparisons = []
     if images:
@@ -94,10 +101,13 @@ def verify(
             progress("images", len(comparisons), len(names))
     return VerifyReport(
         cache=os.fspath(cache),
-        is_sound=found.is_sound and all(item.is_equal for item in comparisons),
+        is_sound=found.is_sound
+        and all(item.is_equal for item in comparisons)
+        and any(item.n_compared for item in comparisons) == images,
         n_files=found.n_files,
         n_bytes=found.n_bytes,
         n_embeddings=found.n_rows_checked,
+        n_pending=found.n_rows_pending,
         findings=found.findings,
         comparisons=comparisons,
     )

@@ -118,16 +118,17 @@ def probe(
     if not fitters:
         raise OptionError("no head is named; pass --head linear,knn")
     rows, left_out = _usable_rows(store, names)
-    labels_text = store.column("label")[rows]
+    columns = store.columns(["label", "split", "group"])  # of one moment, should someone label meanwhile
+    labels_text = columns["label"][rows]
     task = Task.from_labels(labels_text)
     task.check_trainable()
     labels = task.encode(labels_text)
-    groups = store.column("group")[rows]
+    groups = columns["group"][rows]
     first = store.embeddings(names[0]).read(rows)
     twins = _twins(first)
     plan = make_plan(
         labels,
-        store.column("split")[rows],
+        columns["split"][rows],
         groups,
         twins=twins,
         classes=task.classes,
@@ -159,7 +160,7 @@ def _usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[A
     left_out = {
         "without an embedding": int((has_label & is_failed).sum()),
         "not extracted yet": int((has_label & is_pending).sum()),
-        "without a label": int((~has_label).sum()),
+        "without a label": int((~has_label & ~store.samples.is_pruned).sum()),
     }
     if not len(usable):
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dvme.exchange import csv_, parquet
 from dvme.exchange.bundle import Blocks, text_array
 from dvme.exchange.durable import reading
 from dvme.exchange.elsewhere import COLUMNS, Elsewhere, check_ids, chosen, id_candidates
+from dvme.wording import first_few
 
 NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 MIN_NUMBERED = 2
@@ -39,6 +40,9 @@ def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhe
     is_parquet = path.suffix.lower() == ".parquet"
     with reading(path):
         schema = pq.read_schema(path) if is_parquet else csv_.schema(path)
+    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path} has more than one column {first_few(map(repr, repeated))}; give each its own name")
     held = {field.name: str(field.type) for field in schema}
     texts = [field.name for field in schema if _is_text(field.type)]
     id_column = chosen(ids, id_candidates(texts), held, source=path, what="columns of ids", option="--ids")

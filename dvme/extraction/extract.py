@@ -20,7 +20,7 @@ from dvme.extraction.embedding import extract_shards
 from dvme.extraction.indexing import Index, index_samples
 from dvme.extraction.models import check_dtype, check_fingerprints, load_backbones, provenance
 from dvme.runtime import Progress, Runtime, silent
-from dvme_cache import EmbeddingCache, Embeddings, RowState, check_shard, count_states, salvage_shard
+from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
 
 if TYPE_CHECKING:
     from dvme.backbones.model import Backbone
@@ -88,8 +88,9 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
         check_dtype(self.dtype)
-        if self.rows_per_shard is not None and self.rows_per_shard < 1:
-            raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; pass --shard-rows 1 or more")
+        if self.rows_per_shard is not None and not 1 <= self.rows_per_shard <= MAX_SHARD_ROWS:
+            allowed = f"pass --shard-rows 1 to {MAX_SHARD_ROWS}"
+            raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; {allowed}")
 
 
 def extract(  # noqa: PLR0913 - the command's options, one to one
@@ -178,7 +179,7 @@ def _extract_one(
         provenance=provenance(model),
         rows_per_shard=options.rows_per_shard,
     )
-    n_lost = sum(salvage_shard(embeddings, shard) for shard in damaged_shards(embeddings))
+    n_lost = salvage_damaged(embeddings)
     shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
     total = sum(len(rows) for rows in shards)
     paths, digests = cache.column("path"), cache.samples.ids
@@ -195,14 +196,6 @@ def _extract_one(
             lambda done: tell(name, done, total),
         )
     return _outcome(cache, embeddings, index, shards, unread, n_lost, time.perf_counter() - started)
-
-
-def damaged_shards(embeddings: Embeddings) -> list[int]:
-    """Shards of which something that counts is torn, flipped or gone; every committed row is read and proven.
-
-    Reading the embeddings takes a fraction of the time in which the run hashes the images they are of.
-    """
-    return [shard for shard in range(embeddings.n_shards) if check_shard(embeddings, shard)]
 
 
 def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool) -> list[NDArray[Any]]:

@@ -177,11 +177,11 @@ def _plan_one(
     elif options.replace:
         computed["replaced"] = len(rows)
     else:
-        every_state, n_lost = _states(store, name)
+        every_state, is_lost = _states(store, name)
         states = every_state[rows]
         reused, failed = int((states == RowState.DONE).sum()), int((states == RowState.FAILED).sum())
         n_pending = int((states == RowState.PENDING).sum())
-        computed["damaged on disk"] = min(n_lost, n_pending)
+        computed["damaged on disk"] = int(is_lost[rows].sum())
         computed["not extracted yet"] = n_pending - computed["damaged on disk"]
         if options.retry_failed:
             computed["failed before"], failed = failed, 0
@@ -200,15 +200,16 @@ def _plan_one(
     )
 
 
-def _states(store: EmbeddingCache, name: str) -> tuple[NDArray[np.uint8], int]:
-    """(N,) row states as the run would find them after salvaging damaged shards, and the rows lost to damage."""
+def _states(store: EmbeddingCache, name: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(N,) row states as the run would find them after salvaging damaged shards, and (N,) which rows are lost."""
     embeddings = store.embeddings(name)
-    states, n_lost = np.zeros(embeddings.n_shards * embeddings.shard_rows, dtype=np.uint8), 0
+    states = np.zeros(embeddings.n_shards * embeddings.shard_rows, dtype=np.uint8)
+    is_lost = np.zeros(len(states), dtype=bool)
     for shard in range(embeddings.n_shards):
         rows = slice(shard * embeddings.shard_rows, (shard + 1) * embeddings.shard_rows)
         if check_shard(embeddings, shard):
             remains = remains_of(embeddings, shard)
-            states[rows], n_lost = remains.states, n_lost + remains.n_lost
+            states[rows], is_lost[rows] = remains.states, remains.is_lost
         else:
             states[rows] = embeddings.states_of(shard)
-    return states[: store.n_rows], n_lost
+    return states[: store.n_rows], is_lost[: store.n_rows]

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -23,6 +24,24 @@ Ids = Callable[[Sequence[int] | range], list[bytes]]
 MakeCache = Callable[..., Path]
 Spawn = Callable[..., "subprocess.Popen[str]"]
 FailFsync = Callable[[int], AbstractContextManager[None]]
+
+
+MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A folder in memory, where the system has one: these tests make tens of thousands of small files."""
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="dvme-tests-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def tmp_path(scratch: Path) -> Iterator[Path]:
+    """As pytest's, below `scratch`, and gone after the test."""
+    with tempfile.TemporaryDirectory(dir=scratch, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +113,9 @@ def fill(ids: Ids, features_of: Features, fingerprint: Fingerprint) -> Callable[
 
 
 @pytest.fixture(scope="session")
-def full_once(tmp_path_factory: pytest.TempPathFactory, fill: Callable[[Path | str], None]) -> Path:
+def full_once(scratch: Path, fill: Callable[[Path | str], None]) -> Path:
     """The cache that `full` copies."""
-    path = tmp_path_factory.mktemp("full") / "data.zarr"
+    path = scratch / "full" / "data.zarr"
     fill(path)
     return path
 

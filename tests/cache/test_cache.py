@@ -115,6 +115,18 @@ def test_backbones__half_laid_out_is_not_there(make_cache: MakeCache, fingerprin
     assert verify_cache(EmbeddingCache.open(path)).findings == []
 
 
+def test_ensure_embeddings__without_a_name_is_refused(full: Path, fingerprint: Fingerprint) -> None:
+    """The folder of such a backbone would be that of all of them."""
+    with EmbeddingCache.writing(full) as cache:
+        with pytest.raises(ValueError, match="name"):
+            cache.ensure_embeddings("", fingerprint, dim=3, dtype="float32", provenance={})
+        with pytest.raises(ValueError, match="name"):
+            cache.update_columns(np.array([0]), {"": ["x"]})
+    cache = EmbeddingCache.open(full)
+    assert (cache.backbones, cache.tables.columns) == (["m"], ["label"])
+    assert verify_cache(cache).findings == []
+
+
 def test_embeddings__of_an_unknown_backbone(make_cache: MakeCache) -> None:
     with pytest.raises(MissingEmbeddingsError, match=r"has no m embeddings \(it has: none\)"):
         EmbeddingCache.open(make_cache(1)).embeddings("m")
@@ -144,6 +156,10 @@ def test_ensure_embeddings__again_keeps_the_rows(
         assert again.provenance == {"device": "cpu"}
 
 
+def fail(*_: object) -> None:
+    raise OSError(5, "Input/output error")
+
+
 @pytest.mark.parametrize("is_interrupted", [False, True])
 def test_remove_embeddings__starts_over(
     make_cache: MakeCache,
@@ -157,10 +173,11 @@ def test_remove_embeddings__starts_over(
         for name in ("m", "n"):
             cache.embeddings(name).commit(np.arange(5), features_of(range(5)), {})
         reader = EmbeddingCache.open(path)
-        if is_interrupted:  # after its first step
+        if is_interrupted:
             with monkeypatch.context() as patch:
-                patch.setattr(EmbeddingCache, "_delete_tree", lambda *_: None)
-                cache.remove_embeddings("m")
+                patch.setattr(EmbeddingCache, "_delete_tree", fail)
+                with pytest.raises(OSError, match="Input/output error"):
+                    cache.remove_embeddings("m")
             assert (path / "embeddings" / "m" / "features" / "c").exists()
         else:
             cache.remove_embeddings("m")
@@ -260,9 +277,9 @@ def test_count_states__by_hand() -> None:
 
 
 @pytest.fixture(scope="module")
-def partly(tmp_path_factory: pytest.TempPathFactory, ids: Ids, fingerprint: Fingerprint, features_of: Features) -> Path:
+def partly(scratch: Path, ids: Ids, fingerprint: Fingerprint, features_of: Features) -> Path:
     """300 rows; `wide` lacks rows 7, 150 and those above 279; `half`, float16 in other shards, lacks every ninth."""
-    path = tmp_path_factory.mktemp("partly") / "data.zarr"
+    path = scratch / "partly" / "data.zarr"
     broken = {"wide": {7: "broken", 150: "torn"}, "half": dict.fromkeys(range(0, 300, 9), "broken")}
     with EmbeddingCache.writing(path) as cache:
         cache.samples.add(ids(range(300)), [f"{row}.png" for row in range(300)])

@@ -91,9 +91,11 @@ def test_read_into__a_file_that_ends_too_early(files: Files, runs: list[tuple[in
         read_runs(files, "a/b", runs)
 
 
-def test_read_into__no_file(files: Files) -> None:
+@pytest.mark.parametrize("key", ["never", "a", "a/b/c"])
+def test_read_into__no_file(files: Files, key: str) -> None:
+    files.write("a/b", [DIGITS])
     with pytest.raises(FileNotFoundError):
-        read_runs(files, "a/b", [(0, 1)])
+        read_runs(files, key, [(0, 1)])
 
 
 def test_delete__what_is_there_and_what_is_not(files: Files) -> None:
@@ -127,10 +129,8 @@ def test_names__right_below_a_folder(files: Files) -> None:
 
 
 @given(st.binary(min_size=1, max_size=80), st.lists(st.tuples(st.integers(0, 79), st.integers(1, 80)), max_size=8))
-def test_read_into__equals_slices(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes, runs: list[tuple[int, int]]
-) -> None:
-    files = LocalFiles(tmp_path_factory.getbasetemp())
+def test_read_into__equals_slices(scratch: Path, content: bytes, runs: list[tuple[int, int]]) -> None:
+    files = LocalFiles(scratch)
     files.write("runs", [content])
     inside = [(start, length) for start, length in runs if start + length <= len(content)]
     assert read_runs(files, "runs", inside) == [content[start : start + length] for start, length in inside]

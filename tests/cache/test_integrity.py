@@ -56,7 +56,8 @@ def tear(file: Path) -> None:
 
 @contextmanager
 def copied(path: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory() as folder:
+    """A copy beside the original, for as long as the context lasts."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         yield Path(shutil.copytree(path, Path(folder, "data.zarr")))
 
 
@@ -326,6 +327,53 @@ def test_read__checksums_that_belong_elsewhere(full: Path, features_of: Features
     shutil.copy(impostor / KEYS["checksum"], full / M / KEYS["checksum"])
     rows = [row for row in range(130) if row not in SHARD]
     assert served(EmbeddingCache.open(full).embeddings("m"), features_of) == rows
+
+
+def test_check_shard__a_row_that_is_not_finite_is_not_proven(full: Path, features_of: Features) -> None:
+    """Its checksum may be right: whoever wrote it, no model gives such an embedding."""
+    with EmbeddingCache.writing(full) as cache:
+        embeddings = cache.embeddings("m")
+        features = features_of(range(64, 128))
+        features[5, 1] = np.nan
+        embeddings.features.write(1, features)
+        embeddings.checksum.write(1, embeddings.checksums_of(features, slice(64, 128)))
+        (finding,) = check_shard(embeddings, 1)
+        assert (finding.kind, finding.n_rows) == ("mismatched", 1)
+        assert salvage_shard(embeddings, 1) == 1
+    check_kept(full, features_of, [69])
+
+
+def test_salvage_shard__what_did_not_count_does_not_come_to_count(
+    full: Path, features_of: Features, fail_fsync: FailFsync
+) -> None:
+    """The rows of a commit that was killed are proven, and yet pending: the states decide."""
+    flip_bit(full / M / KEYS["features"], 8 * 36 * 12)
+    with EmbeddingCache.writing(full) as cache:
+        embeddings = cache.embeddings("m")
+        with fail_fsync(5), pytest.raises(OSError, match="No space"):
+            embeddings.commit(np.array([100]), features_of([100]), {})
+        assert embeddings.states()[100] == RowState.FAILED
+        flip_bit(full / M / KEYS["features"], 0)
+        assert salvage_shard(embeddings, 1) == 1
+    check_kept(full, features_of, [64])
+
+
+def test_salvage_shard__no_row_that_counts_is_bad_once_a_row_was_overwritten(full: Path, fail_fsync: FailFsync) -> None:
+    flip_bit(full / M / KEYS["features"], 8 * 30 * 12)
+    files = [full / M / KEYS[array] for array in ("features", "checksum")]
+    before, n_overwritten = [file.read_bytes() for file in files], 0
+    for at in range(1, 20):
+        try:
+            with fail_fsync(at):
+                salvage(full)
+        except OSError:
+            if [file.read_bytes() for file in files] != before:
+                n_overwritten += 1
+                findings = check_shard(EmbeddingCache.open(full).embeddings("m"), 1)
+                assert sum(finding.n_rows for finding in findings) == 0
+        else:
+            break
+    assert n_overwritten > 0
 
 
 def test_check_shard__a_commit_that_was_killed_before_its_states(

@@ -44,9 +44,9 @@ def by_zarr(path: Path, dtype: str, row_shape: tuple[int, ...], n_rows: int) -> 
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> ShardFiles:
+def written(scratch: Path) -> ShardFiles:
     """Shard 2 of random rows."""
-    shards = shard_files(tmp_path_factory.mktemp("shards"))
+    shards = shard_files(scratch / "shards")
     shards.write(2, random_rows("float32", (3,)))
     return shards
 
@@ -102,8 +102,8 @@ def test_read__a_torn_file(tmp_path: Path, keep: int) -> None:
 
 
 @given(bit=st.integers(0, 8 * (N_ROWS * 12 + 4) - 1))
-def test_read__any_flipped_bit(tmp_path_factory: pytest.TempPathFactory, written: ShardFiles, bit: int) -> None:
-    shards = shard_files(tmp_path_factory.getbasetemp() / "flipped")
+def test_read__any_flipped_bit(scratch: Path, written: ShardFiles, bit: int) -> None:
+    shards = shard_files(scratch / "flipped")
     content = bytearray(written._files.read(written.key(2)) or b"")
     content[bit // 8] ^= 1 << bit % 8
     shards._files.write(shards.key(0), [bytes(content)])

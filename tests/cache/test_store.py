@@ -159,8 +159,8 @@ def test_load__a_document_of_another_place_is_not_served(store: CacheStore, tmp_
 
 
 @given(st.binary(min_size=1, max_size=40), st.integers(0, 45), st.integers(0, 45))
-def test_get__parts_equal_slices(tmp_path_factory: pytest.TempPathFactory, data: bytes, one: int, other: int) -> None:
-    store = CacheStore(LocalFiles(tmp_path_factory.getbasetemp() / "parts"))
+def test_get__parts_equal_slices(scratch: Path, data: bytes, one: int, other: int) -> None:
+    store = CacheStore(LocalFiles(scratch / "parts"))
     key, (start, stop) = "embeddings/m/state/c/0", sorted((one, other))
     put(store, key, data)
     assert get(store, key, RangeByteRequest(start, stop)) == data[start:stop]

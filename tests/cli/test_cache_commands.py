@@ -62,7 +62,7 @@ def shard(work: Path) -> Path:
 def test_verify_and_repair__a_flipped_bit_costs_one_embedding(work: Path) -> None:
     cache = work / "c.zarr"
     sound = run("cache", "verify", cache)
-    assert (sound.exit_code, "Sound: everything is as it was committed." in sound.stdout) == (0, True)
+    assert (sound.exit_code, "Sound: what is there is as it was committed." in sound.stdout) == (0, True)
     assert "12 embeddings compared with their checksums" in sound.stdout
     flip(shard(work), 5 * 1280 * 4)
     damaged = run("cache", "verify", cache)

@@ -167,7 +167,7 @@ def test_update_columns__full_disk_leaves_the_columns_as_they_were(disk: Disk, c
     _make_cache(path)
     new = [f"class {random.Random(row).random()}" for row in range(N_ROWS)]
     n_refused = 0
-    for left in range(0, DISK_BYTES, PAGE * campaign(5, 1)):
+    for left in range(0, DISK_BYTES, PAGE * campaign(3, 1)):
         disk.leave(left)
         try:
             with EmbeddingCache.writing(path) as cache:
@@ -198,7 +198,7 @@ def test_repair_cache__full_disk_makes_nothing_worse(disk: Disk, campaign: Campa
     (aside / "samples/zarr.json").unlink()
     good = np.array([row for row in range(N_ROWS) if row != 21 and row // 16 != 2])
     n_refused = 0
-    for left in range(0, DISK_BYTES, PAGE * campaign(5, 1)):
+    for left in range(0, DISK_BYTES, PAGE * campaign(3, 1)):
         disk.empty()
         shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(aside, path)

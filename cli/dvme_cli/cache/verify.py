@@ -63,10 +63,14 @@ def _show(report: VerifyReport) -> None:
     show_findings(report.findings)
     for item in report.comparisons:
         say(_compared(item))
+    if report.n_pending:
+        say(f"{report.n_pending:,} embeddings are pending: not extracted yet, or gone with all of their files.")
     if report.is_sound:
-        say("Sound: everything is as it was committed.")
-    else:
+        say("Sound: what is there is as it was committed.")
+    elif any(finding.is_damage for finding in report.findings):
         say(f"Damaged: run dvme cache repair {report.cache}, then dvme extract again.")
+    else:
+        say("Not proven: embeddings and images do not agree, or none could be compared.")
 
 
 def show_findings(findings: list[Finding]) -> None:
