@@ -12,20 +12,19 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import array_of, create_array, damaged, read_array, reading
+from dvme_cache.arrays import array_of, attribute_mapping, create_array, damaged, read_array, reading
 from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.files import LocalFiles
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, shard_rows
 from dvme_cache.samples import SampleTable
 from dvme_cache.sealing import row_checksums
-from dvme_cache.shards import ShardFiles, TornShardError
+from dvme_cache.shards import ShardFiles, TornShardError, is_finite
 from dvme_cache.store import CacheStore, as_cache_store
 
 ARRAYS = ("features", "checksum", "reason", "state")
-LOCAL_READERS, REMOTE_READERS = 2, 16
+LOCAL_READERS, REMOTE_READERS, WRITERS = 2, 16, 8
 PARALLEL_FROM_BYTES = 1 << 25
-ROWS_AT_ONCE = 256
 
 
 class Embeddings:
@@ -44,8 +43,8 @@ class Embeddings:
         self.features = ShardFiles(files, f"{path}/features", n_rows=size, dtype=self.dtype, row_shape=(self.dim,))
         self.checksum = ShardFiles(files, f"{path}/checksum", n_rows=size, dtype="uint32")
         self.state = ShardFiles(files, f"{path}/state", n_rows=size, dtype="uint8")
-        self.fingerprint = Fingerprint(_mapping(group, "fingerprint"))
-        self.provenance = dict(_mapping(group, "provenance"))
+        self.fingerprint = Fingerprint(attribute_mapping(group, "fingerprint"))
+        self.provenance = dict(attribute_mapping(group, "provenance"))
         """Versions and dates: informative, never compared."""
         self._digest = self.fingerprint.digest
         self._records: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
@@ -93,11 +92,19 @@ class Embeddings:
         return self._record(shard, is_fresh=True)[0]
 
     def reasons(self) -> NDArray[Any]:
-        """(N,) object array of str: why a row failed, "" elsewhere."""
-        stored = read_array(self._array("reason"))[: self.n_rows].astype(object)
-        reasons = np.full(self.n_rows, "", dtype=object)
-        reasons[: len(stored)] = stored
-        return np.where(self.states() == RowState.FAILED, reasons, "")
+        """(N,) object array of str: why a row failed, "" elsewhere.
+
+        Raises:
+            CorruptCacheError: if the reason of a failed row is torn, flipped or gone.
+        """
+        for _ in range(2):  # a writer may commit between the two reads: look twice before saying that one is gone
+            array, is_failed = self._array("reason"), self.states() == RowState.FAILED
+            stored = read_array(array)[: self.n_rows].astype(object)
+            reasons = np.full(self.n_rows, "", dtype=object)
+            reasons[: len(stored)] = stored
+            if (reasons[is_failed] != "").all():
+                return np.where(is_failed, reasons, "")
+        raise damaged(array, "a chunk is gone")
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Features of the given rows, in their order, each proven by its checksum.
@@ -279,6 +286,13 @@ class Embeddings:
         self._write_reasons(had_failed, {})
         self._records[shard] = (states, checksums)
 
+    def write(self, rows: NDArray[Any], features: NDArray[Any]) -> None:
+        """Commit rows (B,), ascending, with finite features (B, D): several shards at a time. Raises as `commit`."""
+        parts = self._parts(np.asarray(rows, dtype=np.int64))
+        self._samples.ids  # noqa: B018 - loaded once, before the threads ask for it
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(lambda part: self.commit(rows[part[1]], features[part[1]], {}), parts))
+
     def _block(
         self, shard: int, states: NDArray[Any], places: NDArray[Any], features: NDArray[Any], is_failed: NDArray[Any]
     ) -> NDArray[Any]:
@@ -303,25 +317,3 @@ class Embeddings:
 
     def _array(self, name: str) -> zarr.Array[Any]:
         return array_of(self._group, name)
-
-
-def is_finite(features: NDArray[Any]) -> bool:
-    """Whether every element of (B, D) is, looked at in parts that stay in the processor's cache."""
-    parts = (features[start : start + ROWS_AT_ONCE] for start in range(0, len(features), ROWS_AT_ONCE))
-    return all(finite_rows(part).all() for part in parts)
-
-
-def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
-    """(B,) whether all elements of a row are; float16 is looked at as integers, many times faster."""
-    if features.dtype.itemsize == 2:
-        exponent = np.uint16(0x7C00)
-        is_finite_element = (features.view(np.uint16) & exponent) != exponent
-    else:
-        is_finite_element = np.isfinite(features)
-    return np.asarray(is_finite_element.all(axis=1))
-
-
-def _mapping(group: zarr.Group, attribute: str) -> Mapping[str, Any]:
-    value = group.attrs[attribute]
-    assert isinstance(value, Mapping)
-    return value

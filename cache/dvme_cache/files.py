@@ -144,8 +144,10 @@ def open_files(location: str | Path) -> Files:
         from dvme_cache.remote import RemoteFiles
 
         return RemoteFiles(str(location))
-    # Resolved, so that two names of one folder mean one lock.
-    return LocalFiles(Path(os.path.realpath(location)), known_as=str(location))
+    path = Path(location)
+    if path.is_symlink() or path.name in {"", ".."}:  # two names of one folder must mean one lock beside it
+        path = Path(os.path.realpath(path))
+    return LocalFiles(path, known_as=str(location))
 
 
 def sync_folder(folder: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache.embeddings import Embeddings, finite_rows
+from dvme_cache.embeddings import Embeddings
 from dvme_cache.layout import RowState
-from dvme_cache.shards import ShardFiles, TornShardError
+from dvme_cache.shards import ShardFiles, TornShardError, finite_rows
 
 Kind = Literal["damaged", "missing", "mismatched", "unfinished", "foreign", "leftover"]
 """What is wrong with a file: not the bytes that were written; gone; not what belongs there; of a write that was
@@ -56,6 +56,9 @@ def check_shard(embeddings: Embeddings, shard: int, *, is_quick: bool = False) -
         return [_finding(embeddings, embeddings.state, shard, "damaged", str(error), rows.stop - rows.start)]
     if states is None:
         return _check_unfinished(embeddings, shard)
+    window = embeddings.window(shard)
+    is_known = np.arange(len(states)) < window.stop - window.start  # not what was added since the cache was opened
+    states = np.where(is_known, states, RowState.PENDING)
     if not states.any():
         return []
     findings = _check_reasons(embeddings, shard, states)
@@ -185,9 +188,13 @@ def erase_rows(embeddings: Embeddings, rows: NDArray[Any]) -> None:
 
 
 def _rewrite(embeddings: Embeddings, shard: int, kept: Remains) -> None:
-    """Write what is kept of a shard, the states first."""
-    embeddings.clear_reasons(shard, kept.states != RowState.FAILED)
+    """Write what is kept of a shard, the states first; a chunk of reasons that cannot be read goes before them."""
+    has_reasons = bool(embeddings.has_reasons(shard).any())
+    if not has_reasons:
+        embeddings.clear_reasons(shard, kept.states != RowState.FAILED)
     embeddings.state.write(shard, kept.states)
+    if has_reasons:
+        embeddings.clear_reasons(shard, kept.states != RowState.FAILED)
     if (kept.states == RowState.DONE).any():
         embeddings.features.write(shard, kept.features)
         embeddings.checksum.write(shard, kept.checksums)

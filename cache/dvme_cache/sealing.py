@@ -69,7 +69,7 @@ def row_checksums(rows: NDArray[Any], content_ids: NDArray[Any], fingerprint_dig
     """
     raw = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
     value = google_crc32c.value
-    checksums = np.fromiter((value(row) for row in raw), dtype=np.uint32, count=len(raw))
+    checksums = np.fromiter(map(value, raw), dtype=np.uint32, count=len(raw))
     made_by = np.uint32(int.from_bytes(bytes.fromhex(fingerprint_digest)[:CRC_BYTES], "little"))
     image = np.ascontiguousarray(content_ids[:, :CRC_BYTES]).view("<u4")[:, 0]
     return np.asarray(checksums ^ image ^ made_by, dtype=np.uint32)

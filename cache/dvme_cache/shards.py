@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvme_cache.files import Files
 from dvme_cache.sealing import CRC_BYTES, crc32c
 
+ROWS_AT_ONCE = 256
 READ_THROUGH = 16
 """Rows between two wanted ones that are read along rather than skipped."""
 
@@ -133,3 +134,19 @@ class ShardFiles:
     def delete(self, shard: int) -> None:
         """Remove a shard, if it is there."""
         self._files.delete(self.key(shard))
+
+
+def is_finite(features: NDArray[Any]) -> bool:
+    """Whether every element of (B, D) is, looked at in parts that stay in the processor's cache."""
+    parts = (features[start : start + ROWS_AT_ONCE] for start in range(0, len(features), ROWS_AT_ONCE))
+    return all(finite_rows(part).all() for part in parts)
+
+
+def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
+    """(B,) whether all elements of a row are; float16 is looked at as integers, many times faster."""
+    if features.dtype.itemsize == 2:
+        exponent = np.uint16(0x7C00)
+        is_finite_element = (features.view(np.uint16) & exponent) != exponent
+    else:
+        is_finite_element = np.isfinite(features)
+    return np.asarray(is_finite_element.all(axis=1))

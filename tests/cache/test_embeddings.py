@@ -26,9 +26,9 @@ from dvme_cache import (
     count_states,
 )
 from dvme_cache import embeddings as module
-from dvme_cache.embeddings import ROWS_AT_ONCE, finite_rows, is_finite
 from dvme_cache.files import LocalFiles
 from dvme_cache.samples import SampleTable
+from dvme_cache.shards import ROWS_AT_ONCE, finite_rows, is_finite
 from dvme_cache.store import CacheStore
 
 Features = Callable[..., NDArray[Any]]
@@ -93,6 +93,13 @@ def test_read__refuses_rows_without_an_embedding(tmp_path: Path, features_of: Fe
     for row in (100, -1):
         with pytest.raises(IndexError, match=f"rows {row} to {row} are asked for, there are 0 to 99"):
             embeddings.read(np.array([row]))
+
+
+@pytest.mark.parametrize("rows", [np.arange(130) < 2, np.array([0.0, 1.0]), np.array(["0"])])
+def test_read__refuses_what_is_no_row_number(full_once: Path, rows: NDArray[Any]) -> None:
+    """A mask read as numbers would give rows 0 and 1 many times over."""
+    with pytest.raises(TypeError, match=r"rows are .*, not row numbers; np.flatnonzero\(mask\) gives those of a mask"):
+        EmbeddingCache.open(full_once).embeddings("m").read(rows)
 
 
 @given(st.lists(st.integers(0, 129).filter(lambda row: row != 100), max_size=40))
@@ -402,3 +409,30 @@ def test_is_finite__wherever_the_element_is(row: int, dtype: str) -> None:
     assert is_finite(features[:0])
     features[row, 1] = np.inf
     assert not is_finite(features)
+
+
+def test_write__many_shards_equal_one_commit_after_the_other(
+    make_cache: MakeCache, features_of: Features, tmp_path: Path
+) -> None:
+    path = make_cache(1000, "m", "n")
+    rows = np.setdiff1d(np.arange(1000), [0, 63, 64, 500, 999])
+    with EmbeddingCache.writing(path) as cache:
+        cache.embeddings("m").write(rows, features_of(rows))
+        one_by_one = cache.embeddings("n")
+        for shard in range(one_by_one.n_shards):
+            part = rows[rows // one_by_one.shard_rows == shard]
+            one_by_one.commit(part, features_of(part), {})
+    for file in (path / "embeddings" / "m").rglob("c/*"):
+        twin = path / "embeddings" / "n" / file.relative_to(path / "embeddings" / "m")
+        assert file.is_dir() or file.read_bytes() == twin.read_bytes()
+    np.testing.assert_array_equal(EmbeddingCache.open(path).embeddings("m").read(rows), features_of(rows))
+
+
+def test_write__refuses_what_is_not_finite(make_cache: MakeCache, features_of: Features) -> None:
+    rows = np.arange(200)
+    features = features_of(rows)
+    features[150, 1] = np.nan
+    with EmbeddingCache.writing(make_cache(200, "m")) as cache:
+        with pytest.raises(ValueError, match="not finite"):
+            cache.embeddings("m").write(rows, features)
+        assert (cache.embeddings("m").states()[128:192] == RowState.PENDING).all()

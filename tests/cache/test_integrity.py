@@ -27,6 +27,7 @@ from dvme_cache import (
     content_id,
     remains_of,
     repair_cache,
+    salvage_damaged,
     salvage_shard,
     verify_cache,
 )
@@ -64,6 +65,16 @@ def copied(path: Path) -> Iterator[Path]:
 def salvage(path: Path, shard: int = 1) -> int:
     with EmbeddingCache.writing(path) as cache:
         return salvage_shard(cache.embeddings("m"), shard)
+
+
+def repair(path: Path) -> None:
+    with EmbeddingCache.writing(path) as cache:
+        assert repair_cache(cache).left == []
+
+
+def prune(path: Path, row: int) -> None:
+    with EmbeddingCache.writing(path) as cache:
+        cache.prune(np.array([row]))
 
 
 def served(embeddings: Embeddings, features_of: Features) -> list[int]:
@@ -237,6 +248,39 @@ def test_salvage_shard__a_sound_shard_loses_nothing(full: Path, features_of: Fea
     for shard in range(3):
         assert salvage(full, shard) == 0
     assert {file: file.read_bytes() for file in (full / "embeddings").rglob("*") if file.is_file()} == before
+
+
+def test_salvage_damaged__every_shard_that_is_not_sound(full: Path, features_of: Features) -> None:
+    with EmbeddingCache.writing(full) as cache:
+        before = {file: file.stat().st_mtime_ns for file in full.rglob("*")}
+        assert salvage_damaged(cache.embeddings("m")) == 0
+        assert {file: file.stat().st_mtime_ns for file in full.rglob("*")} == before
+        flip_bit(full / M / "features/c/0/0", 8 * 3 * 12)
+        (full / M / "features/c/2/0").unlink()
+        flip(full / M / "state/c/1")
+        assert salvage_damaged(cache.embeddings("m")) == 1 + 2 + 1
+    check_kept(full, features_of, [3, 128, 129], is_failure_kept=False)
+
+
+@pytest.mark.parametrize("mend", [salvage, repair, lambda path: prune(path, 129)])
+def test_reasons__are_kept_where_images_were_added_since(
+    full: Path, features_of: Features, ids: Callable[..., list[bytes]], mend: Callable[[Path], object]
+) -> None:
+    """The array of reasons is shorter than the samples until the next extraction."""
+    with EmbeddingCache.writing(full) as cache:
+        embeddings = cache.embeddings("m")
+        embeddings.commit(np.array([129]), features_of([129]), {129: "torn"})
+        cache.samples.add(ids(range(500, 520)), [f"{row}.png" for row in range(500, 520)])
+    for shard in (1, 2):
+        flip_bit(full / M / f"features/c/{shard}/0", 0)
+    before = EmbeddingCache.open(full).embeddings("m").reasons().tolist()
+    assert [row for row, reason in enumerate(before) if reason] == [100, 129]
+    mend(full)
+    embeddings = EmbeddingCache.open(full).embeddings("m")
+    is_pruned = EmbeddingCache.open(full).samples.is_pruned[129]
+    assert embeddings.reasons()[100] == "broken"
+    assert embeddings.reasons()[129] == ("" if is_pruned else "torn")
+    assert embeddings.n_rows == 150
 
 
 def test_salvage_shard__touches_no_other_shard(full: Path) -> None:

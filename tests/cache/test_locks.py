@@ -94,6 +94,30 @@ def test_writing__waits_for_a_writer_that_dies(make_cache: MakeCache, spawn: Spa
         assert cache.n_rows == 3
 
 
+@pytest.mark.parametrize("name", ["link.zarr", "linked/data.zarr", "a/../data.zarr", "data.zarr/"])
+def test_writing__two_names_of_one_folder_are_one_lock(
+    make_cache: MakeCache, ids: Ids, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = make_cache(3)
+    (path.parent / "a").mkdir()
+    (path.parent / "link.zarr").symlink_to("data.zarr")
+    (path.parent / "linked").symlink_to(".")
+    other = f"{path.parent}/{name}"
+    with EmbeddingCache.writing(path):
+        with pytest.raises(CacheLockedError), EmbeddingCache.writing(other):
+            pass
+        monkeypatch.chdir(path.parent)
+        with pytest.raises(CacheLockedError), EmbeddingCache.writing(name):
+            pass
+    with EmbeddingCache.writing(name) as cache:
+        assert cache.location == name, "as it was given"
+        cache.samples.add(ids([9]), ["9.png"])
+        with pytest.raises(CacheLockedError), EmbeddingCache.writing(path):
+            pass
+    assert EmbeddingCache.open(path).n_rows == 4
+    assert verify_cache(EmbeddingCache.open(other)).findings == []
+
+
 @pytest.mark.parametrize("text", ["", "torn {", "[]", '{"process": "1"}'])
 def test_writing__a_lock_file_that_says_nothing(make_cache: MakeCache, text: str) -> None:
     path = make_cache(3)

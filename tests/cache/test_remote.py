@@ -556,6 +556,14 @@ def test_open__an_endpoint_that_nobody_answers(s3: Any, monkeypatch: pytest.Monk
         assert "check the URL, the credentials and the endpoint" in str(error)
 
 
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9000", "ftp://127.0.0.1", "http://", "nonsense"])
+def test_open__an_endpoint_that_is_none(s3: Any, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    for error in both_ways(URL):
+        assert isinstance(error, CacheAccessError)
+        assert f"AWS_ENDPOINT_URL is '{endpoint}'; it begins with http:// or https://" in str(error)
+
+
 @pytest.fixture
 def forbidding(s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A service that refuses everything, as with wrong credentials."""

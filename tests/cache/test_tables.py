@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
+from numpy.typing import NDArray
 
 from dvme_cache import MISSING, CorruptCacheError
 from dvme_cache.arrays import create_array
@@ -141,6 +143,32 @@ def test_replace__failing_at_any_write_leaves_all_old_or_all_new(
             break
     assert content(reopened(path)) == NEW
     assert at > 20, "the failures were reached"
+
+
+def test_read_all__columns_of_one_moment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the first column and the second, a writer replaces them twice: the generation that was begun is gone."""
+    reopened(path).replace(OLD)
+    reader, read, n_reads = reopened(path), ColumnTables._read, 0
+
+    def interrupted(self: ColumnTables, *arguments: Any) -> NDArray[Any]:
+        nonlocal n_reads
+        n_reads += self is reader
+        if self is reader and n_reads == 2:
+            for columns in (OLD, NEW):
+                reopened(path).replace(columns)
+        return read(self, *arguments)
+
+    monkeypatch.setattr(ColumnTables, "_read", interrupted)
+    found = {name: values.tolist() for name, values in reader.read_all(2).items()}
+    assert found in (OLD, NEW)
+    assert n_reads > 2, "begun anew"
+
+
+def test_read_all__of_names_that_are_given(path: Path) -> None:
+    reopened(path).replace(OLD)
+    found = {name: values.tolist() for name, values in reopened(path).read_all(3, ["split", "unknown"]).items()}
+    assert found == {"split": ["train", "test", ""], "unknown": ["", "", ""]}
+    assert list(reopened(path).read_all(0)) == ["label", "split"]
 
 
 def test_replace__an_open_reader_goes_on_reading(path: Path) -> None:

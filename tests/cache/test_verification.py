@@ -79,6 +79,21 @@ def test_verify__a_sound_cache(full: Path) -> None:
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_verify__counts_what_is_not_there(full: Path, ids: Callable[..., list[bytes]]) -> None:
+    """Rows that were never extracted, or of which every file is gone; not those that were taken out."""
+    assert verify(full).n_rows_pending == 0
+    with EmbeddingCache.writing(full) as cache:
+        cache.samples.add(ids(range(200, 205)), [f"{row}.png" for row in range(200, 205)])
+    assert verify(full).n_rows_pending == 5
+    for key in SHARD_FILES:
+        (full / key).unlink()
+    verification = verify(full)
+    assert (verification.n_rows_pending, verification.n_rows_checked, verification.findings) == (69, 66, [])
+    with EmbeddingCache.writing(full) as cache:
+        cache.prune(np.array([64, 131]))
+    assert verify(full).n_rows_pending == 67
+
+
 def test_verify__an_empty_cache(tmp_path: Path) -> None:
     with EmbeddingCache.writing(tmp_path / "x.zarr") as cache:
         assert verify_cache(cache).findings == []

@@ -68,14 +68,24 @@ def test_rows_by_name__nothing_decides(make_cache: MakeCache, refused: Refused) 
         find(cache, ["0.png", "1.png"])
 
 
-def test_rows_by_name__a_path_taken_over_by_another_image_is_ambiguous(make_cache: MakeCache, refused: Refused) -> None:
-    """Row 0 was first seen as 0.png, where row 2 lies now: whoever writes 0.png may mean either."""
+def test_rows_by_name__where_an_image_lies_now_outweighs_where_another_was_first_seen(make_cache: MakeCache) -> None:
+    """Row 0 was first seen as 0.png, where row 2 lies now: beside /data, 0.png is the file that is there."""
     cache = make_cache(range(3))
     with EmbeddingCache.writing(cache) as store:
         store.update_columns(np.array([0, 2]), {"path": ["/data/moved.png", "/data/0.png"]})
     assert find(cache, ["0.png"]) == [0]
-    with refused("m.csv has 1 names that more than one image"):
-        find(cache, ["0.png"], Path("/data"))
+    assert find(cache, ["0.png"], Path("/data")) == [2]
+
+
+def test_rows_by_name__a_file_that_only_has_the_name_of_another(
+    make_cache: MakeCache, refused: Refused, tmp_path: Path
+) -> None:
+    """The cache knows another image by this name; labels of this file must not reach it."""
+    cache = make_cache(range(3))
+    (tmp_path / "0.png").write_bytes(b"an image that was never extracted")
+    with refused("m.csv names 1 images"):
+        find(cache, ["0.png"], tmp_path)
+    assert find(cache, ["1.png"], tmp_path) == [1], "no such file is there, so it is the one first seen as 1.png"
 
 
 def test_rows_by_name__unknown(make_cache: MakeCache, refused: Refused) -> None:
