@@ -15,9 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 from dvme_cache import EmbeddingCache, Fingerprint, content_id, samples, tables, verification
+
+settings.register_profile("busy", deadline=None)  # a machine that is busy is no failure
+settings.load_profile("busy")
 
 Features = Callable[..., NDArray[Any]]
 Ids = Callable[[Sequence[int] | range], list[bytes]]

@@ -167,7 +167,7 @@ def test_check_shard__a_whole_file_of_other_rows(full: Path) -> None:
     assert (finding.kind, finding.n_rows, finding.what) == ("mismatched", 63, what)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(bit=st.integers(0, 8 * (64 * 12 + 4) - 1))
 @example(bit=8 * 36 * 12)  # of row 100, which failed
 @example(bit=8 * 64 * 12)  # of the file's own checksum
@@ -182,7 +182,7 @@ def test_salvage_shard__a_flipped_bit_of_features_costs_its_row(
         check_kept(path, features_of, lost)
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(bit=st.integers(0, 8 * (64 * 4 + 4) - 1))
 def test_salvage_shard__a_flipped_bit_of_checksums_costs_its_row(
     full_once: Path, features_of: Features, bit: int
@@ -194,7 +194,7 @@ def test_salvage_shard__a_flipped_bit_of_checksums_costs_its_row(
         check_kept(path, features_of, lost)
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.sampled_from(["features", "checksum"]), st.data())
 def test_salvage_shard__a_tear_costs_the_rows_behind_it(
     full_once: Path, features_of: Features, array: str, data: st.DataObject
@@ -548,7 +548,7 @@ def read_everything(path: Path, features_of: Features, *, is_repaired: bool) -> 
     assert set(np.flatnonzero(reasons != "")) <= {100}
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_read__whatever_happens_to_the_files_is_right_or_refused(
     full_once: Path, features_of: Features, data: st.DataObject
