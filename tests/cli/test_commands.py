@@ -199,7 +199,12 @@ def test_extract__interrupted_keeps_what_is_committed(
     """Ctrl-C in a real process, once it has committed something."""
     manifest = write_manifest(solar_cells, ["image", "label"])
     command = [Path(sys.executable).with_name("dvme"), "extract", manifest, tmp_path / "c.zarr", "--backbones", LITE]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A suite that runs in the background of a shell inherits an ignored SIGINT, and would hand it on.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     first_commit = tmp_path / "c.zarr" / "embeddings" / LITE / "state" / "c" / "0"
     deadline = time.monotonic() + 120
     while not first_commit.exists() and time.monotonic() < deadline:
