@@ -1,0 +1,196 @@
+"""One checkpoint to one .safetensors file: which reader a file needs, and the one place where trust matters."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dvme.backbones.checkpoint import read_checkpoint
+from dvme.backbones.conversion.byol import is_byol, map_byol
+from dvme.backbones.conversion.flatten import flatten
+from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_inert
+from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
+from dvme.backbones.conversion.simclr import read_simclr
+from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
+from dvme.errors import CheckpointError
+from dvme.exchange.durable import written_aside
+from dvme.wording import first_few
+
+SUFFIX = ".safetensors"
+INDEX, SHARD, GRAPH = ".index", ".data-", ".meta"
+HEAD_BYTES = 32
+SAFE_REMARK = "the file loads as it is, with weights_only=True: the conversion was not needed"
+UNSAVABLE = (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError, MemoryError)
+
+Format = Literal["tensorflow", "haiku", "pickle"]
+Kind = Literal["zip", "legacy", "tar", "pickle"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What became of a checkpoint."""
+
+    format: Format
+    """Of the source; `pickle` is any file of PyTorch or of plain pickle."""
+    n_tensors: int
+    """Tensors in the new file."""
+    dropped: list[str]
+    """Names of what was no tensor, or no part of the backbone."""
+    remarks: list[str]
+    """What to know before the file is used, a sentence each."""
+    had_to_trust: bool
+    """Whether code of the source was run."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    format: Format
+    tensors: dict[str, Tensor]
+    dropped: list[str]
+    remarks: list[str]
+    had_to_trust: bool = False
+
+
+def convert(source: Path, target: Path, *, is_trusted: bool = False, overwrite: bool = False) -> Conversion:
+    """Write the tensors of a published checkpoint to a flat .safetensors file.
+
+    SimCLR's TensorFlow checkpoints and BYOL's haiku pickles get torchvision's ResNet names; the tensors of any other
+    pickle keep their path, joined by dots. Nothing in the source is executed unless it is trusted and needs it.
+
+    Args:
+        source: a file, or of TensorFlow a prefix (`model.ckpt-225206`), one of its files, or their folder.
+        target: the file to write, `*.safetensors`; whole or not at all.
+        is_trusted: whether the source may run its code, if its tensors cannot be had without.
+        overwrite: whether an existing target is replaced.
+
+    Raises:
+        CheckpointError: if the source is damaged, not known, or needs trust; if the target cannot be written.
+    """
+    _check_target(source, target, overwrite=overwrite)
+    try:
+        content = _read(source, is_trusted=is_trusted)
+    except OSError as error:
+        raise CheckpointError(f"{source} cannot be read: {error.strerror or error}; name another file") from error
+    _write(content.tensors, target)
+    return Conversion(content.format, len(content.tensors), content.dropped, content.remarks, content.had_to_trust)
+
+
+def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    if target.suffix != SUFFIX:
+        raise CheckpointError(f"{target} would not be read again: name a file that ends in {SUFFIX}")
+    if target.is_dir() or not target.parent.is_dir():
+        reason = "is a folder" if target.is_dir() else "is in no existing folder"
+        raise CheckpointError(f"{target} {reason}; name a new file, in an existing folder")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise CheckpointError(f"{target} is the source itself; name another file to write")
+    if target.exists() and not overwrite:
+        raise CheckpointError(f"{target} exists already; remove it, or name another file to write")
+
+
+def _read(source: Path, *, is_trusted: bool) -> _Content:
+    prefix = _tensorflow_prefix(source)
+    if prefix is not None:
+        return _Content("tensorflow", *read_simclr(prefix))
+    if not source.is_file():
+        raise CheckpointError(f"{source} does not exist; name a checkpoint, or the prefix of a TensorFlow checkpoint")
+    if source.suffix == SUFFIX:
+        raise CheckpointError(f"{source} needs no conversion: it is a {SUFFIX} file, pass it as it is")
+    kind = _kind(source)
+    if kind in ("zip", "legacy") and (content := _safe(source)) is not None:
+        return _Content("pickle", *flatten(content, str(source)), [SAFE_REMARK])
+    try:
+        return _inert(source, kind)
+    except (NeedsCodeError, TornError) as error:
+        if is_trusted:
+            return _trusted(source, kind)
+        if isinstance(error, TornError):
+            raise CheckpointError(f"{source} cannot be read as a checkpoint: {error}; fetch it again") from error
+        message = (
+            f"{source} needs unpickling: {error}; that runs whatever code the file contains, pass --trust only for "
+            "a file from a publisher you trust"
+        )
+        raise CheckpointError(message) from error
+
+
+def _tensorflow_prefix(source: Path) -> Path | None:
+    """What the files of a TensorFlow checkpoint have in common; None if the source is none."""
+    if source.is_dir():
+        indices = sorted(source.glob(f"*{INDEX}"))
+        if len(indices) != 1:
+            held = first_few(index.name for index in indices) or "none"
+            raise CheckpointError(f"{source} should hold one TensorFlow checkpoint, its indices are {held}; name one")
+        return indices[0].with_suffix("")
+    names = [source.name.removesuffix(INDEX), source.name.rpartition(SHARD)[0], source.name.removesuffix(GRAPH)]
+    for name in (source.name, *names):
+        if name and source.with_name(f"{name}{INDEX}").is_file():
+            return source.with_name(name)
+    return None
+
+
+def _kind(source: Path) -> Kind:
+    with source.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    if head.startswith(ZIP_MAGIC):
+        return "zip"
+    if LEGACY_START in head:
+        return "legacy"
+    return "tar" if tarfile.is_tarfile(source) else "pickle"
+
+
+def _safe(source: Path) -> Any:
+    """The content if PyTorch's own allow-list is enough, else None."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols, on the way to a refusal
+            return read_checkpoint(source)
+    except CheckpointError:
+        return None
+
+
+def _inert(source: Path, kind: Kind) -> _Content:
+    if kind == "tar":
+        raise NeedsCodeError("it is of the tar format of the first releases of PyTorch")
+    if kind == "pickle":
+        with source.open("rb") as file:
+            content = load_inert(file, ARRAY_REBUILDERS)
+        if is_byol(content):
+            return _Content("haiku", *map_byol(content, str(source)))
+    else:
+        content = read_zip(source) if kind == "zip" else read_legacy(source)
+    return _Content("pickle", *flatten(content, str(source)), [])
+
+
+def _trusted(source: Path, kind: Kind) -> _Content:
+    """Unpickle in full: this runs what the file says."""
+    try:
+        if kind == "pickle":
+            with source.open("rb") as file:
+                content = pickle.load(file)  # noqa: S301 - the caller trusts the publisher
+        else:
+            content = torch.load(source, map_location="cpu", weights_only=False)
+    # The file's own code may raise anything at all.
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        message = f"{source} cannot be unpickled: {reason}; install what it names, or fetch it again"
+        raise CheckpointError(message) from error
+    tensors, dropped = flatten(content, str(source))
+    return _Content("pickle", tensors, dropped, ["the file's own code was run to unpickle it"], had_to_trust=True)
+
+
+def _write(tensors: dict[str, Tensor], target: Path) -> None:
+    try:
+        # A file knows no views: shared and strided tensors are written out one by one.
+        whole = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+        with written_aside(target) as aside:
+            save_file(whole, aside, metadata={"format": "pt"})
+    except UNSAVABLE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{target} cannot be written: {reason}; free space, or name another file") from error
