@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -157,25 +156,6 @@ def duration(seconds: float) -> str:
 def size(n_bytes: int) -> str:
     """`3.2 MB`, in powers of ten."""
     return f"{n_bytes / 1e6:,.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
-
-
-def parse_weights(pairs: list[str]) -> dict[str, Path]:
-    """Parse `NAME=PATH` options."""
-    parsed: dict[str, Path] = {}
-    for pair in pairs:
-        name, separator, path = pair.partition("=")
-        if not separator or not name or not path:
-            raise typer.BadParameter(f"--weights {pair} is not NAME=PATH")
-        parsed[name] = Path(path)
-    return parsed
-
-
-def parse_names(text: str, option: str) -> list[str]:
-    """Split `a,b,c`."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise typer.BadParameter(f"{option} is empty; give names separated by commas")
-    return names
 
 
 def _fail(message: str) -> None:

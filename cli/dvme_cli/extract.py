@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dvme_cli.arguments import parse_names, parse_pairs, vary_names
 from dvme_cli.console import (
     console,
     expected_errors,
     new_table,
     note,
-    parse_names,
-    parse_weights,
     progress_bars,
     say,
     show_json,
@@ -37,6 +36,17 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
+    arch: Annotated[
+        list[str] | None, typer.Option(help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable.")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="average, class-token, class-token-last-4, class-and-mean or model.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels of the crop, another than published.")] = None,
+    in_chans: Annotated[int | None, typer.Option(help="1: grey input, the first convolution summed.")] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(help="KEY=VALUE,...: resize, crop, interpolation, mode, mean, std.")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
@@ -59,10 +69,17 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         import dvme
 
         inputs: dict[str, Any] = {
-            "backbones": parse_names(backbones, "--backbones"),
+            "backbones": vary_names(
+                parse_names(backbones, "--backbones"),
+                pool=pool,
+                image_size=image_size,
+                in_chans=in_chans,
+                preprocess=preprocess,
+            ),
             "columns": dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
             "image_root": image_root,
-            "weights": parse_weights(weights or []),
+            "weights": parse_pairs(weights or [], "--weights", "PATH"),
+            "architectures": parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
             "dtype": dtype,
             "runtime": dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
             "replace": replace,

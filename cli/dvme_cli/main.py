@@ -19,7 +19,7 @@ app.command("info")(info.info)
 app.command("probe")(probe.probe)
 app.command("viz")(viz.viz)
 app.add_typer(cache.app, name="cache")
-app.command("backbones")(backbones.backbones)
+app.add_typer(backbones.app, name="backbones")
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, parse_names, progress_bars, say, show_json
+from dvme_cli.arguments import parse_names
+from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
     from dvme.evaluation.probing import ProbeReport, Score

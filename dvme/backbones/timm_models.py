@@ -1,36 +1,23 @@
-"""Any timm model as a backbone: `timm:NAME`, with timm's own weights and preprocessing."""
+"""Any timm model as a backbone, `timm:NAME` or `hf-hub:ORGANISATION/NAME`, with its own weights and preprocessing."""
 
 from __future__ import annotations
 
 import difflib
 import math
-import socket
-import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvme.backbones.architectures import import_timm
+from dvme.backbones.checkpoint import read_checkpoint
+from dvme.backbones.hub import WEIGHT_FILES, hub_config, hub_file, hub_weights, pretrained_settings
 from dvme.backbones.spec import BackboneSpec, Preprocess
 from dvme.backbones.weights import fetch
-from dvme.errors import CheckpointError, UnknownNameError, WeightsError
+from dvme.errors import CheckpointError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
 
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-
-
-def import_timm() -> Any:
-    """The module timm, or one readable message about what keeps it from being imported.
-
-    Raises:
-        EnvironmentMismatchError: if torch and torchvision do not fit together.
-    """
-    from dvme.backbones.environment import explain_import
-
-    with explain_import():
-        import timm
-    return timm
+PREFIX = "timm:"
 
 
 def timm_spec(name: str) -> BackboneSpec:
@@ -55,10 +42,11 @@ def timm_spec(name: str) -> BackboneSpec:
         raise UnknownNameError(f"timm publishes no weights for {model!r}; choose a name of timm.list_pretrained()")
     return BackboneSpec(
         name=name,
+        method=tag or "timm's default",
         architecture=model,
         dim=None,
         pooling="model",
-        preprocess=_preprocess(model, config),
+        preprocess=_preprocess(name, config),
         checkpoint=None,
         source="timm",
         licence=config.license or "not stated",
@@ -66,21 +54,56 @@ def timm_spec(name: str) -> BackboneSpec:
     )
 
 
-def timm_weights(spec: BackboneSpec) -> Path:
-    """The local file of a timm model's weights, downloaded on first use.
+def hub_spec(name: str) -> BackboneSpec:
+    """The spec of `hf-hub:ORGANISATION/NAME`, read off the configuration in that repository.
+
+    Raises:
+        WeightsError: if the configuration is not here and cannot be fetched.
+        UnknownNameError: if the repository is no timm model, or of an architecture that this timm lacks.
+    """
+    timm = import_timm()
+    config = hub_config(name)
+    architecture = config["architecture"]
+    if not timm.is_model(architecture):
+        raise UnknownNameError(
+            f"{name} is a {architecture!r}, which timm {timm.__version__} does not have; update timm"
+        )
+    settings = pretrained_settings(config)
+    known = timm.models.PretrainedCfg.__dataclass_fields__
+    return BackboneSpec(
+        name=name,
+        method="see the model card",
+        architecture=architecture,
+        architecture_args={"num_classes": settings["num_classes"], **config.get("model_args", {})},
+        dim=None,
+        pooling="model",
+        preprocess=_preprocess(
+            name, timm.models.PretrainedCfg(**{key: value for key, value in settings.items() if key in known})
+        ),
+        checkpoint=None,
+        source="hub",
+        licence=settings.get("license") or "not stated",
+        paper="see the model card",
+    )
+
+
+def published_weights(spec: BackboneSpec) -> Path:
+    """The local file of a timm or hub model's weights, downloaded on first use.
 
     Raises:
         WeightsError: if it is not here and cannot be fetched.
     """
+    if spec.source == "hub":
+        return hub_weights(spec)
     config = import_timm().get_pretrained_cfg(spec.architecture)
     option = f"download it elsewhere and pass --weights {spec.name}=PATH"
     if not config.hf_hub_id:
         return fetch(config.url, Path(config.url).name, option=option)
-    return _from_hub(config.hf_hub_id, (config.hf_hub_filename,) if config.hf_hub_filename else HUB_FILES, option)
+    return hub_file(config.hf_hub_id, (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES, option)
 
 
-def load_timm_model(spec: BackboneSpec, weights: Path) -> nn.Module:
-    """Build the model with its classifier, load strictly, then take the classifier off.
+def load_timm_model(spec: BackboneSpec, weights: Path) -> tuple[nn.Module, list[str]]:
+    """Build the model with its classifier, load strictly, then take the classifier off; with the keys of the file.
 
     timm falls back to a non-strict load when asked for another number of classes than the file has,
     and a renamed layer then stays random without a word: hence this order.
@@ -88,23 +111,21 @@ def load_timm_model(spec: BackboneSpec, weights: Path) -> nn.Module:
     Raises:
         CheckpointError: if keys or shapes do not fit.
     """
-    from dvme.backbones.checkpoint import read_checkpoint
-
     timm = import_timm()
+    classes = {"num_classes": spec.architecture_args["num_classes"]} if "num_classes" in spec.architecture_args else {}
     state = _unwrapped(read_checkpoint(weights))
     try:
         model = timm.create_model(
             spec.architecture,
             pretrained=True,
-            pretrained_cfg_overlay={"state_dict": state},
+            pretrained_cfg_overlay={"state_dict": state, **classes},
             **spec.architecture_args,
         )
     except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{weights} does not fit {spec.architecture}: {reason}") from error
     model.reset_classifier(0)
-    backbone: nn.Module = model
-    return backbone
+    return model, list(state)
 
 
 def _unwrapped(content: Any) -> Any:
@@ -118,42 +139,11 @@ def _unwrapped(content: Any) -> Any:
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def _from_hub(repository: str, filenames: tuple[str, ...], option: str) -> Path:
-    """The first of the files that the hub repository has, from the local hub cache if it is there."""
-    import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-
-    for filename in filenames:
-        cached = huggingface_hub.try_to_load_from_cache(repository, filename)
-        if isinstance(cached, str):
-            return Path(cached)
-    place = f"{filenames[0]} of {repository}, published at {huggingface_hub.constants.ENDPOINT}/{repository}"
-    try:
-        _check_host(huggingface_hub.constants.ENDPOINT)
-        for filename in filenames:
-            try:
-                return Path(huggingface_hub.hf_hub_download(repository, filename))
-            except LocalEntryNotFoundError:
-                raise  # no network: the next file name would fail just as slowly
-            except EntryNotFoundError:
-                continue
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"cannot fetch {place} ({reason}); {option}") from error
-    raise WeightsError(f"cannot find {place}; {option}")
-
-
-def _check_host(address: str) -> None:
-    """Fail at once where the host has no address, instead of after a minute of retries."""
-    if not urllib.request.getproxies():
-        socket.getaddrinfo(urllib.parse.urlparse(address).hostname, 443)
-
-
-def _preprocess(model: str, config: Any) -> Preprocess:
+def _preprocess(name: str, config: Any) -> Preprocess:
     channels, height, width = config.input_size
     if config.crop_pct > 1 or channels != 3 or height != width or config.crop_mode not in {"center", "squash"}:
         shape = f"input {config.input_size}, crop {config.crop_mode} of {config.crop_pct:g}"
-        raise UnknownNameError(f"timm:{model} wants {shape}; dvme feeds square RGB crops only")
+        raise UnknownNameError(f"{name} wants {shape}; dvme feeds square RGB crops only")
     return Preprocess(
         resize=math.floor(height / config.crop_pct),
         crop=height,

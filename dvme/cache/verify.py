@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dvme.backbones.variation import split_name
 from dvme.cache.reextraction import Comparison, compare_with_images
 from dvme.errors import OptionError
 from dvme.runtime import Progress, Runtime, silent
@@ -87,18 +88,18 @@ def verify(
     if not images and (backbones is not None or weights):
         raise OptionError("--backbones and --weights are for embedding images again; pass --images as well")
     store = EmbeddingCache.open(cache)
-    stray = sorted(set(weights or {}) - set(store.backbones if backbones is None else backbones))
+    compared_names = store.backbones if backbones is None else list(backbones)
+    stray = sorted(set(weights or {}) - {*compared_names, *(split_name(name)[0] for name in compared_names)})
     if stray:
         raise OptionError(f"--weights names {', '.join(stray)}, which is not to be compared; leave it out")
     found = verify_cache(store, sample=sample, seed=seed, tell=lambda done, total: progress("shards", done, total))
     comparisons = []
     if images:
-        names = store.backbones if backbones is None else list(backbones)
         size = sample or IMAGES_COMPARED
-        for name in names:
-            compared = compare_with_images(store, name, (weights or {}).get(name), runtime or Runtime(), size, seed)
-            comparisons.append(compared)
-            progress("images", len(comparisons), len(names))
+        for name in compared_names:
+            file = (weights or {}).get(name) or (weights or {}).get(split_name(name)[0])
+            comparisons.append(compare_with_images(store, name, file, runtime or Runtime(), size, seed))
+            progress("images", len(comparisons), len(compared_names))
     return VerifyReport(
         cache=os.fspath(cache),
         is_sound=found.is_sound

@@ -8,7 +8,7 @@ when decoding takes one away (measured in ARCHITECTURE.md, Speed).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from dvme.backbones.preprocess import crop_image
 from dvme.backbones.spec import Preprocess
@@ -47,40 +48,45 @@ class Unread:
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive images, decoded: pixels of those that could be, a reason for the others."""
+    """Consecutive images, decoded and cropped in one way: pixels of those that could be, a reason for the others."""
 
     rows: list[int]
     """(B,) all rows, in the order of the work."""
     pixels: NDArray[np.uint8]
-    """(B - failed, H, W, 3) of the rows that are not in `reasons`, in their order."""
+    """(B - failed, H, W, C) of the rows that are not in `reasons`, in their order."""
     reasons: dict[int, str | Unread]
     """Why a row has no pixels: a reason that will hold, or one of the moment."""
 
 
 Content = NDArray[np.uint8] | str | Unread
-"""(H, W, 3) pixels, or why there are none."""
+"""(H, W, C) pixels, or why there are none."""
 
 
 def decoded_batches(
-    work: Iterable[Sequence[Work]], preprocess: Preprocess, *, workers: int, is_decoding_ahead: bool
-) -> Generator[Batch]:
+    work: Iterable[Sequence[Work]], preprocesses: Collection[Preprocess], *, workers: int, is_decoding_ahead: bool
+) -> Generator[dict[Preprocess, Batch]]:
     """Yield the images of each batch of work, in order; never more than a few batches are held.
+
+    An image is read and decoded once, however many ways there are to crop it.
 
     Args:
         work: what to decode, batch by batch.
-        preprocess: how to crop.
+        preprocesses: how to crop, each way once.
         workers: threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
         is_decoding_ahead: whether to decode while the caller is busy with the batch before.
     """
     todo = iter(work)
     readers = ThreadPoolExecutor(workers, thread_name_prefix="read")
     decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    pending: deque[list[tuple[Work, Future[bytes | Content]]]] = deque()
+    ways = list(dict.fromkeys(preprocesses))
+    pending: deque[list[tuple[Work, Future[bytes | Unread | list[Content]]]]] = deque()
 
-    def decode(content: bytes | Content) -> Content:
-        return _decode(content, preprocess) if isinstance(content, bytes) else content
+    def decode(content: bytes | Unread | list[Content]) -> list[Content]:
+        if isinstance(content, list):
+            return content
+        return [content] * len(ways) if isinstance(content, Unread) else _decode(content, ways)
 
-    def prepare(item: Work) -> bytes | Content:
+    def prepare(item: Work) -> bytes | Unread | list[Content]:
         return decode(_read(item)) if is_decoding_ahead else _read(item)
 
     try:
@@ -90,18 +96,19 @@ def decoded_batches(
             if not pending:
                 return
             ready = pending.popleft()
-            decoded = decoders.map(decode, [future.result() for _, future in ready])
-            yield _batch([item.row for item, _ in ready], list(decoded), preprocess.crop)
+            decoded = list(decoders.map(decode, [future.result() for _, future in ready]))
+            rows = [item.row for item, _ in ready]
+            yield {way: _batch(rows, [each[i] for each in decoded], way) for i, way in enumerate(ways)}
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(rows: list[int], results: list[Content], crop: int) -> Batch:
+def _batch(rows: list[int], results: list[Content], way: Preprocess) -> Batch:
     images = [result for result in results if isinstance(result, np.ndarray)]
     return Batch(
         rows=rows,
-        pixels=np.stack(images) if images else np.empty((0, crop, crop, 3), np.uint8),
+        pixels=np.stack(images) if images else np.empty((0, way.crop, way.crop, way.channels), np.uint8),
         reasons={row: result for row, result in zip(rows, results, strict=True) if not isinstance(result, np.ndarray)},
     )
 
@@ -115,9 +122,17 @@ def _read(item: Work) -> bytes | Unread:
     return data if content_id(data) == item.digest else Unread("changed after it was listed; run again")
 
 
-def _decode(data: bytes, preprocess: Preprocess) -> NDArray[np.uint8] | str:
-    """The cropped pixels (H, W, 3), or one line that says why there are none."""
+def _decode(data: bytes, ways: Sequence[Preprocess]) -> list[Content]:
+    """For each way to crop: the pixels (H, W, C), or one line that says why there are none."""
     try:
-        return crop_image(decode_image(data), preprocess)
+        image = decode_image(data)
+    except ImageError as error:
+        return [str(error)] * len(ways)
+    return [_crop(image, way) for way in ways]
+
+
+def _crop(image: Image, preprocess: Preprocess) -> NDArray[np.uint8] | str:
+    try:
+        return crop_image(image, preprocess)
     except ImageError as error:
         return str(error)

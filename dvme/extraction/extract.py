@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from dvme.data import Columns, Task, load_samples
 from dvme.errors import OptionError
 from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import extract_shards
+from dvme.extraction.embedding import Target, extract_shards
 from dvme.extraction.indexing import Index, index_samples
-from dvme.extraction.models import check_dtype, check_fingerprints, load_backbones, provenance
+from dvme.extraction.models import Choice, check_dtype, check_fingerprints, load_backbones, provenance
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
 
@@ -39,7 +39,7 @@ class BackboneOutcome:
     failed: int
     """Rows of this run's images without an embedding, now or from an earlier run."""
     seconds: float
-    """Wall time of the extraction."""
+    """Wall time of the passes over the images, which backbones share."""
     reasons: dict[str, str]
     """Image id to the reason why it failed."""
     n_lost: int
@@ -101,6 +101,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     weights: Mapping[str, str | Path] | None = None,
+    architectures: Mapping[str, str] | None = None,
     dtype: str = "float32",
     runtime: Runtime | None = None,
     replace: bool = False,
@@ -117,10 +118,11 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     Args:
         images: a folder or a manifest.
         cache: the cache's path or URL, by custom `NAME.zarr`; created if it is not there.
-        backbones: names, in the order in which they are extracted.
+        backbones: names, with variations if any; all are extracted in one pass over the images.
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start.
         weights: local checkpoints by backbone name.
+        architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
         dtype: stored type, `float32` or `float16`.
         runtime: device, batch size, workers.
         replace: delete embeddings of these backbones and extract them anew.
@@ -136,11 +138,13 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     """
     runtime = runtime or Runtime()
     options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
+    choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
+    choice.specs()
     samples = load_samples(images, columns, image_root)
     task = Task.from_labels(samples.labels)
     if announce is not None:
         announce(task, len(samples))
-    models = load_backbones(backbones, weights or {}, runtime)
+    models = load_backbones(choice, runtime)
     if EmbeddingCache.exists(cache) and not replace:
         check_fingerprints(EmbeddingCache.open(cache), models, dtype)
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
@@ -149,7 +153,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
         index = index_samples(store, samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
-        outcomes = [_extract_one(store, model, index, options, runtime, progress) for model in models]
+        outcomes = _extract_all(store, models, index, options, runtime, progress)
     return ExtractReport(
         cache=os.fspath(cache),
         task=task,
@@ -164,10 +168,62 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     )
 
 
-def _extract_one(
-    cache: EmbeddingCache, model: Backbone, index: Index, options: Options, runtime: Runtime, tell: Progress
-) -> BackboneOutcome:
-    """Extract what one backbone lacks, a shard at a time."""
+@dataclass(frozen=True)
+class _Lack:
+    """What a cache lacks of one backbone."""
+
+    target: Target
+    shards: list[NDArray[Any]]
+    """The rows to extract, one array per shard."""
+    n_lost: int
+    """Rows whose stored bytes were damaged."""
+
+    @property
+    def name(self) -> str:
+        """Of the backbone."""
+        return self.target.embeddings.name
+
+
+def _extract_all(
+    cache: EmbeddingCache,
+    models: Sequence[Backbone],
+    index: Index,
+    options: Options,
+    runtime: Runtime,
+    progress: Progress,
+) -> list[BackboneOutcome]:
+    """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass."""
+    lacks = [_prepare(cache, model, index, options) for model in models]
+    paths, digests = cache.column("path"), cache.samples.ids
+    done = dict.fromkeys((lack.name for lack in lacks), 0)
+    seconds = dict.fromkeys(done, 0.0)
+    unread: dict[str, dict[int, str]] = {name: {} for name in done}
+    totals = {lack.name: sum(len(rows) for rows in lack.shards) for lack in lacks}
+    for shared, shards in _passes(lacks):
+        names = [lack.name for lack in shared]
+
+        def tell(n_embedded: int, names: Sequence[str] = names) -> None:
+            for name in names:
+                progress(name, done[name] + n_embedded, totals[name])
+
+        tell(0)
+        started = time.perf_counter()
+        missed = extract_shards(
+            [lack.target for lack in shared],
+            shards,
+            lambda row: Work(row, Path(paths[row]), digests[row].tobytes()),
+            runtime,
+            tell,
+        )
+        for name in names:
+            seconds[name] += time.perf_counter() - started
+            done[name] += sum(len(rows) for rows in shards)
+            unread[name] |= missed
+    return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks]
+
+
+def _prepare(cache: EmbeddingCache, model: Backbone, index: Index, options: Options) -> _Lack:
+    """Make room for a backbone's embeddings, and find what is still to be extracted."""
     name = model.spec.name
     if options.replace:
         cache.remove_embeddings(name)
@@ -181,21 +237,19 @@ def _extract_one(
     )
     n_lost = salvage_damaged(embeddings)
     shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
-    total = sum(len(rows) for rows in shards)
-    paths, digests = cache.column("path"), cache.samples.ids
-    started = time.perf_counter()
-    unread: dict[int, str] = {}
-    if total:
-        tell(name, 0, total)
-        unread = extract_shards(
-            model,
-            embeddings,
-            shards,
-            lambda row: Work(row, Path(paths[row]), digests[row].tobytes()),
-            runtime,
-            lambda done: tell(name, done, total),
-        )
-    return _outcome(cache, embeddings, index, shards, unread, n_lost, time.perf_counter() - started)
+    return _Lack(Target(model, embeddings), shards, n_lost)
+
+
+def _passes(lacks: Sequence[_Lack]) -> list[tuple[list[_Lack], list[NDArray[Any]]]]:
+    """The shards in ascending order, gathered by the backbones that lack exactly these rows of them."""
+    wanting: dict[bytes, tuple[NDArray[Any], list[int]]] = {}
+    for position, lack in enumerate(lacks):
+        for rows in lack.shards:
+            wanting.setdefault(rows.tobytes(), (rows, []))[1].append(position)
+    passes: dict[tuple[int, ...], list[NDArray[Any]]] = {}
+    for rows, positions in sorted(wanting.values(), key=lambda item: int(item[0][0])):
+        passes.setdefault(tuple(positions), []).append(rows)
+    return [([lacks[position] for position in positions], shards) for positions, shards in passes.items()]
 
 
 def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool) -> list[NDArray[Any]]:
@@ -205,18 +259,13 @@ def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bo
 
 
 def _outcome(
-    cache: EmbeddingCache,
-    embeddings: Embeddings,
-    index: Index,
-    shards: Sequence[NDArray[Any]],
-    unread: Mapping[int, str],
-    n_lost: int,
-    seconds: float,
+    cache: EmbeddingCache, lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float
 ) -> BackboneOutcome:
+    embeddings = lack.target.embeddings
     states = embeddings.states()
     failed = index.rows[states[index.rows] == RowState.FAILED]
     ids, reasons = cache.samples.paths, embeddings.reasons()
-    computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in shards)
+    computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in lack.shards)
     return BackboneOutcome(
         backbone=embeddings.name,
         dim=embeddings.dim,
@@ -225,5 +274,5 @@ def _outcome(
         failed=len(failed) + len(unread),
         seconds=seconds,
         reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
-        n_lost=n_lost,
+        n_lost=lack.n_lost,
     )

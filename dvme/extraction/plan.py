@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Columns, Samples, Task, load_samples
-from dvme.extraction.decoding import Work, decoded_batches
-from dvme.extraction.embedding import batches_of, embed_batches
+from dvme.extraction.decoding import Work
+from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.extract import Options
 from dvme.extraction.indexing import hash_files
-from dvme.extraction.models import check_fingerprints, load_backbones
+from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
@@ -84,6 +84,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     weights: Mapping[str, str | Path] | None = None,
+    architectures: Mapping[str, str] | None = None,
     dtype: str = "float32",
     runtime: Runtime | None = None,
     replace: bool = False,
@@ -99,11 +100,13 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     """
     runtime = runtime or Runtime()
     options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
+    choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
+    choice.specs()
     samples = load_samples(images, columns, image_root)
     task = Task.from_labels(samples.labels)
     if announce is not None:
         announce(task, len(samples))
-    models = load_backbones(backbones, weights or {}, runtime)
+    models = load_backbones(choice, runtime)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
         check_fingerprints(store, models, dtype)
@@ -143,13 +146,8 @@ class _Trial:
 
         def run(batches: Sequence[Sequence[Work]]) -> float:
             started = time.perf_counter()
-            decoded = decoded_batches(
-                batches,
-                model.spec.preprocess,
-                workers=self.runtime.n_workers,
-                is_decoding_ahead=model.device.type != "cpu",
-            )
-            n_done = sum(1 for _ in embed_batches(model, decoded, dtype))
+            is_ahead = model.device.type != "cpu"
+            n_done = sum(1 for _ in embed_images(model, batches, dtype, self.runtime, is_decoding_ahead=is_ahead))
             return n_done / (time.perf_counter() - started)
 
         warm = run(parts[:1])

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import expected_errors, parse_names, parse_weights, progress_bars, say, show_json, size
+from dvme_cli.arguments import parse_names, parse_pairs
+from dvme_cli.console import expected_errors, progress_bars, say, show_json, size
 
 if TYPE_CHECKING:
     from dvme.cache.reextraction import Comparison
@@ -42,7 +43,7 @@ def verify(
                 sample=sample,
                 images=images,
                 backbones=None if backbones is None else parse_names(backbones, "--backbones"),
-                weights=parse_weights(weights or []),
+                weights=parse_pairs(weights or [], "--weights", "PATH"),
                 runtime=dvme.Runtime(device=device),
                 seed=seed,
                 progress=tell,

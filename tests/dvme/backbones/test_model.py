@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
-from dvme.backbones.model import Backbone, build_model, hash_weights, load_backbone
+from dvme.backbones.loading import build_model
+from dvme.backbones.model import Backbone, hash_weights, load_backbone
 from dvme.data import DECODING
 from dvme.errors import CheckpointError, WeightsError
 
@@ -58,7 +59,7 @@ def test_embed__normalises_as_torchvision(
     normalised: Callable[..., Tensor],
 ) -> None:
     preprocess = Preprocess(resize=64, crop=64, mean=mean, std=std)
-    spec = replace(small("supervised"), preprocess=preprocess)
+    spec = replace(small("supervised"), preprocess=preprocess, pooling="model")
     found = Backbone(spec, nn.Flatten(), CPU).embed(pixels)  # a model that hands on its input
     expected = normalised(pixels, preprocess).flatten(start_dim=1)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -154,15 +155,15 @@ def test_hash_weights__does_not_depend_on_the_file_format(resnet18: Any, weights
     save_file(resnet18.state_dict(), tmp_path / "weights.safetensors")
     torch.save(resnet18.state_dict(), tmp_path / "legacy.pth", _use_new_zipfile_serialization=False)
     spec = small("supervised")
-    expected = hash_weights(build_model(spec, weights))
-    assert hash_weights(build_model(spec, tmp_path / "weights.safetensors")) == expected
-    assert hash_weights(build_model(spec, tmp_path / "legacy.pth")) == expected
-    assert hash_weights(build_model(get_spec("timm:resnet18.a1_in1k"), weights)) == expected
+    expected = hash_weights(build_model(spec, weights).model)
+    assert hash_weights(build_model(spec, tmp_path / "weights.safetensors").model) == expected
+    assert hash_weights(build_model(spec, tmp_path / "legacy.pth").model) == expected
+    assert hash_weights(build_model(get_spec("timm:resnet18.a1_in1k"), weights).model) == expected
     assert len(expected) == 32
 
 
 def test_hash_weights__hash_is_of_the_published_weights(backbone: Backbone, weights: Path) -> None:
-    assert backbone.weights_hash == hash_weights(build_model(small("supervised"), weights))
+    assert backbone.weights_hash == hash_weights(build_model(small("supervised"), weights).model)
 
 
 def pair() -> nn.Sequential:
@@ -230,7 +231,7 @@ def test_fingerprint__architecture_arguments_and_untagged_architecture(pixels: T
 
 
 def test_build_model__has_no_classifier(weights: Path) -> None:
-    model = build_model(small("supervised"), weights)
+    model = build_model(small("supervised"), weights).model
     images = torch.zeros(1, 3, 64, 64)
     with torch.inference_mode():
         features = model.eval().forward_features(images)

@@ -4,19 +4,12 @@ import dataclasses
 
 import pytest
 
-from dvme.backbones import BackboneSpec, Preprocess, get_spec, names, register, registry
+from dvme.backbones import BackboneSpec, Preprocess, get_spec, names, register, registry, zoo
 from dvme.errors import UnknownNameError
 
-KNOWN = [
-    "supervised",
-    "swav",
-    "simclr",
-    "dino",
-    "random",
-    "efficientnet-lite0",
-    "efficientnet-lite1",
-    "efficientnet-lite2",
-]
+TRUONG = ["supervised", "swav", "simclr", "dino"]
+MODULES = (zoo.resnet, zoo.resnet_converted, zoo.vit, zoo.vit_dino, zoo.efficientnet)
+KNOWN = names()
 
 
 @pytest.fixture
@@ -25,8 +18,20 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_SPECS", dict(registry._SPECS))
 
 
-def test_names__in_the_order_of_registration() -> None:
-    assert names() == KNOWN
+def test_names__every_spec_of_the_zoo_once() -> None:
+    specs = [
+        item for module in MODULES for value in vars(module).values() if isinstance(value, tuple) for item in value
+    ]
+    found = [spec.name for spec in specs if isinstance(spec, BackboneSpec)]
+    assert names() == found
+    assert len(set(found)) == len(found)
+
+
+def test_names__enough_of_the_field_is_verified() -> None:
+    verified = [name for name in names() if get_spec(name).is_verified]
+    assert len(verified) >= 35
+    assert set(TRUONG) <= set(verified)
+    assert {name for name in names() if not get_spec(name).is_verified} == {"sit", "rad-dino"}
 
 
 def test_register__new_name(restored: None) -> None:
@@ -45,7 +50,7 @@ def test_register__name_that_is_taken(restored: None) -> None:
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("swaw", "swav"), ("simclr2", "simclr"), ("dinov2", "dino"), ("efficientnet-lite3", "efficientnet-lite")],
+    [("swaw", "swav"), ("simclr2", "simclr"), ("dinov2", "dinov2-vit"), ("efficientnet-lite3", "efficientnet-lite")],
 )
 def test_get_spec__unknown_name_suggests_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
@@ -54,10 +59,11 @@ def test_get_spec__unknown_name_suggests_the_nearest(name: str, nearest: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_get_spec__unknown_name_without_a_near_one_lists_all() -> None:
+def test_get_spec__unknown_name_without_a_near_one() -> None:
     with pytest.raises(UnknownNameError) as caught:
         get_spec("zzzz")
-    assert str(caught.value) == f"unknown backbone 'zzzz'; known: {', '.join(KNOWN)}, and timm:NAME"
+    assert str(caught.value).startswith("unknown backbone 'zzzz'; dvme backbones lists them; timm:NAME, hf-hub:")
+    assert "did you mean" not in str(caught.value)
 
 
 def test_get_spec__timm_prefix() -> None:
@@ -85,11 +91,24 @@ def test_get_spec__registered_specs_are_complete(name: str) -> None:
     assert spec.name == name
     assert spec.licence
     assert spec.paper
-    assert spec.dim == {"dino": 1536}.get(name, 1280 if "lite" in name else 2048)
+    assert spec.method
+    assert spec.dim is not None
+    assert spec.is_verified or spec.remark
     assert (spec.checkpoint is None) == (spec.source == "random")
     if spec.checkpoint is not None:
-        assert spec.checkpoint.package or spec.checkpoint.url.endswith("/" + spec.checkpoint.filename)
+        checkpoint = spec.checkpoint
+        assert checkpoint.package or checkpoint.page or checkpoint.filename in checkpoint.url.rpartition("/")[2]
 
 
-def test_get_spec__only_swav_is_non_commercial() -> None:
-    assert [name for name in KNOWN if get_spec(name).is_non_commercial] == ["swav"]
+def test_get_spec__no_two_checkpoints_share_a_file_in_the_download_folder() -> None:
+    local = [spec.checkpoint.local_name for spec in map(get_spec, KNOWN) if spec.checkpoint is not None]
+    assert len(set(local)) == len(local)
+
+
+def test_get_spec__non_commercial_licences_are_marked() -> None:
+    marked = {name for name in KNOWN if get_spec(name).is_non_commercial}
+    assert marked == {
+        *("swav", "deepcluster-v2", "sela-v2"),
+        *("moco-v3", "moco-v3-vits16", "moco-v3-vitb16"),
+        *("mae", "rad-dino"),
+    }

@@ -20,7 +20,7 @@ from torchvision.transforms import Compose
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
 from dvme.backbones.model import load_backbone
 from dvme.backbones.preprocess import crop_image
-from dvme.backbones.timm_models import load_timm_model, timm_spec, timm_weights
+from dvme.backbones.timm_models import load_timm_model, timm_spec, published_weights
 from dvme.errors import CheckpointError, UnknownNameError, WeightsError
 
 NAME = "timm:resnet18.a1_in1k"
@@ -219,7 +219,7 @@ def test_load_timm_model__no_state_dict(content: object, tmp_path: Path) -> None
         load_timm_model(get_spec(NAME), path)
 
 
-def test_timm_weights__offline(no_network: Path) -> None:
+def test_published_weights__offline(no_network: Path) -> None:
     started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         load_backbone(get_spec(NAME))
@@ -231,7 +231,7 @@ def test_timm_weights__offline(no_network: Path) -> None:
 
 
 @pytest.mark.parametrize("filename", ["model.safetensors", "pytorch_model.bin"])
-def test_timm_weights__from_the_local_hub_cache(
+def test_published_weights__from_the_local_hub_cache(
     filename: str, no_network: Path, resnet18: Any, small: BackboneSpec, tmp_path: Path
 ) -> None:
     repository = tmp_path / "hub" / "models--timm--resnet18.a1_in1k"
@@ -240,7 +240,7 @@ def test_timm_weights__from_the_local_hub_cache(
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0a1b")
     path.touch()
-    assert timm_weights(small) == path
+    assert published_weights(small) == path
     if filename == "model.safetensors":
         save_file(resnet18.state_dict(), path)
     else:
@@ -248,12 +248,12 @@ def test_timm_weights__from_the_local_hub_cache(
     assert load_backbone(small).dim == 512
 
 
-def test_timm_weights__published_at_a_plain_address(no_network: Path) -> None:
+def test_published_weights__published_at_a_plain_address(no_network: Path) -> None:
     spec = get_spec("timm:legacy_seresnet18.in1k")
     with pytest.raises(
         WeightsError, match=r"^seresnet18-4bb0ce65\.pth is not here and cannot be fetched from https://"
     ):
-        timm_weights(spec)
+        published_weights(spec)
     downloaded = no_network / "hub" / "checkpoints" / "seresnet18-4bb0ce65.pth"
     downloaded.touch()
-    assert timm_weights(spec) == downloaded
+    assert published_weights(spec) == downloaded

@@ -101,7 +101,7 @@ def test_obtain_weights__offline(name: str, no_network: Path) -> None:
         load_backbone(replace(spec, architecture="resnet18"))
     assert time.monotonic() - started < 5
     text = str(caught.value)
-    assert text.startswith(f"{spec.checkpoint.filename} is not here and cannot be fetched from {spec.checkpoint.url} (")
+    assert text.startswith(f"{spec.checkpoint.local_name} is not here and cannot be fetched from {spec.checkpoint.url} (")
     assert text.endswith(f"; pass a local copy with --weights {name}=PATH")
     assert "\n" not in text
     assert find_weights(spec) is None
@@ -133,12 +133,12 @@ def test_fetch__hash_differs(home: Path, tmp_path: Path) -> None:
 
 
 def test_availability__every_state(home: Path) -> None:
-    assert availability(get_spec("random")) == "none needed"
+    assert availability(get_spec("random")) == "none"
     assert availability(get_spec("timm:resnet18.a1_in1k")) == "timm"
     assert availability(get_spec("efficientnet-lite0")) == "package"
     assert availability(with_package("no-such-package")) == "pip install no-such-package"
-    assert availability(with_package(None, url="https://example.org/x.pth")) == "needs download"
-    assert availability(get_spec("swav")) == "needs download"
+    assert availability(with_package(None, url="https://example.org/x.pth")) == "download"
+    assert availability(get_spec("swav")) == "download"
     put(home / "hub" / "checkpoints" / "swav_800ep_pretrain.pth.tar")
     put(home / "hub" / "checkpoints" / "efficientnet-lite0-57934424.pth")
     assert availability(get_spec("swav")) == "downloaded"

@@ -14,7 +14,7 @@ from PIL import Image
 
 import dvme
 from dvme.backbones import get_spec
-from dvme.backbones.model import build_model
+from dvme.backbones.loading import build_model
 from dvme.backbones.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
@@ -38,7 +38,7 @@ def test_extract__features_are_those_of_the_plain_model_one_image_at_a_time(
     cache = EmbeddingCache.open(cache_path)
     features = cache.embeddings(LITE).read(np.arange(21))
     spec = get_spec(LITE)
-    model = build_model(spec).eval()
+    model = build_model(spec).model.eval()
     for row, (path, _) in enumerate(solar_cells[:21]):
         pixels = crop_image(decode_image(path.read_bytes()), spec.preprocess)
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255

@@ -1,0 +1,52 @@
+"""What users type, taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+
+def parse_names(text: str, option: str) -> list[str]:
+    """Split `a,b,c`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise typer.BadParameter(f"{option} is empty; give names separated by commas")
+    return names
+
+
+def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
+    """Parse repeated `NAME=VALUE` options.
+
+    Args:
+        pairs: as typed.
+        option: such as `--weights`.
+        what: the value in capitals, for the message.
+    """
+    parsed: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, value = pair.partition("=")
+        if not separator or not name or not value:
+            raise typer.BadParameter(f"{option} {pair} is not NAME={what}")
+        if "@" in name:
+            base = name.partition("@")[0]
+            raise typer.BadParameter(f"{option} takes names without variations; pass {option} {base}={what}")
+        parsed[name] = value
+    return parsed
+
+
+def vary_names(
+    names: Sequence[str], *, pool: str | None, image_size: int | None, in_chans: int | None, preprocess: str | None
+) -> list[str]:
+    """Write the options that vary every backbone into their names; what a name says of its own stays."""
+    from dvme.backbones.variation import PREPROCESS_KEYS, vary_name
+
+    given = {"pool": pool, "size": image_size, "in-chans": in_chans}
+    options = {key: f"{value}" for key, value in given.items() if value is not None}
+    for part in parse_names(preprocess, "--preprocess") if preprocess is not None else []:
+        key, separator, value = part.partition("=")
+        if not separator or key not in PREPROCESS_KEYS:
+            message = f"--preprocess {part} is not KEY=VALUE with one of {', '.join(PREPROCESS_KEYS)}"
+            raise typer.BadParameter(message)
+        options[key] = value
+    return [vary_name(name, options) for name in names]

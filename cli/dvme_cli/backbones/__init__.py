@@ -1,0 +1,24 @@
+"""`dvme backbones`: a module per command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dvme_cli.backbones import check, convert, list_, show
+
+app = typer.Typer(help="List and show backbones, check a checkpoint, convert one. Alone: list.")
+app.command("list")(list_.list_)
+app.command("show")(show.show)
+app.command("check")(check.check)
+app.command("convert")(convert.convert)
+
+
+@app.callback(invoke_without_command=True)
+def _alone(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print the full specifications as JSON.")] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        list_.list_(json=json)

@@ -1,0 +1,68 @@
+"""`dvme backbones check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.backbones.diagnosis import Diagnosis, Statistics
+
+
+def check(
+    name: Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A local checkpoint. Default: what is here or downloaded.")
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="Take WEIGHTS as a torchvision-style file of this timm model.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Load a checkpoint strictly, say what was used and left over, and run real photographs through it."""
+    with expected_errors():
+        import dvme
+        from dvme.backbones.diagnosis import diagnose
+
+        found = diagnose(name, weights=weights, architecture=arch, runtime=dvme.Runtime(device=device))
+        if json:
+            show_json(found.to_json())
+        else:
+            _show(found)
+        if found.problems:
+            raise typer.Exit(1)
+
+
+def _show(found: Diagnosis) -> None:
+    source = found.path or "no file"
+    say(f"{found.name}: {source} fits {found.architecture}, strictly")
+    say(f"{found.n_used:,} tensors used, {sum(found.left_over.values()):,} left over as the layout allows")
+    for prefix, count in found.left_over.items():
+        say(f"  left over: {prefix} ({count})")
+    table = new_table("features of photographs", "this file", "untrained", numeric=2)
+    for title, own, untrained in zip(
+        _rows(found.features), _rows(found.features).values(), _rows(found.untrained).values(), strict=True
+    ):
+        table.add_row(title, own, untrained)
+    console().print(table)
+    for problem in found.problems:
+        say(f"Broken: {problem}")
+    if not found.problems:
+        say("Nothing looks broken.")
+
+
+def _rows(features: Statistics) -> dict[str, str]:
+    return {
+        "dimensions": f"{features.dim:,}",
+        "dead dimensions": f"{features.n_dead:,}",
+        "not finite": f"{features.n_not_finite:,}",
+        "root mean square": f"{features.rms:.4g}",
+        "smallest and largest": f"{features.low:.4g} to {features.high:.4g}",
+        "cosine of different photographs": f"{features.similarity:.4f}",
+        "cosine of crops of one photograph": f"{features.own_similarity:.4f}",
+    }

@@ -1,0 +1,55 @@
+"""`dvme backbones convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import expected_errors, note, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.backbones.conversion import Conversion
+
+DROPPED_SHOWN = 5
+WARNING = (
+    "--trust: unpickling a file runs whatever code its author put into it, with your rights on this machine. "
+    "Only do this with a file from a publisher you trust."
+)
+
+
+def convert(
+    file: Annotated[Path, typer.Argument(help="A PyTorch, TensorFlow or haiku checkpoint.")],
+    out: Annotated[Path | None, typer.Option(help="The .safetensors file. Default: beside FILE.")] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Allow FILE to run code, if it cannot be read without.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .safetensors file.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Make a .safetensors file of a checkpoint that cannot be loaded safely. Once per file."""
+    with expected_errors():
+        from dataclasses import asdict
+
+        from dvme.backbones.conversion import convert as convert_file
+
+        if trust:
+            note(WARNING)
+        target = out or file.with_name(f"{file.name}.safetensors")
+        done = convert_file(file, target, is_trusted=trust, overwrite=overwrite)
+        if json:
+            show_json(asdict(done) | {"file": str(target)})
+        else:
+            _show(done, target)
+
+
+def _show(done: Conversion, target: Path) -> None:
+    how = "unpickled with --trust" if done.had_to_trust else "read without running any code of it"
+    say(f"{target}: {done.n_tensors:,} tensors of a {done.format} checkpoint, {how}")
+    if done.dropped:
+        shown = ", ".join(done.dropped[:DROPPED_SHOWN]) + (", ..." if len(done.dropped) > DROPPED_SHOWN else "")
+        say(f"{len(done.dropped):,} entries are no tensors of the backbone and were left out: {shown}")
+    for remark in done.remarks:
+        say(remark)
+    say(f"Next: dvme backbones check NAME --weights {target}")

@@ -1,0 +1,59 @@
+"""`dvme backbones list`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.backbones import BackboneSpec
+
+
+def list_(
+    method: Annotated[str | None, typer.Option(help="Only of this training method, such as dino or moco.")] = None,
+    arch: Annotated[str | None, typer.Option(help="Only architectures that contain this, such as vit.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Only licences that contain this, such as MIT.")] = None,
+    commercial: Annotated[bool, typer.Option("--commercial", help="Without non-commercial licences.")] = False,
+    available: Annotated[
+        bool, typer.Option("--available", help="Only those that load now, without a network.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the full specifications as JSON.")] = False,
+) -> None:
+    """List the backbones and where their weights come from."""
+    with expected_errors():
+        from dvme.backbones import listed
+        from dvme.backbones.weights import availability
+
+        specs = listed(
+            method=method, architecture=arch, licence=licence, is_commercial=commercial, is_available=available
+        )
+        if json:
+            found = [asdict(spec) | {"availability": availability(spec)} for spec in specs]
+            show_json([{key: value for key, value in spec.items() if key != "build"} for spec in found])
+            return
+        _show(specs)
+
+
+def _show(specs: list[BackboneSpec]) -> None:
+    from dvme.backbones.weights import availability
+
+    if not specs:
+        say("No backbone is of that kind; dvme backbones lists them all.")
+        return
+    table = new_table("name", "architecture", "pooling", "licence", "weights", "px", "dim", numeric=2)
+    for spec in specs:
+        name = spec.name if spec.is_verified else f"{spec.name} (?)"
+        licence = f"{spec.licence} (!)" if spec.is_non_commercial else spec.licence
+        size, source = f"{spec.preprocess.crop}", " ".join(availability(spec).split()[:2])
+        table.add_row(name, spec.architecture, spec.pooling, licence, source, size, f"{spec.dim or '-'}")
+    console().print(table)
+    n_verified = sum(spec.is_verified for spec in specs)
+    say(
+        f"{len(specs)} backbones, {n_verified} verified. (!) no commercial use. (?) layout not verified. Besides these:"
+    )
+    say("  timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME, or NAME with --arch NAME=ARCHITECTURE")
+    say("  a local checkpoint: --weights NAME=PATH; a variation: NAME@pool=class-token@size=448@in-chans=1")

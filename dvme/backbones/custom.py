@@ -1,0 +1,170 @@
+"""Backbones that users describe: a spec in a TOML file, or Python that makes one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib.metadata
+import importlib.util
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dvme.backbones.spec import BackboneSpec, Checkpoint, Layout, Preprocess
+from dvme.errors import DataError, UnknownNameError
+
+ENTRY_POINTS = "dvme.backbones"
+"""The entry-point group in which an installed package names its specs."""
+GENERIC_KEEP = r"(module\.)?((backbone|encoder|model)\.)?(?!(fc|head|classifier)\.)"
+GENERIC_DROP = r"(module\.)?((backbone|encoder|model)\.)?(fc|head|classifier)\."
+_SECTIONS: dict[str, type] = {"preprocess": Preprocess, "checkpoint": Checkpoint}
+_DEFAULTS: dict[str, Any] = {
+    "method": "custom",
+    "dim": None,
+    "licence": "not stated",
+    "paper": "not stated",
+    "preprocess": {},
+    "checkpoint": None,
+}
+_SECTION_DEFAULTS: dict[str, dict[str, Any]] = {"preprocess": {}, "checkpoint": {"url": ""}}
+_NOT_IN_A_FILE = {"build"}
+
+
+def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
+    """The spec of a torchvision-style checkpoint: a flat state dict of that architecture, with usual prefixes.
+
+    It may lie under `state_dict` or `model`; a classifier (`fc.`, `head.`, `classifier.`) is left over.
+
+    Raises:
+        UnknownNameError: if there is no such architecture.
+    """
+    from dvme.backbones.architectures import exists, import_timm
+
+    if not exists(architecture):
+        nearest = difflib.get_close_matches(architecture, import_timm().list_models(), n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
+        raise UnknownNameError(f"--arch {name}={architecture}: there is no such architecture; {hint}")
+    return BackboneSpec(
+        name=name,
+        method="custom",
+        architecture=architecture,
+        dim=None,
+        pooling="model",
+        preprocess=Preprocess(),
+        checkpoint=Checkpoint(
+            filename=f"{name}.pth",
+            url="",
+            nesting=("state_dict",),
+            is_nesting_optional=True,
+            keep=GENERIC_KEEP,
+            drop=GENERIC_DROP,
+            other_layouts=(Layout(nesting=("model",), keep=GENERIC_KEEP, drop=GENERIC_DROP),),
+        ),
+        licence="not stated",
+        paper="not stated",
+        is_verified=False,
+        remark="ImageNet's preprocessing and timm's pooling are assumed",
+    )
+
+
+def spec_from_toml(path: Path) -> BackboneSpec:
+    """Read a spec from a TOML file. A weights file beside it is found without --weights.
+
+    Raises:
+        DataError: naming the field that is missing, unknown or of the wrong kind.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read as TOML: {reason}") from error
+    spec = spec_from_mapping({"is_verified": False} | content, source=str(path))
+    if spec.checkpoint is None:
+        return spec
+    beside = path.parent.absolute() / spec.checkpoint.filename
+    filename = str(beside) if beside.is_file() else spec.checkpoint.filename
+    return dataclasses.replace(spec, checkpoint=dataclasses.replace(spec.checkpoint, filename=filename))
+
+
+def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpec:
+    """A spec from plain values, as TOML and JSON have them.
+
+    Raises:
+        DataError: naming the field that is missing, unknown or of the wrong kind.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    values = _DEFAULTS | dict(content)
+    _check_names(values, BackboneSpec, source)
+    for section, kind in _SECTIONS.items():
+        if isinstance(values[section], Mapping):
+            _check_names(values[section], kind, f"{source}, [{section}]")
+            values[section] = _SECTION_DEFAULTS[section] | dict(values[section])
+    if values["checkpoint"] is None and values.get("source") not in {"timm", "hub", "random"}:
+        raise DataError(f"{source}: there is no [checkpoint]; add one, or say source = 'timm' or 'random'")
+    try:
+        return TypeAdapter(BackboneSpec).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{source}: {place}: {first['msg']} (given: {first['input']!r})") from error
+
+
+def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
+    """Plain values from which `spec_from_mapping` makes the spec again; a `build` function is no such value."""
+    fields = {name for name in spec.__dataclass_fields__ if name not in _NOT_IN_A_FILE}
+    values = {name: getattr(spec, name) for name in fields} | {"architecture_args": dict(spec.architecture_args)}
+    for section in _SECTIONS:
+        if values[section] is not None:
+            values[section] = dataclasses.asdict(values[section])
+    return values
+
+
+def spec_from_python(reference: str) -> BackboneSpec:
+    """The spec that `FILE.py:NAME` holds, or that the function of that name returns. The file is run.
+
+    Raises:
+        DataError: if the file cannot be run, or has no spec of that name.
+    """
+    file, _, attribute = reference.rpartition(":")
+    path = Path(file)
+    description = importlib.util.spec_from_file_location(path.stem, path)
+    if not path.is_file() or description is None or description.loader is None:
+        raise DataError(f"{reference}: there is no Python file {file}")
+    module = importlib.util.module_from_spec(description)
+    try:
+        description.loader.exec_module(module)
+    except Exception as error:
+        raise DataError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    return _resolved(getattr(module, attribute, None), reference)
+
+
+def installed_spec(name: str) -> BackboneSpec | None:
+    """The spec that an installed package provides under the entry point of that name."""
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
+        return dataclasses.replace(_resolved(entry.load(), f"entry point {entry.value}"), name=name)
+    return None
+
+
+def installed_names() -> list[str]:
+    """Names of the backbones that installed packages provide."""
+    return sorted({entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)})
+
+
+def _resolved(found: Any, reference: str) -> BackboneSpec:
+    spec = found() if callable(found) and not isinstance(found, BackboneSpec) else found
+    if not isinstance(spec, BackboneSpec):
+        raise DataError(f"{reference} is {type(spec).__name__}, not a dvme.backbones.BackboneSpec or a function of one")
+    if spec.source == "built" and spec.build is None:
+        raise DataError(f"{reference}: source 'built' needs build, a function that returns the model")
+    return spec
+
+
+def _check_names(values: Mapping[str, Any], kind: type, source: str) -> None:
+    fields = [field.name for field in dataclasses.fields(kind) if field.name not in _NOT_IN_A_FILE]
+    for name in values:
+        if name not in fields:
+            nearest = difflib.get_close_matches(name, fields, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(fields)}"
+            raise DataError(f"{source}: unknown field {name!r}; {hint}")

@@ -1,0 +1,65 @@
+"""A spec and a weights file to a model: loaded strictly as published, then adapted to its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dvme.backbones.adaptation import adapt
+from dvme.backbones.architectures import create
+from dvme.backbones.checkpoint import fit_checkpoint, read_checkpoint
+from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.timm_models import load_timm_model, published_weights
+from dvme.backbones.weights import find_weights, obtain_weights
+from dvme.errors import OptionError
+
+RANDOM_SEED = 0
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A plain model with its weights, without a classifier, and an account of the file."""
+
+    model: nn.Module
+    path: Path | None = None
+    """The file; None: it needs none."""
+    used: list[str] = field(default_factory=list)
+    """Keys of the file whose tensors the model has."""
+    left_over: list[str] = field(default_factory=list)
+    """Keys of the file that the layout allows to be left over."""
+
+
+def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
+    """Build a model at its published size, load its weights strictly, then adapt it to its input.
+
+    Raises:
+        WeightsError: if the weights are not here and cannot be fetched.
+        CheckpointError: if they do not fit the architecture exactly.
+        OptionError: if the model cannot take the spec's input, or takes no weights.
+    """
+    if spec.source in {"random", "built"} and weights is not None:
+        what = "is untrained and takes" if spec.source == "random" else "brings its own weights and takes"
+        raise OptionError(f"{spec.name} {what} no weights; drop --weights {spec.name}={weights}")
+    with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
+        torch.manual_seed(RANDOM_SEED)
+        loaded = _loaded(spec, weights)
+    adapt(loaded.model, spec)
+    return loaded
+
+
+def _loaded(spec: BackboneSpec, weights: Path | None) -> LoadedModel:
+    if spec.source in {"timm", "hub"}:
+        path = find_weights(spec, weights) or published_weights(spec)
+        model, keys = load_timm_model(spec, path)
+        return LoadedModel(model, path, keys)
+    model = create(spec)
+    if spec.source in {"random", "built"}:
+        return LoadedModel(model)
+    path = obtain_weights(spec, weights)
+    assert spec.checkpoint is not None
+    fit = fit_checkpoint(read_checkpoint(path), spec.checkpoint, model.state_dict(), source=f"{spec.name}: {path}")
+    model.load_state_dict(fit.state, strict=True)
+    return LoadedModel(model, path, fit.used, fit.left_over)

@@ -1,0 +1,78 @@
+"""From feature maps or tokens to one vector per image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dvme.backbones.spec import Pooling
+from dvme.errors import OptionError
+
+LAST_BLOCKS = 4
+Pool = Callable[[Any, Tensor], Tensor]
+"""(model, images (B, C, H, W)) to (B, D)."""
+
+
+def check_pooling(model: nn.Module, pooling: Pooling, name: str) -> None:
+    """Refuse to take a class token from a model that has none.
+
+    Raises:
+        OptionError: naming what the model can do.
+    """
+    if pooling.startswith("class") and getattr(model, "cls_token", None) is None:
+        raise OptionError(f"{name} has no class token for {pooling!r}; choose --pool average")
+    if pooling != "model" and not hasattr(model, "forward_features"):
+        raise OptionError(f"{name} pools on its own; choose --pool model")
+
+
+def _average(model: Any, images: Tensor) -> Tensor:
+    features: Tensor = model.forward_features(images)
+    if features.ndim == 3:  # (B, T, D)
+        return _after_pooling(model, features[:, model.num_prefix_tokens :].mean(dim=1))
+    is_channels_first = features.shape[1] == model.num_features  # (B, D, H, W), or (B, H, W, D)
+    return features.mean(dim=(2, 3) if is_channels_first else (1, 2))
+
+
+def _class_token(model: Any, images: Tensor) -> Tensor:
+    return _after_pooling(model, model.forward_features(images)[:, 0])
+
+
+def _class_and_mean(model: Any, images: Tensor) -> Tensor:
+    """(B, 2 D). Source: Oquab et al. 2023 (DINOv2), linear evaluation."""
+    tokens: Tensor = model.forward_features(images)  # (B, T, D): class, registers, patches
+    pooled = torch.stack([tokens[:, 0], tokens[:, model.num_prefix_tokens :].mean(dim=1)], dim=1)
+    return _after_pooling(model, pooled).flatten(start_dim=1)
+
+
+def _class_tokens_of_last_4(model: Any, images: Tensor) -> Tensor:
+    """(B, 4 D): the normalised class token of each of the last four blocks, oldest first.
+
+    Source: Caron et al. 2021 (DINO), linear evaluation of ViT-S; Truong et al. 2021, section 5.1.
+    """
+    blocks = model.forward_intermediates(
+        images, indices=LAST_BLOCKS, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
+    )
+    return torch.cat([prefix[:, 0] for _, prefix in blocks], dim=-1)
+
+
+def _by_model(model: nn.Module, images: Tensor) -> Tensor:
+    features: Tensor = model(images)
+    return features
+
+
+def _after_pooling(model: Any, pooled: Tensor) -> Tensor:
+    """Some transformers normalise after pooling, and not before."""
+    norm = getattr(model, "fc_norm", None)
+    return pooled if norm is None else norm(pooled)
+
+
+POOLS: dict[Pooling, Pool] = {
+    "average": _average,
+    "class-token": _class_token,
+    "class-token-last-4": _class_tokens_of_last_4,
+    "class-and-mean": _class_and_mean,
+    "model": _by_model,
+}

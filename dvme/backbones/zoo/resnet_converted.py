@@ -1,0 +1,96 @@
+"""ResNets published for TensorFlow and JAX: SimCLR v1 and v2, also wide and deep, and BYOL.
+
+`dvme backbones convert` makes a loadable file of what is published, with torchvision's names; the files of the
+usual converters load as well. Padding is emulated as the frameworks pad, which torchvision's ResNet does not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dvme.backbones.layouts import SIMCLR_V2_CONVERTER_TO_RESNETV2, TORCHVISION_TO_RESNETV2
+from dvme.backbones.spec import BackboneSpec, Checkpoint, Layout, Preprocess
+
+TORCHVISION: dict[str, Any] = {"keep": r"(?!fc\.)", "drop": r"fc\.", "rename": TORCHVISION_TO_RESNETV2}
+SIMCLR_V2_CONVERTER = Layout(
+    nesting=("resnet",), keep=r"(?!fc\.)", drop=r"fc\.", rename=SIMCLR_V2_CONVERTER_TO_RESNETV2
+)
+# SimCLR's TensorFlow release feeds [0, 1], without mean and standard deviation.
+SIMCLR_PREPROCESS = Preprocess(interpolation="bicubic", mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def _simclr_v1(width: int) -> BackboneSpec:
+    return BackboneSpec(
+        name="simclr-v1" if width == 1 else f"simclr-v1-{width}x",
+        method="simclr",
+        architecture="resnet50_same_pool",
+        architecture_args={"width_factor": width},
+        dim=2048 * width,
+        pooling="average",
+        preprocess=SIMCLR_PREPROCESS,
+        checkpoint=Checkpoint(
+            filename=f"ResNet50_{width}x.zip",
+            url="",
+            page=f"https://storage.cloud.google.com/simclr-gcs/checkpoints/ResNet50_{width}x.zip",
+            saved_as=f"simclr-v1-{width}x.safetensors",
+            needs="convert",
+            nesting=("state_dict",),
+            is_nesting_optional=True,
+            **TORCHVISION,
+        ),
+        licence="Apache-2.0",
+        paper=f"Chen et al. 2020, SimCLR; ResNet-50 ({width}x)",
+    )
+
+
+def _simclr_v2(depth: int, width: int) -> BackboneSpec:
+    folder = f"r{depth}_{width}x_sk0"
+    return BackboneSpec(
+        name={(50, 1): "simclr-v2", (50, 2): "simclr-v2-2x", (152, 2): "simclr-v2-152-2x"}[depth, width],
+        method="simclr-v2",
+        architecture=f"resnet{depth}_same_pool",
+        architecture_args={"width_factor": width},
+        dim=2048 * width,
+        pooling="average",
+        preprocess=SIMCLR_PREPROCESS,
+        checkpoint=Checkpoint(
+            filename="model.ckpt-250228",
+            url="",
+            page=f"https://storage.googleapis.com/simclr-checkpoints/simclrv2/pretrained/{folder}",
+            saved_as=f"simclr-v2-{folder}.safetensors",
+            needs="convert",
+            other_layouts=(SIMCLR_V2_CONVERTER,),
+            **TORCHVISION,
+        ),
+        licence="Apache-2.0",
+        paper=f"Chen et al. 2020, SimCLR v2; ResNet-{depth} ({width}x), without selective kernels",
+    )
+
+
+CONVERTED_RESNETS = (
+    _simclr_v1(1),
+    _simclr_v1(2),
+    _simclr_v1(4),
+    _simclr_v2(50, 1),
+    _simclr_v2(50, 2),
+    _simclr_v2(152, 2),
+    BackboneSpec(
+        name="byol",
+        method="byol",
+        architecture="resnet50_same",
+        dim=2048,
+        pooling="average",
+        preprocess=Preprocess(interpolation="bicubic"),
+        checkpoint=Checkpoint(
+            filename="pretrain_res50x1.pkl",
+            url="",
+            page="https://storage.googleapis.com/deepmind-byol/checkpoints/pretrain_res50x1.pkl",
+            saved_as="byol-res50x1.safetensors",
+            needs="convert",
+            **TORCHVISION,
+        ),
+        licence="not stated",
+        paper="Grill et al. 2020, BYOL; 1000 epochs",
+        remark="the code is Apache-2.0; nothing is said of the weights",
+    ),
+)
