@@ -32,7 +32,9 @@ def show_plan(plan: ExtractPlan) -> None:
     total = sum(item.seconds for item in plan.backbones)
     added = sum(item.n_bytes for item in plan.backbones)
     if total:
-        say(f"In all about {duration(total)} and {size(added)}; speeds were measured just now. Nothing was written.")
+        # Backbones share the decoding, which the speed of each includes.
+        about = "about" if len(plan.backbones) == 1 else "at most about"
+        say(f"In all {about} {duration(total)} and {size(added)}; speeds were measured just now. Nothing was written.")
     else:
         say("Nothing is to be computed. Nothing was written.")
 

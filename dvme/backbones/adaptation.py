@@ -30,15 +30,18 @@ def adapt(model: nn.Module, spec: BackboneSpec) -> None:
 def sum_first_convolution(model: nn.Module, name: str) -> None:
     """Let the first convolution take one channel: its weights, summed over the three.
 
+    A model that takes one channel already, or that has no convolution, stays as it is.
+
     Raises:
-        OptionError: if no convolution takes three channels.
+        OptionError: if the first convolution takes another number of channels.
     """
-    for layer in model.modules():
-        if isinstance(layer, nn.Conv2d) and layer.in_channels == 3 and layer.groups == 1:
-            layer.weight = nn.Parameter(layer.weight.detach().sum(dim=1, keepdim=True))  # (O, 1, K, K)
-            layer.in_channels = 1
-            return
-    raise OptionError(f"{name} has no first convolution over three channels; leave out --in-chans 1")
+    first = next((layer for layer in model.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is None or first.in_channels == 1:
+        return
+    if first.in_channels != 3 or first.groups != 1:
+        raise OptionError(f"{name} has no first convolution over three channels; leave out --in-chans 1")
+    first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))  # (O, 1, K, K)
+    first.in_channels = 1
 
 
 def resize_input(model: Any, size: int, resampling: PositionResampling, *, name: str) -> None:

@@ -22,7 +22,7 @@ from dvme.backbones.registry import get_spec
 from dvme.backbones.spec import BackboneSpec
 from dvme.runtime import Runtime
 
-TOO_SIMILAR = 0.9999
+TOO_SIMILAR, RATHER_SIMILAR = 0.9999, 0.98
 TOO_SMALL, TOO_LARGE = 1e-4, 1e4
 TOO_MANY_DEAD = 0.5
 DEAD = 1e-6
@@ -64,6 +64,8 @@ class Diagnosis:
     untrained: Statistics
     """Of the same architecture without weights: what a load that did nothing would give."""
     problems: list[str]
+    remarks: list[str]
+    """What need not be wrong, and is worth a look."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -97,6 +99,7 @@ def diagnose(
         features=features,
         untrained=_statistics(Backbone(_untrained(spec), build_model(_untrained(spec)).model, device)),
         problems=problems_of(features),
+        remarks=_remarks(features),
     )
 
 
@@ -112,6 +115,13 @@ def problems_of(features: Statistics) -> list[str]:
     if features.similarity > TOO_SIMILAR:
         found.append(f"different photographs give the same features (cosine {features.similarity:.5f})")
     return found
+
+
+def _remarks(features: Statistics) -> list[str]:
+    if not RATHER_SIMILAR < features.similarity <= TOO_SIMILAR:
+        return []
+    cosine = f"cosine {features.similarity:.4f}"
+    return [f"different photographs look nearly the same to it ({cosine}), as they do to many untrained networks"]
 
 
 def _untrained(spec: BackboneSpec) -> BackboneSpec:

@@ -37,9 +37,16 @@ class Backbone:
         frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         crop, channels = spec.preprocess.crop, spec.preprocess.channels
         noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
-        with full_float32(device):
-            self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
-        measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
+        try:
+            with full_float32(device):
+                self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
+            measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
+        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+            if isinstance(error, OptionError | torch.OutOfMemoryError):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            shape = f"{crop} x {crop} x {channels}"
+            raise CheckpointError(f"{spec.name} cannot take images of {shape}: {reason}") from error
         if spec.dim not in {None, measured}:
             raise CheckpointError(f"{spec.name} gives {measured} features, its specification says {spec.dim}")
         self.dim = measured

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
-from dvme.extraction.extract import Options
 from dvme.extraction.indexing import hash_files
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
+from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 

@@ -39,9 +39,11 @@ def check(
 
 
 def _show(found: Diagnosis) -> None:
-    source = found.path or "no file"
-    say(f"{found.name}: {source} fits {found.architecture}, strictly")
-    say(f"{found.n_used:,} tensors used, {sum(found.left_over.values()):,} left over as the layout allows")
+    if found.path:
+        say(f"{found.name}: {found.path} fits {found.architecture}, strictly")
+        say(f"{found.n_used:,} tensors used, {sum(found.left_over.values()):,} left over as the layout allows")
+    else:
+        say(f"{found.name}: {found.architecture} needs no weights file")
     for prefix, count in found.left_over.items():
         say(f"  left over: {prefix} ({count})")
     table = new_table("features of photographs", "this file", "untrained", numeric=2)
@@ -52,7 +54,9 @@ def _show(found: Diagnosis) -> None:
     console().print(table)
     for problem in found.problems:
         say(f"Broken: {problem}")
-    if not found.problems:
+    for remark in found.remarks:
+        say(f"Look twice: {remark}")
+    if not found.problems and not found.remarks:
         say("Nothing looks broken.")
 
 

@@ -1,0 +1,183 @@
+"""What a cache lacks of each backbone, and as few passes over the images as extract it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import OptionError
+from dvme.extraction.decoding import Work
+from dvme.extraction.embedding import Target, extract_shards
+from dvme.extraction.indexing import Index
+from dvme.extraction.models import check_dtype, provenance
+from dvme.runtime import Progress, Runtime
+from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
+
+if TYPE_CHECKING:
+    from dvme.backbones.model import Backbone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How an extraction treats what the cache has."""
+
+    dtype: str = "float32"
+    """Stored type, `float32` or `float16`."""
+    replace: bool = False
+    """Delete embeddings of these backbones and extract them anew."""
+    retry_failed: bool = False
+    """Try images again that could not be decoded in an earlier run."""
+    rows_per_shard: int | None = None
+    """Images per committed file of a new backbone; None: by the size of the data set."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        check_dtype(self.dtype)
+        if self.rows_per_shard is not None and not 1 <= self.rows_per_shard <= MAX_SHARD_ROWS:
+            allowed = f"pass --shard-rows 1 to {MAX_SHARD_ROWS}"
+            raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; {allowed}")
+
+
+@dataclass(frozen=True)
+class BackboneOutcome:
+    """What a run did for one backbone."""
+
+    backbone: str
+    dim: int
+    reused: int
+    """Rows of this run's images that were in the cache already."""
+    computed: int
+    """Rows extracted now."""
+    failed: int
+    """Rows of this run's images without an embedding, now or from an earlier run."""
+    seconds: float
+    """Wall time of the passes over the images, which backbones share."""
+    reasons: dict[str, str]
+    """Image id to the reason why it failed."""
+    n_lost: int
+    """Rows whose stored bytes were torn, flipped or gone. They are pending again, and extracted anew if listed."""
+
+
+@dataclass(frozen=True)
+class _Lack:
+    """What a cache lacks of one backbone."""
+
+    target: Target
+    shards: list[NDArray[Any]]
+    """The rows to extract, one array per shard."""
+    n_lost: int
+    """Rows whose stored bytes were damaged."""
+
+    @property
+    def name(self) -> str:
+        """Of the backbone."""
+        return self.target.embeddings.name
+
+
+def extract_all(
+    cache: EmbeddingCache,
+    models: Sequence[Backbone],
+    index: Index,
+    options: Options,
+    runtime: Runtime,
+    progress: Progress,
+) -> list[BackboneOutcome]:
+    """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass.
+
+    Args:
+        cache: open for writing.
+        models: on their device.
+        index: rows of this run's images.
+        options: how to treat what the cache has.
+        runtime: batch size and workers.
+        progress: told (backbone, done, total).
+    """
+    lacks = [_prepare(cache, model, index, options) for model in models]
+    paths, digests = cache.column("path"), cache.samples.ids
+    done = dict.fromkeys((lack.name for lack in lacks), 0)
+    seconds = dict.fromkeys(done, 0.0)
+    unread: dict[str, dict[int, str]] = {name: {} for name in done}
+    totals = {lack.name: sum(len(rows) for rows in lack.shards) for lack in lacks}
+    for shared, shards in _passes(lacks):
+        names = [lack.name for lack in shared]
+
+        def tell(n_embedded: int, names: Sequence[str] = names) -> None:
+            for name in names:
+                progress(name, done[name] + n_embedded, totals[name])
+
+        tell(0)
+        started = time.perf_counter()
+        missed = extract_shards(
+            [lack.target for lack in shared],
+            shards,
+            lambda row: Work(row, Path(paths[row]), digests[row].tobytes()),
+            runtime,
+            tell,
+        )
+        for name in names:
+            seconds[name] += time.perf_counter() - started
+            done[name] += sum(len(rows) for rows in shards)
+            unread[name] |= missed
+    return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks]
+
+
+def _prepare(cache: EmbeddingCache, model: Backbone, index: Index, options: Options) -> _Lack:
+    """Make room for a backbone's embeddings, and find what is still to be extracted."""
+    name = model.spec.name
+    if options.replace:
+        cache.remove_embeddings(name)
+    embeddings = cache.ensure_embeddings(
+        name,
+        model.fingerprint(options.dtype),
+        dim=model.dim,
+        dtype=options.dtype,
+        provenance=provenance(model),
+        rows_per_shard=options.rows_per_shard,
+    )
+    n_lost = salvage_damaged(embeddings)
+    shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
+    return _Lack(Target(model, embeddings), shards, n_lost)
+
+
+def _passes(lacks: Sequence[_Lack]) -> list[tuple[list[_Lack], list[NDArray[Any]]]]:
+    """The shards in ascending order, gathered by the backbones that lack exactly these rows of them."""
+    wanting: dict[bytes, tuple[NDArray[Any], list[int]]] = {}
+    for position, lack in enumerate(lacks):
+        for rows in lack.shards:
+            wanting.setdefault(rows.tobytes(), (rows, []))[1].append(position)
+    passes: dict[tuple[int, ...], list[NDArray[Any]]] = {}
+    for rows, positions in sorted(wanting.values(), key=lambda item: int(item[0][0])):
+        passes.setdefault(tuple(positions), []).append(rows)
+    return [([lacks[position] for position in positions], shards) for positions, shards in passes.items()]
+
+
+def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool) -> list[NDArray[Any]]:
+    """Those of the rows that are still to be extracted, one array per shard."""
+    pending = embeddings.pending_shards(retry_failed=retry_failed)
+    return [wanted for shard in pending if len(wanted := shard[np.isin(shard, rows)])]
+
+
+def _outcome(
+    cache: EmbeddingCache, lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float
+) -> BackboneOutcome:
+    embeddings = lack.target.embeddings
+    states = embeddings.states()
+    failed = index.rows[states[index.rows] == RowState.FAILED]
+    ids, reasons = cache.samples.paths, embeddings.reasons()
+    computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in lack.shards)
+    return BackboneOutcome(
+        backbone=embeddings.name,
+        dim=embeddings.dim,
+        reused=count_states(states[index.rows])["done"] - computed,
+        computed=computed,
+        failed=len(failed) + len(unread),
+        seconds=seconds,
+        reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
+        n_lost=lack.n_lost,
+    )
