@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def test_first_screen__shows_the_two_commands_and_the_table() -> None:
 
 def test_commands__run_as_typed(class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "examples", "examples")
     images = sorted(class_folders.rglob("*.png"))
     rows = [f"{path},{path.parent.name},{index}" for index, path in enumerate(images)]
     Path("manifest.csv").write_text("image,grade,patient\n" + "\n".join(rows))
@@ -72,3 +74,23 @@ def test_makefile__has_the_commands() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_backbones__are_those_of_the_zoo() -> None:
+    """The table names every method's checkpoints, in full or by a range."""
+    from dvme.backbones import get_spec, names
+
+    section = README[README.index("## Backbones") : README.index("## Your cache")]
+    counts = re.match(r"## Backbones\s+(\d+) published checkpoints, (\d+) of them", section)
+    assert counts is not None
+    specs = [get_spec(name) for name in names()]
+    assert len(specs) == int(counts[1])
+    assert sum(spec.is_verified for spec in specs) == int(counts[2])
+    named = set(re.findall(r"`([a-z0-9-]+)`", section))
+    missing = {
+        name
+        for name in names()
+        if name not in named
+        and not re.match(r"dinov[23]-vit|inat2021-(mini-)?scratch|efficientnet|.*-(2x|4x|vit[sb]16)", name)
+    }
+    assert missing == set()
