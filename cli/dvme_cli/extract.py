@@ -111,6 +111,9 @@ def _show(report: ExtractReport) -> None:
         speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
         table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
     console().print(table)
+    for item in report.outcomes:
+        if item.remark:
+            say(f"{item.backbone} is not verified: {item.remark}")
     _show_failures(report)
     if all(item.reused == report.n_rows for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")

@@ -58,7 +58,10 @@ def hub_weights(spec: BackboneSpec) -> Path:
     """
     repository, revision = split_hub_name(split_name(spec.name)[0])
     return hub_file(
-        repository, WEIGHT_FILES, f"download it elsewhere and pass --weights {spec.name}=PATH", revision=revision
+        repository,
+        WEIGHT_FILES,
+        f"download it elsewhere and pass --weights {split_name(spec.name)[0]}=PATH",
+        revision=revision,
     )
 
 

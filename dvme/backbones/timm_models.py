@@ -11,6 +11,7 @@ from dvme.backbones.architectures import import_timm
 from dvme.backbones.checkpoint import read_checkpoint
 from dvme.backbones.hub import WEIGHT_FILES, hub_config, hub_file, hub_weights, pretrained_settings
 from dvme.backbones.spec import BackboneSpec, Preprocess
+from dvme.backbones.variation import split_name
 from dvme.backbones.weights import fetch
 from dvme.errors import CheckpointError, UnknownNameError
 
@@ -96,7 +97,7 @@ def published_weights(spec: BackboneSpec) -> Path:
     if spec.source == "hub":
         return hub_weights(spec)
     config = import_timm().get_pretrained_cfg(spec.architecture)
-    option = f"download it elsewhere and pass --weights {spec.name}=PATH"
+    option = f"download it elsewhere and pass --weights {split_name(spec.name)[0]}=PATH"
     if not config.hf_hub_id:
         return fetch(config.url, Path(config.url).name, option=option)
     return hub_file(config.hf_hub_id, (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES, option)

@@ -21,7 +21,7 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
     if given is not None:
         if not given.is_file():
             what = "that is a folder, not a file" if given.is_dir() else "there is no such file"
-            raise WeightsError(f"--weights {spec.name}={given}: {what}")
+            raise WeightsError(f"--weights {split_name(spec.name)[0]}={given}: {what}")
         return given
     if spec.checkpoint is None:
         return None

@@ -60,6 +60,8 @@ class BackboneOutcome:
     """Wall time of the passes over the images, which backbones share."""
     reasons: dict[str, str]
     """Image id to the reason why it failed."""
+    remark: str
+    """What is known to be uncertain about the backbone."""
     n_lost: int
     """Rows whose stored bytes were torn, flipped or gone. They are pending again, and extracted anew if listed."""
 
@@ -179,5 +181,6 @@ def _outcome(
         failed=len(failed) + len(unread),
         seconds=seconds,
         reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
+        remark="" if lack.target.model.spec.is_verified else lack.target.model.spec.remark,
         n_lost=lack.n_lost,
     )
