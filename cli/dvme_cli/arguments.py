@@ -23,13 +23,15 @@ def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
         option: such as `--weights`.
         what: the value in capitals, for the message.
     """
+    from dvme.backbones.variation import KEYS
+
     parsed: dict[str, str] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator or not name or not value:
             raise typer.BadParameter(f"{option} {pair} is not NAME={what}")
-        if "@" in name:
-            base = name.partition("@")[0]
+        base, _, last = name.rpartition("@")
+        if last in KEYS:
             raise typer.BadParameter(f"{option} takes names without variations; pass {option} {base}={what}")
         parsed[name] = value
     return parsed

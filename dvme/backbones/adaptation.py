@@ -22,9 +22,9 @@ def adapt(model: nn.Module, spec: BackboneSpec) -> None:
     Raises:
         OptionError: if the model cannot take that size or that many channels.
     """
+    resize_input(model, spec.preprocess.crop, spec.position_resampling, name=spec.name)
     if spec.preprocess.channels == 1:
         sum_first_convolution(model, spec.name)
-    resize_input(model, spec.preprocess.crop, spec.position_resampling, name=spec.name)
 
 
 def sum_first_convolution(model: nn.Module, name: str) -> None:
@@ -33,13 +33,15 @@ def sum_first_convolution(model: nn.Module, name: str) -> None:
     A model that takes one channel already, or that has no convolution, stays as it is.
 
     Raises:
-        OptionError: if the first convolution takes another number of channels.
+        OptionError: if the first convolution takes another number of channels, or standardises its weights.
     """
     first = next((layer for layer in model.modules() if isinstance(layer, nn.Conv2d)), None)
     if first is None or first.in_channels == 1:
         return
     if first.in_channels != 3 or first.groups != 1:
         raise OptionError(f"{name} has no first convolution over three channels; leave out --in-chans 1")
+    if "Std" in type(first).__name__:  # standardised after the sum, the filters would be others
+        raise OptionError(f"{name} standardises its first convolution's weights; leave out --in-chans 1")
     first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))  # (O, 1, K, K)
     first.in_channels = 1
 

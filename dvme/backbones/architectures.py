@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.spec import BackboneSpec
+from dvme.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,20 +21,52 @@ def create(spec: BackboneSpec) -> nn.Module:
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
     if spec.build is not None:
-        built: nn.Module = spec.build()
-        return built
+        return _built(spec)
     timm = import_timm()
+    check_architecture(spec.architecture, f"{spec.name}: {spec.architecture}")
     architecture, own_args = spec.architecture, {}
     if architecture in _RESNETS:
         architecture, make_args = _RESNETS[architecture]
         own_args = make_args()
-    model: nn.Module = timm.create_model(architecture, num_classes=0, **own_args, **spec.architecture_args)
+    try:
+        model: nn.Module = timm.create_model(architecture, num_classes=0, **own_args, **spec.architecture_args)
+    except (TypeError, ValueError, AssertionError, RuntimeError, LookupError) as error:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in spec.architecture_args.items())
+        message = f"{spec.name}: {spec.architecture} cannot be built with ({arguments}): {error}"
+        raise DataError(" ".join(message.split())) from error
     return model
 
 
-def exists(architecture: str) -> bool:
-    """Whether there is an architecture of that name, with or without a tag."""
-    return architecture in _RESNETS or bool(import_timm().is_model(architecture))
+def check_architecture(architecture: str, where: str) -> None:
+    """Refuse a name that is no architecture, with or without a tag.
+
+    Raises:
+        UnknownNameError: naming the nearest.
+    """
+    timm = import_timm()
+    if architecture in _RESNETS or timm.is_model(architecture):
+        return
+    nearest = difflib.get_close_matches(architecture, [*_RESNETS, *timm.list_models()], n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
+    raise UnknownNameError(f"{where}: there is no such architecture; {hint}")
+
+
+def _built(spec: BackboneSpec) -> nn.Module:
+    """What a user's own function makes.
+
+    Raises:
+        DataError: if it fails, or makes something else.
+    """
+    from torch import nn
+
+    assert spec.build is not None
+    try:
+        model = spec.build()
+    except Exception as error:
+        raise DataError(f"{spec.name}: build failed with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise DataError(f"{spec.name}: build returned {type(model).__name__}, not a torch.nn.Module")
+    return model
 
 
 def import_timm() -> Any:

@@ -62,20 +62,14 @@ class Fit:
 
 
 def fit_checkpoint(content: Any, checkpoint: Checkpoint, target: Mapping[str, Tensor], *, source: str) -> Fit:
-    """Fit a file in any of a checkpoint's layouts.
+    """Fit a file in the one of a checkpoint's layouts that it comes nearest to.
 
     Raises:
-        CheckpointError: if none fits, with what keeps the first from it.
+        CheckpointError: naming what keeps the file from that layout.
     """
-    try:
-        return fit_keys(content, checkpoint, target, source=source)
-    except CheckpointError:
-        for layout in checkpoint.other_layouts:
-            try:
-                return fit_keys(content, layout, target, source=source)
-            except CheckpointError:
-                continue
-        raise
+    layouts = (checkpoint, *checkpoint.other_layouts)
+    nearest = max(layouts, key=lambda layout: _nearness(content, layout, target, source))
+    return fit_keys(content, nearest, target, source=source)
 
 
 def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, source: str) -> Fit:
@@ -104,7 +98,20 @@ def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, sour
     if problems:
         raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}; is it the file of this backbone?")
     counters = {key: value for key, value in target.items() if key.endswith(COUNTER)}
-    return Fit(counters | fitted, list(kept), left_over)
+    is_counted = layout.match == "name"  # by position, counters are passed over
+    used = [key for key in kept if is_counted or not key.endswith(COUNTER)]
+    return Fit(counters | fitted, used, left_over)
+
+
+def _nearness(content: Any, layout: Layout, target: Mapping[str, Tensor], source: str) -> tuple[int, int]:
+    """(parameters of the target that a file in this layout names, minus the keys that fit nothing)."""
+    try:
+        kept, _, strangers = _split_by_layout(_descend(content, layout, source), layout)
+        renamed = _renamed(kept, layout)
+    except CheckpointError:
+        return -1, 0
+    n_found = len(renamed) if layout.match == "position" else len(renamed.keys() & target.keys())
+    return n_found, n_found - len(renamed) - len(strangers)
 
 
 def state_dict_of(content: Any, source: str) -> dict[str, Tensor]:

@@ -6,18 +6,22 @@ import dataclasses
 import difflib
 import importlib.metadata
 import importlib.util
+import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dvme.backbones.spec import BackboneSpec, Checkpoint, Layout, Preprocess
-from dvme.errors import DataError, UnknownNameError
+from dvme.errors import DataError
 
+OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 ENTRY_POINTS = "dvme.backbones"
 """The entry-point group in which an installed package names its specs."""
-GENERIC_KEEP = r"(module\.)?((backbone|encoder|model)\.)?(?!(fc|head|classifier)\.)"
-GENERIC_DROP = r"(module\.)?((backbone|encoder|model)\.)?(fc|head|classifier)\."
+GENERIC_PREFIX = r"(module\.)?((backbone|encoder|model)\.)?"
+GENERIC_CLASSIFIER = r"((fc|classifier)\.|head\.(?!norm\.))"
+GENERIC_KEEP, GENERIC_DROP = f"{GENERIC_PREFIX}(?!{GENERIC_CLASSIFIER})", GENERIC_PREFIX + GENERIC_CLASSIFIER
 _SECTIONS: dict[str, type] = {"preprocess": Preprocess, "checkpoint": Checkpoint}
 _DEFAULTS: dict[str, Any] = {
     "method": "custom",
@@ -39,12 +43,10 @@ def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
     Raises:
         UnknownNameError: if there is no such architecture.
     """
-    from dvme.backbones.architectures import exists, import_timm
+    from dvme.backbones.architectures import check_architecture
 
-    if not exists(architecture):
-        nearest = difflib.get_close_matches(architecture, import_timm().list_models(), n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
-        raise UnknownNameError(f"--arch {name}={architecture}: there is no such architecture; {hint}")
+    _check_own_name(name, "--arch")
+    check_architecture(architecture, f"--arch {name}={architecture}")
     return BackboneSpec(
         name=name,
         method="custom",
@@ -79,7 +81,10 @@ def spec_from_toml(path: Path) -> BackboneSpec:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise DataError(f"{path} cannot be read as TOML: {reason}") from error
+    if content.get("source") in {"built", "hub"}:
+        raise DataError(f"{path}: source = {content['source']!r} is not for a TOML file; leave it out, or write Python")
     spec = spec_from_mapping({"is_verified": False} | content, source=str(path))
+    _check_own_name(spec.name, str(path))
     if spec.checkpoint is None:
         return spec
     beside = path.parent.absolute() / spec.checkpoint.filename
@@ -100,7 +105,11 @@ def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpe
     for section, kind in _SECTIONS.items():
         if isinstance(values[section], Mapping):
             _check_names(values[section], kind, f"{source}, [{section}]")
+            for layout in values[section].get("other_layouts", ()):
+                _check_names(layout, Layout, f"{source}, [[{section}.other_layouts]]")
             values[section] = _SECTION_DEFAULTS[section] | dict(values[section])
+    if values.get("source") == "built":
+        raise DataError(f"{source}: a model that Python builds cannot be described in a file")
     if values["checkpoint"] is None and values.get("source") not in {"timm", "hub", "random"}:
         raise DataError(f"{source}: there is no [checkpoint]; add one, or say source = 'timm' or 'random'")
     try:
@@ -129,21 +138,33 @@ def spec_from_python(reference: str) -> BackboneSpec:
     """
     file, _, attribute = reference.rpartition(":")
     path = Path(file)
-    description = importlib.util.spec_from_file_location(path.stem, path)
+    description = importlib.util.spec_from_file_location(f"dvme_own.{path.stem}", path)
     if not path.is_file() or description is None or description.loader is None:
         raise DataError(f"{reference}: there is no Python file {file}")
     module = importlib.util.module_from_spec(description)
+    sys.modules[description.name] = module  # dataclasses and pickles look there
     try:
         description.loader.exec_module(module)
     except Exception as error:
         raise DataError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
-    return _resolved(getattr(module, attribute, None), reference)
+    spec = _resolved(getattr(module, attribute, None), reference)
+    _check_own_name(spec.name, reference)
+    return spec
 
 
 def installed_spec(name: str) -> BackboneSpec | None:
-    """The spec that an installed package provides under the entry point of that name."""
+    """The spec that an installed package provides under the entry point of that name.
+
+    Raises:
+        DataError: if it cannot be loaded, or is none.
+    """
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
-        return dataclasses.replace(_resolved(entry.load(), f"entry point {entry.value}"), name=name)
+        try:
+            found = entry.load()
+        except Exception as error:
+            message = f"entry point {name} = {entry.value} cannot be loaded: {type(error).__name__}: {error}"
+            raise DataError(message) from error
+        return dataclasses.replace(_resolved(found, f"entry point {entry.value}"), name=name)
     return None
 
 
@@ -153,12 +174,25 @@ def installed_names() -> list[str]:
 
 
 def _resolved(found: Any, reference: str) -> BackboneSpec:
-    spec = found() if callable(found) and not isinstance(found, BackboneSpec) else found
+    try:
+        spec = found() if callable(found) and not isinstance(found, BackboneSpec) else found
+    except Exception as error:
+        raise DataError(f"{reference} failed with {type(error).__name__}: {error}") from error
     if not isinstance(spec, BackboneSpec):
         raise DataError(f"{reference} is {type(spec).__name__}, not a dvme.backbones.BackboneSpec or a function of one")
     if spec.source == "built" and spec.build is None:
         raise DataError(f"{reference}: source 'built' needs build, a function that returns the model")
     return spec
+
+
+def _check_own_name(name: str, source: str) -> None:
+    """Refuse a name that could not be typed, or that stands for something else."""
+    from dvme.backbones.zoo import ZOO
+
+    if not OWN_NAME.fullmatch(name):
+        raise DataError(f"{source}: the name {name!r} will not do; use letters, digits, '.', '_', '+' and '-'")
+    if name in {spec.name for spec in ZOO}:
+        raise DataError(f"{source}: {name} is a backbone that dvme knows; choose another name")
 
 
 def _check_names(values: Mapping[str, Any], kind: type, source: str) -> None:

@@ -20,6 +20,7 @@ from dvme.backbones.model import Backbone
 from dvme.backbones.preprocess import crop_image
 from dvme.backbones.registry import get_spec
 from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.variation import split_name, vary
 from dvme.runtime import Runtime
 
 TOO_SIMILAR, RATHER_SIMILAR = 0.9999, 0.98
@@ -86,7 +87,8 @@ def diagnose(
     Raises:
         UnknownNameError, WeightsError, CheckpointError, OptionError: if it cannot be loaded.
     """
-    spec = get_spec(name) if architecture is None else spec_from_architecture(name, architecture)
+    base, options = split_name(name)
+    spec = get_spec(name) if architecture is None else vary(spec_from_architecture(base, architecture), options)
     device = torch.device((runtime or Runtime()).torch_device())
     loaded = build_model(spec, weights)
     features = _statistics(Backbone(spec, loaded.model, device))

@@ -32,7 +32,7 @@ def fused(model: nn.Module, images: Tensor) -> nn.Module:
         _fold(copied, convolution, place)
     with torch.inference_mode():
         found = copied(images)
-    is_equal = torch.allclose(found, expected, rtol=0.0, atol=AGREEMENT * float(expected.abs().max()))
+    is_equal = bool((found - expected).abs().max() <= AGREEMENT * expected.abs().max())  # not so where one is NaN
     return copied if pairs and is_equal else model
 
 

@@ -46,7 +46,7 @@ def hub_config(name: str) -> dict[str, Any]:
 
 def pretrained_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that is about input and classifier; older files have it at the top."""
-    settings = config.get("pretrained_cfg", config)
+    settings = config.get("pretrained_cfg") or config
     return dict(settings) | {"num_classes": config.get("num_classes", settings.get("num_classes", 1000))}
 
 
@@ -72,15 +72,16 @@ def hub_file(repository: str, filenames: tuple[str, ...], option: str, *, revisi
         WeightsError: with `option`, if it is not here and cannot be fetched.
     """
     import huggingface_hub
+    from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 
-    place = f"{filenames[0]} of {repository}, published at {huggingface_hub.constants.ENDPOINT}/{repository}"
+    place = f"{filenames[0]} of {repository}, published at {constants.ENDPOINT}/{repository}"
     try:
         for filename in filenames:
             cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
-        _check_host(huggingface_hub.constants.ENDPOINT)
+        _check_host(constants.ENDPOINT)
         for filename in filenames:
             try:
                 return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))

@@ -26,7 +26,7 @@ SIMCLR_V2_CONVERTER_TO_RESNETV2 = (
     *((rf"^net\.{stage + 1}\.blocks\.", f"stages.{stage}.blocks.") for stage in range(4)),
     (r"\.projection\.shortcut\.", ".downsample.conv."),
     (r"\.projection\.bn\.0\.", ".downsample.norm."),
-    *((rf"\.net\.{2 * i}\.(?!0\.)", f".conv{i + 1}.") for i in range(3)),
+    *((rf"\.net\.{2 * i}\.", f".conv{i + 1}.") for i in range(3)),
     *((rf"\.net\.{2 * i + 1}\.0\.", f".norm{i + 1}.") for i in range(3)),
 )
 """Names of SimCLRv2-Pytorch's converter (a Sequential of Sequentials) to those of timm's ResNetV2."""
@@ -54,8 +54,12 @@ def _dinov2_registers(state: TensorMap) -> TensorMap:
     for key in ("cls_token", "pos_embed"):
         if key not in state:
             raise CheckpointError(f"missing keys {key}")
-    positions = state["pos_embed"]  # (1, 1 + T, D)
-    return state | {"cls_token": state["cls_token"] + positions[:, :1], "pos_embed": positions[:, 1:]}
+    token, positions = state["cls_token"], state["pos_embed"]  # (1, 1, D), (1, 1 + T, D)
+    if positions.ndim != 3 or len(positions) != 1:
+        raise CheckpointError(f"wrong shapes pos_embed {tuple(positions.shape)}, not (1, tokens, dimensions)")
+    if token.shape != positions[:, :1].shape:
+        raise CheckpointError(f"wrong shapes cls_token {tuple(token.shape)} beside pos_embed {tuple(positions.shape)}")
+    return state | {"cls_token": token + positions[:, :1], "pos_embed": positions[:, 1:]}
 
 
 def _dinov3(state: TensorMap) -> TensorMap:

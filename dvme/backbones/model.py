@@ -41,7 +41,7 @@ class Backbone:
             with full_float32(device):
                 self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
             measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
-        except (RuntimeError, ValueError, AssertionError, TypeError, IndexError) as error:
+        except (RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError) as error:
             if isinstance(error, OptionError | torch.OutOfMemoryError):
                 raise
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__

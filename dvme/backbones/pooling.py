@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,27 +23,50 @@ def check_pooling(model: nn.Module, pooling: Pooling, name: str) -> None:
     Raises:
         OptionError: naming what the model can do.
     """
-    if pooling.startswith("class") and getattr(model, "cls_token", None) is None:
+    has_class_token = getattr(model, "cls_token", None) is not None
+    if pooling.startswith("class") and not has_class_token:
         raise OptionError(f"{name} has no class token for {pooling!r}; choose --pool average")
-    if pooling != "model" and not hasattr(model, "forward_features"):
-        raise OptionError(f"{name} pools on its own; choose --pool model")
+    if pooling == "model":
+        return
+    own = f"{name} pools on its own; choose --pool model"
+    if not hasattr(model, "forward_features") or (has_class_token and not hasattr(model, "num_prefix_tokens")):
+        raise OptionError(own)
+    if pooling == "class-token-last-4" and not _gives_prefix_tokens(model):
+        raise OptionError(own)
+
+
+def _gives_prefix_tokens(model: Any) -> bool:
+    forward = getattr(model, "forward_intermediates", None)
+    return forward is not None and "return_prefix_tokens" in inspect.signature(forward).parameters
+
+
+def _features(model: Any, images: Tensor) -> Tensor:
+    """Tokens (B, T, D) or a feature map.
+
+    Raises:
+        OptionError: if the model gives several.
+    """
+    features = model.forward_features(images)
+    if not isinstance(features, Tensor):
+        raise OptionError(f"{type(model).__name__} gives {type(features).__name__} of features; choose --pool model")
+    return features
 
 
 def _average(model: Any, images: Tensor) -> Tensor:
-    features: Tensor = model.forward_features(images)
+    features = _features(model, images)
     if features.ndim == 3:  # (B, T, D)
-        return _after_pooling(model, features[:, model.num_prefix_tokens :].mean(dim=1))
+        return _after_pooling(model, features[:, getattr(model, "num_prefix_tokens", 0) :].mean(dim=1))
     is_channels_first = features.shape[1] == model.num_features  # (B, D, H, W), or (B, H, W, D)
     return features.mean(dim=(2, 3) if is_channels_first else (1, 2))
 
 
 def _class_token(model: Any, images: Tensor) -> Tensor:
-    return _after_pooling(model, model.forward_features(images)[:, 0])
+    return _after_pooling(model, _features(model, images)[:, 0])
 
 
 def _class_and_mean(model: Any, images: Tensor) -> Tensor:
     """(B, 2 D). Source: Oquab et al. 2023 (DINOv2), linear evaluation."""
-    tokens: Tensor = model.forward_features(images)  # (B, T, D): class, registers, patches
+    tokens = _features(model, images)  # (B, T, D): class, registers, patches
     pooled = torch.stack([tokens[:, 0], tokens[:, model.num_prefix_tokens :].mean(dim=1)], dim=1)
     return _after_pooling(model, pooled).flatten(start_dim=1)
 
@@ -55,7 +79,7 @@ def _class_tokens_of_last_4(model: Any, images: Tensor) -> Tensor:
     blocks = model.forward_intermediates(
         images, indices=LAST_BLOCKS, return_prefix_tokens=True, norm=True, output_fmt="NLC", intermediates_only=True
     )
-    return torch.cat([prefix[:, 0] for _, prefix in blocks], dim=-1)
+    return torch.cat([_after_pooling(model, prefix[:, 0]) for _, prefix in blocks], dim=-1)
 
 
 def _by_model(model: nn.Module, images: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.variation import split_name, vary
 from dvme.backbones.zoo import ZOO
-from dvme.errors import UnknownNameError
+from dvme.errors import DvmeError, UnknownNameError
 
 TIMM_PREFIX = "timm:"
 HUB_PREFIX = "hf-hub:"
@@ -39,6 +40,7 @@ def listed(
     licence: str | None = None,
     is_commercial: bool = False,
     is_available: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> list[BackboneSpec]:
     """The known backbones, of installed packages as well, that fit every filter.
 
@@ -48,11 +50,18 @@ def listed(
         licence: part of a licence's name.
         is_commercial: without those whose licence forbids commercial use.
         is_available: only those that load now, without a network.
+        tell: told what is wrong with a package whose backbone cannot be listed.
     """
     from dvme.backbones.custom import installed_names
     from dvme.backbones.weights import is_here
 
-    specs = [get_spec(name) for name in dict.fromkeys([*_SPECS, *installed_names()])]
+    specs = list(_SPECS.values())
+    for name in installed_names():
+        try:
+            specs += [] if name in _SPECS else [get_spec(name)]
+        except DvmeError as error:
+            if tell is not None:
+                tell(str(error))
     return [
         spec
         for spec in specs

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Pooling = Literal["average", "class-token", "class-token-last-4", "class-and-mean", "model"]
 """How feature maps or tokens become one vector.
@@ -49,6 +50,10 @@ class Preprocess:
             raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; both need 3, or 1 for grey")
         if not all(value > 0 for value in self.std):
             raise ValueError(f"std {self.std} must be above 0")
+        if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
+            raise ValueError(f"mean {self.mean} and std {self.std} must be finite")
+        if self.interpolation not in get_args(Interpolation):
+            raise ValueError(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
 
     @property
     def channels(self) -> int:
@@ -82,7 +87,10 @@ class Layout:
     def __post_init__(self) -> None:
         """Compile the rules once, so that a bad one fails at import."""
         for pattern in (self.keep, self.drop or "", *(old for old, _ in self.rename)):
-            re.compile(pattern)
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,18 +69,26 @@ def hub_spec(name: str) -> BackboneSpec:
         raise UnknownNameError(
             f"{name} is a {architecture!r}, which timm {timm.__version__} does not have; update timm"
         )
-    settings = pretrained_settings(config)
     known = timm.models.PretrainedCfg.__dataclass_fields__
+    try:
+        settings = pretrained_settings(config)
+        published = timm.models.PretrainedCfg(**{key: value for key, value in settings.items() if key in known})
+        arguments = {"num_classes": int(settings["num_classes"]), **(config.get("model_args") or {})}
+        if published.fixed_input_size:
+            arguments.setdefault("img_size", int(published.input_size[-1]))
+        preprocess = _preprocess(name, published)
+    except (TypeError, ValueError, AttributeError, LookupError) as error:
+        if isinstance(error, UnknownNameError):
+            raise
+        raise UnknownNameError(f"{name}: its config.json is not as timm writes it ({error}); use another") from error
     return BackboneSpec(
         name=name,
         method="see the model card",
         architecture=architecture,
-        architecture_args={"num_classes": settings["num_classes"], **config.get("model_args", {})},
+        architecture_args=arguments,
         dim=None,
         pooling="model",
-        preprocess=_preprocess(
-            name, timm.models.PretrainedCfg(**{key: value for key, value in settings.items() if key in known})
-        ),
+        preprocess=preprocess,
         checkpoint=None,
         source="hub",
         licence=settings.get("license") or "not stated",

@@ -21,8 +21,16 @@ _PART = re.compile(rf"@({'|'.join(KEYS)})=([^@]*)")
 
 
 def split_name(name: str) -> tuple[str, dict[str, str]]:
-    """(name without variations, variations) of `NAME@KEY=VALUE@...`."""
-    return _PART.sub("", name), {match[1]: match[2] for match in _PART.finditer(name)}
+    """(name without variations, variations) of `NAME@KEY=VALUE@...`.
+
+    Raises:
+        OptionError: if a variation is given twice.
+    """
+    found = _PART.findall(name)
+    for key, _ in found:
+        if [other for other, _ in found].count(key) > 1:
+            raise OptionError(f"{name} says {key} twice; say it once")
+    return _PART.sub("", name), dict(found)
 
 
 def vary_name(name: str, options: Mapping[str, str]) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from dvme.backbones.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.environment import installed
 from dvme.backbones.registry import get_spec
-from dvme.backbones.registry import names as registered_names
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.variation import split_name, vary
 from dvme.errors import OptionError
@@ -56,8 +55,9 @@ class Choice:
         return specs
 
     def file_of(self, spec: BackboneSpec) -> Path | None:
-        """The local checkpoint of a spec, if one is given."""
-        for name in (spec.name, split_name(spec.name)[0]):
+        """The local checkpoint of a spec, if one is given for it: as it is called, or as it was typed."""
+        typed = [name for name in self.names if self._spec(name).name == spec.name]
+        for name in (spec.name, *typed, split_name(spec.name)[0], *(split_name(name)[0] for name in typed)):
             if name in self.weights:
                 return Path(self.weights[name])
         return None
@@ -66,8 +66,6 @@ class Choice:
         base, options = split_name(name)
         if base not in self.architectures:
             return get_spec(name)
-        if base in registered_names():
-            raise OptionError(f"--arch {base}=...: {base} is a backbone that dvme knows; choose another name")
         return vary(spec_from_architecture(base, self.architectures[base]), options)
 
 

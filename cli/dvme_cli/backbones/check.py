@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def check(
     name: Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")],
     weights: Annotated[
-        Path | None, typer.Option(help="A local checkpoint. Default: what is here or downloaded.")
+        str | None, typer.Option(help="A local checkpoint, [NAME=]PATH. Default: what is here or downloaded.")
     ] = None,
     arch: Annotated[
         str | None, typer.Option(help="Take WEIGHTS as a torchvision-style file of this timm model.")
@@ -29,7 +29,8 @@ def check(
         import dvme
         from dvme.backbones.diagnosis import diagnose
 
-        found = diagnose(name, weights=weights, architecture=arch, runtime=dvme.Runtime(device=device))
+        file = None if weights is None else Path(weights.removeprefix(f"{name}="))
+        found = diagnose(name, weights=file, architecture=arch, runtime=dvme.Runtime(device=device))
         if json:
             show_json(found.to_json())
         else:

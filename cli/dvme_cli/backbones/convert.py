@@ -36,7 +36,7 @@ def convert(
 
         if trust:
             note(WARNING)
-        target = out or file.with_name(f"{file.name}.safetensors")
+        target = out or file.parent / f"{file.resolve().name}.safetensors"
         done = convert_file(file, target, is_trusted=trust, overwrite=overwrite)
         if json:
             show_json(asdict(done) | {"file": str(target)})

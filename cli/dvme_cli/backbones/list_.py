@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, say, show_json
+from dvme_cli.console import console, expected_errors, new_table, note, say, show_json
 
 if TYPE_CHECKING:
     from dvme.backbones import BackboneSpec
@@ -29,7 +29,12 @@ def list_(
         from dvme.backbones.weights import availability
 
         specs = listed(
-            method=method, architecture=arch, licence=licence, is_commercial=commercial, is_available=available
+            method=method,
+            architecture=arch,
+            licence=licence,
+            is_commercial=commercial,
+            is_available=available,
+            tell=note,
         )
         if json:
             found = [asdict(spec) | {"availability": availability(spec)} for spec in specs]

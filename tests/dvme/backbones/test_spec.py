@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 
 import pytest
 
@@ -32,7 +31,7 @@ def test_preprocess__crop_of_the_whole_image() -> None:
 
 @pytest.mark.parametrize("rule", [{"keep": "("}, {"drop": "["}])
 def test_checkpoint__rule_that_is_no_regular_expression(rule: dict[str, str]) -> None:
-    with pytest.raises(re.error):
+    with pytest.raises(ValueError, match="is no regular expression"):
         Checkpoint(filename="x.pth", url="", **rule)
 
 

@@ -101,7 +101,9 @@ def test_obtain_weights__offline(name: str, no_network: Path) -> None:
         load_backbone(replace(spec, architecture="resnet18"))
     assert time.monotonic() - started < 5
     text = str(caught.value)
-    assert text.startswith(f"{spec.checkpoint.local_name} is not here and cannot be fetched from {spec.checkpoint.url} (")
+    assert text.startswith(
+        f"{spec.checkpoint.local_name} is not here and cannot be fetched from {spec.checkpoint.url} ("
+    )
     assert text.endswith(f"; pass a local copy with --weights {name}=PATH")
     assert "\n" not in text
     assert find_weights(spec) is None
