@@ -514,12 +514,11 @@ def test_build_model__build_that_fails(build: Callable[[], Any], says: str) -> N
 
 
 def test_listed__a_broken_package_is_told_of_and_left_out(install: Callable[[str, str], None]) -> None:
-    install("broken", "no_such_module:spec")
+    install("", "broken = no_such_module:spec\n")
     problems: list[str] = []
     assert "broken" not in [spec.name for spec in listed(tell=problems.append)]
-    assert problems == [
-        "entry point broken = no_such_module:spec cannot be loaded: ModuleNotFoundError: No module named 'no_such_module'"
-    ]
+    assert len(problems) == 1
+    assert problems[0].startswith("entry point broken = no_such_module:spec cannot be loaded: ModuleNotFoundError: ")
 
 
 def test_spec_from_architecture__norm_in_the_head_is_no_classifier(tmp_path: Path) -> None:
