@@ -14,21 +14,27 @@ if TYPE_CHECKING:
     from dvme.backbones.model import load_backbone
     from dvme.data import Columns, Task, load_samples
     from dvme.evaluation.probing import probe
+    from dvme.explanation.explain import explain
     from dvme.extraction.extract import extract
     from dvme.extraction.plan import plan_extraction
+    from dvme.heads.saving import load_head
     from dvme.maps import viz
     from dvme.overview import info
+    from dvme.prediction.predict import predict
     from dvme.runtime import Runtime
 
 _HOMES = {
     "Columns": "dvme.data",
     "Runtime": "dvme.runtime",
     "Task": "dvme.data",
+    "explain": "dvme.explanation.explain",
     "extract": "dvme.extraction.extract",
     "info": "dvme.overview",
     "load_backbone": "dvme.backbones.model",
+    "load_head": "dvme.heads.saving",
     "load_samples": "dvme.data",
     "plan_extraction": "dvme.extraction.plan",
+    "predict": "dvme.prediction.predict",
     "probe": "dvme.evaluation.probing",
     "viz": "dvme.maps",
 }
@@ -38,11 +44,14 @@ __all__ = [
     "Runtime",
     "Task",
     "cache",
+    "explain",
     "extract",
     "info",
     "load_backbone",
+    "load_head",
     "load_samples",
     "plan_extraction",
+    "predict",
     "probe",
     "viz",
 ]

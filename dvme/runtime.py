@@ -15,6 +15,7 @@ Progress = Callable[[str, int, int], None]
 MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
+CPU_SHARE, GPU_SHARE = 0.25, 0.5
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -32,6 +33,8 @@ class Runtime:
     """Images per forward pass; None: 16 on the CPU, 64 elsewhere."""
     workers: int | None = None
     """Decoding threads; None: one per CPU core, at most 16."""
+    memory: int | None = None
+    """Bytes that heads which are trained together may hold; None: a quarter of the machine's, half of a GPU's free."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot work."""
@@ -39,6 +42,8 @@ class Runtime:
             raise OptionError(f"batch size {self.batch_size} is not possible; pass --batch-size 1 or more")
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"{self.workers} workers are not possible; pass --workers 1 or more")
+        if self.memory is not None and self.memory < 1:
+            raise OptionError(f"{self.memory} bytes of memory are not possible; pass --memory 1 or more")
 
     @property
     def n_workers(self) -> int:
@@ -50,6 +55,16 @@ class Runtime:
         if self.batch_size is not None:
             return self.batch_size
         return CPU_BATCH if device == "cpu" else ACCELERATOR_BATCH
+
+    def memory_budget(self, device: str) -> int:
+        """Bytes that heads which are trained together may hold on a device."""
+        if self.memory is not None:
+            return self.memory
+        if device.startswith("cuda"):
+            import torch
+
+            return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
+        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * CPU_SHARE)
 
     def torch_device(self) -> str:
         """The device to use.

@@ -11,30 +11,53 @@ from dvme_cli.arguments import parse_names
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
-    from dvme.evaluation.probing import ProbeReport, Score
+    from dvme.evaluation.outcome import ProbeReport, Score
 
 
-def probe(
+def probe(  # noqa: PLR0913 - one parameter per option
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    head: Annotated[str, typer.Option(help="Heads separated by commas: linear, knn.")] = "linear,knn",
+    head: Annotated[
+        str,
+        typer.Option(
+            help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
+            "concat, mean-logits, mlp."
+        ),
+    ] = "linear,knn",
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    controls: Annotated[
+        bool,
+        typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),
+    ] = True,
     folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
     test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split, the heads and the bootstrap.")
+    ] = 0,
+    save: Annotated[
+        str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    memory: Annotated[
+        float | None,
+        typer.Option(help="GiB that heads trained together may hold. Default: a quarter of the machine's."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Train light heads on cached embeddings and print one honest table."""
     with expected_errors():
         import dvme
 
-        with progress_bars("fits") as tell:
+        with progress_bars("steps") as tell:
             report = dvme.probe(
                 cache,
                 heads=parse_names(head, "--head"),
                 backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                controls=controls,
                 n_folds=folds,
                 test_fraction=test_fraction,
                 seed=seed,
+                save=save,
+                runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
                 progress=tell,
             )
         if json:
@@ -50,6 +73,7 @@ def _show(report: ProbeReport) -> None:
         say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in report.n_left_out.items()))
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "balanced acc.", "kappa")
     table = new_table(*headings, numeric=6)
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # long names give way, numbers do not
     for row in report.rows:
         metrics = (row.test[name] for name in ("accuracy", "balanced_accuracy", "kappa"))
         low, high = row.auc_interval.low, row.auc_interval.high
@@ -75,6 +99,10 @@ def _show(report: ProbeReport) -> None:
         say(f"{unfinished} fits did not converge within the iteration limit.")
     if report.verdict is not None:
         say(report.verdict.sentence)
+    for verdict in report.fusion:
+        say(verdict.sentence)
+    for folder in report.saved:
+        say(f"saved {folder}")
 
 
 def _spread(score: Score) -> str:

@@ -85,11 +85,11 @@ def resampled_auc(labels: NDArray[Any], folds: Sequence[NDArray[Any]], weights: 
     return np.concatenate([np.empty(0), *blocks])
 
 
-def percentile_interval(estimate: float, resampled: NDArray[Any]) -> Interval:
-    """The central 95 per cent of the resampled values; undefined resamples are passed over."""
+def percentile_interval(estimate: float, resampled: NDArray[Any], *, level: float = LEVEL) -> Interval:
+    """The central part of the resampled values, 95 per cent of them by default; undefined ones are passed over."""
     values = resampled[~np.isnan(resampled)]
     if not len(values):
         return Interval(estimate, float("nan"), float("nan"))
-    tail = 100.0 * (1.0 - LEVEL) / 2.0
+    tail = 100.0 * (1.0 - level) / 2.0
     low, high = np.percentile(values, [tail, 100.0 - tail])
     return Interval(estimate, float(low), float(high))

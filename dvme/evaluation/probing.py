@@ -1,11 +1,12 @@
-"""`dvme probe`: which backbone serves the task, in one honest table."""
+"""`dvme probe`: which backbone serves the task, and whether a fusion does better, in one honest table."""
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,97 +15,75 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.bootstrap import MIN_UNITS, Interval, percentile_interval, resample_weights, resampled_auc
+from dvme.evaluation.bootstrap import MIN_UNITS, percentile_interval, resample_weights, resampled_auc
 from dvme.evaluation.metrics import METRICS, score
+from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 from dvme.evaluation.splits import Plan, make_plan
-from dvme.heads import FittedHead, Head, Job, get_head
-from dvme.runtime import Progress, silent
+from dvme.evaluation.verdict import fusion_verdicts, verdict_of
+from dvme.heads import ATTENTION_HEADS, CONTROLS, Embedded, FittedHead, Head, Job, fit_jobs, get_head
+from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
+from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, RowState, content_id
 
 RANKED_BY = METRICS[0]
+SINGLE_CONTROL = "linear"
+"""The head under which every single backbone stands beside a fusion."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """One metric on the test set, over the folds' heads."""
+class Method:
+    """One line of the table: a head on these backbones."""
 
-    mean: float
-    std: float
-    """Sample standard deviation; nan with a single fold."""
-    folds: list[float]
+    head: Head
+    backbones: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class ProbeRow:
-    """One backbone under one head."""
+class _Study:
+    """What every method of one probe shares."""
 
-    backbone: str
-    head: str
-    dim: int
-    validation_auc: float
-    """Mean over the folds; what methods are ranked by."""
-    test: dict[str, Score]
-    """By metric."""
-    auc_interval: Interval
-    """Test AUC, bootstrap over test samples."""
-    chosen: list[dict[str, Any]]
-    """Hyper-parameters that validation chose, per fold."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the table allows to be said."""
-
-    best: str
-    runner_up: str
-    difference: Interval
-    """Test AUC of the best less that of the runner-up, paired bootstrap on the shared test set."""
-    sentence: str
-
-
-@dataclass(frozen=True)
-class ProbeReport:
-    """The outcome of `dvme probe`."""
-
-    cache: str
+    store: EmbeddingCache
+    rows: NDArray[Any]
+    """(N,) cache rows that take part; positions in the plan and the labels are positions here."""
     task: Task
-    plan: str
-    n_left_out: dict[str, int]
-    """Rows that take no part, by reason."""
-    notices: list[str]
-    """What the reader of the table has to know."""
-    rows: list[ProbeRow]
-    """Best validation AUC first."""
-    verdict: Verdict | None
-    """None with a single row, or where the test set is too small to resample."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return asdict(self) | {"task": self.task.to_json()}
+    labels: NDArray[Any]
+    plan: Plan
+    weights: NDArray[Any]
+    """(R, n_test) of the bootstrap."""
+    seed: int
+    runtime: Runtime
+    progress: Progress
 
 
-def probe(
+def probe(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
     heads: Sequence[str] = ("linear", "knn"),
     backbones: Sequence[str] | None = None,
+    controls: bool = True,
     n_folds: int = 5,
     test_fraction: float = 0.2,
     seed: int = 0,
+    save: str | Path | None = None,
+    runtime: Runtime | None = None,
     progress: Progress = silent,
 ) -> ProbeReport:
-    """Train every head on every backbone's cached embeddings and test them on one held-out set.
+    """Train heads on cached embeddings and test them on one held-out set.
 
-    Hyper-parameters and the ranking come from validation rows; the test set is used once per number.
-    Every backbone is judged on the same rows: those with a label and an embedding from each of them.
+    Hyper-parameters, early stopping and the ranking come from validation rows; the test set is used once per
+    number. Every method is judged on the same rows: those with a label and an embedding from each backbone.
 
     Args:
         cache: path of a cache.
-        heads: names of heads.
+        heads: names of heads. Most are fitted on each backbone; a fusion takes all of them at once.
         backbones: names of backbones in the cache; None: all of them.
+        controls: beside a fusion by attention, also fit `linear` on every single backbone and the controls
+            `dvme-noattn`, `mlp`, `concat` and `mean-logits`.
         n_folds: folds of the training pool.
         test_fraction: part held out, where the user gave no split.
-        seed: of the split and the bootstrap.
+        seed: of the split, the heads and the bootstrap.
+        save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
+        runtime: device and memory budget.
         progress: told (stage, done, total).
 
     Raises:
@@ -114,9 +93,9 @@ def probe(
     names = list(dict.fromkeys(backbones)) if backbones else store.backbones
     if not names:
         raise OptionError(f"{store.location} has no embeddings yet; run dvme extract first")
-    fitters = [get_head(name) for name in dict.fromkeys(heads)]
-    if not fitters:
-        raise OptionError("no head is named; pass --head linear,knn")
+    methods = _methods(heads, names, with_controls=controls)
+    if save is not None:
+        check_folder(save)
     rows, left_out = _usable_rows(store, names)
     columns = store.columns(["label", "split", "group"])  # of one moment, should someone label meanwhile
     labels_text = columns["label"][rows]
@@ -124,8 +103,7 @@ def probe(
     task.check_trainable()
     labels = task.encode(labels_text)
     groups = columns["group"][rows]
-    first = store.embeddings(names[0]).read(rows)
-    twins = _twins(first)
+    twins = _twins(store.embeddings(names[0]).read(rows))
     plan = make_plan(
         labels,
         columns["split"][rows],
@@ -137,17 +115,40 @@ def probe(
         seed=seed,
     )
     weights, interval_notice = _test_weights(labels[plan.test], groups[plan.test], seed)
-    results, resampled = _evaluate_all(store, names, fitters, rows, labels, plan, weights, first, seed, progress)
+    study = _Study(store, rows, task, labels, plan, weights, seed, runtime or Runtime(), progress)
+    with ExitStack() as stack:  # all heads are saved, or none
+        aside = None if save is None else stack.enter_context(new_folder(save))
+        results, resampled = _evaluate_all(study, methods, aside)
+    saved = [] if save is None else [os.fspath(Path(save) / _folder_name(method)) for method in methods]
     results.sort(key=lambda row: -row.validation_auc)
     return ProbeReport(
         cache=os.fspath(cache),
         task=task,
         plan=plan.description,
         n_left_out={reason: count for reason, count in left_out.items() if count},
-        notices=[*_copies_notice(plan, twins), interval_notice],
+        notices=[*_fusion_notice(methods), *_copies_notice(plan, twins), interval_notice],
         rows=results,
-        verdict=_verdict(results, resampled),
+        verdict=verdict_of(results, RANKED_BY, resampled),
+        fusion=fusion_verdicts(results, RANKED_BY, resampled),
+        saved=saved,
     )
+
+
+def _methods(heads: Sequence[str], names: Sequence[str], *, with_controls: bool) -> list[Method]:
+    """The lines of the table: single heads on each backbone, fusions on all of them."""
+    wanted = list(dict.fromkeys(heads))
+    if not wanted:
+        raise OptionError("no head is named; pass --head linear,knn")
+    if with_controls and set(wanted) & set(ATTENTION_HEADS):
+        wanted = list(dict.fromkeys([SINGLE_CONTROL, *wanted, *CONTROLS]))
+    fitters = [get_head(name) for name in wanted]
+    single = [Method(head, (name,)) for name in names for head in fitters if not head.is_fusion]
+    return single + [Method(head, tuple(names)) for head in fitters if head.is_fusion]
+
+
+def _fusion_notice(methods: Sequence[Method]) -> list[str]:
+    alone = [method.head.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
+    return [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
 
 
 def _usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:
@@ -200,54 +201,65 @@ def _test_weights(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tupl
     return weights, f"95% CI: bootstrap over {n_units:,} test {what}"
 
 
-def _evaluate_all(  # noqa: PLR0913
-    store: EmbeddingCache,
-    names: Sequence[str],
-    fitters: Sequence[Head],
-    rows: NDArray[Any],
-    labels: NDArray[Any],
-    plan: Plan,
-    weights: NDArray[Any],
-    first: NDArray[Any],
-    seed: int,
-    progress: Progress,
-) -> tuple[list[ProbeRow], dict[tuple[str, str], NDArray[Any]]]:
-    """Rows and resampled AUCs of every backbone under every head; `first` is the first backbone's features."""
-    jobs = [Job(fold.train, fold.validation, seed) for fold in plan.folds]
-    n_classes = int(labels.max()) + 1
+def _evaluate_all(
+    study: _Study, methods: Sequence[Method], save: Path | None
+) -> tuple[list[ProbeRow], dict[str, NDArray[Any]]]:
+    """Rows of the table, and resampled test AUCs by method."""
     results: list[ProbeRow] = []
-    resampled: dict[tuple[str, str], NDArray[Any]] = {}
-    for position, name in enumerate(names):
-        features = store.embeddings(name).read(rows) if position else first
-        for head in fitters:
-            fitted = head.fit(features, labels, n_classes, jobs)
-            row, resampled[name, head.name] = _evaluate(name, head.name, features, labels, plan, fitted, weights)
+    resampled: dict[str, NDArray[Any]] = {}
+    for data, some in _loaded(study, methods):
+        jobs = [
+            Job(method.head, method.backbones, fold.train, fold.validation, study.seed)
+            for method in some
+            for fold in study.plan.folds
+        ]
+        fitted = fit_jobs(jobs, data, runtime=study.runtime, progress=study.progress)
+        for position, method in enumerate(some):
+            n_folds = len(study.plan.folds)
+            folds = fitted[position * n_folds : (position + 1) * n_folds]
+            row, resampled_row = _evaluate(study, data, method, folds)
             results.append(row)
-            progress("probe", len(results), len(names) * len(fitters))
+            resampled[row.method] = resampled_row
+            study.progress("probe", len(results), len(methods))
+            if save is not None:
+                save_head(save / _folder_name(method), _savable(study, row, folds))
     return results, resampled
 
 
+def _folder_name(method: Method) -> str:
+    return folder_name(method.head.name, method.backbones)
+
+
+def _loaded(study: _Study, methods: Sequence[Method]) -> Iterator[tuple[Embedded, list[Method]]]:
+    """The methods with the embeddings that they need: all at once where memory allows, else set by set of backbones."""
+    tables = {name: study.store.embeddings(name) for method in methods for name in method.backbones}
+    n_bytes = sum(len(study.rows) * table.dim * table.features.dtype.itemsize for table in tables.values())
+    groups: dict[tuple[str, ...], list[Method]] = {}
+    is_small = n_bytes <= study.runtime.memory_budget("cpu")
+    for method in methods:
+        groups.setdefault(tuple(tables) if is_small else method.backbones, []).append(method)
+    for names, some in groups.items():
+        embeddings = {name: tables[name].read(study.rows) for name in names}
+        yield Embedded(embeddings, study.labels, len(study.task.classes)), some
+
+
 def _evaluate(
-    backbone: str,
-    head: str,
-    features: NDArray[Any],
-    labels: NDArray[Any],
-    plan: Plan,
-    fitted: Sequence[FittedHead],
-    weights: NDArray[Any],
+    study: _Study, data: Embedded, method: Method, fitted: Sequence[FittedHead]
 ) -> tuple[ProbeRow, NDArray[Any]]:
+    plan, labels = study.plan, study.labels
     validation = [
-        score(labels[fold.validation], model.predict_proba(features[fold.validation]))[RANKED_BY]
+        score(labels[fold.validation], model.predict_proba(data.blocks(method.backbones, fold.validation)))[RANKED_BY]
         for fold, model in zip(plan.folds, fitted, strict=True)
     ]
-    predictions = [model.predict_proba(features[plan.test]) for model in fitted]
-    tested = [score(labels[plan.test], probabilities) for probabilities in predictions]
-    test = {metric: _summary([scores[metric] for scores in tested]) for metric in METRICS}
-    resampled = resampled_auc(labels[plan.test], predictions, weights)
+    tested = data.blocks(method.backbones, plan.test)
+    predictions = [model.predict_proba(tested) for model in fitted]
+    scores = [score(labels[plan.test], probabilities) for probabilities in predictions]
+    test = {metric: Score.over([each[metric] for each in scores]) for metric in METRICS}
+    resampled = resampled_auc(labels[plan.test], predictions, study.weights)
     row = ProbeRow(
-        backbone=backbone,
-        head=head,
-        dim=features.shape[1],
+        backbones=method.backbones,
+        head=method.head.name,
+        dim=sum(data.dims(method.backbones)),
         validation_auc=float(np.mean(validation)),
         test=test,
         auc_interval=percentile_interval(test[RANKED_BY].mean, resampled),
@@ -256,31 +268,24 @@ def _evaluate(
     return row, resampled
 
 
-def _summary(values: list[float]) -> Score:
-    std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return Score(float(np.mean(values)), std, values)
-
-
-def _verdict(rows: Sequence[ProbeRow], resampled: dict[tuple[str, str], NDArray[Any]]) -> Verdict | None:
-    """Compare the best on validation with the best of the other backbones, sample by sample on the test set.
-
-    With one backbone only, its heads are compared.
-    """
-    if len(rows) < 2:
-        return None
-    best = rows[0]
-    second = next((row for row in rows if row.backbone != best.backbone), rows[1])
-    gap = best.test[RANKED_BY].mean - second.test[RANKED_BY].mean
-    paired = resampled[best.backbone, best.head] - resampled[second.backbone, second.head]
-    difference = percentile_interval(gap, paired)
-    if np.isnan(difference.low):
-        return None
-    name, other = f"{best.backbone} + {best.head}", f"{second.backbone} + {second.head}"
-    interval = f"{gap:+.3f} test AUC (95% CI {difference.low:+.3f} to {difference.high:+.3f})"
-    if difference.includes_zero:
-        sentence = f"{name} leads on validation; against {other}: {interval}, so these data do not tell them apart."
-    elif gap > 0:
-        sentence = f"{name} leads on validation and beats {other} by {interval}."
-    else:
-        sentence = f"{name} leads on validation, but {other} is better on the test set: {interval}. Trust neither yet."
-    return Verdict(name, other, difference, sentence)
+def _savable(study: _Study, row: ProbeRow, fitted: Sequence[FittedHead]) -> SavedHead:
+    """The folds' heads with all that predicting and explaining need to know."""
+    ids = study.store.samples.ids[study.rows]
+    folds = [
+        SavedFold(
+            head=head,
+            train_ids=ids[fold.train],
+            validation_ids=ids[fold.validation],
+            metrics={metric: summary.folds[number] for metric, summary in row.test.items()},
+        )
+        for number, (head, fold) in enumerate(zip(fitted, study.plan.folds, strict=True))
+    ]
+    return SavedHead(
+        name=row.head,
+        backbones=row.backbones,
+        dims=tuple(study.store.embeddings(name).dim for name in row.backbones),
+        fingerprints=tuple(study.store.embeddings(name).fingerprint for name in row.backbones),
+        classes=study.task.classes,
+        test_hash=subset_hash(ids[study.plan.test]),
+        folds=folds,
+    )

@@ -5,9 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dvme.errors import UnknownNameError
-from dvme.heads.jobs import FittedHead, Head, Job
+from dvme.heads.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 
-__all__ = ["FittedHead", "Head", "Job", "get_head"]
+__all__ = [
+    "ATTENTION_HEADS",
+    "CONTROLS",
+    "HEADS",
+    "Embedded",
+    "FittedHead",
+    "Head",
+    "Job",
+    "fit_jobs",
+    "fitted_class",
+    "get_head",
+]
+
+ATTENTION_HEADS = ("dvme", "dvme-tokens")
+"""Fusions by attention."""
+CONTROLS = ("dvme-noattn", "mlp", "concat", "mean-logits")
+"""What a fusion by attention has to beat, besides the best single backbone."""
 
 
 def _linear() -> Head:
@@ -22,7 +38,39 @@ def _knn() -> Head:
     return KNN()
 
 
-_HEADS: dict[str, Callable[[], Head]] = {"linear": _linear, "knn": _knn}
+def _concat() -> Head:
+    from dvme.heads.controls import Concat
+
+    return Concat()
+
+
+def _mean_logits() -> Head:
+    from dvme.heads.controls import MeanLogits
+
+    return MeanLogits()
+
+
+def _network(name: str) -> Callable[[], Head]:
+    def make() -> Head:
+        from dvme.heads.network_head import NetworkHead
+
+        return NetworkHead(name)
+
+    return make
+
+
+_MAKERS: dict[str, Callable[[], Head]] = {
+    "linear": _linear,
+    "linear-adam": _network("linear-adam"),
+    "knn": _knn,
+    "dvme": _network("dvme"),
+    "dvme-noattn": _network("dvme-noattn"),
+    "dvme-tokens": _network("dvme-tokens"),
+    "mlp": _network("mlp"),
+    "concat": _concat,
+    "mean-logits": _mean_logits,
+}
+HEADS = tuple(_MAKERS)
 
 
 def get_head(name: str) -> Head:
@@ -31,6 +79,29 @@ def get_head(name: str) -> Head:
     Raises:
         UnknownNameError: naming the heads that there are.
     """
-    if name not in _HEADS:
-        raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(_HEADS)}")
-    return _HEADS[name]()
+    if name not in _MAKERS:
+        raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(HEADS)}")
+    return _MAKERS[name]()
+
+
+def fitted_class(name: str) -> type[FittedHead]:
+    """What a head of this name becomes once it is fitted; its `restored` builds a saved one again.
+
+    Raises:
+        UnknownNameError: naming the heads that there are.
+    """
+    from dvme.heads.controls import FittedConcat, FittedMeanLogits
+    from dvme.heads.knn import FittedKNN
+    from dvme.heads.linear import FittedLinear
+    from dvme.heads.network_head import NETWORKS, FittedNetwork
+
+    fitted: dict[str, type[FittedHead]] = {
+        "linear": FittedLinear,
+        "knn": FittedKNN,
+        "concat": FittedConcat,
+        "mean-logits": FittedMeanLogits,
+        **dict.fromkeys(NETWORKS, FittedNetwork),
+    }
+    if name not in fitted:
+        raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(HEADS)}")
+    return fitted[name]

@@ -6,19 +6,49 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
+
+from dvme.errors import DataError
+from dvme.runtime import Progress, Runtime, silent
 
 
 @dataclass(frozen=True)
 class Job:
-    """One head to fit: on these rows, chosen on those."""
+    """One head to fit: on these rows of these backbones' embeddings, chosen on those."""
 
+    head: Head
+    """What to fit, with its hyper-parameters."""
+    backbones: tuple[str, ...]
+    """Whose embeddings; several only for a head that fuses."""
     train: NDArray[Any]
     """(n,) row indices to learn from."""
     validation: NDArray[Any]
-    """(v,) row indices to choose hyper-parameters on; disjoint from `train` and from every test row."""
+    """(v,) row indices to choose hyper-parameters on; disjoint from `train` and from every test row.
+
+    Empty: nothing is chosen, and a head takes the middle of its path or the last of its epochs."""
     seed: int = 0
     """Seed of whatever the head draws at random."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What jobs share: the embeddings of every backbone, row by row, and the labels."""
+
+    embeddings: Mapping[str, NDArray[Any]]
+    """(N, D_m) by backbone."""
+    labels: NDArray[Any]
+    """(N,) class indices; only rows named in a job are looked at."""
+    n_classes: int
+    """C."""
+
+    def dims(self, backbones: Sequence[str]) -> tuple[int, ...]:
+        """D_m of each backbone."""
+        return tuple(self.embeddings[name].shape[1] for name in backbones)
+
+    def blocks(self, backbones: Sequence[str], rows: NDArray[Any] | slice) -> list[NDArray[Any]]:
+        """(B, D_m) embeddings of each backbone at some rows, as `FittedHead.predict_proba` takes them."""
+        return [self.embeddings[name][rows] for name in backbones]
 
 
 class FittedHead(Protocol):
@@ -26,37 +56,109 @@ class FittedHead(Protocol):
 
     @property
     def chosen(self) -> Mapping[str, Any]:
-        """The hyper-parameters that validation chose."""
+        """What validation chose, and how the fit went."""
 
-    def predict_proba(self, features: NDArray[Any]) -> NDArray[Any]:
+    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """Class probabilities.
 
         Args:
-            features: (B, D).
+            blocks: (B, D_m) embeddings, one array for each backbone of the job, in its order.
 
         Returns:
-            (B, C), rows sum to 1.
+            (B, C) float64, rows sum to 1.
         """
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, by name; with `settings`, enough to build the head again."""
+
+    def settings(self) -> dict[str, Any]:
+        """JSON values that `restored` needs beside the arrays."""
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedHead:
+        """The head whose `settings` and `arrays` these are."""
 
 
 class Head(Protocol):
-    """A kind of classifier over cached embeddings."""
+    """A kind of classifier over cached embeddings, with its hyper-parameters."""
 
     @property
     def name(self) -> str:
         """The name on the command line."""
 
-    def fit(
-        self, features: NDArray[Any], labels: NDArray[Any], n_classes: int, jobs: Sequence[Job]
-    ) -> list[FittedHead]:
-        """Fit every job; the result of a job does not depend on the others.
+    @property
+    def is_fusion(self) -> bool:
+        """Whether it takes several backbones at once."""
 
-        Args:
-            features: (N, D) embeddings of one backbone.
-            labels: (N,) class indices; only rows named in a job are looked at.
-            n_classes: C.
-            jobs: what to fit.
+    @staticmethod
+    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+        """Fit jobs whose heads are all of this class.
+
+        The result of a job does not depend on the others, up to rounding.
 
         Returns:
             One fitted head per job, in order.
         """
+
+
+def fit_jobs(
+    jobs: Sequence[Job], data: Embedded, *, runtime: Runtime | None = None, progress: Progress = silent
+) -> list[FittedHead]:
+    """Fit every job, those of one kind of head together.
+
+    Args:
+        jobs: what to fit.
+        data: embeddings and labels of all rows that the jobs name.
+        runtime: device and memory budget.
+        progress: told (stage, done, total) of each kind of head.
+
+    Returns:
+        One fitted head per job, in order.
+
+    Raises:
+        DataError: if a job has no training rows, fewer than there are classes, or features that are not finite.
+    """
+    _check(jobs, data)
+    fitted: dict[int, FittedHead] = {}
+    kinds: dict[type, list[int]] = {}
+    for index, job in enumerate(jobs):
+        kinds.setdefault(type(job.head), []).append(index)
+    for kind, members in kinds.items():
+        together = kind.fit_together([jobs[index] for index in members], data, runtime or Runtime(), progress)  # type: ignore[attr-defined]
+        fitted |= dict(zip(members, together, strict=True))
+    return [fitted[index] for index in range(len(jobs))]
+
+
+def by_backbones(jobs: Sequence[Job]) -> dict[tuple[tuple[str, ...], Head], list[int]]:
+    """Positions of the jobs that share backbones and hyper-parameters."""
+    groups: dict[tuple[tuple[str, ...], Head], list[int]] = {}
+    for index, job in enumerate(jobs):
+        groups.setdefault((job.backbones, job.head), []).append(index)
+    return groups
+
+
+def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """The embeddings of a head that takes one backbone."""
+    if len(blocks) != 1:
+        raise ValueError(f"this head takes the embeddings of one backbone, not of {len(blocks)}")
+    return blocks[0]
+
+
+def _check(jobs: Sequence[Job], data: Embedded) -> None:
+    """Refuse what no head can learn from."""
+    rows_of: dict[str, list[NDArray[Any]]] = {}
+    for job in jobs:
+        if not len(job.train):
+            raise DataError(f"a job of {job.head.name} on {'+'.join(job.backbones)} has no training rows")
+        if np.intersect1d(job.train, job.validation).size:
+            raise DataError(f"a job of {job.head.name} on {'+'.join(job.backbones)} chooses on rows that it trains on")
+        for name in job.backbones:
+            rows_of.setdefault(name, []).extend((job.train, job.validation))
+    for name, parts in rows_of.items():
+        rows = np.unique(np.concatenate(parts))
+        n_bad = int((~np.isfinite(data.embeddings[name][rows]).all(axis=1)).sum())
+        if n_bad:
+            message = (
+                f"{n_bad} of {len(rows)} rows of {name} are not finite; dvme cache verify says which, then extract"
+            )
+            raise DataError(message)

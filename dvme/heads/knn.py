@@ -4,65 +4,127 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads.jobs import FittedHead, Job
+from dvme.errors import OptionError
+from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.runtime import Progress, Runtime
 
 NEIGHBOURS = (1, 5, 10, 20, 100, 200)
 TEMPERATURE = 0.07
+QUERIES = 4096
+"""Rows that are searched for at once; what they hold grows with k, not with the bank."""
+GPU_NEIGHBOURS = 2048
+"""The deepest search that FAISS offers on a GPU."""
 
 
 @dataclass(frozen=True)
 class FittedKNN:
     """A bank of unit vectors with labels."""
 
-    bank: NDArray[Any]
-    """(n, D) float32, L2-normalised training rows."""
+    unit: NDArray[Any]
+    """(N, D) float32, L2-normalised; heads of one backbone share it."""
+    rows: NDArray[Any] | slice
+    """(n,) rows of `unit` that are the bank: those trained on."""
     labels: NDArray[Any]
-    """(n,) class indices."""
+    """(n,) class indices of the bank."""
     n_classes: int
     """C."""
     chosen: Mapping[str, Any]
     """`k`."""
+    device: str = "cpu"
+    """Where to search; not saved."""
 
-    def predict_proba(self, features: NDArray[Any]) -> NDArray[Any]:
+    @property
+    def bank(self) -> NDArray[Any]:
+        """(n, D)."""
+        bank: NDArray[Any] = self.unit[self.rows]
+        return bank
+
+    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) shares of the votes of the k nearest training rows."""
-        similarities, neighbours = search(normalised(features), self.bank, self.chosen["k"])
-        return votes(similarities, self.labels[neighbours], self.n_classes)
+        queries, bank = only_block(blocks), self.bank
+        parts = [np.empty((0, self.n_classes))]
+        for start in range(0, len(queries), QUERIES):
+            some = normalised(queries[start : start + QUERIES])
+            similarities, neighbours = search(some, bank, self.chosen["k"], device=self.device)
+            parts.append(votes(similarities, self.labels[neighbours], self.n_classes))
+        return np.concatenate(parts)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See FittedHead."""
+        return {"bank": self.bank, "labels": self.labels}
+
+    def settings(self) -> dict[str, Any]:
+        """See FittedHead."""
+        return {"n_classes": self.n_classes, "chosen": dict(self.chosen)}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedKNN:
+        """See FittedHead."""
+        return cls(arrays["bank"], slice(None), arrays["labels"], settings["n_classes"], settings["chosen"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the bank alone, not the rows of other heads."""
+        return FittedKNN.restored, (self.settings(), self.arrays())
 
 
 @dataclass(frozen=True)
 class KNN:
     """Cosine neighbours, each voting exp(similarity / 0.07); the k most accurate on validation wins.
 
-    Source: Caron et al. 2021 (DINO), section 4.1; Wu et al. 2018, section 3.4. Of equal accuracies the
-    smallest k is taken.
+    Of equal accuracies the smallest k is taken; of equal similarities the row that comes first in training.
+
+    Source: Caron et al. 2021 (DINO), section 4.1; Wu et al. 2018, section 3.4.
     """
 
-    neighbours: Sequence[int] = NEIGHBOURS
-    """Values of k to choose from, capped by the number of training rows."""
+    neighbours: tuple[int, ...] = NEIGHBOURS
+    """Values of k to choose from, capped by the number of training rows. Without validation rows: the middle one."""
     name: str = "knn"
+    is_fusion: bool = False
 
-    def fit(
-        self, features: NDArray[Any], labels: NDArray[Any], n_classes: int, jobs: Sequence[Job]
-    ) -> list[FittedHead]:
-        """One search per job at its largest k serves every smaller one."""
-        unit = normalised(features)
-        return [self._fit_one(unit, labels, n_classes, job) for job in jobs]
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched."""
+        if not self.neighbours or min(self.neighbours) < 1:
+            raise OptionError(f"neighbours {self.neighbours} are not possible; name one number or more, each 1 or more")
 
-    def _fit_one(self, unit: NDArray[Any], labels: NDArray[Any], n_classes: int, job: Job) -> FittedHead:
+    @staticmethod
+    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+        """One search per job at its largest k serves every smaller one.
+
+        A single deep search for all jobs, of which each keeps its own rows, is no faster where the sizes of the
+        subsets grow by a factor: the largest subset costs as much as all others together. And it lets rounding
+        decide differently among neighbours that are all but equally near.
+        """
+        device = _search_device(runtime)
+        fitted: dict[int, FittedHead] = {}
+        for (backbones, head), members in by_backbones(jobs).items():
+            assert isinstance(head, KNN)
+            unit = normalised(only_block(data.blocks(backbones, slice(None))))
+            for index in members:
+                job = jobs[index]
+                chosen = {"k": head._chosen_k(unit, data.labels, data.n_classes, job, device)}  # noqa: SLF001
+                fitted[index] = FittedKNN(unit, job.train, data.labels[job.train], data.n_classes, chosen, device)
+                progress("fit knn", len(fitted), len(jobs))
+        return [fitted[index] for index in range(len(jobs))]
+
+    def _chosen_k(self, unit: NDArray[Any], labels: NDArray[Any], n_classes: int, job: Job, device: str) -> int:
+        candidates = sorted({min(k, len(job.train)) for k in self.neighbours})
+        if len(candidates) == 1 or not len(job.validation):
+            return candidates[len(candidates) // 2]
         bank, bank_labels = unit[job.train], labels[job.train]
-        candidates = sorted({min(k, len(bank)) for k in self.neighbours})
-        similarities, found = search(unit[job.validation], bank, candidates[-1])
-        targets = labels[job.validation]
-        accuracies = [
-            float((votes(similarities[:, :k], bank_labels[found[:, :k]], n_classes).argmax(1) == targets).mean())
-            for k in candidates
-        ]
-        return FittedKNN(bank, bank_labels, n_classes, {"k": candidates[int(np.argmax(accuracies))]})
+        n_correct = np.zeros(len(candidates), dtype=int)
+        for start in range(0, len(job.validation), QUERIES):
+            rows = job.validation[start : start + QUERIES]
+            similarities, found = search(unit[rows], bank, candidates[-1], device=device)
+            for position, k in enumerate(candidates):
+                shares = votes(similarities[:, :k], bank_labels[found[:, :k]], n_classes)
+                n_correct[position] += (shares.argmax(axis=1) == labels[rows]).sum()
+        return candidates[int(n_correct.argmax())]
 
 
 def normalised(features: NDArray[Any]) -> NDArray[Any]:
@@ -72,23 +134,33 @@ def normalised(features: NDArray[Any]) -> NDArray[Any]:
     return features / np.where(lengths > 0, lengths, 1.0)
 
 
-def search(queries: NDArray[Any], bank: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def search(
+    queries: NDArray[Any], bank: NDArray[Any], k: int, *, device: str = "cpu"
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """The k most similar bank rows of every query, exactly.
+
+    FAISS leaves open which of equally similar rows it finds. Here it is always the first of the bank: where
+    the k-th similarity and the next are equal, the query is searched deeper until all rows of it are found.
 
     Args:
         queries: (B, D) float32, L2-normalised.
         bank: (n, D) float32, L2-normalised.
         k: 1 <= k <= n.
+        device: `cuda` or `cuda:INDEX`, with faiss-gpu only; else `cpu`.
 
     Returns:
-        Cosine similarities (B, k), descending, and bank indices (B, k).
+        Cosine similarities (B, k), descending, and bank indices (B, k), ascending where similarities are equal.
     """
-    from dvme.backbones.environment import check_single_faiss
-
-    check_single_faiss()
-    import faiss
-
-    similarities, neighbours = faiss.knn(queries, bank, k, metric=faiss.METRIC_INNER_PRODUCT)
+    similarities = np.empty((len(queries), k), dtype=np.float32)
+    neighbours = np.empty((len(queries), k), dtype=np.int64)
+    unsettled, depth = np.arange(len(queries)), min(k + 1, len(bank))
+    while len(unsettled):
+        near, found = _in_bank_order(*_found(queries[unsettled], bank, depth, device))
+        similarities[unsettled], neighbours[unsettled] = near[:, :k], found[:, :k]
+        if depth == len(bank):
+            break
+        unsettled = unsettled[near[:, k - 1] == near[:, -1]]
+        depth = min(2 * depth, len(bank))
     return similarities, neighbours
 
 
@@ -105,3 +177,47 @@ def votes(similarities: NDArray[Any], labels: NDArray[Any], n_classes: int) -> N
     np.add.at(tally, (np.arange(len(labels))[:, None], labels), weights)
     shares: NDArray[Any] = tally / tally.sum(axis=1, keepdims=True)
     return shares
+
+
+@cache
+def _faiss() -> Any:
+    """The module, once the installation is known to be sound; that takes longer than a small search."""
+    from dvme.backbones.environment import check_single_faiss
+
+    check_single_faiss()
+    import faiss
+
+    return faiss
+
+
+@cache
+def _gpu_resources() -> Any:
+    """Scratch memory on the GPU, kept between searches."""
+    return _faiss().StandardGpuResources()
+
+
+def _search_device(runtime: Runtime) -> str:
+    """The GPU where FAISS can use it, else `cpu`."""
+    device = runtime.torch_device() if hasattr(_faiss(), "StandardGpuResources") else "cpu"
+    return device if device.startswith("cuda") else "cpu"
+
+
+def _found(queries: NDArray[Any], bank: NDArray[Any], k: int, device: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(B, k) similarities, descending, and bank indices; equal ones in any order."""
+    faiss = _faiss()
+    metric = faiss.METRIC_INNER_PRODUCT
+    if device.startswith("cuda") and k <= GPU_NEIGHBOURS:
+        index = int(device.partition(":")[2] or -1)  # -1: the current one
+        found = faiss.knn_gpu(_gpu_resources(), queries, bank, k, metric=metric, device=index)
+    else:
+        found = faiss.knn(queries, bank, k, metric=metric)
+    similarities, neighbours = found
+    return similarities, neighbours
+
+
+def _in_bank_order(similarities: NDArray[Any], neighbours: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Sort neighbours of equal similarity by their index."""
+    tied = np.flatnonzero((similarities[:, 1:] == similarities[:, :-1]).any(axis=1))
+    order = np.lexsort((neighbours[tied], -similarities[tied]))
+    neighbours[tied] = np.take_along_axis(neighbours[tied], order, axis=1)
+    return similarities, neighbours

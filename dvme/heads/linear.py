@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dvme.heads.jobs import FittedHead, Job
-from dvme.heads.logistic import fit_logistic
+from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.logistic import LogisticFit, fit_logistic, is_spanned
+from dvme.runtime import Progress, Runtime
 
 STRENGTHS = tuple(float(10.0 ** (exponent / 2)) for exponent in range(-12, -1))
 """Penalties per training row, relative to the rows' mean squared distance from their mean: 1e-6 to 1e-1.
@@ -22,8 +23,12 @@ training rows set the scale. The features themselves are not rescaled, as in the
 (Kornblith et al. 2019, appendix B; Ericsson et al. 2021, section 3).
 """
 
-MEMORY_BUDGET = 1 << 30
-"""Bytes of logits that one batched fit may hold."""
+PADDING, SMALL_JOB, LARGEST_GROUPED = 1.3, 40, 512
+"""Jobs share a batch up to this ratio of training rows, or up to so few rows; larger jobs fill the cores alone."""
+ITERATION_ARRAYS = 30
+"""Arrays of parameters or logits that an iteration holds: ten pairs of L-BFGS and the work in progress."""
+EQUAL = 1e-28
+"""Squared distance, relative to the squared length, below which rows differ by rounding only."""
 
 
 @dataclass(frozen=True)
@@ -37,64 +42,121 @@ class FittedLinear:
     chosen: Mapping[str, Any]
     """`strength`, and whether it `is_converged`."""
 
-    def predict_proba(self, features: NDArray[Any]) -> NDArray[Any]:
+    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) probabilities of (B, D) features."""
-        logits = features.astype(np.float64) @ self.weights + self.intercepts
-        logits -= logits.max(axis=1, keepdims=True)
-        odds = np.exp(logits)
-        probabilities: NDArray[Any] = odds / odds.sum(axis=1, keepdims=True)
+        probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
+
+    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) float64 log probabilities; -inf for a class that training lacked."""
+        logits = self.logits(only_block(blocks))
+        peak = logits.max(axis=1, keepdims=True)
+        log_probabilities: NDArray[Any] = logits - peak - np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))
+        return log_probabilities
+
+    def logits(self, features: NDArray[Any]) -> NDArray[Any]:
+        """(B, C) float64."""
+        logits: NDArray[Any] = features.astype(np.float64) @ self.weights + self.intercepts
+        return logits
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """See FittedHead."""
+        return {"weights": self.weights, "intercepts": self.intercepts}
+
+    def settings(self) -> dict[str, Any]:
+        """See FittedHead."""
+        return {"chosen": dict(self.chosen)}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedLinear:
+        """See FittedHead."""
+        return cls(arrays["weights"], arrays["intercepts"], settings["chosen"])
 
 
 @dataclass(frozen=True)
 class Linear:
     """Exact L2 logistic regression; the strength with the lowest validation log loss wins."""
 
-    strengths: Sequence[float] = STRENGTHS
-    """The path, see STRENGTHS."""
+    strengths: tuple[float, ...] = STRENGTHS
+    """The path, see STRENGTHS. Without validation rows the middle of it is taken."""
     name: str = "linear"
+    is_fusion: bool = False
 
-    def fit(
-        self, features: NDArray[Any], labels: NDArray[Any], n_classes: int, jobs: Sequence[Job]
-    ) -> list[FittedHead]:
-        """Fit all jobs and strengths together, in groups that fit the memory budget."""
-        bytes_per_job = 8 * len(features) * n_classes * len(self.strengths) * 8  # eight arrays of float64 logits
-        size = max(1, MEMORY_BUDGET // bytes_per_job)
-        fitted: list[FittedHead] = []
-        for start in range(0, len(jobs), size):
-            fitted += self._fit_group(features, labels, n_classes, jobs[start : start + size])
-        return fitted
-
-    def _fit_group(
-        self, features: NDArray[Any], labels: NDArray[Any], n_classes: int, jobs: Sequence[Job]
-    ) -> list[FittedHead]:
-        rows = np.unique(np.concatenate([np.concatenate([job.train, job.validation]) for job in jobs]))
-        shared = torch.from_numpy(features[rows].astype(np.float64))
-        targets = torch.from_numpy(labels[rows])
-        masks = torch.stack([torch.from_numpy(np.isin(rows, job.train)) for job in jobs])
-        scales = torch.stack([_mean_squared_distance(shared[mask]) * mask.sum() for mask in masks])
-        n_strengths = len(self.strengths)
-        l2 = (scales[:, None] * torch.tensor(self.strengths, dtype=torch.float64)).flatten()
-        fit = fit_logistic(shared, targets, masks.repeat_interleave(n_strengths, dim=0), l2, n_classes)
-        heads: list[FittedHead] = []
-        for index, job in enumerate(jobs):
-            validation = torch.from_numpy(np.searchsorted(rows, job.validation))
-            path = slice(index * n_strengths, (index + 1) * n_strengths)
-            losses = _log_losses(fit.logits[path][:, validation], targets[validation])
-            best = int(losses.argmin())
-            position = path.start + best
-            chosen = {"strength": self.strengths[best], "is_converged": bool(fit.is_converged[position])}
-            heads.append(FittedLinear(fit.weights[position].numpy(), fit.intercepts[position].numpy(), chosen))
-        return heads
+    @staticmethod
+    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+        """Fit jobs of like size and all strengths together, in groups that fit the memory budget."""
+        fitted: dict[int, FittedHead] = {}
+        for (backbones, head), members in by_backbones(jobs).items():
+            assert isinstance(head, Linear)
+            features = only_block(data.blocks(backbones, slice(None)))
+            sizes = {index: len(jobs[index].train) for index in members}
+            bytes_of = _Footprint(features.shape[1], data.n_classes, len(head.strengths))
+            for group in _alike(sizes, bytes_of, runtime.memory_budget("cpu")):
+                heads = _fit_group([jobs[index] for index in group], features, data, head.strengths)
+                fitted |= dict(zip(group, heads, strict=True))
+                progress("fit linear", len(fitted), len(jobs))
+        return [fitted[index] for index in range(len(jobs))]
 
 
-def _mean_squared_distance(rows: Tensor) -> Tensor:
-    """Mean squared distance of (n, D) rows from their mean; 1 where all rows are equal."""
-    distance = (rows - rows.mean(dim=0)).square().sum(dim=1).mean()
-    return torch.where(distance > 0, distance, 1.0)
+@dataclass(frozen=True)
+class _Footprint:
+    """Bytes that the fit of a job holds."""
+
+    dim: int
+    n_classes: int
+    n_strengths: int
+
+    def __call__(self, n_rows: int) -> int:
+        """For a job of so many training rows."""
+        width = n_rows if is_spanned(n_rows, self.dim) else self.dim
+        rows = 3 * n_rows * self.dim + 3 * n_rows * width
+        columns = self.n_strengths * self.n_classes
+        return 8 * (rows + ITERATION_ARRAYS * columns * (n_rows + width) + 2 * columns * self.dim)
 
 
-def _log_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """(S,) mean log losses of (S, v, C) logits; a class that training lacked costs a bounded amount."""
+def _alike(sizes: Mapping[int, int], bytes_of: _Footprint, budget: int) -> list[list[int]]:
+    """Keys of like sizes: padded to the largest of a group, little is wasted, and all of it fits the budget."""
+    groups: list[list[int]] = []
+    for key in sorted(sizes, key=lambda key: sizes[key]):
+        size = sizes[key]
+        group = groups[-1] if groups else []
+        is_close = bool(group) and size <= max(PADDING * sizes[group[0]], SMALL_JOB)
+        fits = size <= LARGEST_GROUPED and (len(group) + 1) * bytes_of(size) <= budget
+        if is_close and fits:
+            group.append(key)
+        else:
+            groups.append([key])
+    return groups
+
+
+def _fit_group(
+    jobs: Sequence[Job], features: NDArray[Any], data: Embedded, strengths: tuple[float, ...]
+) -> list[FittedHead]:
+    """Gather each job's own rows, fit, and choose on its validation rows."""
+    rows = [torch.from_numpy(features[job.train]).double() for job in jobs]
+    targets = [torch.from_numpy(data.labels[job.train].astype(np.int64)) for job in jobs]
+    path = torch.tensor(strengths, dtype=torch.float64)
+    fits = fit_logistic(rows, targets, [_squared_distance(own) * path for own in rows], data.n_classes)
+    heads: list[FittedHead] = []
+    for job, fit in zip(jobs, fits, strict=True):
+        best = len(strengths) // 2
+        if len(job.validation):
+            best = int(_log_losses(fit, features[job.validation], data.labels[job.validation]).argmin())
+        chosen = {"strength": strengths[best], "is_converged": bool(fit.is_converged[best])}
+        weights = fit.weights[best].numpy().copy()  # not a view that keeps the whole path
+        heads.append(FittedLinear(weights, fit.intercepts[best].numpy().copy(), chosen))
+    return heads
+
+
+def _squared_distance(rows: Tensor) -> Tensor:
+    """Summed squared distance of (n, D) rows from their mean; n where all rows are equal, up to rounding."""
+    distance = (rows - rows.mean(dim=0)).square().sum()
+    return torch.where(distance > EQUAL * rows.square().sum(), distance, float(len(rows)))
+
+
+def _log_losses(fit: LogisticFit, features: NDArray[Any], labels: NDArray[Any]) -> Tensor:
+    """(S,) mean log losses of (v, D) rows; a class that training lacked costs a bounded amount."""
+    logits = torch.from_numpy(features).double() @ fit.weights + fit.intercepts[:, None]
     log_probabilities = torch.log_softmax(logits, dim=-1).clamp_min(np.log(1e-15))
+    targets = torch.from_numpy(labels.astype(np.int64))
     return -log_probabilities[:, torch.arange(len(targets)), targets].mean(dim=1)

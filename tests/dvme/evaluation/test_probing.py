@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 import dvme
 from dvme.errors import DataError, UnknownNameError
 from dvme.evaluation.splits import make_plan
-from dvme.heads import Job
+from dvme.heads import Embedded, Job, fit_jobs
 from dvme.heads.linear import Linear
 from dvme_cache import EmbeddingCache, Fingerprint, MissingEmbeddingsError
 
@@ -53,8 +53,9 @@ def test_probe__numbers_match_peers_on_the_same_split(tmp_path: Path, labels: ND
     report = dvme.probe(_cache(tmp_path / "c.zarr", {"a": features}, label=names), heads=["linear"])
     nothing = np.full(N, "", dtype=object)
     plan = make_plan(labels, nothing, nothing, classes=("0", "1", "2"))
-    jobs = [Job(fold.train, fold.validation) for fold in plan.folds]
-    predictions = [head.predict_proba(features[plan.test]) for head in Linear().fit(features, labels, 3, jobs)]
+    jobs = [Job(Linear(), ("a",), fold.train, fold.validation) for fold in plan.folds]
+    fitted = fit_jobs(jobs, Embedded({"a": features}, labels, 3))
+    predictions = [head.predict_proba([features[plan.test]]) for head in fitted]
     truth = labels[plan.test]
     expected = {
         "auc": [roc_auc_score(truth, p, multi_class="ovr") for p in predictions],
@@ -186,7 +187,7 @@ def test_probe__tasks_that_cannot_be_learned(
 
 def test_probe__unknown_names(tmp_path: Path, labels: NDArray[Any]) -> None:
     path = _cache(tmp_path / "c.zarr", {"a": _features(labels, 1.0, 0)}, label=[str(c) for c in labels])
-    with pytest.raises(UnknownNameError, match="choose from linear, knn"):
+    with pytest.raises(UnknownNameError, match="choose from linear, linear-adam, knn"):
         dvme.probe(path, heads=["forest"])
     with pytest.raises(MissingEmbeddingsError, match="has no b embeddings"):
         dvme.probe(path, backbones=["b"])

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from dvme.heads.jobs import Job
-from dvme.heads.knn import KNN, NEIGHBOURS, TEMPERATURE, normalised, search, votes
+from dvme.errors import OptionError
+from dvme.heads import knn
+from dvme.heads.jobs import Embedded, Job, fit_jobs
+from dvme.heads.knn import KNN, NEIGHBOURS, TEMPERATURE, FittedKNN, normalised, search, votes
+from dvme.runtime import Runtime
 
 
 def test_votes__worked_by_hand() -> None:
@@ -26,6 +32,28 @@ def test_search__is_exact_against_a_full_sort() -> None:
     np.testing.assert_allclose(similarities, -np.sort(-full, axis=1)[:, :5], atol=1e-6)
 
 
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), k=st.integers(1, 40), n_distinct=st.integers(1, 12))
+def test_search__equal_similarities_come_in_bank_order(seed: int, k: int, n_distinct: int) -> None:
+    rng = np.random.default_rng(seed)
+    distinct = np.eye(12, dtype=np.float32)[:n_distinct]
+    bank, queries = distinct[rng.integers(0, n_distinct, 40)], normalised(rng.integers(0, 3, size=(9, 12)))
+    similarities, neighbours = search(queries, bank, k)
+    full = queries @ bank.T  # a single product each: no rounding
+    expected = np.argsort(-full, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(neighbours, expected)
+    np.testing.assert_array_equal(similarities, np.take_along_axis(full, expected, axis=1))
+
+
+def test_search__many_copies_of_one_row() -> None:
+    rng = np.random.default_rng(0)
+    bank = normalised(rng.normal(size=(500, 32)))
+    copies = np.sort(rng.permutation(500)[:300])
+    bank[copies] = bank[copies[0]]
+    neighbours = search(bank[copies[:1]], bank, 20)[1]
+    np.testing.assert_array_equal(neighbours[0], copies[:20])
+
+
 def test_normalised__zero_row_stays_zero() -> None:
     unit = normalised(np.array([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0]])
@@ -38,20 +66,20 @@ def test_knn__same_votes_as_scikit_learn_with_the_same_weights(seed: int, k: int
     features, labels = rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 3, 60)
     labels[:3] = [0, 1, 2]
     train, rest = np.arange(40), np.arange(40, 60)
-    fitted = KNN(neighbours=(k,)).fit(features, labels, 3, [Job(train, rest)])[0]
+    fitted = fit_jobs([Job(KNN(neighbours=(k,)), ("a",), train, rest)], Embedded({"a": features}, labels, 3))[0]
     unit = normalised(features).astype(np.float64)
     peer = KNeighborsClassifier(k, algorithm="brute", weights=lambda d: np.exp((1 - d**2 / 2) / TEMPERATURE)).fit(
         unit[train], labels[train]
     )  # |a - b|^2 = 2 - 2 cos
-    np.testing.assert_allclose(fitted.predict_proba(features[rest]), peer.predict_proba(unit[rest]), atol=1e-4)
+    np.testing.assert_allclose(fitted.predict_proba([features[rest]]), peer.predict_proba(unit[rest]), atol=1e-4)
 
 
 def test_knn__k_is_the_most_accurate_on_validation_and_never_more_than_the_bank() -> None:
     rng = np.random.default_rng(3)
     labels = np.arange(90) % 2
     features = (rng.normal(size=(2, 5))[labels] + 1.5 * rng.normal(size=(90, 5))).astype(np.float32)
-    job = Job(np.arange(60), np.arange(60, 90))
-    fitted = KNN().fit(features, labels, 2, [job])[0]
+    job = Job(KNN(), ("a",), np.arange(60), np.arange(60, 90))
+    fitted = fit_jobs([job], Embedded({"a": features}, labels, 2))[0]
     unit = normalised(features)
     accuracy = {}
     for k in sorted({min(k, 60) for k in NEIGHBOURS}):
@@ -64,3 +92,84 @@ def test_knn__k_is_the_most_accurate_on_validation_and_never_more_than_the_bank(
         accuracy[k] = found
     assert max(accuracy) == 60
     assert fitted.chosen["k"] == max(accuracy, key=lambda k: accuracy[k])
+
+
+def _sweep(n_rows: int = 240) -> tuple[Embedded, list[Job]]:
+    """Three sizes in two folds, with rows that have copies."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 3, n_rows)
+    features = (rng.normal(size=(3, 6))[labels] + rng.normal(size=(n_rows, 6))).astype(np.float32)
+    features[rng.integers(0, n_rows, 60)] = features[0]
+    halves = np.array_split(rng.permutation(n_rows), 2)
+    pairs = [(halves[0], halves[1]), (halves[1], halves[0])]
+    jobs = [Job(KNN(), ("a",), train[:size], validation) for train, validation in pairs for size in (7, 40, 120)]
+    return Embedded({"a": features}, labels, 3), jobs
+
+
+def test_knn__a_job_does_not_depend_on_the_others() -> None:
+    data, jobs = _sweep()
+    queries = [data.embeddings["a"][:50]]
+    for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True):
+        alone = fit_jobs([job], data)[0]
+        assert fitted.chosen == alone.chosen
+        np.testing.assert_array_equal(fitted.predict_proba(queries), alone.predict_proba(queries))
+        assert fitted.chosen["k"] <= len(job.train)
+
+
+def test_knn__blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, jobs = _sweep()
+    whole = fit_jobs(jobs, data)
+    monkeypatch.setattr(knn, "QUERIES", 32)
+    queries = [data.embeddings["a"]]
+    for one, other in zip(whole, fit_jobs(jobs, data), strict=True):
+        assert one.chosen == other.chosen
+        np.testing.assert_allclose(one.predict_proba(queries), other.predict_proba(queries), atol=1e-5)
+    assert whole[0].predict_proba([data.embeddings["a"][:0]]).shape == (0, 3)
+
+
+def test_knn__saved_and_pickled_heads_hold_their_own_rows_only() -> None:
+    data, jobs = _sweep()
+    for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True):
+        assert isinstance(fitted, FittedKNN)
+        np.testing.assert_array_equal(fitted.bank, normalised(data.embeddings["a"])[job.train])
+        for copy in (FittedKNN.restored(fitted.settings(), fitted.arrays()), pickle.loads(pickle.dumps(fitted))):
+            assert len(copy.unit) == len(job.train)
+            queries = [data.embeddings["a"][:50]]
+            np.testing.assert_array_equal(copy.predict_proba(queries), fitted.predict_proba(queries))
+
+
+def test_knn__without_validation_rows_the_middle_k() -> None:
+    data, jobs = _sweep()
+    fitted = fit_jobs([Job(KNN(), ("a",), jobs[1].train, np.array([], dtype=int))], data)[0]
+    assert fitted.chosen["k"] == 10  # of 1, 5, 10, 20, 40
+
+
+@pytest.mark.parametrize("neighbours", [(), (0, 5)])
+def test_knn__impossible_neighbours(neighbours: tuple[int, ...]) -> None:
+    with pytest.raises(OptionError, match="are not possible"):
+        KNN(neighbours=neighbours)
+
+
+def test_knn__without_gpu_support_in_faiss_every_device_searches_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(knn._faiss(), "StandardGpuResources", raising=False)
+    data, jobs = _sweep()
+    fitted = fit_jobs(jobs[:1], data, runtime=Runtime(device="cuda"))[0]
+    assert isinstance(fitted, FittedKNN)
+    assert fitted.device == "cpu"
+
+
+@pytest.mark.gpu
+def test_search__same_neighbours_on_a_gpu() -> None:
+    if not hasattr(knn._faiss(), "StandardGpuResources"):
+        pytest.skip("faiss-gpu is not installed")
+    rng = np.random.default_rng(0)
+    bank, queries = normalised(rng.normal(size=(3000, 64))), normalised(rng.normal(size=(200, 64)))
+    bank[100:150] = bank[0]
+    for k in (1, 20, 2900):
+        ours, theirs = search(queries, bank, k), search(queries, bank, k, device="cuda")
+        np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+        assert (ours[1] == theirs[1]).mean() > 0.99  # rounding may swap two that are all but equally near
+    data, jobs = _sweep()
+    fitted = fit_jobs(jobs[:1], data, runtime=Runtime(device="cuda"))[0]
+    assert isinstance(fitted, FittedKNN)
+    assert fitted.device == "cuda"

@@ -5,9 +5,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from dvme.heads import linear
-from dvme.heads.jobs import Job
+from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.heads.linear import STRENGTHS, Linear
+from dvme.runtime import Runtime
+
+
+def _fit(features: np.ndarray, labels: np.ndarray, jobs: list[Job], runtime: Runtime | None = None) -> list[FittedHead]:
+    return fit_jobs(jobs, Embedded({"a": features}, labels, 3), runtime=runtime)
 
 
 def _task(seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[Job]]:
@@ -16,13 +20,13 @@ def _task(seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[Job]]:
     features = (rng.normal(size=(3, 30))[labels] + 2 * rng.normal(size=(200, 30))).astype(np.float32)
     order = rng.permutation(200)
     parts = np.array_split(order[:150], 3)
-    jobs = [Job(np.concatenate(parts[:i] + parts[i + 1 :]), parts[i]) for i in range(3)]
+    jobs = [Job(Linear(), ("a",), np.concatenate(parts[:i] + parts[i + 1 :]), parts[i]) for i in range(3)]
     return features, labels, jobs
 
 
 def test_linear__strength_is_the_best_on_validation_of_a_loop_over_scikit_learn() -> None:
     features, labels, jobs = _task()
-    for job, fitted in zip(jobs, Linear().fit(features, labels, 3, jobs), strict=True):
+    for job, fitted in zip(jobs, _fit(features, labels, jobs), strict=True):
         train = features[job.train].astype(np.float64)
         scale = ((train - train.mean(0)) ** 2).sum(1).mean() * len(train)
         losses = []
@@ -30,18 +34,17 @@ def test_linear__strength_is_the_best_on_validation_of_a_loop_over_scikit_learn(
             peer = LogisticRegression(C=1 / (strength * scale), max_iter=5000, tol=1e-8).fit(train, labels[job.train])
             losses.append(log_loss(labels[job.validation], peer.predict_proba(features[job.validation])))
         assert fitted.chosen["strength"] == STRENGTHS[int(np.argmin(losses))]
-        ours = fitted.predict_proba(features[job.validation])
+        ours = fitted.predict_proba([features[job.validation]])
         assert log_loss(labels[job.validation], ours) == pytest.approx(min(losses), abs=1e-4)
         np.testing.assert_allclose(ours.sum(1), 1.0)
 
 
-def test_linear__splitting_into_groups_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear__splitting_into_groups_changes_nothing() -> None:
     features, labels, jobs = _task(1)
-    whole = Linear().fit(features, labels, 3, jobs)
-    monkeypatch.setattr(linear, "MEMORY_BUDGET", 1)
-    split = Linear().fit(features, labels, 3, jobs)
+    whole = _fit(features, labels, jobs)
+    split = _fit(features, labels, jobs, Runtime(memory=1))
     for one, other in zip(whole, split, strict=True):
-        np.testing.assert_allclose(one.predict_proba(features), other.predict_proba(features), atol=1e-5)
+        np.testing.assert_allclose(one.predict_proba([features]), other.predict_proba([features]), atol=1e-5)
 
 
 def test_linear__rows_of_no_job_are_never_looked_at() -> None:
@@ -52,16 +55,49 @@ def test_linear__rows_of_no_job_are_never_looked_at() -> None:
     spoiled, shuffled = features.copy(), labels.copy()
     spoiled[unused] = np.nan
     shuffled[unused] = 99
-    for one, other in zip(
-        Linear().fit(features, labels, 3, jobs), Linear().fit(spoiled, shuffled, 3, jobs), strict=True
-    ):
-        np.testing.assert_array_equal(one.predict_proba(features[used]), other.predict_proba(features[used]))
+    for one, other in zip(_fit(features, labels, jobs), _fit(spoiled, shuffled, jobs), strict=True):
+        np.testing.assert_array_equal(one.predict_proba([features[used]]), other.predict_proba([features[used]]))
 
 
 def test_linear__class_absent_from_training_gets_probability_zero() -> None:
     features, labels, _ = _task(3)
     rows = np.flatnonzero(labels != 2)
-    fitted = Linear().fit(features, labels, 3, [Job(rows[:80], rows[80:])])[0]
-    probabilities = fitted.predict_proba(features)
+    fitted = _fit(features, labels, [Job(Linear(), ("a",), rows[:80], rows[80:])])[0]
+    probabilities = fitted.predict_proba([features])
     assert (probabilities[:, 2] == 0).all()
     assert np.isfinite(probabilities).all()
+
+
+def test_linear__memory_splits_into_groups_and_progress_is_told() -> None:
+    features, labels, jobs = _task(4)
+    told: dict[int, list[tuple[str, int, int]]] = {1: [], 1 << 40: []}
+    for memory, calls in told.items():
+        data = Embedded({"a": features}, labels, 3)
+        fit_jobs(jobs, data, runtime=Runtime(memory=memory), progress=lambda *call, calls=calls: calls.append(call))
+    assert told[1] == [("fit linear", done, 3) for done in (1, 2, 3)]
+    assert told[1 << 40] == [("fit linear", 3, 3)]
+
+
+def test_linear__jobs_of_many_sizes_come_back_in_order() -> None:
+    features, labels, _ = _task(5)
+    order = np.random.default_rng(0).permutation(200)
+    jobs = [Job(Linear(), ("a",), order[:size], order[150:]) for size in (150, 9, 60, 12, 150, 30)]
+    for job, together in zip(jobs, _fit(features, labels, jobs), strict=True):
+        alone = _fit(features, labels, [job])[0]
+        assert together.chosen == alone.chosen
+        np.testing.assert_allclose(together.predict_proba([features]), alone.predict_proba([features]), atol=1e-5)
+
+
+def test_linear__without_validation_rows_the_middle_strength() -> None:
+    features, labels, jobs = _task(6)
+    fitted = _fit(features, labels, [Job(Linear(), ("a",), jobs[0].train, np.array([], dtype=int))])[0]
+    assert fitted.chosen == {"strength": STRENGTHS[len(STRENGTHS) // 2], "is_converged": True}
+
+
+def test_linear__rows_equal_up_to_rounding_are_not_told_apart() -> None:
+    features = np.full((12, 30), 0.1) + np.arange(30)
+    labels = np.array([0] * 6 + [1] * 4 + [2] * 2)
+    probabilities = _fit(features, labels, [Job(Linear(), ("a",), np.arange(12), np.array([], dtype=int))])[
+        0
+    ].predict_proba([features])
+    np.testing.assert_allclose(probabilities, np.tile([6 / 12, 4 / 12, 2 / 12], (12, 1)), atol=1e-6)

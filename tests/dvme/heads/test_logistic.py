@@ -11,8 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from dvme.heads import logistic
 from dvme.heads.logistic import LogisticFit, fit_logistic
 
+Data = tuple[NDArray[np.float64], NDArray[np.int64]]
 
-def _data(n_rows: int, dim: int, n_classes: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+
+def _data(n_rows: int, dim: int, n_classes: int, seed: int) -> Data:
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(n_classes, dim))
     labels = np.arange(n_rows) % n_classes
@@ -20,113 +22,167 @@ def _data(n_rows: int, dim: int, n_classes: int, seed: int) -> tuple[NDArray[np.
     return (centres[labels] + 2.0 * rng.normal(size=(n_rows, dim))) * scales + 5.0, labels
 
 
-def _fit(
-    features: NDArray[np.float64], labels: NDArray[np.int64], masks: NDArray[np.bool_], l2: list[float], n_classes: int
-) -> LogisticFit:
-    strengths = torch.tensor(l2, dtype=torch.float64)
-    return fit_logistic(
-        torch.from_numpy(features), torch.from_numpy(labels), torch.from_numpy(masks), strengths, n_classes
-    )
+def _fit(problems: list[Data], l2: list[float], n_classes: int) -> list[LogisticFit]:
+    rows = [torch.from_numpy(features) for features, _ in problems]
+    labels = [torch.from_numpy(own) for _, own in problems]
+    return fit_logistic(rows, labels, [torch.tensor(l2, dtype=torch.float64)] * len(problems), n_classes)
 
 
-def _objective(
-    features: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    intercepts: NDArray[np.float64],
-) -> float:
-    """The loss written out a row at a time."""
+def _loss(data: Data, weights: NDArray[np.float64], intercepts: NDArray[np.float64]) -> float:
+    """The log loss written out a row at a time."""
     total = 0.0
-    for row, label in zip(features, labels, strict=True):
+    for row, label in zip(*data, strict=True):
         logits = row @ weights + intercepts
         peak = logits.max()
         total += peak + np.log(np.exp(logits - peak).sum()) - logits[label]
     return float(total)
 
 
-@pytest.mark.parametrize(("n_rows", "dim"), [(120, 20), (30, 80)], ids=["tall", "wide"])
-@pytest.mark.parametrize("n_classes", [2, 4])
+def _objective(data: Data, fit: LogisticFit, index: int, l2: float) -> float:
+    """F from the weights in the features' own coordinates."""
+    weights, intercepts = fit.weights[index].numpy(), fit.intercepts[index].numpy()
+    double = 2.0 if weights.shape[1] == 2 else 1.0
+    return _loss(data, weights, intercepts) + double * l2 / 2 * float((weights**2).sum())
+
+
+def _peer(data: Data, l2: float) -> tuple[float, LogisticRegression]:
+    """scikit-learn's objective, by another algorithm than ours."""
+    peer = LogisticRegression(C=1.0 / l2, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(*data)
+    weights, intercepts = peer.coef_.T, peer.intercept_
+    if weights.shape[1] == 1:
+        weights, intercepts = np.c_[0 * weights, weights], np.r_[0.0, intercepts]
+    return _loss(data, weights, intercepts) + l2 / 2 * float((peer.coef_**2).sum()), peer
+
+
+def _scale(data: Data) -> float:
+    return float(np.square(data[0] - data[0].mean(axis=0)).sum())
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "dim"), [(120, 20), (30, 80), (90, 100), (200, 401)], ids=["tall", "eigen", "wide", "cholesky"]
+)
+@pytest.mark.parametrize("n_classes", [2, 5])
 def test_fit_logistic__same_optimum_as_scikit_learn(n_rows: int, dim: int, n_classes: int) -> None:
-    features, labels = _data(n_rows, dim, n_classes, seed=1)
-    l2 = [1e-2, 1.0, 30.0]
-    fit = _fit(features, labels, np.ones((3, n_rows), bool), l2, n_classes)
+    data = _data(n_rows, dim, n_classes, seed=1)
+    l2 = [1e-5 * _scale(data), 1e-3 * _scale(data), 0.1 * _scale(data)]
+    fit = _fit([data], l2, n_classes)[0]
     assert fit.is_converged.all()
     for index, strength in enumerate(l2):
-        peer = LogisticRegression(C=1.0 / strength, solver="newton-cholesky", tol=1e-10).fit(features, labels)
-        ours = np.asarray(torch.softmax(torch.from_numpy(features) @ fit.weights[index] + fit.intercepts[index], -1))
-        np.testing.assert_allclose(ours, peer.predict_proba(features), atol=2e-4)
-        losses = [-np.log(table[np.arange(n_rows), labels]).sum() for table in (ours, peer.predict_proba(features))]
-        own_square = float(fit.weights[index].square().sum()) * (2 if n_classes == 2 else 1)
-        reached = losses[0] + strength / 2 * own_square
-        assert reached <= (losses[1] + strength / 2 * float((peer.coef_**2).sum())) * (1 + 1e-6)
+        best, peer = _peer(data, strength)
+        assert _objective(data, fit, index, strength) == pytest.approx(best, rel=1e-6)
+        ours = (torch.from_numpy(data[0]) @ fit.weights[index] + fit.intercepts[index]).softmax(-1)
+        np.testing.assert_allclose(ours, peer.predict_proba(data[0]), atol=2e-4)
 
 
-def test_fit_logistic__objective_matches_rows_one_by_one() -> None:
-    features, labels = _data(40, 6, 3, seed=2)
-    mask = np.arange(40) % 2 == 0
-    fit = _fit(features, labels, mask[None], [0.7], 3)
-    weights, intercepts = fit.weights[0].numpy(), fit.intercepts[0].numpy()
-    expected = _objective(features[mask], labels[mask], weights, intercepts) + 0.35 * float((weights**2).sum())
-    assert float(fit.objectives[0]) == pytest.approx(expected, rel=1e-10)
-    predicted = torch.from_numpy(features) @ fit.weights[0] + fit.intercepts[0]
-    np.testing.assert_allclose(fit.logits[0].softmax(-1), predicted.softmax(-1), atol=1e-10)
+def _imbalanced() -> Data:
+    features, _ = _data(60, 150, 3, seed=5)
+    return features, np.array([0] * 55 + [1] * 4 + [2])
 
 
-def test_fit_logistic__rows_outside_the_mask_do_not_count() -> None:
-    features, labels = _data(60, 10, 3, seed=3)
-    mask = np.arange(60) < 40
-    wrong, elsewhere = labels.copy(), features.copy()
-    wrong[40:] = 0
-    elsewhere[40:] += 7.0
-    plain = _fit(features, labels, mask[None], [0.5], 3)
-    changed = _fit(elsewhere, wrong, mask[None], [0.5], 3)
-    np.testing.assert_allclose(plain.logits[0, :40].softmax(-1), changed.logits[0, :40].softmax(-1), atol=1e-4)
-    np.testing.assert_allclose(plain.objectives, changed.objectives, rtol=1e-8)
+def _duplicated() -> Data:
+    features, labels = _data(75, 320, 3, seed=6)
+    return np.concatenate([features, features]), np.concatenate([labels, labels])
 
 
-def test_fit_logistic__a_job_does_not_depend_on_the_others() -> None:
-    features, labels = _data(90, 12, 3, seed=4)
-    masks = np.random.default_rng(0).random((5, 90)) < 0.6
-    l2 = [0.01, 0.1, 1.0, 10.0, 100.0]
-    together = _fit(features, labels, masks, l2, 3)
-    for index in range(5):
-        alone = _fit(features, labels, masks[index : index + 1], l2[index : index + 1], 3)
-        np.testing.assert_allclose(together.logits[index].softmax(-1), alone.logits[0].softmax(-1), atol=1e-4)
-        assert float(together.objectives[index]) == pytest.approx(float(alone.objectives[0]), rel=1e-8)
+def _constant_features() -> Data:
+    features, labels = _data(60, 12, 3, seed=7)
+    features[:, 3:8] = 4.0
+    return features, labels
+
+
+def _separable() -> Data:
+    features, labels = _data(60, 20, 3, seed=8)
+    features[np.arange(60), labels] += 30.0
+    return features, labels
+
+
+def _one_row_per_class() -> Data:
+    return _data(3, 40, 3, seed=9)
+
+
+@pytest.mark.parametrize("make", [_imbalanced, _duplicated, _constant_features, _separable, _one_row_per_class])
+def test_fit_logistic__awkward_rows(make: object) -> None:
+    assert callable(make)
+    data = make()
+    l2 = [1e-6 * _scale(data), 1e-2 * _scale(data)]  # the first is the weakest of the path
+    fit = _fit([data], l2, 3)[0]
+    assert fit.is_converged.all()
+    for index, strength in enumerate(l2):
+        reached = _objective(data, fit, index, strength)
+        assert reached == pytest.approx(_peer(data, strength)[0], rel=1e-6)
+        assert float(fit.objectives[index]) == pytest.approx(reached, rel=1e-8)
+
+
+def test_fit_logistic__gram_without_a_cholesky_factor_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "JITTER", -1e-3)
+    data = _data(140, 300, 3, seed=6)
+    l2 = [1e-3 * _scale(data)]
+    assert _objective(data, _fit([data], l2, 3)[0], 0, l2[0]) == pytest.approx(_peer(data, l2[0])[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_fit_logistic__a_problem_does_not_depend_on_the_others(n_classes: int) -> None:
+    problems = [_data(n_rows, 400, n_classes, seed=n_rows) for n_rows in (7, 30, 150, 180, 250)]
+    l2 = [0.01, 0.1, 10.0, 1000.0]
+    for alone, together in zip(problems, _fit(problems, l2, n_classes), strict=True):
+        fit = _fit([alone], l2, n_classes)[0]
+        for index, strength in enumerate(l2):
+            own = _objective(alone, fit, index, strength)
+            assert _objective(alone, together, index, strength) == pytest.approx(own, rel=1e-9)
+        np.testing.assert_allclose(together.weights, fit.weights, atol=1e-5)
+
+
+def test_fit_logistic__twice_the_same() -> None:
+    data = _data(90, 100, 3, seed=4)
+    one, other = _fit([data], [0.1, 1.0], 3)[0], _fit([data], [0.1, 1.0], 3)[0]
+    assert torch.equal(one.weights, other.weights)
 
 
 def test_fit_logistic__class_without_a_row_gets_no_probability() -> None:
     features, labels = _data(60, 8, 3, seed=5)
-    mask = labels != 1
-    fit = _fit(features, labels, mask[None], [1.0], 3)
-    probabilities = fit.logits[0].softmax(-1)
+    data = features[labels != 1], labels[labels != 1]
+    fit = _fit([data], [1.0], 3)[0]
+    probabilities = (torch.from_numpy(features) @ fit.weights[0] + fit.intercepts[0]).softmax(-1)
     assert fit.is_converged.all()
     assert (probabilities[:, 1] == 0).all()
+    assert float(fit.intercepts[0, [0, 2]].sum()) == pytest.approx(0.0, abs=1e-9)
     # two classes are left under the three-class penalty: twice scikit-learn's two-class C
-    peer = LogisticRegression(C=2.0, solver="newton-cholesky", tol=1e-10).fit(features[mask], labels[mask])
+    peer = LogisticRegression(C=2.0, solver="newton-cholesky", tol=1e-10).fit(*data)
     np.testing.assert_allclose(probabilities[:, [0, 2]], peer.predict_proba(features), atol=2e-4)
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), n_rows=st.integers(4, 40), dim=st.integers(1, 60), log_l2=st.floats(-4, 4))
-def test_fit_logistic__never_above_scikit_learns_objective(seed: int, n_rows: int, dim: int, log_l2: float) -> None:
-    features, labels = _data(n_rows, dim, 3, seed)
-    l2 = 10.0**log_l2
-    fit = _fit(features, labels, np.ones((1, n_rows), bool), [l2], 3)
-    peer = LogisticRegression(C=1 / l2, solver="newton-cholesky", tol=1e-8).fit(features, labels)
-    best = _objective(features, labels, peer.coef_.T, peer.intercept_) + l2 / 2 * float((peer.coef_**2).sum())
+def test_fit_logistic__only_one_class() -> None:
+    fit = _fit([(_data(6, 4, 3, seed=1)[0], np.full(6, 2))], [1.0], 3)[0]
+    assert fit.intercepts[0].tolist() == [-np.inf, -np.inf, 0.0]
+    assert not fit.weights.any()
     assert fit.is_converged.all()
-    assert float(fit.objectives[0]) <= best * (1 + 1e-6)
 
 
-def test_fit_logistic__all_rows_equal() -> None:
-    fit = _fit(np.ones((6, 4)), np.array([0, 0, 0, 1, 1, 2]), np.ones((1, 6), bool), [1.0], 3)
-    np.testing.assert_allclose(fit.logits[0].softmax(-1), np.tile([3 / 6, 2 / 6, 1 / 6], (6, 1)), atol=1e-4)
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), n_rows=st.integers(4, 40), dim=st.integers(1, 90), log_l2=st.floats(-4, 4))
+def test_fit_logistic__scikit_learns_objective(seed: int, n_rows: int, dim: int, log_l2: float) -> None:
+    data = _data(n_rows, dim, 3, seed)
+    fit = _fit([data], [10.0**log_l2], 3)[0]
+    assert fit.is_converged.all()
+    assert _objective(data, fit, 0, 10.0**log_l2) <= _peer(data, 10.0**log_l2)[0] * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("dim", [4, 40])
+def test_fit_logistic__all_rows_equal(dim: int) -> None:
+    data = np.ones((6, dim)), np.array([0, 0, 0, 1, 1, 2])
+    fit = _fit([data], [1.0], 3)[0]
+    np.testing.assert_allclose(fit.intercepts[0].softmax(-1), [3 / 6, 2 / 6, 1 / 6], atol=1e-8)
+    assert not fit.weights.any()
 
 
 def test_fit_logistic__a_search_that_finds_nothing_far_from_the_optimum_is_not_called_converged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logistic, "MAX_HALVINGS", 0)
-    features, labels = _data(40, 6, 3, seed=2)
-    assert not _fit(features, labels, np.ones((2, 40), bool), [0.1, 1.0], 3).is_converged.any()
+    monkeypatch.setattr(logistic, "SUFFICIENT_DECREASE", 1e6)
+    assert not _fit([_data(40, 6, 3, seed=2)], [0.1, 1.0], 3)[0].is_converged.any()
+
+
+def test_fit_logistic__too_few_iterations_are_not_called_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 2)
+    assert not _fit([_data(40, 6, 3, seed=2)], [0.01], 3)[0].is_converged.any()

@@ -1,0 +1,100 @@
+"""`dvme explain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.explanation.ablation import Ablation
+    from dvme.explanation.explain import ExplainReport
+
+
+def explain(  # noqa: PLR0913 - one parameter per option
+    head: Annotated[Path, typer.Argument(help="A fusion's folder, made by dvme probe --save.")],
+    cache: Annotated[str, typer.Argument(help="The cache with the embeddings and labels.")],
+    all_images: Annotated[
+        bool, typer.Option("--all-images", help="Also those that the head was fitted on; losses then flatter it.")
+    ] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Also fit the head again without each backbone.")] = False,
+    full_map: Annotated[
+        Path | None, typer.Option(help="A .npy file for the attention between all tokens of the dvme head.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A .json file for all numbers.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstrap and of --retrain.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto; for --retrain.")] = "auto",
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Show who attends to whom in a fusion, what each backbone is good for, and how alike they are."""
+    with expected_errors():
+        import dvme
+
+        with progress_bars("steps") as tell:
+            report = dvme.explain(
+                head,
+                cache,
+                all_images=all_images,
+                retrain=retrain,
+                full_map=full_map,
+                out=out,
+                seed=seed,
+                runtime=dvme.Runtime(device=device),
+                progress=tell,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: ExplainReport) -> None:
+    say(f"{report.head} on {'+'.join(report.backbones)}, {report.n_folds} folds, explained on {report.images}")
+    if report.attention is None:
+        say(f"{report.head} has no attention to show.")
+    else:
+        _show_attention(report)
+    _show_ablation(report.reliance, "The head as it is, one backbone's embedding replaced by its mean:")
+    if report.retrained is not None:
+        _show_ablation(report.retrained, "The head fitted again on the other backbones:")
+    table = new_table("linear CKA (debiased)", *report.backbones, numeric=len(report.backbones))
+    for name, plain, debiased in zip(report.backbones, report.similarity.cka, report.similarity.debiased, strict=True):
+        table.add_row(name, *(f"{value:.2f} ({other:.2f})" for value, other in zip(plain, debiased, strict=True)))
+    console().print(table)
+    say("1: the two backbones tell the images apart in the same way; 0: in unrelated ways.")
+    if report.full_map is not None:
+        say(f"saved {report.full_map}")
+
+
+def _show_attention(report: ExplainReport) -> None:
+    assert report.attention is not None
+    maps = {"all": report.attention.overall, **report.attention.classes}
+    table = new_table("images", "from", *(f"to {name}" for name in report.backbones), numeric=len(report.backbones))
+    for which, attention in maps.items():
+        for a, name in enumerate(report.backbones):
+            cells = zip(attention.mean[a], attention.std_over_folds[a], strict=True)
+            first = f"{which} ({attention.n_samples:,})" if a == 0 else ""
+            table.add_row(first, name, *(f"{mean:.3f} ± {std:.3f}" for mean, std in cells))
+    console().print(table)
+    equal = 1.0 / len(report.backbones)
+    say(f"Attention: rows sum to 1, {equal:.3f} everywhere is no preference; mean ± std over folds.")
+
+
+def _show_ablation(ablation: Ablation, heading: str) -> None:
+    table = new_table("without", "test log loss", "more loss, 95% CI", "test AUC", "less AUC, 95% CI", numeric=4)
+    intact = ablation.intact
+    table.add_row("(nothing left out)", f"{intact.log_loss.mean:.3f}", "", f"{intact.auc.mean:.3f}", "")
+    for item in ablation.left_out:
+        loss, auc = item.log_loss_difference, item.auc_difference
+        table.add_row(
+            item.backbone,
+            f"{item.performance.log_loss.mean:.3f}",
+            f"{loss.estimate:+.3f} ({loss.low:+.3f} to {loss.high:+.3f})",
+            f"{item.performance.auc.mean:.3f}",
+            f"{auc.estimate:+.3f} ({auc.low:+.3f} to {auc.high:+.3f})",
+        )
+    say(heading)
+    console().print(table)

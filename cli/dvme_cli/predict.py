@@ -1,0 +1,68 @@
+"""`dvme predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.arguments import parse_names, parse_pairs
+from dvme_cli.console import expected_errors, progress_bars, say, show_json
+
+if TYPE_CHECKING:
+    from dvme.prediction.predict import PredictReport
+
+LEFT_OUT_SHOWN = 3
+
+
+def predict(  # noqa: PLR0913 - one parameter per option
+    head: Annotated[Path, typer.Argument(help="A head's folder, made by dvme probe --save.")],
+    images: Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")],
+    out: Annotated[Path, typer.Option(help="The .csv or .parquet file to write.")],
+    cache: Annotated[
+        str | None, typer.Option(help="Where the images' embeddings are kept. Default: they are not kept.")
+    ] = None,
+    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
+    submission: Annotated[
+        str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass of the extraction.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Decoding threads.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Apply a saved head: one line per image with its class and probabilities."""
+    with expected_errors():
+        import dvme
+
+        with progress_bars() as tell:
+            report = dvme.predict(
+                head,
+                images,
+                out=out,
+                cache=cache,
+                weights=parse_pairs(weights or [], "--weights", "PATH"),
+                submission=None if submission is None else parse_names(submission, "--submission"),
+                force=force,
+                runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
+                progress=tell,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: PredictReport) -> None:
+    counts = ", ".join(f"{name} ({count:,})" for name, count in report.counts.items())
+    say(f"{report.out}: {report.n_rows:,} images by {report.head} on {'+'.join(report.backbones)}: {counts}")
+    if report.n_known:
+        say(f"{report.n_known:,} of them the head was fitted on; their predictions say nothing about new images")
+    if report.left_out:
+        say(f"{len(report.left_out):,} without a prediction:")
+        for image, reason in list(report.left_out.items())[:LEFT_OUT_SHOWN]:
+            say(f"  {image}: {reason}")
+        if len(report.left_out) > LEFT_OUT_SHOWN:
+            say(f"  ... and {len(report.left_out) - LEFT_OUT_SHOWN} more (--json lists all)")

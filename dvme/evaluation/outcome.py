@@ -1,0 +1,107 @@
+"""What a comparison of methods found: plain values, ready for a table or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dvme.data import Task
+from dvme.evaluation.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric on the test set, over the folds' heads."""
+
+    mean: float
+    std: float
+    """Sample standard deviation; nan with a single fold."""
+    folds: list[float]
+
+    @classmethod
+    def over(cls, folds: Sequence[float]) -> Score:
+        """The summary of the folds' values."""
+        values = list(folds)
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        return cls(float(np.mean(values)), std, values)
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """One head on one backbone, or on several that it fuses."""
+
+    backbones: tuple[str, ...]
+    head: str
+    dim: int
+    """Values per image that the head sees."""
+    validation_auc: float
+    """Mean over the folds; what methods are ranked by."""
+    test: dict[str, Score]
+    """By metric."""
+    auc_interval: Interval
+    """Test AUC, bootstrap over test samples."""
+    chosen: list[dict[str, Any]]
+    """What validation chose, per fold."""
+
+    @property
+    def backbone(self) -> str:
+        """The backbones' names, joined."""
+        return "+".join(self.backbones)
+
+    @property
+    def method(self) -> str:
+        """What the row is called in a sentence."""
+        return f"{self.backbone} + {self.head}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the table allows to be said."""
+
+    best: str
+    runner_up: str
+    difference: Interval
+    """Test AUC of the best less that of the runner-up, paired bootstrap on the shared test set."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class FusionVerdict:
+    """What a fusion by attention gains over one rival that it has to beat."""
+
+    fusion: str
+    rival: str
+    role: str
+    """`best single backbone` or `control`; the best single one is chosen on validation."""
+    difference: Interval
+    """Test AUC of the fusion less the rival's; these intervals hold together at 95 per cent (Bonferroni)."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class ProbeReport:
+    """The outcome of `dvme probe`."""
+
+    cache: str
+    task: Task
+    plan: str
+    n_left_out: dict[str, int]
+    """Rows that take no part, by reason."""
+    notices: list[str]
+    """What the reader of the table has to know."""
+    rows: list[ProbeRow]
+    """Best validation AUC first."""
+    verdict: Verdict | None
+    """None with a single row, or where the test set is too small to resample."""
+    fusion: list[FusionVerdict]
+    """Empty without a fusion by attention, or where the test set is too small to resample."""
+    saved: list[str]
+    """Folders of the heads, where they were asked for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        rows = [asdict(row) | {"backbone": row.backbone} for row in self.rows]
+        return asdict(self) | {"task": self.task.to_json(), "rows": rows}

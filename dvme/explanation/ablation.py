@@ -1,0 +1,261 @@
+"""What a fusion loses without one of its backbones: as it was fitted, or fitted again on the others.
+
+The two answer different questions. `leave_one_out` keeps the head and shows it the mean embedding in place of a
+backbone's: how much this head relies on that backbone. Another head could do as well without it, where backbones know
+the same. `leave_one_out_retrained` fits that other head: what the backbone adds to the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import OptionError
+from dvme.evaluation.bootstrap import (
+    MIN_UNITS,
+    N_RESAMPLES,
+    Interval,
+    percentile_interval,
+    resample_weights,
+    resampled_auc,
+)
+from dvme.evaluation.metrics import macro_auc
+from dvme.evaluation.outcome import Score
+from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
+from dvme.runtime import Progress, Runtime, silent
+
+FLOOR = float(np.finfo(np.float64).eps)
+"""Smallest probability that a log loss is taken of, as in scikit-learn: a sample costs at most 36."""
+BLOCK = 64
+"""Resamples worked on at once."""
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How well the folds' heads do on the shared test set, and each on its own validation rows."""
+
+    validation_log_loss: Score
+    """nan in a fold without validation rows."""
+    log_loss: Score
+    """On the test set, in nats; lower is better."""
+    auc: Score
+    """Macro AUC on the test set."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """The performance without one backbone, and what it is less that with all of them."""
+
+    backbone: str
+    performance: Performance
+    validation_log_loss_difference: Score
+    """Paired by fold; above zero: worse without the backbone."""
+    log_loss_difference: Interval
+    """Mean over the folds, paired by test sample; above zero: worse without the backbone."""
+    auc_difference: Interval
+    """Mean over the folds, paired by test sample; below zero: worse without the backbone."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What every backbone of a fusion is good for.
+
+    Intervals are percentile bootstraps over test samples or groups under the heads at hand. They do not hold the
+    luck of training, for which see the spread over the folds, and are not corrected for there being M of them.
+    They are nan where the test set has fewer than 10 samples or groups.
+    """
+
+    is_retrained: bool
+    """Whether the heads were fitted again on the other backbones."""
+    n_test: int
+    intact: Performance
+    """With all backbones."""
+    left_out: tuple[LeftOut, ...]
+    """In the order of the backbones."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"left_out": [asdict(item) for item in self.left_out]}  # a list, not a tuple
+
+
+@dataclass(frozen=True)
+class _Predictions:
+    """Of every fold's head."""
+
+    test: list[NDArray[Any]]
+    """(n, C) each."""
+    validation_losses: list[float]
+
+
+def leave_one_out(
+    heads: Sequence[FittedHead],
+    jobs: Sequence[Job],
+    data: Embedded,
+    test: NDArray[Any],
+    *,
+    groups: NDArray[Any] | None = None,
+    seed: int = 0,
+) -> Ablation:
+    """How much fitted heads rely on each backbone: their loss with its embeddings replaced by a constant.
+
+    The constant is the mean of the backbone's embeddings over the rows that the head was trained on. The head is not
+    retrained, so this is reliance, not what a head fitted without the backbone would lose: two backbones that know the
+    same may both matter here. The mean is also unlike any real embedding (shorter, for one), and a head that is not
+    linear may answer to that as well.
+
+    Args:
+        heads: one fitted head for each of F folds, F >= 1.
+        jobs: what they were fitted on, in the same order and with the same backbones.
+        data: embeddings and labels of all rows that the jobs and `test` name.
+        test: (n,) row indices of the shared test set.
+        groups: (n,) group (patient) of each test row; None: every row on its own.
+        seed: of the resampling.
+
+    Raises:
+        OptionError: if the jobs do not share their backbones.
+
+    Source: Breiman 2001, section 10, with the mean in place of a permutation; Covert et al. 2021, on such removals.
+    """
+    names = _shared_backbones(jobs)
+    intact = _predictions(heads, jobs, data, test)
+    others = [_predictions(heads, jobs, data, test, absent=m) for m in range(len(names))]
+    weights = _resamples(data.labels[test], groups, seed)
+    return _compared(names, intact, others, data.labels[test], weights, is_retrained=False)
+
+
+def leave_one_out_retrained(
+    jobs: Sequence[Job],
+    data: Embedded,
+    test: NDArray[Any],
+    *,
+    heads: Sequence[FittedHead] | None = None,
+    groups: NDArray[Any] | None = None,
+    seed: int = 0,
+    runtime: Runtime | None = None,
+    progress: Progress = silent,
+) -> Ablation:
+    """What each backbone adds to the others: the same head fitted on the others, with the same rows and seeds.
+
+    A head that chooses hyper-parameters chooses them anew, and one whose size follows from the embeddings gets smaller
+    with them.
+
+    Args:
+        jobs: the fits with all M >= 2 backbones, one for each of F folds.
+        data: embeddings and labels of all rows that the jobs and `test` name.
+        test: (n,) row indices of the shared test set.
+        heads: the jobs' fitted heads, if they are at hand; None: fitted along with the others.
+        groups: (n,) group (patient) of each test row; None: every row on its own.
+        seed: of the resampling.
+        runtime: device and memory budget.
+        progress: told (stage, done, total) of the fits.
+
+    Raises:
+        OptionError: if the jobs do not share their backbones, or have only one.
+        DataError: see fit_jobs.
+    """
+    names = _shared_backbones(jobs)
+    if len(names) < 2:
+        raise OptionError(f"nothing is left without {names[0]}; fit a head on two backbones or more")
+    reduced = [replace(job, backbones=(*names[:m], *names[m + 1 :])) for m in range(len(names)) for job in jobs]
+    wanted = [*(jobs if heads is None else []), *reduced]
+    fitted = [*(heads or []), *fit_jobs(wanted, data, runtime=runtime, progress=progress)]
+    every, size = [*jobs, *reduced], len(jobs)
+    intact, *others = [
+        _predictions(fitted[start : start + size], every[start : start + size], data, test)
+        for start in range(0, len(every), size)
+    ]
+    weights = _resamples(data.labels[test], groups, seed)
+    return _compared(names, intact, others, data.labels[test], weights, is_retrained=True)
+
+
+def _shared_backbones(jobs: Sequence[Job]) -> tuple[str, ...]:
+    every = {job.backbones for job in jobs}
+    if len(every) != 1:
+        named = ", ".join("+".join(names) for names in sorted(every)) or "none"
+        raise OptionError(
+            f"the folds are to share their backbones, and theirs are {named}; explain one fusion at a time"
+        )
+    return every.pop()
+
+
+def _predictions(
+    heads: Sequence[FittedHead], jobs: Sequence[Job], data: Embedded, test: NDArray[Any], *, absent: int | None = None
+) -> _Predictions:
+    """What every fold's head says of the test rows and of its validation rows.
+
+    With backbone `absent` at the mean of its embeddings over the training rows, whatever the row.
+    """
+    result = _Predictions([], [])
+    for head, job in zip(heads, jobs, strict=True):
+        shown, validation = data.blocks(job.backbones, test), data.blocks(job.backbones, job.validation)
+        if absent is not None:
+            mean = data.embeddings[job.backbones[absent]][job.train].mean(axis=0, dtype=np.float64)
+            for blocks in (shown, validation):
+                blocks[absent] = np.tile(mean.astype(np.float32), (len(blocks[absent]), 1))
+        result.test.append(head.predict_proba(shown))
+        loss = float("nan")
+        if len(job.validation):
+            loss = float(_losses(data.labels[job.validation], head.predict_proba(validation)).mean())
+        result.validation_losses.append(loss)
+    return result
+
+
+def _compared(
+    names: Sequence[str],
+    intact: _Predictions,
+    others: Sequence[_Predictions],
+    labels: NDArray[Any],
+    weights: NDArray[Any],
+    *,
+    is_retrained: bool,
+) -> Ablation:
+    """Every other way of using the backbones beside the intact one, paired by fold and by test sample."""
+    before, auc_before = _performance(intact, labels), resampled_auc(labels, intact.test, weights)
+    left_out = []
+    for name, other in zip(names, others, strict=True):
+        after, auc_after = _performance(other, labels), resampled_auc(labels, other.test, weights)
+        gaps = np.subtract(other.validation_losses, intact.validation_losses).tolist()
+        increases = _mean_losses(labels, other) - _mean_losses(labels, intact)
+        log_loss = percentile_interval(float(increases.mean()), _resampled_mean(increases, weights))
+        auc = percentile_interval(after.auc.mean - before.auc.mean, auc_after - auc_before)
+        left_out.append(LeftOut(name, after, Score.over(gaps), log_loss, auc))
+    return Ablation(is_retrained, len(labels), before, tuple(left_out))
+
+
+def _performance(predictions: _Predictions, labels: NDArray[Any]) -> Performance:
+    return Performance(
+        validation_log_loss=Score.over(predictions.validation_losses),
+        log_loss=Score.over([float(_losses(labels, fold).mean()) for fold in predictions.test]),
+        auc=Score.over([macro_auc(labels, fold) for fold in predictions.test]),
+    )
+
+
+def _losses(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[Any]:
+    """(n,) log loss of every sample."""
+    losses: NDArray[Any] = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], FLOOR))
+    return losses
+
+
+def _mean_losses(labels: NDArray[Any], predictions: _Predictions) -> NDArray[Any]:
+    """(n,) log loss of every test sample, averaged over the folds."""
+    mean: NDArray[Any] = np.mean([_losses(labels, fold) for fold in predictions.test], axis=0)
+    return mean
+
+
+def _resamples(labels: NDArray[Any], groups: NDArray[Any] | None, seed: int) -> NDArray[Any]:
+    """(R, n) weights of the test samples; no resample where there are too few to draw from."""
+    n_units = len(labels) if groups is None else len(np.unique(groups))
+    return resample_weights(labels, groups, seed=seed, n_resamples=N_RESAMPLES if n_units >= MIN_UNITS else 0)
+
+
+def _resampled_mean(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
+    """(R,) mean of the (n,) values in each resample; a few at a time, as the weights take much memory as floats."""
+    means = [np.empty(0)]
+    for start in range(0, len(weights), BLOCK):
+        block = weights[start : start + BLOCK].astype(np.float64)
+        means.append(block @ values / block.sum(axis=1))
+    return np.concatenate(means)

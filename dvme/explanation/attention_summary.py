@@ -1,0 +1,114 @@
+"""Who attends to whom over a set: the mean of every sample's map, by class and by fold, with its spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.explanation.attention_map import block_attention
+from dvme.heads.jobs import FittedHead
+from dvme.runtime import Progress, silent
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """The block attention of some samples under every fold's head. Entry (a, b): what backbone a gives to b."""
+
+    n_samples: int
+    """Without any, every number is nan."""
+    mean: NDArray[Any]
+    """(M, M) mean over the folds and the samples; rows sum to 1."""
+    std_over_folds: NDArray[Any]
+    """(M, M) sample standard deviation of the folds' means: the spread between heads. nan with one fold."""
+    std_over_samples: NDArray[Any]
+    """(M, M) spread between samples under one head, root mean square over the heads. nan with one sample."""
+    folds: NDArray[Any]
+    """(F, M, M) mean over the samples, of every fold."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; matrices as lists of rows."""
+        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True)
+class AttentionSummary:
+    """Who attends to whom over a set."""
+
+    backbones: tuple[str, ...]
+    """In the order of rows (who attends) and columns (to whom)."""
+    overall: AttentionMap
+    """Over all samples."""
+    classes: dict[str, AttentionMap]
+    """Over the samples of each class, in the order of the classes."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "backbones": list(self.backbones),
+            "overall": self.overall.to_json(),
+            "classes": {name: attention.to_json() for name, attention in self.classes.items()},
+        }
+
+
+def summarise_attention(
+    heads: Sequence[FittedHead],
+    blocks: Sequence[NDArray[Any]],
+    labels: NDArray[Any],
+    *,
+    backbones: Sequence[str],
+    classes: Sequence[str],
+    progress: Progress = silent,
+) -> AttentionSummary:
+    """Mean block attention of every fold's head over the same samples, whole and by class, with its spread.
+
+    Args:
+        heads: one fitted `dvme` or `dvme-tokens` for each of F folds, F >= 1.
+        blocks: (B, D_m) embeddings of each backbone, usually those of the test set.
+        labels: (B,) class indices.
+        backbones: names of the M backbones, in the order of the blocks.
+        classes: names of the classes, by index.
+        progress: told (stage, done, total) of the folds.
+
+    Raises:
+        OptionError: if a head has no attention.
+        DataError: if a sample is not finite.
+
+    Source: Truong et al. 2021, appendix F, which shows the mean over the test set only.
+    """
+    is_known = (labels >= 0) & (labels < len(classes))
+    if not heads or len(backbones) != len(blocks) or len(labels) != len(blocks[0]) or not is_known.all():
+        raise ValueError(
+            f"{len(heads)} heads, {len(blocks)} blocks of {len(blocks[0])} rows for {len(backbones)} backbones, and "
+            f"{len(labels)} labels, {int((~is_known).sum())} of them outside the {len(classes)} classes"
+        )
+    is_member = np.stack([np.ones(len(labels), dtype=bool), *(labels == c for c in range(len(classes)))])
+    means, variances = [], []
+    for done, head in enumerate(heads):  # one fold at a time: the maps of all samples may be many
+        maps = block_attention(head, blocks)
+        moments = [_moments(maps[members]) for members in is_member]
+        means.append([mean for mean, _ in moments])
+        variances.append([variance for _, variance in moments])
+        progress("attention", done + 1, len(heads))
+    overall, *by_class = [
+        _attention_map(int(members.sum()), folds, spread)
+        for members, folds, spread in zip(
+            is_member, np.swapaxes(means, 0, 1), np.swapaxes(variances, 0, 1), strict=True
+        )
+    ]
+    return AttentionSummary(tuple(backbones), overall, dict(zip(classes, by_class, strict=True)))
+
+
+def _moments(maps: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(M, M) mean and variance over the first axis; nan where there are too few."""
+    undefined = np.full(maps.shape[1:], np.nan)
+    return maps.mean(axis=0) if len(maps) else undefined, maps.var(axis=0, ddof=1) if len(maps) > 1 else undefined
+
+
+def _attention_map(n_samples: int, folds: NDArray[Any], variances: NDArray[Any]) -> AttentionMap:
+    """From the (F, M, M) means and variances over the samples."""
+    mean, variance = _moments(folds)
+    return AttentionMap(n_samples, mean, np.sqrt(variance), np.sqrt(variances.mean(axis=0)), folds)

@@ -1,0 +1,229 @@
+"""`dvme explain`: what a saved head looks at, relies on, and whether its backbones say the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.errors import DataError, OptionError
+from dvme.exchange.durable import written_aside
+from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_retrained
+from dvme.explanation.attention_map import full_attention
+from dvme.explanation.attention_summary import AttentionSummary, summarise_attention
+from dvme.explanation.similarity import Similarity, similarity
+from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job, get_head
+from dvme.heads.saving import SavedFold, SavedHead, load_head, subset_hash, without_nan
+from dvme.prediction.sources import check_fits
+from dvme.runtime import Progress, Runtime, silent
+from dvme_cache import EmbeddingCache
+
+FULL_MAP_IMAGES = 64
+"""Images that a full T x T map is averaged over, at most."""
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """The explanation of one saved head."""
+
+    head: str
+    backbones: tuple[str, ...]
+    n_folds: int
+    n_images: int
+    images: str
+    """Which images these are, in words."""
+    attention: AttentionSummary | None
+    """None for a head without attention."""
+    reliance: Ablation
+    """Loss with one backbone's embedding replaced by its mean; the head stays as it is."""
+    retrained: Ablation | None
+    """Loss of the head fitted again on the other backbones; where it was asked for."""
+    similarity: Similarity
+    """Linear CKA between the backbones."""
+    full_map: str | None
+    """File of the T x T map, where it was asked for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return {
+            "head": self.head,
+            "backbones": list(self.backbones),
+            "n_folds": self.n_folds,
+            "n_images": self.n_images,
+            "images": self.images,
+            "attention": None if self.attention is None else self.attention.to_json(),
+            "reliance": self.reliance.to_json(),
+            "retrained": None if self.retrained is None else self.retrained.to_json(),
+            "similarity": self.similarity.to_json(),
+            "full_map": self.full_map,
+        }
+
+
+def explain(  # noqa: PLR0913 - the command's options, one to one
+    head: str | Path,
+    cache: str | Path,
+    *,
+    all_images: bool = False,
+    retrain: bool = False,
+    full_map: str | Path | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    runtime: Runtime | None = None,
+    progress: Progress = silent,
+) -> ExplainReport:
+    """Explain a fusion: attention between its backbones, what each is good for, and how alike they are.
+
+    Everything is computed on labelled images of the cache that the head neither learned from nor chose on.
+
+    Args:
+        head: a folder that `dvme probe --save` made.
+        cache: with the embeddings of the head's backbones, and labels.
+        all_images: take the images that the head was fitted on as well; losses then flatter it.
+        retrain: also fit the head again without each backbone, on the same rows.
+        full_map: a .npy file for the (T, T) attention of the first fold's head, mean over up to 64 images.
+        out: a .json file for the report.
+        seed: of the bootstrap and of heads that are fitted again.
+        runtime: device and memory budget of the latter.
+        progress: told (stage, done, total).
+
+    Raises:
+        DataError, OptionError, CacheError: one line that says what is wrong and what to do.
+    """
+    _check_out(full_map, ".npy")
+    _check_out(out, ".json")
+    saved = load_head(head)
+    if len(saved.backbones) < 2:
+        raise OptionError(f"{head} has one backbone; there is nothing to explain about its fusion")
+    if full_map is not None and saved.name != "dvme":
+        raise OptionError(f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out --full-map")
+    store = EmbeddingCache.open(cache)
+    check_fits(saved, store)
+    rows, labels, groups = _labelled(store, saved)
+    data = Embedded({name: store.embeddings(name).read(rows) for name in saved.backbones}, labels, len(saved.classes))
+    jobs = _jobs(saved, store.samples.ids[rows], seed)
+    test, described = _explained(jobs, store.samples.ids[rows], saved, all_images=all_images)
+    heads = [fold.head for fold in saved.folds]
+    blocks, grouped = data.blocks(saved.backbones, test), groups[test]
+    units = _units(grouped)
+    report = ExplainReport(
+        head=saved.name,
+        backbones=saved.backbones,
+        n_folds=len(heads),
+        n_images=len(test),
+        images=described,
+        attention=_attention(saved, heads, blocks, labels[test], progress),
+        reliance=leave_one_out(heads, jobs, data, test, groups=units, seed=seed),
+        retrained=leave_one_out_retrained(
+            jobs, data, test, heads=heads, groups=units, seed=seed, runtime=runtime, progress=progress
+        )
+        if retrain
+        else None,
+        similarity=similarity(dict(zip(saved.backbones, blocks, strict=True))),
+        full_map=None if full_map is None else _write_full_map(Path(full_map), heads[0], blocks),
+    )
+    if out is not None:
+        with written_aside(Path(out)) as aside:
+            aside.write_text(json.dumps(without_nan(report.to_json()), indent=2, allow_nan=False) + "\n")
+    return report
+
+
+def _labelled(store: EmbeddingCache, saved: SavedHead) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Cache rows with a label of the head's classes and all its embeddings, their class indices and groups."""
+    rows = store.complete_rows(saved.backbones)
+    columns = store.columns(["label", "group"])
+    names = columns["label"][rows]
+    index = {name: c for c, name in enumerate(saved.classes)}
+    strange = sorted({str(name) for name in names} - set(index) - {MISSING})
+    if strange:
+        raise DataError(f"{store.location} has class {strange[0]!r}, which the head does not know; label it as it was")
+    rows = rows[names != MISSING]
+    if not len(rows):
+        raise DataError(f"{store.location} has no labelled image with embeddings of {', '.join(saved.backbones)}")
+    labels = np.array([index[str(name)] for name in columns["label"][rows]], dtype=np.int64)
+    return rows, labels, columns["group"][rows]
+
+
+def _jobs(saved: SavedHead, ids: NDArray[np.uint8], seed: int) -> list[Job]:
+    """What each fold was fitted on, as positions among the labelled images."""
+    place = {identity.tobytes(): position for position, identity in enumerate(ids)}
+
+    def positions(fold_ids: NDArray[np.uint8]) -> NDArray[Any]:
+        found = [place[identity.tobytes()] for identity in fold_ids if identity.tobytes() in place]
+        return np.array(found, dtype=np.int64)
+
+    def job(fold: SavedFold) -> Job:
+        train = positions(fold.train_ids)
+        if len(train) < len(fold.train_ids):
+            gone = len(fold.train_ids) - len(train)
+            raise DataError(
+                f"{gone} images that the head learned from are not labelled in this cache; name its own cache"
+            )
+        return Job(get_head(saved.name), saved.backbones, train, positions(fold.validation_ids), seed)
+
+    return [job(fold) for fold in saved.folds]
+
+
+def _explained(
+    jobs: Sequence[Job], ids: NDArray[np.uint8], saved: SavedHead, *, all_images: bool
+) -> tuple[NDArray[Any], str]:
+    """Positions of the images to explain on, and what they are."""
+    if all_images:
+        return np.arange(len(ids)), f"all {len(ids):,} labelled images, those that the head was fitted on among them"
+    is_new = np.ones(len(ids), dtype=bool)
+    for job in jobs:
+        is_new[job.train] = is_new[job.validation] = False
+    new = np.flatnonzero(is_new)
+    if not len(new):
+        raise DataError(
+            "the head was fitted on every labelled image of this cache; pass --all-images to explain on those"
+        )
+    is_test = subset_hash(ids[new]) == saved.test_hash
+    return new, f"the head's {len(new):,} test images" if is_test else f"{len(new):,} labelled images new to the head"
+
+
+def _attention(
+    saved: SavedHead,
+    heads: Sequence[FittedHead],
+    blocks: Sequence[NDArray[Any]],
+    labels: NDArray[Any],
+    progress: Progress,
+) -> AttentionSummary | None:
+    if saved.name not in ATTENTION_HEADS:
+        return None
+    return summarise_attention(
+        heads, blocks, labels, backbones=saved.backbones, classes=saved.classes, progress=progress
+    )
+
+
+def _units(groups: NDArray[Any]) -> NDArray[Any] | None:
+    """Groups to resample by; an image without one is a group of its own. None where no image has one."""
+    if not (groups != MISSING).any():
+        return None
+    return np.array([name or f"\0{position}" for position, name in enumerate(groups.tolist())])
+
+
+def _write_full_map(path: Path, head: FittedHead, blocks: Sequence[NDArray[Any]]) -> str:
+    n_images = len(blocks[0])
+    # Evenly over all of them: rows often come class by class.
+    some = np.arange(min(n_images, FULL_MAP_IMAGES)) * n_images // min(n_images, FULL_MAP_IMAGES)
+    attention = full_attention(head, [block[some] for block in blocks])
+    with written_aside(path) as aside, aside.open("wb") as file:
+        np.save(file, attention)
+    return os.fspath(path)
+
+
+def _check_out(out: str | Path | None, suffix: str) -> None:
+    if out is None:
+        return
+    path = Path(out)
+    if path.suffix.lower() != suffix:
+        raise OptionError(f"{path} does not end in {suffix}; name such a file")
+    if not path.parent.is_dir():
+        raise OptionError(f"{path.parent} is not a folder; make it first")

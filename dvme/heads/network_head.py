@@ -1,0 +1,177 @@
+"""The heads that are trained by minibatches: which jobs go together, and what a fitted one can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dvme.heads.jobs import Embedded, FittedHead, Job
+from dvme.heads.networks import DVME, MLP, WIDTH, Linear, Network, NoAttention, Tokens, count_parameters
+from dvme.heads.schedule import TrainingProtocol
+from dvme.heads.training import TrainingJob, train_together
+from dvme.runtime import Progress, Runtime
+
+NETWORKS: Mapping[str, Network] = {
+    "linear-adam": Linear(),
+    "dvme": DVME(),
+    "dvme-noattn": NoAttention(),
+    "dvme-tokens": Tokens(),
+    "mlp": MLP(),
+}
+"""Architectures by the name of their head."""
+COPIES = 6
+"""Of the parameters: themselves, gradients, two moments, the best so far, and one in passing."""
+ACTIVATIONS = 48
+"""Values that a sample holds for each of its tokens between forward and backward, at most."""
+PREDICTED_ROWS = 256
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A trained network on the CPU."""
+
+    name: str
+    """Of its head."""
+    dims: tuple[int, ...]
+    """D_m of each backbone."""
+    n_classes: int
+    """C."""
+    parameters: Mapping[str, Tensor]
+    """As networks.py has them, without the axis of jobs."""
+    chosen: Mapping[str, Any]
+    """`epoch` (from 1) whose parameters these are, `n_epochs` trained, and `validation_loss`."""
+
+    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) softmax of the logits."""
+        probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
+        return probabilities
+
+    @torch.no_grad()
+    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) float64 log softmax of the logits."""
+        network, parameters = NETWORKS[self.name], {name: value[None] for name, value in self.parameters.items()}
+        parts = [np.empty((0, self.n_classes))]
+        for start in range(0, len(blocks[0]), PREDICTED_ROWS):
+            some = [
+                torch.from_numpy(np.asarray(b[start : start + PREDICTED_ROWS], dtype=np.float32))[None] for b in blocks
+            ]
+            logits = network.logits(parameters, some, lambda hidden: hidden)[0]
+            parts.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+        return np.concatenate(parts)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The parameters as torch's layers have them, `weight` (out, in): they load into the paper's own module.
+
+        Source: Truong et al. 2021, appendix E.
+        """
+        return {name: _transposed(value).numpy() for name, value in self.parameters.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """See FittedHead."""
+        return {"name": self.name, "dims": list(self.dims), "n_classes": self.n_classes, "chosen": dict(self.chosen)}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedNetwork:
+        """See FittedHead."""
+        parameters = {name: _transposed(torch.from_numpy(np.array(value))) for name, value in arrays.items()}
+        dims, n_classes = tuple(settings["dims"]), settings["n_classes"]
+        return cls(settings["name"], dims, n_classes, parameters, settings["chosen"])
+
+
+@dataclass(frozen=True)
+class NetworkHead:
+    """A network under a protocol."""
+
+    name: str
+    """One of NETWORKS."""
+    protocol: TrainingProtocol = field(default_factory=TrainingProtocol)
+
+    @property
+    def is_fusion(self) -> bool:
+        """See Head."""
+        return self.name != "linear-adam"
+
+    def settings(self) -> dict[str, Any]:
+        """The protocol as JSON values."""
+        return asdict(self.protocol)
+
+    @staticmethod
+    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+        """Train all jobs of one architecture and shape at once, in groups that fit the memory budget."""
+        device = runtime.torch_device()
+        budget = runtime.memory_budget(device)
+        fitted: dict[int, FittedHead] = {}
+        kinds: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
+        for index, job in enumerate(jobs):
+            head = _network_head(job)
+            kinds.setdefault((head.name, data.dims(job.backbones), head.protocol.batch_size), []).append(index)
+        on_device = _OnDevice(data, device)
+        for (name, dims, batch_size), members in kinds.items():
+            size = max(1, budget // _bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
+            # Jobs of like length share a group, so that none idles.
+            members.sort(key=lambda index: -len(jobs[index].train))
+            for start in range(0, len(members), size):
+                some = members[start : start + size]
+                trained = train_together(
+                    NETWORKS[name],
+                    dims,
+                    data.n_classes,
+                    [on_device.training_job(jobs[index]) for index in some],
+                    tell=lambda done, total, name=name: progress(f"train {name}", done, total),  # type: ignore[misc]
+                )
+                for index, network in zip(some, trained, strict=True):
+                    chosen = {
+                        "epoch": network.best_epoch,
+                        "n_epochs": network.n_epochs,
+                        "validation_loss": network.validation_loss,
+                    }
+                    fitted[index] = FittedNetwork(name, dims, data.n_classes, network.parameters, chosen)
+        return [fitted[index] for index in range(len(jobs))]
+
+
+class _OnDevice:
+    """Embeddings as float32 tensors on the device, each brought there once."""
+
+    def __init__(self, data: Embedded, device: str) -> None:
+        self.data = data
+        self.device = device
+        self.tensors: dict[str, Tensor] = {}
+        self.blocks: dict[tuple[str, ...], list[Tensor]] = {}
+
+    def training_job(self, job: Job) -> TrainingJob:
+        """The job as the engine takes it."""
+        for name in job.backbones:
+            if name not in self.tensors:
+                values = np.ascontiguousarray(self.data.embeddings[name], dtype=np.float32)
+                self.tensors[name] = torch.from_numpy(values).to(self.device)
+        blocks = self.blocks.setdefault(job.backbones, [self.tensors[name] for name in job.backbones])
+        return TrainingJob(
+            blocks=blocks,
+            labels=self.data.labels,
+            train=job.train,
+            validation=job.validation,
+            seed=job.seed,
+            protocol=_network_head(job).protocol,
+        )
+
+
+def _transposed(parameter: Tensor) -> Tensor:
+    return parameter.T.contiguous() if parameter.ndim == 2 else parameter
+
+
+def _network_head(job: Job) -> NetworkHead:
+    if not isinstance(job.head, NetworkHead):
+        raise TypeError(f"{job.head.name} is not trained by minibatches")
+    return job.head
+
+
+def _bytes_per_job(network: Network, dims: Sequence[int], n_classes: int, batch_size: int) -> int:
+    n_tokens = WIDTH * len(dims)
+    per_sample = 2 * sum(dims) + ACTIVATIONS * n_tokens
+    return 4 * (COPIES * count_parameters(network.shapes(dims, n_classes)) + batch_size * per_sample)

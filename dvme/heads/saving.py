@@ -1,0 +1,257 @@
+"""Fitted heads as folders: `head.json` says what it is, `weights.safetensors` holds what it learned.
+
+One folder is one method: the heads of all folds, which predict together by their mean probability.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError, OptionError
+from dvme.exchange.durable import file_digest
+from dvme.heads.jobs import FittedHead
+from dvme_cache import Fingerprint
+
+FORMAT = 1
+DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
+TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
+LONGEST_NAME = 200
+"""Bytes of a folder's name: file systems take 255, and something is put before and after it while it is written."""
+
+
+@dataclass(frozen=True)
+class SavedFold:
+    """One fold's head and what it was fitted on."""
+
+    head: FittedHead
+    train_ids: NDArray[np.uint8]
+    """(n, 16) content ids of the images that it learned from."""
+    validation_ids: NDArray[np.uint8]
+    """(v, 16) content ids of those that its hyper-parameters were chosen on."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """On the test set."""
+
+
+@dataclass(frozen=True)
+class SavedHead:
+    """One method, fitted on every fold."""
+
+    name: str
+    """Of the head."""
+    backbones: tuple[str, ...]
+    """In the order in which `predict_proba` takes their embeddings."""
+    dims: tuple[int, ...]
+    """D_m of each."""
+    fingerprints: tuple[Fingerprint, ...]
+    """Of the embeddings that it was fitted on."""
+    classes: tuple[str, ...]
+    """C names, in the order of the probabilities."""
+    test_hash: str
+    """Hash of the test images' content ids; they were neither learned from nor chosen on."""
+    folds: list[SavedFold]
+
+    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) mean of the folds' probabilities.
+
+        Args:
+            blocks: (B, D_m) embeddings of each backbone.
+
+        Raises:
+            DataError: if a dimension is not the one that the head was fitted on.
+        """
+        for name, dim, block in zip(self.backbones, self.dims, blocks, strict=True):
+            if block.shape[1] != dim:
+                message = (
+                    f"{name} has {block.shape[1]} values per image, the head expects {dim}; extract it as the head says"
+                )
+                raise DataError(message)
+        mean: NDArray[Any] = np.mean([fold.head.predict_proba(blocks) for fold in self.folds], axis=0)
+        return mean
+
+
+def subset_hash(ids: NDArray[np.uint8]) -> str:
+    """32 hexadecimal digits of a set of content ids (n, 16), whatever their order."""
+    return hashlib.blake2b(b"".join(sorted(row.tobytes() for row in ids)), digest_size=16).hexdigest()
+
+
+def check_folder(folder: str | Path) -> None:
+    """Refuse a place where something is.
+
+    Raises:
+        OptionError: if the folder is there and not empty.
+    """
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OptionError(f"{path} is there already; name another folder with --save, or remove it")
+
+
+def folder_name(head: str, backbones: Sequence[str]) -> str:
+    """What the folder of a head is called: valid on every file system, another for every head and backbones.
+
+    What file systems or shells may not take is written as in URLs: `linear--hf-hub%3Aorg%2Fname@size=448`.
+    """
+    name = f"{head}--{'+'.join(quote(backbone, safe='@=') for backbone in backbones)}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return f"{name[: LONGEST_NAME - len(digest) - 1]}~{digest}"
+
+
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Give a folder to write to that becomes `folder` once the block is done; on an error nothing is left.
+
+    Raises:
+        OptionError: if the folder is there and not empty.
+    """
+    check_folder(folder)
+    path = Path(folder).resolve()
+    aside = path.with_name(f".{path.name}.partial")
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        if path.exists():
+            path.rmdir()
+        aside.rename(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):  # what someone else has put there meanwhile stays
+            for parent in made:
+                parent.rmdir()
+        raise
+
+
+def save_head(folder: str | Path, saved: SavedHead) -> Path:
+    """Write a head, whole or not at all.
+
+    Args:
+        folder: becomes the head's folder; its parents are made.
+        saved: what to write.
+
+    Raises:
+        OptionError: if the folder is there and not empty.
+    """
+    from safetensors.numpy import save_file
+
+    with new_folder(folder) as aside:
+        save_file(_arrays(saved), os.fspath(aside / WEIGHTS))
+        described = _description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)}
+        (aside / DESCRIPTION).write_text(json.dumps(without_nan(described), indent=2, allow_nan=False) + "\n")
+    return Path(folder)
+
+
+def load_head(folder: str | Path) -> SavedHead:
+    """Read a head back.
+
+    Raises:
+        DataError: if the folder is not a head, is torn, or is of a newer dvme.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    from dvme.heads import fitted_class
+
+    path = Path(folder)
+    if not (path / DESCRIPTION).is_file():
+        inside = sorted(entry.parent.name for entry in path.glob(f"*/{DESCRIPTION}"))
+        step = f"it holds {', '.join(inside)}: name one of them" if inside else "dvme probe --save makes heads"
+        raise DataError(f"{path} is not a saved head; {step}")
+    try:
+        described = json.loads((path / DESCRIPTION).read_text())
+        if described["format"] != FORMAT:
+            raise DataError(f"{path} is of head format {described['format']}, this dvme reads {FORMAT}; update dvme")
+        arrays = load_file(os.fspath(path / WEIGHTS))
+        _check_same(path, file_digest(path / WEIGHTS), described["weights_digest"])
+        fitted = fitted_class(described["head"])
+        folds = []
+        for number, fold in enumerate(described["folds"], start=1):
+            own = {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith(f"fold-{number}/")}
+            train, validation = own.pop(TRAIN_IDS), own.pop(VALIDATION_IDS)
+            _check_same(path, subset_hash(train), fold["train_subset"])
+            _check_same(path, subset_hash(validation), fold["validation_subset"])
+            head = fitted.restored(_with_nan(fold["settings"]), own)
+            folds.append(SavedFold(head, train, validation, _with_nan(fold["test"])))
+        return SavedHead(
+            name=described["head"],
+            backbones=tuple(each["name"] for each in described["backbones"]),
+            dims=tuple(each["dim"] for each in described["backbones"]),
+            fingerprints=tuple(Fingerprint(each["fingerprint"]) for each in described["backbones"]),
+            classes=tuple(described["classes"]),
+            test_hash=described["test_subset"],
+            folds=folds,
+        )
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error
+
+
+def without_nan(value: Any) -> Any:
+    """The same with None in place of nan and the infinities, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _arrays(saved: SavedHead) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for number, fold in enumerate(saved.folds, start=1):
+        own = fold.head.arrays() | {TRAIN_IDS: fold.train_ids, VALIDATION_IDS: fold.validation_ids}
+        arrays |= {f"fold-{number}/{name}": np.ascontiguousarray(value) for name, value in own.items()}
+    return arrays
+
+
+def _description(saved: SavedHead) -> dict[str, Any]:
+    parts = zip(saved.backbones, saved.dims, saved.fingerprints, strict=True)
+    return {
+        "format": FORMAT,
+        "head": saved.name,
+        "backbones": [
+            {"name": name, "dim": dim, "digest": fingerprint.digest, "fingerprint": dict(fingerprint.fields)}
+            for name, dim, fingerprint in parts
+        ],
+        "classes": list(saved.classes),
+        "test_subset": saved.test_hash,
+        "folds": [
+            {
+                "settings": fold.head.settings(),
+                "n_train": len(fold.train_ids),
+                "train_subset": subset_hash(fold.train_ids),
+                "n_validation": len(fold.validation_ids),
+                "validation_subset": subset_hash(fold.validation_ids),
+                "test": fold.metrics,
+            }
+            for fold in saved.folds
+        ],
+    }
+
+
+def _with_nan(value: Any) -> Any:
+    """What `without_nan` was given; no head has None of its own."""
+    if isinstance(value, dict):
+        return {key: _with_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nan(item) for item in value]
+    return float("nan") if value is None else value
+
+
+def _check_same(path: Path, found: str, expected: str) -> None:
+    if found != expected:
+        raise DataError(f"{path} is damaged: its {WEIGHTS} does not belong to its {DESCRIPTION}; save it again")

@@ -1,0 +1,1 @@
+"""Saved heads at work on new images."""

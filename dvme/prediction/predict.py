@@ -1,0 +1,164 @@
+"""`dvme predict`: a saved head on images or on a cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError, OptionError
+from dvme.exchange.durable import written_aside
+from dvme.heads.saving import SavedHead, load_head
+from dvme.prediction.sources import check_fits, embedded, with_embeddings
+from dvme.runtime import Progress, Runtime, silent
+from dvme_cache import EmbeddingCache
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WRITERS = (".csv", ".parquet")
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class PredictReport:
+    """What was predicted, and what was not."""
+
+    head: str
+    backbones: tuple[str, ...]
+    out: str
+    n_rows: int
+    """Lines of the file."""
+    counts: dict[str, int]
+    """Predictions by class."""
+    n_known: int
+    """Predicted images that the head learned from or chose on; their predictions say nothing about new images."""
+    left_out: dict[str, str]
+    """Images without a prediction, and why."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+def predict(  # noqa: PLR0913 - the command's options, one to one
+    head: str | Path,
+    images: str | Path,
+    *,
+    out: str | Path,
+    cache: str | Path | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    submission: Sequence[str] | None = None,
+    force: bool = False,
+    runtime: Runtime | None = None,
+    progress: Progress = silent,
+) -> PredictReport:
+    """Apply a saved head and write one line per image: id, class and the probability of every class.
+
+    The folds' heads predict together, by their mean probability.
+
+    Args:
+        head: a folder that `dvme probe --save` made.
+        images: a folder or manifest of images, whose missing embeddings are extracted; or a cache, which must
+            have them.
+        out: the file, .csv or .parquet.
+        cache: where the embeddings of `images` are kept; None: they are not kept.
+        weights: local checkpoints by backbone name, for the extraction.
+        submission: names of two columns, such as ("id_code", "diagnosis"); the file then has only these, the
+            file's name without its suffix and the class, as competitions ask for it.
+        force: replace a file that is there.
+        runtime: device, batch size, workers.
+        progress: told (stage, done, total).
+
+    Raises:
+        DataError, OptionError, CacheError: one line. FingerprintMismatchError: if the embeddings are not made as
+            those were that the head was fitted on.
+    """
+    path = _checked_out(out, force=force)
+    if submission is not None and (len(submission) != 2 or len(set(submission)) != 2):
+        given = ",".join(submission)
+        raise OptionError(f"a submission has two different columns, not {given!r}; pass --submission id,label")
+    saved = load_head(head)
+    with embedded(images, cache, saved, weights, runtime or Runtime(), progress) as (store, asked):
+        check_fits(saved, store)
+        rows, ids, left_out = with_embeddings(store, saved, asked)
+        probabilities = _probabilities(saved, store, rows, progress)
+        known = np.concatenate([part for fold in saved.folds for part in (fold.train_ids, fold.validation_ids)])
+        n_known = int(np.isin(_as_keys(store.samples.ids[rows]), _as_keys(known)).sum())
+    predicted = probabilities.argmax(axis=1)
+    _write(path, _table(saved, ids, predicted, probabilities, submission))
+    counts = np.bincount(predicted, minlength=len(saved.classes))
+    return PredictReport(
+        head=saved.name,
+        backbones=saved.backbones,
+        out=os.fspath(path),
+        n_rows=len(rows),
+        counts=dict(zip(saved.classes, counts.tolist(), strict=True)),
+        n_known=n_known,
+        left_out=left_out,
+    )
+
+
+def _probabilities(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any], progress: Progress) -> NDArray[Any]:
+    """(R, C), a part of the rows at a time."""
+    parts = []
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        parts.append(saved.predict_proba(store.read_aligned(saved.backbones, some)))
+        progress("predict", start + len(some), len(rows))
+    return np.concatenate(parts)
+
+
+def _table(
+    saved: SavedHead,
+    ids: Sequence[str],
+    predicted: NDArray[Any],
+    probabilities: NDArray[Any],
+    submission: Sequence[str] | None,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    classes = np.array(saved.classes, dtype=object)[predicted]
+    if submission is not None:
+        stems = [PurePosixPath(identity).stem for identity in ids]
+        if len(set(stems)) < len(stems):
+            raise DataError(
+                "two images have the same file name without folder and suffix; a submission needs distinct ones"
+            )
+        return pd.DataFrame({submission[0]: stems, submission[1]: classes})
+    columns = {f"p({name})": probabilities[:, c] for c, name in enumerate(saved.classes)}
+    return pd.DataFrame({"id": list(ids), "class": classes, **columns})
+
+
+def _checked_out(out: str | Path, *, force: bool) -> Path:
+    path = Path(out)
+    if path.suffix.lower() not in WRITERS:
+        raise OptionError(
+            f"{path} is not a format that predictions are written in; name a file of {', '.join(WRITERS)}"
+        )
+    if path.is_dir():
+        raise OptionError(f"{path} is a folder; name a file")
+    if path.exists() and not force:
+        raise OptionError(f"{path} is there already; name another file, or pass --force")
+    if not path.parent.is_dir():
+        raise OptionError(f"{path.parent} is not a folder; make it first")
+    return path
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    with written_aside(path) as aside:
+        if path.suffix.lower() == ".parquet":
+            table.to_parquet(aside, index=False)
+        else:
+            table.to_csv(aside, index=False)
+
+
+def _as_keys(ids: NDArray[np.uint8]) -> NDArray[Any]:
+    """(n,) one comparable value per content id."""
+    keys: NDArray[Any] = np.ascontiguousarray(ids).view("V16")[:, 0]
+    return keys

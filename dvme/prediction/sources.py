@@ -1,0 +1,164 @@
+"""Where a saved head's embeddings come from: a cache that fits it, or images that are extracted as it needs them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.backbones.variation import split_name
+from dvme.data import load_samples
+from dvme.errors import DataError, OptionError
+from dvme.extraction.indexing import hash_files
+from dvme.heads.saving import SavedHead
+from dvme.runtime import Progress, Runtime
+from dvme_cache import (
+    CacheNotFoundError,
+    EmbeddingCache,
+    Fingerprint,
+    FingerprintMismatchError,
+    NotACacheError,
+    RowState,
+)
+from dvme_cache.files import is_url
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The images that predictions are wanted of."""
+
+    ids: list[str]
+    """As the user knows them."""
+    rows: NDArray[Any]
+    """(n,) their rows in the cache; copies of an image share one."""
+
+
+@contextmanager
+def embedded(
+    images: str | Path,
+    cache: str | Path | None,
+    saved: SavedHead,
+    weights: Mapping[str, str | Path] | None,
+    runtime: Runtime,
+    progress: Progress,
+) -> Iterator[tuple[EmbeddingCache, Asked]]:
+    """The cache that holds the embeddings, and the images that are asked for."""
+    store = _as_cache(images)
+    if store is not None:
+        if cache is not None:
+            raise OptionError(f"{images} is a cache itself; pass images with --cache, or the cache alone")
+        rows = np.flatnonzero(~store.samples.is_pruned)
+        yield store, Asked([store.samples.paths[row] for row in rows], rows)
+        return
+    with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
+        place = cache if cache is not None else Path(folder) / "images.zarr"
+        samples = load_samples(images)
+        _extract(images, place, saved, weights, runtime, progress)
+        store = EmbeddingCache.open(place)
+        row_of = {identity: row for row, identity in enumerate(store.samples.content_ids)}
+        digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("find", done, total))
+        yield store, Asked(samples.ids, np.array([row_of[digest] for digest in digests], dtype=np.int64))
+
+
+def with_embeddings(
+    store: EmbeddingCache, saved: SavedHead, asked: Asked
+) -> tuple[NDArray[Any], list[str], dict[str, str]]:
+    """Rows with all embeddings, their ids, and the reason of every other image.
+
+    Raises:
+        DataError: if no image has them all.
+    """
+    left_out: dict[str, str] = {}
+    is_done = np.ones(len(asked.rows), dtype=bool)
+    is_pending = False
+    for name in saved.backbones:
+        table = store.embeddings(name)
+        states, reasons = table.states()[asked.rows], table.reasons()[asked.rows]
+        for position in np.flatnonzero(states != RowState.DONE).tolist():
+            is_failed = states[position] == RowState.FAILED
+            reason = str(reasons[position]) if is_failed else f"has no {name} embedding yet"
+            left_out.setdefault(asked.ids[position], reason)
+            is_done[position] = False
+            is_pending |= not is_failed
+    if not is_done.any():
+        first = next(iter(left_out.items()), ("no image", "is there"))
+        missing = f"no image has an embedding of {', '.join(saved.backbones)} ({first[0]}: {first[1]})"
+        raise DataError(
+            f"{missing}; run dvme extract first" if is_pending else f"{missing}; there is nothing to predict"
+        )
+    ids = [identity for identity, done in zip(asked.ids, is_done.tolist(), strict=True) if done]
+    return asked.rows[is_done], ids, left_out
+
+
+def check_fits(saved: SavedHead, store: EmbeddingCache) -> None:
+    """Refuse a cache whose embeddings were made in another way than those that the head was fitted on.
+
+    Raises:
+        FingerprintMismatchError: naming the backbone, the field and both values.
+        MissingEmbeddingsError: if the cache lacks a backbone.
+    """
+    for name, expected in zip(saved.backbones, saved.fingerprints, strict=True):
+        check_fingerprint(name, expected, store.embeddings(name).fingerprint, f"{name} in {store.location}")
+
+
+def check_fingerprint(name: str, expected: Fingerprint, found: Fingerprint, where: str) -> None:
+    """Refuse embeddings of another fingerprint than the head's.
+
+    Raises:
+        FingerprintMismatchError: naming the first field that differs, with both values.
+    """
+    differences = expected.differences(found)
+    if differences:
+        field, own, other = differences[0]
+        more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
+        message = (
+            f"{where} is not what the head was fitted on: {field} is {other!r}, the head's is {own!r}{more}; "
+            f"extract {name} as it was for the head, or fit the head anew with dvme probe --save"
+        )
+        raise FingerprintMismatchError(message)
+
+
+def _as_cache(location: str | Path) -> EmbeddingCache | None:
+    """The cache at a location; None where there are images instead."""
+    try:
+        return EmbeddingCache.open(location)
+    except NotACacheError:
+        if is_url(location):
+            raise
+        return None
+    except CacheNotFoundError as error:
+        raise DataError(f"{location} does not exist; name images, a manifest or a cache") from error
+
+
+def _extract(
+    images: str | Path,
+    cache: str | Path,
+    saved: SavedHead,
+    weights: Mapping[str, str | Path] | None,
+    runtime: Runtime,
+    progress: Progress,
+) -> None:
+    """Bring the images' embeddings into a cache, as the head needs them; a mismatch is found before any of it."""
+    from dvme.extraction.extract import extract
+    from dvme.extraction.models import Choice, load_backbones
+
+    models = load_backbones(Choice(names=list(saved.backbones), weights=weights or {}), runtime)
+    by_dtype: dict[str, list[str]] = {}
+    for model, name, expected in zip(models, saved.backbones, saved.fingerprints, strict=True):
+        dtype = str(expected.fields.get("dtype", "float32"))
+        check_fingerprint(name, expected, model.fingerprint(dtype), f"{name} as it is installed here")
+        by_dtype.setdefault(dtype, []).append(name)
+    del models
+    for dtype, names in by_dtype.items():
+        own = {name: path for name, path in (weights or {}).items() if split_name(name)[0] in _bases(names)}
+        extract(images, cache, backbones=names, weights=own, dtype=dtype, runtime=runtime, progress=progress)
+
+
+def _bases(names: Sequence[str]) -> set[str]:
+    return {split_name(name)[0] for name in names}

@@ -1,0 +1,126 @@
+"""Heads trained together against the same heads one after another, and how near the arithmetic both are.
+
+Run by `make bench`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from dvme.heads.jobs import Embedded, Job, fit_jobs
+from dvme.heads.network_head import NETWORKS, NetworkHead
+from dvme.heads.networks import count_parameters
+from dvme.heads.schedule import TrainingProtocol
+
+pytestmark = pytest.mark.bench
+DIMS = {"swav": 2048, "simclr": 2048, "dino": 1536}
+SIZES, N_FOLDS = (64, 128, 192, 256, 320), 5
+ADAM_PASSES = 7
+"""Arrays of the parameters' size that one update reads or writes: p, g, m, v in; p, m, v out."""
+
+
+def _data(n_rows: int, n_classes: int = 5) -> Embedded:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, n_classes, n_rows)
+    embeddings = {
+        name: (0.2 * rng.normal(size=(n_classes, dim))[labels] + 0.5 * rng.normal(size=(n_rows, dim))).astype("float32")
+        for name, dim in DIMS.items()
+    }
+    return Embedded(embeddings, labels, n_classes)
+
+
+def _jobs(name: str, n_rows: int, sizes: tuple[int, ...], epochs: int) -> list[Job]:
+    head = NetworkHead(name, TrainingProtocol(min_epochs=epochs, max_epochs=epochs))
+    backbones = tuple(DIMS) if head.is_fusion else ("swav",)
+    orders = [np.random.default_rng(fold).permutation(n_rows) for fold in range(N_FOLDS)]
+    return [
+        Job(head, backbones, order[:size], order[-n_rows // 5 :], fold)
+        for size in sizes
+        for fold, order in enumerate(orders)
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _floor(name: str, n_minibatches: int) -> float:
+    """Seconds of the bare products of a minibatch, forward and backward, and of one pass of Adam over memory."""
+    dims = tuple(DIMS.values()) if NetworkHead(name).is_fusion else (DIMS["swav"],)
+    shapes = NETWORKS[name].shapes(dims, 5)
+    n_parameters = count_parameters(shapes)
+    source, target = torch.zeros(2, ADAM_PASSES * n_parameters // 2)
+    weights = {key: torch.randn(shape) for key, shape in shapes.items() if len(shape) == 2 and "attention" not in key}
+    inputs = {key: torch.randn(64, weight.shape[0]) for key, weight in weights.items()}
+    outputs = {key: torch.randn(64, weight.shape[1]) for key, weight in weights.items()}
+
+    def once() -> None:
+        for key, weight in weights.items():
+            inputs[key] @ weight
+            inputs[key].T @ outputs[key]
+            if not key.startswith("projections"):  # nothing flows back into the embeddings
+                outputs[key] @ weight.T
+        target.copy_(source)
+
+    once()
+    return n_minibatches * float(np.median([_seconds(once) for _ in range(15)]))
+
+
+@pytest.mark.parametrize(("name", "epochs", "least"), [("linear-adam", 10, 1.5), ("dvme", 1, 0.9)])
+def test_fit__twenty_five_jobs_together_against_one_after_another(name: str, epochs: int, least: float) -> None:
+    n_rows = 600
+    data, jobs = _data(n_rows), _jobs(name, n_rows, SIZES, epochs)
+    backbones = jobs[0].backbones
+    fit_jobs(jobs[:1], data)
+    together, apart = [], []
+    for _ in range(3):
+        together.append(_seconds(lambda: fit_jobs(jobs, data)))
+        apart.append(_seconds(lambda: [fit_jobs([job], data) for job in jobs]))
+    ratio = float(np.median(apart) / np.median(together))
+    blocks = data.blocks(backbones, slice(None))
+    difference = max(
+        np.abs(one.predict_proba(blocks) - fit_jobs([job], data)[0].predict_proba(blocks)).max()
+        for one, job in zip(fit_jobs(jobs, data), jobs, strict=True)
+    )
+    n_minibatches = epochs * sum(-(-len(job.train) // 64) for job in jobs)
+    floor = _floor(name, n_minibatches)
+    print(
+        f"\n{name}, 25 jobs (5 sizes x 5 folds), {n_minibatches} minibatches, medians of 3: together "
+        f"{np.median(together):.2f} s, one after another {np.median(apart):.2f} s, {ratio:.2f} times faster; products "
+        f"and memory traffic alone {floor:.2f} s; largest difference of a probability {difference:.1e}"
+    )
+    assert difference <= 1e-4
+    assert ratio >= least
+
+
+def test_dvme__five_folds_of_five_thousand_rows() -> None:
+    """Two epochs of the paper's protocol, from which its fifty follow; every epoch costs the same."""
+    n_rows, epochs = 5000, 2
+    data = _data(n_rows)
+    jobs = _jobs("dvme", n_rows, (4000,), epochs)
+    seconds = _seconds(lambda: fit_jobs(jobs, data))
+    n_minibatches = epochs * N_FOLDS * -(-4000 // 64)
+    unfused = float(np.median([_seconds(_unfused_step) for _ in range(3)]))
+    fifty = seconds / epochs * 50
+    print(
+        f"\ndvme, 5,000 rows x 5 folds: {1e3 * seconds / n_minibatches:.0f} ms a minibatch with validation; 50 "
+        f"epochs of all folds {fifty / 60:.1f} min; with the attention matrix, {unfused:.1f} s a minibatch for the "
+        f"attention alone, {n_minibatches / epochs * 50 * unfused / 3600:.0f} h"
+    )
+    assert fifty < 30 * 60
+
+
+def _unfused_step() -> None:
+    from timm.layers import Attention
+
+    attention = Attention(dim=1, num_heads=1)
+    attention.fused_attn = False
+    tokens = (0.5 * torch.randn(64, 1536, 1)).requires_grad_()
+    attention(tokens).sum().backward()
