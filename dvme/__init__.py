@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from dvme import cache
     from dvme.backbones.model import load_backbone
     from dvme.data import Columns, Task, load_samples
+    from dvme.estimators import (
+        ConcatProbe,
+        DVMEClassifier,
+        KNNProbe,
+        LinearAdamProbe,
+        LinearProbe,
+        MeanLogitsEnsemble,
+        MLPFusion,
+    )
     from dvme.evaluation.probing import probe
     from dvme.explanation.explain import explain
     from dvme.extraction.extract import extract
@@ -24,7 +33,14 @@ if TYPE_CHECKING:
     from dvme.runtime import Runtime
 
 _HOMES = {
+    "ConcatProbe": "dvme.estimators",
     "Columns": "dvme.data",
+    "DVMEClassifier": "dvme.estimators",
+    "KNNProbe": "dvme.estimators",
+    "LinearAdamProbe": "dvme.estimators",
+    "LinearProbe": "dvme.estimators",
+    "MLPFusion": "dvme.estimators",
+    "MeanLogitsEnsemble": "dvme.estimators",
     "Runtime": "dvme.runtime",
     "Task": "dvme.data",
     "explain": "dvme.explanation.explain",
@@ -41,6 +57,13 @@ _HOMES = {
 
 __all__ = [
     "Columns",
+    "ConcatProbe",
+    "DVMEClassifier",
+    "KNNProbe",
+    "LinearAdamProbe",
+    "LinearProbe",
+    "MLPFusion",
+    "MeanLogitsEnsemble",
     "Runtime",
     "Task",
     "cache",

@@ -80,7 +80,7 @@ def test_backbones__are_those_of_the_zoo() -> None:
     """The table names every method's checkpoints, in full or by a range."""
     from dvme.backbones import get_spec, names
 
-    section = README[README.index("## Backbones") : README.index("## Your cache")]
+    section = README[README.index("## Backbones") : README.index("## Heads and fusion")]
     counts = re.match(r"## Backbones\s+(\d+) published checkpoints, (\d+) of them", section)
     assert counts is not None
     specs = [get_spec(name) for name in names()]

@@ -27,7 +27,7 @@ NETWORKS: Mapping[str, Network] = {
 """Architectures by the name of their head."""
 COPIES = 6
 """Of the parameters: themselves, gradients, two moments, the best so far, and one in passing."""
-ACTIVATIONS = 48
+ACTIVATIONS = 64
 """Values that a sample holds for each of its tokens between forward and backward, at most."""
 PREDICTED_ROWS = 256
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from dvme.heads import logistic
@@ -46,8 +49,10 @@ def _objective(data: Data, fit: LogisticFit, index: int, l2: float) -> float:
 
 
 def _peer(data: Data, l2: float) -> tuple[float, LogisticRegression]:
-    """scikit-learn's objective, by another algorithm than ours."""
-    peer = LogisticRegression(C=1.0 / l2, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(*data)
+    """scikit-learn's objective, by another algorithm than ours; it warns where rounding ends its line search."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        peer = LogisticRegression(C=1.0 / l2, solver="newton-cholesky", tol=1e-10, max_iter=1000).fit(*data)
     weights, intercepts = peer.coef_.T, peer.intercept_
     if weights.shape[1] == 1:
         weights, intercepts = np.c_[0 * weights, weights], np.r_[0.0, intercepts]

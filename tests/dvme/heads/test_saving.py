@@ -270,9 +270,7 @@ def _edited(**changes: Any) -> Callable[[Path], None]:
         (_edited(backbones=lambda some: [{**some[0], "fingerprint": "?"}]), "cannot be read as a head"),
     ],
 )
-def test_load_head__damage_is_one_readable_error(
-    tmp_path: Path, damage: Callable[[Path], None], message: str
-) -> None:
+def test_load_head__damage_is_one_readable_error(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     folder = save_head(tmp_path / "head", _saved("linear"))
     damage(folder)
     with pytest.raises(DataError) as caught:
@@ -287,7 +285,7 @@ def test_load_head__weights_of_another_head_on_the_same_images(tmp_path: Path) -
     other = replace(_saved("linear"), folds=[*_saved("linear").folds[:1], _other_fold(_saved("linear").folds[1])])
     one, two = save_head(tmp_path / "one", _saved("linear")), save_head(tmp_path / "two", other)
     shutil.copy(two / "weights.safetensors", one / "weights.safetensors")
-    with pytest.raises(DataError, match="one is damaged: its weights.safetensors does not belong"):
+    with pytest.raises(DataError, match=r"one is damaged: its weights\.safetensors does not belong"):
         load_head(one)
 
 
@@ -305,7 +303,7 @@ def test_load_head__weights_of_a_head_on_other_images(tmp_path: Path, part: str)
     shutil.copy(two / "weights.safetensors", one / "weights.safetensors")
     digest = json.loads((two / "head.json").read_text())["weights_digest"]
     _edited(weights_digest=digest)(one)
-    with pytest.raises(DataError, match="does not belong to its head.json"):
+    with pytest.raises(DataError, match=r"does not belong to its head\.json"):
         load_head(one)
 
 

@@ -1,0 +1,326 @@
+"""Every head as a scikit-learn classifier, for `cross_val_score`, `Pipeline`, `GridSearchCV` and the like.
+
+They fit by the same code as `dvme probe`. X is one array; a fusion is told by `blocks` which columns are whose:
+
+    DVMEClassifier(blocks=(2048, 2048, 1536)).fit(X, y)
+
+A fit keeps some training rows for validation, see `validation_fraction`; the head learns from the others. Importing
+this module does not import torch; fitting does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+
+from dvme.errors import DataError, OptionError
+from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads.batches import Sampling
+from dvme.heads.knn import NEIGHBOURS
+from dvme.heads.schedule import TrainingProtocol
+from dvme.runtime import Runtime
+
+if TYPE_CHECKING:
+    from dvme.heads.linear import Linear
+
+__all__ = [
+    "ConcatProbe",
+    "DVMEClassifier",
+    "KNNProbe",
+    "LinearAdamProbe",
+    "LinearProbe",
+    "MLPFusion",
+    "MeanLogitsEnsemble",
+]
+
+Attention = Literal["values", "tokens", "none"]
+HEAD_OF_ATTENTION: dict[str, str] = {"values": "dvme", "tokens": "dvme-tokens", "none": "dvme-noattn"}
+PROTOCOL = TrainingProtocol()
+SPLIT_STREAM = 1
+"""Sets the random numbers of the split apart from those of the training with the same seed."""
+
+# eq and repr stay scikit-learn's: two estimators of equal settings are not the same estimator.
+estimator = dataclass(kw_only=True, eq=False, repr=False)
+
+
+@estimator
+class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """What all heads share. The fields are the hyper-parameters; `fit` stores everything else.
+
+    Attributes:
+        classes_: (C,) labels, in the order of the probabilities.
+        n_features_in_: columns of X.
+        feature_names_in_: their names, where X is a DataFrame with names that are strings.
+        blocks_: columns of each block.
+        validation_rows_: (v,) rows of X that hyper-parameters were chosen on; empty if none were.
+        chosen_: what validation chose, and how the fit went.
+        head_: the fitted head, as `dvme.heads.fit_jobs` returns it.
+    """
+
+    validation_fraction: float | None = 0.2
+    """Part of each class's rows, rounded, that hyper-parameters are chosen on; the head does not learn from them.
+
+    At least one row of a class is left to learn from. 0 or None, or where fewer than two classes have rows to spare:
+    nothing is chosen, and the head takes the middle of its path or the last of its epochs."""
+    random_state: int | np.random.RandomState | None = 0
+    """Seed of the validation rows and of the training; None: another one for each fit."""
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn to tell the labels apart.
+
+        Args:
+            X: (N, D) embeddings; those of several backbones side by side.
+            y: (N,) labels, integers or strings, of at least 2 classes.
+
+        Raises:
+            ValueError: if X or y is not that, or a hyper-parameter is not possible.
+        """
+        features, targets = validate_data(self, X, y, dtype=(np.float64, np.float32), ensure_all_finite=False)
+        _check_finite(features)
+        check_classification_targets(targets)
+        self.classes_, labels = np.unique(targets, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise DataError(f"y has 1 class, {self.classes_.tolist()[0]!r}; a classifier needs 2 or more")
+        head = self._head()
+        self.blocks_ = _block_sizes(getattr(self, "blocks", None), features.shape[1])
+        seed = _seed(self.random_state)
+        train, self.validation_rows_ = split_validation(labels, self.validation_fraction, seed)
+        embeddings = {f"block {m}": block for m, block in enumerate(_split_columns(features, self.blocks_))}
+        job = Job(head, tuple(embeddings), train, self.validation_rows_, seed)
+        runtime = Runtime(device=getattr(self, "device", "cpu"))
+        self.head_: FittedHead = fit_jobs([job], Embedded(embeddings, labels, len(self.classes_)), runtime=runtime)[0]
+        self.chosen_ = dict(self.head_.chosen)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
+        """(B, C) class probabilities of (B, D) embeddings, in the order of `classes_`."""
+        blocks = self._checked_blocks(X)
+        return self.head_.predict_proba(blocks)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """(B,) most probable labels of (B, D) embeddings."""
+        most_probable = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[most_probable]
+        return labels
+
+    def _head(self) -> Head:
+        """The head with its hyper-parameters."""
+        raise NotImplementedError
+
+    def _checked_blocks(self, X: ArrayLike) -> list[NDArray[Any]]:
+        check_is_fitted(self)
+        features = validate_data(self, X, dtype=(np.float64, np.float32), ensure_all_finite=False, reset=False)
+        _check_finite(features)
+        return _split_columns(features, self.blocks_)
+
+
+@estimator
+class LinearProbe(HeadClassifier):
+    """Exact L2 logistic regression, head `linear`. See HeadClassifier for what is common."""
+
+    strengths: Sequence[float] | None = None
+    """Penalties to choose from, see `dvme.heads.linear.STRENGTHS`; None: those."""
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """(B, C) logits of (B, D) embeddings; of two classes (B,), the second's less the first's."""
+        from dvme.heads.linear import FittedLinear
+
+        (features,) = self._checked_blocks(X)
+        assert isinstance(self.head_, FittedLinear)
+        logits = self.head_.logits(features)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def _head(self) -> Head:
+        return _linear_head(self.strengths)
+
+
+@estimator
+class KNNProbe(HeadClassifier):
+    """Weighted nearest neighbours by cosine, head `knn`. See HeadClassifier for what is common."""
+
+    neighbours: Sequence[int] = NEIGHBOURS
+    """Values of k to choose from."""
+    device: str = "auto"
+    """Where to search; a GPU is used with faiss-gpu only."""
+
+    def _head(self) -> Head:
+        from dvme.heads.knn import KNN
+
+        return KNN(neighbours=tuple(self.neighbours))
+
+
+@estimator
+class ConcatProbe(HeadClassifier):
+    """Exact logistic regression on all blocks, each row of a block scaled to length 1, head `concat`.
+
+    See HeadClassifier for what is common.
+    """
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+    strengths: Sequence[float] | None = None
+    """As of LinearProbe."""
+
+    def _head(self) -> Head:
+        from dvme.heads.controls import Concat
+
+        return Concat(linear=_linear_head(self.strengths))
+
+
+@estimator
+class MeanLogitsEnsemble(HeadClassifier):
+    """One exact logistic regression per block, logits averaged, head `mean-logits`.
+
+    See HeadClassifier for what is common.
+    """
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+    strengths: Sequence[float] | None = None
+    """As of LinearProbe; each block chooses its own."""
+
+    def _head(self) -> Head:
+        from dvme.heads.controls import MeanLogits
+
+        return MeanLogits(linear=_linear_head(self.strengths))
+
+
+@estimator
+class LinearAdamProbe(HeadClassifier):
+    """A linear classifier trained by minibatches, head `linear-adam`. See HeadClassifier for what is common.
+
+    It and the other trained heads take the fields of `dvme.heads.schedule.TrainingProtocol`.
+    """
+
+    learning_rate: float = PROTOCOL.learning_rate
+    """Of Adam, at the start."""
+    batch_size: int = PROTOCOL.batch_size
+    """Rows of a minibatch."""
+    min_epochs: int = PROTOCOL.min_epochs
+    """Epochs before which nothing stops early."""
+    max_epochs: int = PROTOCOL.max_epochs
+    """Epochs after which training ends."""
+    plateau_factor: float = PROTOCOL.plateau_factor
+    """What the learning rate is multiplied with on a plateau."""
+    plateau_patience: int = PROTOCOL.plateau_patience
+    """Epochs without progress that are tolerated before that."""
+    stop_patience: int = PROTOCOL.stop_patience
+    """Epochs without a new best after which training stops."""
+    sampling: Sampling = PROTOCOL.sampling
+    """`shuffled`, `oversampled`, or `auto`: oversampled where the classes differ in number."""
+    device: str = "auto"
+    """Where to train, a torch device; `auto`: a GPU if there is one."""
+
+    def _head(self) -> Head:
+        return self._network_head("linear-adam")
+
+    def _network_head(self, name: str) -> Head:
+        from dvme.heads.network_head import NetworkHead
+
+        own = {field.name: getattr(self, field.name) for field in fields(TrainingProtocol)}
+        return NetworkHead(name, TrainingProtocol(**own))
+
+
+@estimator
+class MLPFusion(LinearAdamProbe):
+    """A network with as many parameters as DVME but no attention, head `mlp`. See HeadClassifier, LinearAdamProbe."""
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+
+    def _head(self) -> Head:
+        return self._network_head("mlp")
+
+
+@estimator
+class DVMEClassifier(LinearAdamProbe):
+    """Dynamic visual meta-embeddings, head `dvme` or a variant. See HeadClassifier, LinearAdamProbe.
+
+    Source: Truong et al. 2021, section 5.6.
+    """
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+    attention: Attention = "values"
+    """Among the projected `values` (the paper's), among backbones as `tokens`, or `none` (its ablation)."""
+
+    def _head(self) -> Head:
+        if self.attention not in HEAD_OF_ATTENTION:
+            raise OptionError(
+                f"attention {self.attention!r} is not known; choose from {', '.join(get_args(Attention))}"
+            )
+        return self._network_head(HEAD_OF_ATTENTION[self.attention])
+
+
+def split_validation(labels: NDArray[Any], fraction: float | None, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows to learn from and rows to choose on, both ascending; see HeadClassifier.
+
+    Args:
+        labels: (N,) class indices.
+        fraction: of each class, in [0, 1); None: 0.
+        seed: of the draw.
+
+    Raises:
+        OptionError: if the fraction is out of range.
+    """
+    fraction = fraction or 0.0
+    if not 0.0 <= fraction < 1.0:
+        raise OptionError(f"validation_fraction {fraction} is not possible; it must be from 0 to below 1")
+    rng = np.random.default_rng([seed, SPLIT_STREAM])
+    is_validation = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        is_validation[rows[: min(int(fraction * len(rows) + 0.5), len(rows) - 1)]] = True
+    if len(np.unique(labels[is_validation])) < 2:
+        is_validation[:] = False
+    return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+
+
+def _linear_head(strengths: Sequence[float] | None) -> Linear:
+    from dvme.heads.linear import Linear
+
+    if strengths is None:
+        return Linear()
+    if not len(strengths) or not all(0.0 < strength < float("inf") for strength in strengths):
+        raise OptionError(f"strengths {strengths} are not possible; name one number or more, each above 0")
+    return Linear(strengths=tuple(float(strength) for strength in strengths))
+
+
+def _seed(random_state: int | np.random.RandomState | None) -> int:
+    """An integer stands for itself, so that a fit is that of `dvme probe` with the same seed and rows."""
+    if isinstance(random_state, int | np.integer):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _block_sizes(blocks: Sequence[int] | None, n_columns: int) -> tuple[int, ...]:
+    """Columns of each block.
+
+    Raises:
+        OptionError: if they are not the columns of X.
+    """
+    sizes = (n_columns,) if blocks is None else tuple(int(size) for size in blocks)
+    if not sizes or min(sizes) < 1:
+        raise OptionError(f"blocks {sizes} are not possible; pass the number of columns of each backbone")
+    if sum(sizes) != n_columns:
+        message = f"blocks {sizes} sum to {sum(sizes)} columns but X has {n_columns}; pass those of each backbone"
+        raise OptionError(message)
+    return sizes
+
+
+def _split_columns(X: NDArray[Any], sizes: Sequence[int]) -> list[NDArray[Any]]:
+    """(B, D_m) of each block. Torch warns about arrays that it could not write to, so they are copied."""
+    return np.split(np.require(X, requirements="W"), np.cumsum(sizes)[:-1], axis=1)
+
+
+def _check_finite(X: NDArray[Any]) -> None:
+    n_bad = int((~np.isfinite(X).all(axis=1)).sum())
+    if n_bad:
+        raise DataError(f"X has NaN or infinite values (inf) in {n_bad} of {len(X)} rows; leave these rows out")
