@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -240,7 +240,17 @@ def _loaded(study: _Study, methods: Sequence[Method]) -> Iterator[tuple[Embedded
         groups.setdefault(tuple(tables) if is_small else method.backbones, []).append(method)
     for names, some in groups.items():
         embeddings = {name: tables[name].read(study.rows) for name in names}
+        _check_finite(embeddings)
         yield Embedded(embeddings, study.labels, len(study.task.classes)), some
+
+
+def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse what would spoil scores in silence; a head checks only what it learns from or chooses on."""
+    for name, values in embeddings.items():
+        n_bad = int((~np.isfinite(values).all(axis=1)).sum())
+        if n_bad:
+            rows = f"{n_bad} of {len(values)} rows of {name}"
+            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
 
 
 def _evaluate(

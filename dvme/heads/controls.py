@@ -103,9 +103,14 @@ class Concat:
         """As many logistic regressions as there are jobs."""
         names = {parts: f"concat {index}" for index, parts in enumerate({job.backbones: None for job in jobs})}
         together = {name: concatenated(data.blocks(parts, slice(None))) for parts, name in names.items()}
-        flat = [Job(_linear_of(job), (names[job.backbones],), job.train, job.validation, job.seed) for job in jobs]
+        flat = [Job(_concat(job).linear, (names[job.backbones],), job.train, job.validation, job.seed) for job in jobs]
+
+        def tell(stage: str, done: int, total: int) -> None:
+            del stage
+            progress("fit concat", done, total)
+
         joined = Embedded(together, data.labels, data.n_classes)
-        fitted = Linear.fit_together(flat, joined, runtime, _renamed(progress, "concat"))
+        fitted = Linear.fit_together(flat, joined, runtime, tell)
         return [FittedConcat(_linear(head)) for head in fitted]
 
 
@@ -117,14 +122,13 @@ class MeanLogits:
     name: str = "mean-logits"
     is_fusion: bool = True
 
-    @staticmethod
-    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
-        """As many logistic regressions as the jobs have backbones; each chooses its own strength."""
-        flat = [
-            Job(_linear_of(job), (name,), job.train, job.validation, job.seed) for job in jobs for name in job.backbones
-        ]
-        fitted = iter(Linear.fit_together(flat, data, runtime, _renamed(progress, "mean-logits")))
-        return [FittedMeanLogits(tuple(_linear(next(fitted)) for _ in job.backbones)) for job in jobs]
+    def members(self, job: Job) -> list[Job]:
+        """See Ensemble: the very jobs of `linear` on each backbone."""
+        return [Job(self.linear, (name,), job.train, job.validation, job.seed) for name in job.backbones]
+
+    def joined(self, members: Sequence[FittedHead]) -> FittedHead:
+        """See Ensemble."""
+        return FittedMeanLogits(tuple(_linear(head) for head in members))
 
 
 def concatenated(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -134,17 +138,9 @@ def concatenated(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate([normalised(block) for block in blocks], axis=1)
 
 
-def _renamed(progress: Progress, name: str) -> Progress:
-    def tell(stage: str, done: int, total: int) -> None:
-        del stage
-        progress(f"fit {name}", done, total)
-
-    return tell
-
-
-def _linear_of(job: Job) -> Linear:
-    assert isinstance(job.head, Concat | MeanLogits)
-    return job.head.linear
+def _concat(job: Job) -> Concat:
+    assert isinstance(job.head, Concat)
+    return job.head
 
 
 def _linear(head: FittedHead) -> FittedLinear:

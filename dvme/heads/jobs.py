@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,10 @@ class FittedHead(Protocol):
 
 
 class Head(Protocol):
-    """A kind of classifier over cached embeddings, with its hyper-parameters."""
+    """A kind of classifier over cached embeddings, with its hyper-parameters.
+
+    It is fitted together with others of its kind (Together), or is made of other heads (Ensemble).
+    """
 
     @property
     def name(self) -> str:
@@ -89,6 +92,11 @@ class Head(Protocol):
     @property
     def is_fusion(self) -> bool:
         """Whether it takes several backbones at once."""
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A head that is fitted by its kind, many jobs at once."""
 
     @staticmethod
     def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
@@ -99,6 +107,17 @@ class Head(Protocol):
         Returns:
             One fitted head per job, in order.
         """
+
+
+@runtime_checkable
+class Ensemble(Protocol):
+    """A head made of others, which are fitted as jobs of their own, once for whoever else wants them too."""
+
+    def members(self, job: Job) -> list[Job]:
+        """The jobs that a job of this head comes down to."""
+
+    def joined(self, members: Sequence[FittedHead]) -> FittedHead:
+        """The head that the fitted members make, in their order."""
 
 
 def fit_jobs(
@@ -116,15 +135,39 @@ def fit_jobs(
         One fitted head per job, in order.
 
     Raises:
-        DataError: if a job has no training rows, fewer than there are classes, or features that are not finite.
+        DataError: if a job has no training rows, chooses on rows that it trains on, or features are not finite.
     """
     _check(jobs, data)
+    flat: list[Job] = []
+    place: dict[tuple[Any, ...], int] = {}
+
+    def placed(job: Job) -> int:
+        key = (job.head, job.backbones, job.train.tobytes(), job.validation.tobytes(), job.seed)
+        if key not in place:
+            place[key] = len(flat)
+            flat.append(job)
+        return place[key]
+
+    parts = [
+        [placed(part) for part in job.head.members(job)] if isinstance(job.head, Ensemble) else [placed(job)]
+        for job in jobs
+    ]
+    fitted = _fit_by_kind(flat, data, runtime or Runtime(), progress)
+    return [
+        job.head.joined([fitted[part] for part in own]) if isinstance(job.head, Ensemble) else fitted[own[0]]
+        for job, own in zip(jobs, parts, strict=True)
+    ]
+
+
+def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
     fitted: dict[int, FittedHead] = {}
     kinds: dict[type, list[int]] = {}
     for index, job in enumerate(jobs):
         kinds.setdefault(type(job.head), []).append(index)
-    for kind, members in kinds.items():
-        together = kind.fit_together([jobs[index] for index in members], data, runtime or Runtime(), progress)  # type: ignore[attr-defined]
+    for members in kinds.values():
+        head = jobs[members[0]].head
+        assert isinstance(head, Together)
+        together = head.fit_together([jobs[index] for index in members], data, runtime, progress)
         fitted |= dict(zip(members, together, strict=True))
     return [fitted[index] for index in range(len(jobs))]
 

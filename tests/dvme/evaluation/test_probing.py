@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 import dvme
-from dvme.errors import DataError, UnknownNameError
+from dvme.errors import DataError, OptionError, UnknownNameError
+from dvme.evaluation import probing
+from dvme.evaluation.bootstrap import resample_weights, resampled_auc
+from dvme.evaluation.outcome import ProbeReport
 from dvme.evaluation.splits import make_plan
-from dvme.heads import Embedded, Job, fit_jobs
+from dvme.heads import Embedded, Head, Job, fit_jobs, get_head
+from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.linear import Linear
+from dvme.heads.network_head import NETWORKS, NetworkHead
+from dvme.heads.saving import SavedHead, save_head, subset_hash
+from dvme.heads.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, MissingEmbeddingsError
+from dvme_cache.embeddings import Embeddings
 
 N = 150
 
@@ -191,6 +200,300 @@ def test_probe__unknown_names(tmp_path: Path, labels: NDArray[Any]) -> None:
         dvme.probe(path, heads=["forest"])
     with pytest.raises(MissingEmbeddingsError, match="has no b embeddings"):
         dvme.probe(path, backbones=["b"])
+
+
+ATTENTION_TABLE = [
+    ("linear", "a"),
+    ("linear", "b"),
+    ("dvme", "a+b"),
+    ("dvme-noattn", "a+b"),
+    ("mlp", "a+b"),
+    ("concat", "a+b"),
+    ("mean-logits", "a+b"),
+]
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads that are trained take two epochs, and exact ones a single strength: who is best is not what is tested."""
+
+    def head(name: str) -> Head:
+        light = Linear((1e-2,))
+        exact: dict[str, Head] = {"linear": light, "concat": Concat(light), "mean-logits": MeanLogits(light)}
+        protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
+        return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
+
+    monkeypatch.setattr(probing, "get_head", head)
+
+
+def _small(path: Path, n: int = 60, signal: float = 1.0, **columns: list[str]) -> Path:
+    labels = np.arange(n) % 3
+    features = {"a": _features(labels, signal, 0), "b": _features(labels, signal / 2, 1, dim=8)}
+    return _cache(path, features, **{"label": [str(label) for label in labels], **columns})
+
+
+def _table(report: ProbeReport) -> list[tuple[str, str]]:
+    return sorted((row.head, row.backbone) for row in report.rows)
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__a_fusion_brings_every_single_backbone_and_every_control(tmp_path: Path) -> None:
+    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=["dvme"], n_folds=2)
+    assert _table(report) == sorted(ATTENTION_TABLE)
+    assert {row.head: row.dim for row in report.rows if row.backbone == "a+b"} == {
+        **dict.fromkeys(["dvme", "dvme-noattn", "mlp", "concat", "mean-logits"], 20)
+    }
+    validation = [row.validation_auc for row in report.rows]
+    assert validation == sorted(validation, reverse=True)
+    best_single = next(row for row in report.rows if row.head == "linear")
+    first = report.fusion[0]
+    assert (first.role, first.rival) == ("best single backbone", best_single.method)
+    rivals = {verdict.rival for verdict in report.fusion[1:]}
+    assert rivals == {f"a+b + {control}" for control in ("dvme-noattn", "mlp", "concat", "mean-logits")}
+    assert {verdict.fusion for verdict in report.fusion} == {"a+b + dvme"}
+    assert report.saved == []
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__without_controls_there_is_what_was_named(tmp_path: Path) -> None:
+    path = _small(tmp_path / "c.zarr")
+    report = dvme.probe(path, heads=["dvme-tokens"], controls=False, n_folds=2)
+    assert _table(report) == [("dvme-tokens", "a+b")]
+    assert report.fusion == []
+    # Nor do controls come where no attention is asked for.
+    assert _table(dvme.probe(path, heads=["concat"], n_folds=2)) == [("concat", "a+b")]
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__what_is_named_and_a_control_comes_once(tmp_path: Path) -> None:
+    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=["mlp", "dvme-tokens", "linear", "mlp"], n_folds=2)
+    expected = [row if row[0] != "dvme" else ("dvme-tokens", "a+b") for row in ATTENTION_TABLE]
+    assert _table(report) == sorted(expected)
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__one_backbone_under_a_fusion_is_noticed_and_works(tmp_path: Path) -> None:
+    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=["concat", "linear"], backbones=["b"], n_folds=2)
+    assert "concat: one backbone is nothing to fuse; pass more --backbones" in report.notices
+    assert _table(report) == [("concat", "b"), ("linear", "b")]
+    both = dvme.probe(_small(tmp_path / "d.zarr"), heads=["concat", "linear"], n_folds=2)
+    assert not any("nothing to fuse" in notice for notice in both.notices)
+
+
+def test_probe__fusions_match_peers_on_the_rows_that_all_backbones_have(tmp_path: Path) -> None:
+    labels = np.arange(80) % 2
+    features = {"a": _features(labels, 0.7, 0), "b": _features(labels, 0.7, 1, dim=8)}
+    features["a"][[3, 60]] = np.nan
+    features["b"][[3, 7]] = np.nan
+    names = [str(label) for label in labels]
+    names[20] = ""
+    path = _cache(tmp_path / "c.zarr", features, label=names)
+    report = dvme.probe(path, heads=["linear", "concat"], n_folds=2)
+    assert report.n_left_out == {"without an embedding": 3, "without a label": 1}
+    assert sum(report.task.counts) == 76
+    rows = np.setdiff1d(np.arange(80), [3, 60, 7, 20])
+    nothing = np.full(76, "", dtype=object)
+    plan = make_plan(labels[rows], nothing, nothing, classes=("0", "1"), n_folds=2)
+    data = Embedded({name: values[rows] for name, values in features.items()}, labels[rows], 2)
+    for row in report.rows:
+        head = Concat() if row.head == "concat" else Linear()
+        fitted = fit_jobs([Job(head, row.backbones, fold.train, fold.validation) for fold in plan.folds], data)
+        for side, found in (("test", row.test["auc"].folds), ("validation", None)):
+            tested = [plan.test if side == "test" else fold.validation for fold in plan.folds]
+            aucs = [
+                roc_auc_score(data.labels[some], one.predict_proba(data.blocks(row.backbones, some))[:, 1])
+                for some, one in zip(tested, fitted, strict=True)
+            ]
+            assert (found or row.validation_auc) == pytest.approx(aucs if found else np.mean(aucs))
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spoil the test rows of every backbone: hyper-parameters, epochs and ranking stay as they are."""
+    monkeypatch.setattr(probing, "ATTENTION_HEADS", ())  # the full table, each head by its name
+    labels = np.arange(60) % 3
+    nothing = np.full(60, "", dtype=object)
+    test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
+    plain = {"a": _features(labels, 0.6, 0), "b": _features(labels, 0.4, 1)}
+    leaky = {name: values.copy() for name, values in plain.items()}
+    for values in leaky.values():
+        values[test] = _features(labels, 20.0, 2)[test]
+    heads = ["dvme", "dvme-tokens", "mlp", "dvme-noattn", "concat", "mean-logits"]
+    one, other = (
+        dvme.probe(
+            _cache(tmp_path / f"{number}.zarr", features, label=[str(label) for label in labels]),
+            heads=heads,
+            n_folds=2,
+        )
+        for number, features in enumerate((plain, leaky))
+    )
+    assert [row.method for row in one.rows] == [row.method for row in other.rows]
+    for before, after in zip(one.rows, other.rows, strict=True):
+        assert before.chosen == after.chosen
+        assert before.validation_auc == after.validation_auc
+    assert any(before.test != after.test for before, after in zip(one.rows, other.rows, strict=True))
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) -> None:
+    path = _small(tmp_path / "c.zarr", n=90, signal=0.3)
+    report = dvme.probe(path, heads=["dvme-tokens"], n_folds=2, save=tmp_path / "heads")
+    store, labels = EmbeddingCache.open(path), np.arange(90) % 3
+    nothing = np.full(90, "", dtype=object)
+    test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
+    weights = resample_weights(labels[test], None, seed=zlib.crc32(b"bootstrap 0"))
+    some = np.arange(0, len(weights), 7)  # scikit-learn takes its time
+    aucs: dict[str, NDArray[Any]] = {}
+    for folder in report.saved:
+        saved = dvme.load_head(folder)
+        tested = store.read_aligned(saved.backbones, test)
+        predictions = [fold.head.predict_proba(tested) for fold in saved.folds]
+        method = f"{'+'.join(saved.backbones)} + {saved.name}"
+        aucs[method] = resampled_auc(labels[test], predictions, weights)
+        peers = [
+            np.mean(
+                [
+                    roc_auc_score(labels[test] == c, p[:, c], sample_weight=weights[index])
+                    for p in predictions
+                    for c in range(3)
+                ]
+            )
+            for index in some[:20]
+        ]
+        np.testing.assert_allclose(aucs[method][some[:20]], peers)
+    assert len(report.fusion) == 5
+    for verdict in report.fusion:
+        gaps = aucs[verdict.fusion] - aucs[verdict.rival]
+        expected = np.percentile(gaps, [0.5, 99.5])  # 1 - 0.05 / 5 is 99 per cent
+        assert (verdict.difference.low, verdict.difference.high) == pytest.approx(tuple(expected))
+        alone = np.percentile(gaps, [2.5, 97.5])
+        assert verdict.difference.high - verdict.difference.low > alone[1] - alone[0]
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__saved_heads_give_the_numbers_of_the_table_again(tmp_path: Path) -> None:
+    path = _small(tmp_path / "c.zarr")
+    report = dvme.probe(path, heads=["dvme", "knn"], n_folds=2, save=tmp_path / "heads")
+    store, labels = EmbeddingCache.open(path), np.arange(60) % 3
+    nothing = np.full(60, "", dtype=object)
+    plan = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2)
+    names = {f"{head}--{backbone}" for head, backbone in [*ATTENTION_TABLE, ("knn", "a"), ("knn", "b")]}
+    assert {entry.name for entry in (tmp_path / "heads").iterdir()} == names
+    assert {Path(folder).name for folder in report.saved} == names
+    rows = {(row.head, row.backbones): row for row in report.rows}
+    for folder in report.saved:
+        saved = dvme.load_head(folder)
+        row = rows[saved.name, saved.backbones]
+        assert (saved.classes, sum(saved.dims)) == (("0", "1", "2"), row.dim)
+        assert saved.fingerprints == tuple(store.embeddings(name).fingerprint for name in saved.backbones)
+        assert saved.test_hash == subset_hash(store.samples.ids[plan.test])
+        tested = store.read_aligned(saved.backbones, plan.test)
+        for number, (fold, planned) in enumerate(zip(saved.folds, plan.folds, strict=True)):
+            np.testing.assert_array_equal(fold.train_ids, store.samples.ids[planned.train])
+            np.testing.assert_array_equal(fold.validation_ids, store.samples.ids[planned.validation])
+            auc = roc_auc_score(labels[plan.test], fold.head.predict_proba(tested), multi_class="ovr")
+            assert auc == pytest.approx(row.test["auc"].folds[number])
+            assert fold.metrics == {metric: score.folds[number] for metric, score in row.test.items()}
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__odd_backbone_names_make_folders_side_by_side(tmp_path: Path) -> None:
+    labels = np.arange(60) % 3
+    names = ["hf-hub:org/name", "dino@pool=class-token@size=448", "hf-hub:org", "a+b"]
+    features = {name: _features(labels, 1.0, seed) for seed, name in enumerate(names)}
+    path = _cache(tmp_path / "c.zarr", features, label=[str(label) for label in labels])
+    report = dvme.probe(path, heads=["linear", "concat"], n_folds=2, save=tmp_path / "heads")
+    folders = sorted((tmp_path / "heads").iterdir())
+    assert sorted(report.saved) == [str(folder) for folder in folders]
+    assert len(folders) == 5
+    loaded = {dvme.load_head(folder).backbones for folder in folders}
+    assert loaded == {tuple(sorted(names)), *((name,) for name in names)}
+
+
+@pytest.mark.usefixtures("brief")
+def test_probe__little_memory_changes_no_number(tmp_path: Path) -> None:
+    """Embeddings are then read for one set of backbones after the other."""
+    path = _small(tmp_path / "c.zarr")
+    heads = ["linear", "concat", "dvme-tokens"]
+    roomy = dvme.probe(path, heads=heads, controls=False, n_folds=2)
+    tight = dvme.probe(path, heads=heads, controls=False, n_folds=2, runtime=dvme.Runtime(memory=1))
+    assert _table(roomy) == _table(tight)
+    expected = {row.method: row for row in roomy.rows}
+    for row in tight.rows:
+        assert row.validation_auc == pytest.approx(expected[row.method].validation_auc, abs=1e-3)
+        assert row.test["auc"].folds == pytest.approx(expected[row.method].test["auc"].folds, abs=1e-3)
+
+
+def test_probe__a_folder_in_the_way_is_refused_before_any_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr(probing, "fit_jobs", never)
+    (tmp_path / "heads").mkdir()
+    (tmp_path / "heads" / "mine").write_text("mine")
+    with pytest.raises(OptionError, match="heads is there already; name another folder with --save"):
+        dvme.probe(_small(tmp_path / "c.zarr"), save=tmp_path / "heads")
+    assert [entry.name for entry in (tmp_path / "heads").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_probe__all_heads_are_saved_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    saved: list[Path] = []
+
+    def failing(folder: Path, head: SavedHead) -> Path:
+        if saved:
+            raise error
+        saved.append(folder)
+        return save_head(folder, head)
+
+    path = _small(tmp_path / "c.zarr")
+    before = sorted(entry.name for entry in tmp_path.iterdir())
+    monkeypatch.setattr(probing, "save_head", failing)
+    with pytest.raises(type(error)):
+        dvme.probe(path, heads=["knn"], n_folds=2, save=tmp_path / "new" / "heads")
+    assert saved
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("is_test", [True, False])
+def test_probe__features_that_are_not_finite_are_one_line_and_save_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_test: bool
+) -> None:
+    """A cache refuses them; should one let them through, no head learns from them, and no score is of them."""
+    nothing = np.full(60, "", dtype=object)
+    plan = make_plan(np.arange(60) % 3, nothing, nothing, classes=("0", "1", "2"), n_folds=2)
+    row = plan.test[0] if is_test else plan.folds[0].train[0]
+    path, read = _small(tmp_path / "c.zarr"), Embeddings.read
+
+    def spoiled(self: Embeddings, rows: NDArray[Any]) -> NDArray[Any]:
+        features = read(self, rows)
+        features[row] = np.inf if self.name == "b" else features[row]
+        return features
+
+    monkeypatch.setattr(Embeddings, "read", spoiled)
+    with pytest.raises(DataError, match=r"1 of 60 rows of b are not finite; dvme cache verify says which"):
+        dvme.probe(path, heads=["concat"], n_folds=2, save=tmp_path / "heads")
+    assert not (tmp_path / "heads").exists()
+    assert not list(tmp_path.glob(".heads*"))
+
+
+@pytest.mark.parametrize("heads", [["dvme"], ["concat"]])
+def test_probe__a_class_that_training_lacks_is_refused_by_name(tmp_path: Path, heads: list[str]) -> None:
+    labels = ["0", "1", "2"] * 20
+    splits = ["test" if label == "2" or row >= 45 else "train" for row, label in enumerate(labels)]
+    path = _small(tmp_path / "c.zarr", split=splits)
+    with pytest.raises(DataError, match="the train part has no image of class '2'"):
+        dvme.probe(path, heads=heads, n_folds=2, save=tmp_path / "heads")
+    assert not (tmp_path / "heads").exists()
+
+
+def test_probe__fewer_training_rows_than_classes_are_refused(tmp_path: Path) -> None:
+    splits = ["train"] * 2 + ["test"] * 58
+    path = _small(tmp_path / "c.zarr", split=splits)
+    with pytest.raises(DataError, match="the train part has no image of class '2'"):
+        dvme.probe(path, heads=["concat"], n_folds=2)
 
 
 def test_info__counts_rows_and_columns(tmp_path: Path, labels: NDArray[Any]) -> None:

@@ -174,11 +174,13 @@ def test_controls__a_job_does_not_depend_on_the_others(head: Head) -> None:
         np.testing.assert_allclose(straight.predict_proba(blocks), turned.predict_proba(blocks[::-1]), atol=1e-4)
 
 
-@pytest.mark.parametrize(("head", "most"), [(Concat(LIGHT), 2), (MeanLogits(LIGHT), 4)], ids=["concat", "mean-logits"])
-def test_controls__progress_goes_by_their_own_name(head: Head, most: int) -> None:
+@pytest.mark.parametrize(
+    ("head", "stage", "most"), [(Concat(LIGHT), "fit concat", 2), (MeanLogits(LIGHT), "fit linear", 4)]
+)
+def test_controls__progress_says_what_is_fitted(head: Head, stage: str, most: int) -> None:
     told: list[tuple[str, int, int]] = []
     fit_jobs(_jobs(head), _data(), progress=lambda *state: told.append(state))
-    assert {stage for stage, _, _ in told} == {f"fit {head.name}"}
+    assert {told_stage for told_stage, _, _ in told} == {stage}
     assert told[-1][1:] == (most, most)
     assert all(one[1] < other[1] for one, other in pairwise(told))
 
@@ -198,3 +200,26 @@ def test_controls__learn_nothing_from_rows_outside_the_job(head: Head) -> None:
     np.testing.assert_array_equal(
         probabilities(fit_jobs(jobs, data)), probabilities(fit_jobs(jobs, Embedded(spoiled, data.labels, 3)))
     )
+
+
+def test_mean_logits__its_members_are_the_fits_of_linear_and_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two backbones under `linear` and the ensemble of both: two fits, not four."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    data = Embedded({name: rng.normal(size=(60, 4)) + labels[:, None] for name in "ab"}, labels, 2)
+    train, validation = np.arange(40), np.arange(40, 60)
+    jobs = [Job(Linear(), (name,), train, validation) for name in "ab"]
+    jobs.append(Job(MeanLogits(), ("a", "b"), train, validation))
+    seen: list[int] = []
+    original = Linear.fit_together
+
+    def counted(some: list[Job], *arguments: object) -> object:
+        seen.append(len(some))
+        return original(some, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Linear, "fit_together", staticmethod(counted))
+    first, second, ensemble = fit_jobs(jobs, data)
+    assert seen == [2]
+    logits = first.logits(data.embeddings["a"]) + second.logits(data.embeddings["b"])  # type: ignore[attr-defined]
+    expected = np.exp(logits / 2) / np.exp(logits / 2).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(ensemble.predict_proba([data.embeddings["a"], data.embeddings["b"]]), expected)

@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import dvme
+from dvme.errors import DataError, OptionError
+from dvme.evaluation import probing
+from dvme.explanation import explain as explaining
+from dvme.explanation.ablation import leave_one_out, leave_one_out_retrained
+from dvme.explanation.attention_map import block_attention, full_attention
+from dvme.explanation.similarity import similarity
+from dvme.heads import Embedded, Head, Job, get_head
+from dvme.heads.controls import Concat
+from dvme.heads.linear import Linear
+from dvme.heads.network_head import NETWORKS, NetworkHead
+from dvme.heads.saving import load_head
+from dvme.heads.schedule import TrainingProtocol
+from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
+
+N = 72
+LABELS = np.arange(N) % 3
+NAMES = ("a", "b")
+GROUPS = [f"patient {row // 3}" for row in range(N)]
+SPLITS = ["train"] * 39 + ["val"] * 12 + ["test"] * 21
+
+
+def _features(name: str) -> NDArray[np.float32]:
+    rng = np.random.default_rng(len(name) + ord(name[0]))
+    signal = {"a": 1.5, "b": 0.7}[name]
+    return (signal * rng.normal(size=(3, 6))[LABELS] + rng.normal(size=(N, 6))).astype(np.float32)
+
+
+def _ids(rows: NDArray[Any]) -> list[bytes]:
+    return [bytes([1, row]) * 8 for row in rows.tolist()]
+
+
+def _cache(path: Path, rows: NDArray[Any] | None = None, weights: str = "w", **columns: list[str]) -> Path:
+    rows = np.arange(N) if rows is None else rows
+    with EmbeddingCache.writing(path) as cache:
+        places = cache.samples.add(_ids(rows), [f"{row}.png" for row in rows])
+        labels = [str(LABELS[row]) for row in rows]
+        cache.update_columns(places, {"label": labels, **columns})
+        for name in NAMES:
+            table = cache.ensure_embeddings(
+                name, Fingerprint({"weights": weights}), dim=6, dtype="float32", provenance={}
+            )
+            for shard in table.pending_shards():
+                table.commit(shard, _features(name)[rows[shard]], {})
+    return path
+
+
+def _brief(name: str) -> Head:
+    """One epoch, and one strength: how good a head is is not what is tested."""
+    if name in NETWORKS:
+        return NetworkHead(name, TrainingProtocol(min_epochs=1, max_epochs=1))
+    return {"concat": Concat(Linear((1e-2,))), "linear": Linear((1e-2,))}.get(name) or get_head(name)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Heads of two folds, and of the one fold of a user's split with patients, beside their caches."""
+    root = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probing, "get_head", _brief)
+        patch.setattr(explaining, "get_head", _brief)
+        run = partial(dvme.probe, heads=["dvme", "dvme-tokens", "concat", "linear"], controls=False, n_folds=2)
+        run(_cache(root / "folds.zarr"), save=root / "folds")
+        split = _cache(root / "split.zarr", split=SPLITS, group=GROUPS)
+        run(split, heads=["dvme-tokens", "concat"], save=root / "split")
+        yield root
+
+
+def _strict(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _test_rows(head: Path) -> NDArray[np.int64]:
+    """What no fold has seen."""
+    saved = load_head(head)
+    seen = {row.tobytes() for fold in saved.folds for row in (*fold.train_ids, *fold.validation_ids)}
+    return np.array([row for row, identity in enumerate(_ids(np.arange(N))) if identity not in seen])
+
+
+def _own(head: Path) -> tuple[list[Any], list[Job], Embedded]:
+    """Fitted heads, jobs and data, put together from what is saved."""
+    saved = load_head(head)
+    row_of = {identity: row for row, identity in enumerate(_ids(np.arange(N)))}
+    jobs = [
+        Job(
+            _brief(saved.name),
+            saved.backbones,
+            np.array([row_of[one.tobytes()] for one in fold.train_ids]),
+            np.array([row_of[one.tobytes()] for one in fold.validation_ids]),
+        )
+        for fold in saved.folds
+    ]
+    data = Embedded({name: _features(name) for name in NAMES}, LABELS, 3)
+    return [fold.head for fold in saved.folds], jobs, data
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON, where nan is nan."""
+    return json.dumps(one) == json.dumps(other)
+
+
+def test_explain__every_part_is_of_the_test_images(study: Path) -> None:
+    head = study / "folds" / "dvme-tokens--a+b"
+    test = _test_rows(head)
+    report = dvme.explain(head, study / "folds.zarr")
+    assert len(test) == report.n_images
+    assert report.images == f"the head's {len(test)} test images"
+    assert (report.head, report.backbones, report.n_folds) == ("dvme-tokens", NAMES, 2)
+    heads, jobs, data = _own(head)
+    blocks = data.blocks(NAMES, test)
+    assert report.attention is not None
+    maps = np.stack([block_attention(fitted, blocks).mean(axis=0) for fitted in heads])
+    np.testing.assert_allclose(report.attention.overall.mean, maps.mean(axis=0))
+    np.testing.assert_allclose(report.attention.overall.folds, maps)
+    np.testing.assert_allclose(np.sum(report.attention.overall.mean, axis=1), 1.0)
+    for c in range(3):
+        members = [block[LABELS[test] == c] for block in blocks]
+        expected = np.mean([block_attention(fitted, members).mean(axis=0) for fitted in heads], axis=0)
+        np.testing.assert_allclose(report.attention.classes[str(c)].mean, expected)
+    assert _same(report.reliance.to_json(), leave_one_out(heads, jobs, data, test).to_json())
+    assert _same(report.similarity.to_json(), similarity({n: _features(n)[test] for n in NAMES}).to_json())
+    assert (report.retrained, report.full_map) == (None, None)
+
+
+def test_explain__heads_without_attention(study: Path) -> None:
+    report = dvme.explain(study / "folds" / "concat--a+b", study / "folds.zarr")
+    assert report.attention is None
+    assert report.to_json()["attention"] is None
+    assert [item.backbone for item in report.reliance.left_out] == ["a", "b"]
+
+
+def test_explain__retrain_fits_the_others_on_the_same_rows(study: Path) -> None:
+    head = study / "folds" / "concat--a+b"
+    heads, jobs, data = _own(head)
+    report = dvme.explain(head, study / "folds.zarr", retrain=True)
+    expected = leave_one_out_retrained(jobs, data, _test_rows(head), heads=heads)
+    assert report.retrained is not None
+    assert report.retrained.is_retrained
+    assert not report.reliance.is_retrained
+    assert _same(report.retrained.to_json(), expected.to_json())
+    # What is left of two backbones without one is a single logistic regression, as good as probe's own.
+    assert not _same(report.retrained.to_json()["left_out"], report.reliance.to_json()["left_out"])
+
+
+def test_explain__the_seed_is_that_of_the_bootstrap(study: Path) -> None:
+    head = study / "folds" / "concat--a+b"
+    heads, jobs, data = _own(head)
+    one = dvme.explain(head, study / "folds.zarr", seed=3).reliance.to_json()
+    assert _same(one, leave_one_out(heads, jobs, data, _test_rows(head), seed=3).to_json())
+    assert not _same(one, leave_one_out(heads, jobs, data, _test_rows(head), seed=0).to_json())
+
+
+def test_explain__patients_are_resampled_whole(study: Path) -> None:
+    """21 test images of 7 patients are too few to resample by patient, and enough by image."""
+    head = study / "split" / "concat--a+b"
+    heads, jobs, data = _own(head)
+    test = np.arange(51, N)
+    report = dvme.explain(head, study / "split.zarr")
+    assert report.n_images == 21
+    assert all(np.isnan(item.log_loss_difference.low) for item in report.reliance.left_out)
+    # Singles beside patients: an image without one is a group of its own.
+    mixed = [group if row % 3 < 2 else "" for row, group in enumerate(GROUPS)]
+    with EmbeddingCache.writing(study / "split.zarr") as cache:
+        cache.update_columns(np.arange(N), {"group": mixed})
+    units = np.array([group or f"single {row}" for row, group in enumerate(mixed)])[test]
+    expected = leave_one_out(heads, jobs, data, test, groups=units).to_json()
+    found = dvme.explain(head, study / "split.zarr").reliance
+    assert len(np.unique(units)) == 14
+    for item, other in zip(found.left_out, expected["left_out"], strict=True):
+        assert np.isfinite(item.log_loss_difference.low)
+        width = item.log_loss_difference.high - item.log_loss_difference.low
+        peer = other["log_loss_difference"]["high"] - other["log_loss_difference"]["low"]
+        assert width == pytest.approx(peer, rel=0.15)  # the order of the groups, and so the draws, is another
+    with EmbeddingCache.writing(study / "split.zarr") as cache:
+        cache.update_columns(np.arange(N), {"group": GROUPS})
+
+
+def test_explain__the_report_is_strict_json_even_where_numbers_are_undefined(study: Path, tmp_path: Path) -> None:
+    """One fold has no spread, 7 patients have no interval."""
+    head = study / "split" / "dvme-tokens--a+b"
+    report = dvme.explain(head, study / "split.zarr", out=tmp_path / "e.json")
+    saved = _strict((tmp_path / "e.json").read_text())
+    assert set(saved) == {
+        *("head", "backbones", "n_folds", "n_images", "images", "attention", "reliance", "retrained", "similarity"),
+        "full_map",
+    }
+    assert saved["attention"]["overall"]["std_over_folds"] == [[None, None], [None, None]]
+    assert saved["reliance"]["left_out"][0]["auc_difference"]["low"] is None
+    assert saved["attention"]["overall"]["mean"] == np.asarray(report.attention.overall.mean).tolist()  # type: ignore[union-attr]
+    assert saved["similarity"]["cka"] == report.similarity.cka.tolist()
+    assert (saved["head"], saved["backbones"], saved["n_images"]) == ("dvme-tokens", ["a", "b"], 21)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["e.json"]
+
+
+def test_explain__full_map_of_all_tokens(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "FULL_MAP_IMAGES", 4)
+    head = study / "folds" / "dvme--a+b"
+    report = dvme.explain(head, study / "folds.zarr", full_map=tmp_path / "map.npy")
+    attention = np.load(tmp_path / "map.npy")
+    assert report.full_map == str(tmp_path / "map.npy")
+    assert attention.shape == (1024, 1024)
+    np.testing.assert_allclose(attention.sum(axis=1), 1.0, atol=1e-6)
+    # Four images evenly over the test set, under the first fold's head: the first, and those a quarter further.
+    test = _test_rows(head)
+    some = test[[0, len(test) // 4, len(test) // 2, 3 * len(test) // 4]]
+    fitted = load_head(head).folds[0].head
+    expected = full_attention(fitted, [_features(name)[some] for name in NAMES])
+    np.testing.assert_allclose(attention, expected)
+
+
+def test_explain__full_map_takes_no_image_twice(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer images than the map may take, it is of all of them."""
+    taken: list[NDArray[Any]] = []
+
+    def seen(head: object, blocks: list[NDArray[Any]]) -> NDArray[Any]:
+        taken.extend(blocks)
+        return np.zeros((2, 2))
+
+    monkeypatch.setattr(explaining, "full_attention", seen)
+    head = study / "folds" / "dvme--a+b"
+    dvme.explain(head, study / "folds.zarr", full_map=tmp_path / "map.npy")
+    for name, block in zip(NAMES, taken, strict=True):
+        np.testing.assert_array_equal(block, _features(name)[_test_rows(head)])
+
+
+def test_explain__what_has_no_fusion_or_no_map_is_refused(study: Path, tmp_path: Path) -> None:
+    cache = study / "folds.zarr"
+    with pytest.raises(OptionError, match=r"linear--a has one backbone; there is nothing to explain"):
+        dvme.explain(study / "folds" / "linear--a", cache)
+    for name in ("dvme-tokens", "concat"):
+        with pytest.raises(OptionError, match=f"a map of all tokens is of the dvme head, .* is {name}; leave out"):
+            dvme.explain(study / "folds" / f"{name}--a+b", cache, full_map=tmp_path / "m.npy")
+    for options, message in (
+        ({"out": tmp_path / "e.txt"}, r"does not end in \.json"),
+        ({"full_map": tmp_path / "m.json"}, r"does not end in \.npy"),
+        ({"out": tmp_path / "no" / "e.json"}, "no is not a folder; make it first"),
+    ):
+        with pytest.raises(OptionError, match=message):
+            dvme.explain(study / "folds" / "dvme--a+b", cache, **options)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_explain__a_cache_of_known_images_only(study: Path, tmp_path: Path) -> None:
+    head = study / "folds" / "concat--a+b"
+    known = np.setdiff1d(np.arange(N), _test_rows(head))
+    cache = _cache(tmp_path / "known.zarr", known)
+    with pytest.raises(DataError, match="fitted on every labelled image of this cache; pass --all-images"):
+        dvme.explain(head, cache)
+    report = dvme.explain(head, cache, all_images=True)
+    assert report.n_images == len(known)
+    assert report.images == f"all {len(known)} labelled images, those that the head was fitted on among them"
+
+
+def test_explain__new_images_are_not_called_the_test_images(study: Path, tmp_path: Path) -> None:
+    head = study / "folds" / "concat--a+b"
+    cache = _cache(tmp_path / "fewer.zarr", np.setdiff1d(np.arange(N), _test_rows(head)[:1]))
+    report = dvme.explain(head, cache)
+    assert report.images == f"{len(_test_rows(head)) - 1} labelled images new to the head"
+
+
+def test_explain__images_without_a_label_take_no_part(study: Path, tmp_path: Path) -> None:
+    head = study / "folds" / "concat--a+b"
+    test = _test_rows(head)
+    cache = _cache(tmp_path / "c.zarr")
+    with EmbeddingCache.writing(cache) as store:
+        store.update_columns(test[:2], {"label": ["", ""]})
+    assert dvme.explain(head, cache).n_images == len(test) - 2
+    with EmbeddingCache.writing(cache) as store:
+        store.update_columns(np.arange(N), {"label": [""] * N})
+    with pytest.raises(DataError, match="has no labelled image with embeddings of a, b"):
+        dvme.explain(head, cache)
+
+
+def test_explain__labels_that_the_head_does_not_know(study: Path, tmp_path: Path) -> None:
+    cache = _cache(tmp_path / "c.zarr")
+    with EmbeddingCache.writing(cache) as store:
+        store.update_columns(np.array([5]), {"label": ["melanoma"]})
+    with pytest.raises(DataError, match="has class 'melanoma', which the head does not know"):
+        dvme.explain(study / "folds" / "concat--a+b", cache)
+
+
+def test_explain__the_images_that_the_head_learned_from_are_needed(study: Path, tmp_path: Path) -> None:
+    head = study / "folds" / "concat--a+b"
+    cache = _cache(tmp_path / "c.zarr", _test_rows(head))
+    n_train = len(load_head(head).folds[0].train_ids)
+    with pytest.raises(DataError, match=f"{n_train} images that the head learned from are not labelled in this cache"):
+        dvme.explain(head, cache)
+
+
+def test_explain__embeddings_made_in_another_way(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(FingerprintMismatchError, match=r"a in .* weights is 'mine', the head's is 'w'"):
+        dvme.explain(study / "folds" / "concat--a+b", _cache(tmp_path / "c.zarr", weights="mine"))
