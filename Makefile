@@ -21,6 +21,7 @@ $(BIN)/python:
 
 # One stamp per extra, so that `make demo` does not install the developers' tools.
 $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV): several GB, most of it torch, a few minutes the first time"
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@
 

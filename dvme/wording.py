@@ -1,4 +1,4 @@
-"""How a message of one line names the first few of many things."""
+"""How a message of one line counts things, and names the first few of many."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from itertools import islice
 CHARACTERS_SHOWN = 200
 EXAMPLES, CHOICES = 3, 20
 """How many of a fault's places are named, and how many of the things to choose from."""
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `1,200 images`; with a plural where an s is not enough: `1 entry`, `2 entries`."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def first_few(values: Iterable[object], at_most: int = EXAMPLES) -> str:

@@ -116,7 +116,8 @@ def _progress_lines(unit: str) -> Callable[[str, int, int], None]:
     def tell(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         begin = started.setdefault(stage, now)
-        if done < total and now - told.setdefault(stage, begin) < SECONDS_BETWEEN_LINES:
+        is_start = stage not in told and done == 0 < total  # loading and the first shard may take a while
+        if not is_start and done < total and now - told.setdefault(stage, begin) < SECONDS_BETWEEN_LINES:
             return
         told[stage] = now
         speed = done / max(now - begin, 1e-9)

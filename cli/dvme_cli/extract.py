@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.arguments import parse_names, parse_pairs, vary_names
 from dvme_cli.console import (
     console,
@@ -101,7 +102,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
 
 
 def _announce(task: Task, n_files: int) -> None:
-    note(f"{n_files:,} images: {task.describe()}")
+    note(f"{counted(n_files, 'image')}: {task.describe()}")
 
 
 def _show(report: ExtractReport) -> None:
@@ -121,34 +122,47 @@ def _show(report: ExtractReport) -> None:
 
 def _show_rows(report: ExtractReport) -> None:
     duplicates = report.n_files - report.n_rows
-    rows = f"{report.n_rows:,} distinct images ({report.n_new:,} new to the cache)"
-    say(rows + (f"; {duplicates:,} copies stored once" if duplicates else ""))
+    rows = f"{counted(report.n_rows, 'distinct image')} ({report.n_new:,} new to the cache)"
+    say(rows + (f"; {counted(duplicates, 'copy', 'copies')} stored once" if duplicates else ""))
     if report.contradictory:
         shown = ", ".join(report.contradictory[:REASONS_SHOWN])
         say(
             f"{len(report.contradictory)} copies disagree on label, split or group and take part in nothing: {shown}"
             f"{', ...' if len(report.contradictory) > REASONS_SHOWN else ''}"
         )
-    if report.n_changed:
-        say(f"{report.n_changed:,} images got another label, split or group than the cache had")
+    _show_columns(report)
     if report.n_moved:
-        say(f"{report.n_moved:,} images were known by another path; nothing of them was computed again")
+        were = "was" if report.n_moved == 1 else "were"
+        say(f"{counted(report.n_moved, 'image')} {were} known by another path; nothing of that was computed again")
     if report.n_unlisted:
-        say(
-            f"{report.n_unlisted:,} labelled images of the cache are not among these and still take part in probes "
-            "(dvme cache prune takes them out)"
-        )
+        stays = "is not among these and still takes" if report.n_unlisted == 1 else "are not among these and still take"
+        labelled = counted(report.n_unlisted, "labelled image")
+        say(f"{labelled} of the cache {stays} part in probes (dvme cache prune takes them out)")
     for item in report.outcomes:
         if item.n_lost:
-            say(
-                f"{item.backbone}: {item.n_lost:,} embeddings were damaged on disk; those of these images are made anew"
-            )
+            lost = counted(item.n_lost, "embedding")
+            say(f"{item.backbone}: {lost} on disk had come to harm; those of these images are made anew")
+
+
+def _show_columns(report: ExtractReport) -> None:
+    """What became of labels, splits and groups."""
+    if report.n_grouped:
+        say(f"{counted(report.n_grouped, 'image')} of {counted(report.n_groups, 'group')}")
+    for counts, what in (
+        (report.n_changed, "changed"),
+        (report.n_removed, "removed (an empty cell, or copies that disagree)"),
+        (report.n_kept, "kept from the cache, for this source has no such column"),
+    ):
+        if counts:
+            found = [f"{name} of {counted(count, 'image')}" for name, count in counts.items()]
+            say(f"{', '.join(found)} {what}")
 
 
 def _show_failures(report: ExtractReport) -> None:
     reasons = {image: reason for item in report.outcomes for image, reason in item.reasons.items()}
     if reasons:
-        say(f"{len(reasons)} images have no embedding (--retry-failed decodes them again):")
+        have = "has" if len(reasons) == 1 else "have"
+        say(f"{counted(len(reasons), 'image')} {have} no embedding (--retry-failed decodes again):")
         for image, reason in list(reasons.items())[:REASONS_SHOWN]:
             say(f"  {image}: {reason}")
         if len(reasons) > REASONS_SHOWN:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dvme.wording import counted
 from dvme_cli.console import console, duration, new_table, say, size
 
 if TYPE_CHECKING:
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
 def show_plan(plan: ExtractPlan) -> None:
     """Print what a run would reuse and compute."""
     where = plan.cache if plan.exists else f"{plan.cache} (to be created)"
-    say(f"{where}: {plan.n_rows:,} distinct images of {plan.n_files:,} files, {plan.n_new:,} new to the cache")
+    images, files = counted(plan.n_rows, "distinct image"), counted(plan.n_files, "file")
+    say(f"{where}: {images} of {files}, {plan.n_new:,} new to the cache")
     if plan.n_unlisted:
-        say(f"{plan.n_unlisted:,} images of the cache are not among these; they stay (dvme cache prune removes them)")
+        stay = "is not among these and stays" if plan.n_unlisted == 1 else "are not among these and stay"
+        say(f"{counted(plan.n_unlisted, 'image')} of the cache {stay} (dvme cache prune removes what is gone)")
     table = new_table("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes", numeric=0)
     for item in plan.backbones:
         table.add_row(

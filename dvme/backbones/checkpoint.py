@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint
 from dvme.backbones.layouts import CONVERSIONS
 from dvme.backbones.spec import Checkpoint, Layout
 from dvme.errors import CheckpointError
@@ -30,8 +31,17 @@ def read_checkpoint(path: Path) -> Any:
     """The content of a checkpoint file. Nothing in it is executed.
 
     Raises:
-        CheckpointError: if the file is torn, or holds Python objects besides tensors.
+        CheckpointError: if the file is torn or no checkpoint, or holds Python objects besides tensors.
     """
+    try:
+        refusal = is_no_checkpoint(path)
+        damage = None if refusal else damaged_member(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: {error.strerror or error}") from error
+    if damage:
+        refusal = f"{path} is damaged: {damage}; fetch it again"
+    if refusal:
+        raise CheckpointError(refusal)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -82,7 +92,7 @@ def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, sour
         source: name of the file for messages.
 
     Raises:
-        CheckpointError: naming missing, unexpected and mis-shaped keys.
+        CheckpointError: naming missing, unexpected and mis-shaped keys, and those of another kind of number.
     """
     kept, left_over, strangers = _split_by_layout(_descend(content, layout, source), layout)
     try:
@@ -178,16 +188,43 @@ def _renamed(kept: Mapping[str, tuple[str, Tensor]], layout: Layout) -> dict[str
     return renamed
 
 
+def name_problems(kept: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being exactly those of a model, a line each; batch counters may be missing."""
+    both = [key for key in target if key in kept]
+    named = {
+        "missing keys": [key for key in target if key not in kept and not key.endswith(COUNTER)],
+        "unexpected keys": [key for key in kept if key not in target],
+        "wrong shapes": [
+            f"{key} {tuple(kept[key].shape)} instead of {tuple(target[key].shape)}"
+            for key in both
+            if kept[key].shape != target[key].shape
+        ],
+        "wrong kinds of numbers": [
+            f"{key} {_kind(kept[key])} instead of {_kind(target[key])}"
+            for key in both
+            if not key.endswith(COUNTER) and not _is_of_kind(kept[key], target[key])
+        ],
+    }
+    return [f"{what} {_listed(keys)}" for what, keys in named.items() if keys]
+
+
+def _is_of_kind(value: Tensor, wanted: Tensor) -> bool:
+    """Whether numbers mean the same in a model's tensor: floats of any width do, what was quantised does not."""
+    is_plain = value.layout == wanted.layout and not value.is_quantized
+    return is_plain and (value.is_floating_point(), value.is_complex()) == (
+        wanted.is_floating_point(),
+        wanted.is_complex(),
+    )
+
+
+def _kind(value: Tensor) -> str:
+    """`int8`, or `sparse float32`."""
+    layout = "" if value.layout == torch.strided else f"{value.layout} ".removeprefix("torch.").replace("_", " ")
+    return layout + str(value.dtype).removeprefix("torch.")
+
+
 def _by_name(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    missing = [key for key in target if key not in kept and not key.endswith(COUNTER)]
-    unexpected = [key for key in kept if key not in target]
-    misshaped = [
-        f"{key} {tuple(kept[key].shape)} instead of {tuple(target[key].shape)}"
-        for key in target
-        if key in kept and kept[key].shape != target[key].shape
-    ]
-    named = {"missing keys": missing, "unexpected keys": unexpected, "wrong shapes": misshaped}
-    return kept, [f"{what} {_listed(keys)}" for what, keys in named.items() if keys]
+    return kept, name_problems(kept, target)
 
 
 def _by_position(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -202,7 +239,7 @@ def _by_position(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple
         if kept[theirs].shape != target[ours].shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]
     ]
     fitted = {ours: kept[theirs] for theirs, ours in zip(sources, targets, strict=True)}
-    return fitted, [f"wrong order {_listed(misfits)}"] if misfits else []
+    return fitted, [f"wrong order {_listed(misfits)}"] if misfits else name_problems(fitted, target)
 
 
 def _listed(keys: Sequence[str]) -> str:

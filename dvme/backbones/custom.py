@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import importlib.metadata
-import importlib.util
 import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +44,7 @@ def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
     """
     from dvme.backbones.architectures import check_architecture
 
-    _check_own_name(name, "--arch")
+    check_own_name(name, "--arch")
     check_architecture(architecture, f"--arch {name}={architecture}")
     return BackboneSpec(
         name=name,
@@ -84,12 +83,24 @@ def spec_from_toml(path: Path) -> BackboneSpec:
     if content.get("source") in {"built", "hub"}:
         raise DataError(f"{path}: source = {content['source']!r} is not for a TOML file; leave it out, or write Python")
     spec = spec_from_mapping({"is_verified": False} | content, source=str(path))
-    _check_own_name(spec.name, str(path))
+    check_own_name(spec.name, str(path))
     if spec.checkpoint is None:
         return spec
-    beside = path.parent.absolute() / spec.checkpoint.filename
-    filename = str(beside) if beside.is_file() else spec.checkpoint.filename
-    return dataclasses.replace(spec, checkpoint=dataclasses.replace(spec.checkpoint, filename=filename))
+    return dataclasses.replace(spec, checkpoint=_placed(spec.checkpoint, path.parent.absolute()))
+
+
+def _placed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """With the copy beside the description, if it lies there, and a name of its own in the download folder.
+
+    Everyone calls a file model.pth: two addresses must not share what was downloaded from one of them.
+    """
+    beside = folder / checkpoint.filename
+    local = str(beside) if beside.is_file() else checkpoint.local
+    name = Path(checkpoint.local_name)
+    address = hashlib.blake2b(checkpoint.url.encode(), digest_size=4).hexdigest()
+    is_own = bool(checkpoint.saved_as or checkpoint.sha256 or checkpoint.md5 or not checkpoint.url)
+    saved_as = checkpoint.saved_as if is_own else f"{name.stem}-{address}{name.suffix}"
+    return dataclasses.replace(checkpoint, local=local, saved_as=saved_as)
 
 
 def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpec:
@@ -105,7 +116,11 @@ def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpe
     for section, kind in _SECTIONS.items():
         if isinstance(values[section], Mapping):
             _check_names(values[section], kind, f"{source}, [{section}]")
-            for layout in values[section].get("other_layouts", ()):
+            others = values[section].get("other_layouts", ())
+            if not isinstance(others, list | tuple) or not all(isinstance(layout, Mapping) for layout in others):
+                message = f"other_layouts is {others!r}; write tables, each under [[{section}.other_layouts]]"
+                raise DataError(f"{source}, [{section}]: {message}")
+            for layout in others:
                 _check_names(layout, Layout, f"{source}, [[{section}.other_layouts]]")
             values[section] = _SECTION_DEFAULTS[section] | dict(values[section])
     if values.get("source") == "built":
@@ -116,8 +131,9 @@ def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpe
         return TypeAdapter(BackboneSpec).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{source}: {place}: {first['msg']} (given: {first['input']!r})") from error
+        place = ".".join(str(part) for part in first["loc"]) + ": " if first["loc"] else ""
+        given = "" if isinstance(first["input"], Mapping) else f" (given: {first['input']!r})"
+        raise DataError(f"{source}: {place}{first['msg'].removeprefix('Value error, ')}{given}") from error
 
 
 def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
@@ -130,28 +146,6 @@ def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
     return values
 
 
-def spec_from_python(reference: str) -> BackboneSpec:
-    """The spec that `FILE.py:NAME` holds, or that the function of that name returns. The file is run.
-
-    Raises:
-        DataError: if the file cannot be run, or has no spec of that name.
-    """
-    file, _, attribute = reference.rpartition(":")
-    path = Path(file)
-    description = importlib.util.spec_from_file_location(f"dvme_own.{path.stem}", path)
-    if not path.is_file() or description is None or description.loader is None:
-        raise DataError(f"{reference}: there is no Python file {file}")
-    module = importlib.util.module_from_spec(description)
-    sys.modules[description.name] = module  # dataclasses and pickles look there
-    try:
-        description.loader.exec_module(module)
-    except Exception as error:
-        raise DataError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
-    spec = _resolved(getattr(module, attribute, None), reference)
-    _check_own_name(spec.name, reference)
-    return spec
-
-
 def installed_spec(name: str) -> BackboneSpec | None:
     """The spec that an installed package provides under the entry point of that name.
 
@@ -161,10 +155,10 @@ def installed_spec(name: str) -> BackboneSpec | None:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
         try:
             found = entry.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = f"entry point {name} = {entry.value} cannot be loaded: {type(error).__name__}: {error}"
             raise DataError(message) from error
-        return dataclasses.replace(_resolved(found, f"entry point {entry.value}"), name=name)
+        return dataclasses.replace(resolved(found, f"entry point {entry.value}"), name=name)
     return None
 
 
@@ -173,10 +167,15 @@ def installed_names() -> list[str]:
     return sorted({entry.name for entry in importlib.metadata.entry_points(group=ENTRY_POINTS)})
 
 
-def _resolved(found: Any, reference: str) -> BackboneSpec:
+def resolved(found: Any, reference: str) -> BackboneSpec:
+    """A spec, or what a function returns that makes one.
+
+    Raises:
+        DataError: if it is none, or the function fails.
+    """
     try:
         spec = found() if callable(found) and not isinstance(found, BackboneSpec) else found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise DataError(f"{reference} failed with {type(error).__name__}: {error}") from error
     if not isinstance(spec, BackboneSpec):
         raise DataError(f"{reference} is {type(spec).__name__}, not a dvme.backbones.BackboneSpec or a function of one")
@@ -185,8 +184,12 @@ def _resolved(found: Any, reference: str) -> BackboneSpec:
     return spec
 
 
-def _check_own_name(name: str, source: str) -> None:
-    """Refuse a name that could not be typed, or that stands for something else."""
+def check_own_name(name: str, source: str) -> None:
+    """Refuse a name that could not be typed, or that stands for something else.
+
+    Raises:
+        DataError: saying which.
+    """
     from dvme.backbones.zoo import ZOO
 
     if not OWN_NAME.fullmatch(name):

@@ -62,8 +62,9 @@ class Diagnosis:
     left_over: dict[str, int]
     """Tensors that the layout leaves over, by the first parts of their names."""
     features: Statistics
-    untrained: Statistics
-    """Of the same architecture without weights: what a load that did nothing would give."""
+    untrained: Statistics | None
+    """Of the same architecture without weights: what a load that did nothing would give; None for a model of one's
+    own, which is built with its weights."""
     problems: list[str]
     remarks: list[str]
     """What need not be wrong, and is worth a look."""
@@ -99,7 +100,7 @@ def diagnose(
         n_used=len(loaded.used),
         left_over=_by_prefix(loaded.left_over),
         features=features,
-        untrained=_statistics(Backbone(_untrained(spec), build_model(_untrained(spec)).model, device)),
+        untrained=None if spec.build else _statistics_untrained(spec, device),
         problems=problems_of(features),
         remarks=_remarks(features),
     )
@@ -126,11 +127,10 @@ def _remarks(features: Statistics) -> list[str]:
     return [f"different photographs look nearly the same to it ({cosine}), as they do to many untrained networks"]
 
 
-def _untrained(spec: BackboneSpec) -> BackboneSpec:
+def _statistics_untrained(spec: BackboneSpec, device: torch.device) -> Statistics:
     arguments = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}
-    if spec.source == "built":
-        return spec
-    return replace(spec, source="random", checkpoint=None, architecture_args=arguments)
+    untrained = replace(spec, source="random", checkpoint=None, architecture_args=arguments)
+    return _statistics(Backbone(untrained, build_model(untrained).model, device))
 
 
 def _statistics(backbone: Backbone) -> Statistics:

@@ -12,7 +12,8 @@ from dvme.backbones.adaptation import adapt
 from dvme.backbones.architectures import create
 from dvme.backbones.checkpoint import fit_checkpoint, read_checkpoint
 from dvme.backbones.spec import BackboneSpec
-from dvme.backbones.timm_models import load_timm_model, published_weights
+from dvme.backbones.timm_loading import load_timm_model
+from dvme.backbones.timm_models import published_weights
 from dvme.backbones.weights import find_weights, obtain_weights
 from dvme.errors import OptionError
 
@@ -44,7 +45,7 @@ def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
         what = "is untrained and takes" if spec.source == "random" else "brings its own weights and takes"
         raise OptionError(f"{spec.name} {what} no weights; drop --weights {spec.name}={weights}")
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
-        torch.manual_seed(RANDOM_SEED)
+        torch.default_generator.manual_seed(RANDOM_SEED)  # the CPU's only; torch.manual_seed also seeds every GPU
         loaded = _loaded(spec, weights)
     adapt(loaded.model, spec)
     return loaded
@@ -53,8 +54,8 @@ def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
 def _loaded(spec: BackboneSpec, weights: Path | None) -> LoadedModel:
     if spec.source in {"timm", "hub"}:
         path = find_weights(spec, weights) or published_weights(spec)
-        model, keys = load_timm_model(spec, path)
-        return LoadedModel(model, path, keys)
+        found = load_timm_model(spec, path)
+        return LoadedModel(found.model, path, found.used, found.left_over)
     model = create(spec)
     if spec.source in {"random", "built"}:
         return LoadedModel(model)

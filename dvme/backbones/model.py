@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dvme.backbones.checkpoint import COUNTER
+from dvme.backbones.code_identity import arguments_digest, code_digest, plain_argument
 from dvme.backbones.fusion import fused
 from dvme.backbones.loading import build_model
 from dvme.backbones.pooling import POOLS, check_pooling
@@ -27,6 +28,8 @@ class Backbone:
     def __init__(self, spec: BackboneSpec, model: nn.Module, device: torch.device) -> None:
         self.spec = spec
         self.weights_hash = hash_weights(model)
+        # Before any image runs through it, for a model may keep what it has seen.
+        self._own_code = _own_code(spec, model)
         self.device = device
         check_pooling(model, spec.pooling, spec.name)
         self._pool = POOLS[spec.pooling]
@@ -74,16 +77,18 @@ class Backbone:
     def fingerprint(self, dtype: str) -> Fingerprint:
         """Everything that changes the numbers stored for this backbone."""
         preprocess = {f"preprocess.{name}": value for name, value in asdict(self.spec.preprocess).items()}
-        architecture = {f"architecture.{name}": value for name, value in self.spec.architecture_args.items()}
+        arguments = self.spec.architecture_args.items()
+        architecture = {f"architecture.{name}": plain_argument(value) for name, value in arguments}
         fields = {
-            "architecture": self.spec.architecture.partition(".")[0],
+            # A tag names timm's weights; in the label of a model of one's own a dot is just a dot.
+            "architecture": self.spec.architecture if self.spec.build else self.spec.architecture.partition(".")[0],
             "weights": self.weights_hash,
             "pooling": self.spec.pooling,
             "decoding": DECODING,
             "dim": self.dim,
             "dtype": dtype,
         }
-        return Fingerprint(fields | architecture | preprocess)
+        return Fingerprint(fields | architecture | preprocess | self._own_code)
 
 
 def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: str = "cpu") -> Backbone:
@@ -100,6 +105,13 @@ def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: st
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
     return Backbone(spec, build_model(spec, weights).model, torch.device(device))
+
+
+def _own_code(spec: BackboneSpec, model: nn.Module) -> dict[str, str]:
+    """What only code tells of a model that a function of the user's builds; nothing for timm's."""
+    if spec.build is None:
+        return {}
+    return {"code": code_digest(spec.build, model), "code.arguments": arguments_digest(spec.build, model)}
 
 
 def hash_weights(model: nn.Module) -> str:

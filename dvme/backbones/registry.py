@@ -104,8 +104,10 @@ def _published_spec(name: str) -> BackboneSpec:
 
     if name.endswith(".toml"):
         return custom.spec_from_toml(Path(name))
-    if ".py:" in name:
-        return custom.spec_from_python(name)
+    if ".py:" in name or name.endswith(".py"):
+        from dvme.backbones.own_python import spec_from_python
+
+        return spec_from_python(name)
     spec = custom.installed_spec(name)
     if spec is not None:
         return spec
@@ -115,5 +117,5 @@ def _published_spec(name: str) -> BackboneSpec:
     hint = f"did you mean {' or '.join(repr(item) for item in nearest)}?" if nearest else ""
     raise UnknownNameError(
         f"unknown backbone {name!r}; {hint + ' ' if hint else ''}dvme backbones lists them; timm:NAME, "
-        "hf-hub:ORGANISATION/NAME, FILE.toml and NAME with --arch work as well"
+        "hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with --arch work as well"
     )

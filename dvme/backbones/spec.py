@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
+
+from dvme.errors import OptionError
 
 Pooling = Literal["average", "class-token", "class-token-last-4", "class-and-mean", "model"]
 """How feature maps or tokens become one vector.
@@ -17,6 +20,9 @@ protocol for ViT-S). `class-and-mean`: class token, then mean patch token (DINOv
 has the same numbers in another order). `model`: whatever timm does by default.
 """
 Interpolation = Literal["bilinear", "bicubic", "lanczos"]
+ResizeMode = Literal["center", "squash"]
+TensorConversion = Literal["as-is", "dinov2-registers", "dinov3"]
+Match = Literal["name", "position"]
 PositionResampling = Literal["antialiased", "dino"]
 Source = Literal["checkpoint", "timm", "hub", "random", "built"]
 
@@ -35,7 +41,7 @@ class Preprocess:
     """Pixels of the square centre crop."""
     interpolation: Interpolation = "bilinear"
     """Antialiased, as Pillow does it."""
-    mode: Literal["center", "squash"] = "center"
+    mode: ResizeMode = "center"
     """`center` keeps the aspect ratio; `squash` resizes both sides to `resize`."""
     mean: tuple[float, ...] = IMAGENET_MEAN
     """Per channel, on the [0, 1] scale. One value: the input is grey."""
@@ -43,17 +49,25 @@ class Preprocess:
     """Per channel, on the [0, 1] scale."""
 
     def __post_init__(self) -> None:
-        """Refuse a crop that is larger than the image it is cut from, and values that cannot normalise."""
+        """Refuse a crop that is larger than the image it is cut from, and values that cannot normalise.
+
+        Raises:
+            OptionError: naming the field, its value and what it may be; so do the other descriptions below.
+        """
+        _check_choices(self, interpolation=Interpolation, mode=ResizeMode)
+        for name in ("resize", "crop"):
+            if not isinstance(getattr(self, name), int):
+                raise OptionError(f"{name} {getattr(self, name)!r} must be a whole number of pixels")
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _numbers(getattr(self, name), name))
         if not 0 < self.crop <= self.resize:
-            raise ValueError(f"crop {self.crop} must be within 1 and resize {self.resize}")
+            raise OptionError(f"crop {self.crop} must be within 1 and resize {self.resize}")
         if len(self.mean) != len(self.std) or len(self.mean) not in CHANNELS:
-            raise ValueError(f"mean has {len(self.mean)} values and std {len(self.std)}; both need 3, or 1 for grey")
+            raise OptionError(f"mean has {len(self.mean)} values and std {len(self.std)}; both need 3, or 1 for grey")
         if not all(value > 0 for value in self.std):
-            raise ValueError(f"std {self.std} must be above 0")
+            raise OptionError(f"std {self.std} must be above 0")
         if not all(math.isfinite(value) for value in (*self.mean, *self.std)):
-            raise ValueError(f"mean {self.mean} and std {self.std} must be finite")
-        if self.interpolation not in get_args(Interpolation):
-            raise ValueError(f"interpolation {self.interpolation!r} is none of {', '.join(get_args(Interpolation))}")
+            raise OptionError(f"mean {self.mean} and std {self.std} must be finite")
 
     @property
     def channels(self) -> int:
@@ -79,18 +93,29 @@ class Layout:
     """Regular expression of the keys that may be left over."""
     rename: tuple[tuple[str, str], ...] = ()
     """Regular expression and replacement, applied one after the other to the keys that are used."""
-    tensors: Literal["as-is", "dinov2-registers", "dinov3"] = "as-is"
+    tensors: TensorConversion = "as-is"
     """A conversion of tensors, besides their names; `dvme.backbones.layouts` has them."""
-    match: Literal["name", "position"] = "name"
+    match: Match = "name"
     """`position`: other names but the same order, as in ports of one architecture."""
 
     def __post_init__(self) -> None:
-        """Compile the rules once, so that a bad one fails at import."""
-        for pattern in (self.keep, self.drop or "", *(old for old, _ in self.rename)):
+        """Try the rules once, so that a bad one fails at import."""
+        _check_choices(self, tensors=TensorConversion, match=Match)
+        if isinstance(self.nesting, str) or not all(isinstance(key, str) for key in self.nesting):
+            raise OptionError(f"nesting {self.nesting!r} must be a list of keys, such as ['state_dict']")
+        rules = tuple(rule if isinstance(rule, str) else tuple(rule) for rule in self.rename)
+        if not all(isinstance(rule, tuple) and [*map(type, rule)] == [str, str] for rule in rules):
+            raise OptionError(f"rename {self.rename!r} must be a list of pairs, [regular expression, replacement]")
+        object.__setattr__(self, "nesting", tuple(self.nesting))
+        object.__setattr__(self, "rename", rules)
+        for pattern, replacement in ((self.keep, ""), (self.drop or "", ""), *rules):
             try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+                re.sub(pattern, replacement, "")  # which reads the replacement even where nothing matches
+            except (re.error, IndexError) as error:
+                what = f"{pattern!r} is no regular expression"
+                if _is_pattern(pattern):
+                    what = f"{replacement!r} cannot replace what {pattern!r} matches"
+                raise OptionError(f"{what}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +123,7 @@ class Checkpoint(Layout):
     """A published weights file and its layout."""
 
     filename: str
-    """As published."""
+    """As published; of a TOML file it may be a path, as seen from that file."""
     url: str
     """Where it can be fetched; "" if only `package` has it, or only a person can fetch it."""
     page: str = ""
@@ -116,10 +141,23 @@ class Checkpoint(Layout):
     needs: Literal["", "convert"] = ""
     """`convert`: what is published is no PyTorch checkpoint; `dvme backbones convert` makes one of it."""
 
+    local: str = ""
+    """Where a copy lies; it is taken if it is there."""
+
+    def __post_init__(self) -> None:
+        """Also refuse a name that no file can have."""
+        super().__post_init__()
+        if self.local_name in {"", ".", ".."}:
+            raise OptionError(f"filename {self.saved_as or self.filename!r} must name a file")
+        stray = [layout for layout in self.other_layouts if not isinstance(layout, Layout)]
+        if stray:
+            raise OptionError(f"other_layouts holds {stray[0]!r}, which is no layout")
+
     @property
     def local_name(self) -> str:
-        """File name in the download folder."""
-        return self.saved_as or self.filename
+        """File name in the download folder, never a path out of it."""
+        name = self.saved_as or self.filename
+        return PureWindowsPath(PurePosixPath(name).name).name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +195,43 @@ class BackboneSpec:
     build: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
     """Makes a `torch.nn.Module` that timm does not have: (B, C, H, W) float32 to (B, D)."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        _check_choices(self, pooling=Pooling, position_resampling=PositionResampling, source=Source)
+        if not isinstance(self.name, str):
+            raise OptionError(f"name {self.name!r} must be a text")
+        if self.dim is not None and (not isinstance(self.dim, int) or self.dim < 1):
+            raise OptionError(f"{self.name}: dim {self.dim!r} must be a whole number above 0, or None: ask the model")
+        if self.source == "checkpoint" and self.checkpoint is None:
+            raise OptionError(f"{self.name}: there is no checkpoint; add one, or choose another source")
+
     @property
     def is_non_commercial(self) -> bool:
         """Whether the licence forbids commercial use."""
         return re.search(r"\bnc\b|non-?commercial|research only", self.licence, re.IGNORECASE) is not None
+
+
+def _check_choices(description: object, **kinds: Any) -> None:
+    """Refuse a value that is none of the choices of its field."""
+    for name, kind in kinds.items():
+        if getattr(description, name) not in get_args(kind):
+            allowed = ", ".join(repr(choice) for choice in get_args(kind))
+            raise OptionError(f"{name} {getattr(description, name)!r} is not known; choose one of {allowed}")
+
+
+def _is_pattern(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
+
+
+def _numbers(values: Any, name: str) -> tuple[float, ...]:
+    """A value per channel, as a tuple, so that it can be compared and looked up."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise OptionError(f"{name} {values!r} must be a list of numbers")
+    numbers = tuple(values)
+    if not all(isinstance(value, int | float) for value in numbers):
+        raise OptionError(f"{name} {values!r} must be a list of numbers")
+    return numbers

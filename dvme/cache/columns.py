@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.samples import SPLIT_NAMES, canonical_split
 from dvme.errors import DataError
-from dvme.wording import first_few
+from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
 
-STANDARD = ("label", "split", "group")
 LONGEST_NAME = 200
 """Of a folder, in which whatever is no letter or digit takes three characters."""
 
@@ -28,10 +27,10 @@ def check_names(names: Sequence[str], *, source: str, what: str = "columns") -> 
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DataError(f"{source} gives {len(repeated)} {what} twice: {first_few(repeated)}; name each once")
+        raise DataError(f"{source} gives some {what} twice: {first_few(repeated)}; name each once")
     bad = [name for name in names if not _is_possible(name)]
     if bad:
-        message = f"{source} has {len(bad)} {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
+        message = f"{source} has {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
         raise DataError(f"{message}; use one to {LONGEST_NAME} letters and digits")
 
 
@@ -44,7 +43,7 @@ def canonical_splits(values: Sequence[str], *, source: str) -> list[str]:
     unknown = [value for value in values if value != MISSING and value.strip().lower() not in SPLIT_NAMES]
     if unknown:
         message = (
-            f"{source} has {len(unknown)} rows whose split is not known: {first_few(sorted(set(unknown)))}; "
+            f"{source} has {counted(len(unknown), 'row')} whose split is not known: {first_few(sorted(set(unknown)))}; "
             f"use {', '.join(sorted(SPLIT_NAMES))}, or leave the cell empty"
         )
         raise DataError(message)

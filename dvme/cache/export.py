@@ -38,12 +38,14 @@ class ExportReport:
 
     cache: str
     out: str
+    files: list[str]
+    """What was written: `out`, and beside a CSV file its header."""
     format: str
     n_rows: int
     n_pruned: int
     """Rows that were left out because their image was pruned."""
     n_bytes: int
-    """Size of the file."""
+    """Size of the files."""
     backbones: list[ExportedBackbone]
 
     def to_json(self) -> dict[str, Any]:
@@ -93,10 +95,11 @@ def export(
     return ExportReport(
         cache=os.fspath(cache),
         out=str(path),
+        files=[str(file) for file in files_of(path)],
         format=kind,
         n_rows=len(rows),
         n_pruned=int(is_pruned.sum()),
-        n_bytes=path.stat().st_size,
+        n_bytes=sum(file.stat().st_size for file in files_of(path)),
         backbones=[
             ExportedBackbone(item.name, item.dim, item.dtype, **count_states(bundle.embeddings[item.name].states))
             for item in bundle.header.backbones

@@ -16,6 +16,7 @@ from dvme.errors import DataError
 from dvme.exchange import BackboneHeader, EmbeddedRows
 from dvme.exchange.durable import file_digest
 from dvme.runtime import Progress
+from dvme.wording import counted
 from dvme_cache import EmbeddingCache, Fingerprint, RowState, count_states, salvage_damaged
 
 
@@ -57,7 +58,8 @@ class ImportReport:
 
 def kept_remark(n_kept: int) -> str:
     """Says that the cache's columns were not overwritten."""
-    return f"{n_kept:,} rows keep columns that differ from the file's; dvme cache label changes them"
+    keep = "keeps" if n_kept == 1 else "keep"
+    return f"{counted(n_kept, 'row')} {keep} columns that differ from the file's; dvme cache label changes them"
 
 
 def origin(path: Path, notes: Mapping[str, str] | None, **more: str) -> dict[str, Any]:

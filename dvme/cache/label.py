@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from dvme.cache.columns import STANDARD, canonical_splits, check_names
+from dvme.cache.columns import canonical_splits, check_names
 from dvme.cache.naming import rows_by_name
 from dvme.data import MISSING, Columns, Task
 from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, read_table
+from dvme.data.samples import STANDARD
 from dvme.errors import DataError
-from dvme.wording import CHOICES, first_few
+from dvme.wording import CHOICES, counted, first_few
 from dvme_cache import EmbeddingCache
 
 
@@ -96,7 +97,8 @@ def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> tuple[list[
         raise DataError(f"{manifest} has no rows; list one image per row")
     if MISSING in names:
         count, first = names.count(MISSING), names.index(MISSING) + 1
-        raise DataError(f"{manifest} has {count} rows without an image, the first in row {first}; name it there")
+        rows = counted(count, "row")
+        raise DataError(f"{manifest} has {rows} without an image, the first in row {first}; name it there")
     chosen = {name: chosen_column(table, getattr(columns, name), name, manifest) for name in STANDARD}
     sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra, manifest)
     if not sources:

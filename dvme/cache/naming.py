@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError
-from dvme.wording import first_few
+from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache, content_id
 
 CONTENT_ID = re.compile(r"[0-9a-fA-F]{32}")
@@ -44,15 +44,16 @@ def rows_by_name(
     unknown = [name for name, rows in zip(names, found, strict=True) if not rows]
     if unknown:
         message = (
-            f"{source} names {len(unknown)} images that {cache.location} does not hold: {first_few(unknown)}; correct "
-            "the names or leave these out (copies of an image share the row of the one that was seen first)"
+            f"{source} names {counted(len(unknown), 'image')} that {cache.location} does not hold: "
+            f"{first_few(unknown)}; correct the names or leave these out "
+            "(copies of an image share the row of the one that was seen first)"
         )
         raise DataError(message)
     ambiguous = [name for name, rows in zip(names, found, strict=True) if len(rows) > 1]
     if ambiguous:
         message = (
-            f"{source} has {len(ambiguous)} names that more than one image of {cache.location} goes by: "
-            f"{first_few(ambiguous)}; name these images by their content ids"
+            f"{source} has {counted(len(ambiguous), 'name')} that more than one image of {cache.location} goes by: "
+            f"{first_few(ambiguous)}; name such images by their content ids"
         )
         raise DataError(message)
     rows = np.array([row for (row,) in found], dtype=np.int64)
@@ -80,7 +81,7 @@ def check_distinct(keys: Iterable[Hashable], names: Sequence[str], *, source: st
             first[key] = name
     if repeated:
         message = (
-            f"{source} names {len(repeated)} images more than once: {first_few(repeated)}; "
+            f"{source} names {counted(len(repeated), 'image')} more than once: {first_few(repeated)}; "
             "keep one entry for each image (copies are one image)"
         )
         raise DataError(message)

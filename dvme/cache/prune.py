@@ -15,6 +15,7 @@ from dvme.data import Columns, Samples, load_samples
 from dvme.errors import DataError
 from dvme.extraction.indexing import hash_files
 from dvme.runtime import Progress, Runtime, silent
+from dvme.wording import counted
 from dvme_cache import EmbeddingCache, unreadable_id
 
 
@@ -91,7 +92,8 @@ def _check_readable(samples: Samples, digests: Sequence[bytes]) -> None:
         if digest == unreadable_id(os.path.realpath(path))
     ]
     if unread:
-        raise DataError(f"{len(unread)} files cannot be read, such as {unread[0]}; nothing was pruned, mend them first")
+        files = counted(len(unread), "file")
+        raise DataError(f"{files} cannot be read, such as {unread[0]}; nothing was pruned, mend them first")
 
 
 def _rows_to_prune(store: EmbeddingCache, digests: Sequence[bytes], images: str | Path) -> NDArray[np.int64]:

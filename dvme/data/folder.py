@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split
 from dvme.errors import DataError
+from dvme.wording import counted
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -40,7 +41,7 @@ def folder_samples(root: Path) -> Samples:
     if not has_splits and 0 < stray < len(files):
         example = files[labels.index(MISSING)].name
         message = (
-            f"{root} mixes {len(files) - stray} images in class folders with {stray} outside of any "
+            f"{root} mixes {counted(len(files) - stray, 'image')} in class folders with {stray} outside of any "
             f"(such as {example}); move them, or list the images in a manifest"
         )
         raise DataError(message)
@@ -50,6 +51,7 @@ def folder_samples(root: Path) -> Samples:
         labels=labels,
         splits=[canonical_split(place[0]) if has_splits else MISSING for place in places],
         groups=[MISSING] * len(files),
+        given=frozenset({"label"} if stray < len(files) else ()) | frozenset({"split"} if has_splits else ()),
     )
 
 
@@ -75,4 +77,4 @@ def _what_it_holds(root: Path) -> str:
     if not suffixes:
         return " (it is empty); name the folder that has them"
     suffix, count = suffixes.most_common(1)[0]
-    return f", but {count} files of kind {suffix or '(none)'}; dvme reads {known}"
+    return f", but {counted(count, 'file')} of kind {suffix or '(none)'}; dvme reads {known}"

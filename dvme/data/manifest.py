@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from dvme.data.samples import MISSING, Samples, canonical_split
+from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
 from dvme.errors import DataError
+from dvme.wording import counted
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 LARGEST_EXACT_INTEGER = 2.0**53
+SEPARATORS = (",", ";", "\t")
+QUOTED = re.compile(r'"[^"]*"')
 LISTED_AT_MOST, NAME_SHOWN = 3, 200
 
 
@@ -51,17 +55,20 @@ def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None =
     ids = [value.strip() for value in table[image]]
     unnamed = ids.count(MISSING)
     if unnamed:
-        raise DataError(f"{manifest} has {unnamed} rows without an image, the first in row {ids.index('') + 1}")
+        rows = counted(unnamed, "row")
+        raise DataError(f"{manifest} has {rows} without an image, the first in row {ids.index('') + 1}; name it there")
 
-    def values(given: str | None, default: str) -> list[str]:
-        name = chosen_column(table, given, default, manifest)
-        return [MISSING] * len(table) if name is None else [value.strip() for value in table[name]]
+    chosen = {name: chosen_column(table, getattr(columns, name), name, manifest) for name in STANDARD}
 
-    labels, groups = values(columns.label, "label"), values(columns.group, "group")
-    splits = [canonical_split(name) if name else MISSING for name in values(columns.split, "split")]
+    def values(name: str) -> list[str]:
+        column = chosen[name]
+        return [MISSING] * len(table) if column is None else [value.strip() for value in table[column]]
+
+    splits = [canonical_split(name) if name else MISSING for name in values("split")]
     paths = [root / identity for identity in ids]
     _check_exist(paths, manifest)
-    return Samples(paths=paths, ids=ids, labels=labels, splits=splits, groups=groups)
+    given = frozenset(name for name, column in chosen.items() if column is not None)
+    return Samples(paths, ids, values("label"), splits, values("group"), given)
 
 
 def _check_exist(paths: list[Path], manifest: Path) -> None:
@@ -70,7 +77,8 @@ def _check_exist(paths: list[Path], manifest: Path) -> None:
         shown = ", ".join(str(path)[:NAME_SHOWN] for path in missing[:LISTED_AT_MOST])
         more = ", ..." if len(missing) > LISTED_AT_MOST else ""
         message = (
-            f"{manifest} names {len(missing)} files that do not exist: {shown}{more}; "
+            f"{manifest} names {counted(len(missing), 'file')} that {'does' if len(missing) == 1 else 'do'} not exist: "
+            f"{shown}{more}; "
             "mend the paths or pass --image-root"
         )
         raise DataError(message)
@@ -89,7 +97,7 @@ def read_table(manifest: Path) -> pd.DataFrame:
     try:
         if manifest.suffix.lower() == ".parquet":
             return _as_text(pd.read_parquet(manifest))
-        separator = "\t" if manifest.suffix.lower() == ".tsv" else ","
+        separator = _separator(manifest)
         with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
             return pd.read_csv(
                 manifest,
@@ -106,6 +114,14 @@ def read_table(manifest: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the manifest {manifest}: {reason}") from error
+
+
+def _separator(manifest: Path) -> str:
+    """What stands between the cells: of comma, semicolon (spreadsheets in many languages) and tab, the header's own."""
+    usual = "\t" if manifest.suffix.lower() == ".tsv" else ","
+    with manifest.open(encoding="utf-8-sig") as file:
+        header = QUOTED.sub("", file.readline())
+    return max(sorted(SEPARATORS, key=lambda separator: separator != usual), key=header.count)
 
 
 def _as_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,8 @@ from pathlib import Path
 from dvme.errors import DataError
 
 MISSING = ""
+STANDARD = ("label", "split", "group")
+"""What may be known about an image, beside where it is."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,9 @@ class Samples:
     """`train`, `val` or `test`."""
     groups: list[str]
     """Patients, or whatever must not be on both sides of a split."""
+    given: frozenset[str] = frozenset(STANDARD)
+    """Which of label, split and group the source tells at all. A missing value of these means that there is none; of
+    the others nothing is known here, and a cache keeps what it has."""
 
     def __post_init__(self) -> None:
         """Refuse ragged columns and repeated images."""

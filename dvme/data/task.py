@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dvme.data.samples import MISSING
 from dvme.errors import DataError
+from dvme.wording import counted
 
 LEADING_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 
@@ -72,7 +73,7 @@ class Task:
     def describe(self) -> str:
         """One line: `multiclass, 4 classes: 0 (1508), 1 (295), ...`."""
         if not self.classes:
-            return f"{self.kind}, {self.n_unlabelled:,} images"
+            return f"{self.kind}, {counted(self.n_unlabelled, 'image')}"
         counts = ", ".join(f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True))
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
         return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"

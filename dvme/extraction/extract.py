@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dvme.data import Columns, Task, load_samples
+from dvme.data import MISSING, Columns, Task, load_samples
 from dvme.extraction.indexing import index_samples
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all
@@ -23,6 +23,7 @@ class ExtractReport:
 
     cache: str
     task: Task
+    """Of these images; of what the cache knows of them, where they come without labels."""
     n_files: int
     n_rows: int
     """Distinct images among the files."""
@@ -32,8 +33,16 @@ class ExtractReport:
     """Rows whose image was known by another path; nothing of them is computed again."""
     contradictory: list[str]
     """Duplicate images that disagree on label, split or group, and so take part in nothing."""
-    n_changed: int
-    """Rows whose label, split or group is another than before."""
+    n_changed: dict[str, int]
+    """Column to the rows that had another label, split or group before."""
+    n_removed: dict[str, int]
+    """Column to the rows that lost their value: the images' column is empty there, or copies disagree."""
+    n_kept: dict[str, int]
+    """Column to the rows that keep the cache's value, for the images have no such column."""
+    n_grouped: int
+    """Rows of these images that have a group."""
+    n_groups: int
+    """Groups that they are of."""
     n_unlisted: int
     """Labelled rows of the cache that are not among the images of this run, and still take part."""
     outcomes: list[BackboneOutcome] = field(default_factory=list)
@@ -104,15 +113,21 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     ):
         index = index_samples(store, samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
         outcomes = extract_all(store, models, index, options, runtime, progress)
+        labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
+    is_grouped = groups != MISSING
     return ExtractReport(
         cache=os.fspath(cache),
-        task=task,
+        task=task if "label" in samples.given else Task.from_labels(labels),
         n_files=len(samples),
         n_rows=len(index.rows),
         n_new=index.n_new,
         n_moved=index.n_moved,
         contradictory=index.contradictory,
-        n_changed=index.n_changed,
+        n_changed=index.changes.replaced,
+        n_removed=index.changes.removed,
+        n_kept=index.changes.kept,
+        n_grouped=int(is_grouped.sum()),
+        n_groups=len(set(groups[is_grouped].tolist())),
         n_unlisted=index.n_unlisted,
         outcomes=outcomes,
     )

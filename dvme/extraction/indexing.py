@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Samples
+from dvme.data.samples import STANDARD
 from dvme_cache import EmbeddingCache, content_id, unreadable_id
 
 HASH_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Rows by column; a column in which there are none is left out."""
+
+    replaced: dict[str, int]
+    """Rows that had a value and got another."""
+    removed: dict[str, int]
+    """Rows that had a value and have none now: the source has the column, and nothing in it for them."""
+    kept: dict[str, int]
+    """Rows that keep their value, for the source has no such column."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,8 @@ class Index:
     """Rows that the cache did not have before."""
     contradictory: list[str]
     """Ids of duplicates that disagree on label, split or group; they lost all three."""
-    n_changed: int
-    """Rows whose label, split or group is another than the cache had."""
+    changes: Changes
+    """What became of labels, splits and groups that the cache had."""
     n_unlisted: int
     """Labelled rows of the cache that are not among the files."""
     n_moved: int
@@ -42,8 +55,10 @@ class Index:
 def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
-    Copies of one image share a row. Where copies disagree on label, split or group, nobody knows which
-    is right: the row keeps none of them, so that it takes no part in training or testing.
+    A column that the source does not have, such as the groups where the source is a folder, stays as the cache has
+    it; in one that it has, a missing value takes the cache's away. Copies of one image share a row. Where copies
+    disagree on label, split or group, nobody knows which is right: the row keeps none of the three, so that it takes
+    no part in training or testing.
 
     Args:
         cache: open for writing.
@@ -54,46 +69,64 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
     digests = hash_files(samples, workers, tell)
     n_before = cache.n_rows
     rows = cache.samples.add(digests, samples.ids)
-    columns = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
     members: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows.tolist()):
         members[row].append(index)
-    merged: dict[str, list[str]] = {name: [] for name in columns}
-    contradictory = []
-    distinct = sorted(members)
-    for row in distinct:
-        values = {name: {column[index] for index in members[row]} - {MISSING} for name, column in columns.items()}
-        if any(len(found) > 1 for found in values.values()):
-            contradictory += [samples.ids[index] for index in members[row]]
-            values = {name: set() for name in columns}
-        for name, found in values.items():
-            merged[name].append(next(iter(found), MISSING))
-    paths = [os.path.realpath(samples.paths[members[row][0]]) for row in distinct]
-    row_array = np.array(distinct, dtype=np.int64)
-    _forget_replaced(cache, set(distinct), {os.path.realpath(path) for path in samples.paths})
-    n_changed = _count_changed(cache, row_array, merged)
-    n_moved = _count_changed(cache, row_array, {"path": paths})
-    cache.update_columns(row_array, {"path": paths, **merged})
+    distinct = np.array(sorted(members), dtype=np.int64)
+    paths = [os.path.realpath(samples.paths[members[row][0]]) for row in distinct.tolist()]
+    _forget_replaced(cache, set(members), {os.path.realpath(path) for path in samples.paths})
+    told, is_contradictory = _merged(samples, [members[row] for row in distinct.tolist()])
+    known = {name: cache.column(name)[distinct] for name in STANDARD}
+    columns = {name: told.get(name, np.where(is_contradictory, MISSING, known[name])) for name in STANDARD}
+    current = cache.column("path")[distinct]
+    n_moved = int(((current != MISSING) & (current != np.array(paths, dtype=object))).sum())
+    cache.update_columns(distinct, {"path": paths, **columns})
     is_labelled = cache.column("label") != MISSING
-    is_labelled[row_array] = False
+    is_labelled[distinct] = False
     return Index(
-        rows=row_array,
+        rows=distinct,
         n_files=len(samples),
         n_new=cache.n_rows - n_before,
-        contradictory=contradictory,
-        n_changed=n_changed,
+        contradictory=[samples.ids[index] for row in distinct[is_contradictory].tolist() for index in members[row]],
+        changes=_changes(known, columns, told.keys()),
         n_unlisted=int(is_labelled.sum()),
         n_moved=n_moved,
     )
 
 
-def _count_changed(cache: EmbeddingCache, rows: NDArray[Any], columns: dict[str, list[str]]) -> int:
-    """Rows that had a value and get another."""
-    is_changed = np.zeros(len(rows), dtype=bool)
-    for name, values in columns.items():
-        known = cache.column(name)[rows]
-        is_changed |= (known != MISSING) & (known != np.array(values, dtype=object))
-    return int(is_changed.sum())
+def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+    """What copies say together.
+
+    Args:
+        samples: the files.
+        members: for each of R rows, the files that are copies of it.
+
+    Returns:
+        Column that the source has to (R,) values; (R,) whether copies disagree, and so keep no value.
+    """
+    sources = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
+    is_contradictory = np.zeros(len(members), dtype=bool)
+    merged = {name: np.full(len(members), MISSING, dtype=object) for name in STANDARD if name in samples.given}
+    for name, values in merged.items():
+        for position, files in enumerate(members):
+            found = {sources[name][file] for file in files} - {MISSING}
+            is_contradictory[position] |= len(found) > 1
+            values[position] = next(iter(found), MISSING)
+    for values in merged.values():
+        values[is_contradictory] = MISSING
+    return merged, is_contradictory
+
+
+def _changes(known: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]], given: Collection[str]) -> Changes:
+    """What writing columns does to those that the cache knew."""
+    had = {name: known[name] != MISSING for name in STANDARD}
+    has = {name: columns[name] != MISSING for name in STANDARD}
+    replaced = {name: had[name] & has[name] & (columns[name] != known[name]) for name in STANDARD}
+    removed = {name: had[name] & ~has[name] for name in STANDARD}
+    kept = {name: had[name] & has[name] for name in STANDARD if name not in given}
+    return Changes(
+        *({name: int(rows.sum()) for name, rows in found.items() if rows.any()} for found in (replaced, removed, kept))
+    )
 
 
 def _forget_replaced(cache: EmbeddingCache, rows: set[int], paths: set[str]) -> None:

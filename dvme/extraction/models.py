@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvme.backbones.code_identity import is_plain
 from dvme.backbones.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.environment import installed
 from dvme.backbones.registry import get_spec
@@ -112,11 +113,12 @@ def check_fingerprints(cache: EmbeddingCache, models: Sequence[Backbone], dtype:
 def provenance(model: Backbone) -> dict[str, Any]:
     """What is worth knowing of a model's origin and does not change its numbers."""
     versions = {name: installed(name) for name in ("dvme", "torch", "torchvision", "timm", "pillow")}
+    is_repeatable = model.spec.build is None and is_plain(model.spec.architecture_args)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(model.device),
         "licence": model.spec.licence,
         "paper": model.spec.paper,
-        "spec": None if model.spec.build else spec_to_mapping(model.spec),
+        "spec": spec_to_mapping(model.spec) if is_repeatable else None,
         "versions": versions,
     }

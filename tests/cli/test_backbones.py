@@ -372,3 +372,56 @@ def test_parse_pairs__revision_of_a_hub_model_is_no_variation() -> None:
     assert parse_pairs(["hf-hub:lab/net@v1=a.pth"], "--weights", "PATH") == {"hf-hub:lab/net@v1": "a.pth"}
     with pytest.raises(typer.BadParameter, match="pass --weights dino=PATH"):
         parse_pairs(["dino@pool=average=a.pth"], "--weights", "PATH")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("mine.toml@size=64", "mine.toml=mine.pth"),
+        ("mine.toml@size=64", "mine=mine.pth"),
+        ("mine.toml@size=64", "mine.toml@size=64=mine.pth"),
+        ("mine.toml", "mine=mine.pth"),
+    ],
+)
+def test_check__weights_by_name(name: str, weights: str, own: Path) -> None:
+    result = run("backbones", "check", name, "--weights", weights)
+    assert result.exit_code == 0, result.output
+    assert ": mine.pth fits test_vit" in result.stdout
+
+
+def test_check__weights_of_an_architecture_by_name(own: Path) -> None:
+    result = run("backbones", "check", "x@size=64", "--arch", "test_resnet", "--weights", "x=plain.pth")
+    assert result.exit_code == 0, result.output
+    assert "Dead dimensions" in result.stdout or "dead dimensions                               0" in result.stdout
+
+
+def test_check__a_model_of_ones_own_has_no_untrained_twin() -> None:
+    gabor = f"{Path(__file__).parents[2] / 'examples' / 'own_backbone.py'}:gabor"
+    result = run("backbones", "check", gabor)
+    assert result.exit_code == 0, result.output
+    assert "untrained" not in result.stdout
+    assert done("backbones", "check", gabor)["untrained"] is None
+
+
+def test_check__dead_dimensions_are_explained(own: Path) -> None:
+    report = done("backbones", "check", LITE)
+    assert report["features"]["n_dead"] > 0
+    lines = run("backbones", "check", LITE).stdout.splitlines()
+    assert lines[-2].startswith("Dead dimensions: ")
+    assert lines[-1] == "Nothing looks broken."
+
+
+def test_convert__what_needs_none_is_left_alone(own: Path) -> None:
+    result = run("backbones", "convert", "plain.pth")
+    assert result.exit_code == 0, result.output
+    assert "plain.pth loads as it is: nothing to convert, nothing written" in result.stdout
+    assert not list(own.glob("*.safetensors"))
+    assert done("backbones", "convert", "plain.pth")["is_written"] is False
+    assert run("backbones", "convert", "plain.pth", "--force").exit_code == 0
+    assert (own / "plain.pth.safetensors").is_file()
+
+
+def test_weights__that_are_something_else(own: Path) -> None:
+    (own / "page.pth").write_text("<html>404</html>")
+    for command in (["check", "mine.toml", "--weights", "page.pth"], ["convert", "page.pth"]):
+        assert_refused(run("backbones", *command), "page.pth is a web page, perhaps an error")

@@ -67,14 +67,14 @@ def test_verify_and_repair__a_flipped_bit_costs_one_embedding(work: Path) -> Non
     flip(shard(work), 5 * 1280 * 4)
     damaged = run("cache", "verify", cache)
     assert damaged.exit_code == 1
-    assert f"damaged: embeddings/{LITE}/features/c/0/0 is flipped: its checksum does not match (1 rows)" in (
+    assert f"damaged: embeddings/{LITE}/features/c/0/0 is flipped: its checksum does not match (1 row)" in (
         damaged.stdout
     )
     assert f"run dvme cache repair {cache}" in damaged.stdout
     assert json.loads(run("cache", "verify", cache, "--json").stdout)["findings"][0]["n_rows"] == 1
     repaired = run("cache", "repair", cache)
     assert repaired.exit_code == 0
-    assert f"{LITE}: 1 embeddings are lost; dvme extract computes them again" in repaired.stdout
+    assert f"{LITE}: 1 embedding is lost; dvme extract computes what is lost" in repaired.stdout
     assert "there was nothing to repair" in run("cache", "repair", cache).stdout
     again = run("extract", work / "images", cache, "--backbones", LITE, "--json")
     assert [json.loads(again.stdout)["outcomes"][0][key] for key in ("reused", "computed")] == [11, 1]
@@ -102,9 +102,9 @@ def test_prune__lists_then_erases(work: Path) -> None:
     listed = run("cache", "prune", cache, work / "images")
     assert (listed.exit_code, contents(cache) == before) == (0, True)
     assert "dark/2.png" in listed.stdout
-    assert "Nothing was changed; --yes erases them." in listed.stdout
+    assert "Nothing was changed; --yes erases what is listed." in listed.stdout
     erased = run("cache", "prune", cache, work / "images", "--yes")
-    assert "were erased; 11 are left." in erased.stdout
+    assert f"1 image of {cache} was erased; 11 are left." in erased.stdout
     assert "11 images" in run("info", cache).stdout
     assert "1 pruned rows" in run("info", cache).stdout
     assert "there is nothing to prune" in run("cache", "prune", cache, work / "images").stdout

@@ -116,7 +116,7 @@ def test_extract__manifest_without_the_column(write_manifest: Callable[..., Path
 def test_extract__manifest_with_a_missing_file(write_manifest: Callable[..., Path], tmp_path: Path) -> None:
     manifest = write_manifest([["a.png", "x"]], ["image", "label"])
     assert_refused(
-        run("extract", manifest, tmp_path / "c.zarr", "--backbones", LITE), "1 files that do not exist", "a.png"
+        run("extract", manifest, tmp_path / "c.zarr", "--backbones", LITE), "1 file that does not exist", "a.png"
     )
     assert not (tmp_path / "c.zarr").exists()
 
@@ -216,3 +216,40 @@ def test_extract__interrupted_keeps_what_is_committed(
     assert "interrupted; everything committed is kept" in progress
     assert "Traceback" not in progress
     assert json.loads(run("info", tmp_path / "c.zarr", "--json").stdout)["backbones"][0]["done"] >= 64
+
+
+def test_extract__says_what_became_of_the_columns(
+    class_folders: Path, write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    paths = sorted(class_folders.rglob("*.png"))
+    rows = [[path, path.parent.name, f"p{i % 5}"] for i, path in enumerate(paths)]
+    command = ("extract", write_manifest(rows, ["image", "label", "patient"]), tmp_path / "c.zarr")
+    options = ("--backbones", "random@size=32")
+    first = run(*command, *options, "--group-col", "patient")
+    assert first.exit_code == 0, first.output
+    assert "36 images of 5 groups\n" in first.stdout
+    folder = run("extract", class_folders, tmp_path / "c.zarr", *options)
+    assert "group of 36 images kept from the cache, for this source has no such column\n" in folder.stdout
+    assert "36 images of 5 groups\n" in folder.stdout
+    assert "changed" not in folder.stdout
+    rows[0] = [rows[0][0], "other", ""]
+    write_manifest([*rows[:-1], [*rows[-1][:2], "p9"]], ["image", "label", "patient"])
+    changed = run(*command, *options, "--group-col", "patient")
+    assert "label of 1 image, group of 1 image changed\n" in changed.stdout
+    assert "group of 1 image removed (an empty cell, or copies that disagree)\n" in changed.stdout
+
+
+def test_extract__says_when_a_backbone_starts(class_folders: Path, tmp_path: Path) -> None:
+    """Where stderr is a log, the model and the first shard would else pass in silence."""
+    result = run("extract", class_folders, tmp_path / "c.zarr", "--backbones", "random@size=32")
+    lines = [line for line in result.stderr.splitlines() if "random@size=32" in line]
+    assert [line.split(" images")[0] for line in lines] == ["random@size=32: 0 of 36", "random@size=32: 36 of 36"]
+
+
+def test_extract__python_file_without_a_name(cache: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("from dvme.backbones import get_spec\nmine = get_spec('random')\n")
+    for backbone in (own, f"{own}:yours"):
+        result = run("extract", cache.parent / "images", tmp_path / "c.zarr", "--backbones", backbone)
+        assert_refused(result, f"pass {own}:mine")
+    assert_refused(run("backbones", "show", "nonsense-of-mine"), "FILE.py:NAME", "FILE.toml")

@@ -47,7 +47,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_export_and_import__say_what_they_did(suffix: str, cache: Path, tmp_path: Path) -> None:
     result = run("export", cache, tmp_path / f"x{suffix}")
     assert result.exit_code == 0, result.output
-    assert f"x{suffix}: 10 images" in result.stdout
+    written = f"x{suffix} and {tmp_path / 'x.csv.json'}" if suffix == ".csv" else f"x{suffix}"
+    assert f"{written}: 10 images" in result.stdout
     assert "dino: 10 of 10 images" in result.stderr
     result = run("import", tmp_path / f"x{suffix}", tmp_path / "back.zarr", "--note", "who=me", "--note", "why=a=b")
     assert result.exit_code == 0, result.output
@@ -135,7 +136,7 @@ def test_label__table_and_json(cache: Path, write_manifest: Callable[..., Path])
 
 def test_label__is_refused(cache: Path, write_manifest: Callable[..., Path]) -> None:
     manifest = write_manifest([["11.png", "x"]], ["image", "label"])
-    assert_refused(run("label", cache, manifest), "names 1 images that", "does not hold: 11.png")
+    assert_refused(run("label", cache, manifest), "names 1 image that", "does not hold: 11.png")
     assert_refused(run("label", cache, manifest, "--extra", "path"), "--extra path is not possible")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.console import console, expected_errors, new_table, say, show_json
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def check(
         import dvme
         from dvme.backbones.diagnosis import diagnose
 
-        file = None if weights is None else Path(weights.removeprefix(f"{name}="))
+        file = None if weights is None else _file_of(weights, name, arch)
         found = diagnose(name, weights=file, architecture=arch, runtime=dvme.Runtime(device=device))
         if json:
             show_json(found.to_json())
@@ -39,20 +40,35 @@ def check(
             raise typer.Exit(1)
 
 
+def _file_of(weights: str, name: str, arch: str | None) -> Path:
+    """The path of [NAME=]PATH, where NAME may be the backbone's with or without its variations or its file."""
+    from dvme.backbones import get_spec
+    from dvme.backbones.variation import split_name
+
+    names = {name, split_name(name)[0]}
+    if arch is None and "=" in weights:
+        names |= {split_name(get_spec(name).name)[0]}
+    named = [weights.removeprefix(f"{known}=") for known in names if weights.startswith(f"{known}=")]
+    return Path(min(named, key=len, default=weights))
+
+
 def _show(found: Diagnosis) -> None:
     if found.path:
         say(f"{found.name}: {found.path} fits {found.architecture}, strictly")
-        say(f"{found.n_used:,} tensors used, {sum(found.left_over.values()):,} left over as the layout allows")
+        say(f"{counted(found.n_used, 'tensor')} used, {sum(found.left_over.values()):,} left over as the layout allows")
     else:
         say(f"{found.name}: {found.architecture} needs no weights file")
     for prefix, count in found.left_over.items():
         say(f"  left over: {prefix} ({count})")
-    table = new_table("features of photographs", "this file", "untrained", numeric=2)
-    for title, own, untrained in zip(
-        _rows(found.features), _rows(found.features).values(), _rows(found.untrained).values(), strict=True
-    ):
-        table.add_row(title, own, untrained)
+    columns = {"this file" if found.path else "this model": _rows(found.features)}
+    if found.untrained is not None:
+        columns["untrained"] = _rows(found.untrained)
+    table = new_table("features of photographs", *columns, numeric=len(columns))
+    for title in _rows(found.features):
+        table.add_row(title, *(rows[title] for rows in columns.values()))
     console().print(table)
+    if found.features.n_dead and not found.problems:
+        say("Dead dimensions: ReLU features that crops of two photographs do not excite; up to half of them is usual.")
     for problem in found.problems:
         say(f"Broken: {problem}")
     for remark in found.remarks:

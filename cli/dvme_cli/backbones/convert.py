@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.console import expected_errors, note, say, show_json
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def convert(
         bool, typer.Option("--trust", help="Allow FILE to run code, if it cannot be read without.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .safetensors file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Convert FILE even if it loads as it is.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Make a .safetensors file of a checkpoint that cannot be loaded safely. Once per file."""
@@ -37,19 +39,23 @@ def convert(
         if trust:
             note(WARNING)
         target = out or file.parent / f"{file.resolve().name}.safetensors"
-        done = convert_file(file, target, is_trusted=trust, overwrite=overwrite)
+        done = convert_file(file, target, is_trusted=trust, overwrite=overwrite, force=force)
         if json:
-            show_json(asdict(done) | {"file": str(target)})
-        else:
+            show_json(asdict(done) | {"file": str(target if done.is_written else file)})
+        elif done.is_written:
             _show(done, target)
+        else:
+            say(f"{file} loads as it is: nothing to convert, nothing written (--force converts it all the same)")
+            say(f"Next: dvme backbones check NAME --weights {file}")
 
 
 def _show(done: Conversion, target: Path) -> None:
     how = "unpickled with --trust" if done.had_to_trust else "read without running any code of it"
-    say(f"{target}: {done.n_tensors:,} tensors of a {done.format} checkpoint, {how}")
+    say(f"{target}: {counted(done.n_tensors, 'tensor')} of a {done.format} checkpoint, {how}")
     if done.dropped:
         shown = ", ".join(done.dropped[:DROPPED_SHOWN]) + (", ..." if len(done.dropped) > DROPPED_SHOWN else "")
-        say(f"{len(done.dropped):,} entries are no tensors of the backbone and were left out: {shown}")
+        entries = "1 entry is no tensor" if len(done.dropped) == 1 else f"{len(done.dropped):,} entries are no tensors"
+        say(f"{entries} of the backbone, left out: {shown}")
     for remark in done.remarks:
         say(remark)
     say(f"Next: dvme backbones check NAME --weights {target}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.arguments import parse_names
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
@@ -35,8 +36,9 @@ def export(
 
 
 def _show(report: ExportReport) -> None:
-    pruned = f"; {report.n_pruned:,} pruned images left out" if report.n_pruned else ""
-    say(f"{report.out}: {report.n_rows:,} images, {report.n_bytes / 1e6:,.1f} MB ({report.format}){pruned}")
+    pruned = f"; {counted(report.n_pruned, 'pruned image')} left out" if report.n_pruned else ""
+    files = " and ".join(report.files)
+    say(f"{files}: {counted(report.n_rows, 'image')}, {report.n_bytes / 1e6:,.1f} MB ({report.format}){pruned}")
     table = new_table("backbone", "dim", "dtype", "done", "failed", "pending", numeric=5)
     for item in report.backbones:
         counts = (f"{count:,}" for count in (item.done, item.failed, item.pending))

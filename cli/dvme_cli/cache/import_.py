@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def import_(  # noqa: PLR0913 - one parameter per option
 
 def _show(report: ImportReport) -> None:
     origin = "an export of dvme" if report.is_export else "made elsewhere"
-    say(f"{report.file} ({origin}): {report.n_rows:,} images ({report.n_new:,} new to {report.cache})")
+    say(f"{report.file} ({origin}): {counted(report.n_rows, 'image')} ({report.n_new:,} new to {report.cache})")
     table = new_table("backbone", "dim", "dtype", "imported", "reused", "failed", "pending", numeric=6)
     for item in report.backbones:
         counts = (f"{count:,}" for count in (item.imported, item.reused, item.failed, item.pending))

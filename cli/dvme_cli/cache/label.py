@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.console import expected_errors, say, show_json
 
 if TYPE_CHECKING:
@@ -39,7 +40,12 @@ def label(  # noqa: PLR0913 - one parameter per option
 
 def _show(report: LabelReport) -> None:
     changes = ", ".join(f"{name} of {count:,}" for name, count in report.n_changed.items() if count)
-    say(f"{report.n_rows:,} images named; changed: {changes or 'nothing'}")
+    say(f"{counted(report.n_rows, 'image')} named; changed: {changes or 'nothing'}")
     if report.n_untouched:
-        say(f"{report.n_untouched:,} images are not in the manifest and keep what they have")
+        keep = (
+            "is not in the manifest and keeps its values"
+            if report.n_untouched == 1
+            else ("are not in the manifest and keep what they have")
+        )
+        say(f"{counted(report.n_untouched, 'image')} {keep}")
     say(f"{report.cache}: {report.task.describe()}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
 if TYPE_CHECKING:
@@ -40,14 +41,17 @@ def prune(
 
 def _show(report: PruneReport) -> None:
     if not report.removed:
-        say(f"Every one of the {report.n_kept:,} images of {report.cache} is among these; there is nothing to prune.")
+        images = counted(report.n_kept, "image")
+        say(f"Every one of the {images} of {report.cache} is among these; there is nothing to prune.")
         return
     for path in report.removed[:PATHS_SHOWN]:
         say(f"  {path}")
     if len(report.removed) > PATHS_SHOWN:
         say(f"  ... and {len(report.removed) - PATHS_SHOWN} more (--json lists all)")
-    count = f"{len(report.removed):,} images of {report.cache}"
+    is_one = len(report.removed) == 1
+    count = f"{counted(len(report.removed), 'image')} of {report.cache}"
     if report.is_done:
-        say(f"{count} were erased; {report.n_kept:,} are left.")
+        left = "is" if report.n_kept == 1 else "are"
+        say(f"{count} {'was' if is_one else 'were'} erased; {report.n_kept:,} {left} left.")
     else:
-        say(f"{count} are not among these. Nothing was changed; --yes erases them.")
+        say(f"{count} {'is' if is_one else 'are'} not among these. Nothing was changed; --yes erases what is listed.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.cache.verify import show_findings
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
@@ -39,7 +40,8 @@ def _show(report: RepairReport) -> None:
         show_findings(report.mended)
     for backbone, count in report.n_rows_lost.items():
         if count:
-            say(f"{backbone}: {count:,} embeddings are lost; dvme extract computes them again")
+            are = "is" if count == 1 else "are"
+            say(f"{backbone}: {counted(count, 'embedding')} {are} lost; dvme extract computes what is lost")
     if report.left:
         say("Not mended; restore these files from a copy of the cache, or extract into a new one:")
         show_findings(report.left)

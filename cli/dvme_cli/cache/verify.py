@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import counted
 from dvme_cli.arguments import parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json, size
 
@@ -58,14 +59,15 @@ def verify(
 
 def _show(report: VerifyReport) -> None:
     say(
-        f"{report.cache}: {report.n_files:,} files, {size(report.n_bytes)}; "
-        f"{report.n_embeddings:,} embeddings compared with their checksums"
+        f"{report.cache}: {counted(report.n_files, 'file')}, {size(report.n_bytes)}; "
+        f"{counted(report.n_embeddings, 'embedding')} compared with their checksums"
     )
     show_findings(report.findings)
     for item in report.comparisons:
         say(_compared(item))
     if report.n_pending:
-        say(f"{report.n_pending:,} embeddings are pending: not extracted yet, or gone with all of their files.")
+        are = "is" if report.n_pending == 1 else "are"
+        say(f"{counted(report.n_pending, 'embedding')} {are} pending: not extracted yet, or gone with all files.")
     if report.is_sound:
         say("Sound: what is there is as it was committed.")
     elif any(finding.is_damage for finding in report.findings):
@@ -78,7 +80,7 @@ def show_findings(findings: list[Finding]) -> None:
     """Print findings, the damage first, and how many rows each costs."""
     ordered = sorted(findings, key=lambda finding: not finding.is_damage)
     for finding in ordered[:FINDINGS_SHOWN]:
-        say(f"  {finding.kind}: {finding.what}" + (f" ({finding.n_rows:,} rows)" if finding.n_rows else ""))
+        say(f"  {finding.kind}: {finding.what}" + (f" ({counted(finding.n_rows, 'row')})" if finding.n_rows else ""))
     if len(ordered) > FINDINGS_SHOWN:
         say(f"  ... and {len(ordered) - FINDINGS_SHOWN} more (--json lists all)")
 
@@ -87,9 +89,11 @@ def _compared(item: Comparison) -> str:
     if item.skipped:
         return f"{item.backbone}: not compared with images: {item.skipped}"
     largest = "-" if math.isnan(item.largest_difference) else f"{item.largest_difference:.1e}"
-    text = f"{item.backbone}: {item.n_compared:,} images embedded again, largest relative difference {largest}"
+    compared = counted(item.n_compared, "image")
+    text = f"{item.backbone}: {compared} embedded again, largest relative difference {largest}"
     if item.n_unavailable:
-        text += f"; {item.n_unavailable:,} images are no longer there"
+        text += f"; {counted(item.n_unavailable, 'image')} no longer there"
     if item.n_different:
-        text += f"; {item.n_different:,} DIFFER by more than 1e-3, such as {Path(item.different[0])}"
+        differ = "DIFFERS" if item.n_different == 1 else "DIFFER"
+        text += f"; {item.n_different:,} {differ} by more than 1e-3, such as {Path(item.different[0])}"
     return text

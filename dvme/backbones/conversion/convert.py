@@ -21,6 +21,7 @@ from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_iner
 from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
+from dvme.backbones.file_kinds import is_no_checkpoint
 from dvme.errors import CheckpointError
 from dvme.exchange.durable import written_aside
 from dvme.wording import first_few
@@ -28,8 +29,8 @@ from dvme.wording import first_few
 SUFFIX = ".safetensors"
 INDEX, SHARD, GRAPH = ".index", ".data-", ".meta"
 HEAD_BYTES = 32
-SAFE_REMARK = "the file loads as it is, with weights_only=True: the conversion was not needed"
-UNSAVABLE = (SafetensorError, OSError, RuntimeError, ValueError, LookupError, TypeError, MemoryError)
+SAFE_REMARK = "the file loads as it is: the conversion was not needed"
+UNSAVABLE = (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, MemoryError)
 
 Format = Literal["tensorflow", "haiku", "pickle"]
 Kind = Literal["zip", "legacy", "tar", "pickle"]
@@ -49,6 +50,8 @@ class Conversion:
     """What to know before the file is used, a sentence each."""
     had_to_trust: bool
     """Whether code of the source was run."""
+    is_written: bool = True
+    """False where the source loads as it is, so that there was nothing to convert."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +63,10 @@ class _Content:
     had_to_trust: bool = False
 
 
-def convert(source: Path, target: Path, *, is_trusted: bool = False, overwrite: bool = False) -> Conversion:
-    """Write the tensors of a published checkpoint to a flat .safetensors file.
+def convert(
+    source: Path, target: Path, *, is_trusted: bool = False, overwrite: bool = False, force: bool = False
+) -> Conversion:
+    """Write the tensors of a published checkpoint to a flat .safetensors file, if it needs that to be loaded.
 
     SimCLR's TensorFlow checkpoints and BYOL's haiku pickles get torchvision's ResNet names; the tensors of any other
     pickle keep their path, joined by dots. Nothing in the source is executed unless it is trusted and needs it.
@@ -71,6 +76,8 @@ def convert(source: Path, target: Path, *, is_trusted: bool = False, overwrite: 
         target: the file to write, `*.safetensors`; whole or not at all.
         is_trusted: whether the source may run its code, if its tensors cannot be had without.
         overwrite: whether an existing target is replaced.
+        force: whether a file that loads as it is gets converted too. Otherwise nothing is written, `is_written` is
+            false: two files of the same weights, the second under flat names, would only confuse.
 
     Raises:
         CheckpointError: if the source is damaged, not known, or needs trust; if the target cannot be written.
@@ -80,8 +87,11 @@ def convert(source: Path, target: Path, *, is_trusted: bool = False, overwrite: 
         content = _read(source, is_trusted=is_trusted)
     except OSError as error:
         raise CheckpointError(f"{source} cannot be read: {error.strerror or error}; name another file") from error
-    _write(content.tensors, target)
-    return Conversion(content.format, len(content.tensors), content.dropped, content.remarks, content.had_to_trust)
+    is_written = force or SAFE_REMARK not in content.remarks
+    if is_written:
+        _write(content.tensors, target)
+    counts = (len(content.tensors), content.dropped, content.remarks, content.had_to_trust)
+    return Conversion(content.format, *counts, is_written)
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -104,6 +114,9 @@ def _read(source: Path, *, is_trusted: bool) -> _Content:
         raise CheckpointError(f"{source} does not exist; name a checkpoint, or the prefix of a TensorFlow checkpoint")
     if source.suffix == SUFFIX:
         raise CheckpointError(f"{source} needs no conversion: it is a {SUFFIX} file, pass it as it is")
+    refusal = is_no_checkpoint(source)
+    if refusal:
+        raise CheckpointError(refusal)
     kind = _kind(source)
     if kind in ("zip", "legacy") and (content := _safe(source)) is not None:
         return _Content("pickle", *flatten(content, str(source)), [SAFE_REMARK])
@@ -186,11 +199,32 @@ def _trusted(source: Path, kind: Kind) -> _Content:
 
 
 def _write(tensors: dict[str, Tensor], target: Path) -> None:
+    odd = [f"{name} ({_oddity(tensor)})" for name, tensor in tensors.items() if _oddity(tensor)]
+    if odd:
+        message = (
+            f"{target} cannot be written: {SUFFIX} files hold dense tensors of plain numbers, not {first_few(odd)}"
+        )
+        raise CheckpointError(f"{message}; save these as such, or leave them out")
     try:
         # A file knows no views: shared and strided tensors are written out one by one.
         whole = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
         with written_aside(target) as aside:
+            aside.touch()
+            mode = aside.stat().st_mode  # by the umask; safetensors makes files for their owner only
             save_file(whole, aside, metadata={"format": "pt"})
+            aside.chmod(mode)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"{target} cannot be written: {reason}; free space, or name another file") from error
     except UNSAVABLE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{target} cannot be written: {reason}; free space, or name another file") from error
+
+
+def _oddity(tensor: Tensor) -> str:
+    """What keeps a tensor out of a file of dense tensors; "" if nothing does."""
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_quantized:
+        return "quantised"
+    return "complex" if tensor.is_complex() else ""

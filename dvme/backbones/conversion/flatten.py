@@ -18,6 +18,8 @@ from dvme.errors import CheckpointError
 MAX_VALUES = 1_000_000
 """A file of lists of lists can name far more values than it holds."""
 NUMBERS = "biuf"
+WIDEST = 8
+"""Bytes of the widest number that a tensor holds; numpy's long double has more."""
 UNKNOWN_TENSOR = re.compile(r"torch\.(_utils|_tensor)\._rebuild_.*|torch\.(\w+\.)?\w*Tensor")
 """What makes tensors that are neither dense nor plain numbers, and tensors of the first releases."""
 RESERVED = "__metadata__"
@@ -88,8 +90,8 @@ def _tensor(value: Any) -> Tensor | None:
         return value.tensor
     if isinstance(value, Tensor):
         return value.detach()
-    if isinstance(value, np.ndarray) and value.dtype.kind in NUMBERS:
-        return torch.from_numpy(np.ascontiguousarray(value).copy())
+    if isinstance(value, np.ndarray) and value.dtype.kind in NUMBERS and value.dtype.itemsize <= WIDEST:
+        return torch.from_numpy(np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("=")).copy())
     return None
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dvme.backbones import BackboneSpec, Checkpoint, Preprocess, get_spec
+from dvme.backbones import BackboneSpec, Checkpoint, Layout, Preprocess, get_spec
 from dvme.backbones.checkpoint import fit_keys, read_checkpoint
 from dvme.backbones.loading import build_model
 from dvme.backbones.model import load_backbone
@@ -425,3 +426,31 @@ def test_load_backbone__real_embedding_and_published_classifier_recognise_a_cat(
     assert embedding.shape == (1, 1280)
     scores = embedding @ published["_fc.weight"].T + published["_fc.bias"]
     assert int(scores.argmax()) in CATS
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.complex64, torch.bool])
+@pytest.mark.parametrize("match", ["name", "position"])
+def test_fit_keys__other_kinds_of_numbers(match: Any, dtype: torch.dtype) -> None:
+    target = {"a.weight": torch.ones(2), "a.num_batches_tracked": torch.tensor(0)}
+    layout = Layout(match=match)
+    with pytest.raises(CheckpointError, match=f"wrong kinds of numbers a.weight {str(dtype)[6:]} instead of float32"):
+        fit_keys({"a.weight": torch.ones(2).to(dtype)}, layout, target, source="x")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_fit_keys__floats_of_any_width(dtype: torch.dtype) -> None:
+    target = {"weight": torch.ones(2), "num_batches_tracked": torch.tensor(0)}
+    content = {"weight": torch.ones(2, dtype=dtype), "num_batches_tracked": torch.tensor(3.0)}
+    assert fit_keys(content, Layout(), target, source="x").state["weight"].dtype == dtype
+
+
+def test_fit_keys__sparse_and_quantised() -> None:
+    target = {"weight": torch.ones(2)}
+    for odd, kind in ((torch.ones(2).to_sparse(), "sparse coo float32"), (quantised(), "qint8")):
+        with pytest.raises(CheckpointError, match=f"weight {kind} instead of float32"):
+            fit_keys({"weight": odd}, Layout(), target, source="x")
+
+
+def quantised() -> Tensor:
+    with warnings.catch_warnings(action="ignore"):
+        return torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)

@@ -23,14 +23,14 @@ from dvme.backbones.custom import (
     installed_spec,
     spec_from_architecture,
     spec_from_mapping,
-    spec_from_python,
     spec_from_toml,
     spec_to_mapping,
 )
 from dvme.backbones.loading import build_model
 from dvme.backbones.model import hash_weights
+from dvme.backbones.own_python import spec_from_python
 from dvme.backbones.zoo import ZOO
-from dvme.errors import CheckpointError, DataError, UnknownNameError
+from dvme.errors import CheckpointError, DataError, DvmeError, UnknownNameError
 
 GOOD = """
 name = "mine"
@@ -140,7 +140,7 @@ def test_spec_from_toml__a_weights_file_beside_it_is_found(
         (("nesting =", "nestin ="), ", [checkpoint]: unknown field 'nestin'; did you mean 'nesting'?"),
         (("dim = 512", 'dim = "many"'), "dim: Input should be a valid integer"),
         (('"average"', '"mean"'), "pooling: Input should be 'average', 'class-token'"),
-        (("crop = 64", "crop = 640"), "preprocess: Value error, crop 640 must be within 1 and resize 73"),
+        (("crop = 64", "crop = 640"), "preprocess: crop 640 must be within 1 and resize 73"),
         (("crop = 64", 'crop = "big"'), "preprocess.crop: Input should be a valid integer"),
         (("[0.25, 0.25, 0.25]", "[0.25, 0.25]"), "mean has 3 values and std 2"),
         (("[0.25, 0.25, 0.25]", "[0.25, 0.25, 0]"), "must be above 0"),
@@ -244,7 +244,6 @@ def test_spec_from_python__object_and_function(write: Callable[..., Path]) -> No
 @pytest.mark.parametrize(
     ("attribute", "message"),
     [
-        ("nothing", "is NoneType, not a dvme.backbones.BackboneSpec or a function of one"),
         ("number", "is int, not a dvme.backbones.BackboneSpec"),
         ("two", "is int, not a dvme.backbones.BackboneSpec"),
         ("without_build", "source 'built' needs build, a function that returns the model"),
@@ -525,3 +524,56 @@ def test_spec_from_architecture__norm_in_the_head_is_no_classifier(tmp_path: Pat
     torch.save(timm.create_model("test_convnext", num_classes=3).state_dict(), tmp_path / "w.pth")
     loaded = build_model(spec_from_architecture("mine", "test_convnext"), tmp_path / "w.pth")
     assert set(loaded.left_over) == {"head.fc.weight", "head.fc.bias"}
+
+
+BARE = 'name = "x"\narchitecture = "resnet18"\npooling = "average"\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("[checkpoint]\nfilename = 'a'\nother_layouts = 3\n", "write tables, each under [[checkpoint.other_layouts]]"),
+        ("[checkpoint]\nfilename = 'a'\nother_layouts = [3]\n", "other_layouts is [3]"),
+        ("[checkpoint]\nfilename = 'a'\nrename = [['^conv1', '\\2']]\n", "checkpoint: '\\\\2' cannot replace"),
+        ("[checkpoint]\nfilename = 'a'\npackage = ''\n", "nowhere that dvme knows of"),
+        ("[checkpoint]\nfilename = 'a'\npackage = 'no.such'\n", "published in the package no.such"),
+        ("[checkpoint]\nfilename = 'sub/a'\nurl = 'file:///nowhere'\n", "cannot be fetched from file:///nowhere"),
+        ("[checkpoint]\nfilename = 'a'\nurl = 'nonsense'\n", "cannot be fetched from nonsense"),
+        ("source = 'timm'\n", "timm publishes no weights for 'nothing.nowhere'"),
+        ("source = 'timm'\n# vovnet57a", "timm publishes no weights for 'vovnet57a'"),
+    ],
+)
+def test_spec_from_toml__one_line_for_what_cannot_load(
+    more: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
+    other = "vovnet57a" if "vovnet57a" in more else "nothing.nowhere"
+    text = BARE.replace("resnet18", other) if "timm" in more else BARE
+    (tmp_path / "own.toml").write_text(text + more)
+    with pytest.raises(DvmeError) as caught:
+        build_model(get_spec(f"{tmp_path}/own.toml"))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("more", ["", 'package = "numpy"\n', 'saved_as = "other.pth"\n', 'url = "file:///x"\n'])
+def test_spec_from_toml__the_file_beside_it_comes_first(more: str, tmp_path: Path) -> None:
+    torch.save(dict(timm.create_model("resnet18", num_classes=0).state_dict()), tmp_path / "r18.pth")
+    (tmp_path / "own.toml").write_text(f'{BARE}[checkpoint]\nfilename = "r18.pth"\n{more}')
+    assert build_model(get_spec(f"{tmp_path}/own.toml")).path == tmp_path / "r18.pth"
+
+
+def test_spec_from_toml__two_addresses_of_one_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everyone calls it model.pth, and all downloads share a folder."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
+    loaded = {}
+    for seed, name in enumerate(("a", "b")):
+        (tmp_path / name).mkdir()
+        torch.manual_seed(seed)
+        torch.save(dict(timm.create_model("resnet18", num_classes=0).state_dict()), tmp_path / name / "model.pth")
+        address = (tmp_path / name / "model.pth").as_uri()
+        text = f'{BARE}[checkpoint]\nfilename = "model.pth"\nurl = "{address}"\n'
+        (tmp_path / f"{name}.toml").write_text(text)
+        loaded[name] = build_model(get_spec(f"{tmp_path}/{name}.toml"))
+    assert hash_weights(loaded["a"].model) != hash_weights(loaded["b"].model)
+    assert [item.path.parent for item in loaded.values() if item.path] == [tmp_path / "torch-home/hub/checkpoints"] * 2

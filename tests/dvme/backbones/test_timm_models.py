@@ -20,7 +20,8 @@ from torchvision.transforms import Compose
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
 from dvme.backbones.model import load_backbone
 from dvme.backbones.preprocess import crop_image
-from dvme.backbones.timm_models import load_timm_model, published_weights, timm_spec
+from dvme.backbones.timm_loading import load_timm_model
+from dvme.backbones.timm_models import published_weights, timm_spec
 from dvme.errors import CheckpointError, UnknownNameError, WeightsError
 
 NAME = "timm:resnet18.a1_in1k"

@@ -145,3 +145,20 @@ def test_availability__every_state(home: Path) -> None:
     put(home / "hub" / "checkpoints" / "efficientnet-lite0-57934424.pth")
     assert availability(get_spec("swav")) == "downloaded"
     assert availability(with_package("no-such-package")) == "downloaded"
+
+
+def test_obtain_weights__a_file_that_only_has_the_published_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    spec = get_spec("supervised")
+    assert spec.checkpoint is not None
+    assert spec.checkpoint.sha256
+    path = download_folder() / spec.checkpoint.local_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"another")
+    with pytest.raises(
+        WeightsError, match=r"its SHA-256 does not start with .*; remove it, or pass --weights supervised="
+    ):
+        obtain_weights(spec)
+    assert obtain_weights(spec, path) == path  # given by hand, it is what is meant

@@ -113,7 +113,7 @@ def test_adopt__new_cache_with_images_knows_them_by_content(save: Save, tmp_path
         import_embeddings(file, cache, backbone="mine", images=root)
     (root / "copy.png").write_bytes(b"image 3")
     file = save(numbers(11), [*ids, "copy.png"])
-    with refused("x.npz names 1 images more than once: copy.png (the same as sub/3.png)"):
+    with refused("x.npz names 1 image more than once: copy.png (the same as sub/3.png)"):
         import_embeddings(file, cache, backbone="mine", images=root)
     with refused("--images ", "nowhere is not a folder"):
         import_embeddings(file, cache, backbone="mine", images=tmp_path / "nowhere")
@@ -153,7 +153,7 @@ def test_adopt__columns_of_a_known_cache_stay(make_cache: MakeCache, tmp_path: P
     table = pd.DataFrame({"image": ["0.png", "2.png"], "label": ["x", before[2]], "f": list(numbers(2))})
     table.to_parquet(tmp_path / "x.parquet")
     report = import_embeddings(tmp_path / "x.parquet", cache, backbone="mine")
-    assert report.remarks == ["1 rows keep columns that differ from the file's; dvme cache label changes them"]
+    assert report.remarks == ["1 row keeps columns that differ from the file's; dvme cache label changes them"]
     assert EmbeddingCache.open(cache).column("label").tolist() == before
 
 
@@ -214,12 +214,12 @@ def broken(value: float, rows: list[int]) -> NDArray[Any]:
     ("features", "ids", "options", "parts"),
     [
         (broken(np.nan, [2, 5]), None, {}, ["x.npz has 2 rows of features that are NaN or infinite: 2.png, 5.png;"]),
-        (broken(-np.inf, [9]), None, {}, ["x.npz has 1 rows of features that are NaN or infinite: 9.png;"]),
+        (broken(-np.inf, [9]), None, {}, ["x.npz has 1 row of features that are NaN or infinite: 9.png;"]),
         (
             broken(1e6, [4]),
             None,
             {"dtype": "float16"},
-            ["1 rows of features that overflow float16: 4.png; pass --dtype float32"],
+            ["1 row of features that overflow float16: 4.png; pass --dtype float32"],
         ),
         (
             numbers().astype("f8") * 1e300,
@@ -231,9 +231,9 @@ def broken(value: float, rows: list[int]) -> NDArray[Any]:
             numbers(),
             ["0.png"] * 2 + [f"{row}.png" for row in range(1, 9)],
             {},
-            ["names 1 images more than once: 0.png;"],
+            ["names 1 image more than once: 0.png;"],
         ),
-        (numbers(11), None, {}, ["x.npz names 1 images that", "does not hold: 10.png;"]),
+        (numbers(11), None, {}, ["x.npz names 1 image that", "does not hold: 10.png;"]),
         (numbers(), ["0.png"] * 9, {}, ["x.npz has 10 rows of features for 9 ids"]),
         (numbers(), None, {"features": "nope"}, ["has no 'nope'; it has: features (10, 3) float32, ids (10,) str"]),
         (numbers(), None, {"ids": "nope"}, ["has no 'nope'", "--ids"]),
@@ -251,7 +251,7 @@ def broken(value: float, rows: list[int]) -> NDArray[Any]:
             {"backbone": None},
             ["is not an export of dvme; name what made its embeddings with --backbone"],
         ),
-        (numbers(), None, {"backbone": " "}, ["--backbone has 1 backbones with a name that no cache can keep: ' '"]),
+        (numbers(), None, {"backbone": " "}, ["--backbone has backbones with a name that no cache can keep: ' '"]),
         (
             numbers(),
             None,
@@ -276,7 +276,7 @@ def test_adopt__is_refused_in_one_line(
 
 def test_adopt__refused_features_create_no_cache(save: Save, tmp_path: Path, refused: Refused) -> None:
     file = save(broken(np.nan, [2]))
-    with refused("1 rows of features that are NaN or infinite: 2.png"):
+    with refused("1 row of features that are NaN or infinite: 2.png"):
         import_embeddings(file, tmp_path / "new.zarr", backbone="mine")
     assert not (tmp_path / "new.zarr").exists()
 

@@ -27,7 +27,9 @@ def test_export__report(suffix: str, make_cache: MakeCache, tmp_path: Path) -> N
     report = export(make_cache(), out)
     assert (report.out, report.n_rows, report.n_pruned) == (str(out), 200, 0)
     assert report.format == {".h5": "hdf5", ".hdf5": "hdf5"}.get(suffix, suffix[1:])
-    assert report.n_bytes == out.stat().st_size
+    names = ["x.csv", "x.csv.json"] if suffix == ".csv" else [out.name]
+    assert report.files == [str(tmp_path / name) for name in names]
+    assert report.n_bytes == sum((tmp_path / name).stat().st_size for name in names)
     assert [(item.backbone, item.done, item.failed, item.pending) for item in report.backbones] == [
         ("dino", 191, 1, 8),
         ("timm:a/b", 191, 1, 8),

@@ -97,7 +97,7 @@ def test_import__known_rows_keep_their_columns(make_cache: MakeCache, write_mani
     export(cache, tmp_path / "x.npz")
     label(cache, write_manifest([["1.png", "mine", "7"]], ["image", "label", "site"]), extra=["site"])
     report = import_embeddings(tmp_path / "x.npz", cache)
-    assert report.remarks == ["1 rows keep columns that differ from the file's; dvme cache label changes them"]
+    assert report.remarks == ["1 row keeps columns that differ from the file's; dvme cache label changes them"]
     assert EmbeddingCache.open(cache).column("label")[1] == "mine"
     assert EmbeddingCache.open(cache).column("site")[1] == "7"
 
@@ -221,7 +221,7 @@ def test_import__newer_version(make_cache: MakeCache, tmp_path: Path, refused: R
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"columns": ("label", "label", "path", "split")}, "gives 1 columns twice: label"),
+        ({"columns": ("label", "label", "path", "split")}, "gives some columns twice: label"),
         ({"columns": ("path", "nope", "split")}, "'nope'"),
         ({"n_rows": 11}, "its header says 11 rows"),
     ],

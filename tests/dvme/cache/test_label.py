@@ -100,13 +100,13 @@ def test_label__twice_changes_nothing(make_cache: MakeCache, write_manifest: Wri
 @pytest.mark.parametrize(
     ("rows", "names", "options", "parts"),
     [
-        ([["9.png", "x"]], ["image", "label"], {}, ["m.csv names 1 images that", "does not hold: 9.png;"]),
-        ([["1.png", "x"], ["1.png", "y"]], ["image", "label"], {}, ["m.csv names 1 images more than once: 1.png;"]),
-        ([["1.png", "holdout"]], ["image", "split"], {}, ["1 rows whose split is not known: holdout; use test, "]),
+        ([["9.png", "x"]], ["image", "label"], {}, ["m.csv names 1 image that", "does not hold: 9.png;"]),
+        ([["1.png", "x"], ["1.png", "y"]], ["image", "label"], {}, ["m.csv names 1 image more than once: 1.png;"]),
+        ([["1.png", "holdout"]], ["image", "split"], {}, ["1 row whose split is not known: holdout; use test, "]),
         ([["1.png", "x"]], ["file", "label"], {}, ["m.csv has no column 'image'", "--image-col"]),
         ([["1.png", "x"]], ["image", "grade"], {}, ["has no column label, split or group (it has: image, grade)"]),
         ([["1.png", "x"]], ["image", "label"], {"columns": Columns(split="s")}, ["no column 's'", "--split-col"]),
-        ([["", "x"], ["1.png", "x"]], ["image", "label"], {}, ["has 1 rows without an image, the first in row 1"]),
+        ([["", "x"], ["1.png", "x"]], ["image", "label"], {}, ["has 1 row without an image, the first in row 1"]),
         ([], ["image", "label"], {}, ["m.csv has no rows"]),
         ([["1.png", "x"]], ["image", "path"], {"extra": ["path"]}, ["--extra path is not possible (path is where"]),
         (
@@ -116,7 +116,12 @@ def test_label__twice_changes_nothing(make_cache: MakeCache, write_manifest: Wri
             ["--extra label is not possible (it has an option"],
         ),
         ([["1.png", "x"]], ["image", "a"], {"extra": ["b"]}, ["has no column 'b'; it has: image, a; choose one with"]),
-        ([["1.png", "x"]], ["image", "a"], {"extra": ["a", "a"]}, ["--extra gives 1 columns twice: a; name each once"]),
+        (
+            [["1.png", "x"]],
+            ["image", "a"],
+            {"extra": ["a", "a"]},
+            ["--extra gives some columns twice: a;"],
+        ),
         ([["1.png", "x"]], ["image", "ü" * 99], {"extra": ["ü" * 99]}, ["with a name that no cache can keep"]),
     ],
 )

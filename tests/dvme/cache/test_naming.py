@@ -64,7 +64,7 @@ def test_rows_by_name__nothing_decides(make_cache: MakeCache, refused: Refused) 
     with EmbeddingCache.writing(cache) as store:
         store.samples.add([content_id(b"other")], ["1.png"])
         store.update_columns(np.array([3]), {"path": ["/elsewhere/1.png"]})
-    with refused("m.csv has 1 names that more than one image of ", ": 1.png; name these images by their content ids"):
+    with refused("m.csv has 1 name that more than one image of ", ": 1.png; name such images by their content ids"):
         find(cache, ["0.png", "1.png"])
 
 
@@ -83,7 +83,7 @@ def test_rows_by_name__a_file_that_only_has_the_name_of_another(
     """The cache knows another image by this name; labels of this file must not reach it."""
     cache = make_cache(range(3))
     (tmp_path / "0.png").write_bytes(b"an image that was never extracted")
-    with refused("m.csv names 1 images"):
+    with refused("m.csv names 1 image"):
         find(cache, ["0.png"], tmp_path)
     assert find(cache, ["1.png"], tmp_path) == [1], "no such file is there, so it is the one first seen as 1.png"
 
@@ -109,7 +109,7 @@ def test_rows_by_name__a_pruned_image_has_no_name(make_cache: MakeCache, refused
     with EmbeddingCache.writing(cache) as store:
         store.samples.prune(np.array([1]))
     for name in ("1.png", "(pruned)", content_id(b"image 1").hex(), "ff" * 16):
-        with refused("m.csv names 1 images that"):
+        with refused("m.csv names 1 image that"):
             find(cache, [name])
     assert find(cache, ["2.png"]) == [2]
 

@@ -96,7 +96,7 @@ def test_prune__a_file_that_cannot_be_read_stops_it(class_folders: Path, cache: 
     loop.unlink()
     loop.symlink_to("06.png")
     before = contents(cache)
-    with pytest.raises(DataError, match=r"1 files cannot be read, such as .*06\.png; nothing was pruned"):
+    with pytest.raises(DataError, match=r"1 file cannot be read, such as .*06\.png; nothing was pruned"):
         dvme.cache.prune(cache, class_folders, confirmed=True)
     assert contents(cache) == before
 

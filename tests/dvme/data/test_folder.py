@@ -124,3 +124,13 @@ def test_folder_samples__linked_class_folder_is_followed(tmp_path: Path) -> None
     touch(tmp_path / "elsewhere" / "1.png", tmp_path / "images" / "dog" / "2.png")
     (tmp_path / "images" / "cat").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     assert rows(folder_samples(tmp_path / "images")) == [("cat/1.png", "cat", ""), ("dog/2.png", "dog", "")]
+
+
+@pytest.mark.parametrize(
+    ("place", "given"),
+    [("", set()), ("benign", {"label"}), ("train/benign", {"label", "split"}), ("train", {"split"})],
+)
+def test_folder_samples__knows_what_its_folders_tell(place: str, given: set[str], tmp_path: Path) -> None:
+    (tmp_path / place).mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "a.png").touch()
+    assert folder_samples(tmp_path).given == given

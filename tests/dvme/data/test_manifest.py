@@ -120,7 +120,7 @@ def test_manifest_samples__byte_order_mark(folder: Path) -> None:
 def test_manifest_samples__image_root(tmp_path: Path, folder: Path, write_manifest: WriteManifest) -> None:
     (tmp_path / "lists").mkdir()
     path = write_manifest([["a.png", "x"]], ["image", "label"], name="lists/manifest.csv")
-    assert "names 1 files that do not exist" in message_of(path)
+    assert "names 1 file that does not exist" in message_of(path)
     assert load_samples(path, image_root=str(folder)).paths == [folder / "a.png"]
 
 
@@ -210,5 +210,28 @@ def test_manifest_samples__trailing_separator_in_every_row(folder: Path) -> None
 
 def test_manifest_samples__cell_too_long_for_a_file_name(folder: Path, write_manifest: WriteManifest) -> None:
     path = write_manifest([["a.png", "No focal consolidation. " * 20]], ["file", "image"])
-    with pytest.raises(DataError, match="do not exist"):
+    with pytest.raises(DataError, match="does not exist"):
         manifest_samples(path, Columns())
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "image;label;patient\na.png;x, or y;p1\n"),
+        ("a.csv", '"image";"label, if any";patient\na.png;"x, or y";p1\n'),
+        ("a.csv", "image\tlabel\tpatient\na.png\tx, or y\tp1\n"),
+        ("a.tsv", "image;label;patient\na.png;x, or y;p1\n"),
+    ],
+)
+def test_manifest_samples__separators(name: str, text: str, folder: Path) -> None:
+    (folder / name).write_text(text)
+    columns = Columns(label="label, if any" if "if any" in text else None, group="patient")
+    samples = manifest_samples(folder / name, columns)
+    assert (samples.labels, samples.groups) == (["x, or y"], ["p1"])
+
+
+def test_manifest_samples__knows_which_columns_it_has(folder: Path, write_manifest: WriteManifest) -> None:
+    assert manifest_samples(write_manifest([["a.png"]], ["image"]), Columns()).given == frozenset()
+    path = write_manifest([["a.png", "", "p1"]], ["image", "label", "patient"])
+    assert manifest_samples(path, Columns()).given == {"label"}
+    assert manifest_samples(path, Columns(group="patient")).given == {"label", "group"}

@@ -165,7 +165,7 @@ def test_extract__says_which_rows_are_no_longer_listed_or_relabelled(class_folde
     (class_folders / "dark" / "00.png").unlink()
     (class_folders / "dark" / "01.png").rename(class_folders / "grey" / "from dark.png")
     report = dvme.extract(class_folders, cache_path, backbones=[LITE])
-    assert (report.n_unlisted, report.n_changed, report.n_new, report.n_moved) == (1, 1, 0, 1)
+    assert (report.n_unlisted, report.n_changed, report.n_new, report.n_moved) == (1, {"label": 1}, 0, 1)
 
 
 def test_extract__untrained_backbone_takes_no_weights(class_folders: Path, cache_path: Path, tmp_path: Path) -> None:

@@ -432,4 +432,4 @@ def test_provenance__keeps_the_specification(own: Path, class_folders: Path, tmp
     kept = EmbeddingCache.open(tmp_path / "c.zarr").embeddings(GREY).provenance["spec"]
     assert (kept["name"], kept["architecture"], kept["pooling"]) == (GREY, "test_resnet", "average")
     assert (kept["preprocess"]["mean"], kept["preprocess"]["mode"]) == ([0.449], "squash")
-    assert kept["checkpoint"]["filename"] == str(own / "cnn.pth")
+    assert kept["checkpoint"]["local"] == str(own / "cnn.pth")

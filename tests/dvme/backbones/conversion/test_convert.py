@@ -39,6 +39,14 @@ class Hidden:
         return eval, ("__import__('torch').full((2,), 3.0)",)
 
 
+class HiddenArrays:
+    """Arrays that only code gives back, one of them of numbers that PyTorch has not."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        ones = "__import__('numpy').ones"
+        return eval, (f"{{'wide': {ones}(3, 'longdouble'), 'big': {ones}(2, '>f4')}}",)
+
+
 def vissl() -> dict[str, Any]:
     """As VISSL saves: nested, with numpy scalars and objects of its configuration."""
     weight = torch.arange(6.0).reshape(2, 3)
@@ -130,12 +138,16 @@ def test_convert__trusted_code_fails__one_line(tmp_path: Path, target: Path) -> 
     assert is_untouched(target)
 
 
-def test_convert__loads_as_it_is__says_so_and_converts(tmp_path: Path, target: Path) -> None:
+def test_convert__loads_as_it_is__writes_nothing_unless_forced(tmp_path: Path, target: Path) -> None:
     source = tmp_path / "model.pth"
     base = torch.arange(4.0)
     torch.save({"state_dict": {"a": base[:2], "b": base}, "epoch": 3}, source)
     found = convert(source, target)
     assert "not needed" in found.remarks[0]
+    assert not found.is_written
+    assert is_untouched(target)
+    found = convert(source, target, force=True)
+    assert found.is_written
     assert (found.n_tensors, found.dropped, found.had_to_trust) == (2, ["epoch"], False)
     assert {name: value.tolist() for name, value in load_file(target).items()} == {
         "state_dict.a": [0, 1],
@@ -255,7 +267,7 @@ def test_convert__full_disk__leaves_nothing(tmp_path: Path, target: Path, monkey
         raise OSError(28, "No space left on device")
 
     source = tmp_path / "model.pt"
-    torch.save({"a": torch.ones(1)}, source)
+    torch.save({"a": torch.ones(1), "args": argparse.Namespace()}, source)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"cannot be written: .*No space left"):
         convert(source, target)
@@ -275,4 +287,35 @@ def test_convert__flat_names_collide__says_which(tmp_path: Path, target: Path) -
     torch.save({"a.b": torch.ones(1), "a": {"b": torch.ones(1)}}, source)
     with pytest.raises(CheckpointError, match=r"two tensors for the flat name a\.b"):
         convert(source, target)
+    assert is_untouched(target)
+
+
+def test_convert__file_mode_follows_the_umask(tmp_path: Path, target: Path) -> None:
+    source = tmp_path / "model.pt"
+    torch.save({"w": torch.ones(2), "args": argparse.Namespace()}, source)
+    before = os.umask(0o022)
+    try:
+        convert(source, target)
+        assert target.stat().st_mode & 0o777 == 0o644
+        os.umask(0o027)
+        convert(source, target, overwrite=True)
+        assert target.stat().st_mode & 0o777 == 0o640
+    finally:
+        os.umask(before)
+
+
+def test_convert__numbers_that_no_tensor_holds__are_left_out(tmp_path: Path, target: Path) -> None:
+    source = tmp_path / "model.pkl"
+    source.write_bytes(pickle.dumps({"arrays": HiddenArrays()}))
+    found = convert(source, target, is_trusted=True)
+    assert (found.dropped, found.had_to_trust) == (["arrays.wide"], True)
+    assert load_file(target)["arrays.big"].tolist() == [1.0, 1.0]
+
+
+def test_convert__sparse__says_what_cannot_be_written(tmp_path: Path, target: Path) -> None:
+    source = tmp_path / "model.pt"
+    torch.save({"a": torch.ones(2, 2).to_sparse(), "w": torch.ones(1)}, source)
+    with pytest.raises(CheckpointError, match=r"dense tensors of plain numbers, not a \(sparse\)") as caught:
+        convert(source, target, force=True)
+    assert "free space" not in str(caught.value)
     assert is_untouched(target)

@@ -89,6 +89,7 @@ def fed(image: Image.Image, spec: BackboneSpec) -> Tensor:
             pooling="model",
             preprocess=spec.preprocess,
             checkpoint=None,
+            source="random",
             licence="",
             paper="",
         ),

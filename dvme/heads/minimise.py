@@ -1,0 +1,189 @@
+"""L-BFGS for several problems at several strengths in step: they share matrix products, and leave once converged.
+
+Nocedal and Wright 2006, algorithm 7.4, with a preconditioner that may change from point to point.
+
+Parameters are (J, S, I, Q, P). Along I lie a vector and its image under the metric of its inner product,
+<a, b> = a[0] . b[-1]; I = 1 where that is the usual one. Images are linear, so they take every step along, and
+no inner product costs a matrix product. A gradient is that with respect to the metric: a direction of ascent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+HISTORY = 10
+TOLERANCE, STUCK_TOLERANCE = 1e-9, 1e-6
+"""Slope at which a problem has converged, relative to its objective; the looser one where rounding stops it first."""
+MAX_ITERATIONS = 1000
+MAX_HALVINGS = 30
+SUFFICIENT_DECREASE = 1e-4
+
+
+class Problem(Protocol):
+    """J problems at S strengths, of which a rectangle of problems and strengths is still worked on."""
+
+    start: Tensor
+    """(J, S, I, Q, P)."""
+
+    def keep(self, jobs: Tensor, strengths: Tensor) -> None:
+        """Go on with some problems and some strengths, both bool masks."""
+
+    def logits(self, parameters: Tensor) -> Tensor:
+        """(J, S, Q, n), linear in the parameters."""
+
+    def objective(self, logits: Tensor, parameters: Tensor) -> Tensor:
+        """(J, S), not negative."""
+
+    def gradient(self, logits: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """(J, S, I, Q, P), and (J, S) what the preconditioner has to know of the point."""
+
+    def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
+        """(J, S, I, Q, P), positive definite and symmetric in the metric."""
+
+    def preconditioned_length(self, gradient: Tensor, curvature: Tensor) -> Tensor:
+        """(J, S) inner products of a gradient with itself preconditioned."""
+
+
+@dataclass(frozen=True)
+class Optima:
+    """Where every problem ended at every strength."""
+
+    parameters: Tensor
+    """(J, S, I, Q, P)."""
+    objectives: Tensor
+    """(J, S)."""
+    is_converged: Tensor
+    """(J, S) bool."""
+
+
+def minimise(problem: Problem) -> Optima:
+    """Work on the problem, which is used up, until every strength has converged or can get no further.
+
+    Source: module docstring.
+    """
+    state = _State(problem)
+    parameters, objectives = state.current.clone(), state.value.clone()
+    is_converged = torch.zeros_like(state.is_done)
+    jobs, strengths = (torch.arange(size, device=parameters.device) for size in objectives.shape)
+    for iteration in range(MAX_ITERATIONS + 1):
+        direction = _direction(problem, state)
+        slope = dot(direction, state.gradient)
+        is_optimum = -slope <= torch.where(state.is_stuck, STUCK_TOLERANCE, TOLERANCE) * state.value
+        leaves = (is_optimum | state.is_stuck | (iteration == MAX_ITERATIONS)) & ~state.is_done
+        if bool(leaves.any()):
+            job, strength = leaves.nonzero(as_tuple=True)
+            place = jobs[job], strengths[strength]
+            parameters[place], objectives[place] = state.current[job, strength], state.value[job, strength]
+            is_converged[place] = is_optimum[job, strength]
+            state.is_done = state.is_done | leaves
+            busy_jobs, busy_strengths = (~state.is_done).any(1), (~state.is_done).any(0)
+            if not bool(busy_jobs.any()):
+                break
+            if not bool(busy_jobs.all() & busy_strengths.all()):
+                problem.keep(busy_jobs, busy_strengths)
+                state.keep(busy_jobs, busy_strengths)
+                jobs, strengths = jobs[busy_jobs], strengths[busy_strengths]
+                direction, slope = (x[busy_jobs][:, busy_strengths] for x in (direction, slope))
+        state.move(problem, direction, slope)
+    return Optima(parameters, objectives, is_converged)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """(J, S) inner products of parameters."""
+    products: Tensor = torch.linalg.vecdot(a[:, :, 0], b[:, :, -1])
+    return products[..., 0] if products.shape[2] == 1 else products.sum(-1)
+
+
+class _State:
+    """Where the active rectangle of problems stands, and the curvature pairs of L-BFGS."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.current = problem.start
+        self.logits = problem.logits(self.current)
+        self.value = problem.objective(self.logits, self.current)
+        self.gradient, self.curvature = problem.gradient(self.logits, self.current)
+        self.is_done = torch.zeros_like(self.value, dtype=torch.bool)
+        self.is_stuck = self.is_done.clone()
+        self.steps = self.current.new_empty(*self.value.shape, 0, *self.current.shape[2:])  # (J, S, H, I, Q, P)
+        self.changes = self.steps
+        self.products = self.current.new_zeros(*self.value.shape, 0, 0)
+        """<step_i, change_j>, (J, S, H, H); zero for i > j, and for pairs without curvature but for a diagonal of 1."""
+        self.is_pair = self.is_done.new_empty(*self.value.shape, 0)
+
+    def keep(self, jobs: Tensor, strengths: Tensor) -> None:
+        """See Problem."""
+        for name, kept in vars(self).items():
+            setattr(self, name, kept[jobs][:, strengths])
+
+    def move(self, problem: Problem, direction: Tensor, slope: Tensor) -> None:
+        """Backtrack from step 1 along a direction and remember what it told about the curvature."""
+        length, self.logits, self.value = _search(problem, self, direction, slope)
+        self.is_stuck = (length == 0.0) & ~self.is_done
+        step = length[..., None, None, None] * direction
+        self.current = self.current + step
+        previous = self.gradient
+        self.gradient, self.curvature = problem.gradient(self.logits, self.current)
+        self._remember(step, self.gradient - previous)
+
+    def _remember(self, step: Tensor, change: Tensor) -> None:
+        """Take in a pair, the latest last, and forget the oldest."""
+        first = int(self.steps.shape[2] == HISTORY)
+        self.steps = torch.cat([self.steps[:, :, first:], step[:, :, None]], dim=2)
+        self.changes = torch.cat([self.changes[:, :, first:], change[:, :, None]], dim=2)
+        column = _dots(self.steps, change)
+        is_pair = torch.cat([self.is_pair[:, :, first:], column[:, :, -1:] > 0], dim=2)
+        column = torch.where(is_pair & is_pair[:, :, -1:], column, 0.0)
+        column[:, :, -1] += ~is_pair[:, :, -1]
+        older = torch.nn.functional.pad(self.products[:, :, first:, first:], (0, 0, 0, 1))
+        self.products, self.is_pair = torch.cat([older, column[..., None]], dim=3), is_pair
+
+
+def _direction(problem: Problem, state: _State) -> Tensor:
+    """Down, for every problem at once. Pairs without curvature count as absent.
+
+    The two loops of the recursion are a triangular solve each, with the inner products of steps and changes.
+    """
+    if not state.steps.shape[2]:
+        return problem.precondition(-state.gradient, state.curvature)
+    right = torch.where(state.is_pair, _dots(state.steps, -state.gradient), 0.0)[..., None]
+    coefficients = torch.linalg.solve_triangular(state.products, right, upper=True)
+    result = problem.precondition(-state.gradient - _combined(state.changes, coefficients), state.curvature)
+    last, product = state.changes[:, :, -1], state.products[:, :, -1, -1]
+    length = problem.preconditioned_length(last, state.curvature)
+    is_usable = state.is_pair[:, :, -1] & (length > 0)
+    result *= torch.where(is_usable, product / length.clamp_min(1e-300), 1.0)[..., None, None, None]
+    diagonal = state.products.diagonal(dim1=2, dim2=3)[..., None]
+    seen = torch.where(state.is_pair, _dots(state.changes, result), 0.0)[..., None]
+    coefficients = torch.linalg.solve_triangular(state.products.mT, diagonal * coefficients - seen, upper=False)
+    return result + _combined(state.steps, coefficients)
+
+
+def _combined(vectors: Tensor, coefficients: Tensor) -> Tensor:
+    """(J, S, I, Q, P) sums over H of (J, S, H, I, Q, P), with (J, S, H, 1) coefficients."""
+    return (coefficients.mT @ vectors.flatten(3))[:, :, 0].view_as(vectors[:, :, 0])
+
+
+def _dots(vectors: Tensor, other: Tensor) -> Tensor:
+    """(J, S, H) inner products of (J, S, H, I, Q, P) with (J, S, I, Q, P)."""
+    return (vectors[:, :, :, 0].flatten(3) @ other[:, :, -1].flatten(2)[..., None])[..., 0]
+
+
+def _search(problem: Problem, state: _State, direction: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Step lengths (J, S), 0 where nothing is left to gain in floating point, and logits and objectives there.
+
+    Logits are linear in the step, so a trial costs no matrix product.
+    """
+    along = problem.logits(direction)
+    length = torch.where(state.is_done, 0.0, torch.ones_like(slope))
+    for trial in range(MAX_HALVINGS + 2):
+        logits = state.logits + length[..., None, None] * along
+        value = problem.objective(logits, state.current + length[..., None, None, None] * direction)
+        is_enough = (length == 0.0) | (value <= state.value + SUFFICIENT_DECREASE * length * slope)
+        if bool(is_enough.all()):
+            break
+        length = torch.where(is_enough, length, 0.0 if trial >= MAX_HALVINGS else 0.5 * length)
+    return length, logits, value

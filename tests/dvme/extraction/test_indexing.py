@@ -1,0 +1,127 @@
+"""A source changes the columns that it has, and no others; what became of each is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import dvme
+from dvme.data import Samples, folder_samples
+from dvme.data.samples import STANDARD
+from dvme.extraction.indexing import Changes, Index, index_samples
+from dvme_cache import EmbeddingCache
+
+Given = Callable[..., Samples]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Three images, and a copy of the third."""
+    paths = [tmp_path / f"{name}.png" for name in "abcd"]
+    for path, content in zip(paths, ("a", "b", "c", "c"), strict=True):
+        path.write_text(content)
+    return paths
+
+
+@pytest.fixture
+def index(files: list[Path], tmp_path: Path) -> Callable[..., Index]:
+    """Index the files with some columns into a cache."""
+
+    def run(**columns: Sequence[str]) -> Index:
+        values = {name: list(columns.get(name, [""] * 4)) for name in STANDARD}
+        ids = [path.name for path in files]
+        samples = Samples(files, ids, values["label"], values["split"], values["group"], frozenset(columns))
+        with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+            return index_samples(cache, samples, 1, lambda *_: None)
+
+    return run
+
+
+@pytest.fixture
+def columns(tmp_path: Path) -> Callable[[], list[list[str]]]:
+    """Label, split and group of the three rows."""
+
+    def read() -> list[list[str]]:
+        cache = EmbeddingCache.open(tmp_path / "c.zarr")
+        return [cache.column(name).tolist() for name in STANDARD]
+
+    return read
+
+
+ALL = {
+    "label": ["x", "y", "x", "x"],
+    "split": ["train", "val", "test", "test"],
+    "group": ["p", "p", "q", "q"],
+}
+MERGED = [["x", "y", "x"], ["train", "val", "test"], ["p", "p", "q"]]
+
+
+def test_index_samples__a_source_without_columns_keeps_all(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]]
+) -> None:
+    assert index(**ALL).changes == Changes({}, {}, {})
+    assert index().changes == Changes({}, {}, {"label": 3, "split": 3, "group": 3})
+    assert columns() == MERGED
+
+
+def test_index_samples__only_the_columns_of_the_source_change(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]]
+) -> None:
+    index(**ALL)
+    found = index(label=["y", "y", "x", "x"])
+    assert found.changes == Changes({"label": 1}, {}, {"split": 3, "group": 3})
+    assert columns() == [["y", "y", "x"], *MERGED[1:]]
+
+
+def test_index_samples__an_empty_cell_of_a_column_removes(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]]
+) -> None:
+    index(**ALL)
+    found = index(group=["", "r", "", "q"])  # of copies, one cell is enough
+    assert found.changes == Changes({"group": 1}, {"group": 1}, {"label": 3, "split": 3})
+    assert columns() == [*MERGED[:2], ["", "r", "q"]]
+
+
+def test_index_samples__contradictory_copies_lose_all_three(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]]
+) -> None:
+    index(**ALL)
+    found = index(label=["x", "y", "x", "y"])
+    assert found.contradictory == ["c.png", "d.png"]
+    assert found.changes == Changes({}, {"label": 1, "split": 1, "group": 1}, {"split": 2, "group": 2})
+    assert columns() == [["x", "y", ""], ["train", "val", ""], ["p", "p", ""]]
+
+
+def test_index_samples__new_values_are_no_change(index: Callable[..., Index]) -> None:
+    index()
+    assert index(**ALL).changes == Changes({}, {}, {})
+
+
+def test_extract__a_folder_keeps_the_groups_of_a_manifest(
+    class_folders: Path, write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    ids = folder_samples(class_folders).ids
+    rows = [[f"images/{name}", name.split("/")[0], f"p{i % 5}"] for i, name in enumerate(ids)]
+    manifest = write_manifest(rows, ["image", "label", "patient"])
+    cache = tmp_path / "c.zarr"
+    first = dvme.extract(manifest, cache, backbones=["random@size=32"], columns=dvme.Columns(group="patient"))
+    assert (first.n_grouped, first.n_groups, first.n_kept) == (36, 5, {})
+    again = dvme.extract(class_folders, cache, backbones=["random@size=32"])
+    assert (again.n_changed, again.n_removed, again.n_kept) == ({}, {}, {"group": 36})
+    assert (again.n_grouped, again.n_groups) == (36, 5)
+    assert EmbeddingCache.open(cache).column("group").tolist() == [row[2] for row in rows]
+
+
+def test_extract__a_flat_folder_keeps_the_labels(class_folders: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "c.zarr"
+    dvme.extract(class_folders, cache, backbones=["random@size=32"])
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in class_folders.rglob("*.png"):
+        path.rename(flat / f"{path.parent.name}-{path.name}")
+    report = dvme.extract(flat, cache, backbones=["random@size=32"])
+    assert report.n_kept == {"label": 36}
+    assert report.task.counts == (12, 12, 12)
+    assert EmbeddingCache.open(cache).column("label").tolist().count("grey") == 12
