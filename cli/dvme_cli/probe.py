@@ -11,7 +11,7 @@ from dvme_cli.arguments import parse_names
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
-    from dvme.evaluation.outcome import ProbeReport, Score
+    from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 
 
 def probe(  # noqa: PLR0913 - one parameter per option
@@ -78,7 +78,7 @@ def _show(report: ProbeReport) -> None:
         metrics = (row.test[name] for name in ("accuracy", "balanced_accuracy", "kappa"))
         low, high = row.auc_interval.low, row.auc_interval.high
         table.add_row(
-            row.backbone,
+            _together(row),
             row.head,
             f"{row.validation_auc:.3f}",
             _spread(row.test["auc"]),
@@ -89,6 +89,8 @@ def _show(report: ProbeReport) -> None:
     shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
     auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
     say(f"Test scores, {shown}; sorted by validation. {auc}.")
+    for label, names in {_together(row): row.backbones for row in report.rows if len(row.backbones) > 1}.items():
+        say(f"{label}: {', '.join(names)}.")
     for notice in report.notices:
         say(notice)
     if report.task.kind != "binary":
@@ -103,6 +105,10 @@ def _show(report: ProbeReport) -> None:
         say(verdict.sentence)
     for folder in report.saved:
         say(f"saved {folder}")
+
+
+def _together(row: ProbeRow) -> str:
+    return row.backbone if len(row.backbones) == 1 else f"{len(row.backbones)} together"
 
 
 def _spread(score: Score) -> str:

@@ -54,7 +54,8 @@ class ProbeRow:
     @property
     def method(self) -> str:
         """What the row is called in a sentence."""
-        return f"{self.backbone} + {self.head}"
+        n_backbones = len(self.backbones)
+        return f"{self.head} of {n_backbones} backbones" if n_backbones > 1 else f"{self.backbone} + {self.head}"
 
 
 @dataclass(frozen=True)

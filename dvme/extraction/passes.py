@@ -100,6 +100,9 @@ def extract_all(
         runtime: batch size and workers.
         progress: told (backbone, done, total).
     """
+    if options.replace and len(models) > 1:  # one after the other: a kill then costs the old embeddings of one of them
+        single = (extract_all(cache, [model], index, options, runtime, progress) for model in models)
+        return [outcome for outcomes in single for outcome in outcomes]
     lacks = [_prepare(cache, model, index, options) for model in models]
     paths, digests = cache.column("path"), cache.samples.ids
     done = dict.fromkeys((lack.name for lack in lacks), 0)

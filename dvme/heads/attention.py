@@ -43,7 +43,7 @@ from dvme.heads.interpolation import GRIDS, Interpolant, Nodes, grid_at, range_o
 
 TOLERANCES = {torch.float32: 4e-6, torch.float64: 1e-11}
 """Estimated error, relative to the largest value, up to which the interpolant stands for the function."""
-WIDTHS = (1.4, 2.2, 2.9, 3.6, 5.7, 13.5)
+WIDTHS = (2.2, 2.9, 3.6, 5.7, 13.5)
 """Widths of u up to which each grid but the last is tried first; measured, and only a matter of speed."""
 BLOCK_ELEMENTS = 1 << 21
 """Elements (samples x nodes x tokens) worked on at once; a single sample may exceed it."""

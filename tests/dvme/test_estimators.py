@@ -22,14 +22,13 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from dvme.estimators import (
     ConcatProbe,
     DVMEClassifier,
-    HeadClassifier,
     KNNProbe,
     LinearAdamProbe,
     LinearProbe,
     MeanLogitsEnsemble,
     MLPFusion,
-    split_validation,
 )
+from dvme.estimators.base import HeadClassifier, split_validation
 from dvme.heads import Embedded, Head, Job, fit_jobs, networks
 from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.knn import KNN, TEMPERATURE

@@ -37,7 +37,7 @@ from dvme.backbones.spec import Pooling
 from dvme.backbones.weights import download_folder
 from dvme.backbones.zoo import ZOO
 from dvme.errors import CheckpointError, OptionError
-from dvme.heads.jobs import Job
+from dvme.heads.jobs import Embedded, Job, fit_jobs
 from dvme.heads.knn import KNN, votes
 
 from .zoo.catalogue import FILES, PUBLISHED
@@ -517,9 +517,9 @@ def test_trap__fewer_than_100_test_images_have_neighbours() -> None:
     features = rng.normal(size=(60, 8)).astype(np.float32)
     labels = np.arange(60) % 3
     features[:, 0] += 5.0 * labels
-    job = Job(train=np.arange(30), validation=np.arange(30, 40))
-    fitted = KNN().fit(features, labels, 3, [job])[0]
-    assert fitted.predict_proba(features[40:]).shape == (20, 3)
+    job = Job(KNN(), ("a",), train=np.arange(30), validation=np.arange(30, 40))
+    (fitted,) = fit_jobs([job], Embedded({"a": features}, labels, 3))
+    assert fitted.predict_proba([features[40:]]).shape == (20, 3)
 
 
 def test_trap__dino_and_dinov2_votes_agree() -> None:

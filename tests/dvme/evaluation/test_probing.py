@@ -249,8 +249,8 @@ def test_probe__a_fusion_brings_every_single_backbone_and_every_control(tmp_path
     first = report.fusion[0]
     assert (first.role, first.rival) == ("best single backbone", best_single.method)
     rivals = {verdict.rival for verdict in report.fusion[1:]}
-    assert rivals == {f"a+b + {control}" for control in ("dvme-noattn", "mlp", "concat", "mean-logits")}
-    assert {verdict.fusion for verdict in report.fusion} == {"a+b + dvme"}
+    assert rivals == {f"{control} of 2 backbones" for control in ("dvme-noattn", "mlp", "concat", "mean-logits")}
+    assert {verdict.fusion for verdict in report.fusion} == {"dvme of 2 backbones"}
     assert report.saved == []
 
 

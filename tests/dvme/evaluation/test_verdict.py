@@ -32,7 +32,8 @@ def _resampled(rows: list[ProbeRow], **gains: float) -> dict[str, NDArray[Any]]:
 def test_fusion_verdicts__a_single_comparison_is_not_widened() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
     (verdict,) = fusion_verdicts(rows, "auc", _resampled(rows, dvme=-0.01))
-    assert (verdict.fusion, verdict.rival, verdict.role) == ("a+b + dvme", "a + linear", "best single backbone")
+    assert (verdict.fusion, verdict.rival) == ("dvme of 2 backbones", "a + linear")
+    assert verdict.role == "best single backbone"
     assert verdict.difference.estimate == pytest.approx(0.1)
     assert (verdict.difference.low, verdict.difference.high) == pytest.approx((0.025 - 0.01, 0.975 - 0.01))
     expected = "dvme beats the best single backbone (a + linear): +0.100 test AUC (95% CI +0.015 to +0.965)."
@@ -64,8 +65,8 @@ def test_fusion_verdicts__win_loss_and_no_gain() -> None:
         _row("linear", "a", 0.8),
         _row("mlp", "ab", 0.85),
     ]
-    rivals = {"a+b + concat": 1.5, "a + linear": -0.5, "a+b + mlp": 0.3}
-    resampled = {"a+b + dvme": STEPS, **{name: np.full(101, value) for name, value in rivals.items()}}
+    rivals = {"concat of 2 backbones": 1.5, "a + linear": -0.5, "mlp of 2 backbones": 0.3}
+    resampled = {"dvme of 2 backbones": STEPS, **{name: np.full(101, value) for name, value in rivals.items()}}
     verdicts = fusion_verdicts(rows, "auc", resampled)
     assert [verdict.sentence for verdict in verdicts] == [
         "dvme beats the best single backbone (a + linear): +0.100 test AUC "
@@ -79,7 +80,7 @@ def test_fusion_verdicts__win_loss_and_no_gain() -> None:
 
 def test_fusion_verdicts__no_gain_where_the_interval_touches_zero() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
-    resampled = {"a+b + dvme": np.array([0.0, 0.0, 0.0, 1.0]), "a + linear": np.zeros(4)}
+    resampled = {"dvme of 2 backbones": np.array([0.0, 0.0, 0.0, 1.0]), "a + linear": np.zeros(4)}
     (verdict,) = fusion_verdicts(rows, "auc", resampled)
     assert verdict.difference.low == 0.0
     assert verdict.sentence.endswith(": no gain is shown.")
@@ -101,17 +102,17 @@ def test_fusion_verdicts__the_best_single_backbone_is_the_best_on_validation() -
 def test_fusion_verdicts__controls_are_those_on_the_same_backbones() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("mlp", "abc", 0.8), _row("concat", "ab", 0.8), _row("linear", "ab", 0.8)]
     verdicts = fusion_verdicts(rows, "auc", _resampled(rows))
-    assert [verdict.rival for verdict in verdicts] == ["a+b + concat"]
+    assert [verdict.rival for verdict in verdicts] == ["concat of 2 backbones"]
 
 
 def test_fusion_verdicts__every_fusion_by_attention_has_its_own_and_all_hold_together() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8), _row("dvme-tokens", "ab", 0.7), _row("mlp", "ab", 0.8)]
-    verdicts = fusion_verdicts(rows, "auc", _resampled(rows, dvme=0.0) | {"a+b + dvme-tokens": STEPS})
+    verdicts = fusion_verdicts(rows, "auc", _resampled(rows, dvme=0.0) | {"dvme-tokens of 2 backbones": STEPS})
     assert [(verdict.fusion, verdict.rival) for verdict in verdicts] == [
-        ("a+b + dvme", "a + linear"),
-        ("a+b + dvme", "a+b + mlp"),
-        ("a+b + dvme-tokens", "a + linear"),
-        ("a+b + dvme-tokens", "a+b + mlp"),
+        ("dvme of 2 backbones", "a + linear"),
+        ("dvme of 2 backbones", "mlp of 2 backbones"),
+        ("dvme-tokens of 2 backbones", "a + linear"),
+        ("dvme-tokens of 2 backbones", "mlp of 2 backbones"),
     ]
     for verdict in verdicts[:2]:
         assert (verdict.difference.low, verdict.difference.high) == pytest.approx((0.00625, 0.99375))

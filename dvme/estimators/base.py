@@ -1,18 +1,10 @@
-"""Every head as a scikit-learn classifier, for `cross_val_score`, `Pipeline`, `GridSearchCV` and the like.
-
-They fit by the same code as `dvme probe`. X is one array; a fusion is told by `blocks` which columns are whose:
-
-    DVMEClassifier(blocks=(2048, 2048, 1536)).fit(X, y)
-
-A fit keeps some training rows for validation, see `validation_fraction`; the head learns from the others. Importing
-this module does not import torch; fitting does.
-"""
+"""What all estimators share: the fit, the validation rows it keeps, and the columns of each backbone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,27 +14,8 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 
 from dvme.errors import DataError, OptionError
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
-from dvme.heads.batches import Sampling
-from dvme.heads.knn import NEIGHBOURS
-from dvme.heads.schedule import TrainingProtocol
 from dvme.runtime import Runtime
 
-if TYPE_CHECKING:
-    from dvme.heads.linear import Linear
-
-__all__ = [
-    "ConcatProbe",
-    "DVMEClassifier",
-    "KNNProbe",
-    "LinearAdamProbe",
-    "LinearProbe",
-    "MLPFusion",
-    "MeanLogitsEnsemble",
-]
-
-Attention = Literal["values", "tokens", "none"]
-HEAD_OF_ATTENTION: dict[str, str] = {"values": "dvme", "tokens": "dvme-tokens", "none": "dvme-noattn"}
-PROTOCOL = TrainingProtocol()
 SPLIT_STREAM = 1
 """Sets the random numbers of the split apart from those of the training with the same seed."""
 
@@ -121,144 +94,6 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _split_columns(features, self.blocks_)
 
 
-@estimator
-class LinearProbe(HeadClassifier):
-    """Exact L2 logistic regression, head `linear`. See HeadClassifier for what is common."""
-
-    strengths: Sequence[float] | None = None
-    """Penalties to choose from, see `dvme.heads.linear.STRENGTHS`; None: those."""
-
-    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """(B, C) logits of (B, D) embeddings; of two classes (B,), the second's less the first's."""
-        from dvme.heads.linear import FittedLinear
-
-        (features,) = self._checked_blocks(X)
-        assert isinstance(self.head_, FittedLinear)
-        logits = self.head_.logits(features)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-    def _head(self) -> Head:
-        return _linear_head(self.strengths)
-
-
-@estimator
-class KNNProbe(HeadClassifier):
-    """Weighted nearest neighbours by cosine, head `knn`. See HeadClassifier for what is common."""
-
-    neighbours: Sequence[int] = NEIGHBOURS
-    """Values of k to choose from."""
-    device: str = "auto"
-    """Where to search; a GPU is used with faiss-gpu only."""
-
-    def _head(self) -> Head:
-        from dvme.heads.knn import KNN
-
-        return KNN(neighbours=tuple(self.neighbours))
-
-
-@estimator
-class ConcatProbe(HeadClassifier):
-    """Exact logistic regression on all blocks, each row of a block scaled to length 1, head `concat`.
-
-    See HeadClassifier for what is common.
-    """
-
-    blocks: Sequence[int] | None = None
-    """Columns of each backbone, in order; None: all of one."""
-    strengths: Sequence[float] | None = None
-    """As of LinearProbe."""
-
-    def _head(self) -> Head:
-        from dvme.heads.controls import Concat
-
-        return Concat(linear=_linear_head(self.strengths))
-
-
-@estimator
-class MeanLogitsEnsemble(HeadClassifier):
-    """One exact logistic regression per block, logits averaged, head `mean-logits`.
-
-    See HeadClassifier for what is common.
-    """
-
-    blocks: Sequence[int] | None = None
-    """Columns of each backbone, in order; None: all of one."""
-    strengths: Sequence[float] | None = None
-    """As of LinearProbe; each block chooses its own."""
-
-    def _head(self) -> Head:
-        from dvme.heads.controls import MeanLogits
-
-        return MeanLogits(linear=_linear_head(self.strengths))
-
-
-@estimator
-class LinearAdamProbe(HeadClassifier):
-    """A linear classifier trained by minibatches, head `linear-adam`. See HeadClassifier for what is common.
-
-    It and the other trained heads take the fields of `dvme.heads.schedule.TrainingProtocol`.
-    """
-
-    learning_rate: float = PROTOCOL.learning_rate
-    """Of Adam, at the start."""
-    batch_size: int = PROTOCOL.batch_size
-    """Rows of a minibatch."""
-    min_epochs: int = PROTOCOL.min_epochs
-    """Epochs before which nothing stops early."""
-    max_epochs: int = PROTOCOL.max_epochs
-    """Epochs after which training ends."""
-    plateau_factor: float = PROTOCOL.plateau_factor
-    """What the learning rate is multiplied with on a plateau."""
-    plateau_patience: int = PROTOCOL.plateau_patience
-    """Epochs without progress that are tolerated before that."""
-    stop_patience: int = PROTOCOL.stop_patience
-    """Epochs without a new best after which training stops."""
-    sampling: Sampling = PROTOCOL.sampling
-    """`shuffled`, `oversampled`, or `auto`: oversampled where the classes differ in number."""
-    device: str = "auto"
-    """Where to train, a torch device; `auto`: a GPU if there is one."""
-
-    def _head(self) -> Head:
-        return self._network_head("linear-adam")
-
-    def _network_head(self, name: str) -> Head:
-        from dvme.heads.network_head import NetworkHead
-
-        own = {field.name: getattr(self, field.name) for field in fields(TrainingProtocol)}
-        return NetworkHead(name, TrainingProtocol(**own))
-
-
-@estimator
-class MLPFusion(LinearAdamProbe):
-    """A network with as many parameters as DVME but no attention, head `mlp`. See HeadClassifier, LinearAdamProbe."""
-
-    blocks: Sequence[int] | None = None
-    """Columns of each backbone, in order; None: all of one."""
-
-    def _head(self) -> Head:
-        return self._network_head("mlp")
-
-
-@estimator
-class DVMEClassifier(LinearAdamProbe):
-    """Dynamic visual meta-embeddings, head `dvme` or a variant. See HeadClassifier, LinearAdamProbe.
-
-    Source: Truong et al. 2021, section 5.6.
-    """
-
-    blocks: Sequence[int] | None = None
-    """Columns of each backbone, in order; None: all of one."""
-    attention: Attention = "values"
-    """Among the projected `values` (the paper's), among backbones as `tokens`, or `none` (its ablation)."""
-
-    def _head(self) -> Head:
-        if self.attention not in HEAD_OF_ATTENTION:
-            raise OptionError(
-                f"attention {self.attention!r} is not known; choose from {', '.join(get_args(Attention))}"
-            )
-        return self._network_head(HEAD_OF_ATTENTION[self.attention])
-
-
 def split_validation(labels: NDArray[Any], fraction: float | None, seed: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """Rows to learn from and rows to choose on, both ascending; see HeadClassifier.
 
@@ -281,16 +116,6 @@ def split_validation(labels: NDArray[Any], fraction: float | None, seed: int) ->
     if len(np.unique(labels[is_validation])) < 2:
         is_validation[:] = False
     return np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
-
-
-def _linear_head(strengths: Sequence[float] | None) -> Linear:
-    from dvme.heads.linear import Linear
-
-    if strengths is None:
-        return Linear()
-    if not len(strengths) or not all(0.0 < strength < float("inf") for strength in strengths):
-        raise OptionError(f"strengths {strengths} are not possible; name one number or more, each above 0")
-    return Linear(strengths=tuple(float(strength) for strength in strengths))
 
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:
