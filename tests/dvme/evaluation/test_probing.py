@@ -348,7 +348,8 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
         saved = dvme.load_head(folder)
         tested = store.read_aligned(saved.backbones, test)
         predictions = [fold.head.predict_proba(tested) for fold in saved.folds]
-        method = f"{'+'.join(saved.backbones)} + {saved.name}"
+        many = len(saved.backbones) > 1
+        method = f"{saved.name} of {len(saved.backbones)} backbones" if many else f"{saved.backbones[0]} + {saved.name}"
         aucs[method] = resampled_auc(labels[test], predictions, weights)
         peers = [
             np.mean(

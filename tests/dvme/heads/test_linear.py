@@ -5,6 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from dvme.heads import linear
 from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.heads.linear import STRENGTHS, Linear
 from dvme.runtime import Runtime
@@ -101,3 +102,58 @@ def test_linear__rows_equal_up_to_rounding_are_not_told_apart() -> None:
         0
     ].predict_proba([features])
     np.testing.assert_allclose(probabilities, np.tile([6 / 12, 4 / 12, 2 / 12], (12, 1)), atol=1e-6)
+
+
+def _wide_task(seed: int) -> tuple[np.ndarray, np.ndarray, list[Job]]:
+    """Rows, labels and jobs that share a Gram matrix: rows are fewer than dimensions."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(120) % 3
+    features = (rng.normal(size=(3, 150))[labels] + 2 * rng.normal(size=(120, 150)) + 3.0).astype(np.float32)
+    orders = [rng.permutation(100) for _ in range(3)]
+    return features, labels, [Job(Linear(), ("a",), own[:size], own[80:]) for own in orders for size in (20, 50, 80)]
+
+
+def _is_pooled(features: np.ndarray, jobs: list[Job]) -> bool:
+    return linear._pooled(jobs, features, 1 << 40) is not None
+
+
+def test_linear__jobs_that_share_a_gram_matrix_fit_as_alone() -> None:
+    features, labels, jobs = _wide_task(0)
+    assert _is_pooled(features, jobs)
+    assert not any(_is_pooled(features, [job]) for job in jobs)
+    for job, together in zip(jobs, _fit(features, labels, jobs), strict=True):
+        alone = _fit(features, labels, [job])[0]
+        assert together.chosen == alone.chosen
+        np.testing.assert_allclose(together.predict_proba([features]), alone.predict_proba([features]), atol=1e-5)
+        np.testing.assert_allclose(together.arrays()["intercepts"], alone.arrays()["intercepts"], atol=1e-3)
+
+
+def test_linear__shared_gram_matrix_leaves_out_rows_of_no_job() -> None:
+    features, labels, jobs = _wide_task(1)
+    spoiled, shuffled = features.copy(), labels.copy()
+    spoiled[100:], shuffled[100:] = np.nan, 99
+    for one, other in zip(_fit(features, labels, jobs), _fit(spoiled, shuffled, jobs), strict=True):
+        np.testing.assert_array_equal(one.predict_proba([features]), other.predict_proba([features]))
+
+
+def test_linear__shared_gram_matrix_with_a_row_named_twice_and_a_class_absent() -> None:
+    features, labels, jobs = _wide_task(2)
+    rows = np.flatnonzero(labels[:80] != 2)
+    jobs.append(Job(Linear(), ("a",), np.concatenate([rows, rows[:9]]), np.arange(80, 100)))
+    assert _is_pooled(features, jobs)
+    together, alone = _fit(features, labels, jobs)[-1], _fit(features, labels, jobs[-1:])[0]
+    assert together.chosen == alone.chosen
+    assert together.arrays()["intercepts"][2] == -np.inf
+    np.testing.assert_allclose(together.predict_proba([features]), alone.predict_proba([features]), atol=1e-5)
+
+
+def test_linear__job_far_from_the_others_keeps_its_digits() -> None:
+    features, labels, jobs = _wide_task(3)
+    rng = np.random.default_rng(3)
+    close = 100.0 + 1e-3 * (labels[:, None] + rng.normal(size=features.shape))
+    features = np.concatenate([features.astype(np.float64), close])
+    labels = np.concatenate([labels, labels])
+    jobs.append(Job(Linear(), ("a",), np.arange(120, 160), np.arange(160, 180)))
+    assert _is_pooled(features, jobs)
+    together, alone = _fit(features, labels, jobs)[-1], _fit(features, labels, jobs[-1:])[0]
+    np.testing.assert_array_equal(together.predict_proba([features]), alone.predict_proba([features]))
