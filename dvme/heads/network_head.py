@@ -15,7 +15,7 @@ from dvme.heads.jobs import Embedded, FittedHead, Job
 from dvme.heads.networks import DVME, MLP, WIDTH, Linear, Network, NoAttention, Tokens, count_parameters
 from dvme.heads.schedule import TrainingProtocol
 from dvme.heads.training import TrainingJob, train_together
-from dvme.runtime import Progress, Runtime
+from dvme.runtime import Progress, Runtime, keep_freed_memory
 
 NETWORKS: Mapping[str, Network] = {
     "linear-adam": Linear(),
@@ -29,6 +29,8 @@ COPIES = 6
 """Of the parameters: themselves, gradients, two moments, the best so far, and one in passing."""
 ACTIVATIONS = 64
 """Values that a sample holds for each of its tokens between forward and backward, at most."""
+CPU_GROUP_BYTES = 1 << 28
+"""What a group may hold on a CPU, where more jobs at once than its caches can feed are slower, not faster."""
 PREDICTED_ROWS = 256
 
 
@@ -43,7 +45,7 @@ class FittedNetwork:
     n_classes: int
     """C."""
     parameters: Mapping[str, Tensor]
-    """As networks.py has them, without the axis of jobs."""
+    """Under torch's names and in its layouts, without the axis of jobs."""
     chosen: Mapping[str, Any]
     """`epoch` (from 1) whose parameters these are, `n_epochs` trained, and `validation_loss`."""
 
@@ -66,11 +68,11 @@ class FittedNetwork:
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """The parameters as torch's layers have them, `weight` (out, in): they load into the paper's own module.
+        """The parameters; they load into the paper's own module.
 
         Source: Truong et al. 2021, appendix E.
         """
-        return {name: _transposed(value).numpy() for name, value in self.parameters.items()}
+        return {name: value.numpy() for name, value in self.parameters.items()}
 
     def settings(self) -> dict[str, Any]:
         """See FittedHead."""
@@ -79,7 +81,7 @@ class FittedNetwork:
     @classmethod
     def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedNetwork:
         """See FittedHead."""
-        parameters = {name: _transposed(torch.from_numpy(np.array(value))) for name, value in arrays.items()}
+        parameters = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         dims, n_classes = tuple(settings["dims"]), settings["n_classes"]
         return cls(settings["name"], dims, n_classes, parameters, settings["chosen"])
 
@@ -106,6 +108,9 @@ class NetworkHead:
         """Train all jobs of one architecture and shape at once, in groups that fit the memory budget."""
         device = runtime.torch_device()
         budget = runtime.memory_budget(device)
+        if device == "cpu":
+            keep_freed_memory()
+            budget = min(budget, CPU_GROUP_BYTES)
         fitted: dict[int, FittedHead] = {}
         kinds: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
         for index, job in enumerate(jobs):
@@ -113,7 +118,7 @@ class NetworkHead:
             kinds.setdefault((head.name, data.dims(job.backbones), head.protocol.batch_size), []).append(index)
         on_device = _OnDevice(data, device)
         for (name, dims, batch_size), members in kinds.items():
-            size = max(1, budget // _bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
+            size = max(1, budget // bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
             # Jobs of like length share a group, so that none idles.
             members.sort(key=lambda index: -len(jobs[index].train))
             for start in range(0, len(members), size):
@@ -161,17 +166,14 @@ class _OnDevice:
         )
 
 
-def _transposed(parameter: Tensor) -> Tensor:
-    return parameter.T.contiguous() if parameter.ndim == 2 else parameter
-
-
 def _network_head(job: Job) -> NetworkHead:
     if not isinstance(job.head, NetworkHead):
         raise TypeError(f"{job.head.name} is not trained by minibatches")
     return job.head
 
 
-def _bytes_per_job(network: Network, dims: Sequence[int], n_classes: int, batch_size: int) -> int:
+def bytes_per_job(network: Network, dims: Sequence[int], n_classes: int, batch_size: int) -> int:
+    """What a job holds while it is trained."""
     n_tokens = WIDTH * len(dims)
     per_sample = 2 * sum(dims) + ACTIVATIONS * n_tokens
     return 4 * (COPIES * count_parameters(network.shapes(dims, n_classes)) + batch_size * per_sample)

@@ -1,7 +1,8 @@
 """The trained heads' architectures, each written for J heads at once.
 
-Every parameter has a leading axis of J heads, so that a layer of all of them is one batched matrix product. A
-`weight` is (in, out), the transpose of torch's: its gradient then comes out of the product as it lies in memory.
+Every parameter has a leading axis of J heads, so that a layer of all of them is one batched matrix product. Names
+and layouts below that axis are torch's own (`weight` is (out, in)): a saved head loads into the module of Truong et
+al. 2021, appendix E.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dvme.heads.attention import token_attention
@@ -104,7 +106,7 @@ class DVME:
 
     def shapes(self, dims: Sequence[int], n_classes: int) -> dict[str, tuple[int, ...]]:
         """See Network."""
-        attention = {"attention.qkv.weight": (1, 3), "attention.proj.weight": (1, 1), "attention.proj.bias": (1,)}
+        attention = {"attention.qkv.weight": (3, 1), "attention.proj.weight": (1, 1), "attention.proj.bias": (1,)}
         return _projections(dims) | attention | _classifier(len(dims), n_classes)
 
     def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
@@ -149,7 +151,7 @@ class Tokens:
 
     def shapes(self, dims: Sequence[int], n_classes: int) -> dict[str, tuple[int, ...]]:
         """See Network."""
-        attention = {"attention.qkv.weight": (WIDTH, 3 * WIDTH)} | _affine("attention.proj", WIDTH, WIDTH)
+        attention = {"attention.qkv.weight": (3 * WIDTH, WIDTH)} | _affine("attention.proj", WIDTH, WIDTH)
         return _projections(dims) | attention | _classifier(len(dims), n_classes)
 
     def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
@@ -166,7 +168,7 @@ class Tokens:
         """Three (J B, heads, M, 512 / heads) from (J, B, 512 M) projected values."""
         n_jobs, n_samples, n_values = values.shape
         tokens = values.reshape(n_jobs, -1, WIDTH)  # (J, B M, 512)
-        mixed = tokens @ parameters["attention.qkv.weight"]
+        mixed = _affine_map(tokens, parameters["attention.qkv.weight"], None)
         split = mixed.view(n_jobs * n_samples, n_values // WIDTH, 3, N_HEADS, WIDTH // N_HEADS)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         return query, key, value
@@ -189,7 +191,7 @@ def initial_parameters(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict
         if layer == "norm":
             parameters[name] = torch.full(shape, 1.0 if kind == "weight" else 0.0)
         else:
-            bound = 1.0 / math.sqrt(shapes[f"{layer}.weight"][0])
+            bound = 1.0 / math.sqrt(shapes[f"{layer}.weight"][1])
             parameters[name] = torch.empty(shape).uniform_(-bound, bound, generator=generator)
     return parameters
 
@@ -220,13 +222,41 @@ def _classifier(n_backbones: int, n_classes: int) -> dict[str, tuple[int, ...]]:
 
 
 def _affine(name: str, n_in: int, n_out: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (n_in, n_out), f"{name}.bias": (n_out,)}
+    return {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
 
 
 def _apply(name: str, parameters: Parameters, inputs: Tensor) -> Tensor:
     """(J, B, out) from (J, B, in)."""
-    weight, bias = parameters[f"{name}.weight"], parameters[f"{name}.bias"]
-    return torch.baddbmm(bias[:, None], inputs, weight)
+    return _affine_map(inputs, parameters[f"{name}.weight"], parameters[f"{name}.bias"])
+
+
+def _affine_map(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    result: Tensor = _AffineMap.apply(inputs, weight, bias)
+    return result
+
+
+class _AffineMap(torch.autograd.Function):
+    """(J, B, out) from (J, B, in), a weight (J, out, in) and a bias (J, out).
+
+    Autograd would compute the transpose of the weight's gradient, which is several times slower where `out` is small,
+    and leave it in another order than the weight lies in memory.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.has_bias = bias is not None
+        if bias is None:
+            return inputs @ weight.transpose(1, 2)
+        return torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        inputs, weight = ctx.saved_tensors
+        to_inputs = upstream @ weight if ctx.needs_input_grad[0] else None
+        to_weight = upstream.transpose(1, 2) @ inputs
+        return to_inputs, to_weight, upstream.sum(dim=1) if ctx.has_bias else None
 
 
 def _side_by_side(blocks: Sequence[Tensor]) -> Tensor:

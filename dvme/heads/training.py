@@ -255,7 +255,9 @@ def _gathered(clocks: Sequence[_Clock], rows: Sequence[Tensor]) -> list[Tensor]:
     """(A, B, D_m) of each backbone: every job's rows of its own embeddings."""
     first = clocks[0].job.blocks
     if all(clock.job.blocks is first for clock in clocks):
-        index = torch.stack(list(rows))
-        return [block[index] for block in first]
+        index = torch.cat(list(rows))
+        return [block.index_select(0, index).view(len(rows), -1, block.shape[1]) for block in first]
     pairs = list(zip(clocks, rows, strict=True))
-    return [torch.stack([clock.job.blocks[m][index] for clock, index in pairs]) for m in range(len(first))]
+    return [
+        torch.stack([clock.job.blocks[m].index_select(0, index) for clock, index in pairs]) for m in range(len(first))
+    ]

@@ -44,11 +44,6 @@ def _blocks(dims: Sequence[int], *shape: int, seed: int = 0) -> list[Tensor]:
     return [3 * torch.randn(*shape, dim, generator=generator, dtype=torch.float64) for dim in dims]
 
 
-def _mirrored(parameter: Tensor) -> Tensor:
-    """Torch's layout of a weight, (out, in)."""
-    return parameter.T if parameter.ndim == 2 else parameter
-
-
 def _same(hidden: Tensor) -> Tensor:
     return hidden
 
@@ -64,7 +59,7 @@ def test_logits__equal_the_module_on_timms_attention_in_value_and_gradient(
     gradients = torch.autograd.grad(logits, list(parameters.values()), upstream)
 
     module = PaperModule(DIMS, 3, token_width=width, n_heads=n_heads).double()
-    module.load_state_dict({name: _mirrored(value[0].detach()) for name, value in parameters.items()}, strict=True)
+    module.load_state_dict({name: value[0].detach() for name, value in parameters.items()}, strict=True)
     expected = module([block[0] for block in blocks])
     torch.testing.assert_close(logits[0], expected, rtol=0, atol=1e-7)
     expected.backward(upstream[0])  # type: ignore[no-untyped-call]
@@ -72,7 +67,7 @@ def test_logits__equal_the_module_on_timms_attention_in_value_and_gradient(
         truth = module.get_parameter(name).grad
         assert truth is not None
         scale = float(truth.abs().max()) + 1e-3  # before a LayerNorm some gradients are zero but for rounding
-        torch.testing.assert_close(_mirrored(gradient[0]) / scale, truth / scale, rtol=0, atol=2e-6, msg=name)
+        torch.testing.assert_close(gradient[0] / scale, truth / scale, rtol=0, atol=2e-6, msg=name)
 
 
 def test_dvme__has_the_published_number_of_parameters() -> None:
@@ -94,9 +89,9 @@ def test_no_attention__is_a_linear_map_of_the_projections() -> None:
     blocks = _blocks(DIMS, 1, 6)
     own = {name: value[0] for name, value in parameters.items()}
     projected = [
-        block[0] @ own[f"projections.{m}.weight"] + own[f"projections.{m}.bias"] for m, block in enumerate(blocks)
+        block[0] @ own[f"projections.{m}.weight"].T + own[f"projections.{m}.bias"] for m, block in enumerate(blocks)
     ]
-    expected = torch.cat(projected, dim=1) @ own["classifier.weight"] + own["classifier.bias"]
+    expected = torch.cat(projected, dim=1) @ own["classifier.weight"].T + own["classifier.bias"]
     torch.testing.assert_close(NoAttention().logits(parameters, blocks, _same)[0], expected)
 
 
