@@ -29,7 +29,7 @@ COPIES = 6
 """Of the parameters: themselves, gradients, two moments, the best so far, and one in passing."""
 ACTIVATIONS = 64
 """Values that a sample holds for each of its tokens between forward and backward, at most."""
-CPU_GROUP_BYTES = 1 << 28
+CPU_GROUP_BYTES = 1 << 27
 """What a group may hold on a CPU, where more jobs at once than its caches can feed are slower, not faster."""
 PREDICTED_ROWS = 256
 
