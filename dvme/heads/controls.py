@@ -5,7 +5,7 @@ Both stand on exact logistic regression. `concat` sees all embeddings at once, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,7 +99,9 @@ class Concat:
     is_fusion: bool = True
 
     @staticmethod
-    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
         """As many logistic regressions as there are jobs."""
         names = {parts: f"concat {index}" for index, parts in enumerate({job.backbones: None for job in jobs})}
         together = {name: concatenated(data.blocks(parts, slice(None))) for parts, name in names.items()}
@@ -110,8 +112,8 @@ class Concat:
             progress("fit concat", done, total)
 
         joined = Embedded(together, data.labels, data.n_classes)
-        fitted = Linear.fit_together(flat, joined, runtime, tell)
-        return [FittedConcat(_linear(head)) for head in fitted]
+        for position, head in Linear.fit_together(flat, joined, runtime, tell):
+            yield position, FittedConcat(_linear(head))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -99,13 +100,15 @@ class Together(Protocol):
     """A head that is fitted by its kind, many jobs at once."""
 
     @staticmethod
-    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
         """Fit jobs whose heads are all of this class.
 
         The result of a job does not depend on the others, up to rounding.
 
-        Returns:
-            One fitted head per job, in order.
+        Yields:
+            (position, fitted head) of every job, as soon as it is there.
         """
 
 
@@ -118,6 +121,17 @@ class Ensemble(Protocol):
 
     def joined(self, members: Sequence[FittedHead]) -> FittedHead:
         """The head that the fitted members make, in their order."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One job, done."""
+
+    position: int
+    """In the list of jobs."""
+    head: FittedHead
+    seconds: float
+    """What fitting took; of jobs that are fitted together, the first one there has the time of all."""
 
 
 def fit_jobs(
@@ -137,6 +151,21 @@ def fit_jobs(
     Raises:
         DataError: if a job has no training rows, chooses on rows that it trains on, or features are not finite.
     """
+    heads = {one.position: one.head for one in fit_each(jobs, data, runtime=runtime, progress=progress)}
+    return [heads[position] for position in range(len(jobs))]
+
+
+def fit_each(
+    jobs: Sequence[Job], data: Embedded, *, runtime: Runtime | None = None, progress: Progress = silent
+) -> Iterator[Fitted]:
+    """As `fit_jobs`, but every head is given as soon as it is fitted, and need not be kept: for long lists.
+
+    Yields:
+        Each job once, in the order in which they are done.
+
+    Raises:
+        DataError: as `fit_jobs`.
+    """
     _check(jobs, data)
     flat: list[Job] = []
     place: dict[tuple[Any, ...], int] = {}
@@ -152,24 +181,40 @@ def fit_jobs(
         [placed(part) for part in job.head.members(job)] if isinstance(job.head, Ensemble) else [placed(job)]
         for job in jobs
     ]
-    fitted = _fit_by_kind(flat, data, runtime or Runtime(), progress)
-    return [
-        job.head.joined([fitted[part] for part in own]) if isinstance(job.head, Ensemble) else fitted[own[0]]
-        for job, own in zip(jobs, parts, strict=True)
-    ]
+    wanted_by: dict[int, set[int]] = {}
+    for position, own in enumerate(parts):
+        for part in own:
+            wanted_by.setdefault(part, set()).add(position)
+    there: dict[int, Fitted] = {}
+    for one in _fit_by_kind(flat, data, runtime or Runtime(), progress):
+        there[one.position] = one
+        for position in sorted(wanted_by[one.position]):
+            if all(part in there for part in parts[position]):
+                members = [there[part] for part in parts[position]]
+                yield Fitted(position, _joined(jobs[position], members), sum(member.seconds for member in members))
+                for part in set(parts[position]):
+                    wanted_by[part].discard(position)
+                    if not wanted_by[part]:
+                        del there[part]
 
 
-def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
-    fitted: dict[int, FittedHead] = {}
+def _joined(job: Job, members: Sequence[Fitted]) -> FittedHead:
+    if isinstance(job.head, Ensemble):
+        return job.head.joined([member.head for member in members])
+    return members[0].head
+
+
+def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> Iterator[Fitted]:
     kinds: dict[type, list[int]] = {}
     for index, job in enumerate(jobs):
         kinds.setdefault(type(job.head), []).append(index)
     for members in kinds.values():
         head = jobs[members[0]].head
         assert isinstance(head, Together)
-        together = head.fit_together([jobs[index] for index in members], data, runtime, progress)
-        fitted |= dict(zip(members, together, strict=True))
-    return [fitted[index] for index in range(len(jobs))]
+        start = time.perf_counter()
+        for position, fitted in head.fit_together([jobs[index] for index in members], data, runtime, progress):
+            yield Fitted(members[position], fitted, time.perf_counter() - start)
+            start = time.perf_counter()
 
 
 def by_backbones(jobs: Sequence[Job]) -> dict[tuple[tuple[str, ...], Head], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -93,7 +93,9 @@ class KNN:
             raise OptionError(f"neighbours {self.neighbours} are not possible; name one number or more, each 1 or more")
 
     @staticmethod
-    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
         """One search per job at its largest k serves every smaller one.
 
         A single deep search for all jobs, of which each keeps its own rows, is no faster where the sizes of the
@@ -101,16 +103,16 @@ class KNN:
         decide differently among neighbours that are all but equally near.
         """
         device = _search_device(runtime)
-        fitted: dict[int, FittedHead] = {}
+        n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, KNN)
             unit = normalised(only_block(data.blocks(backbones, slice(None))))
             for index in members:
                 job = jobs[index]
                 chosen = {"k": head._chosen_k(unit, data.labels, data.n_classes, job, device)}  # noqa: SLF001
-                fitted[index] = FittedKNN(unit, job.train, data.labels[job.train], data.n_classes, chosen, device)
-                progress("fit knn", len(fitted), len(jobs))
-        return [fitted[index] for index in range(len(jobs))]
+                n_fitted += 1
+                progress("fit knn", n_fitted, len(jobs))
+                yield index, FittedKNN(unit, job.train, data.labels[job.train], data.n_classes, chosen, device)
 
     def _chosen_k(self, unit: NDArray[Any], labels: NDArray[Any], n_classes: int, job: Job, device: str) -> int:
         candidates = sorted({min(k, len(job.train)) for k in self.neighbours})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,9 +86,11 @@ class Linear:
     is_fusion: bool = False
 
     @staticmethod
-    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
         """Fit jobs of like size and all strengths together, in groups that fit the memory budget."""
-        fitted: dict[int, FittedHead] = {}
+        n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, Linear)
             features = only_block(data.blocks(backbones, slice(None)))
@@ -99,9 +101,9 @@ class Linear:
             rest = budget if pool is None else budget - pool.n_bytes
             for group in _alike(sizes, bytes_of, rest):
                 heads = _fit_group([jobs[index] for index in group], features, pool, data, head.strengths)
-                fitted |= dict(zip(group, heads, strict=True))
-                progress("fit linear", len(fitted), len(jobs))
-        return [fitted[index] for index in range(len(jobs))]
+                n_fitted += len(group)
+                progress("fit linear", n_fitted, len(jobs))
+                yield from zip(group, heads, strict=True)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,14 +105,15 @@ class NetworkHead:
         return asdict(self.protocol)
 
     @staticmethod
-    def fit_together(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> list[FittedHead]:
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
         """Train all jobs of one architecture and shape at once, in groups that fit the memory budget."""
         device = runtime.torch_device()
         budget = runtime.memory_budget(device)
         if device == "cpu":
             keep_freed_memory()
             budget = min(budget, CPU_GROUP_BYTES)
-        fitted: dict[int, FittedHead] = {}
         kinds: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
         for index, job in enumerate(jobs):
             head = _network_head(job)
@@ -119,6 +121,7 @@ class NetworkHead:
         on_device = _OnDevice(data, device)
         for (name, dims, batch_size), members in kinds.items():
             size = max(1, budget // bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
+            total, done = sum(_most_minibatches(jobs[index]) for index in members), 0
             # Jobs of like length share a group, so that none idles.
             members.sort(key=lambda index: -len(jobs[index].train))
             for start in range(0, len(members), size):
@@ -128,16 +131,16 @@ class NetworkHead:
                     dims,
                     data.n_classes,
                     [on_device.training_job(jobs[index]) for index in some],
-                    tell=lambda done, total, name=name: progress(f"train {name}", done, total),  # type: ignore[misc]
+                    tell=partial(_tell, progress, f"train {name}", done, total),
                 )
+                done += sum(_most_minibatches(jobs[index]) for index in some)
                 for index, network in zip(some, trained, strict=True):
                     chosen = {
                         "epoch": network.best_epoch,
                         "n_epochs": network.n_epochs,
                         "validation_loss": network.validation_loss,
                     }
-                    fitted[index] = FittedNetwork(name, dims, data.n_classes, network.parameters, chosen)
-        return [fitted[index] for index in range(len(jobs))]
+                    yield index, FittedNetwork(name, dims, data.n_classes, network.parameters, chosen)
 
 
 class _OnDevice:
@@ -164,6 +167,15 @@ class _OnDevice:
             seed=job.seed,
             protocol=_network_head(job).protocol,
         )
+
+
+def _tell(progress: Progress, stage: str, before: int, total: int, done: int, _: int) -> None:
+    progress(stage, before + done, total)
+
+
+def _most_minibatches(job: Job) -> int:
+    protocol = _network_head(job).protocol
+    return -(-len(job.train) // protocol.batch_size) * protocol.max_epochs
 
 
 def _network_head(job: Job) -> NetworkHead:
