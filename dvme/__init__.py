@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dvme import cache
     from dvme.backbones.model import load_backbone
+    from dvme.compare.compare import compare
     from dvme.data import Columns, Task, load_samples
     from dvme.estimators import (
         ConcatProbe,
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from dvme.overview import info
     from dvme.prediction.predict import predict
     from dvme.runtime import Runtime
+    from dvme.subsets.options import SubsetOptions
+    from dvme.subsets.subsets import subsets
+    from dvme.sweep.run import Run
+    from dvme.sweep.sweep import sweep
 
 _HOMES = {
     "ConcatProbe": "dvme.estimators",
@@ -41,8 +46,11 @@ _HOMES = {
     "LinearProbe": "dvme.estimators",
     "MLPFusion": "dvme.estimators",
     "MeanLogitsEnsemble": "dvme.estimators",
+    "Run": "dvme.sweep.run",
     "Runtime": "dvme.runtime",
+    "SubsetOptions": "dvme.subsets.options",
     "Task": "dvme.data",
+    "compare": "dvme.compare.compare",
     "explain": "dvme.explanation.explain",
     "extract": "dvme.extraction.extract",
     "info": "dvme.overview",
@@ -52,6 +60,8 @@ _HOMES = {
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
     "probe": "dvme.evaluation.probing",
+    "subsets": "dvme.subsets.subsets",
+    "sweep": "dvme.sweep.sweep",
     "viz": "dvme.maps",
 }
 
@@ -64,9 +74,12 @@ __all__ = [
     "LinearProbe",
     "MLPFusion",
     "MeanLogitsEnsemble",
+    "Run",
     "Runtime",
+    "SubsetOptions",
     "Task",
     "cache",
+    "compare",
     "explain",
     "extract",
     "info",
@@ -76,6 +89,8 @@ __all__ = [
     "plan_extraction",
     "predict",
     "probe",
+    "subsets",
+    "sweep",
     "viz",
 ]
 

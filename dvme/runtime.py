@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from dvme.errors import OptionError
 
@@ -14,8 +16,10 @@ Progress = Callable[[str, int, int], None]
 
 MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+CGROUP = Path("/sys/fs/cgroup")
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
-CPU_SHARE, GPU_SHARE = 0.25, 0.5
+SHARE = 0.5
+"""Of the free memory, taken by default."""
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -34,7 +38,7 @@ class Runtime:
     workers: int | None = None
     """Decoding threads; None: one per CPU core, at most 16."""
     memory: int | None = None
-    """Bytes that heads which are trained together may hold; None: a quarter of the machine's, half of a GPU's free."""
+    """Bytes that embeddings and heads which are trained together may hold; None: half of what is free."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot work."""
@@ -63,8 +67,8 @@ class Runtime:
         if device.startswith("cuda"):
             import torch
 
-            return int(torch.cuda.mem_get_info(device)[0] * GPU_SHARE)
-        return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * CPU_SHARE)
+            return int(torch.cuda.mem_get_info(device)[0] * SHARE)
+        return int(available_memory() * SHARE)
 
     def torch_device(self) -> str:
         """The device to use.
@@ -82,6 +86,18 @@ class Runtime:
             reason = str(error).splitlines()[0]
             raise OptionError(f"device {self.device!r} cannot be used ({reason}); try --device cpu") from error
         return self.device
+
+
+def available_memory() -> int:
+    """Bytes that this process can take without others being swapped out, or its container being killed."""
+    free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1]))
+    with suppress(OSError, ValueError):  # a container's limit, and what it holds already
+        limit, used = (int((CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        free.append(max(0, limit - used))
+    return min(free)
 
 
 def keep_freed_memory() -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+
+from dvme_cache import EmbeddingCache, Fingerprint
 
 SOLAR = importlib.util.find_spec("elpv_dataset")
 
@@ -61,3 +65,41 @@ def class_folders(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
         for index in range(12):
             save_image(root / name / f"{index:02d}.png", seed=100 * level + index, level=level)
     return root
+
+
+@pytest.fixture(scope="session")
+def write_embeddings() -> Callable[..., Path]:
+    """Write a cache of given embeddings (N, D) by backbone, without any image; image i has content i."""
+
+    def write(
+        path: Path, embeddings: Mapping[str, NDArray[Any]], *, order: Sequence[int] | None = None, **columns: Sequence[str]
+    ) -> Path:
+        n_images = len(next(iter(embeddings.values())))
+        images = np.arange(n_images) if order is None else np.asarray(order)
+        with EmbeddingCache.writing(path) as cache:
+            paths = columns.pop("path", [f"{image}.png" for image in range(n_images)])
+            ids = [(image + 1).to_bytes(8, "big") * 2 for image in images.tolist()]
+            rows = cache.samples.add(ids, [paths[image] for image in images])
+            cache.update_columns(rows, {name: [values[i] for i in images] for name, values in columns.items()})
+            for name, values in embeddings.items():
+                table = cache.ensure_embeddings(
+                    name, Fingerprint({"weights": name}), dim=values.shape[1], dtype=str(values.dtype), provenance={}
+                )
+                for shard in table.pending_shards():
+                    failed = {int(row): "torn" for row in shard if np.isnan(values[images[row], 0])}
+                    table.commit(shard, values[images[shard]], failed)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_features() -> Callable[..., NDArray[Any]]:
+    """(N, D) float32: centres of the classes, `signal` apart, in noise of 1."""
+
+    def make(labels: NDArray[Any], signal: float, seed: int, dim: int = 8) -> NDArray[Any]:
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(size=(int(labels.max()) + 1, dim))
+        return (signal * centres[labels] + rng.normal(size=(len(labels), dim))).astype(np.float32)
+
+    return make

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dvme_cli import backbones, cache, explain, extract, info, predict, probe, viz
+from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, subsets, sweep, viz
 
 app = typer.Typer(
     help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
@@ -17,6 +17,9 @@ app = typer.Typer(
 app.command("extract")(extract.extract)
 app.command("info")(info.info)
 app.command("probe")(probe.probe)
+app.command("subsets")(subsets.subsets)
+app.command("sweep")(sweep.sweep)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("viz")(viz.viz)

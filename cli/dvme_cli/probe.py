@@ -39,7 +39,7 @@ def probe(  # noqa: PLR0913 - one parameter per option
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     memory: Annotated[
         float | None,
-        typer.Option(help="GiB that heads trained together may hold. Default: a quarter of the machine's."),
+        typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dvme.data import Task
-from dvme.evaluation.bootstrap import Interval
+from dvme.stats.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ProbeRow:
     test: dict[str, Score]
     """By metric."""
     auc_interval: Interval
-    """Test AUC, bootstrap over test samples."""
+    """Test AUC, BCa bootstrap over test samples or groups."""
     chosen: list[dict[str, Any]]
     """What validation chose, per fold."""
 
@@ -65,7 +65,7 @@ class Verdict:
     best: str
     runner_up: str
     difference: Interval
-    """Test AUC of the best less that of the runner-up, paired bootstrap on the shared test set."""
+    """Test AUC of the best less that of the runner-up, paired BCa bootstrap on the shared test set."""
     sentence: str
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.bootstrap import MIN_UNITS, percentile_interval, resample_weights, resampled_auc
 from dvme.evaluation.metrics import METRICS, score
 from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 from dvme.evaluation.splits import Plan, make_plan
@@ -23,6 +22,7 @@ from dvme.evaluation.verdict import fusion_verdicts, verdict_of
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Embedded, FittedHead, Head, Job, fit_jobs, get_head
 from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
 from dvme.runtime import Progress, Runtime, silent
+from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, Resampled, draw, resample
 from dvme_cache import EmbeddingCache, RowState, content_id
 
 RANKED_BY = METRICS[0]
@@ -48,8 +48,8 @@ class _Study:
     task: Task
     labels: NDArray[Any]
     plan: Plan
-    weights: NDArray[Any]
-    """(R, n_test) of the bootstrap."""
+    draws: Draws
+    """Of the test set, the same for every method."""
     seed: int
     runtime: Runtime
     progress: Progress
@@ -114,8 +114,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         test_fraction=test_fraction,
         seed=seed,
     )
-    weights, interval_notice = _test_weights(labels[plan.test], groups[plan.test], seed)
-    study = _Study(store, rows, task, labels, plan, weights, seed, runtime or Runtime(), progress)
+    draws, interval_notice = _test_draws(labels[plan.test], groups[plan.test], seed)
+    study = _Study(store, rows, task, labels, plan, draws, seed, runtime or Runtime(), progress)
     with ExitStack() as stack:  # all heads are saved, or none
         aside = None if save is None else stack.enter_context(new_folder(save))
         results, resampled = _evaluate_all(study, methods, aside)
@@ -128,8 +128,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         n_left_out={reason: count for reason, count in left_out.items() if count},
         notices=[*_fusion_notice(methods), *_copies_notice(plan, twins), interval_notice],
         rows=results,
-        verdict=verdict_of(results, RANKED_BY, resampled),
-        fusion=fusion_verdicts(results, RANKED_BY, resampled),
+        verdict=verdict_of(results, resampled),
+        fusion=fusion_verdicts(results, resampled),
         saved=saved,
     )
 
@@ -187,26 +187,27 @@ def _copies_notice(plan: Plan, twins: NDArray[Any]) -> list[str]:
     return [f"{n_copies} images show the same picture as another file ({where})"]
 
 
-def _test_weights(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[NDArray[Any], str]:
-    """Bootstrap weights of the test set, none where it is too small, and the line that says so."""
+def _test_draws(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[Draws, str]:
+    """Draws of the test set, none where it is too small, and the line that says so."""
     units, what = None, "images"
     if (groups != MISSING).any():  # a row without a group is one of its own
         units, what = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]), "groups"
     n_units = len(labels) if units is None else len(np.unique(units))
-    if n_units < MIN_UNITS:
-        notice = f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict"
-        return np.empty((0, len(labels))), notice
+    is_enough = n_units >= MIN_UNITS
     # A seed of its own: the split and the resampling are unrelated.
-    weights = resample_weights(labels, units, seed=zlib.crc32(f"bootstrap {seed}".encode()))
-    return weights, f"95% CI: bootstrap over {n_units:,} test {what}"
+    crc = zlib.crc32(f"bootstrap {seed}".encode())
+    draws = draw(labels, units, seed=crc, n_resamples=N_RESAMPLES if is_enough else 0)
+    if not is_enough:
+        return draws, f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict"
+    return draws, f"95% CI: bootstrap over {n_units:,} test {what}"
 
 
 def _evaluate_all(
     study: _Study, methods: Sequence[Method], save: Path | None
-) -> tuple[list[ProbeRow], dict[str, NDArray[Any]]]:
+) -> tuple[list[ProbeRow], dict[str, Resampled]]:
     """Rows of the table, and resampled test AUCs by method."""
     results: list[ProbeRow] = []
-    resampled: dict[str, NDArray[Any]] = {}
+    resampled: dict[str, Resampled] = {}
     for data, some in _loaded(study, methods):
         jobs = [
             Job(method.head, method.backbones, fold.train, fold.validation, study.seed)
@@ -255,7 +256,7 @@ def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
 
 def _evaluate(
     study: _Study, data: Embedded, method: Method, fitted: Sequence[FittedHead]
-) -> tuple[ProbeRow, NDArray[Any]]:
+) -> tuple[ProbeRow, Resampled]:
     plan, labels = study.plan, study.labels
     validation = [
         score(labels[fold.validation], model.predict_proba(data.blocks(method.backbones, fold.validation)))[RANKED_BY]
@@ -265,14 +266,14 @@ def _evaluate(
     predictions = [model.predict_proba(tested) for model in fitted]
     scores = [score(labels[plan.test], probabilities) for probabilities in predictions]
     test = {metric: Score.over([each[metric] for each in scores]) for metric in METRICS}
-    resampled = resampled_auc(labels[plan.test], predictions, study.weights)
+    resampled = resample(labels[plan.test], predictions, study.draws, [RANKED_BY])[RANKED_BY]
     row = ProbeRow(
         backbones=method.backbones,
         head=method.head.name,
         dim=sum(data.dims(method.backbones)),
         validation_auc=float(np.mean(validation)),
         test=test,
-        auc_interval=percentile_interval(test[RANKED_BY].mean, resampled),
+        auc_interval=resampled.interval(),
         chosen=[dict(model.chosen) for model in fitted],
     )
     return row, resampled

@@ -96,6 +96,45 @@ def make_plan(
     )
 
 
+def fold_again(
+    plan: Plan,
+    labels: NDArray[Any],
+    groups: NDArray[Any],
+    *,
+    twins: NDArray[Any] | None = None,
+    classes: tuple[str, ...],
+    n_folds: int,
+    seed: int,
+) -> list[Fold]:
+    """Other folds of a plan's training pool, by another seed; its one validation set, if it has that, stays.
+
+    Args and raises: as of `make_plan`.
+    """
+    if len(plan.folds) == 1:
+        return plan.folds
+    pool = np.sort(np.concatenate([plan.folds[0].train, plan.folds[0].validation]))
+    units = _units(groups) if twins is None else _merged(_units(groups), twins)
+    return _folds(pool, labels, units, classes, n_folds, seed)
+
+
+def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
+    """Refuse a group that is on two sides.
+
+    Args:
+        groups: (N,) names, "" where a row is a group of its own.
+        sides: rows by the name of the side.
+
+    Raises:
+        DataError: naming the sides.
+    """
+    _check_overlap(_units(groups), sides)
+
+
+def units_of(groups: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
+    """(N,) integers: equal for rows that must be on one side, as of one group or as pictures of the same bits."""
+    return _merged(_units(groups), twins)
+
+
 def _user_plan(
     labels: NDArray[Any],
     splits: NDArray[Any],

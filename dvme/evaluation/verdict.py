@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dvme.evaluation.bootstrap import LEVEL, Interval, percentile_interval
 from dvme.evaluation.outcome import FusionVerdict, ProbeRow, Verdict
 from dvme.heads import ATTENTION_HEADS, CONTROLS
+from dvme.stats.intervals import LEVEL, Interval
+from dvme.stats.resampling import Resampled
 
-Resampled = Mapping[str, NDArray[Any]]
-"""(R,) resampled test AUCs by method."""
 
-
-def verdict_of(rows: Sequence[ProbeRow], metric: str, resampled: Resampled) -> Verdict | None:
+def verdict_of(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]) -> Verdict | None:
     """Compare the best on validation with the best on other backbones, sample by sample on the test set.
 
     With one set of backbones only, its heads are compared.
 
     Args:
         rows: best on validation first.
-        metric: the one that was resampled.
-        resampled: on the same resamples for every method.
+        resampled: test AUC by method, on the same draws for every method.
     """
     if len(rows) < 2:
         return None
     best = rows[0]
     second = next((row for row in rows if row.backbones != best.backbones), rows[1])
-    difference = _difference(best, second, metric, resampled, LEVEL)
+    difference = _difference(best, second, resampled, LEVEL)
     if np.isnan(difference.low):
         return None
     name, other = best.method, second.method
@@ -44,7 +39,7 @@ def verdict_of(rows: Sequence[ProbeRow], metric: str, resampled: Resampled) -> V
     return Verdict(name, other, difference, sentence)
 
 
-def fusion_verdicts(rows: Sequence[ProbeRow], metric: str, resampled: Resampled) -> list[FusionVerdict]:
+def fusion_verdicts(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]) -> list[FusionVerdict]:
     """Compare every fusion by attention with the best single backbone and with each control.
 
     The best single backbone is the one that leads on validation, under whichever head. The intervals are
@@ -52,8 +47,7 @@ def fusion_verdicts(rows: Sequence[ProbeRow], metric: str, resampled: Resampled)
 
     Args:
         rows: best on validation first.
-        metric: the one that was resampled.
-        resampled: on the same resamples for every method.
+        resampled: test AUC by method, on the same draws for every method.
     """
     pairs: list[tuple[ProbeRow, ProbeRow, str]] = []
     for fusion in (row for row in rows if row.head in ATTENTION_HEADS):
@@ -64,7 +58,7 @@ def fusion_verdicts(rows: Sequence[ProbeRow], metric: str, resampled: Resampled)
     level = 1.0 - (1.0 - LEVEL) / max(1, len(pairs))
     verdicts = []
     for fusion, rival, role in pairs:
-        difference = _difference(fusion, rival, metric, resampled, level)
+        difference = _difference(fusion, rival, resampled, level)
         if not np.isnan(difference.low):
             sentence = _fusion_sentence(fusion, rival, role, difference, len(pairs))
             verdicts.append(FusionVerdict(fusion.method, rival.method, role, difference, sentence))
@@ -74,9 +68,8 @@ def fusion_verdicts(rows: Sequence[ProbeRow], metric: str, resampled: Resampled)
 _FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 
 
-def _difference(row: ProbeRow, other: ProbeRow, metric: str, resampled: Resampled, level: float) -> Interval:
-    gap = row.test[metric].mean - other.test[metric].mean
-    return percentile_interval(gap, resampled[row.method] - resampled[other.method], level=level)
+def _difference(row: ProbeRow, other: ProbeRow, resampled: Mapping[str, Resampled], level: float) -> Interval:
+    return (resampled[row.method] - resampled[other.method]).interval(level)
 
 
 def _fusion_sentence(fusion: ProbeRow, rival: ProbeRow, role: str, difference: Interval, n_pairs: int) -> str:

@@ -15,18 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
-from dvme.evaluation.bootstrap import (
-    MIN_UNITS,
-    N_RESAMPLES,
-    Interval,
-    percentile_interval,
-    resample_weights,
-    resampled_auc,
-)
 from dvme.evaluation.metrics import macro_auc
 from dvme.evaluation.outcome import Score
 from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.runtime import Progress, Runtime, silent
+from dvme.stats.intervals import Interval, percentile_interval
+from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, resample_weights, resampled_scores
 
 FLOOR = float(np.finfo(np.float64).eps)
 """Smallest probability that a log loss is taken of, as in scikit-learn: a sample costs at most 36."""
@@ -214,10 +208,10 @@ def _compared(
     is_retrained: bool,
 ) -> Ablation:
     """Every other way of using the backbones beside the intact one, paired by fold and by test sample."""
-    before, auc_before = _performance(intact, labels), resampled_auc(labels, intact.test, weights)
+    before, auc_before = _performance(intact, labels), _resampled_auc(labels, intact, weights)
     left_out = []
     for name, other in zip(names, others, strict=True):
-        after, auc_after = _performance(other, labels), resampled_auc(labels, other.test, weights)
+        after, auc_after = _performance(other, labels), _resampled_auc(labels, other, weights)
         gaps = np.subtract(other.validation_losses, intact.validation_losses).tolist()
         increases = _mean_losses(labels, other) - _mean_losses(labels, intact)
         log_loss = percentile_interval(float(increases.mean()), _resampled_mean(increases, weights))
@@ -250,6 +244,10 @@ def _resamples(labels: NDArray[Any], groups: NDArray[Any] | None, seed: int) -> 
     """(R, n) weights of the test samples; no resample where there are too few to draw from."""
     n_units = len(labels) if groups is None else len(np.unique(groups))
     return resample_weights(labels, groups, seed=seed, n_resamples=N_RESAMPLES if n_units >= MIN_UNITS else 0)
+
+
+def _resampled_auc(labels: NDArray[Any], predictions: _Predictions, weights: NDArray[Any]) -> NDArray[Any]:
+    return resampled_scores(labels, predictions.test, weights, ["auc"])["auc"]
 
 
 def _resampled_mean(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:

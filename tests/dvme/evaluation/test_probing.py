@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.evaluation import probing
-from dvme.evaluation.bootstrap import resample_weights, resampled_auc
+from dvme.evaluation.metrics import macro_auc
 from dvme.evaluation.outcome import ProbeReport
 from dvme.evaluation.splits import make_plan
 from dvme.heads import Embedded, Head, Job, fit_jobs, get_head
@@ -21,6 +21,8 @@ from dvme.heads.linear import Linear
 from dvme.heads.network_head import NETWORKS, NetworkHead
 from dvme.heads.saving import SavedHead, save_head, subset_hash
 from dvme.heads.schedule import TrainingProtocol
+from dvme.stats.intervals import acceleration, bca_interval
+from dvme.stats.resampling import resample_weights, resampled_scores
 from dvme_cache import EmbeddingCache, Fingerprint, MissingEmbeddingsError
 from dvme_cache.embeddings import Embeddings
 
@@ -334,6 +336,12 @@ def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path, mo
     assert any(before.test != after.test for before, after in zip(one.rows, other.rows, strict=True))
 
 
+def _jackknife(labels: NDArray[Any], predictions: list[NDArray[Any]]) -> NDArray[Any]:
+    """(n,) mean AUC without each of the test rows."""
+    kept = [np.delete(np.arange(len(labels)), row) for row in range(len(labels))]
+    return np.array([np.mean([macro_auc(labels[rows], p[rows]) for p in predictions]) for rows in kept])
+
+
 @pytest.mark.usefixtures("brief")
 def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) -> None:
     path = _small(tmp_path / "c.zarr", n=90, signal=0.3)
@@ -344,13 +352,15 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
     weights = resample_weights(labels[test], None, seed=zlib.crc32(b"bootstrap 0"))
     some = np.arange(0, len(weights), 7)  # scikit-learn takes its time
     aucs: dict[str, NDArray[Any]] = {}
+    left_out: dict[str, NDArray[Any]] = {}
     for folder in report.saved:
         saved = dvme.load_head(folder)
         tested = store.read_aligned(saved.backbones, test)
         predictions = [fold.head.predict_proba(tested) for fold in saved.folds]
         many = len(saved.backbones) > 1
         method = f"{saved.name} of {len(saved.backbones)} backbones" if many else f"{saved.backbones[0]} + {saved.name}"
-        aucs[method] = resampled_auc(labels[test], predictions, weights)
+        aucs[method] = resampled_scores(labels[test], predictions, weights, ["auc"])["auc"]
+        left_out[method] = _jackknife(labels[test], predictions)
         peers = [
             np.mean(
                 [
@@ -365,10 +375,12 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
     assert len(report.fusion) == 5
     for verdict in report.fusion:
         gaps = aucs[verdict.fusion] - aucs[verdict.rival]
-        expected = np.percentile(gaps, [0.5, 99.5])  # 1 - 0.05 / 5 is 99 per cent
-        assert (verdict.difference.low, verdict.difference.high) == pytest.approx(tuple(expected))
-        alone = np.percentile(gaps, [2.5, 97.5])
-        assert verdict.difference.high - verdict.difference.low > alone[1] - alone[0]
+        speed = acceleration(left_out[verdict.fusion] - left_out[verdict.rival], labels[test])
+        gap = verdict.difference.estimate
+        expected = bca_interval(gap, gaps, speed, level=0.99)  # 1 - 0.05 / 5
+        assert (verdict.difference.low, verdict.difference.high) == pytest.approx((expected.low, expected.high))
+        alone = bca_interval(gap, gaps, speed)
+        assert verdict.difference.high - verdict.difference.low > alone.high - alone.low
 
 
 @pytest.mark.usefixtures("brief")

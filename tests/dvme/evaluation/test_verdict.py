@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from dvme.data import Task
-from dvme.evaluation.bootstrap import Interval
 from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 from dvme.evaluation.verdict import fusion_verdicts, verdict_of
+from dvme.stats import Interval, Resampled
 
-# Percentiles of 0, 0.01, ..., 1 can be read off: the p-th is p / 100.
+# Percentiles of 0, 0.01, ..., 1 can be read off: the p-th is p / 100. With the median as the estimate, and no units
+# left out, BCa intervals are percentile intervals.
 STEPS = np.arange(101) / 100
 
 
@@ -22,21 +23,29 @@ def _row(head: str, backbones: str, auc: float, validation: float = 0.5) -> Prob
     return ProbeRow(tuple(backbones), head, 4, validation, {"auc": score}, Interval(auc, auc, auc), [{}])
 
 
-def _resampled(rows: list[ProbeRow], **gains: float) -> dict[str, NDArray[Any]]:
+def _of(estimate: float, resampled: NDArray[Any]) -> Resampled:
+    return Resampled(np.array([estimate]), resampled, np.empty((0, 1)), np.empty(0, dtype=int))
+
+
+def _resampled(rows: list[ProbeRow], **gains: float) -> dict[str, Resampled]:
     """Resampled AUCs such that a row's lead over one without a gain is spread evenly over gain to gain + 1."""
     order = np.random.default_rng(0).permutation(101)  # paired, so the order of the resamples is of no account
     base = np.random.default_rng(1).normal(size=101)
-    return {row.method: (base + STEPS + gains[row.head] if row.head in gains else base)[order] for row in rows}
+    found = {row.method: _of(0.0, base[order]) for row in rows}
+    for row in rows:
+        if row.head in gains:
+            found[row.method] = _of(gains[row.head] + 0.5, (base + STEPS + gains[row.head])[order])
+    return found
 
 
 def test_fusion_verdicts__a_single_comparison_is_not_widened() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
-    (verdict,) = fusion_verdicts(rows, "auc", _resampled(rows, dvme=-0.01))
+    (verdict,) = fusion_verdicts(rows, _resampled(rows, dvme=-0.01))
     assert (verdict.fusion, verdict.rival) == ("dvme of 2 backbones", "a + linear")
     assert verdict.role == "best single backbone"
-    assert verdict.difference.estimate == pytest.approx(0.1)
+    assert verdict.difference.estimate == pytest.approx(0.49)
     assert (verdict.difference.low, verdict.difference.high) == pytest.approx((0.025 - 0.01, 0.975 - 0.01))
-    expected = "dvme beats the best single backbone (a + linear): +0.100 test AUC (95% CI +0.015 to +0.965)."
+    expected = "dvme beats the best single backbone (a + linear): +0.490 test AUC (95% CI +0.015 to +0.965)."
     assert verdict.sentence == expected
 
 
@@ -46,7 +55,7 @@ def test_fusion_verdicts__a_single_comparison_is_not_widened() -> None:
 def test_fusion_verdicts__intervals_widen_with_the_comparisons(controls: list[str], tail: float) -> None:
     """Bonferroni: 5 per cent shared among k comparisons, half of each share on either side."""
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8), *(_row(name, "ab", 0.7) for name in controls)]
-    verdicts = fusion_verdicts(rows, "auc", _resampled(rows, dvme=-0.01))
+    verdicts = fusion_verdicts(rows, _resampled(rows, dvme=-0.01))
     assert len(verdicts) == 1 + len(controls)
     for verdict in verdicts:
         assert verdict.difference.low == pytest.approx(tail - 0.01)
@@ -66,13 +75,14 @@ def test_fusion_verdicts__win_loss_and_no_gain() -> None:
         _row("mlp", "ab", 0.85),
     ]
     rivals = {"concat of 2 backbones": 1.5, "a + linear": -0.5, "mlp of 2 backbones": 0.3}
-    resampled = {"dvme of 2 backbones": STEPS, **{name: np.full(101, value) for name, value in rivals.items()}}
-    verdicts = fusion_verdicts(rows, "auc", resampled)
+    resampled = {name: _of(value, np.full(101, value)) for name, value in rivals.items()}
+    resampled["dvme of 2 backbones"] = _of(0.5, STEPS)
+    verdicts = fusion_verdicts(rows, resampled)
     assert [verdict.sentence for verdict in verdicts] == [
-        "dvme beats the best single backbone (a + linear): +0.100 test AUC "
+        "dvme beats the best single backbone (a + linear): +1.000 test AUC "
         "(95% CI +0.508 to +1.492, 3 comparisons together).",
-        "dvme is worse than its control concat: -0.050 test AUC (95% CI -1.492 to -0.508, 3 comparisons together).",
-        "dvme against its control mlp: +0.050 test AUC "
+        "dvme is worse than its control concat: -1.000 test AUC (95% CI -1.492 to -0.508, 3 comparisons together).",
+        "dvme against its control mlp: +0.200 test AUC "
         "(95% CI -0.292 to +0.692, 3 comparisons together): no gain is shown.",
     ]
     assert [verdict.role for verdict in verdicts] == ["best single backbone", "control", "control"]
@@ -80,8 +90,8 @@ def test_fusion_verdicts__win_loss_and_no_gain() -> None:
 
 def test_fusion_verdicts__no_gain_where_the_interval_touches_zero() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
-    resampled = {"dvme of 2 backbones": np.array([0.0, 0.0, 0.0, 1.0]), "a + linear": np.zeros(4)}
-    (verdict,) = fusion_verdicts(rows, "auc", resampled)
+    resampled = {"dvme of 2 backbones": _of(0.25, np.array([0.0, 0.0, 0.0, 1.0])), "a + linear": _of(0.0, np.zeros(4))}
+    (verdict,) = fusion_verdicts(rows, resampled)
     assert verdict.difference.low == 0.0
     assert verdict.sentence.endswith(": no gain is shown.")
 
@@ -94,20 +104,20 @@ def test_fusion_verdicts__the_best_single_backbone_is_the_best_on_validation() -
         _row("dvme", "ab", 0.9),
         _row("linear", "a", 0.95),
     ]
-    (verdict,) = fusion_verdicts(rows, "auc", _resampled(rows))
+    (verdict,) = fusion_verdicts(rows, _resampled(rows, dvme=-0.2))
     assert verdict.rival == "b + knn"
     assert verdict.difference.estimate == pytest.approx(0.3)
 
 
 def test_fusion_verdicts__controls_are_those_on_the_same_backbones() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("mlp", "abc", 0.8), _row("concat", "ab", 0.8), _row("linear", "ab", 0.8)]
-    verdicts = fusion_verdicts(rows, "auc", _resampled(rows))
+    verdicts = fusion_verdicts(rows, _resampled(rows))
     assert [verdict.rival for verdict in verdicts] == ["concat of 2 backbones"]
 
 
 def test_fusion_verdicts__every_fusion_by_attention_has_its_own_and_all_hold_together() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8), _row("dvme-tokens", "ab", 0.7), _row("mlp", "ab", 0.8)]
-    verdicts = fusion_verdicts(rows, "auc", _resampled(rows, dvme=0.0) | {"dvme-tokens of 2 backbones": STEPS})
+    verdicts = fusion_verdicts(rows, _resampled(rows, dvme=0.0) | {"dvme-tokens of 2 backbones": _of(0.5, STEPS)})
     assert [(verdict.fusion, verdict.rival) for verdict in verdicts] == [
         ("dvme of 2 backbones", "a + linear"),
         ("dvme of 2 backbones", "mlp of 2 backbones"),
@@ -120,40 +130,42 @@ def test_fusion_verdicts__every_fusion_by_attention_has_its_own_and_all_hold_tog
 
 def test_fusion_verdicts__nothing_without_a_fusion_or_without_resamples() -> None:
     singles = [_row("linear", "a", 0.9), _row("concat", "ab", 0.8)]
-    assert fusion_verdicts(singles, "auc", _resampled(singles)) == []
+    assert fusion_verdicts(singles, _resampled(singles)) == []
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
-    assert fusion_verdicts(rows, "auc", {row.method: np.empty(0) for row in rows}) == []
+    assert fusion_verdicts(rows, {row.method: _of(0.5, np.empty(0)) for row in rows}) == []
 
 
 def test_fusion_verdicts__undefined_resamples_are_passed_over() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
     resampled = _resampled(rows, dvme=0.5)
-    gappy = {name: np.concatenate([values, [np.nan] * 50]) for name, values in resampled.items()}
-    one, other = (fusion_verdicts(rows, "auc", values)[0].difference for values in (resampled, gappy))
+    gappy = {
+        name: _of(each.estimate, np.concatenate([each.resampled, [np.nan] * 50])) for name, each in resampled.items()
+    }
+    one, other = (fusion_verdicts(rows, each)[0].difference for each in (resampled, gappy))
     assert one == other
 
 
 @pytest.mark.parametrize(
     ("auc", "gain", "sentence"),
     [
-        (0.9, 0.1, "a + linear leads on validation and beats b + knn by +0.100 test AUC (95% CI +0.125 to +1.075)."),
+        (0.9, 0.1, "a + linear leads on validation and beats b + knn by +0.600 test AUC (95% CI +0.125 to +1.075)."),
         (
             0.81,
             -0.5,
-            "a + linear leads on validation; against b + knn: +0.010 test AUC (95% CI -0.475 to +0.475), "
+            "a + linear leads on validation; against b + knn: +0.000 test AUC (95% CI -0.475 to +0.475), "
             "so these data do not tell them apart.",
         ),
         (
             0.5,
             -2.0,
-            "a + linear leads on validation, but b + knn is better on the test set: -0.300 test AUC "
+            "a + linear leads on validation, but b + knn is better on the test set: -1.500 test AUC "
             "(95% CI -1.975 to -1.025). Trust neither yet.",
         ),
     ],
 )
 def test_verdict_of__sentences(auc: float, gain: float, sentence: str) -> None:
     rows = [_row("linear", "a", auc), _row("linear2", "a", 0.99), _row("knn", "b", 0.8)]
-    verdict = verdict_of(rows, "auc", _resampled(rows, linear=gain))
+    verdict = verdict_of(rows, _resampled(rows, linear=gain))
     assert verdict is not None
     assert verdict.sentence == sentence
     assert (verdict.best, verdict.runner_up) == ("a + linear", "b + knn")
@@ -161,15 +173,15 @@ def test_verdict_of__sentences(auc: float, gain: float, sentence: str) -> None:
 
 def test_verdict_of__one_set_of_backbones_compares_its_heads() -> None:
     rows = [_row("knn", "a", 0.9), _row("linear", "a", 0.8)]
-    verdict = verdict_of(rows, "auc", _resampled(rows, knn=0.0))
+    verdict = verdict_of(rows, _resampled(rows, knn=0.0))
     assert verdict is not None
     assert verdict.runner_up == "a + linear"
 
 
 def test_verdict_of__nothing_to_say() -> None:
     rows = [_row("knn", "a", 0.9), _row("linear", "a", 0.8)]
-    assert verdict_of(rows[:1], "auc", _resampled(rows)) is None
-    assert verdict_of(rows, "auc", {row.method: np.empty(0) for row in rows}) is None
+    assert verdict_of(rows[:1], _resampled(rows)) is None
+    assert verdict_of(rows, {row.method: _of(0.5, np.empty(0)) for row in rows}) is None
 
 
 def test_score__over_folds() -> None:

@@ -10,7 +10,6 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from dvme.errors import OptionError
-from dvme.evaluation.bootstrap import Interval
 from dvme.explanation import ablation
 from dvme.explanation.ablation import FLOOR, Ablation, leave_one_out, leave_one_out_retrained
 from dvme.heads import Embedded, FittedHead, Job, fit_jobs, get_head
@@ -18,6 +17,7 @@ from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.linear import Linear
 from dvme.heads.network_head import NETWORKS, FittedNetwork
 from dvme.heads.networks import initial_parameters
+from dvme.stats import Interval
 
 EMPTY = np.array([], dtype=np.int64)
 

@@ -1,0 +1,117 @@
+"""`dvme compare`."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dvme_cli.arguments import parse_pairs
+from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.sweep_table import METRIC_NAMES
+
+if TYPE_CHECKING:
+    from dvme.compare.compare import CompareReport, Pair
+    from dvme.evaluation.outcome import Score
+
+SIZES_ABREAST = 4
+LEVEL = 0.05
+
+
+def compare(
+    run: Annotated[str, typer.Argument(help="A folder of dvme sweep.")],
+    other: Annotated[str | None, typer.Argument(help="Another run over the same subsets.")] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            help="A published table: truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, "
+            "truong2021:nih-cxr.",
+        ),
+    ] = None,
+    stands_for: Annotated[
+        list[str] | None,
+        typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="auc, accuracy, balanced_accuracy or kappa.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Lay two runs side by side, with paired tests, or a run beside published numbers."""
+    with expected_errors():
+        import dvme
+
+        with progress_bars("cells") as tell:
+            report = dvme.compare(
+                run,
+                other,
+                published=published,
+                stands_for=parse_pairs(stands_for or [], "--as", "BACKBONE"),
+                metric=metric,
+                progress=tell,
+            )
+        if json:
+            show_json(report.to_json())
+        else:
+            _show(report)
+
+
+def _show(report: CompareReport) -> None:
+    if report.is_published:
+        _show_beside(report)
+    else:
+        _show_runs(report)
+    say(f"p: {report.test}, Holm over all pairs.")
+    for line in report.notices:
+        say(line)
+
+
+def _show_runs(report: CompareReport) -> None:
+    table = new_table("method", "size", report.one, report.other, "difference, 95% CI", "p", numeric=4)
+    for pair in report.pairs:
+        p = "-" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.3f}"
+        table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), _difference(pair), p)
+    console().print(table)
+    say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over draws. Difference: the first less the second.")
+
+
+def _show_beside(report: CompareReport) -> None:
+    """Rows of methods, columns of sizes, as in the paper; below each published row the run's own."""
+    sizes = list(dict.fromkeys(pair.size for pair in report.pairs))
+    doubts = [pair.doubt for pair in report.pairs if pair.doubt]
+    n_tables = math.ceil(len(sizes) / SIZES_ABREAST)
+    abreast = math.ceil(len(sizes) / n_tables)
+    for start in range(0, len(sizes), abreast):
+        some = sizes[start : start + abreast]
+        table = new_table("published, and below it yours", *some, numeric=len(some))
+        for method in dict.fromkeys(pair.method for pair in report.pairs):
+            pairs = {pair.size: pair for pair in report.pairs if pair.method == method}
+            row = [pairs[size] for size in some if size in pairs]
+            table.add_row(method, *(f"{_shown(pair.other)} {'?' if pair.doubt else ' '}" for pair in row))
+            beside = {pair.beside for pair in row if pair.beside}
+            if beside:
+                table.add_row(f"  {beside.pop()}", *(f"{_shown(pair.one)} {_mark(pair)}" for pair in row), style="bold")
+        console().print(table)
+    say(
+        f"Test {METRIC_NAMES[report.metric]}, mean ± std over folds; below a published row this run's, where it has one."
+    )
+    say("≠: the two differ.")
+    for doubt in doubts:
+        say(f"?: {doubt}")
+
+
+def _mark(pair: Pair) -> str:
+    return "≠" if pair.p_adjusted < LEVEL else " "
+
+
+def _shown(score: Score | None) -> str:
+    if score is None:
+        return ""
+    return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
+
+
+def _difference(pair: Pair) -> str:
+    if pair.comparison is None:
+        return ""
+    difference = pair.comparison.difference
+    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"

@@ -1,0 +1,105 @@
+"""A sweep as text: the papers' table, then what it allows to be said."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from dvme_cli.console import console, duration, new_table, say
+
+if TYPE_CHECKING:
+    from dvme.stats.curves import Amount
+    from dvme.sweep.outcome import Cell, Gain, SweepReport
+
+METRIC_NAMES = {"auc": "AUC", "kappa": "kappa", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+
+
+def show_sweep(report: SweepReport) -> None:
+    """Print the whole."""
+    say(report.task.describe())
+    say(report.plan)
+    for notice in report.notices:
+        say(notice)
+    _show_scores(report)
+    _show_gains(report)
+    _show_cost(report)
+    reused = f", {report.n_reused:,} of them finished before" if report.n_reused else ""
+    times = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in report.seconds.items() if seconds >= 1)
+    say(f"{report.n_jobs:,} jobs{reused}{': ' + times if times else ''}; subsets {report.subsets}")
+    say(f"wrote {report.run}")
+
+
+def _show_scores(report: SweepReport) -> None:
+    sizes = [column.name for column in report.columns]
+    table = new_table("backbone", "head", *sizes, numeric=len(sizes))
+    counts = [f"{column.n_train:,.0f}+{column.n_validation:,.0f}" for column in report.columns]
+    table.add_row("", "images to train+choose on", *(Text(count, style="dim") for count in counts))
+    for head, backbones in report.methods:
+        cells = (_score(cell, report.metric) for cell in report.row(head, backbones))
+        table.add_row(_together(backbones), head, *cells)
+    console().print(table)
+    metric = METRIC_NAMES[report.metric]
+    extra = ", macro one-versus-rest" if report.metric == "auc" and report.task.kind != "binary" else ""
+    say(f"Test {metric}{extra}, mean ± std over draws. * best of its size; = not shown to be worse than the best")
+    say("(crossed test over heads and test images, Holm over the size's methods, 5%).")
+    for backbones in dict.fromkeys(each for _, each in report.methods if len(each) > 1):
+        say(f"{_together(backbones)}: {', '.join(backbones)}.")
+
+
+def _score(cell: Cell, metric: str) -> Text:
+    score = cell.test[metric]
+    shown = f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
+    mark = "*" if cell.is_best else "=" if cell.is_equal else " "
+    return Text(f"{shown} {mark}", style="bold" if cell.is_best else "")
+
+
+def _show_gains(report: SweepReport) -> None:
+    for fusion in dict.fromkeys(gain.fusion for gain in report.gains):
+        table = new_table("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved", numeric=1)
+        for gain in (each for each in report.gains if each.fusion == fusion):
+            difference = gain.comparison.difference
+            table.add_row(
+                gain.size,
+                gain.rival if gain.role != "best control" else gain.rival.partition(" of ")[0],
+                f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})",
+                "-" if math.isnan(gain.p_adjusted) else f"{gain.p_adjusted:.3f}",
+                gain.word,
+                _saved(gain),
+            )
+        console().print(table)
+    if report.gains:
+        say("Rivals lead on validation at that size: the best single backbone, the best control. p: crossed test, Holm")
+        say(f"over all {len(report.gains)}. Labels saved: what the single backbone needs more for that score (95% CI).")
+
+
+def _saved(gain: Gain) -> str:
+    if gain.saved is None:
+        return ""
+    saved = gain.saved
+    return f"{_amount(saved.estimate)} ({_amount(saved.low)} to {_amount(saved.high)})"
+
+
+def _amount(amount: Amount) -> str:
+    if math.isnan(amount.value):
+        return "?"
+    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{amount.value:,.0f}"
+
+
+def _show_cost(report: SweepReport) -> None:
+    table = new_table("method", "seconds", "numbers held", "epochs to best", numeric=3)
+    for head, backbones in report.methods:
+        cells = report.row(head, backbones)
+        epochs = [cell.epochs for cell in cells if cell.epochs is not None]
+        shown = f"{epochs[0].mean:.0f} to {epochs[-1].mean:.0f}" if epochs else ""
+        name = f"{_together(backbones)} + {head}"
+        table.add_row(name, f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}", shown)
+    console().print(table)
+    say(
+        "Seconds of all fits; numbers that one head of the largest size holds; epochs at the smallest and largest size."
+    )
+
+
+def _together(backbones: tuple[str, ...]) -> str:
+    return backbones[0] if len(backbones) == 1 else f"{len(backbones)} together"

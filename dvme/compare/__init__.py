@@ -1,0 +1,1 @@
+"""`dvme compare`: two runs side by side, or a run beside published numbers."""

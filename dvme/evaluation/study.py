@@ -1,0 +1,153 @@
+"""What methods are compared on: the rows that take part, and the head and backbones that a method is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.errors import DataError, OptionError
+from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, get_head
+from dvme_cache import EmbeddingCache, RowState, content_id
+
+SINGLE_CONTROL = "linear"
+"""The head under which every single backbone stands beside a fusion."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of the table: a head on these backbones."""
+
+    head: Head
+    backbones: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called in a sentence."""
+        return method_name(self.head.name, self.backbones)
+
+
+def method_name(head: str, backbones: Sequence[str]) -> str:
+    """`swav + linear`, or `dvme of 3 backbones`."""
+    return f"{head} of {len(backbones)} backbones" if len(backbones) > 1 else f"{backbones[0]} + {head}"
+
+
+def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
+    """The backbones that were asked for, by default all of the cache.
+
+    Raises:
+        OptionError: if there are none.
+    """
+    names = list(dict.fromkeys(backbones)) if backbones else store.backbones
+    if not names:
+        raise OptionError(f"{store.location} has no embeddings yet; run dvme extract first")
+    return names
+
+
+def make_methods(heads: Sequence[str], backbones: Sequence[str], *, with_controls: bool) -> list[Method]:
+    """The lines of the table: single heads on each backbone, fusions on all of them.
+
+    Args:
+        heads: names.
+        backbones: names.
+        with_controls: beside a fusion by attention, also every single backbone under `linear`, and the controls.
+
+    Raises:
+        OptionError, UnknownNameError: if no head or an unknown one is named.
+    """
+    wanted = list(dict.fromkeys(heads))
+    if not wanted:
+        raise OptionError("no head is named; pass --head linear,knn")
+    if with_controls and set(wanted) & set(ATTENTION_HEADS):
+        wanted = list(dict.fromkeys([SINGLE_CONTROL, *wanted, *CONTROLS]))
+    fitters = [get_head(name) for name in wanted]
+    single = [Method(head, (name,)) for name in backbones for head in fitters if not head.is_fusion]
+    return single + [Method(head, tuple(backbones)) for head in fitters if head.is_fusion]
+
+
+def fusion_notice(methods: Sequence[Method]) -> list[str]:
+    """A line where a fusion has one backbone only."""
+    alone = [method.head.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
+    return [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
+
+
+def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:
+    """Rows with a label and an embedding of every backbone, and why the others are left out.
+
+    Raises:
+        DataError: if there are none.
+    """
+    states = np.stack([store.embeddings(name).states() for name in names])
+    has_label = store.column("label") != MISSING
+    is_failed = (states == RowState.FAILED).any(axis=0)
+    is_pending = (states == RowState.PENDING).any(axis=0) & ~is_failed
+    usable = np.flatnonzero(has_label & ~is_failed & ~is_pending)
+    left_out = {
+        "without an embedding": int((has_label & is_failed).sum()),
+        "not extracted yet": int((has_label & is_pending).sum()),
+        "without a label": int((~has_label & ~store.samples.is_pruned).sum()),
+    }
+    if not len(usable):
+        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+        message = f"{store.location} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})"
+        raise DataError(message)
+    return usable, left_out
+
+
+def twins_of(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any]) -> NDArray[Any]:
+    """Which rows show one picture in files of different bytes: their embeddings are bit-identical in every backbone.
+
+    In every one, so that neither the order of the backbones nor one that is dead decides about the split.
+
+    Args:
+        store: the cache.
+        names: backbones; read one at a time.
+        rows: (N,) cache rows.
+
+    Returns:
+        (N,) integers, equal for such rows.
+    """
+    twins = np.zeros(len(rows), dtype=np.int64)
+    for name in names:
+        features = np.ascontiguousarray(store.embeddings(name).read(rows))
+        digests = [(twin, content_id(row.tobytes())) for twin, row in zip(twins.tolist(), features, strict=True)]
+        numbers = {digest: number for number, digest in enumerate(sorted(set(digests)))}
+        twins = np.array([numbers[digest] for digest in digests])
+    return twins
+
+
+def loaded(
+    store: EmbeddingCache, rows: NDArray[Any], methods: Sequence[Method], n_bytes: int
+) -> Iterator[tuple[dict[str, NDArray[Any]], list[Method]]]:
+    """The methods with the embeddings that they need: all at once where memory allows, else set by set of backbones.
+
+    Args:
+        store: the cache.
+        rows: (N,) its rows.
+        methods: M of them.
+        n_bytes: that all embeddings together may take.
+
+    Raises:
+        DataError: if an embedding is not finite; a head checks only what it learns from or chooses on.
+    """
+    tables = {name: store.embeddings(name) for method in methods for name in method.backbones}
+    total = sum(len(rows) * table.dim * table.features.dtype.itemsize for table in tables.values())
+    groups: dict[tuple[str, ...], list[Method]] = {}
+    for method in methods:
+        groups.setdefault(tuple(tables) if total <= n_bytes else method.backbones, []).append(method)
+    for names, some in groups.items():
+        embeddings = {name: tables[name].read(rows) for name in names}
+        _check_finite(embeddings)
+        yield embeddings, some
+
+
+def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
+    for name, values in embeddings.items():
+        n_bad = int((~np.isfinite(values).all(axis=1)).sum())
+        if n_bad:
+            rows = f"{n_bad} of {len(values)} rows of {name}"
+            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")

@@ -1,0 +1,28 @@
+"""Many comparisons at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def holm(p_values: ArrayLike) -> NDArray[Any]:
+    """Adjusted p values: those below 0.05 are together wrong at most once in twenty families, however they depend.
+
+    Args:
+        p_values: (K,) of one family; nan, where no test could be made, stays nan and does not count.
+
+    Returns:
+        (K,) in the same order, at most 1.
+
+    Source: Holm 1979, in the adjusted form of Wright 1992.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(values.shape, np.nan)
+    tested = np.flatnonzero(~np.isnan(values))
+    order = tested[np.argsort(values[tested], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted

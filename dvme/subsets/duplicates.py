@@ -1,0 +1,192 @@
+"""Near-duplicates on two sides of a split: a leak that no file name shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.evaluation.splits import Fold
+from dvme.subsets.manifest import Draw, SubsetManifest
+from dvme.wording import counted, first_few
+
+Redraw = Callable[[int, int, Fold], Draw]
+COSINE = 0.999
+"""Similarity above which two images count as near-duplicates."""
+BLIND = 0.01
+"""Share of random pairs above it that shows a backbone which cannot tell images apart, an untrained one say."""
+BLOCK = 2048
+SAMPLED_PAIRS = 20000
+
+
+@dataclass(frozen=True)
+class NearDuplicate:
+    """Two images that a backbone all but confuses, on two sides of a split."""
+
+    one: int
+    """Position of the image that is tested, or chosen on."""
+    other: int
+    """Position of the image that is trained on, or that is in the training pool."""
+    side: str
+    """`test` or `validation`: where the first of them is."""
+    backbone: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Similar:
+    """All pairs of similar images, whatever their sides."""
+
+    pairs: NDArray[np.int64]
+    """(P, 2) positions, the smaller first."""
+    cosines: NDArray[np.float32]
+    """(P,), the largest over the backbones."""
+    backbones: tuple[str, ...]
+    """(P,) the backbone of that largest one."""
+    blind: tuple[str, ...]
+    """Backbones that were passed over."""
+
+
+def similar_pairs(embeddings: Iterable[tuple[str, NDArray[Any]]]) -> Similar:
+    """Pairs of images with a cosine above COSINE in any backbone.
+
+    Args:
+        embeddings: name and (N, D) of each backbone; read one at a time.
+    """
+    best: dict[tuple[int, int], tuple[float, str]] = {}
+    blind = []
+    for name, values in embeddings:
+        unit = values.astype(np.float32)
+        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        if _is_blind(unit):
+            blind.append(name)
+            continue
+        for start in range(0, len(unit), BLOCK):
+            rows = unit[start : start + BLOCK]
+            for other in range(start, len(unit), BLOCK):
+                cosines = rows @ unit[other : other + BLOCK].T
+                for one, two in np.argwhere(cosines > COSINE):
+                    pair = (start + int(one), other + int(two))
+                    cosine = float(cosines[one, two])
+                    if pair[0] < pair[1] and cosine > best.get(pair, (0.0, ""))[0]:
+                        best[pair] = (cosine, name)
+    pairs = np.array(sorted(best), dtype=np.int64).reshape(-1, 2)
+    found = [best[one, two] for one, two in pairs.tolist()]
+    cosines = np.array([cosine for cosine, _ in found], dtype=np.float32)
+    return Similar(pairs, cosines, tuple(name for _, name in found), tuple(blind))
+
+
+def across_splits(manifest: SubsetManifest, similar: Similar) -> list[NearDuplicate]:
+    """The pairs of which one image is tested, or chosen on, and the other trained on; each pair once.
+
+    A pair is listed under `test` if one of its images is, else under `validation` if some draw has it on two sides.
+    """
+    one, other = similar.pairs.T
+    n_images = len(manifest.images)
+    is_test = _mask(n_images, manifest.test)
+    is_train = np.stack([_mask(n_images, draw.train) for draw in manifest.draws])  # (draws, N)
+    is_validation = np.stack([_mask(n_images, draw.validation) for draw in manifest.draws])
+    in_pool = np.asarray((is_train | is_validation).any(axis=0))
+    found = []
+    sides: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+        "test": (is_test[one] & in_pool[other], is_test[other] & in_pool[one]),
+        "validation": (
+            np.any(is_validation[:, one] & is_train[:, other], axis=0),
+            np.any(is_validation[:, other] & is_train[:, one], axis=0),
+        ),
+    }
+    for side, (forward, backward) in sides.items():
+        for index in np.flatnonzero(forward | backward).tolist():
+            first, second = (one, other) if forward[index] else (other, one)
+            pair = int(first[index]), int(second[index])
+            found.append(NearDuplicate(*pair, side, similar.backbones[index], float(similar.cosines[index])))
+    return found
+
+
+def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: Redraw) -> SubsetManifest:
+    """The manifest without near-duplicates on two sides; the test set stays.
+
+    Left out are training and validation images that are near-duplicates of a test image, and training images that
+    are near-duplicates of one of their draw's validation images.
+
+    Args:
+        manifest: as drawn.
+        similar: see `similar_pairs`.
+        draw_again: called with (repeat, fold, the rows that are left), so that what is left is balanced as well.
+    """
+    n_images = len(manifest.images)
+    near_test = _neighbours(similar.pairs, _mask(n_images, manifest.test))
+    draws = []
+    for draw in manifest.draws:
+        validation = draw.validation[~near_test[draw.validation]]
+        near = near_test | _neighbours(similar.pairs, _mask(n_images, validation))
+        train = draw.train[~near[draw.train]]
+        draws.append(draw_again(draw.repeat, draw.fold, Fold(np.sort(train), np.sort(validation))))
+    policy = dict(manifest.policy) | {"drop_duplicates": COSINE}
+    return SubsetManifest(
+        manifest.images, manifest.labels, manifest.classes, manifest.sizes, manifest.test, tuple(draws), policy
+    )
+
+
+def describe(
+    duplicates: Sequence[NearDuplicate], names: Sequence[str] | NDArray[Any], blind: Sequence[str]
+) -> list[str]:
+    """Lines for the reader, none where nothing was found.
+
+    Args:
+        duplicates: on two sides.
+        names: (N,) the images' paths.
+        blind: backbones that were passed over.
+    """
+    lines = []
+    if blind:
+        lines.append(
+            f"near-duplicates were not looked for in {', '.join(blind)}: "
+            f"over {BLIND:.0%} of random pairs have a cosine above {COSINE}"
+        )
+    by_side: Mapping[str, list[NearDuplicate]] = {"test": [], "validation": []}
+    for each in duplicates:
+        by_side[each.side].append(each)
+    for side, some in by_side.items():
+        if some:
+            shown = first_few(
+                f"{names[each.one]} and {names[each.other]} ({each.cosine:.4f} in {each.backbone})"
+                for each in sorted(some, key=lambda each: -each.cosine)
+            )
+            pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
+            lines.append(f"{pairs} between {side} and training images: {shown}; --drop-duplicates leaves them out")
+    return lines
+
+
+def listed(duplicates: Sequence[NearDuplicate], names: Sequence[str] | NDArray[Any]) -> list[dict[str, Any]]:
+    """Plain values, with the images' paths in place of their positions."""
+    return [asdict(each) | {"one": str(names[each.one]), "other": str(names[each.other])} for each in duplicates]
+
+
+def _mask(n_images: int, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    mask = np.zeros(n_images, dtype=bool)
+    mask[positions] = True
+    return mask
+
+
+def _neighbours(pairs: NDArray[np.int64], is_marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(N,) who is similar to a marked one."""
+    mask = np.zeros(len(is_marked), dtype=bool)
+    one, other = pairs.T
+    mask[other[is_marked[one]]] = True
+    mask[one[is_marked[other]]] = True
+    return mask
+
+
+def _is_blind(unit: NDArray[Any]) -> bool:
+    """Whether many random pairs of images all but coincide."""
+    if len(unit) < 2:
+        return False
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, len(unit), (2, SAMPLED_PAIRS))
+    is_pair = one != other
+    cosines = np.einsum("pd,pd->p", unit[one[is_pair]], unit[other[is_pair]])
+    return bool((cosines > COSINE).mean() > BLIND)

@@ -1,0 +1,54 @@
+"""How subsets are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dvme.errors import OptionError
+from dvme.evaluation.splits import MIN_FOLDS
+from dvme.subsets.sampling import Balance, check_balance
+from dvme.subsets.sizes import DEFAULT_SIZES, parse_sizes
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetOptions:
+    """How subsets are drawn. The same options, images and labels give the same manifest."""
+
+    sizes: tuple[str, ...] = DEFAULT_SIZES
+    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`."""
+    n_folds: int = 5
+    """Folds of the training pool."""
+    n_repeats: int = 1
+    """Times that the pool is folded anew, by other seeds; the test set stays."""
+    balance: Balance = "balanced"
+    """Of a training subset: as many of each class, as in the whole, or as chance has it."""
+    validation: Literal["matched", "full"] = "matched"
+    """`matched`: a subset chooses on few images as well, as many as its share of a fold; `full`: on the whole fold."""
+    oversample: bool | None = None
+    """Whether heads trained by minibatches see every class equally often; None: where the classes differ in number."""
+    test_fraction: float = 0.2
+    """Part held out, where the user gave no split."""
+    seed: int = 0
+    """Of the split, as in `dvme probe`, and of all draws."""
+    separator: str | None = None
+    """What stands between the labels of an image, where it may have several."""
+    drop_duplicates: bool = False
+    """Leave out training images that all but coincide with a test or validation image."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn."""
+        check_balance(self.balance)
+        parse_sizes(self.sizes)
+        if self.n_folds < MIN_FOLDS:
+            raise OptionError(f"{self.n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
+        if not 0.0 < self.test_fraction <= 0.5:
+            raise OptionError(
+                f"test fraction {self.test_fraction} is not possible; pass --test-fraction above 0, at most 0.5"
+            )
+        if self.n_repeats < 1:
+            raise OptionError(f"{self.n_repeats} repeats are not possible; pass --repeats 1 or more")
+        if self.validation not in ("matched", "full"):
+            raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
+        if self.separator == "":
+            raise OptionError("the label separator is empty; pass for example --label-separator '|'")

@@ -1,0 +1,133 @@
+"""The jobs of a sweep: methods, sizes and draws, each with its key; fitted, or read back."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.evaluation.study import Method, loaded
+from dvme.heads import Embedded, FittedHead, Job
+from dvme.heads.jobs import fit_each
+from dvme.heads.network_head import NetworkHead
+from dvme.runtime import Progress, Runtime
+from dvme.subsets.manifest import SubsetManifest
+from dvme.sweep.ledger import FinishedJob, JobIdentity, Ledger
+from dvme_cache import EmbeddingCache
+
+EMBEDDINGS_SHARE = 3
+"""Embeddings that are read at once take at most one part in so many of the memory; heads make copies of them."""
+COPIES = 3
+"""Of the embeddings, at most: themselves, and twice as many bytes in float32 if they are float16."""
+HIDDEN = -1
+"""The label of every image whose class no head may know."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the table a job stands: indices of the method, the size and the draw."""
+
+    method: int
+    size: int
+    draw: int
+
+
+class Grid:
+    """All jobs of one sweep, and what has become of them."""
+
+    def __init__(
+        self,
+        store: EmbeddingCache,
+        rows: NDArray[Any],
+        manifest: SubsetManifest,
+        methods: Sequence[Method],
+        ledger: Ledger,
+    ) -> None:
+        """`rows` are the cache's rows of the manifest's images, in its order."""
+        self.store, self.rows, self.manifest, self.ledger = store, rows, manifest, ledger
+        self.methods = [_sampled(method, manifest.policy.get("oversample")) for method in methods]
+        counts = (range(n) for n in (len(self.methods), len(manifest.sizes), len(manifest.draws)))
+        self.places = [Place(*place) for place in itertools.product(*counts)]
+        self.labels = manifest.class_indices()
+        self.keys = {place: self._identity(place).key for place in self.places}
+        found = {place: ledger.read(key) for place, key in self.keys.items()}
+        self.finished: dict[Place, FinishedJob] = {place: job for place, job in found.items() if job is not None}
+        self.n_reused = len(self.finished)
+
+    def fit(self, runtime: Runtime, progress: Progress) -> None:
+        """Fit what is not finished; every job is kept as soon as it is done."""
+        budget = runtime.memory_budget("cpu")
+        hidden = self.labels.copy()
+        hidden[self.manifest.test] = HIDDEN
+        for embeddings, methods in self._loaded(budget):
+            data = Embedded(embeddings, hidden, len(self.manifest.classes))
+            places = [place for place in self.places if place.method in methods and place not in self.finished]
+            held = sum(values.nbytes for values in embeddings.values())
+            is_cpu = runtime.torch_device() == "cpu"  # a GPU has memory of its own
+            own = replace(runtime, memory=max(1, budget - COPIES * held)) if is_cpu else runtime
+            for one in fit_each([self._job(place) for place in places], data, runtime=own, progress=progress):
+                place = places[one.position]
+                self._keep(place, data, one.head, one.seconds)
+                progress("sweep", len(self.finished), len(self.places))
+
+    def _loaded(self, budget: int) -> Iterator[tuple[dict[str, NDArray[Any]], set[int]]]:
+        """Embeddings and the methods that are fitted on them, where any job of theirs is left to do."""
+        unfinished = {place.method for place in self.places if place not in self.finished}
+        todo = [self.methods[index] for index in sorted(unfinished)]
+        for embeddings, some in loaded(self.store, self.rows, todo, budget // EMBEDDINGS_SHARE):
+            yield embeddings, {index for index in unfinished if self.methods[index] in some}
+
+    def _keep(self, place: Place, data: Embedded, head: FittedHead, seconds: float) -> None:
+        manifest, backbones = self.manifest, self.methods[place.method].backbones
+        validation = manifest.validation(manifest.draws[place.draw], place.size)
+        done = FinishedJob(
+            test=head.predict_proba(data.blocks(backbones, manifest.test)).astype(np.float32),
+            validation=head.predict_proba(data.blocks(backbones, validation)).astype(np.float32),
+            chosen=dict(head.chosen),
+            seconds=seconds,
+            n_parameters=sum(array.size for array in head.arrays().values()),
+        )
+        self.ledger.write(self.keys[place], done)
+        self.finished[place] = done
+
+    def _job(self, place: Place) -> Job:
+        method, draw = self.methods[place.method], self.manifest.draws[place.draw]
+        train, validation = self.manifest.train(draw, place.size), self.manifest.validation(draw, place.size)
+        return Job(method.head, method.backbones, train, validation, self._seed(place))
+
+    def _seed(self, place: Place) -> int:
+        """Another one for every draw, so that draws of one training set differ at least in what is random."""
+        draw = self.manifest.draws[place.draw]
+        words = [int(self.manifest.policy.get("seed", 0)), draw.repeat, draw.fold]
+        return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def _identity(self, place: Place) -> JobIdentity:
+        job = self._job(place)
+        return JobIdentity(
+            head=job.head,
+            fingerprints=tuple(self.store.embeddings(name).fingerprint for name in job.backbones),
+            ids=self.manifest.images,
+            labels=self.labels,
+            n_classes=len(self.manifest.classes),
+            train=job.train,
+            validation=job.validation,
+            test=self.manifest.test,
+            seed=job.seed,
+        )
+
+
+def _sampled(method: Method, oversample: bool | None) -> Method:
+    """The method as the manifest's flag wants it; only heads trained by minibatches can oversample."""
+    if oversample is None or not isinstance(method.head, NetworkHead):
+        return method
+    protocol = replace(method.head.protocol, sampling="oversampled" if oversample else "shuffled")
+    return Method(replace(method.head, protocol=protocol), method.backbones)
+
+
+def head_settings(methods: Sequence[Method]) -> Mapping[str, Any]:
+    """The hyper-parameters of every head, by name."""
+    return {method.head.name: asdict(method.head) for method in methods}  # type: ignore[call-overload]

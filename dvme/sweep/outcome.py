@@ -1,0 +1,126 @@
+"""What a sweep found: plain values, ready for a table or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dvme.data import Task
+from dvme.evaluation.outcome import Score
+from dvme.evaluation.study import method_name
+from dvme.stats.curves import LabelsSaved
+from dvme.stats.intervals import Comparison, Interval
+
+
+@dataclass(frozen=True)
+class Column:
+    """One size."""
+
+    name: str
+    n_train: float
+    """Training images, mean over the draws."""
+    n_validation: float
+    """Images to choose on, mean over the draws."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one size, over the draws."""
+
+    head: str
+    backbones: tuple[str, ...]
+    size: str
+    validation: float
+    """Mean of the sweep's metric on validation; what baselines are chosen by."""
+    test: dict[str, Score]
+    """By metric."""
+    interval: Interval
+    """Of the sweep's metric, BCa over test images, given these heads."""
+    is_best: bool
+    """Whether its mean on the test set is the highest of its size."""
+    p_worse: float
+    """Of no difference from the best of its size: crossed test, Holm over the size's methods; nan for the best."""
+    epochs: Score | None
+    """Epochs until the best on validation; None for heads that have no epochs."""
+    seconds: float
+    """Of all its fits, one after another or together."""
+    n_parameters: int
+    """Numbers that one head holds; of `knn`, its bank."""
+
+    @property
+    def method(self) -> str:
+        """What it is called in a sentence."""
+        return method_name(self.head, self.backbones)
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether it is not the best, and not shown to be worse."""
+        return not self.is_best and not self.p_worse < 0.05
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A fusion against one rival, at one size."""
+
+    fusion: str
+    rival: str
+    role: str
+    """`best single backbone` or `best control`; both are chosen on validation, at this size."""
+    size: str
+    comparison: Comparison
+    """Crossed test: heads and test images both left to chance."""
+    p_adjusted: float
+    """Holm over all comparisons of the sweep."""
+    effect: float
+    """Difference of the draws in units of their standard deviation, corrected for small samples."""
+    saved: LabelsSaved | None
+    """Labels that the fusion saves against the best single backbone; None against a control."""
+
+    @property
+    def word(self) -> str:
+        """`gain`, `loss`, or `no gain shown`."""
+        if not self.p_adjusted < 0.05:
+            return "no gain shown"
+        return "gain" if self.comparison.difference.estimate > 0 else "loss"
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """The outcome of `dvme sweep`."""
+
+    run: str
+    """The run's folder."""
+    cache: str
+    subsets: str
+    """Hash of the manifest."""
+    task: Task
+    plan: str
+    metric: str
+    """That the table, the marks and the verdicts are about."""
+    columns: list[Column]
+    cells: list[Cell]
+    """Methods within sizes: all methods of the first size first."""
+    gains: list[Gain]
+    notices: list[str]
+    n_jobs: int
+    n_reused: int
+    """Jobs that were finished before this call."""
+    seconds: dict[str, float]
+    """Where this call's time went."""
+
+    def row(self, head: str, backbones: tuple[str, ...]) -> list[Cell]:
+        """The cells of one method, by size."""
+        return [cell for cell in self.cells if (cell.head, cell.backbones) == (head, backbones)]
+
+    @property
+    def methods(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(head, backbones) of every line."""
+        return list(dict.fromkeys((cell.head, cell.backbones) for cell in self.cells))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self) | {
+            "task": self.task.to_json(),
+            "cells": [asdict(cell) | {"method": cell.method, "is_equal": cell.is_equal} for cell in self.cells],
+            "gains": [asdict(gain) | {"verdict": gain.word} for gain in self.gains],
+        }

@@ -1,0 +1,210 @@
+"""A run's folder: configuration, subsets, finished jobs, one tidy table and the predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.errors import DataError, OptionError
+from dvme.evaluation.metrics import score
+from dvme.evaluation.study import method_name
+from dvme.exchange.durable import PARTIAL_SUFFIX, written_aside
+from dvme.heads.saving import without_nan
+from dvme.subsets.manifest import SubsetManifest
+from dvme.sweep.ledger import FinishedJob, Ledger
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dvme.sweep.grid import Grid
+    from dvme.sweep.outcome import SweepReport
+
+FORMAT = 1
+RUN, SUBSETS, JOBS = "run.json", "subsets.json", "jobs"
+WHERE = ("repeat", "fold")
+SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
+DUPLICATES = "duplicates.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read back."""
+
+    folder: Path
+    described: Mapping[str, Any]
+    """run.json."""
+    manifest: SubsetManifest
+    methods: tuple[tuple[str, tuple[str, ...]], ...]
+    """(head, backbones) of every method."""
+    finished: Mapping[tuple[int, int], list[FinishedJob]]
+    """By method and size: the draws' jobs, in order."""
+
+    @property
+    def metric(self) -> str:
+        """What its table is about."""
+        return str(self.described["metric"])
+
+    @property
+    def names(self) -> list[str]:
+        """What the methods are called in a sentence."""
+        return [method_name(head, backbones) for head, backbones in self.methods]
+
+    @property
+    def seed(self) -> int:
+        """Of its subsets."""
+        return int(self.manifest.policy.get("seed", 0))
+
+    @property
+    def test_groups(self) -> NDArray[Any]:
+        """(N test,) which test images share a group; "" everywhere where there are no groups."""
+        groups = self.described.get("test_groups")
+        return np.array([MISSING] * len(self.manifest.test) if groups is None else [str(each) for each in groups])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a run.
+
+        Raises:
+            DataError: if it is not one, is not finished, or is of a newer dvme.
+        """
+        path = Path(folder)
+        described = _read_described(path)
+        if described is None:
+            raise DataError(f"{path} is not a run; dvme sweep CACHE --out {path} makes one")
+        manifest, ledger = SubsetManifest.load(path / SUBSETS), Ledger(path / JOBS)
+        finished: dict[tuple[int, int], list[FinishedJob]] = {}
+        for method, size, _, key in described.get("jobs", []):
+            job = ledger.read(key)
+            if job is None:
+                raise DataError(f"{path} lacks a finished job; run the same dvme sweep again, it goes on from there")
+            finished.setdefault((method, size), []).append(job)
+        if not finished:
+            raise DataError(f"{path} is not finished; run the same dvme sweep again, it goes on from there")
+        methods = tuple((each["head"], tuple(each["backbones"])) for each in described["methods"])
+        return cls(path, described, manifest, methods, finished)
+
+
+def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
+    """Refuse a folder that holds something else than a run over the same subsets.
+
+    Raises:
+        OptionError: if it does.
+        DataError: if its run cannot be read.
+    """
+    path = Path(folder)
+    if not path.exists():
+        return path
+    if not path.is_dir():
+        raise OptionError(f"{path} is a file; name a folder for the run with --out")
+    if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
+        return path
+    described = _read_described(path)
+    if described is None:
+        raise OptionError(f"{path} is there already and is not a run; name another folder with --out")
+    if described["subsets"] != manifest.hash:
+        raise OptionError(
+            f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}); name another "
+            f"folder with --out, or pass --subsets {path / SUBSETS} to go on with its own"
+        )
+    return path
+
+
+def write_run(folder: Path, described: Mapping[str, Any]) -> None:
+    """Write run.json."""
+    header = {"format": FORMAT, "dvme": version("dvme")}
+    with written_aside(folder / RUN) as aside:
+        aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
+
+
+def write_results(folder: Path, grid: Grid, report: SweepReport, duplicates: Sequence[Mapping[str, Any]]) -> None:
+    """Write what a finished sweep has to say: the summary, one row per measurement, every prediction, every copy."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    described = _read_described(folder)
+    assert described is not None
+    jobs = [[place.method, place.size, place.draw, grid.keys[place]] for place in grid.places]
+    with written_aside(folder / RESULTS) as aside:
+        pd.DataFrame(_measurements(grid)).to_csv(aside, index=False)
+    with written_aside(folder / DUPLICATES) as aside:
+        pd.DataFrame(duplicates, columns=["side", "one", "other", "backbone", "cosine"]).to_csv(aside, index=False)
+    with written_aside(folder / PREDICTIONS) as aside:
+        writer = None
+        for table in _predictions(grid):
+            writer = writer or pq.ParquetWriter(aside, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+    with written_aside(folder / SUMMARY) as aside:
+        aside.write_text(json.dumps(without_nan(report.to_json()), indent=1, default=str) + "\n", encoding="utf-8")
+    write_run(folder, described | {"jobs": jobs})
+
+
+def _read_described(folder: Path) -> dict[str, Any] | None:
+    """run.json; None if there is none.
+
+    Raises:
+        DataError: if it is torn or of a newer dvme.
+    """
+    try:
+        described: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / RUN} cannot be read ({error}); run dvme sweep into another folder") from error
+    if described.get("format") != FORMAT:
+        raise DataError(f"{folder} is of run format {described.get('format')}, this dvme reads {FORMAT}; update dvme")
+    return described
+
+
+def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
+    """The tidy table: one row per measurement."""
+    manifest, labels = grid.manifest, grid.labels
+    for place in grid.places:
+        method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
+        where = {
+            "head": method.head.name,
+            "backbones": "+".join(method.backbones),
+            "size": manifest.sizes[place.size],
+            "n_train": draw.n_train[place.size],
+            "n_validation": draw.n_validation[place.size],
+            "repeat": draw.repeat,
+            "fold": draw.fold,
+        }
+        tested = score(labels[manifest.test], job.test.astype(np.float64))
+        chosen_on = score(labels[manifest.validation(draw, place.size)], job.validation.astype(np.float64))
+        for part, values in (("test", tested), ("validation", chosen_on)):
+            yield from (where | {"part": part, "metric": name, "value": value} for name, value in values.items())
+        fit = {"seconds": job.seconds, "parameters": job.n_parameters}
+        fit |= {name: float(value) for name, value in job.chosen.items() if isinstance(value, int | float)}
+        yield from (where | {"part": "fit", "metric": name, "value": value} for name, value in fit.items())
+
+
+def _predictions(grid: Grid) -> Iterator[pa.Table]:
+    """Test probabilities, one row per image and job; a table for each job."""
+    import pyarrow as pa
+
+    manifest = grid.manifest
+    images = pa.array([row.tobytes().hex() for row in manifest.images[manifest.test]])
+    labels = pa.array([manifest.classes[own[0]] for own in (manifest.labels[i] for i in manifest.test)])
+    for place in grid.places:
+        method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
+        n_rows = len(images)
+        texts = {
+            "head": method.head.name,
+            "backbones": "+".join(method.backbones),
+            "size": manifest.sizes[place.size],
+        }
+        columns = {name: pa.array([text] * n_rows).dictionary_encode() for name, text in texts.items()}
+        columns |= {name: pa.array([value] * n_rows, pa.int32()) for name, value in vars(draw).items() if name in WHERE}
+        columns |= {"image": images, "label": labels}
+        columns |= {f"p_{name}": pa.array(job.test[:, c]) for c, name in enumerate(manifest.classes)}
+        yield pa.table(columns)

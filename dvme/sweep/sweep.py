@@ -1,0 +1,230 @@
+"""`dvme sweep`: how many labels a task needs, and whether a fusion is really better."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING, Task
+from dvme.errors import DataError, OptionError
+from dvme.evaluation.metrics import METRICS
+from dvme.evaluation.splits import check_sides
+from dvme.evaluation.study import Method, fusion_notice, make_methods, named_backbones, usable_rows
+from dvme.runtime import Progress, Runtime, silent
+from dvme.subsets.duplicates import across_splits, describe, listed
+from dvme.subsets.manifest import SubsetManifest
+from dvme.subsets.options import SubsetOptions
+from dvme.subsets.subsets import draw_subsets, find_similar
+from dvme.sweep.grid import Grid
+from dvme.sweep.judging import Judge, test_draws
+from dvme.sweep.ledger import FinishedJob, Ledger
+from dvme.sweep.outcome import SweepReport
+from dvme.sweep.run import JOBS, SUBSETS, check_run, write_results, write_run
+from dvme.wording import counted, first_few
+from dvme_cache import EmbeddingCache
+
+DEFAULT_HEADS = ("linear", "knn", "dvme")
+
+
+def sweep(  # noqa: PLR0913 - the command's options, one to one
+    cache: str | Path,
+    out: str | Path,
+    *,
+    heads: Sequence[str] = DEFAULT_HEADS,
+    backbones: Sequence[str] | None = None,
+    controls: bool = True,
+    subsets: str | Path | None = None,
+    options: SubsetOptions | None = None,
+    metric: str = METRICS[0],
+    runtime: Runtime | None = None,
+    progress: Progress = silent,
+) -> SweepReport:
+    """Fit every head on every subset, and compare them on one test set.
+
+    Hyper-parameters, early stopping and every baseline are chosen on validation images; the test set is used once per
+    number. A job that is finished in the run's folder is not fitted again, whatever stopped the call before.
+
+    Args:
+        cache: path of a cache.
+        out: the run's folder; made, or gone on with.
+        heads: names of heads. Most are fitted on each backbone; a fusion takes all of them at once.
+        backbones: names of backbones in the cache; None: all of them.
+        controls: beside a fusion by attention, also `linear` on every single backbone and the fusions without it.
+        subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
+        options: how subsets are drawn; not together with `subsets`.
+        metric: of METRICS, what the table, the marks and the verdicts are about.
+        runtime: device and memory budget.
+        progress: told (stage, done, total).
+
+    Raises:
+        DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
+    """
+    clock = _Clock()
+    if metric not in METRICS:
+        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
+    if subsets is not None and options is not None:
+        raise OptionError("a subset file is a whole study: leave out --sizes, --folds and the like beside --subsets")
+    store = EmbeddingCache.open(cache)
+    names = named_backbones(store, backbones)
+    methods = make_methods(heads, names, with_controls=controls)
+    usable, left_out = usable_rows(store, names)
+    if subsets is None:
+        manifest, duplicates = draw_subsets(store, names, usable, options or SubsetOptions(), progress)
+        rows, notices = usable, list(manifest.notices)
+    else:
+        manifest = SubsetManifest.load(subsets)
+        rows = rows_of(store, manifest, usable, str(subsets))
+        lines, duplicates = _duplicates(store, names, rows, manifest, progress)
+        notices = list(dict.fromkeys([*manifest.notices, *lines]))
+    if manifest.is_multilabel:
+        raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
+    folder = check_run(out, manifest)
+    clock.lap("subsets")
+    folder.mkdir(parents=True, exist_ok=True)
+    # First what makes the folder a run, so that a call killed at any moment can be gone on with.
+    write_run(folder, _described(cache, store, rows, methods, manifest, metric))
+    manifest.save(folder / SUBSETS)
+    grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS))
+    grid.fit(runtime or Runtime(), progress)
+    clock.lap("fit")
+    groups = store.column("group")[rows][manifest.test]
+    draws, line = test_draws(manifest.class_indices()[manifest.test], groups, int(manifest.policy.get("seed", 0)))
+    named = [(method.head.name, method.backbones) for method in methods]
+    judge = Judge(manifest, named, by_cell(grid), draws, metric)
+    judge.resample_all(progress)
+    cells, gains = judge.cells(), judge.gains()
+    clock.lap("statistics")
+    left = [f"left out: {count:,} {reason}" for reason, count in left_out.items() if count]
+    counts = np.bincount(manifest.class_indices(), minlength=len(manifest.classes))
+    report = SweepReport(
+        run=os.fspath(out),
+        cache=os.fspath(cache),
+        subsets=manifest.hash,
+        task=Task(manifest.classes, tuple(counts.tolist()), 0),
+        plan=str(manifest.policy.get("plan", "")),
+        metric=metric,
+        columns=judge.columns(),
+        cells=cells,
+        gains=gains,
+        notices=[*left, *fusion_notice(methods), *notices, line],
+        n_jobs=len(grid.places),
+        n_reused=grid.n_reused,
+        seconds=clock.laps,
+    )
+    write_results(folder, grid, report, duplicates)
+    clock.lap("write")
+    return report
+
+
+def by_cell(grid: Grid) -> dict[tuple[int, int], list[FinishedJob]]:
+    """The finished jobs by (method, size), in the order of the draws."""
+    cells: dict[tuple[int, int], list[FinishedJob]] = {}
+    for place in grid.places:
+        cells.setdefault((place.method, place.size), []).append(grid.finished[place])
+    return cells
+
+
+def rows_of(store: EmbeddingCache, manifest: SubsetManifest, usable: NDArray[Any], path: str) -> NDArray[Any]:
+    """The cache's rows of a manifest's images, in its order.
+
+    Args:
+        store: the cache.
+        manifest: of this or another lab.
+        usable: rows with a label and all embeddings.
+        path: of the manifest, for messages.
+
+    Raises:
+        DataError: if images are missing, have other labels, or share a patient across its sides.
+    """
+    row_of = {bytes(content): row for row, content in zip(usable.tolist(), store.samples.ids[usable], strict=True)}
+    found = [row_of.get(bytes(content)) for content in manifest.images]
+    n_missing = sum(row is None for row in found)
+    if n_missing:
+        raise DataError(
+            f"{n_missing} of the {len(found):,} images of {path} are not in {store.location} with a label and every "
+            "embedding; extract them first, or draw subsets of this cache"
+        )
+    rows = np.array(found, dtype=np.int64)
+    columns = store.columns(["label", "group", "path"])
+    own = columns["label"][rows]
+    expected = [{manifest.classes[index] for index in indices} for indices in manifest.labels]
+    separator = manifest.policy.get("separator")
+    actual = [{part.strip() for part in str(text).split(separator)} if separator else {str(text)} for text in own]
+    differing = [i for i, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other - {MISSING}]
+    if differing:
+        raise DataError(
+            f"{counted(len(differing), 'image')} of {path} have another label in {store.location} "
+            f"({first_few(columns['path'][rows[differing]])}); label the cache as the study did, or draw new subsets"
+        )
+    for draw in manifest.draws:
+        sides = {"test": manifest.test, "train": draw.train, "val": draw.validation}
+        check_sides(columns["group"][rows], sides)
+    return rows
+
+
+def _duplicates(
+    store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], manifest: SubsetManifest, progress: Progress
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """What this cache's embeddings show of a manifest that was drawn before."""
+    similar = find_similar(store, names, rows, progress)
+    paths, found = store.column("path")[rows], across_splits(manifest, similar)
+    return describe(found, paths, similar.blind), listed(found, paths)
+
+
+def _described(
+    cache: str | Path,
+    store: EmbeddingCache,
+    rows: NDArray[Any],
+    methods: Sequence[Method],
+    manifest: SubsetManifest,
+    metric: str,
+) -> dict[str, Any]:
+    """The resolved configuration of a run."""
+    tables = {name: store.embeddings(name) for name in dict.fromkeys(n for each in methods for n in each.backbones)}
+    return {
+        "cache": os.fspath(cache),
+        "subsets": manifest.hash,
+        "metric": metric,
+        "test_groups": _numbered(store.column("group")[rows][manifest.test]),
+        "backbones": [
+            {"name": name, "dim": table.dim, "digest": table.fingerprint.digest} for name, table in tables.items()
+        ],
+        "methods": [
+            {
+                "head": method.head.name,
+                "backbones": list(method.backbones),
+                "settings": json.loads(json.dumps(asdict(method.head))),  # type: ignore[call-overload]
+            }
+            for method in methods
+        ],
+    }
+
+
+def _numbered(groups: NDArray[Any]) -> list[int] | None:
+    """Which test images share a group, without its name; None where there are no groups."""
+    if (groups == MISSING).all():
+        return None
+    names = [name or f"\0{index}" for index, name in enumerate(groups.tolist())]
+    return [int(number) for number in np.unique(names, return_inverse=True)[1]]
+
+
+class _Clock:
+    """Where the time goes."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to this stage."""
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.since
+        self.since = now
