@@ -92,10 +92,8 @@ def _show_beside(report: CompareReport) -> None:
             if beside:
                 table.add_row(f"  {beside.pop()}", *(f"{_shown(pair.one)} {_mark(pair)}" for pair in row), style="bold")
         console().print(table)
-    say(
-        f"Test {METRIC_NAMES[report.metric]}, mean ± std over folds; below a published row this run's, where it has one."
-    )
-    say("≠: the two differ.")
+    say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over folds.")
+    say("≠: yours and the published one differ.")
     for doubt in doubts:
         say(f"?: {doubt}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, get_head
+from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, draw
 from dvme_cache import EmbeddingCache, RowState, content_id
 
+EMBEDDINGS_SHARE = 3
+"""Embeddings that are read at once take at most one part in so many of the memory; heads make copies of them."""
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""
 
@@ -118,6 +122,26 @@ def twins_of(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any]) ->
         numbers = {digest: number for number, digest in enumerate(sorted(set(digests)))}
         twins = np.array([numbers[digest] for digest in digests])
     return twins
+
+
+def test_draws(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[Draws, str]:
+    """What the test set is resampled by, and the line that says so: images, or whole groups where there are any.
+
+    Args:
+        labels: (N,) class indices of the test images.
+        groups: (N,) their groups, "" for none.
+        seed: of the study.
+    """
+    units, what = None, "images"
+    if (groups != MISSING).any():  # a row without a group is one of its own
+        units, what = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]), "groups"
+    n_units = len(labels) if units is None else len(np.unique(units))
+    # A seed of its own: the split and the resampling are unrelated.
+    own = zlib.crc32(f"bootstrap {seed}".encode())
+    if n_units < MIN_UNITS:
+        notice = f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict"
+        return draw(labels, units, seed=own, n_resamples=0), notice
+    return draw(labels, units, seed=own, n_resamples=N_RESAMPLES), f"95% CI: bootstrap over {n_units:,} test {what}"
 
 
 def loaded(

@@ -8,24 +8,29 @@ import numpy as np
 
 from dvme.evaluation.outcome import FusionVerdict, ProbeRow, Verdict
 from dvme.heads import ATTENTION_HEADS, CONTROLS
+from dvme.stats.crossed import crossed
 from dvme.stats.intervals import LEVEL, Interval
 from dvme.stats.resampling import Resampled
 
 
-def verdict_of(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]) -> Verdict | None:
+def verdict_of(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled], shared_rows: float) -> Verdict | None:
     """Compare the best on validation with the best on other backbones, sample by sample on the test set.
+
+    Both the folds' heads and the test images are left to chance (dvme.stats.crossed). With one fold, nothing tells how
+    much the choice of training images matters, and the interval is of these very heads (the paired bootstrap).
 
     With one set of backbones only, its heads are compared.
 
     Args:
         rows: best on validation first.
         resampled: test AUC by method, on the same draws for every method.
+        shared_rows: of two folds' training rows, see dvme.stats.overlap.
     """
     if len(rows) < 2:
         return None
     best = rows[0]
     second = next((row for row in rows if row.backbones != best.backbones), rows[1])
-    difference = _difference(best, second, resampled, LEVEL)
+    difference = _difference(best, second, resampled, shared_rows, LEVEL)
     if np.isnan(difference.low):
         return None
     name, other = best.method, second.method
@@ -39,7 +44,9 @@ def verdict_of(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]) -> 
     return Verdict(name, other, difference, sentence)
 
 
-def fusion_verdicts(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]) -> list[FusionVerdict]:
+def fusion_verdicts(
+    rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled], shared_rows: float
+) -> list[FusionVerdict]:
     """Compare every fusion by attention with the best single backbone and with each control.
 
     The best single backbone is the one that leads on validation, under whichever head. The intervals are
@@ -48,6 +55,7 @@ def fusion_verdicts(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]
     Args:
         rows: best on validation first.
         resampled: test AUC by method, on the same draws for every method.
+        shared_rows: as of `verdict_of`.
     """
     pairs: list[tuple[ProbeRow, ProbeRow, str]] = []
     for fusion in (row for row in rows if row.head in ATTENTION_HEADS):
@@ -58,7 +66,7 @@ def fusion_verdicts(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]
     level = 1.0 - (1.0 - LEVEL) / max(1, len(pairs))
     verdicts = []
     for fusion, rival, role in pairs:
-        difference = _difference(fusion, rival, resampled, level)
+        difference = _difference(fusion, rival, resampled, shared_rows, level)
         if not np.isnan(difference.low):
             sentence = _fusion_sentence(fusion, rival, role, difference, len(pairs))
             verdicts.append(FusionVerdict(fusion.method, rival.method, role, difference, sentence))
@@ -68,8 +76,13 @@ def fusion_verdicts(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled]
 _FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 
 
-def _difference(row: ProbeRow, other: ProbeRow, resampled: Mapping[str, Resampled], level: float) -> Interval:
-    return (resampled[row.method] - resampled[other.method]).interval(level)
+def _difference(
+    row: ProbeRow, other: ProbeRow, resampled: Mapping[str, Resampled], shared_rows: float, level: float
+) -> Interval:
+    gap = resampled[row.method] - resampled[other.method]
+    if len(gap.folds) < 2:
+        return gap.interval(level)
+    return crossed(gap.folds, gap.test_covariance, shared_rows, level=level).difference
 
 
 def _fusion_sentence(fusion: ProbeRow, rival: ProbeRow, role: str, difference: Interval, n_pairs: int) -> str:

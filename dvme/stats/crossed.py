@@ -34,9 +34,10 @@ def crossed(
     Bengio's r of n_test / (n_test + n_train), 0.2 at o = 0.75, is made for folds with test sets of their own; with a
     shared one it is too small, and rejected up to 12 per cent where 5 were due.
 
-    Measured (tests/benchmarks/test_statistics.py), equal methods are told apart at the 5 per cent level in 5.3 and 5.4
-    per cent of studies with little overlap, in 1.9 to 3.8 with half or three quarters of the rows shared, as r is then
-    below o, and in 5.7 where r is o. So it is careful with folds that overlap, and never clearly above its level.
+    Measured (tests/benchmarks/test_statistics.py), equal methods are told apart at the 5 per cent level in 4.5 to 5.4
+    per cent of studies with little overlap, in 1.9 to 3.8 with half or three quarters of the rows shared, as r is
+    then below o, and in 5.7 where r is o. So it is careful with folds that overlap, and never clearly above its
+    level.
 
     Args:
         differences: (J,) of the two methods' scores, paired by fold.

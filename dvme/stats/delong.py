@@ -36,8 +36,8 @@ def delong(
     paired bootstrap over groups.
 
     It asks whether these very heads differ on all images, and of that it keeps its level: at 5 per cent, 4.2 to 5.5 per
-    cent of true differences lie outside its intervals; with four images a patient, PATIENTS. It knows nothing of the
-    luck of training: of methods that are equal on average over training sets it tells 6 per cent apart with five folds
+    cent of true differences lie outside its intervals; with four images a patient, 21. It knows nothing of the luck
+    of training: of methods that are equal on average over training sets it tells 6 per cent apart with five folds
     of 200 rows, 12 to 24 with 40 and 20 rows a fold, and 29 with five folds of 60
     (tests/benchmarks/test_statistics.py). Where methods rather than heads are compared, use `crossed`.
 

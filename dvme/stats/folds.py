@@ -44,7 +44,7 @@ def welch(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> Comparis
     """Independent t test with unequal variances.
 
     Runs on one shared test set, or on overlapping training sets, are not independent: at 5 per cent it tells equal
-    methods apart in 7 to 18 per cent of studies with 20 or 40 rows a fold, and in 33 to 76 with folds that overlap
+    methods apart in 7 to 22 per cent of studies with 20 or 40 rows a fold, and in 33 to 76 with folds that overlap
     (tests/benchmarks/test_statistics.py). It is offered for comparison with papers that used it.
 
     Args:
@@ -72,7 +72,7 @@ def two_sample_t(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> C
     """Student's independent t test with one pooled variance: the test of Taher et al. 2021, offered to repeat theirs.
 
     As with `welch`, runs that share test images or training rows are not independent: it tells equal methods apart in 8
-    to 20 per cent of studies with 20 or 40 rows a fold, and in 35 to 77 with folds that overlap.
+    to 24 per cent of studies with 20 or 40 rows a fold, and in 35 to 77 with folds that overlap.
 
     Args:
         one: (J,) scores of the first method, of independent runs.

@@ -12,7 +12,7 @@ def paired_bootstrap(one: Resampled, other: Resampled, *, level: float = LEVEL) 
     It asks whether these very heads differ on all images, and of that it keeps its level: at 5 per cent, 5.2 to 6.7 per
     cent of true differences lie outside its intervals (400 resamples; DeLong 4.2 to 5.5). It knows nothing of the luck
     of training: of methods that are equal on average over training sets it tells 7 per cent apart with five folds of
-    200 rows, 13 to 25 with 40 and 20 rows a fold, and 31 with five folds of 60 (tests/benchmarks/test_statistics.py).
+    200 rows, 9 to 25 with 40 and 20 rows a fold, and 31 with five folds of 60 (tests/benchmarks/test_statistics.py).
     Where methods rather than heads are compared, use `crossed`.
 
     The p value inverts the BCa interval: p < 1 - level where, and only where, the interval leaves out 0. A bootstrap

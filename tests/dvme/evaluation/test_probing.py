@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
-from dvme.evaluation import probing
+from dvme.evaluation import probing, study
 from dvme.evaluation.metrics import macro_auc
 from dvme.evaluation.outcome import ProbeReport
 from dvme.evaluation.splits import make_plan
@@ -21,7 +21,8 @@ from dvme.heads.linear import Linear
 from dvme.heads.network_head import NETWORKS, NetworkHead
 from dvme.heads.saving import SavedHead, save_head, subset_hash
 from dvme.heads.schedule import TrainingProtocol
-from dvme.stats.intervals import acceleration, bca_interval
+from dvme.stats.crossed import crossed
+from dvme.stats.intervals import jackknife_covariance
 from dvme.stats.resampling import resample_weights, resampled_scores
 from dvme_cache import EmbeddingCache, Fingerprint, MissingEmbeddingsError
 from dvme_cache.embeddings import Embeddings
@@ -225,7 +226,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
         protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
         return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
 
-    monkeypatch.setattr(probing, "get_head", head)
+    monkeypatch.setattr(study, "get_head", head)
 
 
 def _small(path: Path, n: int = 60, signal: float = 1.0, **columns: list[str]) -> Path:
@@ -312,7 +313,7 @@ def test_probe__fusions_match_peers_on_the_rows_that_all_backbones_have(tmp_path
 @pytest.mark.usefixtures("brief")
 def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Spoil the test rows of every backbone: hyper-parameters, epochs and ranking stay as they are."""
-    monkeypatch.setattr(probing, "ATTENTION_HEADS", ())  # the full table, each head by its name
+    monkeypatch.setattr(study, "ATTENTION_HEADS", ())  # the full table, each head by its name
     labels = np.arange(60) % 3
     nothing = np.full(60, "", dtype=object)
     test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
@@ -336,10 +337,10 @@ def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path, mo
     assert any(before.test != after.test for before, after in zip(one.rows, other.rows, strict=True))
 
 
-def _jackknife(labels: NDArray[Any], predictions: list[NDArray[Any]]) -> NDArray[Any]:
-    """(n,) mean AUC without each of the test rows."""
+def _auc_without(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[Any]:
+    """(n,) AUC without each of the test rows."""
     kept = [np.delete(np.arange(len(labels)), row) for row in range(len(labels))]
-    return np.array([np.mean([macro_auc(labels[rows], p[rows]) for p in predictions]) for rows in kept])
+    return np.array([macro_auc(labels[rows], probabilities[rows]) for rows in kept])
 
 
 @pytest.mark.usefixtures("brief")
@@ -351,8 +352,8 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
     test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
     weights = resample_weights(labels[test], None, seed=zlib.crc32(b"bootstrap 0"))
     some = np.arange(0, len(weights), 7)  # scikit-learn takes its time
+    predicted: dict[str, list[NDArray[Any]]] = {}
     aucs: dict[str, NDArray[Any]] = {}
-    left_out: dict[str, NDArray[Any]] = {}
     for folder in report.saved:
         saved = dvme.load_head(folder)
         tested = store.read_aligned(saved.backbones, test)
@@ -360,7 +361,7 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
         many = len(saved.backbones) > 1
         method = f"{saved.name} of {len(saved.backbones)} backbones" if many else f"{saved.backbones[0]} + {saved.name}"
         aucs[method] = resampled_scores(labels[test], predictions, weights, ["auc"])["auc"]
-        left_out[method] = _jackknife(labels[test], predictions)
+        predicted[method] = predictions
         peers = [
             np.mean(
                 [
@@ -374,13 +375,18 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
         np.testing.assert_allclose(aucs[method][some[:20]], peers)
     assert len(report.fusion) == 5
     for verdict in report.fusion:
-        gaps = aucs[verdict.fusion] - aucs[verdict.rival]
-        speed = acceleration(left_out[verdict.fusion] - left_out[verdict.rival], labels[test])
-        gap = verdict.difference.estimate
-        expected = bca_interval(gap, gaps, speed, level=0.99)  # 1 - 0.05 / 5
+        gaps = [
+            np.array([_auc_without(labels[test], p) for p in predicted[name]])
+            for name in (verdict.fusion, verdict.rival)
+        ]
+        gap = (gaps[0] - gaps[1]).T  # (U, J)
+        folds = [
+            macro_auc(labels[test], one) - macro_auc(labels[test], other)
+            for one, other in zip(predicted[verdict.fusion], predicted[verdict.rival], strict=True)
+        ]
+        covariance = jackknife_covariance(gap, labels[test])
+        expected = crossed(folds, covariance, 0.0, level=0.99).difference  # 1 - 0.05 / 5; two folds share no row
         assert (verdict.difference.low, verdict.difference.high) == pytest.approx((expected.low, expected.high))
-        alone = bca_interval(gap, gaps, speed)
-        assert verdict.difference.high - verdict.difference.low > alone.high - alone.low
 
 
 @pytest.mark.usefixtures("brief")
@@ -424,12 +430,13 @@ def test_probe__odd_backbone_names_make_folders_side_by_side(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("brief")
-def test_probe__little_memory_changes_no_number(tmp_path: Path) -> None:
+def test_probe__little_memory_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings are then read for one set of backbones after the other."""
     path = _small(tmp_path / "c.zarr")
     heads = ["linear", "concat", "dvme-tokens"]
     roomy = dvme.probe(path, heads=heads, controls=False, n_folds=2)
-    tight = dvme.probe(path, heads=heads, controls=False, n_folds=2, runtime=dvme.Runtime(memory=1))
+    monkeypatch.setattr(probing, "EMBEDDINGS_SHARE", 1000)
+    tight = dvme.probe(path, heads=heads, controls=False, n_folds=2, runtime=dvme.Runtime(memory=500_000))
     assert _table(roomy) == _table(tight)
     expected = {row.method: row for row in roomy.rows}
     for row in tight.rows:

@@ -12,6 +12,7 @@ from dvme.data import Task
 from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 from dvme.evaluation.verdict import fusion_verdicts, verdict_of
 from dvme.stats import Interval, Resampled
+from dvme.stats.crossed import crossed
 
 # Percentiles of 0, 0.01, ..., 1 can be read off: the p-th is p / 100. With the median as the estimate, and no units
 # left out, BCa intervals are percentile intervals.
@@ -40,7 +41,7 @@ def _resampled(rows: list[ProbeRow], **gains: float) -> dict[str, Resampled]:
 
 def test_fusion_verdicts__a_single_comparison_is_not_widened() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
-    (verdict,) = fusion_verdicts(rows, _resampled(rows, dvme=-0.01))
+    (verdict,) = fusion_verdicts(rows, shared_rows=0.0, resampled=_resampled(rows, dvme=-0.01))
     assert (verdict.fusion, verdict.rival) == ("dvme of 2 backbones", "a + linear")
     assert verdict.role == "best single backbone"
     assert verdict.difference.estimate == pytest.approx(0.49)
@@ -55,7 +56,7 @@ def test_fusion_verdicts__a_single_comparison_is_not_widened() -> None:
 def test_fusion_verdicts__intervals_widen_with_the_comparisons(controls: list[str], tail: float) -> None:
     """Bonferroni: 5 per cent shared among k comparisons, half of each share on either side."""
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8), *(_row(name, "ab", 0.7) for name in controls)]
-    verdicts = fusion_verdicts(rows, _resampled(rows, dvme=-0.01))
+    verdicts = fusion_verdicts(rows, shared_rows=0.0, resampled=_resampled(rows, dvme=-0.01))
     assert len(verdicts) == 1 + len(controls)
     for verdict in verdicts:
         assert verdict.difference.low == pytest.approx(tail - 0.01)
@@ -77,7 +78,7 @@ def test_fusion_verdicts__win_loss_and_no_gain() -> None:
     rivals = {"concat of 2 backbones": 1.5, "a + linear": -0.5, "mlp of 2 backbones": 0.3}
     resampled = {name: _of(value, np.full(101, value)) for name, value in rivals.items()}
     resampled["dvme of 2 backbones"] = _of(0.5, STEPS)
-    verdicts = fusion_verdicts(rows, resampled)
+    verdicts = fusion_verdicts(rows, shared_rows=0.0, resampled=resampled)
     assert [verdict.sentence for verdict in verdicts] == [
         "dvme beats the best single backbone (a + linear): +1.000 test AUC "
         "(95% CI +0.508 to +1.492, 3 comparisons together).",
@@ -91,7 +92,7 @@ def test_fusion_verdicts__win_loss_and_no_gain() -> None:
 def test_fusion_verdicts__no_gain_where_the_interval_touches_zero() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
     resampled = {"dvme of 2 backbones": _of(0.25, np.array([0.0, 0.0, 0.0, 1.0])), "a + linear": _of(0.0, np.zeros(4))}
-    (verdict,) = fusion_verdicts(rows, resampled)
+    (verdict,) = fusion_verdicts(rows, shared_rows=0.0, resampled=resampled)
     assert verdict.difference.low == 0.0
     assert verdict.sentence.endswith(": no gain is shown.")
 
@@ -104,20 +105,22 @@ def test_fusion_verdicts__the_best_single_backbone_is_the_best_on_validation() -
         _row("dvme", "ab", 0.9),
         _row("linear", "a", 0.95),
     ]
-    (verdict,) = fusion_verdicts(rows, _resampled(rows, dvme=-0.2))
+    (verdict,) = fusion_verdicts(rows, shared_rows=0.0, resampled=_resampled(rows, dvme=-0.2))
     assert verdict.rival == "b + knn"
     assert verdict.difference.estimate == pytest.approx(0.3)
 
 
 def test_fusion_verdicts__controls_are_those_on_the_same_backbones() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("mlp", "abc", 0.8), _row("concat", "ab", 0.8), _row("linear", "ab", 0.8)]
-    verdicts = fusion_verdicts(rows, _resampled(rows))
+    verdicts = fusion_verdicts(rows, shared_rows=0.0, resampled=_resampled(rows))
     assert [verdict.rival for verdict in verdicts] == ["concat of 2 backbones"]
 
 
 def test_fusion_verdicts__every_fusion_by_attention_has_its_own_and_all_hold_together() -> None:
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8), _row("dvme-tokens", "ab", 0.7), _row("mlp", "ab", 0.8)]
-    verdicts = fusion_verdicts(rows, _resampled(rows, dvme=0.0) | {"dvme-tokens of 2 backbones": _of(0.5, STEPS)})
+    verdicts = fusion_verdicts(
+        rows, shared_rows=0.0, resampled=_resampled(rows, dvme=0.0) | {"dvme-tokens of 2 backbones": _of(0.5, STEPS)}
+    )
     assert [(verdict.fusion, verdict.rival) for verdict in verdicts] == [
         ("dvme of 2 backbones", "a + linear"),
         ("dvme of 2 backbones", "mlp of 2 backbones"),
@@ -130,9 +133,9 @@ def test_fusion_verdicts__every_fusion_by_attention_has_its_own_and_all_hold_tog
 
 def test_fusion_verdicts__nothing_without_a_fusion_or_without_resamples() -> None:
     singles = [_row("linear", "a", 0.9), _row("concat", "ab", 0.8)]
-    assert fusion_verdicts(singles, _resampled(singles)) == []
+    assert fusion_verdicts(singles, shared_rows=0.0, resampled=_resampled(singles)) == []
     rows = [_row("dvme", "ab", 0.9), _row("linear", "a", 0.8)]
-    assert fusion_verdicts(rows, {row.method: _of(0.5, np.empty(0)) for row in rows}) == []
+    assert fusion_verdicts(rows, shared_rows=0.0, resampled={row.method: _of(0.5, np.empty(0)) for row in rows}) == []
 
 
 def test_fusion_verdicts__undefined_resamples_are_passed_over() -> None:
@@ -141,7 +144,7 @@ def test_fusion_verdicts__undefined_resamples_are_passed_over() -> None:
     gappy = {
         name: _of(each.estimate, np.concatenate([each.resampled, [np.nan] * 50])) for name, each in resampled.items()
     }
-    one, other = (fusion_verdicts(rows, each)[0].difference for each in (resampled, gappy))
+    one, other = (fusion_verdicts(rows, shared_rows=0.0, resampled=each)[0].difference for each in (resampled, gappy))
     assert one == other
 
 
@@ -165,23 +168,47 @@ def test_fusion_verdicts__undefined_resamples_are_passed_over() -> None:
 )
 def test_verdict_of__sentences(auc: float, gain: float, sentence: str) -> None:
     rows = [_row("linear", "a", auc), _row("linear2", "a", 0.99), _row("knn", "b", 0.8)]
-    verdict = verdict_of(rows, _resampled(rows, linear=gain))
+    verdict = verdict_of(rows, shared_rows=0.0, resampled=_resampled(rows, linear=gain))
     assert verdict is not None
     assert verdict.sentence == sentence
     assert (verdict.best, verdict.runner_up) == ("a + linear", "b + knn")
 
 
+def test_verdict_of__several_folds_are_judged_by_the_crossed_test() -> None:
+    """Heads and test images both left to chance; what folds share of their training rows widens the interval."""
+    rng = np.random.default_rng(0)
+    strata = np.repeat([0, 1], 15)
+    rows = [_row("linear", "a", 0.9), _row("knn", "b", 0.8)]
+    resampled = {
+        row.method: Resampled(
+            row.test["auc"].mean + 0.1 * rng.normal(size=5),
+            rng.normal(size=200),
+            0.9 + 0.01 * rng.normal(size=(30, 5)),
+            strata,
+        )
+        for row in rows
+    }
+    gap = resampled["a + linear"] - resampled["b + knn"]
+    widths = []
+    for shared in (0.0, 0.75):
+        verdict = verdict_of(rows, resampled, shared)
+        assert verdict is not None
+        assert verdict.difference == crossed(gap.folds, gap.test_covariance, shared).difference
+        widths.append(verdict.difference.high - verdict.difference.low)
+    assert widths[1] > widths[0]
+
+
 def test_verdict_of__one_set_of_backbones_compares_its_heads() -> None:
     rows = [_row("knn", "a", 0.9), _row("linear", "a", 0.8)]
-    verdict = verdict_of(rows, _resampled(rows, knn=0.0))
+    verdict = verdict_of(rows, shared_rows=0.0, resampled=_resampled(rows, knn=0.0))
     assert verdict is not None
     assert verdict.runner_up == "a + linear"
 
 
 def test_verdict_of__nothing_to_say() -> None:
     rows = [_row("knn", "a", 0.9), _row("linear", "a", 0.8)]
-    assert verdict_of(rows[:1], _resampled(rows)) is None
-    assert verdict_of(rows, {row.method: _of(0.5, np.empty(0)) for row in rows}) is None
+    assert verdict_of(rows[:1], shared_rows=0.0, resampled=_resampled(rows)) is None
+    assert verdict_of(rows, shared_rows=0.0, resampled={row.method: _of(0.5, np.empty(0)) for row in rows}) is None
 
 
 def test_score__over_folds() -> None:
