@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dvme import cache
     from dvme.backbones.model import load_backbone
-    from dvme.compare.compare import compare
+    from dvme.comparison.compare import compare
     from dvme.data import Columns, Task, load_samples
     from dvme.estimators import (
         ConcatProbe,
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from dvme.overview import info
     from dvme.prediction.predict import predict
     from dvme.runtime import Runtime
-    from dvme.subsets.options import SubsetOptions
-    from dvme.subsets.subsets import subsets
-    from dvme.sweep.run import Run
-    from dvme.sweep.sweep import sweep
+    from dvme.sampling.options import SubsetOptions
+    from dvme.sampling.subsets import subsets
+    from dvme.sweeping.run import Run
+    from dvme.sweeping.sweep import sweep
 
 _HOMES = {
     "ConcatProbe": "dvme.estimators",
@@ -46,11 +46,11 @@ _HOMES = {
     "LinearProbe": "dvme.estimators",
     "MLPFusion": "dvme.estimators",
     "MeanLogitsEnsemble": "dvme.estimators",
-    "Run": "dvme.sweep.run",
+    "Run": "dvme.sweeping.run",
     "Runtime": "dvme.runtime",
-    "SubsetOptions": "dvme.subsets.options",
+    "SubsetOptions": "dvme.sampling.options",
     "Task": "dvme.data",
-    "compare": "dvme.compare.compare",
+    "compare": "dvme.comparison.compare",
     "explain": "dvme.explanation.explain",
     "extract": "dvme.extraction.extract",
     "info": "dvme.overview",
@@ -60,8 +60,8 @@ _HOMES = {
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
     "probe": "dvme.evaluation.probing",
-    "subsets": "dvme.subsets.subsets",
-    "sweep": "dvme.sweep.sweep",
+    "subsets": "dvme.sampling.subsets",
+    "sweep": "dvme.sweeping.sweep",
     "viz": "dvme.maps",
 }
 

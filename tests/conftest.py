@@ -69,17 +69,21 @@ def class_folders(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def write_embeddings() -> Callable[..., Path]:
-    """Write a cache of given embeddings (N, D) by backbone, without any image; image i has content i."""
+    """Write a cache of embeddings (N, D) and columns by image, without any image; `order` is that of its rows."""
 
     def write(
-        path: Path, embeddings: Mapping[str, NDArray[Any]], *, order: Sequence[int] | None = None, **columns: Sequence[str]
+        target: Path,
+        embeddings: Mapping[str, NDArray[Any]],
+        *,
+        order: Sequence[int] | None = None,
+        **columns: Sequence[str],
     ) -> Path:
         n_images = len(next(iter(embeddings.values())))
         images = np.arange(n_images) if order is None else np.asarray(order)
-        with EmbeddingCache.writing(path) as cache:
-            paths = columns.pop("path", [f"{image}.png" for image in range(n_images)])
+        columns = {"path": [f"{image}.png" for image in range(n_images)], **columns}
+        with EmbeddingCache.writing(target) as cache:
             ids = [(image + 1).to_bytes(8, "big") * 2 for image in images.tolist()]
-            rows = cache.samples.add(ids, [paths[image] for image in images])
+            rows = cache.samples.add(ids, [columns["path"][image] for image in images])
             cache.update_columns(rows, {name: [values[i] for i in images] for name, values in columns.items()})
             for name, values in embeddings.items():
                 table = cache.ensure_embeddings(
@@ -88,7 +92,7 @@ def write_embeddings() -> Callable[..., Path]:
                 for shard in table.pending_shards():
                     failed = {int(row): "torn" for row in shard if np.isnan(values[images[row], 0])}
                     table.commit(shard, values[images[shard]], failed)
-        return path
+        return target
 
     return write
 

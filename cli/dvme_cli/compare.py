@@ -12,7 +12,7 @@ from dvme_cli.console import console, expected_errors, new_table, progress_bars,
 from dvme_cli.sweep_table import METRIC_NAMES
 
 if TYPE_CHECKING:
-    from dvme.compare.compare import CompareReport, Pair
+    from dvme.comparison.compare import CompareReport, Pair
     from dvme.evaluation.outcome import Score
 
 SIZES_ABREAST = 4
@@ -67,12 +67,14 @@ def _show(report: CompareReport) -> None:
 
 
 def _show_runs(report: CompareReport) -> None:
-    table = new_table("method", "size", report.one, report.other, "difference, 95% CI", "p", numeric=4)
+    table = new_table("method", "size", "first", "second", "difference, 95% CI", "p", numeric=4)
     for pair in report.pairs:
         p = "-" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.3f}"
         table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), _difference(pair), p)
     console().print(table)
     say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over draws. Difference: the first less the second.")
+    say(f"first: {report.one}")
+    say(f"second: {report.other}")
 
 
 def _show_beside(report: CompareReport) -> None:

@@ -25,8 +25,12 @@ def explain(  # noqa: PLR0913 - one parameter per option
         Path | None, typer.Option(help="A .npy file for the attention between all tokens of the dvme head.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A .json file for all numbers.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstrap and of --retrain.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstrap.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto; for --retrain.")] = "auto",
+    memory: Annotated[
+        float | None, typer.Option(help="GiB that --retrain may hold. Default: half of what is free.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Show who attends to whom in a fusion, what each backbone is good for, and how alike they are."""
@@ -41,8 +45,9 @@ def explain(  # noqa: PLR0913 - one parameter per option
                 retrain=retrain,
                 full_map=full_map,
                 out=out,
+                force=force,
                 seed=seed,
-                runtime=dvme.Runtime(device=device),
+                runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
                 progress=tell,
             )
         if json:
@@ -60,6 +65,7 @@ def _show(report: ExplainReport) -> None:
     _show_ablation(report.reliance, "The head as it is, one backbone's embedding replaced by its mean:")
     if report.retrained is not None:
         _show_ablation(report.retrained, "The head fitted again on the other backbones:")
+        say("Its intervals hold the luck of the test images, not that of the training: another seed moves these too.")
     table = new_table("linear CKA (debiased)", *report.backbones, numeric=len(report.backbones))
     for name, plain, debiased in zip(report.backbones, report.similarity.cka, report.similarity.debiased, strict=True):
         table.add_row(name, *(f"{value:.2f} ({other:.2f})" for value, other in zip(plain, debiased, strict=True)))
@@ -84,7 +90,9 @@ def _show_attention(report: ExplainReport) -> None:
 
 
 def _show_ablation(ablation: Ablation, heading: str) -> None:
-    table = new_table("without", "test log loss", "more loss, 95% CI", "test AUC", "less AUC, 95% CI", numeric=4)
+    table = new_table(
+        "without", "test log loss", "change of loss, 95% CI", "test AUC", "change of AUC, 95% CI", numeric=4
+    )
     intact = ablation.intact
     table.add_row("(nothing left out)", f"{intact.log_loss.mean:.3f}", "", f"{intact.auc.mean:.3f}", "")
     for item in ablation.left_out:

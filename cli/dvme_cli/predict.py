@@ -23,6 +23,13 @@ def predict(  # noqa: PLR0913 - one parameter per option
     cache: Annotated[
         str | None, typer.Option(help="Where the images' embeddings are kept. Default: they are not kept.")
     ] = None,
+    backbones: Annotated[
+        str | None,
+        typer.Option(help="The head's that are your own: FILE.py:NAME, FILE.toml, separated by commas."),
+    ] = None,
+    arch: Annotated[
+        list[str] | None, typer.Option(help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable.")
+    ] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     submission: Annotated[
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
@@ -43,6 +50,8 @@ def predict(  # noqa: PLR0913 - one parameter per option
                 images,
                 out=out,
                 cache=cache,
+                backbones=() if backbones is None else parse_names(backbones, "--backbones"),
+                architectures=parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
                 weights=parse_pairs(weights or [], "--weights", "PATH"),
                 submission=None if submission is None else parse_names(submission, "--submission"),
                 force=force,

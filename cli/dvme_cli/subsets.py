@@ -11,8 +11,8 @@ from dvme_cli.arguments import parse_names
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
-    from dvme.subsets.options import SubsetOptions
-    from dvme.subsets.subsets import SubsetReport
+    from dvme.sampling.options import SubsetOptions
+    from dvme.sampling.subsets import SubsetReport
 
 Sizes = Annotated[
     str | None,
@@ -50,7 +50,7 @@ DropDuplicates = Annotated[
 
 def subset_options(given: dict[str, Any]) -> SubsetOptions | None:
     """The options that were typed; None if there are none, so that a subset file may stand in for all of them."""
-    from dvme.subsets.options import SubsetOptions
+    from dvme.sampling.options import SubsetOptions
 
     known = {key: value for key, value in given.items() if value is not None}
     if isinstance(known.get("sizes"), str):

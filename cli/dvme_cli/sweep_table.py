@@ -11,7 +11,7 @@ from dvme_cli.console import console, duration, new_table, say
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
-    from dvme.sweep.outcome import Cell, Gain, SweepReport
+    from dvme.sweeping.outcome import Cell, Gain, SweepReport
 
 METRIC_NAMES = {"auc": "AUC", "kappa": "kappa", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 

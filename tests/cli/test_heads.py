@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from dvme.evaluation import probing
-from dvme.explanation import explain as explaining
 from dvme.heads import Head, get_head
 from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.linear import Linear
@@ -65,8 +63,7 @@ def brief(name: str) -> Head:
 @pytest.fixture(autouse=True, scope="module")
 def _brief_heads() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probing, "get_head", brief)
-        patch.setattr(explaining, "get_head", brief)
+        patch.setattr("dvme.evaluation.study.get_head", brief)
         yield
 
 
@@ -219,6 +216,18 @@ def _newer(folder: Path) -> None:
     (folder / "head.json").write_text(json.dumps(described | {"format": 99}))
 
 
+def _older(folder: Path) -> None:
+    """As the first release of heads wrote them: without settings, seeds and digest."""
+    described = json.loads((folder / "head.json").read_text())
+    old = {name: value for name, value in described.items() if name not in {"settings", "digest"}}
+    (folder / "head.json").write_text(json.dumps(old | {"format": 1}))
+
+
+def _reversed(folder: Path) -> None:
+    described = json.loads((folder / "head.json").read_text())
+    (folder / "head.json").write_text(json.dumps(described | {"classes": described["classes"][::-1]}))
+
+
 def _no_json(folder: Path) -> None:
     (folder / "head.json").write_text("{")
 
@@ -236,7 +245,9 @@ def _swapped(folder: Path) -> None:
         (lambda folder: (folder / "head.json").unlink(), "is not a saved head"),
         (_torn, "cannot be read as a head"),
         (_no_json, "cannot be read as a head"),
-        (_newer, "is of head format 99, this dvme reads 1"),
+        (_newer, "is of head format 99, this dvme reads 2; update dvme"),
+        (_older, "is of head format 1, this dvme reads 2; save it again with dvme probe --save"),
+        (_reversed, "its head.json was changed after it was written"),
         (_swapped, "its weights.safetensors does not belong to its head.json"),
     ],
 )
@@ -275,7 +286,7 @@ def test_predict__places_that_cannot_be_written(study: Path, tmp_path: Path) -> 
     arguments = ("predict", study / "heads" / "linear--swav", study / "c.zarr", "--out")
     (tmp_path / "p.csv").write_text("mine")
     assert_refused(run(*arguments, tmp_path / "p.csv"), "p.csv is there already; name another file, or pass --force")
-    assert_refused(run(*arguments, tmp_path / "p.txt"), "name a file of .csv, .parquet")
+    assert_refused(run(*arguments, tmp_path / "p.txt"), "does not end in .csv or .parquet; name such a file")
     assert_refused(run(*arguments, tmp_path / "no" / "p.csv"), "no is not a folder; make it first")
     assert_refused(run(*arguments, tmp_path / "q.csv", "--cache", tmp_path / "d.zarr"), "is a cache itself")
     assert (tmp_path / "p.csv").read_text() == "mine"
@@ -290,6 +301,9 @@ def test_explain__as_typed(study: Path, tmp_path: Path) -> None:
     for part in ("all (12)", "to swav", "0.500 everywhere", "replaced by its mean", "linear CKA", f"saved {tmp_path}"):
         assert part in result.stdout
     assert "fitted again" not in result.stdout
+    assert "luck of the test images" not in result.stdout
+    columns = ("without", "test log loss", "change of loss, 95% CI", "test AUC", "change of AUC, 95% CI")
+    assert any(all(name in line for name in columns) for line in result.stdout.splitlines())
     assert np.load(tmp_path / "m.npy").shape == (1024, 1024)
     saved = strict((tmp_path / "e.json").read_text())
     assert (saved["head"], saved["n_images"], saved["retrained"]) == ("dvme", 12, None)
@@ -303,6 +317,7 @@ def test_explain__json_and_retrain(study: Path) -> None:
     result = run("explain", head, study / "c.zarr", "--retrain", "--all-images")
     assert "concat has no attention to show." in result.stdout
     assert "The head fitted again on the other backbones:" in result.stdout
+    assert "Its intervals hold the luck of the test images, not that of the training" in result.stdout
     assert "all 60 labelled images, those that the head was fitted on among them" in result.stdout
 
 
@@ -313,6 +328,14 @@ def test_explain__what_cannot_be_explained(study: Path, tmp_path: Path) -> None:
     assert_refused(run("explain", concat, cache, "--full-map", tmp_path / "m.npy"), "is of the dvme head")
     assert_refused(run("explain", dvme, cache, "--full-map", tmp_path / "m.png"), "does not end in .npy")
     assert_refused(run("explain", dvme, cache, "--out", tmp_path / "e.csv"), "does not end in .json")
+    (tmp_path / "e.json").write_text("mine")
+    (tmp_path / "m.npy").write_text("mine")
+    for option, name in (("--out", "e.json"), ("--full-map", "m.npy")):
+        assert_refused(
+            run("explain", dvme, cache, option, tmp_path / name), f"{name} is there already; name another file"
+        )
+        assert (tmp_path / name).read_text() == "mine"
+    assert_refused(run("explain", concat, cache, "--retrain", "--memory", 1e-6), "pass --memory")
     other = write_cache(tmp_path / "c.zarr", label=["melanoma"] * N)
     assert_refused(run("explain", concat, other), "has class 'melanoma', which the head does not know")
     nothing = write_cache(tmp_path / "d.zarr", label=[""] * N)

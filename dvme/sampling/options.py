@@ -7,8 +7,8 @@ from typing import Literal
 
 from dvme.errors import OptionError
 from dvme.evaluation.splits import MIN_FOLDS
-from dvme.subsets.sampling import Balance, check_balance
-from dvme.subsets.sizes import DEFAULT_SIZES, parse_sizes
+from dvme.sampling.orders import Balance, check_balance
+from dvme.sampling.sizes import DEFAULT_SIZES, parse_sizes
 
 
 @dataclass(frozen=True, kw_only=True)

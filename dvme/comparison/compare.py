@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from dvme.compare.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
+from dvme.comparison.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import METRICS, score
 from dvme.evaluation.outcome import Score
+from dvme.evaluation.study import test_draws
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import crossed
 from dvme.stats.intervals import LEVEL, Comparison
 from dvme.stats.multiple import holm
 from dvme.stats.reference import judge
-from dvme.sweep.judging import Judge, test_draws
-from dvme.sweep.run import SUBSETS, Run
+from dvme.sweeping.judging import Judge
+from dvme.sweeping.run import SUBSETS, Run
 
 OURS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("dvme", "dvme"): ("dvme",),

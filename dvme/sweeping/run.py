@@ -18,14 +18,14 @@ from dvme.evaluation.metrics import score
 from dvme.evaluation.study import method_name
 from dvme.exchange.durable import PARTIAL_SUFFIX, written_aside
 from dvme.heads.saving import without_nan
-from dvme.subsets.manifest import SubsetManifest
-from dvme.sweep.ledger import FinishedJob, Ledger
+from dvme.sampling.manifest import SubsetManifest
+from dvme.sweeping.ledger import FinishedJob, Ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dvme.sweep.grid import Grid
-    from dvme.sweep.outcome import SweepReport
+    from dvme.sweeping.grid import Grid
+    from dvme.sweeping.outcome import SweepReport
 
 FORMAT = 1
 RUN, SUBSETS, JOBS = "run.json", "subsets.json", "jobs"

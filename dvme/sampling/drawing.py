@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from dvme.data import MISSING, Task
 from dvme.errors import DataError
 from dvme.evaluation.splits import Fold, check_sides, fold_again, make_plan, units_of
-from dvme.subsets.manifest import Draw, SubsetManifest
-from dvme.subsets.multilabel import iterative_split, nested_label_order, parse_label_sets
-from dvme.subsets.options import SubsetOptions
-from dvme.subsets.sampling import nested_order
-from dvme.subsets.sizes import FULL, Size, parse_sizes
+from dvme.sampling.manifest import Draw, SubsetManifest
+from dvme.sampling.multilabel import iterative_split, nested_label_order, parse_label_sets
+from dvme.sampling.options import SubsetOptions
+from dvme.sampling.orders import nested_order
+from dvme.sampling.sizes import FULL, Size, parse_sizes
 from dvme.wording import counted, first_few
 
 LEAST_PER_CLASS = 2
@@ -170,10 +170,8 @@ def lacking_notices(manifest: SubsetManifest) -> list[str]:
 
 
 def _distinct(sizes: Sequence[Size], n_train: int) -> list[Size]:
-    """Ascending, each number of images once; a paper's name for it wins."""
+    """Ascending, each number of images once; `full` wins, for it is more in a larger fold, then a paper's name."""
     by_count: dict[int, Size] = {}
-    for size in sizes:
-        count = size.of(n_train)
-        if count not in by_count or (size.subtask and not by_count[count].subtask):
-            by_count[count] = size
+    for size in sorted(sizes, key=lambda size: (size.text != FULL, not size.subtask)):
+        by_count.setdefault(size.of(n_train), size)
     return [by_count[count] for count in sorted(by_count)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,41 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING
 from dvme.evaluation.metrics import METRICS, score
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import method_name
 from dvme.heads import ATTENTION_HEADS, CONTROLS
 from dvme.runtime import Progress, silent
+from dvme.sampling.manifest import SubsetManifest
 from dvme.stats.crossed import crossed, overlap
 from dvme.stats.curves import LabelsSaved, labels_saved
 from dvme.stats.effect import paired_effect
 from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import holm
-from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, Resampled, draw, resample
-from dvme.subsets.manifest import SubsetManifest
-from dvme.sweep.ledger import FinishedJob
-from dvme.sweep.outcome import Cell, Column, Gain
+from dvme.stats.resampling import Draws, Resampled, resample
+from dvme.sweeping.ledger import FinishedJob
+from dvme.sweeping.outcome import Cell, Column, Gain
 
 MOST_SHARED = 0.99
 """Share of training rows that draws are taken to have in common where they have all: then only seeds differ."""
 FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 Finished = Mapping[tuple[int, int], Sequence[FinishedJob]]
 """By method and size: the draws' jobs, in order."""
-
-
-def test_draws(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[Draws, str]:
-    """What the test set is resampled by, and the line that says so: images, or whole groups where there are any."""
-    units, what = None, "images"
-    if (groups != MISSING).any():  # a row without a group is one of its own
-        units, what = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]), "groups"
-    n_units = len(labels) if units is None else len(np.unique(units))
-    # A seed of its own: the split and the resampling are unrelated.
-    own = zlib.crc32(f"bootstrap {seed}".encode())
-    if n_units < MIN_UNITS:
-        notice = f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict"
-        return draw(labels, units, seed=own, n_resamples=0), notice
-    return draw(labels, units, seed=own, n_resamples=N_RESAMPLES), f"intervals: bootstrap over {n_units:,} test {what}"
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.evaluation.splits import Fold
-from dvme.subsets.manifest import Draw, SubsetManifest
+from dvme.sampling.manifest import Draw, SubsetManifest
 from dvme.wording import counted, first_few
 
 Redraw = Callable[[int, int, Fold], Draw]
@@ -187,6 +187,9 @@ def _is_blind(unit: NDArray[Any]) -> bool:
         return False
     rng = np.random.default_rng(0)
     one, other = rng.integers(0, len(unit), (2, SAMPLED_PAIRS))
-    is_pair = one != other
-    cosines = np.einsum("pd,pd->p", unit[one[is_pair]], unit[other[is_pair]])
-    return bool((cosines > COSINE).mean() > BLIND)
+    one, other = one[one != other], other[one != other]
+    n_near = 0
+    for start in range(0, len(one), BLOCK):  # all pairs at once are more than the embeddings of most studies
+        some = slice(start, start + BLOCK)
+        n_near += int((np.einsum("pd,pd->p", unit[one[some]], unit[other[some]]) > COSINE).sum())
+    return n_near > BLIND * len(one)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvme.errors import DataError
-from dvme.subsets.manifest import Draw, SubsetManifest
+from dvme.sampling.manifest import Draw, SubsetManifest
 
 
 def _ids(n: int) -> Any:
@@ -43,7 +43,7 @@ def _draws(**changes: Any) -> tuple[Draw, ...]:
 
 
 def _content(manifest: SubsetManifest) -> dict[str, Any]:
-    return json.loads(json.dumps({name: value for name, value in vars(manifest).items()}, default=_plain))
+    return json.loads(json.dumps(vars(manifest), default=_plain))
 
 
 def _plain(value: Any) -> Any:
@@ -123,7 +123,7 @@ def test_save__several_labels_or_none(tmp_path: Path) -> None:
 @given(
     n=st.integers(2, 40),
     seed=st.integers(0, 1000),
-    names=st.lists(st.text(min_size=1, max_size=6).filter(lambda text: "\ud800" > text or text > "\udfff"), max_size=3),
+    names=st.lists(st.text(min_size=1, max_size=6).filter(lambda text: text < "\ud800" or text > "\udfff"), max_size=3),
 )
 def test_save__any_content_comes_back(
     tmp_path_factory: pytest.TempPathFactory, n: int, seed: int, names: list[str]
@@ -168,8 +168,8 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (_edited(lambda found: found.update(images=["xy"])), "is not a subset manifest"),
         (_edited(lambda found: found.update(images=["00"])), "is not a subset manifest"),
         (lambda text: text[: len(text) // 2], "is not a subset manifest"),
-        (lambda text: "[]", "is not a subset manifest"),
-        (lambda text: "", "is not a subset manifest"),
+        (lambda _: "[]", "is not a subset manifest"),
+        (lambda _: "", "is not a subset manifest"),
     ],
 )
 def test_load__refuses_what_was_changed(tmp_path: Path, edit: Callable[[str], str], message: str) -> None:

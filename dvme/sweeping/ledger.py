@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,8 +21,8 @@ from dvme.heads import Head
 from dvme.heads.saving import without_nan
 from dvme_cache import Fingerprint
 
-TORN = (FileNotFoundError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-"""What reading a file that is not there or not whole may raise."""
+TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What bytes in memory that are not a whole job may raise."""
 REVISION = 1
 """Raised when a head's results change, so that older ones are not taken for its own."""
 
@@ -89,7 +91,11 @@ class Ledger:
             OSError: if the file is there and cannot be read; nothing says then that it is torn.
         """
         try:
-            with np.load(self._path(key), allow_pickle=False) as found:
+            content = io.BytesIO(self._path(key).read_bytes())
+        except FileNotFoundError:
+            return None
+        try:
+            with np.load(content, allow_pickle=False) as found:
                 record = json.loads(found["record"].item())
                 return FinishedJob(
                     found["test"], found["validation"], record["chosen"], record["seconds"], record["n_parameters"]

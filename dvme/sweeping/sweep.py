@@ -17,17 +17,17 @@ from dvme.data import MISSING, Task
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import METRICS
 from dvme.evaluation.splits import check_sides
-from dvme.evaluation.study import Method, fusion_notice, make_methods, named_backbones, usable_rows
+from dvme.evaluation.study import Method, fusion_notice, make_methods, named_backbones, test_draws, usable_rows
 from dvme.runtime import Progress, Runtime, silent
-from dvme.subsets.duplicates import across_splits, describe, listed
-from dvme.subsets.manifest import SubsetManifest
-from dvme.subsets.options import SubsetOptions
-from dvme.subsets.subsets import draw_subsets, find_similar
-from dvme.sweep.grid import Grid
-from dvme.sweep.judging import Judge, test_draws
-from dvme.sweep.ledger import FinishedJob, Ledger
-from dvme.sweep.outcome import SweepReport
-from dvme.sweep.run import JOBS, SUBSETS, check_run, write_results, write_run
+from dvme.sampling.duplicates import across_splits, describe, listed
+from dvme.sampling.manifest import SubsetManifest
+from dvme.sampling.options import SubsetOptions
+from dvme.sampling.subsets import draw_subsets, find_similar
+from dvme.sweeping.grid import Grid
+from dvme.sweeping.judging import Judge
+from dvme.sweeping.ledger import FinishedJob, Ledger
+from dvme.sweeping.outcome import SweepReport
+from dvme.sweeping.run import JOBS, SUBSETS, check_run, write_results, write_run
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
 

@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.evaluation.study import Method, loaded
+from dvme.evaluation.study import EMBEDDINGS_SHARE, Method, loaded
 from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.jobs import fit_each
 from dvme.heads.network_head import NetworkHead
 from dvme.runtime import Progress, Runtime
-from dvme.subsets.manifest import SubsetManifest
-from dvme.sweep.ledger import FinishedJob, JobIdentity, Ledger
+from dvme.sampling.manifest import SubsetManifest
+from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger
 from dvme_cache import EmbeddingCache
 
-EMBEDDINGS_SHARE = 3
-"""Embeddings that are read at once take at most one part in so many of the memory; heads make copies of them."""
 COPIES = 3
 """Of the embeddings, at most: themselves, and twice as many bytes in float32 if they are float16."""
 HIDDEN = -1

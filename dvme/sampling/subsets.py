@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from dvme.errors import OptionError
 from dvme.evaluation.study import named_backbones, twins_of, usable_rows
 from dvme.runtime import Progress, silent
-from dvme.subsets.drawing import Drawing, lacking_notices
-from dvme.subsets.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
-from dvme.subsets.manifest import SubsetManifest
-from dvme.subsets.options import SubsetOptions
+from dvme.sampling.drawing import Drawing, lacking_notices
+from dvme.sampling.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
+from dvme.sampling.manifest import SubsetManifest
+from dvme.sampling.options import SubsetOptions
 from dvme_cache import EmbeddingCache
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
-from dvme.subsets.sampling import Balance, nested_order
+from dvme.sampling.orders import Balance, nested_order
 
 COUNTS = st.lists(st.integers(1, 30), min_size=1, max_size=8)
 

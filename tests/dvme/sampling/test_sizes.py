@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dvme.errors import OptionError
-from dvme.subsets.sizes import DEFAULT_SIZES, PRESETS, Size, parse_sizes
+from dvme.sampling.sizes import DEFAULT_SIZES, PRESETS, Size, parse_sizes
 
 
 def test_size__numbers_parts_and_all() -> None:
@@ -35,9 +35,9 @@ def test_presets__truong(preset: str, subtasks: dict[str, str], last: str) -> No
 def test_presets__truong_sizes_are_those_of_the_appendix() -> None:
     """The first columns of tables B1 to B4."""
     texts = {name.partition(":")[2]: [size.text for size in parse_sizes([name])] for name in PRESETS}
-    assert texts["patchcam"] == "50 100 200 500 1000 2000 5000 10000 20000 full".split()
-    assert texts["aptos"] == texts["pneumonia-cxr"] == "50 100 200 500 full".split()
-    assert texts["nih-cxr"] == "20 50 100 150 200 full".split()
+    assert texts["patchcam"] == ["50", "100", "200", "500", "1000", "2000", "5000", "10000", "20000", "full"]
+    assert texts["aptos"] == texts["pneumonia-cxr"] == ["50", "100", "200", "500", "full"]
+    assert texts["nih-cxr"] == ["20", "50", "100", "150", "200", "full"]
 
 
 def test_presets__azizi_is_every_tenth() -> None:

@@ -60,7 +60,7 @@ def published_cells(name: str) -> list[PublishedCell]:
     if paper not in _PAPERS or dataset not in TEST_IMAGES:
         known = ", ".join(f"{each}:{data}" for each in _PAPERS for data in TEST_IMAGES)
         raise UnknownNameError(f"{name!r} is not a published table; choose from {known}")
-    text = (files("dvme.compare") / _PAPERS[paper]).read_text(encoding="utf-8")
+    text = (files("dvme.comparison") / _PAPERS[paper]).read_text(encoding="utf-8")
     return [_cell(row) for row in csv.DictReader(text.splitlines()) if row["dataset"] == dataset]
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.metrics.pairwise import cosine_similarity
 
 from dvme.evaluation.splits import Fold
-from dvme.subsets import duplicates
-from dvme.subsets.duplicates import (
+from dvme.sampling import duplicates
+from dvme.sampling.duplicates import (
     COSINE,
     Similar,
     across_splits,
@@ -19,7 +19,7 @@ from dvme.subsets.duplicates import (
     similar_pairs,
     without_duplicates,
 )
-from dvme.subsets.manifest import Draw, SubsetManifest
+from dvme.sampling.manifest import Draw, SubsetManifest
 
 N = 60
 
@@ -72,9 +72,7 @@ def test_similar_pairs__a_blind_backbone_is_passed_over() -> None:
     found = similar_pairs([("random", blind), ("swav", seeing)])
     assert (found.blind, found.pairs.tolist()) == (("random",), [[5, 6]])
     line = describe([], [str(i) for i in range(N)], found.blind)
-    assert line == [
-        "near-duplicates were not looked for in random: over 1% of random pairs have a cosine above 0.999"
-    ]
+    assert line == ["near-duplicates were not looked for in random: over 1% of random pairs have a cosine above 0.999"]
 
 
 def test_similar_pairs__none_and_a_row_of_zeros() -> None:

@@ -60,7 +60,8 @@ def parse_sizes(names: Sequence[str]) -> list[Size]:
         for text in PRESETS.get(name, (name,)):
             size = Size(*text.split(" ", 1))
             _check(size.text)
-            sizes.setdefault(size.text, size)
+            if size.text not in sizes or size.subtask:  # a paper's name for it wins
+                sizes[size.text] = size
     if not sizes:
         raise OptionError(f"no size is named; pass --sizes {','.join(DEFAULT_SIZES)}")
     return list(sizes.values())

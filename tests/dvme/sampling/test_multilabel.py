@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dvme.subsets.multilabel import iterative_split, nested_label_order, parse_label_sets
+from dvme.sampling.multilabel import iterative_split, nested_label_order, parse_label_sets
 
 
 def _chest(n: int = 300, seed: int = 0) -> NDArray[np.bool_]:
@@ -60,7 +60,7 @@ def test_iterative_split__a_patient_is_in_one_part(seed: int, n_units: int, n_pa
     rng = np.random.default_rng(seed)
     units, has_label = rng.integers(0, n_units, 80), rng.random((80, 4)) < 0.2
     part = iterative_split(has_label, units, [1 / n_parts] * n_parts, np.random.default_rng(seed))
-    assert ((0 <= part) & (part < n_parts)).all()
+    assert ((part >= 0) & (part < n_parts)).all()
     for unit in np.unique(units):
         assert len(np.unique(part[units == unit])) == 1
     again = iterative_split(has_label, units, [1 / n_parts] * n_parts, np.random.default_rng(seed))

@@ -1,1 +1,0 @@
-"""`dvme compare`: two runs side by side, or a run beside published numbers."""

@@ -1,0 +1,178 @@
+"""`dvme sweep` as typed: the table, what it allows to be said, and the ways in which it can be refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from dvme.evaluation import study
+from dvme.heads import Head, get_head
+from dvme.heads.controls import Concat, MeanLogits
+from dvme.heads.linear import Linear
+from dvme.heads.network_head import NETWORKS, NetworkHead
+from dvme.heads.schedule import TrainingProtocol
+from dvme_cli.main import app
+
+N = 120
+LABELS = np.arange(N) % 2
+NAMES = [str(label) for label in LABELS]
+ARGUMENTS = ("--sizes", "10,30 S,full", "--folds", 3)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_refused(result: Result, *parts: str) -> None:
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert lines == result.stderr.splitlines()[-1:], result.stderr
+    assert not result.stdout.strip()
+    for part in parts:
+        assert part in lines[0]
+
+
+def strict(text: str) -> Any:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def _brief(name: str) -> Head:
+    light = Linear((1e-3, 1e-1))
+    exact: dict[str, Head] = {"linear": light, "concat": Concat(light), "mean-logits": MeanLogits(light)}
+    protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
+    return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
+
+
+@pytest.fixture(autouse=True)
+def _brief_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "get_head", _brief)
+
+
+@pytest.fixture(scope="module")
+def cache(
+    tmp_path_factory: pytest.TempPathFactory,
+    write_embeddings: Callable[..., Path],
+    make_features: Callable[..., NDArray[Any]],
+) -> Path:
+    features = {name: make_features(LABELS, 1.0 - 0.8 * seed, seed) for seed, name in enumerate(("swav", "dino"))}
+    return write_embeddings(tmp_path_factory.mktemp("study") / "c.zarr", features, label=NAMES)
+
+
+def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: Path) -> None:
+    result = run("sweep", cache, "--out", tmp_path / "run", "--head", "dvme", *ARGUMENTS)
+    assert result.exit_code == 0, result.output
+    said = result.stdout
+    assert "binary, 2 classes: 0 (60), 1 (60)" in said
+    assert "held out 24 of 120 for testing, 3 folds of the other 96: stratified, seed 0" in said
+    table, _, rest = said.partition("Test AUC")
+    header = next(line for line in table.splitlines() if "backbone" in line)
+    assert header.split() == ["backbone", "head", "10", "30", "(S)", "full"]
+    assert "10+5" in table
+    assert "30+15" in table
+    assert "64+32" in table
+    for head in ("dvme", "dvme-noattn", "mlp", "concat", "mean-logits"):
+        line = next(line for line in table.splitlines() if "2 together" in line and f" {head} " in line)
+        assert line.count("±") == 3
+    assert table.count("*") == 3  # one best in each column
+    assert "2 together: swav, dino." in rest or "2 together: dino, swav." in rest
+    assert "not shown to be worse" in said
+    assert "dvme of 2 backbones against" in rest
+    assert "labels saved" in rest
+    assert "gain" in rest
+    assert "Seconds of all fits" in rest
+    assert f"{7 * 3 * 3} jobs" in rest
+    assert f"wrote {tmp_path / 'run'}" in rest
+    assert "…" not in said
+    assert "sweep: 63 of 63 jobs" in result.stderr
+
+
+def test_sweep__goes_on_and_says_so(cache: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", cache, "--out", tmp_path / "run", *ARGUMENTS, "--head")
+    assert run(*arguments, "knn").exit_code == 0
+    result = run(*arguments, "knn,linear")
+    assert result.exit_code == 0, result.output
+    assert "36 jobs, 18 of them finished before" in result.stdout
+    again = run("sweep", cache, "--out", tmp_path / "run", "--head", "knn", "--subsets", tmp_path / "run/subsets.json")
+    assert "18 jobs, 18 of them finished before" in again.stdout
+
+
+def test_sweep__json(cache: Path, tmp_path: Path) -> None:
+    arguments = ("--head", "linear,concat", "--metric", "kappa", "--device", "cpu", "--memory", 0.5)
+    report = strict(run("sweep", cache, "--out", tmp_path / "run", *arguments, *ARGUMENTS, "--json").stdout)
+    assert (report["metric"], report["n_jobs"], report["run"]) == ("kappa", 27, str(tmp_path / "run"))
+    assert [column["name"] for column in report["columns"]] == ["10", "30 (S)", "full"]
+    assert len(report["cells"]) == 9
+    best = [cell for cell in report["cells"] if cell["is_best"]]
+    assert [cell["p_worse"] for cell in best] == [None] * 3
+    assert {gain["verdict"] for gain in report["gains"]} <= {"gain", "loss", "no gain shown"}
+    assert [gain["fusion"] for gain in report["gains"]] == ["concat of 2 backbones"] * 3
+
+
+def test_sweep__one_backbone_under_a_fusion(cache: Path, tmp_path: Path) -> None:
+    arguments = ("--head", "concat", "--backbones", "swav", *ARGUMENTS)
+    result = run("sweep", cache, "--out", tmp_path / "run", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "concat: one backbone is nothing to fuse; pass more --backbones" in result.stdout
+
+
+def test_sweep__what_cannot_be_swept(cache: Path, tmp_path: Path) -> None:
+    arguments = ("sweep", cache, "--out", tmp_path / "run", "--head", "knn")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    assert run("subsets", cache, "--out", tmp_path / "s.json", *ARGUMENTS).exit_code == 0
+    edited = (tmp_path / "s.json").read_text().replace('"seed": 0', '"seed": 1')
+    (tmp_path / "edited.json").write_text(edited)
+    cases: list[tuple[tuple[object, ...], str]] = [
+        ((*arguments, *ARGUMENTS, "--head", "forest"), "unknown head 'forest'; choose from linear"),
+        ((*arguments, *ARGUMENTS, "--metric", "f1"), "metric 'f1' is not known; choose from auc, accuracy"),
+        ((*arguments, *ARGUMENTS, "--backbones", "clip"), "has no clip embeddings"),
+        ((*arguments, "--sizes", "5000"), "size 5000 is more than the 76 training images of a fold"),
+        ((*arguments, "--subsets", tmp_path / "none.json"), "none.json does not exist; dvme subsets CACHE --out"),
+        ((*arguments, "--subsets", tmp_path / "edited.json"), "edited.json was changed since it was made"),
+        ((*arguments, "--subsets", tmp_path / "s.json", "--seed", 3), "a subset file is a whole study: leave out"),
+        ((*arguments, "--device", "abacus", *ARGUMENTS), "device 'abacus' cannot be used"),
+        (("sweep", cache, "--out", tmp_path / "mine", "--head", "knn", *ARGUMENTS), "mine is there already and is not"),
+        (("sweep", tmp_path / "none.zarr", "--out", tmp_path / "run"), "there is no cache at"),
+    ]
+    for typed, message in cases:
+        assert_refused(run(*typed), message)
+    assert run(*arguments, *ARGUMENTS).exit_code == 0
+    assert_refused(run(*arguments, *ARGUMENTS, "--seed", 4), "is a run over other subsets", "pass --subsets")
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+def test_sweep__other_labels_than_the_file(
+    cache: Path,
+    tmp_path: Path,
+    write_embeddings: Callable[..., Path],
+    make_features: Callable[..., NDArray[Any]],
+) -> None:
+    assert run("subsets", cache, "--out", tmp_path / "s.json", *ARGUMENTS).exit_code == 0
+    features = {name: make_features(LABELS, 1.0, seed) for seed, name in enumerate(("swav", "dino"))}
+    other = write_embeddings(tmp_path / "o.zarr", features, label=["1", *NAMES[1:]])
+    arguments = ("--out", tmp_path / "run", "--head", "knn", "--subsets", tmp_path / "s.json")
+    assert_refused(run("sweep", other, *arguments), "1 image of", "have another label in", "(0.png)")
+    fewer = write_embeddings(
+        tmp_path / "f.zarr", {name: values[:-1] for name, values in features.items()}, label=NAMES[:-1]
+    )
+    assert_refused(run("sweep", fewer, *arguments), "1 of the 120 images of", "extract them first")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sweep__help_and_wrong_usage(cache: Path) -> None:
+    result = run("sweep", "--help")
+    assert result.exit_code == 0
+    assert "Fit every head on subsets of growing size" in result.stdout
+    assert run("sweep", cache).exit_code == 2
+    assert run("sweep", cache, "--out", "run", "--head", ",").exit_code == 2
