@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +16,8 @@ from sklearn.utils.validation import check_is_fitted, check_random_state, valida
 
 from dvme.errors import DataError, OptionError
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads.jobs import finite_rows
+from dvme.heads.limits import every, whole
 from dvme.runtime import Runtime
 
 SPLIT_STREAM = 1
@@ -106,8 +110,8 @@ def split_validation(labels: NDArray[Any], fraction: float | None, seed: int) ->
         OptionError: if the fraction is out of range.
     """
     fraction = fraction or 0.0
-    if not 0.0 <= fraction < 1.0:
-        raise OptionError(f"validation_fraction {fraction} is not possible; it must be from 0 to below 1")
+    if not isinstance(fraction, Real) or not 0.0 <= fraction < 1.0:
+        raise OptionError(f"validation_fraction {fraction!r} is not possible; it must be from 0 to below 1")
     rng = np.random.default_rng([seed, SPLIT_STREAM])
     is_validation = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -131,9 +135,7 @@ def _block_sizes(blocks: Sequence[int] | None, n_columns: int) -> tuple[int, ...
     Raises:
         OptionError: if they are not the columns of X.
     """
-    sizes = (n_columns,) if blocks is None else tuple(int(size) for size in blocks)
-    if not sizes or min(sizes) < 1:
-        raise OptionError(f"blocks {sizes} are not possible; pass the number of columns of each backbone")
+    sizes = (n_columns,) if blocks is None else every("blocks", blocks, partial(whole, least=1))
     if sum(sizes) != n_columns:
         message = f"blocks {sizes} sum to {sum(sizes)} columns but X has {n_columns}; pass those of each backbone"
         raise OptionError(message)
@@ -146,6 +148,7 @@ def _split_columns(X: NDArray[Any], sizes: Sequence[int]) -> list[NDArray[Any]]:
 
 
 def _check_finite(X: NDArray[Any]) -> None:
-    n_bad = int((~np.isfinite(X).all(axis=1)).sum())
+    n_bad = int((~finite_rows(X)).sum())
     if n_bad:
-        raise DataError(f"X has NaN or infinite values (inf) in {n_bad} of {len(X)} rows; leave these rows out")
+        what = "NaN, infinite values (inf) or values too large for float32"
+        raise DataError(f"X has {what} in {n_bad} of {len(X)} rows; leave these rows out")

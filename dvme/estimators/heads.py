@@ -55,7 +55,7 @@ class KNNProbe(HeadClassifier):
     def _head(self) -> Head:
         from dvme.heads.knn import KNN
 
-        return KNN(neighbours=tuple(self.neighbours))
+        return KNN(neighbours=self.neighbours)
 
 
 @estimator
@@ -164,8 +164,4 @@ class DVMEClassifier(LinearAdamProbe):
 def _linear_head(strengths: Sequence[float] | None) -> Linear:
     from dvme.heads.linear import Linear
 
-    if strengths is None:
-        return Linear()
-    if not len(strengths) or not all(0.0 < strength < float("inf") for strength in strengths):
-        raise OptionError(f"strengths {strengths} are not possible; name one number or more, each above 0")
-    return Linear(strengths=tuple(float(strength) for strength in strengths))
+    return Linear() if strengths is None else Linear(strengths=strengths)

@@ -19,8 +19,9 @@ from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_ret
 from dvme.explanation.attention_map import full_attention
 from dvme.explanation.attention_summary import AttentionSummary, summarise_attention
 from dvme.explanation.similarity import Similarity, similarity
-from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job, get_head
-from dvme.heads.saving import SavedFold, SavedHead, load_head, subset_hash, without_nan
+from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
+from dvme.heads.saving import SavedHead, load_head, subset_hash, without_nan
+from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache
@@ -74,6 +75,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     retrain: bool = False,
     full_map: str | Path | None = None,
     out: str | Path | None = None,
+    force: bool = False,
     seed: int = 0,
     runtime: Runtime | None = None,
     progress: Progress = silent,
@@ -86,18 +88,20 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         head: a folder that `dvme probe --save` made.
         cache: with the embeddings of the head's backbones, and labels.
         all_images: take the images that the head was fitted on as well; losses then flatter it.
-        retrain: also fit the head again without each backbone, on the same rows.
+        retrain: also fit the head again without each backbone: with its hyper-parameters, rows and seeds.
         full_map: a .npy file for the (T, T) attention of the first fold's head, mean over up to 64 images.
         out: a .json file for the report.
-        seed: of the bootstrap and of heads that are fitted again.
-        runtime: device and memory budget of the latter.
+        force: replace files that are there.
+        seed: of the bootstrap.
+        runtime: device and memory budget of heads that are fitted again.
         progress: told (stage, done, total).
 
     Raises:
         DataError, OptionError, CacheError: one line that says what is wrong and what to do.
     """
-    _check_out(full_map, ".npy")
-    _check_out(out, ".json")
+    for path, suffix in ((full_map, ".npy"), (out, ".json")):
+        if path is not None:
+            check_destination(path, (suffix,), force=force)
     saved = load_head(head)
     if len(saved.backbones) < 2:
         raise OptionError(f"{head} has one backbone; there is nothing to explain about its fusion")
@@ -107,11 +111,12 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     check_fits(saved, store)
     rows, labels, groups = _labelled(store, saved)
     data = Embedded({name: store.embeddings(name).read(rows) for name in saved.backbones}, labels, len(saved.classes))
-    jobs = _jobs(saved, store.samples.ids[rows], seed)
+    jobs = _jobs(saved, store.samples.ids[rows])
     test, described = _explained(jobs, store.samples.ids[rows], saved, all_images=all_images)
     heads = [fold.head for fold in saved.folds]
     blocks, grouped = data.blocks(saved.backbones, test), groups[test]
     units = _units(grouped)
+    alike = similarity(dict(zip(saved.backbones, blocks, strict=True)))  # refuses what is too little for anything
     report = ExplainReport(
         head=saved.name,
         backbones=saved.backbones,
@@ -125,7 +130,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         )
         if retrain
         else None,
-        similarity=similarity(dict(zip(saved.backbones, blocks, strict=True))),
+        similarity=alike,
         full_map=None if full_map is None else _write_full_map(Path(full_map), heads[0], blocks),
     )
     if out is not None:
@@ -150,24 +155,23 @@ def _labelled(store: EmbeddingCache, saved: SavedHead) -> tuple[NDArray[Any], ND
     return rows, labels, columns["group"][rows]
 
 
-def _jobs(saved: SavedHead, ids: NDArray[np.uint8], seed: int) -> list[Job]:
+def _jobs(saved: SavedHead, ids: NDArray[np.uint8]) -> list[Job]:
     """What each fold was fitted on, as positions among the labelled images."""
     place = {identity.tobytes(): position for position, identity in enumerate(ids)}
 
     def positions(fold_ids: NDArray[np.uint8]) -> NDArray[Any]:
-        found = [place[identity.tobytes()] for identity in fold_ids if identity.tobytes() in place]
-        return np.array(found, dtype=np.int64)
+        return np.array([place[identity.tobytes()] for identity in fold_ids], dtype=np.int64)
 
-    def job(fold: SavedFold) -> Job:
-        train = positions(fold.train_ids)
-        if len(train) < len(fold.train_ids):
-            gone = len(fold.train_ids) - len(train)
-            raise DataError(
-                f"{gone} images that the head learned from are not labelled in this cache; name its own cache"
-            )
-        return Job(get_head(saved.name), saved.backbones, train, positions(fold.validation_ids), seed)
-
-    return [job(fold) for fold in saved.folds]
+    for fold in saved.folds:
+        named = [identity.tobytes() for identity in (*fold.train_ids, *fold.validation_ids)]
+        n_gone = sum(identity not in place for identity in named)
+        if n_gone:
+            which = f"{n_gone} images that the head learned from or chose on"
+            raise DataError(f"{which} are not labelled in this cache; name its own cache")
+    return [
+        Job(saved.head, saved.backbones, positions(fold.train_ids), positions(fold.validation_ids), fold.seed)
+        for fold in saved.folds
+    ]
 
 
 def _explained(
@@ -217,13 +221,3 @@ def _write_full_map(path: Path, head: FittedHead, blocks: Sequence[NDArray[Any]]
     with written_aside(path) as aside, aside.open("wb") as file:
         np.save(file, attention)
     return os.fspath(path)
-
-
-def _check_out(out: str | Path | None, suffix: str) -> None:
-    if out is None:
-        return
-    path = Path(out)
-    if path.suffix.lower() != suffix:
-        raise OptionError(f"{path} does not end in {suffix}; name such a file")
-    if not path.parent.is_dir():
-        raise OptionError(f"{path.parent} is not a folder; make it first")

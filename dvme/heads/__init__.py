@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
-from dvme.errors import UnknownNameError
+from dvme.errors import OptionError, UnknownNameError
 from dvme.heads.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "fit_jobs",
     "fitted_class",
     "get_head",
+    "head_of",
 ]
 
 ATTENTION_HEADS = ("dvme", "dvme-tokens")
@@ -82,6 +85,30 @@ def get_head(name: str) -> Head:
     if name not in _MAKERS:
         raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(HEADS)}")
     return _MAKERS[name]()
+
+
+def head_of(name: str, settings: Mapping[str, Any]) -> Head:
+    """The head of this name with the settings that `dataclasses.asdict` gave of it, also after a way through JSON.
+
+    Raises:
+        UnknownNameError: naming the heads that there are.
+        OptionError: if the settings are not those of such a head.
+    """
+    head: Head = _with_settings(get_head(name), settings)
+    if head.name != name:
+        raise OptionError(f"these are the settings of {head.name!r}, not of {name!r}")
+    return head
+
+
+def _with_settings(default: Any, settings: Mapping[str, Any]) -> Any:
+    """A dataclass like the default, dataclasses in its fields included."""
+    own = {field.name: getattr(default, field.name) for field in fields(default)}
+    if set(own) != set(settings):
+        raise OptionError(f"the settings are {', '.join(sorted(settings))}; they must be {', '.join(sorted(own))}")
+    values = {
+        key: _with_settings(own[key], value) if is_dataclass(own[key]) else value for key, value in settings.items()
+    }
+    return replace(default, **values)
 
 
 def fitted_class(name: str) -> type[FittedHead]:

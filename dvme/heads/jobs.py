@@ -149,7 +149,8 @@ def fit_jobs(
         One fitted head per job, in order.
 
     Raises:
-        DataError: if a job has no training rows, chooses on rows that it trains on, or features are not finite.
+        DataError: if a job has no training rows, chooses on rows that it trains on, or features are not
+            finite in float32.
     """
     heads = {one.position: one.head for one in fit_each(jobs, data, runtime=runtime, progress=progress)}
     return [heads[position] for position in range(len(jobs))]
@@ -232,6 +233,14 @@ def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return blocks[0]
 
 
+def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
+    """(N,) whether all of a row's values are finite as float32, which most heads compute in."""
+    with np.errstate(over="ignore"):
+        finite: NDArray[np.bool_] = np.isfinite(features.astype(np.float32, copy=False))
+    is_finite: NDArray[np.bool_] = np.logical_and.reduce(finite, axis=1)
+    return is_finite
+
+
 def _check(jobs: Sequence[Job], data: Embedded) -> None:
     """Refuse what no head can learn from."""
     rows_of: dict[str, list[NDArray[Any]]] = {}
@@ -244,9 +253,10 @@ def _check(jobs: Sequence[Job], data: Embedded) -> None:
             rows_of.setdefault(name, []).extend((job.train, job.validation))
     for name, parts in rows_of.items():
         rows = np.unique(np.concatenate(parts))
-        n_bad = int((~np.isfinite(data.embeddings[name][rows]).all(axis=1)).sum())
+        n_bad = int((~finite_rows(data.embeddings[name][rows])).sum())
         if n_bad:
             message = (
-                f"{n_bad} of {len(rows)} rows of {name} are not finite; dvme cache verify says which, then extract"
+                f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; dvme cache verify says which, then "
+                "extract them or leave them out"
             )
             raise DataError(message)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
 from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.limits import every, whole
 from dvme.runtime import Progress, Runtime
 
 NEIGHBOURS = (1, 5, 10, 20, 100, 200)
 TEMPERATURE = 0.07
 QUERIES = 4096
 """Rows that are searched for at once; what they hold grows with k, not with the bank."""
+TIED = 8 * float(np.finfo(np.float32).eps)
+"""Cosine similarities whose difference is at most this count as equal: a matrix product gives rows that are the same to
+the bit similarities of up to 5 eps apart, measured on up to 4,096 values; a vote changes by 1.4e-5 of itself."""
+FOUND = 1 << 24
+"""Neighbours that are looked at together; a single query may exceed it."""
 GPU_NEIGHBOURS = 2048
 """The deepest search that FAISS offers on a GPU."""
 
@@ -77,20 +82,22 @@ class FittedKNN:
 class KNN:
     """Cosine neighbours, each voting exp(similarity / 0.07); the k most accurate on validation wins.
 
-    Of equal accuracies the smallest k is taken; of equal similarities the row that comes first in training.
+    Of equal accuracies the smallest k is taken; of similarities equal up to TIED the row that comes first in training.
 
     Source: Caron et al. 2021 (DINO), section 4.1; Wu et al. 2018, section 3.4.
     """
 
-    neighbours: tuple[int, ...] = NEIGHBOURS
-    """Values of k to choose from, capped by the number of training rows. Without validation rows: the middle one."""
+    neighbours: Sequence[int] = NEIGHBOURS
+    """Values of k to choose from, capped by the number of training rows; kept as a tuple.
+
+    Without validation rows the middle one is taken."""
     name: str = "knn"
     is_fusion: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched."""
-        if not self.neighbours or min(self.neighbours) < 1:
-            raise OptionError(f"neighbours {self.neighbours} are not possible; name one number or more, each 1 or more")
+        checked = every("neighbours", self.neighbours, partial(whole, least=1))
+        object.__setattr__(self, "neighbours", checked)
 
     @staticmethod
     def fit_together(
@@ -141,8 +148,9 @@ def search(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The k most similar bank rows of every query, exactly.
 
-    FAISS leaves open which of equally similar rows it finds. Here it is always the first of the bank: where
-    the k-th similarity and the next are equal, the query is searched deeper until all rows of it are found.
+    FAISS leaves open which of equally similar rows it finds, and which it puts first. Here it is always the first of
+    the bank: rows that follow each other by no more than TIED in similarity are put in the order of the bank, and
+    where the k-th and the next are such, the query is searched deeper until all rows of that run are found.
 
     Args:
         queries: (B, D) float32, L2-normalised.
@@ -151,18 +159,21 @@ def search(
         device: `cuda` or `cuda:INDEX`, with faiss-gpu only; else `cpu`.
 
     Returns:
-        Cosine similarities (B, k), descending, and bank indices (B, k), ascending where similarities are equal.
+        Cosine similarities (B, k), descending but for differences up to TIED, and bank indices (B, k), ascending where
+        similarities are equal up to TIED.
     """
     similarities = np.empty((len(queries), k), dtype=np.float32)
     neighbours = np.empty((len(queries), k), dtype=np.int64)
     unsettled, depth = np.arange(len(queries)), min(k + 1, len(bank))
     while len(unsettled):
-        near, found = _in_bank_order(*_found(queries[unsettled], bank, depth, device))
-        similarities[unsettled], neighbours[unsettled] = near[:, :k], found[:, :k]
+        still, size = [], max(1, FOUND // depth)
+        for some in np.split(unsettled, range(size, len(unsettled), size)):
+            near, found, is_run_over = _in_bank_order(*_found(queries[some], bank, depth, device))
+            similarities[some], neighbours[some] = near[:, :k], found[:, :k]
+            still.append(some[~is_run_over[:, k - 1 :].any(axis=1)])
         if depth == len(bank):
             break
-        unsettled = unsettled[near[:, k - 1] == near[:, -1]]
-        depth = min(2 * depth, len(bank))
+        unsettled, depth = np.concatenate(still), min(2 * depth, len(bank))
     return similarities, neighbours
 
 
@@ -217,9 +228,15 @@ def _found(queries: NDArray[Any], bank: NDArray[Any], k: int, device: str) -> tu
     return similarities, neighbours
 
 
-def _in_bank_order(similarities: NDArray[Any], neighbours: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Sort neighbours of equal similarity by their index."""
-    tied = np.flatnonzero((similarities[:, 1:] == similarities[:, :-1]).any(axis=1))
-    order = np.lexsort((neighbours[tied], -similarities[tied]))
-    neighbours[tied] = np.take_along_axis(neighbours[tied], order, axis=1)
-    return similarities, neighbours
+def _in_bank_order(
+    similarities: NDArray[Any], neighbours: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Sort neighbours of equal similarity by their index, and say (B, K - 1) behind which a run of equals is over."""
+    is_run_over = similarities[:, :-1] - similarities[:, 1:] > TIED
+    tied = np.flatnonzero(~is_run_over.all(axis=1))
+    run = np.zeros((len(tied), similarities.shape[1]), dtype=np.int64)
+    run[:, 1:] = is_run_over[tied].cumsum(axis=1)
+    order = np.lexsort((neighbours[tied], run))
+    for values in (similarities, neighbours):
+        values[tied] = np.take_along_axis(values[tied], order, axis=1)
+    return similarities, neighbours, is_run_over

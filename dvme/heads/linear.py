@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvme.heads.footprint import Footprint, alike
+from dvme.heads.gram_pool import GramPool, pooled
 from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.limits import every, positive
 from dvme.heads.logistic import LogisticFit, fit_from_gram, fit_logistic, is_spanned
 from dvme.runtime import Progress, Runtime
 
@@ -23,10 +27,6 @@ training rows set the scale. The features themselves are not rescaled, as in the
 (Kornblith et al. 2019, appendix B; Ericsson et al. 2021, section 3).
 """
 
-PADDING, SMALL_JOB, LARGEST_GROUPED = 1.3, 80, 512
-"""Jobs share a batch up to this ratio of training rows, or up to so few rows; larger jobs fill the cores alone."""
-ITERATION_ARRAYS = 30
-"""Arrays of parameters or logits that an iteration holds: ten pairs of L-BFGS and the work in progress."""
 EQUAL = 1e-28
 """Squared distance, relative to the squared length, below which rows differ by rounding only."""
 LEAST_SPREAD = 1e-6
@@ -80,110 +80,70 @@ class FittedLinear:
 class Linear:
     """Exact L2 logistic regression; the strength with the lowest validation log loss wins."""
 
-    strengths: tuple[float, ...] = STRENGTHS
-    """The path, see STRENGTHS. Without validation rows the middle of it is taken."""
+    strengths: Sequence[float] = STRENGTHS
+    """The path, see STRENGTHS; kept as a tuple. Without validation rows the middle of it is taken."""
     name: str = "linear"
     is_fusion: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is no path."""
+        object.__setattr__(self, "strengths", every("strengths", self.strengths, positive))
 
     @staticmethod
     def fit_together(
         jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
     ) -> Iterator[tuple[int, FittedHead]]:
-        """Fit jobs of like size and all strengths together, in groups that fit the memory budget."""
+        """Fit jobs of like size and all strengths together, in groups that fit the memory budget.
+
+        A single job that does not fit it takes some strengths after the others.
+
+        Raises:
+            OptionError: if the budget does not hold a job at a single strength.
+        """
         n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, Linear)
             features = only_block(data.blocks(backbones, slice(None)))
             sizes = {index: len(jobs[index].train) for index in members}
-            bytes_of = _Footprint(features.shape[1], data.n_classes, len(head.strengths))
-            budget = runtime.memory_budget("cpu")
-            pool = _pooled([jobs[index] for index in members], features, budget // 2)
+            footprint, n_strengths = Footprint(features.shape[1], data.n_classes), len(head.strengths)
+            budget, largest = runtime.memory_budget("cpu"), max(sizes.values())
+            room = budget - footprint(largest, 1)
+            pool = pooled([jobs[index] for index in members], features, min(budget // 2, room))
             rest = budget if pool is None else budget - pool.n_bytes
-            for group in _alike(sizes, bytes_of, rest):
-                heads = _fit_group([jobs[index] for index in group], features, pool, data, head.strengths)
+            at_once = {size: footprint.at_once(size, n_strengths, rest) for size in set(sizes.values())}
+            for group in alike(sizes, footprint, n_strengths, rest):
+                path = _Path(head.strengths, min(at_once[sizes[index]] for index in group))
+                heads = _fit_group([jobs[index] for index in group], features, pool, data, path)
                 n_fitted += len(group)
                 progress("fit linear", n_fitted, len(jobs))
                 yield from zip(group, heads, strict=True)
 
 
 @dataclass(frozen=True)
-class _Footprint:
-    """Bytes that the fit of a job holds."""
+class _Path:
+    """Strengths to choose from, some of them at once."""
 
-    dim: int
-    n_classes: int
-    n_strengths: int
-
-    def __call__(self, n_rows: int) -> int:
-        """For a job of so many training rows."""
-        width = n_rows if is_spanned(n_rows, self.dim) else self.dim
-        rows = 3 * n_rows * self.dim + 3 * n_rows * width
-        columns = self.n_strengths * self.n_classes
-        return 8 * (rows + ITERATION_ARRAYS * columns * (n_rows + width) + 2 * columns * self.dim)
-
-
-def _alike(sizes: Mapping[int, int], bytes_of: _Footprint, budget: int) -> list[list[int]]:
-    """Keys of like sizes: padded to the largest of a group, little is wasted, and all of it fits the budget."""
-    groups: list[list[int]] = []
-    for key in sorted(sizes, key=lambda key: sizes[key]):
-        size = sizes[key]
-        group = groups[-1] if groups else []
-        is_close = bool(group) and size <= max(PADDING * sizes[group[0]], SMALL_JOB)
-        fits = size <= LARGEST_GROUPED and (len(group) + 1) * bytes_of(size) <= budget
-        if is_close and fits:
-            group.append(key)
-        else:
-            groups.append([key])
-    return groups
+    strengths: Sequence[float]
+    at_once: int
 
 
 @dataclass(frozen=True)
-class _Pool:
-    """All P rows that some jobs name, and their inner products: computed once, for the jobs share most rows."""
+class _Optimum:
+    """Of one job, at one strength."""
 
-    members: NDArray[np.int64]
-    """(P,) row numbers, ascending."""
-    centre: Tensor
-    """(D,)."""
-    rows: Tensor
-    """(P, D) float64, centred."""
-    gram: NDArray[np.float64]
-    """(P, P)."""
-
-    @property
-    def n_bytes(self) -> int:
-        """Of the rows, their products, and as many again while a block is taken out."""
-        return self.rows.nbytes + 2 * self.gram.nbytes
-
-    def positions(self, rows: NDArray[np.int64]) -> Tensor:
-        """Where row numbers lie in the pool."""
-        return torch.from_numpy(np.searchsorted(self.members, rows))
-
-    def block(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
-        """(n, m) inner products."""
-        part = self.gram[np.searchsorted(self.members, rows)]
-        return torch.from_numpy(part.take(np.searchsorted(self.members, columns), axis=1))
-
-
-def _pooled(jobs: Sequence[Job], features: NDArray[Any], budget: int) -> _Pool | None:
-    """The pool of the jobs that are solved from Gram matrices, if it has fewer products than they on their own."""
-    dim = features.shape[1]
-    few = [job for job in jobs if is_spanned(len(job.train), dim)]
-    if not few:
-        return None
-    members = np.unique(np.concatenate([rows for job in few for rows in (job.train, job.validation)]))
-    n_rows = len(members)
-    if n_rows**2 > sum(len(job.train) ** 2 for job in few) or 8 * n_rows * (2 * n_rows + 3 * dim) > budget:
-        return None
-    rows = features[members].astype(np.float64)
-    centre = rows.mean(axis=0)
-    rows -= centre
-    gram = rows @ rows.T  # NumPy sees the symmetry, which halves the work
-    return _Pool(members, torch.from_numpy(centre), torch.from_numpy(rows), gram)
+    position: int
+    """Of the strength on the path."""
+    loss: float
+    """Mean log loss on the validation rows; without any, the distance from the middle of the path."""
+    weights: Tensor
+    """(D, C) or (n, C), see LogisticFit."""
+    intercepts: Tensor
+    """(C,)."""
+    is_converged: bool
 
 
 def _fit_group(
-    jobs: Sequence[Job], features: NDArray[Any], pool: _Pool | None, data: Embedded, strengths: tuple[float, ...]
+    jobs: Sequence[Job], features: NDArray[Any], pool: GramPool | None, data: Embedded, path: _Path
 ) -> list[FittedHead]:
     """Fit, and choose on each job's validation rows: from the pool where it serves, else from the job's own rows."""
     grams: dict[int, Tensor] = {}
@@ -194,58 +154,113 @@ def _fit_group(
                 grams[index] = gram
     heads: dict[int, FittedHead] = {}
     if pool is not None and grams:
-        pooled = _fit_from_pool([jobs[index] for index in grams], list(grams.values()), pool, data, strengths)
-        heads |= zip(grams, pooled, strict=True)
+        from_pool = _fit_from_pool([jobs[index] for index in grams], list(grams.values()), pool, data, path)
+        heads |= zip(grams, from_pool, strict=True)
     others = [index for index in range(len(jobs)) if index not in grams]
     if others:
-        heads |= zip(others, _fit_from_rows([jobs[index] for index in others], features, data, strengths), strict=True)
+        heads |= zip(others, _fit_from_rows([jobs[index] for index in others], features, data, path), strict=True)
     return [heads[index] for index in range(len(jobs))]
 
 
-def _fit_from_rows(
-    jobs: Sequence[Job], features: NDArray[Any], data: Embedded, strengths: tuple[float, ...]
-) -> list[FittedHead]:
+def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, path: _Path) -> list[FittedHead]:
     """Gather each job's own rows."""
     rows = [torch.from_numpy(features[job.train]).double() for job in jobs]
-    path = torch.tensor(strengths, dtype=torch.float64)
-    scales = [_squared_distance(own) * path for own in rows]
-    fits = fit_logistic(rows, [_targets(data, job.train) for job in jobs], scales, data.n_classes)
-    heads: list[FittedHead] = []
-    for job, fit in zip(jobs, fits, strict=True):
-        best = _best(fit, torch.from_numpy(features[job.validation]).double(), _targets(data, job.validation))
-        weights = fit.weights[best].numpy().copy()  # not a view that keeps the whole path
-        heads.append(_head(fit, best, weights, fit.intercepts[best], strengths))
-    return heads
+    optima = _optima(
+        jobs,
+        data,
+        path,
+        spreads=[_squared_distance(own) for own in rows],
+        fit=partial(fit_logistic, rows),
+        inputs=lambda job: torch.from_numpy(features[job.validation]).double(),
+    )
+    return [_head(optimum, optimum.weights, optimum.intercepts, path) for optimum in optima]
 
 
 def _fit_from_pool(
-    jobs: Sequence[Job], grams: Sequence[Tensor], pool: _Pool, data: Embedded, strengths: tuple[float, ...]
+    jobs: Sequence[Job], grams: Sequence[Tensor], pool: GramPool, data: Embedded, path: _Path
 ) -> list[FittedHead]:
     """Work with inner products; only the weights of the chosen strengths take the features."""
-    path = torch.tensor(strengths, dtype=torch.float64)
-    scales = [_spread(gram) * path for gram in grams]
-    fits = fit_from_gram(grams, [_targets(data, job.train) for job in jobs], scales, data.n_classes)
-    best = [
-        _best(fit, pool.block(job.validation, job.train), _targets(data, job.validation))
-        for job, fit in zip(jobs, fits, strict=True)
-    ]
+    optima = _optima(
+        jobs,
+        data,
+        path,
+        spreads=[_spread(gram) for gram in grams],
+        fit=partial(fit_from_gram, grams),
+        inputs=lambda job: pool.block(job.validation, job.train),
+    )
     placed = torch.zeros(len(jobs), data.n_classes, len(pool.members), dtype=torch.float64)
-    for own, job, fit, chosen in zip(placed, jobs, fits, best, strict=True):
-        own.index_add_(1, pool.positions(job.train), fit.weights[chosen].T.contiguous())
+    for own, job, optimum in zip(placed, jobs, optima, strict=True):
+        own.index_add_(1, pool.positions(job.train), optimum.weights.T.contiguous())
     weights = (placed.flatten(0, 1) @ pool.rows).view(len(jobs), data.n_classes, -1).mT
     return [
-        _head(fit, chosen, own.contiguous().numpy().copy(), fit.intercepts[chosen] - pool.centre @ own, strengths)
-        for own, fit, chosen in zip(weights, fits, best, strict=True)
+        _head(optimum, own, optimum.intercepts - pool.centre @ own, path)
+        for own, optimum in zip(weights, optima, strict=True)
     ]
 
 
-def _head(
-    fit: LogisticFit, best: int, weights: NDArray[Any], intercepts: Tensor, strengths: tuple[float, ...]
-) -> FittedLinear:
+def _optima(
+    jobs: Sequence[Job],
+    data: Embedded,
+    path: _Path,
+    *,
+    spreads: Sequence[Tensor],
+    fit: Callable[[list[Tensor], list[Tensor], int], list[LogisticFit]],
+    inputs: Callable[[Job], Tensor],
+) -> list[_Optimum]:
+    """Every job's best optimum. Strengths do not depend on each other, and of those that are done the best is kept.
+
+    Args:
+        jobs: what to fit.
+        data: their labels.
+        path: strengths, relative to the spreads.
+        spreads: summed squared distance of each job's rows from their mean.
+        fit: solves all jobs, given their targets and strengths, and C.
+        inputs: what a job's optima take for its validation rows, (v, D) or (v, n).
+    """
+    strengths = torch.tensor(path.strengths, dtype=torch.float64)
+    targets = [_targets(data, job.train) for job in jobs]
+    best: list[_Optimum] = []
+    for start in range(0, len(strengths), path.at_once):
+        part = strengths[start : start + path.at_once]
+        fits = fit(targets, [spread * part for spread in spreads], data.n_classes)
+        found = [
+            _best(own, inputs(job), _targets(data, job.validation), start, len(strengths) // 2)
+            for job, own in zip(jobs, fits, strict=True)
+        ]
+        del fits
+        best = [min(pair, key=lambda optimum: optimum.loss) for pair in zip(best or found, found, strict=True)]
+    return best
+
+
+def _best(fit: LogisticFit, inputs: Tensor, targets: Tensor, start: int, middle: int) -> _Optimum:
+    """The strength with the least mean log loss on (v, D) rows or (v, n) products; the middle one without a row.
+
+    A class that training lacked costs a bounded amount. `start` is the first strength's position on the path.
+    """
+    if len(targets):
+        losses = [
+            _log_loss(inputs @ own + shift, targets) for own, shift in zip(fit.weights, fit.intercepts, strict=True)
+        ]
+    else:
+        losses = [abs(start + index - middle) for index in range(len(fit.weights))]
+    index = int(np.argmin(losses))
+    # Copies, not views that keep the whole path.
+    weights, intercepts = fit.weights[index].clone(), fit.intercepts[index].clone()
+    return _Optimum(start + index, losses[index], weights, intercepts, bool(fit.is_converged[index]))
+
+
+def _log_loss(logits: Tensor, targets: Tensor) -> float:
+    """Mean over (v, C) logits."""
+    log_probabilities = torch.log_softmax(logits, dim=-1).clamp_min(np.log(1e-15))
+    return float(-log_probabilities[torch.arange(len(targets)), targets].mean())
+
+
+def _head(optimum: _Optimum, weights: Tensor, intercepts: Tensor, path: _Path) -> FittedLinear:
     """Intercepts of a mean that tells nothing, for a shift of all changes no probability: 0."""
     is_present = intercepts.isfinite()
-    chosen = {"strength": strengths[best], "is_converged": bool(fit.is_converged[best])}
-    return FittedLinear(weights, (intercepts - intercepts[is_present].mean()).numpy(), chosen)
+    chosen = {"strength": path.strengths[optimum.position], "is_converged": optimum.is_converged}
+    own = weights.contiguous().numpy().copy()
+    return FittedLinear(own, (intercepts - intercepts[is_present].mean()).numpy(), chosen)
 
 
 def _targets(data: Embedded, rows: NDArray[np.int64]) -> Tensor:
@@ -262,15 +277,3 @@ def _squared_distance(rows: Tensor) -> Tensor:
     """Summed squared distance of (n, D) rows from their mean; n where all rows are equal, up to rounding."""
     distance = (rows - rows.mean(dim=0)).square().sum()
     return torch.where(distance > EQUAL * rows.square().sum(), distance, float(len(rows)))
-
-
-def _best(fit: LogisticFit, inputs: Tensor, targets: Tensor) -> int:
-    """The strength with the least mean log loss on (v, D) rows or (v, n) products; the middle one without a row.
-
-    A class that training lacked costs a bounded amount.
-    """
-    if not len(targets):
-        return len(fit.weights) // 2
-    logits = inputs @ fit.weights + fit.intercepts[:, None]
-    log_probabilities = torch.log_softmax(logits, dim=-1).clamp_min(np.log(1e-15))
-    return int((-log_probabilities[:, torch.arange(len(targets)), targets].mean(dim=1)).argmin())

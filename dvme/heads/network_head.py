@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvme.errors import DataError
 from dvme.heads.jobs import Embedded, FittedHead, Job
 from dvme.heads.networks import DVME, MLP, WIDTH, Linear, Network, NoAttention, Tokens, count_parameters
 from dvme.heads.schedule import TrainingProtocol
-from dvme.heads.training import TrainingJob, train_together
+from dvme.heads.training import TrainedNetwork, TrainingJob, train_together
 from dvme.runtime import Progress, Runtime, keep_freed_memory
 
 NETWORKS: Mapping[str, Network] = {
@@ -48,7 +49,7 @@ class FittedNetwork:
     parameters: Mapping[str, Tensor]
     """Under torch's names and in its layouts, without the axis of jobs."""
     chosen: Mapping[str, Any]
-    """`epoch` (from 1) whose parameters these are, `n_epochs` trained, and `validation_loss`."""
+    """`epoch` (from 1) whose parameters these are, `n_epochs` trained, and the watched `validation_loss`."""
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) softmax of the logits."""
@@ -100,10 +101,6 @@ class NetworkHead:
         """See Head."""
         return self.name != "linear-adam"
 
-    def settings(self) -> dict[str, Any]:
-        """The protocol as JSON values."""
-        return asdict(self.protocol)
-
     @staticmethod
     def fit_together(
         jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
@@ -135,6 +132,7 @@ class NetworkHead:
                 )
                 done += sum(_most_minibatches(jobs[index]) for index in some)
                 for index, network in zip(some, trained, strict=True):
+                    _check_trained(jobs[index], network)
                     chosen = {
                         "epoch": network.best_epoch,
                         "n_epochs": network.n_epochs,
@@ -166,6 +164,16 @@ class _OnDevice:
             validation=job.validation,
             seed=job.seed,
             protocol=_network_head(job).protocol,
+        )
+
+
+def _check_trained(job: Job, network: TrainedNetwork) -> None:
+    """Refuse a network whose training diverged: its predictions would be taken for a weak head's."""
+    is_finite = all(bool(value.isfinite().all()) for value in network.parameters.values())
+    if not network.best_epoch or not is_finite:
+        what = "its parameters are not finite" if network.best_epoch else "no epoch had a finite validation loss"
+        raise DataError(
+            f"{job.head.name} on {'+'.join(job.backbones)} diverged: {what}; rescale its embeddings, or leave it out"
         )
 
 

@@ -10,9 +10,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import file_digest
-from dvme.heads.jobs import FittedHead
+from dvme.heads.jobs import FittedHead, Head
 from dvme_cache import Fingerprint
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -41,6 +41,8 @@ class SavedFold:
     """(n, 16) content ids of the images that it learned from."""
     validation_ids: NDArray[np.uint8]
     """(v, 16) content ids of those that its hyper-parameters were chosen on."""
+    seed: int
+    """Of whatever it drew at random."""
     metrics: dict[str, float] = field(default_factory=dict)
     """On the test set."""
 
@@ -49,8 +51,8 @@ class SavedFold:
 class SavedHead:
     """One method, fitted on every fold."""
 
-    name: str
-    """Of the head."""
+    head: Head
+    """What was fitted, with its hyper-parameters."""
     backbones: tuple[str, ...]
     """In the order in which `predict_proba` takes their embeddings."""
     dims: tuple[int, ...]
@@ -62,6 +64,11 @@ class SavedHead:
     test_hash: str
     """Hash of the test images' content ids; they were neither learned from nor chosen on."""
     folds: list[SavedFold]
+
+    @property
+    def name(self) -> str:
+        """Of the head."""
+        return self.head.name
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) mean of the folds' probabilities.
@@ -150,8 +157,9 @@ def save_head(folder: str | Path, saved: SavedHead) -> Path:
 
     with new_folder(folder) as aside:
         save_file(_arrays(saved), os.fspath(aside / WEIGHTS))
-        described = _description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)}
-        (aside / DESCRIPTION).write_text(json.dumps(without_nan(described), indent=2, allow_nan=False) + "\n")
+        described = without_nan(_description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)})
+        sealed = described | {"digest": content_digest(described)}
+        (aside / DESCRIPTION).write_text(json.dumps(sealed, indent=2, allow_nan=False) + "\n")
     return Path(folder)
 
 
@@ -159,12 +167,9 @@ def load_head(folder: str | Path) -> SavedHead:
     """Read a head back.
 
     Raises:
-        DataError: if the folder is not a head, is torn, or is of a newer dvme.
+        DataError: if the folder is not a head, is torn or was changed, or is of another dvme.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    from dvme.heads import fitted_class
 
     path = Path(folder)
     if not (path / DESCRIPTION).is_file():
@@ -173,32 +178,21 @@ def load_head(folder: str | Path) -> SavedHead:
         raise DataError(f"{path} is not a saved head; {step}")
     try:
         described = json.loads((path / DESCRIPTION).read_text())
-        if described["format"] != FORMAT:
-            raise DataError(f"{path} is of head format {described['format']}, this dvme reads {FORMAT}; update dvme")
-        arrays = load_file(os.fspath(path / WEIGHTS))
-        _check_same(path, file_digest(path / WEIGHTS), described["weights_digest"])
-        fitted = fitted_class(described["head"])
-        folds = []
-        for number, fold in enumerate(described["folds"], start=1):
-            own = {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith(f"fold-{number}/")}
-            train, validation = own.pop(TRAIN_IDS), own.pop(VALIDATION_IDS)
-            _check_same(path, subset_hash(train), fold["train_subset"])
-            _check_same(path, subset_hash(validation), fold["validation_subset"])
-            head = fitted.restored(_with_nan(fold["settings"]), own)
-            folds.append(SavedFold(head, train, validation, _with_nan(fold["test"])))
-        return SavedHead(
-            name=described["head"],
-            backbones=tuple(each["name"] for each in described["backbones"]),
-            dims=tuple(each["dim"] for each in described["backbones"]),
-            fingerprints=tuple(Fingerprint(each["fingerprint"]) for each in described["backbones"]),
-            classes=tuple(described["classes"]),
-            test_hash=described["test_subset"],
-            folds=folds,
-        )
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+        _check_description(path, described)
+        saved = _restored(path, described)
+        _check_answer(path, saved)
+    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error
+    return saved
+
+
+def content_digest(described: Mapping[str, Any]) -> str:
+    """32 hexadecimal digits of a description, but for its own `digest`: of JSON with sorted keys and no spaces."""
+    content = {key: value for key, value in described.items() if key != "digest"}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def without_nan(value: Any) -> Any:
@@ -208,6 +202,58 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _check_description(path: Path, described: dict[str, Any]) -> None:
+    """Refuse what is of another format, was changed, or contradicts itself."""
+    if described["format"] != FORMAT:
+        step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
+        raise DataError(f"{path} is of head format {described['format']}, this dvme reads {FORMAT}; {step}")
+    if content_digest(described) != described["digest"]:
+        raise DataError(f"{path} is damaged: its {DESCRIPTION} was changed after it was written; save it again")
+    names = [each["name"] for each in described["backbones"]]
+    if not names or len(set(names)) < len(names):
+        raise DataError(f"{path} names its backbones {', '.join(names) or 'not at all'}; each must be named once")
+    if not described["folds"]:
+        raise DataError(f"{path} has no folds, and so nothing to predict with; save it again with dvme probe --save")
+
+
+def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
+    from safetensors.numpy import load_file
+
+    from dvme.heads import fitted_class, head_of
+
+    arrays = load_file(os.fspath(path / WEIGHTS))
+    _check_same(path, file_digest(path / WEIGHTS), described["weights_digest"])
+    fitted = fitted_class(described["head"])
+    folds = []
+    for number, fold in enumerate(described["folds"], start=1):
+        own = {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith(f"fold-{number}/")}
+        train, validation = own.pop(TRAIN_IDS), own.pop(VALIDATION_IDS)
+        _check_same(path, subset_hash(train), fold["train_subset"])
+        _check_same(path, subset_hash(validation), fold["validation_subset"])
+        head = fitted.restored(_with_nan(fold["settings"]), own)
+        folds.append(SavedFold(head, train, validation, fold["seed"], _with_nan(fold["test"])))
+    return SavedHead(
+        head=head_of(described["head"], described["settings"]),
+        backbones=tuple(each["name"] for each in described["backbones"]),
+        dims=tuple(each["dim"] for each in described["backbones"]),
+        fingerprints=tuple(Fingerprint(each["fingerprint"]) for each in described["backbones"]),
+        classes=tuple(described["classes"]),
+        test_hash=described["test_subset"],
+        folds=folds,
+    )
+
+
+def _check_answer(path: Path, saved: SavedHead) -> None:
+    """Refuse arrays that tell apart another number of classes than are named, by asking about one made-up image."""
+    image = [np.ones((1, dim), dtype=np.float32) for dim in saved.dims]
+    for fold in saved.folds:
+        n_classes = fold.head.predict_proba(image).shape[1]
+        if n_classes != len(saved.classes):
+            raise DataError(
+                f"{path} names {len(saved.classes)} classes and its {WEIGHTS} tells {n_classes} apart; save it again"
+            )
 
 
 def _arrays(saved: SavedHead) -> dict[str, NDArray[Any]]:
@@ -223,6 +269,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "head": saved.name,
+        "settings": asdict(saved.head),  # type: ignore[call-overload]
         "backbones": [
             {"name": name, "dim": dim, "digest": fingerprint.digest, "fingerprint": dict(fingerprint.fields)}
             for name, dim, fingerprint in parts
@@ -232,6 +279,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
         "folds": [
             {
                 "settings": fold.head.settings(),
+                "seed": fold.seed,
                 "n_train": len(fold.train_ids),
                 "train_subset": subset_hash(fold.train_ids),
                 "n_validation": len(fold.validation_ids),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dvme.errors import OptionError
 from dvme.heads.batches import Sampling, check_sampling
+from dvme.heads.limits import positive, whole
 
 PLATEAU_THRESHOLD = 1e-4
 """Relative gain below which an epoch counts as one without progress; torch's default."""
+LEAST = {"batch_size": 1, "min_epochs": 0, "max_epochs": 1, "plateau_patience": 0, "stop_patience": 1}
+"""Smallest values of the protocol's whole numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,9 @@ class TrainingProtocol:
 
     Source: Truong et al. 2021, sections 5.2 and 5.3, appendix B.1. The paper watches "the validation loss" in one
     place and "the validation score" in the other; here it is the loss, which is the less noisy with few rows.
+
+    Where a job's rows are oversampled, the watched loss counts every class that occurs in validation alike: the prior
+    that is trained on is the one that is watched.
     """
 
     learning_rate: float = 1e-3
@@ -40,11 +45,10 @@ class TrainingProtocol:
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
         check_sampling(self.sampling)
-        for name in ("batch_size", "max_epochs", "stop_patience"):
-            if getattr(self, name) < 1:
-                raise OptionError(f"{name} {getattr(self, name)} is not possible; it must be 1 or more")
-        if not 0.0 < self.learning_rate < float("inf"):
-            raise OptionError(f"learning rate {self.learning_rate} is not possible; it must be above 0")
+        for name, least in LEAST.items():
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
+        for name, below in (("learning_rate", math.inf), ("plateau_factor", 1.0)):
+            object.__setattr__(self, name, positive(name, getattr(self, name), below))
 
 
 class Schedule:
@@ -53,7 +57,9 @@ class Schedule:
     def __init__(self, protocol: TrainingProtocol) -> None:
         self.protocol = protocol
         self.learning_rate = protocol.learning_rate
-        self.n_epochs, self.best_epoch = 0, 0
+        self.n_epochs = 0
+        self.best_epoch = 0
+        """From 1; 0 as long as no loss was finite."""
         self.best_loss = math.inf
         self._plateau_loss, self._n_stalled = math.inf, 0
 
@@ -61,13 +67,14 @@ class Schedule:
         """Take note of an epoch's validation loss.
 
         Args:
-            loss: mean log loss; None without validation rows, when the latest epoch counts as the best.
+            loss: the watched log loss, never the best if it is not finite; None without validation rows, when the
+                latest epoch counts as the best.
 
         Returns:
             Whether this epoch's parameters are to be kept.
         """
         self.n_epochs += 1
-        is_best = loss is None or loss < self.best_loss or not self.best_epoch
+        is_best = loss is None or loss < self.best_loss
         if is_best:
             self.best_epoch, self.best_loss = self.n_epochs, math.nan if loss is None else loss
         if loss is not None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adam import adam
 
-from dvme.heads.batches import epoch_order, resolve_sampling
+from dvme.heads.batches import epoch_order, resolve_sampling, validation_weights
 from dvme.heads.networks import Network, initial_parameters
 from dvme.heads.schedule import Schedule, TrainingProtocol
 
@@ -53,11 +53,11 @@ class TrainedNetwork:
     parameters: dict[str, Tensor]
     """On the CPU, without the axis of jobs."""
     best_epoch: int
-    """From 1."""
+    """From 1; 0 if no epoch had a finite validation loss, and then the parameters mean nothing."""
     n_epochs: int
     """Epochs trained."""
     validation_loss: float
-    """Mean log loss at the best epoch; nan without validation rows."""
+    """The watched one at the best epoch, see _Clock; nan without validation rows."""
 
 
 def train_together(
@@ -74,7 +74,7 @@ def train_together(
         network: the architecture, the same for all.
         dims: D_m of each backbone.
         n_classes: C.
-        jobs: what to train on; their blocks agree in dimension and device.
+        jobs: what to train on; their blocks agree in dimension and device, their protocols in the batch size.
         tell: called with (minibatches done, the most there can be) about once a second of work.
 
     Returns:
@@ -96,14 +96,17 @@ def train_together(
 class _Clock:
     """Where one job is in its epoch, and in its schedule."""
 
-    def __init__(self, job: TrainingJob) -> None:
+    def __init__(self, job: TrainingJob, width: int) -> None:
         self.job = job
+        self.width = width
+        """B, rows of a minibatch with what pads it."""
         self.device = job.blocks[0].device
         self.schedule = Schedule(job.protocol)
         self.order = np.random.default_rng(job.seed)
         self.dropout = torch.Generator(self.device).manual_seed(job.seed)
         self.labels = job.labels[job.train]
         self.sampling = resolve_sampling(job.protocol.sampling, self.labels)
+        self.watched = validation_weights(job.labels[job.validation], is_balanced=self.sampling == "oversampled")
         self.n_batches = -(-len(job.train) // job.protocol.batch_size)
         self.batch = 0
         self.rows = self.targets = self.weights = torch.empty(0)
@@ -117,12 +120,11 @@ class _Clock:
         return self.rows[now], self.targets[now], self.weights[now]
 
     def _draw_epoch(self) -> None:
-        size = self.job.protocol.batch_size
         order = epoch_order(self.labels, self.sampling, self.order)
-        counts = np.full(self.n_batches, size)
-        counts[-1] = len(order) - size * (self.n_batches - 1)
-        weights = (np.arange(size) < counts[:, None]) / counts[:, None]
-        order = np.resize(order, (self.n_batches, size))  # what pads the end has weight 0
+        counts = np.full(self.n_batches, self.width)
+        counts[-1] = len(order) - self.width * (self.n_batches - 1)
+        weights = (np.arange(self.width) < counts[:, None]) / counts[:, None]
+        order = np.resize(order, (self.n_batches, self.width))  # what pads the end has weight 0
         self.rows = torch.from_numpy(self.job.train[order]).to(self.device)
         self.targets = torch.from_numpy(self.labels[order]).to(self.device)
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(self.device)
@@ -134,7 +136,8 @@ class _Group:
     def __init__(self, network: Network, dims: Sequence[int], n_classes: int, jobs: Sequence[TrainingJob]) -> None:
         self.network = network
         self.device = jobs[0].blocks[0].device
-        self.clocks = [_Clock(job) for job in jobs]
+        longest = max(len(job.train) for job in jobs)
+        self.clocks = [_Clock(job, min(job.protocol.batch_size, longest)) for job in jobs]
         self.active = list(self.clocks)
         shapes = network.shapes(dims, n_classes)
         starts = [initial_parameters(shapes, job.seed) for job in jobs]
@@ -188,10 +191,12 @@ class _Group:
         rate = self.network.dropout
         if rate == 0.0:
             return hidden
-        keep = torch.empty(hidden.shape, dtype=hidden.dtype, device=hidden.device)
+        # Masks of whole minibatches, so that a job's draws do not depend on how wide its company makes the batch.
+        n_rows = self.clocks[0].job.protocol.batch_size
+        keep = hidden.new_empty(len(hidden), n_rows, *hidden.shape[2:])
         for mask, clock in zip(keep, self.active, strict=True):
             mask.bernoulli_(1.0 - rate, generator=clock.dropout)
-        return hidden * keep / (1.0 - rate)
+        return hidden * keep[:, : hidden.shape[1]] / (1.0 - rate)
 
     @torch.no_grad()
     def _descend(self, gradients: Sequence[Tensor]) -> None:
@@ -226,7 +231,7 @@ class _Group:
 
     @torch.no_grad()
     def _validation_losses(self, ended: Sequence[int]) -> list[float | None]:
-        """Mean log loss of the jobs at these positions on their validation rows; None without any."""
+        """The watched log loss of the jobs at these positions; None without validation rows."""
         clocks = [self.active[position] for position in ended]
         n_rows = torch.tensor([len(clock.job.validation) for clock in clocks])
         is_all = len(ended) == len(self.active)
@@ -246,9 +251,10 @@ class _Group:
             logits = self.network.logits(parameters, blocks, lambda hidden: hidden).double()
             goals = torch.from_numpy(targets).to(self.device)
             losses = functional.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none").cpu()
-            is_own = torch.arange(start, start + width) < n_rows[:, None]
-            totals += torch.where(is_own, losses.view_as(is_own), 0.0).sum(dim=1)
-        return [total / count if count else None for total, count in zip(totals.tolist(), n_rows.tolist(), strict=True)]
+            for position, (clock, loss) in enumerate(zip(clocks, losses.view(len(clocks), width), strict=True)):
+                weights = torch.from_numpy(clock.watched[start : start + width])
+                totals[position] += weights @ loss[: len(weights)]
+        return [total if count else None for total, count in zip(totals.tolist(), n_rows.tolist(), strict=True)]
 
 
 def _gathered(clocks: Sequence[_Clock], rows: Sequence[Tensor]) -> list[Tensor]:

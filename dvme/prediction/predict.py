@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import written_aside
 from dvme.heads.saving import SavedHead, load_head
+from dvme.prediction.backbones import OwnBackbones
+from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache
@@ -52,6 +54,8 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     *,
     out: str | Path,
     cache: str | Path | None = None,
+    backbones: Sequence[str] = (),
+    architectures: Mapping[str, str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     submission: Sequence[str] | None = None,
     force: bool = False,
@@ -68,7 +72,10 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
             have them.
         out: the file, .csv or .parquet.
         cache: where the embeddings of `images` are kept; None: they are not kept.
-        weights: local checkpoints by backbone name, for the extraction.
+        backbones: of the head's, those that dvme does not know by name: `FILE.py:NAME`, `FILE.toml`, or a name with an
+            architecture. Each is taken for the one of its name, else for the one of its fingerprint.
+        architectures: of torchvision-style checkpoints, by backbone name.
+        weights: local checkpoints by backbone name.
         submission: names of two columns, such as ("id_code", "diagnosis"); the file then has only these, the
             file's name without its suffix and the class, as competitions ask for it.
         force: replace a file that is there.
@@ -76,18 +83,20 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         progress: told (stage, done, total).
 
     Raises:
-        DataError, OptionError, CacheError: one line. FingerprintMismatchError: if the embeddings are not made as
-            those were that the head was fitted on.
+        DataError, OptionError, UnknownNameError, CacheError: one line. FingerprintMismatchError: if the embeddings are
+            not made as those were that the head was fitted on.
     """
-    path = _checked_out(out, force=force)
+    path = check_destination(out, WRITERS, force=force)
     if submission is not None and (len(submission) != 2 or len(set(submission)) != 2):
         given = ",".join(submission)
         raise OptionError(f"a submission has two different columns, not {given!r}; pass --submission id,label")
     saved = load_head(head)
-    with embedded(images, cache, saved, weights, runtime or Runtime(), progress) as (store, asked):
-        check_fits(saved, store)
-        rows, ids, left_out = with_embeddings(store, saved, asked)
-        probabilities = _probabilities(saved, store, rows, progress)
+    own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
+    with embedded(images, cache, saved, own, runtime or Runtime(), progress) as (store, asked):
+        here = replace(saved, backbones=asked.backbones)
+        check_fits(here, store)
+        rows, ids, left_out = with_embeddings(store, here, asked)
+        probabilities = _probabilities(here, store, rows, progress)
         known = np.concatenate([part for fold in saved.folds for part in (fold.train_ids, fold.validation_ids)])
         n_known = int(np.isin(_as_keys(store.samples.ids[rows]), _as_keys(known)).sum())
     predicted = probabilities.argmax(axis=1)
@@ -133,21 +142,6 @@ def _table(
         return pd.DataFrame({submission[0]: stems, submission[1]: classes})
     columns = {f"p({name})": probabilities[:, c] for c, name in enumerate(saved.classes)}
     return pd.DataFrame({"id": list(ids), "class": classes, **columns})
-
-
-def _checked_out(out: str | Path, *, force: bool) -> Path:
-    path = Path(out)
-    if path.suffix.lower() not in WRITERS:
-        raise OptionError(
-            f"{path} is not a format that predictions are written in; name a file of {', '.join(WRITERS)}"
-        )
-    if path.is_dir():
-        raise OptionError(f"{path} is a folder; name a file")
-    if path.exists() and not force:
-        raise OptionError(f"{path} is there already; name another file, or pass --force")
-    if not path.parent.is_dir():
-        raise OptionError(f"{path.parent} is not a folder; make it first")
-    return path
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.variation import split_name
 from dvme.data import load_samples
 from dvme.errors import DataError, OptionError
 from dvme.extraction.indexing import hash_files
 from dvme.heads.saving import SavedHead
+from dvme.prediction.backbones import OwnBackbones, check_fingerprint, find_sources
 from dvme.runtime import Progress, Runtime
 from dvme_cache import (
     CacheNotFoundError,
     EmbeddingCache,
-    Fingerprint,
-    FingerprintMismatchError,
     NotACacheError,
     RowState,
 )
@@ -37,6 +35,8 @@ class Asked:
     """As the user knows them."""
     rows: NDArray[Any]
     """(n,) their rows in the cache; copies of an image share one."""
+    backbones: tuple[str, ...]
+    """What the cache calls the head's backbones."""
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def embedded(
     images: str | Path,
     cache: str | Path | None,
     saved: SavedHead,
-    weights: Mapping[str, str | Path] | None,
+    own: OwnBackbones,
     runtime: Runtime,
     progress: Progress,
 ) -> Iterator[tuple[EmbeddingCache, Asked]]:
@@ -53,17 +53,19 @@ def embedded(
     if store is not None:
         if cache is not None:
             raise OptionError(f"{images} is a cache itself; pass images with --cache, or the cache alone")
+        if own != OwnBackbones():
+            raise OptionError(f"{images} is a cache; --backbones, --arch and --weights are for images, leave them out")
         rows = np.flatnonzero(~store.samples.is_pruned)
-        yield store, Asked([store.samples.paths[row] for row in rows], rows)
+        yield store, Asked([store.samples.paths[row] for row in rows], rows, saved.backbones)
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
         place = cache if cache is not None else Path(folder) / "images.zarr"
         samples = load_samples(images)
-        _extract(images, place, saved, weights, runtime, progress)
+        names = _extract(images, place, saved, own, runtime, progress)
         store = EmbeddingCache.open(place)
         row_of = {identity: row for row, identity in enumerate(store.samples.content_ids)}
         digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("find", done, total))
-        yield store, Asked(samples.ids, np.array([row_of[digest] for digest in digests], dtype=np.int64))
+        yield store, Asked(samples.ids, np.array([row_of[digest] for digest in digests], dtype=np.int64), names)
 
 
 def with_embeddings(
@@ -107,23 +109,6 @@ def check_fits(saved: SavedHead, store: EmbeddingCache) -> None:
         check_fingerprint(name, expected, store.embeddings(name).fingerprint, f"{name} in {store.location}")
 
 
-def check_fingerprint(name: str, expected: Fingerprint, found: Fingerprint, where: str) -> None:
-    """Refuse embeddings of another fingerprint than the head's.
-
-    Raises:
-        FingerprintMismatchError: naming the first field that differs, with both values.
-    """
-    differences = expected.differences(found)
-    if differences:
-        field, own, other = differences[0]
-        more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
-        message = (
-            f"{where} is not what the head was fitted on: {field} is {other!r}, the head's is {own!r}{more}; "
-            f"extract {name} as it was for the head, or fit the head anew with dvme probe --save"
-        )
-        raise FingerprintMismatchError(message)
-
-
 def _as_cache(location: str | Path) -> EmbeddingCache | None:
     """The cache at a location; None where there are images instead."""
     try:
@@ -137,28 +122,26 @@ def _as_cache(location: str | Path) -> EmbeddingCache | None:
 
 
 def _extract(
-    images: str | Path,
-    cache: str | Path,
-    saved: SavedHead,
-    weights: Mapping[str, str | Path] | None,
-    runtime: Runtime,
-    progress: Progress,
-) -> None:
-    """Bring the images' embeddings into a cache, as the head needs them; a mismatch is found before any of it."""
+    images: str | Path, cache: str | Path, saved: SavedHead, own: OwnBackbones, runtime: Runtime, progress: Progress
+) -> tuple[str, ...]:
+    """Bring the images' embeddings into a cache, as the head needs them; a mismatch is found before any of it.
+
+    Returns:
+        What the cache calls the head's backbones.
+    """
     from dvme.extraction.extract import extract
-    from dvme.extraction.models import Choice, load_backbones
 
-    models = load_backbones(Choice(names=list(saved.backbones), weights=weights or {}), runtime)
-    by_dtype: dict[str, list[str]] = {}
-    for model, name, expected in zip(models, saved.backbones, saved.fingerprints, strict=True):
-        dtype = str(expected.fields.get("dtype", "float32"))
-        check_fingerprint(name, expected, model.fingerprint(dtype), f"{name} as it is installed here")
-        by_dtype.setdefault(dtype, []).append(name)
-    del models
-    for dtype, names in by_dtype.items():
-        own = {name: path for name, path in (weights or {}).items() if split_name(name)[0] in _bases(names)}
-        extract(images, cache, backbones=names, weights=own, dtype=dtype, runtime=runtime, progress=progress)
-
-
-def _bases(names: Sequence[str]) -> set[str]:
-    return {split_name(name)[0] for name in names}
+    found = find_sources(saved, own, runtime)
+    for dtype in dict.fromkeys(source.dtype for source in found):
+        choice = own.choice([source.typed for source in found if source.dtype == dtype])
+        extract(
+            images,
+            cache,
+            backbones=choice.names,
+            weights=choice.weights,
+            architectures=choice.architectures,
+            dtype=dtype,
+            runtime=runtime,
+            progress=progress,
+        )
+    return tuple(source.name for source in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +116,27 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
             f"folder with --out, or pass --subsets {path / SUBSETS} to go on with its own"
         )
     return path
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Let no second sweep write to a run meanwhile.
+
+    Raises:
+        OptionError: if one does.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.resolve().with_name(f".{folder.resolve().name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OptionError(f"another dvme sweep is writing to {folder}; wait for it, or name another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def write_run(folder: Path, described: Mapping[str, Any]) -> None:

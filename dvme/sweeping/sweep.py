@@ -27,7 +27,7 @@ from dvme.sweeping.grid import Grid
 from dvme.sweeping.judging import Judge
 from dvme.sweeping.ledger import FinishedJob, Ledger
 from dvme.sweeping.outcome import SweepReport
-from dvme.sweeping.run import JOBS, SUBSETS, check_run, write_results, write_run
+from dvme.sweeping.run import JOBS, SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
 
@@ -89,11 +89,12 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     folder = check_run(out, manifest)
     clock.lap("subsets")
     folder.mkdir(parents=True, exist_ok=True)
-    # First what makes the folder a run, so that a call killed at any moment can be gone on with.
-    write_run(folder, _described(cache, store, rows, methods, manifest, metric))
-    manifest.save(folder / SUBSETS)
-    grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS))
-    grid.fit(runtime or Runtime(), progress)
+    with one_writer(folder):
+        # First what makes the folder a run, so that a call killed at any moment can be gone on with.
+        write_run(folder, _described(cache, store, rows, methods, manifest, metric))
+        manifest.save(folder / SUBSETS)
+        grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS))
+        grid.fit(runtime or Runtime(), progress)
     clock.lap("fit")
     groups = store.column("group")[rows][manifest.test]
     draws, line = test_draws(manifest.class_indices()[manifest.test], groups, int(manifest.policy.get("seed", 0)))

@@ -29,12 +29,12 @@ from dvme.heads.linear import STRENGTHS
 from dvme.heads.network_head import NETWORKS
 from dvme.heads.networks import initial_parameters
 from dvme.heads.schedule import TrainingProtocol
-from dvme.subsets.manifest import SubsetManifest
-from dvme.subsets.options import SubsetOptions
-from dvme.sweep.ledger import Ledger
-from dvme.sweep.outcome import SweepReport
-from dvme.sweep.run import JOBS, SUBSETS
-from dvme.sweep.sweep import sweep
+from dvme.sampling.manifest import SubsetManifest
+from dvme.sampling.options import SubsetOptions
+from dvme.sweeping.ledger import Ledger
+from dvme.sweeping.outcome import SweepReport
+from dvme.sweeping.run import JOBS, SUBSETS
+from dvme.sweeping.sweep import sweep
 from dvme_cache import EmbeddingCache, Fingerprint
 
 pytestmark = pytest.mark.bench

@@ -217,13 +217,22 @@ def test_fit__without_validation_rows_takes_the_middle_of_the_path() -> None:
     ("estimator", "message"),
     [
         (ConcatProbe(blocks=(4, 5)), r"blocks \(4, 5\) sum to 9 columns but X has 10"),
-        (ConcatProbe(blocks=(10, 0)), r"blocks \(10, 0\) are not possible"),
+        (ConcatProbe(blocks=(10, 0)), "blocks 0 is not possible"),
         (DVMEClassifier(blocks=()), r"blocks \(\) are not possible"),
         (DVMEClassifier(attention="all"), "attention 'all' is not known; choose from values, tokens, none"),  # type: ignore[arg-type]
         (LinearProbe(validation_fraction=1.0), "validation_fraction 1.0 is not possible"),
-        (LinearProbe(strengths=(0.0,)), "strengths .* are not possible"),
-        (LinearProbe(strengths=()), "strengths .* are not possible"),
-        (KNNProbe(neighbours=(0,)), "neighbours .* are not possible"),
+        (LinearProbe(strengths=(0.0,)), "strengths 0.0 is not possible"),
+        (LinearProbe(strengths=()), r"strengths \(\) are not possible"),
+        (LinearProbe(strengths=1e-2), "strengths 0.01 are not possible; name one or several"),  # type: ignore[arg-type]
+        (ConcatProbe(strengths=("a",)), "strengths 'a' is not possible"),  # type: ignore[arg-type]
+        (MeanLogitsEnsemble(strengths=(np.inf,)), "strengths inf is not possible"),
+        (KNNProbe(neighbours=(0,)), "neighbours 0 is not possible"),
+        (KNNProbe(neighbours=5), "neighbours 5 are not possible; name one or several"),  # type: ignore[arg-type]
+        (KNNProbe(neighbours=(2.5,)), "neighbours 2.5 is not possible"),  # type: ignore[arg-type]
+        (MLPFusion(batch_size="64"), "batch_size '64' is not possible"),  # type: ignore[arg-type]
+        (MLPFusion(plateau_factor=1.0), "plateau_factor 1.0 is not possible"),
+        (MLPFusion(blocks=5), "blocks 5 are not possible"),  # type: ignore[arg-type]
+        (LinearProbe(validation_fraction="a"), "validation_fraction 'a' is not possible"),  # type: ignore[arg-type]
         (MLPFusion(max_epochs=0), "max_epochs 0 is not possible"),
         (MLPFusion(sampling="all"), "sampling 'all' is not known"),  # type: ignore[arg-type]
     ],
@@ -237,10 +246,10 @@ def test_fit__impossible_settings_in_one_line(estimator: HeadClassifier, message
 def test_fit_and_predict__unusable_data_in_one_line() -> None:
     X, y = _task()
     broken = X.copy()
-    broken[3, 1], broken[5, 2] = np.nan, np.inf
+    broken[3, 1], broken[5, 2], broken[7, 4] = np.nan, np.inf, 1e200
     fitted = LinearProbe().fit(X, y)
     for call in (lambda: LinearProbe().fit(broken, y), lambda: fitted.predict(broken)):
-        with pytest.raises(ValueError, match=r"^X has NaN or infinite values \(inf\) in 2 of 90 rows; leave .* out$"):
+        with pytest.raises(ValueError, match=r"^X has NaN, infinite values \(inf\) or .* in 3 of 90 rows; leave"):
             call()
     with pytest.raises(ValueError, match=r"^y has 1 class, 'cat'; a classifier needs 2 or more$"):
         LinearProbe().fit(X, np.full(90, "cat"))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 import dvme
 from dvme.errors import DataError, OptionError
-from dvme.evaluation import probing
+from dvme.explanation import ablation
 from dvme.explanation import explain as explaining
 from dvme.explanation.ablation import leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import block_attention, full_attention
@@ -69,8 +70,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Heads of two folds, and of the one fold of a user's split with patients, beside their caches."""
     root = tmp_path_factory.mktemp("study")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probing, "get_head", _brief)
-        patch.setattr(explaining, "get_head", _brief)
+        patch.setattr("dvme.evaluation.study.get_head", _brief)
         run = partial(dvme.probe, heads=["dvme", "dvme-tokens", "concat", "linear"], controls=False, n_folds=2)
         run(_cache(root / "folds.zarr"), save=root / "folds")
         split = _cache(root / "split.zarr", split=SPLITS, group=GROUPS)
@@ -297,9 +297,84 @@ def test_explain__labels_that_the_head_does_not_know(study: Path, tmp_path: Path
 def test_explain__the_images_that_the_head_learned_from_are_needed(study: Path, tmp_path: Path) -> None:
     head = study / "folds" / "concat--a+b"
     cache = _cache(tmp_path / "c.zarr", _test_rows(head))
-    n_train = len(load_head(head).folds[0].train_ids)
-    with pytest.raises(DataError, match=f"{n_train} images that the head learned from are not labelled in this cache"):
+    n_known = sum(len(ids) for ids in (load_head(head).folds[0].train_ids, load_head(head).folds[0].validation_ids))
+    with pytest.raises(DataError, match=f"{n_known} images that the head learned from or chose on are not labelled in"):
         dvme.explain(head, cache)
+
+
+@pytest.mark.parametrize("retrain", [False, True])
+def test_explain__the_images_that_the_head_chose_on_are_needed(study: Path, tmp_path: Path, retrain: bool) -> None:
+    """Else a head that is fitted again would stop, or choose, by fewer of them or by none."""
+    head = study / "split" / "dvme-tokens--a+b"
+    cache = _cache(tmp_path / "c.zarr", np.setdiff1d(np.arange(N), [39, 40]))
+    with pytest.raises(DataError, match=r"^2 images that the head learned from or chose on are not"):
+        dvme.explain(head, cache, retrain=retrain)
+
+
+def test_explain__retraining_is_the_fit_of_probe_whatever_the_seed_of_the_bootstrap(tmp_path: Path) -> None:
+    """With all backbones, seed, protocol and rows of a saved head make that head again."""
+    cache = _cache(tmp_path / "c.zarr")
+    protocol = TrainingProtocol(min_epochs=1, max_epochs=2, batch_size=8, learning_rate=3e-3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dvme.evaluation.study.get_head", lambda name: NetworkHead(name, protocol))
+        dvme.probe(cache, heads=["dvme-noattn"], controls=False, n_folds=2, seed=5, save=tmp_path / "heads")
+    head = tmp_path / "heads" / "dvme-noattn--a+b"
+    saved = load_head(head)
+    assert saved.head == NetworkHead("dvme-noattn", protocol)
+    assert [fold.seed for fold in saved.folds] == [5, 5]
+    jobs: list[Job] = []
+    fit = ablation.fit_jobs
+
+    def watched(some: list[Job], data: Embedded, **options: Any) -> Any:
+        jobs.extend(some)
+        return fit(some, data, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ablation, "fit_jobs", watched)
+        one, other = (dvme.explain(head, cache, retrain=True, seed=seed).retrained for seed in (0, 1))
+    assert {(job.head, job.seed) for job in jobs} == {(NetworkHead("dvme-noattn", protocol), 5)}
+    assert one is not None
+    assert other is not None
+    for item, same in zip(one.left_out, other.left_out, strict=True):
+        assert item.performance == same.performance
+        assert item.log_loss_difference != same.log_loss_difference  # other resamples
+    # The head itself, fitted again as its saved settings say, is the saved one.
+    _, own, data = _own(head)
+    pairs = zip(own, saved.folds, strict=True)
+    refitted_heads = fit([replace(job, head=saved.head, seed=fold.seed) for job, fold in pairs], data)
+    for fold, refitted in zip(saved.folds, refitted_heads, strict=True):
+        for name, array in fold.head.arrays().items():
+            np.testing.assert_allclose(refitted.arrays()[name], array, atol=1e-6)
+
+
+@pytest.mark.parametrize("option", ["out", "full_map"])
+def test_explain__files_that_are_there_stay_without_force(study: Path, tmp_path: Path, option: str) -> None:
+    head, cache = study / "folds" / "dvme--a+b", study / "folds.zarr"
+    place = tmp_path / ("e.json" if option == "out" else "m.npy")
+    place.write_text("mine")
+    options: dict[str, Any] = {option: place}
+    with pytest.raises(OptionError, match=f"{place.name} is there already; name another file, or pass --force"):
+        dvme.explain(head, cache, **options)
+    assert place.read_text() == "mine"
+    dvme.explain(head, cache, **options, force=True)
+    assert place.read_bytes() != b"mine"
+    place.unlink()
+    place.mkdir()
+    with pytest.raises(OptionError, match=f"{place.name} is a folder; name a file"):
+        dvme.explain(head, cache, **options, force=True)
+
+
+def test_explain__too_few_images_are_refused_before_anything_is_fitted(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("fitted")
+
+    monkeypatch.setattr(ablation, "fit_jobs", never)
+    head = study / "folds" / "concat--a+b"
+    cache = _cache(tmp_path / "c.zarr", np.setdiff1d(np.arange(N), _test_rows(head)[3:]))
+    with pytest.raises(DataError, match="N >= 4"):
+        dvme.explain(head, cache, retrain=True)
 
 
 def test_explain__embeddings_made_in_another_way(study: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from dvme.errors import OptionError
 from dvme.heads import knn
 from dvme.heads.jobs import Embedded, Job, fit_jobs
-from dvme.heads.knn import KNN, NEIGHBOURS, TEMPERATURE, FittedKNN, normalised, search, votes
+from dvme.heads.knn import KNN, NEIGHBOURS, TEMPERATURE, TIED, FittedKNN, normalised, search, votes
 from dvme.runtime import Runtime
 
 
@@ -52,6 +53,40 @@ def test_search__many_copies_of_one_row() -> None:
     bank[copies] = bank[copies[0]]
     neighbours = search(bank[copies[:1]], bank, 20)[1]
     np.testing.assert_array_equal(neighbours[0], copies[:20])
+
+
+@pytest.mark.parametrize("dim", [512, 2048])
+@pytest.mark.parametrize("k", [1, 20, 250])
+def test_search__rows_that_are_the_same_to_the_bit_come_in_bank_order(dim: int, k: int) -> None:
+    """Though a matrix product rounds their similarities differently."""
+    rng = np.random.default_rng(dim)
+    bank = normalised(np.abs(rng.normal(size=(1503, dim))))
+    copies = np.sort(rng.permutation(1503)[:401])
+    bank[copies] = bank[copies[0]]
+    queries = normalised(bank[copies[0]] + 0.1 * np.abs(rng.normal(size=(257, dim))) / np.sqrt(dim))
+    raw = knn._found(queries, bank, 401, "cpu")[0]
+    assert (raw[:, 0] != raw[:, -1]).any()  # else this shows nothing
+    similarities, neighbours = search(queries, bank, k)
+    np.testing.assert_array_equal(neighbours, np.tile(copies[:k], (257, 1)))
+    assert (np.diff(similarities, axis=1) <= TIED).all()
+    np.testing.assert_allclose(similarities, np.einsum("bd,bkd->bk", queries, bank[neighbours]), atol=1e-5)
+
+
+def test_search__many_deep_queries_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    bank, queries = normalised(rng.integers(0, 2, size=(90, 4)) + 1e-3), normalised(rng.normal(size=(30, 4)))
+    whole = search(queries, bank, 7)
+    monkeypatch.setattr(knn, "FOUND", 100)
+    widest: list[int] = []
+    found = knn._found
+
+    def watched(some: np.ndarray, *arguments: Any) -> Any:
+        widest.append(len(some) * arguments[1])
+        return found(some, *arguments)
+
+    monkeypatch.setattr(knn, "_found", watched)
+    np.testing.assert_array_equal(search(queries, bank, 7)[1], whole[1])
+    assert max(widest) <= 100
 
 
 def test_normalised__zero_row_stays_zero() -> None:
@@ -144,10 +179,14 @@ def test_knn__without_validation_rows_the_middle_k() -> None:
     assert fitted.chosen["k"] == 10  # of 1, 5, 10, 20, 40
 
 
-@pytest.mark.parametrize("neighbours", [(), (0, 5)])
-def test_knn__impossible_neighbours(neighbours: tuple[int, ...]) -> None:
-    with pytest.raises(OptionError, match="are not possible"):
+@pytest.mark.parametrize("neighbours", [(), (0, 5), (2.5,), ("5",), 5, None, (5, True)])
+def test_knn__impossible_neighbours(neighbours: Any) -> None:
+    with pytest.raises(OptionError, match=r"^neighbours .* not possible"):
         KNN(neighbours=neighbours)
+
+
+def test_knn__any_sequence_of_neighbours_is_kept_as_a_tuple() -> None:
+    assert KNN(neighbours=[5, 1]) == KNN(neighbours=np.array([5, 1])) == KNN(neighbours=(5, 1))  # type: ignore[arg-type]
 
 
 def test_knn__without_gpu_support_in_faiss_every_device_searches_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

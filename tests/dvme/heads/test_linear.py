@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
+from dvme.errors import OptionError
 from dvme.heads import linear
+from dvme.heads.footprint import Footprint
+from dvme.heads.gram_pool import pooled
 from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.heads.linear import STRENGTHS, Linear
 from dvme.runtime import Runtime
@@ -43,7 +48,7 @@ def test_linear__strength_is_the_best_on_validation_of_a_loop_over_scikit_learn(
 def test_linear__splitting_into_groups_changes_nothing() -> None:
     features, labels, jobs = _task(1)
     whole = _fit(features, labels, jobs)
-    split = _fit(features, labels, jobs, Runtime(memory=1))
+    split = _fit(features, labels, jobs, Runtime(memory=Footprint(30, 3)(100, len(STRENGTHS))))
     for one, other in zip(whole, split, strict=True):
         np.testing.assert_allclose(one.predict_proba([features]), other.predict_proba([features]), atol=1e-5)
 
@@ -71,12 +76,83 @@ def test_linear__class_absent_from_training_gets_probability_zero() -> None:
 
 def test_linear__memory_splits_into_groups_and_progress_is_told() -> None:
     features, labels, jobs = _task(4)
-    told: dict[int, list[tuple[str, int, int]]] = {1: [], 1 << 40: []}
+    one = Footprint(30, 3)(100, len(STRENGTHS))
+    told: dict[int, list[tuple[str, int, int]]] = {one: [], 1 << 40: []}
     for memory, calls in told.items():
         data = Embedded({"a": features}, labels, 3)
         fit_jobs(jobs, data, runtime=Runtime(memory=memory), progress=lambda *call, calls=calls: calls.append(call))
-    assert told[1] == [("fit linear", done, 3) for done in (1, 2, 3)]
+    assert told[one] == [("fit linear", done, 3) for done in (1, 2, 3)]
     assert told[1 << 40] == [("fit linear", 3, 3)]
+
+
+def _watched(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Strengths of every job of every call of the solver from here on."""
+    calls: list[list[int]] = []
+    for name in ("fit_logistic", "fit_from_gram"):
+        original = getattr(linear, name)
+
+        def watched(rows: Any, targets: Any, l2: list[Any], n_classes: int, original: Any = original) -> Any:
+            calls.append([len(own) for own in l2])
+            return original(rows, targets, l2, n_classes)
+
+        monkeypatch.setattr(linear, name, watched)
+    return calls
+
+
+@pytest.mark.parametrize("n_rows", [100, 24])  # more and fewer than dimensions
+@pytest.mark.parametrize("n_validation", [50, 0])
+def test_linear__a_job_that_does_not_fit_takes_its_path_in_parts(
+    n_rows: int, n_validation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels, _ = _task(7)
+    job = Job(Linear(), ("a",), np.arange(n_rows), np.arange(150, 150 + n_validation))
+    (whole,) = _fit(features, labels, [job])
+    footprint = Footprint(30, 3)
+    for n_strengths, expected in ((1, [1] * 11), (4, [4, 4, 3]), (11, [11])):
+        calls = _watched(monkeypatch)
+        (parts,) = _fit(features, labels, [job], Runtime(memory=footprint(n_rows, n_strengths)))
+        assert [size for (size,) in calls] == expected
+        assert parts.chosen == whole.chosen
+        np.testing.assert_allclose(parts.predict_proba([features]), whole.predict_proba([features]), atol=1e-6)
+        monkeypatch.undo()
+
+
+def test_linear__jobs_of_one_gram_matrix_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, jobs = _wide_task(4)
+    whole = _fit(features, labels, jobs)
+    memory = 2 * 8 * 100 * (2 * 100 + 3 * 150) + Footprint(150, 3)(80, 1)
+    assert pooled(jobs, features, memory // 2) is not None
+    calls = _watched(monkeypatch)
+    parts = _fit(features, labels, jobs, Runtime(memory=memory))
+    assert min(size for call in calls for size in call) < len(STRENGTHS)
+    for one, other in zip(whole, parts, strict=True):
+        assert one.chosen == other.chosen
+        np.testing.assert_allclose(one.predict_proba([features]), other.predict_proba([features]), atol=1e-5)
+
+
+def test_linear__what_fits_at_no_strength_is_refused_before_anything_is_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels, jobs = _task(8)
+    calls = _watched(monkeypatch)
+    least = Footprint(30, 3)(100, 1)
+    with pytest.raises(OptionError) as caught:
+        _fit(features, labels, jobs, Runtime(memory=least - 1))
+    said = str(caught.value)
+    assert said.startswith("a linear fit of 100 rows of 30 values in 3 classes needs ")
+    assert f"needs {least:,} bytes and may hold {least - 1:,}; pass --memory " in said
+    assert "\n" not in said
+    assert not calls
+    _fit(features, labels, jobs, Runtime(memory=least))
+
+
+@pytest.mark.parametrize("strengths", [(), 1e-2, (0.0,), (-1.0,), ("a",), (np.nan,), (np.inf,), None])
+def test_linear__impossible_strengths(strengths: Any) -> None:
+    with pytest.raises(OptionError, match=r"^strengths .* not possible"):
+        Linear(strengths)
+
+
+def test_linear__any_sequence_of_strengths_is_kept_as_a_tuple() -> None:
+    assert Linear([1e-2, 1]) == Linear(np.array([1e-2, 1.0])) == Linear((1e-2, 1.0))
+    assert hash(Linear([1e-2])) == hash(Linear((1e-2,)))
 
 
 def test_linear__jobs_of_many_sizes_come_back_in_order() -> None:
@@ -114,7 +190,7 @@ def _wide_task(seed: int) -> tuple[np.ndarray, np.ndarray, list[Job]]:
 
 
 def _is_pooled(features: np.ndarray, jobs: list[Job]) -> bool:
-    return linear._pooled(jobs, features, 1 << 40) is not None
+    return pooled(jobs, features, 1 << 40) is not None
 
 
 def test_linear__jobs_that_share_a_gram_matrix_fit_as_alone() -> None:

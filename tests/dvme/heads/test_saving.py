@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,16 @@ import dvme
 from dvme.errors import DataError, OptionError
 from dvme.heads import HEADS, Embedded, FittedHead, Head, Job, fit_jobs, get_head
 from dvme.heads.network_head import NETWORKS, NetworkHead
-from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, load_head, save_head, subset_hash
+from dvme.heads.saving import (
+    SavedFold,
+    SavedHead,
+    check_folder,
+    content_digest,
+    folder_name,
+    load_head,
+    save_head,
+    subset_hash,
+)
 from dvme.heads.schedule import TrainingProtocol
 from dvme_cache import Fingerprint
 
@@ -54,15 +63,17 @@ def _saved(name: str) -> SavedHead:
     fitted = fit_jobs(jobs, _data())
     ids = _ids(0, N)
     return SavedHead(
-        name=name,
+        head=head,
         backbones=backbones,
         dims=_data().dims(backbones),
         fingerprints=tuple(Fingerprint({"weights": backbone, "size": 224, "mean": [0.5]}) for backbone in backbones),
         classes=("0", "no 1", "é"),
         test_hash=subset_hash(ids[18:]),
         folds=[
-            SavedFold(head, ids[job.train], ids[job.validation], {"auc": 0.1 + number, "kappa": float("nan")})
-            for number, (head, job) in enumerate(zip(fitted, jobs, strict=True))
+            SavedFold(
+                own, ids[job.train], ids[job.validation], job.seed, {"auc": 0.1 + job.seed, "kappa": float("nan")}
+            )
+            for own, job in zip(fitted, jobs, strict=True)
         ],
     )
 
@@ -91,11 +102,12 @@ def test_load_head__predicts_to_the_bit_as_before_saving(name: str, tmp_path: Pa
 def test_load_head__everything_else_comes_back_too(name: str, tmp_path: Path) -> None:
     saved = _saved(name)
     loaded = load_head(save_head(tmp_path / "head", saved))
-    for field in ("name", "backbones", "dims", "fingerprints", "classes", "test_hash"):
+    for field in ("head", "name", "backbones", "dims", "fingerprints", "classes", "test_hash"):
         assert getattr(loaded, field) == getattr(saved, field)
     for fold, original in zip(loaded.folds, saved.folds, strict=True):
         assert type(fold.head) is type(original.head)
         assert fold.head.chosen == original.head.chosen
+        assert fold.seed == original.seed
         np.testing.assert_array_equal(fold.train_ids, original.train_ids)
         np.testing.assert_array_equal(fold.validation_ids, original.validation_ids)
         assert fold.metrics["auc"] == original.metrics["auc"]
@@ -113,8 +125,10 @@ def test_save_head__a_loaded_head_saves_the_same_bytes(tmp_path: Path) -> None:
 def test_save_head__the_description_is_strict_json(tmp_path: Path) -> None:
     folder = save_head(tmp_path / "head", _saved("concat"))
     described = _strict((folder / "head.json").read_text())
-    assert described["format"] == 1
+    assert described["format"] == 2
     assert described["head"] == "concat"
+    assert described["settings"] == json.loads(json.dumps(asdict(get_head("concat"))))  # type: ignore[call-overload]
+    assert [fold["seed"] for fold in described["folds"]] == [0, 1]
     assert [each["name"] for each in described["backbones"]] == ["b", "a"]
     assert [each["dim"] for each in described["backbones"]] == [5, 6]
     assert [each["digest"] for each in described["backbones"]] == [
@@ -132,7 +146,7 @@ def test_save_head__a_number_that_is_none_comes_back_as_nan(tmp_path: Path) -> N
     (head,) = fit_jobs([job], _data())
     assert np.isnan(head.chosen["validation_loss"])
     nothing = np.empty((0, 16), dtype=np.uint8)
-    saved = replace(_saved("linear-adam"), folds=[SavedFold(head, _ids(0, 9), nothing)])
+    saved = replace(_saved("linear-adam"), folds=[SavedFold(head, _ids(0, 9), nothing, 0)])
     folder = save_head(tmp_path / "head", saved)
     _strict((folder / "head.json").read_text())
     (fold,) = load_head(folder).folds
@@ -146,7 +160,7 @@ def test_save_head__a_class_that_training_lacked_stays_impossible(tmp_path: Path
         head = _head(name)
         backbones = ("b", "a") if head.is_fusion else ("b",)
         (fitted,) = fit_jobs([Job(head, backbones, train[:10], train[10:])], _data())
-        saved = replace(_saved(name), folds=[SavedFold(fitted, _ids(0, 10), _ids(10, 6))])
+        saved = replace(_saved(name), folds=[SavedFold(fitted, _ids(0, 10), _ids(10, 6), 0)])
         loaded = load_head(save_head(tmp_path / name, saved))
         probabilities = loaded.predict_proba(_data().blocks(backbones, slice(None)))
         assert (probabilities[:, 2] == 0.0).all()
@@ -188,7 +202,7 @@ class _Interrupted:
 @pytest.mark.parametrize("is_there", [False, True])
 def test_save_head__interrupted_leaves_nothing(tmp_path: Path, is_there: bool) -> None:
     head: FittedHead = _Interrupted()  # type: ignore[assignment]
-    saved = replace(_saved("linear"), folds=[SavedFold(head, _ids(0, 2), _ids(2, 2))])
+    saved = replace(_saved("linear"), folds=[SavedFold(head, _ids(0, 2), _ids(2, 2), 0)])
     place = tmp_path / "heads" / "one"
     if is_there:
         place.mkdir(parents=True)
@@ -239,12 +253,16 @@ def _no_text(folder: Path) -> None:
     (folder / "head.json").write_bytes(b"\xff\xfe\x00{")
 
 
-def _edited(**changes: Any) -> Callable[[Path], None]:
+def _edited(*, is_sealed: bool = True, **changes: Any) -> Callable[[Path], None]:
+    """With the digest that belongs to the changed description, unless that is what is tested."""
+
     def edit(folder: Path) -> None:
         described = json.loads((folder / "head.json").read_text())
         for name, value in changes.items():
             described[name] = value(described[name]) if callable(value) else value
         described = {name: value for name, value in described.items() if value is not None}
+        if is_sealed:
+            described["digest"] = content_digest(described)
         (folder / "head.json").write_text(json.dumps(described))
 
     return edit
@@ -260,7 +278,19 @@ def _edited(**changes: Any) -> Callable[[Path], None]:
         (_no_json, "cannot be read as a head"),
         (_a_list, "cannot be read as a head"),
         (_no_text, "cannot be read as a head"),
-        (_edited(format=2), "is of head format 2, this dvme reads 1; update dvme"),
+        (_edited(format=3), "is of head format 3, this dvme reads 2; update dvme"),
+        (_edited(format=1), "is of head format 1, this dvme reads 2; save it again with dvme probe --save"),
+        (_edited(is_sealed=False, classes=lambda names: names[::-1]), "its head.json was changed after it was written"),
+        (_edited(is_sealed=False, digest=None), "cannot be read as a head"),
+        (_edited(folds=lambda _: []), "has no folds"),
+        (_edited(classes=lambda names: names[:2]), "names 2 classes and its weights.safetensors tells 3 apart"),
+        (_edited(classes=lambda names: [*names, "x"]), "names 4 classes and its weights.safetensors tells 3 apart"),
+        (_edited(backbones=lambda some: [some[0], some[0]]), "names its backbones b, b; each must be named once"),
+        (_edited(backbones=lambda _: []), "names its backbones not at all"),
+        (_edited(backbones=lambda some: [{**some[0], "dim": 4}]), "cannot be read as a head"),
+        (_edited(settings=lambda own: {**own, "strengths": []}), "strengths [] are not possible"),
+        (_edited(settings=lambda own: {**own, "depth": 3}), "the settings are depth, is_fusion, name, strengths"),
+        (_edited(settings=lambda own: {**own, "name": "knn"}), "these are the settings of 'knn', not of 'linear'"),
         (_edited(format=None), "cannot be read as a head"),
         (_edited(head="forest"), "unknown head 'forest'"),
         (_edited(head=None), "cannot be read as a head"),
@@ -278,6 +308,14 @@ def test_load_head__damage_is_one_readable_error(tmp_path: Path, damage: Callabl
     assert message in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_load_head__another_number_of_classes_is_noticed_of_every_head(tmp_path: Path, name: str) -> None:
+    folder = save_head(tmp_path / "head", _saved(name))
+    _edited(classes=lambda names: names[:2])(folder)
+    with pytest.raises(DataError, match=r"names 2 classes and its weights\.safetensors tells 3 apart"):
+        load_head(folder)
 
 
 def test_load_head__weights_of_another_head_on_the_same_images(tmp_path: Path) -> None:
@@ -361,7 +399,7 @@ def test_folder_name__is_valid_and_of_one_head_only(one: list[str], other: list[
 def test_folder_name__is_taken_by_the_file_system(tmp_path: Path) -> None:
     long = tuple(f"hf-hub:org/{'name' * 30}{m}@pool=class-token@size=448" for m in range(3))
     for backbones in (long, long[::-1], ("a/b", "..", "ü"), ("a", "b/..", "ü")):
-        saved = replace(_saved("concat"), backbones=backbones, dims=(5,) * len(backbones))
+        saved = replace(_saved("concat"), backbones=backbones, dims=(5, 4, 2))
         fingerprints = (Fingerprint({}),) * len(backbones)
         save_head(tmp_path / "heads" / folder_name("concat", backbones), replace(saved, fingerprints=fingerprints))
     folders = sorted((tmp_path / "heads").iterdir())

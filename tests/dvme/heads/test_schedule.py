@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
 import math
+import re
+from dataclasses import asdict
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dvme.errors import OptionError
 from dvme.heads.schedule import Schedule, TrainingProtocol
 
 
@@ -43,11 +49,46 @@ def test_schedule__stops_ten_epochs_after_the_best_but_not_before_thirty() -> No
     assert (improving.n_epochs, improving.best_epoch) == (50, 50)
 
 
-def test_schedule__equal_losses_keep_the_first_and_a_diverging_job_keeps_something() -> None:
+def test_schedule__equal_losses_keep_the_first() -> None:
     assert _run([1.0] * 60, TrainingProtocol()).best_epoch == 1
-    schedule = Schedule(TrainingProtocol())
-    assert schedule.close_epoch(math.nan)
-    assert not schedule.close_epoch(math.nan)
+
+
+def test_schedule__a_loss_that_is_not_finite_is_never_the_best() -> None:
+    schedule = _run([math.nan, math.inf] * 30, TrainingProtocol())
+    assert (schedule.n_epochs, schedule.best_epoch) == (30, 0)
+    late = _run([math.nan, 7.0, math.nan], TrainingProtocol())
+    assert (late.best_epoch, late.best_loss) == (2, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 1.5}, "batch_size 1.5 is not possible; it must be a whole number, 1 or more"),
+        ({"batch_size": "64"}, "batch_size '64' is not possible"),
+        ({"batch_size": True}, "batch_size True is not possible"),
+        ({"max_epochs": 0}, "max_epochs 0 is not possible"),
+        ({"max_epochs": None}, "max_epochs None is not possible"),
+        ({"min_epochs": -1}, "min_epochs -1 is not possible; it must be a whole number, 0 or more"),
+        ({"plateau_patience": -1}, "plateau_patience -1 is not possible"),
+        ({"stop_patience": 0}, "stop_patience 0 is not possible"),
+        ({"plateau_factor": 0.0}, "plateau_factor 0.0 is not possible; it must be a number above 0 and below 1"),
+        ({"plateau_factor": 1}, "plateau_factor 1 is not possible"),
+        ({"plateau_factor": "a tenth"}, "plateau_factor 'a tenth' is not possible"),
+        ({"learning_rate": math.nan}, "learning_rate nan is not possible; it must be a number above 0 and finite"),
+        ({"learning_rate": math.inf}, "learning_rate inf is not possible"),
+        ({"learning_rate": "fast"}, "learning_rate 'fast' is not possible"),
+        ({"sampling": 3}, "sampling 3 is not known"),
+    ],
+)
+def test_training_protocol__what_cannot_be_trained(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=f"^{re.escape(message)}"):
+        TrainingProtocol(**settings)
+
+
+def test_training_protocol__numbers_of_numpy_become_plain_ones() -> None:
+    protocol = TrainingProtocol(batch_size=np.int64(8), plateau_factor=np.float32(0.5), min_epochs=0)  # type: ignore[arg-type]
+    assert protocol == TrainingProtocol(batch_size=8, plateau_factor=0.5, min_epochs=0)
+    json.dumps(asdict(protocol))
 
 
 def test_schedule__without_validation_the_last_epoch_counts() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from dvme.errors import DataError
-from dvme.heads import training
+from dvme.heads import HEADS, get_head, training
 from dvme.heads.batches import epoch_order
 from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.heads.network_head import NETWORKS, FittedNetwork, NetworkHead
@@ -204,6 +204,74 @@ def test_fit__refuses_what_nothing_can_be_learned_from() -> None:
     data.embeddings["b"][job.validation[0], 2] = np.nan
     with pytest.raises(DataError, match="1 of 70 rows of b are not finite"):
         fit_jobs([job], data)
+
+
+def test_fit__refuses_numbers_beyond_float32_for_every_head() -> None:
+    data = _data()
+    wide = {name: values.astype(np.float64) for name, values in data.embeddings.items()}
+    for head in (get_head(name) for name in HEADS):
+        job = _job("dvme", 40)
+        job = Job(head, ("a", "b") if head.is_fusion else ("a",), job.train, job.validation)
+        spoiled = {name: values.copy() for name, values in wide.items()}
+        spoiled["a"][job.train[:2], 1] = 1e200
+        with pytest.raises(DataError, match=r"2 of 70 rows of (block )?a are not finite in float32"):
+            fit_jobs([job], Embedded(spoiled, data.labels, 3))
+
+
+@pytest.mark.parametrize("n_validation", [30, 0])
+def test_fit__refuses_a_network_that_diverged(n_validation: int) -> None:
+    protocol = TrainingProtocol(max_epochs=2, min_epochs=1, batch_size=16, learning_rate=1e30)
+    job = _job("dvme-noattn", 40, n_validation=n_validation, protocol=protocol)
+    why = "no epoch had a finite validation loss" if n_validation else "its parameters are not finite"
+    with pytest.raises(DataError, match=rf"^dvme-noattn on a\+b diverged: {why}; ") as caught:
+        fit_jobs([job], _data())
+    assert "\n" not in str(caught.value)
+
+
+def test_fit__a_minibatch_is_no_wider_than_the_longest_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[tuple[int, ...]] = []
+    original = training._gathered
+
+    def watched(clocks: Sequence[Any], rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        blocks = original(clocks, rows)
+        widths.append(tuple(blocks[0].shape[:2]))
+        return blocks
+
+    monkeypatch.setattr(training, "_gathered", watched)
+    protocol = TrainingProtocol(max_epochs=1, min_epochs=1, batch_size=64)
+    jobs = [_job("linear-adam", size, seed=size, protocol=protocol, n_validation=0) for size in (9, 20)]
+    fit_jobs(jobs, _data())
+    assert widths == [(2, 20)]
+    widths.clear()
+    fit_jobs([_job("linear-adam", 70, protocol=protocol, n_validation=0)], _data())
+    assert widths == [(1, 64), (1, 64)]
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_fit__short_minibatches_draw_what_they_drew(name: str) -> None:
+    """A small job beside one that fills its minibatches, and alone: the same rows, the same dropout."""
+    data = _data()
+    protocol = TrainingProtocol(max_epochs=4, min_epochs=1, batch_size=64)
+    small, large = _job(name, 11, seed=1, protocol=protocol), _job(name, 80, seed=2, protocol=protocol)
+    beside, alone = fit_jobs([small, large], data)[0], fit_jobs([small], data)[0]
+    np.testing.assert_allclose(_probabilities(beside, data, small), _probabilities(alone, data, small), atol=1e-5)
+
+
+@pytest.mark.parametrize(("sampling", "is_balanced"), [("oversampled", True), ("auto", True), ("shuffled", False)])
+def test_fit__watches_the_prior_that_it_is_trained_on(sampling: Any, is_balanced: bool) -> None:
+    """Trained rows are of unequal classes, and validation lacks one and has two in unequal numbers."""
+    data = _data()
+    rows = [np.flatnonzero(data.labels == c) for c in range(3)]
+    train = np.concatenate([rows[0][:20], rows[1][:10], rows[2][:5]])
+    validation = np.concatenate([rows[0][20:38], rows[1][20:23]])
+    protocol = TrainingProtocol(max_epochs=1, min_epochs=1, batch_size=16, sampling=sampling)
+    (fitted,) = fit_jobs([Job(NetworkHead("linear-adam", protocol), ("a",), train, validation)], data)
+    probabilities = fitted.predict_proba(data.blocks(("a",), validation))
+    losses = -np.log(probabilities[np.arange(21), data.labels[validation]])
+    by_class = (losses[:18].mean() + losses[18:].mean()) / 2
+    expected = by_class if is_balanced else losses.mean()
+    assert abs(by_class - losses.mean()) > 1e-3
+    assert fitted.chosen["validation_loss"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.gpu

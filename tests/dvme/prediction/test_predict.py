@@ -21,7 +21,7 @@ from dvme.extraction.extract import extract
 from dvme.heads import Embedded, Job, fit_jobs
 from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.linear import Linear
-from dvme.heads.saving import SavedFold, SavedHead, load_head, save_head, subset_hash
+from dvme.heads.saving import SavedFold, SavedHead, content_digest, load_head, save_head, subset_hash
 from dvme.prediction import sources
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError, MissingEmbeddingsError
 
@@ -79,11 +79,11 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     ids = _content_ids(rows)
     folds = [
-        SavedFold(fitted, ids[job.train], ids[job.validation])
+        SavedFold(fitted, ids[job.train], ids[job.validation], job.seed)
         for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True)
     ]
     fingerprints = (Fingerprint({"dtype": "float32", "weights": "published"}),) * 2
-    saved = SavedHead("mean-logits", ("bb", "a"), (6, 6), fingerprints, CLASSES, subset_hash(ids[52:]), folds)
+    saved = SavedHead(jobs[0].head, ("bb", "a"), (6, 6), fingerprints, CLASSES, subset_hash(ids[52:]), folds)
     return save_head(tmp_path_factory.mktemp("heads") / "mean-logits--bb+a", saved)
 
 
@@ -230,7 +230,7 @@ def test_predict__a_file_that_is_there_stays_without_force(head: Path, cache: Pa
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("p.json", "name a file of .csv, .parquet"), ("no/p.csv", "no is not a folder"), ("d.csv", "is a folder")],
+    [("p.json", "does not end in .csv or .parquet"), ("no/p.csv", "no is not a folder"), ("d.csv", "is a folder")],
 )
 def test_predict__places_that_cannot_be_written(
     head: Path, cache: Path, tmp_path: Path, out: str, message: str
@@ -286,12 +286,12 @@ def photographs(_loaded_once: None, tmp_path_factory: pytest.TempPathFactory) ->
     jobs = [Job(Concat(Linear((1e-2,))), SMALL, fold.train, fold.validation) for fold in plan.folds]
     ids = store.samples.ids
     folds = [
-        SavedFold(fitted, ids[job.train], ids[job.validation])
+        SavedFold(fitted, ids[job.train], ids[job.validation], job.seed)
         for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True)
     ]
     fingerprints = tuple(store.embeddings(name).fingerprint for name in SMALL)
     test_hash = subset_hash(ids[plan.test])
-    saved = SavedHead("concat", SMALL, data.dims(SMALL), fingerprints, ("dark", "light"), test_hash, folds)
+    saved = SavedHead(jobs[0].head, SMALL, data.dims(SMALL), fingerprints, ("dark", "light"), test_hash, folds)
     save_head(root / "head", saved)
     return root
 
@@ -371,6 +371,7 @@ def test_predict__another_installation_is_refused_before_any_extraction(
     field = described["backbones"][1]["fingerprint"]
     own = field["architecture"]
     field["architecture"], field["weights"] = "another net", "other weights"
+    described["digest"] = content_digest(described)
     (tmp_path / "head" / "head.json").write_text(json.dumps(described))
 
     def never(*_: Any, **__: Any) -> None:
@@ -387,6 +388,6 @@ def test_predict__another_installation_is_refused_before_any_extraction(
 
 def test_with_embeddings__ids_follow_the_order_that_was_asked_for(head: Path, tmp_path: Path) -> None:
     store = EmbeddingCache.open(_cache(tmp_path / "c.zarr", failed={"a": [5]}))
-    asked = sources.Asked(["z", "y", "x", "w"], np.array([9, 5, 2, 9]))
+    asked = sources.Asked(["z", "y", "x", "w"], np.array([9, 5, 2, 9]), ("bb", "a"))
     rows, ids, left_out = sources.with_embeddings(store, load_head(head), asked)
     assert (rows.tolist(), ids, left_out) == ([9, 2, 9], ["z", "x", "w"], {"y": "torn in a"})
