@@ -62,9 +62,9 @@ def show_json(value: dict[str, Any] | list[Any]) -> None:
     print(json.dumps(_without_nan(value), indent=2, default=str, allow_nan=False))  # noqa: T201
 
 
-def new_table(*columns: str, numeric: int) -> Table:
-    """A table without lines; its last `numeric` columns are flushed right."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+def new_table(*columns: str, numeric: int, is_narrow: bool = False) -> Table:
+    """A table without lines; its last `numeric` columns are flushed right, and stand close if it is narrow."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1))
     for index, name in enumerate(columns):
         is_numeric = index >= len(columns) - numeric
         table.add_column(name, justify="right" if is_numeric else "left", no_wrap=True)

@@ -72,7 +72,7 @@ def _show(report: ProbeReport) -> None:
     if report.n_left_out:
         say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in report.n_left_out.items()))
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "bal. acc.", "kappa")
-    table = new_table(*headings, numeric=6)
+    table = new_table(*headings, numeric=6, is_narrow=True)
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # long names give way, numbers do not
     for row in report.rows:
         metrics = (row.test[name] for name in ("accuracy", "balanced_accuracy", "kappa"))

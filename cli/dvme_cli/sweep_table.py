@@ -33,13 +33,14 @@ def show_sweep(report: SweepReport) -> None:
 
 def _show_scores(report: SweepReport) -> None:
     sizes = [column.name for column in report.columns]
-    table = new_table("backbone", "head", *sizes, numeric=len(sizes))
-    counts = [f"{column.n_train:,.0f}+{column.n_validation:,.0f}" for column in report.columns]
-    table.add_row("", "images to train+choose on", *(Text(count, style="dim") for count in counts))
+    table = new_table("backbone", "head", *sizes, numeric=len(sizes), is_narrow=True)
+    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # long names give way, numbers do not
     for head, backbones in report.methods:
         cells = (_score(cell, report.metric) for cell in report.row(head, backbones))
         table.add_row(_together(backbones), head, *cells)
     console().print(table)
+    counts = ", ".join(f"{column.n_train:,.0f} + {column.n_validation:,.0f}" for column in report.columns)
+    say(f"Images to train + to choose on: {counts}.")
     metric = METRIC_NAMES[report.metric]
     extra = ", macro one-versus-rest" if report.metric == "auc" and report.task.kind != "binary" else ""
     say(f"Test {metric}{extra}, mean ± std over draws. * best of its size; = not shown to be worse than the best")
@@ -57,7 +58,8 @@ def _score(cell: Cell, metric: str) -> Text:
 
 def _show_gains(report: SweepReport) -> None:
     for fusion in dict.fromkeys(gain.fusion for gain in report.gains):
-        table = new_table("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved", numeric=1)
+        headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved")
+        table = new_table(*headings, numeric=1, is_narrow=True)
         for gain in (each for each in report.gains if each.fusion == fusion):
             difference = gain.comparison.difference
             table.add_row(

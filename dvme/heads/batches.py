@@ -59,17 +59,3 @@ def epoch_order(labels: NDArray[Any], sampling: Sampling, rng: np.random.Generat
         if count
     ]
     return rng.permutation(np.concatenate(drawn))
-
-
-def validation_weights(labels: NDArray[Any], *, is_balanced: bool) -> NDArray[np.float64]:
-    """(v,) shares of the validation rows in the watched loss; they sum to 1.
-
-    Args:
-        labels: (v,) class indices.
-        is_balanced: every class that occurs has the same share, as it has in oversampled training; else every row.
-    """
-    if not is_balanced:
-        return np.full(len(labels), 1.0 / max(1, len(labels)))
-    _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    weights: NDArray[np.float64] = 1.0 / (len(counts) * counts[index])
-    return weights

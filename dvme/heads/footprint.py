@@ -43,9 +43,10 @@ class Footprint:
         """
         least = self(n_rows, 1)
         if least > budget:
+            more = math.ceil(100 * (least - budget) / GIB) / 100
             raise OptionError(
                 f"a linear fit of {n_rows:,} rows of {self.dim:,} values in {self.n_classes:,} classes needs {least:,} "
-                f"bytes and may hold {budget:,}; pass --memory, {math.ceil(100 * (least - budget) / GIB) / 100:g} GiB more"
+                f"bytes and may hold {budget:,}; pass --memory, {more:g} GiB more"
             )
         return min(n_strengths, 1 + (budget - least) // (self(n_rows, 2) - least))
 

@@ -21,8 +21,9 @@ class TrainingProtocol:
     Source: Truong et al. 2021, sections 5.2 and 5.3, appendix B.1. The paper watches "the validation loss" in one
     place and "the validation score" in the other; here it is the loss, which is the less noisy with few rows.
 
-    Where a job's rows are oversampled, the watched loss counts every class that occurs in validation alike: the prior
-    that is trained on is the one that is watched.
+    The loss is the plain mean over validation rows, also where training rows are oversampled: counting every class
+    alike, as training does, stopped so early on the demo's 2,624 photographs that the validation AUC of every such head
+    was 0.015 to 0.021 lower.
     """
 
     learning_rate: float = 1e-3

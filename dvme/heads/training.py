@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adam import adam
 
-from dvme.heads.batches import epoch_order, resolve_sampling, validation_weights
+from dvme.heads.batches import epoch_order, resolve_sampling
 from dvme.heads.networks import Network, initial_parameters
 from dvme.heads.schedule import Schedule, TrainingProtocol
 
@@ -106,7 +106,6 @@ class _Clock:
         self.dropout = torch.Generator(self.device).manual_seed(job.seed)
         self.labels = job.labels[job.train]
         self.sampling = resolve_sampling(job.protocol.sampling, self.labels)
-        self.watched = validation_weights(job.labels[job.validation], is_balanced=self.sampling == "oversampled")
         self.n_batches = -(-len(job.train) // job.protocol.batch_size)
         self.batch = 0
         self.rows = self.targets = self.weights = torch.empty(0)
@@ -231,7 +230,7 @@ class _Group:
 
     @torch.no_grad()
     def _validation_losses(self, ended: Sequence[int]) -> list[float | None]:
-        """The watched log loss of the jobs at these positions; None without validation rows."""
+        """Mean log loss of the jobs at these positions on their validation rows; None without any."""
         clocks = [self.active[position] for position in ended]
         n_rows = torch.tensor([len(clock.job.validation) for clock in clocks])
         is_all = len(ended) == len(self.active)
@@ -251,10 +250,9 @@ class _Group:
             logits = self.network.logits(parameters, blocks, lambda hidden: hidden).double()
             goals = torch.from_numpy(targets).to(self.device)
             losses = functional.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none").cpu()
-            for position, (clock, loss) in enumerate(zip(clocks, losses.view(len(clocks), width), strict=True)):
-                weights = torch.from_numpy(clock.watched[start : start + width])
-                totals[position] += weights @ loss[: len(weights)]
-        return [total if count else None for total, count in zip(totals.tolist(), n_rows.tolist(), strict=True)]
+            is_own = torch.arange(start, start + width) < n_rows[:, None]
+            totals += torch.where(is_own, losses.view_as(is_own), 0.0).sum(dim=1)
+        return [total / count if count else None for total, count in zip(totals.tolist(), n_rows.tolist(), strict=True)]
 
 
 def _gathered(clocks: Sequence[_Clock], rows: Sequence[Tensor]) -> list[Tensor]:

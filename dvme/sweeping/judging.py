@@ -140,11 +140,16 @@ class Judge:
                     is_best=m == best,
                     p_worse=float(adjusted.get(m, np.nan)),
                     epochs=Score.over(epochs) if epochs else None,
-                    seconds=float(sum(job.seconds for job in jobs)),
+                    seconds=self._seconds(head, size),
                     n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
                 )
             )
         return cells
+
+    def _seconds(self, head: str, size: int) -> float:
+        """Of a method's fits; methods of one head, on one backbone each, are fitted together and share their time."""
+        alike = [m for m, (name, _) in enumerate(self.methods) if name == head]
+        return float(sum(job.seconds for m in alike for job in self.finished[m, size])) / len(alike)
 
     def _compared(self, one: int, other: int, size: int) -> Comparison:
         gap = self.resampled[one, size] - self.resampled[other, size]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvme.errors import OptionError
-from dvme.heads.batches import epoch_order, resolve_sampling, validation_weights
+from dvme.heads.batches import epoch_order, resolve_sampling
 from dvme.heads.schedule import TrainingProtocol
 
 
@@ -46,10 +46,3 @@ def test_protocol__refuses_what_cannot_be_trained() -> None:
     for wrong in ({"batch_size": 0}, {"max_epochs": 0}, {"stop_patience": 0}, {"learning_rate": 0.0}):
         with pytest.raises(OptionError, match="is not possible"):
             TrainingProtocol(**wrong)  # type: ignore[arg-type]
-
-
-def test_validation_weights__by_hand() -> None:
-    labels = np.array([2, 0, 2, 2])  # class 1 does not occur
-    np.testing.assert_allclose(validation_weights(labels, is_balanced=True), [1 / 6, 1 / 2, 1 / 6, 1 / 6])
-    np.testing.assert_allclose(validation_weights(labels, is_balanced=False), [1 / 4] * 4)
-    assert validation_weights(labels[:0], is_balanced=True).shape == (0,)
