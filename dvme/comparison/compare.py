@@ -14,14 +14,14 @@ import numpy as np
 from dvme.comparison.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.metrics import METRICS, score
+from dvme.evaluation.metrics import check_metric, score
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import test_draws
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import crossed
-from dvme.stats.intervals import LEVEL, Comparison
+from dvme.stats.folds import welch_of
+from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import holm
-from dvme.stats.reference import judge
 from dvme.sweeping.judging import Judge
 from dvme.sweeping.run import SUBSETS, Run
 
@@ -96,8 +96,8 @@ def compare(
     """
     if (other is None) == (published is None):
         raise OptionError("name a second run to compare with, or a published table: --with truong2021:aptos")
-    if metric is not None and metric not in METRICS:
-        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
+    if metric is not None:
+        check_metric(metric)
     one = Run.load(run)
     if published is not None:
         return _with_published(one, published, stands_for or {}, metric)
@@ -208,12 +208,7 @@ def _published_name(cell: PublishedCell) -> str:
 
 
 def _welch(own: Score | None, cell: PublishedCell) -> Comparison | None:
-    """From means and standard deviations; None without either.
-
-    Source: Welch 1947.
-    """
+    """None where one of the two has no spread to go by."""
     if own is None or len(own.folds) < 2 or math.isnan(cell.std) or not own.std + cell.std:
         return None
-    parts = own.std**2 / len(own.folds), cell.std**2 / N_FOLDS
-    df = sum(parts) ** 2 / (parts[0] ** 2 / (len(own.folds) - 1) + parts[1] ** 2 / (N_FOLDS - 1))
-    return judge(own.mean - cell.mean, sum(parts), df, LEVEL)
+    return welch_of(own.mean - cell.mean, (own.std**2, len(own.folds)), (cell.std**2, N_FOLDS))

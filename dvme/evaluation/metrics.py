@@ -7,8 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.errors import OptionError
+
 METRICS = ("auc", "accuracy", "balanced_accuracy", "kappa")
 """In the order of the tables; the first is the one that methods are ranked by, on validation."""
+
+
+def check_metric(metric: str) -> None:
+    """Refuse an unknown metric.
+
+    Raises:
+        OptionError: naming those that there are.
+    """
+    if metric not in METRICS:
+        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
 
 
 def score(labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:

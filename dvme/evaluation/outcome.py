@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dvme.data import Task
+from dvme.evaluation.study import method_name
 from dvme.stats.intervals import Interval
 
 
@@ -54,8 +55,7 @@ class ProbeRow:
     @property
     def method(self) -> str:
         """What the row is called in a sentence."""
-        n_backbones = len(self.backbones)
-        return f"{self.head} of {n_backbones} backbones" if n_backbones > 1 else f"{self.backbone} + {self.head}"
+        return method_name(self.head, self.backbones)
 
 
 @dataclass(frozen=True)

@@ -69,15 +69,11 @@ def make_plan(
         DataError: if a class is too small, or a group is on both sides of the user's split.
         OptionError: if the folds or the fraction make no sense.
     """
-    if n_folds < MIN_FOLDS:
-        raise OptionError(f"{n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
-    if not 0.0 < test_fraction <= 0.5:
-        raise OptionError(f"test fraction {test_fraction} is not possible; pass --test-fraction above 0, at most 0.5")
-    group_units = _units(groups)
-    units = group_units if twins is None else _merged(group_units, twins)
+    check_folding(n_folds, test_fraction)
+    units = units_of(groups, twins)
     if (splits != MISSING).any():
         sides = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
-        _check_overlap(group_units, sides)
+        check_sides(groups, sides)
         return _user_plan(labels, splits, sides, units, classes, n_folds, seed)
     parts = round(1.0 / test_fraction)
     needed = max(n_folds + 1, parts)
@@ -113,8 +109,19 @@ def fold_again(
     if len(plan.folds) == 1:
         return plan.folds
     pool = np.sort(np.concatenate([plan.folds[0].train, plan.folds[0].validation]))
-    units = _units(groups) if twins is None else _merged(_units(groups), twins)
-    return _folds(pool, labels, units, classes, n_folds, seed)
+    return _folds(pool, labels, units_of(groups, twins), classes, n_folds, seed)
+
+
+def check_folding(n_folds: int, test_fraction: float) -> None:
+    """Refuse folds or a test fraction that make no sense.
+
+    Raises:
+        OptionError: naming what is allowed.
+    """
+    if n_folds < MIN_FOLDS:
+        raise OptionError(f"{n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
+    if not 0.0 < test_fraction <= 0.5:
+        raise OptionError(f"test fraction {test_fraction} is not possible; pass --test-fraction above 0, at most 0.5")
 
 
 def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
@@ -127,12 +134,34 @@ def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
     Raises:
         DataError: naming the sides.
     """
-    _check_overlap(_units(groups), sides)
+    units, names = units_of(groups), list(sides)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = np.intersect1d(units[sides[first]], units[sides[second]])
+            if len(shared):
+                raise DataError(
+                    f"{len(shared)} groups are in both {first} and {second}: a leak; mend the split or the group column"
+                )
 
 
-def units_of(groups: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
-    """(N,) integers: equal for rows that must be on one side, as of one group or as pictures of the same bits."""
-    return _merged(_units(groups), twins)
+def units_of(groups: NDArray[Any], twins: NDArray[Any] | None = None) -> NDArray[Any]:
+    """What must be on one side of a split: a group, a row without one, and whatever is one picture with either.
+
+    Args:
+        groups: (N,) names, "" where a row is a group of its own.
+        twins: (N,) integers, equal for images that are the same picture.
+
+    Returns:
+        (N,) integers.
+    """
+    names = [name or f"\0{row}" for row, name in enumerate(groups.tolist())]
+    units: NDArray[Any] = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
+    return units if twins is None else _merged(units, twins)
+
+
+def groups_to_resample(groups: NDArray[Any]) -> NDArray[Any] | None:
+    """(N,) units that are drawn whole; None where no row has a group, and rows are drawn."""
+    return units_of(groups) if (groups != MISSING).any() else None
 
 
 def _user_plan(
@@ -212,13 +241,6 @@ def _check_classes(parts: dict[str, NDArray[Any]], labels: NDArray[Any], classes
             raise DataError(f"the {part} part has no image of class {', '.join(map(repr, lacking))}; {step}")
 
 
-def _units(groups: NDArray[Any]) -> NDArray[Any]:
-    """(N,) integers: equal for rows of one group; a row without a group is a unit of its own."""
-    names = [name or f"\0{row}" for row, name in enumerate(groups.tolist())]
-    units: NDArray[Any] = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
-    return units
-
-
 def _check_counts(labels: NDArray[Any], units: NDArray[Any], classes: tuple[str, ...], needed: int, what: str) -> None:
     for index, name in enumerate(classes):
         n_units = len(np.unique(units[labels == index]))
@@ -229,14 +251,3 @@ def _check_counts(labels: NDArray[Any], units: NDArray[Any], classes: tuple[str,
                 f"class {name!r} has {counted}, too few for {what} which need {needed}; "
                 "pass a smaller --folds, or leave the class out"
             )
-
-
-def _check_overlap(units: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
-    names = list(sides)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared = np.intersect1d(units[sides[first]], units[sides[second]])
-            if len(shared):
-                raise DataError(
-                    f"{len(shared)} groups are in both {first} and {second}: a leak; mend the split or the group column"
-                )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
+from dvme.evaluation.splits import groups_to_resample
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, get_head
 from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, draw
 from dvme_cache import EmbeddingCache, RowState, content_id
@@ -28,11 +29,6 @@ class Method:
 
     head: Head
     backbones: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """What it is called in a sentence."""
-        return method_name(self.head.name, self.backbones)
 
 
 def method_name(head: str, backbones: Sequence[str]) -> str:
@@ -132,9 +128,8 @@ def test_draws(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[D
         groups: (N,) their groups, "" for none.
         seed: of the study.
     """
-    units, what = None, "images"
-    if (groups != MISSING).any():  # a row without a group is one of its own
-        units, what = np.array([name or f"\0{index}" for index, name in enumerate(groups.tolist())]), "groups"
+    units = groups_to_resample(groups)
+    what = "images" if units is None else "groups"
     n_units = len(labels) if units is None else len(np.unique(units))
     # A seed of its own: the split and the resampling are unrelated.
     own = zlib.crc32(f"bootstrap {seed}".encode())

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dvme.evaluation.outcome import FusionVerdict, ProbeRow, Verdict
-from dvme.heads import ATTENTION_HEADS, CONTROLS
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
 from dvme.stats.crossed import crossed
 from dvme.stats.intervals import LEVEL, Interval
 from dvme.stats.resampling import Resampled
@@ -59,7 +59,7 @@ def fusion_verdicts(
     """
     pairs: list[tuple[ProbeRow, ProbeRow, str]] = []
     for fusion in (row for row in rows if row.head in ATTENTION_HEADS):
-        single = next((row for row in rows if len(row.backbones) == 1 and row.head not in _FUSIONS), None)
+        single = next((row for row in rows if len(row.backbones) == 1 and row.head not in FUSIONS), None)
         controls = [row for row in rows if row.head in CONTROLS and row.backbones == fusion.backbones]
         pairs += [(fusion, single, "best single backbone")] if single is not None else []
         pairs += [(fusion, control, "control") for control in controls]
@@ -71,9 +71,6 @@ def fusion_verdicts(
             sentence = _fusion_sentence(fusion, rival, role, difference, len(pairs))
             verdicts.append(FusionVerdict(fusion.method, rival.method, role, difference, sentence))
     return verdicts
-
-
-_FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 
 
 def _difference(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
+from dvme.evaluation.splits import groups_to_resample
 from dvme.exchange.durable import written_aside
 from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import full_attention
@@ -115,7 +116,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     test, described = _explained(jobs, store.samples.ids[rows], saved, all_images=all_images)
     heads = [fold.head for fold in saved.folds]
     blocks, grouped = data.blocks(saved.backbones, test), groups[test]
-    units = _units(grouped)
+    units = groups_to_resample(grouped)
     alike = similarity(dict(zip(saved.backbones, blocks, strict=True)))  # refuses what is too little for anything
     report = ExplainReport(
         head=saved.name,
@@ -204,13 +205,6 @@ def _attention(
     return summarise_attention(
         heads, blocks, labels, backbones=saved.backbones, classes=saved.classes, progress=progress
     )
-
-
-def _units(groups: NDArray[Any]) -> NDArray[Any] | None:
-    """Groups to resample by; an image without one is a group of its own. None where no image has one."""
-    if not (groups != MISSING).any():
-        return None
-    return np.array([name or f"\0{position}" for position, name in enumerate(groups.tolist())])
 
 
 def _write_full_map(path: Path, head: FittedHead, blocks: Sequence[NDArray[Any]]) -> str:

@@ -12,6 +12,7 @@ from dvme.heads.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 __all__ = [
     "ATTENTION_HEADS",
     "CONTROLS",
+    "FUSIONS",
     "HEADS",
     "Embedded",
     "FittedHead",
@@ -27,6 +28,8 @@ ATTENTION_HEADS = ("dvme", "dvme-tokens")
 """Fusions by attention."""
 CONTROLS = ("dvme-noattn", "mlp", "concat", "mean-logits")
 """What a fusion by attention has to beat, besides the best single backbone."""
+FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
+"""None of them stands in for a single backbone, not even on one."""
 
 
 def _linear() -> Head:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvme.errors import OptionError
-from dvme.evaluation.splits import MIN_FOLDS
+from dvme.evaluation.splits import check_folding
 from dvme.sampling.orders import Balance, check_balance
 from dvme.sampling.sizes import DEFAULT_SIZES, parse_sizes
 
@@ -40,12 +40,7 @@ class SubsetOptions:
         """Refuse what cannot be drawn."""
         check_balance(self.balance)
         parse_sizes(self.sizes)
-        if self.n_folds < MIN_FOLDS:
-            raise OptionError(f"{self.n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
-        if not 0.0 < self.test_fraction <= 0.5:
-            raise OptionError(
-                f"test fraction {self.test_fraction} is not possible; pass --test-fraction above 0, at most 0.5"
-            )
+        check_folding(self.n_folds, self.test_fraction)
         if self.n_repeats < 1:
             raise OptionError(f"{self.n_repeats} repeats are not possible; pass --repeats 1 or more")
         if self.validation not in ("matched", "full"):

@@ -59,13 +59,32 @@ def welch(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> Comparis
     Source: Welch 1947.
     """
     a, b = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    difference = float(a.mean() - b.mean())
-    if len(a) < 2 or len(b) < 2:
+    variances = [float(each.var(ddof=1)) if len(each) > 1 else float("nan") for each in (a, b)]
+    return welch_of(float(a.mean() - b.mean()), (variances[0], len(a)), (variances[1], len(b)), level=level)
+
+
+def welch_of(
+    difference: float, one: tuple[float, int], other: tuple[float, int], *, level: float = LEVEL
+) -> Comparison:
+    """The same from what papers print.
+
+    Args:
+        difference: of the means.
+        one: variance of the first method's runs, and how many they are.
+        other: of the second's.
+        level: of the interval.
+
+    Returns:
+        As of `welch`.
+
+    Source: Welch 1947.
+    """
+    (first, n_first), (second, n_second) = one, other
+    if n_first < 2 or n_second < 2:
         return judge(difference, float("nan"), float("nan"), level)
-    first, second = float(a.var(ddof=1)) / len(a), float(b.var(ddof=1)) / len(b)
-    total = first + second
-    parts = first**2 / (len(a) - 1) + second**2 / (len(b) - 1)
-    return judge(difference, total, total**2 / parts if parts > 0 else len(a) + len(b) - 2.0, level)
+    total = first / n_first + second / n_second
+    parts = (first / n_first) ** 2 / (n_first - 1) + (second / n_second) ** 2 / (n_second - 1)
+    return judge(difference, total, total**2 / parts if parts > 0 else n_first + n_second - 2.0, level)
 
 
 def two_sample_t(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> Comparison:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -124,8 +124,3 @@ def _sampled(method: Method, oversample: bool | None) -> Method:
         return method
     protocol = replace(method.head.protocol, sampling="oversampled" if oversample else "shuffled")
     return Method(replace(method.head, protocol=protocol), method.backbones)
-
-
-def head_settings(methods: Sequence[Method]) -> Mapping[str, Any]:
-    """The hyper-parameters of every head, by name."""
-    return {method.head.name: asdict(method.head) for method in methods}  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvme.evaluation.metrics import METRICS, score
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import method_name
-from dvme.heads import ATTENTION_HEADS, CONTROLS
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
 from dvme.runtime import Progress, silent
 from dvme.sampling.manifest import SubsetManifest
 from dvme.stats.crossed import crossed, overlap
@@ -26,7 +26,6 @@ from dvme.sweeping.outcome import Cell, Column, Gain
 
 MOST_SHARED = 0.99
 """Share of training rows that draws are taken to have in common where they have all: then only seeds differ."""
-FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 Finished = Mapping[tuple[int, int], Sequence[FinishedJob]]
 """By method and size: the draws' jobs, in order."""
 

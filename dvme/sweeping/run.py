@@ -146,13 +146,17 @@ def write_run(folder: Path, described: Mapping[str, Any]) -> None:
         aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
 
 
-def write_results(folder: Path, grid: Grid, report: SweepReport, duplicates: Sequence[Mapping[str, Any]]) -> None:
+def write_results(
+    folder: Path,
+    described: Mapping[str, Any],
+    grid: Grid,
+    report: SweepReport,
+    duplicates: Sequence[Mapping[str, Any]],
+) -> None:
     """Write what a finished sweep has to say: the summary, one row per measurement, every prediction, every copy."""
     import pandas as pd
     import pyarrow.parquet as pq
 
-    described = _read_described(folder)
-    assert described is not None
     jobs = [[place.method, place.size, place.draw, grid.keys[place]] for place in grid.places]
     with written_aside(folder / RESULTS) as aside:
         pd.DataFrame(_measurements(grid)).to_csv(aside, index=False)
@@ -167,7 +171,7 @@ def write_results(folder: Path, grid: Grid, report: SweepReport, duplicates: Seq
             writer.close()
     with written_aside(folder / SUMMARY) as aside:
         aside.write_text(json.dumps(without_nan(report.to_json()), indent=1, default=str) + "\n", encoding="utf-8")
-    write_run(folder, described | {"jobs": jobs})
+    write_run(folder, {**described, "jobs": jobs})
 
 
 def _read_described(folder: Path) -> dict[str, Any] | None:

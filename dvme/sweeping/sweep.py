@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.metrics import METRICS
-from dvme.evaluation.splits import check_sides
+from dvme.evaluation.metrics import METRICS, check_metric
+from dvme.evaluation.splits import check_sides, groups_to_resample
 from dvme.evaluation.study import Method, fusion_notice, make_methods, named_backbones, test_draws, usable_rows
 from dvme.runtime import Progress, Runtime, silent
 from dvme.sampling.duplicates import across_splits, describe, listed
@@ -68,8 +68,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     clock = _Clock()
-    if metric not in METRICS:
-        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
+    check_metric(metric)
     if subsets is not None and options is not None:
         raise OptionError("a subset file is a whole study: leave out --sizes, --folds and the like beside --subsets")
     store = EmbeddingCache.open(cache)
@@ -91,7 +90,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
-        write_run(folder, _described(cache, store, rows, methods, manifest, metric))
+        described = _described(cache, store, rows, methods, manifest, metric)
+        write_run(folder, described)
         manifest.save(folder / SUBSETS)
         grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS))
         grid.fit(runtime or Runtime(), progress)
@@ -120,7 +120,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         n_reused=grid.n_reused,
         seconds=clock.laps,
     )
-    write_results(folder, grid, report, duplicates)
+    write_results(folder, described, grid, report, duplicates)
     clock.lap("write")
     return report
 
@@ -211,10 +211,8 @@ def _described(
 
 def _numbered(groups: NDArray[Any]) -> list[int] | None:
     """Which test images share a group, without its name; None where there are no groups."""
-    if (groups == MISSING).all():
-        return None
-    names = [name or f"\0{index}" for index, name in enumerate(groups.tolist())]
-    return [int(number) for number in np.unique(names, return_inverse=True)[1]]
+    units = groups_to_resample(groups)
+    return None if units is None else units.tolist()
 
 
 class _Clock:

@@ -11,11 +11,11 @@ import pytest
 import timm
 import torch
 import typer
+from command_line import assert_refused, run
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from dvme_cli.arguments import parse_pairs
-from dvme_cli.main import app
 
 LITE = "efficientnet-lite0"
 TOML = """
@@ -73,26 +73,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
 def done(*arguments: object) -> Any:
     """The JSON of a command that succeeds."""
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    lines = result.stderr.splitlines()
-    errors = [line for line in lines if line.startswith("error: ")]
-    assert len(errors) == 1, result.stderr
-    assert lines[-1] == errors[0]  # nothing after it
-    assert not result.stdout.strip()
-    for part in parts:
-        assert part in errors[0]
 
 
 def assert_wrong_usage(result: Result, *words: str) -> None:

@@ -12,24 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
-
-from dvme_cli.main import app
+from command_line import assert_refused, run
 
 LITE = "efficientnet-lite0"
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stderr
-    assert not result.stdout.strip()
-    for part in parts:
-        assert part in lines[0]
 
 
 @pytest.fixture(scope="module")

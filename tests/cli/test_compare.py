@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import assert_refused, run, strict
 from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
-
-from dvme_cli.main import app
 
 N = 150
 LABELS = np.arange(N) % 5
 NAMES = [str(label) for label in LABELS]
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert lines == result.stderr.splitlines()[-1:], result.stderr
-    assert not result.stdout.strip()
-    for part in parts:
-        assert part in lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +80,8 @@ def test_compare__columns_are_the_published_sizes(root: Path) -> None:
 
 
 def test_compare__json(root: Path) -> None:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
     found = [
-        json.loads(run("compare", root / "one", *more, "--json").stdout, parse_constant=refuse)
+        strict(run("compare", root / "one", *more, "--json").stdout)
         for more in ((root / "other",), ("--with", "truong2021:aptos"))
     ]
     assert [len(each["pairs"]) for each in found] == [4, 60]

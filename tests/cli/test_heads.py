@@ -7,11 +7,10 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from command_line import assert_refused, run, strict
 
 from dvme.heads import Head, get_head
 from dvme.heads.controls import Concat, MeanLogits
@@ -19,7 +18,6 @@ from dvme.heads.linear import Linear
 from dvme.heads.network_head import NETWORKS, NetworkHead
 from dvme.heads.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint
-from dvme_cli.main import app
 
 N = 60
 NAMES = ("hf-hub:org/name@size=448", "swav")
@@ -29,27 +27,6 @@ LINES = (
     "linear--hf-hub%3Aorg%2Fname@size=448",
     *(f"{head}--{FUSED}" for head in ("dvme", "dvme-noattn", "mlp", "concat", "mean-logits")),
 )
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert lines == result.stderr.splitlines()[-1:], result.stderr
-    assert not result.stdout.strip()
-    for part in parts:
-        assert part in lines[0]
-
-
-def strict(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def brief(name: str) -> Head:

@@ -9,29 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import assert_refused, run
 from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
 
 from dvme.sampling.manifest import SubsetManifest
-from dvme_cli.main import app
 
 N = 120
 LABELS = np.arange(N) % 2
 ARGUMENTS = ("--sizes", "10,30%,full", "--folds", 3)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert lines == result.stderr.splitlines()[-1:], result.stderr
-    assert not result.stdout.strip()
-    for part in parts:
-        assert part in lines[0]
 
 
 @pytest.fixture(scope="module")

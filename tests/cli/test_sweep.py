@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_line import assert_refused, run, strict
 from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
 
 from dvme.evaluation import study
 from dvme.heads import Head, get_head
@@ -18,33 +17,11 @@ from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.linear import Linear
 from dvme.heads.network_head import NETWORKS, NetworkHead
 from dvme.heads.schedule import TrainingProtocol
-from dvme_cli.main import app
 
 N = 120
 LABELS = np.arange(N) % 2
 NAMES = [str(label) for label in LABELS]
 ARGUMENTS = ("--sizes", "10,30 S,full", "--folds", 3)
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def assert_refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 1, result.output
-    assert isinstance(result.exception, SystemExit)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert lines == result.stderr.splitlines()[-1:], result.stderr
-    assert not result.stdout.strip()
-    for part in parts:
-        assert part in lines[0]
-
-
-def strict(text: str) -> Any:
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def _brief(name: str) -> Head:

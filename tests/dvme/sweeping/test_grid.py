@@ -17,7 +17,7 @@ from dvme.runtime import Runtime, silent
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sampling.options import SubsetOptions
 from dvme.sweeping import grid as grids
-from dvme.sweeping.grid import Grid, head_settings
+from dvme.sweeping.grid import Grid
 from dvme.sweeping.ledger import Ledger
 from dvme.sweeping.sweep import rows_of
 from dvme_cache import EmbeddingCache
@@ -143,7 +143,7 @@ def test_grid__oversampling_is_the_manifests(
     for place in grid.places:
         is_same = grid.methods[place.method].head.name == "linear" or oversample is None
         assert (grid.keys[place] == plain.keys[place]) is is_same
-    assert set(head_settings(grid.methods)) == {"linear", "linear-adam"}
+    assert set(heads) == {"linear", "linear-adam"}
 
 
 def test_grid__embeddings_that_are_not_finite(
