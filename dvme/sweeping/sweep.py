@@ -75,14 +75,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     names = named_backbones(store, backbones)
     methods = make_methods(heads, names, with_controls=controls)
     usable, left_out = usable_rows(store, names)
-    if subsets is None:
-        manifest, duplicates = draw_subsets(store, names, usable, options or SubsetOptions(), progress)
-        rows, notices = usable, list(manifest.notices)
-    else:
-        manifest = SubsetManifest.load(subsets)
-        rows = rows_of(store, manifest, usable, str(subsets))
-        lines, duplicates = _duplicates(store, names, rows, manifest, progress)
-        notices = list(dict.fromkeys([*manifest.notices, *lines]))
+    manifest, rows, notices, duplicates = _drawn(store, names, usable, subsets, options, progress)
     if manifest.is_multilabel:
         raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
     folder = check_run(out, manifest)
@@ -96,10 +89,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS))
         grid.fit(runtime or Runtime(), progress)
     clock.lap("fit")
-    groups = store.column("group")[rows][manifest.test]
-    draws, line = test_draws(manifest.class_indices()[manifest.test], groups, int(manifest.policy.get("seed", 0)))
-    named = [(method.head.name, method.backbones) for method in methods]
-    judge = Judge(manifest, named, by_cell(grid), draws, metric)
+    judge, line = _judge(store, grid, metric)
     judge.resample_all(progress)
     cells, gains = judge.cells(), judge.gains()
     clock.lap("statistics")
@@ -123,6 +113,33 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     write_results(folder, described, grid, report, duplicates)
     clock.lap("write")
     return report
+
+
+def _drawn(
+    store: EmbeddingCache,
+    names: Sequence[str],
+    usable: NDArray[Any],
+    subsets: str | Path | None,
+    options: SubsetOptions | None,
+    progress: Progress,
+) -> tuple[SubsetManifest, NDArray[Any], list[str], list[dict[str, Any]]]:
+    """The manifest, from its file or from the cache, with its rows, notices and near-duplicates."""
+    if subsets is None:
+        manifest, duplicates = draw_subsets(store, names, usable, options or SubsetOptions(), progress)
+        return manifest, usable, list(manifest.notices), duplicates
+    manifest = SubsetManifest.load(subsets)
+    rows = rows_of(store, manifest, usable, str(subsets))
+    lines, duplicates = _duplicates(store, names, rows, manifest, progress)
+    return manifest, rows, list(dict.fromkeys([*manifest.notices, *lines])), duplicates
+
+
+def _judge(store: EmbeddingCache, grid: Grid, metric: str) -> tuple[Judge, str]:
+    """What the finished jobs are judged by, and the line that says what the test set is resampled by."""
+    manifest = grid.manifest
+    groups = store.column("group")[grid.rows][manifest.test]
+    draws, line = test_draws(manifest.class_indices()[manifest.test], groups, int(manifest.policy.get("seed", 0)))
+    named = [(method.head.name, method.backbones) for method in grid.methods]
+    return Judge(manifest, named, by_cell(grid), draws, metric), line
 
 
 def by_cell(grid: Grid) -> dict[tuple[int, int], list[FinishedJob]]:
