@@ -86,7 +86,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     Everything is computed on labelled images of the cache that the head neither learned from nor chose on.
 
     Args:
-        head: a folder that `dvme probe --save` made.
+        head: a folder that `dvme probe --save` made, or that a sweep kept in `RUN/heads`.
         cache: with the embeddings of the head's backbones, and labels.
         all_images: take the images that the head was fitted on as well; losses then flatter it.
         retrain: also fit the head again without each backbone: with its hyper-parameters, rows and seeds.

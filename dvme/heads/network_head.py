@@ -59,14 +59,32 @@ class FittedNetwork:
     @torch.no_grad()
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) float64 log softmax of the logits."""
-        network, parameters = NETWORKS[self.name], {name: value[None] for name, value in self.parameters.items()}
+        network, parameters = NETWORKS[self.name], self._stacked()
         parts = [np.empty((0, self.n_classes))]
-        for start in range(0, len(blocks[0]), PREDICTED_ROWS):
-            some = [
-                torch.from_numpy(np.asarray(b[start : start + PREDICTED_ROWS], dtype=np.float32))[None] for b in blocks
-            ]
+        for some in _row_parts(blocks):
             logits = network.logits(parameters, some, lambda hidden: hidden)[0]
             parts.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def hidden(self, blocks: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """The layer that the class is read from, without dropout: what `classifier` takes.
+
+        Args:
+            blocks: (B, D_m) embeddings, as `predict_proba` takes them.
+
+        Returns:
+            (B, H): H is 512 for `dvme` and `dvme-tokens`, after LayerNorm, Linear and ReLU; 512 M for `dvme-noattn`,
+            its projections; for `mlp` the width that matches the parameters of `dvme`.
+
+        Raises:
+            ValueError: if the head has no layer between the embeddings and the classes.
+        """
+        if self.name == "linear-adam":
+            raise ValueError(f"{self.name} reads the class from the embeddings themselves; it has no hidden layer")
+        network, parameters = NETWORKS[self.name], self._stacked()
+        parts = [np.empty((0, parameters["classifier.weight"].shape[-1]), dtype=np.float32)]
+        parts += [network.hidden(parameters, some)[0].numpy() for some in _row_parts(blocks)]
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -86,6 +104,10 @@ class FittedNetwork:
         parameters = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         dims, n_classes = tuple(settings["dims"]), settings["n_classes"]
         return cls(settings["name"], dims, n_classes, parameters, settings["chosen"])
+
+    def _stacked(self) -> dict[str, Tensor]:
+        """The parameters as those of J = 1 heads."""
+        return {name: value[None] for name, value in self.parameters.items()}
 
 
 @dataclass(frozen=True)
@@ -165,6 +187,13 @@ class _OnDevice:
             seed=job.seed,
             protocol=_network_head(job).protocol,
         )
+
+
+def _row_parts(blocks: Sequence[NDArray[Any]]) -> Iterator[list[Tensor]]:
+    """Embeddings (1, b, D_m) of a few rows at a time, so that activations stay small however many rows there are."""
+    for start in range(0, len(blocks[0]), PREDICTED_ROWS):
+        rows = slice(start, start + PREDICTED_ROWS)
+        yield [torch.from_numpy(np.asarray(block[rows], dtype=np.float32))[None] for block in blocks]
 
 
 def _check_trained(job: Job, network: TrainedNetwork) -> None:

@@ -32,7 +32,7 @@ Drop = Callable[[Tensor], Tensor]
 
 
 class Network(Protocol):
-    """An architecture: a frozen description, without parameters."""
+    """An architecture: a frozen description, without parameters. All end in one linear layer, the classifier."""
 
     @property
     def dropout(self) -> float:
@@ -40,6 +40,17 @@ class Network(Protocol):
 
     def shapes(self, dims: Sequence[int], n_classes: int) -> dict[str, tuple[int, ...]]:
         """Shape of every parameter of one head on backbones of these dimensions."""
+
+    def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
+        """What the classifier of every head reads the class from, before dropout.
+
+        Args:
+            parameters: each (J, *shape).
+            blocks: (J, B, D_m) for each backbone.
+
+        Returns:
+            (J, B, H).
+        """
 
     def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
         """Logits of every head on a batch of its own.
@@ -52,10 +63,11 @@ class Network(Protocol):
         Returns:
             (J, B, C).
         """
+        return _apply("classifier", parameters, drop(self.hidden(parameters, blocks)))
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Network):
     """softmax(x W + b) on the concatenated embeddings."""
 
     dropout: float = 0.0
@@ -64,14 +76,14 @@ class Linear:
         """See Network."""
         return _affine("classifier", sum(dims), n_classes)
 
-    def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
-        """See Network."""
-        del drop
-        return _apply("classifier", parameters, _side_by_side(blocks))
+    def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
+        """The embeddings themselves."""
+        del parameters
+        return _side_by_side(blocks)
 
 
 @dataclass(frozen=True)
-class MLP:
+class MLP(Network):
     """One hidden layer on the concatenated embeddings, with as many parameters as DVME has.
 
     The control that asks whether a gain of DVME is anything but its size.
@@ -85,14 +97,13 @@ class MLP:
         width = round((n_parameters - n_classes) / (sum(dims) + 1 + n_classes))
         return _affine("hidden", sum(dims), width) | _affine("classifier", width, n_classes)
 
-    def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
+    def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
         """See Network."""
-        hidden = drop(_apply("hidden", parameters, _side_by_side(blocks)).relu())
-        return _apply("classifier", parameters, hidden)
+        return _apply("hidden", parameters, _side_by_side(blocks)).relu()
 
 
 @dataclass(frozen=True)
-class DVME:
+class DVME(Network):
     """Dynamic visual meta-embeddings: projections, attention among their values, and a small classifier.
 
     The T = 512 M projected values are tokens of dimension one under one attention head, without a bias in q, k
@@ -109,9 +120,9 @@ class DVME:
         attention = {"attention.qkv.weight": (3, 1), "attention.proj.weight": (1, 1), "attention.proj.bias": (1,)}
         return _projections(dims) | attention | _classifier(len(dims), n_classes)
 
-    def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
+    def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
         """See Network."""
-        return _classified(parameters, self.attended(parameters, projected(parameters, blocks)), drop)
+        return _fused(parameters, self.attended(parameters, projected(parameters, blocks)))
 
     @staticmethod
     def attended(parameters: Parameters, tokens: Tensor) -> Tensor:
@@ -125,7 +136,7 @@ class DVME:
 
 
 @dataclass(frozen=True)
-class NoAttention:
+class NoAttention(Network):
     """The paper's ablation: the concatenated projections straight into the classifier.
 
     Source: Truong et al. 2021, section 6.2 and appendix C.
@@ -137,14 +148,13 @@ class NoAttention:
         """See Network."""
         return _projections(dims) | _affine("classifier", WIDTH * len(dims), n_classes)
 
-    def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
+    def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
         """See Network."""
-        del drop
-        return _apply("classifier", parameters, projected(parameters, blocks))
+        return projected(parameters, blocks)
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Network):
     """What most readers expect of DVME: M tokens of 512 values under multi-head attention."""
 
     dropout: float = DROPOUT
@@ -154,14 +164,14 @@ class Tokens:
         attention = {"attention.qkv.weight": (3 * WIDTH, WIDTH)} | _affine("attention.proj", WIDTH, WIDTH)
         return _projections(dims) | attention | _classifier(len(dims), n_classes)
 
-    def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
+    def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
         """See Network."""
         query, key, value = self.queries_keys_values(parameters, projected(parameters, blocks))
         attended = functional.scaled_dot_product_attention(query, key, value)  # (J B, heads, M, 512 / heads)
         n_jobs, n_samples = blocks[0].shape[:2]
         tokens = attended.transpose(1, 2).reshape(n_jobs, -1, WIDTH)
         mixed = _apply("attention.proj", parameters, tokens).reshape(n_jobs, n_samples, -1)
-        return _classified(parameters, mixed, drop)
+        return _fused(parameters, mixed)
 
     @staticmethod
     def queries_keys_values(parameters: Parameters, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -201,11 +211,11 @@ def projected(parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
     return _side_by_side([_apply(f"projections.{m}", parameters, block) for m, block in enumerate(blocks)])
 
 
-def _classified(parameters: Parameters, mixed: Tensor, drop: Drop) -> Tensor:
-    """The layers after the attention: LayerNorm, Linear, ReLU, Dropout, Linear."""
+def _fused(parameters: Parameters, mixed: Tensor) -> Tensor:
+    """(J, B, 512): the layers between attention and classifier: LayerNorm, Linear, ReLU."""
     normed = functional.layer_norm(mixed, mixed.shape[-1:])
     normed = normed * parameters["norm.weight"][:, None] + parameters["norm.bias"][:, None]
-    return _apply("classifier", parameters, drop(_apply("fusion", parameters, normed).relu()))
+    return _apply("fusion", parameters, normed).relu()
 
 
 def _projections(dims: Sequence[int]) -> dict[str, tuple[int, ...]]:

@@ -45,6 +45,8 @@ class SavedFold:
     """Of whatever it drew at random."""
     metrics: dict[str, float] = field(default_factory=dict)
     """On the test set."""
+    job: str = ""
+    """Mark of the job of a sweep that it is of; see `dvme.sweeping.kept`."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,14 @@ def folder_name(head: str, backbones: Sequence[str]) -> str:
 
 
 @contextmanager
-def new_folder(folder: str | Path) -> Iterator[Path]:
+def new_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
     """Give a folder to write to that becomes `folder` once the block is done; on an error nothing is left.
 
     Raises:
-        OptionError: if the folder is there and not empty.
+        OptionError: if the folder is there and not empty, and not to be replaced by `force`.
     """
-    check_folder(folder)
+    if not force:
+        check_folder(folder)
     path = Path(folder).resolve()
     aside = path.with_name(f".{path.name}.partial")
     made = [parent for parent in path.parents if not parent.exists()]
@@ -133,7 +136,7 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         aside.mkdir(parents=True)
         yield aside
         if path.exists():
-            path.rmdir()
+            shutil.rmtree(path) if force else path.rmdir()
         aside.rename(path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -143,19 +146,20 @@ def new_folder(folder: str | Path) -> Iterator[Path]:
         raise
 
 
-def save_head(folder: str | Path, saved: SavedHead) -> Path:
+def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False) -> Path:
     """Write a head, whole or not at all.
 
     Args:
         folder: becomes the head's folder; its parents are made.
         saved: what to write.
+        force: replace a folder that is there.
 
     Raises:
         OptionError: if the folder is there and not empty.
     """
     from safetensors.numpy import save_file
 
-    with new_folder(folder) as aside:
+    with new_folder(folder, force=force) as aside:
         save_file(_arrays(saved), os.fspath(aside / WEIGHTS))
         described = without_nan(_description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)})
         sealed = described | {"digest": content_digest(described)}
@@ -233,7 +237,7 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
         _check_same(path, subset_hash(train), fold["train_subset"])
         _check_same(path, subset_hash(validation), fold["validation_subset"])
         head = fitted.restored(_with_nan(fold["settings"]), own)
-        folds.append(SavedFold(head, train, validation, fold["seed"], _with_nan(fold["test"])))
+        folds.append(SavedFold(head, train, validation, fold["seed"], _with_nan(fold["test"]), fold.get("job", "")))
     return SavedHead(
         head=head_of(described["head"], described["settings"]),
         backbones=tuple(each["name"] for each in described["backbones"]),
@@ -286,6 +290,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
                 "validation_subset": subset_hash(fold.validation_ids),
                 "test": fold.metrics,
             }
+            | ({"job": fold.job} if fold.job else {})
             for fold in saved.folds
         ],
     }

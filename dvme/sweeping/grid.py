@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.evaluation.metrics import score
 from dvme.evaluation.study import EMBEDDINGS_SHARE, Method, loaded
 from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.jobs import fit_each
 from dvme.heads.network_head import NetworkHead
+from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.runtime import Progress, Runtime
 from dvme.sampling.manifest import SubsetManifest
+from dvme.sweeping.kept import KeptHeads, is_kept, largest_size, mark
 from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger
 from dvme_cache import EmbeddingCache
 
@@ -44,20 +47,24 @@ class Grid:
         manifest: SubsetManifest,
         methods: Sequence[Method],
         ledger: Ledger,
+        heads: KeptHeads,
     ) -> None:
         """`rows` are the cache's rows of the manifest's images, in its order."""
-        self.store, self.rows, self.manifest, self.ledger = store, rows, manifest, ledger
+        self.store, self.rows, self.manifest, self.ledger, self.heads = store, rows, manifest, ledger, heads
         self.methods = [_sampled(method, manifest.policy.get("oversample")) for method in methods]
         counts = (range(n) for n in (len(self.methods), len(manifest.sizes), len(manifest.draws)))
         self.places = [Place(*place) for place in itertools.product(*counts)]
         self.labels = manifest.class_indices()
         self.keys = {place: self._identity(place).key for place in self.places}
+        self.kept = self._kept()
         found = {place: ledger.read(key) for place, key in self.keys.items()}
         self.finished: dict[Place, FinishedJob] = {place: job for place, job in found.items() if job is not None}
+        for place in self._without_head():
+            del self.finished[place]
         self.n_reused = len(self.finished)
 
     def fit(self, runtime: Runtime, progress: Progress) -> None:
-        """Fit what is not finished; every job is kept as soon as it is done."""
+        """Fit what is not finished; every job is kept as soon as it is done, and heads are gathered in the end."""
         budget = runtime.memory_budget("cpu")
         hidden = self.labels.copy()
         hidden[self.manifest.test] = HIDDEN
@@ -71,6 +78,9 @@ class Grid:
                 place = places[one.position]
                 self._keep(place, data, one.head, one.seconds)
                 progress("sweep", len(self.finished), len(self.places))
+        for index, kept in self.kept.items():
+            method = self.methods[index]
+            self.heads.gather(method.head.name, method.backbones, [(self.keys[p], self.finished[p]) for p in kept])
 
     def _loaded(self, budget: int) -> Iterator[tuple[dict[str, NDArray[Any]], set[int]]]:
         """Embeddings and the methods that are fitted on them, where any job of theirs is left to do."""
@@ -89,8 +99,51 @@ class Grid:
             seconds=seconds,
             n_parameters=sum(array.size for array in head.arrays().values()),
         )
+        if place in self.kept.get(place.method, ()):  # first: what is in the ledger is never looked at again
+            self.heads.save(self.keys[place], self._saved(place, head, done))
         self.ledger.write(self.keys[place], done)
         self.finished[place] = done
+
+    def _kept(self) -> dict[int, list[Place]]:
+        """Jobs whose heads are kept, by method: all draws of the largest size."""
+        size, kept = largest_size(self.manifest), dict[int, list[Place]]()
+        for place in self.places:
+            method = self.methods[place.method]
+            if place.size == size and is_kept(method.head.name, method.backbones):
+                kept.setdefault(place.method, []).append(place)
+        return kept
+
+    def _without_head(self) -> list[Place]:
+        """Jobs in the ledger whose head is to be kept and is not there, as in runs of a dvme that kept none."""
+        lacking = []
+        for index, places in self.kept.items():
+            method, keys = self.methods[index], [self.keys[place] for place in places]
+            there = self.heads.marks(method.head.name, method.backbones, keys)
+            done = [place for place in places if place in self.finished]
+            lacking += [place for place in done if mark(self.keys[place], self.finished[place]) not in there]
+        return lacking
+
+    def _saved(self, place: Place, head: FittedHead, done: FinishedJob) -> SavedHead:
+        """One job's head with all that predicting and explaining need to know."""
+        method, job, images = self.methods[place.method], self._job(place), self.manifest.images
+        fold = SavedFold(
+            head=head,
+            train_ids=images[job.train],
+            validation_ids=images[job.validation],
+            seed=job.seed,
+            metrics=score(self.labels[self.manifest.test], done.test.astype(np.float64)),
+            job=mark(self.keys[place], done),
+        )
+        tables = [self.store.embeddings(name) for name in method.backbones]
+        return SavedHead(
+            head=method.head,
+            backbones=method.backbones,
+            dims=tuple(table.dim for table in tables),
+            fingerprints=tuple(table.fingerprint for table in tables),
+            classes=self.manifest.classes,
+            test_hash=subset_hash(images[self.manifest.test]),
+            folds=[fold],
+        )
 
     def _job(self, place: Place) -> Job:
         method, draw = self.methods[place.method], self.manifest.draws[place.draw]

@@ -83,13 +83,13 @@ class Judge:
         singles = [m for m, (head, backbones) in enumerate(self.methods) if len(backbones) == 1 and head not in FUSIONS]
         found: list[tuple[int, int, str, int]] = []
         for size in range(len(self.manifest.sizes)):
-            single = self._leader(size, singles)
+            single = self.leader(size, singles)
             for fusion in fusions:
                 same = [m for m, (_, backbones) in enumerate(self.methods) if backbones == self.methods[fusion][1]]
                 controls = [m for m in same if self.methods[m][0] in CONTROLS and m not in fusions]
-                rivals = (("best single backbone", single), ("best control", self._leader(size, controls)))
+                rivals = (("best single backbone", single), ("best control", self.leader(size, controls)))
                 found += [(fusion, rival, role, size) for role, rival in rivals if rival is not None]
-        comparisons = [self._compared(fusion, rival, size) for fusion, rival, _, size in found]
+        comparisons = [self.compared(fusion, rival, size) for fusion, rival, _, size in found]
         adjusted = holm([each.p for each in comparisons])
         return [
             Gain(
@@ -104,6 +104,25 @@ class Judge:
             )
             for (fusion, rival, role, size), comparison, p in zip(found, comparisons, adjusted, strict=True)
         ]
+
+    def compared(self, one: int, other: int, size: int) -> Comparison:
+        """One method less another at a size, by the crossed test."""
+        gap = self.resampled[one, size] - self.resampled[other, size]
+        return crossed(gap.folds, gap.test_covariance, self.shared_rows(size))
+
+    def leader(self, size: int, methods: Sequence[int]) -> int | None:
+        """The method that validation ranks first at a size."""
+        known = [m for m in methods if not np.isnan(self.validation[m, size])]
+        return max(known, key=lambda m: self.validation[m, size], default=None)
+
+    def both_ways(self, method: int, size: int) -> NDArray[Any]:
+        """(R,) means over heads where test images and draws are resampled, the same ones for all methods and sizes."""
+        one = self.resampled[method, size]
+        n_draws = len(one.folds)
+        chosen = np.random.default_rng(0).integers(0, n_draws, (len(one.resampled), n_draws))
+        shift = one.folds[chosen].mean(axis=1) - one.estimate
+        widened: NDArray[Any] = one.resampled + shift * np.sqrt(n_draws / max(1, n_draws - 1))
+        return widened
 
     def _resample(self, method: int, size: int) -> None:
         jobs = self.finished[method, size]
@@ -121,7 +140,7 @@ class Judge:
         means = [self.resampled[m, size].estimate for m in range(len(self.methods))]
         best = int(np.nanargmax(means)) if not np.isnan(means).all() else 0
         others = [m for m in range(len(self.methods)) if m != best]
-        adjusted = dict(zip(others, holm([self._compared(best, m, size).p for m in others]), strict=True))
+        adjusted = dict(zip(others, holm([self.compared(best, m, size).p for m in others]), strict=True))
         test = self.labels[self.manifest.test]
         cells = []
         for m, (head, backbones) in enumerate(self.methods):
@@ -150,15 +169,6 @@ class Judge:
         alike = [m for m, (name, _) in enumerate(self.methods) if name == head]
         return float(sum(job.seconds for m in alike for job in self.finished[m, size])) / len(alike)
 
-    def _compared(self, one: int, other: int, size: int) -> Comparison:
-        gap = self.resampled[one, size] - self.resampled[other, size]
-        return crossed(gap.folds, gap.test_covariance, self.shared_rows(size))
-
-    def _leader(self, size: int, methods: Sequence[int]) -> int | None:
-        """The method that validation ranks first at a size."""
-        known = [m for m in methods if not np.isnan(self.validation[m, size])]
-        return max(known, key=lambda m: self.validation[m, size], default=None)
-
     def _saved(self, fusion: int, single: int, size: int) -> LabelsSaved | None:
         """Against the single backbone that leads at this size, followed through all sizes."""
         n_train = [column.n_train for column in self.columns()]
@@ -166,17 +176,8 @@ class Judge:
         sizes = {n: position for position, n in enumerate(n_train)}
         if len(sizes) < 2:
             return None
-        ours, theirs = (np.stack([self._both_ways(m, s) for s in sizes.values()], axis=1) for m in (fusion, single))
+        ours, theirs = (np.stack([self.both_ways(m, s) for s in sizes.values()], axis=1) for m in (fusion, single))
         our_means, their_means = ([self.resampled[m, s].estimate for s in sizes.values()] for m in (fusion, single))
         return labels_saved(
             list(sizes), our_means, their_means, size=n_train[size], resampled_fusion=ours, resampled_baseline=theirs
         )
-
-    def _both_ways(self, method: int, size: int) -> NDArray[Any]:
-        """(R,) means over heads where test images and draws are resampled, the same ones for all methods and sizes."""
-        one = self.resampled[method, size]
-        n_draws = len(one.folds)
-        chosen = np.random.default_rng(0).integers(0, n_draws, (len(one.resampled), n_draws))
-        shift = one.folds[chosen].mean(axis=1) - one.estimate
-        widened: NDArray[Any] = one.resampled + shift * np.sqrt(n_draws / max(1, n_draws - 1))
-        return widened

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from dvme.data import Task
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import method_name
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
+from dvme.sweeping.plain import rebuilt, with_infinities
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,22 @@ class SweepReport:
         return list(dict.fromkeys((cell.head, cell.backbones) for cell in self.cells))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return asdict(self) | {
+        """Plain values for `--json`; an infinity is "inf" or "-inf"."""
+        plain: dict[str, Any] = with_infinities(asdict(self))
+        cells = zip(plain["cells"], self.cells, strict=True)
+        gains = zip(plain["gains"], self.gains, strict=True)
+        return plain | {
             "task": self.task.to_json(),
-            "cells": [asdict(cell) | {"method": cell.method, "is_equal": cell.is_equal} for cell in self.cells],
-            "gains": [asdict(gain) | {"verdict": gain.word} for gain in self.gains],
+            "cells": [values | {"method": cell.method, "is_equal": cell.is_equal} for values, cell in cells],
+            "gains": [values | {"verdict": gain.word} for values, gain in gains],
         }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The report whose `to_json` these are, also after a way through JSON, which makes None of nan.
+
+        Raises:
+            TypeError, ValueError, KeyError: if they are not those of a report.
+        """
+        report: Self = rebuilt(cls, values)
+        return report

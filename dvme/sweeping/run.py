@@ -1,12 +1,13 @@
-"""A run's folder: configuration, subsets, finished jobs, one tidy table and the predictions."""
+"""A run's folder: configuration, subsets, finished jobs, kept heads, one tidy table and the predictions."""
 
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,21 @@ from dvme.evaluation.study import method_name
 from dvme.exchange.durable import PARTIAL_SUFFIX, written_aside
 from dvme.heads.saving import without_nan
 from dvme.sampling.manifest import SubsetManifest
+from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
 from dvme.sweeping.ledger import FinishedJob, Ledger
+from dvme.sweeping.outcome import SweepReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from dvme.sweeping.grid import Grid
-    from dvme.sweeping.outcome import SweepReport
 
 FORMAT = 1
-RUN, SUBSETS, JOBS = "run.json", "subsets.json", "jobs"
+RUN, SUBSETS = "run.json", "subsets.json"
 WHERE = ("repeat", "fold")
-SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
-DUPLICATES = "duplicates.csv"
+SUMMARY, RESULTS, PREDICTIONS, DUPLICATES = "summary.json", "results.csv", "predictions.parquet", "duplicates.csv"
+PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
+"""On which results depend; of the two faiss one is installed."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class Run:
         return int(self.manifest.policy.get("seed", 0))
 
     @property
+    def versions(self) -> dict[str, str]:
+        """Of Python and PACKAGES in the call that finished it; none where an older dvme recorded none."""
+        return dict(self.described.get("versions", {}))
+
+    @property
     def test_groups(self) -> NDArray[Any]:
         """(N test,) which test images share a group; "" everywhere where there are no groups."""
         groups = self.described.get("test_groups")
@@ -77,20 +85,50 @@ class Run:
             DataError: if it is not one, is not finished, or is of a newer dvme.
         """
         path = Path(folder)
-        described = _read_described(path)
-        if described is None:
-            raise DataError(f"{path} is not a run; dvme sweep CACHE --out {path} makes one")
+        described = _read_finished(path)
         manifest, ledger = SubsetManifest.load(path / SUBSETS), Ledger(path / JOBS)
         finished: dict[tuple[int, int], list[FinishedJob]] = {}
-        for method, size, _, key in described.get("jobs", []):
+        for method, size, _, key in described["jobs"]:
             job = ledger.read(key)
             if job is None:
                 raise DataError(f"{path} lacks a finished job; run the same dvme sweep again, it goes on from there")
             finished.setdefault((method, size), []).append(job)
-        if not finished:
-            raise DataError(f"{path} is not finished; run the same dvme sweep again, it goes on from there")
         methods = tuple((each["head"], tuple(each["backbones"])) for each in described["methods"])
         return cls(path, described, manifest, methods, finished)
+
+    def kept_heads(self) -> dict[tuple[str, tuple[str, ...]], Path]:
+        """Folders of the saved heads of fusions by attention, a fold for each draw of the largest size, by method.
+
+        Only those that are there, whole, and of this run's own jobs.
+        """
+        largest, marks = largest_size(self.manifest), dict[int, list[str]]()
+        for method, size, draw, key in self.described["jobs"]:
+            if size == largest:
+                marks.setdefault(method, []).append(mark(key, self.finished[method, size][draw]))
+        kept, found = KeptHeads(self.folder), {}
+        for method, (head, backbones) in enumerate(self.methods):
+            folder = kept.folder(head, backbones)
+            if is_kept(head, backbones) and marks_of(folder) == tuple(marks[method]):
+                found[head, backbones] = folder
+        return found
+
+
+def read_summary(folder: str | Path) -> SweepReport:
+    """What a finished sweep found, read back.
+
+    Raises:
+        DataError: if the folder is not a run, or not finished, or its summary is torn or none.
+    """
+    path = Path(folder)
+    _read_finished(path)
+    try:
+        return SweepReport.from_json(json.loads((path / SUMMARY).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise _unfinished(path) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        step = "run the same dvme sweep again, it writes a new one"
+        raise DataError(f"{path / SUMMARY} cannot be read as a summary ({why}); {step}") from error
 
 
 def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
@@ -141,7 +179,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 def write_run(folder: Path, described: Mapping[str, Any]) -> None:
     """Write run.json."""
-    header = {"format": FORMAT, "dvme": version("dvme")}
+    header = {"format": FORMAT, "dvme": version("dvme"), "versions": _versions()}
     with written_aside(folder / RUN) as aside:
         aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
 
@@ -172,6 +210,32 @@ def write_results(
     with written_aside(folder / SUMMARY) as aside:
         aside.write_text(json.dumps(without_nan(report.to_json()), indent=1, default=str) + "\n", encoding="utf-8")
     write_run(folder, {**described, "jobs": jobs})
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _read_finished(folder: Path) -> dict[str, Any]:
+    """run.json of a run that no later call has begun to change.
+
+    Raises:
+        DataError: if the folder is not a run, is not finished, or is of a newer dvme.
+    """
+    described = _read_described(folder)
+    if described is None:
+        raise DataError(f"{folder} is not a run; dvme sweep CACHE --out {folder} makes one")
+    if not described.get("jobs"):
+        raise _unfinished(folder)
+    return described
+
+
+def _unfinished(folder: Path) -> DataError:
+    return DataError(f"{folder} is not finished; run the same dvme sweep again, it goes on from there")
 
 
 def _read_described(folder: Path) -> dict[str, Any] | None:

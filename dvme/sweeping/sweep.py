@@ -25,9 +25,10 @@ from dvme.sampling.options import SubsetOptions
 from dvme.sampling.subsets import draw_subsets, find_similar
 from dvme.sweeping.grid import Grid
 from dvme.sweeping.judging import Judge
+from dvme.sweeping.kept import JOBS, KeptHeads
 from dvme.sweeping.ledger import FinishedJob, Ledger
 from dvme.sweeping.outcome import SweepReport
-from dvme.sweeping.run import JOBS, SUBSETS, check_run, one_writer, write_results, write_run
+from dvme.sweeping.run import SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
 
@@ -50,7 +51,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     """Fit every head on every subset, and compare them on one test set.
 
     Hyper-parameters, early stopping and every baseline are chosen on validation images; the test set is used once per
-    number. A job that is finished in the run's folder is not fitted again, whatever stopped the call before.
+    number. A job that is finished in the run's folder is not fitted again, whatever stopped the call before. Fusions by
+    attention are kept with their heads at the largest size, in `out`/heads, for `dvme explain` and `dvme predict`.
 
     Args:
         cache: path of a cache.
@@ -86,7 +88,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         described = _described(cache, store, rows, methods, manifest, metric)
         write_run(folder, described)
         manifest.save(folder / SUBSETS)
-        grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS))
+        grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS), KeptHeads(folder))
         grid.fit(runtime or Runtime(), progress)
     clock.lap("fit")
     judge, line = _judge(store, grid, metric)
@@ -213,7 +215,13 @@ def _described(
         "metric": metric,
         "test_groups": _numbered(store.column("group")[rows][manifest.test]),
         "backbones": [
-            {"name": name, "dim": table.dim, "digest": table.fingerprint.digest} for name, table in tables.items()
+            {
+                "name": name,
+                "dim": table.dim,
+                "digest": table.fingerprint.digest,
+                "fingerprint": dict(table.fingerprint.fields),
+            }
+            for name, table in tables.items()
         ],
         "methods": [
             {

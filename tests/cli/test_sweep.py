@@ -70,6 +70,11 @@ def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: P
     assert f"wrote {tmp_path / 'run'}" in rest
     assert "…" not in said
     assert "sweep: 63 of 63 jobs" in result.stderr
+    head = next((tmp_path / "run" / "heads").iterdir())  # all that a sweep keeps: no method has another head for it
+    assert head.name in {"dvme--swav+dino", "dvme--dino+swav"}
+    explained = run("explain", head, cache)
+    assert explained.exit_code == 0, explained.output
+    assert "3 folds, explained on the head's 24 test images" in explained.stdout
 
 
 def test_sweep__goes_on_and_says_so(cache: Path, tmp_path: Path) -> None:

@@ -178,6 +178,28 @@ def test_save_head__refuses_what_is_there(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "full"]
 
 
+def test_save_head__replaces_what_is_there_by_force(tmp_path: Path) -> None:
+    place = save_head(tmp_path / "one", _saved("knn"))
+    (place / "more.txt").write_text("of the old one")
+    assert save_head(place, _saved("linear"), force=True) == place
+    assert load_head(place).name == "linear"
+    assert {entry.name for entry in place.iterdir()} == {"head.json", "weights.safetensors"}
+    interrupted: FittedHead = _Interrupted()  # type: ignore[assignment]
+    failing = replace(_saved("linear"), folds=[SavedFold(interrupted, _ids(0, 2), _ids(2, 2), 0)])
+    with pytest.raises(KeyboardInterrupt):
+        save_head(place, failing, force=True)
+    assert load_head(place).name == "linear"  # the old one goes once the new one is whole
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
+
+
+def test_save_head__the_job_of_a_sweep_comes_back_and_nothing_is_said_where_there_is_none(tmp_path: Path) -> None:
+    first, second = _saved("linear").folds
+    place = save_head(tmp_path / "one", replace(_saved("linear"), folds=[replace(first, job="ab12"), second]))
+    assert [fold.job for fold in load_head(place).folds] == ["ab12", ""]
+    described = json.loads((place / "head.json").read_text())
+    assert [fold.get("job") for fold in described["folds"]] == ["ab12", None]
+
+
 def test_save_head__an_empty_folder_and_new_parents_will_do(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty", target_is_directory=True)

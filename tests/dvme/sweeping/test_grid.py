@@ -18,6 +18,7 @@ from dvme.sampling.manifest import SubsetManifest
 from dvme.sampling.options import SubsetOptions
 from dvme.sweeping import grid as grids
 from dvme.sweeping.grid import Grid
+from dvme.sweeping.kept import KeptHeads
 from dvme.sweeping.ledger import Ledger
 from dvme.sweeping.sweep import rows_of
 from dvme_cache import EmbeddingCache
@@ -36,7 +37,7 @@ def _grid(cache: Path, manifest: SubsetManifest, folder: Path, heads: tuple[str,
     store = EmbeddingCache.open(cache)
     methods = make_methods(heads, ["a", "b"], with_controls=False)
     rows = rows_of(store, manifest, usable_rows(store, ["a", "b"])[0], "file")
-    return Grid(store, rows, manifest, methods, Ledger(folder))
+    return Grid(store, rows, manifest, methods, Ledger(folder), KeptHeads(folder))
 
 
 def test_grid__every_method_size_and_draw_has_a_key_of_its_own(
@@ -87,7 +88,8 @@ def test_grid__other_embeddings_are_other_jobs(
         for method in make_methods(HEADS, ["a", "b"], with_controls=False)
     ]
     rows = rows_of(store, manifest, np.arange(len(names)), "file")
-    mine, theirs = _grid(cache, manifest, tmp_path), Grid(store, rows, manifest, methods, Ledger(tmp_path))
+    mine = _grid(cache, manifest, tmp_path)
+    theirs = Grid(store, rows, manifest, methods, Ledger(tmp_path), KeptHeads(tmp_path))
     for place in mine.places:
         is_same = mine.methods[place.method].backbones == ("b",)
         assert (mine.keys[place] == theirs.keys[place]) is is_same

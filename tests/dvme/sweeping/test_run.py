@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import json
+import math
+import platform
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +17,12 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import dvme
 from dvme.errors import DataError, OptionError
+from dvme.heads.saving import without_nan
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sampling.options import SubsetOptions
 from dvme.sweeping.outcome import SweepReport
-from dvme.sweeping.run import Run, check_run
+from dvme.sweeping.run import Run, check_run, read_summary
+from dvme_cache import EmbeddingCache
 
 HEADS = ("linear", "knn", "mean-logits")
 
@@ -41,6 +48,9 @@ def test_run__holds_all_that_a_report_needs(report: SweepReport) -> None:
     assert (described["format"], described["subsets"], described["metric"]) == (1, report.subsets, "auc")
     assert [each["name"] for each in described["backbones"]] == ["a", "b"]
     assert [each["dim"] for each in described["backbones"]] == [8, 10]
+    tables = [EmbeddingCache.open(report.cache).embeddings(name) for name in ("a", "b")]
+    assert [each["digest"] for each in described["backbones"]] == [table.fingerprint.digest for table in tables]
+    assert [each["fingerprint"] for each in described["backbones"]] == [{"weights": "a"}, {"weights": "b"}]
     assert described["methods"][0] == {
         "head": "linear",
         "backbones": ["a"],
@@ -90,6 +100,75 @@ def test_load__is_what_was_swept(report: SweepReport) -> None:
     assert run.names == [cell.method for cell in report.cells[:5]]
     assert {place: len(jobs) for place, jobs in run.finished.items()} == {(m, s): 3 for m in range(5) for s in range(3)}
     assert set(run.test_groups.tolist()) == {""}
+
+
+def test_run__says_what_it_was_made_by(report: SweepReport, folder: Path) -> None:
+    versions = Run.load(report.run).versions
+    faiss = {name for name in versions if name.startswith("faiss-")}
+    assert len(faiss) == 1
+    assert versions == {"python": platform.python_version()} | {
+        name: version(name) for name in ("dvme", "numpy", "torch", "scikit-learn", *faiss)
+    }
+    described = json.loads((folder / "run.json").read_text())
+    del described["versions"]
+    for each in described["backbones"]:
+        del each["fingerprint"]
+    (folder / "run.json").write_text(json.dumps(described))  # as an older dvme wrote it
+    assert Run.load(folder).versions == {}
+    assert Run.load(folder).kept_heads() == {}
+
+
+def test_read_summary__is_what_was_printed(report: SweepReport) -> None:
+    found = read_summary(report.run)
+    seconds = {name: value for name, value in report.seconds.items() if name != "write"}  # it was not over yet
+    expected = replace(report, seconds=seconds)
+    assert repr(found) == repr(expected)  # exactly, and nan as nan
+    assert without_nan(found.to_json()) == without_nan(expected.to_json())
+    assert found.methods == report.methods
+    assert [gain.word for gain in found.gains] == [gain.word for gain in report.gains]
+    assert {type(cell.interval.low) for cell in found.cells} == {float}
+    assert any(math.isnan(cell.p_worse) for cell in found.cells)
+    assert any(gain.saved is not None for gain in found.gains)
+
+
+def test_from_json__infinities_come_back(report: SweepReport) -> None:
+    gain = report.gains[0]
+    assert gain.saved is not None
+    some = replace(gain, comparison=replace(gain.comparison, df=math.inf, p=math.nan), effect=-math.inf)
+    given = replace(report, gains=[some])
+    text = json.dumps(without_nan(given.to_json()), allow_nan=False)
+    found = SweepReport.from_json(json.loads(text))
+    assert repr(found) == repr(given)
+    assert (found.gains[0].comparison.df, found.gains[0].effect) == (math.inf, -math.inf)
+
+
+def _without(name: str, key: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        described: dict[str, Any] = json.loads((folder / name).read_text())
+        del described[key]
+        (folder / name).write_text(json.dumps(described))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (shutil.rmtree, "is not a run; dvme sweep CACHE --out"),
+        (lambda folder: (folder / "summary.json").unlink(), "is not finished; run the same dvme sweep again"),
+        (_without("run.json", "jobs"), "is not finished; run the same dvme sweep again"),
+        (lambda folder: (folder / "summary.json").write_text('{"run": '), r"summary.json cannot be read as a summary"),
+        (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), r"summary.json cannot be read as a summary"),
+        (lambda folder: (folder / "summary.json").write_text("[]"), r"cannot be read as a summary \(\[\] is not Sweep"),
+        (_without("summary.json", "cells"), r"\(it has no 'cells'\); run the same dvme sweep again"),
+        (lambda folder: shutil.copy(folder / "run.json", folder / "summary.json"), r"\(it has no 'run'\)"),
+    ],
+)
+def test_read_summary__what_is_none(folder: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(folder)
+    with pytest.raises(DataError, match=message) as error:
+        read_summary(folder)
+    assert "\n" not in str(error.value)
 
 
 def _change(name: str, **changes: object) -> Callable[[Path], object]:
