@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dvme import cache
+    from dvme import cache, report
     from dvme.backbones.model import load_backbone
     from dvme.comparison.compare import compare
     from dvme.data import Columns, Task, load_samples
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from dvme.extraction.extract import extract
     from dvme.extraction.plan import plan_extraction
     from dvme.heads.saving import load_head
-    from dvme.maps import viz
     from dvme.overview import info
     from dvme.prediction.predict import predict
+    from dvme.report.viz import viz
+    from dvme.report.write import write_report
     from dvme.runtime import Runtime
     from dvme.sampling.options import SubsetOptions
     from dvme.sampling.subsets import subsets
@@ -62,7 +63,8 @@ _HOMES = {
     "probe": "dvme.evaluation.probing",
     "subsets": "dvme.sampling.subsets",
     "sweep": "dvme.sweeping.sweep",
-    "viz": "dvme.maps",
+    "viz": "dvme.report.viz",
+    "write_report": "dvme.report.write",
 }
 
 __all__ = [
@@ -89,16 +91,18 @@ __all__ = [
     "plan_extraction",
     "predict",
     "probe",
+    "report",
     "subsets",
     "sweep",
     "viz",
+    "write_report",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
-    if name == "cache":
-        return import_module("dvme.cache")
+    if name in ("cache", "report"):
+        return import_module(f"dvme.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'dvme' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

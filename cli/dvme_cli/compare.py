@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.report.style import METRIC_NAMES
 from dvme_cli.arguments import parse_pairs
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
-from dvme_cli.sweep_table import METRIC_NAMES
 
 if TYPE_CHECKING:
     from dvme.comparison.compare import CompareReport, Pair
     from dvme.evaluation.outcome import Score
 
+Published = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        help="A published table: truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr.",
+    ),
+]
 SIZES_ABREAST = 4
 LEVEL = 0.05
 
@@ -22,14 +29,7 @@ LEVEL = 0.05
 def compare(
     run: Annotated[str, typer.Argument(help="A folder of dvme sweep.")],
     other: Annotated[str | None, typer.Argument(help="Another run over the same subsets.")] = None,
-    published: Annotated[
-        str | None,
-        typer.Option(
-            "--with",
-            help="A published table: truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, "
-            "truong2021:nih-cxr.",
-        ),
-    ] = None,
+    published: Published = None,
     stands_for: Annotated[
         list[str] | None,
         typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, subsets, sweep, viz
+from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
 
 app = typer.Typer(
     help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
@@ -22,6 +22,7 @@ app.command("sweep")(sweep.sweep)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("report")(report.report)
 app.command("viz")(viz.viz)
 app.add_typer(cache.app, name="cache")
 app.add_typer(backbones.app, name="backbones")

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from dvme.report.style import METRIC_NAMES
 from dvme_cli.console import console, duration, new_table, say
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
     from dvme.sweeping.outcome import Cell, Gain, SweepReport
-
-METRIC_NAMES = {"auc": "AUC", "kappa": "kappa", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 
 
 def show_sweep(report: SweepReport) -> None:

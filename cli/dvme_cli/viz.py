@@ -3,23 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dvme_cli.arguments import parse_names
-from dvme_cli.console import expected_errors, progress_bars, say, show_json
+from dvme_cli.console import expected_errors, new_table, number, progress_bars, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dvme.mapping.quality import MapQuality
+
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous", help="Names of images become digests, groups numbers; paths and further columns are left out."
+    ),
+]
+FigureKind = Annotated[str, typer.Option(help="svg, png or pdf.")]
+Figures = Annotated[
+    Path | None, typer.Option(help="A folder for every figure as a file (needs dvme[figures] and a browser).")
+]
+Maps = Annotated[str, typer.Option(help="tsne, umap and pca, separated by commas; the page shows one at a time.")]
+MapSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the maps.")]
+Out = Annotated[Path, typer.Option(help="The HTML file to write.")]
+Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
 
 
-def viz(
+def viz(  # noqa: PLR0913 - one parameter per option
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    out: Out,
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
-    method: Annotated[str, typer.Option(help="tsne, umap or pca.")] = "tsne",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the map.")] = 0,
+    head: Annotated[
+        Path | None, typer.Option(help="A saved dvme head, of probe --save or a run: maps its embedding as well.")
+    ] = None,
+    method: Maps = "tsne",
+    seed: MapSeed = 0,
+    thumbnails: Thumbnails = True,
+    anonymous: Anonymous = False,
+    figures: Figures = None,
+    figure_kind: FigureKind = "svg",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Draw embedding maps side by side in one HTML file that opens without a network."""
+    """Draw embedding maps side by side, to explore, in one HTML file that opens without a network."""
     with expected_errors():
         import dvme
 
@@ -28,12 +55,43 @@ def viz(
                 cache,
                 out=out,
                 backbones=None if backbones is None else parse_names(backbones, "--backbones"),
-                method=method,
+                head=head,
+                methods=parse_names(method, "--method"),
                 seed=seed,
+                with_thumbnails=thumbnails,
+                is_anonymous=anonymous,
+                figures=figures,
+                figure_kind=figure_kind,
                 progress=tell,
             )
         if json:
             show_json(report.to_json())
             return
+        show_maps(report.maps)
         left_out = f"; {report.n_left_out:,} without an embedding left out" if report.n_left_out else ""
-        say(f"{report.html}: {report.method} maps of {report.n_points:,} images{left_out}")
+        say(f"{report.html}: {' and '.join(report.methods)} maps of {report.n_points:,} images{left_out}")
+        say_thumbnails(report.n_without_thumbnail, with_thumbnails=thumbnails, is_anonymous=anonymous)
+
+
+def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
+    """Print the quality of every map."""
+    if not maps:
+        return
+    table = new_table(
+        "map", "embedding", "trustworthiness", "preservation", "silhouette", "neighbours' vote right", numeric=4
+    )
+    for method, qualities in maps.items():
+        for name, quality in qualities.items():
+            values = (quality.trustworthiness, quality.preservation, quality.silhouette, quality.knn_accuracy)
+            table.add_row(method, name, *map(number, values))
+    show_table(table)
+
+
+def say_thumbnails(n_missing: int, *, with_thumbnails: bool, is_anonymous: bool) -> None:
+    """Print what of the images is in the page."""
+    if not with_thumbnails:
+        return
+    if n_missing:
+        say(f"{n_missing:,} without a thumbnail: their files are gone, changed, or cannot be decoded")
+    if is_anonymous:
+        say("the images themselves are in the page; --no-thumbnails leaves them out")

@@ -523,26 +523,3 @@ def test_info__counts_rows_and_columns(tmp_path: Path, labels: NDArray[Any]) -> 
     assert (summary.n_rows, summary.columns, summary.task.kind) == (N, {"label": N}, "multiclass")
     assert (summary.backbones[0].done, summary.backbones[0].failed, summary.backbones[0].pending) == (N - 1, 1, 0)
     assert summary.backbones[0].n_bytes > features.nbytes
-
-
-@pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
-def test_viz__writes_one_self_contained_file(tmp_path: Path, labels: NDArray[Any], method: str) -> None:
-    names = [f"<b>{c}</b>" for c in labels]
-    path = _cache(tmp_path / "c.zarr", {"a": _features(labels, 2.0, 0), "b": _features(labels, 0.0, 1)}, label=names)
-    out = tmp_path / "new folder" / "maps.html"
-    report = dvme.viz(path, out=out, method=method)
-    page = out.read_text(encoding="utf-8")
-    assert report.n_points == N
-    assert report.maps["a"]["neighbour_agreement"] > 0.9 > report.maps["b"]["neighbour_agreement"]
-    assert "Plotly.newPlot" in page
-    assert 'src="http' not in page
-    assert "<b>0</b> (50)" not in page  # labels are data, not markup
-    assert not list(out.parent.glob("*.partial"))
-
-
-def test_viz__same_seed_same_map(tmp_path: Path, labels: NDArray[Any]) -> None:
-    from dvme.maps import embedding_map
-
-    features, names = _features(labels, 1.0, 0), np.array(["x"] * N, dtype=object)
-    one, other = (embedding_map("a", features, names, method="tsne", seed=3).positions for _ in range(2))
-    np.testing.assert_array_equal(one, other)

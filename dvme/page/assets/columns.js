@@ -1,0 +1,65 @@
+// What points are coloured by: categories with a colour and a shape each, or numbers on a scale.
+"use strict";
+
+const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C7A00", "#7A5195"];
+const NOTHING = "#8A8A8A"; // of a missing value
+const SCALE = ["#00224e", "#1a386f", "#434e6c", "#61646f", "#7d7c78", "#9b9577", "#bcaf6f", "#dfcb5d", "#fee838"];
+
+function bytesOf(text) {
+  const raw = atob(text), bytes = new Uint8Array(raw.length);
+  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
+  return bytes;
+}
+const floatsOf = text => new Float32Array(bytesOf(text).buffer);
+const codesOf = text => new Uint32Array(bytesOf(text).buffer);
+const rgb = hex => [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16));
+
+function onScale(share) {
+  const place = Math.min(Math.max(share, 0), 1) * (SCALE.length - 1), k = Math.min(Math.floor(place), SCALE.length - 2);
+  const [low, high] = [rgb(SCALE[k]), rgb(SCALE[k + 1])];
+  return low.map((value, c) => Math.round(value + (high[c] - value) * (place - k)));
+}
+
+class Category {
+  constructor({name, values, codes}) {
+    Object.assign(this, {name, values, codes: codesOf(codes), hidden: new Set()});
+    this.counts = new Uint32Array(values.length);
+    for (const code of this.codes) this.counts[code]++;
+  }
+  hex(code) { return this.values[code] === "" ? NOTHING : PALETTE[code % PALETTE.length]; }
+  symbol(code) {
+    return this.values[code] === "" ? 0 : (code + Math.floor(code / PALETTE.length)) % SYMBOLS.length;
+  }
+  text(i) { return this.values[this.codes[i]]; }
+  isHidden(i) { return this.hidden.has(this.codes[i]); }
+  fill(colors, symbols) {
+    const inks = this.values.map((_, code) => [...rgb(this.hex(code)), this.symbol(code)]);
+    for (let i = 0; i < this.codes.length; i++) {
+      const ink = inks[this.codes[i]];
+      colors[4 * i] = ink[0]; colors[4 * i + 1] = ink[1]; colors[4 * i + 2] = ink[2];
+      symbols[i] = ink[3];
+    }
+  }
+}
+
+class Numbers {
+  constructor({name, numbers}) {
+    Object.assign(this, {name, numbers: floatsOf(numbers)});
+    this.low = Infinity; this.high = -Infinity;
+    for (const value of this.numbers) if (value === value) {
+      this.low = Math.min(this.low, value); this.high = Math.max(this.high, value);
+    }
+  }
+  text(i) { const value = this.numbers[i]; return value === value ? String(+value.toPrecision(4)) : ""; }
+  isHidden() { return false; }
+  fill(colors, symbols) {
+    const range = this.high - this.low || 1, missing = rgb(NOTHING);
+    for (let i = 0; i < this.numbers.length; i++) {
+      const value = this.numbers[i], ink = value === value ? onScale((value - this.low) / range) : missing;
+      colors[4 * i] = ink[0]; colors[4 * i + 1] = ink[1]; colors[4 * i + 2] = ink[2];
+      symbols[i] = 0;
+    }
+  }
+}
+
+const columnOf = described => "codes" in described ? new Category(described) : new Numbers(described);

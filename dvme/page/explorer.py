@@ -1,0 +1,117 @@
+"""The maps to explore: their data for the page, and their place in it."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.task import class_order
+from dvme.mapping.maps import EmbeddingMap
+from dvme.page.page import asset, text
+from dvme.page.thumbnails import Thumbnails
+
+MOST_NUMBERED = 12
+"""Different numbers up to which a column is one of grades, each with a colour of its own."""
+METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of the images that the maps show."""
+
+    ids: Sequence[str]
+    """N names, as the user knows them."""
+    columns: Mapping[str, NDArray[Any]]
+    """Name to (N,) texts, "" for none, or (N,) numbers, nan for none. The first colours the points."""
+    thumbnails: Thumbnails | None
+
+
+def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any]:
+    """Everything that the page's script needs, as JSON."""
+    return {
+        "ids": list(points.ids),
+        "maps": [
+            {"name": each.name, "method": METHOD_NAMES[each.method], "places": _packed(each.positions, np.float32)}
+            for each in maps
+        ],
+        "columns": [_column(name, values) for name, values in points.columns.items()],
+        "thumbnails": None if points.thumbnails is None else points.thumbnails.to_json(),
+    }
+
+
+def explorer_html(points: Points, maps: Sequence[EmbeddingMap]) -> str:
+    """The maps' panels and controls; the script draws into them."""
+    methods = list(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
+    choice = f'<label>Map <select data-control="method">{_options(methods)}</select></label>'
+    headings = [*(["image"] if points.thumbnails else []), "id", *points.columns]
+    panels = (
+        f'<div class="map"><h3>{text(each.name)} · {METHOD_NAMES[each.method]}</h3>'
+        f'<p class="soft">{_quality(each)}</p><div class="stage"></div></div>'
+        for each in maps
+    )
+    return Template(asset("explorer.html")).substitute(
+        columns=_options(points.columns),
+        methods=choice if len(methods) > 1 else "",
+        panels="".join(panels),
+        headings="".join(f"<th>{text(each)}</th>" for each in headings),
+    )
+
+
+def short_ids(paths: Sequence[str]) -> list[str]:
+    """Paths without the folder that they have in common: shorter, and no word of the machine they lie on."""
+    folders = [path.split("/")[:-1] for path in paths]
+    shared = 0
+    for names in zip(*folders, strict=False):  # until the shortest path ends
+        if len(set(names)) > 1:
+            break
+        shared += 1
+    return ["/".join(path.split("/")[shared:]) for path in paths]
+
+
+def _options(names: Iterable[str]) -> str:
+    return "".join(f"<option>{text(name)}</option>" for name in names)
+
+
+def measured_or_named(values: NDArray[Any]) -> NDArray[Any]:
+    """A column of texts as numbers, where it has numbers only and more than a few different ones."""
+    texts = [str(value) for value in values]
+    if len(set(texts) - {""}) <= MOST_NUMBERED:
+        return values
+    try:
+        return np.array([float(value) if value else np.nan for value in texts])
+    except ValueError:
+        return values
+
+
+def _quality(each: EmbeddingMap) -> str:
+    quality = each.quality
+    parts = [f"trustworthiness {quality.trustworthiness:.2f}", f"preservation {quality.preservation:.2f}"]
+    if not math.isnan(quality.silhouette):
+        parts.append(f"silhouette {quality.silhouette:.2f}")
+    if not math.isnan(quality.knn_accuracy):
+        parts.append(f"neighbours' vote right {quality.knn_accuracy:.0%}")
+    return " · ".join(parts)
+
+
+def _column(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    """Numbers as they are, texts as categories with their codes."""
+    if values.dtype.kind == "f":
+        return {"name": name, "numbers": _packed(values, np.float32)}
+    texts = [str(value) for value in values]
+    present = sorted(set(texts) - {""})
+    distinct = sorted(present, key=class_order(present)) + ([""] if "" in texts else [])
+    place = {value: code for code, value in enumerate(distinct)}
+    return {"name": name, "values": distinct, "codes": _packed(np.array([place[t] for t in texts]), np.uint32)}
+
+
+def _packed(values: NDArray[Any], dtype: type) -> str:
+    """Little-endian bytes as text."""
+    plain = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))
+    return base64.b64encode(plain.tobytes()).decode("ascii")

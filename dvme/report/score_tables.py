@@ -1,0 +1,69 @@
+"""The paper-style table of a sweep, and what fusions gain, as tables of a page."""
+
+from __future__ import annotations
+
+import math
+
+from dvme.page.tables import Row, table
+from dvme.report.style import METRIC_NAMES
+from dvme.stats.curves import Amount
+from dvme.sweeping.outcome import Cell, SweepReport
+
+
+def scores_table(summary: SweepReport, metric: str) -> str:
+    """Methods by sizes; marks only for the sweep's own metric, which the tests are about."""
+    headings = [f"{column.name} ({column.n_train:,.0f} + {column.n_validation:,.0f})" for column in summary.columns]
+    rows, before = [], None
+    is_marked = metric == summary.metric
+    for head, backbones in summary.methods:
+        cells = summary.row(head, backbones)
+        best = frozenset(place for place, cell in enumerate(cells) if is_marked and cell.is_best)
+        shown = [_score(cell, metric, is_marked=is_marked) for cell in cells]
+        rows.append(Row((_together(backbones), head), shown, best, is_first=backbones != before))
+        before = backbones
+    return table(("backbone", "head"), headings, rows, f"Test {METRIC_NAMES[metric]} by method and size")
+
+
+def gains_table(summary: SweepReport) -> str:
+    """Every fusion by attention against its rivals."""
+    rows: list[Row] = []
+    for gain in summary.gains:
+        difference = gain.comparison.difference
+        interval = "" if math.isnan(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}"
+        p = "" if math.isnan(gain.p_adjusted) else f"{gain.p_adjusted:.3f}"
+        saved = gain.saved
+        labels = "" if saved is None else f"{_amount(saved.estimate)} ({_amount(saved.low)} to {_amount(saved.high)})"
+        numbers = (f"{difference.estimate:+.3f}", interval, p, gain.word, labels)
+        is_first = not rows or rows[-1].names[0] != gain.size
+        rows.append(Row((gain.size, gain.fusion, gain.rival), numbers, is_first=is_first))
+    headings = ("difference", "95% CI", "p (Holm)", "verdict", "labels saved (95% CI)")
+    return table(("size", "fusion", "against"), headings, rows, "Gains of fusions")
+
+
+def cost_table(summary: SweepReport) -> str:
+    """What the methods cost."""
+    rows = []
+    for head, backbones in summary.methods:
+        cells = summary.row(head, backbones)
+        numbers = (f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}")
+        rows.append(Row((_together(backbones), head), numbers))
+    return table(("backbone", "head"), ("seconds of all fits", "numbers held"), rows, "Cost")
+
+
+def _score(cell: Cell, metric: str, *, is_marked: bool) -> str:
+    score = cell.test[metric]
+    if math.isnan(score.mean):
+        return "not defined"
+    shown = f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
+    mark = "*" if cell.is_best else "=" if cell.is_equal else "\u2007"
+    return f"{shown} {mark}" if is_marked else shown
+
+
+def _together(backbones: tuple[str, ...]) -> str:
+    return backbones[0] if len(backbones) == 1 else f"{len(backbones)} together"
+
+
+def _amount(amount: Amount) -> str:
+    if math.isnan(amount.value):
+        return "?"
+    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{amount.value:,.0f}"

@@ -1,0 +1,192 @@
+"""The sections of a report, each from a study: what it says in words, in figures and in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dvme.comparison.published import PublishedCell
+from dvme.evaluation.metrics import METRICS
+from dvme.explanation.explain import ExplainReport
+from dvme.explanation.similarity import Similarity
+from dvme.heads import ATTENTION_HEADS
+from dvme.page.page import Page, Section, text
+from dvme.page.tables import choice, facts, part
+from dvme.report import counts, curves, diagnostics, forest, matrices
+from dvme.report.findings import Findings
+from dvme.report.score_tables import cost_table, gains_table, scores_table
+from dvme.report.study import TEST, Study
+from dvme.report.style import METRIC_NAMES
+from dvme.wording import counted
+
+
+def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> str:
+    """The verdict, and the three answers that it is made of."""
+    cards = "".join(
+        f'<div class="card"><h3>{text(each.question)}</h3><strong>{text(each.answer)}</strong>'
+        f"{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
+        for each in findings.answers
+    )
+    said = "".join(f"<p>{text(notice)}</p>" for notice in notices)
+    return (
+        f'<h1>{text(title)}</h1><p class="soft">{text(described)}</p>'
+        f'<p class="verdict">{text(findings.verdict)}</p><div class="cards">{cards}</div>'
+        + (f'<div class="notices" role="note">{said}</div>' if said else "")
+    )
+
+
+def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
+    """Scores by the number of labels, as curves and as the table."""
+    own = study.run.metric
+    metrics = [own, *(each for each in METRICS if each != own)]
+    body = choice("metric", "Score", {each: METRIC_NAMES[each] for each in metrics})
+    for metric in metrics:
+        cells = [cell for cell in published if cell.metric == metric]
+        figure = curves.learning_curve(study.summary, published=cells, metric=metric)
+        caption = "Lines that are pale in the legend appear by a click."
+        body += part("metric", metric, page.figure(f"learning-curve-{metric}", figure, caption))
+    body += "<h3>Every method at every size</h3>"
+    for metric in metrics:
+        body += part("metric", metric, scores_table(study.summary, metric))
+    body += (
+        f'<p class="soft">Test scores, mean ± standard deviation over {len(study.run.manifest.draws)} draws, by images '
+        f"to train + to choose on. For {METRIC_NAMES[own]}: * best of its size; = not shown to be worse than it "
+        "(crossed test over heads and test images, Holm over the size's methods, 5%).</p>"
+    )
+    if published:
+        doubts = dict.fromkeys(cell.doubt for cell in published if cell.doubt)
+        body += '<p class="soft">Published: other images, another test set; a difference is one between studies.'
+        body += f"{''.join(f' ?: {text(each)}.' for each in doubts)}</p>"
+    body += f"<details><summary>What it cost</summary>{cost_table(study.summary)}</details>"
+    return Section("labels", "How many labels", body)
+
+
+def differences(page: Page, study: Study, findings: Findings) -> Section | None:
+    """Who beats whom, with intervals."""
+    body = ""
+    if findings.differences:
+        against = text(findings.differences[0].against)
+        caption = (
+            f"Test {METRIC_NAMES[study.run.metric]} of each method less that of {against}, which leads among single "
+            "backbones on validation. The intervals leave heads and test images to chance (crossed test); p is "
+            "adjusted over the backbones, and over the fusions (Holm)."
+        )
+        body += page.figure(
+            "differences",
+            forest.differences(findings.differences, metric=study.run.metric, title="At the largest size"),
+            caption,
+        )
+    if study.summary.gains:
+        caption = (
+            "At every size, the fusion by attention less its rivals: the single backbone and the fusion without "
+            "attention that lead on validation there. Holm over all of them."
+        )
+        body += page.figure("gains", forest.gains(study.summary), caption)
+        body += f"<details><summary>The same in numbers, and labels saved</summary>{gains_table(study.summary)}"
+        body += (
+            '<p class="soft">Labels saved: how many more the single backbone needs to score the same; ≤ and ≥ are '
+            "bounds where the sweep goes no further.</p></details>"
+        )
+    return Section("differences", "Is it better?", body) if body else None
+
+
+def fusion(
+    page: Page, explained: ExplainReport | None, alike: Similarity | None, tokens: np.ndarray | None
+) -> Section | None:
+    """What a fusion attends to, what it relies on, and how alike its backbones are."""
+    body = ""
+    if explained is not None and explained.attention is not None:
+        body += page.figure(
+            "attention",
+            matrices.attention(explained.attention),
+            f"Block attention of {text(explained.head)}, mean over {text(explained.images)} and "
+            f"{counted(explained.n_folds, 'head')}: a row's backbone gives a column's this part of its attention. It "
+            "shows whose projected values stick out, not which backbone knows more; for that, see the losses below.",
+        )
+    if tokens is not None and explained is not None:
+        caption = (
+            "All tokens, averaged to 32 rows and columns for each backbone; first fold's head, mean over 64 images."
+        )
+        body += page.figure("token-attention", matrices.token_attention(tokens, explained.backbones), caption)
+    if explained is not None:
+        caption = (
+            "The fusion as it was fitted, with one backbone's embedding replaced by its mean, less the intact one. "
+            "Bars: 95% bootstrap over test images, given these heads."
+        )
+        body += page.figure("reliance", forest.reliance(explained.reliance, explained.retrained), caption)
+    if alike is not None:
+        caption = (
+            f"Linear CKA between the backbones' embeddings of {alike.n_samples:,} test images; 1: one is a rotation "
+            "and rescaling of the other."
+        )
+        body += page.figure("similarity", matrices.similarity(alike), caption)
+    return Section("fusion", "What the fusion looks at", body) if body else None
+
+
+def diagnosis(page: Page, study: Study) -> Section:
+    """Where methods go wrong on the test set."""
+    labels, classes = study.test_labels, study.run.manifest.classes
+    attention = [m for m in study.fusions if study.run.methods[m][0] in ATTENTION_HEADS]
+    groups = (range(len(study.run.methods)), study.singles, attention, study.controls)
+    methods = list(dict.fromkeys(m for m in map(study.leader, groups) if m is not None)) or [0]
+    body = choice("method", "Method", {str(m): study.name(m) for m in methods}) if len(methods) > 1 else ""
+    for m in methods:
+        probabilities = study.tested(m)
+        drawn = {
+            "confusion": diagnostics.confusion(labels, probabilities, classes),
+            "roc": diagnostics.roc(labels, probabilities, classes),
+            "precision-recall": diagnostics.precision_recall(labels, probabilities, classes),
+            "calibration": diagnostics.calibration(labels, probabilities, classes),
+        }
+        figures = "".join(page.figure(f"{name}-{m}", figure) for name, figure in drawn.items())
+        body += part("method", str(m), f'<h3>{text(study.name(m))}</h3><div class="two">{figures}</div>')
+    body += (
+        f'<p class="soft">{len(labels):,} test images, probabilities averaged over the heads of the largest size; such '
+        "an average may score above the table, whose numbers are means of the heads' own scores.</p>"
+    )
+    return Section("errors", "Where it goes wrong", body)
+
+
+def data(page: Page, study: Study) -> Section:
+    """Classes, sides and sizes."""
+    manifest, labels = study.run.manifest, study.judge.labels
+    sides = study.sides()
+    is_test = sides == TEST
+    counted_by_side = {
+        name: {label: int((labels[some] == c).sum()) for c, label in enumerate(manifest.classes)}
+        for name, some in (("train + validation", ~is_test), ("test", is_test))
+    }
+    body = f"<p>{text(study.summary.plan[:1].upper() + study.summary.plan[1:])}.</p>"
+    body += page.figure("class-counts", counts.class_counts(counted_by_side))
+    return Section("data", "Data", body)
+
+
+def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
+    """What the numbers come from."""
+    described = study.run.described
+    heads = ",".join(dict.fromkeys(head for head, _ in study.run.methods))
+    backbones = ",".join(str(each["name"]) for each in described["backbones"])
+    cache, folder = ("CACHE", "RUN") if is_anonymous else (str(described.get("cache", "")), str(study.run.folder))
+    command = (
+        f"dvme sweep {cache} --out {folder} --subsets {folder}/subsets.json --head {heads} --backbones {backbones}"
+    )
+    command += "" if study.run.metric == METRICS[0] else f" --metric {study.run.metric}"
+    values = {"command": command, "subsets (hash)": study.run.manifest.hash}
+    values |= {} if is_anonymous else {"run": folder, "cache": cache}
+    for each in described["backbones"]:
+        values[f"embeddings of {each['name']}"] = f"fingerprint {each['digest']}, {each['dim']} values"
+    values["made by"] = ", ".join(f"{name} {found}" for name, found in _versions(study).items())
+    values["report by"] = f"dvme {version}"
+    rest = [each for each in described["backbones"] if each.get("fingerprint")]
+    details = "".join(
+        f"<details><summary>Fingerprint of {text(each['name'])}</summary>"
+        f"{facts({str(key): str(value) for key, value in each['fingerprint'].items()})}</details>"
+        for each in rest
+    )
+    return Section("provenance", "Provenance", facts(values) + details)
+
+
+def _versions(study: Study) -> dict[str, str]:
+    described = study.run.described
+    return dict(described.get("versions") or {"dvme": str(described.get("dvme", "?"))})

@@ -1,0 +1,161 @@
+"""A finished run with all that a report says of it: judged cells, its cache, and what was predicted of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.errors import DataError
+from dvme.evaluation.study import method_name, test_draws, usable_rows
+from dvme.heads import CONTROLS, FUSIONS
+from dvme.runtime import Progress, silent
+from dvme.sweeping.judging import Judge
+from dvme.sweeping.outcome import SweepReport
+from dvme.sweeping.run import Run, read_summary
+from dvme.sweeping.sweep import rows_of
+from dvme_cache import CacheError, EmbeddingCache
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class Study:
+    """One run, ready to be reported."""
+
+    run: Run
+    summary: SweepReport
+    judge: Judge
+    """Every method at every size, resampled."""
+    store: EmbeddingCache | None
+    """Its cache; None where it is gone or is another by now."""
+    rows: NDArray[Any] | None
+    """(N,) the cache's rows of the manifest's images."""
+    notices: tuple[str, ...]
+    """Why a part of the report is missing."""
+    resampling: str
+    """What the intervals are over, in words."""
+
+    @classmethod
+    def load(cls, folder: str | Path, cache: str | Path | None = None, progress: Progress = silent) -> Study:
+        """Read a run and judge it again.
+
+        Args:
+            folder: of `dvme sweep`.
+            cache: where its cache is now; None: where it was.
+            progress: told (stage, done, total).
+
+        Raises:
+            DataError: if the run is not one, or is not finished.
+            CacheError: if a cache that was named is none, or does not hold the run's embeddings.
+        """
+        run, summary = Run.load(folder), read_summary(folder)
+        store, rows, notices = _its_cache(run, cache)
+        draws, line = test_draws(run.manifest.class_indices()[run.manifest.test], run.test_groups, run.seed)
+        judge = Judge(run.manifest, run.methods, run.finished, draws, run.metric)
+        judge.resample_all(progress)
+        return cls(run, summary, judge, store, rows, notices, line)
+
+    @property
+    def last(self) -> int:
+        """The largest size."""
+        return len(self.run.manifest.sizes) - 1
+
+    @cached_property
+    def singles(self) -> list[int]:
+        """Methods on one backbone."""
+        methods = enumerate(self.run.methods)
+        return [m for m, (head, names) in methods if len(names) == 1 and head not in FUSIONS]
+
+    @cached_property
+    def fusions(self) -> list[int]:
+        """Methods on several backbones."""
+        return [m for m, (_, names) in enumerate(self.run.methods) if len(names) > 1]
+
+    @cached_property
+    def controls(self) -> list[int]:
+        """Fusions without attention."""
+        return [m for m in self.fusions if self.run.methods[m][0] in CONTROLS]
+
+    @property
+    def lead(self) -> int:
+        """The method that leads on validation at the largest size."""
+        found = self.leader(range(len(self.run.methods)))
+        return 0 if found is None else found
+
+    def leader(self, methods: Sequence[int]) -> int | None:
+        """Of these, the one that leads on validation at the largest size."""
+        return self.judge.leader(self.last, methods)
+
+    def name(self, method: int) -> str:
+        """What a method is called in a sentence."""
+        return method_name(*self.run.methods[method])
+
+    def tested(self, method: int) -> NDArray[Any]:
+        """(N test, C) mean probabilities over the draws at the largest size."""
+        jobs = self.run.finished[method, self.last]
+        return np.asarray(np.mean([job.test for job in jobs], axis=0, dtype=np.float64))
+
+    @property
+    def test_labels(self) -> NDArray[np.int64]:
+        """(N test,) class indices."""
+        return self.judge.labels[self.run.manifest.test]
+
+    def predicted(self, method: int) -> NDArray[Any]:
+        """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any.
+
+        Of test images the mean over the draws, of the others that over the draws in which hyper-parameters were chosen
+        on them: early stopping may have seen their labels, the weights have not.
+        """
+        manifest = self.run.manifest
+        total = np.zeros((len(manifest.images), len(manifest.classes)))
+        counts = np.zeros(len(manifest.images))
+        for own, job in zip(manifest.draws, self.run.finished[method, self.last], strict=True):
+            for where, values in ((manifest.test, job.test), (manifest.validation(own, self.last), job.validation)):
+                total[where] += values
+                counts[where] += 1
+        mean: NDArray[Any] = np.divide(
+            total, counts[:, None], out=np.full(total.shape, np.nan), where=counts[:, None] > 0
+        )
+        return mean
+
+    def sides(self) -> NDArray[Any]:
+        """(N,) `test`, or the fold of the first repeat in which hyper-parameters were chosen on the image."""
+        manifest = self.run.manifest
+        side = np.full(len(manifest.images), MISSING, dtype=object)
+        for own in manifest.draws:
+            if own.repeat == 1:
+                side[manifest.validation(own, self.last)] = f"fold {own.fold}"
+        side[manifest.test] = TEST
+        return side
+
+
+def _its_cache(
+    run: Run, cache: str | Path | None
+) -> tuple[EmbeddingCache | None, NDArray[Any] | None, tuple[str, ...]]:
+    """The cache that a run was made from, the rows of its images, and why there is none."""
+    place = str(run.described.get("cache", "")) if cache is None else str(cache)
+    try:
+        store = EmbeddingCache.open(place)
+        names = [str(each["name"]) for each in run.described["backbones"]]
+        others = [
+            each["name"]
+            for each in run.described["backbones"]
+            if each["name"] not in store.backbones
+            or store.embeddings(each["name"]).fingerprint.digest != each["digest"]
+        ]
+        if others:
+            what = f"{place} does not hold the embeddings of {', '.join(others)} that this run was made from"
+            return None, None, (f"no maps and no images: {what}; name its cache with --cache",)
+        usable, _ = usable_rows(store, names)
+        return store, rows_of(store, run.manifest, usable, str(run.folder)), ()
+    except (CacheError, DataError) as error:
+        if cache is not None:
+            raise
+        return None, None, (f"no maps and no images: {error}; name its cache with --cache",)

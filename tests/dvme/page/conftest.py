@@ -1,0 +1,67 @@
+"""A report of a small study, and the system's own browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pictures import write_pictures
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import dvme
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a cache `c.zarr` and a finished run `run` of it."""
+    root = tmp_path_factory.mktemp("study")
+    cache = write_pictures(root, n_images=120, signal=0.7)
+    options = dvme.SubsetOptions(sizes=["50%", "full"], n_folds=2)
+    dvme.sweep(cache, root / "run", heads=["linear", "dvme"], controls=False, options=options)
+    return root
+
+
+@pytest.fixture(scope="session")
+def report(study: Path) -> Path:
+    """Its page, with maps by two methods."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(study / "kept"))
+        dvme.write_report(study / "run", out=study / "report.html", methods=["pca", "tsne"])
+    return study / "report.html"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium as the system has it."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    with sync_playwright() as playwright:
+        # Containers run as root and without user namespaces, where the sandbox cannot start.
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[object]:
+    """Open a page from its file, without any network; at the end nothing may have gone wrong in it."""
+    faults: list[str] = []
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True, accept_downloads=True)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+    def open_(path: Path, *, width: int = 1280) -> Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda each: faults.append(each.url) if each.url.startswith("http") else None)
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    context.close()
+    assert faults == []

@@ -1,0 +1,325 @@
+"""The pages in a real browser: opened from a file, without a network, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import CLASSES, EVIL, write_pictures
+from PIL import Image
+from playwright.sync_api import Page
+
+import dvme
+
+Open = Callable[..., Page]
+N = 120
+
+
+def _map(page: Page, number: int = 0) -> Any:
+    """The overlay canvas of a map that is shown."""
+    page.wait_for_selector(".explorer[data-ready=yes]")
+    stage = page.locator(".map:visible .stage").nth(number)
+    stage.scroll_into_view_if_needed()
+    return stage.locator("canvas").nth(1)
+
+
+def _place(page: Page, image: int, number: int = 0) -> tuple[float, float]:
+    """Where an image lies on the screen."""
+    canvas = _map(page, number)
+    box = canvas.bounding_box()
+    assert box is not None
+    x, y = page.evaluate(
+        "([i, k]) => { const m = explorer.maps.filter(m => !m.panel.hidden)[k]; "
+        "return [m.x(i) / m.ratio, m.y(i) / m.ratio]; }",
+        [image, number],
+    )
+    return box["x"] + x, box["y"] + y
+
+
+def _lasso(page: Page, number: int = 0) -> None:
+    """Draw around the whole map."""
+    box = _map(page, number).bounding_box()
+    assert box is not None
+    left, top, right, bottom = box["x"] + 2, box["y"] + 2, box["x"] + box["width"] - 2, box["y"] + box["height"] - 2
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for x, y in ((right, top), (right, bottom), (left, bottom), (left, (top + bottom) / 2)):
+        page.mouse.move(x, y, steps=4)
+    page.mouse.up()
+
+
+def _selected(page: Page) -> list[int]:
+    return page.evaluate("explorer.chosen()")
+
+
+def test_first_screen__answers_the_question(report: Path, opened: Open) -> None:
+    page = opened(report)
+    assert page.locator(".card h3").all_inner_texts() == ["Which backbone?", "Is fusion worth it?", "How many labels?"]
+    verdict = page.locator(".verdict").bounding_box()
+    cards = page.locator(".cards").bounding_box()
+    assert verdict is not None
+    assert cards is not None
+    assert cards["y"] + cards["height"] < 900
+
+
+def test_page__holds_every_section_and_draws_every_figure(report: Path, opened: Open) -> None:
+    page = opened(report)
+    assert page.locator("nav a").all_inner_texts() == page.locator("section h2").all_inner_texts()
+    assert {"labels", "differences", "maps", "fusion", "errors", "images", "data", "provenance"} == set(
+        page.locator("section").evaluate_all("all => all.map(each => each.id)")
+    )
+    plots = page.locator(".plot:visible")
+    assert plots.count() >= 10
+    for number in range(plots.count()):
+        plots.nth(number).scroll_into_view_if_needed()
+        plots.nth(number).locator(".main-svg").first.wait_for()
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_page__never_scrolls_sideways(report: Path, opened: Open, width: int) -> None:
+    page = opened(report, width=width)
+    _map(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_hover__shows_the_thumbnail_and_what_is_known(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.mouse.move(*_place(page, 7))
+    tip = page.locator(".tooltip")
+    tip.wait_for()
+    hovered = page.evaluate("explorer.hovered")
+    assert tip.locator("strong").inner_text() == page.evaluate("explorer.ids[explorer.hovered]")
+    assert {"label", "prediction", "confidence", "group"} <= set(tip.locator("dt").all_inner_texts())
+    assert CLASSES[hovered % 3] in tip.locator("dd").all_inner_texts()
+    assert "blob:" in tip.locator(".thumbnail").evaluate("each => each.style.backgroundImage")
+    shown = tip.locator(".thumbnail").bounding_box()
+    assert shown is not None
+    tip.locator(".thumbnail").screenshot(path=report.with_name("thumbnail.png"))
+    with Image.open(report.with_name("thumbnail.png")) as picture:
+        low, high = picture.convert("L").getextrema()
+    assert high - low > 20  # noise, not an empty square
+
+
+def test_lasso__selects_in_all_maps_and_lists_them(report: Path, opened: Open) -> None:
+    page = opened(report)
+    _lasso(page)
+    assert _selected(page) == list(range(N))
+    page.locator("[data-control=clear]").click()
+    assert _selected(page) == []
+    page.mouse.click(*_place(page, 11, 1))
+    chosen = _selected(page)
+    assert len(chosen) == 1
+    assert page.locator(".selected tbody tr").count() == 1
+    assert page.locator(".selected tbody td").nth(1).inner_text() == page.evaluate("i => explorer.ids[i]", chosen[0])
+    states = page.evaluate("Array.from(explorer.states)")
+    assert [states[i] for i in chosen] == [3]
+    assert states.count(1) == N - 1
+    page.keyboard.down("Shift")
+    other = (chosen[0] + 60) % N
+    page.mouse.click(*_place(page, other, 0))
+    page.keyboard.up("Shift")
+    assert len(_selected(page)) == 2
+
+
+def test_selection__is_seen_in_every_map(report: Path, opened: Open) -> None:
+    """The pixels of both maps change, not only the one that was drawn in."""
+    page = opened(report)
+    before = [_map(page, k).evaluate("c => c.previousSibling.toDataURL()") for k in (0, 1)]
+    page.mouse.click(*_place(page, 5, 0))
+    after = [_map(page, k).evaluate("c => c.previousSibling.toDataURL()") for k in (0, 1)]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_download__is_the_selection_as_csv(report: Path, opened: Open, tmp_path: Path) -> None:
+    page = opened(report)
+    page.evaluate("explorer.select([3, 8])")
+    with page.expect_download() as waiting:
+        page.locator("[data-control=download]").click()
+    waiting.value.save_as(tmp_path / "selected.csv")
+    with (tmp_path / "selected.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [page.evaluate("i => explorer.ids[i]", i) for i in (3, 8)]
+    assert [row["label"] for row in rows] == [CLASSES[0], CLASSES[2]]
+    assert rows[0][f"site {EVIL}"] == f"{EVIL} 1"
+    assert [float(row["age"]) for row in rows] == [23.0, 28.0]
+
+
+def test_copy__puts_the_ids_on_the_clipboard(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.evaluate("explorer.select([3, 8])")
+    page.locator("[data-control=copy]").click()
+    page.wait_for_function("document.querySelector('[data-count]').textContent.includes('copied')")
+    assert page.evaluate("navigator.clipboard.readText()") == "\n".join(
+        page.evaluate("[3, 8].map(i => explorer.ids[i])")
+    )
+
+
+def test_colour__changes_with_the_column(report: Path, opened: Open) -> None:
+    page = opened(report)
+    choice = page.locator("[data-control=color]")
+    names = choice.locator("option").all_inner_texts()
+    assert names[0] == "label"
+    assert {"prediction", "error", "confidence", "test or fold", "group", f"site {EVIL}", "age"} <= set(names)
+    pictures = set()
+    for name in names:
+        choice.select_option(label=name)
+        pictures.add(_map(page).evaluate("c => c.previousSibling.toDataURL()"))
+    assert len(pictures) == len(names)
+    choice.select_option(label="error")
+    assert page.locator(".swatches button").count() == 2
+
+
+def test_legend__hides_and_isolates(report: Path, opened: Open) -> None:
+    page = opened(report)
+    entries = page.locator(".swatches button")
+    entries.nth(1).click()
+    states = page.evaluate("Array.from(explorer.states)")
+    assert [state == 0 for state in states] == [i % 3 == 1 for i in range(N)]
+    entries.nth(1).click()
+    page.wait_for_timeout(600)  # two clicks at once are a double click
+    entries.nth(2).dblclick()
+    states = page.evaluate("Array.from(explorer.states)")
+    assert [state != 0 for state in states] == [i % 3 == 2 for i in range(N)]
+    _lasso(page)
+    assert _selected(page) == list(range(2, N, 3))  # what is hidden is not selected
+
+
+def test_search__finds_ids(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.locator("[data-control=query]").fill("/17.png")
+    page.keyboard.press("Enter")
+    assert _selected(page) == [17]
+    page.locator("[data-control=query]").fill("nothing like it")
+    page.keyboard.press("Enter")
+    assert "no id contains" in page.locator("[data-count]").inner_text()
+
+
+def test_method__switches_the_maps(report: Path, opened: Open) -> None:
+    page = opened(report)
+    assert [name.rpartition(" · ")[2] for name in page.locator(".map:visible h3").all_inner_texts()] == ["PCA"] * 3
+    page.locator("[data-control=method]").select_option(label="t-SNE")
+    assert [name.rpartition(" · ")[2] for name in page.locator(".map:visible h3").all_inner_texts()] == ["t-SNE"] * 3
+    page.mouse.click(*_place(page, 4))
+    assert len(_selected(page)) == 1
+
+
+def test_keyboard__walks_selects_and_leaves(report: Path, opened: Open) -> None:
+    page = opened(report)
+    _map(page).focus()
+    page.keyboard.press("ArrowRight")
+    first = page.evaluate("explorer.hovered")
+    page.keyboard.press("ArrowRight")
+    second = page.evaluate("explorer.hovered")
+    assert first >= 0
+    assert page.evaluate("([i, j]) => explorer.maps[0].x(j) > explorer.maps[0].x(i)", [first, second])
+    page.keyboard.press("Enter")
+    assert _selected(page) == [second]
+    assert page.evaluate("i => explorer.ids[i]", second) in page.locator("[data-announce]").inner_text()
+    page.keyboard.press("Escape")
+    assert _selected(page) == []
+    scale = page.evaluate("explorer.maps[0].view.scale")
+    page.keyboard.press("+")
+    assert page.evaluate("explorer.maps[0].view.scale") > scale
+    page.keyboard.press("0")
+    assert page.evaluate("explorer.maps[0].view.scale") == pytest.approx(scale)
+
+
+def test_theme__dark_is_readable(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.locator("[data-control=theme]").click()
+    back, ink, soft = (
+        page.evaluate("name => getComputedStyle(document.documentElement).getPropertyValue(name)", name)
+        for name in ("--back", "--ink", "--soft")
+    )
+    assert _contrast(back, ink) > 7
+    assert _contrast(back, soft) > 4.5
+    page.locator(".plot").first.scroll_into_view_if_needed()
+    page.locator(".plot .xtick text").first.wait_for()
+    tick = page.locator(".plot .xtick text").first.evaluate("each => getComputedStyle(each).fill")
+    shade = [int(value) for value in tick.removeprefix("rgb(").removesuffix(")").split(",")]
+    assert min(shade) > 180
+
+
+def test_print__draws_every_figure_in_light(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.locator("[data-control=theme]").click()
+    page.emulate_media(media="print")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.plot')].every(p => !p.offsetParent || p.querySelector('.main-svg'))"
+    )
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator(".bar").is_hidden()
+    pdf = page.pdf()
+    assert len(pdf) > 20_000
+
+
+def test_names__are_text_never_markup(report: Path, opened: Open) -> None:
+    page = opened(report)
+    for plot in page.locator(".plot:visible").all():
+        plot.scroll_into_view_if_needed()
+    page.mouse.move(*_place(page, 9))
+    page.evaluate("explorer.select([0, 1, 2])")
+    assert page.evaluate("window.broken") is None
+    assert EVIL in page.locator(".swatches").inner_text() or "<script>window" in page.locator(".swatches").inner_text()
+    assert EVIL in page.locator(".selected").inner_text()
+    assert f"two {EVIL}" in page.locator(".map:visible h3").nth(1).inner_text()
+
+
+def test_without_webgl__maps_are_drawn_all_the_same(report: Path, opened: Open, browser: Any) -> None:
+    page = opened(report)
+    _map(page)
+    assert page.locator(".explorer").get_attribute("data-painter") == "GLPoints"
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    plain = context.new_page()
+    plain.add_init_script(
+        "const get = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext = "
+        "function (kind, ...rest) { return kind === 'webgl2' ? null : get.call(this, kind, ...rest); }"
+    )
+    plain.goto(report.as_uri())
+    flat = _map(plain)
+    assert plain.locator(".explorer").get_attribute("data-painter") == "FlatPoints"
+    inked = (
+        "c => c.previousSibling.getContext('2d').getImageData(0, 0, c.width, c.height)"
+        ".data.filter((value, i) => i % 4 == 3 && value > 0).length"
+    )
+    ours, theirs = _map(page).evaluate(inked), flat.evaluate(inked)
+    context.close()
+    assert theirs == pytest.approx(ours, rel=0.25)
+
+
+def test_viz__page_needs_no_plotly(study: Path, opened: Open) -> None:
+    out = study / "maps.html"
+    result = dvme.viz(study / "c.zarr", out=out, methods=["pca"], with_thumbnails=False)
+    assert result.n_points == N
+    assert out.stat().st_size < 200_000
+    page = opened(out)
+    page.mouse.move(*_place(page, 3))
+    page.locator(".tooltip").wait_for()
+    assert page.locator(".tooltip .thumbnail").count() == 0
+
+
+def test_viz__two_hundred_classes_and_one(tmp_path: Path, opened: Open) -> None:
+    for folder, classes in (("many", tuple(f"class {c}" for c in range(200))), ("one", ("only",))):
+        (tmp_path / folder).mkdir()
+        cache = write_pictures(tmp_path / folder, n_images=200, classes=classes)
+        dvme.viz(cache, out=tmp_path / folder / "m.html", methods=["pca"])
+        page = opened(tmp_path / folder / "m.html")
+        _lasso(page)
+        assert len(_selected(page)) == 200
+        assert page.locator(".swatches button").count() == len(classes)
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG 2 contrast ratio of two #rrggbb."""
+
+    def luminance(color: str) -> float:
+        parts = [int(color.strip()[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
