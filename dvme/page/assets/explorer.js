@@ -318,14 +318,20 @@ class Explorer {
   }
 
   listSelected() {
-    const {root, selected} = this, chosen = this.chosen(), table = root.querySelector(".selected tbody");
-    root.querySelector(".selected").hidden = !selected.size;
+    const {root, selected} = this, chosen = this.chosen();
     const share = selected.size ? this.shares(chosen) : "";
     root.querySelector("[data-count]").textContent =
       selected.size ? `${selected.size.toLocaleString("en")} selected${share}` : "nothing selected";
     for (const name of ["clear", "copy", "download"]) {
       root.querySelector(`[data-control="${name}"]`).disabled = !selected.size;
     }
+    clearTimeout(this.listing); // the maps answer first, the list may follow
+    this.listing = setTimeout(() => this.fillList(chosen), 20);
+  }
+
+  fillList(chosen) {
+    const {root} = this, table = root.querySelector(".selected tbody");
+    root.querySelector(".selected").hidden = !chosen.length;
     table.replaceChildren(...chosen.slice(0, LISTED).map(i => {
       const row = element("tr", {onmouseenter: () => this.hover(i), onmouseleave: () => this.hover(-1)});
       if (this.thumbnails.sheets) row.append(element("td", {}, this.thumbnails.element(i, 40)));

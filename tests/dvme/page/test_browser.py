@@ -112,7 +112,7 @@ def test_lasso__selects_in_all_maps_and_lists_them(report: Path, opened: Open) -
     page.mouse.click(*_place(page, 11, 1))
     chosen = _selected(page)
     assert len(chosen) == 1
-    assert page.locator(".selected tbody tr").count() == 1
+    page.locator(".selected tbody tr").wait_for()
     assert page.locator(".selected tbody td").nth(1).inner_text() == page.evaluate("i => explorer.ids[i]", chosen[0])
     states = page.evaluate("Array.from(explorer.states)")
     assert [states[i] for i in chosen] == [3]
@@ -265,6 +265,7 @@ def test_names__are_text_never_markup(report: Path, opened: Open) -> None:
     page.evaluate("explorer.select([0, 1, 2])")
     assert page.evaluate("window.broken") is None
     assert EVIL in page.locator(".swatches").inner_text() or "<script>window" in page.locator(".swatches").inner_text()
+    page.locator(".selected tbody tr").first.wait_for()
     assert EVIL in page.locator(".selected").inner_text()
     assert f"two {EVIL}" in page.locator(".map:visible h3").nth(1).inner_text()
 

@@ -1,0 +1,59 @@
+"""Small finished runs over made-up embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import dvme
+from dvme.report.study import Study
+
+N = 240
+
+
+@pytest.fixture(scope="session")
+def labels() -> NDArray[np.int64]:
+    """(N,) of three classes."""
+    return np.arange(N) % 3
+
+
+@pytest.fixture(scope="session")
+def sweep_of(
+    tmp_path_factory: pytest.TempPathFactory,
+    labels: NDArray[np.int64],
+    write_embeddings: Callable[..., Path],
+    make_features: Callable[..., NDArray[Any]],
+) -> Callable[..., Path]:
+    """A folder with `c.zarr` and its run `run`, of backbones given by their signal."""
+
+    def make(
+        signals: dict[str, float], heads: Sequence[str], sizes: Sequence[str] = ("40", "full"), dim: int = 8, **extra: Any
+    ) -> Path:
+        root = tmp_path_factory.mktemp("study")
+        features = {
+            name: make_features(labels, signal, seed, dim) for seed, (name, signal) in enumerate(signals.items())
+        }
+        texts = [("low", "middle", "high")[label] for label in labels]
+        write_embeddings(root / "c.zarr", features, label=texts, **extra)
+        options = dvme.SubsetOptions(sizes=list(sizes), n_folds=3)
+        dvme.sweep(root / "c.zarr", root / "run", heads=heads, controls=False, options=options)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def clear(sweep_of: Callable[..., Path]) -> Path:
+    """One backbone that knows the classes, one that does not."""
+    return sweep_of({"good": 1.0, "noise": 0.0}, ["linear", "concat"])
+
+
+@pytest.fixture
+def clear_study(clear: Path) -> Study:
+    """That run, read and judged."""
+    return Study.load(clear / "run")

@@ -1,0 +1,147 @@
+"""`dvme viz`: what is in the page, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pictures import EVIL, write_pictures
+
+import dvme
+from dvme.errors import DataError, OptionError
+from dvme.heads.saving import load_head
+from dvme.mapping import maps as mapping
+
+N = 60
+LABELS = np.arange(N) % 3
+Write = Callable[..., Path]
+Make = Callable[..., NDArray[Any]]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, write_embeddings: Write, make_features: Make) -> Path:
+    features = {"a": make_features(LABELS, 3.0, 0), "b": make_features(LABELS, 0.0, 1)}
+    return write_embeddings(tmp_path / "c.zarr", features, label=[f"<b>{c}</b>" for c in LABELS])
+
+
+@pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
+def test_viz__writes_one_self_contained_file(cache: Path, tmp_path: Path, method: str) -> None:
+    out = tmp_path / "new folder" / "maps.html"
+    report = dvme.viz(cache, out=out, methods=[method])
+    page = out.read_text(encoding="utf-8")
+    assert (report.n_points, report.n_left_out, report.n_without_thumbnail) == (N, 0, N)
+    quality = report.maps[method]
+    assert quality["a"].knn_accuracy > 0.9 > quality["b"].knn_accuracy
+    assert quality["a"].silhouette > quality["b"].silhouette
+    assert not re.search(r"(?:src|href)=.?https?:", page)
+    assert "<b>0" not in page  # labels are data, not markup
+    assert not list(out.parent.glob("*.partial"))
+
+
+def test_viz__a_map_is_computed_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
+    dvme.viz(cache, out=tmp_path / "one.html")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(mapping, "project", refuse)
+    monkeypatch.setattr(mapping, "measure", refuse)
+    dvme.viz(cache, out=tmp_path / "two.html")
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+    with pytest.raises(AssertionError, match="computed again"):
+        dvme.viz(cache, out=tmp_path / "three.html", seed=1)
+
+
+def test_viz__thumbnails_only_of_the_images_themselves(tmp_path: Path) -> None:
+    cache = write_pictures(tmp_path, n_images=30)
+    images = sorted((tmp_path / "images").rglob("*.png"))
+    images[0].unlink()
+    images[1].write_bytes(images[2].read_bytes())  # another image under the old name
+    images[3].write_bytes(b"no image")
+    report = dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"])
+    assert report.n_without_thumbnail == 3
+    assert '"missing":[0,1,3]' in (tmp_path / "m.html").read_text()
+    report = dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"], with_thumbnails=False)
+    assert report.n_without_thumbnail == 30
+    assert "image/webp" not in (tmp_path / "m.html").read_text()
+
+
+def test_viz__anonymous_names_nobody(tmp_path: Path) -> None:
+    cache = write_pictures(tmp_path, n_images=30)
+    dvme.viz(cache, out=tmp_path / "open.html", methods=["pca"])
+    dvme.viz(cache, out=tmp_path / "closed.html", methods=["pca"], is_anonymous=True)
+    shown, hidden = ((tmp_path / name).read_text() for name in ("open.html", "closed.html"))
+    for secret in ("0.png", "site ", "c.zarr"[:1] + ".zarr", '"age"'):
+        assert secret not in hidden
+    assert "0.png" in shown
+    assert "site " in shown
+    assert str(tmp_path) not in shown  # what all paths have in common is left out
+    groups = re.search(r'"name":"group","values":(\[.*?\])', hidden)
+    assert groups is not None
+    assert groups[1] == str([str(number) for number in range(1, 16)]).replace("'", '"').replace(" ", "")
+    ids = re.search(r'"ids":(\[.*?\])', hidden)
+    assert ids is not None
+    assert re.fullmatch(r'\["[0-9a-f]{10}"(,"[0-9a-f]{10}"){29}\]', ids[1])
+
+
+def test_viz__the_layer_of_a_trained_head(
+    tmp_path: Path, write_embeddings: Write, make_features: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features = {"a": make_features(LABELS, 1.0, 0), "b": make_features(LABELS, 1.0, 1)}
+    cache = write_embeddings(tmp_path / "c.zarr", features, label=[str(c) for c in LABELS])
+    dvme.probe(cache, heads=["dvme", "linear"], controls=False, n_folds=2, save=tmp_path / "heads")
+    head = tmp_path / "heads" / "dvme--a+b"
+    report = dvme.viz(cache, out=tmp_path / "m.html", head=head, methods=["pca"])
+    assert list(report.maps["pca"]) == ["a", "b", "dvme, first fold"]
+    assert report.maps["pca"]["a"].n_asked == N - sum(
+        len(ids) for ids in (load_head(head).folds[0].train_ids, load_head(head).folds[0].validation_ids)
+    )
+    page = (tmp_path / "m.html").read_text()
+    assert '"name":"used by the head","values":["chosen on","new to the head","trained on"]' in page
+    with pytest.raises(OptionError, match="--head takes a dvme"):
+        dvme.viz(cache, out=tmp_path / "m.html", head=tmp_path / "heads" / "linear--a")
+
+
+@pytest.mark.parametrize("n", [5, 7])
+def test_viz__fewer_points_than_the_perplexity_needs(tmp_path: Path, write_embeddings: Write, n: int) -> None:
+    features = {"a": np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)}
+    report = dvme.viz(write_embeddings(tmp_path / "c.zarr", features), out=tmp_path / "m.html", methods=["tsne", "umap"])
+    assert report.n_points == n  # and without any label
+    assert np.isnan(report.maps["tsne"]["a"].knn_accuracy)
+
+
+def test_viz__bad_input_is_one_line(cache: Path, tmp_path: Path, write_embeddings: Write) -> None:
+    few = write_embeddings(tmp_path / "few.zarr", {"a": np.eye(4, dtype=np.float32)})
+    with pytest.raises(DataError, match="has 4 rows with all of these embeddings; a map needs 5"):
+        dvme.viz(few, out=tmp_path / "m.html")
+    equal = write_embeddings(tmp_path / "equal.zarr", {"a": np.ones((8, 4), dtype=np.float32)})
+    with pytest.raises(DataError, match="equal"):
+        dvme.viz(equal, out=tmp_path / "m.html")
+    with pytest.raises(OptionError, match="unknown map 'isomap'; choose one of tsne, umap, pca"):
+        dvme.viz(cache, out=tmp_path / "m.html", methods=["isomap"])
+    with pytest.raises(OptionError, match="is a folder; name the HTML file"):
+        dvme.viz(cache, out=tmp_path)
+    assert not (tmp_path / "m.html").exists()
+
+
+def test_viz__left_out_rows_are_counted(tmp_path: Path, write_embeddings: Write, make_features: Make) -> None:
+    features = make_features(LABELS, 1.0, 0)
+    features[4] = np.nan
+    cache = write_embeddings(tmp_path / "c.zarr", {"a": features}, label=[str(c) for c in LABELS])
+    report = dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"])
+    assert (report.n_points, report.n_left_out) == (N - 1, 1)
+    assert "1 without an embedding left out" in (tmp_path / "m.html").read_text()
+
+
+def test_viz__script_in_every_name_stays_text(tmp_path: Path) -> None:
+    cache = write_pictures(tmp_path, n_images=30)
+    dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"])
+    page = (tmp_path / "m.html").read_text()
+    assert EVIL not in page
+    assert "<script>alert" not in page
