@@ -9,7 +9,7 @@ BACKBONES   := efficientnet-lite0,efficientnet-lite1,efficientnet-lite2
 
 .PHONY: help demo test check lint types layers format bench clean
 help:
-	@echo "make demo    real images, real backbones, an honest table   (DEMO_IMAGES=all: every image)"
+	@echo "make demo    real images, real backbones, an honest table and a report   (DEMO_IMAGES=all: every image)"
 	@echo "make test    the test suite"
 	@echo "make check   what CI runs: lint, types, layers, tests"
 	@echo "make bench   the benchmarks and the full reliability campaigns"
@@ -28,8 +28,10 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/solar_cells.py --images $(DEMO_IMAGES) --out $(DEMO).csv
 	$(BIN)/dvme extract $(DEMO).csv $(DEMO).zarr --backbones $(BACKBONES)
+	$(BIN)/dvme cache label $(DEMO).zarr $(DEMO).csv --extra cell_type
 	$(BIN)/dvme probe   $(DEMO).zarr --head linear,knn
-	$(BIN)/dvme viz     $(DEMO).zarr --out $(DEMO).html
+	$(BIN)/dvme sweep   $(DEMO).zarr --out $(DEMO) --head linear,knn,concat,mean-logits > $(DEMO).txt
+	$(BIN)/dvme report  $(DEMO) --out $(DEMO).html
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def explain(  # noqa: PLR0913 - one parameter per option
-    head: Annotated[Path, typer.Argument(help="A fusion's folder, made by dvme probe --save.")],
+    head: Annotated[Path, typer.Argument(help="A fusion's folder, made by dvme probe --save, or in a run's heads.")],
     cache: Annotated[str, typer.Argument(help="The cache with the embeddings and labels.")],
     all_images: Annotated[
         bool, typer.Option("--all-images", help="Also those that the head was fitted on; losses then flatter it.")

@@ -17,7 +17,7 @@ LEFT_OUT_SHOWN = 3
 
 
 def predict(  # noqa: PLR0913 - one parameter per option
-    head: Annotated[Path, typer.Argument(help="A head's folder, made by dvme probe --save.")],
+    head: Annotated[Path, typer.Argument(help="A head's folder, made by dvme probe --save, or in a run's heads.")],
     images: Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")],
     out: Annotated[Path, typer.Option(help="The .csv or .parquet file to write.")],
     cache: Annotated[

@@ -77,9 +77,7 @@ def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
     """Print the quality of every map."""
     if not maps:
         return
-    table = new_table(
-        "map", "embedding", "trustworthiness", "preservation", "silhouette", "neighbours' vote right", numeric=4
-    )
+    table = new_table("map", "embedding", "trustworthiness", "preservation", "silhouette", "kNN accuracy", numeric=4)
     for method, qualities in maps.items():
         for name, quality in qualities.items():
             values = (quality.trustworthiness, quality.preservation, quality.silhouette, quality.knn_accuracy)
@@ -92,6 +90,6 @@ def say_thumbnails(n_missing: int, *, with_thumbnails: bool, is_anonymous: bool)
     if not with_thumbnails:
         return
     if n_missing:
-        say(f"{n_missing:,} without a thumbnail: their files are gone, changed, or cannot be decoded")
+        say(f"{n_missing:,} without a thumbnail: gone, changed, not to be decoded, or more than a page can hold")
     if is_anonymous:
         say("the images themselves are in the page; --no-thumbnails leaves them out")

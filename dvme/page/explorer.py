@@ -96,7 +96,7 @@ def _quality(each: EmbeddingMap) -> str:
     if not math.isnan(quality.silhouette):
         parts.append(f"silhouette {quality.silhouette:.2f}")
     if not math.isnan(quality.knn_accuracy):
-        parts.append(f"neighbours' vote right {quality.knn_accuracy:.0%}")
+        parts.append(f"kNN {quality.knn_accuracy:.0%}")
     return " · ".join(parts)
 
 

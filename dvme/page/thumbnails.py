@@ -22,8 +22,8 @@ from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import content_id
 
 PER_SHEET, ACROSS = 1024, 32
-EDGES = ((4_000, 96), (15_000, 48), (200_000, 32))
-"""(most images, pixels of an edge): the more images, the smaller they are shown."""
+EDGES = ((4_000, 96), (15_000, 48), (60_000, 32))
+"""(most images, pixels of an edge): the more images, the smaller they are shown; a page of still more has none."""
 QUALITY, LARGE_QUALITY = 62, 80
 LARGE_EDGE = 224
 BACKGROUND = 128

@@ -67,7 +67,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     The folds' heads predict together, by their mean probability.
 
     Args:
-        head: a folder that `dvme probe --save` made.
+        head: a folder that `dvme probe --save` made, or that a sweep kept in `RUN/heads`.
         images: a folder or manifest of images, whose missing embeddings are extracted; or a cache, which must
             have them.
         out: the file, .csv or .parquet.

@@ -1,7 +1,8 @@
 """What the reports show: figures as plain functions, for notebooks and for the page alike.
 
-`dvme.report.learning_curve`, `dvme.report.confusion` and so on return plotly figures; `save_figures` writes them as
-files. Importing dvme.report does not import plotly; drawing the first figure does.
+`dvme.report.learning_curve`, `dvme.report.confusion` and so on return plotly figures, of what `dvme.sweep` returned or
+`read_summary` reads of a finished run; `save_figures` writes them as files. Importing dvme.report does not import
+plotly; drawing the first figure does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from dvme.report.forest import Difference, differences, gains, reliance
     from dvme.report.matrices import attention, down_sampled, similarity, token_attention
     from dvme.report.static import save_figures
+    from dvme.sweeping.run import read_summary
 
 _HOMES = {
     "Difference": "dvme.report.forest",
@@ -30,6 +32,7 @@ _HOMES = {
     "gains": "dvme.report.forest",
     "learning_curve": "dvme.report.curves",
     "precision_recall": "dvme.report.diagnostics",
+    "read_summary": "dvme.sweeping.run",
     "reliance": "dvme.report.forest",
     "roc": "dvme.report.diagnostics",
     "save_figures": "dvme.report.static",
@@ -49,6 +52,7 @@ __all__ = [
     "gains",
     "learning_curve",
     "precision_recall",
+    "read_summary",
     "reliance",
     "roc",
     "save_figures",

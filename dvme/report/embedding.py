@@ -113,6 +113,17 @@ def embedding_maps(
     return style.finished(figure, title=heading, height=height, n_legend=len(classes), panel_lines=3)
 
 
+def map_figures(maps: Sequence[DrawnMap], labels: NDArray[Any] | Sequence[str]) -> dict[str, Figure]:
+    """`maps-METHOD` to the maps by that method, as files are named."""
+    by_method: dict[str, list[DrawnMap]] = {}
+    for each in maps:
+        by_method.setdefault(each.method, []).append(each)
+    return {
+        f"maps-{method}": embedding_maps(some, labels, per_row=2 if len(some) in (2, 4) else MAPS_PER_ROW)
+        for method, some in by_method.items()
+    }
+
+
 def _check(maps: Sequence[DrawnMap], labels: Sequence[str] | NDArray[Any], ids: Any) -> None:
     if not maps:
         raise DataError("there is no map to draw; pass at least one")

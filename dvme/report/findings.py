@@ -151,8 +151,10 @@ def _how_many_labels(study: Study, method: int) -> Finding:
         return Finding(question, "One size shows no curve", (reached,))
     means = [study.judge.resampled[method, size].estimate for size in sizes]
     curves = np.stack([study.judge.both_ways(method, size) for size in sizes], axis=1)  # (R, S)
-    step = percentile_interval(means[-1] - means[-2], curves[:, -1] - curves[:, -2])
-    from_to = f"from {n[-2]:,.0f} to {n[-1]:,.0f}"
+    # The last doubling: two sizes that hardly differ say nothing of growth.
+    half = max((place for place, size in enumerate(n) if size <= n[-1] / 2), default=0)
+    step = percentile_interval(means[-1] - means[half], curves[:, -1] - curves[:, half])
+    from_to = f"from {n[half]:,.0f} to {n[-1]:,.0f}"
     near, interval = _nearly_there(n, means, curves)
     details = [f"{name}, {from_to} training images: {_with_interval(step, signed=True)} {_metric(study)}."]
     if near:
@@ -160,7 +162,7 @@ def _how_many_labels(study: Study, method: int) -> Finding:
     if math.isnan(step.low):
         return Finding(question, "Too few test images to say", tuple(details))
     if step.low > 0:
-        answer = f"More than {n[-2]:,.0f}: still rising at {n[-1]:,.0f}"
+        answer = f"More than {n[half]:,.0f}: still rising at {n[-1]:,.0f}"
         clause = f"more labels still help: {step.estimate:+.3f} {_metric(study)} {from_to}"
         return Finding(question, answer, tuple(details), clause)
     if not near:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,9 @@ from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.report.study import TEST, Study
 from dvme.report.style import METRIC_NAMES
 from dvme.wording import counted
+
+LONGEST_FILE = 60
+"""Characters of a method's name in the name of a figure's file."""
 
 
 def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> str:
@@ -139,7 +143,9 @@ def diagnosis(page: Page, study: Study) -> Section:
             "precision-recall": diagnostics.precision_recall(labels, probabilities, classes),
             "calibration": diagnostics.calibration(labels, probabilities, classes),
         }
-        figures = "".join(page.figure(f"{name}-{m}", figure) for name, figure in drawn.items())
+        own = re.sub(r"[^A-Za-z0-9]+", "-", study.name(m))[:LONGEST_FILE] or str(m)
+        own = f"{own}-{m}" if f"roc-{own}" in page.figures else own
+        figures = "".join(page.figure(f"{name}-{own}", figure) for name, figure in drawn.items())
         body += part("method", str(m), f'<h3>{text(study.name(m))}</h3><div class="two">{figures}</div>')
     body += (
         f'<p class="soft">{len(labels):,} test images, probabilities averaged over the heads of the largest size; such '

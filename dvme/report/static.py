@@ -43,14 +43,10 @@ def save_figures(figures: Mapping[str, Figure], folder: str | Path, *, kind: str
         OptionError: if the kind is unknown, a name is no name of a file, kaleido or a browser is missing, or the
             folder is a file.
     """
-    if kind not in KINDS:
-        raise OptionError(f"unknown kind of figure {kind!r}; choose one of {', '.join(KINDS)}")
+    target = check_figures(folder, kind)
     strange = [name for name in figures if not name or Path(name).name != name]
     if strange:
         raise OptionError(f"{strange[0]!r} is not the name of a file; name figures without a folder")
-    target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise OptionError(f"{target} is a file; name a folder for the figures")
     paths = [target / f"{name}.{kind}" for name in figures]
     kaleido = _kaleido()
     if not paths:
@@ -60,6 +56,21 @@ def save_figures(figures: Mapping[str, Figure], folder: str | Path, *, kind: str
         asides = [stack.enter_context(written_aside(path)) for path in paths]
         _draw([_printed(figure) for figure in figures.values()], asides, kind, kaleido)
     return paths
+
+
+def check_figures(folder: str | Path, kind: str) -> Path:
+    """The folder, if figures of this kind can be written there.
+
+    Raises:
+        OptionError: if the kind is unknown, kaleido is missing, or the folder is a file.
+    """
+    if kind not in KINDS:
+        raise OptionError(f"unknown kind of figure {kind!r}; choose one of {', '.join(KINDS)}")
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise OptionError(f"{target} is a file; name a folder for the figures")
+    _kaleido()
+    return target
 
 
 def _kaleido() -> ModuleType:

@@ -124,7 +124,15 @@ def finished(
 
 def color_bar(**more: Any) -> dict[str, Any]:
     """The bar of a colour scale, below the panels."""
-    return {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "thickness": 12, "nticks": 5} | more
+    return {
+        "orientation": "h",
+        "yref": "container",
+        "y": 0.0,
+        "yanchor": "bottom",
+        "thickness": 12,
+        "nticks": 5,
+        "exponentformat": "none",
+    } | more
 
 
 def color_of(index: int) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.study import named_backbones
 from dvme.heads.network_head import FittedNetwork
@@ -23,7 +22,9 @@ from dvme.mapping.quality import MapQuality
 from dvme.page.explorer import METHOD_NAMES, Points, explorer_data, explorer_html
 from dvme.page.page import Page, Section, text, write_page
 from dvme.prediction.sources import check_fits
+from dvme.report.embedding import map_figures
 from dvme.report.points import points_of
+from dvme.report.static import check_figures, save_figures
 from dvme.runtime import Progress, silent
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache
@@ -88,6 +89,8 @@ def viz(  # noqa: PLR0913 - the command's options, one to one
         OptionError, DataError, CacheError: each says what is wrong and what to do.
     """
     check_page(out)
+    if figures is not None:
+        check_figures(figures, figure_kind)
     wanted = check_methods(methods)
     store = EmbeddingCache.open(cache)
     names = named_backbones(store, backbones)
@@ -127,7 +130,8 @@ def viz(  # noqa: PLR0913 - the command's options, one to one
     n_left_out = int((~store.samples.is_pruned).sum()) - len(rows)
     title = "dvme: embedding maps" if is_anonymous else f"{store.name}: embedding maps"
     write_page(_page(title, points, maps, n_left_out, has_head=saved is not None), Path(out))
-    files = _still(maps, points, title, figures, figure_kind)
+    drawn = {} if figures is None else map_figures(maps, columns["label"][rows])
+    files = [] if figures is None else save_figures(drawn, figures, kind=figure_kind)
     return VizReport(
         cache=os.fspath(cache),
         html=os.fspath(out),
@@ -213,21 +217,3 @@ def _page(title: str, points: Points, maps: Sequence[EmbeddingMap], n_left_out: 
         )
     body = explorer_html(points, maps)
     return Page(title, head, [Section("maps", "Maps", body)], explorer_data(points, maps))
-
-
-def _still(
-    maps: Sequence[EmbeddingMap], points: Points, title: str, folder: str | Path | None, kind: str
-) -> list[Path]:
-    """The maps as files for a paper."""
-    if folder is None:
-        return []
-    from dvme.report.embedding import embedding_maps
-    from dvme.report.static import save_figures
-
-    labels = points.columns.get("label", np.full(len(points.ids), MISSING, dtype=object))
-    methods = dict.fromkeys(each.method for each in maps)
-    drawn = {
-        f"maps-{method}": embedding_maps([each for each in maps if each.method == method], labels, title=title)
-        for method in methods
-    }
-    return save_figures(drawn, folder, kind=kind)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dvme.comparison.published import PublishedCell, published_cells
 from dvme.explanation.explain import ExplainReport, explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
+from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import SavedHead, load_head
 from dvme.mapping.kept import Kept, default_folder
 from dvme.mapping.maps import MIN_ROWS, EmbeddingMap, make_maps
@@ -23,10 +24,12 @@ from dvme.mapping.quality import MapQuality
 from dvme.page.explorer import Points, explorer_data, explorer_html
 from dvme.page.page import Page, Section, write_page
 from dvme.report import sections, style
+from dvme.report.embedding import map_figures
 from dvme.report.findings import Findings, find
 from dvme.report.gallery import Pictures, images_section
 from dvme.report.matrices import down_sampled
 from dvme.report.points import names_of, points_of
+from dvme.report.static import check_figures, save_figures
 from dvme.report.study import TEST, Study
 from dvme.report.viz import check_methods, check_page, embedding_source, fused_source
 from dvme.runtime import Progress, silent
@@ -101,6 +104,8 @@ def write_report(  # noqa: PLR0913 - the command's options, one to one
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     check_page(out)
+    if figures is not None:
+        check_figures(figures, figure_kind)
     choices = _Choices(check_methods(methods), seed, with_thumbnails, is_anonymous, progress)
     overlaid = [] if published is None else published_cells(published)
     study = Study.load(run, cache, progress)
@@ -109,12 +114,15 @@ def write_report(  # noqa: PLR0913 - the command's options, one to one
     page = Page(_title(study, choices), "", [], themes=themes)
     fused = _fused(study)
     points, maps = _mapped(study, fused, choices)
-    notices = [*_notices(study, choices), *([] if fused or not study.fusions or study.store is None else [_NO_HEADS])]
+    notices = _notices(study, choices, has_heads=fused is not None)
     page.head = sections.first_screen(page.title, found, notices, _described(study))
     page.sections = [each for each in _sections(page, study, found, overlaid, fused, points, maps, choices) if each]
     page.explorer = None if points is None else explorer_data(points, maps)
     write_page(page, Path(out))
-    files = _still(page, study, maps, figures, figure_kind)
+    files: list[Path] = []
+    if figures is not None:
+        classes = np.array(study.run.manifest.classes, dtype=object)
+        files = save_figures(page.figures | map_figures(maps, classes[study.judge.labels]), figures, kind=figure_kind)
     return ReportResult(
         run=os.fspath(run),
         html=os.fspath(out),
@@ -130,12 +138,6 @@ def write_report(  # noqa: PLR0913 - the command's options, one to one
     )
 
 
-_NO_HEADS = (
-    "nothing on attention: this run keeps no heads of a fusion by attention; dvme sweep with --head dvme, or the same "
-    "dvme sweep again where an older dvme made it, keeps them"
-)
-
-
 def _title(study: Study, choices: _Choices) -> str:
     return "dvme: a study" if choices.is_anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
 
@@ -149,11 +151,16 @@ def _described(study: Study) -> str:
     )
 
 
-def _notices(study: Study, choices: _Choices) -> list[str]:
+def _notices(study: Study, choices: _Choices, *, has_heads: bool) -> list[str]:
     """In an anonymous report none that may name a path or an image."""
+    attention = [head for head, names in study.run.methods if head in ATTENTION_HEADS and len(names) > 1]
+    found = []
+    if attention and not has_heads and study.store is not None:
+        which = f"this run keeps no head of its {' and '.join(attention)}"
+        found = [f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing"]
     if choices.is_anonymous:
-        return ["no maps and no images: the cache is not there"] if study.store is None else []
-    return [*study.notices, *(line for line in study.summary.notices if line != study.resampling)]
+        return [*found, *(["no maps and no images: the cache is not there"] if study.store is None else [])]
+    return [*found, *study.notices, *(line for line in study.summary.notices if line != study.resampling)]
 
 
 def _fused(study: Study) -> SavedHead | None:
@@ -272,18 +279,3 @@ def _alike(study: Study) -> Similarity | None:
 
 def _n_missing(points: Points) -> int:
     return len(points.ids) if points.thumbnails is None else len(points.thumbnails.missing)
-
-
-def _still(page: Page, study: Study, maps: Sequence[EmbeddingMap], folder: str | Path | None, kind: str) -> list[Path]:
-    """Every figure of the page, and the maps, as files for a paper."""
-    if folder is None:
-        return []
-    from dvme.report.embedding import embedding_maps
-    from dvme.report.static import save_figures
-
-    drawn = dict(page.figures)
-    classes = np.array(study.run.manifest.classes, dtype=object)
-    for method in dict.fromkeys(each.method for each in maps):
-        some = [each for each in maps if each.method == method]
-        drawn[f"maps-{method}"] = embedding_maps(some, classes[study.judge.labels])
-    return save_figures(drawn, folder, kind=kind)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from command_line import assert_refused, run
+from command_line import assert_refused, run, strict
 
 LITE = "efficientnet-lite0"
 
@@ -76,6 +76,45 @@ def test_viz__names_the_file(cache: Path, tmp_path: Path) -> None:
     result = run("viz", cache, "--out", tmp_path / "maps.html", "--method", "pca")
     assert result.exit_code == 0, result.output
     assert "pca maps of 36 images" in result.stdout
+    assert "trustworthiness" in result.stdout
+    assert "without a thumbnail" not in result.stdout
+    report = strict(run("viz", cache, "--out", tmp_path / "maps.html", "--method", "pca,tsne", "--json").stdout)
+    assert report["methods"] == ["pca", "tsne"]
+    assert 0 < report["maps"]["tsne"][LITE]["trustworthiness"] <= 1
+
+
+def test_viz__anonymous_says_that_images_are_shown(cache: Path, tmp_path: Path) -> None:
+    shown = run("viz", cache, "--out", tmp_path / "maps.html", "--method", "pca", "--anonymous").stdout
+    assert "the images themselves are in the page; --no-thumbnails leaves them out" in shown
+    options = ("--method", "pca", "--anonymous", "--no-thumbnails")
+    assert "images themselves" not in run("viz", cache, "--out", tmp_path / "maps.html", *options).stdout
+
+
+def test_viz__bad_input_is_one_line(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "maps.html"
+    assert_refused(run("viz", cache, "--out", out, "--method", "isomap"), "unknown map 'isomap'", "tsne, umap, pca")
+    assert_refused(run("viz", cache, "--out", tmp_path), "is a folder")
+    assert_refused(run("viz", cache, "--out", out, "--head", tmp_path), "is not a saved head")
+    assert_refused(run("viz", tmp_path / "no.zarr", "--out", out), "no.zarr")
+    kind = ("--method", "pca", "--figures", tmp_path / "f", "--figure-kind", "gif")
+    assert_refused(run("viz", cache, "--out", out, *kind), "gif")
+
+
+def test_report__says_the_verdict(cache: Path, tmp_path: Path) -> None:
+    swept = run("sweep", cache, "--out", tmp_path / "run", "--head", "linear", "--folds", "2", "--sizes", "full")
+    assert swept.exit_code == 0, swept.output
+    result = run("report", tmp_path / "run", "--out", tmp_path / "r.html", "--method", "pca")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.rstrip().endswith(f"wrote {tmp_path / 'r.html'}")
+    assert "was the only backbone tried" in result.stdout
+    report = strict(run("report", tmp_path / "run", "--out", tmp_path / "r.html", "--method", "pca", "--json").stdout)
+    assert report["answers"]["Is fusion worth it?"] == "Not asked"
+
+
+def test_report__bad_input_is_one_line(cache: Path, tmp_path: Path) -> None:
+    assert_refused(run("report", tmp_path, "--out", tmp_path / "r.html"), "is not a run", "dvme sweep")
+    assert_refused(run("report", cache, "--out", tmp_path / "r.html"), "is not a run")
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_extract__missing_folder(tmp_path: Path) -> None:

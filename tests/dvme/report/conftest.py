@@ -32,7 +32,11 @@ def sweep_of(
     """A folder with `c.zarr` and its run `run`, of backbones given by their signal."""
 
     def make(
-        signals: dict[str, float], heads: Sequence[str], sizes: Sequence[str] = ("40", "full"), dim: int = 8, **extra: Any
+        signals: dict[str, float],
+        heads: Sequence[str],
+        sizes: Sequence[str] = ("40", "full"),
+        dim: int = 8,
+        **extra: Any,
     ) -> Path:
         root = tmp_path_factory.mktemp("study")
         features = {

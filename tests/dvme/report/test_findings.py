@@ -58,7 +58,7 @@ def test_find__two_of_a_kind_are_not_told_apart(sweep_of: Sweep) -> None:
 
 def test_find__a_fusion_that_pays(sweep_of: Sweep) -> None:
     """Four weak backbones with noise of their own know more together than each alone."""
-    signals = {name: 0.3 for name in "abcd"}
+    signals = dict.fromkeys("abcd", 0.3)
     answers, verdict = _answers(sweep_of(signals, ["linear", "concat"], dim=12))
     assert answers[1].startswith("concat gains +0.")
     assert "fusing by concat gains +0." in verdict
@@ -72,6 +72,17 @@ def test_find__labels_are_those_of_the_curve(clear_study: Study) -> None:
     bound = "at most" if needed.is_at_most[0] else "about"
     assert f"Within 0.02 of its score with all 128: {bound} {needed.n[0]:,.0f} of them" in details
     assert f"{means[1] - means[0]:+.3f} (95% CI" in details
+
+
+def test_find__growth_is_over_the_last_doubling(sweep_of: Sweep) -> None:
+    """From 60 to 128 images, not from 120 to 128."""
+    study = Study.load(sweep_of({"a": 0.6}, ["linear"], sizes=["30", "60", "120", "full"]) / "run")
+    means = [study.judge.resampled[0, size].estimate for size in range(4)]
+    detail = find(study).answers[2].details[0]
+    assert detail.startswith(f"a + linear, from 60 to 128 training images: {means[3] - means[1]:+.3f} (")
+    curves = [study.judge.both_ways(0, size) for size in (1, 3)]
+    low, high = np.quantile(curves[1] - curves[0], [0.025, 0.975])
+    assert f"95% CI {low:+.3f} to {high:+.3f}" in detail
 
 
 def test_find__one_backbone_one_size_and_only_fusions(sweep_of: Sweep) -> None:

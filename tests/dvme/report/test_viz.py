@@ -111,7 +111,9 @@ def test_viz__the_layer_of_a_trained_head(
 @pytest.mark.parametrize("n", [5, 7])
 def test_viz__fewer_points_than_the_perplexity_needs(tmp_path: Path, write_embeddings: Write, n: int) -> None:
     features = {"a": np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)}
-    report = dvme.viz(write_embeddings(tmp_path / "c.zarr", features), out=tmp_path / "m.html", methods=["tsne", "umap"])
+    report = dvme.viz(
+        write_embeddings(tmp_path / "c.zarr", features), out=tmp_path / "m.html", methods=["tsne", "umap"]
+    )
     assert report.n_points == n  # and without any label
     assert np.isnan(report.maps["tsne"]["a"].knn_accuracy)
 

@@ -1,0 +1,121 @@
+"""`dvme report`: its numbers are the sweep's, and what is to be hidden is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pictures import EVIL, write_pictures
+
+import dvme
+from dvme.errors import DataError, OptionError, UnknownNameError
+from dvme.sweeping.run import read_summary
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures, with a fusion by attention and its kept heads."""
+    root = tmp_path_factory.mktemp("pictures")
+    cache = write_pictures(root, n_images=120, signal=0.7)
+    options = dvme.SubsetOptions(sizes=["50%", "full"], n_folds=2)
+    dvme.sweep(cache, root / "run", heads=["linear", "dvme"], controls=False, options=options)
+    return root
+
+
+def _sections(page: str) -> list[str]:
+    return re.findall(r'<section id="(\w+)"', page)
+
+
+def test_write_report__says_what_the_sweep_said(study: Path, tmp_path: Path) -> None:
+    result = dvme.write_report(study / "run", out=tmp_path / "new" / "r.html", methods=["pca"])
+    page = (tmp_path / "new" / "r.html").read_text()
+    summary = read_summary(study / "run")
+    for cell in summary.cells:
+        score = cell.test["auc"]
+        assert f"{score.mean:.3f} ± {score.std:.3f}" in page
+    for gain in summary.gains:
+        assert f"{gain.comparison.difference.estimate:+.3f}" in page
+    assert summary.subsets in page
+    assert (result.n_points, result.n_without_thumbnail, result.notices) == (120, 0, [])
+    assert list(result.answers) == ["Which backbone?", "Is fusion worth it?", "How many labels?"]
+    assert _sections(page) == ["labels", "differences", "maps", "fusion", "errors", "images", "data", "provenance"]
+    assert list(result.maps["pca"]) == ["one", f"two {EVIL}", "dvme, first fold"]
+    assert EVIL not in page
+    assert "<script>alert" not in page
+    assert page.count("plotly.js v") == 1
+
+
+def test_write_report__the_same_run_gives_the_same_page(study: Path, tmp_path: Path) -> None:
+    for name in ("one.html", "two.html"):
+        dvme.write_report(study / "run", out=tmp_path / name, methods=["pca"])
+    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+
+
+def test_write_report__anonymous_names_nobody(study: Path, tmp_path: Path) -> None:
+    result = dvme.write_report(
+        study / "run", out=tmp_path / "r.html", methods=["pca"], is_anonymous=True, with_thumbnails=False
+    )
+    page = (tmp_path / "r.html").read_text()
+    for secret in (str(study), "c.zarr", "17.png", "site ", '"age"', "data:image/webp"):
+        assert secret not in page
+    assert result.notices == []
+    assert "<title>dvme: a study</title>" in page
+
+
+def test_write_report__without_its_cache_is_still_a_page(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run", tmp_path / "run")
+    text = (tmp_path / "run" / "run.json").read_text().replace(str(study / "c.zarr"), str(tmp_path / "gone.zarr"))
+    (tmp_path / "run" / "run.json").write_text(text)
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html")
+    assert "no maps and no images" in result.notices[0]
+    assert (result.n_points, result.maps) == (0, {})
+    page = (tmp_path / "r.html").read_text()
+    assert _sections(page) == ["labels", "differences", "errors", "data", "provenance"]
+    result = dvme.write_report(
+        tmp_path / "run", out=tmp_path / "r.html", cache=study / "c.zarr", methods=["pca"], with_thumbnails=False
+    )
+    assert result.n_points == 120
+
+
+def test_write_report__without_attention_backbones_are_compared(sweep_of: Callable[..., Path], tmp_path: Path) -> None:
+    root = sweep_of({"a": 1.0, "b": 1.0}, ["linear", "concat"])
+    result = dvme.write_report(root / "run", out=tmp_path / "r.html", methods=["pca"])
+    assert result.notices == []
+    page = (tmp_path / "r.html").read_text()
+    assert 'id="figure-similarity"' in page
+    assert 'id="figure-attention"' not in page
+
+
+def test_write_report__of_an_older_run_without_heads_says_what_to_do(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "heads")
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", methods=["pca"])
+    assert "this run keeps no head of its dvme; run the same dvme sweep again" in result.notices[0]
+    assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
+
+
+def test_write_report__published_numbers_beside(study: Path, tmp_path: Path) -> None:
+    dvme.write_report(study / "run", out=tmp_path / "r.html", methods=["pca"], published="truong2021:patchcam")
+    found = re.search(r'id="figure-learning-curve-auc">(.*?)</script>', (tmp_path / "r.html").read_text())
+    assert found is not None
+    names = [trace.get("name", "") for trace in json.loads(found[1])["data"]]
+    assert any(name.startswith("published: ") for name in names)
+    with pytest.raises(UnknownNameError, match="not a published table"):
+        dvme.write_report(study / "run", out=tmp_path / "r2.html", published="nobody:nothing")
+    assert not (tmp_path / "r2.html").exists()
+
+
+def test_write_report__bad_input_is_one_line(study: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="is a folder; name the HTML file"):
+        dvme.write_report(study / "run", out=tmp_path)
+    with pytest.raises(OptionError, match="unknown map"):
+        dvme.write_report(study / "run", out=tmp_path / "r.html", methods=["isomap"])
+    shutil.copytree(study / "run", tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read as a summary"):
+        dvme.write_report(tmp_path / "run", out=tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
