@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dvme.heads.saving import load_head
     from dvme.overview import info
     from dvme.prediction.predict import predict
+    from dvme.report.options import PageOptions
     from dvme.report.viz import viz
     from dvme.report.write import write_report
     from dvme.runtime import Runtime
@@ -47,6 +48,7 @@ _HOMES = {
     "LinearProbe": "dvme.estimators",
     "MLPFusion": "dvme.estimators",
     "MeanLogitsEnsemble": "dvme.estimators",
+    "PageOptions": "dvme.report.options",
     "Run": "dvme.sweeping.run",
     "Runtime": "dvme.runtime",
     "SubsetOptions": "dvme.sampling.options",
@@ -76,6 +78,7 @@ __all__ = [
     "LinearProbe",
     "MLPFusion",
     "MeanLogitsEnsemble",
+    "PageOptions",
     "Run",
     "Runtime",
     "SubsetOptions",

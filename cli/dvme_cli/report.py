@@ -29,18 +29,21 @@ def report(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
+        options = dvme.PageOptions(
+            methods=parse_names(method, "--method"),
+            seed=seed,
+            thumbnails=thumbnails,
+            anonymous=anonymous,
+            figures=figures,
+            figure_kind=figure_kind,
+        )
         with progress_bars("steps") as tell:
             result = dvme.write_report(
                 run,
                 out=out,
                 cache=cache,
                 published=published,
-                methods=parse_names(method, "--method"),
-                seed=seed,
-                with_thumbnails=thumbnails,
-                is_anonymous=anonymous,
-                figures=figures,
-                figure_kind=figure_kind,
+                options=options,
                 progress=tell,
             )
         if json:

@@ -50,18 +50,21 @@ def viz(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
+        options = dvme.PageOptions(
+            methods=parse_names(method, "--method"),
+            seed=seed,
+            thumbnails=thumbnails,
+            anonymous=anonymous,
+            figures=figures,
+            figure_kind=figure_kind,
+        )
         with progress_bars("maps") as tell:
             report = dvme.viz(
                 cache,
                 out=out,
                 backbones=None if backbones is None else parse_names(backbones, "--backbones"),
                 head=head,
-                methods=parse_names(method, "--method"),
-                seed=seed,
-                with_thumbnails=thumbnails,
-                is_anonymous=anonymous,
-                figures=figures,
-                figure_kind=figure_kind,
+                options=options,
                 progress=tell,
             )
         if json:

@@ -13,6 +13,7 @@ from dvme.data import MISSING
 from dvme.mapping.kept import Kept
 from dvme.page.explorer import Points, measured_or_named, short_ids
 from dvme.page.thumbnails import thumbnails
+from dvme.report.options import PageOptions
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache
 
@@ -24,9 +25,8 @@ def points_of(
     store: EmbeddingCache,
     rows: NDArray[Any],
     added: Mapping[str, NDArray[Any]],
+    options: PageOptions,
     *,
-    is_anonymous: bool,
-    with_thumbnails: bool,
     kept: Kept,
     progress: Progress = silent,
 ) -> Points:
@@ -36,16 +36,14 @@ def points_of(
         store: the cache.
         rows: (N,) its rows.
         added: further columns, shown after the label; one of a standard column's name takes its place.
-        is_anonymous: names become digests of the image content, groups numbers, and of the cache's further columns
-            none is shown: any of them may name a patient.
-        with_thumbnails: whether the images may be seen.
+        options: what is shown.
         kept: where thumbnails are looked for and put.
         progress: told (stage, done, total).
     """
     columns = store.columns()
     paths, ids = columns.get("path", np.array(store.samples.paths, dtype=object))[rows], store.samples.ids[rows]
     texts = {name: columns[name][rows] for name in columns if name != "path"}
-    if is_anonymous:
+    if options.anonymous:
         texts = {name: values for name, values in texts.items() if name in STANDARD}
         texts |= {"group": _numbered(texts["group"])} if "group" in texts else {}
     found = {"label": texts.get("label", np.full(len(rows), MISSING, dtype=object)), **added}
@@ -53,8 +51,8 @@ def points_of(
         if name in texts and name not in found:
             found[name] = measured_or_named(texts[name]) if name not in STANDARD else texts[name]
     shown = {name: values for name, values in found.items() if name == "label" or _is_told(values)}
-    small = thumbnails(paths.tolist(), ids, kept=kept, progress=progress) if with_thumbnails else None
-    return Points(names_of(paths, ids, is_anonymous=is_anonymous), shown, small)
+    small = thumbnails(paths.tolist(), ids, kept=kept, progress=progress) if options.thumbnails else None
+    return Points(names_of(paths, ids, is_anonymous=options.anonymous), shown, small)
 
 
 def names_of(paths: NDArray[Any], ids: NDArray[np.uint8], *, is_anonymous: bool) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,25 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.comparison.published import PublishedCell, published_cells
-from dvme.explanation.explain import ExplainReport, explain
+from dvme.comparison.published import published_cells
+from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import SavedHead, load_head
-from dvme.mapping.kept import Kept, default_folder
-from dvme.mapping.maps import MIN_ROWS, EmbeddingMap, make_maps
+from dvme.mapping.maps import MIN_ROWS
 from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Points, explorer_data, explorer_html
+from dvme.page.explorer import explorer_data, explorer_html
 from dvme.page.page import Page, Section, write_page
 from dvme.report import sections, style
+from dvme.report.drawn import Drawn, draw, embedding_source, fused_source
 from dvme.report.embedding import map_figures
-from dvme.report.findings import Findings, find
+from dvme.report.findings import find
 from dvme.report.gallery import Pictures, images_section
 from dvme.report.matrices import down_sampled
-from dvme.report.points import names_of, points_of
-from dvme.report.static import check_figures, save_figures
+from dvme.report.options import PageOptions, check_page
+from dvme.report.points import names_of
+from dvme.report.static import save_figures
 from dvme.report.study import TEST, Study
-from dvme.report.viz import check_methods, check_page, embedding_source, fused_source
 from dvme.runtime import Progress, silent
 from dvme.wording import counted
 
@@ -60,29 +60,13 @@ class ReportResult:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _Choices:
-    """What the reader wants to see."""
-
-    methods: tuple[str, ...]
-    seed: int
-    with_thumbnails: bool
-    is_anonymous: bool
-    progress: Progress
-
-
-def write_report(  # noqa: PLR0913 - the command's options, one to one
+def write_report(
     run: str | Path,
     *,
     out: str | Path,
     cache: str | Path | None = None,
     published: str | None = None,
-    methods: Sequence[str] = ("tsne",),
-    seed: int = 0,
-    with_thumbnails: bool = True,
-    is_anonymous: bool = False,
-    figures: str | Path | None = None,
-    figure_kind: str = "svg",
+    options: PageOptions | None = None,
     progress: Progress = silent,
 ) -> ReportResult:
     """Write the report of a finished sweep as one HTML file that opens without a network.
@@ -92,54 +76,47 @@ def write_report(  # noqa: PLR0913 - the command's options, one to one
         out: the HTML file; replaced whole.
         cache: where the run's cache is now; None: where it was. Without it there are neither maps nor images.
         published: a table to overlay, such as `truong2021:aptos`.
-        methods: of the maps: `tsne`, `umap` and `pca`; the page shows one at a time.
-        seed: of the maps.
-        with_thumbnails: whether the images may be seen.
-        is_anonymous: names of images become digests, groups numbers; paths, further columns and notices are left out.
-        figures: a folder for every figure as a file.
-        figure_kind: of these: `svg`, `png` or `pdf`.
+        options: what the page shows; None: the defaults.
         progress: told (stage, done, total).
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     check_page(out)
-    if figures is not None:
-        check_figures(figures, figure_kind)
-    choices = _Choices(check_methods(methods), seed, with_thumbnails, is_anonymous, progress)
+    shown = options or PageOptions()
     overlaid = [] if published is None else published_cells(published)
     study = Study.load(run, cache, progress)
-    found = find(study)
+    found, fused = find(study), _fused(study)
+    drawn = _drawn(study, fused, shown, progress)
+    notices = _notices(study, has_heads=fused is not None, is_anonymous=shown.anonymous)
     themes = {"light": style.template(), "dark": style.template(is_dark=True)}
-    page = Page(_title(study, choices), "", [], themes=themes)
-    fused = _fused(study)
-    points, maps = _mapped(study, fused, choices)
-    notices = _notices(study, choices, has_heads=fused is not None)
-    page.head = sections.first_screen(page.title, found, notices, _described(study))
-    page.sections = [each for each in _sections(page, study, found, overlaid, fused, points, maps, choices) if each]
-    page.explorer = None if points is None else explorer_data(points, maps)
+    title = "dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
+    page = Page(title, sections.first_screen(title, found, notices, _described(study)), [], themes=themes)
+    if drawn is not None:
+        page.explorer = explorer_data(drawn.points, drawn.maps)
+    made = [
+        sections.learning_curves(page, study, overlaid),
+        sections.differences(page, study, found),
+        None if drawn is None else Section("maps", "Maps", explorer_html(drawn.points, drawn.maps)),
+        _fusion(page, study, fused, progress),
+        sections.diagnosis(page, study),
+        _images(study, shown),
+        sections.data(page, study),
+        sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
+    ]
+    page.sections = [each for each in made if each is not None]
     write_page(page, Path(out))
-    files: list[Path] = []
-    if figures is not None:
-        classes = np.array(study.run.manifest.classes, dtype=object)
-        files = save_figures(page.figures | map_figures(maps, classes[study.judge.labels]), figures, kind=figure_kind)
     return ReportResult(
         run=os.fspath(run),
         html=os.fspath(out),
         verdict=found.verdict,
         answers={each.question: each.answer for each in found.answers},
-        n_points=0 if points is None else len(points.ids),
-        n_without_thumbnail=0 if points is None else _n_missing(points),
-        maps={m: {each.name: each.quality for each in maps if each.method == m} for m in choices.methods}
-        if maps
-        else {},
+        n_points=0 if drawn is None else len(drawn.points.ids),
+        n_without_thumbnail=0 if drawn is None else drawn.n_without_thumbnail,
+        maps={} if drawn is None else drawn.qualities,
         notices=notices,
-        figures=[os.fspath(file) for file in files],
+        figures=_figures(page, study, drawn, shown),
     )
-
-
-def _title(study: Study, choices: _Choices) -> str:
-    return "dvme: a study" if choices.is_anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
 
 
 def _described(study: Study) -> str:
@@ -151,14 +128,14 @@ def _described(study: Study) -> str:
     )
 
 
-def _notices(study: Study, choices: _Choices, *, has_heads: bool) -> list[str]:
+def _notices(study: Study, *, has_heads: bool, is_anonymous: bool) -> list[str]:
     """In an anonymous report none that may name a path or an image."""
     attention = [head for head, names in study.run.methods if head in ATTENTION_HEADS and len(names) > 1]
     found = []
     if attention and not has_heads and study.store is not None:
         which = f"this run keeps no head of its {' and '.join(attention)}"
         found = [f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing"]
-    if choices.is_anonymous:
+    if is_anonymous:
         return [*found, *(["no maps and no images: the cache is not there"] if study.store is None else [])]
     return [*found, *study.notices, *(line for line in study.summary.notices if line != study.resampling)]
 
@@ -171,40 +148,16 @@ def _fused(study: Study) -> SavedHead | None:
     return None if lead is None else load_head(places[lead])
 
 
-def _mapped(study: Study, fused: SavedHead | None, choices: _Choices) -> tuple[Points | None, list[EmbeddingMap]]:
-    """The images and their maps; none without the cache."""
+def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> Drawn | None:
+    """The images and their maps; None without the cache, or with too few images."""
     store, rows = study.store, study.rows
     if store is None or rows is None or len(rows) < MIN_ROWS:
-        return None, []
-    kept, side = Kept(default_folder()), study.sides()
-    columns = store.columns(["label", "group"])
+        return None
+    side = study.sides()
     sources = [embedding_source(store, str(each["name"]), rows) for each in study.run.described["backbones"]]
     sources += [] if fused is None else [fused_source(fused, store, rows)]
-    maps = [
-        each
-        for method in choices.methods
-        for each in make_maps(
-            sources,
-            method=method,
-            labels=columns["label"][rows],
-            groups=columns["group"][rows],
-            is_asked=side == TEST,
-            is_known=side != TEST,
-            seed=choices.seed,
-            kept=kept,
-            progress=choices.progress,
-        )
-    ]
-    points = points_of(
-        store,
-        rows,
-        _predictions(study, side),
-        is_anonymous=choices.is_anonymous,
-        with_thumbnails=choices.with_thumbnails,
-        kept=kept,
-        progress=choices.progress,
-    )
-    return points, maps
+    added = _predictions(study, side)
+    return draw(store, rows, sources, added, shown, is_new=side == TEST, progress=progress)
 
 
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
@@ -223,49 +176,24 @@ def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, NDArray[Any]]
     }
 
 
-def _sections(
-    page: Page,
-    study: Study,
-    found: Findings,
-    overlaid: Sequence[PublishedCell],
-    fused: SavedHead | None,
-    points: Points | None,
-    maps: Sequence[EmbeddingMap],
-    choices: _Choices,
-) -> list[Section | None]:
-    explained, tokens = _explained(study, fused, choices)
-    lead = study.lead
-    return [
-        sections.learning_curves(page, study, overlaid),
-        sections.differences(page, study, found),
-        None if points is None else Section("maps", "Maps", explorer_html(points, maps)),
-        sections.fusion(page, explained, explained.similarity if explained else _alike(study), tokens),
-        sections.diagnosis(page, study),
-        None if study.store is None else images_section(study, lead, _pictures(study, choices)),
-        sections.data(page, study),
-        sections.provenance(study, version("dvme"), is_anonymous=choices.is_anonymous),
-    ]
-
-
-def _pictures(study: Study, choices: _Choices) -> Pictures:
-    assert study.store is not None
+def _images(study: Study, shown: PageOptions) -> Section | None:
+    if study.store is None:
+        return None
     paths, ids = study.store.column("path")[study.rows], study.store.samples.ids[study.rows]
-    names = names_of(paths, ids, is_anonymous=choices.is_anonymous)
-    return Pictures(names, paths.tolist(), ids, choices.with_thumbnails)
+    names = names_of(paths, ids, is_anonymous=shown.anonymous)
+    return images_section(study, study.lead, Pictures(names, paths.tolist(), ids, shown.thumbnails))
 
 
-def _explained(
-    study: Study, fused: SavedHead | None, choices: _Choices
-) -> tuple[ExplainReport | None, NDArray[Any] | None]:
-    """What the fusion attends to and relies on, and its map of tokens."""
+def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progress) -> Section | None:
+    """What the fusion attends to and relies on; without one, how alike the backbones are."""
     if fused is None or study.store is None:
-        return None, None
+        return sections.fusion(page, None, _alike(study), None)
     folder = study.run.kept_heads()[fused.name, fused.backbones]
     with tempfile.TemporaryDirectory() as aside:
         place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
-        report = explain(folder, study.store.location, full_map=place, seed=study.run.seed, progress=choices.progress)
+        report = explain(folder, study.store.location, full_map=place, seed=study.run.seed, progress=progress)
         tokens = None if place is None else down_sampled(np.load(place), len(fused.backbones))
-    return report, tokens
+    return sections.fusion(page, report, report.similarity, tokens)
 
 
 def _alike(study: Study) -> Similarity | None:
@@ -277,5 +205,10 @@ def _alike(study: Study) -> Similarity | None:
     return similarity({name: study.store.embeddings(name).read(study.rows[test]) for name in names})
 
 
-def _n_missing(points: Points) -> int:
-    return len(points.ids) if points.thumbnails is None else len(points.thumbnails.missing)
+def _figures(page: Page, study: Study, drawn: Drawn | None, shown: PageOptions) -> list[str]:
+    """Every figure of the page, and the maps, as files for a paper."""
+    if shown.figures is None:
+        return []
+    classes = np.array(study.run.manifest.classes, dtype=object)
+    maps = {} if drawn is None else map_figures(drawn.maps, classes[study.judge.labels])
+    return [os.fspath(file) for file in save_figures(page.figures | maps, shown.figures, kind=shown.figure_kind)]

@@ -28,7 +28,7 @@ def report(study: Path) -> Path:
     """Its page, with maps by two methods."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(study / "kept"))
-        dvme.write_report(study / "run", out=study / "report.html", methods=["pca", "tsne"])
+        dvme.write_report(study / "run", out=study / "report.html", options=dvme.PageOptions(methods=["pca", "tsne"]))
     return study / "report.html"
 
 

@@ -294,7 +294,7 @@ def test_without_webgl__maps_are_drawn_all_the_same(report: Path, opened: Open, 
 
 def test_viz__page_needs_no_plotly(study: Path, opened: Open) -> None:
     out = study / "maps.html"
-    result = dvme.viz(study / "c.zarr", out=out, methods=["pca"], with_thumbnails=False)
+    result = dvme.viz(study / "c.zarr", out=out, options=dvme.PageOptions(methods=["pca"], thumbnails=False))
     assert result.n_points == N
     assert out.stat().st_size < 200_000
     page = opened(out)
@@ -307,7 +307,7 @@ def test_viz__two_hundred_classes_and_one(tmp_path: Path, opened: Open) -> None:
     for folder, classes in (("many", tuple(f"class {c}" for c in range(200))), ("one", ("only",))):
         (tmp_path / folder).mkdir()
         cache = write_pictures(tmp_path / folder, n_images=200, classes=classes)
-        dvme.viz(cache, out=tmp_path / folder / "m.html", methods=["pca"])
+        dvme.viz(cache, out=tmp_path / folder / "m.html", options=dvme.PageOptions(methods=["pca"]))
         page = opened(tmp_path / folder / "m.html")
         _lasso(page)
         assert len(_selected(page)) == 200

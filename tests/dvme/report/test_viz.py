@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ LABELS = np.arange(N) % 3
 Write = Callable[..., Path]
 Make = Callable[..., NDArray[Any]]
 
+PCA = dvme.PageOptions(methods=["pca"])
+
 
 @pytest.fixture
 def cache(tmp_path: Path, write_embeddings: Write, make_features: Make) -> Path:
@@ -32,7 +35,7 @@ def cache(tmp_path: Path, write_embeddings: Write, make_features: Make) -> Path:
 @pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
 def test_viz__writes_one_self_contained_file(cache: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "new folder" / "maps.html"
-    report = dvme.viz(cache, out=out, methods=[method])
+    report = dvme.viz(cache, out=out, options=dvme.PageOptions(methods=[method]))
     page = out.read_text(encoding="utf-8")
     assert (report.n_points, report.n_left_out, report.n_without_thumbnail) == (N, 0, N)
     quality = report.maps[method]
@@ -55,7 +58,7 @@ def test_viz__a_map_is_computed_once(cache: Path, tmp_path: Path, monkeypatch: p
     dvme.viz(cache, out=tmp_path / "two.html")
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
     with pytest.raises(AssertionError, match="computed again"):
-        dvme.viz(cache, out=tmp_path / "three.html", seed=1)
+        dvme.viz(cache, out=tmp_path / "three.html", options=dvme.PageOptions(seed=1))
 
 
 def test_viz__thumbnails_only_of_the_images_themselves(tmp_path: Path) -> None:
@@ -64,18 +67,18 @@ def test_viz__thumbnails_only_of_the_images_themselves(tmp_path: Path) -> None:
     images[0].unlink()
     images[1].write_bytes(images[2].read_bytes())  # another image under the old name
     images[3].write_bytes(b"no image")
-    report = dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"])
+    report = dvme.viz(cache, out=tmp_path / "m.html", options=PCA)
     assert report.n_without_thumbnail == 3
     assert '"missing":[0,1,3]' in (tmp_path / "m.html").read_text()
-    report = dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"], with_thumbnails=False)
+    report = dvme.viz(cache, out=tmp_path / "m.html", options=replace(PCA, thumbnails=False))
     assert report.n_without_thumbnail == 30
     assert "image/webp" not in (tmp_path / "m.html").read_text()
 
 
 def test_viz__anonymous_names_nobody(tmp_path: Path) -> None:
     cache = write_pictures(tmp_path, n_images=30)
-    dvme.viz(cache, out=tmp_path / "open.html", methods=["pca"])
-    dvme.viz(cache, out=tmp_path / "closed.html", methods=["pca"], is_anonymous=True)
+    dvme.viz(cache, out=tmp_path / "open.html", options=PCA)
+    dvme.viz(cache, out=tmp_path / "closed.html", options=replace(PCA, anonymous=True))
     shown, hidden = ((tmp_path / name).read_text() for name in ("open.html", "closed.html"))
     for secret in ("0.png", "site ", "c.zarr"[:1] + ".zarr", '"age"'):
         assert secret not in hidden
@@ -97,7 +100,7 @@ def test_viz__the_layer_of_a_trained_head(
     cache = write_embeddings(tmp_path / "c.zarr", features, label=[str(c) for c in LABELS])
     dvme.probe(cache, heads=["dvme", "linear"], controls=False, n_folds=2, save=tmp_path / "heads")
     head = tmp_path / "heads" / "dvme--a+b"
-    report = dvme.viz(cache, out=tmp_path / "m.html", head=head, methods=["pca"])
+    report = dvme.viz(cache, out=tmp_path / "m.html", head=head, options=PCA)
     assert list(report.maps["pca"]) == ["a", "b", "dvme, first fold"]
     assert report.maps["pca"]["a"].n_asked == N - sum(
         len(ids) for ids in (load_head(head).folds[0].train_ids, load_head(head).folds[0].validation_ids)
@@ -112,7 +115,9 @@ def test_viz__the_layer_of_a_trained_head(
 def test_viz__fewer_points_than_the_perplexity_needs(tmp_path: Path, write_embeddings: Write, n: int) -> None:
     features = {"a": np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)}
     report = dvme.viz(
-        write_embeddings(tmp_path / "c.zarr", features), out=tmp_path / "m.html", methods=["tsne", "umap"]
+        write_embeddings(tmp_path / "c.zarr", features),
+        out=tmp_path / "m.html",
+        options=dvme.PageOptions(methods=["tsne", "umap"]),
     )
     assert report.n_points == n  # and without any label
     assert np.isnan(report.maps["tsne"]["a"].knn_accuracy)
@@ -126,7 +131,7 @@ def test_viz__bad_input_is_one_line(cache: Path, tmp_path: Path, write_embedding
     with pytest.raises(DataError, match="equal"):
         dvme.viz(equal, out=tmp_path / "m.html")
     with pytest.raises(OptionError, match="unknown map 'isomap'; choose one of tsne, umap, pca"):
-        dvme.viz(cache, out=tmp_path / "m.html", methods=["isomap"])
+        dvme.viz(cache, out=tmp_path / "m.html", options=dvme.PageOptions(methods=["isomap"]))
     with pytest.raises(OptionError, match="is a folder; name the HTML file"):
         dvme.viz(cache, out=tmp_path)
     assert not (tmp_path / "m.html").exists()
@@ -136,14 +141,14 @@ def test_viz__left_out_rows_are_counted(tmp_path: Path, write_embeddings: Write,
     features = make_features(LABELS, 1.0, 0)
     features[4] = np.nan
     cache = write_embeddings(tmp_path / "c.zarr", {"a": features}, label=[str(c) for c in LABELS])
-    report = dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"])
+    report = dvme.viz(cache, out=tmp_path / "m.html", options=PCA)
     assert (report.n_points, report.n_left_out) == (N - 1, 1)
     assert "1 without an embedding left out" in (tmp_path / "m.html").read_text()
 
 
 def test_viz__script_in_every_name_stays_text(tmp_path: Path) -> None:
     cache = write_pictures(tmp_path, n_images=30)
-    dvme.viz(cache, out=tmp_path / "m.html", methods=["pca"])
+    dvme.viz(cache, out=tmp_path / "m.html", options=PCA)
     page = (tmp_path / "m.html").read_text()
     assert EVIL not in page
     assert "<script>alert" not in page

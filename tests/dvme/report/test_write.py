@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from pictures import EVIL, write_pictures
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.sweeping.run import read_summary
+
+PCA = dvme.PageOptions(methods=["pca"])
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +34,7 @@ def _sections(page: str) -> list[str]:
 
 
 def test_write_report__says_what_the_sweep_said(study: Path, tmp_path: Path) -> None:
-    result = dvme.write_report(study / "run", out=tmp_path / "new" / "r.html", methods=["pca"])
+    result = dvme.write_report(study / "run", out=tmp_path / "new" / "r.html", options=PCA)
     page = (tmp_path / "new" / "r.html").read_text()
     summary = read_summary(study / "run")
     for cell in summary.cells:
@@ -51,13 +54,15 @@ def test_write_report__says_what_the_sweep_said(study: Path, tmp_path: Path) -> 
 
 def test_write_report__the_same_run_gives_the_same_page(study: Path, tmp_path: Path) -> None:
     for name in ("one.html", "two.html"):
-        dvme.write_report(study / "run", out=tmp_path / name, methods=["pca"])
+        dvme.write_report(study / "run", out=tmp_path / name, options=PCA)
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
 def test_write_report__anonymous_names_nobody(study: Path, tmp_path: Path) -> None:
     result = dvme.write_report(
-        study / "run", out=tmp_path / "r.html", methods=["pca"], is_anonymous=True, with_thumbnails=False
+        study / "run",
+        out=tmp_path / "r.html",
+        options=replace(PCA, anonymous=True, thumbnails=False),
     )
     page = (tmp_path / "r.html").read_text()
     for secret in (str(study), "c.zarr", "17.png", "site ", '"age"', "data:image/webp"):
@@ -76,14 +81,17 @@ def test_write_report__without_its_cache_is_still_a_page(study: Path, tmp_path: 
     page = (tmp_path / "r.html").read_text()
     assert _sections(page) == ["labels", "differences", "errors", "data", "provenance"]
     result = dvme.write_report(
-        tmp_path / "run", out=tmp_path / "r.html", cache=study / "c.zarr", methods=["pca"], with_thumbnails=False
+        tmp_path / "run",
+        out=tmp_path / "r.html",
+        cache=study / "c.zarr",
+        options=replace(PCA, thumbnails=False),
     )
     assert result.n_points == 120
 
 
 def test_write_report__without_attention_backbones_are_compared(sweep_of: Callable[..., Path], tmp_path: Path) -> None:
     root = sweep_of({"a": 1.0, "b": 1.0}, ["linear", "concat"])
-    result = dvme.write_report(root / "run", out=tmp_path / "r.html", methods=["pca"])
+    result = dvme.write_report(root / "run", out=tmp_path / "r.html", options=PCA)
     assert result.notices == []
     page = (tmp_path / "r.html").read_text()
     assert 'id="figure-similarity"' in page
@@ -93,13 +101,18 @@ def test_write_report__without_attention_backbones_are_compared(sweep_of: Callab
 def test_write_report__of_an_older_run_without_heads_says_what_to_do(study: Path, tmp_path: Path) -> None:
     shutil.copytree(study / "run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "heads")
-    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", methods=["pca"])
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
     assert "this run keeps no head of its dvme; run the same dvme sweep again" in result.notices[0]
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
 
 
 def test_write_report__published_numbers_beside(study: Path, tmp_path: Path) -> None:
-    dvme.write_report(study / "run", out=tmp_path / "r.html", methods=["pca"], published="truong2021:patchcam")
+    dvme.write_report(
+        study / "run",
+        out=tmp_path / "r.html",
+        options=PCA,
+        published="truong2021:patchcam",
+    )
     found = re.search(r'id="figure-learning-curve-auc">(.*?)</script>', (tmp_path / "r.html").read_text())
     assert found is not None
     names = [trace.get("name", "") for trace in json.loads(found[1])["data"]]
@@ -113,7 +126,7 @@ def test_write_report__bad_input_is_one_line(study: Path, tmp_path: Path) -> Non
     with pytest.raises(OptionError, match="is a folder; name the HTML file"):
         dvme.write_report(study / "run", out=tmp_path)
     with pytest.raises(OptionError, match="unknown map"):
-        dvme.write_report(study / "run", out=tmp_path / "r.html", methods=["isomap"])
+        dvme.write_report(study / "run", out=tmp_path / "r.html", options=dvme.PageOptions(methods=["isomap"]))
     shutil.copytree(study / "run", tmp_path / "run")
     (tmp_path / "run" / "summary.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read as a summary"):

@@ -1,0 +1,109 @@
+"""The images of a page in the plane: where their embeddings come from, their maps, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dvme.heads.network_head import FittedNetwork
+from dvme.heads.saving import SavedHead
+from dvme.mapping.kept import Kept, default_folder, key_of
+from dvme.mapping.maps import EmbeddingMap, Source, make_maps
+from dvme.mapping.quality import MapQuality
+from dvme.page.explorer import Points
+from dvme.report.options import PageOptions
+from dvme.report.points import points_of
+from dvme.runtime import Progress, silent
+from dvme_cache import EmbeddingCache
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """N images and their maps."""
+
+    points: Points
+    maps: list[EmbeddingMap]
+    """Embeddings within methods."""
+
+    @property
+    def n_without_thumbnail(self) -> int:
+        """All of them, where none is to be shown."""
+        small = self.points.thumbnails
+        return len(self.points.ids) if small is None else len(small.missing)
+
+    @property
+    def qualities(self) -> dict[str, dict[str, MapQuality]]:
+        """By method and embedding."""
+        found: dict[str, dict[str, MapQuality]] = {}
+        for each in self.maps:
+            found.setdefault(each.method, {})[each.name] = each.quality
+        return found
+
+
+def draw(
+    store: EmbeddingCache,
+    rows: NDArray[Any],
+    sources: Sequence[Source],
+    added: Mapping[str, NDArray[Any]],
+    options: PageOptions,
+    *,
+    is_new: NDArray[Any] | None = None,
+    progress: Progress = silent,
+) -> Drawn:
+    """Map embeddings of some rows, and describe their images.
+
+    Args:
+        store: the cache.
+        rows: (N,) its rows.
+        sources: embeddings of these rows; the first is what all maps start from and are turned onto.
+        added: further columns, see `points_of`.
+        options: what is shown.
+        is_new: (N,) bool, images that no head has learned from: then quality by label is of these, voted on by the
+            others; None: of all images, by all.
+        progress: told (stage, done, total).
+    """
+    kept, columns = Kept(default_folder()), store.columns(["label", "group"])
+    maps = [
+        each
+        for method in options.methods
+        for each in make_maps(
+            sources,
+            method=method,
+            labels=columns["label"][rows],
+            groups=columns["group"][rows],
+            is_asked=is_new,
+            is_known=None if is_new is None else ~is_new,
+            seed=options.seed,
+            kept=kept,
+            progress=progress,
+        )
+    ]
+    return Drawn(points_of(store, rows, added, options, kept=kept, progress=progress), maps)
+
+
+def embedding_source(store: EmbeddingCache, name: str, rows: NDArray[Any]) -> Source:
+    """A backbone's embeddings of some rows, to be mapped."""
+    table = store.embeddings(name)
+    digest = key_of("embedding", table.fingerprint.digest, store.samples.ids[rows].tobytes().hex())
+    return Source(name, digest, lambda: table.read(rows))
+
+
+def fused_source(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any]) -> Source:
+    """The layer that a fusion's first fold reads the class from, of some rows.
+
+    Every fold has a space of its own, so one of them is shown. It knows the labels of what it was fitted on: these
+    images lie apart by class because they were taught to.
+    """
+    network = saved.folds[0].head
+    assert isinstance(network, FittedNetwork)
+    arrays = network.arrays()
+    parts = [saved.name, *(each.digest for each in saved.fingerprints), store.samples.ids[rows].tobytes().hex()]
+    digest = key_of("fused", *parts, *(key_of(name, arrays[name].tobytes().hex()) for name in sorted(arrays)))
+
+    def load() -> NDArray[Any]:
+        return network.hidden(store.read_aligned(saved.backbones, rows))
+
+    return Source(f"{saved.name}, first fold", digest, load)

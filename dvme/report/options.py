@@ -1,0 +1,49 @@
+"""What a page shows, and of whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvme.errors import OptionError
+from dvme.mapping.projection import METHODS
+from dvme.report.static import check_figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageOptions:
+    """Of `dvme viz` and `dvme report`."""
+
+    methods: Sequence[str] = ("tsne",)
+    """Of the maps: `tsne`, `umap` and `pca`; a page shows one at a time."""
+    seed: int = 0
+    """Of the maps."""
+    thumbnails: bool = True
+    """Whether the images may be seen."""
+    anonymous: bool = False
+    """Names of images become digests of their content, groups numbers; paths, further columns and notices are left
+    out, as any of them may name someone."""
+    figures: str | Path | None = None
+    """A folder for every figure as a file."""
+    figure_kind: str = "svg"
+    """`svg`, `png` or `pdf`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no page can show, before anything is computed."""
+        unknown = [each for each in self.methods if each not in METHODS]
+        if unknown or not self.methods:
+            raise OptionError(f"unknown map {(unknown or [''])[0]!r}; choose one of {', '.join(METHODS)}")
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        if self.figures is not None:
+            check_figures(self.figures, self.figure_kind)
+
+
+def check_page(out: str | Path) -> None:
+    """Refuse a place where no page can be.
+
+    Raises:
+        OptionError: if it is a folder.
+    """
+    if Path(out).is_dir():
+        raise OptionError(f"{out} is a folder; name the HTML file to write, such as {Path(out) / 'maps.html'}")
