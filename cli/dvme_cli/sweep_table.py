@@ -27,7 +27,7 @@ def show_sweep(report: SweepReport) -> None:
     reused = f", {report.n_reused:,} of them finished before" if report.n_reused else ""
     times = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in report.seconds.items() if seconds >= 1)
     say(f"{report.n_jobs:,} jobs{reused}{': ' + times if times else ''}; subsets {report.subsets}")
-    say(f"wrote {report.run}")
+    say(f"wrote {report.run}; dvme report {report.run} --out report.html draws it")
 
 
 def _show_scores(report: SweepReport) -> None:
