@@ -9,7 +9,7 @@ import typer
 from dvme_cli.arguments import parse_names
 from dvme_cli.compare import Published
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
-from dvme_cli.viz import Anonymous, FigureKind, Figures, Maps, MapSeed, Out, Thumbnails, say_thumbnails, show_maps
+from dvme_cli.viz import Anonymous, FigureKind, Figures, Maps, MapSeed, Out, Thumbnails, say_rest, show_maps
 
 
 def report(  # noqa: PLR0913 - one parameter per option
@@ -54,5 +54,4 @@ def report(  # noqa: PLR0913 - one parameter per option
         show_maps(result.maps)
         say(result.verdict)
         say(f"wrote {result.html}")
-        if result.n_points:
-            say_thumbnails(result.n_without_thumbnail, with_thumbnails=thumbnails, is_anonymous=anonymous)
+        say_rest(result.figures, figures, is_seen=thumbnails and anonymous and result.n_points > 0)

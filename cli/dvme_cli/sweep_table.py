@@ -12,6 +12,7 @@ from dvme_cli.console import console, duration, new_table, say
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
+    from dvme.stats.intervals import Interval
     from dvme.sweeping.outcome import Cell, Gain, SweepReport
 
 
@@ -64,7 +65,7 @@ def _show_gains(report: SweepReport) -> None:
             table.add_row(
                 gain.size,
                 gain.rival if gain.role != "best control" else gain.rival.partition(" of ")[0],
-                f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})",
+                _difference(difference),
                 "-" if math.isnan(gain.p_adjusted) else f"{gain.p_adjusted:.3f}",
                 gain.word,
                 _saved(gain),
@@ -73,6 +74,12 @@ def _show_gains(report: SweepReport) -> None:
     if report.gains:
         say("Rivals lead on validation at that size: the best single backbone, the best control. p: crossed test, Holm")
         say(f"over all {len(report.gains)}. Labels saved: what the single backbone needs more for that score (95% CI).")
+
+
+def _difference(difference: Interval) -> str:
+    if math.isnan(difference.low):
+        return f"{difference.estimate:+.3f}"
+    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def _saved(gain: Gain) -> str:

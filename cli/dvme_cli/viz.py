@@ -11,19 +11,22 @@ from dvme_cli.arguments import parse_names
 from dvme_cli.console import expected_errors, new_table, number, progress_bars, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from dvme.mapping.quality import MapQuality
 
 Anonymous = Annotated[
     bool,
     typer.Option(
-        "--anonymous", help="Names of images become digests, groups numbers; paths and further columns are left out."
+        "--anonymous",
+        help="Names of images become digests, groups numbers; paths, splits and further columns are left out. Names of "
+        "classes and backbones stay, and so do the images: see --no-thumbnails.",
     ),
 ]
 FigureKind = Annotated[str, typer.Option(help="svg, png or pdf.")]
 Figures = Annotated[
-    Path | None, typer.Option(help="A folder for every figure as a file (needs dvme[figures] and a browser).")
+    Path | None,
+    typer.Option(help="A folder for every figure as a file (needs the extra figures, and Chromium)."),
 ]
 Maps = Annotated[str, typer.Option(help="tsne, umap and pca, separated by commas; the page shows one at a time.")]
 MapSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the maps.")]
@@ -58,7 +61,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
             figures=figures,
             figure_kind=figure_kind,
         )
-        with progress_bars("maps") as tell:
+        with progress_bars("done") as tell:
             report = dvme.viz(
                 cache,
                 out=out,
@@ -73,7 +76,9 @@ def viz(  # noqa: PLR0913 - one parameter per option
         show_maps(report.maps)
         left_out = f"; {report.n_left_out:,} without an embedding left out" if report.n_left_out else ""
         say(f"{report.html}: {' and '.join(report.methods)} maps of {report.n_points:,} images{left_out}")
-        say_thumbnails(report.n_without_thumbnail, with_thumbnails=thumbnails, is_anonymous=anonymous)
+        for notice in report.notices:
+            say(notice)
+        say_rest(report.figures, figures, is_seen=thumbnails and anonymous)
 
 
 def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
@@ -88,11 +93,9 @@ def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
     show_table(table)
 
 
-def say_thumbnails(n_missing: int, *, with_thumbnails: bool, is_anonymous: bool) -> None:
-    """Print what of the images is in the page."""
-    if not with_thumbnails:
-        return
-    if n_missing:
-        say(f"{n_missing:,} without a thumbnail: gone, changed, not to be decoded, or more than a page can hold")
-    if is_anonymous:
+def say_rest(files: Sequence[str], folder: Path | None, *, is_seen: bool) -> None:
+    """Print what else was written, and what an anonymous page still shows."""
+    if files:
+        say(f"wrote {len(files)} figures to {folder}")
+    if is_seen:
         say("the images themselves are in the page; --no-thumbnails leaves them out")

@@ -73,6 +73,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
     all_images: bool = False,
+    images: NDArray[np.uint8] | None = None,
     retrain: bool = False,
     full_map: str | Path | None = None,
     out: str | Path | None = None,
@@ -89,6 +90,8 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         head: a folder that `dvme probe --save` made, or that a sweep kept in `RUN/heads`.
         cache: with the embeddings of the head's backbones, and labels.
         all_images: take the images that the head was fitted on as well; losses then flatter it.
+        images: (n, 16) content ids of the images to explain on, whatever else the cache holds; None: all labelled ones
+            that the head neither learned from nor chose on.
         retrain: also fit the head again without each backbone: with its hyper-parameters, rows and seeds.
         full_map: a .npy file for the (T, T) attention of the first fold's head, mean over up to 64 images.
         out: a .json file for the report.
@@ -110,10 +113,10 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         raise OptionError(f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out --full-map")
     store = EmbeddingCache.open(cache)
     check_fits(saved, store)
-    rows, labels, groups = _labelled(store, saved)
+    rows, labels, groups = _labelled(store, saved, images)
     data = Embedded({name: store.embeddings(name).read(rows) for name in saved.backbones}, labels, len(saved.classes))
     jobs = _jobs(saved, store.samples.ids[rows])
-    test, described = _explained(jobs, store.samples.ids[rows], saved, all_images=all_images)
+    test, described = _explained(jobs, store.samples.ids[rows], saved, images, all_images=all_images)
     heads = [fold.head for fold in saved.folds]
     blocks, grouped = data.blocks(saved.backbones, test), groups[test]
     units = groups_to_resample(grouped)
@@ -140,9 +143,18 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     return report
 
 
-def _labelled(store: EmbeddingCache, saved: SavedHead) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Cache rows with a label of the head's classes and all its embeddings, their class indices and groups."""
+def _labelled(
+    store: EmbeddingCache, saved: SavedHead, images: NDArray[np.uint8] | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Cache rows with a label of the head's classes and all its embeddings, their class indices and groups.
+
+    Where images are given, only they and what the head was fitted on: the rest of the cache is nobody's business.
+    """
     rows = store.complete_rows(saved.backbones)
+    if images is not None:
+        fitted = (some for fold in saved.folds for some in (fold.train_ids, fold.validation_ids))
+        wanted = {identity.tobytes() for some in (images, *fitted) for identity in some}
+        rows = rows[[identity.tobytes() in wanted for identity in store.samples.ids[rows]]]
     columns = store.columns(["label", "group"])
     names = columns["label"][rows]
     index = {name: c for c, name in enumerate(saved.classes)}
@@ -176,7 +188,12 @@ def _jobs(saved: SavedHead, ids: NDArray[np.uint8]) -> list[Job]:
 
 
 def _explained(
-    jobs: Sequence[Job], ids: NDArray[np.uint8], saved: SavedHead, *, all_images: bool
+    jobs: Sequence[Job],
+    ids: NDArray[np.uint8],
+    saved: SavedHead,
+    images: NDArray[np.uint8] | None,
+    *,
+    all_images: bool,
 ) -> tuple[NDArray[Any], str]:
     """Positions of the images to explain on, and what they are."""
     if all_images:
@@ -184,6 +201,9 @@ def _explained(
     is_new = np.ones(len(ids), dtype=bool)
     for job in jobs:
         is_new[job.train] = is_new[job.validation] = False
+    if images is not None:
+        asked = {identity.tobytes() for identity in images}
+        is_new &= np.array([identity.tobytes() in asked for identity in ids])
     new = np.flatnonzero(is_new)
     if not len(new):
         raise DataError(

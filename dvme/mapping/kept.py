@@ -50,8 +50,9 @@ class Kept:
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes the names for `allow_pickle`
         body = buffer.getvalue()
         with suppress(OSError):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # thumbnails of patients may be among them
             with written_aside(self._path(self.folder, key)) as aside:
+                aside.touch(mode=0o600)
                 aside.write_bytes(body + _seal(body, key))
 
     @staticmethod

@@ -13,7 +13,7 @@ from dvme.errors import DataError
 from dvme.mapping.alignment import aligned
 from dvme.mapping.kept import Kept, default_folder, key_of
 from dvme.mapping.projection import check_method, initial_positions, project, refuse_equal, settings
-from dvme.mapping.quality import MapQuality, measure
+from dvme.mapping.quality import ALL_POINTS, NEIGHBOURS, SAMPLE, SILHOUETTE_SAMPLE, MapQuality, measure
 from dvme.runtime import Progress, silent
 
 MIN_ROWS = 5
@@ -171,7 +171,7 @@ class _Mapper:
         return self._initial
 
     def _quality(self, embedding: _Embedding, positions: NDArray[Any], position_key: str) -> MapQuality:
-        key = key_of("quality", position_key, self.annotated.key())
+        key = key_of("quality", position_key, self.annotated.key(), NEIGHBOURS, ALL_POINTS, SAMPLE, SILHOUETTE_SAMPLE)
         found = self.kept.read(key)
         if found is not None:
             return MapQuality(**{name: value.item() for name, value in found.items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from string import Template
@@ -17,9 +18,25 @@ from dvme.mapping.maps import EmbeddingMap
 from dvme.page.page import asset, text
 from dvme.page.thumbnails import Thumbnails
 
+PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+"""Texts that are measures; not 007, 1_0 or 1e5, which are more likely names."""
 MOST_NUMBERED = 12
 """Different numbers up to which a column is one of grades, each with a colour of its own."""
 METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A column of numbers."""
+
+    values: NDArray[Any]
+    """(N,) nan for none; they only colour the points."""
+    texts: Sequence[str]
+    """N, as they are shown, listed and downloaded: a number's digits are never touched."""
+
+
+Column = NDArray[Any] | Measured
+"""(N,) texts, "" for none, or numbers."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +45,8 @@ class Points:
 
     ids: Sequence[str]
     """N names, as the user knows them."""
-    columns: Mapping[str, NDArray[Any]]
-    """Name to (N,) texts, "" for none, or (N,) numbers, nan for none. The first colours the points."""
+    columns: Mapping[str, Column]
+    """By name. The first colours the points."""
     thumbnails: Thumbnails | None
 
 
@@ -46,8 +63,8 @@ def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any
     }
 
 
-def explorer_html(points: Points, maps: Sequence[EmbeddingMap]) -> str:
-    """The maps' panels and controls; the script draws into them."""
+def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[str] = ()) -> str:
+    """The maps' panels and controls; the script draws into them. Notes are plain text and stand above."""
     methods = list(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
     choice = f'<label>Map <select data-control="method">{_options(methods)}</select></label>'
     headings = [*(["image"] if points.thumbnails else []), "id", *points.columns]
@@ -60,34 +77,33 @@ def explorer_html(points: Points, maps: Sequence[EmbeddingMap]) -> str:
         columns=_options(points.columns),
         methods=choice if len(methods) > 1 else "",
         panels="".join(panels),
-        headings="".join(f"<th>{text(each)}</th>" for each in headings),
+        notes="".join(f"<p>{text(note)}</p>" for note in notes),
+        headings="".join(f'<th scope="col">{text(each)}</th>' for each in headings),
     )
 
 
 def short_ids(paths: Sequence[str]) -> list[str]:
     """Paths without the folder that they have in common: shorter, and no word of the machine they lie on."""
-    folders = [path.split("/")[:-1] for path in paths]
+    parts = [re.split(r"[/\\]", path) for path in paths]
     shared = 0
-    for names in zip(*folders, strict=False):  # until the shortest path ends
+    for names in zip(*(each[:-1] for each in parts), strict=False):  # until the shortest path ends
         if len(set(names)) > 1:
             break
         shared += 1
-    return ["/".join(path.split("/")[shared:]) for path in paths]
+    return ["/".join(each[shared:]) for each in parts]
 
 
 def _options(names: Iterable[str]) -> str:
     return "".join(f"<option>{text(name)}</option>" for name in names)
 
 
-def measured_or_named(values: NDArray[Any]) -> NDArray[Any]:
+def measured_or_named(values: NDArray[Any]) -> Column:
     """A column of texts as numbers, where it has numbers only and more than a few different ones."""
     texts = [str(value) for value in values]
-    if len(set(texts) - {""}) <= MOST_NUMBERED:
+    present = set(texts) - {""}
+    if len(present) <= MOST_NUMBERED or not all(PLAIN_NUMBER.fullmatch(text) for text in present):
         return values
-    try:
-        return np.array([float(value) if value else np.nan for value in texts])
-    except ValueError:
-        return values
+    return Measured(np.array([float(text) if text else np.nan for text in texts]), texts)
 
 
 def _quality(each: EmbeddingMap) -> str:
@@ -100,10 +116,10 @@ def _quality(each: EmbeddingMap) -> str:
     return " · ".join(parts)
 
 
-def _column(name: str, values: NDArray[Any]) -> dict[str, Any]:
-    """Numbers as they are, texts as categories with their codes."""
-    if values.dtype.kind == "f":
-        return {"name": name, "numbers": _packed(values, np.float32)}
+def _column(name: str, values: Column) -> dict[str, Any]:
+    """Numbers with their texts, texts as categories with their codes."""
+    if isinstance(values, Measured):
+        return {"name": name, "numbers": _packed(values.values, np.float32), "texts": list(values.texts)}
     texts = [str(value) for value in values]
     present = sorted(set(texts) - {""})
     distinct = sorted(present, key=class_order(present)) + ([""] if "" in texts else [])

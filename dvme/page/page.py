@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,6 +17,8 @@ from dvme.heads.saving import without_nan
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
+EXPLORER = ("points.js", "columns.js", "thumbnails.js", "map.js", "explorer.js")
+"""The scripts of the maps, in the order in which they need each other."""
 NO_NETWORK = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
 )
@@ -39,13 +42,13 @@ class Page:
     """What a page is made of."""
 
     title: str
-    head: str
-    """HTML of the first screen."""
-    sections: list[Section]
-    explorer: Mapping[str, Any] | None = None
-    """Data of the maps (see dvme.page.explorer); None: there are none."""
     themes: Mapping[str, Any] = field(default_factory=dict)
     """The plotly templates `light` and `dark`, where there are figures."""
+    head: str = ""
+    """HTML of the first screen."""
+    sections: list[Section] = field(default_factory=list)
+    explorer: Mapping[str, Any] | None = None
+    """Data of the maps (see dvme.page.explorer); None: there are none."""
     figures: dict[str, Figure] = field(default_factory=dict)
     """By name; `figure` shows one."""
 
@@ -53,10 +56,11 @@ class Page:
         """HTML of a figure; the page keeps its data."""
         self.figures[name] = figure
         height = int(figure.layout.height or 450)
+        label = " ".join(re.sub(r"<[^>]*>", " ", str(figure.layout.title.text or name)).split())
         said = f"<figcaption>{caption}</figcaption>" if caption else ""
         return (
-            f'<figure><div class="plot" data-figure="figure-{name}" data-name="{name}" style="height:{height}px">'
-            f"</div>{said}</figure>"
+            f'<figure><div class="plot" role="img" aria-label="{text(html.unescape(label))}" '
+            f'data-figure="figure-{name}" data-name="{name}" style="height:{height}px"></div>{said}</figure>'
         )
 
 
@@ -115,7 +119,7 @@ def _scripts(page: Page) -> Sequence[str]:
     parts = [f"<script>{asset('page.js')}</script>"]
     if page.explorer is not None:
         parts += [_data("explorer-data", as_script(page.explorer))]
-        parts += [f"<script>{''.join(asset(name) for name in ('points.js', 'columns.js', 'explorer.js'))}</script>"]
+        parts += [f"<script>{''.join(asset(name) for name in EXPLORER)}</script>"]
     if page.figures:
         from plotly.offline import get_plotlyjs
 

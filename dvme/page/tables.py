@@ -22,8 +22,8 @@ class Row:
 
 def table(name_headings: Sequence[str], number_headings: Sequence[str], rows: Sequence[Row], label: str) -> str:
     """A table with names on the left and numbers, flushed right, beside them; it scrolls where it is too wide."""
-    heading = "".join(f"<th>{text(each)}</th>" for each in name_headings)
-    heading += "".join(f'<th class="number">{text(each)}</th>' for each in number_headings)
+    heading = "".join(f'<th scope="col">{text(each)}</th>' for each in name_headings)
+    heading += "".join(f'<th scope="col" class="number">{text(each)}</th>' for each in number_headings)
     body = "".join(_row(row) for row in rows)
     return scrolling(f"<table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>", label)
 
@@ -31,7 +31,8 @@ def table(name_headings: Sequence[str], number_headings: Sequence[str], rows: Se
 def facts(values: Mapping[str, str]) -> str:
     """A table of names and what they are; values are code."""
     rows = "".join(
-        f"<tr><th>{text(name)}</th><td><code>{text(value)}</code></td></tr>" for name, value in values.items()
+        f'<tr><th scope="row">{text(name)}</th><td><code>{text(value)}</code></td></tr>'
+        for name, value in values.items()
     )
     return scrolling(f"<table><tbody>{rows}</tbody></table>", "Provenance")
 

@@ -59,7 +59,8 @@ def thumbnails(
 ) -> Thumbnails | None:
     """Thumbnails of images, from their files or as they were kept; None where no file is to be had.
 
-    A file is shown only if it still is the image: its content must have the id.
+    An image is shown only while its file is there, and only as its content was embedded: thumbnails are made of files
+    whose content has the id, and kept by these ids.
 
     Args:
         paths: N files.
@@ -99,7 +100,7 @@ def _sheet(paths: Sequence[str], ids: NDArray[np.uint8], edge: int, kept: Kept) 
     """One sheet, and which of its images are missing."""
     key = key_of("thumbnails", REVISION, edge, ids.tobytes().hex())
     found = kept.read(key)
-    if found is not None and not len(found["missing"]):
+    if found is not None and not len(found["missing"]) and all(_is_there(path) for path in paths):
         return found["sheet"].tobytes(), found["missing"]
     with ThreadPoolExecutor(Runtime().n_workers) as pool:
         images = list(pool.map(partial(_small, edge=edge), paths, [row.tobytes() for row in ids]))
@@ -131,6 +132,13 @@ def _read(path: str, identity: bytes) -> Image.Image | None:
         return decode_image(data) if content_id(data) == identity else None
     except (OSError, ValueError, ImageError):
         return None
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _encoded(image: Image.Image, quality: int) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from dvme.heads.network_head import FittedNetwork
@@ -13,11 +14,19 @@ from dvme.heads.saving import SavedHead
 from dvme.mapping.kept import Kept, default_folder, key_of
 from dvme.mapping.maps import EmbeddingMap, Source, make_maps
 from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Points
+from dvme.page.explorer import Column, Measured, Points
+from dvme.page.thumbnails import EDGES
 from dvme.report.options import PageOptions
-from dvme.report.points import points_of
+from dvme.report.points import names_of, points_of
 from dvme.runtime import Progress, silent
+from dvme.wording import counted
 from dvme_cache import EmbeddingCache
+
+MOST_SHOWN = EDGES[-1][0]
+TAUGHT = (
+    "The fused embedding was trained with the labels of the images that its head was fitted on: they lie apart by "
+    "class because they were taught to. Numbers by label are of images new to every head, voted on by the others."
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,17 @@ class Drawn:
         small = self.points.thumbnails
         return len(self.points.ids) if small is None else len(small.missing)
 
+    def missing(self, options: PageOptions) -> str:
+        """A line on images that are not shown though they may be seen; "" where there is none."""
+        if not options.thumbnails or not self.n_without_thumbnail:
+            return ""
+        small, n = self.points.thumbnails, self.n_without_thumbnail
+        if small is None and n > MOST_SHOWN:
+            return f"no thumbnails: a page holds those of {MOST_SHOWN:,} images at most, these are {n:,}"
+        first = self.points.ids[0 if small is None else int(small.missing[0])]
+        which = f"{counted(n, 'image')} of {len(self.points.ids):,} cannot be shown, the first is {first}"
+        return f"{which}: the file is gone or was changed since it was embedded; put it back where it was"
+
     @property
     def qualities(self) -> dict[str, dict[str, MapQuality]]:
         """By method and embedding."""
@@ -47,7 +67,7 @@ def draw(
     store: EmbeddingCache,
     rows: NDArray[Any],
     sources: Sequence[Source],
-    added: Mapping[str, NDArray[Any]],
+    added: Mapping[str, Column],
     options: PageOptions,
     *,
     is_new: NDArray[Any] | None = None,
@@ -81,7 +101,18 @@ def draw(
             progress=progress,
         )
     ]
+    if options.anonymous:  # rows mostly lie in the order of their names
+        order = np.argsort(names_of(store, rows, is_anonymous=True))
+        rows, added = rows[order], {name: _taken(values, order) for name, values in added.items()}
+        maps = [replace(each, positions=each.positions[order]) for each in maps]
     return Drawn(points_of(store, rows, added, options, kept=kept, progress=progress), maps)
+
+
+def _taken(values: Column, order: NDArray[Any]) -> Column:
+    if isinstance(values, Measured):
+        return Measured(values.values[order], [values.texts[place] for place in order])
+    taken: NDArray[Any] = values[order]
+    return taken
 
 
 def embedding_source(store: EmbeddingCache, name: str, rows: NDArray[Any]) -> Source:
@@ -94,8 +125,7 @@ def embedding_source(store: EmbeddingCache, name: str, rows: NDArray[Any]) -> So
 def fused_source(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any]) -> Source:
     """The layer that a fusion's first fold reads the class from, of some rows.
 
-    Every fold has a space of its own, so one of them is shown. It knows the labels of what it was fitted on: these
-    images lie apart by class because they were taught to.
+    Every fold has a space of its own, so one of them is shown. Pages say TAUGHT beside it.
     """
     network = saved.folds[0].head
     assert isinstance(network, FittedNetwork)

@@ -8,22 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dvme.report.forest import Difference
+from dvme.report.forest import WORDS, Difference
 from dvme.report.study import Study
 from dvme.report.style import METRIC_NAMES
-from dvme.stats.curves import labels_needed
-from dvme.stats.intervals import Interval, percentile_interval
-from dvme.stats.multiple import holm
-from dvme.wording import counted
+from dvme.stats.curves import labels_needed, monotone
+from dvme.stats.intervals import LEVEL, Interval
+from dvme.stats.multiple import ALPHA
 
-LEVEL = 0.05
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
+UNTRAINED = "random"
+"""The backbone that is a control itself."""
+TOO_FEW = "Too few test images or patients, or draws, for an interval, and so for a verdict; take more of them."
 NAMED = 3
 """Methods that a sentence names; of more it says how many."""
 
@@ -55,12 +54,12 @@ def find(study: Study) -> Findings:
     leading = study.lead if single is None else single
     others = _compared(study, _best_of_other_backbones(study, leading), leading)
     fusions = _compared(study, study.fusions, leading) if single is not None else []
-    gains = [method for method, each in fusions if _is_better(each)]
-    best = study.leader(gains) if gains else leading
+    fusion = study.leader([method for method, _ in fusions])
+    is_gain = fusion is not None and dict(fusions)[fusion].word == "gain"
     answers = (
         _no_single(study, leading) if single is None else _which_backbone(study, single, others),
         _is_fusion_worth_it(study, leading, fusions),
-        _how_many_labels(study, leading if best is None else best),
+        _how_many_labels(study, fusion if fusion is not None and is_gain else leading),
     )
     clauses = [each.clause for each in answers if each.clause]
     verdict = f"{'; '.join(clauses)}." if clauses else "These data allow no verdict."
@@ -76,14 +75,19 @@ def _best_of_other_backbones(study: Study, single: int) -> list[int]:
 
 
 def _compared(study: Study, methods: Sequence[int], baseline: int) -> list[tuple[int, Difference]]:
-    """Each method less the baseline at the largest size; p adjusted over them (Holm)."""
+    """Each method less the baseline at the largest size; intervals and p hold for all of them together (Bonferroni).
+
+    So an interval without 0 and a p below 0.05 are the same thing, and both are what the probe shows.
+    """
     rivals = [m for m in methods if m != baseline]
-    comparisons = [study.judge.compared(m, baseline, study.last) for m in rivals]
+    level = 1.0 - (1.0 - LEVEL) / max(1, len(rivals))
     size = study.run.manifest.sizes[study.last]
-    return [
-        (m, Difference(study.name(m), study.name(baseline), size, comparison, float(p)))
-        for m, comparison, p in zip(rivals, comparisons, holm([each.p for each in comparisons]), strict=True)
-    ]
+    found = []
+    for m in rivals:
+        comparison = study.judge.compared(m, baseline, study.last, level=level)
+        p = min(1.0, comparison.p * len(rivals)) if not math.isnan(comparison.p) else math.nan
+        found.append((m, Difference(study.name(m), study.name(baseline), size, comparison, p)))
+    return found
 
 
 def _no_single(study: Study, leading: int) -> Finding:
@@ -97,17 +101,23 @@ def _which_backbone(study: Study, single: int, others: Sequence[tuple[int, Diffe
     reached = f"{name} leads on validation: test {_metric(study)} {_scored(study, single)}."
     if not others:
         return Finding(question, name, (reached, "No other backbone was tried."), f"{name} was the only backbone tried")
-    worse = [each for _, each in others if _is_worse(each)]
-    better = [each for _, each in others if _is_better(each)]
-    tied = [each for _, each in others if each not in worse and each not in better]
+    better, worse, tied, untested = ([each for _, each in others if each.word == word] for word in WORDS)
     details = [reached]
-    if worse:
-        details.append(f"Shown to be worse: {'; '.join(map(_judged, worse))}.")
-    if tied:
-        details.append(f"Not told apart from it: {'; '.join(map(_judged, tied))}.")
+    for some, said in (
+        (worse, "Shown to be worse"),
+        (tied, "Not told apart from it"),
+        (better, "Better on the test set"),
+    ):
+        if some:
+            together = f" ({len(others)} comparisons together)" if len(others) > 1 else ""
+            details.append(f"{said}{together}: {'; '.join(map(_judged, some))}.")
+    untrained = [each.name for each in (*tied, *better) if each.name.partition("@")[0].split(" + ")[0] == UNTRAINED]
+    if untrained:
+        details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
+    if untested:
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} leads on validation")
     if better:
-        details.append(f"Better on the test set: {'; '.join(map(_judged, better))}. Trust neither order yet.")
-        clause = f"{name} leads on validation, but {_listed(better)} is better on the test set"
+        clause = f"{name} leads on validation, but {_listed(better)} is better on the test set: trust neither yet"
         return Finding(question, "Validation and test disagree", tuple(details), clause)
     if tied:
         answer = f"{name} leads, none stands out" if len(tied) == len(others) else f"{name} leads, not alone"
@@ -120,75 +130,87 @@ def _is_fusion_worth_it(study: Study, single: int, fusions: Sequence[tuple[int, 
     question = "Is fusion worth it?"
     if not fusions:
         return Finding(question, "Not asked", ("It takes single backbones and fusions: --head linear,dvme.",))
-    by_method = dict(fusions)
-    gains = [method for method, each in fusions if _is_better(each)]
-    lead = study.leader(gains or list(by_method))
-    shown = fusions[0][1] if lead is None else by_method[lead]
+    lead = study.leader([method for method, _ in fusions])
+    shown = fusions[0][1] if lead is None else dict(fusions)[lead]
     head = shown.name.partition(" of ")[0]
     against = f"{study.name(single)}, the single backbone that leads on validation"
-    among = f"of {counted(len(fusions), 'fusion')}"
-    if gains:
+    together = f" ({len(fusions)} comparisons together)" if len(fusions) > 1 else ""
+    details = [f"The fusion that leads on validation, against {against}: {_judged(shown)}{together}."]
+    if shown.word == "no test":
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW))
+    if shown.word == "gain":
         answer = f"{head} gains {shown.comparison.difference.estimate:+.3f}"
         clause = f"fusing by {answer} {_metric(study)}"
-        details = [f"Against {against}: {_judged(shown)}; {len(gains)} {among} gain."]
+    elif shown.word == "loss":
+        answer, clause = "It is worse", f"fusing by {head} is worse than {study.name(single)}"
     else:
-        answer, clause = "No gain is shown", "no fusion is shown to gain"
-        details = [f"None {among} is shown to gain over {against}. The first on validation: {_judged(shown)}."]
+        answer, clause = "No gain is shown", "no gain by fusion is shown"
+    others = [each for _, each in fusions if each.word == "gain" and each is not shown]
+    if others:
+        picked = "picked on the test set, so taken with salt"
+        details.append(f"Shown to gain as well, but {picked}: {'; '.join(map(_judged, others))}.")
+    elif len(fusions) > 1 and shown.word != "gain":
+        details.append(f"Nor is any other of the {len(fusions)} fusions shown to gain.")
     attention = [each for each in study.summary.gains if each.role == "best control"]
     if attention:
         won = sum(each.word == "gain" for each in attention)
-        said = f"in {won} of {len(attention)} comparisons" if won else "at no size"
-        details.append(f"Attention is shown to beat the best fusion without it {said}.")
+        if won:
+            details.append(f"Attention beats the best fusion without it in {won} of {len(attention)} comparisons.")
+        else:
+            details.append("At no size is attention shown to beat the best fusion without it.")
     return Finding(question, answer, tuple(details), clause)
 
 
 def _how_many_labels(study: Study, method: int) -> Finding:
     question, name = "How many labels?", study.name(method)
     places = {column.n_train: size for size, column in enumerate(study.judge.columns())}
-    n, sizes = list(places), list(places.values())
+    n = sorted(places)
     if len(n) < 2:
         reached = f"{name} with {n[-1]:,.0f} training images: {_scored(study, method)}. Pass more --sizes for a curve."
         return Finding(question, "One size shows no curve", (reached,))
-    means = [study.judge.resampled[method, size].estimate for size in sizes]
-    curves = np.stack([study.judge.both_ways(method, size) for size in sizes], axis=1)  # (R, S)
     # The last doubling: two sizes that hardly differ say nothing of growth.
-    half = max((place for place, size in enumerate(n) if size <= n[-1] / 2), default=0)
-    step = percentile_interval(means[-1] - means[half], curves[:, -1] - curves[:, half])
-    from_to = f"from {n[half]:,.0f} to {n[-1]:,.0f}"
-    near, interval = _nearly_there(n, means, curves)
-    details = [f"{name}, {from_to} training images: {_with_interval(step, signed=True)} {_metric(study)}."]
+    half = max((size for size in n if size <= n[-1] / 2), default=n[0])
+    growth = study.judge.grown(method, places[half], places[n[-1]])
+    from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
+    p = "" if math.isnan(growth.p) else f", p {growth.p:.3f}"
+    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{p}."]
+    if math.isnan(growth.difference.low):
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW))
+    near, interval, is_known = _nearly_there(study, method, n, [places[size] for size in n])
     if near:
-        details.append(f"Within {WITHIN} of its score with all {n[-1]:,.0f}: {near} of them ({interval}).")
-    if math.isnan(step.low):
-        return Finding(question, "Too few test images to say", tuple(details))
-    if step.low > 0:
-        answer = f"More than {n[half]:,.0f}: still rising at {n[-1]:,.0f}"
-        clause = f"more labels still help: {step.estimate:+.3f} {_metric(study)} {from_to}"
+        column = study.judge.columns()[places[n[-1]]]
+        details.append(
+            f"Within {WITHIN} of its score with all {n[-1]:,.0f}: {near} ({interval}). These train; to choose on come "
+            f"{column.n_validation / column.n_train:.0%} more."
+        )
+    if growth.p < ALPHA and growth.difference.estimate > 0:
+        answer = f"More than {half:,.0f}: still rising at {n[-1]:,.0f}"
+        clause = f"more labels still help: {growth.difference.estimate:+.3f} {_metric(study)} {from_to}"
         return Finding(question, answer, tuple(details), clause)
-    if not near:
-        return Finding(question, "No growth is shown at the end", tuple(details))
-    answer = f"{near[:1].upper()}{near[1:]}"
-    return Finding(question, answer, tuple(details), f"{near} labels come within {WITHIN} of all {n[-1]:,.0f}")
+    details.append("That growth is not shown to be more than chance.")
+    if not is_known:
+        return Finding(question, "Too uncertain to say", tuple(details))
+    answer = f"{near[:1].upper()}{near[1:]}, {interval}"
+    clause = f"{near} labels ({interval}) come within {WITHIN} of all {n[-1]:,.0f}"
+    return Finding(question, answer, tuple(details), clause)
 
 
-def _nearly_there(n: Sequence[float], means: Sequence[float], curves: NDArray[Any]) -> tuple[str, str]:
-    """How many labels come near the score at the largest size, and the interval of that; "" where none can be said."""
+def _nearly_there(study: Study, method: int, n: Sequence[float], sizes: Sequence[int]) -> tuple[str, str, bool]:
+    """How many labels come near the score at the largest size, the interval, and whether that says anything."""
+    judge = study.judge
+    means = [judge.resampled[method, size].estimate for size in sizes]
+    many = [judge.both_ways(method, size, shared_rows=judge.shared_rows(size)) for size in sizes]
+    curves = np.stack(many, axis=1)  # (R, S)
     estimate = labels_needed(n, means, means[-1] - WITHIN)
     defined = curves[~np.isnan(curves).any(axis=1)]
     if not len(defined) or not np.isfinite(estimate.n[0]):
-        return "", ""
-    needed = np.sort(labels_needed(n, defined, defined[:, -1] - WITHIN).n)
+        return "", "", False
+    targets = np.minimum(defined[:, -1], monotone(defined)[:, -1]) - WITHIN
+    needed = np.sort(labels_needed(n, defined, targets).n)
     low, high = (float(np.quantile(needed, q, method="inverted_cdf")) for q in (0.025, 0.975))
     bound = "at most" if estimate.is_at_most[0] else "about"
-    return f"{bound} {estimate.n[0]:,.0f}", f"95% CI {'≤ ' if low <= n[0] else ''}{low:,.0f} to {high:,.0f}"
-
-
-def _is_better(each: Difference) -> bool:
-    return each.p_adjusted < LEVEL and each.comparison.difference.estimate > 0
-
-
-def _is_worse(each: Difference) -> bool:
-    return each.p_adjusted < LEVEL and each.comparison.difference.estimate < 0
+    interval = f"95% CI {'≤ ' if low <= n[0] else ''}{low:,.0f} to {high:,.0f}"
+    return f"{bound} {estimate.n[0]:,.0f}", interval, low > n[0] or high < n[-2]
 
 
 def _metric(study: Study) -> str:
@@ -200,7 +222,7 @@ def _scored(study: Study, method: int) -> str:
 
 
 def _judged(each: Difference) -> str:
-    p = "" if math.isnan(each.p_adjusted) else f", p {each.p_adjusted:.3f} (Holm)"
+    p = "" if math.isnan(each.p_adjusted) else f", p {each.p_adjusted:.3f}"
     return f"{each.name} {_with_interval(each.comparison.difference, signed=True)}{p}"
 
 

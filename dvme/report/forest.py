@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvme.report import style
+from dvme.stats.multiple import ALPHA, gain_word
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from dvme.stats.intervals import Comparison, Interval
     from dvme.sweeping.outcome import SweepReport
 
-ALPHA = 0.05
 ROW = 46
 """Pixels of one comparison: its name, and its bar below."""
-WORDS = ("gain", "loss", "no gain shown")
+WORDS = ("gain", "loss", "no gain shown", "no test")
 _LOOKS = {
     "gain": (style.PALETTE[0], "circle"),
     "loss": (style.PALETTE[3], "square"),
     "no gain shown": (style.NEUTRAL, "circle-open"),
+    "no test": (style.NEUTRAL, "x-thin-open"),
 }
 
 
@@ -41,10 +42,8 @@ class Difference:
 
     @property
     def word(self) -> str:
-        """`gain`, `loss`, or `no gain shown`."""
-        if not self.p_adjusted < ALPHA:
-            return "no gain shown"
-        return "gain" if self.comparison.difference.estimate > 0 else "loss"
+        """`gain`, `loss`, `no gain shown`, or `no test`."""
+        return gain_word(self.comparison, self.p_adjusted)
 
 
 def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "Differences") -> Figure:

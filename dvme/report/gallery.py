@@ -45,7 +45,7 @@ def images_section(study: Study, method: int, pictures: Pictures) -> Section:
         f"{counted(len(known), 'image')}, by confident learning (Northcutt et al. 2021). Many of them are hard images "
         "with a right label: look before you change one."
     )
-    body = ""
+    body = "" if pictures.is_shown else "<p>The images themselves were left out of this page.</p>"
     for heading, said, found in (
         ("The most confident mistakes", missed, mistakes),
         ("Labels that are likely wrong", doubted, doubtful),

@@ -10,6 +10,8 @@ from dvme.errors import OptionError
 from dvme.mapping.projection import METHODS
 from dvme.report.static import check_figures
 
+SUFFIXES = (".html", ".htm")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
@@ -22,8 +24,9 @@ class PageOptions:
     thumbnails: bool = True
     """Whether the images may be seen."""
     anonymous: bool = False
-    """Names of images become digests of their content, groups numbers; paths, further columns and notices are left
-    out, as any of them may name someone."""
+    """Names of images become digests that only who has the cache can find again, groups numbers; paths, splits, further
+    columns, fingerprints' texts and notices are left out, as any of them may name someone. Names of classes and
+    backbones stay."""
     figures: str | Path | None = None
     """A folder for every figure as a file."""
     figure_kind: str = "svg"
@@ -43,7 +46,11 @@ def check_page(out: str | Path) -> None:
     """Refuse a place where no page can be.
 
     Raises:
-        OptionError: if it is a folder.
+        OptionError: if it is a folder, or not the name of a page.
     """
     if Path(out).is_dir():
-        raise OptionError(f"{out} is a folder; name the HTML file to write, such as {Path(out) / 'maps.html'}")
+        raise OptionError(f"{out} is a folder; name the HTML file to write, such as {Path(out) / 'page.html'}")
+    if Path(out).suffix.lower() not in SUFFIXES:
+        raise OptionError(
+            f"{out} does not end in .html, and a page is HTML; name such a file (figures go to --figures DIR)"
+        )

@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.mapping.kept import Kept
-from dvme.page.explorer import Points, measured_or_named, short_ids
+from dvme.page.explorer import Column, Measured, Points, measured_or_named, short_ids
 from dvme.page.thumbnails import thumbnails
 from dvme.report.options import PageOptions
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache
 
 STANDARD = ("path", "label", "split", "group")
-DIGITS = 10
+DIGITS = 12
+SECRET_ROWS = 64
+"""Images whose embeddings make the key of an anonymous page's names."""
 
 
 def points_of(
     store: EmbeddingCache,
     rows: NDArray[Any],
-    added: Mapping[str, NDArray[Any]],
+    added: Mapping[str, Column],
     options: PageOptions,
     *,
     kept: Kept,
@@ -35,46 +37,57 @@ def points_of(
     Args:
         store: the cache.
         rows: (N,) its rows.
-        added: further columns, shown after the label; one of a standard column's name takes its place.
+        added: further columns, shown after the label.
         options: what is shown.
         kept: where thumbnails are looked for and put.
         progress: told (stage, done, total).
     """
-    columns = store.columns()
-    paths, ids = columns.get("path", np.array(store.samples.paths, dtype=object))[rows], store.samples.ids[rows]
-    texts = {name: columns[name][rows] for name in columns if name != "path"}
+    columns = {name: values[rows] for name, values in store.columns().items()}
+    none = np.full(len(rows), MISSING, dtype=object)
+    groups = columns.get("group", none)
+    found: dict[str, Column] = {"label": columns.get("label", none), **added}
     if options.anonymous:
-        texts = {name: values for name, values in texts.items() if name in STANDARD}
-        texts |= {"group": _numbered(texts["group"])} if "group" in texts else {}
-    found = {"label": texts.get("label", np.full(len(rows), MISSING, dtype=object)), **added}
-    for name in ("split", "group", *(each for each in texts if each not in STANDARD)):
-        if name in texts and name not in found:
-            found[name] = measured_or_named(texts[name]) if name not in STANDARD else texts[name]
+        found["group"] = numbered(groups, _secret(store, rows))
+    else:
+        own = {"split": columns.get("split", none), "group": groups}
+        own |= {name: measured_or_named(values) for name, values in columns.items() if name not in STANDARD}
+        found |= {name if name not in found else f"{name} (cache)": values for name, values in own.items()}
     shown = {name: values for name, values in found.items() if name == "label" or _is_told(values)}
-    small = thumbnails(paths.tolist(), ids, kept=kept, progress=progress) if options.thumbnails else None
-    return Points(names_of(paths, ids, is_anonymous=options.anonymous), shown, small)
+    paths, ids = columns["path"].tolist(), store.samples.ids[rows]
+    small = thumbnails(paths, ids, kept=kept, progress=progress) if options.thumbnails else None
+    return Points(names_of(store, rows, is_anonymous=options.anonymous), shown, small)
 
 
-def names_of(paths: NDArray[Any], ids: NDArray[np.uint8], *, is_anonymous: bool) -> list[str]:
-    """What images are called on a page.
-
-    Args:
-        paths: (N,) their files.
-        ids: (N, 16) content ids.
-        is_anonymous: by a digest of their content, which only who has the image can find again.
-    """
+def names_of(store: EmbeddingCache, rows: NDArray[Any], *, is_anonymous: bool) -> list[str]:
+    """What images are called on a page: by their paths, or by digests that only who has the cache can find again."""
     if not is_anonymous:
-        return short_ids([str(path) for path in paths])
-    return [hashlib.blake2b(row.tobytes(), digest_size=16).hexdigest()[:DIGITS] for row in ids]
+        return short_ids([str(path) for path in store.column("path")[rows]])
+    return [_digest(_secret(store, rows), row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
 
 
-def _numbered(groups: NDArray[Any]) -> NDArray[Any]:
-    """Groups by numbers, in an order that says nothing of their names."""
-    names = sorted(set(groups) - {MISSING}, key=lambda name: hashlib.blake2b(str(name).encode()).digest())
+def numbered(groups: NDArray[Any], secret: bytes) -> NDArray[Any]:
+    """(N,) groups by numbers, in an order that says nothing of their names."""
+    names = sorted(set(groups) - {MISSING}, key=lambda name: _digest(secret, str(name).encode()))
     number = {name: str(position) for position, name in enumerate(names, start=1)} | {MISSING: MISSING}
     return np.array([number[name] for name in groups], dtype=object)
 
 
-def _is_told(values: NDArray[Any]) -> bool:
+def _secret(store: EmbeddingCache, rows: NDArray[Any]) -> bytes:
+    """What nobody can guess without the cache.
+
+    Names of patients and files have too few possibilities to be hashed bare, and the content id of an imported
+    embedding may itself be the hash of a name.
+    """
+    own = store.embeddings(store.backbones[0]).read(np.sort(rows)[:SECRET_ROWS])
+    return hashlib.blake2b(own.tobytes(), digest_size=32).digest()
+
+
+def _digest(secret: bytes, value: bytes) -> str:
+    return hashlib.blake2b(value, key=secret, digest_size=16).hexdigest()
+
+
+def _is_told(values: Column) -> bool:
     """Whether a column says anything."""
-    return bool(np.isfinite(values).any()) if values.dtype.kind == "f" else bool((values != MISSING).any())
+    if isinstance(values, Measured):
+        return bool(np.isfinite(values.values).any())
+    return bool((values != MISSING).any())

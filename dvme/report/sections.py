@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
 
 from dvme.comparison.published import PublishedCell
+from dvme.data import MISSING
 from dvme.evaluation.metrics import METRICS
-from dvme.explanation.explain import ExplainReport
+from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
 from dvme.heads import ATTENTION_HEADS
 from dvme.page.page import Page, Section, text
@@ -21,6 +23,8 @@ from dvme.report.study import TEST, Study
 from dvme.report.style import METRIC_NAMES
 from dvme.wording import counted
 
+UNIFORM = 0.05
+"""Deviation from even attention, relative to it, up to which it is called even."""
 LONGEST_FILE = 60
 """Characters of a method's name in the name of a figure's file."""
 
@@ -73,8 +77,8 @@ def differences(page: Page, study: Study, findings: Findings) -> Section | None:
         against = text(findings.differences[0].against)
         caption = (
             f"Test {METRIC_NAMES[study.run.metric]} of each method less that of {against}, which leads among single "
-            "backbones on validation. The intervals leave heads and test images to chance (crossed test); p is "
-            "adjusted over the backbones, and over the fusions (Holm)."
+            "backbones on validation. The intervals leave heads and test images to chance (crossed test) and hold "
+            "together over the backbones, and over the fusions (Bonferroni)."
         )
         body += page.figure(
             "differences",
@@ -84,7 +88,7 @@ def differences(page: Page, study: Study, findings: Findings) -> Section | None:
     if study.summary.gains:
         caption = (
             "At every size, the fusion by attention less its rivals: the single backbone and the fusion without "
-            "attention that lead on validation there. Holm over all of them."
+            "attention that lead on validation there. What is filled is adjusted over all of them (Holm), bars are not."
         )
         body += page.figure("gains", forest.gains(study.summary), caption)
         body += f"<details><summary>The same in numbers, and labels saved</summary>{gains_table(study.summary)}"
@@ -101,18 +105,20 @@ def fusion(
     """What a fusion attends to, what it relies on, and how alike its backbones are."""
     body = ""
     if explained is not None and explained.attention is not None:
-        body += page.figure(
+        shown = page.figure(
             "attention",
             matrices.attention(explained.attention),
             f"Block attention of {text(explained.head)}, mean over {text(explained.images)} and "
             f"{counted(explained.n_folds, 'head')}: a row's backbone gives a column's this part of its attention. It "
             "shows whose projected values stick out, not which backbone knows more; for that, see the losses below.",
         )
-    if tokens is not None and explained is not None:
-        caption = (
-            "All tokens, averaged to 32 rows and columns for each backbone; first fold's head, mean over 64 images."
-        )
-        body += page.figure("token-attention", matrices.token_attention(tokens, explained.backbones), caption)
+        if tokens is not None:
+            caption = (
+                f"All tokens, averaged to {matrices.PER_BACKBONE} rows and columns for each backbone; first fold's "
+                f"head, mean over {counted(min(FULL_MAP_IMAGES, explained.n_images), 'test image')}."
+            )
+            shown += page.figure("token-attention", matrices.token_attention(tokens, explained.backbones), caption)
+        body += _folded_if_uniform(explained, shown)
     if explained is not None:
         caption = (
             "The fusion as it was fitted, with one backbone's embedding replaced by its mean, less the intact one. "
@@ -126,6 +132,21 @@ def fusion(
         )
         body += page.figure("similarity", matrices.similarity(alike), caption)
     return Section("fusion", "What the fusion looks at", body) if body else None
+
+
+def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:
+    """Attention that is the same everywhere is one sentence; its pictures are there for who wants to see that."""
+    assert explained.attention is not None
+    maps = [explained.attention.overall, *explained.attention.classes.values()]
+    even = 1.0 / len(explained.backbones)
+    most = float(np.nanmax([np.abs(each.mean - even).max() for each in maps]))
+    if most > UNIFORM * even:
+        return shown
+    return (
+        f"<p>Every backbone attends to all {len(explained.backbones)} alike: {even:.3f} each, the largest deviation "
+        f"over all classes is {most:.4f}. This fusion has learned no preference that attention could show.</p>"
+        f"<details><summary>Attention by class and by token</summary>{shown}</details>"
+    )
 
 
 def diagnosis(page: Page, study: Study) -> Section:
@@ -149,8 +170,13 @@ def diagnosis(page: Page, study: Study) -> Section:
         body += part("method", str(m), f'<h3>{text(study.name(m))}</h3><div class="two">{figures}</div>')
     body += (
         f'<p class="soft">{len(labels):,} test images, probabilities averaged over the heads of the largest size; such '
-        "an average may score above the table, whose numbers are means of the heads' own scores.</p>"
+        "an average may score above the table, whose numbers are means of the heads' own scores."
     )
+    if (study.run.test_groups != MISSING).any():
+        body += (
+            " The bars of the calibration take images for independent; with several of a patient they are too short."
+        )
+    body += "</p>"
     return Section("errors", "Where it goes wrong", body)
 
 
@@ -173,18 +199,18 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
     described = study.run.described
     heads = ",".join(dict.fromkeys(head for head, _ in study.run.methods))
     backbones = ",".join(str(each["name"]) for each in described["backbones"])
-    cache, folder = ("CACHE", "RUN") if is_anonymous else (str(described.get("cache", "")), str(study.run.folder))
-    command = (
-        f"dvme sweep {cache} --out {folder} --subsets {folder}/subsets.json --head {heads} --backbones {backbones}"
-    )
-    command += "" if study.run.metric == METRICS[0] else f" --metric {study.run.metric}"
-    values = {"command": command, "subsets (hash)": study.run.manifest.hash}
+    cache = str(described.get("cache", "")) if study.store is None else study.store.location
+    cache, folder = ("CACHE", "RUN") if is_anonymous else (cache, str(study.run.folder))
+    words = ["dvme", "sweep", cache, "--out", "AGAIN", "--subsets", f"{folder}/subsets.json", "--head", heads]
+    words += ["--no-controls", "--backbones", backbones, "--metric", study.run.metric]
+    values = {"to repeat it": shlex.join(words), "subsets (hash)": study.run.manifest.hash}
     values |= {} if is_anonymous else {"run": folder, "cache": cache}
     for each in described["backbones"]:
         values[f"embeddings of {each['name']}"] = f"fingerprint {each['digest']}, {each['dim']} values"
     values["made by"] = ", ".join(f"{name} {found}" for name, found in _versions(study).items())
     values["report by"] = f"dvme {version}"
-    rest = [each for each in described["backbones"] if each.get("fingerprint")]
+    # Fingerprints of imported embeddings, or of one's own backbones, hold texts of their makers.
+    rest = [] if is_anonymous else [each for each in described["backbones"] if each.get("fingerprint")]
     details = "".join(
         f"<details><summary>Fingerprint of {text(each['name'])}</summary>"
         f"{facts({str(key): str(value) for key, value in each['fingerprint'].items()})}</details>"

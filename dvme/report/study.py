@@ -17,6 +17,7 @@ from dvme.evaluation.study import method_name, test_draws, usable_rows
 from dvme.heads import CONTROLS, FUSIONS
 from dvme.runtime import Progress, silent
 from dvme.sweeping.judging import Judge
+from dvme.sweeping.kept import largest_size
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import Run, read_summary
 from dvme.sweeping.sweep import rows_of
@@ -65,7 +66,7 @@ class Study:
     @property
     def last(self) -> int:
         """The largest size."""
-        return len(self.run.manifest.sizes) - 1
+        return largest_size(self.run.manifest)
 
     @cached_property
     def singles(self) -> list[int]:
@@ -141,21 +142,30 @@ def _its_cache(
 ) -> tuple[EmbeddingCache | None, NDArray[Any] | None, tuple[str, ...]]:
     """The cache that a run was made from, the rows of its images, and why there is none."""
     place = str(run.described.get("cache", "")) if cache is None else str(cache)
+    beside = run.folder.resolve().parent / Path(place).name  # a relative path, or both were moved together
+    if cache is None and not EmbeddingCache.exists(place) and EmbeddingCache.exists(beside):
+        place = str(beside)
     try:
-        store = EmbeddingCache.open(place)
-        names = [str(each["name"]) for each in run.described["backbones"]]
-        others = [
-            each["name"]
-            for each in run.described["backbones"]
-            if each["name"] not in store.backbones
-            or store.embeddings(each["name"]).fingerprint.digest != each["digest"]
-        ]
-        if others:
-            what = f"{place} does not hold the embeddings of {', '.join(others)} that this run was made from"
-            return None, None, (f"no maps and no images: {what}; name its cache with --cache",)
-        usable, _ = usable_rows(store, names)
-        return store, rows_of(store, run.manifest, usable, str(run.folder)), ()
+        if cache is None and not EmbeddingCache.exists(place):
+            return None, None, (f"no maps and no images: the cache is not at {place} any more; name it with --cache",)
+        return *_rows_in(EmbeddingCache.open(place), run), ()
     except (CacheError, DataError) as error:
         if cache is not None:
             raise
-        return None, None, (f"no maps and no images: {error}; name its cache with --cache",)
+        return None, None, (f"no maps and no images: {error}; or name the run's own cache with --cache",)
+
+
+def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[Any]]:
+    """The cache, and its rows of the run's images.
+
+    Raises:
+        DataError: if it does not hold the embeddings, images or labels that the run was made from.
+    """
+    backbones = {str(each["name"]): each["digest"] for each in run.described["backbones"]}
+    known = {name: store.embeddings(name).fingerprint.digest for name in backbones if name in store.backbones}
+    others = [name for name, digest in backbones.items() if known.get(name) != digest]
+    if others:
+        which = f"the embeddings of {', '.join(others)} that this run was made from"
+        raise DataError(f"{store.location} does not hold {which}; extract them as they were")
+    usable, _ = usable_rows(store, list(backbones))
+    return store, rows_of(store, run.manifest, usable, str(run.folder))

@@ -20,11 +20,12 @@ from dvme.mapping.quality import MapQuality
 from dvme.page.explorer import METHOD_NAMES, explorer_data, explorer_html
 from dvme.page.page import Page, Section, text, write_page
 from dvme.prediction.sources import check_fits
-from dvme.report.drawn import Drawn, draw, embedding_source, fused_source
+from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.embedding import map_figures
 from dvme.report.options import PageOptions, check_page
 from dvme.report.static import save_figures
 from dvme.runtime import Progress, silent
+from dvme.sweeping.run import RUN
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache
 
@@ -42,6 +43,8 @@ class VizReport:
     n_left_out: int
     n_without_thumbnail: int
     """All of them without thumbnails."""
+    notices: list[str]
+    """Why images are not shown."""
     maps: dict[str, dict[str, MapQuality]]
     """Method to embedding to the quality of its map."""
     figures: list[str]
@@ -79,6 +82,8 @@ def viz(
     """
     check_page(out)
     shown = options or PageOptions()
+    if (Path(cache) / RUN).is_file():
+        raise OptionError(f"{cache} is a run; dvme report {cache} --out report.html draws it, dvme viz takes its cache")
     store = EmbeddingCache.open(cache)
     names = named_backbones(store, backbones)
     saved = None if head is None else _fusion(head, store)
@@ -94,7 +99,9 @@ def viz(
         drawn = draw(store, rows, sources, {"used by the head": use}, shown, is_new=use == NEW, progress=progress)
     n_left_out = int((~store.samples.is_pruned).sum()) - len(rows)
     title = "dvme: embedding maps" if shown.anonymous else f"{store.name}: embedding maps"
-    write_page(_page(title, drawn, n_left_out, has_head=saved is not None), Path(out))
+    missing = drawn.missing(shown)
+    notes = [*([TAUGHT] if saved is not None else []), *([missing] if missing else [])]
+    write_page(_page(title, drawn, n_left_out, notes), Path(out))
     files: list[Path] = []
     if shown.figures is not None:
         figures = map_figures(drawn.maps, store.column("label")[rows])
@@ -106,6 +113,7 @@ def viz(
         n_points=len(rows),
         n_left_out=n_left_out,
         n_without_thumbnail=drawn.n_without_thumbnail,
+        notices=[missing] if missing else [],
         maps=drawn.qualities,
         figures=[os.fspath(file) for file in files],
     )
@@ -126,15 +134,10 @@ def _use(saved: SavedHead, ids: NDArray[np.uint8]) -> NDArray[Any]:
     return np.array([side.get(row.tobytes(), NEW) for row in ids], dtype=object)
 
 
-def _page(title: str, drawn: Drawn, n_left_out: int, *, has_head: bool) -> Page:
+def _page(title: str, drawn: Drawn, n_left_out: int, notes: Sequence[str]) -> Page:
     points, maps = drawn.points, drawn.maps
     left_out = f"; {n_left_out:,} without an embedding left out" if n_left_out else ""
     methods = " and ".join(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
     head = f'<h1>{text(title)}</h1><p class="soft">{methods} of {len(points.ids):,} images{left_out}</p>'
-    if has_head:
-        head += (
-            "<p>The fused embedding was trained with the labels of the images that its head was fitted on: they lie "
-            "apart by class because they were taught to. Numbers by label are of images new to the head.</p>"
-        )
-    body = explorer_html(points, maps)
-    return Page(title, head, [Section("maps", "Maps", body)], explorer_data(points, maps))
+    body = explorer_html(points, maps, notes)
+    return Page(title, head=head, sections=[Section("maps", "Maps", body)], explorer=explorer_data(points, maps))

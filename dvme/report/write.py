@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.comparison.published import published_cells
+from dvme.errors import DataError, OptionError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import SavedHead, load_head
 from dvme.mapping.maps import MIN_ROWS
 from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import explorer_data, explorer_html
+from dvme.page.explorer import Column, Measured, explorer_data, explorer_html
 from dvme.page.page import Page, Section, write_page
 from dvme.report import sections, style
-from dvme.report.drawn import Drawn, draw, embedding_source, fused_source
+from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.embedding import map_figures
 from dvme.report.findings import find
 from dvme.report.gallery import Pictures, images_section
@@ -34,6 +35,9 @@ from dvme.report.static import save_figures
 from dvme.report.study import TEST, Study
 from dvme.runtime import Progress, silent
 from dvme.wording import counted
+from dvme_cache import CacheError
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -85,26 +89,30 @@ def write_report(
     check_page(out)
     shown = options or PageOptions()
     overlaid = [] if published is None else published_cells(published)
+    if (Path(run) / "zarr.json").is_file():
+        raise OptionError(f"{run} is a cache; dvme sweep {run} --out RUN makes a run, dvme viz {run} draws maps")
     study = Study.load(run, cache, progress)
     found, fused = find(study), _fused(study)
-    drawn = _drawn(study, fused, shown, progress)
     notices = _notices(study, has_heads=fused is not None, is_anonymous=shown.anonymous)
+    drawn = _tried("maps", lambda: _drawn(study, fused, shown, progress), notices, shown)
+    if drawn is not None and (missing := drawn.missing(shown)):
+        notices.append(missing)
     themes = {"light": style.template(), "dark": style.template(is_dark=True)}
-    title = "dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
-    page = Page(title, sections.first_screen(title, found, notices, _described(study)), [], themes=themes)
+    page = Page("dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme", themes)
     if drawn is not None:
         page.explorer = explorer_data(drawn.points, drawn.maps)
     made = [
         sections.learning_curves(page, study, overlaid),
         sections.differences(page, study, found),
-        None if drawn is None else Section("maps", "Maps", explorer_html(drawn.points, drawn.maps)),
-        _fusion(page, study, fused, progress),
+        None if drawn is None else _maps(study, drawn, has_fusion=fused is not None),
+        _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown),
         sections.diagnosis(page, study),
         _images(study, shown),
         sections.data(page, study),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
     ]
     page.sections = [each for each in made if each is not None]
+    page.head = sections.first_screen(page.title, found, notices, _described(study))
     write_page(page, Path(out))
     return ReportResult(
         run=os.fspath(run),
@@ -117,6 +125,15 @@ def write_report(
         notices=notices,
         figures=_figures(page, study, drawn, shown),
     )
+
+
+def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown: PageOptions) -> Part | None:
+    """A part of the page; where the data do not allow it, a notice: the verdict stands without it."""
+    try:
+        return make()
+    except (DataError, CacheError) as error:
+        notices.append(f"no {what}" if shown.anonymous else f"no {what}: {error}")
+        return None
 
 
 def _described(study: Study) -> str:
@@ -136,7 +153,8 @@ def _notices(study: Study, *, has_heads: bool, is_anonymous: bool) -> list[str]:
         which = f"this run keeps no head of its {' and '.join(attention)}"
         found = [f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing"]
     if is_anonymous:
-        return [*found, *(["no maps and no images: the cache is not there"] if study.store is None else [])]
+        gone = "no maps and no images: the cache is gone, or was changed since the sweep"
+        return [*found, *([gone] if study.store is None else [])]
     return [*found, *study.notices, *(line for line in study.summary.notices if line != study.resampling)]
 
 
@@ -160,7 +178,7 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
     return draw(store, rows, sources, added, shown, is_new=side == TEST, progress=progress)
 
 
-def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
     """What the leading method says of each image, by heads that did not learn from it."""
     lead = study.lead
     probabilities = study.predicted(lead)
@@ -168,10 +186,12 @@ def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, NDArray[Any]]
     chosen = np.where(is_known, np.nan_to_num(probabilities).argmax(axis=1), 0)
     classes = np.array(study.run.manifest.classes, dtype=object)
     is_right = chosen == study.judge.labels
+    confidence = np.where(is_known, np.nan_to_num(probabilities).max(axis=1), np.nan)
+    texts = [f"{value:.3f}" if known else "" for value, known in zip(confidence, is_known, strict=True)]
     return {
         "prediction": np.where(is_known, classes[chosen], "").astype(object),
         "error": np.where(is_known, np.where(is_right, "right", "wrong"), "").astype(object),
-        "confidence": np.where(is_known, np.nan_to_num(probabilities).max(axis=1), np.nan),
+        "confidence": Measured(confidence, texts),
         "test or fold": side,
     }
 
@@ -179,19 +199,31 @@ def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, NDArray[Any]]
 def _images(study: Study, shown: PageOptions) -> Section | None:
     if study.store is None:
         return None
+    assert study.rows is not None
     paths, ids = study.store.column("path")[study.rows], study.store.samples.ids[study.rows]
-    names = names_of(paths, ids, is_anonymous=shown.anonymous)
+    names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
     return images_section(study, study.lead, Pictures(names, paths.tolist(), ids, shown.thumbnails))
+
+
+def _maps(study: Study, drawn: Drawn, *, has_fusion: bool) -> Section:
+    said = (
+        f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
+    )
+    notes = [said, *([TAUGHT] if has_fusion else [])]
+    return Section("maps", "Maps", explorer_html(drawn.points, drawn.maps, notes))
 
 
 def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progress) -> Section | None:
     """What the fusion attends to and relies on; without one, how alike the backbones are."""
-    if fused is None or study.store is None:
+    if fused is None or study.store is None or len(study.run.manifest.test) < MIN_SAMPLES:
         return sections.fusion(page, None, _alike(study), None)
     folder = study.run.kept_heads()[fused.name, fused.backbones]
     with tempfile.TemporaryDirectory() as aside:
         place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
-        report = explain(folder, study.store.location, full_map=place, seed=study.run.seed, progress=progress)
+        test = study.run.manifest.images[study.run.manifest.test]
+        report = explain(
+            folder, study.store.location, images=test, full_map=place, seed=study.run.seed, progress=progress
+        )
         tokens = None if place is None else down_sampled(np.load(place), len(fused.backbones))
     return sections.fusion(page, report, report.similarity, tokens)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from dvme.stats.intervals import Comparison
+
+ALPHA = 0.05
+"""Below it an adjusted p value is called a difference."""
 
 
 def holm(p_values: ArrayLike) -> NDArray[Any]:
@@ -26,3 +32,12 @@ def holm(p_values: ArrayLike) -> NDArray[Any]:
     steps = values[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def gain_word(comparison: Comparison, p_adjusted: float) -> str:
+    """What may be said of the first less the second: `gain`, `loss`, `no gain shown`, or `no test`."""
+    if math.isnan(p_adjusted):
+        return "no test"
+    if p_adjusted >= ALPHA:
+        return "no gain shown"
+    return "gain" if comparison.difference.estimate > 0 else "loss"

@@ -18,7 +18,7 @@ from dvme.sampling.manifest import SubsetManifest
 from dvme.stats.crossed import crossed, overlap
 from dvme.stats.curves import LabelsSaved, labels_saved
 from dvme.stats.effect import paired_effect
-from dvme.stats.intervals import Comparison
+from dvme.stats.intervals import LEVEL, Comparison
 from dvme.stats.multiple import holm
 from dvme.stats.resampling import Draws, Resampled, resample
 from dvme.sweeping.ledger import FinishedJob
@@ -105,23 +105,39 @@ class Judge:
             for (fusion, rival, role, size), comparison, p in zip(found, comparisons, adjusted, strict=True)
         ]
 
-    def compared(self, one: int, other: int, size: int) -> Comparison:
+    def compared(self, one: int, other: int, size: int, *, level: float = LEVEL) -> Comparison:
         """One method less another at a size, by the crossed test."""
         gap = self.resampled[one, size] - self.resampled[other, size]
-        return crossed(gap.folds, gap.test_covariance, self.shared_rows(size))
+        return crossed(gap.folds, gap.test_covariance, self.shared_rows(size), level=level)
 
     def leader(self, size: int, methods: Sequence[int]) -> int | None:
         """The method that validation ranks first at a size."""
         known = [m for m in methods if not np.isnan(self.validation[m, size])]
         return max(known, key=lambda m: self.validation[m, size], default=None)
 
-    def both_ways(self, method: int, size: int) -> NDArray[Any]:
-        """(R,) means over heads where test images and draws are resampled, the same ones for all methods and sizes."""
+    def grown(self, method: int, smaller: int, larger: int) -> Comparison:
+        """One method at a size less itself at a smaller one, by the crossed test.
+
+        The draws are nested, so the larger size's share of common rows is the careful one.
+        """
+        gap = self.resampled[method, larger] - self.resampled[method, smaller]
+        return crossed(gap.folds, gap.test_covariance, self.shared_rows(larger))
+
+    def both_ways(self, method: int, size: int, *, shared_rows: float = 0.0) -> NDArray[Any]:
+        """(R,) means over heads where test images and draws are resampled, the same ones for all methods and sizes.
+
+        Args:
+            method: its index.
+            size: its index.
+            shared_rows: of two draws; the spread between draws is widened for what they have in common, as far as in
+                `crossed`. 0: as if they were independent.
+        """
         one = self.resampled[method, size]
         n_draws = len(one.folds)
         chosen = np.random.default_rng(0).integers(0, n_draws, (len(one.resampled), n_draws))
         shift = one.folds[chosen].mean(axis=1) - one.estimate
-        widened: NDArray[Any] = one.resampled + shift * np.sqrt(n_draws / max(1, n_draws - 1))
+        correction = 1.0 + n_draws * shared_rows / (1.0 - shared_rows)
+        widened: NDArray[Any] = one.resampled + shift * np.sqrt(correction * n_draws / max(1, n_draws - 1))
         return widened
 
     def _resample(self, method: int, size: int) -> None:

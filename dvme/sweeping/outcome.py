@@ -10,6 +10,7 @@ from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import method_name
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
+from dvme.stats.multiple import ALPHA, gain_word
 from dvme.sweeping.plain import rebuilt, with_infinities
 
 
@@ -55,8 +56,8 @@ class Cell:
 
     @property
     def is_equal(self) -> bool:
-        """Whether it is not the best, and not shown to be worse."""
-        return not self.is_best and not self.p_worse < 0.05
+        """Whether it is not the best, and not shown to be worse by a test that could be made."""
+        return not self.is_best and self.p_worse >= ALPHA
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,8 @@ class Gain:
 
     @property
     def word(self) -> str:
-        """`gain`, `loss`, or `no gain shown`."""
-        if not self.p_adjusted < 0.05:
-            return "no gain shown"
-        return "gain" if self.comparison.difference.estimate > 0 else "loss"
+        """`gain`, `loss`, `no gain shown`, or `no test` where none could be made."""
+        return gain_word(self.comparison, self.p_adjusted)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Run:
     def test_groups(self) -> NDArray[Any]:
         """(N test,) which test images share a group; "" everywhere where there are no groups."""
         groups = self.described.get("test_groups")
-        return np.array([MISSING] * len(self.manifest.test) if groups is None else [str(each) for each in groups])
+        return np.array([MISSING] * len(self.manifest.test) if groups is None else [f"{each:09d}" for each in groups])
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:

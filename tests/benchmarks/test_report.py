@@ -18,7 +18,7 @@ from playwright.sync_api import Browser
 import dvme
 from dvme.mapping.maps import EmbeddingMap
 from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Points, explorer_data, explorer_html
+from dvme.page.explorer import Measured, Points, explorer_data, explorer_html
 from dvme.page.page import Page, Section, write_page
 
 pytestmark = pytest.mark.bench
@@ -82,8 +82,11 @@ def test_maps__of_fifty_thousand_points(tmp_path: Path) -> None:
         EmbeddingMap(name, "tsne", rng.normal(size=(n, 2)).astype(np.float32), quality, is_kept=False) for name in "ab"
     ]
     labels = np.array([f"class {i % 5}" for i in range(n)], dtype=object)
-    points = Points([f"{i:06d}.png" for i in range(n)], {"label": labels, "age": rng.normal(size=n)}, None)
-    page = Page("maps", "", [Section("maps", "Maps", explorer_html(points, maps))], explorer_data(points, maps))
+    points = Points(
+        [f"{i:06d}.png" for i in range(n)], {"label": labels, "age": Measured(rng.normal(size=n), [""] * n)}, None
+    )
+    section = Section("maps", "Maps", explorer_html(points, maps))
+    page = Page("maps", sections=[section], explorer=explorer_data(points, maps))
     write_page(page, tmp_path / "m.html")
     with started() as browser:
         found = _measured(browser, tmp_path / "m.html")

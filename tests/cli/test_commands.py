@@ -77,7 +77,7 @@ def test_viz__names_the_file(cache: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "pca maps of 36 images" in result.stdout
     assert "trustworthiness" in result.stdout
-    assert "without a thumbnail" not in result.stdout
+    assert "cannot be shown" not in result.stdout
     report = strict(run("viz", cache, "--out", tmp_path / "maps.html", "--method", "pca,tsne", "--json").stdout)
     assert report["methods"] == ["pca", "tsne"]
     assert 0 < report["maps"]["tsne"][LITE]["trustworthiness"] <= 1
@@ -113,7 +113,7 @@ def test_report__says_the_verdict(cache: Path, tmp_path: Path) -> None:
 
 def test_report__bad_input_is_one_line(cache: Path, tmp_path: Path) -> None:
     assert_refused(run("report", tmp_path, "--out", tmp_path / "r.html"), "is not a run", "dvme sweep")
-    assert_refused(run("report", cache, "--out", tmp_path / "r.html"), "is not a run")
+    assert_refused(run("report", cache, "--out", tmp_path / "r.html"), "is a cache", "dvme viz")
     assert not (tmp_path / "r.html").exists()
 
 

@@ -43,14 +43,14 @@ class Category {
 }
 
 class Numbers {
-  constructor({name, numbers}) {
-    Object.assign(this, {name, numbers: floatsOf(numbers)});
+  constructor({name, numbers, texts}) {
+    Object.assign(this, {name, texts, numbers: floatsOf(numbers)});
     this.low = Infinity; this.high = -Infinity;
     for (const value of this.numbers) if (value === value) {
       this.low = Math.min(this.low, value); this.high = Math.max(this.high, value);
     }
   }
-  text(i) { const value = this.numbers[i]; return value === value ? String(+value.toPrecision(4)) : ""; }
+  text(i) { return this.texts[i]; }
   isHidden() { return false; }
   fill(colors, symbols) {
     const range = this.high - this.low || 1, missing = rgb(NOTHING);

@@ -2,173 +2,8 @@
 "use strict";
 
 const LISTED = 200; // selected images that are listed; the download has all
-const MARGIN = 14; // CSS pixels between the points and the frame of a map
 const LEGEND_ENTRIES = 250;
 const TOOLTIP_EDGE = 144; // CSS pixels of a thumbnail that hovers
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-class Thumbnails {
-  constructor(described) {
-    if (described) {
-      Object.assign(this, described, {missing: new Set(described.missing)});
-      this.loading = this.sheets.map(() => null);
-    }
-  }
-  has(i) { return !!this.sheets && !this.missing.has(i); }
-  // A sheet is decoded once, when its first image is wanted.
-  url(sheet) {
-    if (!this.loading[sheet]) {
-      const [head, body] = this.sheets[sheet].split(",");
-      this.loading[sheet] = URL.createObjectURL(new Blob([bytesOf(body)], {type: head.slice(5, head.indexOf(";"))}));
-      this.sheets[sheet] = "";
-    }
-    return this.loading[sheet];
-  }
-  element(i, edge) {
-    const made = element("span", {className: "thumbnail"});
-    made.style.width = made.style.height = `${edge}px`;
-    if (!this.has(i)) return Object.assign(made, {className: "thumbnail none", textContent: "no image"});
-    const sheet = Math.floor(i / this.per_sheet), place = i % this.per_sheet, zoom = edge / this.edge;
-    const rows = Math.ceil(Math.min(this.per_sheet, this.n - sheet * this.per_sheet) / this.across);
-    made.style.backgroundImage = `url(${this.url(sheet)})`;
-    made.style.backgroundSize = `${this.across * edge}px ${rows * edge}px`;
-    made.style.backgroundPosition = `${-(place % this.across) * edge}px ${-Math.floor(place / this.across) * edge}px`;
-    if (zoom > 3) made.style.imageRendering = "pixelated";
-    return made;
-  }
-}
-
-// One map: its canvases, and the window through which its points are seen.
-class MapView {
-  constructor(panel, described, explorer) {
-    Object.assign(this, {panel, explorer, name: described.name, method: described.method});
-    const places = floatsOf(described.places); // y grows upwards in the data, downwards on the screen
-    for (let i = 1; i < places.length; i += 2) places[i] = -places[i];
-    this.places = places;
-    let [left, right, top, bottom] = [Infinity, -Infinity, Infinity, -Infinity];
-    for (let i = 0; i < places.length; i += 2) {
-      left = Math.min(left, places[i]); right = Math.max(right, places[i]);
-      top = Math.min(top, places[i + 1]); bottom = Math.max(bottom, places[i + 1]);
-    }
-    this.box = {left, right, top, bottom};
-    this.stage = panel.querySelector(".stage");
-    this.points = element("canvas");
-    this.overlay = element("canvas", {tabIndex: 0});
-    this.overlay.setAttribute("role", "application");
-    this.overlay.setAttribute("aria-label", `${described.method} map of ${described.name}, ${explorer.n} images. ` +
-      "Arrow keys go to the next image, Enter selects it, Escape clears, plus and minus zoom.");
-    this.stage.append(this.points, this.overlay);
-    this.ratio = 1;
-    new ResizeObserver(() => this.resize()).observe(this.stage);
-  }
-
-  get isShown() { return !this.panel.hidden && this.stage.clientWidth > 0; }
-
-  resize() {
-    if (!this.isShown) return;
-    this.ratio = Math.min(window.devicePixelRatio || 1, 2);
-    for (const canvas of [this.points, this.overlay]) {
-      canvas.width = Math.round(this.stage.clientWidth * this.ratio);
-      canvas.height = Math.round(this.stage.clientHeight * this.ratio);
-    }
-    this.reset();
-  }
-
-  reset() {
-    const {left, right, top, bottom} = this.box, margin = MARGIN * this.ratio;
-    const {width, height} = this.points;
-    const scale = Math.min((width - 2 * margin) / (right - left || 1), (height - 2 * margin) / (bottom - top || 1));
-    this.view = {scale, x: width / 2 - scale * (left + right) / 2, y: height / 2 - scale * (top + bottom) / 2};
-    this.draw();
-  }
-
-  zoom(factor, x = this.points.width / 2, y = this.points.height / 2) {
-    const {view} = this;
-    this.view = {scale: view.scale * factor, x: x + (view.x - x) * factor, y: y + (view.y - y) * factor};
-    this.draw();
-  }
-
-  pan(x, y) { this.view.x += x; this.view.y += y; this.draw(); }
-
-  draw() {
-    if (!this.isShown || !this.view) return;
-    this.explorer.painter.draw(this.points, this.places, this.view, this.explorer.pointSize() * this.ratio);
-    this.drawOverlay();
-  }
-
-  x(i) { return this.places[2 * i] * this.view.scale + this.view.x; }
-  y(i) { return this.places[2 * i + 1] * this.view.scale + this.view.y; }
-
-  drawOverlay(lasso = null) {
-    if (!this.isShown || !this.view) return;
-    const flat = this.overlay.getContext("2d"), ink = getComputedStyle(this.stage).color;
-    flat.clearRect(0, 0, this.overlay.width, this.overlay.height);
-    flat.strokeStyle = ink;
-    if (lasso && lasso.length) {
-      flat.lineWidth = 1.5 * this.ratio;
-      flat.setLineDash([5 * this.ratio, 4 * this.ratio]);
-      flat.beginPath();
-      lasso.forEach(([x, y], k) => k ? flat.lineTo(x, y) : flat.moveTo(x, y));
-      flat.closePath();
-      flat.stroke();
-      flat.setLineDash([]);
-    }
-    const i = this.explorer.hovered;
-    if (i < 0) return;
-    flat.lineWidth = 2.5 * this.ratio;
-    flat.beginPath();
-    flat.arc(this.x(i), this.y(i), (this.explorer.pointSize() / 2 + 5) * this.ratio, 0, 2 * Math.PI);
-    flat.stroke();
-  }
-
-  nearest(x, y, within = Infinity) {
-    const {states} = this.explorer;
-    let best = -1, least = within * within;
-    for (let i = 0; i < this.explorer.n; i++) {
-      if (states[i] === HIDDEN) continue;
-      const dx = this.x(i) - x, dy = this.y(i) - y, distance = dx * dx + dy * dy;
-      if (distance < least) { least = distance; best = i; }
-    }
-    return best;
-  }
-
-  // The next point from i in a direction: near, and not far off to the side.
-  beside(i, dx, dy) {
-    const {states} = this.explorer, x = this.x(i), y = this.y(i);
-    let best = i, least = Infinity;
-    for (let j = 0; j < this.explorer.n; j++) {
-      if (j === i || states[j] === HIDDEN) continue;
-      const ahead = (this.x(j) - x) * dx + (this.y(j) - y) * dy;
-      const aside = Math.abs((this.x(j) - x) * dy) + Math.abs((this.y(j) - y) * dx);
-      if (ahead > 0.5 && ahead + 3 * aside < least) { least = ahead + 3 * aside; best = j; }
-    }
-    return best;
-  }
-
-  enclosed(polygon) {
-    const found = [], {states} = this.explorer;
-    const xs = polygon.map(corner => corner[0]), ys = polygon.map(corner => corner[1]);
-    const left = Math.min(...xs), right = Math.max(...xs), top = Math.min(...ys), bottom = Math.max(...ys);
-    for (let i = 0; i < this.explorer.n; i++) {
-      if (states[i] === HIDDEN) continue;
-      const x = this.x(i), y = this.y(i);
-      if (x < left || x > right || y < top || y > bottom) continue;
-      let isInside = false;
-      for (let k = 0, m = polygon.length - 1; k < polygon.length; m = k++) {
-        if ((ys[k] > y) !== (ys[m] > y) && x < (xs[m] - xs[k]) * (y - ys[k]) / (ys[m] - ys[k]) + xs[k]) {
-          isInside = !isInside;
-        }
-      }
-      if (isInside) found.push(i);
-    }
-    return found;
-  }
-}
 
 class Explorer {
   constructor(root, data) {
@@ -200,6 +35,8 @@ class Explorer {
       this.showMethod(method.value);
     }
     find("find").onsubmit = event => { event.preventDefault(); this.search(find("query").value); };
+    find("closer").onclick = () => this.maps.forEach(map => map.zoom(1.4));
+    find("farther").onclick = () => this.maps.forEach(map => map.zoom(1 / 1.4));
     find("reset").onclick = () => this.maps.forEach(map => map.reset());
     find("clear").onclick = () => this.select([]);
     find("copy").onclick = () => this.copy();
@@ -222,6 +59,7 @@ class Explorer {
     this.coloring.fill(this.colors, this.symbols);
     this.drawLegend();
     this.paint();
+    if (this.selected.size) this.listSelected();
   }
 
   paint() {
@@ -276,6 +114,7 @@ class Explorer {
     [...this.root.querySelectorAll(".swatches button")].forEach((entry, other) =>
       entry.setAttribute("aria-pressed", !hidden.has(other)));
     this.paint();
+    if (this.selected.size) this.listSelected();
   }
 
   hover(i, map = null) {
@@ -312,14 +151,20 @@ class Explorer {
 
   select(indices, {isAdding = false} = {}) {
     if (!isAdding) this.selected = new Set(indices);
-    else for (const i of indices) if (!this.selected.delete(i)) this.selected.add(i);
+    else for (const i of indices) this.selected.add(i);
     this.paint();
     this.listSelected();
   }
 
+  toggleSelected(i) {
+    if (!this.selected.delete(i)) this.selected.add(i);
+    this.select([...this.selected]);
+  }
+
   listSelected() {
     const {root, selected} = this, chosen = this.chosen();
-    const share = selected.size ? this.shares(chosen) : "";
+    const nHidden = chosen.filter(i => this.states[i] === HIDDEN).length;
+    const share = (selected.size ? this.shares(chosen) : "") + (nHidden ? ` (${nHidden.toLocaleString("en")} of them hidden)` : "");
     root.querySelector("[data-count]").textContent =
       selected.size ? `${selected.size.toLocaleString("en")} selected${share}` : "nothing selected";
     for (const name of ["clear", "copy", "download"]) {
@@ -365,84 +210,30 @@ class Explorer {
 
   async copy() {
     const text = this.chosen().map(i => this.ids[i]).join("\n");
+    let isCopied = true;
     try {
       await navigator.clipboard.writeText(text);
     } catch (error) { // not every browser lets a local file use the clipboard
       const area = element("textarea", {value: text});
       document.body.append(area);
       area.select();
-      document.execCommand("copy");
+      isCopied = document.execCommand("copy");
       area.remove();
     }
-    this.root.querySelector("[data-count]").textContent = `${this.selected.size.toLocaleString("en")} ids copied`;
+    this.root.querySelector("[data-count]").textContent = isCopied ?
+      `${this.selected.size.toLocaleString("en")} ids copied` : "this browser does not let a page copy; download the CSV";
   }
 
   download() {
     // A spreadsheet takes a cell that begins so for a formula.
-    const cell = text => `"${(/^[=+\-@\t\r]/.test(text) && !/^[+-]?[\d.]+%?$/.test(text) ? "'" : "") + text.replace(/"/g, '""')}"`;
+    const isFormula = text => /^[\s\u0000-\u001f]*[=+\-@]/.test(text) && !/^[+-]?[\d.]+%?$/.test(text);
+    const cell = text => `"${(isFormula(text) ? "'" : "") + text.replace(/"/g, '""')}"`;
     const lines = this.chosen().map(i => [this.ids[i], ...this.columns.map(column => column.text(i))]);
     const text = [["id", ...this.columns.map(column => column.name)], ...lines].map(line => line.map(cell).join(",")).join("\r\n");
     const url = URL.createObjectURL(new Blob([`${text}\r\n`], {type: "text/csv"}));
     element("a", {href: url, download: "selected.csv"}).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   }
-}
-
-// Drag draws a lasso (or moves the map), click takes one point, the wheel zooms, arrows walk from point to point.
-function attachPointer(map, explorer) {
-  const {overlay} = map;
-  const place = event => {
-    const frame = overlay.getBoundingClientRect();
-    return [(event.clientX - frame.left) * map.ratio, (event.clientY - frame.top) * map.ratio];
-  };
-  let path = null, before = null;
-  overlay.onpointerdown = event => {
-    if (event.button > 1) return;
-    overlay.setPointerCapture(event.pointerId);
-    overlay.focus({preventScroll: true});
-    before = place(event);
-    path = explorer.isMoving || event.button === 1 || event.altKey ? null : [before];
-    explorer.hover(-1);
-  };
-  overlay.onpointermove = event => {
-    const [x, y] = place(event);
-    if (!before) explorer.hover(map.nearest(x, y, 14 * map.ratio), map);
-    else if (path) { path.push([x, y]); map.drawOverlay(path); }
-    else { map.pan(x - before[0], y - before[1]); before = [x, y]; }
-  };
-  overlay.onpointerup = event => {
-    const lasso = path, isAdding = event.shiftKey || event.ctrlKey || event.metaKey;
-    path = before = null;
-    if (!lasso) return;
-    const [x, y] = place(event), moved = Math.hypot(x - lasso[0][0], y - lasso[0][1]);
-    if (lasso.length < 4 && moved < 5 * map.ratio) {
-      const i = map.nearest(x, y, 14 * map.ratio);
-      explorer.select(i < 0 ? [] : [i], {isAdding: isAdding && i >= 0});
-    } else explorer.select(map.enclosed(lasso), {isAdding});
-  };
-  overlay.onpointercancel = () => { path = before = null; map.drawOverlay(); };
-  overlay.onpointerleave = () => { if (!before) explorer.hover(-1); };
-  overlay.addEventListener("wheel", event => {
-    if (!event.ctrlKey && document.activeElement !== overlay) return; // scrolling past a map is scrolling
-    event.preventDefault();
-    map.zoom(Math.exp(-event.deltaY / 400), ...place(event));
-  }, {passive: false});
-  overlay.ondblclick = () => map.reset();
-  overlay.onblur = () => explorer.hover(-1);
-  const steps = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
-  overlay.onkeydown = event => {
-    const i = explorer.hovered;
-    if (event.key in steps) {
-      const start = map.nearest(overlay.width / 2, overlay.height / 2);
-      if (start >= 0) explorer.hover(i < 0 ? start : map.beside(i, ...steps[event.key]), map);
-    } else if ((event.key === "Enter" || event.key === " ") && i >= 0) explorer.select([i], {isAdding: true});
-    else if (event.key === "Escape") explorer.select([]);
-    else if (event.key === "+" || event.key === "=") map.zoom(1.25);
-    else if (event.key === "-") map.zoom(0.8);
-    else if (event.key === "0") map.reset();
-    else return;
-    event.preventDefault();
-  };
 }
 
 const explorerRoot = document.querySelector(".explorer");

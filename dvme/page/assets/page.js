@@ -16,13 +16,14 @@ function setTheme(theme) {
   document.dispatchEvent(new Event("dvme-theme"));
 }
 
+const PAPER = 660; // CSS pixels that A4 and Letter have between their margins
 const drawn = new Set();
 
 // A figure is drawn when it comes near the screen, so that the first screen does not wait for the others.
-function draw(plot, isDarkWanted = isDark()) {
+function draw(plot, isDarkWanted = isDark(), width = undefined) {
   const {templates} = window.dvme, figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-  const layout = {...figure.layout, template: templates[isDarkWanted ? "dark" : "light"], autosize: true};
-  delete layout.width;
+  const layout = {...figure.layout, template: templates[isDarkWanted ? "dark" : "light"], autosize: !width};
+  if (width) layout.width = width; else delete layout.width;
   drawn.add(plot);
   return Plotly.react(plot, figure.data, layout, {displaylogo: false, responsive: true,
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
@@ -35,9 +36,14 @@ function startFigures() {
     if (entry.isIntersecting && !drawn.has(entry.target)) { watcher.unobserve(entry.target); draw(entry.target); }
   }), {rootMargin: "400px"});
   plots.forEach(plot => watcher.observe(plot));
-  const drawAll = isDarkWanted => plots.filter(plot => plot.offsetParent).forEach(plot => draw(plot, isDarkWanted));
-  window.addEventListener("beforeprint", () => drawAll(false));
-  window.addEventListener("afterprint", () => drawAll());
+  const drawAll = (...how) => plots.filter(plot => plot.offsetParent).forEach(plot => draw(plot, ...how));
+  let opened = [];
+  window.addEventListener("beforeprint", () => { // paper has no legend to click and nothing to unfold
+    opened = [...document.querySelectorAll("details:not([open])")];
+    opened.forEach(part => { part.open = true; });
+    drawAll(false, PAPER);
+  });
+  window.addEventListener("afterprint", () => { opened.forEach(part => { part.open = false; }); drawAll(); });
 }
 
 function startChoices() {

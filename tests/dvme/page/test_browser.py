@@ -144,7 +144,7 @@ def test_download__is_the_selection_as_csv(report: Path, opened: Open, tmp_path:
     assert [row["id"] for row in rows] == [page.evaluate("i => explorer.ids[i]", i) for i in (3, 8)]
     assert [row["label"] for row in rows] == [CLASSES[0], CLASSES[2]]
     assert rows[0][f"site {EVIL}"] == f"{EVIL} 1"
-    assert [float(row["age"]) for row in rows] == [23.0, 28.0]
+    assert [row["age"] for row in rows] == ["23", "28"]
 
 
 def test_copy__puts_the_ids_on_the_clipboard(report: Path, opened: Open) -> None:
@@ -195,6 +195,79 @@ def test_search__finds_ids(report: Path, opened: Open) -> None:
     page.locator("[data-control=query]").fill("nothing like it")
     page.keyboard.press("Enter")
     assert "no id contains" in page.locator("[data-count]").inner_text()
+
+
+def test_lasso__with_shift_only_adds(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.evaluate("explorer.select([1, 2, 3])")
+    page.keyboard.down("Shift")
+    _lasso(page)
+    page.keyboard.up("Shift")
+    assert _selected(page) == list(range(N))
+
+
+def test_count__follows_colour_and_what_is_hidden(report: Path, opened: Open) -> None:
+    page = opened(report)
+    page.evaluate("explorer.select([0, 1, 2, 3])")
+    assert "50%" in page.locator("[data-count]").inner_text()  # two of the first class
+    page.locator("[data-control=color]").select_option(label=f"site {EVIL}")
+    assert EVIL in page.locator("[data-count]").inner_text()
+    page.locator(".swatches button").first.click()
+    assert "(2 of them hidden)" in page.locator("[data-count]").inner_text()
+
+
+def test_zoom__stays_when_the_window_changes(report: Path, opened: Open) -> None:
+    page = opened(report)
+    _map(page)
+    page.locator("[data-control=closer]").click()
+    page.locator("[data-control=closer]").click()
+    share = "explorer.maps[0].view.scale / explorer.maps[0].points.width"
+    before = page.evaluate(share)
+    page.set_viewport_size({"width": 1000, "height": 900})
+    page.wait_for_timeout(300)
+    assert page.evaluate(share) == pytest.approx(before, rel=0.02)
+    page.locator("[data-control=method]").select_option(label="t-SNE")
+    page.locator("[data-control=method]").select_option(label="PCA")
+    assert page.evaluate(share) == pytest.approx(before, rel=0.02)
+    page.locator("[data-control=farther]").click()
+    page.locator("[data-control=reset]").click()
+    assert page.evaluate(share) < before / 1.5
+
+
+def test_keyboard__never_walks_out_of_sight(report: Path, opened: Open) -> None:
+    page = opened(report)
+    _map(page).focus()
+    for _ in range(6):
+        page.keyboard.press("+")
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    place = "(m => [m.x(explorer.hovered), m.y(explorer.hovered), m.points.width, m.points.height])(explorer.maps[0])"
+    x, y, width, height = page.evaluate(place)
+    assert 0 <= x <= width
+    assert 0 <= y <= height
+
+
+def test_touch__a_tapped_map_takes_the_lasso(report: Path, opened: Open) -> None:
+    page = opened(report)
+    canvas = _map(page)
+    assert canvas.evaluate("c => getComputedStyle(c).touchAction") == "pan-y"
+    canvas.focus()
+    assert canvas.evaluate("c => getComputedStyle(c).touchAction") == "none"
+
+
+def test_pinch__zooms(report: Path, opened: Open) -> None:
+    page = opened(report)
+    canvas = _map(page)
+    before = page.evaluate("explorer.maps[0].view.scale")
+    canvas.evaluate("""(canvas) => {
+      const frame = canvas.getBoundingClientRect(), send = (type, id, x) => canvas.dispatchEvent(new PointerEvent(type,
+        {pointerId: id, pointerType: "touch", button: type === "pointermove" ? -1 : 0, bubbles: true,
+         clientX: frame.left + x, clientY: frame.top + 100}));
+      canvas.setPointerCapture = () => {};
+      send("pointerdown", 1, 100); send("pointerdown", 2, 140); send("pointermove", 2, 180);
+      send("pointerup", 2, 180); send("pointerup", 1, 100);
+    }""")
+    assert page.evaluate("explorer.maps[0].view.scale") == pytest.approx(2 * before, rel=0.01)
 
 
 def test_method__switches_the_maps(report: Path, opened: Open) -> None:

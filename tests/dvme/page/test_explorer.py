@@ -9,7 +9,7 @@ import pytest
 
 from dvme.mapping.maps import EmbeddingMap
 from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Points, explorer_data, explorer_html, measured_or_named, short_ids
+from dvme.page.explorer import Measured, Points, explorer_data, explorer_html, measured_or_named, short_ids
 
 NAN = float("nan")
 
@@ -22,7 +22,7 @@ def _map(name: str, method: str = "pca", accuracy: float = 0.5) -> EmbeddingMap:
 def _points() -> Points:
     columns = {
         "label": np.array(["10%", "", "9%"], dtype=object),
-        "age": np.array([1.5, np.nan, 3.0]),
+        "age": Measured(np.array([1.5, np.nan, 3.0]), ["1.50", "", "3"]),
     }
     return Points(["a", "b", "c"], columns, None)
 
@@ -37,6 +37,7 @@ def test_explorer_data__comes_back() -> None:
     assert label["values"] == ["9%", "10%", ""]  # by their numbers, nothing last
     assert np.frombuffer(base64.b64decode(label["codes"]), "<u4").tolist() == [1, 2, 0]
     np.testing.assert_array_equal(np.frombuffer(base64.b64decode(age["numbers"]), "<f4"), [1.5, np.nan, 3.0])
+    assert age["texts"] == ["1.50", "", "3"]
 
 
 def test_explorer_html__names_what_is_measured_and_no_more() -> None:
@@ -57,6 +58,8 @@ def test_explorer_html__names_what_is_measured_and_no_more() -> None:
         (["/home/x/ab/1.png", "/home/x/ac/1.png"], ["ab/1.png", "ac/1.png"]),  # folders, not letters, are shared
         (["/home/x/1.png", "/home/x/deep/2.png"], ["1.png", "deep/2.png"]),
         (["1.png"], ["1.png"]),
+        ([r"C:\x\Smith\1.png", r"C:\x\Jones\1.png"], ["Smith/1.png", "Jones/1.png"]),
+        (["s3://bucket/a/1.png", "s3://bucket/b/1.png"], ["a/1.png", "b/1.png"]),
         ([], []),
     ],
 )
@@ -68,6 +71,12 @@ def test_measured_or_named__grades_are_names_ages_are_numbers() -> None:
     grades = np.array(["1", "2", "3"] * 10, dtype=object)
     assert measured_or_named(grades) is grades
     ages = np.array([str(age) for age in range(20, 40)] + [""], dtype=object)
-    np.testing.assert_array_equal(measured_or_named(ages), [*range(20, 40), np.nan])
+    measured = measured_or_named(ages)
+    assert isinstance(measured, Measured)
+    np.testing.assert_array_equal(measured.values, [*range(20, 40), np.nan])
+    assert measured.texts == ages.tolist()
+    for name in ("007", "1_0", "1e5", "inf", "nan", "0x1"):
+        named = np.array([*ages, name], dtype=object)
+        assert measured_or_named(named) is named
     names = np.array([f"site {number}" for number in range(20)], dtype=object)
     assert measured_or_named(names) is names

@@ -36,7 +36,7 @@ def test_as_script__what_is_no_number_is_null() -> None:
 
 
 def test_write_page__everything_is_in_the_file(tmp_path: Path) -> None:
-    page = Page(EVIL, "<p>first</p>", [], themes={"light": style.template(), "dark": style.template(is_dark=True)})
+    page = Page(EVIL, head="<p>first</p>", themes={"light": style.template(), "dark": style.template(is_dark=True)})
     body = page.figure("curve", Figure(Scatter(x=[1, 2], y=[3, 4], name=EVIL), {"height": 321}), "said")
     page.sections = [Section("one", EVIL, body)]
     out = tmp_path / "new" / "page.html"
@@ -64,7 +64,7 @@ def test_write_page__a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(OSError, match="No space"):
-        write_page(Page("t", "", []), out)
+        write_page(Page("t"), out)
     monkeypatch.undo()
     assert out.read_text() == "old"
     assert list(tmp_path.iterdir()) == [out]

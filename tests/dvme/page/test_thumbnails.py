@@ -60,7 +60,7 @@ def test_thumbnails__only_of_the_content_that_was_embedded(tmp_path: Path) -> No
 
 
 def test_thumbnails__kept_by_content(tmp_path: Path) -> None:
-    """What was seen once needs no file any more; what was missing is looked for again."""
+    """A sheet is made once, unless a file of it is gone by now; what was missing is looked for again."""
     paths, ids = _images(tmp_path, 3)
     kept = Kept(tmp_path / "kept")
     hidden = Path(paths[0]).rename(tmp_path / "hidden.png")
@@ -72,11 +72,12 @@ def test_thumbnails__kept_by_content(tmp_path: Path) -> None:
     assert second is not None
     assert second.missing.tolist() == []
     for path in paths:
-        Path(path).unlink()
-    third = thumbnails(paths, ids, kept=kept)
+        Path(path).write_bytes(b"another image by now")
+    third = thumbnails(paths, ids, kept=kept)  # still what was embedded, and no file was read
     assert third is not None
     assert third.sheets == second.sheets
-    assert third.missing.tolist() == []
+    Path(paths[1]).unlink()
+    assert thumbnails(paths, ids, kept=kept) is None  # an image that was taken away is not shown from memory
 
 
 def test_thumbnails__many_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

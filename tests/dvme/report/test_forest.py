@@ -52,7 +52,7 @@ def test_differences__undefined_numbers() -> None:
     empty = Difference("a", "b", "", Comparison(Interval(NAN, NAN, NAN), NAN, NAN, NAN), NAN)
     point = Difference("a", "b", "", Comparison(Interval(0.1, NAN, NAN), NAN, NAN, NAN), NAN)
     figure = differences([empty, point])
-    assert figure.data[0].name == "no gain shown"
+    assert figure.data[0].name == "no test"
     assert list(figure.data[0].error_x.array) == [0.0, 0.0]
     assert "undefined" in figure.data[0].hovertext[0]
 

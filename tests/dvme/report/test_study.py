@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +77,35 @@ def test_load__a_cache_of_other_embeddings_is_not_served(clear: Path, tmp_path: 
         table = cache.ensure_embeddings("noise", Fingerprint({"weights": "new"}), dim=8, dtype="float32", provenance={})
         for shard in table.pending_shards():
             table.commit(shard, np.ones((len(shard), 8), dtype=np.float32), {})
-    study = Study.load(clear / "run", tmp_path / "c.zarr")
+    with pytest.raises(DataError, match="does not hold the embeddings of noise that this run was made from"):
+        Study.load(clear / "run", tmp_path / "c.zarr")
+    shutil.copytree(clear / "run", tmp_path / "run")
+    text = (tmp_path / "run" / "run.json").read_text().replace(str(clear / "c.zarr"), str(tmp_path / "c.zarr"))
+    (tmp_path / "run" / "run.json").write_text(text)
+    study = Study.load(tmp_path / "run")
     assert study.store is None
     assert "does not hold the embeddings of noise" in study.notices[0]
+
+
+def test_load__a_run_that_was_moved_with_its_cache(clear: Path, tmp_path: Path) -> None:
+    shutil.copytree(clear, tmp_path / "moved")
+    run = tmp_path / "moved" / "run"
+    text = (run / "run.json").read_text().replace(str(clear / "c.zarr"), "elsewhere/c.zarr")
+    (run / "run.json").write_text(text)
+    store = Study.load(run).store
+    assert store is not None
+    assert store.location == str(tmp_path / "moved" / "c.zarr")
 
 
 def test_load__not_a_run(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a run"):
         dvme.write_report(tmp_path, out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_judge__of_patients_says_what_the_sweep_said(sweep_of: Callable[..., Path]) -> None:
+    """More than ten patients for testing, whose numbers sort otherwise as texts."""
+    groups = [f"p{image // 3:02d}" for image in range(240)]
+    study = Study.load(sweep_of({"a": 0.5}, ["linear"], group=groups) / "run")
+    assert len(set(study.run.test_groups)) > 12
+    assert [each.interval for each in study.judge.cells()] == [each.interval for each in study.summary.cells]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from command_line import run
+from numpy.typing import NDArray
 from pictures import EVIL, write_pictures
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.sweeping.run import read_summary
+from dvme_cache import EmbeddingCache
 
 PCA = dvme.PageOptions(methods=["pca"])
 
@@ -67,6 +74,7 @@ def test_write_report__anonymous_names_nobody(study: Path, tmp_path: Path) -> No
     page = (tmp_path / "r.html").read_text()
     for secret in (str(study), "c.zarr", "17.png", "site ", '"age"', "data:image/webp"):
         assert secret not in page
+    assert "fingerprint of" not in page.lower()
     assert result.notices == []
     assert "<title>dvme: a study</title>" in page
 
@@ -91,7 +99,7 @@ def test_write_report__without_its_cache_is_still_a_page(study: Path, tmp_path: 
 
 def test_write_report__without_attention_backbones_are_compared(sweep_of: Callable[..., Path], tmp_path: Path) -> None:
     root = sweep_of({"a": 1.0, "b": 1.0}, ["linear", "concat"])
-    result = dvme.write_report(root / "run", out=tmp_path / "r.html", options=PCA)
+    result = dvme.write_report(root / "run", out=tmp_path / "r.html", options=replace(PCA, thumbnails=False))
     assert result.notices == []
     page = (tmp_path / "r.html").read_text()
     assert 'id="figure-similarity"' in page
@@ -125,6 +133,8 @@ def test_write_report__published_numbers_beside(study: Path, tmp_path: Path) -> 
 def test_write_report__bad_input_is_one_line(study: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="is a folder; name the HTML file"):
         dvme.write_report(study / "run", out=tmp_path)
+    with pytest.raises(OptionError, match="is a cache; dvme sweep"):
+        dvme.write_report(study / "c.zarr", out=tmp_path / "r.html")
     with pytest.raises(OptionError, match="unknown map"):
         dvme.write_report(study / "run", out=tmp_path / "r.html", options=dvme.PageOptions(methods=["isomap"]))
     shutil.copytree(study / "run", tmp_path / "run")
@@ -132,3 +142,58 @@ def test_write_report__bad_input_is_one_line(study: Path, tmp_path: Path) -> Non
     with pytest.raises(DataError, match="cannot be read as a summary"):
         dvme.write_report(tmp_path / "run", out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_write_report__explains_on_the_test_images_alone(tmp_path: Path) -> None:
+    """Sizes that leave most of the pool unused, patients on many images, and a cache that grew since the sweep."""
+    cache = write_pictures(tmp_path, n_images=120, signal=0.7)
+    options = dvme.SubsetOptions(sizes=["12", "24"], n_folds=2)
+    dvme.sweep(cache, tmp_path / "run", heads=["dvme"], controls=False, options=options)
+    with EmbeddingCache.writing(cache) as store:
+        rows = store.samples.add([bytes(range(16))], ["new.png"])
+        store.update_columns(rows, {"label": ["a class that nobody knew"], "path": ["new.png"]})
+        for name in store.backbones:
+            table = store.embeddings(name)
+            for shard in table.pending_shards():
+                table.commit(shard, np.ones((len(shard), table.dim), dtype=np.float32), {})
+    n_test = len(dvme.Run.load(tmp_path / "run").manifest.test)
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
+    page = (tmp_path / "r.html").read_text()
+    assert result.notices == []
+    assert f"mean over the head&#x27;s {n_test} test images and 2 heads" in page
+    assert f"embeddings of {n_test} test images" in page
+    assert f"mean over {n_test} test images." in page  # of the map of tokens, which takes 64 at most
+
+
+def test_write_report__what_the_data_do_not_allow_is_left_out_and_said(
+    tmp_path: Path, write_embeddings: Callable[..., Path], make_features: Callable[..., NDArray[Any]]
+) -> None:
+    labels = np.arange(90) % 3
+    features = {"good": make_features(labels, 1.0, 0), "dead": np.ones((90, 4), dtype=np.float32)}
+    cache = write_embeddings(tmp_path / "c.zarr", features, label=[str(c) for c in labels])
+    options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
+    dvme.sweep(cache, tmp_path / "run", heads=["linear"], options=options)
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
+    assert "no maps: all 90 dead embeddings are equal; there is nothing to map" in result.notices
+    assert result.answers["Which backbone?"] == "good + linear"
+    assert "maps" not in _sections((tmp_path / "r.html").read_text())
+    closed = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=replace(PCA, anonymous=True))
+    assert "no maps" in closed.notices
+
+
+def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
+    (tmp_path / "my study").mkdir()
+    cache = write_pictures(tmp_path / "my study", n_images=60)
+    run_folder = tmp_path / "my study" / "run"
+    options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
+    dvme.sweep(cache, run_folder, heads=["linear", "dvme"], controls=False, options=options, metric="kappa")
+    dvme.write_report(run_folder, out=tmp_path / "r.html", options=PCA)
+    found = re.search(r"to repeat it</th><td><code>(.*?)</code>", (tmp_path / "r.html").read_text())
+    assert found is not None
+    words = shlex.split(html.unescape(found[1]))
+    assert words[0] == "dvme"
+    words[words.index("AGAIN")] = str(tmp_path / "again")
+    result = run(*words[1:])
+    assert result.exit_code == 0, result.output
+    one, other = dvme.Run.load(run_folder), dvme.Run.load(tmp_path / "again")
+    assert (one.methods, one.metric, one.manifest.hash) == (other.methods, other.metric, other.manifest.hash)
