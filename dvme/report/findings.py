@@ -187,7 +187,7 @@ def _how_many_labels(study: Study, method: int) -> Finding:
         answer = f"More than {half:,.0f}: still rising at {n[-1]:,.0f}"
         clause = f"more labels still help: {growth.difference.estimate:+.3f} {_metric(study)} {from_to}"
         return Finding(question, answer, tuple(details), clause)
-    details.append("That growth is not shown to be more than chance.")
+    details[0] += " That is not shown to be more than chance."
     if not is_known:
         return Finding(question, "Too uncertain to say", tuple(details))
     answer = f"{near[:1].upper()}{near[1:]}, {interval}"
