@@ -77,7 +77,7 @@ def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[
         columns=_options(points.columns),
         methods=choice if len(methods) > 1 else "",
         panels="".join(panels),
-        notes="".join(f"<p>{text(note)}</p>" for note in notes),
+        notes="".join(f'<p class="note soft">{text(note)}</p>' for note in notes),
         headings="".join(f'<th scope="col">{text(each)}</th>' for each in headings),
     )
 
