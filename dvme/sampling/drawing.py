@@ -17,7 +17,7 @@ from dvme.sampling.manifest import Draw, SubsetManifest
 from dvme.sampling.multilabel import iterative_split, nested_label_order, parse_label_sets
 from dvme.sampling.options import SubsetOptions
 from dvme.sampling.orders import nested_order
-from dvme.sampling.sizes import FULL, Size, parse_sizes
+from dvme.sampling.sizes import DEFAULT_SIZES, FULL, Size, parse_sizes
 from dvme.wording import counted, first_few
 
 LEAST_PER_CLASS = 2
@@ -47,6 +47,8 @@ class Drawing:
         """The whole."""
         test, plan, repeats = self._folds(twins)
         self.n_train = min(len(fold.train) for folds in repeats for fold in folds)
+        if tuple(self.options.sizes) == DEFAULT_SIZES:  # nobody asked for the larger ones by name
+            self.sizes = self._fitting()
         self.sizes = _distinct(self.sizes, self.n_train)
         draws = [
             self.draw(repeat, number, fold)
@@ -57,6 +59,14 @@ class Drawing:
         policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
         names = tuple(size.label for size in self.sizes)
         return SubsetManifest(ids, self.labels, self.classes, names, np.sort(test), tuple(draws), policy)
+
+    def _fitting(self) -> list[Size]:
+        """The sizes that a fold has images for; a notice names the others."""
+        large = [size for size in self.sizes if size.text.isdigit() and int(size.text) > self.n_train]
+        if large:
+            which = ", ".join(size.text for size in large)
+            self.notices.append(f"sizes left out of the usual ones: {which}; a fold has {self.n_train:,} training images")
+        return [size for size in self.sizes if size not in large]
 
     def counts(self, n_train: int, n_validation: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Training and validation images by size, of those that a fold has."""

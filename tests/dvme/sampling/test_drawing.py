@@ -139,6 +139,16 @@ def test_manifest__a_number_of_images_stands_once_and_under_its_published_name()
         _manifest(np.arange(250) % 2, sizes=("truong2021:nih-cxr",), n_folds=2)
 
 
+def test_manifest__the_usual_sizes_as_far_as_there_are_images() -> None:
+    """Of a fold of 5 of 80 in 100, 64 train; asked for by name, a size that is too large is refused."""
+    manifest, drawing = _drawing(np.arange(100) % 2)
+    assert manifest.sizes == ("50", "full")
+    assert drawing.notices == ["sizes left out of the usual ones: 100, 200, 500; a fold has 64 training images"]
+    with pytest.raises(OptionError, match="size 100 is more than the 64 training images of a fold; leave it out"):
+        _manifest(np.arange(100) % 2, sizes=("50", "100"))
+    assert _drawing(np.arange(1000) % 2)[1].notices == []
+
+
 def test_manifest__validation_matched_or_full() -> None:
     matched = _manifest(LABELS, sizes=("10", "64", "full"))
     full = _manifest(LABELS, sizes=("10", "64", "full"), validation="full")
