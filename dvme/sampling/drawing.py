@@ -65,7 +65,8 @@ class Drawing:
         large = [size for size in self.sizes if size.text.isdigit() and int(size.text) > self.n_train]
         if large:
             which = ", ".join(size.text for size in large)
-            self.notices.append(f"sizes left out of the usual ones: {which}; a fold has {self.n_train:,} training images")
+            has = f"a fold has {self.n_train:,} training images"
+            self.notices.append(f"sizes left out of the usual ones: {which}; {has}")
         return [size for size in self.sizes if size not in large]
 
     def counts(self, n_train: int, n_validation: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

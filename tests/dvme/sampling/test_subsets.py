@@ -186,4 +186,5 @@ def test_subsets__what_cannot_be_written_or_read(tmp_path: Path, write_embedding
     with pytest.raises(MissingEmbeddingsError, match="has no dino embeddings"):
         dvme.subsets(cache, options=BRIEF, backbones=["dino"])
     with pytest.raises(OptionError, match="size 200 is more than the 102 training images of a fold; leave it out"):
-        dvme.subsets(cache)
+        dvme.subsets(cache, options=dvme.SubsetOptions(sizes=("100", "200")))
+    assert dvme.subsets(cache).manifest.sizes == ("50", "100", "full")
