@@ -131,7 +131,8 @@ def fusion(
             "and rescaling of the other."
         )
         body += page.figure("similarity", matrices.similarity(alike), caption)
-    return Section("fusion", "What the fusion looks at", body) if body else None
+    name = "What the fusion looks at" if explained is not None else "How alike the backbones are"
+    return Section("fusion", name, body) if body else None
 
 
 def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:

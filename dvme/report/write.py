@@ -92,20 +92,18 @@ def write_report(
     if (Path(run) / "zarr.json").is_file():
         raise OptionError(f"{run} is a cache; dvme sweep {run} --out RUN makes a run, dvme viz {run} draws maps")
     study = Study.load(run, cache, progress)
-    found, fused = find(study), _fused(study)
-    notices = _notices(study, has_heads=fused is not None, is_anonymous=shown.anonymous)
+    notices: list[str] = []
+    fused = _tried("section on the fusion", lambda: _fused(study), notices, shown)
     drawn = _tried("maps", lambda: _drawn(study, fused, shown, progress), notices, shown)
-    if drawn is not None and (missing := drawn.missing(shown)):
-        notices.append(missing)
-    themes = {"light": style.template(), "dark": style.template(is_dark=True)}
-    page = Page("dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme", themes)
-    if drawn is not None:
-        page.explorer = explorer_data(drawn.points, drawn.maps)
+    notices += _notices(study, drawn, shown, has_heads=fused is not None)
+    found = find(study)
+    page = _page(study, shown)
+    fusion = _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown)
     made = [
         sections.learning_curves(page, study, overlaid),
         sections.differences(page, study, found),
-        None if drawn is None else _maps(study, drawn, has_fusion=fused is not None),
-        _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown),
+        None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
+        fusion,
         sections.diagnosis(page, study),
         _images(study, shown),
         sections.data(page, study),
@@ -136,6 +134,12 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
         return None
 
 
+def _page(study: Study, shown: PageOptions) -> Page:
+    """An empty page."""
+    themes = {"light": style.template(), "dark": style.template(is_dark=True)}
+    return Page("dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme", themes)
+
+
 def _described(study: Study) -> str:
     manifest = study.run.manifest
     return (
@@ -145,14 +149,16 @@ def _described(study: Study) -> str:
     )
 
 
-def _notices(study: Study, *, has_heads: bool, is_anonymous: bool) -> list[str]:
-    """In an anonymous report none that may name a path or an image."""
+def _notices(study: Study, drawn: Drawn | None, shown: PageOptions, *, has_heads: bool) -> list[str]:
+    """What the reader has to know; in an anonymous report nothing that may name a path or an image."""
     attention = [head for head, names in study.run.methods if head in ATTENTION_HEADS and len(names) > 1]
     found = []
     if attention and not has_heads and study.store is not None:
         which = f"this run keeps no head of its {' and '.join(attention)}"
-        found = [f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing"]
-    if is_anonymous:
+        found.append(f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing")
+    if drawn is not None and (missing := drawn.missing(shown)):
+        found.append(missing)
+    if shown.anonymous:
         gone = "no maps and no images: the cache is gone, or was changed since the sweep"
         return [*found, *([gone] if study.store is None else [])]
     return [*found, *study.notices, *(line for line in study.summary.notices if line != study.resampling)]
@@ -205,7 +211,8 @@ def _images(study: Study, shown: PageOptions) -> Section | None:
     return images_section(study, study.lead, Pictures(names, paths.tolist(), ids, shown.thumbnails))
 
 
-def _maps(study: Study, drawn: Drawn, *, has_fusion: bool) -> Section:
+def _maps(page: Page, study: Study, drawn: Drawn, *, has_fusion: bool) -> Section:
+    page.explorer = explorer_data(drawn.points, drawn.maps)
     said = (
         f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
     )

@@ -197,3 +197,15 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     one, other = dvme.Run.load(run_folder), dvme.Run.load(tmp_path / "again")
     assert (one.methods, one.metric, one.manifest.hash) == (other.methods, other.metric, other.manifest.hash)
+
+
+def test_write_report__a_damaged_head_costs_its_section_alone(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run", tmp_path / "run")
+    (weights,) = (tmp_path / "run" / "heads").rglob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
+    assert any("section on the fusion" in line or "keeps no head" in line for line in result.notices)
+    assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
+    assert "Which backbone?" in result.answers
