@@ -71,11 +71,6 @@ def new_table(*columns: str, numeric: int, is_narrow: bool = False) -> Table:
     return table
 
 
-def show_table(table: Table) -> None:
-    """Print a table to stdout."""
-    console().print(table)
-
-
 def number(value: float) -> str:
     """Three digits after the point; nothing where there is no number."""
     return "" if math.isnan(value) else f"{value:.3f}"

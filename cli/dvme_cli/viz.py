@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme_cli.arguments import parse_names
-from dvme_cli.console import expected_errors, new_table, number, progress_bars, say, show_json, show_table
+from dvme_cli.console import console, expected_errors, new_table, number, progress_bars, say, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -90,7 +90,7 @@ def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
         for name, quality in qualities.items():
             values = (quality.trustworthiness, quality.preservation, quality.silhouette, quality.knn_accuracy)
             table.add_row(method, name, *map(number, values))
-    show_table(table)
+    console().print(table)
 
 
 def say_rest(files: Sequence[str], folder: Path | None, *, is_seen: bool) -> None:

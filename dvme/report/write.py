@@ -34,6 +34,7 @@ from dvme.report.points import names_of
 from dvme.report.static import save_figures
 from dvme.report.study import TEST, Study
 from dvme.runtime import Progress, silent
+from dvme.sweeping.kept import KeptHeads
 from dvme.wording import counted
 from dvme_cache import CacheError
 
@@ -224,7 +225,7 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     """What the fusion attends to and relies on; without one, how alike the backbones are."""
     if fused is None or study.store is None or len(study.run.manifest.test) < MIN_SAMPLES:
         return sections.fusion(page, None, _alike(study), None)
-    folder = study.run.kept_heads()[fused.name, fused.backbones]
+    folder = KeptHeads(study.run.folder).folder(fused.name, fused.backbones)  # found sound by _fused
     with tempfile.TemporaryDirectory() as aside:
         place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
         test = study.run.manifest.images[study.run.manifest.test]

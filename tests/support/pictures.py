@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+import dvme
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
 
 EVIL = "<script>window.broken = true</script>"
@@ -46,6 +47,14 @@ def write_pictures(
             for shard in table.pending_shards():
                 table.commit(shard, values[shard], {})
     return root / "c.zarr"
+
+
+def write_study(root: Path) -> Path:
+    """`root/c.zarr` of 120 pictures, and its finished run `root/run` with a fusion by attention."""
+    cache = write_pictures(root, n_images=120, signal=0.7)
+    options = dvme.SubsetOptions(sizes=["50%", "full"], n_folds=2)
+    dvme.sweep(cache, root / "run", heads=["linear", "dvme"], controls=False, options=options)
+    return root
 
 
 def _features(labels: NDArray[Any], signal: float, seed: int, dim: int) -> NDArray[Any]:

@@ -123,3 +123,11 @@ def test_key_of__every_part_counts() -> None:
     with pytest.raises(TypeError):
         key_of(object())
     assert json.loads(json.dumps(KEY)) == KEY
+
+
+def test_write__for_its_owner_alone(tmp_path: Path) -> None:
+    """Thumbnails of patients may be among what is kept."""
+    kept = Kept(tmp_path / "own")
+    kept.write("key", values=np.arange(3))
+    (file,) = (tmp_path / "own").iterdir()
+    assert [path.stat().st_mode & 0o777 for path in (tmp_path / "own", file)] == [0o700, 0o600]

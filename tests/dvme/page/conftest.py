@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from chromium import started
-from pictures import write_pictures
+from pictures import write_study
 from playwright.sync_api import Browser, Page
 
 import dvme
@@ -16,11 +16,7 @@ import dvme
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a cache `c.zarr` and a finished run `run` of it."""
-    root = tmp_path_factory.mktemp("study")
-    cache = write_pictures(root, n_images=120, signal=0.7)
-    options = dvme.SubsetOptions(sizes=["50%", "full"], n_folds=2)
-    dvme.sweep(cache, root / "run", heads=["linear", "dvme"], controls=False, options=options)
-    return root
+    return write_study(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="session")

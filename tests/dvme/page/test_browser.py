@@ -147,6 +147,20 @@ def test_download__is_the_selection_as_csv(report: Path, opened: Open, tmp_path:
     assert [row["age"] for row in rows] == ["23", "28"]
 
 
+def test_download__no_cell_is_a_formula(report: Path, opened: Open, tmp_path: Path) -> None:
+    page = opened(report)
+    cells = ["=1+1", "\n=2", "+cmd", "@SUM(A1)", "-x", "-3.5", "plain"]
+    page.evaluate(
+        "cells => { explorer.ids.splice(0, cells.length, ...cells); explorer.select(cells.map((_, i) => i)); }", cells
+    )
+    with page.expect_download() as waiting:
+        page.locator("[data-control=download]").click()
+    waiting.value.save_as(tmp_path / "selected.csv")
+    with (tmp_path / "selected.csv").open(newline="", encoding="utf-8") as file:
+        found = [row["id"] for row in csv.DictReader(file)]
+    assert found == ["'=1+1", "'\n=2", "'+cmd", "'@SUM(A1)", "'-x", "-3.5", "plain"]
+
+
 def test_copy__puts_the_ids_on_the_clipboard(report: Path, opened: Open) -> None:
     page = opened(report)
     page.evaluate("explorer.select([3, 8])")

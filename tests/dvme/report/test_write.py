@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from command_line import run
 from numpy.typing import NDArray
-from pictures import EVIL, write_pictures
+from pictures import EVIL, write_pictures, write_study
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
@@ -29,11 +29,7 @@ PCA = dvme.PageOptions(methods=["pca"])
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pictures, with a fusion by attention and its kept heads."""
-    root = tmp_path_factory.mktemp("pictures")
-    cache = write_pictures(root, n_images=120, signal=0.7)
-    options = dvme.SubsetOptions(sizes=["50%", "full"], n_folds=2)
-    dvme.sweep(cache, root / "run", heads=["linear", "dvme"], controls=False, options=options)
-    return root
+    return write_study(tmp_path_factory.mktemp("pictures"))
 
 
 def _sections(page: str) -> list[str]:
