@@ -9,7 +9,7 @@ import typer
 
 from dvme.report.style import METRIC_NAMES
 from dvme_cli.arguments import parse_pairs
-from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, difference_text, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
     from dvme.comparison.compare import CompareReport, Pair
@@ -113,5 +113,4 @@ def _shown(score: Score | None) -> str:
 def _difference(pair: Pair) -> str:
     if pair.comparison is None:
         return ""
-    difference = pair.comparison.difference
-    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
+    return difference_text(pair.comparison.difference)

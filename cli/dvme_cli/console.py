@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -26,6 +26,9 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from dvme.stats.intervals import Interval
 
 WIDTH_WITHOUT_TERMINAL = 120
 SECONDS_BETWEEN_LINES = 20.0
@@ -69,6 +72,13 @@ def new_table(*columns: str, numeric: int, is_narrow: bool = False) -> Table:
         is_numeric = index >= len(columns) - numeric
         table.add_column(name, justify="right" if is_numeric else "left", no_wrap=True)
     return table
+
+
+def difference_text(difference: Interval) -> str:
+    """`+0.015 (-0.004 to +0.034)`; the estimate alone where there is no interval."""
+    if math.isnan(difference.low):
+        return f"{difference.estimate:+.3f}"
+    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def number(value: float) -> str:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.report.style import METRIC_NAMES
-from dvme_cli.console import console, duration, new_table, say
+from dvme_cli.console import console, difference_text, duration, new_table, say
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
-    from dvme.stats.intervals import Interval
     from dvme.sweeping.outcome import Cell, Gain, SweepReport
 
 
@@ -61,11 +60,10 @@ def _show_gains(report: SweepReport) -> None:
         headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved")
         table = new_table(*headings, numeric=1, is_narrow=True)
         for gain in (each for each in report.gains if each.fusion == fusion):
-            difference = gain.comparison.difference
             table.add_row(
                 gain.size,
                 gain.rival if gain.role != "best control" else gain.rival.partition(" of ")[0],
-                _difference(difference),
+                difference_text(gain.comparison.difference),
                 "-" if math.isnan(gain.p_adjusted) else f"{gain.p_adjusted:.3f}",
                 gain.word,
                 _saved(gain),
@@ -74,12 +72,6 @@ def _show_gains(report: SweepReport) -> None:
     if report.gains:
         say("Rivals lead on validation at that size: the best single backbone, the best control. p: crossed test, Holm")
         say(f"over all {len(report.gains)}. Labels saved: what the single backbone needs more for that score (95% CI).")
-
-
-def _difference(difference: Interval) -> str:
-    if math.isnan(difference.low):
-        return f"{difference.estimate:+.3f}"
-    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def _saved(gain: Gain) -> str:
