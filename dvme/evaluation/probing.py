@@ -19,16 +19,16 @@ from dvme.evaluation.splits import Plan, make_plan
 from dvme.evaluation.study import (
     EMBEDDINGS_SHARE,
     Method,
-    fusion_notice,
     loaded,
     make_methods,
+    method_notices,
     named_backbones,
     test_draws,
     twins_of,
     usable_rows,
 )
 from dvme.evaluation.verdict import fusion_verdicts, verdict_of
-from dvme.heads import Embedded, FittedHead, Job, fit_jobs
+from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
 from dvme.runtime import Progress, Runtime, silent
 from dvme.stats.crossed import overlap
@@ -58,7 +58,7 @@ class _Study:
 def probe(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
-    heads: Sequence[str] = ("linear", "knn"),
+    heads: Sequence[str | Head] = ("linear", "knn"),
     backbones: Sequence[str] | None = None,
     controls: bool = True,
     n_folds: int = 5,
@@ -75,7 +75,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
 
     Args:
         cache: path of a cache.
-        heads: names of heads. Most are fitted on each backbone; a fusion takes all of them at once.
+        heads: names, with settings where they differ from the defaults (`knn@k=5:20`), or heads. Most are fitted on
+            each backbone; a fusion takes all of them at once.
         backbones: names of backbones in the cache; None: all of them.
         controls: beside a fusion by attention, also fit `linear` on every single backbone and the controls
             `dvme-noattn`, `mlp`, `concat` and `mean-logits`.
@@ -126,7 +127,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         task=task,
         plan=plan.description,
         n_left_out={reason: count for reason, count in left_out.items() if count},
-        notices=[*fusion_notice(methods), *_copies_notice(plan, twins), interval_notice],
+        notices=[*method_notices(methods), *_copies_notice(plan, twins), interval_notice],
         rows=results,
         verdict=verdict_of(results, resampled, shared),
         fusion=fusion_verdicts(results, resampled, shared),

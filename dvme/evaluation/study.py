@@ -14,6 +14,7 @@ from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.splits import groups_to_resample
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, get_head
+from dvme.heads.variation import differences
 from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, draw
 from dvme_cache import EmbeddingCache, RowState, content_id
 
@@ -48,31 +49,41 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> l
     return names
 
 
-def make_methods(heads: Sequence[str], backbones: Sequence[str], *, with_controls: bool) -> list[Method]:
+def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_controls: bool) -> list[Method]:
     """The lines of the table: single heads on each backbone, fusions on all of them.
 
     Args:
-        heads: names.
+        heads: names, with settings if they are to differ from the defaults (`dvme@max-epochs=20`), or heads.
         backbones: names.
-        with_controls: beside a fusion by attention, also every single backbone under `linear`, and the controls.
+        with_controls: beside a fusion by attention, also every single backbone under `linear`, and the controls; with
+            default settings, where `heads` does not have them.
 
     Raises:
-        OptionError, UnknownNameError: if no head or an unknown one is named.
+        OptionError, UnknownNameError: if no head or an unknown one is named, or one twice with different settings.
     """
-    wanted = list(dict.fromkeys(heads))
+    wanted: dict[str, Head] = {}
+    for given in heads:
+        head = get_head(given) if isinstance(given, str) else given
+        if wanted.setdefault(head.name, head) != head:
+            raise OptionError(f"{head.name} is named twice with different settings; a study has each head once")
     if not wanted:
         raise OptionError("no head is named; pass --head linear,knn")
     if with_controls and set(wanted) & set(ATTENTION_HEADS):
-        wanted = list(dict.fromkeys([SINGLE_CONTROL, *wanted, *CONTROLS]))
-    fitters = [get_head(name) for name in wanted]
-    single = [Method(head, (name,)) for name in backbones for head in fitters if not head.is_fusion]
-    return single + [Method(head, tuple(backbones)) for head in fitters if head.is_fusion]
+        names = dict.fromkeys([SINGLE_CONTROL, *wanted, *CONTROLS])
+        wanted = {name: wanted.get(name) or get_head(name) for name in names}
+    single = [Method(head, (name,)) for name in backbones for head in wanted.values() if not head.is_fusion]
+    return single + [Method(head, tuple(backbones)) for head in wanted.values() if head.is_fusion]
 
 
-def fusion_notice(methods: Sequence[Method]) -> list[str]:
-    """A line where a fusion has one backbone only."""
+def method_notices(methods: Sequence[Method]) -> list[str]:
+    """A line where a fusion has one backbone only, and one for each head whose settings are not the defaults."""
     alone = [method.head.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
-    return [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
+    lines = [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
+    for head in {method.head.name: method.head for method in methods}.values():
+        other = differences(get_head(head.name), head)
+        if other:
+            lines.append(f"{head.name} has settings of its own: {', '.join(other)}")
+    return lines
 
 
 def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads.jobs import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads.variation import split_name, vary
 
 __all__ = [
     "ATTENTION_HEADS",
@@ -80,14 +81,16 @@ HEADS = tuple(_MAKERS)
 
 
 def get_head(name: str) -> Head:
-    """A head with its default settings.
+    """A head with its default settings, but for those in its name: `linear`, or `dvme@max-epochs=20`.
 
     Raises:
         UnknownNameError: naming the heads that there are.
+        OptionError: naming the settings that there are, or what a value may be.
     """
-    if name not in _MAKERS:
-        raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(HEADS)}")
-    return _MAKERS[name]()
+    base, settings = split_name(name)
+    if base not in _MAKERS:
+        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(HEADS)}")
+    return vary(_MAKERS[base](), settings)
 
 
 def head_of(name: str, settings: Mapping[str, Any]) -> Head:

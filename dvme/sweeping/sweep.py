@@ -17,7 +17,8 @@ from dvme.data import MISSING, Task
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import METRICS, check_metric
 from dvme.evaluation.splits import check_sides, groups_to_resample
-from dvme.evaluation.study import Method, fusion_notice, make_methods, named_backbones, test_draws, usable_rows
+from dvme.evaluation.study import Method, make_methods, method_notices, named_backbones, test_draws, usable_rows
+from dvme.heads import Head
 from dvme.runtime import Progress, Runtime, silent
 from dvme.sampling.duplicates import across_splits, describe, listed
 from dvme.sampling.manifest import SubsetManifest
@@ -39,7 +40,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     out: str | Path,
     *,
-    heads: Sequence[str] = DEFAULT_HEADS,
+    heads: Sequence[str | Head] = DEFAULT_HEADS,
     backbones: Sequence[str] | None = None,
     controls: bool = True,
     subsets: str | Path | None = None,
@@ -57,7 +58,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     Args:
         cache: path of a cache.
         out: the run's folder; made, or gone on with.
-        heads: names of heads. Most are fitted on each backbone; a fusion takes all of them at once.
+        heads: names, with settings where they differ from the defaults (`knn@k=5:20`), or heads. Most are fitted on
+            each backbone; a fusion takes all of them at once.
         backbones: names of backbones in the cache; None: all of them.
         controls: beside a fusion by attention, also `linear` on every single backbone and the fusions without it.
         subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
@@ -107,7 +109,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         columns=judge.columns(),
         cells=cells,
         gains=gains,
-        notices=[*left, *fusion_notice(methods), *notices, line],
+        notices=[*left, *method_notices(methods), *notices, line],
         n_jobs=len(grid.places),
         n_reused=grid.n_reused,
         seconds=clock.laps,

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+
+from dvme.errors import OptionError, UnknownNameError
+from dvme.heads import HEADS, get_head
+from dvme.heads.controls import Concat, MeanLogits
+from dvme.heads.knn import KNN
+from dvme.heads.linear import Linear
+from dvme.heads.network_head import NetworkHead
+from dvme.heads.schedule import TrainingProtocol
+from dvme.heads.variation import differences
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("linear@strengths=0.001:1", Linear((1e-3, 1.0))),
+        ("concat@strengths=2", Concat(Linear((2.0,)))),
+        ("mean-logits@strengths=0.5", MeanLogits(Linear((0.5,)))),
+        ("knn@k=7:3", KNN((7, 3))),
+        (
+            "dvme@max-epochs=2@learning-rate=1e-4@sampling=shuffled@min-epochs=1",
+            NetworkHead("dvme", TrainingProtocol(max_epochs=2, min_epochs=1, learning_rate=1e-4, sampling="shuffled")),
+        ),
+    ],
+)
+def test_get_head__settings_in_the_name_and_back(text: str, expected: object) -> None:
+    head = get_head(text)
+    assert head == expected
+    again = "@".join([head.name, *differences(get_head(head.name), head)])
+    assert get_head(again) == head
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_get_head__a_bare_name_is_the_default(name: str) -> None:
+    assert differences(get_head(name), get_head(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("linear@epochs=5", "linear has no setting 'epochs'; choose from strengths"),
+        ("knn@name=5", "knn has no setting 'name'; choose from k"),
+        ("dvme@epochs=5", "dvme has no setting 'epochs'; choose from learning-rate, batch-size, .*, sampling"),
+        ("dvme@max-epochs=many", "max-epochs=many is not possible; it must be a whole number"),
+        ("dvme@learning-rate=fast", "learning-rate=fast is not possible; it must be a number"),
+        ("dvme@max-epochs=0", "max_epochs 0 is not possible"),
+        ("knn@k=5:x", "k=5:x is not possible; it must be whole numbers separated by colons"),
+        ("knn@k", "knn@k: 'k' is not SETTING=VALUE"),
+        ("knn@k=5@k=6", "knn@k=5@k=6 says k twice"),
+    ],
+)
+def test_get_head__settings_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        get_head(text)
+
+
+def test_get_head__an_unknown_head_with_settings() -> None:
+    with pytest.raises(UnknownNameError, match="unknown head 'forest'; choose from linear,"):
+        get_head("forest@trees=5")
