@@ -7,11 +7,16 @@ DEMO_IMAGES ?= 800
 DEMO        := .demo/elpv-$(DEMO_IMAGES)
 BACKBONES   := efficientnet-lite0,efficientnet-lite1,efficientnet-lite2
 
-.PHONY: help demo test check lint types layers format bench clean
+# A worker for each core, and one thread in each; a file's tests stay in one worker (tests/conftest.py).
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+
+.PHONY: help demo test test-all durations check lint types layers format bench clean
 help:
 	@echo "make demo    real images, real backbones, an honest table and a report   (DEMO_IMAGES=all: every image)"
 	@echo "make test    the test suite"
 	@echo "make check   what CI runs: lint, types, layers, tests"
+	@echo "make test-all    with the long forms of campaigns, drags and trainings;  make durations: what takes how long"
 	@echo "make bench   the benchmarks and the full reliability campaigns"
 
 $(BIN)/python:
@@ -34,7 +39,14 @@ demo: $(VENV)/.demo
 	$(BIN)/dvme report  $(DEMO) --out $(DEMO).html
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-all: $(VENV)/.dev
+	$(PYTEST) -m "not gpu and not bench"
+
+durations: $(VENV)/.dev
+	$(PYTEST) --junit-xml .durations.xml
+	$(BIN)/python tests/durations.py .durations.xml tests/DURATIONS.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

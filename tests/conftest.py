@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,36 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from once import assert_untouched, made_once
 from PIL import Image
+from xdist.remote import Producer
+from xdist.scheduler import LoadGroupScheduling, LoadScopeScheduling
 
 from dvme_cache import EmbeddingCache, Fingerprint
 
 SOLAR = importlib.util.find_spec("elpv_dataset")
+GROUPS = ("machine", "umap")
+"""Markers whose tests all run in one worker, whatever file they are in."""
+
+
+class Scheduling(LoadGroupScheduling):
+    """A file is one worker's, so that its fixtures are made once; so is a group."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope = super()._split_scope(nodeid)
+        return scope.split("::", 1)[0] if scope == nodeid else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests of GROUPS to xdist as such."""
+    for item in items:
+        for group in GROUPS:
+            if item.get_closest_marker(group):
+                item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +50,22 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("kept")))
         yield
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def small_study(run_folder: Path) -> Iterator[Path]:
+    """`c.zarr` of 120 pictures and its finished run `run`, with a kept head; to be read, or linked (once.py)."""
+    from pictures import write_study
+
+    yield made_once(run_folder / "small-study", write_study)
+    assert_untouched(run_folder / "small-study")
 
 
 @pytest.fixture(scope="session")

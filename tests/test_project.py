@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-DVME = Path(sys.executable).with_name("dvme")
+HEAVY = {
+    "torch",
+    "timm",
+    "zarr",
+    "faiss",
+    "numpy",
+    "pandas",
+    "sklearn",
+    "scipy",
+    "plotly",
+    "umap",
+    "numba",
+    "h5py",
+    "PIL",
+}
 
 
 def test_import__neither_dvme_nor_the_cli_imports_torch() -> None:
-    code = "import dvme, dvme_cli.main, sys; print(sorted({'torch', 'timm', 'zarr', 'faiss'} & set(sys.modules)))"
+    code = f"import dvme, dvme_cli.main, sys; print(sorted({HEAVY!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
@@ -25,14 +38,18 @@ def test_public_names__all_resolve() -> None:
         assert getattr(public, "__module__", public.__name__).startswith("dvme.")
 
 
-def test_help__answers_within_half_a_second() -> None:
-    seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        output = subprocess.run([DVME, "--help"], check=True, capture_output=True, text=True).stdout
-        seconds.append(time.perf_counter() - started)
-    assert "extract" in output
-    assert min(seconds) < 0.5
+def test_help__answers_without_a_heavy_import() -> None:
+    """The benchmarks hold how long it takes, beside a bare interpreter."""
+    code = (
+        "import sys; from dvme_cli.main import main\n"
+        "sys.argv = ['dvme', '--help']\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, sorted(HEAVY & set(sys.modules)), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", f"HEAVY = {HEAVY!r}; {code}"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert "extract" in done.stdout
+    assert done.stderr == "0 []\n"
 
 
 def test_wheel__holds_exactly_the_three_packages(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.splits import groups_to_resample
-from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, get_head
-from dvme.heads.variation import differences
+from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
 from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, draw
 from dvme_cache import EmbeddingCache, RowState, content_id
 
@@ -76,14 +75,12 @@ def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_
 
 
 def method_notices(methods: Sequence[Method]) -> list[str]:
-    """A line where a fusion has one backbone only, and one for each head whose settings are not the defaults."""
+    """A line where a fusion has one backbone only, and one that names heads whose settings are not the defaults."""
     alone = [method.head.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
     lines = [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
-    for head in {method.head.name: method.head for method in methods}.values():
-        other = differences(get_head(head.name), head)
-        if other:
-            lines.append(f"{head.name} has settings of its own: {', '.join(other)}")
-    return lines
+    heads = {method.head.name: method.head for method in methods}
+    varied = [full_name(head) for name, head in heads.items() if full_name(head) != name]
+    return [*lines, *([f"heads with settings of their own: {', '.join(varied)}"] if varied else [])]
 
 
 def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:

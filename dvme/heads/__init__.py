@@ -8,7 +8,7 @@ from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads.jobs import Embedded, FittedHead, Head, Job, fit_jobs
-from dvme.heads.variation import split_name, vary
+from dvme.heads.variation import differences, split_name, vary
 
 __all__ = [
     "ATTENTION_HEADS",
@@ -21,6 +21,7 @@ __all__ = [
     "Job",
     "fit_jobs",
     "fitted_class",
+    "full_name",
     "get_head",
     "head_of",
 ]
@@ -91,6 +92,12 @@ def get_head(name: str) -> Head:
     if base not in _MAKERS:
         raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(HEADS)}")
     return vary(_MAKERS[base](), settings)
+
+
+def full_name(head: Head) -> str:
+    """The name with the settings that differ from the defaults, as `get_head` takes it."""
+    settings = differences(get_head(head.name), head) if head.name in _MAKERS else []
+    return "@".join([head.name, *settings])
 
 
 def head_of(name: str, settings: Mapping[str, Any]) -> Head:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from dvme.data import MISSING
 from dvme.evaluation.metrics import METRICS
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.heads import ATTENTION_HEADS
+from dvme.heads import ATTENTION_HEADS, HEADS, full_name, head_of
 from dvme.page.page import Page, Section, text
 from dvme.page.tables import choice, facts, part
 from dvme.report import counts, curves, diagnostics, forest, matrices
@@ -198,7 +199,7 @@ def data(page: Page, study: Study) -> Section:
 def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
     """What the numbers come from."""
     described = study.run.described
-    heads = ",".join(dict.fromkeys(head for head, _ in study.run.methods))
+    heads = ",".join(dict.fromkeys(_as_typed(**each) for each in described["methods"]))
     backbones = ",".join(str(each["name"]) for each in described["backbones"])
     cache = str(described.get("cache", "")) if study.store is None else study.store.location
     cache, folder = ("CACHE", "RUN") if is_anonymous else (cache, str(study.run.folder))
@@ -218,6 +219,11 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
         for each in rest
     )
     return Section("provenance", "Provenance", facts(values) + details)
+
+
+def _as_typed(head: str, settings: Mapping[str, Any] | None = None, **_: Any) -> str:
+    """A method's head with its settings; one that only its author's code knows, by its name."""
+    return head if settings is None or head not in HEADS else full_name(head_of(head, settings))
 
 
 def _versions(study: Study) -> dict[str, str]:

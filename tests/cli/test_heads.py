@@ -5,18 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import assert_refused, run, strict
+from light import RIVALS, spelled
 
-from dvme.heads import Head, get_head
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, NetworkHead
-from dvme.heads.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint
 
 N = 60
@@ -27,21 +23,6 @@ LINES = (
     "linear--hf-hub%3Aorg%2Fname@size=448",
     *(f"{head}--{FUSED}" for head in ("dvme", "dvme-noattn", "mlp", "concat", "mean-logits")),
 )
-
-
-def brief(name: str) -> Head:
-    """Two epochs, and one strength: how good a head is is not what is tested."""
-    light = Linear((1e-2,))
-    exact: dict[str, Head] = {"linear": light, "concat": Concat(light), "mean-logits": MeanLogits(light)}
-    protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
-    return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _brief_heads() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvme.evaluation.study.get_head", brief)
-        yield
 
 
 def write_cache(path: Path, weights: str = "published", failed: int | None = None, **columns: list[str]) -> Path:
@@ -67,7 +48,16 @@ def write_cache(path: Path, weights: str = "published", failed: int | None = Non
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache, and the heads that `dvme probe --head dvme --save` made on it."""
     root = tmp_path_factory.mktemp("study")
-    result = run("probe", write_cache(root / "c.zarr"), "--head", "dvme", "--folds", 2, "--save", root / "heads")
+    result = run(
+        "probe",
+        write_cache(root / "c.zarr"),
+        "--head",
+        spelled("dvme", *RIVALS),
+        "--folds",
+        2,
+        "--save",
+        root / "heads",
+    )
     assert result.exit_code == 0, result.output
     (root / "shown.txt").write_text(result.stdout)
     return root
@@ -91,25 +81,27 @@ def test_probe__a_fusion_is_shown_beside_all_that_it_has_to_beat(study: Path) ->
 
 
 def test_probe__no_controls_and_json(study: Path, tmp_path: Path) -> None:
-    arguments = ("--head", "dvme-tokens", "--folds", 2, "--save", tmp_path / "heads")
+    arguments = ("--head", spelled("dvme-tokens"), "--folds", 2, "--save", tmp_path / "heads")
     result = run("probe", study / "c.zarr", *arguments, "--no-controls", "--json")
     report = strict(result.stdout)
     assert [(row["head"], row["backbone"]) for row in report["rows"]] == [("dvme-tokens", "+".join(NAMES))]
     assert (report["fusion"], report["verdict"]) == ([], None)
     assert report["saved"] == [str(tmp_path / "heads" / f"dvme-tokens--{FUSED}")]
-    report = strict(run("probe", study / "c.zarr", "--head", "dvme-tokens", "--folds", 2, "--json").stdout)
+    report = strict(
+        run("probe", study / "c.zarr", "--head", spelled("dvme-tokens", *RIVALS), "--folds", 2, "--json").stdout
+    )
     assert len(report["rows"]) == 7
     assert {item["role"] for item in report["fusion"]} == {"best single backbone", "control"}
 
 
 def test_probe__one_backbone_under_a_fusion(study: Path) -> None:
-    result = run("probe", study / "c.zarr", "--head", "concat", "--backbones", "swav", "--folds", 2)
+    result = run("probe", study / "c.zarr", "--head", spelled("concat"), "--backbones", "swav", "--folds", 2)
     assert result.exit_code == 0, result.output
     assert "concat: one backbone is nothing to fuse; pass more --backbones" in result.stdout
 
 
 def test_probe__rows_that_one_backbone_lacks_are_counted(tmp_path: Path) -> None:
-    result = run("probe", write_cache(tmp_path / "c.zarr", failed=7), "--head", "concat", "--folds", 2)
+    result = run("probe", write_cache(tmp_path / "c.zarr", failed=7), "--head", spelled("concat"), "--folds", 2)
     assert result.exit_code == 0, result.output
     assert "left out: 1 without an embedding" in result.stdout
 

@@ -9,31 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import assert_refused, run, strict
+from light import RIVALS, spelled
 from numpy.typing import NDArray
-
-from dvme.evaluation import study
-from dvme.heads import Head, get_head
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, NetworkHead
-from dvme.heads.schedule import TrainingProtocol
 
 N = 120
 LABELS = np.arange(N) % 2
 NAMES = [str(label) for label in LABELS]
 ARGUMENTS = ("--sizes", "10,30 S,full", "--folds", 3)
-
-
-def _brief(name: str) -> Head:
-    light = Linear((1e-3, 1e-1))
-    exact: dict[str, Head] = {"linear": light, "concat": Concat(light), "mean-logits": MeanLogits(light)}
-    protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
-    return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
-
-
-@pytest.fixture(autouse=True)
-def _brief_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "get_head", _brief)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +29,7 @@ def cache(
 
 
 def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: Path) -> None:
-    result = run("sweep", cache, "--out", tmp_path / "run", "--head", "dvme", *ARGUMENTS)
+    result = run("sweep", cache, "--out", tmp_path / "run", "--head", spelled("dvme", *RIVALS), *ARGUMENTS)
     assert result.exit_code == 0, result.output
     said = result.stdout
     assert "binary, 2 classes: 0 (60), 1 (60)" in said
@@ -80,7 +62,7 @@ def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: P
 def test_sweep__goes_on_and_says_so(cache: Path, tmp_path: Path) -> None:
     arguments = ("sweep", cache, "--out", tmp_path / "run", *ARGUMENTS, "--head")
     assert run(*arguments, "knn").exit_code == 0
-    result = run(*arguments, "knn,linear")
+    result = run(*arguments, spelled("knn", "linear"))
     assert result.exit_code == 0, result.output
     assert "36 jobs, 18 of them finished before" in result.stdout
     again = run("sweep", cache, "--out", tmp_path / "run", "--head", "knn", "--subsets", tmp_path / "run/subsets.json")
@@ -88,7 +70,7 @@ def test_sweep__goes_on_and_says_so(cache: Path, tmp_path: Path) -> None:
 
 
 def test_sweep__json(cache: Path, tmp_path: Path) -> None:
-    arguments = ("--head", "linear,concat", "--metric", "kappa", "--device", "cpu", "--memory", 0.5)
+    arguments = ("--head", spelled("linear", "concat"), "--metric", "kappa", "--device", "cpu", "--memory", 0.5)
     report = strict(run("sweep", cache, "--out", tmp_path / "run", *arguments, *ARGUMENTS, "--json").stdout)
     assert (report["metric"], report["n_jobs"], report["run"]) == ("kappa", 27, str(tmp_path / "run"))
     assert [column["name"] for column in report["columns"]] == ["10", "30 (S)", "full"]
@@ -100,7 +82,7 @@ def test_sweep__json(cache: Path, tmp_path: Path) -> None:
 
 
 def test_sweep__one_backbone_under_a_fusion(cache: Path, tmp_path: Path) -> None:
-    arguments = ("--head", "concat", "--backbones", "swav", *ARGUMENTS)
+    arguments = ("--head", spelled("concat"), "--backbones", "swav", *ARGUMENTS)
     result = run("sweep", cache, "--out", tmp_path / "run", *arguments)
     assert result.exit_code == 0, result.output
     assert "concat: one backbone is nothing to fuse; pass more --backbones" in result.stdout

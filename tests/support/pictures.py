@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from light import light
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -50,10 +51,10 @@ def write_pictures(
 
 
 def write_study(root: Path) -> Path:
-    """`root/c.zarr` of 120 pictures, and its finished run `root/run` with a fusion by attention."""
+    """`root/c.zarr` of 120 pictures, and its finished run `root/run` with a fusion by attention, by light heads."""
     cache = write_pictures(root, n_images=120, signal=0.7)
     options = dvme.SubsetOptions(sizes=["50%", "full"], n_folds=2)
-    dvme.sweep(cache, root / "run", heads=["linear", "dvme"], controls=False, options=options)
+    dvme.sweep(cache, root / "run", heads=light("linear", "dvme"), controls=False, options=options)
     return root
 
 

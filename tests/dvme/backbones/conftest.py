@@ -67,15 +67,20 @@ def pixels() -> Tensor:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No host has an address, and nothing was downloaded before; returns the empty TORCH_HOME."""
+    """No host has an address, nobody waits for one, and nothing was downloaded before; returns the empty TORCH_HOME."""
     import socket
+    import time
 
     import huggingface_hub
 
     def unreachable(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
+    def impatient(seconds: float) -> None:
+        raise AssertionError(f"waits {seconds} s for a network that is not there")
+
     monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(time, "sleep", impatient)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -221,10 +220,8 @@ def test_load_timm_model__no_state_dict(content: object, tmp_path: Path) -> None
 
 
 def test_published_weights__offline(no_network: Path) -> None:
-    started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         load_backbone(get_spec(NAME))
-    assert time.monotonic() - started < 5
     text = str(caught.value)
     assert text.startswith("cannot fetch model.safetensors of timm/resnet18.a1_in1k, published at https://")
     assert text.endswith(f"; download it elsewhere and pass --weights {NAME}=PATH")

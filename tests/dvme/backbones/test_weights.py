@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,10 +95,8 @@ def test_find_weights__random_has_none() -> None:
 def test_obtain_weights__offline(name: str, no_network: Path) -> None:
     spec = get_spec(name)
     assert spec.checkpoint is not None
-    started = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         load_backbone(replace(spec, architecture="resnet18"))
-    assert time.monotonic() - started < 5
     text = str(caught.value)
     assert text.startswith(
         f"{spec.checkpoint.local_name} is not here and cannot be fetched from {spec.checkpoint.url} ("

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from light import light
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind_from_stats
 from sklearn.metrics import cohen_kappa_score
@@ -17,11 +18,6 @@ import dvme
 from dvme.comparison.compare import CompareReport, Pair
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.evaluation import study
-from dvme.heads import Head, get_head
-from dvme.heads.knn import KNN
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, NetworkHead
-from dvme.heads.schedule import TrainingProtocol
 from dvme.sampling.options import SubsetOptions
 from dvme.stats import crossed, holm
 from dvme.sweeping.judging import Judge
@@ -36,18 +32,6 @@ Write = Callable[..., Path]
 Make = Callable[..., NDArray[Any]]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _brief_heads() -> Iterator[None]:
-    def brief(name: str) -> Head:
-        protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
-        known: dict[str, Head] = {"linear": Linear((1e-3,)), "knn": KNN((5,))}
-        return NetworkHead(name, protocol) if name in NETWORKS else known.get(name) or get_head(name)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "get_head", brief)
-        yield
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Write, make_features: Make) -> Path:
     """`one` and `other` are runs over the same subsets; the other has weaker embeddings of the same backbones."""
@@ -55,8 +39,10 @@ def root(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Write, make
     for name, signal in (("one", 0.8), ("other", 0.2)):
         features = {each: make_features(LABELS, signal, seed) for seed, each in enumerate(("swav", "dino"))}
         write_embeddings(root / f"{name}.zarr", features, label=NAMES)
-    dvme.sweep(root / "one.zarr", root / "one", heads=["linear", "knn", "dvme-noattn"], options=OPTIONS, metric="kappa")
-    dvme.sweep(root / "other.zarr", root / "other", heads=["linear", "mlp"], subsets=root / "one" / "subsets.json")
+    dvme.sweep(
+        root / "one.zarr", root / "one", heads=light("linear", "knn", "dvme-noattn"), options=OPTIONS, metric="kappa"
+    )
+    dvme.sweep(root / "other.zarr", root / "other", heads=light("linear", "mlp"), subsets=root / "one" / "subsets.json")
     return root
 
 
@@ -114,7 +100,7 @@ def test_compare__runs_over_other_subsets(root: Path, tmp_path: Path) -> None:
 
 def test_compare__runs_without_a_method_in_common(root: Path, tmp_path: Path) -> None:
     subsets = root / "one" / "subsets.json"
-    dvme.sweep(root / "one.zarr", tmp_path / "run", heads=["concat"], subsets=subsets)
+    dvme.sweep(root / "one.zarr", tmp_path / "run", heads=light("concat"), subsets=subsets)
     with pytest.raises(DataError, match="have no method in common; sweep the same heads and backbones"):
         dvme.compare(root / "other", tmp_path / "run")
 

@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import RIVALS, light
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
-from dvme.evaluation import probing, study
+from dvme.evaluation import probing
 from dvme.evaluation.metrics import macro_auc
 from dvme.evaluation.outcome import ProbeReport
 from dvme.evaluation.splits import make_plan
-from dvme.heads import Embedded, Head, Job, fit_jobs, get_head
-from dvme.heads.controls import Concat, MeanLogits
+from dvme.heads import Embedded, Job, fit_jobs
+from dvme.heads.controls import Concat
 from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, NetworkHead
 from dvme.heads.saving import SavedHead, save_head, subset_hash
-from dvme.heads.schedule import TrainingProtocol
 from dvme.stats.crossed import crossed
 from dvme.stats.intervals import jackknife_covariance
 from dvme.stats.resampling import resample_weights, resampled_scores
@@ -216,19 +215,6 @@ ATTENTION_TABLE = [
 ]
 
 
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads that are trained take two epochs, and exact ones a single strength: who is best is not what is tested."""
-
-    def head(name: str) -> Head:
-        light = Linear((1e-2,))
-        exact: dict[str, Head] = {"linear": light, "concat": Concat(light), "mean-logits": MeanLogits(light)}
-        protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
-        return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
-
-    monkeypatch.setattr(study, "get_head", head)
-
-
 def _small(path: Path, n: int = 60, signal: float = 1.0, **columns: list[str]) -> Path:
     labels = np.arange(n) % 3
     features = {"a": _features(labels, signal, 0), "b": _features(labels, signal / 2, 1, dim=8)}
@@ -239,9 +225,8 @@ def _table(report: ProbeReport) -> list[tuple[str, str]]:
     return sorted((row.head, row.backbone) for row in report.rows)
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__a_fusion_brings_every_single_backbone_and_every_control(tmp_path: Path) -> None:
-    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=["dvme"], n_folds=2)
+    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("dvme", *RIVALS), n_folds=2)
     assert _table(report) == sorted(ATTENTION_TABLE)
     assert {row.head: row.dim for row in report.rows if row.backbone == "a+b"} == {
         **dict.fromkeys(["dvme", "dvme-noattn", "mlp", "concat", "mean-logits"], 20)
@@ -257,29 +242,26 @@ def test_probe__a_fusion_brings_every_single_backbone_and_every_control(tmp_path
     assert report.saved == []
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__without_controls_there_is_what_was_named(tmp_path: Path) -> None:
     path = _small(tmp_path / "c.zarr")
-    report = dvme.probe(path, heads=["dvme-tokens"], controls=False, n_folds=2)
+    report = dvme.probe(path, heads=light("dvme-tokens"), controls=False, n_folds=2)
     assert _table(report) == [("dvme-tokens", "a+b")]
     assert report.fusion == []
     # Nor do controls come where no attention is asked for.
-    assert _table(dvme.probe(path, heads=["concat"], n_folds=2)) == [("concat", "a+b")]
+    assert _table(dvme.probe(path, heads=light("concat"), n_folds=2)) == [("concat", "a+b")]
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__what_is_named_and_a_control_comes_once(tmp_path: Path) -> None:
-    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=["mlp", "dvme-tokens", "linear", "mlp"], n_folds=2)
+    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("mlp", "dvme-tokens", *RIVALS, "mlp"), n_folds=2)
     expected = [row if row[0] != "dvme" else ("dvme-tokens", "a+b") for row in ATTENTION_TABLE]
     assert _table(report) == sorted(expected)
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__one_backbone_under_a_fusion_is_noticed_and_works(tmp_path: Path) -> None:
-    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=["concat", "linear"], backbones=["b"], n_folds=2)
+    report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("concat", "linear"), backbones=["b"], n_folds=2)
     assert "concat: one backbone is nothing to fuse; pass more --backbones" in report.notices
     assert _table(report) == [("concat", "b"), ("linear", "b")]
-    both = dvme.probe(_small(tmp_path / "d.zarr"), heads=["concat", "linear"], n_folds=2)
+    both = dvme.probe(_small(tmp_path / "d.zarr"), heads=light("concat", "linear"), n_folds=2)
     assert not any("nothing to fuse" in notice for notice in both.notices)
 
 
@@ -310,10 +292,8 @@ def test_probe__fusions_match_peers_on_the_rows_that_all_backbones_have(tmp_path
             assert (found or row.validation_auc) == pytest.approx(aucs if found else np.mean(aucs))
 
 
-@pytest.mark.usefixtures("brief")
-def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path) -> None:
     """Spoil the test rows of every backbone: hyper-parameters, epochs and ranking stay as they are."""
-    monkeypatch.setattr(study, "ATTENTION_HEADS", ())  # the full table, each head by its name
     labels = np.arange(60) % 3
     nothing = np.full(60, "", dtype=object)
     test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
@@ -321,11 +301,12 @@ def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path, mo
     leaky = {name: values.copy() for name, values in plain.items()}
     for values in leaky.values():
         values[test] = _features(labels, 20.0, 2)[test]
-    heads = ["dvme", "dvme-tokens", "mlp", "dvme-noattn", "concat", "mean-logits"]
+    heads = light("dvme", "dvme-tokens", "mlp", "dvme-noattn", "concat", "mean-logits")
     one, other = (
         dvme.probe(
             _cache(tmp_path / f"{number}.zarr", features, label=[str(label) for label in labels]),
             heads=heads,
+            controls=False,
             n_folds=2,
         )
         for number, features in enumerate((plain, leaky))
@@ -343,10 +324,9 @@ def _auc_without(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[A
     return np.array([macro_auc(labels[rows], probabilities[rows]) for rows in kept])
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) -> None:
     path = _small(tmp_path / "c.zarr", n=90, signal=0.3)
-    report = dvme.probe(path, heads=["dvme-tokens"], n_folds=2, save=tmp_path / "heads")
+    report = dvme.probe(path, heads=light("dvme-tokens", *RIVALS), n_folds=2, save=tmp_path / "heads")
     store, labels = EmbeddingCache.open(path), np.arange(90) % 3
     nothing = np.full(90, "", dtype=object)
     test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
@@ -389,10 +369,9 @@ def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) 
         assert (verdict.difference.low, verdict.difference.high) == pytest.approx((expected.low, expected.high))
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__saved_heads_give_the_numbers_of_the_table_again(tmp_path: Path) -> None:
     path = _small(tmp_path / "c.zarr")
-    report = dvme.probe(path, heads=["dvme", "knn"], n_folds=2, save=tmp_path / "heads")
+    report = dvme.probe(path, heads=light("dvme", "knn", *RIVALS), n_folds=2, save=tmp_path / "heads")
     store, labels = EmbeddingCache.open(path), np.arange(60) % 3
     nothing = np.full(60, "", dtype=object)
     plan = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2)
@@ -415,13 +394,12 @@ def test_probe__saved_heads_give_the_numbers_of_the_table_again(tmp_path: Path) 
             assert fold.metrics == {metric: score.folds[number] for metric, score in row.test.items()}
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__odd_backbone_names_make_folders_side_by_side(tmp_path: Path) -> None:
     labels = np.arange(60) % 3
     names = ["hf-hub:org/name", "dino@pool=class-token@size=448", "hf-hub:org", "a+b"]
     features = {name: _features(labels, 1.0, seed) for seed, name in enumerate(names)}
     path = _cache(tmp_path / "c.zarr", features, label=[str(label) for label in labels])
-    report = dvme.probe(path, heads=["linear", "concat"], n_folds=2, save=tmp_path / "heads")
+    report = dvme.probe(path, heads=light("linear", "concat"), n_folds=2, save=tmp_path / "heads")
     folders = sorted((tmp_path / "heads").iterdir())
     assert sorted(report.saved) == [str(folder) for folder in folders]
     assert len(folders) == 5
@@ -429,11 +407,10 @@ def test_probe__odd_backbone_names_make_folders_side_by_side(tmp_path: Path) -> 
     assert loaded == {tuple(sorted(names)), *((name,) for name in names)}
 
 
-@pytest.mark.usefixtures("brief")
 def test_probe__little_memory_changes_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Embeddings are then read for one set of backbones after the other."""
     path = _small(tmp_path / "c.zarr")
-    heads = ["linear", "concat", "dvme-tokens"]
+    heads = light("linear", "concat", "dvme-tokens")
     roomy = dvme.probe(path, heads=heads, controls=False, n_folds=2)
     monkeypatch.setattr(probing, "EMBEDDINGS_SHARE", 1000)
     tight = dvme.probe(path, heads=heads, controls=False, n_folds=2, runtime=dvme.Runtime(memory=500_000))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import light
 from numpy.typing import NDArray
 
 import dvme
@@ -18,10 +18,8 @@ from dvme.explanation import explain as explaining
 from dvme.explanation.ablation import leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import block_attention, full_attention
 from dvme.explanation.similarity import similarity
-from dvme.heads import Embedded, Head, Job, get_head
-from dvme.heads.controls import Concat
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, NetworkHead
+from dvme.heads import Embedded, Job
+from dvme.heads.network_head import NetworkHead
 from dvme.heads.saving import load_head
 from dvme.heads.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
@@ -58,24 +56,15 @@ def _cache(path: Path, rows: NDArray[Any] | None = None, weights: str = "w", **c
     return path
 
 
-def _brief(name: str) -> Head:
-    """One epoch, and one strength: how good a head is is not what is tested."""
-    if name in NETWORKS:
-        return NetworkHead(name, TrainingProtocol(min_epochs=1, max_epochs=1))
-    return {"concat": Concat(Linear((1e-2,))), "linear": Linear((1e-2,))}.get(name) or get_head(name)
-
-
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Heads of two folds, and of the one fold of a user's split with patients, beside their caches."""
     root = tmp_path_factory.mktemp("study")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvme.evaluation.study.get_head", _brief)
-        run = partial(dvme.probe, heads=["dvme", "dvme-tokens", "concat", "linear"], controls=False, n_folds=2)
-        run(_cache(root / "folds.zarr"), save=root / "folds")
-        split = _cache(root / "split.zarr", split=SPLITS, group=GROUPS)
-        run(split, heads=["dvme-tokens", "concat"], save=root / "split")
-        yield root
+    run = partial(dvme.probe, heads=light("dvme", "dvme-tokens", "concat", "linear"), controls=False, n_folds=2)
+    run(_cache(root / "folds.zarr"), save=root / "folds")
+    split = _cache(root / "split.zarr", split=SPLITS, group=GROUPS)
+    run(split, heads=light("dvme-tokens", "concat"), save=root / "split")
+    return root
 
 
 def _strict(text: str) -> Any:
@@ -98,7 +87,7 @@ def _own(head: Path) -> tuple[list[Any], list[Job], Embedded]:
     row_of = {identity: row for row, identity in enumerate(_ids(np.arange(N)))}
     jobs = [
         Job(
-            _brief(saved.name),
+            saved.head,
             saved.backbones,
             np.array([row_of[one.tobytes()] for one in fold.train_ids]),
             np.array([row_of[one.tobytes()] for one in fold.validation_ids]),
@@ -315,9 +304,8 @@ def test_explain__retraining_is_the_fit_of_probe_whatever_the_seed_of_the_bootst
     """With all backbones, seed, protocol and rows of a saved head make that head again."""
     cache = _cache(tmp_path / "c.zarr")
     protocol = TrainingProtocol(min_epochs=1, max_epochs=2, batch_size=8, learning_rate=3e-3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dvme.evaluation.study.get_head", lambda name: NetworkHead(name, protocol))
-        dvme.probe(cache, heads=["dvme-noattn"], controls=False, n_folds=2, seed=5, save=tmp_path / "heads")
+    heads = [NetworkHead("dvme-noattn", protocol)]
+    dvme.probe(cache, heads=heads, controls=False, n_folds=2, seed=5, save=tmp_path / "heads")
     head = tmp_path / "heads" / "dvme-noattn--a+b"
     saved = load_head(head)
     assert saved.head == NetworkHead("dvme-noattn", protocol)

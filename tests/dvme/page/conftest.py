@@ -7,25 +7,21 @@ from pathlib import Path
 
 import pytest
 from chromium import started
-from pictures import write_study
+from once import made_once
 from playwright.sync_api import Browser, Page
 
 import dvme
 
 
 @pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a cache `c.zarr` and a finished run `run` of it."""
-    return write_study(tmp_path_factory.mktemp("study"))
+def report(small_study: Path, run_folder: Path) -> Path:
+    """The page of the small study, with maps by two methods."""
 
+    def make(folder: Path) -> None:
+        options = dvme.PageOptions(methods=["pca", "tsne"])
+        dvme.write_report(small_study / "run", out=folder / "report.html", options=options)
 
-@pytest.fixture(scope="session")
-def report(study: Path) -> Path:
-    """Its page, with maps by two methods."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(study / "kept"))
-        dvme.write_report(study / "run", out=study / "report.html", options=dvme.PageOptions(methods=["pca", "tsne"]))
-    return study / "report.html"
+    return made_once(run_folder / "small-page", make) / "report.html"
 
 
 @pytest.fixture(scope="session")

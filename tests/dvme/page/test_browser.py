@@ -85,7 +85,7 @@ def test_page__never_scrolls_sideways(report: Path, opened: Open, width: int) ->
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_hover__shows_the_thumbnail_and_what_is_known(report: Path, opened: Open) -> None:
+def test_hover__shows_the_thumbnail_and_what_is_known(report: Path, opened: Open, tmp_path: Path) -> None:
     page = opened(report)
     page.mouse.move(*_place(page, 7))
     tip = page.locator(".tooltip")
@@ -97,8 +97,8 @@ def test_hover__shows_the_thumbnail_and_what_is_known(report: Path, opened: Open
     assert "blob:" in tip.locator(".thumbnail").evaluate("each => each.style.backgroundImage")
     shown = tip.locator(".thumbnail").bounding_box()
     assert shown is not None
-    tip.locator(".thumbnail").screenshot(path=report.with_name("thumbnail.png"))
-    with Image.open(report.with_name("thumbnail.png")) as picture:
+    tip.locator(".thumbnail").screenshot(path=tmp_path / "thumbnail.png")
+    with Image.open(tmp_path / "thumbnail.png") as picture:
         low, high = picture.convert("L").getextrema()
     assert high - low > 20  # noise, not an empty square
 
@@ -379,9 +379,9 @@ def test_without_webgl__maps_are_drawn_all_the_same(report: Path, opened: Open, 
     assert theirs == pytest.approx(ours, rel=0.25)
 
 
-def test_viz__page_needs_no_plotly(study: Path, opened: Open) -> None:
-    out = study / "maps.html"
-    result = dvme.viz(study / "c.zarr", out=out, options=dvme.PageOptions(methods=["pca"], thumbnails=False))
+def test_viz__page_needs_no_plotly(small_study: Path, opened: Open, tmp_path: Path) -> None:
+    out = tmp_path / "maps.html"
+    result = dvme.viz(small_study / "c.zarr", out=out, options=dvme.PageOptions(methods=["pca"], thumbnails=False))
     assert result.n_points == N
     assert out.stat().st_size < 200_000
     page = opened(out)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import light
 from numpy.typing import NDArray
 
 import dvme
@@ -45,7 +46,7 @@ def sweep_of(
         texts = [("low", "middle", "high")[label] for label in labels]
         write_embeddings(root / "c.zarr", features, label=texts, **extra)
         options = dvme.SubsetOptions(sizes=list(sizes), n_folds=3)
-        dvme.sweep(root / "c.zarr", root / "run", heads=heads, controls=False, options=options)
+        dvme.sweep(root / "c.zarr", root / "run", heads=light(*heads), controls=False, options=options)
         return root
 
     return make

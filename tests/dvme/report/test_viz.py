@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import light
 from numpy.typing import NDArray
 from pictures import EVIL, write_pictures
 
@@ -130,7 +131,7 @@ def test_viz__the_layer_of_a_trained_head(
 ) -> None:
     features = {"a": make_features(LABELS, 1.0, 0), "b": make_features(LABELS, 1.0, 1)}
     cache = write_embeddings(tmp_path / "c.zarr", features, label=[str(c) for c in LABELS])
-    dvme.probe(cache, heads=["dvme", "linear"], controls=False, n_folds=2, save=tmp_path / "heads")
+    dvme.probe(cache, heads=light("dvme", "linear"), controls=False, n_folds=2, save=tmp_path / "heads")
     head = tmp_path / "heads" / "dvme--a+b"
     report = dvme.viz(cache, out=tmp_path / "m.html", head=head, options=PCA)
     assert list(report.maps["pca"]) == ["a", "b", "dvme, first fold"]

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run
+from light import light
 from numpy.typing import NDArray
-from pictures import EVIL, write_pictures, write_study
+from pictures import EVIL, write_pictures
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
@@ -26,10 +27,10 @@ from dvme_cache import EmbeddingCache
 PCA = dvme.PageOptions(methods=["pca"])
 
 
-@pytest.fixture(scope="session")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def study(small_study: Path) -> Path:
     """Pictures, with a fusion by attention and its kept heads."""
-    return write_study(tmp_path_factory.mktemp("pictures"))
+    return small_study
 
 
 def _sections(page: str) -> list[str]:
@@ -144,7 +145,7 @@ def test_write_report__explains_on_the_test_images_alone(tmp_path: Path) -> None
     """Sizes that leave most of the pool unused, patients on many images, and a cache that grew since the sweep."""
     cache = write_pictures(tmp_path, n_images=120, signal=0.7)
     options = dvme.SubsetOptions(sizes=["12", "24"], n_folds=2)
-    dvme.sweep(cache, tmp_path / "run", heads=["dvme"], controls=False, options=options)
+    dvme.sweep(cache, tmp_path / "run", heads=light("dvme"), controls=False, options=options)
     with EmbeddingCache.writing(cache) as store:
         rows = store.samples.add([bytes(range(16))], ["new.png"])
         store.update_columns(rows, {"label": ["a class that nobody knew"], "path": ["new.png"]})
@@ -168,7 +169,7 @@ def test_write_report__what_the_data_do_not_allow_is_left_out_and_said(
     features = {"good": make_features(labels, 1.0, 0), "dead": np.ones((90, 4), dtype=np.float32)}
     cache = write_embeddings(tmp_path / "c.zarr", features, label=[str(c) for c in labels])
     options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
-    dvme.sweep(cache, tmp_path / "run", heads=["linear"], options=options)
+    dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
     result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
     assert "no maps: all 90 dead embeddings are equal; there is nothing to map" in result.notices
     assert result.answers["Which backbone?"] == "good + linear"
@@ -182,7 +183,7 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
     cache = write_pictures(tmp_path / "my study", n_images=60)
     run_folder = tmp_path / "my study" / "run"
     options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
-    dvme.sweep(cache, run_folder, heads=["linear", "dvme"], controls=False, options=options, metric="kappa")
+    dvme.sweep(cache, run_folder, heads=light("linear", "dvme"), controls=False, options=options, metric="kappa")
     dvme.write_report(run_folder, out=tmp_path / "r.html", options=PCA)
     found = re.search(r"to repeat it</th><td><code>(.*?)</code>", (tmp_path / "r.html").read_text())
     assert found is not None
@@ -192,7 +193,8 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
     result = run(*words[1:])
     assert result.exit_code == 0, result.output
     one, other = dvme.Run.load(run_folder), dvme.Run.load(tmp_path / "again")
-    assert (one.methods, one.metric, one.manifest.hash) == (other.methods, other.metric, other.manifest.hash)
+    assert (one.metric, one.manifest.hash) == (other.metric, other.manifest.hash)
+    assert one.described["methods"] == other.described["methods"]  # settings among them
 
 
 def test_write_report__a_damaged_head_costs_its_section_alone(study: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""A small study, and heads that are quick: how good they are is not what is tested."""
+"""A small study."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +10,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dvme.evaluation import study
-from dvme.heads import Head, get_head
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, NetworkHead
-from dvme.heads.schedule import TrainingProtocol
 from dvme.sampling.options import SubsetOptions
 
 N = 150
-
-
-def brief(name: str) -> Head:
-    """Two strengths, two epochs."""
-    light = Linear((1e-3, 1e-1))
-    exact: dict[str, Head] = {"linear": light, "concat": Concat(light), "mean-logits": MeanLogits(light)}
-    protocol = TrainingProtocol(max_epochs=2, min_epochs=1)
-    return NetworkHead(name, protocol) if name in NETWORKS else exact.get(name) or get_head(name)
-
-
-@pytest.fixture(autouse=True, scope="package")
-def _brief_heads() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "get_head", brief)
-        yield
 
 
 @pytest.fixture(scope="session")

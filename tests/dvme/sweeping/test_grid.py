@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import light
 from numpy.typing import NDArray
 
 import dvme
@@ -35,7 +36,7 @@ def manifest(cache: Path) -> SubsetManifest:
 
 def _grid(cache: Path, manifest: SubsetManifest, folder: Path, heads: tuple[str, ...] = HEADS) -> Grid:
     store = EmbeddingCache.open(cache)
-    methods = make_methods(heads, ["a", "b"], with_controls=False)
+    methods = make_methods(light(*heads), ["a", "b"], with_controls=False)
     rows = rows_of(store, manifest, usable_rows(store, ["a", "b"])[0], "file")
     return Grid(store, rows, manifest, methods, Ledger(folder), KeptHeads(folder))
 
@@ -85,7 +86,7 @@ def test_grid__other_embeddings_are_other_jobs(
     store = EmbeddingCache.open(other)
     methods = [
         Method(method.head, tuple({"a": "a2"}.get(name, name) for name in method.backbones))
-        for method in make_methods(HEADS, ["a", "b"], with_controls=False)
+        for method in make_methods(light(*HEADS), ["a", "b"], with_controls=False)
     ]
     rows = rows_of(store, manifest, np.arange(len(names)), "file")
     mine = _grid(cache, manifest, tmp_path)

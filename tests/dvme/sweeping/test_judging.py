@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import light
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -25,7 +26,7 @@ HEADS = ("linear", "knn", "dvme", "concat", "mean-logits")
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> SweepReport:
     folder = tmp_path_factory.mktemp("judged") / "run"
-    found: SweepReport = dvme.sweep(cache, folder, heads=HEADS, options=options, controls=False)
+    found: SweepReport = dvme.sweep(cache, folder, heads=light(*HEADS), options=options, controls=False)
     return found
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import light, spelled
 from numpy.typing import NDArray
 
 import dvme
-from dvme.evaluation import study
-from dvme.heads import Head, Job
+from dvme.heads import Job
 from dvme.heads.network_head import NetworkHead
 from dvme.heads.saving import SavedHead, load_head, subset_hash
 from dvme.heads.schedule import TrainingProtocol
@@ -34,7 +34,7 @@ N_JOBS, N_KEPT = len(HEADS) * 2 * 2, len(HEADS) * 2
 
 
 def _sweep(cache: Path, folder: Path, heads: Sequence[str] = HEADS) -> SweepReport:
-    found: SweepReport = dvme.sweep(cache, folder, heads=heads, options=OPTIONS, controls=False)
+    found: SweepReport = dvme.sweep(cache, folder, heads=light(*heads), options=OPTIONS, controls=False)
     return found
 
 
@@ -91,7 +91,7 @@ def test_sweep__keeps_the_heads_of_the_largest_size(swept: Path, cache: Path) ->
         ("dvme", BOTH): swept / "heads" / "dvme--a+b",
         ("dvme-tokens", BOTH): swept / "heads" / "dvme-tokens--a+b",
     }
-    report = dvme.sweep(cache, swept, heads=HEADS, options=OPTIONS, controls=False)
+    report = dvme.sweep(cache, swept, heads=light(*HEADS), options=OPTIONS, controls=False)
     for (name, _), place in kept.items():
         saved = load_head(place)
         assert saved.head == NetworkHead(name, TrainingProtocol(max_epochs=2, min_epochs=1))
@@ -138,7 +138,7 @@ def test_sweep__a_run_that_kept_no_heads_fits_those_jobs_again(
 
 def test_sweep__only_fusions_by_attention_keep_heads(tmp_path: Path, cache: Path) -> None:
     _sweep(cache, tmp_path / "others", ["linear", "dvme-noattn", "mlp", "concat"])
-    dvme.sweep(cache, tmp_path / "alone", heads=["dvme"], backbones=["a"], options=OPTIONS, controls=False)
+    dvme.sweep(cache, tmp_path / "alone", heads=light("dvme"), backbones=["a"], options=OPTIONS, controls=False)
     for name in ("others", "alone"):
         assert not (tmp_path / name / "heads").exists()
         assert Run.load(tmp_path / name).kept_heads() == {}
@@ -149,15 +149,11 @@ KILLS = """
 import os, pathlib, shutil, signal, sys, types
 import pandas, sklearn.metrics, torch  # before the forks, once for all
 import dvme
-from dvme.evaluation import study
 from dvme.heads import saving
-from dvme.heads.network_head import NetworkHead
-from dvme.heads.schedule import TrainingProtocol
 from dvme.sampling.options import SubsetOptions
 from dvme.sweeping import kept, sweep
 from dvme.sweeping.ledger import Ledger
 
-study.get_head = lambda name: NetworkHead(name, TrainingProtocol(max_epochs=2, min_epochs=1))
 digest, write = saving.file_digest, Ledger.write
 
 def die():
@@ -187,7 +183,7 @@ def break_in(point):
     else:
         kept.shutil = types.SimpleNamespace(rmtree=point)
 
-cache, folder = sys.argv[1:]
+cache, folder, heads = sys.argv[1:]
 torch.set_num_threads(1)
 for point in (while_it_is_written, before_the_job_is, while_they_are_put_together, before_the_single_ones_are_gone,
               with_half_of_a_single_one_gone):
@@ -195,7 +191,7 @@ for point in (while_it_is_written, before_the_job_is, while_they_are_put_togethe
     if not child:
         break_in(point)
         options = SubsetOptions(sizes=("12", "full"), n_folds=2)
-        dvme.sweep(cache, pathlib.Path(folder, point.__name__), heads=["dvme", "dvme-tokens"], options=options,
+        dvme.sweep(cache, pathlib.Path(folder, point.__name__), heads=heads.split(","), options=options,
                    controls=False, runtime=dvme.Runtime(device="cpu"))
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -207,7 +203,7 @@ for point in (while_it_is_written, before_the_job_is, while_they_are_put_togethe
 def killed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """Runs that were killed, by where."""
     folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, "-c", KILLS, str(cache), str(folder)]
+    command = [sys.executable, "-c", KILLS, str(cache), str(folder), spelled(*HEADS)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # the children are forked
     result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
     assert result.returncode == 0, result.stderr
@@ -237,23 +233,22 @@ def test_sweep__killed_while_heads_are_kept(
     _assert_holds_its_heads(folder, cache)
 
 
-def _longer(name: str) -> Head:
-    return NetworkHead(name, TrainingProtocol(max_epochs=3, min_epochs=3))
+def test_sweep__heads_of_other_settings_are_replaced(folder: Path, cache: Path, swept: Path) -> None:
+    longer = [NetworkHead(name, TrainingProtocol(max_epochs=3, min_epochs=3)) for name in HEADS]
 
+    def again() -> SweepReport:
+        found: SweepReport = dvme.sweep(cache, folder, heads=longer, options=OPTIONS, controls=False)
+        return found
 
-def test_sweep__heads_of_other_settings_are_replaced(
-    folder: Path, cache: Path, swept: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(study, "get_head", _longer)
-    assert _sweep(cache, folder).n_reused == 0
+    assert again().n_reused == 0
     _assert_holds_its_heads(folder, cache)
     for place in Run.load(folder).kept_heads().values():
-        assert load_head(place).head == _longer(load_head(place).name)
+        assert load_head(place).head in longer
     # Heads that someone else put there do not pass for this run's.
     shutil.rmtree(folder / "heads")
     shutil.copytree(swept / "heads", folder / "heads")
     assert Run.load(folder).kept_heads() == {}
-    assert _sweep(cache, folder).n_reused == N_JOBS - N_KEPT
+    assert again().n_reused == N_JOBS - N_KEPT
     _assert_holds_its_heads(folder, cache)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from light import light
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import dvme
@@ -29,7 +30,9 @@ HEADS = ("linear", "knn", "mean-logits")
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> SweepReport:
-    found: SweepReport = dvme.sweep(cache, tmp_path_factory.mktemp("runs") / "run", heads=HEADS, options=options)
+    found: SweepReport = dvme.sweep(
+        cache, tmp_path_factory.mktemp("runs") / "run", heads=light(*HEADS), options=options
+    )
     return found
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from light import RIVALS, light
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
 import dvme
-from dvme import heads as registry
 from dvme.errors import DataError, OptionError, UnknownNameError
-from dvme.evaluation import study
 from dvme.evaluation.study import make_methods
-from dvme.heads import Embedded, FittedHead, Job, fit_jobs
+from dvme.heads import HEADS as ALL_HEADS
+from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.linear import Linear
 from dvme.runtime import Progress, Runtime
 from dvme.sampling.options import SubsetOptions
@@ -65,18 +65,18 @@ def _assert_same(one: SweepReport, other: SweepReport, tolerance: float = 0.0) -
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> SweepReport:
     """A run that nothing stopped."""
-    return dvme.sweep(cache, tmp_path_factory.mktemp("whole") / "run", heads=HEADS, options=options)
+    return dvme.sweep(cache, tmp_path_factory.mktemp("whole") / "run", heads=light(*HEADS), options=options)
 
 
 def test_sweep__numbers_are_those_of_every_job_fitted_alone(
     tmp_path: Path, cache: Path, features: Features, labels: NDArray[Any], options: SubsetOptions
 ) -> None:
     heads = (*HEADS, "dvme-noattn")
-    report = dvme.sweep(cache, tmp_path / "run", heads=heads, options=options)
+    report = dvme.sweep(cache, tmp_path / "run", heads=light(*heads), options=options)
     run = Run.load(tmp_path / "run")
     manifest = run.manifest
     data, truth = Embedded(features, labels, 3), labels[manifest.test]
-    methods = make_methods(heads, ["a", "b"], with_controls=False)
+    methods = make_methods(light(*heads), ["a", "b"], with_controls=False)
     assert [(method.head.name, method.backbones) for method in methods] == list(run.methods) == report.methods
     assert report.n_jobs == len(methods) * 3 * 3
     for m, method in enumerate(methods):
@@ -115,12 +115,12 @@ def test_sweep__numbers_are_those_of_every_job_fitted_alone(
 
 def test_sweep__controls_come_with_attention(tmp_path: Path, cache: Path) -> None:
     options = SubsetOptions(sizes=("12",), n_folds=2)
-    report = dvme.sweep(cache, tmp_path / "run", heads=["dvme"], options=options)
+    report = dvme.sweep(cache, tmp_path / "run", heads=light("dvme", *RIVALS), options=options)
     both = ("a", "b")
     expected = [("linear", ("a",)), ("linear", ("b",)), ("dvme", both), ("dvme-noattn", both), ("mlp", both)]
     assert sorted(report.methods) == sorted([*expected, ("concat", both), ("mean-logits", both)])
     assert {gain.role for gain in report.gains} == {"best single backbone", "best control"}
-    alone = dvme.sweep(cache, tmp_path / "alone", heads=["dvme"], options=options, controls=False)
+    alone = dvme.sweep(cache, tmp_path / "alone", heads=light("dvme"), options=options, controls=False)
     assert (alone.methods, alone.gains) == ([("dvme", both)], [])
 
 
@@ -135,12 +135,12 @@ def test_sweep__finished_jobs_are_not_fitted_again(
         return fit_each(jobs, *args, **kwargs)
 
     monkeypatch.setattr(grid, "fit_each", counted)
-    first = dvme.sweep(cache, tmp_path / "run", heads=["linear"], options=options)
+    first = dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
     assert (sum(fitted), first.n_jobs, first.n_reused) == (18, 18, 0)
-    second = dvme.sweep(cache, tmp_path / "run", heads=HEADS, options=options)
+    second = dvme.sweep(cache, tmp_path / "run", heads=light(*HEADS), options=options)
     assert (sum(fitted[1:]), second.n_jobs, second.n_reused) == (54 - 18, 54, 18)
     _assert_same(second, whole, tolerance=1e-6)
-    third = dvme.sweep(cache, tmp_path / "run", heads=HEADS, subsets=tmp_path / "run" / "subsets.json")
+    third = dvme.sweep(cache, tmp_path / "run", heads=light(*HEADS), subsets=tmp_path / "run" / "subsets.json")
     assert (len(fitted), third.n_reused) == (2, 54)
     _assert_same(third, second)
 
@@ -148,7 +148,7 @@ def test_sweep__finished_jobs_are_not_fitted_again(
 def test_sweep__torn_and_lost_jobs_are_fitted_again(
     tmp_path: Path, cache: Path, whole: SweepReport, options: SubsetOptions
 ) -> None:
-    dvme.sweep(cache, tmp_path / "run", heads=HEADS, options=options)
+    dvme.sweep(cache, tmp_path / "run", heads=light(*HEADS), options=options)
     jobs = sorted((tmp_path / "run" / "jobs").iterdir())
     jobs[0].unlink()
     jobs[1].write_bytes(jobs[1].read_bytes()[:-10])
@@ -158,12 +158,12 @@ def test_sweep__torn_and_lost_jobs_are_fitted_again(
     jobs[3].write_bytes(flipped)
     with pytest.raises(DataError, match="lacks a finished job; run the same dvme sweep again"):
         Run.load(tmp_path / "run")
-    again = dvme.sweep(cache, tmp_path / "run", heads=HEADS, options=options)
+    again = dvme.sweep(cache, tmp_path / "run", heads=light(*HEADS), options=options)
     assert again.n_reused == 54 - 4
     _assert_same(again, whole, tolerance=1e-6)
 
 
-KILLED = ("linear", "knn", "concat", "mean-logits", "dvme-noattn")
+KILLED = light("linear", "knn", "concat", "mean-logits", "dvme-noattn")
 
 
 def test_sweep__killed_midway_goes_on_from_there(tmp_path: Path, write_embeddings: Write, make_features: Make) -> None:
@@ -192,13 +192,11 @@ def test_sweep__killed_midway_goes_on_from_there(tmp_path: Path, write_embedding
     with pytest.raises(DataError, match="is not finished; run the same dvme sweep again, it goes on from there"):
         Run.load(tmp_path / "run")
     chosen = SubsetOptions(sizes=("12", "50", "full"), n_folds=4)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(study, "get_head", registry.get_head)  # as the command had them
-        resumed = dvme.sweep(cache, tmp_path / "run", heads=KILLED, options=chosen, runtime=Runtime(device="cpu"))
-        assert (resumed.n_jobs, resumed.n_reused) == (n_jobs, len(left))
-        for name, written in left.items():
-            assert (jobs / name).stat().st_mtime_ns == written
-        uninterrupted = dvme.sweep(cache, tmp_path / "other", heads=KILLED, options=chosen)
+    resumed = dvme.sweep(cache, tmp_path / "run", heads=KILLED, options=chosen, runtime=Runtime(device="cpu"))
+    assert (resumed.n_jobs, resumed.n_reused) == (n_jobs, len(left))
+    for name, written in left.items():
+        assert (jobs / name).stat().st_mtime_ns == written
+    uninterrupted = dvme.sweep(cache, tmp_path / "other", heads=KILLED, options=chosen)
     assert uninterrupted.n_reused == 0
     runs = [Run.load(each.run) for each in (resumed, uninterrupted)]
     for place, jobs in runs[0].finished.items():
@@ -232,7 +230,7 @@ def test_sweep__folders_that_hold_something_else(
         dvme.sweep(cache, tmp_path / "mine" / "notes.txt", heads=["knn"], options=options)
     before = Run.load(whole.run).manifest.hash
     with pytest.raises(OptionError, match=f"is a run over other subsets \\({before[:8]}, now .*pass --subsets"):
-        dvme.sweep(cache, whole.run, heads=HEADS, options=replace(options, seed=1))
+        dvme.sweep(cache, whole.run, heads=light(*HEADS), options=replace(options, seed=1))
     assert Run.load(whole.run).manifest.hash == before
 
 
@@ -251,7 +249,7 @@ def test_sweep__another_lab_gets_the_same_numbers_from_the_same_file(
         path=[f"scans/{image:05d}.dcm" for image in range(len(names) + 9)],
     )
     subsets = Path(whole.run) / "subsets.json"
-    report = dvme.sweep(elsewhere, tmp_path / "run", heads=HEADS, subsets=subsets)
+    report = dvme.sweep(elsewhere, tmp_path / "run", heads=light(*HEADS), subsets=subsets)
     assert report.subsets == whole.subsets
     _assert_same(report, whole)
     # Each job under the same key, so that one lab's folder serves the other.
@@ -301,7 +299,7 @@ def test_sweep__the_users_split(
     splits = [part for part, n in zip(parts, sizes, strict=True) for _ in range(n)]
     cache = write_embeddings(tmp_path / "c.zarr", features, label=names, split=splits)
     options = SubsetOptions(sizes=("12", "full"), n_folds=3)
-    report = dvme.sweep(cache, tmp_path / "run", heads=["linear", "mean-logits"], options=options)
+    report = dvme.sweep(cache, tmp_path / "run", heads=light("linear", "mean-logits"), options=options)
     manifest = Run.load(tmp_path / "run").manifest
     assert {splits[row] for row in manifest.test} == {"test"}
     assert len(manifest.draws) == 3
@@ -365,7 +363,7 @@ def test_sweep__sizes_that_coincide_once_duplicates_are_gone(
     planted["a"][:12] = 1.001 * planted["a"][110:122] + 1e-4
     cache = write_embeddings(tmp_path / "c.zarr", planted, label=names, split=splits)
     options = SubsetOptions(sizes=("12", "70", "full"), n_folds=3, drop_duplicates=True)
-    report = dvme.sweep(cache, tmp_path / "run", heads=["linear", "mean-logits"], options=options)
+    report = dvme.sweep(cache, tmp_path / "run", heads=light("linear", "mean-logits"), options=options)
     assert report.columns[1].n_train == report.columns[2].n_train < 70
     assert all(gain.saved is not None for gain in report.gains)
 
@@ -389,7 +387,7 @@ def _choices(report: SweepReport) -> _Choices:
 
 
 def changed_by_test_labels(
-    folder: Path, write_embeddings: Write, features: Features, labels: NDArray[Any], heads: Sequence[str]
+    folder: Path, write_embeddings: Write, features: Features, labels: NDArray[Any], heads: Sequence[str | Head]
 ) -> list[str]:
     """What a sweep chose or predicted otherwise, once the labels of the test images are permuted: nothing may."""
     n_classes = int(labels.max()) + 1
@@ -413,7 +411,7 @@ def changed_by_test_labels(
 def test_sweep__nothing_is_chosen_on_the_test_set(
     tmp_path: Path, write_embeddings: Write, features: Features, labels: NDArray[Any]
 ) -> None:
-    heads = ("linear", "knn", "concat", "mean-logits", "dvme", "dvme-noattn")
+    heads = light("linear", "knn", "concat", "mean-logits", "dvme", "dvme-noattn")
     assert changed_by_test_labels(tmp_path, write_embeddings, features, labels, heads) == []
 
 
@@ -445,8 +443,7 @@ def test_sweep__a_planted_leak_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Labels are shown to a head that looks: the check above says so. Hidden from the same head, it finds nothing."""
-    monkeypatch.setitem(registry._MAKERS, "peeking", _Peeking)
-    heads = ("linear", "peeking", "mean-logits")
+    heads = [_Peeking(), *light("linear", "mean-logits")]
     (tmp_path / "hidden").mkdir()
     assert changed_by_test_labels(tmp_path / "hidden", write_embeddings, features, labels, heads) == []
 
@@ -478,9 +475,9 @@ def test_sweep__every_head_is_shown_no_test_label(
 
     monkeypatch.setattr(grid, "fit_each", spy)
     options = SubsetOptions(sizes=("12",), n_folds=2)
-    dvme.sweep(cache, tmp_path / "run", heads=registry.HEADS, options=options)
+    dvme.sweep(cache, tmp_path / "run", heads=light(*ALL_HEADS), options=options)
     manifest = Run.load(tmp_path / "run").manifest
-    assert set().union(*(heads for heads, _ in shown)) == set(registry.HEADS)
+    assert set().union(*(heads for heads, _ in shown)) == set(ALL_HEADS)
     for _, seen in shown:
         assert set(seen[manifest.test].tolist()) == {-1}
         rest = np.setdiff1d(np.arange(len(labels)), manifest.test)

@@ -1,0 +1,816 @@
+"""Faults made by hand, to measure the teeth of the test suite: `python tests/mutants.py [--check]`.
+
+Each is applied to a copy of the checkout, and tests that should catch it are run there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT = 900.0
+"""Seconds for one file or folder of tests; a mutant that makes them take longer is caught."""
+CAUGHT, ESCAPED, ERROR, NOT_THERE = "caught", "ESCAPED", "ERROR", "not there"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault in the product."""
+
+    name: str
+    path: str
+    old: str
+    """Source text that is in the file exactly once."""
+    new: str
+    tests: tuple[str, ...]
+    """Files or folders of tests, of which one should catch it; the nearest first."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutant."""
+
+    name: str
+    verdict: str
+    seconds: float = 0.0
+    detail: str = ""
+    """The test that caught it, or why there is none."""
+
+
+STATISTICS = (
+    Mutant(
+        "crossed: covariance without the overlap",
+        "dvme/stats/crossed.py",
+        "correction = shared_rows / (1.0 - shared_rows)",
+        "correction = shared_rows",
+        ("tests/dvme/stats/test_crossed.py",),
+    ),
+    Mutant(
+        "delong: variance by all samples",
+        "dvme/stats/delong.py",
+        "/ int(m.sum()) for m in members",
+        "/ len(labels) for m in members",
+        ("tests/dvme/stats/test_delong.py",),
+    ),
+    Mutant(
+        "nadeau-bengio: training and test rows swapped",
+        "dvme/stats/folds.py",
+        "spread * (1.0 / n + n_test / n_train)",
+        "spread * (1.0 / n + n_train / n_test)",
+        ("tests/dvme/stats/test_folds.py",),
+    ),
+    Mutant(
+        "acceleration: wrong sign",
+        "dvme/stats/intervals.py",
+        "influence = (n - 1) * (values.mean() - values)",
+        "influence = (n - 1) * (values - values.mean())",
+        ("tests/dvme/stats/test_intervals.py",),
+    ),
+    Mutant(
+        "holm: no running maximum",
+        "dvme/stats/multiple.py",
+        "np.minimum(np.maximum.accumulate(steps), 1.0)",
+        "np.minimum(steps, 1.0)",
+        ("tests/dvme/stats/test_multiple.py",),
+    ),
+    Mutant(
+        "jackknife: the only sample of a class is left out",
+        "dvme/stats/resampling.py",
+        "is_alone = np.bincount(stratum_of)[stratum_of] == 1",
+        "is_alone = np.bincount(stratum_of)[stratum_of] == 0",
+        ("tests/dvme/stats/test_resampling.py",),
+    ),
+    Mutant(
+        "labels needed: straight in labels, not in their logarithm",
+        "dvme/stats/curves.py",
+        "needed = np.exp(logs[before] + np.clip(part, 0.0, 1.0) * (logs[first] - logs[before]))",
+        "needed = n[before] + np.clip(part, 0.0, 1.0) * (n[first] - n[before])",
+        ("tests/dvme/stats/test_curves.py",),
+    ),
+    Mutant(
+        "auc: ties count whole",
+        "dvme/evaluation/metrics.py",
+        "wins = (positive * (below + 0.5 * negative)).sum(axis=1)",
+        "wins = (positive * (below + negative)).sum(axis=1)",
+        ("tests/dvme/evaluation/test_metrics.py",),
+    ),
+    Mutant(
+        "fusion verdicts: Bonferroni over one comparison too few",
+        "dvme/evaluation/verdict.py",
+        "level = 1.0 - (1.0 - LEVEL) / max(1, len(pairs))",
+        "level = 1.0 - (1.0 - LEVEL) / max(1, len(pairs) - 1)",
+        ("tests/dvme/evaluation/test_verdict.py",),
+    ),
+    Mutant(
+        "fusion verdicts: a fusion of one backbone stands in for the single one",
+        "dvme/evaluation/verdict.py",
+        "if len(row.backbones) == 1 and row.head not in FUSIONS), None)",
+        "if len(row.backbones) == 1), None)",
+        ("tests/dvme/evaluation/test_verdict.py",),
+    ),
+    Mutant(
+        "judging: rivals lead on the test set",
+        "dvme/sweeping/judging.py",
+        "return max(known, key=lambda m: self.validation[m, size], default=None)",
+        "return max(known, key=lambda m: self.resampled[m, size].estimate, default=None)",
+        ("tests/dvme/sweeping/test_judging.py", "tests/dvme/sweeping/test_sweep.py"),
+    ),
+    Mutant(
+        "judging: methods on draws of their own",
+        "dvme/sweeping/judging.py",
+        "chosen = np.random.default_rng(0).integers(0, n_draws, (len(one.resampled), n_draws))",
+        "chosen = np.random.default_rng(method).integers(0, n_draws, (len(one.resampled), n_draws))",
+        ("tests/dvme/sweeping/test_judging.py",),
+    ),
+)
+
+CACHE = (
+    # What one process reads and writes.
+    Mutant(
+        "shards: a file that is too long passes",
+        "cache/dvme_cache/shards.py",
+        "if len(data) != self.file_bytes:",
+        "if len(data) < self.file_bytes:",
+        ("tests/cache/test_shards.py",),
+    ),
+    Mutant(
+        "shards: a dense read forgets the gaps",
+        "cache/dvme_cache/shards.py",
+        "out[...] = whole[places - places[0]]",
+        "out[...] = whole[: len(places)]",
+        ("tests/cache/test_shards.py",),
+    ),
+    Mutant(
+        "sealing: a row's proof without what made it",
+        "cache/dvme_cache/sealing.py",
+        "return np.asarray(checksums ^ image ^ made_by, dtype=np.uint32)",
+        "return np.asarray(checksums ^ image, dtype=np.uint32)",
+        ("tests/cache/test_sealing.py", "tests/cache/test_integrity.py"),
+    ),
+    Mutant(
+        "integrity: failed rows count as lost",
+        "cache/dvme_cache/integrity.py",
+        "return Remains(states.astype(np.uint8), features, checksums, counted & ~is_kept & ~is_failed)",
+        "return Remains(states.astype(np.uint8), features, checksums, counted & ~is_kept)",
+        ("tests/cache/test_integrity.py", "tests/reliability/test_corruption.py"),
+    ),
+    # The order of writes: what a killed process leaves.
+    Mutant(
+        "files: renamed without a sync",
+        "cache/dvme_cache/files.py",
+        "            os.fsync(descriptor)\n"
+        "        finally:\n"
+        "            os.close(descriptor)\n"
+        "        aside.replace(path)",
+        "        finally:\n            os.close(descriptor)\n        aside.replace(path)",
+        ("tests/cache/test_files.py",),
+    ),
+    Mutant(
+        "embeddings: the states are written before what they vouch for",
+        "cache/dvme_cache/embeddings.py",
+        "        self.features.write(shard, block)\n"
+        "        self.checksum.write(shard, checksums)\n"
+        "        self._write_reasons(rows[is_failed], reasons)\n"
+        "        self.state.write(shard, states)\n",
+        "        self.state.write(shard, states)\n"
+        "        self.features.write(shard, block)\n"
+        "        self.checksum.write(shard, checksums)\n"
+        "        self._write_reasons(rows[is_failed], reasons)\n",
+        ("tests/cache/test_cache_killed.py", "tests/reliability/test_kill.py"),
+    ),
+    Mutant(
+        "store: the copy is written last",
+        "cache/dvme_cache/store.py",
+        "for place in reversed(_places(key)):",
+        "for place in _places(key):",
+        ("tests/cache/test_store.py",),
+    ),
+    Mutant(
+        "samples: rows count before their columns are there",
+        "cache/dvme_cache/samples.py",
+        '            write_tail(self._array("content_id"), start, table)\n'
+        '            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))\n'
+        "            ids = np.concatenate([self.ids, table])\n"
+        "            self._commit(len(known))\n",
+        "            ids = np.concatenate([self.ids, table])\n"
+        "            self._commit(len(known))\n"
+        '            write_tail(self._array("content_id"), start, table)\n'
+        '            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))\n',
+        ("tests/cache/test_cache_killed.py", "tests/reliability/test_kill.py"),
+    ),
+    Mutant(
+        "samples: a pruned row loses its id first",
+        "cache/dvme_cache/samples.py",
+        "        paths[: len(everything)] = everything\n        ids[: len(table)] = table\n",
+        "        ids[: len(table)] = table\n        paths[: len(everything)] = everything\n",
+        ("tests/cache/test_samples.py", "tests/reliability/test_kill.py"),
+    ),
+    # Several processes, and a bucket.
+    Mutant(
+        "tables: readers lose the generation before",
+        "cache/dvme_cache/tables.py",
+        "self._remove_generations({generation, previous} if is_previous_kept else {generation})",
+        "self._remove_generations({generation})",
+        ("tests/cache/test_tables.py", "tests/reliability/test_concurrency.py"),
+    ),
+    Mutant(
+        "locks: nobody waits",
+        "cache/dvme_cache/locks.py",
+        "timeout=-1 if wait else 0",
+        "timeout=0",
+        ("tests/reliability/test_concurrency.py", "tests/cache/test_locks.py"),
+    ),
+    Mutant(
+        "remote: deletes without asking the lease",
+        "cache/dvme_cache/remote.py",
+        '"""Remove an object, if it is there."""\n        import obstore\n\n        self._check_lease()\n',
+        '"""Remove an object, if it is there."""\n        import obstore\n\n',
+        ("tests/cache/test_remote.py",),
+    ),
+)
+
+EXTRACTION = (
+    # Extraction, of real images by real models.
+    Mutant(
+        "extraction: what cannot be read just now fails for good",
+        "dvme/extraction/embedding.py",
+        "self._unread[row] = result.reason",
+        "self._reasons[row] = result.reason",
+        ("tests/dvme/extraction/test_one_pass.py", "tests/dvme/extraction/test_extract.py"),
+    ),
+    Mutant(
+        "indexing: a changed file keeps the old label",
+        "dvme/extraction/indexing.py",
+        "    _forget_replaced(cache, set(members), {os.path.realpath(path) for path in samples.paths})\n",
+        "",
+        ("tests/dvme/extraction/test_extract.py",),
+    ),
+    Mutant(
+        "extraction: damage on disk is not looked for",
+        "dvme/extraction/passes.py",
+        "n_lost = salvage_damaged(embeddings)",
+        "n_lost = 0",
+        ("tests/dvme/extraction/test_extract.py", "tests/reliability/test_kill.py"),
+    ),
+    # Images and backbones.
+    Mutant(
+        "images: deep grey stretched from zero",
+        "dvme/data/images.py",
+        "np.round((pixels - low) * scale)",
+        "np.round(pixels * scale)",
+        ("tests/dvme/data/test_images.py",),
+    ),
+    Mutant(
+        "preprocess: a portrait is resized as a landscape",
+        "dvme/backbones/preprocess.py",
+        "target = (size, int(size * height / width))",
+        "target = (size, int(size * width / height))",
+        ("tests/dvme/backbones/test_preprocess.py", "tests/dvme/backbones/zoo/test_preprocess.py"),
+    ),
+    Mutant(
+        "pooling: the mean holds the class token",
+        "dvme/backbones/pooling.py",
+        'features[:, getattr(model, "num_prefix_tokens", 0) :].mean(dim=1)',
+        "features.mean(dim=1)",
+        ("tests/dvme/backbones/test_pooling.py",),
+    ),
+    Mutant(
+        "adaptation: grey by the mean of the colours",
+        "dvme/backbones/adaptation.py",
+        "first.weight.detach().sum(dim=1, keepdim=True)",
+        "first.weight.detach().mean(dim=1, keepdim=True)",
+        ("tests/dvme/backbones/test_adaptation.py",),
+    ),
+    Mutant(
+        "checkpoint: by position whatever the names",
+        "dvme/backbones/checkpoint.py",
+        ' or theirs.rpartition(".")[2] != ours.rpartition(".")[2]',
+        "",
+        ("tests/dvme/backbones/test_checkpoint.py",),
+    ),
+    Mutant(
+        "simclr: height and width of a kernel swapped",
+        "dvme/backbones/conversion/simclr.py",
+        "kernel.permute(3, 2, 0, 1)",
+        "kernel.permute(3, 2, 1, 0)",
+        ("tests/dvme/backbones/conversion/test_simclr.py",),
+    ),
+    # What comes from elsewhere.
+    Mutant(
+        "import: the scratch file's order not inverted",
+        "dvme/cache/committing.py",
+        "places[np.argsort(rows)] = np.arange(len(rows))",
+        "places[:] = np.argsort(rows)",
+        ("tests/dvme/cache/test_committing.py", "tests/dvme/cache/test_adopting.py"),
+    ),
+    Mutant(
+        "exchange: numbered columns as they stand",
+        "dvme/exchange/elsewhere_tables.py",
+        "for number in sorted(by_number)]",
+        "for number in by_number]",
+        ("tests/dvme/exchange/test_elsewhere.py",),
+    ),
+)
+
+HEADS = (
+    Mutant(
+        "attention: the gradient of a token without the slope",
+        "dvme/heads/attention.py",
+        "to_tokens, to_slopes = along * slopes[:, None], (along * tokens).sum(dim=1)",
+        "to_tokens, to_slopes = along.clone(), (along * tokens).sum(dim=1)",
+        ("tests/dvme/heads/test_attention.py",),
+    ),
+    Mutant(
+        "knn: multiplied by the temperature",
+        "dvme/heads/knn.py",
+        ".astype(np.float64) / TEMPERATURE)",
+        ".astype(np.float64) * TEMPERATURE)",
+        ("tests/dvme/heads/test_knn.py",),
+    ),
+    Mutant(
+        "linear: a part of the path forgets where it starts",
+        "dvme/heads/linear.py",
+        "abs(start + index - middle)",
+        "abs(index - middle)",
+        ("tests/dvme/heads/test_linear.py",),
+    ),
+    Mutant(
+        "logistic: intercept moved the wrong way",
+        "dvme/heads/logistic.py",
+        "fit.intercepts - centre @ fit.weights",
+        "fit.intercepts + centre @ fit.weights",
+        ("tests/dvme/heads/test_logistic.py",),
+    ),
+    Mutant(
+        "schedule: a plateau one epoch early",
+        "dvme/heads/schedule.py",
+        "if self._n_stalled > self.protocol.plateau_patience:",
+        "if self._n_stalled >= self.protocol.plateau_patience:",
+        ("tests/dvme/heads/test_schedule.py",),
+    ),
+    Mutant(
+        "training: what pads a minibatch counts",
+        "dvme/heads/training.py",
+        "weights = (np.arange(self.width) < counts[:, None]) / counts[:, None]",
+        "weights = np.full((self.n_batches, self.width), 1.0 / self.width)",
+        ("tests/dvme/heads/test_training.py",),
+    ),
+    Mutant(
+        "training: the last parameters, not the best",
+        "dvme/heads/training.py",
+        'parameters={name: value[position].to("cpu", copy=True) for name, value in self.best.items()},',
+        "parameters={\n"
+        '                    name: value.detach()[position].to("cpu", copy=True)\n'
+        "                    for name, value in self.parameters.items()\n"
+        "                },",
+        ("tests/dvme/heads/test_training.py",),
+    ),
+    # A sweep's heads, on their own.
+    Mutant(
+        "predict: embeddings of another model pass",
+        "dvme/prediction/predict.py",
+        "        check_fits(here, store)\n",
+        "",
+        ("tests/dvme/prediction/test_predict.py", "tests/cli/test_heads.py"),
+    ),
+    Mutant(
+        "leave one out: the mean of the test rows",
+        "dvme/explanation/ablation.py",
+        "data.embeddings[job.backbones[absent]][job.train].mean(",
+        "data.embeddings[job.backbones[absent]][test].mean(",
+        ("tests/dvme/explanation/test_ablation.py",),
+    ),
+    Mutant(
+        "similarity: unbiased by the wrong count",
+        "dvme/explanation/similarity.py",
+        "np.outer(totals, totals) / ((n_samples - 1) * (n_samples - 2))",
+        "np.outer(totals, totals) / ((n_samples - 1) * (n_samples - 3))",
+        ("tests/dvme/explanation/test_similarity.py",),
+    ),
+    Mutant(
+        "estimators: a class may lose all its rows to validation",
+        "dvme/estimators/base.py",
+        "min(int(fraction * len(rows) + 0.5), len(rows) - 1)",
+        "int(fraction * len(rows) + 0.5)",
+        ("tests/dvme/test_estimators.py",),
+    ),
+)
+
+SPLITS = (
+    Mutant(
+        "splits: copies of a picture may part",
+        "dvme/evaluation/splits.py",
+        "return units if twins is None else _merged(units, twins)",
+        "return units",
+        ("tests/dvme/evaluation/test_splits.py", "tests/dvme/evaluation/test_probing.py"),
+    ),
+    Mutant(
+        "splits: the test set is chosen on as well",
+        "dvme/evaluation/splits.py",
+        "test, validation = validation, validation[:0]",
+        "test = validation",
+        ("tests/dvme/evaluation/test_splits.py",),
+    ),
+    Mutant(
+        "duplicates: those of validation images still train",
+        "dvme/sampling/duplicates.py",
+        "near = near_test | _neighbours(similar.pairs, _mask(n_images, validation))",
+        "near = near_test",
+        ("tests/dvme/sampling/test_duplicates.py",),
+    ),
+    Mutant(
+        "drawing: too few validation images of a class",
+        "dvme/sampling/drawing.py",
+        "least = LEAST_PER_CLASS * len(self.classes)",
+        "least = LEAST_PER_CLASS",
+        ("tests/dvme/sampling/test_drawing.py",),
+    ),
+    Mutant(
+        "orders: rounds of the classes overlap",
+        "dvme/sampling/orders.py",
+        "np.arange(count) + rng.random(count) * 0.999",
+        "np.arange(count) + rng.random(count) * 1.999",
+        ("tests/dvme/sampling/test_orders.py",),
+    ),
+    # Whole sweeps.
+    Mutant(
+        "grid: heads are shown the test labels",
+        "dvme/sweeping/grid.py",
+        "        hidden[self.manifest.test] = HIDDEN\n",
+        "",
+        ("tests/dvme/sweeping/test_sweep.py",),
+    ),
+    Mutant(
+        "grid: all folds draw the same numbers",
+        "dvme/sweeping/grid.py",
+        'words = [int(self.manifest.policy.get("seed", 0)), draw.repeat, draw.fold]',
+        'words = [int(self.manifest.policy.get("seed", 0)), draw.repeat]',
+        ("tests/dvme/sweeping/test_grid.py", "tests/dvme/sweeping/test_sweep.py"),
+    ),
+    Mutant(
+        "grid: a job counts before its head is kept",
+        "dvme/sweeping/grid.py",
+        "        if place in self.kept.get(place.method, ()):"
+        "  # first: what is in the ledger is never looked at again\n"
+        "            self.heads.save(self.keys[place], self._saved(place, head, done))\n"
+        "        self.ledger.write(self.keys[place], done)\n",
+        "        self.ledger.write(self.keys[place], done)\n"
+        "        if place in self.kept.get(place.method, ()):\n"
+        "            self.heads.save(self.keys[place], self._saved(place, head, done))\n",
+        ("tests/dvme/sweeping/test_kept.py",),
+    ),
+    Mutant(
+        "ledger: the order of the backbones is no part of a job",
+        "dvme/sweeping/ledger.py",
+        '"embeddings": [each.digest for each in self.fingerprints],',
+        '"embeddings": sorted(each.digest for each in self.fingerprints),',
+        ("tests/dvme/sweeping/test_ledger.py",),
+    ),
+    Mutant(
+        "run: groups numbered as texts",
+        "dvme/sweeping/run.py",
+        '[f"{each:09d}" for each in groups]',
+        '[f"{each}" for each in groups]',
+        ("tests/dvme/report/test_study.py",),
+    ),
+)
+
+PAGES = (
+    # Only a browser runs these.
+    Mutant(
+        "map.js: the lasso takes what is hidden",
+        "dvme/page/assets/map.js",
+        "      if (states[i] === HIDDEN) continue;\n      const x = this.x(i), y = this.y(i);",
+        "      const x = this.x(i), y = this.y(i);",
+        ("tests/dvme/page/test_browser.py",),
+    ),
+    Mutant(
+        "map.js: Shift no longer adds",
+        "dvme/page/assets/map.js",
+        "isAdding = event.shiftKey || event.ctrlKey || event.metaKey;",
+        "isAdding = event.ctrlKey || event.metaKey;",
+        ("tests/dvme/page/test_browser.py",),
+    ),
+    Mutant(
+        "map.js: the zoom is lost when the window changes",
+        "dvme/page/assets/map.js",
+        "if (!grown) this.reset();",
+        "if (grown !== 1) this.reset();",
+        ("tests/dvme/page/test_browser.py",),
+    ),
+    Mutant(
+        "map.js: arrows walk out of sight",
+        "dvme/page/assets/map.js",
+        "{ map.show(next); explorer.hover(next, map); }",
+        "{ explorer.hover(next, map); }",
+        ("tests/dvme/page/test_browser.py",),
+    ),
+    Mutant(
+        "explorer.js: a selection is drawn in one map only",
+        "dvme/page/assets/explorer.js",
+        "draw() { this.maps.forEach(map => map.draw()); }",
+        "draw() { this.maps[0].draw(); }",
+        ("tests/dvme/page/test_browser.py",),
+    ),
+    # What is written into pages, and the maps.
+    Mutant(
+        "page: markup in the data",
+        "dvme/page/page.py",
+        'for character in "<>&',
+        'for character in "&',
+        ("tests/dvme/page/test_page.py",),
+    ),
+    Mutant(
+        "umap: starts where it likes",
+        "dvme/mapping/projection.py",
+        "init=start.astype(np.float32)",
+        'init="random"',
+        ("tests/dvme/mapping/test_projection.py", "tests/dvme/mapping/test_maps.py"),
+    ),
+    Mutant(
+        "viz: anonymous points lose their places",
+        "dvme/report/drawn.py",
+        "        maps = [replace(each, positions=each.positions[order]) for each in maps]\n",
+        "",
+        ("tests/dvme/report/test_viz.py",),
+    ),
+    # The command line.
+    Mutant(
+        "prune: erases without --yes",
+        "cli/dvme_cli/cache/prune.py",
+        "confirmed=yes",
+        "confirmed=True",
+        ("tests/cli/test_cache_commands.py",),
+    ),
+    Mutant(
+        "subsets: options that are off count as not typed",
+        "cli/dvme_cli/subsets.py",
+        "known = {key: value for key, value in given.items() if value is not None}",
+        "known = {key: value for key, value in given.items() if value}",
+        ("tests/cli/test_subsets.py", "tests/cli/test_sweep.py"),
+    ),
+)
+
+AREAS = {
+    "statistics": STATISTICS,
+    "cache": CACHE,
+    "extraction, data and backbones": EXTRACTION,
+    "heads": HEADS,
+    "splits, subsets and sweeps": SPLITS,
+    "pages and command line": PAGES,
+}
+MUTANTS = tuple(mutant for area in AREAS.values() for mutant in area)
+
+
+class Copy:
+    """A copy of a checkout, where one thing at a time is tried."""
+
+    def __init__(self, root: Path, folder: Path, options: Sequence[str]) -> None:
+        """Copy what git would: files that are tracked, or new and not ignored."""
+        self.folder = folder
+        self._options = options
+        self._running: subprocess.Popen[bytes] | None = None
+        sources = [folder, folder / "cache", folder / "cli", folder / "tests" / "support"]
+        self._environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, sources)),
+            "PYTHONDONTWRITEBYTECODE": "1",  # bytecode of a mutant of the same size and second would outlive it
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1",
+        }
+        for name in _listed(root):
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, target, follow_symlinks=False)
+        self._check_imports()
+
+    def tried(self, mutant: Mutant) -> Outcome:
+        """Apply a mutant, run its tests until one fails, and put the file back."""
+        path = self.folder / mutant.path
+        original = path.read_bytes() if path.exists() else b""
+        n_found = original.decode().count(mutant.old)
+        if n_found != 1:
+            return Outcome(mutant.name, NOT_THERE, detail=f"its source is {n_found} times in {mutant.path}")
+        tests = [each for each in mutant.tests if (self.folder / each).exists()]
+        if not tests:
+            return Outcome(mutant.name, NOT_THERE, detail=f"no tests: {' '.join(mutant.tests)}")
+        path.write_bytes(original.decode().replace(mutant.old, mutant.new).encode())
+        try:
+            return self._outcome(mutant.name, tests)
+        finally:
+            path.write_bytes(original)
+
+    def unchanged(self, tests: str) -> Outcome:
+        """Run tests without a mutant. If they fail here, they catch nothing."""
+        outcome = self._outcome(tests, [tests])
+        verdict = "passes" if outcome.verdict == ESCAPED else "FAILS"
+        return Outcome(tests, verdict, outcome.seconds, outcome.detail)
+
+    def stop(self) -> None:
+        """Kill the tests that run here, and what they started."""
+        if self._running is not None and self._running.poll() is None:
+            os.killpg(self._running.pid, signal.SIGKILL)
+
+    def _outcome(self, name: str, tests: Sequence[str]) -> Outcome:
+        begun = time.monotonic()
+        verdict, detail = ESCAPED, f"passed: {' '.join(tests)}"
+        for path in tests:
+            code, output = self._pytest(path)
+            if code != 0:
+                verdict, detail = _judged(path, code, output)
+                break
+        return Outcome(name, verdict, time.monotonic() - begun, detail)
+
+    def _pytest(self, path: str) -> tuple[int | None, str]:
+        """Exit code, None after the timeout, and what was printed. A file: children may outlive a pipe's reader."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *self._options, path]
+        with tempfile.TemporaryFile() as printed:
+            with subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            ) as self._running:
+                try:
+                    code: int | None = self._running.wait(TIMEOUT)
+                except subprocess.TimeoutExpired:
+                    self.stop()
+                    code = None
+            printed.seek(0)
+            return code, printed.read().decode(errors="replace")
+
+    def _check_imports(self) -> None:
+        """The project is installed from some checkout; here it must come from the copy."""
+        code = (
+            "import dvme, dvme_cache, dvme_cli; print(dvme.__file__, dvme_cache.__file__, dvme_cli.__file__, sep='\\n')"
+        )
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, cwd=self.folder.parent, env=self._environment, check=True, capture_output=True, text=True
+        )
+        for imported in done.stdout.splitlines():
+            assert Path(imported).resolve().is_relative_to(self.folder.resolve()), f"{imported} is not in the copy"
+
+
+def main() -> int:
+    """Check the table, or try mutants. 0: none escaped."""
+    arguments = _arguments()
+    if arguments.check:
+        return check(arguments.root)
+    mutants = [mutant for mutant in MUTANTS if arguments.only in mutant.name]
+    if not mutants:
+        print(f"no mutant's name has {arguments.only!r} in it")
+        return 1
+    jobs: list[Callable[[Copy], Outcome]] = [partial(Copy.tried, mutant=mutant) for mutant in mutants]
+    if arguments.unchanged:
+        paths = sorted({path for mutant in mutants for path in mutant.tests if (arguments.root / path).exists()})
+        jobs = [partial(Copy.unchanged, tests=path) for path in paths]
+    outcomes = []
+    for outcome in tried(jobs, arguments.root, arguments.workers, _options(arguments.marks)):
+        print(f"{outcome.verdict:9} {outcome.seconds:6.1f} s  {outcome.name}  {outcome.detail}", flush=True)
+        outcomes.append(outcome)
+    if arguments.out:
+        _write(arguments.out, outcomes)
+    good = "passes" if arguments.unchanged else CAUGHT
+    n_there = sum(outcome.verdict != NOT_THERE for outcome in outcomes)
+    n_good = sum(outcome.verdict == good for outcome in outcomes)
+    _print_errors(outcomes)
+    print(f"{n_good} of {n_there} {'pass' if arguments.unchanged else CAUGHT}")
+    return int(n_good < n_there)
+
+
+def check(root: Path) -> int:
+    """Hold the table against the sources; prints what is wrong with it. 0: nothing."""
+    wrong = [f"{mutant.name}: {fault}" for mutant in MUTANTS for fault in _faults(root, mutant)]
+    names = [mutant.name for mutant in MUTANTS]
+    wrong += [f"{name}: more than one of this name" for name in sorted(set(names)) if names.count(name) > 1]
+    for area, mutants in AREAS.items():
+        print(f"{len(mutants):3} {area}")
+    print(f"{len(MUTANTS):3} in all, {len(wrong)} faults", *wrong, sep="\n")
+    return int(bool(wrong))
+
+
+def tried(
+    jobs: Sequence[Callable[[Copy], Outcome]], root: Path, n_workers: int, options: Sequence[str]
+) -> Iterator[Outcome]:
+    """Do each job in one of `n_workers` copies; outcomes in the order in which they are known."""
+    with tempfile.TemporaryDirectory(prefix="dvme-mutants-") as folder, ThreadPoolExecutor(n_workers) as pool:
+        copies = [Copy(root, Path(folder) / str(number), options) for number in range(n_workers)]
+        free: SimpleQueue[Copy] = SimpleQueue()
+        for copy in copies:
+            free.put(copy)
+
+        def done(job: Callable[[Copy], Outcome]) -> Outcome:
+            copy = free.get()
+            try:
+                return job(copy)
+            finally:
+                free.put(copy)
+
+        try:
+            for future in as_completed([pool.submit(done, job) for job in jobs]):
+                yield future.result()
+        finally:  # of use only where something was raised, or Ctrl-C pressed
+            pool.shutdown(wait=False, cancel_futures=True)
+            for copy in copies:
+                copy.stop()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="only hold the table against the sources")
+    parser.add_argument("--unchanged", action="store_true", help="run the same tests, file by file, without a mutant")
+    parser.add_argument("--only", default="", metavar="SUBSTRING", help="mutants with this in their name")
+    parser.add_argument("--root", type=Path, default=ROOT, metavar="CHECKOUT", help="the checkout to copy")
+    parser.add_argument("--workers", type=int, default=2, help="copies that are worked in at once")
+    parser.add_argument("--marks", default="", help="pytest's -m; by default what the checkout's addopts say")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the outcomes there, separated by tabs")
+    return parser.parse_args()
+
+
+def _options(marks: str) -> list[str]:
+    """For pytest. Without workers of xdist's own; tests/conftest.py has hooks of its, so it stays loaded."""
+    alone = ["-n", "0"] if importlib.util.find_spec("xdist") else []
+    return [*alone, *(["-m", marks] if marks else [])]
+
+
+def _listed(root: Path) -> list[str]:
+    """Files of a checkout, by their path in it; one that was deleted is still listed by git, not here."""
+    command = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    return [name for name in listed.split("\0") if name and ((root / name).is_symlink() or (root / name).is_file())]
+
+
+def _judged(path: str, code: int | None, output: str) -> tuple[str, str]:
+    """Verdict and detail of tests that did not all pass."""
+    if code is None:
+        return CAUGHT, f"{path} took longer than {TIMEOUT:.0f} s"
+    failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", output, re.MULTILINE)
+    if failed and code == 1:
+        return CAUGHT, failed[1]
+    if failed and code == 2:  # an import of the mutated code, as the original imports
+        return CAUGHT, f"{failed[1]} at collection"
+    last = output.strip().rpartition("\n")[2]
+    return ERROR, f"{path}: pytest ended with {code}: {last}"
+
+
+def _faults(root: Path, mutant: Mutant) -> Iterator[str]:
+    for path in (mutant.path, *mutant.tests):
+        if not (root / path).exists():
+            yield f"no {path}"
+    if mutant.old == mutant.new:
+        yield "changes nothing"
+    if not mutant.tests:
+        yield "no tests"
+    if not (root / mutant.path).is_file():
+        return
+    source = (root / mutant.path).read_text(encoding="utf-8")
+    if source.count(mutant.old) != 1:
+        yield f"its source is {source.count(mutant.old)} times in {mutant.path}"
+    elif mutant.path.endswith(".py"):
+        try:
+            ast.parse(source.replace(mutant.old, mutant.new))
+        except SyntaxError as error:
+            yield f"no longer Python: {error}"
+
+
+def _print_errors(outcomes: Sequence[Outcome]) -> None:
+    """Once more, so that they are not overlooked."""
+    errors = [outcome for outcome in outcomes if outcome.verdict == ERROR]
+    if errors:
+        print(f"{len(errors)} NOT MEASURED, the tests could not be run:")
+        for outcome in errors:
+            print(f"  {outcome.name}: {outcome.detail}")
+
+
+def _write(path: Path, outcomes: Sequence[Outcome]) -> None:
+    rows = [
+        (outcome.name, outcome.verdict, f"{outcome.seconds:.1f}", outcome.detail)
+        for outcome in sorted(outcomes, key=lambda each: each.name)
+    ]
+    rows.insert(0, ("name", "verdict", "seconds", "detail"))
+    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
