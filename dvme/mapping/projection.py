@@ -110,19 +110,21 @@ def _tsne(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[An
     changes nothing.
     """
     from openTSNE import TSNE  # type: ignore[import-untyped]
+    from openTSNE.affinity import MultiscaleMixture  # type: ignore[import-untyped]
+    from openTSNE.nearest_neighbors import Sklearn  # type: ignore[import-untyped]
 
     rng = np.random.default_rng(seed)
     start = initial - initial.mean(axis=0)
     start = start / (start[:, 0].std() or 1.0) * TSNE_SPREAD
     start += rng.normal(scale=JITTER * TSNE_SPREAD, size=start.shape)
-    method = TSNE(
-        perplexity=min(PERPLEXITY, (len(reduced) - 1) / 3),
-        initialization=start,
-        neighbors="exact",
-        n_jobs=-1 if len(reduced) >= THREADED_ROWS else 1,
-        random_state=seed,
-    )
-    return np.array(method.fit(reduced), dtype=np.float32)
+    # What TSNE(neighbors="exact") does itself, but that it imports pynndescent first, which takes longer than most maps.
+    perplexity = min(PERPLEXITY, (len(reduced) - 1) / 3)
+    k = min(len(reduced) - 1, int(3 * perplexity))
+    n_jobs = -1 if len(reduced) >= THREADED_ROWS else 1
+    nearest = Sklearn(data=reduced, k=k, metric="euclidean", n_jobs=n_jobs, random_state=seed)
+    affinities = MultiscaleMixture(perplexities=perplexity, knn_index=nearest, n_jobs=n_jobs, random_state=seed)
+    method = TSNE(initialization=start, n_jobs=n_jobs, random_state=seed)
+    return np.array(method.fit(affinities=affinities), dtype=np.float32)
 
 
 def _umap(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[Any]:
