@@ -22,6 +22,8 @@ from dvme_cache import EmbeddingCache, Fingerprint
 SOLAR = importlib.util.find_spec("elpv_dataset")
 GROUPS = ("machine", "umap")
 """Markers whose tests all run in one worker, whatever file they are in."""
+LONG = ("tests/reliability/", "tests/dvme/page/", "tests/test_readme.py", "tests/cli/")
+"""What is begun first, so that no worker is left with it at the end."""
 
 
 class Scheduling(LoadGroupScheduling):
@@ -37,11 +39,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give tests of GROUPS to xdist as such."""
+    """Give tests of GROUPS to xdist as such; what has UMAP for a parameter is marked here."""
     for item in items:
+        parameters = getattr(item, "callspec", None)
+        if parameters is not None and "umap" in parameters.id.split("-"):
+            item.add_marker("umap")
         for group in GROUPS:
             if item.get_closest_marker(group):
                 item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_rank)
+
+
+def _rank(item: pytest.Item) -> int:
+    if item.get_closest_marker("xdist_group"):
+        return 0
+    return 1 if item.nodeid.startswith(LONG) else 2
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -137,6 +137,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.machine
 def test_export_and_import__need_less_memory_than_the_features(tmp_path: Path) -> None:
     """60,000 x 256 float32 are 61 MB; exporting and importing them adds less than that to the peak."""
     command = [sys.executable, "-c", MEASURE, str(tmp_path)]

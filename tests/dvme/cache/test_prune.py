@@ -12,7 +12,7 @@ import dvme
 from dvme.errors import DataError
 from dvme_cache import CacheNotFoundError, EmbeddingCache, RowState, verify_cache
 
-LITE = "efficientnet-lite0"
+LITE, OTHER = "efficientnet-lite0@size=32", "efficientnet-lite0@size=48"
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +24,7 @@ def one_thread() -> None:
 def cache(class_folders: Path, tmp_path: Path) -> Path:
     """36 images of two backbones; then one is deleted, one moved, and one file holds another image."""
     path = tmp_path / "c.zarr"
-    dvme.extract(class_folders, path, backbones=[LITE])
-    dvme.extract(class_folders, path, backbones=[LITE])
+    dvme.extract(class_folders, path, backbones=[LITE, OTHER])
     (class_folders / "dark" / "05.png").unlink()
     (class_folders / "grey" / "03.png").rename(class_folders / "light" / "moved.png")
     return path

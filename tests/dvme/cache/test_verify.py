@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from dvme.cache.reextraction import TOLERANCE
 from dvme.errors import OptionError
 from dvme_cache import CacheNotFoundError, EmbeddingCache, Fingerprint
 
-LITE = "efficientnet-lite0"
+LITE = "efficientnet-lite0@size=32"
+"""Real weights, on pictures a fiftieth as large as published: how good the embeddings are is not what is tested."""
+FOLDER = quote(LITE, safe="")
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +33,7 @@ def test_verify__images_agree_within_the_tolerance(class_folders: Path, tmp_path
     (compared,) = report.comparisons
     assert report.is_sound
     assert (compared.n_compared, compared.n_different, compared.n_unavailable) == (20, 0, 0)
-    assert compared.largest_difference < (2e-5 if dtype == "float32" else TOLERANCE)
+    assert compared.largest_difference < (1e-4 if dtype == "float32" else TOLERANCE)
 
 
 def test_verify__embeddings_of_other_images_are_found_though_their_checksums_are_right(
@@ -80,7 +83,7 @@ def test_repair__then_extract_computes_just_what_was_lost(class_folders: Path, t
     cache = tmp_path / "c.zarr"
     dvme.extract(class_folders, cache, backbones=[LITE])
     whole = EmbeddingCache.open(cache).embeddings(LITE).read(np.arange(36))
-    shard = cache / "embeddings" / LITE / "features" / "c" / "0" / "0"
+    shard = cache / "embeddings" / FOLDER / "features" / "c" / "0" / "0"
     data = bytearray(shard.read_bytes())
     data[9 * 1280 * 4] ^= 4
     shard.write_bytes(data)
@@ -88,7 +91,7 @@ def test_repair__then_extract_computes_just_what_was_lost(class_folders: Path, t
     report = dvme.cache.verify(cache)
     assert not report.is_sound
     assert sorted(finding.key for finding in report.findings) == [
-        f"embeddings/{LITE}/features/c/0/0",
+        f"embeddings/{FOLDER}/features/c/0/0",
         "samples/zarr.json",
     ]
     assert {finding.n_rows for finding in report.findings} == {0, 1}

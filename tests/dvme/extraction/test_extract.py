@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -20,7 +21,10 @@ from dvme.data import decode_image
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
 from dvme_cache import EmbeddingCache, FingerprintMismatchError, RowState
 
-LITE = "efficientnet-lite0"
+LITE = "efficientnet-lite0@size=32"
+"""Real weights, on pictures a fiftieth as large as published: how good the embeddings are is not what is tested."""
+FOLDER = quote(LITE, safe="")
+PUBLISHED = "efficientnet-lite0"
 
 
 @pytest.fixture
@@ -34,10 +38,10 @@ def test_extract__features_are_those_of_the_plain_model_one_image_at_a_time(
     import torch
 
     manifest = write_manifest(solar_cells[:21], ["image", "label"])
-    dvme.extract(manifest, cache_path, backbones=[LITE], runtime=dvme.Runtime(batch_size=8))
+    dvme.extract(manifest, cache_path, backbones=[PUBLISHED], runtime=dvme.Runtime(batch_size=8))
     cache = EmbeddingCache.open(cache_path)
-    features = cache.embeddings(LITE).read(np.arange(21))
-    spec = get_spec(LITE)
+    features = cache.embeddings(PUBLISHED).read(np.arange(21))
+    spec = get_spec(PUBLISHED)
     model = build_model(spec).model.eval()
     for row, (path, _) in enumerate(solar_cells[:21]):
         pixels = crop_image(decode_image(path.read_bytes()), spec.preprocess)
@@ -145,7 +149,7 @@ def test_extract__what_is_damaged_and_no_more_is_extracted_anew(
     dvme.extract(class_folders, cache_path, backbones=[LITE])
     rows = np.arange(36)
     before = EmbeddingCache.open(cache_path).embeddings(LITE).read(rows)
-    shard = cache_path / "embeddings" / LITE / "features" / "c" / "0" / "0"
+    shard = cache_path / "embeddings" / FOLDER / "features" / "c" / "0" / "0"
     data = bytearray(shard.read_bytes())
     data[1234] ^= 8
     if harm == "flip":
@@ -203,7 +207,7 @@ def test_extract__another_fingerprint_is_refused_with_field_and_values(class_fol
         ([LITE, LITE], {}, OptionError),
         ([LITE], {"dtype": "int8"}, OptionError),
         ([LITE], {"weights": {"swav": "x.pth"}}, OptionError),
-        ([LITE], {"weights": {LITE: "missing.pth"}}, WeightsError),
+        ([PUBLISHED], {"weights": {PUBLISHED: "missing.pth"}}, WeightsError),
         ([LITE], {"runtime": dvme.Runtime(device="tpu7")}, OptionError),
     ],
 )
@@ -232,6 +236,7 @@ def test_extract__a_grey_sixteen_bit_and_a_wide_image(tmp_path: Path, cache_path
     assert (report.outcomes[0].computed, report.task.kind) == (2, "unlabelled")
 
 
+@pytest.mark.slow  # tests/reliability/test_kill.py has the same in seconds, with processes that are forked
 def test_extract__killed_at_random_moments_then_resumed_equals_a_run_never_interrupted(
     solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -239,7 +244,7 @@ def test_extract__killed_at_random_moments_then_resumed_equals_a_run_never_inter
     manifest = write_manifest(solar_cells[:320], ["image", "label"])
     code = (
         "import sys, dvme; print('start', flush=True)\n"
-        f"dvme.extract(sys.argv[1], sys.argv[2], backbones=['{LITE}'], "
+        f"dvme.extract(sys.argv[1], sys.argv[2], backbones=['{PUBLISHED}'], "
         "progress=lambda stage, done, total: print(stage, done, flush=True))"
     )
     cache_path = tmp_path / "killed.zarr"
@@ -250,22 +255,24 @@ def test_extract__killed_at_random_moments_then_resumed_equals_a_run_never_inter
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         for line in process.stdout:
-            if line.startswith(LITE):
+            if line.startswith(PUBLISHED):
                 break
         time.sleep(float(rng.uniform(0.3, 1.2)))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         process.stdout.close()
-        embeddings = EmbeddingCache.open(cache_path).embeddings(LITE)
+        embeddings = EmbeddingCache.open(cache_path).embeddings(PUBLISHED)
         done = np.flatnonzero(embeddings.states() == RowState.DONE)
         now = {int(row): features.tobytes() for row, features in zip(done, embeddings.read(done), strict=True)}
         assert all(now[row] == features for row, features in committed.items())
         committed = now
-    final = dvme.extract(manifest, cache_path, backbones=[LITE])
+    final = dvme.extract(manifest, cache_path, backbones=[PUBLISHED])
     assert final.outcomes[0].reused == len(committed)
     assert final.outcomes[0].computed == 320 - len(committed)
-    dvme.extract(manifest, tmp_path / "whole.zarr", backbones=[LITE])
+    dvme.extract(manifest, tmp_path / "whole.zarr", backbones=[PUBLISHED])
     rows = np.arange(320)
-    resumed, whole = (EmbeddingCache.open(p).embeddings(LITE).read(rows) for p in (cache_path, tmp_path / "whole.zarr"))
+    resumed, whole = (
+        EmbeddingCache.open(p).embeddings(PUBLISHED).read(rows) for p in (cache_path, tmp_path / "whole.zarr")
+    )
     np.testing.assert_array_equal(resumed, whole)  # batches never span shards, so the last bits agree as well
     assert not list(cache_path.rglob("*.partial"))

@@ -106,9 +106,11 @@ def test_extract__a_folder_keeps_the_groups_of_a_manifest(
     rows = [[f"images/{name}", name.split("/")[0], f"p{i % 5}"] for i, name in enumerate(ids)]
     manifest = write_manifest(rows, ["image", "label", "patient"])
     cache = tmp_path / "c.zarr"
-    first = dvme.extract(manifest, cache, backbones=["random@size=32"], columns=dvme.Columns(group="patient"))
+    first = dvme.extract(
+        manifest, cache, backbones=["efficientnet-lite0@size=32"], columns=dvme.Columns(group="patient")
+    )
     assert (first.n_grouped, first.n_groups, first.n_kept) == (36, 5, {})
-    again = dvme.extract(class_folders, cache, backbones=["random@size=32"])
+    again = dvme.extract(class_folders, cache, backbones=["efficientnet-lite0@size=32"])
     assert (again.n_changed, again.n_removed, again.n_kept) == ({}, {}, {"group": 36})
     assert (again.n_grouped, again.n_groups) == (36, 5)
     assert EmbeddingCache.open(cache).column("group").tolist() == [row[2] for row in rows]
@@ -116,12 +118,12 @@ def test_extract__a_folder_keeps_the_groups_of_a_manifest(
 
 def test_extract__a_flat_folder_keeps_the_labels(class_folders: Path, tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
-    dvme.extract(class_folders, cache, backbones=["random@size=32"])
+    dvme.extract(class_folders, cache, backbones=["efficientnet-lite0@size=32"])
     flat = tmp_path / "flat"
     flat.mkdir()
     for path in class_folders.rglob("*.png"):
         path.rename(flat / f"{path.parent.name}-{path.name}")
-    report = dvme.extract(flat, cache, backbones=["random@size=32"])
+    report = dvme.extract(flat, cache, backbones=["efficientnet-lite0@size=32"])
     assert report.n_kept == {"label": 36}
     assert report.task.counts == (12, 12, 12)
     assert EmbeddingCache.open(cache).column("label").tolist().count("grey") == 12

@@ -86,7 +86,7 @@ def test_project__scale_and_place_of_the_start_mean_nothing(unit: NDArray[Any], 
 def test_project__tsne_is_the_same_to_the_bit_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[int] = []
     fit = openTSNE.TSNE.fit
-    monkeypatch.setattr(openTSNE.TSNE, "fit", lambda self, rows: given.append(self.n_jobs) or fit(self, rows))
+    monkeypatch.setattr(openTSNE.TSNE, "fit", lambda self, **said: given.append(self.n_jobs) or fit(self, **said))
     rng = np.random.default_rng(0)
     unit = normalised(rng.normal(size=(300, 20)) + 2 * np.eye(20)[np.arange(300) % 4])
     alone = project(unit, "tsne", initial=None, seed=0)

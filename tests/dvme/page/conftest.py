@@ -1,8 +1,8 @@
-"""A report of a small study, and the system's own browser."""
+"""Pages of a small study, and the system's own browser."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,23 @@ import dvme
 
 @pytest.fixture(scope="session")
 def report(small_study: Path, run_folder: Path) -> Path:
-    """The page of the small study, with maps by two methods."""
+    """The report of the small study, for what a report alone has: plotly.js makes it slow to open."""
+
+    def make(folder: Path) -> None:
+        dvme.write_report(small_study / "run", out=folder / "report.html", options=dvme.PageOptions(methods=["pca"]))
+
+    return made_once(run_folder / "small-page", make) / "report.html"
+
+
+@pytest.fixture(scope="session")
+def maps(small_study: Path, run_folder: Path) -> Path:
+    """The maps of the small study: two embeddings by two methods, with thumbnails and without a figure."""
 
     def make(folder: Path) -> None:
         options = dvme.PageOptions(methods=["pca", "tsne"])
-        dvme.write_report(small_study / "run", out=folder / "report.html", options=options)
+        dvme.viz(small_study / "c.zarr", out=folder / "maps.html", options=options)
 
-    return made_once(run_folder / "small-page", make) / "report.html"
+    return made_once(run_folder / "small-maps", make) / "maps.html"
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(browser: Browser) -> Iterator[object]:
+def opened(browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open a page from its file, without any network; at the end nothing may have gone wrong in it."""
     faults: list[str] = []
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True, accept_downloads=True)

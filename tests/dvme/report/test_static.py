@@ -40,7 +40,7 @@ def test_save_figures__one_file_each(tmp_path: Path, figure: Figure) -> None:
 
 @needs_kaleido
 @needs_browser
-@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF")])
+@pytest.mark.parametrize(("kind", "magic"), [("png", b"\x89PNG"), pytest.param("pdf", b"%PDF", marks=pytest.mark.slow)])
 def test_save_figures__other_kinds(tmp_path: Path, figure: Figure, kind: str, magic: bytes) -> None:
     (path,) = save_figures({"a": figure}, tmp_path, kind=kind)
     assert path.read_bytes().startswith(magic)

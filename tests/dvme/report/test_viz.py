@@ -41,7 +41,7 @@ def cache(tmp_path: Path, write_embeddings: Write, make_features: Make) -> Path:
     return write_embeddings(tmp_path / "c.zarr", features, label=[f"<b>{c}</b>" for c in LABELS])
 
 
-@pytest.mark.parametrize("method", ["tsne", "umap", "pca"])
+@pytest.mark.parametrize("method", ["tsne", "pca", pytest.param("umap", marks=pytest.mark.umap)])
 def test_viz__writes_one_self_contained_file(cache: Path, tmp_path: Path, method: str) -> None:
     out = tmp_path / "new folder" / "maps.html"
     report = dvme.viz(cache, out=out, options=dvme.PageOptions(methods=[method]))
@@ -144,16 +144,18 @@ def test_viz__the_layer_of_a_trained_head(
         dvme.viz(cache, out=tmp_path / "m.html", head=tmp_path / "heads" / "linear--a")
 
 
-@pytest.mark.parametrize("n", [5, 7])
-def test_viz__fewer_points_than_the_perplexity_needs(tmp_path: Path, write_embeddings: Write, n: int) -> None:
+@pytest.mark.parametrize(("n", "method"), [(5, "tsne"), (7, "tsne"), pytest.param(5, "umap", marks=pytest.mark.umap)])
+def test_viz__fewer_points_than_the_method_asks_for(
+    tmp_path: Path, write_embeddings: Write, n: int, method: str
+) -> None:
     features = {"a": np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)}
     report = dvme.viz(
         write_embeddings(tmp_path / "c.zarr", features),
         out=tmp_path / "m.html",
-        options=dvme.PageOptions(methods=["tsne", "umap"]),
+        options=dvme.PageOptions(methods=[method]),
     )
     assert report.n_points == n  # and without any label
-    assert np.isnan(report.maps["tsne"]["a"].knn_accuracy)
+    assert np.isnan(report.maps[method]["a"].knn_accuracy)
 
 
 def test_viz__bad_input_is_one_line(cache: Path, tmp_path: Path, write_embeddings: Write) -> None:

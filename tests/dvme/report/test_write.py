@@ -21,123 +21,138 @@ from pictures import EVIL, write_pictures
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
+from dvme.report.sections import provenance
+from dvme.report.study import Study
+from dvme.report.write import ReportResult
 from dvme.sweeping.run import read_summary
 from dvme_cache import EmbeddingCache
 
 PCA = dvme.PageOptions(methods=["pca"])
 
 
+@pytest.fixture(scope="module")
+def written(small_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportResult, Path]:
+    """The report of pictures with a fusion by attention and its kept head, written once for who only reads it."""
+    out = tmp_path_factory.mktemp("written") / "new" / "r.html"
+    return dvme.write_report(small_study / "run", out=out, options=PCA), out
+
+
 @pytest.fixture
-def study(small_study: Path) -> Path:
-    """Pictures, with a fusion by attention and its kept heads."""
-    return small_study
+def bare(small_study: Path, tmp_path: Path) -> Path:
+    """A copy of the run, to be changed, whose cache is gone: its report has no part that takes long."""
+    shutil.copytree(small_study / "run", tmp_path / "run")
+    described = tmp_path / "run" / "run.json"
+    text = described.read_text()
+    assert str(small_study / "c.zarr") in text
+    described.write_text(text.replace(str(small_study / "c.zarr"), str(tmp_path / "gone.zarr")))
+    return tmp_path / "run"
 
 
 def _sections(page: str) -> list[str]:
     return re.findall(r'<section id="(\w+)"', page)
 
 
-def test_write_report__says_what_the_sweep_said(study: Path, tmp_path: Path) -> None:
-    result = dvme.write_report(study / "run", out=tmp_path / "new" / "r.html", options=PCA)
-    page = (tmp_path / "new" / "r.html").read_text()
-    summary = read_summary(study / "run")
+def _assert_no_part_is_missing(result: ReportResult) -> None:
+    """All that is said is that light heads are not the defaults."""
+    (notice,) = result.notices
+    assert notice.startswith("heads with settings of their own: ")
+
+
+def test_write_report__says_what_the_sweep_said(small_study: Path, written: tuple[ReportResult, Path]) -> None:
+    result, out = written
+    page = out.read_text()
+    summary = read_summary(small_study / "run")
     for cell in summary.cells:
         score = cell.test["auc"]
         assert f"{score.mean:.3f} ± {score.std:.3f}" in page
     for gain in summary.gains:
         assert f"{gain.comparison.difference.estimate:+.3f}" in page
     assert summary.subsets in page
-    assert (result.n_points, result.n_without_thumbnail, result.notices) == (120, 0, [])
+    assert (result.n_points, result.n_without_thumbnail) == (120, 0)
+    _assert_no_part_is_missing(result)
     assert list(result.answers) == ["Which backbone?", "Is fusion worth it?", "How many labels?"]
     assert _sections(page) == ["labels", "differences", "maps", "fusion", "errors", "images", "data", "provenance"]
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}", "dvme, first fold"]
     assert EVIL not in page
     assert "<script>alert" not in page
     assert page.count("plotly.js v") == 1
+    assert page.count("to repeat it</th><td><code>dvme sweep ") == 1
 
 
-def test_write_report__the_same_run_gives_the_same_page(study: Path, tmp_path: Path) -> None:
-    for name in ("one.html", "two.html"):
-        dvme.write_report(study / "run", out=tmp_path / name, options=PCA)
-    assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
+def test_write_report__the_same_run_gives_the_same_page(
+    small_study: Path, written: tuple[ReportResult, Path], tmp_path: Path
+) -> None:
+    dvme.write_report(small_study / "run", out=tmp_path / "again.html", options=PCA)
+    assert (tmp_path / "again.html").read_bytes() == written[1].read_bytes()
 
 
-def test_write_report__anonymous_names_nobody(study: Path, tmp_path: Path) -> None:
+def test_write_report__anonymous_names_nobody(small_study: Path, tmp_path: Path) -> None:
     result = dvme.write_report(
-        study / "run",
+        small_study / "run",
         out=tmp_path / "r.html",
         options=replace(PCA, anonymous=True, thumbnails=False),
     )
     page = (tmp_path / "r.html").read_text()
-    for secret in (str(study), "c.zarr", "17.png", "site ", '"age"', "data:image/webp"):
+    for secret in (str(small_study), "c.zarr", "17.png", "site ", '"age"', "data:image/webp"):
         assert secret not in page
     assert "fingerprint of" not in page.lower()
     assert result.notices == []
     assert "<title>dvme: a study</title>" in page
 
 
-def test_write_report__without_its_cache_is_still_a_page(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study / "run", tmp_path / "run")
-    text = (tmp_path / "run" / "run.json").read_text().replace(str(study / "c.zarr"), str(tmp_path / "gone.zarr"))
-    (tmp_path / "run" / "run.json").write_text(text)
-    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html")
+def test_write_report__without_its_cache_is_still_a_page_with_published_numbers(bare: Path, tmp_path: Path) -> None:
+    result = dvme.write_report(bare, out=tmp_path / "r.html", published="truong2021:patchcam")
     assert "no maps and no images" in result.notices[0]
     assert (result.n_points, result.maps) == (0, {})
     page = (tmp_path / "r.html").read_text()
     assert _sections(page) == ["labels", "differences", "errors", "data", "provenance"]
-    result = dvme.write_report(
-        tmp_path / "run",
-        out=tmp_path / "r.html",
-        cache=study / "c.zarr",
-        options=replace(PCA, thumbnails=False),
-    )
-    assert result.n_points == 120
+    found = re.search(r'id="figure-learning-curve-auc">(.*?)</script>', page)
+    assert found is not None
+    names = [trace.get("name", "") for trace in json.loads(found[1])["data"]]
+    assert any(name.startswith("published: ") for name in names)
 
 
-def test_write_report__without_attention_backbones_are_compared(sweep_of: Callable[..., Path], tmp_path: Path) -> None:
-    root = sweep_of({"a": 1.0, "b": 1.0}, ["linear", "concat"])
-    result = dvme.write_report(root / "run", out=tmp_path / "r.html", options=replace(PCA, thumbnails=False))
-    assert result.notices == []
+def test_write_report__without_attention_backbones_are_compared(clear: Path, tmp_path: Path) -> None:
+    result = dvme.write_report(clear / "run", out=tmp_path / "r.html", options=replace(PCA, thumbnails=False))
+    _assert_no_part_is_missing(result)
     page = (tmp_path / "r.html").read_text()
     assert 'id="figure-similarity"' in page
     assert 'id="figure-attention"' not in page
 
 
-def test_write_report__of_an_older_run_without_heads_says_what_to_do(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study / "run", tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "heads")
-    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
+def test_write_report__of_an_older_run_without_heads_says_what_to_do(
+    bare: Path, small_study: Path, tmp_path: Path
+) -> None:
+    """And its cache, which has moved since, is named."""
+    shutil.rmtree(bare / "heads")
+    options = replace(PCA, thumbnails=False)
+    result = dvme.write_report(bare, out=tmp_path / "r.html", cache=small_study / "c.zarr", options=options)
+    assert result.n_points == 120
     assert "this run keeps no head of its dvme; run the same dvme sweep again" in result.notices[0]
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
 
 
-def test_write_report__published_numbers_beside(study: Path, tmp_path: Path) -> None:
-    dvme.write_report(
-        study / "run",
-        out=tmp_path / "r.html",
-        options=PCA,
-        published="truong2021:patchcam",
-    )
-    found = re.search(r'id="figure-learning-curve-auc">(.*?)</script>', (tmp_path / "r.html").read_text())
-    assert found is not None
-    names = [trace.get("name", "") for trace in json.loads(found[1])["data"]]
-    assert any(name.startswith("published: ") for name in names)
-    with pytest.raises(UnknownNameError, match="not a published table"):
-        dvme.write_report(study / "run", out=tmp_path / "r2.html", published="nobody:nothing")
-    assert not (tmp_path / "r2.html").exists()
+@pytest.mark.parametrize(
+    ("source", "out", "given", "error", "match"),
+    [
+        ("run", "", {}, OptionError, "is a folder; name the HTML file"),
+        ("c.zarr", "r.html", {}, OptionError, "is a cache; dvme sweep"),
+        ("run", "r.html", {"published": "nobody:nothing"}, UnknownNameError, "not a published table"),
+    ],
+)
+def test_write_report__bad_input_is_one_line(
+    small_study: Path, tmp_path: Path, source: str, out: str, given: Any, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match) as caught:
+        dvme.write_report(small_study / source, out=tmp_path / out, **given)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_write_report__bad_input_is_one_line(study: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="is a folder; name the HTML file"):
-        dvme.write_report(study / "run", out=tmp_path)
-    with pytest.raises(OptionError, match="is a cache; dvme sweep"):
-        dvme.write_report(study / "c.zarr", out=tmp_path / "r.html")
-    with pytest.raises(OptionError, match="unknown map"):
-        dvme.write_report(study / "run", out=tmp_path / "r.html", options=dvme.PageOptions(methods=["isomap"]))
-    shutil.copytree(study / "run", tmp_path / "run")
-    (tmp_path / "run" / "summary.json").write_text("{")
+def test_write_report__a_torn_summary_is_one_line(bare: Path, tmp_path: Path) -> None:
+    (bare / "summary.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read as a summary"):
-        dvme.write_report(tmp_path / "run", out=tmp_path / "r.html")
+        dvme.write_report(bare, out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
 
 
@@ -156,7 +171,7 @@ def test_write_report__explains_on_the_test_images_alone(tmp_path: Path) -> None
     n_test = len(dvme.Run.load(tmp_path / "run").manifest.test)
     result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
     page = (tmp_path / "r.html").read_text()
-    assert result.notices == []
+    _assert_no_part_is_missing(result)
     assert f"mean over the head&#x27;s {n_test} test images and 2 heads" in page
     assert f"embeddings of {n_test} test images" in page
     assert f"mean over {n_test} test images." in page  # of the map of tokens, which takes 64 at most
@@ -184,8 +199,8 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
     run_folder = tmp_path / "my study" / "run"
     options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
     dvme.sweep(cache, run_folder, heads=light("linear", "dvme"), controls=False, options=options, metric="kappa")
-    dvme.write_report(run_folder, out=tmp_path / "r.html", options=PCA)
-    found = re.search(r"to repeat it</th><td><code>(.*?)</code>", (tmp_path / "r.html").read_text())
+    said = provenance(Study.load(run_folder), "0", is_anonymous=False)
+    found = re.search(r"to repeat it</th><td><code>(.*?)</code>", said.body)
     assert found is not None
     words = shlex.split(html.unescape(found[1]))
     assert words[0] == "dvme"
@@ -197,13 +212,13 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
     assert one.described["methods"] == other.described["methods"]  # settings among them
 
 
-def test_write_report__a_damaged_head_costs_its_section_alone(study: Path, tmp_path: Path) -> None:
-    shutil.copytree(study / "run", tmp_path / "run")
+def test_write_report__a_damaged_head_costs_its_section_alone(small_study: Path, tmp_path: Path) -> None:
+    shutil.copytree(small_study / "run", tmp_path / "run")
     (weights,) = (tmp_path / "run" / "heads").rglob("*.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=replace(PCA, thumbnails=False))
     assert any("section on the fusion" in line or "keeps no head" in line for line in result.notices)
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
     assert "Which backbone?" in result.answers

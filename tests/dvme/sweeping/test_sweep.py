@@ -510,6 +510,7 @@ print(peak("VmHWM") - before)
 """
 
 
+@pytest.mark.machine
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_sweep__stays_within_the_memory_it_is_given(
     tmp_path: Path, write_embeddings: Write, make_features: Make
