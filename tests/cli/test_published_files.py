@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,38 +15,45 @@ import numpy as np
 import pytest
 import timm
 import torch
-import torchvision
 from torch import Tensor
+from torchvision.models import ResNet
+from torchvision.models.resnet import Bottleneck
 from typer.testing import CliRunner
 
-from dvme.backbones import get_spec
+from dvme.backbones import BackboneSpec, get_spec, registry
 from dvme.backbones.loading import build_model
 from dvme.extraction import decoding
 from dvme_cache import EmbeddingCache
 from dvme_cli.main import app
 
-N_IMAGES = 6
+N_IMAGES = 3
 State = dict[str, Tensor]
+Arguments = dict[str, Any]
 
 
-def resnet50(seed: int) -> State:
+FULL: tuple[Arguments, Arguments] = {"layers": (3, 4, 6, 3)}, {"depth": 12}
+SHALLOW: tuple[Arguments, Arguments] = {"layers": (1, 1, 1, 1)}, {"depth": 4}
+"""Of a ResNet-50 and of a transformer."""
+
+
+def resnet(seed: int, blocks: Sequence[int]) -> State:
     torch.manual_seed(seed)
-    return torchvision.models.resnet50().state_dict()
+    return ResNet(Bottleneck, list(blocks)).state_dict()
 
 
-def trunk(seed: int, prefix: str) -> State:
-    return {prefix + name: value for name, value in resnet50(seed).items() if not name.startswith("fc.")}
+def trunk(seed: int, prefix: str, blocks: Sequence[int]) -> State:
+    return {prefix + name: value for name, value in resnet(seed, blocks).items() if not name.startswith("fc.")}
 
 
-def write_checkpoints(folder: Path) -> dict[str, Path]:
+def write_checkpoints(folder: Path, blocks: Sequence[int], depth: int) -> dict[str, Path]:
     """One file for each, with the nesting, prefixes and heads that its publisher left in."""
     torch.manual_seed(4)
-    dino = timm.create_model("vit_small_patch8_224", num_classes=0).state_dict()
+    dino = timm.create_model("vit_small_patch8_224", num_classes=0, depth=depth).state_dict()
     swav_head = {"module.projection_head.0.weight": torch.zeros(8, 8), "module.prototypes.weight": torch.zeros(3, 8)}
-    vissl = {"trunk": trunk(3, "_feature_blocks."), "heads": {"0.clf.0.weight": torch.zeros(8, 8)}}
+    vissl = {"trunk": trunk(3, "_feature_blocks.", blocks), "heads": {"0.clf.0.weight": torch.zeros(8, 8)}}
     content: dict[str, Any] = {
-        "supervised": OrderedDict(resnet50(1)),
-        "swav": trunk(2, "module.") | swav_head,
+        "supervised": OrderedDict(resnet(1, blocks)),
+        "swav": trunk(2, "module.", blocks) | swav_head,
         "simclr": {"classy_state_dict": {"base_model": {"model": vissl, "meta": {}}}, "phase_idx": 999},
         "dino": dino,
     }
@@ -55,7 +63,15 @@ def write_checkpoints(folder: Path) -> dict[str, Path]:
     return files
 
 
+def with_arguments(name: str, arguments: Arguments, **changes: Any) -> BackboneSpec:
+    """A backbone of the zoo with the same rules for its file, and other arguments of its architecture."""
+    spec = get_spec(name)
+    return replace(spec, architecture_args={**spec.architecture_args, **arguments}, **changes)
+
+
+@pytest.mark.parametrize("sizes", [SHALLOW, pytest.param(FULL, marks=pytest.mark.slow)], ids=["shallow", "full"])
 def test_extract__four_backbones_in_one_pass(
+    sizes: tuple[Arguments, Arguments],
     solar_cells: list[tuple[Path, str]],
     write_manifest: Callable[..., Path],
     tmp_path: Path,
@@ -69,7 +85,10 @@ def test_extract__four_backbones_in_one_pass(
         return decode(data)
 
     monkeypatch.setattr(decoding, "decode_image", count)
-    files = write_checkpoints(tmp_path)
+    files = write_checkpoints(tmp_path, sizes[0]["layers"], sizes[1]["depth"])
+    for name in files:
+        arguments = sizes[1] if name == "dino" else sizes[0]
+        monkeypatch.setitem(registry._SPECS, name, with_arguments(name, arguments))
     manifest = write_manifest(solar_cells[:N_IMAGES], ["image", "label"])
     cache = tmp_path / "c.zarr"
     command = ["extract", str(manifest), str(cache), "--backbones", ",".join(files), "--json"]
@@ -126,9 +145,14 @@ def haiku_path(module: str) -> str:
     return f"{prefix}{'conv' if rest.startswith('conv') else 'batchnorm'}_{int(rest[-1]) - 1}"
 
 
-def test_convert__byol_from_haiku_to_a_checked_backbone(tmp_path: Path) -> None:
+def test_convert__byol_from_haiku_to_a_checked_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an eighth of the channels, but as deep as published, and checked on small images."""
+    torch.manual_seed(5)
+    expected = timm.create_model("resnet50", channels=(8, 16, 32, 64)).state_dict()
+    narrow = with_arguments("byol", {"channels": (32, 64, 128, 256)}, dim=256)
+    monkeypatch.setitem(registry._SPECS, "byol", narrow)
     published = tmp_path / "pretrain_res50x1.pkl"
-    published.write_bytes(pickle.dumps(haiku_byol(resnet50(5))))
+    published.write_bytes(pickle.dumps(haiku_byol(expected)))
     refused = CliRunner().invoke(app, ["backbones", "check", "byol", "--weights", str(published)])
     assert refused.exit_code == 1
     assert "dvme backbones convert" in refused.stderr
@@ -136,12 +160,11 @@ def test_convert__byol_from_haiku_to_a_checked_backbone(tmp_path: Path) -> None:
     assert converted.exit_code == 0, converted.output
     assert "265 tensors of a haiku checkpoint, read without running any code of it" in converted.stdout
     target = f"{published}.safetensors"
-    checked = CliRunner().invoke(app, ["backbones", "check", "byol", "--weights", target, "--json"])
+    checked = CliRunner().invoke(app, ["backbones", "check", "byol@size=64", "--weights", target, "--json"])
     assert checked.exit_code == 0, checked.output
     report = json.loads(checked.stdout)
-    assert (report["n_used"], report["left_over"], report["features"]["dim"]) == (265, {}, 2048)
+    assert (report["n_used"], report["left_over"], report["features"]["dim"]) == (265, {}, 256)
     loaded = build_model(get_spec("byol"), Path(target)).model
-    expected = resnet50(5)
     assert torch.equal(
         loaded.state_dict()["stages.3.blocks.0.downsample.conv.weight"], expected["layer4.0.downsample.0.weight"]
     )

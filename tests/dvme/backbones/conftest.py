@@ -13,6 +13,8 @@ from torchvision.transforms import Normalize, ToTensor
 
 from dvme.backbones import Preprocess
 
+from .zoo.noise import PERIOD, draw, repeated
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
@@ -23,12 +25,40 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_initialisation() -> Iterator[None]:
+    """Fresh weights repeat a short draw: as random for a seed, and as different from any file, but not by the million.
+
+    Several networks of 25 million weights are made in every module here, and most are overwritten by a file at once.
+    """
+    normal, uniform = torch.Tensor.normal_, torch.Tensor.uniform_
+
+    def quick_normal(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Tensor:
+        if self.is_meta:
+            return self
+        if self.numel() <= PERIOD:
+            return normal(self, mean, std, generator=generator)
+        return self.copy_(repeated(normal(torch.empty(PERIOD), mean, std, generator=generator), self.shape))
+
+    def quick_uniform(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Tensor:
+        if self.is_meta:
+            return self
+        if self.numel() <= PERIOD:
+            return uniform(self, low, high, generator=generator)
+        return self.copy_(repeated(uniform(torch.empty(PERIOD), low, high, generator=generator), self.shape))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.Tensor, "normal_", quick_normal)
+        patch.setattr(torch.Tensor, "uniform_", quick_uniform)
+        yield
+
+
 def _randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     """Make every weight matter: fresh models have zero biases, unit variances and residual scales of 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in model.state_dict().items():
-            noise = torch.randn(value.shape, generator=generator)
+            noise = draw(value.shape, generator)
             if name.endswith("running_var"):
                 value.copy_(1.0 + 0.3 * noise.tanh())
             elif name.endswith("num_batches_tracked"):

@@ -25,6 +25,8 @@ from dvme.backbones.model import Backbone
 from dvme.backbones.variation import vary
 from dvme.errors import OptionError
 
+from .small_networks import NARROW, NARROW_DIM
+
 CPU = torch.device("cpu")
 VIT = {"img_size": 64, "depth": 2, "num_classes": 0}
 SWIN = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "num_classes": 0}
@@ -76,11 +78,11 @@ def test_resize_input__at_the_published_size_changes_nothing(randomise: Callable
 
 
 def test_resize_input__a_convolutional_network_takes_any_size(randomise: Callable[..., Any]) -> None:
-    model = randomise(timm.create_model("resnet18", num_classes=0))
+    model = randomise(timm.create_model("resnet18", num_classes=0, **NARROW))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     resize_input(model, 97, "antialiased", name="net")
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
-    assert model(noise(97)).shape == (2, 512)
+    assert model(noise(97)).shape == (2, NARROW_DIM)
 
 
 @pytest.mark.parametrize("size", [1, 15, 17, 63, 70, 100])
@@ -176,7 +178,7 @@ def test_resize_input__as_dino(more: dict[str, Any], randomise: Callable[..., An
 @pytest.mark.parametrize(
     ("architecture", "arguments"),
     [
-        ("resnet18", {}),
+        ("resnet18", NARROW),
         ("vit_tiny_patch16_224", VIT),
         ("swin_tiny_patch4_window7_224", SWIN | {"img_size": 64, "window_size": 4}),
         ("mobilenetv3_small_050", {}),
@@ -194,8 +196,8 @@ def test_sum_first_convolution__grey_equals_the_same_value_in_three_channels(
 
 
 def test_sum_first_convolution__is_timms(randomise: Callable[..., Any]) -> None:
-    model = randomise(timm.create_model("resnet18", num_classes=0))
-    peer = timm.create_model("resnet18", num_classes=0, in_chans=1).eval()
+    model = randomise(timm.create_model("resnet18", num_classes=0, **NARROW))
+    peer = timm.create_model("resnet18", num_classes=0, **NARROW, in_chans=1).eval()
     state = dict(model.state_dict())
     peer.load_state_dict(state | {"conv1.weight": state["conv1.weight"].sum(dim=1, keepdim=True)})
     sum_first_convolution(model, "net")
@@ -230,7 +232,7 @@ def test_adapt__backbone_that_is_grey_as_published(randomise: Callable[..., Any]
 
 
 def test_adapt__grey_pixels_to_embeddings(randomise: Callable[..., Any]) -> None:
-    model = randomise(timm.create_model("resnet18", num_classes=0))
+    model = randomise(timm.create_model("resnet18", num_classes=0, **NARROW))
     published = spec_of()
     spec = vary(published, {"in-chans": "1"})
     pixels = torch.randint(0, 256, (2, 64, 64, 1), generator=torch.Generator().manual_seed(2), dtype=torch.uint8)

@@ -23,7 +23,10 @@ from dvme.backbones.preprocess import crop_image
 from dvme.backbones.weights import find_weights
 from dvme.errors import CheckpointError
 
+from .small_networks import NARROW, NARROW_DIM
+
 State = dict[str, Tensor]
+SHALLOW: dict[str, Any] = {"layers": (1, 1, 1, 1), "channels": (16, 16, 16, 512)}
 CATS = range(281, 286)  # tabby, tiger cat, Persian, Siamese, Egyptian
 
 
@@ -42,12 +45,12 @@ def as_supervised(state: State) -> Any:
 def as_swav(state: State) -> Any:
     """Fields of DistributedDataParallel, with the projection head and the prototypes."""
     head = {
-        "projection_head.0.weight": torch.zeros(2048, 2048),
-        "projection_head.0.bias": torch.zeros(2048),
-        "projection_head.1.running_mean": torch.zeros(2048),
+        "projection_head.0.weight": torch.zeros(8, 8),
+        "projection_head.0.bias": torch.zeros(8),
+        "projection_head.1.running_mean": torch.zeros(8),
         "projection_head.1.num_batches_tracked": torch.tensor(3),
-        "projection_head.3.weight": torch.zeros(128, 2048),
-        "prototypes.weight": torch.zeros(30, 128),
+        "projection_head.3.weight": torch.zeros(4, 8),
+        "prototypes.weight": torch.zeros(3, 4),
     }
     return prefixed(without_classifier(state) | head, "module.")
 
@@ -74,14 +77,14 @@ LAYOUTS: dict[str, tuple[str, Callable[[State], Any]]] = {
 
 @pytest.fixture(scope="module")
 def resnet50(randomise: Callable[..., Any]) -> Any:
-    """With its classifier, as published."""
-    return randomise(timm.create_model("resnet50"))
+    """With its classifier, as published, but a block for each stage and few channels in the first ones."""
+    return randomise(timm.create_model("resnet50", **SHALLOW))
 
 
 @pytest.fixture(scope="module")
 def resnet18(randomise: Callable[..., Any]) -> State:
     """The state dict of a small stand-in."""
-    state: State = dict(randomise(timm.create_model("resnet18")).state_dict())
+    state: State = dict(randomise(timm.create_model("resnet18", **NARROW)).state_dict())
     return state
 
 
@@ -92,7 +95,7 @@ def on_64_pixels(spec: BackboneSpec) -> BackboneSpec:
 
 def small(name: str) -> BackboneSpec:
     """The spec with its own key rules, but a small architecture."""
-    return replace(get_spec(name), architecture="resnet18", dim=512)
+    return replace(get_spec(name), architecture="resnet18", architecture_args=NARROW, dim=NARROW_DIM)
 
 
 def refusal(content: Any, spec: BackboneSpec, tmp_path: Path) -> str:
@@ -112,7 +115,7 @@ def test_load_backbone__published_layouts_of_resnet50(
     layout: str, resnet50: Any, pixels: Tensor, normalised: Callable[..., Tensor], tmp_path: Path
 ) -> None:
     name, published = LAYOUTS[layout]
-    spec = on_64_pixels(get_spec(name))
+    spec = replace(on_64_pixels(get_spec(name)), architecture_args=SHALLOW)
     path = tmp_path / "weights.pth"
     torch.save(published(resnet50.state_dict()), path)
     found = load_backbone(spec, weights=path).embed(pixels)

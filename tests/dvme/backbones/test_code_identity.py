@@ -19,6 +19,8 @@ from dvme.backbones.code_identity import is_plain, plain_argument
 from dvme.backbones.model import load_backbone
 from dvme.extraction.models import provenance
 
+from .small_networks import NARROW
+
 FILE = """
 import torch
 from torch import nn
@@ -111,7 +113,7 @@ def test_fingerprint__callable_arguments() -> None:
     """Classes and functions have no JSON; their names do, and the source of those that are no library's."""
     spec = replace(get_spec("random"), architecture="resnet18", dim=None, preprocess=Preprocess(resize=32, crop=32))
     found = [
-        load_backbone(replace(spec, architecture_args={"norm_layer": layer}))
+        load_backbone(replace(spec, architecture_args=NARROW | {"norm_layer": layer}))
         for layer in (nn.BatchNorm2d, partial(nn.BatchNorm2d, eps=0.1))
     ]
     first, second = (backbone.fingerprint("float32") for backbone in found)

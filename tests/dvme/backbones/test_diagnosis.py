@@ -24,6 +24,8 @@ from dvme.backbones.diagnosis import Diagnosis, Statistics, diagnose, problems_o
 from dvme.backbones.weights import find_weights
 from dvme.errors import CheckpointError, UnknownNameError, WeightsError
 
+from .small_networks import NARROW
+
 LITE = "efficientnet-lite0"
 CPU = Runtime(device="cpu")
 FINE = Statistics(dim=10, n_dead=0, n_not_finite=0, rms=1.0, low=-2.0, high=2.0, similarity=0.5, own_similarity=0.9)
@@ -181,7 +183,7 @@ def resnet(randomise: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]
     """Save a ResNet-18, its last normalisation scaled, beside a TOML that describes it."""
 
     def save(scale: float, prefix: str = "") -> Path:
-        state = randomise(timm.create_model("resnet18", num_classes=3)).state_dict()
+        state = randomise(timm.create_model("resnet18", num_classes=3, **NARROW)).state_dict()
         for name in ("weight", "bias"):
             state[f"layer4.1.bn2.{name}"] *= scale
             state[f"layer4.0.bn2.{name}"] *= scale
@@ -190,6 +192,7 @@ def resnet(randomise: Callable[..., Any], tmp_path: Path) -> Callable[..., Path]
         torch.save({f"{prefix}{key}": value for key, value in state.items()} | extra, tmp_path / "net.pth")
         (tmp_path / "net.toml").write_text(
             'name = "net"\narchitecture = "resnet18"\npooling = "average"\n'
+            "architecture_args = {channels = [64, 16, 16, 24]}\n"
             "[preprocess]\nresize = 64\ncrop = 64\n"
             "[checkpoint]\nfilename = 'net.pth'\n"
             rf"keep = '{prefix}(?!fc\.)'" + "\n" + rf"drop = '({prefix}fc\.|queue|head\.)'" + "\n"

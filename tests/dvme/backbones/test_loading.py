@@ -18,6 +18,8 @@ from dvme.backbones.model import hash_weights, load_backbone
 from dvme.backbones.variation import vary
 from dvme.errors import CheckpointError, OptionError, WeightsError
 
+from .small_networks import NARROW
+
 SMALL = Preprocess(resize=64, crop=64)
 
 
@@ -123,10 +125,10 @@ def test_build_model__random_weights_for_another_input(options: dict[str, str]) 
 
 
 def test_build_model__account_of_the_file(randomise: Callable[..., Any], tmp_path: Path) -> None:
-    state = randomise(timm.create_model("resnet18")).state_dict()
+    state = randomise(timm.create_model("resnet18", **NARROW)).state_dict()
     torch.save(state, tmp_path / "w.pth")
     checkpoint = Checkpoint(filename="w.pth", url="", keep=r"(?!fc\.)", drop=r"fc\.")
-    spec = replace(random(), name="net", source="checkpoint", checkpoint=checkpoint)
+    spec = replace(random(**NARROW), name="net", source="checkpoint", checkpoint=checkpoint)
     loaded = build_model(spec, tmp_path / "w.pth")
     assert loaded.path == tmp_path / "w.pth"
     assert loaded.used == [key for key in state if not key.startswith("fc.")]
@@ -135,9 +137,10 @@ def test_build_model__account_of_the_file(randomise: Callable[..., Any], tmp_pat
 
 
 def test_build_model__timm_file_has_no_leftovers(randomise: Callable[..., Any], tmp_path: Path) -> None:
-    state = randomise(timm.create_model("resnet18")).state_dict()
+    state = randomise(timm.create_model("resnet18", **NARROW)).state_dict()
     torch.save(state, tmp_path / "w.pth")
-    loaded = build_model(get_spec("timm:resnet18.a1_in1k@size=64"), tmp_path / "w.pth")
+    spec = replace(get_spec("timm:resnet18.a1_in1k@size=64"), architecture_args=NARROW)
+    loaded = build_model(spec, tmp_path / "w.pth")
     assert (set(loaded.used), loaded.left_over) == (set(state), [])
 
 

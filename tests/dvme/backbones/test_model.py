@@ -18,17 +18,21 @@ from dvme.backbones.model import Backbone, hash_weights, load_backbone
 from dvme.data import DECODING
 from dvme.errors import CheckpointError, WeightsError
 
+from .small_networks import NARROW, NARROW_DIM
+
 CPU = torch.device("cpu")
 SMALL = Preprocess(resize=64, crop=64)
 
 
 def small(name: str, architecture: str = "resnet18", **arguments: Any) -> BackboneSpec:
+    """A spec of few weights and pixels; a ResNet-18 is a narrow one."""
+    arguments = NARROW if architecture == "resnet18" else arguments
     return replace(get_spec(name), architecture=architecture, architecture_args=arguments, dim=None, preprocess=SMALL)
 
 
 @pytest.fixture(scope="module")
 def resnet18(randomise: Callable[..., Any]) -> Any:
-    return randomise(timm.create_model("resnet18"))
+    return randomise(timm.create_model("resnet18", **NARROW))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +81,7 @@ def test_embed__average_pooling_by_hand(
     with torch.inference_mode():
         expected = resnet18.forward_features(normalised(pixels, SMALL)).mean(dim=(2, 3))
     found = backbone.embed(pixels)
-    assert (backbone.dim, found.shape, found.dtype) == (512, (2, 512), torch.float32)
+    assert (backbone.dim, found.shape, found.dtype) == (NARROW_DIM, (2, NARROW_DIM), torch.float32)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
@@ -110,7 +114,7 @@ def test_embed__class_tokens_of_the_last_four_blocks(
 
 
 def test_backbone__dimension_that_the_spec_does_not_have(weights: Path) -> None:
-    with pytest.raises(CheckpointError, match="supervised gives 512 features, its specification says 2048"):
+    with pytest.raises(CheckpointError, match="supervised gives 24 features, its specification says 2048"):
         load_backbone(replace(small("supervised"), dim=2048), weights=weights)
 
 
@@ -136,7 +140,7 @@ def test_load_backbone__random_is_deterministic(pixels: Tensor) -> None:
     assert torch.equal(first.embed(pixels), second.embed(pixels))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        assert hash_weights(timm.create_model("resnet18", num_classes=0)) == first.weights_hash
+        assert hash_weights(timm.create_model("resnet18", num_classes=0, **NARROW)) == first.weights_hash
 
 
 def test_load_backbone__leaves_the_random_state_alone(weights: Path) -> None:
@@ -147,7 +151,7 @@ def test_load_backbone__leaves_the_random_state_alone(weights: Path) -> None:
 
 def test_load_backbone__timm_leaves_the_random_state_alone(weights: Path) -> None:
     before = torch.get_rng_state()
-    build_model(get_spec("timm:resnet18.a1_in1k"), weights)
+    build_model(replace(get_spec("timm:resnet18.a1_in1k"), architecture_args=NARROW), weights)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -158,7 +162,10 @@ def test_hash_weights__does_not_depend_on_the_file_format(resnet18: Any, weights
     expected = hash_weights(build_model(spec, weights).model)
     assert hash_weights(build_model(spec, tmp_path / "weights.safetensors").model) == expected
     assert hash_weights(build_model(spec, tmp_path / "legacy.pth").model) == expected
-    assert hash_weights(build_model(get_spec("timm:resnet18.a1_in1k"), weights).model) == expected
+    assert (
+        hash_weights(build_model(replace(get_spec("timm:resnet18.a1_in1k"), architecture_args=NARROW), weights).model)
+        == expected
+    )
     assert len(expected) == 32
 
 
@@ -198,10 +205,11 @@ def test_hash_weights__batch_counters_do_not_count() -> None:
 def test_fingerprint__fields(backbone: Backbone) -> None:
     assert dict(backbone.fingerprint("float16").fields) == {
         "architecture": "resnet18",
+        "architecture.channels": [64, 16, 16, 24],
         "weights": backbone.weights_hash,
         "pooling": "average",
         "decoding": DECODING,
-        "dim": 512,
+        "dim": NARROW_DIM,
         "dtype": "float16",
         "preprocess.resize": 64,
         "preprocess.crop": 64,

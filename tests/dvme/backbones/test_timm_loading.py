@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,27 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from dvme.backbones import get_spec
+from dvme.backbones import BackboneSpec, get_spec
 from dvme.backbones.checkpoint import read_checkpoint
 from dvme.backbones.conversion import convert
 from dvme.backbones.loading import build_model
 from dvme.backbones.timm_loading import load_timm_model
 from dvme.errors import CheckpointError
 
+from .small_networks import NARROW
+
 NAME = "timm:resnet18.a1_in1k"
+SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2)}
 State = dict[str, Tensor]
 
 
-def state_of(model: str) -> State:
-    created: nn.Module = timm.create_model(model)
+def state_of(model: str, **arguments: Any) -> State:
+    created: nn.Module = timm.create_model(model, **arguments)
     return dict(created.state_dict())
+
+
+def narrow() -> BackboneSpec:
+    return replace(get_spec(NAME), architecture_args=NARROW)
 
 
 def saved(content: Any, tmp_path: Path) -> Path:
@@ -35,10 +43,18 @@ def saved(content: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def resnet18(randomise: Callable[..., Any]) -> State:
-    return dict(randomise(timm.create_model("resnet18")).state_dict())
+    return dict(randomise(timm.create_model("resnet18", **NARROW)).state_dict())
 
 
-@pytest.mark.parametrize("name", ["dla34.in1k", "dla46_c.in1k", "convnextv2_atto.fcmae", "inception_v3.tv_in1k"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("dla34.in1k", marks=pytest.mark.slow),
+        "dla46_c.in1k",
+        "convnextv2_atto.fcmae",
+        "inception_v3.tv_in1k",
+    ],
+)
 def test_load_timm_model__strict_where_timm_is_not(name: str, tmp_path: Path) -> None:
     spec, state = get_spec(f"timm:{name}"), state_of(name)
     found = load_timm_model(spec, saved(state, tmp_path))
@@ -53,9 +69,9 @@ def test_load_timm_model__strict_where_timm_is_not(name: str, tmp_path: Path) ->
 
 
 def test_load_timm_model__what_published_files_have_in_excess_is_named(tmp_path: Path) -> None:
-    state = state_of("dla34")
+    state = state_of("dla46_c")
     excess = "level3.project.0.weight"
-    found = load_timm_model(get_spec("timm:dla34.in1k"), saved(state | {excess: torch.zeros(2)}, tmp_path))
+    found = load_timm_model(get_spec("timm:dla46_c.in1k"), saved(state | {excess: torch.zeros(2)}, tmp_path))
     assert found.left_over == [excess]
     assert found.used == list(state)
 
@@ -70,9 +86,9 @@ def test_load_timm_model__fcmae_is_published_without_its_last_norm(tmp_path: Pat
 
 def test_load_timm_model__keys_that_its_translation_passes_over_are_left_over(tmp_path: Path) -> None:
     """timm computes Swin's indices anew, and its translation drops those of the file."""
-    state = state_of("swin_tiny_patch4_window7_224")
+    state = state_of("swin_tiny_patch4_window7_224", **SWIN)
     index = "layers.0.blocks.0.attn.relative_position_index"
-    spec = get_spec("timm:swin_tiny_patch4_window7_224.ms_in1k")
+    spec = replace(get_spec("timm:swin_tiny_patch4_window7_224.ms_in1k"), architecture_args=SWIN)
     found = load_timm_model(spec, saved(state | {index: torch.zeros(49, 49, dtype=torch.int64)}, tmp_path))
     assert found.left_over == [index]
     assert len(found.used) == len(state)
@@ -80,7 +96,7 @@ def test_load_timm_model__keys_that_its_translation_passes_over_are_left_over(tm
 
 def test_load_timm_model__loads_the_tensors_and_leaves_torch_alone(resnet18: State, tmp_path: Path) -> None:
     before = nn.Module.load_state_dict
-    model = load_timm_model(get_spec(NAME), saved(resnet18, tmp_path)).model
+    model = load_timm_model(narrow(), saved(resnet18, tmp_path)).model
     assert nn.Module.load_state_dict is before
     loaded = model.state_dict()
     assert all(torch.equal(value, resnet18[key]) for key, value in loaded.items())
@@ -92,7 +108,7 @@ def test_load_timm_model__other_kinds_of_numbers(dtype: torch.dtype, resnet18: S
     path = saved(resnet18 | {"conv1.weight": resnet18["conv1.weight"].to(dtype)}, tmp_path)
     kind = str(dtype).removeprefix("torch.")
     with pytest.raises(CheckpointError, match=f"wrong kinds of numbers conv1.weight {kind} instead of float32"):
-        load_timm_model(get_spec(NAME), path)
+        load_timm_model(narrow(), path)
 
 
 @pytest.mark.parametrize("nesting", ["state_dict", "model", "model_ema", "state_dict_ema"])
@@ -101,10 +117,10 @@ def test_load_timm_model__a_converted_training_checkpoint(nesting: str, resnet18
     momentum = {"state": {0: {"momentum_buffer": torch.zeros(3)}}}
     path = saved({nesting: resnet18, "optimizer": momentum, "args": argparse.Namespace(lr=0.1)}, tmp_path)
     with pytest.raises(CheckpointError, match="dvme backbones convert"):
-        build_model(get_spec(NAME), path)
+        build_model(narrow(), path)
     convert(path, tmp_path / "flat.safetensors")
     assert f"{nesting}.conv1.weight" in read_checkpoint(tmp_path / "flat.safetensors")
-    found = load_timm_model(get_spec(NAME), tmp_path / "flat.safetensors")
+    found = load_timm_model(narrow(), tmp_path / "flat.safetensors")
     assert set(found.used) == set(resnet18)
     assert torch.equal(found.model.state_dict()["conv1.weight"], resnet18["conv1.weight"])
 
@@ -112,13 +128,13 @@ def test_load_timm_model__a_converted_training_checkpoint(nesting: str, resnet18
 def test_load_timm_model__two_keys_become_one(resnet18: State, tmp_path: Path) -> None:
     twice = resnet18 | {f"module.{key}": torch.zeros_like(value) for key, value in resnet18.items()}
     with pytest.raises(CheckpointError, match=r"it has both conv1\.weight and module\.conv1\.weight; keep one"):
-        load_timm_model(get_spec(NAME), saved(twice, tmp_path))
+        load_timm_model(narrow(), saved(twice, tmp_path))
 
 
 @pytest.mark.parametrize("content", [{0: torch.zeros(1)}, {"conv1.weight": 3}, {}, [torch.zeros(1)], 5])
 def test_load_timm_model__no_state_dict(content: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not fit") as caught:
-        load_timm_model(get_spec(NAME), saved(content, tmp_path))
+        load_timm_model(narrow(), saved(content, tmp_path))
     assert "\n" not in str(caught.value)
 
 

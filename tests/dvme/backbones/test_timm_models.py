@@ -23,19 +23,25 @@ from dvme.backbones.timm_loading import load_timm_model
 from dvme.backbones.timm_models import published_weights, timm_spec
 from dvme.errors import CheckpointError, UnknownNameError, WeightsError
 
+from .small_networks import NARROW, NARROW_DIM
+
 NAME = "timm:resnet18.a1_in1k"
 State = dict[str, Tensor]
 
 
+def narrow() -> BackboneSpec:
+    return replace(get_spec(NAME), architecture_args=NARROW)
+
+
 @pytest.fixture(scope="module")
 def resnet18(randomise: Callable[..., Any]) -> Any:
-    return randomise(timm.create_model("resnet18.a1_in1k", pretrained=False))
+    return randomise(timm.create_model("resnet18.a1_in1k", pretrained=False, **NARROW))
 
 
 @pytest.fixture
 def small() -> BackboneSpec:
-    """The spec on small images, for speed."""
-    return replace(get_spec(NAME), preprocess=Preprocess(resize=64, crop=64))
+    """The spec of a narrow network on small images, for speed."""
+    return replace(get_spec(NAME), architecture_args=NARROW, preprocess=Preprocess(resize=64, crop=64))
 
 
 def test_timm_spec__read_off_the_configuration() -> None:
@@ -125,7 +131,7 @@ def test_load_backbone__local_file(
     with torch.inference_mode():
         features = resnet18.forward_features(normalised(pixels, small.preprocess))
         expected = resnet18.forward_head(features, pre_logits=True)
-    assert backbone.dim == 512
+    assert backbone.dim == NARROW_DIM
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
@@ -165,7 +171,7 @@ def test_load_timm_model__keys_that_do_not_fit(
     path = tmp_path / "weights.pth"
     torch.save(change(resnet18.state_dict()), path)
     with pytest.raises(CheckpointError) as caught:
-        load_timm_model(get_spec(NAME), path)
+        load_timm_model(narrow(), path)
     assert str(caught.value).startswith(f"{path} does not fit resnet18.a1_in1k: ")
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -185,7 +191,7 @@ def test_load_timm_model__code_is_not_executed(resnet18: Any, tmp_path: Path) ->
     path, sprung = tmp_path / "weights.pth", tmp_path / "sprung"
     torch.save({"state_dict": resnet18.state_dict(), "x": Trap(sprung)}, path)
     with pytest.raises(CheckpointError):
-        load_timm_model(get_spec(NAME), path)
+        load_timm_model(narrow(), path)
     assert not sprung.exists()
     torch.load(path, weights_only=False)
     assert sprung.exists()  # the trap works
@@ -208,7 +214,7 @@ def test_load_timm_model__truncated_file(suffix: str, share: float, resnet18: An
         save_file(resnet18.state_dict(), path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(CheckpointError):
-        load_timm_model(get_spec(NAME), path)
+        load_timm_model(narrow(), path)
 
 
 @pytest.mark.parametrize("content", [{}, pytest.param([torch.zeros(1)])])
@@ -216,7 +222,7 @@ def test_load_timm_model__no_state_dict(content: object, tmp_path: Path) -> None
     path = tmp_path / "weights.pth"
     torch.save(content, path)
     with pytest.raises(CheckpointError):
-        load_timm_model(get_spec(NAME), path)
+        load_timm_model(narrow(), path)
 
 
 def test_published_weights__offline(no_network: Path) -> None:
@@ -243,7 +249,7 @@ def test_published_weights__from_the_local_hub_cache(
         save_file(resnet18.state_dict(), path)
     else:
         torch.save(resnet18.state_dict(), path)
-    assert load_backbone(small).dim == 512
+    assert load_backbone(small).dim == NARROW_DIM
 
 
 def test_published_weights__published_at_a_plain_address(no_network: Path) -> None:

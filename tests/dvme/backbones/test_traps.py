@@ -40,6 +40,7 @@ from dvme.errors import CheckpointError, OptionError
 from dvme.heads.jobs import Embedded, Job, fit_jobs
 from dvme.heads.knn import KNN, votes
 
+from .small_networks import NARROW, NARROW_DIM
 from .zoo.catalogue import FILES, PUBLISHED
 from .zoo.published import COUNTER, PublishedFile, State, blank, normal, resnet, vit
 from .zoo.references import vit_tokens
@@ -63,14 +64,20 @@ def filled(file: PublishedFile, seed: int = 0) -> State:
 
 
 def small_resnet(state_of: Callable[[nn.Module], nn.Module]) -> State:
-    """ResNet-18 with its classifier: the names of ResNet-50, but small."""
-    return dict(state_of(timm.create_model("resnet18")).state_dict())
+    """A narrow ResNet-18 with its classifier: names as in ResNet-50, but small."""
+    return dict(state_of(timm.create_model("resnet18", **NARROW)).state_dict())
 
 
 def small(name: str) -> BackboneSpec:
     """A ResNet's spec with its own key rules, but a small architecture and small images."""
     spec = get_spec(name)
-    return replace(spec, architecture="resnet18", dim=512, preprocess=replace(spec.preprocess, resize=64, crop=64))
+    return replace(
+        spec,
+        architecture="resnet18",
+        architecture_args=NARROW,
+        dim=NARROW_DIM,
+        preprocess=replace(spec.preprocess, resize=64, crop=64),
+    )
 
 
 def fit(name: str, content: Any) -> State:
@@ -121,7 +128,7 @@ def test_trap__missing_num_batches_tracked(randomise: Callable[..., Any], tmp_pa
     """Weights from TensorFlow and JAX have no counters. torch minds only if the dictionary says that it is torch's."""
     state = small_resnet(randomise)
     plain = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
-    model = timm.create_model("resnet18")
+    model = timm.create_model("resnet18", **NARROW)
     model.load_state_dict(plain, strict=True)
     marked = OrderedDict(plain)
     marked._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
@@ -134,7 +141,7 @@ def test_trap__missing_num_batches_tracked(randomise: Callable[..., Any], tmp_pa
 
 def test_trap__state_dict_metadata(randomise: Callable[..., Any], tmp_path: Path) -> None:
     """It survives saving and loading, and would go on to decide what is missing."""
-    model = randomise(timm.create_model("resnet18"))
+    model = randomise(timm.create_model("resnet18", **NARROW))
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     content = read_checkpoint(tmp_path / "weights.pth")
     assert content._metadata["bn1"] == {"version": 2}
@@ -546,12 +553,12 @@ def test_trap__timm_loads_renamed_layers_in_silence(
     torch.save(renamed, path)
     with caplog.at_level(logging.ERROR):
         model = timm.create_model(
-            "resnet18.a1_in1k", pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(path)}
+            "resnet18.a1_in1k", pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(path)}, **NARROW
         )
     loaded = model.state_dict()
     assert torch.equal(loaded["layer3.1.bn2.weight"], state["layer3.1.bn2.weight"])
     assert not torch.equal(loaded["layer4.1.bn2.weight"], state["layer4.1.bn2.weight"])
-    for spec in (small("supervised"), get_spec("timm:resnet18.a1_in1k")):
+    for spec in (small("supervised"), replace(get_spec("timm:resnet18.a1_in1k"), architecture_args=NARROW)):
         with pytest.raises(CheckpointError, match=r"layer4\.0\.conv1\.weight"):
             build_model(spec, path)
 
@@ -562,7 +569,7 @@ def test_trap__timm_checkpoint_path_converts_nothing(randomise: Callable[..., An
     torch.save(small_resnet(randomise), path)
     for arguments in ({"num_classes": 0}, {"in_chans": 1}):
         with pytest.raises(RuntimeError):
-            timm.create_model("resnet18", checkpoint_path=str(path), **arguments)
+            timm.create_model("resnet18", checkpoint_path=str(path), **NARROW, **arguments)
     grey = replace(small("supervised"), preprocess=replace(small("supervised").preprocess, mean=(0.4,), std=(0.2,)))
     assert build_model(grey, path).model.conv1.weight.shape == (64, 1, 7, 7)
 
@@ -576,7 +583,9 @@ def test_trap__in_chans_one_sums(randomise: Callable[..., Any], tmp_path: Path) 
     model = build_model(grey_spec, tmp_path / "weights.pth").model
     assert torch.equal(model.conv1.weight, state["conv1.weight"].sum(dim=1, keepdim=True))
     overlay = {"state_dict": dict(state)}
-    theirs = timm.create_model("resnet18.a1_in1k", pretrained=True, in_chans=1, pretrained_cfg_overlay=overlay)
+    theirs = timm.create_model(
+        "resnet18.a1_in1k", pretrained=True, in_chans=1, pretrained_cfg_overlay=overlay, **NARROW
+    )
     torch.testing.assert_close(model.conv1.weight, theirs.conv1.weight)
     colour = Backbone(spec, build_model(spec, tmp_path / "weights.pth").model, CPU)
     grey = Backbone(grey_spec, model, CPU)
@@ -622,7 +631,7 @@ def test_trap__transformers_take_one_size() -> None:
 
 
 def test_trap__pooled_output_is_the_output_without_classifier(images: Tensor, randomise: Callable[..., Any]) -> None:
-    resnet18 = randomise(timm.create_model("resnet18", num_classes=0))
+    resnet18 = randomise(timm.create_model("resnet18", num_classes=0, **NARROW))
     with torch.inference_mode():
         assert torch.equal(resnet18(images), resnet18.forward_head(resnet18.forward_features(images), pre_logits=True))
         torch.testing.assert_close(pooled(resnet18, "average", images), resnet18(images))

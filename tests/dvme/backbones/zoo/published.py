@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from .noise import draw
 
 State = dict[str, Tensor]
 Shape = tuple[int, ...]
@@ -52,8 +55,15 @@ class PublishedFile:
 
     def state(self, make: Callable[[Row], Tensor] | None = None) -> State:
         """The state dict, by default of tensors without content; the extras are always without."""
-        own = {self.prefix + row.name: make(row) if make else blank(row.shape) for row in self.rows}
+        if make is None:
+            return dict(self._blank_state)
+        own = {self.prefix + row.name: make(row) for row in self.rows}
         return own | {name: blank(shape) for name, shape in (self.extras or {}).items()}
+
+    @cached_property
+    def _blank_state(self) -> State:
+        shapes = {self.prefix + row.name: row.shape for row in self.rows} | dict(self.extras or {})
+        return {name: blank(shape) for name, shape in shapes.items()}
 
 
 def blank(shape: Shape) -> Tensor:
@@ -63,7 +73,7 @@ def blank(shape: Shape) -> Tensor:
 
 def normal(row: Row, generator: torch.Generator) -> Tensor:
     """Values that matter: products keep their scale, variances are positive, biases and gains are not trivial."""
-    noise = torch.randn(row.shape, generator=generator)
+    noise = draw(row.shape, generator)
     last = row.name.rpartition(".")[2]
     if last == COUNTER:
         return torch.tensor(7)
@@ -108,17 +118,17 @@ def moco_v3_mlp(name: str, *widths: int) -> dict[str, Shape]:
 Naming = Literal["torchvision", "resnetv2", "separius"]
 
 
-def _units(blocks: Iterable[int], width: int) -> Iterator[tuple[dict[Naming, tuple[str, str]], Shape]]:
+def _units(blocks: Iterable[int], width: float) -> Iterator[tuple[dict[Naming, tuple[str, str]], Shape]]:
     """(names of a convolution and its normalisation, the convolution's shape) from the input to the output."""
     stem: dict[Naming, tuple[str, str]] = {
         "torchvision": ("conv1", "bn1"),
         "resnetv2": ("stem.conv", "stem.norm"),
         "separius": ("net.0.0", "net.0.1.0"),
     }
-    yield stem, (64 * width, 3, 7, 7)
-    before = 64 * width
+    before = int(64 * width)
+    yield stem, (before, 3, 7, 7)
     for stage, n_blocks in enumerate(blocks):
-        inner = 64 * width * 2**stage
+        inner = int(64 * width) * 2**stage
         outer = 4 * inner
         for block in range(n_blocks):
             ours = f"layer{stage + 1}.{block}"
@@ -147,7 +157,7 @@ def _units(blocks: Iterable[int], width: int) -> Iterator[tuple[dict[Naming, tup
 
 
 def resnet(
-    blocks: Iterable[int] = RESNET_50, *, width: int = 1, own: Naming = "torchvision", timm: Naming = "torchvision"
+    blocks: Iterable[int] = RESNET_50, *, width: float = 1, own: Naming = "torchvision", timm: Naming = "torchvision"
 ) -> tuple[Row, ...]:
     """A bottleneck ResNet without its classifier, in torchvision's order."""
     rows: list[Row] = []

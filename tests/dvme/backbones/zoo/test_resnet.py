@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50
+from torchvision.models import ResNet
+from torchvision.models.resnet import Bottleneck
 
 from dvme.backbones import get_spec
 
 from .catalogue import in_separius, in_state_dict, in_vissl
 from .published import RESNET_152, PublishedFile, State, normal, resnet
 from .references import Padding, pad_same, resnet_features
+
+SHALLOW = (1, 2, 2, 1)
+"""Blocks by stage: a second one shows what no first one does."""
 
 
 def filled(file: PublishedFile, seed: int = 0) -> State:
@@ -24,24 +28,24 @@ def filled(file: PublishedFile, seed: int = 0) -> State:
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    """ResNet-50's, by torchvision's names."""
-    return filled(PublishedFile(resnet()))
+    """By torchvision's names."""
+    return filled(PublishedFile(resnet(SHALLOW)))
 
 
 def test_resnet_features__reference_equals_torchvision(
     state: State, noise: Callable[..., Tensor], assert_close: Callable[..., None]
 ) -> None:
-    model = resnet50().eval()
+    model = ResNet(Bottleneck, list(SHALLOW)).eval()
     model.fc = nn.Identity()  # type: ignore[assignment]
     model.load_state_dict(state, strict=True)
     with torch.inference_mode():
-        assert_close(resnet_features(state, noise(97), padding="torch"), model(noise(97)))
+        assert_close(resnet_features(state, noise(97), padding="torch", blocks=SHALLOW), model(noise(97)))
 
 
 @pytest.mark.parametrize(
     ("name", "prefix", "wrap", "size"),
     [
-        ("supervised", "", dict, 224),
+        pytest.param("supervised", "", dict, 224, marks=pytest.mark.slow),
         ("supervised", "", dict, 97),
         ("swav", "module.", dict, 97),
         ("moco-v2", "module.encoder_q.", in_state_dict, 97),
@@ -60,11 +64,11 @@ def test_resnet50__equals_torchvision(
     assert_close: Callable[..., None],
 ) -> None:
     """Pooled features before the classifier, with the same weights."""
-    model = resnet50().eval()
+    model = ResNet(Bottleneck, list(SHALLOW)).eval()
     model.fc = nn.Identity()  # type: ignore[assignment]
     model.load_state_dict(state, strict=True)
     content = wrap({prefix + key: value for key, value in state.items()})
-    found = features(of_size(get_spec(name), size), content, noise(size))
+    found = features(of_size(get_spec(name), size, layers=SHALLOW), content, noise(size))
     assert found.shape == (1, 2048)
     with torch.inference_mode():
         assert_close(found, model(noise(size)))
@@ -103,10 +107,11 @@ def test_converted_resnet__pads_as_its_framework(
     noise: Callable[..., Tensor],
     assert_close: Callable[..., None],
 ) -> None:
-    spec = of_size(get_spec(name), size)
-    state = filled(PublishedFile(resnet(width=spec.dim // 2048)))
+    width = get_spec(name).dim // 2048 / 4
+    spec = of_size(get_spec(name), size, width_factor=width)
+    state = filled(PublishedFile(resnet(width=width)))
     found = features(spec, state, noise(size))
-    assert found.shape == (1, spec.dim)
+    assert found.shape == (1, 2048 * width)
     with torch.inference_mode():
         assert_close(found, resnet_features(state, noise(size), padding=padding))
         for other in differs_from:
@@ -121,11 +126,11 @@ def test_simclr_v2__separius_file_equals_its_torchvision_names(
     assert_close: Callable[..., None],
 ) -> None:
     """The same tensors under the names of both, through both layouts of one backbone."""
-    theirs = filled(PublishedFile(resnet(own="separius")))
+    theirs = filled(PublishedFile(resnet(own="separius", width=0.25)))
     names = zip(resnet(own="separius"), resnet(), strict=True)
     state = {usual.name: theirs[own.name] for own, usual in names}
     content = in_separius(theirs) | {"head": {"layers.0.weight": torch.zeros(1)}}
-    found = features(of_size(get_spec("simclr-v2"), 96), content, noise(96))
+    found = features(of_size(get_spec("simclr-v2"), 96, width_factor=0.25), content, noise(96))
     with torch.inference_mode():
         assert_close(found, resnet_features(state, noise(96), padding="same-pool"))
 
