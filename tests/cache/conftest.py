@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 
 from dvme_cache import EmbeddingCache, Fingerprint, content_id, samples, tables, verification
 
-settings.register_profile("busy", deadline=None)  # a machine that is busy is no failure
+EXAMPLES = 100 if os.environ.get("DVME_CAMPAIGN") == "full" else 35
+settings.register_profile("busy", deadline=None, max_examples=EXAMPLES)  # a machine that is busy is no failure
 settings.load_profile("busy")
 
 Features = Callable[..., NDArray[Any]]
@@ -173,15 +175,24 @@ def spawn() -> Iterator[Spawn]:
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 service in this process, on loopback."""
-    from moto.server import ThreadedMotoServer
+    """An S3 service in this process, on loopback; moto's other services, and the search for the right one, left out."""
+    from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
+    from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+
+    class Handler(MotoRequestHandler):
+        """Sends the body of an answer without waiting for news of its head."""
+
+        disable_nagle_algorithm = True
+
+    server = make_server("127.0.0.1", 0, create_backend_app("s3"), threaded=True, request_handler=Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @pytest.fixture(scope="session")

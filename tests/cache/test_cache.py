@@ -402,8 +402,9 @@ def test_prune__nothing_is_left_of_a_row_and_all_of_the_others(
             cache.embeddings("m").read(np.array([row]))
 
 
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_prune__failing_at_any_sync_is_finished_by_the_same_call(
-    make_cache: MakeCache, features_of: Features, fail_fsync: FailFsync
+    step: int, make_cache: MakeCache, features_of: Features, fail_fsync: FailFsync
 ) -> None:
     """Part of a shard, and a whole one in which a row failed."""
     full, rows = make_cache(68, "m"), [5, *range(64, 68)]
@@ -411,9 +412,9 @@ def test_prune__failing_at_any_sync_is_finished_by_the_same_call(
         cache.update_columns(np.arange(68), {"label": ["cat"] * 68})
         for shard in cache.embeddings("m").pending_shards():
             cache.embeddings("m").commit(shard, features_of(shard), {66: "broken"} if 66 in shard else {})
-    others, is_done, at = np.setdiff1d(np.arange(68), rows), False, 0
+    others, is_done, at = np.setdiff1d(np.arange(68), rows), False, 1 - step
     while not is_done:
-        at += 1
+        at += step
         path = Path(shutil.copytree(full, full.with_name(f"{at}.zarr")))
         try:
             with fail_fsync(at), EmbeddingCache.writing(path) as cache:

@@ -232,7 +232,7 @@ def test_commit__failing_at_any_write_commits_all_or_nothing(
     assert not list(path.rglob("*.partial"))
 
 
-@settings(max_examples=12)
+@settings(max_examples=settings.default.max_examples // 8)
 @given(st.integers(1, 200), st.data())
 def test_pending_shards__are_exactly_the_rows_not_committed(scratch: Path, n_rows: int, data: st.DataObject) -> None:
     subset = st.sets(st.integers(0, n_rows - 1))

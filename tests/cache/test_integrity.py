@@ -39,6 +39,8 @@ KEYS = {"features": "features/c/1/0", "checksum": "checksum/c/1", "state": "stat
 ROW_BYTES = {"features": 12, "checksum": 4, "state": 1}
 SHARD = range(64, 128)
 """Shard 1, whose row 100 failed."""
+FEW = settings.default.max_examples // 8
+"""Examples of a test that copies a cache for each of them."""
 
 
 def flip_bit(file: Path, bit: int) -> None:
@@ -167,7 +169,7 @@ def test_check_shard__a_whole_file_of_other_rows(full: Path) -> None:
     assert (finding.kind, finding.n_rows, finding.what) == ("mismatched", 63, what)
 
 
-@settings(max_examples=10)
+@settings(max_examples=FEW)
 @given(bit=st.integers(0, 8 * (64 * 12 + 4) - 1))
 @example(bit=8 * 36 * 12)  # of row 100, which failed
 @example(bit=8 * 64 * 12)  # of the file's own checksum
@@ -182,7 +184,7 @@ def test_salvage_shard__a_flipped_bit_of_features_costs_its_row(
         check_kept(path, features_of, lost)
 
 
-@settings(max_examples=8)
+@settings(max_examples=FEW)
 @given(bit=st.integers(0, 8 * (64 * 4 + 4) - 1))
 def test_salvage_shard__a_flipped_bit_of_checksums_costs_its_row(
     full_once: Path, features_of: Features, bit: int
@@ -194,7 +196,7 @@ def test_salvage_shard__a_flipped_bit_of_checksums_costs_its_row(
         check_kept(path, features_of, lost)
 
 
-@settings(max_examples=10)
+@settings(max_examples=FEW)
 @given(st.sampled_from(["features", "checksum"]), st.data())
 def test_salvage_shard__a_tear_costs_the_rows_behind_it(
     full_once: Path, features_of: Features, array: str, data: st.DataObject
@@ -470,16 +472,18 @@ def checksum_gone(path: Path) -> None:
     (path / M / KEYS["checksum"]).unlink()
 
 
+@pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("damage", [features_flipped, checksum_gone, state_flipped])
 def test_salvage_shard__failing_at_any_sync_is_finished_by_the_next(
-    full: Path, features_of: Features, fail_fsync: FailFsync, damage: Callable[[Path], None]
+    full: Path, features_of: Features, fail_fsync: FailFsync, damage: Callable[[Path], None], step: int
 ) -> None:
+    """Every write syncs a file, then its folder; failing at the latter leaves what failing at the next file does."""
     damage(full)
     finished = Path(shutil.copytree(full, full.with_name("finished.zarr")))
     salvage(finished)
     expected = served(EmbeddingCache.open(finished).embeddings("m"), features_of)
     assert set(all_but()) - set(SHARD) <= set(expected) < set(range(130))
-    for at in range(1, 20):
+    for at in range(1, 20, step):
         path = Path(shutil.copytree(full, full.with_name(f"{at}.zarr")))
         try:
             with fail_fsync(at):
@@ -548,7 +552,7 @@ def read_everything(path: Path, features_of: Features, *, is_repaired: bool) -> 
     assert set(np.flatnonzero(reasons != "")) <= {100}
 
 
-@settings(max_examples=20)
+@settings(max_examples=2 * FEW)
 @given(data=st.data())
 def test_read__whatever_happens_to_the_files_is_right_or_refused(
     full_once: Path, features_of: Features, data: st.DataObject

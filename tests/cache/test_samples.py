@@ -74,7 +74,7 @@ def test_add__across_chunks(path: Path, ids: Ids) -> None:
             getattr(reopened(path), read)
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings.default.max_examples // 7)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=8), max_size=4))
 def test_add__rows_are_first_appearances(scratch: Path, calls: list[list[int]]) -> None:
     with tempfile.TemporaryDirectory(dir=scratch) as folder:

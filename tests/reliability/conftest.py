@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -28,6 +29,7 @@ from dvme_cache import EmbeddingCache, RowState
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 NAMESPACES = (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"], [])
 TIMEOUT_S = 300.0
+MEMORY = Path("/dev/shm")
 PROGRESS = re.compile(r"[\d,]+ images: .+|.+: [\d,]+ of [\d,]+ \w+(, .+ left)?")
 
 Campaign = Callable[[int, int], int]
@@ -40,6 +42,14 @@ def campaign() -> Campaign:
     if form not in {"short", "full"}:
         raise pytest.UsageError(f"DVME_CAMPAIGN is {form!r}; set it to full, or leave it out")
     return lambda short, full: full if form == "full" else short
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """As pytest's, in memory where the system has a place for it: what a kill leaves does not depend on the disk."""
+    place = MEMORY if os.access(MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="dvme-tests-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 @dataclass(frozen=True)

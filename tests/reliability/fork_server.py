@@ -17,6 +17,7 @@ its output folder. With `kill_before` it is ended by a SIGKILL just before its N
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import itertools
 import json
@@ -32,6 +33,7 @@ from typing import Any, NoReturn
 IMPORTS = (
     *("torch", "timm", "torchvision", "pandas", "PIL.Image", "zarr", "dvme_cache.verification"),
     *("dvme.backbones.model", "dvme.backbones.fusion", "dvme.extraction.extract", "dvme_cli.main", "dvme_cli.extract"),
+    *("dvme.cache", "dvme.overview", "dvme.evaluation.probing", "dvme.heads.knn", "faiss", "pydantic.main"),
 )
 CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link"})
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -62,6 +64,7 @@ def serve() -> None:
     """Answer requests until stdin ends, then end what still runs."""
     for name in IMPORTS:
         importlib.import_module(name)
+    gc.freeze()  # or a child's collection of garbage copies all of this
     _reply({"pid": os.getpid()})
     children: set[int] = set()
     for line in sys.stdin:

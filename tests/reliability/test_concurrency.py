@@ -17,14 +17,17 @@ import pytest
 
 import dvme_cache.verification
 from dvme_cache import EmbeddingCache, RowState, verify_cache
+from dvme_cache.layout import encoded
 
 CROWD = Path(__file__).parent / "scripts" / "crowd.py"
 N_READERS = 2
 WAITED_S = 1.5  # more than it takes to load a backbone and to find that another process writes
-BACKBONE, N_IMAGES = "efficientnet-lite0", 48
+BACKBONE, N_IMAGES = "efficientnet-lite0@size=64", 24
 
 Processes = Any
 Campaign = Callable[[int, int], int]
+
+pytestmark = pytest.mark.machine
 
 
 @pytest.fixture
@@ -91,9 +94,9 @@ def test_extract__two_at_once_on_one_cache(
     """Without --wait the second is refused; with it, it waits and has nothing left to do. The first notices nothing."""
     manifest, cache = tmp_path / "manifest.csv", tmp_path / "cache.zarr"
     manifest.write_text("\n".join(["image", *(str(path) for path, _ in solar_cells[:N_IMAGES])]))
-    command = ["extract", manifest, cache, "--backbones", BACKBONE, "--shard-rows", 16, "--json"]
+    command = ["extract", manifest, cache, "--backbones", BACKBONE, "--shard-rows", 8, "--json"]
     first = processes.start("dvme", *command)
-    while not (cache / "embeddings" / BACKBONE).exists():
+    while not (cache / "embeddings" / encoded(BACKBONE)).exists():
         assert _is_running(first), processes.stderr_of(first)
         time.sleep(0.002)
     os.kill(first, signal.SIGSTOP)

@@ -14,8 +14,9 @@ import pytest
 
 from dvme_cache import EmbeddingCache, Fingerprint, content_id, repair_cache, verify_cache
 
-BACKBONE = "efficientnet-lite0"
+BACKBONE = "efficientnet-lite0@size=64"
 N_IMAGES, SHARD_ROWS = 32, 8
+OPTIONS = ["--backbones", BACKBONE, "--shard-rows", SHARD_ROWS]
 PAGE = 4096
 DISK_BYTES = 4 << 20
 N_ROWS = 64
@@ -25,6 +26,8 @@ Processes = Any
 ContentsOf = Callable[[Path, str], Any]
 ChunkFiles = Callable[[Path], dict[str, bytes]]
 Campaign = Callable[[int, int], int]
+
+pytestmark = pytest.mark.machine
 
 
 class Disk:
@@ -100,7 +103,7 @@ def test_extract__a_disk_that_fills_up_costs_nothing_but_the_wait(
 ) -> None:
     """One line and exit code 1 wherever it fills up; once there is room, the same command ends as if nothing was."""
     cache = disk.place / "cache.zarr"
-    options = ["--backbones", BACKBONE, "--shard-rows", SHARD_ROWS, "--json"]
+    options = [*OPTIONS, "--json"]
     before = disk.free()
     assert processes.run("dvme", "extract", manifest, cache, *options).exit_code == 0
     needed = before - disk.free()
@@ -134,8 +137,7 @@ def test_commands__a_full_disk_and_a_read_only_one(
 ) -> None:
     """Whatever reads goes on reading; whatever writes says one line, ends with 1, and changes nothing."""
     cache, export, fewer = disk.place / "cache.zarr", tmp_path / "export.npz", tmp_path / "fewer.csv"
-    options = ["--backbones", BACKBONE, "--shard-rows", SHARD_ROWS]
-    assert processes.run("dvme", "extract", manifest, cache, *options).exit_code == 0
+    assert processes.run("dvme", "extract", manifest, cache, *OPTIONS).exit_code == 0
     expected = contents_of(disk.seen / "cache.zarr", BACKBONE)
     labels = tmp_path / "labels.csv"
     labels.write_text(manifest.read_text().replace(",1", ",other"))
@@ -151,7 +153,7 @@ def test_commands__a_full_disk_and_a_read_only_one(
         ["cache", "prune", cache, fewer, "--yes"],
         ["cache", "export", cache, disk.place / "export.npz"],
         ["cache", "import", export, disk.place / "imported.zarr"],
-        ["extract", labels, cache, *options],
+        ["extract", labels, cache, *OPTIONS],
     ]
     disk.leave(0)
     _check_commands(processes, reading, writing[:-1], "No space left on device")  # extract has its own campaign

@@ -9,17 +9,20 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import dvme_cache.samples
+import dvme_cache.tables
+import dvme_cache.verification
 from dvme_cache import EmbeddingCache, Finding, RowState, verify_cache
 
-BACKBONE = "efficientnet-lite0"
-SHARD_ROWS = (16, 64, 128)  # the short form leaves the last one out
-BATCH_SIZE = 24  # divides none of the shard sizes: a batch that spanned two shards would show in the last bits
+BACKBONE = "efficientnet-lite0@size=64"
+BATCH_SIZE = 24  # divides none of the sizes of shards: a batch that spanned two shards would show in the last bits
 CHANGES_PER_RUN, CHANGES_PER_SHARD = 5, 6  # of files: the lock; three, each made aside and renamed
 HIT_ROWS = (7, 21)  # of a damaged cache: the reason why one failed is lost, the embedding of the other is flipped
 CACHE_LIFE = Path(__file__).parent / "scripts" / "cache_life.py"
@@ -28,6 +31,9 @@ Processes = Any
 ContentsOf = Callable[[Path, str], Any]
 ChunkFiles = Callable[[Path], dict[str, bytes]]
 Campaign = Callable[[int, int], int]
+Extract = Callable[[Path, int, dict[str, Any]], Any]
+
+pytestmark = pytest.mark.machine
 
 
 @dataclass(frozen=True)
@@ -72,19 +78,26 @@ class Attack:
     """Kinds of what `verify_cache` found after the kills."""
 
     def next_kill(self, trial: Trial, *, is_clocked: bool) -> dict[str, Any]:
-        """A moment, uniform over the time or the changes of files that the rows which are left will take."""
+        """A moment, uniform over the time or the changes of files that the rows which are left will take.
+
+        Most changes lay the cache out, so that every other one is among those of the second shard.
+        """
         n_left = self.n_images - len(trial.features)
         if is_clocked:
             extraction_s = self.whole.extraction_s * n_left / self.n_images
             return {"after_s": self.rng.uniform(0, self.whole.loading_s + extraction_s)}
-        n_changes = CHANGES_PER_RUN + CHANGES_PER_SHARD * -(-n_left // trial.shard_rows)
-        return {"change": self.rng.randint(1, n_changes if trial.is_laid_out else self.whole.n_operations)}
+        n_shards = -(-n_left // trial.shard_rows)
+        n_changes = CHANGES_PER_RUN + CHANGES_PER_SHARD * n_shards if trial.is_laid_out else self.whole.n_operations
+        if n_shards < 2 or self.moments.total() % 4 != 1:
+            return {"change": self.rng.randint(1, n_changes)}
+        second = n_changes - CHANGES_PER_SHARD * (n_shards - 1) + 1
+        return {"change": self.rng.randint(second, second + CHANGES_PER_SHARD - 3)}
 
 
 @pytest.fixture(scope="module")
 def n_images(campaign: Campaign) -> int:
     """Images per cache; several shards of each size, the last of them in part."""
-    return campaign(98, 300)
+    return campaign(50, 300)
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +119,16 @@ def test_extract__killed_at_random_moments_loses_nothing_and_repeats_nothing(
     chunk_files: ChunkFiles,
 ) -> None:
     """Every other kill comes at a random time of the run's life, the others before a random change of a file."""
-    sizes, n_kills = SHARD_ROWS[: campaign(2, 3)], campaign(4, 68)
+    sizes, n_kills = (16, campaign(32, 64), 128)[: campaign(2, 3)], campaign(4, 68)
+    extract = partial(_extract, processes, manifest)
 
     def attack(size: int) -> Attack:
-        whole = _extract_whole(processes, manifest, tmp_path / f"whole-{size}.zarr", size)
+        whole = _extract_whole(extract, tmp_path / f"whole-{size}.zarr", size)
         expected = contents_of(whole.path, BACKBONE), chunk_files(whole.path)
         found = Attack(whole, n_images, random.Random(size))
         while found.moments.total() < n_kills:
             path = tmp_path / f"killed-{size}-{found.n_caches}.zarr"
-            _extract_to_the_end(processes, manifest, Trial(path, size), found, n_kills, contents_of)
+            _extract_to_the_end(extract, Trial(path, size), found, n_kills, contents_of)
             assert (contents_of(path, BACKBONE), chunk_files(path)) == expected
         return found
 
@@ -123,6 +137,7 @@ def test_extract__killed_at_random_moments_loses_nothing_and_repeats_nothing(
     assert not list(tmp_path.rglob("*.partial"))
     moments = sum((found.moments for found in attacks), Counter())
     left_behind = sum((found.left_behind for found in attacks), Counter())
+    assert moments["change, between shards"] > 0
     n_runs, n_caches = sum(found.n_runs for found in attacks), sum(found.n_caches for found in attacks)
     print(
         f"\nkill: {moments.total()} SIGKILLs in {n_runs} extractions of {n_images} images into {n_caches} caches of "
@@ -132,16 +147,14 @@ def test_extract__killed_at_random_moments_loses_nothing_and_repeats_nothing(
     )
 
 
-def _extract_to_the_end(
-    processes: Processes, manifest: Path, trial: Trial, attack: Attack, n_kills: int, contents_of: ContentsOf
-) -> None:
+def _extract_to_the_end(extract: Extract, trial: Trial, attack: Attack, n_kills: int, contents_of: ContentsOf) -> None:
     """Kill extractions into one cache until one comes through, or until there were kills enough."""
     attack.n_caches += 1
     is_done, findings = False, []
     while not is_done:
         is_clocked = attack.moments.total() % 2 == 0
         kill = attack.next_kill(trial, is_clocked=is_clocked) if attack.moments.total() < n_kills else {}
-        ended = _extract(processes, manifest, trial.path, trial.shard_rows, kill)
+        ended = extract(trial.path, trial.shard_rows, kill)
         attack.n_runs += 1
         is_done = ended.exit_code == 0
         assert is_done or ended.is_killed, ended.stderr
@@ -168,8 +181,8 @@ def _extract(processes: Processes, manifest: Path, cache: Path, shard_rows: int,
     return processes.wait(pid)
 
 
-def _extract_whole(processes: Processes, manifest: Path, cache: Path, shard_rows: int) -> Reference:
-    ended = _extract(processes, manifest, cache, shard_rows, {})
+def _extract_whole(extract: Extract, cache: Path, shard_rows: int) -> Reference:
+    ended = extract(cache, shard_rows, {})
     extraction_s = ended.report["outcomes"][0]["seconds"]
     return Reference(cache, ended.n_operations, ended.seconds - extraction_s, extraction_s)
 
@@ -212,8 +225,10 @@ def _stage(trial: Trial, n_images: int) -> str:
 
 
 @pytest.fixture
-def start(processes: Processes, tmp_path: Path) -> Callable[[str, Path], None]:
+def start(processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], None]:
     """Lay out what `cache_life.py` starts from; `mend` finds harm to one file of each kind."""
+    for module in (dvme_cache.samples, dvme_cache.tables, dvme_cache.verification):
+        monkeypatch.setattr(module, "ROWS_PER_SAMPLE_CHUNK", 32)  # as the script does
     grown = tmp_path / "grown.zarr"
 
     def lay_out(what: str, path: Path) -> None:

@@ -16,12 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import dvme_cache.samples
+import dvme_cache.tables
+import dvme_cache.verification
 from dvme_cache import EmbeddingCache, Embeddings, Fingerprint, content_id, repair_cache
 
 N_FIRST, N_ROWS, FAILED = 40, 50, 7
 PRUNED = [FAILED, 20, 49]
 IDS = [content_id(f"image {row}".encode()) for row in range(N_ROWS)]
 PATHS = [f"{row}.png" for row in range(N_ROWS)]
+for module in (dvme_cache.samples, dvme_cache.tables, dvme_cache.verification):
+    module.ROWS_PER_SAMPLE_CHUNK = 32  # two chunks, small ones
 
 
 def grow(cache: EmbeddingCache) -> None:

@@ -24,7 +24,7 @@ import dvme_cache.tables
 import dvme_cache.verification
 from dvme_cache import MISSING, EmbeddingCache, Embeddings, Fingerprint, RowState, content_id, verify_cache
 
-IMAGES_PER_WRITER, NEW_PER_WRITER, N_WRITERS, TURNS = 48, 24, 4, 4
+IMAGES_PER_WRITER, NEW_PER_WRITER, N_WRITERS, TURNS = 32, 16, 4, 3
 N_IMAGES = NEW_PER_WRITER * (N_WRITERS - 1) + IMAGES_PER_WRITER
 IDS = [content_id(f"image {number}".encode()) for number in range(N_IMAGES)]
 NUMBER_OF = {digest: number for number, digest in enumerate(IDS)}
@@ -32,7 +32,7 @@ LABELS = [f"class {number % 5}" for number in range(N_IMAGES)]
 DIM, SHARD_ROWS, SAMPLE_CHUNK = 16, 16, 32
 DTYPES = {"first": "float32", "second": "float16", "third": "float32"}
 BACKBONES_OF = (("first", "second"), ("second", "third"), ("third", "first"), ("first", "second"))
-PAUSE_S = 0.01
+PAUSE_S = 0.1
 for module in (dvme_cache.samples, dvme_cache.tables, dvme_cache.verification):
     module.ROWS_PER_SAMPLE_CHUNK = SAMPLE_CHUNK  # several chunks, small ones
 
