@@ -7,8 +7,9 @@ DEMO_IMAGES ?= 800
 DEMO        := .demo/elpv-$(DEMO_IMAGES)
 BACKBONES   := efficientnet-lite0,efficientnet-lite1,efficientnet-lite2
 
-# A worker for each core, and one thread in each; a file's tests stay in one worker (tests/conftest.py).
-ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+# A worker for each core, and one thread in each; a file's tests stay in one worker (tests/conftest.py). Hundreds of
+# processes import dvme: where bytecode is not kept, each of them compiles it.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST     := $(ONE_THREAD) $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo test test-all durations check lint types layers format bench clean

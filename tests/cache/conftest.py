@@ -16,14 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from numpy.typing import NDArray
 
 from dvme_cache import EmbeddingCache, Fingerprint, content_id, samples, tables, verification
-
-EXAMPLES = 100 if os.environ.get("DVME_CAMPAIGN") == "full" else 35
-settings.register_profile("busy", deadline=None, max_examples=EXAMPLES)  # a machine that is busy is no failure
-settings.load_profile("busy")
 
 Features = Callable[..., NDArray[Any]]
 Ids = Callable[[Sequence[int] | range], list[bytes]]
