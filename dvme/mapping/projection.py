@@ -117,7 +117,7 @@ def _tsne(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[An
     start = initial - initial.mean(axis=0)
     start = start / (start[:, 0].std() or 1.0) * TSNE_SPREAD
     start += rng.normal(scale=JITTER * TSNE_SPREAD, size=start.shape)
-    # What TSNE(neighbors="exact") does itself, but that it imports pynndescent first, which takes longer than most maps.
+    # As TSNE(neighbors="exact") does itself, which imports pynndescent first: that takes longer than most maps.
     perplexity = min(PERPLEXITY, (len(reduced) - 1) / 3)
     k = min(len(reduced) - 1, int(3 * perplexity))
     n_jobs = -1 if len(reduced) >= THREADED_ROWS else 1

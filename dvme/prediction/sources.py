@@ -56,7 +56,8 @@ def embedded(
         if own != OwnBackbones():
             raise OptionError(f"{images} is a cache; --backbones, --arch and --weights are for images, leave them out")
         rows = np.flatnonzero(~store.samples.is_pruned)
-        yield store, Asked([store.samples.paths[row] for row in rows], rows, saved.backbones)
+        paths = store.samples.paths  # read once: each look is a read of all of them
+        yield store, Asked([paths[row] for row in rows], rows, saved.backbones)
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
         place = cache if cache is not None else Path(folder) / "images.zarr"
