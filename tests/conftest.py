@@ -15,8 +15,6 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from once import assert_untouched, made_once
 from PIL import Image
-from xdist.remote import Producer
-from xdist.scheduler import LoadGroupScheduling, LoadScopeScheduling
 
 from dvme_cache import EmbeddingCache, Fingerprint
 
@@ -31,16 +29,17 @@ LONG = ("tests/reliability/", "tests/dvme/page/", "tests/test_readme.py", "tests
 """What is begun first, so that no worker is left with it at the end."""
 
 
-class Scheduling(LoadGroupScheduling):
-    """A file is one worker's, so that its fixtures are made once; so is a group."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Under `--dist loadgroup` a file is one worker's as well, so that its fixtures are made once."""
+    from xdist.scheduler import LoadGroupScheduling
 
-    def _split_scope(self, nodeid: str) -> str:
-        scope = super()._split_scope(nodeid)
-        return scope.split("::", 1)[0] if scope == nodeid else scope
+    class Scheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope = super()._split_scope(nodeid)
+            return scope.split("::", 1)[0] if scope == nodeid else scope
 
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    return Scheduling(config, log)
+    return Scheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
@@ -79,7 +78,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def small_study(run_folder: Path) -> Iterator[Path]:
-    """`c.zarr` of 120 pictures and its finished run `run`, with a kept head; to be read, or linked (once.py)."""
+    """`c.zarr` of 120 pictures and its finished run `run`, with a kept head; to be read, or copied."""
     from pictures import write_study
 
     yield made_once(run_folder / "small-study", write_study)

@@ -12,7 +12,7 @@ N_SLOWEST = 100
 
 def main(results: Path, out: Path) -> None:
     """Write the totals per folder and the slowest tests, longest first."""
-    found = [(_file(case), str(case.get("name")), float(case.get("time", 0))) for case in _cases(results)]
+    found = [(_file(case), _name(case), float(case.get("time", 0))) for case in _cases(results)]
     folders: Counter[str] = Counter()
     for file, _, seconds in found:
         folders[str(Path(file).parent)] += seconds
@@ -47,6 +47,12 @@ def _cases(results: Path) -> list[ElementTree.Element]:
 def _file(case: ElementTree.Element) -> str:
     """A test's file: pytest gives it with dots, `tests.dvme.heads.test_knn`."""
     return str(case.get("classname")).replace(".", "/") + ".py"
+
+
+def _name(case: ElementTree.Element) -> str:
+    """Without the group that xdist puts behind it."""
+    name = str(case.get("name"))
+    return name if name.rfind("@") < name.rfind("]") else name.partition("@")[0]
 
 
 if __name__ == "__main__":

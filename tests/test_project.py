@@ -76,3 +76,9 @@ def test_sources__no_module_has_outgrown_its_file() -> None:
     sources = [path for folder in ("dvme", "cli", "cache") for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 30
     assert {path.name: n for path in sources if (n := len(path.read_text().splitlines())) > 320} == {}
+
+
+def test_mutants__are_faults_of_the_sources_as_they_are() -> None:
+    command = [sys.executable, "tests/mutants.py", "--check"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout

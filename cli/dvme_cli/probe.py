@@ -20,7 +20,7 @@ def probe(  # noqa: PLR0913 - one parameter per option
         str,
         typer.Option(
             help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
-            "concat, mean-logits, mlp. With settings: knn@k=5:20, dvme@max-epochs=100."
+            "concat, mean-logits, mlp. With settings: dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20)."
         ),
     ] = "linear,knn",
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,

@@ -79,7 +79,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
             each backbone; a fusion takes all of them at once.
         backbones: names of backbones in the cache; None: all of them.
         controls: beside a fusion by attention, also fit `linear` on every single backbone and the controls
-            `dvme-noattn`, `mlp`, `concat` and `mean-logits`.
+            `dvme-noattn`, `mlp`, `concat` and `mean-logits`; with default settings, where `heads` does not name them.
         n_folds: folds of the training pool.
         test_fraction: part held out, where the user gave no split.
         seed: of the split, the heads and the bootstrap.

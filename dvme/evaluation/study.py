@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,8 @@ def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_
     wanted: dict[str, Head] = {}
     for given in heads:
         head = get_head(given) if isinstance(given, str) else given
+        if not is_dataclass(head):
+            raise OptionError(f"{given!r} is no head; pass a name such as 'linear', or a dataclass that is one")
         if wanted.setdefault(head.name, head) != head:
             raise OptionError(f"{head.name} is named twice with different settings; a study has each head once")
     if not wanted:
@@ -75,12 +77,12 @@ def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_
 
 
 def method_notices(methods: Sequence[Method]) -> list[str]:
-    """A line where a fusion has one backbone only, and one that names heads whose settings are not the defaults."""
+    """A line where a fusion has one backbone only, and one that names settings that differ from the defaults."""
     alone = [method.head.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
     lines = [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
     heads = {method.head.name: method.head for method in methods}
     varied = [full_name(head) for name, head in heads.items() if full_name(head) != name]
-    return [*lines, *([f"heads with settings of their own: {', '.join(varied)}"] if varied else [])]
+    return [*lines, *([f"settings that differ from the defaults: {', '.join(varied)}"] if varied else [])]
 
 
 def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:

@@ -90,13 +90,15 @@ def get_head(name: str) -> Head:
     """
     base, settings = split_name(name)
     if base not in _MAKERS:
-        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(HEADS)}")
+        hint = "; several values are separated by colons" if base[:1].isdigit() else ""
+        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(HEADS)}{hint}")
     return vary(_MAKERS[base](), settings)
 
 
 def full_name(head: Head) -> str:
-    """The name with the settings that differ from the defaults, as `get_head` takes it."""
-    settings = differences(get_head(head.name), head) if head.name in _MAKERS else []
+    """The name with the settings that differ from the defaults, as `get_head` takes it; of another's head, its name."""
+    usual = get_head(head.name) if head.name in _MAKERS else None
+    settings = differences(usual, head) if usual is not None and type(usual) is type(head) else []
     return "@".join([head.name, *settings])
 
 

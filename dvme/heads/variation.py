@@ -44,10 +44,15 @@ def vary(head: Head, settings: Mapping[str, str]) -> Head:
         OptionError: naming the settings that there are, or what the value may be.
     """
     known = settings_of(head)
-    unknown = [key for key in settings if key not in known]
+    given = {_typed(key): value for key, value in settings.items()}
+    unknown = [key for key in given if key not in known]
     if unknown:
         raise OptionError(f"{head.name} has no setting {unknown[0]!r}; choose from {', '.join(known)}")
-    varied: Head = _varied(head, settings)
+    try:
+        varied: Head = _varied(head, given)
+    except OptionError as error:
+        typed = "@".join([head.name, *(f"{key}={value}" for key, value in settings.items())])
+        raise OptionError(f"{typed}: {error}") from error
     return varied
 
 

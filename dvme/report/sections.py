@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from dvme.comparison.published import PublishedCell
 from dvme.data import MISSING
+from dvme.errors import OptionError, UnknownNameError
 from dvme.evaluation.metrics import METRICS
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.heads import ATTENTION_HEADS, HEADS, full_name, head_of
+from dvme.heads import ATTENTION_HEADS, full_name, head_of
 from dvme.page.page import Page, Section, text
 from dvme.page.tables import choice, facts, part
 from dvme.report import counts, curves, diagnostics, forest, matrices
@@ -222,8 +224,10 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
 
 
 def _as_typed(head: str, settings: Mapping[str, Any] | None = None, **_: Any) -> str:
-    """A method's head with its settings; one that only its author's code knows, by its name."""
-    return head if settings is None or head not in HEADS else full_name(head_of(head, settings))
+    """A method's head with its settings; one that this dvme does not know, by its name."""
+    with suppress(UnknownNameError, OptionError):
+        return head if settings is None else full_name(head_of(head, settings))
+    return head
 
 
 def _versions(study: Study) -> dict[str, str]:

@@ -282,11 +282,12 @@ REALLY = [
     ],
 )
 def test_extract__variations(options: list[str], name: str, dim: int, own: Path) -> None:
-    """Two of them really; what the others give is the library's."""
+    """Two of them really, the others as planned."""
     if options not in REALLY:
         planned = extract(*options, "--plan", "--json")
         assert planned.exit_code == 0, planned.output
-        assert [item["backbone"] for item in json.loads(planned.stdout)["backbones"]] == [name]
+        (item,) = json.loads(planned.stdout)["backbones"]
+        assert (item["backbone"], item["dim"]) == (name, dim)
         return
     result = extract(*options, "--json")
     assert result.exit_code == 0, result.output

@@ -34,11 +34,15 @@ def assert_untouched(folder: Path) -> None:
 
 
 def linked(folder: Path, target: Path) -> Path:
-    """A copy whose files are hard links, for tests in which dvme replaces or removes files: it never writes into one.
+    """A copy whose files are hard links. dvme replaces files and writes into locks alone; a test takes `replaced`."""
+    ignored = shutil.ignore_patterns("*.lock")
+    return Path(shutil.copytree(folder, target, copy_function=os.link, ignore=ignored))
 
-    A test that writes into files itself takes `shutil.copytree`.
-    """
-    return Path(shutil.copytree(folder, target, copy_function=os.link))
+
+def replaced(path: Path, content: bytes) -> None:
+    """Give a linked file another content, and leave the lender's as it is."""
+    path.unlink()
+    path.write_bytes(content)
 
 
 def digest(folder: Path) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 from dvme.errors import OptionError, UnknownNameError
@@ -27,8 +29,8 @@ from dvme.heads.schedule import TrainingProtocol
 def test_get_head__settings_in_the_name_and_back(text: str, expected: object) -> None:
     head = get_head(text)
     assert head == expected
-    again = full_name(head)
-    assert get_head(again) == head
+    assert get_head(full_name(head)) == head
+    assert full_name(head).count("@") == text.count("@")  # nothing but what differs
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -44,8 +46,9 @@ def test_get_head__a_bare_name_is_the_default(name: str) -> None:
         ("dvme@epochs=5", "dvme has no setting 'epochs'; choose from learning-rate, batch-size, .*, sampling"),
         ("dvme@max-epochs=many", "max-epochs=many is not possible; it must be a whole number"),
         ("dvme@learning-rate=fast", "learning-rate=fast is not possible; it must be a number"),
-        ("dvme@max-epochs=0", "max_epochs 0 is not possible"),
+        ("dvme@max-epochs=0", "dvme@max-epochs=0: max_epochs 0 is not possible"),
         ("knn@k=5:x", "k=5:x is not possible; it must be whole numbers separated by colons"),
+        ("knn@k=0", "knn@k=0: neighbours 0 is not possible"),
         ("knn@k", "knn@k: 'k' is not SETTING=VALUE"),
         ("knn@k=5@k=6", "knn@k=5@k=6 says k twice"),
     ],
@@ -58,3 +61,23 @@ def test_get_head__settings_that_cannot_be(text: str, message: str) -> None:
 def test_get_head__an_unknown_head_with_settings() -> None:
     with pytest.raises(UnknownNameError, match="unknown head 'forest'; choose from linear,"):
         get_head("forest@trees=5")
+
+
+def test_get_head__a_field_goes_by_its_own_name_too() -> None:
+    assert get_head("knn@neighbours=5") == KNN((5,))
+    assert get_head("dvme@max_epochs=50") == get_head("dvme")
+
+
+def test_get_head__values_that_a_comma_cut_off() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown head '20'; .*; several values are separated by colons"):
+        get_head("20")
+
+
+@dataclass(frozen=True)
+class Mine(KNN):
+    gamma: float = 0.5
+
+
+def test_full_name__of_a_head_that_dvme_does_not_know() -> None:
+    assert full_name(Mine()) == "knn"
+    assert full_name(Mine(name="mine")) == "mine"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +97,29 @@ def test_project__tsne_is_the_same_to_the_bit_whatever_the_threads(monkeypatch: 
     assert given == [1, -1]
     assert np.ptp(alone) > 1
     np.testing.assert_array_equal(together, alone)
+
+
+@pytest.mark.umap  # of whose import the peer needs a part
+@pytest.mark.parametrize("n_rows", [8, 300])
+def test_project__tsne_is_opentsnes_with_exact_neighbours(n_rows: int) -> None:
+    unit = normalised(np.random.default_rng(n_rows).normal(size=(n_rows, 20)))
+    initial = initial_positions(unit, 0)
+    spread = initial - initial.mean(axis=0)
+    spread = spread / spread[:, 0].std() * projection.TSNE_SPREAD
+    spread += np.random.default_rng(0).normal(scale=projection.JITTER * projection.TSNE_SPREAD, size=spread.shape)
+    perplexity = min(projection.PERPLEXITY, (n_rows - 1) / 3)
+    peer = openTSNE.TSNE(perplexity=perplexity, initialization=spread, neighbors="exact", n_jobs=1, random_state=0)
+    found = project(unit, "tsne", initial=initial, seed=0)
+    np.testing.assert_array_equal(found, np.array(peer.fit(unit), dtype=np.float32))
+
+
+def test_project__tsne_needs_no_pynndescent() -> None:
+    code = (
+        "import sys, numpy as np; from dvme.mapping.projection import project; "
+        "project(np.eye(8, dtype=np.float32), 'tsne', initial=None, seed=0); "
+        "print(sorted({'pynndescent', 'numba', 'umap'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,6 +17,7 @@ import pytest
 from command_line import run
 from light import light
 from numpy.typing import NDArray
+from once import linked, replaced
 from pictures import EVIL, write_pictures
 
 import dvme
@@ -40,11 +41,11 @@ def written(small_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 @pytest.fixture
 def bare(small_study: Path, tmp_path: Path) -> Path:
     """A copy of the run, to be changed, whose cache is gone: its report has no part that takes long."""
-    shutil.copytree(small_study / "run", tmp_path / "run")
+    linked(small_study / "run", tmp_path / "run")
     described = tmp_path / "run" / "run.json"
     text = described.read_text()
     assert str(small_study / "c.zarr") in text
-    described.write_text(text.replace(str(small_study / "c.zarr"), str(tmp_path / "gone.zarr")))
+    replaced(described, text.replace(str(small_study / "c.zarr"), str(tmp_path / "gone.zarr")).encode())
     return tmp_path / "run"
 
 
@@ -55,7 +56,7 @@ def _sections(page: str) -> list[str]:
 def _assert_no_part_is_missing(result: ReportResult) -> None:
     """All that is said is that light heads are not the defaults."""
     (notice,) = result.notices
-    assert notice.startswith("heads with settings of their own: ")
+    assert notice.startswith("settings that differ from the defaults: ")
 
 
 def test_write_report__says_what_the_sweep_said(small_study: Path, written: tuple[ReportResult, Path]) -> None:
@@ -150,7 +151,7 @@ def test_write_report__bad_input_is_one_line(
 
 
 def test_write_report__a_torn_summary_is_one_line(bare: Path, tmp_path: Path) -> None:
-    (bare / "summary.json").write_text("{")
+    replaced(bare / "summary.json", b"{")
     with pytest.raises(DataError, match="cannot be read as a summary"):
         dvme.write_report(bare, out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
@@ -213,11 +214,11 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
 
 
 def test_write_report__a_damaged_head_costs_its_section_alone(small_study: Path, tmp_path: Path) -> None:
-    shutil.copytree(small_study / "run", tmp_path / "run")
+    linked(small_study / "run", tmp_path / "run")
     (weights,) = (tmp_path / "run" / "heads").rglob("*.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
-    weights.write_bytes(content)
+    replaced(weights, content)
     result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=replace(PCA, thumbnails=False))
     assert any("section on the fusion" in line or "keeps no head" in line for line in result.notices)
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
