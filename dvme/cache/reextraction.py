@@ -82,14 +82,14 @@ def compare_with_images(
             continue
         cached = embeddings.read(np.array([row]))[0].astype(np.float64)
         differences[row] = float("inf") if isinstance(result, str) else _difference(cached, result)
-    different, paths = [row for row, value in differences.items() if value > TOLERANCE], store.samples.paths
+    different, first_seen = [row for row, value in differences.items() if value > TOLERANCE], store.samples.paths
     return Comparison(
         backbone=name,
         n_compared=len(differences),
         n_different=len(different),
         largest_difference=max(differences.values(), default=float("nan")),
         n_unavailable=len(chosen) - len(differences),
-        different=[paths[row] for row in different],
+        different=[first_seen[row] for row in different],
     )
 
 
