@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from dvme.backbones.custom import check_own_name, resolved
 from dvme.backbones.spec import BackboneSpec
@@ -14,6 +15,14 @@ from dvme.errors import DataError
 from dvme.wording import CHOICES, first_few
 
 PACKAGE = "dvme_own"
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles the text of a file: an edit may leave second and size, by which old bytecode is told, as they were."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
 
 
 def spec_from_python(reference: str) -> BackboneSpec:
@@ -41,7 +50,7 @@ def _run(path: Path, reference: str) -> ModuleType:
     name = f"{PACKAGE}.{path.stem}_{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
-    description = importlib.util.spec_from_file_location(name, path)
+    description = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, str(path)))
     if description is None or description.loader is None:
         raise DataError(f"{reference}: there is no Python file {path}")
     module = importlib.util.module_from_spec(description)

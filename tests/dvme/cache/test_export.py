@@ -116,7 +116,7 @@ def test_export__tells_its_progress(make_cache: MakeCache, tmp_path: Path) -> No
 
 
 MEASURE = """
-import os, resource, sys
+import os, sys
 import dvme.cache
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
 import numpy as np
@@ -128,7 +128,7 @@ with EmbeddingCache.writing(f"{folder}/c.zarr") as cache:
     made = cache.ensure_embeddings("x", Fingerprint({}), dim=256, dtype="float32", provenance={})
     for rows in made.pending_shards():
         made.commit(rows, np.random.default_rng(int(rows[0])).standard_normal((len(rows), 256), dtype=np.float32), {})
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+peak = lambda: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
 before = peak()
 for suffix in (".h5", ".npz"):
     dvme.cache.export(f"{folder}/c.zarr", f"{folder}/x{suffix}")
@@ -138,8 +138,9 @@ print(peak() - before)
 
 
 @pytest.mark.machine
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux: ru_maxrss counts the parent's peak")
 def test_export_and_import__need_less_memory_than_the_features(tmp_path: Path) -> None:
     """60,000 x 256 float32 are 61 MB; exporting and importing them adds less than that to the peak."""
     command = [sys.executable, "-c", MEASURE, str(tmp_path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert int(output) < 45
+    assert 0 < int(output) < 45

@@ -527,7 +527,9 @@ def test_sweep__stays_within_the_memory_it_is_given(
     del large
     budget = 2**28
     command = [sys.executable, "-c", MEASURE, *map(str, caches), str(tmp_path), str(budget)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ})
+    # glibc keeps what was freed for later, more of it or less by chance: 211 to 256 MiB where 206 are held.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**17)}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
     assert result.returncode == 0, result.stderr
     grown = int(result.stdout.splitlines()[-1])
     assert 60e6 < grown <= budget, f"{grown / 2**20:.0f} MiB"
