@@ -10,6 +10,8 @@ from dvme.heads.limits import positive, whole
 
 PLATEAU_THRESHOLD = 1e-4
 """Relative gain below which an epoch counts as one without progress; torch's default."""
+LEAST_CHANGE = 1e-8
+"""A learning rate that would fall by no more than this stays; torch's `eps`."""
 LEAST = {"batch_size": 1, "min_epochs": 0, "max_epochs": 1, "plateau_patience": 0, "stop_patience": 1}
 """Smallest values of the protocol's whole numbers."""
 
@@ -89,7 +91,9 @@ class Schedule:
         else:
             self._n_stalled += 1
         if self._n_stalled > self.protocol.plateau_patience:
-            self.learning_rate *= self.protocol.plateau_factor
+            lowered = self.learning_rate * self.protocol.plateau_factor
+            if self.learning_rate - lowered > LEAST_CHANGE:
+                self.learning_rate = lowered
             self._n_stalled = 0
 
     @property

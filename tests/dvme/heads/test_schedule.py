@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dvme.errors import OptionError
@@ -18,6 +18,7 @@ from dvme.heads.schedule import Schedule, TrainingProtocol
 
 @settings(max_examples=60, deadline=None)
 @given(losses=st.lists(st.sampled_from([0.5, 0.6, 0.7, 0.69999, 0.4, 0.39999, math.nan]), min_size=1, max_size=50))
+@example(losses=[0.5] * 50)  # down to where torch takes no smaller step
 def test_schedule__learning_rate_is_torchs_own(losses: list[float]) -> None:
     parameter = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.Adam([parameter], lr=1e-3)
