@@ -17,12 +17,15 @@ from dvme.wording import CHOICES, first_few
 PACKAGE = "dvme_own"
 
 
-class _SourceLoader(SourceFileLoader):
-    """Compiles the text of a file: an edit may leave second and size, by which old bytecode is told, as they were."""
+class _TextLoader(SourceFileLoader):
+    """Runs the text that a module is named by: the file may change, and leave second and size of its bytecode as is."""
+
+    def __init__(self, name: str, path: str, text: bytes) -> None:
+        super().__init__(name, path)
+        self.text = text
 
     def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        return self.source_to_code(self.text, self.get_filename(fullname))
 
 
 def spec_from_python(reference: str) -> BackboneSpec:
@@ -46,13 +49,14 @@ def _run(path: Path, reference: str) -> ModuleType:
     """The module of a file, run once for as long as the file stays as it is."""
     if not path.is_file():
         raise DataError(f"{reference}: there is no Python file {path}")
-    identity = f"{path.resolve()} {path.read_bytes()!r}"
+    text = path.read_bytes()
+    identity = f"{path.resolve()} {text!r}"
     name = f"{PACKAGE}.{path.stem}_{hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()}"
     if name in sys.modules:
         return sys.modules[name]
-    description = importlib.util.spec_from_file_location(name, path, loader=_SourceLoader(name, str(path)))
-    if description is None or description.loader is None:
-        raise DataError(f"{reference}: there is no Python file {path}")
+    description = importlib.util.spec_from_file_location(name, path, loader=_TextLoader(name, str(path), text))
+    assert description is not None
+    assert description.loader is not None
     module = importlib.util.module_from_spec(description)
     sys.modules[name] = module  # dataclasses and pickles look there
     try:

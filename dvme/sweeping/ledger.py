@@ -23,7 +23,7 @@ from dvme_cache import Fingerprint
 
 TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 """What bytes in memory that are not a whole job may raise."""
-REVISION = 1
+REVISION = 2
 """Raised when a head's results change, so that older ones are not taken for its own."""
 
 
