@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from memory import HELD
 
 from dvme.cache import export
 from dvme.exchange import read_bundle
@@ -115,7 +116,9 @@ def test_export__tells_its_progress(make_cache: MakeCache, tmp_path: Path) -> No
     assert told == [("x", 4096, 5000), ("x", 5000, 5000)]
 
 
-MEASURE = """
+MEASURE = (
+    HELD
+    + """
 import os, sys
 import dvme.cache
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
@@ -128,13 +131,13 @@ with EmbeddingCache.writing(f"{folder}/c.zarr") as cache:
     made = cache.ensure_embeddings("x", Fingerprint({}), dim=256, dtype="float32", provenance={})
     for rows in made.pending_shards():
         made.commit(rows, np.random.default_rng(int(rows[0])).standard_normal((len(rows), 256), dtype=np.float32), {})
-peak = lambda: next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
-before = peak()
+before = held()
 for suffix in (".h5", ".npz"):
     dvme.cache.export(f"{folder}/c.zarr", f"{folder}/x{suffix}")
     dvme.cache.import_embeddings(f"{folder}/x{suffix}", f"{folder}/back{suffix}.zarr")
-print(peak() - before)
+print((held() - before) // 2**20)
 """
+)
 
 
 @pytest.mark.machine

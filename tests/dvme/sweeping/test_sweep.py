@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from light import RIVALS, light
+from memory import HELD
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
@@ -485,17 +486,14 @@ def test_sweep__every_head_is_shown_no_test_label(
         assert (manifest.class_indices() == labels).all()
 
 
-MEASURE = """
+MEASURE = (
+    HELD
+    + """
 import sys
-from pathlib import Path
 import dvme
 import dvme.sweeping.sweep, dvme.heads.linear, dvme.heads.knn, dvme.heads.controls, dvme.heads.network_head
 import sklearn.model_selection, scipy.sparse.csgraph, pandas, pyarrow.parquet, faiss, torch
 from dvme.sampling.options import SubsetOptions
-
-def peak(field):
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024
 
 def sweep(cache, out, **runtime):
     options = SubsetOptions(sizes=("50", "200"), n_folds=3)
@@ -504,10 +502,11 @@ def sweep(cache, out, **runtime):
 
 small, large, folder, memory = sys.argv[1:]
 sweep(small, folder + "/warm")  # what is loaded on the first use is no use of the data
-before = peak("VmRSS")
+before = held("VmRSS")
 sweep(large, folder + "/run", memory=int(memory))
-print(peak("VmHWM") - before)
+print(held() - before)
 """
+)
 
 
 @pytest.mark.machine
