@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 CHARACTERS_SHOWN = 200
-EXAMPLES, CHOICES = 3, 20
-"""How many of a fault's places are named, and how many of the things to choose from."""
+EXAMPLES, NAMES, CHOICES = 3, 10, 20
+"""How many are named of a fault's places, of what is listed for its own sake, and of the things to choose from."""
+
+
+SINGLE, CONTROL = "single backbone", "control"
+"""What a fusion is against, as a role."""
+MARKS = (
+    "* leads on validation; = not told apart from it; + better; no mark: worse; ? no test could be made. "
+    "Crossed test over heads and test images, 5% over the whole table."
+)
+"""What the marks of a table of methods mean."""
+
+NO_GROUPS = (
+    "No image has a group: images of one patient may be on both sides of the split. --group-col of dvme extract and "
+    "dvme cache label names the column of patients."
+)
+"""A line for studies without groups."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -19,3 +34,15 @@ def first_few(values: Iterable[object], at_most: int = EXAMPLES) -> str:
     """`a, b, c, ...`: the first ones, each cut at 200 characters, on one line."""
     found = [" ".join(str(value).split())[:CHARACTERS_SHOWN] for value in islice(values, at_most + 1)]
     return ", ".join(found[:at_most]) + (", ..." if len(found) > at_most else "")
+
+
+def some_of(values: Sequence[object], at_most: int = NAMES, joint: str = ", ") -> str:
+    """`a, b, c and 290 more`: the first ones, on one line, and how many there are beside them."""
+    shown = [" ".join(str(value).split())[:CHARACTERS_SHOWN] for value in values[:at_most]]
+    more = len(values) - len(shown)
+    return joint.join(shown) + (f" and {more:,} more" if more else "")
+
+
+def p_text(p: float) -> str:
+    """A p value as three decimals tell it: `< 0.001`, `0.012`, `> 0.999`."""
+    return "< 0.001" if p < 0.0005 else "> 0.999" if p > 0.9995 else f"{p:.3f}"

@@ -9,19 +9,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dvme.comparison.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.metrics import check_metric, score
+from dvme.evaluation.metrics import check_metric, log_odds, score
 from dvme.evaluation.outcome import Score
-from dvme.evaluation.study import test_draws
+from dvme.evaluation.study import test_units
 from dvme.runtime import Progress, silent
-from dvme.stats.crossed import crossed
+from dvme.stats.crossed import compared
 from dvme.stats.folds import welch_of
 from dvme.stats.intervals import Comparison
-from dvme.stats.multiple import holm
+from dvme.stats.multiple import ALPHA, times
 from dvme.sweeping.judging import Judge
 from dvme.sweeping.run import SUBSETS, Run
 
@@ -46,7 +44,7 @@ class Pair:
     comparison: Comparison | None
     """The first less the second: crossed test between runs, Welch's t beside a published number; None without both."""
     p_adjusted: float
-    """Holm over all pairs."""
+    """Times the number of pairs that are compared (Bonferroni), for which the intervals are widened as well."""
     beside: str = ""
     """The run's method that stands beside a published one."""
     doubt: str = ""
@@ -102,6 +100,8 @@ def compare(
     if published is not None:
         return _with_published(one, published, stands_for or {}, metric)
     assert other is not None
+    if (metric or one.metric) == "kappa":
+        one.manifest.task.check_ordered(str(one.described.get("cache", "CACHE")))
     return _two_runs(one, Run.load(other), metric or one.metric, progress)
 
 
@@ -112,23 +112,23 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
             f"{other.manifest.hash[:8]}): their cells are of different images; sweep one of them again with "
             f"--subsets {one.folder / SUBSETS}"
         )
-    # The same resamples for both, even where only one of the caches knew the test images' groups.
+    # The same units for both, even where only one of the caches knew the test images' groups.
     groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
-    draws, _ = test_draws(one.manifest.class_indices()[one.manifest.test], groups, one.seed)
-    judges = [Judge(run.manifest, run.methods, run.finished, draws, metric) for run in (one, other)]
+    units, _ = test_units(one.manifest.class_indices()[one.manifest.test], groups, one.manifest.classes)
+    judges = [Judge(run.manifest, run.methods, run.finished, units, metric) for run in (one, other)]
     theirs = {method: position for position, method in enumerate(other.methods)}
     both = [(m, theirs[method]) for m, method in enumerate(one.methods) if method in theirs]
     if not both:
         raise DataError(f"{one.folder} and {other.folder} have no method in common; sweep the same heads and backbones")
     for each in judges:
-        each.resample_all(progress)
+        each.score_all(progress)
     places = [(mine, its, size) for size in range(len(one.manifest.sizes)) for mine, its in both]
-    cells = [(judges[0].resampled[mine, size], judges[1].resampled[its, size]) for mine, its, size in places]
-    comparisons = []
-    for (mine, its), (_, _, size) in zip(cells, places, strict=True):
-        gap = mine - its
-        comparisons.append(crossed(gap.folds, gap.test_covariance, judges[0].shared_rows(size)))
-    adjusted = holm([each.p for each in comparisons])
+    cells = [(judges[0].scored[mine, size], judges[1].scored[its, size]) for mine, its, size in places]
+    level = 1.0 - ALPHA / len(places)
+    comparisons = [
+        compared(mine - its, judges[0].shared_rows(size), level=level)
+        for (mine, its), (_, _, size) in zip(cells, places, strict=True)
+    ]
     pairs = [
         Pair(
             method=one.names[method],
@@ -136,9 +136,9 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
             one=Score.over(mine.folds.tolist()),
             other=Score.over(its.folds.tolist()),
             comparison=comparison,
-            p_adjusted=float(p),
+            p_adjusted=times(comparison.p, len(places)),
         )
-        for (method, _, size), (mine, its), comparison, p in zip(places, cells, comparisons, adjusted, strict=True)
+        for (method, _, size), (mine, its), comparison in zip(places, cells, comparisons, strict=True)
     ]
     notices = []
     for run, others in ((one, other.methods), (other, one.methods)):
@@ -160,10 +160,10 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
     mine: list[Score | None] = []
     for _, method, size in counterparts:
         jobs = run.finished[method, size] if method is not None and size is not None else []
-        values = [score(labels, job.test.astype(np.float64))[wanted] for job in jobs]
+        values = [score(labels, log_odds(job.log_test))[wanted] for job in jobs]
         mine.append(Score.over(values) if values else None)
-    comparisons = [_welch(own, cell) for own, (cell, _, _) in zip(mine, counterparts, strict=True)]
-    adjusted = holm([math.nan if each is None else each.p for each in comparisons])
+    n = max(1, sum(own is not None for own in mine))
+    comparisons = [_welch(own, cell, 1.0 - ALPHA / n) for own, (cell, _, _) in zip(mine, counterparts, strict=True)]
     pairs = [
         Pair(
             method=_published_name(cell),
@@ -171,17 +171,19 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
             one=own,
             other=Score(cell.mean, cell.std, []),
             comparison=comparison,
-            p_adjusted=float(p),
+            p_adjusted=math.nan if comparison is None else times(comparison.p, n),
             beside="" if method is None else run.names[method],
             doubt=cell.doubt,
         )
-        for (cell, method, _), own, comparison, p in zip(counterparts, mine, comparisons, adjusted, strict=True)
+        for (cell, method, _), own, comparison in zip(counterparts, mine, comparisons, strict=True)
     ]
     dataset = name.partition(":")[2]
     notices = [
         f"Published: mean and std over {N_FOLDS} folds, another test set ({TEST_IMAGES[dataset]:,} images), other "
         "training images. A difference is one between studies, not between methods."
     ]
+    caveat = run.manifest.task.order_caveat(str(run.described.get("cache", "CACHE"))) if wanted == "kappa" else ""
+    notices += [caveat] if caveat else []
     if not any(pair.one for pair in pairs):
         notices.append(
             f"This run has no cell beside it: pass --as swav=BACKBONE where names differ, and sweep with --sizes {name}"
@@ -207,8 +209,8 @@ def _published_name(cell: PublishedCell) -> str:
     return cell.method if cell.setting == "dvme" else f"{cell.method}, {cell.setting}"
 
 
-def _welch(own: Score | None, cell: PublishedCell) -> Comparison | None:
+def _welch(own: Score | None, cell: PublishedCell, level: float) -> Comparison | None:
     """None where one of the two has no spread to go by."""
     if own is None or len(own.folds) < 2 or math.isnan(cell.std) or not own.std + cell.std:
         return None
-    return welch_of(own.mean - cell.mean, (own.std**2, len(own.folds)), (cell.std**2, N_FOLDS))
+    return welch_of(own.mean - cell.mean, (own.std**2, len(own.folds)), (cell.std**2, N_FOLDS), level=level)

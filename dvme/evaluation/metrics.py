@@ -23,19 +23,41 @@ def check_metric(metric: str) -> None:
         raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
 
 
-def score(labels: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, float]:
+def log_odds(log_probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """What images are ranked by: log p - log (1 - p), which keeps apart what as probabilities are all 1.
+
+    Args:
+        log_probabilities: (N, C); -inf for a probability of 0.
+
+    Returns:
+        (N, C); of two classes the difference of the two logarithms. The most probable class has the largest.
+    """
+    logs = log_probabilities.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # 0 to 0
+        if logs.shape[1] == 2:
+            return logs - logs[:, ::-1]
+        likely = np.arange(len(logs)), logs.argmax(axis=1)
+        rest = logs.copy()
+        rest[likely] = -np.inf
+        odds = logs - np.log1p(-np.minimum(np.exp(logs), 0.5))  # above a half there is one, and it comes next
+        odds[likely] = logs[likely] - np.logaddexp.reduce(rest, axis=1)
+    return odds
+
+
+def score(labels: NDArray[Any], scores: NDArray[Any]) -> dict[str, float]:
     """Every metric of METRICS.
 
     Args:
         labels: (N,) class indices.
-        probabilities: (N, C).
+        scores: (N, C) log odds, or probabilities: the largest of a row is the prediction, a column is what an AUC ranks
+            by.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted = scores.argmax(axis=1)
     return {
-        "auc": macro_auc(labels, probabilities),
+        "auc": macro_auc(labels, scores),
         "accuracy": float((predicted == labels).mean()),
         "balanced_accuracy": balanced_accuracy(labels, predicted),
-        "kappa": quadratic_kappa(labels, predicted, probabilities.shape[1]),
+        "kappa": quadratic_kappa(labels, predicted, scores.shape[1]),
     }
 
 
@@ -68,7 +90,8 @@ def weighted_auc(is_positive: NDArray[Any], scores: NDArray[Any], weights: NDArr
         (R,); nan where a weighting has no positive or no negative.
     """
     order = np.argsort(scores, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) > 0])  # one block per distinct score
+    ordered = scores[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] > ordered[:-1]])  # one block per distinct score, infinities too
     positive = np.add.reduceat(weights[:, order] * is_positive[order], starts, axis=1)
     negative = np.add.reduceat(weights[:, order] * ~is_positive[order], starts, axis=1)
     below = np.cumsum(negative, axis=1) - negative

@@ -42,8 +42,10 @@ class ProbeRow:
     """Mean over the folds; what methods are ranked by."""
     test: dict[str, Score]
     """By metric."""
+    mark: str
+    """Against the method that leads on validation: `*`, `=`, `+`, empty for worse, or `?`; see dvme.wording.MARKS."""
     auc_interval: Interval
-    """Test AUC, BCa bootstrap over test samples or groups."""
+    """Test AUC on other test images or groups, given these heads."""
     chosen: list[dict[str, Any]]
     """What validation chose, per fold."""
 
@@ -65,7 +67,9 @@ class Verdict:
     best: str
     runner_up: str
     difference: Interval
-    """Test AUC of the best less that of the runner-up, paired BCa bootstrap on the shared test set."""
+    """Test AUC of the best less that of the runner-up; the interval holds for the whole table."""
+    p_adjusted: float
+    """Crossed test, over all comparisons of the table."""
     sentence: str
 
 
@@ -76,9 +80,14 @@ class FusionVerdict:
     fusion: str
     rival: str
     role: str
-    """`best single backbone` or `control`; the best single one is chosen on validation."""
+    """`single backbone` or `control`."""
+    word: str
+    """`gain` over every single backbone that is not told apart from the one that leads on validation, or over the
+    control; `loss` against that one; else `no gain shown`."""
     difference: Interval
-    """Test AUC of the fusion less the rival's; these intervals hold together at 95 per cent (Bonferroni)."""
+    """Test AUC of the fusion less that of the rival, which is the hardest; the interval holds for the whole table."""
+    p_adjusted: float
+    """Crossed test, over all comparisons of the table."""
     sentence: str
 
 
@@ -96,9 +105,9 @@ class ProbeReport:
     rows: list[ProbeRow]
     """Best validation AUC first."""
     verdict: Verdict | None
-    """None with a single row, or where the test set is too small to resample."""
+    """None with a single row, or where the test set is too small."""
     fusion: list[FusionVerdict]
-    """Empty without a fusion by attention, or where the test set is too small to resample."""
+    """Empty without a fusion by attention, or where the test set is too small."""
     saved: list[str]
     """Folders of the heads, where they were asked for."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Task
-from dvme.evaluation.metrics import METRICS, score
+from dvme.evaluation.metrics import METRICS, log_odds, score
 from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 from dvme.evaluation.splits import Plan, make_plan
+from dvme.evaluation.standing import UNTESTED, Standing
 from dvme.evaluation.study import (
     EMBEDDINGS_SHARE,
+    HIDDEN,
     Method,
+    alike_rows,
+    convergence_notice,
+    group_notices,
     loaded,
     make_methods,
+    method_name,
     method_notices,
     named_backbones,
-    test_draws,
-    twins_of,
+    test_units,
     usable_rows,
 )
 from dvme.evaluation.verdict import fusion_verdicts, verdict_of
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads.jobs import kept_log_proba
 from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
 from dvme.runtime import Progress, Runtime, silent
 from dvme.stats.crossed import overlap
-from dvme.stats.resampling import Draws, Resampled, resample
+from dvme.stats.influence import Scored, scored
+from dvme.stats.units import Units
 from dvme_cache import EmbeddingCache
 
 RANKED_BY = METRICS[0]
@@ -48,8 +55,8 @@ class _Study:
     task: Task
     labels: NDArray[Any]
     plan: Plan
-    draws: Draws
-    """Of the test set, the same for every method."""
+    units: Units
+    """Of the test set."""
     seed: int
     runtime: Runtime
     progress: Progress
@@ -82,7 +89,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
             `dvme-noattn`, `mlp`, `concat` and `mean-logits`; with default settings, where `heads` does not name them.
         n_folds: folds of the training pool.
         test_fraction: part held out, where the user gave no split.
-        seed: of the split, the heads and the bootstrap.
+        seed: of the split and the heads.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
         runtime: device and memory budget.
         progress: told (stage, done, total).
@@ -98,11 +105,11 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     rows, left_out = usable_rows(store, names)
     columns = store.columns(["label", "split", "group"])  # of one moment, should someone label meanwhile
     labels_text = columns["label"][rows]
-    task = Task.from_labels(labels_text)
+    task = Task.from_labels(labels_text, store.class_order)
     task.check_trainable()
     labels = task.encode(labels_text)
     groups = columns["group"][rows]
-    twins = twins_of(store, names, rows)
+    twins, constant = alike_rows(store, names, rows)
     plan = make_plan(
         labels,
         columns["split"][rows],
@@ -113,24 +120,37 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         test_fraction=test_fraction,
         seed=seed,
     )
-    draws, interval_notice = test_draws(labels[plan.test], groups[plan.test], seed)
-    study = _Study(store, rows, task, labels, plan, draws, seed, runtime or Runtime(), progress)
+    units, interval_notice = test_units(labels[plan.test], groups[plan.test], task.classes)
+    study = _Study(store, rows, task, labels, plan, units, seed, runtime or Runtime(), progress)
     with ExitStack() as stack:  # all heads are saved, or none
         aside = None if save is None else stack.enter_context(new_folder(save))
-        results, resampled = _evaluate_all(study, methods, aside)
+        results, scores = _evaluate_all(study, methods, aside)
     saved = [] if save is None else [os.fspath(Path(save) / _folder_name(method)) for method in methods]
     trains = [fold.train for fold in plan.folds]
     shared = overlap(trains) if len(trains) > 1 else 0.0
     results.sort(key=lambda row: -row.validation_auc)
+    standing = Standing(
+        {(n, 0): scores[row.method] for n, row in enumerate(results)},
+        {(n, 0): row.validation_auc for n, row in enumerate(results)},
+        [shared],
+    )
+    results = [replace(row, mark=standing.mark(n, 0)) for n, row in enumerate(results)]
     return ProbeReport(
         cache=os.fspath(cache),
         task=task,
         plan=plan.description,
         n_left_out={reason: count for reason, count in left_out.items() if count},
-        notices=[*method_notices(methods), *_copies_notice(plan, twins), interval_notice],
+        notices=[
+            *method_notices(methods),
+            *constant.values(),
+            *(_copies_notice(plan, twins) if len(constant) < len(names) else []),
+            *group_notices(groups),
+            *convergence_notice((row.head, chosen) for row in results for chosen in row.chosen),
+            interval_notice,
+        ],
         rows=results,
-        verdict=verdict_of(results, resampled, shared),
-        fusion=fusion_verdicts(results, resampled, shared),
+        verdict=verdict_of(results, standing),
+        fusion=fusion_verdicts(results, standing),
         saved=saved,
     )
 
@@ -147,13 +167,15 @@ def _copies_notice(plan: Plan, twins: NDArray[Any]) -> list[str]:
 
 def _evaluate_all(
     study: _Study, methods: Sequence[Method], save: Path | None
-) -> tuple[list[ProbeRow], dict[str, Resampled]]:
-    """Rows of the table, and resampled test AUCs by method."""
+) -> tuple[list[ProbeRow], dict[str, Scored]]:
+    """Rows of the table, and test AUCs by method."""
     results: list[ProbeRow] = []
-    resampled: dict[str, Resampled] = {}
+    scores: dict[str, Scored] = {}
     budget = study.runtime.memory_budget("cpu")
+    hidden = study.labels.copy()
+    hidden[study.plan.test] = HIDDEN
     for embeddings, some in loaded(study.store, study.rows, methods, budget // EMBEDDINGS_SHARE):
-        data = Embedded(embeddings, study.labels, len(study.task.classes))
+        data = Embedded(embeddings, hidden, len(study.task.classes))
         jobs = [
             Job(method.head, method.backbones, fold.train, fold.validation, study.seed)
             for method in some
@@ -163,42 +185,44 @@ def _evaluate_all(
         for position, method in enumerate(some):
             n_folds = len(study.plan.folds)
             folds = fitted[position * n_folds : (position + 1) * n_folds]
-            row, resampled_row = _evaluate(study, data, method, folds)
+            row, scores[method_name(method.head.name, method.backbones)] = _evaluate(study, data, method, folds)
             results.append(row)
-            resampled[row.method] = resampled_row
             study.progress("probe", len(results), len(methods))
             if save is not None:
                 save_head(save / _folder_name(method), _savable(study, method, row, folds))
-    return results, resampled
+    return results, scores
 
 
 def _folder_name(method: Method) -> str:
     return folder_name(method.head.name, method.backbones)
 
 
-def _evaluate(
-    study: _Study, data: Embedded, method: Method, fitted: Sequence[FittedHead]
-) -> tuple[ProbeRow, Resampled]:
+def _evaluate(study: _Study, data: Embedded, method: Method, fitted: Sequence[FittedHead]) -> tuple[ProbeRow, Scored]:
     plan, labels = study.plan, study.labels
+
+    def ranked(model: FittedHead, rows: NDArray[Any]) -> NDArray[Any]:
+        name = method_name(method.head.name, method.backbones)
+        return log_odds(kept_log_proba(model, data.blocks(method.backbones, rows), name))
+
     validation = [
-        score(labels[fold.validation], model.predict_proba(data.blocks(method.backbones, fold.validation)))[RANKED_BY]
+        score(labels[fold.validation], ranked(model, fold.validation))[RANKED_BY]
         for fold, model in zip(plan.folds, fitted, strict=True)
     ]
-    tested = data.blocks(method.backbones, plan.test)
-    predictions = [model.predict_proba(tested) for model in fitted]
-    scores = [score(labels[plan.test], probabilities) for probabilities in predictions]
+    predictions = [ranked(model, plan.test) for model in fitted]
+    scores = [score(labels[plan.test], each) for each in predictions]
     test = {metric: Score.over([each[metric] for each in scores]) for metric in METRICS}
-    resampled = resample(labels[plan.test], predictions, study.draws, [RANKED_BY])[RANKED_BY]
+    found = scored(labels[plan.test], predictions, study.units, [RANKED_BY])[RANKED_BY]
     row = ProbeRow(
         backbones=method.backbones,
         head=method.head.name,
         dim=sum(data.dims(method.backbones)),
         validation_auc=float(np.mean(validation)),
         test=test,
-        auc_interval=resampled.interval(),
+        mark=UNTESTED,  # until all are there
+        auc_interval=found.interval(),
         chosen=[dict(model.chosen) for model in fitted],
     )
-    return row, resampled
+    return row, found
 
 
 def _savable(study: _Study, method: Method, row: ProbeRow, fitted: Sequence[FittedHead]) -> SavedHead:

@@ -12,8 +12,12 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
+from dvme.evaluation.holdout import held_out
+from dvme.wording import counted, some_of
 
 MIN_FOLDS = 2
+MET = 0.15
+"""A part this far from the fraction, in units of it, is what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def make_plan(
             nor of the folds that are made of the user's training rows.
         classes: names, for messages.
         n_folds: folds of the training pool.
-        test_fraction: part held out, rounded to one in a whole number.
+        test_fraction: part held out, as nearly as whole groups allow.
         seed: of the shuffling.
 
     Returns:
@@ -70,24 +74,29 @@ def make_plan(
         OptionError: if the folds or the fraction make no sense.
     """
     check_folding(n_folds, test_fraction)
-    units = units_of(groups, twins)
+    every = _Rows(labels, units_of(groups), units_of(groups, twins), classes)
+    units = every.units
     if (splits != MISSING).any():
         sides = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
         check_sides(groups, sides)
-        return _user_plan(labels, splits, sides, units, classes, n_folds, seed)
-    parts = round(1.0 / test_fraction)
-    needed = max(n_folds + 1, parts)
-    _check_counts(labels, units, classes, needed, f"{n_folds} folds and 1/{parts} for testing")
-    pool, test = next(_folded(np.arange(len(labels)), labels, units, parts, seed))
-    folds = _folds(pool, labels, units, classes, n_folds, seed)
-    _check_classes({"test": test, **_named(folds)}, labels, classes, "try another --seed or fewer --folds")
+        return _user_plan(every, splits, sides, n_folds, seed)
+    _check_counts(every, n_folds + 1, f"{n_folds} folds and a part for testing")
+    test = held_out(labels, units, test_fraction, n_folds=n_folds, seed=seed)
+    pool = np.setdiff1d(np.arange(len(labels)), test)
+    folds = _folds(pool, every, n_folds, seed, "--folds or --test-fraction")
+    _check_classes(
+        {"test": test, **_named(folds)},
+        labels,
+        classes,
+        "try another --seed, fewer --folds or a larger --test-fraction",
+    )
     grouped = ", grouped" if (groups != MISSING).any() else ""
     return Plan(
         test=test,
         folds=folds,
         description=(
-            f"held out {len(test):,} of {len(labels):,} for testing, {n_folds} folds of the other {len(pool):,}: "
-            f"stratified{grouped}, seed {seed}"
+            f"held out {len(test):,} of {len(labels):,} for testing{_why_another(every, len(test), test_fraction)}, "
+            f"{n_folds} folds of the other {len(pool):,}: stratified{grouped}, seed {seed}"
         ),
     )
 
@@ -109,7 +118,7 @@ def fold_again(
     if len(plan.folds) == 1:
         return plan.folds
     pool = np.sort(np.concatenate([plan.folds[0].train, plan.folds[0].validation]))
-    return _folds(pool, labels, units_of(groups, twins), classes, n_folds, seed)
+    return _folds(pool, _Rows(labels, units_of(groups), units_of(groups, twins), classes), n_folds, seed)
 
 
 def check_folding(n_folds: int, test_fraction: float) -> None:
@@ -164,15 +173,34 @@ def groups_to_resample(groups: NDArray[Any]) -> NDArray[Any] | None:
     return units_of(groups) if (groups != MISSING).any() else None
 
 
-def _user_plan(
-    labels: NDArray[Any],
-    splits: NDArray[Any],
-    sides: dict[str, NDArray[Any]],
-    units: NDArray[Any],
-    classes: tuple[str, ...],
-    n_folds: int,
-    seed: int,
-) -> Plan:
+@dataclass(frozen=True)
+class _Rows:
+    """What is split."""
+
+    labels: NDArray[Any]
+    """(N,) class indices."""
+    apart: NDArray[Any]
+    """(N,) groups by number, as they would be if no two rows were twins."""
+    units: NDArray[Any]
+    """(N,) integers, equal for rows that stay together."""
+    classes: tuple[str, ...]
+
+    def at(self, rows: NDArray[Any]) -> _Rows:
+        """Some of them."""
+        return _Rows(self.labels[rows], self.apart[rows], self.units[rows], self.classes)
+
+
+def _why_another(rows: _Rows, n_test: int, test_fraction: float) -> str:
+    """Why the test part is not as large as it was asked to be; "" where it is."""
+    n = len(rows.labels)
+    if abs(n_test / n / test_fraction - 1.0) <= MET or abs(n_test - test_fraction * n) < 1.0:
+        return ""
+    largest = int(np.unique(rows.units, return_counts=True)[1].max())
+    whole = f" and groups of up to {largest:,} images stay whole" if largest > 1 else ""
+    return f", not --test-fraction {test_fraction:g}, as every class is to be on both sides{whole}"
+
+
+def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]], n_folds: int, seed: int) -> Plan:
     train, validation, test = sides["train"], sides["val"], sides["test"]
     notice = ""
     if not len(test):
@@ -182,23 +210,21 @@ def _user_plan(
         found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
         raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
     parts = {"train": train, "test": test, **({"val": validation} if len(validation) else {})}
-    _check_classes(parts, labels, classes, "add some, or leave the class out")
+    _check_classes(parts, rows.labels, rows.classes, "add some, or leave the class out")
     left_out = int((splits == MISSING).sum())
     rest = f"; {left_out} rows without a split left out" if left_out else ""
     if len(validation):
         folds = [Fold(train, validation)]
         described = f"your split: train {len(train):,}, val {len(validation):,}, test {len(test):,}{rest}"
     else:
-        folds = _folds(train, labels, units, classes, n_folds, seed)
+        folds = _folds(train, rows, n_folds, seed)
         described = f"your split: test {len(test):,}{notice}, {n_folds} stratified folds of train {len(train):,}{rest}"
     return Plan(test=test, folds=folds, description=described)
 
 
-def _folds(
-    pool: NDArray[Any], labels: NDArray[Any], units: NDArray[Any], classes: tuple[str, ...], n_folds: int, seed: int
-) -> list[Fold]:
-    _check_counts(labels[pool], units[pool], classes, n_folds, f"{n_folds} folds, once the test set is held out,")
-    return [Fold(train, validation) for train, validation in _folded(pool, labels, units, n_folds, seed)]
+def _folds(pool: NDArray[Any], rows: _Rows, n_folds: int, seed: int, options: str = "--folds") -> list[Fold]:
+    _check_counts(rows.at(pool), n_folds, f"{n_folds} folds, once the test set is held out,", options)
+    return [Fold(train, validation) for train, validation in _folded(pool, rows.labels, rows.units, n_folds, seed)]
 
 
 def _folded(
@@ -238,16 +264,25 @@ def _check_classes(parts: dict[str, NDArray[Any]], labels: NDArray[Any], classes
     for part, rows in parts.items():
         lacking = [name for index, name in enumerate(classes) if index not in labels[rows]]
         if lacking:
-            raise DataError(f"the {part} part has no image of class {', '.join(map(repr, lacking))}; {step}")
-
-
-def _check_counts(labels: NDArray[Any], units: NDArray[Any], classes: tuple[str, ...], needed: int, what: str) -> None:
-    for index, name in enumerate(classes):
-        n_units = len(np.unique(units[labels == index]))
-        n_rows = int((labels == index).sum())
-        if n_units < needed:
-            counted = f"{n_rows} images" + (f" of {n_units} groups" if n_units < n_rows else "")
             raise DataError(
-                f"class {name!r} has {counted}, too few for {what} which need {needed}; "
-                "pass a smaller --folds, or leave the class out"
+                f"the {part} part has no image of class {some_of([repr(name) for name in lacking])}; {step}"
             )
+
+
+def _check_counts(rows: _Rows, needed: int, what: str, options: str = "--folds") -> None:
+    for index, name in enumerate(rows.classes):
+        own = rows.at(np.flatnonzero(rows.labels == index))
+        n, n_apart, n_units = len(own.labels), len(np.unique(own.apart)), len(np.unique(own.units))
+        if n_units >= needed:
+            continue
+        groups = f" of {counted(n_apart, 'group')}" if n_apart < n else ""
+        few = f"class {name!r} has {counted(n, 'image')}{groups}"
+        if n_apart >= needed:  # it is not the user's groups that are too few
+            raise DataError(
+                f"{few}, but embeddings that are identical in every backbone count as one picture, which leaves "
+                f"{n_units}: too few for {what} which need {needed}; dvme cache verify looks for damage, dvme extract "
+                "--replace makes them anew"
+            )
+        raise DataError(
+            f"{few}, too few for {what} which need {needed}; pass a smaller {options}, or leave the class out"
+        )

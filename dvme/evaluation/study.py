@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,25 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
+from dvme.evaluation.metrics import METRICS
 from dvme.evaluation.splits import groups_to_resample
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
-from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, Draws, draw
+from dvme.stats.influence import FEWEST
+from dvme.stats.units import Units
+from dvme.wording import NO_GROUPS, counted, first_few
 from dvme_cache import EmbeddingCache, RowState, content_id
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory; heads make copies of them."""
+ALIKE = 0.9
+"""Share of a backbone's rows that are one and the same from which a study says so; some images do have copies."""
+ROUNDING, NOTHING = 8, 1e-6
+"""Units in the last place by which constant embeddings may differ; what is so small beside the largest value is 0."""
+ANEW = "dvme cache verify looks for damage, dvme extract --replace makes them anew"
+FEW = 10
+"""Test images or groups of a class below which a study says so."""
+HIDDEN = -1
+"""The label of every test image while heads are fitted: none may know its class."""
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""
 
@@ -48,7 +61,9 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> l
     return names
 
 
-def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_controls: bool) -> list[Method]:
+def make_methods(
+    heads: Sequence[str | Head], backbones: Sequence[str], *, with_controls: bool, metric: str = METRICS[0]
+) -> list[Method]:
     """The lines of the table: single heads on each backbone, fusions on all of them.
 
     Args:
@@ -56,6 +71,7 @@ def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_
         backbones: names.
         with_controls: beside a fusion by attention, also every single backbone under `linear`, and the controls; with
             default settings, where `heads` does not have them.
+        metric: of the study; a `knn` that is to choose by it does.
 
     Raises:
         OptionError, UnknownNameError: if no head or an unknown one is named, or one twice with different settings.
@@ -72,8 +88,17 @@ def make_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_
     if with_controls and set(wanted) & set(ATTENTION_HEADS):
         names = dict.fromkeys([SINGLE_CONTROL, *wanted, *CONTROLS])
         wanted = {name: wanted.get(name) or get_head(name) for name in names}
+    if metric != METRICS[0]:
+        wanted = {name: _choosing_by(head, metric) for name, head in wanted.items()}
     single = [Method(head, (name,)) for name in backbones for head in wanted.values() if not head.is_fusion]
     return single + [Method(head, tuple(backbones)) for head in wanted.values() if head.is_fusion]
+
+
+def _choosing_by(head: Head, metric: str) -> Head:
+    """The head, with the metric that it chooses by where it takes the study's."""
+    from dvme.heads.knn import KNN, STUDY
+
+    return replace(head, choose_by=metric) if isinstance(head, KNN) and head.choose_by == STUDY else head
 
 
 def method_notices(methods: Sequence[Method]) -> list[str]:
@@ -83,6 +108,15 @@ def method_notices(methods: Sequence[Method]) -> list[str]:
     heads = {method.head.name: method.head for method in methods}
     varied = [full_name(head) for name, head in heads.items() if full_name(head) != name]
     return [*lines, *([f"settings that differ from the defaults: {', '.join(varied)}"] if varied else [])]
+
+
+def convergence_notice(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """A line where fits stopped at their iteration limit, from the name of each fit's head and what it chose."""
+    stopped = Counter(head for head, chosen in fits if not chosen.get("is_converged", True))
+    if not stopped:
+        return []
+    which = ", ".join(f"{n:,} of {head}" for head, n in stopped.items())
+    return [f"fits that did not converge: {which}; their scores may lie a little low"]
 
 
 def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[Any], dict[str, int]]:
@@ -108,7 +142,17 @@ def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[An
     return usable, left_out
 
 
+def group_notices(groups: NDArray[Any]) -> list[str]:
+    """A line where none of (N,) images has a group, so that nothing keeps a patient's images together."""
+    return [] if (groups != MISSING).any() else [NO_GROUPS]
+
+
 def twins_of(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any]) -> NDArray[Any]:
+    """(N,) see `alike_rows`."""
+    return alike_rows(store, names, rows)[0]
+
+
+def alike_rows(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any]) -> tuple[NDArray[Any], dict[str, str]]:
     """Which rows show one picture in files of different bytes: their embeddings are bit-identical in every backbone.
 
     In every one, so that neither the order of the backbones nor one that is dead decides about the split.
@@ -119,34 +163,66 @@ def twins_of(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any]) ->
         rows: (N,) cache rows.
 
     Returns:
-        (N,) integers, equal for such rows.
+        (N,) integers, equal for such rows; and by backbone a line, where it tells (nearly) nothing apart.
+
+    Raises:
+        DataError: if no backbone tells any two rows apart.
     """
-    twins = np.zeros(len(rows), dtype=np.int64)
+    twins, lines = np.zeros(len(rows), dtype=np.int64), dict[str, str]()
     for name in names:
         features = np.ascontiguousarray(store.embeddings(name).read(rows))
-        digests = [(twin, content_id(row.tobytes())) for twin, row in zip(twins.tolist(), features, strict=True)]
+        contents = [content_id(row.tobytes()) for row in features]
+        digests = list(zip(twins.tolist(), contents, strict=True))
         numbers = {digest: number for number, digest in enumerate(sorted(set(digests)))}
         twins = np.array([numbers[digest] for digest in digests])
-    return twins
+        lines[name] = constant_notice(name, features, Counter(contents))
+    if len(rows) > 1 and not twins.any():
+        raise DataError(f"all {len(rows):,} embeddings of {', '.join(names)} are identical: nothing to learn; {ANEW}")
+    return twins, {name: line for name, line in lines.items() if line}
 
 
-def test_draws(labels: NDArray[Any], groups: NDArray[Any], seed: int) -> tuple[Draws, str]:
-    """What the test set is resampled by, and the line that says so: images, or whole groups where there are any.
+def constant_notice(name: str, features: NDArray[Any], contents: Counter[bytes]) -> str:
+    """A line where the embeddings of a backbone are one and the same, to the bit or up to rounding; else "".
+
+    Args:
+        name: of the backbone.
+        features: (N, D) as they are stored.
+        contents: how often each distinct row is there.
+    """
+    n, most = len(features), max(contents.values(), default=0)
+    if n < 2:
+        return ""
+    if most == n:
+        return f"all {n:,} embeddings of {name} are identical: it tells nothing apart; {ANEW}"
+    distinct = counted(len(contents), "distinct one")
+    if most >= ALIKE * n:
+        alike = f"{most:,} of {n:,} embeddings of {name} are identical ({distinct} in all)"
+        return f"{alike}, so it tells little apart; {ANEW}"
+    low, high = features.min(axis=0).astype(np.float64), features.max(axis=0).astype(np.float64)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    near = ROUNDING * float(np.finfo(features.dtype).eps) * np.maximum(largest, NOTHING * largest.max(initial=0.0))
+    if np.isfinite(near).all() and (high - low <= near).all():
+        return f"all {n:,} embeddings of {name} are equal up to rounding ({distinct}): it tells nothing apart; {ANEW}"
+    return ""
+
+
+def test_units(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[str]) -> tuple[Units, str]:
+    """What is independent on the test set, images or whole groups where there are any, and the line that says so.
 
     Args:
         labels: (N,) class indices of the test images.
         groups: (N,) their groups, "" for none.
-        seed: of the study.
+        classes: names.
     """
-    units = groups_to_resample(groups)
-    what = "images" if units is None else "groups"
-    n_units = len(labels) if units is None else len(np.unique(units))
-    # A seed of its own: the split and the resampling are unrelated.
-    own = zlib.crc32(f"bootstrap {seed}".encode())
-    if n_units < MIN_UNITS:
-        notice = f"{n_units} test {what} are too few for an interval (at least {MIN_UNITS}); no verdict"
-        return draw(labels, units, seed=own, n_resamples=0), notice
-    return draw(labels, units, seed=own, n_resamples=N_RESAMPLES), f"95% CI: bootstrap over {n_units:,} test {what}"
+    units = Units(labels, groups_to_resample(groups))
+    what = "image" if units.groups is None else "group"
+    most = FEWEST if units.fewest < FEWEST else FEW
+    rare = [(name, int(n)) for name, n in zip(classes, units.counts, strict=False) if 0 < n < most]
+    named = first_few((f"{name!r} has {counted(n, f'test {what}')}" for name, n in sorted(rare, key=itemgetter(1))), 3)
+    line = f"95% CI: over {counted(units.n, f'test {what}')}"
+    if units.fewest < FEWEST:
+        return units, f"no interval and no verdict: {named}, and it takes {FEWEST} of every class"
+    return units, f"{line}; few of a class: {named}, so differences hardly show" if rare else line
 
 
 def loaded(

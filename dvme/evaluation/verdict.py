@@ -2,95 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+import math
+from collections.abc import Sequence
 
 from dvme.evaluation.outcome import FusionVerdict, ProbeRow, Verdict
+from dvme.evaluation.standing import Against, Standing, Versus
 from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
-from dvme.stats.crossed import crossed
-from dvme.stats.intervals import LEVEL, Interval
-from dvme.stats.resampling import Resampled
+from dvme.wording import CONTROL, SINGLE
 
 
-def verdict_of(rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled], shared_rows: float) -> Verdict | None:
+def verdict_of(rows: Sequence[ProbeRow], standing: Standing) -> Verdict | None:
     """Compare the best on validation with the best on other backbones, sample by sample on the test set.
 
-    Both the folds' heads and the test images are left to chance (dvme.stats.crossed). With one fold, nothing tells how
-    much the choice of training images matters, and the interval is of these very heads (the paired bootstrap).
+    A fusion is compared with every single backbone that may be the best, as in `fusion_verdicts`.
 
-    With one set of backbones only, its heads are compared.
+    Both the folds' heads and the test images are left to chance (dvme.stats.crossed). With one fold, nothing tells how
+    much the choice of training images matters, and the interval is of these very heads. With one set of backbones only,
+    its heads are compared.
 
     Args:
         rows: best on validation first.
-        resampled: test AUC by method, on the same draws for every method.
-        shared_rows: of two folds' training rows, see dvme.stats.overlap.
+        standing: of the rows, by their position, at one size.
+
+    Returns:
+        None with a single row, or where no test could be made.
     """
     if len(rows) < 2:
         return None
-    best = rows[0]
-    second = next((row for row in rows if row.backbones != best.backbones), rows[1])
-    difference = _difference(best, second, resampled, shared_rows, LEVEL)
-    if np.isnan(difference.low):
+    best, against = rows[0], None
+    second = next((n for n, row in enumerate(rows) if row.backbones != best.backbones), 1)
+    if len(best.backbones) > 1:
+        against = standing.against(0, _singles(rows), 0)
+    versus = standing.versus(0, second, 0)
+    word, other = versus.word, rows[second].method
+    if against is not None:
+        second, word = against.hardest, against.word
+        versus, other = against.rivals[second], _hardest(rows, against)
+    if word == "no test":
         return None
-    name, other = best.method, second.method
-    interval = f"{difference.estimate:+.3f} test AUC ({_shown(difference)})"
-    if difference.includes_zero:
-        sentence = f"{name} leads on validation; against {other}: {interval}, so these data do not tell them apart."
-    elif difference.estimate > 0:
-        sentence = f"{name} leads on validation and beats {other} by {interval}."
+    name, said = best.method, _said(versus, standing.n_comparisons)
+    if word == "no gain shown":
+        sentence = f"{name} leads on validation; against {other}: {said}, so these data do not tell them apart."
+    elif word == "gain":
+        sentence = f"{name} leads on validation and beats {other} by {said}."
     else:
-        sentence = f"{name} leads on validation, but {other} is better on the test set: {interval}. Trust neither yet."
-    return Verdict(name, other, difference, sentence)
+        sentence = f"{name} leads on validation, but {other} is better on the test set: {said}. Trust neither yet."
+    return Verdict(name, rows[second].method, versus.comparison.difference, versus.p_adjusted, sentence)
 
 
-def fusion_verdicts(
-    rows: Sequence[ProbeRow], resampled: Mapping[str, Resampled], shared_rows: float
-) -> list[FusionVerdict]:
-    """Compare every fusion by attention with the best single backbone and with each control.
+def fusion_verdicts(rows: Sequence[ProbeRow], standing: Standing) -> list[FusionVerdict]:
+    """Compare every fusion by attention with the single backbones and with each control.
 
-    The best single backbone is the one that leads on validation, under whichever head. The intervals are
-    widened so that all of them hold together (Bonferroni): with several rivals, one is soon beaten by chance.
+    It is worth its cost where it beats every single backbone, under whichever head, that cannot be told apart from the
+    one that leads on validation.
 
     Args:
         rows: best on validation first.
-        resampled: test AUC by method, on the same draws for every method.
-        shared_rows: as of `verdict_of`.
+        standing: of the rows, by their position, at one size.
     """
-    pairs: list[tuple[ProbeRow, ProbeRow, str]] = []
-    for fusion in (row for row in rows if row.head in ATTENTION_HEADS):
-        single = next((row for row in rows if len(row.backbones) == 1 and row.head not in FUSIONS), None)
-        controls = [row for row in rows if row.head in CONTROLS and row.backbones == fusion.backbones]
-        pairs += [(fusion, single, "best single backbone")] if single is not None else []
-        pairs += [(fusion, control, "control") for control in controls]
-    level = 1.0 - (1.0 - LEVEL) / max(1, len(pairs))
-    verdicts = []
-    for fusion, rival, role in pairs:
-        difference = _difference(fusion, rival, resampled, shared_rows, level)
-        if not np.isnan(difference.low):
-            sentence = _fusion_sentence(fusion, rival, role, difference, len(pairs))
-            verdicts.append(FusionVerdict(fusion.method, rival.method, role, difference, sentence))
+    singles, verdicts = _singles(rows), []
+    for position, fusion in enumerate(rows):
+        if fusion.head not in ATTENTION_HEADS:
+            continue
+        controls = [n for n, row in enumerate(rows) if row.head in CONTROLS and row.backbones == fusion.backbones]
+        for role, pool in ((SINGLE, singles), *((CONTROL, [n]) for n in controls)):
+            against = standing.against(position, pool, 0)
+            if against is not None and against.word != "no test":
+                verdicts.append(_fusion_verdict(rows, fusion, role, against, standing.n_comparisons))
     return verdicts
 
 
-def _difference(
-    row: ProbeRow, other: ProbeRow, resampled: Mapping[str, Resampled], shared_rows: float, level: float
-) -> Interval:
-    gap = resampled[row.method] - resampled[other.method]
-    if len(gap.folds) < 2:
-        return gap.interval(level)
-    return crossed(gap.folds, gap.test_covariance, shared_rows, level=level).difference
+def _fusion_verdict(
+    rows: Sequence[ProbeRow], fusion: ProbeRow, role: str, against: Against, n_comparisons: int
+) -> FusionVerdict:
+    hardest = against.rivals[against.hardest]
+    rival, word = rows[against.hardest], against.word
+    said = _said(hardest, n_comparisons)
+    named = f"its control {rival.head}"
+    if role != CONTROL:
+        is_alone = len(against.rivals) == 1
+        named = (
+            f"the single backbone that leads on validation ({rival.method})" if is_alone else _hardest(rows, against)
+        )
+    if word == "gain":
+        sentence = f"{fusion.head} beats {named}: {said}."
+    elif word == "loss":
+        sentence = f"{fusion.head} is worse than {named}: {said}."
+    else:
+        sentence = f"{fusion.head} against {named}: {said}: no gain is shown."
+    return FusionVerdict(
+        fusion.method, rival.method, role, word, hardest.comparison.difference, hardest.p_adjusted, sentence
+    )
 
 
-def _fusion_sentence(fusion: ProbeRow, rival: ProbeRow, role: str, difference: Interval, n_pairs: int) -> str:
-    against = f"the best single backbone ({rival.method})" if role != "control" else f"its control {rival.head}"
-    together = f", {n_pairs} comparisons together" if n_pairs > 1 else ""
-    interval = f"{difference.estimate:+.3f} test AUC ({_shown(difference)}{together})"
-    if difference.includes_zero:
-        return f"{fusion.head} against {against}: {interval}: no gain is shown."
-    word = "beats" if difference.estimate > 0 else "is worse than"
-    return f"{fusion.head} {word} {against}: {interval}."
+def _singles(rows: Sequence[ProbeRow]) -> list[int]:
+    return [n for n, row in enumerate(rows) if len(row.backbones) == 1 and row.head not in FUSIONS]
 
 
-def _shown(difference: Interval) -> str:
-    return f"95% CI {difference.low:+.3f} to {difference.high:+.3f}"
+def _hardest(rows: Sequence[ProbeRow], against: Against) -> str:
+    """The rival that it exceeds the least, and how many there are."""
+    n_alike = len(against.rivals)
+    others = f", the hardest of the {n_alike} single backbones that may be the best" if n_alike > 1 else ""
+    return f"{rows[against.hardest].method}{others}"
+
+
+def _said(versus: Versus, n_comparisons: int) -> str:
+    difference = versus.comparison.difference
+    together = f" for {n_comparisons} comparisons" if n_comparisons > 1 else ""
+    if math.isnan(difference.low):
+        return f"{difference.estimate:+.3f} test AUC (no interval: both are right about the same images)"
+    return f"{difference.estimate:+.3f} test AUC (95% CI {difference.low:+.3f} to {difference.high:+.3f}{together})"

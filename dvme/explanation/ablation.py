@@ -15,17 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
-from dvme.evaluation.metrics import macro_auc
+from dvme.evaluation.metrics import log_odds, macro_auc
 from dvme.evaluation.outcome import Score
 from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.runtime import Progress, Runtime, silent
-from dvme.stats.intervals import Interval, percentile_interval
-from dvme.stats.resampling import MIN_UNITS, N_RESAMPLES, resample_weights, resampled_scores
+from dvme.stats.influence import Scored, mean_scored, scored
+from dvme.stats.intervals import Interval
+from dvme.stats.units import Units
 
 FLOOR = float(np.finfo(np.float64).eps)
 """Smallest probability that a log loss is taken of, as in scikit-learn: a sample costs at most 36."""
-BLOCK = 64
-"""Resamples worked on at once."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class LeftOut:
 class Ablation:
     """What every backbone of a fusion is good for.
 
-    Intervals are percentile bootstraps over test samples or groups under the heads at hand. They do not hold the
-    luck of training, for which see the spread over the folds, and are not corrected for there being M of them.
-    They are nan where the test set has fewer than 10 samples or groups.
+    Intervals are over test samples or groups under the heads at hand, see `dvme.stats.influence.Scored.interval`. They
+    do not hold the luck of training, for which see the spread over the folds, and are not corrected for there being M
+    of them. They are nan where a class has fewer than 3 test samples or groups, or where no sample differs.
     """
 
     is_retrained: bool
@@ -81,7 +80,7 @@ class _Predictions:
     """Of every fold's head."""
 
     test: list[NDArray[Any]]
-    """(n, C) each."""
+    """(n, C) log probabilities each."""
     validation_losses: list[float]
 
 
@@ -92,7 +91,6 @@ def leave_one_out(
     test: NDArray[Any],
     *,
     groups: NDArray[Any] | None = None,
-    seed: int = 0,
 ) -> Ablation:
     """How much fitted heads rely on each backbone: their loss with its embeddings replaced by a constant.
 
@@ -107,7 +105,6 @@ def leave_one_out(
         data: embeddings and labels of all rows that the jobs and `test` name.
         test: (n,) row indices of the shared test set.
         groups: (n,) group (patient) of each test row; None: every row on its own.
-        seed: of the resampling.
 
     Raises:
         OptionError: if the jobs do not share their backbones.
@@ -117,8 +114,7 @@ def leave_one_out(
     names = _shared_backbones(jobs)
     intact = _predictions(heads, jobs, data, test)
     others = [_predictions(heads, jobs, data, test, absent=m) for m in range(len(names))]
-    weights = _resamples(data.labels[test], groups, seed)
-    return _compared(names, intact, others, data.labels[test], weights, is_retrained=False)
+    return _compared(names, intact, others, Units(data.labels[test], groups), is_retrained=False)
 
 
 def leave_one_out_retrained(
@@ -128,7 +124,6 @@ def leave_one_out_retrained(
     *,
     heads: Sequence[FittedHead] | None = None,
     groups: NDArray[Any] | None = None,
-    seed: int = 0,
     runtime: Runtime | None = None,
     progress: Progress = silent,
 ) -> Ablation:
@@ -143,7 +138,6 @@ def leave_one_out_retrained(
         test: (n,) row indices of the shared test set.
         heads: the jobs' fitted heads, if they are at hand; None: fitted along with the others.
         groups: (n,) group (patient) of each test row; None: every row on its own.
-        seed: of the resampling.
         runtime: device and memory budget.
         progress: told (stage, done, total) of the fits.
 
@@ -162,8 +156,7 @@ def leave_one_out_retrained(
         _predictions(fitted[start : start + size], every[start : start + size], data, test)
         for start in range(0, len(every), size)
     ]
-    weights = _resamples(data.labels[test], groups, seed)
-    return _compared(names, intact, others, data.labels[test], weights, is_retrained=True)
+    return _compared(names, intact, others, Units(data.labels[test], groups), is_retrained=True)
 
 
 def _shared_backbones(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -190,33 +183,26 @@ def _predictions(
             mean = data.embeddings[job.backbones[absent]][job.train].mean(axis=0, dtype=np.float64)
             for blocks in (shown, validation):
                 blocks[absent] = np.tile(mean.astype(np.float32), (len(blocks[absent]), 1))
-        result.test.append(head.predict_proba(shown))
+        result.test.append(head.log_proba(shown))
         loss = float("nan")
         if len(job.validation):
-            loss = float(_losses(data.labels[job.validation], head.predict_proba(validation)).mean())
+            loss = float(_losses(data.labels[job.validation], head.log_proba(validation)).mean())
         result.validation_losses.append(loss)
     return result
 
 
 def _compared(
-    names: Sequence[str],
-    intact: _Predictions,
-    others: Sequence[_Predictions],
-    labels: NDArray[Any],
-    weights: NDArray[Any],
-    *,
-    is_retrained: bool,
+    names: Sequence[str], intact: _Predictions, others: Sequence[_Predictions], units: Units, *, is_retrained: bool
 ) -> Ablation:
     """Every other way of using the backbones beside the intact one, paired by fold and by test sample."""
-    before, auc_before = _performance(intact, labels), _resampled_auc(labels, intact, weights)
+    labels = units.labels
+    before, auc_before = _performance(intact, labels), _auc(intact, units)
     left_out = []
     for name, other in zip(names, others, strict=True):
-        after, auc_after = _performance(other, labels), _resampled_auc(labels, other, weights)
         gaps = np.subtract(other.validation_losses, intact.validation_losses).tolist()
         increases = _mean_losses(labels, other) - _mean_losses(labels, intact)
-        log_loss = percentile_interval(float(increases.mean()), _resampled_mean(increases, weights))
-        auc = percentile_interval(after.auc.mean - before.auc.mean, auc_after - auc_before)
-        left_out.append(LeftOut(name, after, Score.over(gaps), log_loss, auc))
+        log_loss, auc = mean_scored(increases, units).interval(), (_auc(other, units) - auc_before).interval()
+        left_out.append(LeftOut(name, _performance(other, labels), Score.over(gaps), log_loss, auc))
     return Ablation(is_retrained, len(labels), before, tuple(left_out))
 
 
@@ -224,13 +210,13 @@ def _performance(predictions: _Predictions, labels: NDArray[Any]) -> Performance
     return Performance(
         validation_log_loss=Score.over(predictions.validation_losses),
         log_loss=Score.over([float(_losses(labels, fold).mean()) for fold in predictions.test]),
-        auc=Score.over([macro_auc(labels, fold) for fold in predictions.test]),
+        auc=Score.over([macro_auc(labels, log_odds(fold)) for fold in predictions.test]),
     )
 
 
-def _losses(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[Any]:
+def _losses(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[Any]:
     """(n,) log loss of every sample."""
-    losses: NDArray[Any] = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], FLOOR))
+    losses: NDArray[Any] = -np.maximum(log_probabilities[np.arange(len(labels)), labels], np.log(FLOOR))
     return losses
 
 
@@ -240,20 +226,5 @@ def _mean_losses(labels: NDArray[Any], predictions: _Predictions) -> NDArray[Any
     return mean
 
 
-def _resamples(labels: NDArray[Any], groups: NDArray[Any] | None, seed: int) -> NDArray[Any]:
-    """(R, n) weights of the test samples; no resample where there are too few to draw from."""
-    n_units = len(labels) if groups is None else len(np.unique(groups))
-    return resample_weights(labels, groups, seed=seed, n_resamples=N_RESAMPLES if n_units >= MIN_UNITS else 0)
-
-
-def _resampled_auc(labels: NDArray[Any], predictions: _Predictions, weights: NDArray[Any]) -> NDArray[Any]:
-    return resampled_scores(labels, predictions.test, weights, ["auc"])["auc"]
-
-
-def _resampled_mean(values: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """(R,) mean of the (n,) values in each resample; a few at a time, as the weights take much memory as floats."""
-    means = [np.empty(0)]
-    for start in range(0, len(weights), BLOCK):
-        block = weights[start : start + BLOCK].astype(np.float64)
-        means.append(block @ values / block.sum(axis=1))
-    return np.concatenate(means)
+def _auc(predictions: _Predictions, units: Units) -> Scored:
+    return scored(units.labels, [log_odds(fold) for fold in predictions.test], units, ["auc"])["auc"]

@@ -78,7 +78,6 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     full_map: str | Path | None = None,
     out: str | Path | None = None,
     force: bool = False,
-    seed: int = 0,
     runtime: Runtime | None = None,
     progress: Progress = silent,
 ) -> ExplainReport:
@@ -96,7 +95,6 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         full_map: a .npy file for the (T, T) attention of the first fold's head, mean over up to 64 images.
         out: a .json file for the report.
         force: replace files that are there.
-        seed: of the bootstrap.
         runtime: device and memory budget of heads that are fitted again.
         progress: told (stage, done, total).
 
@@ -128,9 +126,9 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         n_images=len(test),
         images=described,
         attention=_attention(saved, heads, blocks, labels[test], progress),
-        reliance=leave_one_out(heads, jobs, data, test, groups=units, seed=seed),
+        reliance=leave_one_out(heads, jobs, data, test, groups=units),
         retrained=leave_one_out_retrained(
-            jobs, data, test, heads=heads, groups=units, seed=seed, runtime=runtime, progress=progress
+            jobs, data, test, heads=heads, groups=units, runtime=runtime, progress=progress
         )
         if retrain
         else None,

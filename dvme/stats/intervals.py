@@ -45,6 +45,8 @@ class Comparison:
 def percentile_interval(estimate: float, resampled: NDArray[Any], *, level: float = LEVEL) -> Interval:
     """The central part of the resampled values, 95 per cent of them by default; undefined ones are passed over.
 
+    Where the resamples are all equal the ends are nan: they say nothing of other samples.
+
     Args:
         estimate: the value on the data themselves.
         resampled: (R,).
@@ -53,7 +55,7 @@ def percentile_interval(estimate: float, resampled: NDArray[Any], *, level: floa
     Source: Efron and Tibshirani 1993, section 13.3.
     """
     values = _defined(resampled)
-    if not len(values):
+    if not len(values) or np.ptp(values) <= ROUNDING:
         return Interval(estimate, float("nan"), float("nan"))
     low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return Interval(estimate, float(low), float(high))
@@ -64,7 +66,7 @@ def bca_interval(
 ) -> Interval:
     """The percentile interval, moved for the resamples' median bias and for a spread that changes with the value.
 
-    Resamples that are all equal, as of a perfect AUC, are the interval. Where all lie on one side of the estimate the
+    Resamples that are all equal, as of a perfect AUC, give none. Where all lie on one side of the estimate the
     bias has no estimate, and the percentile interval is returned.
 
     Args:
@@ -77,10 +79,8 @@ def bca_interval(
     """
     values = _defined(resampled)
     share = _share_below(values, estimate)
-    if not len(values) or not 0.0 < share < 1.0:
+    if not len(values) or not 0.0 < share < 1.0 or np.ptp(values) <= ROUNDING:
         return percentile_interval(estimate, values, level=level)
-    if np.ptp(values) <= ROUNDING:
-        return Interval(estimate, estimate, estimate)
     bias = float(ndtri(share))
     shares = []
     for tail in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):

@@ -21,7 +21,7 @@ def holm(p_values: ArrayLike) -> NDArray[Any]:
         p_values: (K,) of one family; nan, where no test could be made, stays nan and does not count.
 
     Returns:
-        (K,) in the same order, at most 1.
+        (K,) in the same order.
 
     Source: Holm 1979, in the adjusted form of Wright 1992.
     """
@@ -32,6 +32,11 @@ def holm(p_values: ArrayLike) -> NDArray[Any]:
     steps = values[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def times(p: float, n: int) -> float:
+    """A p value adjusted for n comparisons by Bonferroni's inequality; nan stays nan."""
+    return p if math.isnan(p) else min(1.0, n * p)
 
 
 def gain_word(comparison: Comparison, p_adjusted: float) -> str:

@@ -1,22 +1,31 @@
-"""The shared test set, resampled: every metric in many resamples, and with every image or group left out."""
+"""The shared test set, resampled for the paired bootstrap: every metric in many resamples, and with a unit left out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.evaluation.metrics import METRICS, weighted_auc
-from dvme.stats.intervals import LEVEL, Interval, acceleration, bca_interval, jackknife_covariance
+from dvme.stats.draws import Draws, draw, jackknife_weights, resample_weights
+from dvme.stats.influence import Scored, scored
+from dvme.stats.intervals import LEVEL, Interval, acceleration, bca_interval
 
-N_RESAMPLES = 2000
-MIN_UNITS = 10
-"""Fewest images or groups that a test set can be resampled by; with fewer, an interval would be fiction."""
-N_BLOCKS = 500
-"""Units of the jackknife: images or groups, or blocks of them where there are more."""
+__all__ = [
+    "Draws",
+    "Resampled",
+    "draw",
+    "fold_scores",
+    "jackknife_weights",
+    "resample",
+    "resample_weights",
+    "resampled_scores",
+]
+
 BLOCK_VALUES = 1 << 20
 """Weights worked on at once, in float64: bounds the memory, as the test set may be large."""
 PAIRS = 1 << 20
@@ -24,159 +33,61 @@ PAIRS = 1 << 20
 
 
 @dataclass(frozen=True)
-class Draws:
-    """How often each of the N test samples counts: in every resample, and with every unit left out."""
+class Resampled(Scored):
+    """One metric of one method, or the difference of two, with its resamples: for the paired bootstrap, when asked."""
 
-    weights: NDArray[Any]
-    """(R, N) uint16."""
-    jackknife: NDArray[Any]
-    """(U, N) uint16, 0 or 1."""
-    strata: NDArray[Any]
-    """(U,) stratum that each left-out unit belongs to."""
+    draws: Draws = field(kw_only=True)
+    sources: tuple[tuple[str, tuple[NDArray[Any], ...], float], ...] = field(kw_only=True)
+    """(metric, folds' scores, sign) of each method that this is a sum of."""
 
+    @cached_property
+    def resampled(self) -> NDArray[Any]:
+        """(R,) mean over the heads in each resample; nan where the metric is undefined."""
+        weights, labels = self.draws.weights, self.units.labels
+        total: NDArray[Any] = sum(
+            sign * resampled_scores(labels, folds, weights, [name])[name] for name, folds, sign in self.sources
+        ) + np.zeros(len(weights))
+        return total
 
-@dataclass(frozen=True)
-class Resampled:
-    """One metric of one method, or the difference of two: over J folds' heads, on one shared test set."""
-
-    folds: NDArray[Any]
-    """(J,) each head's value on the test set."""
-    resampled: NDArray[Any]
-    """(R,) mean over the heads in each resample; nan where the metric is undefined."""
-    jackknife: NDArray[Any]
-    """(U, J) each head's value with each unit left out."""
-    strata: NDArray[Any]
-    """(U,) stratum of each unit."""
-
-    @property
-    def estimate(self) -> float:
-        """Mean over the heads."""
-        return float(self.folds.mean())
-
-    @property
+    @cached_property
     def acceleration(self) -> float:
-        """Of the mean over the heads."""
-        return acceleration(self.jackknife.mean(axis=1), self.strata)
+        """Of the mean over the heads, for BCa."""
+        left_out, strata = self.draws.jackknife, self.draws.strata
+        values = sum(
+            sign * fold_scores(self.units.labels, folds, left_out, [name])[name].mean(axis=1)
+            for name, folds, sign in self.sources
+        )
+        return acceleration(values + np.zeros(len(strata)), strata)
 
-    @property
-    def test_covariance(self) -> NDArray[Any]:
-        """(J, J) of the heads' values over test sets, given these heads."""
-        return jackknife_covariance(self.jackknife, self.strata)
-
-    def interval(self, level: float = LEVEL) -> Interval:
-        """BCa interval of the mean over these heads on other test sets."""
+    def bca_interval(self, level: float = LEVEL) -> Interval:
+        """BCa interval of the mean over these heads; `interval` is better where a class is rare or an AUC near 1."""
         return bca_interval(self.estimate, self.resampled, self.acceleration, level=level)
 
-    def __sub__(self, other: Resampled) -> Resampled:
+    def __sub__(self, other: Scored) -> Resampled:
         """The difference from another method on the same draws and folds, paired.
 
         Raises:
-            ValueError: if the two differ in their numbers of folds, resamples or units.
+            ValueError: if the two are not of one metric, test set, number of folds and set of draws.
         """
-        mine, theirs = ((*x.jackknife.shape, len(x.resampled)) for x in (self, other))
-        if mine != theirs:
-            raise ValueError(
-                f"(units, folds, resamples) are {mine} and {theirs}; a paired difference needs the same draws"
-            )
-        gaps = (self.folds - other.folds, self.resampled - other.resampled, self.jackknife - other.jackknife)
-        return Resampled(*gaps, self.strata)
-
-
-def draw(
-    labels: NDArray[Any], groups: NDArray[Any] | None = None, *, seed: int, n_resamples: int = N_RESAMPLES
-) -> Draws:
-    """Everything that intervals and tests on a shared test set need, the same for every method.
-
-    Args:
-        labels: (N,) class indices.
-        groups: (N,) group (patient) of each sample, or None.
-        seed: of the draws.
-        n_resamples: R; 0 where the test set is too small (MIN_UNITS): then no unit is left out either, and every
-            interval is nan.
-    """
-    weights = resample_weights(labels, groups, seed=seed, n_resamples=n_resamples)
-    left_out, strata = jackknife_weights(labels, groups, seed=seed)
-    n_left_out = len(left_out) if n_resamples else 0
-    return Draws(weights, left_out[:n_left_out], strata[:n_left_out])
-
-
-def resample_weights(
-    labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int, n_resamples: int = N_RESAMPLES
-) -> NDArray[Any]:
-    """How often each test sample is drawn in each resample.
-
-    Without groups, samples are drawn within their class, so that no class can vanish. With groups
-    (patients), whole groups are drawn, because the samples of a patient are not independent.
-
-    Args:
-        labels: (N,) class indices.
-        groups: (N,) group of each sample, or None.
-        seed: of the draws.
-        n_resamples: R.
-
-    Returns:
-        (R, N) uint16 counts.
-
-    Source: Efron and Tibshirani 1993, chapters 8 and 13; Field and Welsh 2007 for whole clusters.
-    """
-    rng = np.random.default_rng(seed)
-    if groups is None:
-        weights = np.empty((n_resamples, len(labels)), dtype=np.uint16)
-        for c in np.unique(labels):
-            members = np.flatnonzero(labels == c)
-            uniform = np.full(len(members), 1.0 / len(members))
-            weights[:, members] = rng.multinomial(len(members), uniform, size=n_resamples)
-        return weights
-    _, group_of = np.unique(groups, return_inverse=True)
-    n_groups = int(group_of.max()) + 1
-    drawn = rng.multinomial(n_groups, np.full(n_groups, 1.0 / n_groups), size=n_resamples)
-    return drawn.astype(np.uint16)[:, group_of]
-
-
-def jackknife_weights(
-    labels: NDArray[Any], groups: NDArray[Any] | None, *, seed: int, n_blocks: int = N_BLOCKS
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights that leave out one unit each, in the design of `resample_weights`.
-
-    A unit is a sample within its class, or a whole group. Where there are more than `n_blocks` of them, random blocks
-    of units are left out instead, each class in proportion. The only sample of a class is never left out.
-
-    Args:
-        labels: (N,) class indices.
-        groups: (N,) group of each sample, or None.
-        seed: of the blocks.
-        n_blocks: most units, but for the two that every class has at least.
-
-    Returns:
-        (U, N) uint16 weights, 0 or 1; (U,) stratum of each unit: its class, or 0 for groups.
-
-    Source: Efron and Tibshirani 1993, chapter 11; Shao and Tu 1995, section 2.3, for blocks.
-    """
-    rng = np.random.default_rng(seed)
-    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    n_units = int(units.max()) + 1
-    strata = np.zeros(n_units, dtype=np.intp)
-    if groups is None:
-        strata[:] = labels
-    block_of = np.empty(n_units, dtype=np.intp)
-    stratum_of_block: list[int] = []
-    for stratum in np.unique(strata):
-        members = rng.permutation(np.flatnonzero(strata == stratum))
-        n_parts = len(members)
-        if n_units > n_blocks:
-            n_parts = min(len(members), max(2, round(n_blocks * len(members) / n_units)))
-        block_of[members] = len(stratum_of_block) + np.arange(len(members)) % n_parts
-        stratum_of_block += [int(stratum)] * n_parts
-    stratum_of = np.array(stratum_of_block)
-    is_kept = block_of[units][None, :] != np.arange(len(stratum_of))[:, None]  # (U, N)
-    is_alone = np.bincount(stratum_of)[stratum_of] == 1
-    return is_kept[~is_alone].astype(np.uint16), stratum_of[~is_alone]
+        if not isinstance(other, Resampled) or other.draws.key != self.draws.key:
+            raise ValueError("a paired difference needs the same draws: one seed, one number of resamples")
+        gap = super().__sub__(other)
+        turned = tuple((name, folds, -sign) for name, folds, sign in other.sources)
+        return Resampled(
+            gap.metric,
+            gap.folds,
+            gap.parts,
+            gap.units,
+            is_difference=True,
+            draws=self.draws,
+            sources=(*self.sources, *turned),
+        )
 
 
 def resample(
     labels: NDArray[Any], folds: Sequence[NDArray[Any]], draws: Draws, metrics: Sequence[str] = METRICS
 ) -> dict[str, Resampled]:
-    """One method's metrics on the test set itself, in every resample, and with every unit left out.
+    """One method's metrics on the test set itself; they are resampled when that is asked for.
 
     Args:
         labels: (N,) class indices.
@@ -184,10 +95,13 @@ def resample(
         draws: of these labels.
         metrics: names in METRICS.
     """
-    whole = fold_scores(labels, folds, np.ones((1, len(labels))), metrics)
-    resampled = resampled_scores(labels, folds, draws.weights, metrics)
-    jackknife = fold_scores(labels, folds, draws.jackknife, metrics)
-    return {name: Resampled(whole[name][0], resampled[name], jackknife[name], draws.strata) for name in metrics}
+    found = scored(labels, folds, draws.units, metrics)
+    return {
+        name: Resampled(
+            name, one.folds, one.parts, one.units, one.recalls, draws=draws, sources=((name, tuple(folds), 1.0),)
+        )
+        for name, one in found.items()
+    }
 
 
 def resampled_scores(

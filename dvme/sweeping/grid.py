@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,22 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.evaluation.metrics import score
-from dvme.evaluation.study import EMBEDDINGS_SHARE, Method, loaded
+from dvme.evaluation.metrics import log_odds, score
+from dvme.evaluation.study import EMBEDDINGS_SHARE, HIDDEN, Method, convergence_notice, loaded, method_name
 from dvme.heads import Embedded, FittedHead, Job
-from dvme.heads.jobs import fit_each
+from dvme.heads.jobs import fit_each, kept_log_proba
 from dvme.heads.network_head import NetworkHead
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.runtime import Progress, Runtime
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.kept import KeptHeads, is_kept, largest_size, mark
-from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger
+from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger, versions
+from dvme.wording import counted
 from dvme_cache import EmbeddingCache
 
 COPIES = 3
 """Of the embeddings, at most: themselves, and twice as many bytes in float32 if they are float16."""
-HIDDEN = -1
-"""The label of every image whose class no head may know."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,23 @@ class Grid:
             method = self.methods[index]
             self.heads.gather(method.head.name, method.backbones, [(self.keys[p], self.finished[p]) for p in kept])
 
+    def notices(self) -> list[str]:
+        """Lines on fits that stopped early, and on jobs that other versions of the packages fitted before."""
+        lines = convergence_notice(
+            (self.methods[place.method].head.name, job.chosen) for place, job in self.finished.items()
+        )
+        here = versions()
+        differing: Counter[str] = Counter()
+        for job in self.finished.values():
+            names = [name for name, number in job.versions.items() if here.get(name) != number]
+            others = ", ".join(f"{name} {job.versions[name]} (now {here.get(name, 'absent')})" for name in names)
+            differing.update([others] if others else [])
+        return lines + [
+            f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {others}; "
+            "sweep into another --out to fit all anew"
+            for others, n in differing.items()
+        ]
+
     def _loaded(self, budget: int) -> Iterator[tuple[dict[str, NDArray[Any]], set[int]]]:
         """Embeddings and the methods that are fitted on them, where any job of theirs is left to do."""
         unfinished = {place.method for place in self.places if place not in self.finished}
@@ -90,14 +107,19 @@ class Grid:
             yield embeddings, {index for index in unfinished if self.methods[index] in some}
 
     def _keep(self, place: Place, data: Embedded, head: FittedHead, seconds: float) -> None:
-        manifest, backbones = self.manifest, self.methods[place.method].backbones
+        manifest, method = self.manifest, self.methods[place.method]
         validation = manifest.validation(manifest.draws[place.draw], place.size)
+        name = method_name(method.head.name, method.backbones)
+        log_test, log_validation = (
+            kept_log_proba(head, data.blocks(method.backbones, rows), name) for rows in (manifest.test, validation)
+        )
         done = FinishedJob(
-            test=head.predict_proba(data.blocks(backbones, manifest.test)).astype(np.float32),
-            validation=head.predict_proba(data.blocks(backbones, validation)).astype(np.float32),
+            log_test=log_test,
+            log_validation=log_validation,
             chosen=dict(head.chosen),
             seconds=seconds,
             n_parameters=sum(array.size for array in head.arrays().values()),
+            versions=versions(),
         )
         if place in self.kept.get(place.method, ()):  # first: what is in the ledger is never looked at again
             self.heads.save(self.keys[place], self._saved(place, head, done))
@@ -131,7 +153,7 @@ class Grid:
             train_ids=images[job.train],
             validation_ids=images[job.validation],
             seed=job.seed,
-            metrics=score(self.labels[self.manifest.test], done.test.astype(np.float64)),
+            metrics=score(self.labels[self.manifest.test], log_odds(done.log_test)),
             job=mark(self.keys[place], done),
         )
         tables = [self.store.embeddings(name) for name in method.backbones]

@@ -52,7 +52,7 @@ def mark(key: str, job: FinishedJob) -> str:
     The predictions, because two fits of one job differ in their last digits, and on other devices in more.
     """
     digest = hashlib.blake2b(key.encode(), digest_size=16)
-    for predictions in (job.test, job.validation):
+    for predictions in (job.log_test, job.log_validation):
         digest.update(predictions.tobytes())
     return digest.hexdigest()
 

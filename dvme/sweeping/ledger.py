@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,17 +28,17 @@ from dvme_cache import Fingerprint
 
 TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 """What bytes in memory that are not a whole job may raise."""
-REVISION = 2
-"""Raised when a head's results change, so that older ones are not taken for its own."""
+PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
+"""On which results depend; of the two faiss one is installed."""
 
 
 @dataclass(frozen=True)
 class FinishedJob:
     """What a fitted head says about the images, and how the fit went."""
 
-    test: NDArray[np.float32]
-    """(N test, C) probabilities, in the manifest's order."""
-    validation: NDArray[np.float32]
+    log_test: NDArray[np.float32]
+    """(N test, C) log probabilities, in the manifest's order: as probabilities many would be 1 to the last bit."""
+    log_validation: NDArray[np.float32]
     """(v, C), in the draw's order."""
     chosen: Mapping[str, Any]
     """What validation chose."""
@@ -41,6 +46,20 @@ class FinishedJob:
     """Of the fit; of jobs fitted together, the first one there has the time of all."""
     n_parameters: int
     """Numbers that the head holds."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of Python and PACKAGES, where it was fitted."""
+
+    @property
+    def test(self) -> NDArray[np.float64]:
+        """(N test, C) probabilities."""
+        probabilities: NDArray[np.float64] = np.exp(self.log_test.astype(np.float64))
+        return probabilities
+
+    @property
+    def validation(self) -> NDArray[np.float64]:
+        """(v, C) probabilities."""
+        probabilities: NDArray[np.float64] = np.exp(self.log_validation.astype(np.float64))
+        return probabilities
 
 
 @dataclass(frozen=True)
@@ -65,7 +84,7 @@ class JobIdentity:
     def key(self) -> str:
         """32 hexadecimal digits."""
         described = {
-            "revision": REVISION,
+            "revision": self.head.revision,
             "head": {"kind": type(self.head).__name__} | asdict(self.head),  # type: ignore[call-overload]
             "embeddings": [each.digest for each in self.fingerprints],
             "train": _digest(self.ids[self.train], self.labels[self.train]),
@@ -97,21 +116,39 @@ class Ledger:
         try:
             with np.load(content, allow_pickle=False) as found:
                 record = json.loads(found["record"].item())
-                return FinishedJob(
-                    found["test"], found["validation"], record["chosen"], record["seconds"], record["n_parameters"]
-                )
+                return FinishedJob(found["log_test"], found["log_validation"], **record)
         except TORN:
             return None
 
     def write(self, key: str, job: FinishedJob) -> None:
         """Keep a job, whole or not at all."""
-        record = {"chosen": without_nan(dict(job.chosen)), "seconds": job.seconds, "n_parameters": job.n_parameters}
+        record = {
+            "chosen": without_nan(dict(job.chosen)),
+            "seconds": job.seconds,
+            "n_parameters": job.n_parameters,
+            "versions": dict(job.versions),
+        }
         self.folder.mkdir(parents=True, exist_ok=True)
         with written_aside(self._path(key)) as aside, aside.open("wb") as file:
-            np.savez(file, test=job.test, validation=job.validation, record=np.array(json.dumps(record)))
+            np.savez(
+                file,
+                log_test=job.log_test,
+                log_validation=job.log_validation,
+                record=np.array(json.dumps(record)),
+            )
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """Of Python and PACKAGES, here and now."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return MappingProxyType(found)
 
 
 def _digest(*arrays: NDArray[Any] | Sequence[Any]) -> str:

@@ -10,8 +10,8 @@ from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import method_name
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
-from dvme.stats.multiple import ALPHA, gain_word
 from dvme.sweeping.plain import rebuilt, with_infinities
+from dvme.sweeping.suspects import Suspect
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,16 @@ class Cell:
     test: dict[str, Score]
     """By metric."""
     interval: Interval
-    """Of the sweep's metric, BCa over test images, given these heads."""
-    is_best: bool
-    """Whether its mean on the test set is the highest of its size."""
-    p_worse: float
-    """Of no difference from the best of its size: crossed test, Holm over the size's methods; nan for the best."""
+    """Of the sweep's metric on other test images, given these heads."""
+    mark: str
+    """Against the method that leads on validation at its size: `*` is it, `=` not told apart from it, `+` better, empty
+    worse, `?` where no test could be made. Any of them is wrong in at most 5 per cent of tables."""
+    is_highest: bool
+    """Whether its mean on the test set is the highest of its size, which claims nothing."""
+    difference: Interval | None
+    """Less the method that leads on validation, with an interval for the whole table; None for that one."""
+    p_adjusted: float
+    """Of no difference from it: crossed test, Bonferroni over the table; nan where none was made."""
     epochs: Score | None
     """Epochs until the best on validation; None for heads that have no epochs."""
     seconds: float
@@ -54,34 +59,41 @@ class Cell:
         """What it is called in a sentence."""
         return method_name(self.head, self.backbones)
 
-    @property
-    def is_equal(self) -> bool:
-        """Whether it is not the best, and not shown to be worse by a test that could be made."""
-        return not self.is_best and self.p_worse >= ALPHA
+
+@dataclass(frozen=True)
+class Rival:
+    """What a fusion is compared with."""
+
+    method: str
+    comparison: Comparison
+    """The fusion less the rival: crossed test, heads and test images both left to chance."""
+    p_adjusted: float
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A fusion against one rival, at one size."""
+    """A fusion against every rival of a kind that cannot be told apart from the leading one, at one size."""
 
     fusion: str
     rival: str
+    """The one that it exceeds the least, of those that `word` is about."""
     role: str
-    """`best single backbone` or `best control`; both are chosen on validation, at this size."""
+    """`single backbone` or `control`."""
     size: str
+    leader: str
+    """Of the rivals, the one that leads on validation at this size."""
     comparison: Comparison
-    """Crossed test: heads and test images both left to chance."""
+    """With `rival`: crossed test, heads and test images both left to chance; its interval holds for the whole table."""
     p_adjusted: float
-    """Holm over all comparisons of the sweep."""
+    """With `rival`, over all comparisons of the table."""
+    word: str
+    """`gain` over every rival, `loss` against the leader, `no gain shown`, or `no test` where one could not be made."""
+    rivals: list[Rival]
+    """All that it has to beat."""
     effect: float
-    """Difference of the draws in units of their standard deviation, corrected for small samples."""
+    """Difference of the draws from `rival` in units of their standard deviation, corrected for small samples."""
     saved: LabelsSaved | None
-    """Labels that the fusion saves against the best single backbone; None against a control."""
-
-    @property
-    def word(self) -> str:
-        """`gain`, `loss`, `no gain shown`, or `no test` where none could be made."""
-        return gain_word(self.comparison, self.p_adjusted)
+    """Labels that the fusion saves against `rival`, a single backbone; None against a control."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,8 @@ class SweepReport:
     cells: list[Cell]
     """Methods within sizes: all methods of the first size first."""
     gains: list[Gain]
+    suspects: list[Suspect]
+    """Images whose labels are likely wrong, the least likely label first."""
     notices: list[str]
     n_jobs: int
     n_reused: int
@@ -121,11 +135,9 @@ class SweepReport:
         """Plain values for `--json`; an infinity is "inf" or "-inf"."""
         plain: dict[str, Any] = with_infinities(asdict(self))
         cells = zip(plain["cells"], self.cells, strict=True)
-        gains = zip(plain["gains"], self.gains, strict=True)
         return plain | {
             "task": self.task.to_json(),
-            "cells": [values | {"method": cell.method, "is_equal": cell.is_equal} for values, cell in cells],
-            "gains": [values | {"verdict": gain.word} for values, gain in gains],
+            "cells": [values | {"method": cell.method} for values, cell in cells],
         }
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from math import isinf
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -25,7 +25,8 @@ def rebuilt(kind: Any, value: Any) -> Any:
 
     Args:
         kind: a dataclass, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, `Literal`, or a plain type.
-        value: JSON values; None for a float is nan. Keys that are no fields are passed over.
+        value: JSON values; None for a float is nan. Keys that are no fields are passed over, and
+            fields with a default may be missing, as in what an older dvme wrote.
 
     Raises:
         TypeError, ValueError, KeyError: if the value is not of the type.
@@ -33,7 +34,8 @@ def rebuilt(kind: Any, value: Any) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
-        own = {field.name: rebuilt(hints[field.name], value[field.name]) for field in fields(kind)}
+        known = [field for field in fields(kind) if field.name in value or field.default is MISSING]
+        own = {field.name: rebuilt(hints[field.name], value[field.name]) for field in known}
         return kind(**own)  # type: ignore[operator]
     if origin is UnionType and NoneType in inner:
         (other,) = (each for each in inner if each is not NoneType)

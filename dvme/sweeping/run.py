@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +15,27 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.metrics import score
+from dvme.evaluation.metrics import log_odds, score
 from dvme.evaluation.study import method_name
 from dvme.exchange.durable import PARTIAL_SUFFIX, written_aside
 from dvme.heads.saving import without_nan
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
-from dvme.sweeping.ledger import FinishedJob, Ledger
+from dvme.sweeping.ledger import FinishedJob, Ledger, versions
 from dvme.sweeping.outcome import SweepReport
+from dvme.sweeping.suspects import Suspect
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from dvme.sweeping.grid import Grid
 
-FORMAT = 1
+FORMAT = 2
+"""1 kept probabilities, and its summary lacks what is said now."""
 RUN, SUBSETS = "run.json", "subsets.json"
 WHERE = ("repeat", "fold")
-SUMMARY, RESULTS, PREDICTIONS, DUPLICATES = "summary.json", "results.csv", "predictions.parquet", "duplicates.csv"
-PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
-"""On which results depend; of the two faiss one is installed."""
+SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
+DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Run:
         """Read a run.
 
         Raises:
-            DataError: if it is not one, is not finished, or is of a newer dvme.
+            DataError: if it is not one, is not finished, or is of another dvme.
         """
         path = Path(folder)
         described = _read_finished(path)
@@ -150,8 +150,9 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
         raise OptionError(f"{path} is there already and is not a run; name another folder with --out")
     if described["subsets"] != manifest.hash:
         raise OptionError(
-            f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}); name another "
-            f"folder with --out, or pass --subsets {path / SUBSETS} to go on with its own"
+            f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}): images, "
+            "labels, options or the order of the classes are others; name another folder with --out, or pass "
+            f"--subsets {path / SUBSETS} to go on with its own"
         )
     return path
 
@@ -179,7 +180,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 def write_run(folder: Path, described: Mapping[str, Any]) -> None:
     """Write run.json."""
-    header = {"format": FORMAT, "dvme": version("dvme"), "versions": _versions()}
+    header = {"format": FORMAT, "dvme": version("dvme"), "versions": dict(versions())}
     with written_aside(folder / RUN) as aside:
         aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
 
@@ -191,7 +192,7 @@ def write_results(
     report: SweepReport,
     duplicates: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write what a finished sweep has to say: the summary, one row per measurement, every prediction, every copy."""
+    """Write what a finished sweep has to say: the summary, measurements, predictions, copies and suspects."""
     import pandas as pd
     import pyarrow.parquet as pq
 
@@ -200,6 +201,9 @@ def write_results(
         pd.DataFrame(_measurements(grid)).to_csv(aside, index=False)
     with written_aside(folder / DUPLICATES) as aside:
         pd.DataFrame(duplicates, columns=["side", "one", "other", "backbone", "cosine"]).to_csv(aside, index=False)
+    with written_aside(folder / SUSPECTS) as aside:
+        names = [field.name for field in fields(Suspect)]
+        pd.DataFrame(map(asdict, report.suspects), columns=names).to_csv(aside, index=False)
     with written_aside(folder / PREDICTIONS) as aside:
         writer = None
         for table in _predictions(grid):
@@ -212,19 +216,11 @@ def write_results(
     write_run(folder, {**described, "jobs": jobs})
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
-
-
 def _read_finished(folder: Path) -> dict[str, Any]:
     """run.json of a run that no later call has begun to change.
 
     Raises:
-        DataError: if the folder is not a run, is not finished, or is of a newer dvme.
+        DataError: if the folder is not a run, is not finished, or is of another dvme.
     """
     described = _read_described(folder)
     if described is None:
@@ -242,7 +238,7 @@ def _read_described(folder: Path) -> dict[str, Any] | None:
     """run.json; None if there is none.
 
     Raises:
-        DataError: if it is torn or of a newer dvme.
+        DataError: if it is torn or of another dvme.
     """
     try:
         described: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
@@ -251,7 +247,9 @@ def _read_described(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / RUN} cannot be read ({error}); run dvme sweep into another folder") from error
     if described.get("format") != FORMAT:
-        raise DataError(f"{folder} is of run format {described.get('format')}, this dvme reads {FORMAT}; update dvme")
+        found, old = described.get("format"), f"sweep again with --subsets {folder / SUBSETS} into another --out"
+        step = old if isinstance(found, int) and found < FORMAT else "update dvme"
+        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; {step}")
     return described
 
 
@@ -269,8 +267,8 @@ def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
             "repeat": draw.repeat,
             "fold": draw.fold,
         }
-        tested = score(labels[manifest.test], job.test.astype(np.float64))
-        chosen_on = score(labels[manifest.validation(draw, place.size)], job.validation.astype(np.float64))
+        tested = score(labels[manifest.test], log_odds(job.log_test))
+        chosen_on = score(labels[manifest.validation(draw, place.size)], log_odds(job.log_validation))
         for part, values in (("test", tested), ("validation", chosen_on)):
             yield from (where | {"part": part, "metric": name, "value": value} for name, value in values.items())
         fit = {"seconds": job.seconds, "parameters": job.n_parameters}
@@ -296,5 +294,5 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
         columns = {name: pa.array([text] * n_rows).dictionary_encode() for name, text in texts.items()}
         columns |= {name: pa.array([value] * n_rows, pa.int32()) for name, value in vars(draw).items() if name in WHERE}
         columns |= {"image": images, "label": labels}
-        columns |= {f"p_{name}": pa.array(job.test[:, c]) for c, name in enumerate(manifest.classes)}
+        columns |= {f"p_{name}": pa.array(job.test[:, c].astype(np.float32)) for c, name in enumerate(manifest.classes)}
         yield pa.table(columns)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
+from dvme.data.order import class_order, order_text
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import METRICS, check_metric
 from dvme.evaluation.splits import check_sides, groups_to_resample
-from dvme.evaluation.study import Method, make_methods, method_notices, named_backbones, test_draws, usable_rows
+from dvme.evaluation.study import (
+    Method,
+    alike_rows,
+    group_notices,
+    make_methods,
+    method_name,
+    method_notices,
+    named_backbones,
+    test_units,
+    usable_rows,
+)
 from dvme.heads import Head
 from dvme.runtime import Progress, Runtime, silent
 from dvme.sampling.duplicates import across_splits, describe, listed
@@ -26,10 +37,11 @@ from dvme.sampling.options import SubsetOptions
 from dvme.sampling.subsets import draw_subsets, find_similar
 from dvme.sweeping.grid import Grid
 from dvme.sweeping.judging import Judge
-from dvme.sweeping.kept import JOBS, KeptHeads
+from dvme.sweeping.kept import JOBS, KeptHeads, largest_size
 from dvme.sweeping.ledger import FinishedJob, Ledger
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import SUBSETS, check_run, one_writer, write_results, write_run
+from dvme.sweeping.suspects import Suspect, find_suspects
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
 
@@ -64,7 +76,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         controls: beside a fusion by attention, also `linear` on every single backbone and the fusions without it.
         subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
         options: how subsets are drawn; not together with `subsets`.
-        metric: of METRICS, what the table, the marks and the verdicts are about.
+        metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it.
         runtime: device and memory budget.
         progress: told (stage, done, total).
 
@@ -77,8 +89,10 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         raise OptionError("a subset file is a whole study: leave out --sizes, --folds and the like beside --subsets")
     store = EmbeddingCache.open(cache)
     names = named_backbones(store, backbones)
-    methods = make_methods(heads, names, with_controls=controls)
+    methods = make_methods(heads, names, with_controls=controls, metric=metric)
     usable, left_out = usable_rows(store, names)
+    if metric == "kappa":
+        _check_ordered(store, usable, subsets)
     manifest, rows, notices, duplicates = _drawn(store, names, usable, subsets, options, progress)
     if manifest.is_multilabel:
         raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
@@ -92,29 +106,36 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         manifest.save(folder / SUBSETS)
         grid = Grid(store, rows, manifest, methods, Ledger(folder / JOBS), KeptHeads(folder))
         grid.fit(runtime or Runtime(), progress)
-    clock.lap("fit")
-    judge, line = _judge(store, grid, metric)
-    judge.resample_all(progress)
-    cells, gains = judge.cells(), judge.gains()
-    clock.lap("statistics")
-    left = [f"left out: {count:,} {reason}" for reason, count in left_out.items() if count]
-    counts = np.bincount(manifest.class_indices(), minlength=len(manifest.classes))
-    report = SweepReport(
-        run=os.fspath(out),
-        cache=os.fspath(cache),
-        subsets=manifest.hash,
-        task=Task(manifest.classes, tuple(counts.tolist()), 0),
-        plan=str(manifest.policy.get("plan", "")),
-        metric=metric,
-        columns=judge.columns(),
-        cells=cells,
-        gains=gains,
-        notices=[*left, *method_notices(methods), *notices, line],
-        n_jobs=len(grid.places),
-        n_reused=grid.n_reused,
-        seconds=clock.laps,
-    )
-    write_results(folder, described, grid, report, duplicates)
+        clock.lap("fit")
+        judge, line = _judge(store, grid, metric)
+        judge.score_all(progress)
+        cells, gains, suspects = judge.cells(), judge.gains(), _suspects(judge, store.column("path")[rows])
+        clock.lap("statistics")
+        said = [
+            *(f"left out: {count:,} {reason}" for reason, count in left_out.items() if count),
+            *method_notices(methods),
+            *notices,
+            *group_notices(store.column("group")[rows]),
+            *grid.notices(),
+            line,
+        ]
+        report = SweepReport(
+            run=os.fspath(out),
+            cache=os.fspath(cache),
+            subsets=manifest.hash,
+            task=manifest.task,
+            plan=str(manifest.policy.get("plan", "")),
+            metric=metric,
+            columns=judge.columns(),
+            cells=cells,
+            gains=gains,
+            suspects=suspects,
+            notices=said,
+            n_jobs=len(grid.places),
+            n_reused=grid.n_reused,
+            seconds=clock.laps,
+        )
+        write_results(folder, described, grid, report, duplicates)
     clock.lap("write")
     return report
 
@@ -133,17 +154,53 @@ def _drawn(
         return manifest, usable, list(manifest.notices), duplicates
     manifest = SubsetManifest.load(subsets)
     rows = rows_of(store, manifest, usable, str(subsets))
-    lines, duplicates = _duplicates(store, names, rows, manifest, progress)
+    manifest, lines = _ordered(store, manifest, str(subsets))
+    constant = alike_rows(store, names, rows)[1]
+    near, duplicates = _duplicates(store, names, rows, manifest, constant, progress)
+    lines += [*constant.values(), *near]
     return manifest, rows, list(dict.fromkeys([*manifest.notices, *lines])), duplicates
 
 
+def _ordered(store: EmbeddingCache, manifest: SubsetManifest, path: str) -> tuple[SubsetManifest, list[str]]:
+    """The manifest, whose order of classes is what a run goes by; a line where this cache has another one.
+
+    Where the cache has the same, it is known from now on that the order means something.
+    """
+    own = tuple(sorted(manifest.classes, key=class_order(manifest.classes, store.class_order)))
+    if own == manifest.classes:
+        return replace(manifest, is_order_given=manifest.is_order_given or set(own) <= set(store.class_order)), []
+    theirs = f"{path} has its classes in the order {order_text(manifest.classes)}, {store.location} has"
+    return manifest, [f"{theirs} {order_text(own)}: this run goes by the former; draw new subsets for the latter"]
+
+
+def _check_ordered(store: EmbeddingCache, usable: NDArray[Any], subsets: str | Path | None) -> None:
+    """Refuse verdicts by kappa where the order of the classes was assumed, before anything takes long."""
+    if subsets is None:
+        Task.from_labels(store.column("label")[usable], store.class_order).check_ordered(store.location)
+        return
+    manifest, another = _ordered(store, SubsetManifest.load(subsets), str(subsets))
+    if manifest.is_multilabel or manifest.task.is_ordered:
+        return
+    if another and store.class_order:
+        raise OptionError(f"quadratic kappa depends on the order of the classes: {another[0]}")
+    manifest.task.check_ordered(store.location)
+
+
 def _judge(store: EmbeddingCache, grid: Grid, metric: str) -> tuple[Judge, str]:
-    """What the finished jobs are judged by, and the line that says what the test set is resampled by."""
+    """What the finished jobs are judged by, and the line that says what the intervals are over."""
     manifest = grid.manifest
     groups = store.column("group")[grid.rows][manifest.test]
-    draws, line = test_draws(manifest.class_indices()[manifest.test], groups, int(manifest.policy.get("seed", 0)))
+    units, line = test_units(manifest.class_indices()[manifest.test], groups, manifest.classes)
     named = [(method.head.name, method.backbones) for method in grid.methods]
-    return Judge(manifest, named, by_cell(grid), draws, metric), line
+    return Judge(manifest, named, by_cell(grid), units, metric), line
+
+
+def _suspects(judge: Judge, paths: NDArray[Any]) -> list[Suspect]:
+    """By the method that leads on validation at the largest size."""
+    size = largest_size(judge.manifest)
+    leader = judge.standing.leader(size) or 0
+    name = method_name(*judge.methods[leader])
+    return find_suspects(judge.manifest, judge.finished[leader, size], size, name, paths.tolist())
 
 
 def by_cell(grid: Grid) -> dict[tuple[int, int], list[FinishedJob]]:
@@ -193,12 +250,17 @@ def rows_of(store: EmbeddingCache, manifest: SubsetManifest, usable: NDArray[Any
 
 
 def _duplicates(
-    store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], manifest: SubsetManifest, progress: Progress
+    store: EmbeddingCache,
+    names: Sequence[str],
+    rows: NDArray[Any],
+    manifest: SubsetManifest,
+    constant: Collection[str],
+    progress: Progress,
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """What this cache's embeddings show of a manifest that was drawn before."""
     similar = find_similar(store, names, rows, progress)
     paths, found = store.column("path")[rows], across_splits(manifest, similar)
-    return describe(found, paths, similar.blind), listed(found, paths)
+    return describe(found, paths, [name for name in similar.blind if name not in constant]), listed(found, paths)
 
 
 def _described(

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from dvme.evaluation.metrics import macro_auc
 from dvme.heads.jobs import Embedded, Job, fit_jobs
+from dvme.heads.knn import KNN, NEIGHBOURS
 from dvme.heads.network_head import NETWORKS, NetworkHead
 from dvme.heads.networks import count_parameters
 from dvme.heads.schedule import TrainingProtocol
@@ -124,3 +126,38 @@ def _unfused_step() -> None:
     attention.fused_attn = False
     tokens = (0.5 * torch.randn(64, 1536, 1)).requires_grad_()
     attention(tokens).sum().backward()
+
+
+N_DATA_SETS, N_TRAIN, N_VALIDATION, N_TEST = 40, 600, 150, 4000
+TOLERANCE = 0.01
+
+
+@pytest.mark.parametrize("positives", [0.05, 0.1, 0.5])
+def test_knn__the_chosen_k_against_the_best_one(positives: float) -> None:
+    """The best k is one for all data sets: that with the highest mean AUC on their large test sets."""
+    start, rng = time.perf_counter(), np.random.default_rng(round(100 * positives))
+    train, chosen_on = np.arange(N_TRAIN), np.arange(N_TRAIN, N_TRAIN + N_VALIDATION)
+    test = np.arange(N_TRAIN + N_VALIDATION, N_TRAIN + N_VALIDATION + N_TEST)
+    rows, chosen, of_k = [], [], np.empty((N_DATA_SETS, len(NEIGHBOURS)))
+    for number in range(N_DATA_SETS):
+        labels = (rng.random(len(train) + len(chosen_on) + len(test)) < positives).astype(int)
+        direction = rng.normal(size=32)
+        direction /= np.linalg.norm(direction)
+        features = 3.0 + rng.normal(size=(len(labels), 32)) + 1.6 * labels[:, None] * direction
+        data = Embedded({"a": features.astype(np.float32)}, labels, 2)
+        heads = [KNN(), *(KNN(neighbours=(k,)) for k in NEIGHBOURS)]
+        fitted = [fit_jobs([Job(head, ("a",), train, chosen_on)], data)[0] for head in heads]
+        aucs = [macro_auc(labels[test], head.predict_proba([data.embeddings["a"][test]])) for head in fitted]
+        chosen.append(fitted[0].chosen["k"])
+        rows.append(aucs[0])
+        of_k[number] = aucs[1:]
+    best = int(of_k.mean(axis=0).argmax())
+    gaps = of_k[:, best] - np.array(rows)
+    print(
+        f"\nkNN, {positives:.0%} positives, {N_DATA_SETS} data sets, {N_TRAIN} rows and {N_VALIDATION} to choose on: "
+        f"test AUC {np.mean(rows):.3f} with the chosen k (median {np.median(chosen):g}), {of_k[:, best].mean():.3f} "
+        f"with the best, {NEIGHBOURS[best]}: {gaps.mean():.4f} +- {gaps.std(ddof=1) / np.sqrt(N_DATA_SETS):.4f} less; "
+        f"every k: {dict(zip(NEIGHBOURS, of_k.mean(axis=0).round(3).tolist(), strict=True))}  "
+        f"[{time.perf_counter() - start:.0f} s]"
+    )
+    assert gaps.mean() <= TOLERANCE

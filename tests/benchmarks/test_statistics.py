@@ -152,7 +152,7 @@ def _true_aucs(setting: Setting, weights: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _tested(study: Study, seed: int) -> tuple[dict[str, Comparison], Interval]:
-    """Every offered test of the two methods, and the BCa interval of the first."""
+    """Every offered test of the two methods, and the interval of the first."""
     draws = draw(study.labels, study.patients, seed=seed, n_resamples=N_RESAMPLES)
     heads = [list(scores) for scores in study.scores]
     one, other = (resample(study.labels, folds, draws, ["auc"])["auc"] for folds in heads)
@@ -164,8 +164,8 @@ def _tested(study: Study, seed: int) -> tuple[dict[str, Comparison], Interval]:
         "Nadeau-Bengio": nadeau_bengio(gap.folds, n_train, len(study.labels)),
         "Welch": welch(one.folds, other.folds),
         "two-sample t": two_sample_t(one.folds, other.folds),
-        "crossed": crossed(gap.folds, gap.test_covariance, overlap(study.trains)),
-        "crossed, r = 0.2": crossed(gap.folds, gap.test_covariance, NADEAU_BENGIO),
+        "crossed": crossed(gap.folds, gap.test_covariance, overlap(study.trains), test_df=gap.test_df),
+        "crossed, r = 0.2": crossed(gap.folds, gap.test_covariance, NADEAU_BENGIO, test_df=gap.test_df),
     }
     return tests, one.interval()
 
@@ -199,8 +199,10 @@ def test_statistics__levels_and_coverage(name: str) -> None:
     )
     for test, (average, these) in rates.items():
         print(f"  {test:18s}{100 * average:6.1f} |{100 * these:6.1f}")
-    print(f"  BCa interval of one AUC covers the truth of its heads: {100 * coverage:.1f} %")
+    print(f"  interval of one AUC covers the truth of its heads: {100 * coverage:.1f} %")
     assert LOWEST <= rates["crossed"][0] <= LEVEL + 0.02 + error
     for test in ("paired bootstrap", "DeLong") if setting.per_patient == 1 else ("paired bootstrap",):
         assert abs(rates[test][1] - LEVEL) <= 0.02 + error
-    assert abs(coverage - (1 - LEVEL)) <= 0.02 + error
+    assert (
+        coverage >= 1 - LEVEL - 0.02 - error
+    )  # with few images it covers more: see tests/benchmarks/test_intervals.py

@@ -31,6 +31,8 @@ from dvme.heads.networks import initial_parameters
 from dvme.heads.schedule import TrainingProtocol
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sampling.options import SubsetOptions
+from dvme.stats.influence import scored
+from dvme.stats.units import Units
 from dvme.sweeping.ledger import Ledger
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import JOBS, SUBSETS
@@ -96,6 +98,45 @@ def test_sweep__aptos_against_the_ordinary_way(aptos: Path, tmp_path: Path) -> N
     assert max(peer.gaps.values()) <= TOLERANCE
     assert ratio >= LEAST
     assert unfused / ours >= LEAST_UNFUSED
+
+
+MOST_OF_A_CELL, MOST_OF_A_SWEEP = 4.0, 0.1
+"""Seconds; share of the time that the fits and the statistics take."""
+
+
+def test_statistics__of_one_large_cell() -> None:
+    """32,768 test images, five folds, two classes: every metric and its interval."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(32768) % 2
+    folds = [rng.dirichlet(np.ones(2), len(labels)) for _ in range(5)]
+    start = time.perf_counter()
+    found = scored(labels, folds, Units(labels))
+    intervals = [one.interval() for one in found.values()]
+    seconds = time.perf_counter() - start
+    print(f"\n32,768 test images x 5 folds, every metric and interval: {seconds:.2f} s")
+    assert not any(np.isnan(interval.low) for interval in intervals)
+    assert seconds < MOST_OF_A_CELL
+
+
+def test_sweep__statistics_beside_the_fits(tmp_path: Path) -> None:
+    """20,000 images of 8 values, linear and knn on two backbones, and both together."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 20_000)
+    path = tmp_path / "c.zarr"
+    with EmbeddingCache.writing(path) as cache:
+        ids = [(i + 1).to_bytes(16, "big") for i in range(len(labels))]
+        rows = cache.samples.add(ids, [f"{i}.png" for i in range(len(labels))])
+        cache.update_columns(rows, {"label": [str(c) for c in labels]})
+        for name in ("a", "b"):
+            features = 0.4 * labels[:, None] + rng.normal(size=(len(labels), 8))
+            table = cache.ensure_embeddings(name, Fingerprint({"weights": name}), dim=8, dtype="float32", provenance={})
+            table.write(rows, features.astype(np.float32))
+    options = SubsetOptions(sizes=("100", "1000", "full"))
+    report = sweep(path, tmp_path / "run", heads=("linear", "knn", "concat"), controls=False, options=options)
+    fit, statistics = report.seconds["fit"], report.seconds["statistics"]
+    laps = ", ".join(f"{stage} {taken:.1f} s" for stage, taken in report.seconds.items())
+    print(f"\n20,000 images x 8 values, {report.n_jobs} jobs: {laps}; statistics {statistics / (fit + statistics):.1%}")
+    assert statistics < MOST_OF_A_SWEEP * (fit + statistics)
 
 
 class _Ordinary:

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
-from dvme.evaluation.metrics import METRICS, balanced_accuracy, macro_auc, quadratic_kappa, score, weighted_auc
+from dvme.evaluation.metrics import (
+    METRICS,
+    balanced_accuracy,
+    log_odds,
+    macro_auc,
+    quadratic_kappa,
+    score,
+    weighted_auc,
+)
 
 
 def test_weighted_auc__worked_by_hand() -> None:
@@ -30,6 +40,45 @@ def test_weighted_auc__same_as_scikit_learn_on_repeated_samples(seed: int, n: in
             assert np.isnan(area)
         else:
             assert area == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]))
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 100_000), n_classes=st.integers(2, 6), spread=st.sampled_from([0.1, 3.0, 60.0]))
+def test_log_odds__of_exact_fractions(seed: int, n_classes: int, spread: float) -> None:
+    """In four hundred digits: log p_c - log of the sum of the others."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(5, n_classes)) * spread
+    with localcontext() as context:
+        context.prec = 400
+        powers = [[Decimal(value).exp() for value in row] for row in logits.tolist()]
+        logs = [[float((each / sum(row)).ln()) for each in row] for row in powers]
+        expected = [[float((each / (sum(row) - each)).ln()) for each in row] for row in powers]
+    odds = log_odds(np.array(logs))
+    np.testing.assert_allclose(odds, expected, rtol=1e-9, atol=1e-9)
+    assert (odds.argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_log_odds__of_certainty(n_classes: int) -> None:
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.eye(n_classes))
+    np.testing.assert_array_equal(log_odds(logs), np.where(np.eye(n_classes), np.inf, -np.inf))
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_score__ranks_what_is_certain_in_float32(n_classes: int) -> None:
+    """Logits of about 36: every probability is 1 to the last bit of float32, and half of them to that of float64."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    wide = np.where(labels, 38.0, 34.0) + rng.normal(size=200) * 4
+    logits = np.zeros((200, n_classes))
+    logits[:, 1] = wide
+    logs = (logits - np.logaddexp.reduce(logits, axis=1)[:, None]).astype(np.float32)
+    assert (np.exp(logs[:, 1]) == 1).all()
+    problem = roc_auc_score(labels, wide)
+    found = score(labels, log_odds(logs))["auc"]
+    # of three classes the third never occurs, and class 0 is ranked by the same odds, downwards
+    assert found == pytest.approx(problem, abs=1e-12)
 
 
 def test_macro_auc__multiclass_as_scikit_learn() -> None:

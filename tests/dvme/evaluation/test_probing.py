@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from dvme.evaluation import probing
 from dvme.evaluation.metrics import macro_auc
 from dvme.evaluation.outcome import ProbeReport
 from dvme.evaluation.splits import make_plan
+from dvme.evaluation.study import method_name
 from dvme.heads import Embedded, Job, fit_jobs
 from dvme.heads.controls import Concat
 from dvme.heads.linear import Linear
 from dvme.heads.saving import SavedHead, save_head, subset_hash
 from dvme.stats.crossed import crossed
-from dvme.stats.intervals import jackknife_covariance
-from dvme.stats.resampling import resample_weights, resampled_scores
+from dvme.stats.intervals import Comparison, jackknife_covariance
+from dvme.wording import NO_GROUPS
 from dvme_cache import EmbeddingCache, Fingerprint, MissingEmbeddingsError
 from dvme_cache.embeddings import Embeddings
 
@@ -147,7 +147,9 @@ def test_probe__too_few_test_groups_give_no_interval_and_no_verdict(tmp_path: Pa
     report = dvme.probe(path, heads=["linear"])
     assert np.isnan(report.rows[0].auc_interval.low)
     assert report.verdict is None
-    assert any("3 test groups are too few" in notice for notice in report.notices)
+    assert [row.mark for row in report.rows] == ["*", "?"]
+    few = ", ".join(f"'{c}' has 1 test group" for c in range(3))
+    assert f"no interval and no verdict: {few}, and it takes 3 of every class" in report.notices
 
 
 def test_probe__copies_in_other_bytes_do_not_leak(tmp_path: Path) -> None:
@@ -233,9 +235,9 @@ def test_probe__a_fusion_brings_every_single_backbone_and_every_control(tmp_path
     }
     validation = [row.validation_auc for row in report.rows]
     assert validation == sorted(validation, reverse=True)
-    best_single = next(row for row in report.rows if row.head == "linear")
     first = report.fusion[0]
-    assert (first.role, first.rival) == ("best single backbone", best_single.method)
+    assert first.role == "single backbone"
+    assert first.rival in {"a + linear", "b + linear"}
     rivals = {verdict.rival for verdict in report.fusion[1:]}
     assert rivals == {f"{control} of 2 backbones" for control in ("dvme-noattn", "mlp", "concat", "mean-logits")}
     assert {verdict.fusion for verdict in report.fusion} == {"dvme of 2 backbones"}
@@ -324,49 +326,46 @@ def _auc_without(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[A
     return np.array([macro_auc(labels[rows], probabilities[rows]) for rows in kept])
 
 
-def test_probe__fusion_intervals_come_from_the_shared_resamples(tmp_path: Path) -> None:
-    path = _small(tmp_path / "c.zarr", n=90, signal=0.3)
+def test_probe__marks_and_intervals_again_from_the_saved_heads(tmp_path: Path) -> None:
+    """By leaving out image after image: of two classes that is DeLong's covariance."""
+    labels = np.minimum(np.arange(90) % 3, 1)
+    path = _small(tmp_path / "c.zarr", n=90, signal=0.5, label=[str(c) for c in labels])
     report = dvme.probe(path, heads=light("dvme-tokens", *RIVALS), n_folds=2, save=tmp_path / "heads")
-    store, labels = EmbeddingCache.open(path), np.arange(90) % 3
-    nothing = np.full(90, "", dtype=object)
-    test = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2).test
-    weights = resample_weights(labels[test], None, seed=zlib.crc32(b"bootstrap 0"))
-    some = np.arange(0, len(weights), 7)  # scikit-learn takes its time
-    predicted: dict[str, list[NDArray[Any]]] = {}
-    aucs: dict[str, NDArray[Any]] = {}
+    store, nothing = EmbeddingCache.open(path), np.full(90, "", dtype=object)
+    test = make_plan(labels, nothing, nothing, classes=("0", "1"), n_folds=2).test
+    truth = labels[test]
+    folds, without = {}, {}
     for folder in report.saved:
         saved = dvme.load_head(folder)
-        tested = store.read_aligned(saved.backbones, test)
-        predictions = [fold.head.predict_proba(tested) for fold in saved.folds]
-        many = len(saved.backbones) > 1
-        method = f"{saved.name} of {len(saved.backbones)} backbones" if many else f"{saved.backbones[0]} + {saved.name}"
-        aucs[method] = resampled_scores(labels[test], predictions, weights, ["auc"])["auc"]
-        predicted[method] = predictions
-        peers = [
-            np.mean(
-                [
-                    roc_auc_score(labels[test] == c, p[:, c], sample_weight=weights[index])
-                    for p in predictions
-                    for c in range(3)
-                ]
-            )
-            for index in some[:20]
-        ]
-        np.testing.assert_allclose(aucs[method][some[:20]], peers)
+        predictions = [fold.head.predict_proba(store.read_aligned(saved.backbones, test)) for fold in saved.folds]
+        name = method_name(saved.name, saved.backbones)
+        folds[name] = np.array([roc_auc_score(truth, p[:, 1]) for p in predictions])
+        without[name] = np.stack([_auc_without(truth, p) for p in predictions], axis=1)
+
+    def compared(one: str, other: str, level: float) -> Comparison:
+        gaps = without[one] - without[other]
+        classes = [gaps[truth == c].mean(axis=1) for c in (0, 1)]
+        own = np.array([(len(each) - 1) * each.var() for each in classes])  # of the mean, by each class's images
+        n = np.array([len(each) for each in classes])
+        df = min(each.sum() ** 2 / sum(each**2 / (n - 1)) for each in (own, 1 / n))  # if images are alike: as 1 / n
+        covariance = jackknife_covariance(gaps, truth)
+        return crossed(folds[one] - folds[other], covariance, 0.0, test_df=df, level=level)  # two folds share no row
+
+    leader, *others = [row.method for row in report.rows]
+    adjusted = {name: min(1, len(others) * compared(name, leader, 0.95).p) for name in others}
+    for row in report.rows[1:]:
+        sign = "+" if folds[row.method].mean() > folds[leader].mean() else ""
+        assert row.mark == (sign if adjusted[row.method] < 0.05 else "=")
+    assert report.rows[0].mark == "*"
+    assert len({row.mark for row in report.rows}) > 1
+    assert report.verdict is not None
+    assert report.verdict.p_adjusted == pytest.approx(adjusted[report.verdict.runner_up])
     assert len(report.fusion) == 5
     for verdict in report.fusion:
-        gaps = [
-            np.array([_auc_without(labels[test], p) for p in predicted[name]])
-            for name in (verdict.fusion, verdict.rival)
-        ]
-        gap = (gaps[0] - gaps[1]).T  # (U, J)
-        folds = [
-            macro_auc(labels[test], one) - macro_auc(labels[test], other)
-            for one, other in zip(predicted[verdict.fusion], predicted[verdict.rival], strict=True)
-        ]
-        covariance = jackknife_covariance(gap, labels[test])
-        expected = crossed(folds, covariance, 0.0, level=0.99).difference  # 1 - 0.05 / 5; two folds share no row
-        assert (verdict.difference.low, verdict.difference.high) == pytest.approx((expected.low, expected.high))
+        expected = compared(verdict.fusion, verdict.rival, 1 - 0.05 / len(others))
+        assert verdict.p_adjusted == pytest.approx(min(1, len(others) * expected.p))
+        ends = verdict.difference.low, verdict.difference.high
+        assert ends == pytest.approx((max(expected.difference.low, -1.0), min(expected.difference.high, 1.0)))
 
 
 def test_probe__saved_heads_give_the_numbers_of_the_table_again(tmp_path: Path) -> None:
@@ -500,3 +499,41 @@ def test_info__counts_rows_and_columns(tmp_path: Path, labels: NDArray[Any]) -> 
     assert (summary.n_rows, summary.columns, summary.task.kind) == (N, {"label": N}, "multiclass")
     assert (summary.backbones[0].done, summary.backbones[0].failed, summary.backbones[0].pending) == (N - 1, 1, 0)
     assert summary.backbones[0].n_bytes > features.nbytes
+
+
+def test_probe__kappa_by_the_users_order(tmp_path: Path, labels: NDArray[Any]) -> None:
+    names = [("none", "mild", "severe")[label] for label in labels]
+    features = {"a": _features(labels, 0.6, 0)}
+    assumed = dvme.probe(_cache(tmp_path / "a.zarr", features, label=names), heads=[Linear((1.0,))])
+    assert (assumed.task.classes, assumed.task.is_ordered) == (("mild", "none", "severe"), False)
+    dvme.cache.label(tmp_path / "a.zarr", class_order=["none", "mild", "severe"])
+    told = dvme.probe(tmp_path / "a.zarr", heads=[Linear((1.0,))], save=tmp_path / "heads")
+    numbered = _cache(tmp_path / "b.zarr", features, label=[str(label) for label in labels])
+    expected = dvme.probe(numbered, heads=[Linear((1.0,))])
+    assert (told.task.classes, told.task.is_ordered) == (("none", "mild", "severe"), True)
+    assert told.rows[0].test["kappa"].folds == expected.rows[0].test["kappa"].folds
+    assert dvme.load_head(told.saved[0]).classes == told.task.classes
+
+
+def test_probe__says_that_no_image_has_a_group(tmp_path: Path, labels: NDArray[Any]) -> None:
+    features, names = {"a": _features(labels, 0.6, 0)}, [str(label) for label in labels]
+    alone = dvme.probe(_cache(tmp_path / "a.zarr", features, label=names), heads=[Linear((1.0,))])
+    assert [line for line in alone.notices if "patient" in line] == [NO_GROUPS]
+    one = _cache(tmp_path / "b.zarr", features, label=names, group=["p", "p", *[""] * (N - 2)])
+    assert not [line for line in dvme.probe(one, heads=[Linear((1.0,))]).notices if "patient" in line]
+
+
+def test_probe__a_backbone_that_tells_nothing_apart_is_named(tmp_path: Path, labels: NDArray[Any]) -> None:
+    names, dead = [str(label) for label in labels], np.full((N, 4), 0.25, dtype=np.float32)
+    both = _cache(tmp_path / "a.zarr", {"dead": dead, "live": _features(labels, 0.6, 0)}, label=names)
+    notices = dvme.probe(both, heads=[Linear((1.0,))]).notices
+    assert notices[1].startswith(f"all {N} embeddings of dead are identical: it tells nothing apart; dvme cache verify")
+    assert not any("live" in line or "same picture" in line for line in notices)
+    with pytest.raises(
+        DataError, match=f"all {N} embeddings of dead are identical: nothing to learn; dvme cache verify"
+    ):
+        dvme.probe(both, heads=[Linear((1.0,))], backbones=["dead"])
+    few = dead.copy()
+    few[:3] = _features(labels[:3], 0.6, 0, dim=4)
+    with pytest.raises(DataError, match=r"class '0' has 50 images, but embeddings that are identical .* leaves 2: too"):
+        dvme.probe(_cache(tmp_path / "b.zarr", {"few": few}, label=names), heads=[Linear((1.0,))])

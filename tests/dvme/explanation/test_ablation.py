@@ -10,7 +10,6 @@ import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
 from dvme.errors import OptionError
-from dvme.explanation import ablation
 from dvme.explanation.ablation import FLOOR, Ablation, leave_one_out, leave_one_out_retrained
 from dvme.heads import Embedded, FittedHead, Job, fit_jobs, get_head
 from dvme.heads.controls import Concat, MeanLogits
@@ -29,10 +28,10 @@ class _Stub:
     weights: tuple[float, ...]
     chosen: Mapping[str, Any]
 
-    def predict_proba(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+    def log_proba(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
         logits = sum(weight * block.astype(np.float64) for weight, block in zip(self.weights, blocks, strict=True))
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        away = logits - logits.max(axis=1, keepdims=True)
+        return away - np.log(np.exp(away).sum(axis=1, keepdims=True))
 
 
 def _stub(*weights: float) -> FittedHead:
@@ -138,7 +137,7 @@ def test_leave_one_out__takes_the_mean_of_the_training_rows_of_each_fold() -> No
     assert np.isnan(result.intact.validation_log_loss.folds).all()  # there are no validation rows
 
 
-def test_leave_one_out__intervals_cover_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leave_one_out__intervals_cover_the_truth() -> None:
     """P(y = 1) = sigmoid(x_a + x_b / 2) and the head knows it; the truth is read off a large sample."""
 
     def draw(n: int, seed: int) -> Embedded:
@@ -150,9 +149,8 @@ def test_leave_one_out__intervals_cover_the_truth(monkeypatch: pytest.MonkeyPatc
 
     def found(n: int, seed: int) -> Ablation:
         job = Job(get_head("concat"), ("a", "b"), np.arange(10), EMPTY)
-        return leave_one_out([_stub(1.0, 0.5)], [job], draw(n, seed), np.arange(10, n), seed=seed)
+        return leave_one_out([_stub(1.0, 0.5)], [job], draw(n, seed), np.arange(10, n))
 
-    monkeypatch.setattr(ablation, "N_RESAMPLES", 400)
     large = draw(400_000, 999)
     sure = {}
     for name, scale in (("a", 1.0), ("b", 0.5)):
@@ -161,17 +159,17 @@ def test_leave_one_out__intervals_cover_the_truth(monkeypatch: pytest.MonkeyPatc
         sign = 1 - 2 * large.labels[10:]
         gap = np.logaddexp(0, sign * (whole - scale * x[name])) - np.logaddexp(0, sign * whole)
         sure[name] = float(gap.mean())
-    n_runs, covered = 40, {"a": 0, "b": 0}
+    n_runs, covered = 400, {"a": 0, "b": 0}
     for seed in range(n_runs):
         for item in found(260, seed).left_out:
             covered[item.backbone] += (
                 item.log_loss_difference.low <= sure[item.backbone] <= item.log_loss_difference.high
             )
     for name in ("a", "b"):
-        assert covered[name] >= 33, covered  # 38 are expected; fewer than 33 of one in 100
+        assert covered[name] >= 366, covered  # 380 are expected; fewer than 366 of one in 600
 
 
-def test_leave_one_out__whole_groups_are_resampled() -> None:
+def test_leave_one_out__whole_groups_vary() -> None:
     rng = np.random.default_rng(0)
     patients = np.repeat(np.arange(40), 8)  # eight bit-identical rows of each
     values = rng.normal(size=(40, 2))[patients]
@@ -184,21 +182,21 @@ def test_leave_one_out__whole_groups_are_resampled() -> None:
     assert (grouped.high - grouped.low) / (alone.high - alone.low) == pytest.approx(np.sqrt(8), rel=0.15)
 
 
-def test_leave_one_out__what_is_the_same_for_all_has_no_spread() -> None:
+def test_leave_one_out__what_is_the_same_for_all_has_no_interval() -> None:
     labels = np.arange(110) % 2
     block = np.stack([0 * labels, 2.0 * labels - 1], axis=1)  # the training rows' mean is 0
     job = Job(get_head("concat"), ("a",), np.arange(10), EMPTY)
     patients = np.sqrt(np.arange(100)).astype(int)  # of 1 to 19 rows: resamples differ in size
     found = leave_one_out([_stub(1.0)], [job], Embedded({"a": block}, labels, 2), np.arange(10, 110), groups=patients)
     difference = found.left_out[0].log_loss_difference
-    expected = np.log(2) - np.log1p(np.exp(-1))
-    np.testing.assert_allclose([difference.estimate, difference.low, difference.high], expected)
+    assert difference.estimate == pytest.approx(np.log(2) - np.log1p(np.exp(-1)))
+    assert np.isnan([difference.low, difference.high]).all()
 
 
 def test_leave_one_out__too_small_a_test_set_has_no_interval() -> None:
     data, jobs = _planted(), _jobs("concat", ("signal", "noise"), 1)
     three = Embedded({name: data.embeddings[name][:, :3] for name in ("signal", "noise")}, data.labels, 3)
-    result = leave_one_out([_stub(1.0, 1.0)], jobs, three, TEST, groups=TEST % 9)
+    result = leave_one_out([_stub(1.0, 1.0)], jobs, three, TEST, groups=TEST % 2)  # two patients
     item = result.left_out[0]
     assert np.isfinite(item.log_loss_difference.estimate)
     assert np.isnan([item.log_loss_difference.low, item.auc_difference.high]).all()
@@ -214,8 +212,8 @@ def test_leave_one_out__an_impossible_class_costs_a_finite_loss() -> None:
 
 def test_leave_one_out_retrained__fits_the_same_folds_on_the_others() -> None:
     data, jobs = _planted(), _jobs("concat", ("signal", "copy", "noise"))
-    result = leave_one_out_retrained(jobs, data, TEST, seed=3)
-    given = leave_one_out_retrained(jobs, data, TEST, heads=fit_jobs(jobs, data), seed=3)
+    result = leave_one_out_retrained(jobs, data, TEST)
+    given = leave_one_out_retrained(jobs, data, TEST, heads=fit_jobs(jobs, data))
     assert json.dumps(result.to_json()) == json.dumps(given.to_json())
     others = {"signal": ("copy", "noise"), "copy": ("signal", "noise"), "noise": ("signal", "copy")}
     for item in result.left_out:

@@ -72,9 +72,11 @@ def test_bca_interval__same_as_scipy_in_one_sample_and_in_two() -> None:
         assert abs(percentile_interval(0.0, resampled).low - peer.confidence_interval.low) > 0.12 * spread
 
 
-def test_bca_interval__equal_resamples_are_the_interval() -> None:
-    assert bca_interval(1.0, np.ones(50), 3.0) == Interval(1.0, 1.0, 1.0)
-    assert bca_interval(1.0, np.full(50, 1.0 - 1e-16), 0.0) == Interval(1.0, 1.0, 1.0)
+@pytest.mark.parametrize("resampled", [np.ones(50), np.full(50, 1.0 - 1e-16), np.r_[np.ones(49), 1.0 - 1e-16]])
+def test_intervals__equal_resamples_say_nothing_of_other_samples(resampled: np.ndarray) -> None:
+    for interval in (bca_interval(1.0, resampled, 3.0), percentile_interval(1.0, resampled)):
+        assert interval.estimate == 1.0
+        assert np.isnan([interval.low, interval.high]).all()
 
 
 def test_bca_interval__undefined_resamples_are_passed_over() -> None:

@@ -20,7 +20,9 @@ def test_judge__same_as_scipy(df: float) -> None:
 
 
 def test_judge__without_variance() -> None:
-    assert judge(0.0, 0.0, 4.0, 0.95).p == 1.0
+    same = judge(0.0, 0.0, 4.0, 0.95)
+    assert (same.p, same.statistic) == (1.0, 0.0)
+    assert np.isnan([same.difference.low, same.difference.high]).all()
     apart = judge(0.1, 0.0, 4.0, 0.95)
     assert apart.difference.estimate == 0.1
     assert np.isnan([apart.p, apart.statistic, apart.difference.low, apart.difference.high]).all()

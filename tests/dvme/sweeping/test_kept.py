@@ -315,7 +315,7 @@ def test_sweep__a_job_that_is_fitted_again_brings_its_new_head(
     run, ledger = Run.load(folder), Ledger(folder / "jobs")
     (key,) = (key for method, size, draw, key in run.described["jobs"] if (method, size, draw) == (0, 1, 1))
     job = run.finished[0, 1][1]
-    ledger.write(key, replace(job, test=job.test[:, ::-1].copy()))
+    ledger.write(key, replace(job, log_test=job.log_test[:, ::-1].copy()))
     assert list(Run.load(folder).kept_heads()) == [("dvme-tokens", BOTH)]
     assert _sweep(cache, folder).n_reused == N_JOBS - 1
     assert fitted == [("dvme", 60)]

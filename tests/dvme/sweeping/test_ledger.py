@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvme.heads.controls import Concat
+from dvme.heads import Head
+from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.knn import KNN
 from dvme.heads.linear import Linear
 from dvme.heads.network_head import NetworkHead
 from dvme.heads.schedule import TrainingProtocol
-from dvme.sweeping import ledger as ledgers
-from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger
+from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger, versions
 from dvme_cache import Fingerprint
 
 IDS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
@@ -114,20 +114,23 @@ def test_key__the_same_with_what_does_not() -> None:
     assert _identity(ids=IDS[order], labels=LABELS[order], **moved).key == key
 
 
-def test_key__raised_with_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
-    key = _identity().key
-    monkeypatch.setattr(ledgers, "REVISION", ledgers.REVISION + 1)
-    assert _identity().key != key
+@pytest.mark.parametrize("head", [Linear(), KNN(), Concat(), MeanLogits(), NetworkHead("dvme")])
+def test_key__raised_with_the_revision_of_its_head(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, other = _identity(head=head).key, _identity(head=_Double()).key
+    monkeypatch.setattr(type(head), "revision", head.revision + 1)
+    assert _identity(head=head).key != key
+    assert isinstance(head, Linear) == (_identity(head=_Double()).key != other)  # of other heads it stays
 
 
 def _job() -> FinishedJob:
     rng = np.random.default_rng(0)
     return FinishedJob(
-        test=rng.random((20, 3), dtype=np.float32),
-        validation=rng.random((7, 3), dtype=np.float32),
+        log_test=-rng.random((20, 3), dtype=np.float32),
+        log_validation=-rng.random((7, 3), dtype=np.float32),
         chosen={"strength": 1e-2, "is_converged": True, "validation_loss": float("nan"), "strengths": [1, 2]},
         seconds=1.25,
         n_parameters=39,
+        versions=versions(),
     )
 
 
@@ -137,9 +140,11 @@ def test_ledger__gives_back_what_it_was_given(tmp_path: Path) -> None:
     ledger.write("k", job)
     found = ledger.read("k")
     assert found is not None
-    np.testing.assert_array_equal(found.test, job.test)
-    np.testing.assert_array_equal(found.validation, job.validation)
-    assert found.test.dtype == np.float32
+    np.testing.assert_array_equal(found.log_test, job.log_test)
+    np.testing.assert_array_equal(found.log_validation, job.log_validation)
+    assert found.log_test.dtype == np.float32
+    np.testing.assert_allclose(np.log(found.test), job.log_test, rtol=1e-6)
+    assert found.versions["numpy"] == np.__version__
     assert dict(found.chosen) == {**job.chosen, "validation_loss": None}
     assert (found.seconds, found.n_parameters) == (1.25, 39)
     assert ledger.read("other") is None
@@ -164,8 +169,8 @@ def test_ledger__a_torn_file_is_no_finished_job(tmp_path: Path) -> None:
         found = ledger.read("k")
         n_lost += found is None
         if found is not None:
-            np.testing.assert_array_equal(found.test, job.test)
-            np.testing.assert_array_equal(found.validation, job.validation)
+            np.testing.assert_array_equal(found.log_test, job.log_test)
+            np.testing.assert_array_equal(found.log_validation, job.log_validation)
             assert (found.chosen["strength"], found.seconds, found.n_parameters) == (1e-2, 1.25, 39)
     assert n_lost > len(whole) / 3 / 2
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
+from dvme.data import Task
 from dvme.heads.saving import without_nan
 from dvme.sweeping.plain import rebuilt, with_infinities
 
@@ -96,3 +97,10 @@ def test_rebuilt__what_is_not_of_the_type(changes: dict[str, Any]) -> None:
 def test_rebuilt__says_what_was_found_and_what_is_meant() -> None:
     with pytest.raises(TypeError, match=r"^'ab' is not tuple"):
         rebuilt(_Outer, _through_json(_outer()) | {"pair": "ab"})
+
+
+def test_rebuilt__a_field_with_a_default_may_be_missing() -> None:
+    task = {"classes": ["a", "b"], "counts": [1, 2], "n_unlabelled": 0}
+    assert rebuilt(Task, task) == Task(("a", "b"), (1, 2), 0)
+    with pytest.raises(KeyError, match="counts"):
+        rebuilt(Task, {"classes": ["a"], "n_unlabelled": 0})

@@ -45,10 +45,11 @@ def folder(report: SweepReport, tmp_path: Path) -> Path:
 
 def test_run__holds_all_that_a_report_needs(report: SweepReport) -> None:
     folder = Path(report.run)
-    names = {"run.json", "subsets.json", "jobs", "summary.json", "results.csv", "predictions.parquet", "duplicates.csv"}
+    tables = {"results.csv", "predictions.parquet", "duplicates.csv", "suspects.csv"}
+    names = {"run.json", "subsets.json", "jobs", "summary.json"} | tables
     assert {entry.name for entry in folder.iterdir()} == names
     described = json.loads((folder / "run.json").read_text())
-    assert (described["format"], described["subsets"], described["metric"]) == (1, report.subsets, "auc")
+    assert (described["format"], described["subsets"], described["metric"]) == (2, report.subsets, "auc")
     assert [each["name"] for each in described["backbones"]] == ["a", "b"]
     assert [each["dim"] for each in described["backbones"]] == [8, 10]
     tables = [EmbeddingCache.open(report.cache).embeddings(name) for name in ("a", "b")]
@@ -130,7 +131,7 @@ def test_read_summary__is_what_was_printed(report: SweepReport) -> None:
     assert found.methods == report.methods
     assert [gain.word for gain in found.gains] == [gain.word for gain in report.gains]
     assert {type(cell.interval.low) for cell in found.cells} == {float}
-    assert any(math.isnan(cell.p_worse) for cell in found.cells)
+    assert any(math.isnan(cell.p_adjusted) for cell in found.cells)
     assert any(gain.saved is not None for gain in found.gains)
 
 
@@ -187,7 +188,11 @@ def _change(name: str, **changes: object) -> Callable[[Path], object]:
     [
         (lambda folder: (folder / "run.json").unlink(), "is not a run; dvme sweep CACHE --out"),
         (lambda folder: (folder / "run.json").write_text("{"), "run.json cannot be read"),
-        (_change("run.json", format=2), "is of run format 2, this dvme reads 1; update dvme"),
+        (_change("run.json", format=3), "is of run format 3, this dvme reads 2; update dvme"),
+        (
+            _change("run.json", format=1),
+            "is of run format 1, this dvme reads 2; sweep again with --subsets",
+        ),
         (_change("run.json", jobs=[]), "is not finished; run the same dvme sweep again"),
         (lambda folder: next((folder / "jobs").iterdir()).unlink(), "lacks a finished job; run the same dvme sweep"),
         (lambda folder: (folder / "subsets.json").unlink(), "subsets.json does not exist"),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -21,13 +21,14 @@ import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.evaluation.study import make_methods
 from dvme.heads import HEADS as ALL_HEADS
-from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs, minimise, newton
 from dvme.heads.linear import Linear
 from dvme.runtime import Progress, Runtime
 from dvme.sampling.options import SubsetOptions
-from dvme.sweeping import grid
+from dvme.sweeping import grid, ledger
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import Run
+from dvme.wording import NO_GROUPS
 
 Write = Callable[..., Path]
 Make = Callable[..., NDArray[Any]]
@@ -120,7 +121,7 @@ def test_sweep__controls_come_with_attention(tmp_path: Path, cache: Path) -> Non
     both = ("a", "b")
     expected = [("linear", ("a",)), ("linear", ("b",)), ("dvme", both), ("dvme-noattn", both), ("mlp", both)]
     assert sorted(report.methods) == sorted([*expected, ("concat", both), ("mean-logits", both)])
-    assert {gain.role for gain in report.gains} == {"best single backbone", "best control"}
+    assert {gain.role for gain in report.gains} == {"single backbone", "control"}
     alone = dvme.sweep(cache, tmp_path / "alone", heads=light("dvme"), options=options, controls=False)
     assert (alone.methods, alone.gains) == ([("dvme", both)], [])
 
@@ -325,7 +326,7 @@ def test_sweep__patients_are_resampled_whole(
     report = dvme.sweep(cache, tmp_path / "run", heads=["knn"], options=SubsetOptions(sizes=("full",), n_folds=3))
     run = Run.load(tmp_path / "run")
     n_groups = len({groups[row] for row in run.manifest.test})
-    assert any(f"bootstrap over {n_groups} test groups" in notice for notice in report.notices)
+    assert any(f"95% CI: over {n_groups} test groups" in notice for notice in report.notices)
     own = [groups[row] for row in run.manifest.test]
     same = np.equal.outer(run.test_groups, run.test_groups)
     assert (same == np.equal.outer(own, own)).all()
@@ -383,7 +384,8 @@ def _choices(report: SweepReport) -> _Choices:
             found[f"{place}: predicted"] = [job.test.tolist(), job.validation.tolist()]
     for cell in report.cells:
         found[f"{cell.method} at {cell.size}: validation"] = cell.validation
-    found["rivals"] = [(gain.fusion, gain.rival, gain.role, gain.size) for gain in report.gains]
+    found["leaders"] = [(gain.fusion, gain.leader, gain.role, gain.size) for gain in report.gains]
+    found["references"] = [(cell.method, cell.size) for cell in report.cells if cell.mark == "*"]
     return found
 
 
@@ -570,7 +572,7 @@ def test_sweep__tells_every_stage(tmp_path: Path, cache: Path, options: SubsetOp
         cache, tmp_path / "run", heads=["knn"], options=options, progress=lambda *each: told.append(each)
     )
     assert ("sweep", 18, 18) in told
-    assert ("resample", 6, 6) in told
+    assert ("score", 6, 6) in told
     assert set(report.seconds) == {"subsets", "fit", "statistics", "write"}
     assert report.task.counts == (50, 50, 50)
     assert report.plan.startswith("held out 30 of 150 for testing, 3 folds of the other 120")
@@ -598,3 +600,166 @@ def test_sweep__subsets_of_several_labels_are_refused(
     with pytest.raises(OptionError, match="these subsets are multi-label, and heads take one label per image"):
         dvme.sweep(path, tmp_path / "run", heads=["knn"], **drawn)
     assert not (tmp_path / "run").exists()
+
+
+def test_sweep__jobs_of_other_versions_are_named(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = SubsetOptions(sizes=("12",), n_folds=2)
+    older = {**ledger.versions(), "torch": "1.0"}
+    with monkeypatch.context() as patched:
+        patched.setattr(grid, "versions", lambda: older)
+        dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
+    report = dvme.sweep(cache, tmp_path / "run", heads=light("linear", "knn"), options=options)
+    (line,) = (each for each in report.notices if "torch 1.0" in each)
+    assert line == (
+        f"4 jobs of 8 were fitted before by torch 1.0 (now {ledger.versions()['torch']}); sweep into another --out to "
+        "fit all anew"
+    )
+    fresh = dvme.sweep(cache, tmp_path / "other", heads=light("linear", "knn"), options=options)
+    assert not any("fitted before by" in each for each in fresh.notices)
+
+
+def test_sweep__fits_that_did_not_converge_are_counted(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(minimise, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(newton, "MAX_STEPS", 0)
+    options = SubsetOptions(sizes=("12",), n_folds=2)
+    report = dvme.sweep(cache, tmp_path / "run", heads=["linear", "mean-logits"], options=options)
+    (line,) = (each for each in report.notices if "converge" in each)
+    assert "4 of linear, 2 of mean-logits" in line
+
+
+def test_sweep__knn_chooses_by_its_metric(tmp_path: Path, cache: Path) -> None:
+    options = SubsetOptions(sizes=("12",), n_folds=2)
+    for metric, head, expected in (
+        ("auc", "knn", "study"),
+        ("balanced_accuracy", "knn", "balanced_accuracy"),
+        ("balanced_accuracy", "knn@choose-by=accuracy", "accuracy"),
+    ):
+        out = tmp_path / f"{metric} {head}"
+        dvme.sweep(cache, out, heads=[head], metric=metric, options=options)
+        (settings,) = {each["settings"]["choose_by"] for each in Run.load(out).described["methods"]}
+        assert settings == expected
+
+
+@dataclass(frozen=True)
+class _Broken(Linear):
+    """Says nan of some images."""
+
+    name: str = "broken"
+
+    @staticmethod
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
+        for position, head in Linear.fit_together(jobs, data, runtime, progress):
+            yield position, replace(head, intercepts=np.full(3, np.nan))  # type: ignore[type-var]
+
+
+def test_studies_refuse_what_is_no_probability(tmp_path: Path, cache: Path) -> None:
+    said = "a \\+ broken gives no probabilities for 30 of 30 images; rescale its embeddings, or leave it out"
+    with pytest.raises(DataError, match=said):
+        dvme.sweep(cache, tmp_path / "run", heads=[_Broken()], options=SubsetOptions(sizes=("12",), n_folds=2))
+    assert not list((tmp_path / "run" / "jobs").glob("*"))
+    with pytest.raises(DataError, match=said.replace("for 30 of 30", "for \\d+ of \\d+")):
+        dvme.probe(cache, heads=[_Broken()], n_folds=2)
+
+
+class _Looking(_Broken):
+    """Notes which labels its head may see."""
+
+    seen: ClassVar[list[NDArray[Any]]] = []
+
+    @staticmethod
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
+        _Looking.seen.append(data.labels)
+        yield from Linear.fit_together(jobs, data, runtime, progress)
+
+
+def test_studies_hide_the_test_labels(tmp_path: Path, cache: Path) -> None:
+    """Of 150 images 30 are tested; no head gets to know their classes."""
+    _Looking.seen.clear()
+    dvme.probe(cache, heads=[_Looking()], n_folds=2)
+    dvme.sweep(cache, tmp_path / "run", heads=[_Looking()], options=SubsetOptions(sizes=("12",), n_folds=2))
+    assert [(int((labels == -1).sum()), int((labels >= 0).sum())) for labels in _Looking.seen] == [(30, 120)] * 2
+
+
+GRADES = ("none", "mild", "severe")
+
+
+def test_sweep__kappa_needs_an_order(
+    tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]], labels: NDArray[Any]
+) -> None:
+    graded = write_embeddings(tmp_path / "c.zarr", features, label=[GRADES[label] for label in labels])
+    options, one = SubsetOptions(sizes=("full",), n_folds=3), {"heads": [Linear((1.0,))], "backbones": ["a"]}
+    with pytest.raises(OptionError, match=f"and mild, none, severe have none .* label {graded} --class-order"):
+        dvme.sweep(graded, tmp_path / "kappa", options=options, metric="kappa", **one)
+    assert not (tmp_path / "kappa").exists()
+    assumed = dvme.sweep(graded, tmp_path / "auc", options=options, **one)
+    assert assumed.to_json()["task"]["kappa"] == "quadratic kappa (order assumed: mild < none < severe)"
+    with pytest.raises(OptionError, match="depends on the order of the classes"):
+        dvme.compare(tmp_path / "auc", tmp_path / "auc", metric="kappa")
+    beside = dvme.compare(tmp_path / "auc", published="truong2021:aptos").notices
+    assert any("mild, none, severe have none that is given" in line for line in beside)
+    dvme.cache.label(graded, class_order=GRADES)
+    told = dvme.sweep(graded, tmp_path / "kappa", options=options, metric="kappa", **one)
+    assert (told.task.classes, told.task.is_ordered) == (GRADES, True)
+    numbered = write_embeddings(tmp_path / "n.zarr", features, label=[str(label) for label in labels])
+    expected = dvme.sweep(numbered, tmp_path / "numbers", options=options, metric="kappa", **one)
+    assert told.cells[0].test["kappa"] == expected.cells[0].test["kappa"]
+
+
+def test_sweep__an_order_that_changes_is_never_mixed(
+    tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]], labels: NDArray[Any]
+) -> None:
+    graded = write_embeddings(tmp_path / "c.zarr", features, label=[GRADES[label] for label in labels])
+    options, one = SubsetOptions(sizes=("full",), n_folds=3), {"heads": [Linear((1.0,))], "backbones": ["a"]}
+    run, subsets = tmp_path / "run", tmp_path / "run" / "subsets.json"
+    before = dvme.sweep(graded, run, options=options, **one)
+    dvme.cache.label(graded, class_order=before.task.classes)
+    same = dvme.sweep(graded, run, options=options, **one)  # only now it is known to be one
+    assert (same.n_reused, same.task.is_order_given) == (same.n_jobs, True)
+    assert Run.load(run).manifest.is_order_given
+    dvme.cache.label(graded, class_order=GRADES)
+    with pytest.raises(OptionError, match=r"a run over other subsets .* the order of the classes are others"):
+        dvme.sweep(graded, run, options=options, **one)
+    with_own = dvme.sweep(graded, run, subsets=subsets, **one)
+    assert (with_own.n_reused, with_own.task.classes) == (with_own.n_jobs, before.task.classes)
+    assert any(
+        "in the order mild < none < severe, " in line and "none < mild < severe" in line for line in with_own.notices
+    )
+    dvme.cache.label(graded, class_order=())
+    assumed = dvme.sweep(graded, tmp_path / "other", options=options, **one)
+    assert not assumed.task.is_ordered
+    dvme.cache.label(graded, class_order=GRADES)
+    with pytest.raises(OptionError, match=r"depends on the order of the classes: .*this run goes by the former"):
+        dvme.sweep(graded, tmp_path / "new", subsets=tmp_path / "other" / "subsets.json", metric="kappa", **one)
+
+
+def test_sweep__says_once_that_no_image_has_a_group(
+    tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]], names: list[str]
+) -> None:
+    options = SubsetOptions(sizes=("full",), n_folds=3)
+    cache = write_embeddings(tmp_path / "c.zarr", features, label=names)
+    drawn = dvme.subsets(cache, tmp_path / "s.json", options=options)
+    assert (drawn.notices.count(NO_GROUPS), drawn.manifest.notices.count(NO_GROUPS)) == (1, 0)
+    swept = dvme.sweep(cache, tmp_path / "run", subsets=tmp_path / "s.json", heads=[Linear((1.0,))])
+    assert swept.notices.count(NO_GROUPS) == 1
+    grouped = write_embeddings(tmp_path / "g.zarr", features, label=names, group=[f"p{n}" for n in range(len(names))])
+    assert NO_GROUPS not in dvme.subsets(grouped, tmp_path / "g.json", options=options).notices
+
+
+def test_sweep__a_backbone_that_tells_nothing_apart_is_named_once(
+    tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]], names: list[str]
+) -> None:
+    both = {"a": features["a"], "dead": np.ones((len(names), 3), dtype=np.float32)}
+    cache = write_embeddings(tmp_path / "c.zarr", both, label=names)
+    options = SubsetOptions(sizes=("full",), n_folds=3)
+    dvme.subsets(cache, tmp_path / "s.json", options=options)
+    for given in ({"options": options}, {"subsets": tmp_path / "s.json"}):
+        run = dvme.sweep(cache, tmp_path / next(iter(given)), heads=[Linear((1.0,))], **given)
+        assert [line.partition(":")[0] for line in run.notices if "dead" in line] == [
+            f"all {len(names)} embeddings of dead are identical"
+        ]
