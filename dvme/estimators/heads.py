@@ -49,13 +49,17 @@ class KNNProbe(HeadClassifier):
 
     neighbours: Sequence[int] = NEIGHBOURS
     """Values of k to choose from."""
+    choose_by: str = "auc"
+    """Metric on validation that k is chosen by; `accuracy` as in DINO's protocol."""
+    standard_errors: float = 1.0
+    """How many of the difference from the best k a larger one may be worse; 0 as in DINO's protocol."""
     device: str = "auto"
     """Where to search; a GPU is used with faiss-gpu only."""
 
     def _head(self) -> Head:
         from dvme.heads.knn import KNN
 
-        return KNN(neighbours=self.neighbours)
+        return KNN(self.neighbours, self.choose_by, self.standard_errors)
 
 
 @estimator

@@ -19,16 +19,39 @@ def check_sampling(sampling: str) -> None:
         raise OptionError(f"sampling {sampling!r} is not known; choose from {', '.join(SAMPLINGS)}")
 
 
-def resolve_sampling(sampling: Sampling, labels: NDArray[Any]) -> Sampling:
-    """What `auto` means for these training labels: oversampled where the classes differ in number.
+def resolve_sampling(sampling: Sampling, labels: NDArray[Any], weights: NDArray[Any] | None = None) -> Sampling:
+    """What `auto` means for these training labels: oversampled where the classes differ in number, or in weight.
 
     Source: Truong et al. 2021, section 5.3 and appendix A: class-balanced subsets, and oversampling where
     a data set does not allow them.
     """
     if sampling != "auto":
         return sampling
-    counts = np.unique(labels, return_counts=True)[1]
+    counts = (
+        np.unique(labels, return_counts=True)[1] if weights is None else np.bincount(labels, weights)[np.unique(labels)]
+    )
     return "shuffled" if counts.max() - counts.min() <= 1 else "oversampled"
+
+
+def loss_weights(labels: NDArray[Any], sampling: Sampling, weights: NDArray[Any] | None) -> NDArray[Any]:
+    """(n,) what the loss of a training row counts for whenever the row is drawn; their mean is 1.
+
+    Classes that are drawn equally often keep their shares, so that weights are relative to those of the class.
+
+    Args:
+        labels: (n,) class indices of the training rows.
+        sampling: resolved, not `auto`.
+        weights: (n,) how often each row counts; None: once.
+    """
+    if weights is None:
+        return np.ones(len(labels))
+    means = (
+        weights.mean()
+        if sampling == "shuffled"
+        else (np.bincount(labels, weights) / np.bincount(labels).clip(1))[labels]
+    )
+    relative: NDArray[Any] = weights / means
+    return relative
 
 
 def epoch_order(labels: NDArray[Any], sampling: Sampling, rng: np.random.Generator) -> NDArray[Any]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.heads.jobs import Embedded, FittedHead, Job
-from dvme.heads.linear import FittedLinear, Linear
+from dvme.heads.linear import FittedLinear, Linear, log_softmax
 from dvme.runtime import Progress, Runtime
 
 
@@ -31,6 +31,10 @@ class FittedConcat:
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C)."""
         return self.linear.predict_proba([concatenated(blocks)])
+
+    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C)."""
+        return self.linear.log_proba([concatenated(blocks)])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See FittedHead."""
@@ -62,10 +66,13 @@ class FittedMeanLogits:
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) softmax of the mean logits, that is the normalised geometric mean of the probabilities."""
-        mean = np.mean([member.logits(block) for member, block in zip(self.members, blocks, strict=True)], axis=0)
-        odds = np.exp(mean - mean.max(axis=1, keepdims=True))
-        probabilities: NDArray[Any] = odds / odds.sum(axis=1, keepdims=True)
+        probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
+
+    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C)."""
+        logits = [member.logits(block) for member, block in zip(self.members, blocks, strict=True)]
+        return log_softmax(np.mean(logits, axis=0))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See FittedHead."""
@@ -97,13 +104,17 @@ class Concat:
     linear: Linear = field(default_factory=Linear)
     name: str = "concat"
     is_fusion: bool = True
+    revision: ClassVar[int] = 1
 
     @staticmethod
     def fit_together(
         jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
     ) -> Iterator[tuple[int, FittedHead]]:
         """As many logistic regressions as there are jobs."""
-        names = {parts: f"concat {index}" for index, parts in enumerate({job.backbones: None for job in jobs})}
+        names = {
+            parts: f"{'+'.join(parts)} (concat {index})"
+            for index, parts in enumerate({job.backbones: None for job in jobs})
+        }
         together = {name: concatenated(data.blocks(parts, slice(None))) for parts, name in names.items()}
         flat = [Job(_concat(job).linear, (names[job.backbones],), job.train, job.validation, job.seed) for job in jobs]
 
@@ -111,7 +122,7 @@ class Concat:
             del stage
             progress("fit concat", done, total)
 
-        joined = Embedded(together, data.labels, data.n_classes)
+        joined = Embedded(together, data.labels, data.n_classes, data.weights)
         for position, head in Linear.fit_together(flat, joined, runtime, tell):
             yield position, FittedConcat(_linear(head))
 
@@ -123,6 +134,7 @@ class MeanLogits:
     linear: Linear = field(default_factory=Linear)
     name: str = "mean-logits"
     is_fusion: bool = True
+    revision: ClassVar[int] = 1
 
     def members(self, job: Job) -> list[Job]:
         """See Ensemble: the very jobs of `linear` on each backbone."""

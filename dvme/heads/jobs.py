@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -42,6 +42,9 @@ class Embedded:
     """(N,) class indices; only rows named in a job are looked at."""
     n_classes: int
     """C."""
+    weights: NDArray[Any] | None = None
+    """(N,) how often each row counts, in learning and in choosing: 2 as if it were there twice, 0 as if it were not.
+    None: once."""
 
     def dims(self, backbones: Sequence[str]) -> tuple[int, ...]:
         """D_m of each backbone."""
@@ -50,6 +53,10 @@ class Embedded:
     def blocks(self, backbones: Sequence[str], rows: NDArray[Any] | slice) -> list[NDArray[Any]]:
         """(B, D_m) embeddings of each backbone at some rows, as `FittedHead.predict_proba` takes them."""
         return [self.embeddings[name][rows] for name in backbones]
+
+    def weights_of(self, rows: NDArray[Any]) -> NDArray[np.float64] | None:
+        """(n,) of some rows; None where every row counts once."""
+        return None if self.weights is None else self.weights[rows].astype(np.float64)
 
 
 class FittedHead(Protocol):
@@ -68,6 +75,9 @@ class FittedHead(Protocol):
         Returns:
             (B, C) float64, rows sum to 1.
         """
+
+    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) float64 logarithms of the same, of which large ones are told apart as well; -inf for 0."""
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything learned, by name; with `settings`, enough to build the head again."""
@@ -93,6 +103,13 @@ class Head(Protocol):
     @property
     def is_fusion(self) -> bool:
         """Whether it takes several backbones at once."""
+
+    @property
+    def revision(self) -> int:
+        """Of its results: raised when a change of the code changes them, so that older ones are not taken for its own.
+
+        tests/dvme/heads/test_revisions.py says when.
+        """
 
 
 @runtime_checkable
@@ -149,8 +166,8 @@ def fit_jobs(
         One fitted head per job, in order.
 
     Raises:
-        DataError: if a job has no training rows, chooses on rows that it trains on, or features are not
-            finite in float32.
+        DataError: if a job has no training rows, chooses on rows that it trains on, features are not
+            finite in float32, or weights are not numbers of 0 or more.
     """
     heads = {one.position: one.head for one in fit_each(jobs, data, runtime=runtime, progress=progress)}
     return [heads[position] for position in range(len(jobs))]
@@ -167,6 +184,7 @@ def fit_each(
     Raises:
         DataError: as `fit_jobs`.
     """
+    jobs = [_counted(job, data) for job in jobs]
     _check(jobs, data)
     flat: list[Job] = []
     place: dict[tuple[Any, ...], int] = {}
@@ -218,6 +236,29 @@ def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress
             start = time.perf_counter()
 
 
+def kept_log_proba(head: FittedHead, blocks: Sequence[NDArray[Any]], method: str) -> NDArray[np.float32]:
+    """(B, C) log probabilities as a study keeps and scores them.
+
+    Args:
+        head: a fitted one.
+        blocks: (B, D_m) embeddings, as its `predict_proba` takes them.
+        method: what the head is called in a message.
+
+    Raises:
+        DataError: if they are not those of probabilities: an AUC of nan is 0.5 without a word.
+    """
+    logs = head.log_proba(blocks)
+    with np.errstate(invalid="ignore", over="ignore"):
+        is_one = np.abs(np.exp(logs).sum(axis=1) - 1.0) < 1e-6
+    if not is_one.all():
+        n_bad = int((~is_one).sum())
+        raise DataError(
+            f"{method} gives no probabilities for {n_bad} of {len(logs)} images; rescale its embeddings, or leave it "
+            "out"
+        )
+    return logs.astype(np.float32)
+
+
 def by_backbones(jobs: Sequence[Job]) -> dict[tuple[tuple[str, ...], Head], list[int]]:
     """Positions of the jobs that share backbones and hyper-parameters."""
     groups: dict[tuple[tuple[str, ...], Head], list[int]] = {}
@@ -241,8 +282,23 @@ def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
     return is_finite
 
 
+def _counted(job: Job, data: Embedded) -> Job:
+    """The job without its rows of weight 0."""
+    if data.weights is None:
+        return job
+    train, validation = (rows[data.weights[rows] != 0] for rows in (job.train, job.validation))
+    return replace(job, train=train, validation=validation)
+
+
 def _check(jobs: Sequence[Job], data: Embedded) -> None:
     """Refuse what no head can learn from."""
+    for job in jobs:
+        weights = data.weights_of(np.concatenate([job.train, job.validation]))
+        if weights is None:
+            break
+        n_bad = int((~(np.isfinite(weights) & (weights > 0))).sum())
+        if n_bad:
+            raise DataError(f"{n_bad} of {len(weights)} weights are negative or not finite; a weight is 0 or more")
     rows_of: dict[str, list[NDArray[Any]]] = {}
     for job in jobs:
         if not len(job.train):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dvme.errors import DataError
 from dvme.heads.footprint import Footprint, alike
 from dvme.heads.gram_pool import GramPool, pooled
 from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
@@ -52,10 +53,7 @@ class FittedLinear:
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) float64 log probabilities; -inf for a class that training lacked."""
-        logits = self.logits(only_block(blocks))
-        peak = logits.max(axis=1, keepdims=True)
-        log_probabilities: NDArray[Any] = logits - peak - np.log(np.exp(logits - peak).sum(axis=1, keepdims=True))
-        return log_probabilities
+        return log_softmax(self.logits(only_block(blocks)))
 
     def logits(self, features: NDArray[Any]) -> NDArray[Any]:
         """(B, C) float64."""
@@ -84,6 +82,7 @@ class Linear:
     """The path, see STRENGTHS; kept as a tuple. Without validation rows the middle of it is taken."""
     name: str = "linear"
     is_fusion: bool = False
+    revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         """Refuse what is no path."""
@@ -99,6 +98,7 @@ class Linear:
 
         Raises:
             OptionError: if the budget does not hold a job at a single strength.
+            DataError: if a job is finite at no strength.
         """
         n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
@@ -134,12 +134,20 @@ class _Optimum:
     position: int
     """Of the strength on the path."""
     loss: float
-    """Mean log loss on the validation rows; without any, the distance from the middle of the path."""
+    """Mean log loss on the validation rows; without any, the distance from the middle of the path. inf where either
+    or the parameters are not finite."""
     weights: Tensor
     """(D, C) or (n, C), see LogisticFit."""
     intercepts: Tensor
     """(C,)."""
     is_converged: bool
+
+
+def log_softmax(logits: NDArray[Any]) -> NDArray[Any]:
+    """(B, C) log probabilities of (B, C) logits."""
+    away = logits - logits.max(axis=1, keepdims=True)
+    logs: NDArray[Any] = away - np.log(np.exp(away).sum(axis=1, keepdims=True))
+    return logs
 
 
 def _fit_group(
@@ -169,7 +177,7 @@ def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, 
         jobs,
         data,
         path,
-        spreads=[_squared_distance(own) for own in rows],
+        spreads=[_squared_distance(own, _weights(data, job.train)) for own, job in zip(rows, jobs, strict=True)],
         fit=partial(fit_logistic, rows),
         inputs=lambda job: torch.from_numpy(features[job.validation]).double(),
     )
@@ -184,7 +192,7 @@ def _fit_from_pool(
         jobs,
         data,
         path,
-        spreads=[_spread(gram) for gram in grams],
+        spreads=[_spread(gram, _weights(data, job.train)) for gram, job in zip(grams, jobs, strict=True)],
         fit=partial(fit_from_gram, grams),
         inputs=lambda job: pool.block(job.validation, job.train),
     )
@@ -204,7 +212,7 @@ def _optima(
     path: _Path,
     *,
     spreads: Sequence[Tensor],
-    fit: Callable[[list[Tensor], list[Tensor], int], list[LogisticFit]],
+    fit: Callable[..., list[LogisticFit]],
     inputs: Callable[[Job], Tensor],
 ) -> list[_Optimum]:
     """Every job's best optimum. Strengths do not depend on each other, and of those that are done the best is kept.
@@ -214,45 +222,59 @@ def _optima(
         data: their labels.
         path: strengths, relative to the spreads.
         spreads: summed squared distance of each job's rows from their mean.
-        fit: solves all jobs, given their targets and strengths, and C.
+        fit: solves all jobs, given their targets and strengths, C, and weights.
         inputs: what a job's optima take for its validation rows, (v, D) or (v, n).
     """
     strengths = torch.tensor(path.strengths, dtype=torch.float64)
     targets = [_targets(data, job.train) for job in jobs]
+    weights = None if data.weights is None else [_weights(data, job.train) for job in jobs]
+    middle = len(strengths) // 2
     best: list[_Optimum] = []
     for start in range(0, len(strengths), path.at_once):
         part = strengths[start : start + path.at_once]
-        fits = fit(targets, [spread * part for spread in spreads], data.n_classes)
+        fits = fit(targets, [spread * part for spread in spreads], data.n_classes, weights)
         found = [
-            _best(own, inputs(job), _targets(data, job.validation), start, len(strengths) // 2)
+            _best(own, inputs(job), _targets(data, job.validation), _weights(data, job.validation), start, middle)
             for job, own in zip(jobs, fits, strict=True)
         ]
         del fits
         best = [min(pair, key=lambda optimum: optimum.loss) for pair in zip(best or found, found, strict=True)]
+    for job, optimum in zip(jobs, best, strict=True):
+        if optimum.loss == np.inf:
+            raise DataError(
+                f"{job.head.name} on {'+'.join(job.backbones)} diverged: no strength had a finite loss; rescale its "
+                "embeddings, or leave it out"
+            )
     return best
 
 
-def _best(fit: LogisticFit, inputs: Tensor, targets: Tensor, start: int, middle: int) -> _Optimum:
+def _best(
+    fit: LogisticFit, inputs: Tensor, targets: Tensor, weights: Tensor | None, start: int, middle: int
+) -> _Optimum:
     """The strength with the least mean log loss on (v, D) rows or (v, n) products; the middle one without a row.
 
     A class that training lacked costs a bounded amount. `start` is the first strength's position on the path.
     """
     if len(targets):
         losses = [
-            _log_loss(inputs @ own + shift, targets) for own, shift in zip(fit.weights, fit.intercepts, strict=True)
+            _log_loss(inputs @ own + shift, targets, weights)
+            for own, shift in zip(fit.weights, fit.intercepts, strict=True)
         ]
     else:
-        losses = [abs(start + index - middle) for index in range(len(fit.weights))]
+        losses = [float(abs(start + index - middle)) for index in range(len(fit.weights))]
+    is_sound = fit.weights.isfinite().all(2).all(1) & ~fit.intercepts.isnan().any(1)
+    losses = [loss if sound and np.isfinite(loss) else np.inf for loss, sound in zip(losses, is_sound, strict=True)]
     index = int(np.argmin(losses))
     # Copies, not views that keep the whole path.
     weights, intercepts = fit.weights[index].clone(), fit.intercepts[index].clone()
     return _Optimum(start + index, losses[index], weights, intercepts, bool(fit.is_converged[index]))
 
 
-def _log_loss(logits: Tensor, targets: Tensor) -> float:
-    """Mean over (v, C) logits."""
+def _log_loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+    """Mean over (v, C) logits, by (v,) weights if there are any."""
     log_probabilities = torch.log_softmax(logits, dim=-1).clamp_min(np.log(1e-15))
-    return float(-log_probabilities[torch.arange(len(targets)), targets].mean())
+    losses = -log_probabilities[torch.arange(len(targets)), targets]
+    return float(losses.mean() if weights is None else losses @ weights / weights.sum())
 
 
 def _head(optimum: _Optimum, weights: Tensor, intercepts: Tensor, path: _Path) -> FittedLinear:
@@ -268,12 +290,24 @@ def _targets(data: Embedded, rows: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(data.labels[rows].astype(np.int64))
 
 
-def _spread(gram: Tensor) -> Tensor:
-    """Summed squared distance from their mean of rows with an (n, n) Gram matrix."""
-    return gram.trace() - gram.sum() / len(gram)
+def _weights(data: Embedded, rows: NDArray[np.int64]) -> Tensor | None:
+    """(n,) float64."""
+    weights = data.weights_of(rows)
+    return None if weights is None else torch.from_numpy(weights)
 
 
-def _squared_distance(rows: Tensor) -> Tensor:
+def _spread(gram: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Summed squared distance from their mean of rows with an (n, n) Gram matrix, by (n,) weights if there are any."""
+    if weights is None:
+        return gram.trace() - gram.sum() / len(gram)
+    return weights @ gram.diagonal() - weights @ gram @ weights / weights.sum()
+
+
+def _squared_distance(rows: Tensor, weights: Tensor | None) -> Tensor:
     """Summed squared distance of (n, D) rows from their mean; n where all rows are equal, up to rounding."""
-    distance = (rows - rows.mean(dim=0)).square().sum()
-    return torch.where(distance > EQUAL * rows.square().sum(), distance, float(len(rows)))
+    if weights is None:
+        distance, total, n_rows = (rows - rows.mean(dim=0)).square().sum(), rows.square().sum(), float(len(rows))
+    else:
+        distance = weights @ (rows - weights @ rows / weights.sum()).square().sum(1)
+        total, n_rows = weights @ rows.square().sum(1), float(weights.sum())
+    return torch.where(distance > EQUAL * total, distance, n_rows)

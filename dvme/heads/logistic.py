@@ -2,8 +2,9 @@
 
 A problem minimises, over weights W (D, C) and an unpenalised intercept b (C), for each of its strengths l2,
 
-    F(W, b) = sum over its rows i of  -log softmax(x_i W + b)[y_i]   +   l2 / 2 * ||W||^2
+    F(W, b) = sum over its rows i of  -v_i log softmax(x_i W + b)[y_i]   +   l2 / 2 * ||W||^2
 
+with weights v_i of 1 unless others are given,
 which for C > 2 is scikit-learn's objective with C = 1 / l2. (For two classes scikit-learn penalises one
 vector w = w_1 - w_0; the symmetric optimum here has ||W||^2 = ||w||^2 / 2, so l2 is doubled to agree.)
 A class without a row gets no probability and the others are solved without it. Where two are left, one
@@ -26,6 +27,7 @@ mean of the rest, as in the Nystroem preconditioner (Frangella, Tropp and Udell 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -33,6 +35,10 @@ from torch import Tensor
 
 from dvme.heads.logistic_problem import FromGram, FromRows, LogisticProblem
 from dvme.heads.minimise import minimise
+from dvme.heads.newton import polish
+
+NULL = 1e-15
+"""Eigenvalues of a Gram matrix, relative to the largest, that are rounding."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,11 @@ class LogisticFit:
 
 
 def fit_logistic(
-    features: Sequence[Tensor], labels: Sequence[Tensor], l2: Sequence[Tensor], n_classes: int
+    features: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    l2: Sequence[Tensor],
+    n_classes: int,
+    weights: Sequence[Tensor] | None = None,
 ) -> list[LogisticFit]:
     """Solve J problems on the device of their features. They may differ in size, but are padded to the largest.
 
@@ -59,18 +69,25 @@ def fit_logistic(
         labels: J times (n_j,) int64 in [0, C).
         l2: J times (S,) positive strengths, in the units of the objective above.
         n_classes: C >= 2.
+        weights: J times (n_j,) above 0; None: 1.
 
     Returns:
         J fits, in order. One does not depend on the others beyond rounding.
 
     Source: module docstring.
     """
+    weights = weights or [torch.ones_like(rows[:, 0]) for rows in features]
     fits: dict[int, LogisticFit] = {}
     for is_few in (True, False):
         members = [index for index, rows in enumerate(features) if is_spanned(*rows.shape) == is_few]
         centres = [features[index].mean(dim=0) for index in members]
         centred = [features[index] - centre for index, centre in zip(members, centres, strict=True)]
-        own = [labels[index] for index in members], [l2[index] for index in members], n_classes
+        own = (
+            [labels[index] for index in members],
+            [l2[index] for index in members],
+            n_classes,
+            [weights[index] for index in members],
+        )
         if is_few:
             raw = fit_from_gram([rows @ rows.T for rows in centred], *own)
             raw = [replace(fit, weights=rows.T @ fit.weights) for fit, rows in zip(raw, centred, strict=True)]
@@ -85,7 +102,11 @@ def fit_logistic(
 
 
 def fit_from_gram(
-    grams: Sequence[Tensor], labels: Sequence[Tensor], l2: Sequence[Tensor], n_classes: int
+    grams: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    l2: Sequence[Tensor],
+    n_classes: int,
+    weights: Sequence[Tensor] | None = None,
 ) -> list[LogisticFit]:
     """The same from inner products of rows: logits of a row are its products with the n_j rows times A, plus b.
 
@@ -95,19 +116,38 @@ def fit_from_gram(
         labels: J times (n_j,) int64 in [0, C).
         l2: J times (S,) positive strengths.
         n_classes: C >= 2.
+        weights: J times (n_j,) above 0; None: 1.
 
     Returns:
         J fits, in order, with A for weights: those of the features are X^T A.
 
     Source: module docstring.
     """
+    weights = weights or [torch.ones_like(gram[0]) for gram in grams]
     means = [gram.mean(dim=0) for gram in grams]
     centred = [(gram - mean).sub_((mean - mean.mean())[:, None]) for gram, mean in zip(grams, means, strict=True)]
+    raw = _fit(FromGram, centred, labels, l2, n_classes, weights)
+    for index, fit in enumerate(raw):
+        if not bool(fit.is_converged.all()):
+            raw[index] = _factored(centred[index], labels[index], l2[index], n_classes, weights[index])
     fits = []
-    for fit, mean in zip(_fit(FromGram, centred, labels, l2, n_classes), means, strict=True):
+    for fit, mean in zip(raw, means, strict=True):
         coefficients = fit.weights - fit.weights.mean(dim=1, keepdim=True)
         fits.append(_with_intercepts(replace(fit, weights=coefficients), fit.intercepts - mean @ coefficients))
     return fits
+
+
+def _factored(gram: Tensor, labels: Tensor, l2: Tensor, n_classes: int, weights: Tensor) -> LogisticFit:
+    """From rows that have this Gram matrix, where coefficients of it lose their digits.
+
+    Coefficients that its null space takes to 0, as of rows that are there twice, or of all but one that is far out, are
+    in no inner product, and rounding makes them grow.
+    """
+    energies, vectors = torch.linalg.eigh(gram)
+    is_kept = energies > NULL * energies[-1]
+    lengths, vectors = energies[is_kept].sqrt(), vectors[:, is_kept]
+    (fit,) = _fit(FromRows, [vectors * lengths], [labels], [l2], n_classes, [weights])
+    return replace(fit, weights=(vectors / lengths) @ fit.weights)
 
 
 def is_spanned(n_rows: int, dim: int) -> bool:
@@ -128,6 +168,7 @@ def _fit(
     labels: Sequence[Tensor],
     l2: Sequence[Tensor],
     n_classes: int,
+    weights: Sequence[Tensor],
 ) -> list[LogisticFit]:
     """Fits to centred matrices, with weights for their columns. Problems with as many classes go together."""
     fits: dict[int, LogisticFit] = {}
@@ -142,7 +183,9 @@ def _fit(
         targets = [torch.searchsorted(present[index], labels[index]) for index in members]
         halved = 0.5 if n_present == 2 < n_classes else 1.0
         strengths = torch.stack([l2[index] for index in members]) * halved
-        optima = minimise(kind([matrices[index] for index in members], targets, strengths, n_present))
+        own_matrices, own_weights = ([each[index] for index in members] for each in (matrices, weights))
+        problem = kind(own_matrices, targets, own_weights, strengths, n_present)
+        optima = polish(copy(problem), minimise(problem))
         for position, index in enumerate(members):
             own = optima.parameters[position, :, 0]  # (S, Q, P + 1)
             own = torch.cat([-0.5 * own, 0.5 * own], dim=1) if n_present == 2 else own

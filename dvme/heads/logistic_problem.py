@@ -29,12 +29,20 @@ class LogisticProblem(ABC):
 
     n_images: int
 
-    def __init__(self, matrices: Sequence[Tensor], targets: Sequence[Tensor], l2: Tensor, n_classes: int) -> None:
+    def __init__(
+        self,
+        matrices: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        l2: Tensor,
+        n_classes: int,
+    ) -> None:
         n_rows, width = (max(own.shape[axis] for own in matrices) for axis in (0, 1))
         n_outputs = 1 if n_classes == 2 else n_classes
         n_jobs = len(matrices)
         self.matrix = matrices[0][None] if n_jobs == 1 else l2.new_zeros(n_jobs, n_rows, width)
-        self.is_row = l2.new_zeros(n_jobs, 1, n_rows)
+        self.weights = l2.new_zeros(n_jobs, 1, n_rows)
+        self.n_rows = l2.new_zeros(n_jobs, 1)
         self.targets = l2.new_zeros(n_jobs, 1, n_outputs, n_rows)
         rank = min(RANK, width)
         self.rest, self.energies = l2.new_zeros(n_jobs, 1), l2.new_zeros(n_jobs, 1, rank)
@@ -44,15 +52,16 @@ class LogisticProblem(ABC):
             n_own, own_width = own.shape
             if n_jobs > 1:
                 self.matrix[index, :n_own, :own_width] = own
-            self.is_row[index, 0, :n_own] = 1.0
+            self.weights[index, 0, :n_own] = weights[index]
+            self.n_rows[index] = n_own
             one_hot = torch.nn.functional.one_hot(classes, n_classes).T.to(l2.dtype)
             self.targets[index, 0, :, :n_own] = one_hot[1:] if n_classes == 2 else one_hot
             leading, energies, total = self.leading_eigenvectors(own)
             self.leading[index, : len(leading), :, :own_width] = leading
             self.energies[index, 0, : len(energies)] = energies
             self.rest[index] = (total - energies.sum()).clamp_min(0.0) / max(1, own_width - len(energies))
-        self.n_rows = self.is_row.sum(-1)  # (J, 1)
-        frequencies = self.targets.sum(-1) / self.n_rows[..., None]  # (J, 1, Q)
+        total = self.weights.sum(-1)  # (J, 1)
+        frequencies = (self.targets * self.weights[:, :, None]).sum(-1) / total[..., None]  # (J, 1, Q)
         prior = torch.logit(frequencies) if n_outputs == 1 else frequencies.log()
         self.start = l2.new_zeros(*l2.shape, self.n_images, n_outputs, width + 1)
         self.start[..., -1] = (prior - prior.mean(-1, keepdim=True) * (n_outputs > 1))[:, :, None]
@@ -64,6 +73,10 @@ class LogisticProblem(ABC):
 
     @abstractmethod
     def logits(self, parameters: Tensor) -> Tensor:
+        """See Problem."""
+
+    @abstractmethod
+    def renewed(self, parameters: Tensor) -> Tensor:
         """See Problem."""
 
     @abstractmethod
@@ -85,17 +98,33 @@ class LogisticProblem(ABC):
         else:
             losses = torch.logsumexp(logits, dim=2) - (logits * self.targets).sum(2)
         squares = dot(parameters[..., :-1], parameters[..., :-1])
-        return (losses * self.is_row).sum(-1) + 0.5 * self.l2 * squares
+        return (losses * self.weights).sum(-1) + 0.5 * self.l2 * squares
 
     def gradient(self, logits: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """See Problem; the curvature is the mean p (1 - p) over rows and classes."""
-        probabilities = torch.sigmoid(logits) if logits.shape[2] == 1 else torch.softmax(logits, dim=2)
-        residuals = (probabilities - self.targets) * self.is_row[:, :, None]
-        gradient = torch.empty_like(parameters)
-        gradient[..., :-1] = self.backward(residuals, parameters)
-        gradient[..., -1] = residuals.sum(-1)[:, :, None]
+        """See Problem; the curvature is the mean p (1 - p) over rows, times their weights, and classes."""
+        probabilities = self.probabilities(logits)
+        gradient = self._ascent((probabilities - self.targets) * self.weights[:, :, None], parameters)
         variances = (probabilities * (1.0 - probabilities)).mean(2)
-        return gradient, ((variances * self.is_row).sum(-1) / self.n_rows).clamp_min(LEAST_CURVATURE)
+        return gradient, ((variances * self.weights).sum(-1) / self.n_rows).clamp_min(LEAST_CURVATURE)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """See Problem; of two classes the second's."""
+        return torch.sigmoid(logits) if logits.shape[2] == 1 else torch.softmax(logits, dim=2)
+
+    def hessian(self, probabilities: Tensor, direction: Tensor, along: Tensor) -> Tensor:
+        """See Problem."""
+        if along.shape[2] == 1:
+            bend = probabilities * (1.0 - probabilities) * along
+        else:
+            bend = probabilities * (along - (probabilities * along).sum(2, keepdim=True))
+        return self._ascent(bend * self.weights[:, :, None], direction)
+
+    def _ascent(self, residuals: Tensor, parameters: Tensor) -> Tensor:
+        """(J, S, I, Q, P + 1): as `backward`, with the intercepts."""
+        ascent = torch.empty_like(parameters)
+        ascent[..., :-1] = self.backward(residuals, parameters)
+        ascent[..., -1] = residuals.sum(-1)[:, :, None]
+        return ascent
 
     def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
         """(curvature * scatter + l2)^-1 gradient."""
@@ -131,8 +160,15 @@ class FromRows(LogisticProblem):
         """None: all of them are axes, and `diagonal` has their eigenvalues."""
         return own.new_zeros(0, 1, own.shape[1]), own.new_zeros(0), own.new_zeros(())
 
-    def __init__(self, matrices: Sequence[Tensor], targets: Sequence[Tensor], l2: Tensor, n_classes: int) -> None:
-        super().__init__(matrices, targets, l2, n_classes)
+    def __init__(
+        self,
+        matrices: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        l2: Tensor,
+        n_classes: int,
+    ) -> None:
+        super().__init__(matrices, targets, weights, l2, n_classes)
         self.diagonal = self.matrix.square().sum(1)[:, None, None]  # (J, 1, 1, D)
 
     def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
@@ -153,6 +189,10 @@ class FromRows(LogisticProblem):
         """See Problem."""
         own = parameters[:, :, 0]
         return _times(own[..., :-1], self.matrix.mT) + own[..., -1:]
+
+    def renewed(self, parameters: Tensor) -> Tensor:
+        """See Problem."""
+        return parameters
 
     def backward(self, residuals: Tensor, parameters: Tensor) -> Tensor:
         """See LogisticProblem."""
@@ -179,6 +219,12 @@ class FromGram(LogisticProblem):
     def logits(self, parameters: Tensor) -> Tensor:
         """See Problem."""
         return parameters[:, :, 1, :, :-1] + parameters[:, :, 1, :, -1:]
+
+    def renewed(self, parameters: Tensor) -> Tensor:
+        """See Problem."""
+        own = parameters[:, :, 0]
+        image = torch.cat([_times(own[..., :-1], self.matrix.mT), own[..., -1:]], dim=-1)
+        return torch.stack([own, image], dim=2)
 
     def backward(self, residuals: Tensor, parameters: Tensor) -> Tensor:
         """See LogisticProblem."""

@@ -18,6 +18,10 @@ from torch import Tensor
 HISTORY = 10
 TOLERANCE, STUCK_TOLERANCE = 1e-9, 1e-6
 """Slope at which a problem has converged, relative to its objective; the looser one where rounding stops it first."""
+ROUNDING = 1e-14
+"""Slope upwards, relative to the objective, that is rounding and no ascent."""
+NO_CURVATURE = 1e-12
+"""Inner product of a step and its change of the gradient, relative to the sum of its terms' sizes, that is rounding."""
 MAX_ITERATIONS = 1000
 MAX_HALVINGS = 30
 SUFFICIENT_DECREASE = 1e-4
@@ -32,6 +36,9 @@ class Problem(Protocol):
     def keep(self, jobs: Tensor, strengths: Tensor) -> None:
         """Go on with some problems and some strengths, both bool masks."""
 
+    def renewed(self, parameters: Tensor) -> Tensor:
+        """The same parameters with images computed anew, free of what steps left in them."""
+
     def logits(self, parameters: Tensor) -> Tensor:
         """(J, S, Q, n), linear in the parameters."""
 
@@ -40,6 +47,12 @@ class Problem(Protocol):
 
     def gradient(self, logits: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(J, S, I, Q, P), and (J, S) what the preconditioner has to know of the point."""
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(J, S, Q, n), all that `hessian` has to know of the point."""
+
+    def hessian(self, probabilities: Tensor, direction: Tensor, along: Tensor) -> Tensor:
+        """(J, S, I, Q, P) change of the gradient along a direction, whose logits are `along`."""
 
     def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
         """(J, S, I, Q, P), positive definite and symmetric in the metric."""
@@ -63,6 +76,9 @@ class Optima:
 def minimise(problem: Problem) -> Optima:
     """Work on the problem, which is used up, until every strength has converged or can get no further.
 
+    A strength has converged where the way down is as good as level and the objective is a number of 0 or more. Where
+    L-BFGS points up, it starts anew from steepest descent, preconditioned; where that does not lead down, it ends.
+
     Source: module docstring.
     """
     state = _State(problem)
@@ -70,10 +86,11 @@ def minimise(problem: Problem) -> Optima:
     is_converged = torch.zeros_like(state.is_done)
     jobs, strengths = (torch.arange(size, device=parameters.device) for size in objectives.shape)
     for iteration in range(MAX_ITERATIONS + 1):
-        direction = _direction(problem, state)
-        slope = dot(direction, state.gradient)
-        is_optimum = -slope <= torch.where(state.is_stuck, STUCK_TOLERANCE, TOLERANCE) * state.value
-        leaves = (is_optimum | state.is_stuck | (iteration == MAX_ITERATIONS)) & ~state.is_done
+        direction, slope = _downhill(problem, state)
+        is_sound = (slope <= ROUNDING * state.value) & (state.value >= 0) & state.value.isfinite()
+        tolerance = torch.where(state.is_stuck, STUCK_TOLERANCE, TOLERANCE)
+        is_optimum = is_sound & (-slope <= tolerance * state.value)
+        leaves = (is_optimum | ~is_sound | state.is_stuck | (iteration == MAX_ITERATIONS)) & ~state.is_done
         if bool(leaves.any()):
             job, strength = leaves.nonzero(as_tuple=True)
             place = jobs[job], strengths[strength]
@@ -119,6 +136,14 @@ class _State:
         for name, kept in vars(self).items():
             setattr(self, name, kept[jobs][:, strengths])
 
+    def forget(self, is_lost: Tensor) -> None:
+        """Drop the pairs of some problems, (J, S)."""
+        self.is_pair = self.is_pair & ~is_lost[..., None]
+        alone = torch.eye(self.products.shape[-1], dtype=self.products.dtype, device=self.products.device)
+        self.products = torch.where(is_lost[..., None, None], alone, self.products)
+        lost = is_lost[..., None, None, None, None]
+        self.steps, self.changes = (torch.where(lost, 0.0, vectors) for vectors in (self.steps, self.changes))
+
     def move(self, problem: Problem, direction: Tensor, slope: Tensor) -> None:
         """Backtrack from step 1 along a direction and remember what it told about the curvature."""
         length, self.logits, self.value = _search(problem, self, direction, slope)
@@ -135,11 +160,29 @@ class _State:
         self.steps = torch.cat([self.steps[:, :, first:], step[:, :, None]], dim=2)
         self.changes = torch.cat([self.changes[:, :, first:], change[:, :, None]], dim=2)
         column = _dots(self.steps, change)
-        is_pair = torch.cat([self.is_pair[:, :, first:], column[:, :, -1:] > 0], dim=2)
+        terms = (step[:, :, 0] * change[:, :, -1]).abs().sum((2, 3))
+        has_curvature = column[:, :, -1] > NO_CURVATURE * terms
+        is_pair = torch.cat([self.is_pair[:, :, first:], has_curvature[..., None]], dim=2)
         column = torch.where(is_pair & is_pair[:, :, -1:], column, 0.0)
         column[:, :, -1] += ~is_pair[:, :, -1]
         older = torch.nn.functional.pad(self.products[:, :, first:, first:], (0, 0, 0, 1))
         self.products, self.is_pair = torch.cat([older, column[..., None]], dim=3), is_pair
+
+
+def _downhill(problem: Problem, state: _State) -> tuple[Tensor, Tensor]:
+    """A direction of descent for every problem, and its slope (J, S); none, and 0 or more, where there is none."""
+    direction = _direction(problem, state)
+    slope = dot(direction, state.gradient)
+    is_lost = ~((slope < 0) & slope.isfinite()) & ~state.is_done
+    if bool(is_lost.any()):
+        state.forget(is_lost)
+        steepest = problem.precondition(-state.gradient, state.curvature)
+        direction = torch.where(is_lost[..., None, None, None], steepest, direction)
+        slope = dot(direction, state.gradient)
+        is_lost = ~((slope <= 0) & slope.isfinite())
+        direction = torch.where(is_lost[..., None, None, None], 0.0, direction)
+        slope = torch.where(slope.isfinite(), slope, torch.inf)
+    return direction, slope
 
 
 def _direction(problem: Problem, state: _State) -> Tensor:
@@ -154,7 +197,7 @@ def _direction(problem: Problem, state: _State) -> Tensor:
     result = problem.precondition(-state.gradient - _combined(state.changes, coefficients), state.curvature)
     last, product = state.changes[:, :, -1], state.products[:, :, -1, -1]
     length = problem.preconditioned_length(last, state.curvature)
-    is_usable = state.is_pair[:, :, -1] & (length > 0)
+    is_usable = state.is_pair[:, :, -1] & (length > 0) & length.isfinite()
     result *= torch.where(is_usable, product / length.clamp_min(1e-300), 1.0)[..., None, None, None]
     diagonal = state.products.diagonal(dim1=2, dim2=3)[..., None]
     seen = torch.where(state.is_pair, _dots(state.changes, result), 0.0)[..., None]
@@ -182,7 +225,8 @@ def _search(problem: Problem, state: _State, direction: Tensor, slope: Tensor) -
     for trial in range(MAX_HALVINGS + 2):
         logits = state.logits + length[..., None, None] * along
         value = problem.objective(logits, state.current + length[..., None, None, None] * direction)
-        is_enough = (length == 0.0) | (value <= state.value + SUFFICIENT_DECREASE * length * slope)
+        is_lower = (value >= 0) & (value <= state.value + SUFFICIENT_DECREASE * length * slope)
+        is_enough = (length == 0.0) | is_lower
         if bool(is_enough.all()):
             break
         length = torch.where(is_enough, length, 0.0 if trial >= MAX_HALVINGS else 0.5 * length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -117,6 +117,7 @@ class NetworkHead:
     name: str
     """One of NETWORKS."""
     protocol: TrainingProtocol = field(default_factory=TrainingProtocol)
+    revision: ClassVar[int] = 1
 
     @property
     def is_fusion(self) -> bool:
@@ -186,6 +187,7 @@ class _OnDevice:
             validation=job.validation,
             seed=job.seed,
             protocol=_network_head(job).protocol,
+            weights=self.data.weights,
         )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adam import adam
 
-from dvme.heads.batches import epoch_order, resolve_sampling
+from dvme.heads.batches import epoch_order, loss_weights, resolve_sampling
 from dvme.heads.networks import Network, initial_parameters
 from dvme.heads.schedule import Schedule, TrainingProtocol
 
@@ -44,6 +44,8 @@ class TrainingJob:
     seed: int
     """Of the first parameters, the order of rows and the dropout."""
     protocol: TrainingProtocol
+    weights: NDArray[Any] | None = None
+    """(N,) how often each row counts, above 0; None: once."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +107,15 @@ class _Clock:
         self.order = np.random.default_rng(job.seed)
         self.dropout = torch.Generator(self.device).manual_seed(job.seed)
         self.labels = job.labels[job.train]
-        self.sampling = resolve_sampling(job.protocol.sampling, self.labels)
+        own_weights = None if job.weights is None else job.weights[job.train].astype(np.float64)
+        self.sampling = resolve_sampling(job.protocol.sampling, self.labels, own_weights)
+        self.loss_weights = loss_weights(self.labels, self.sampling, own_weights)
         self.n_batches = -(-len(job.train) // job.protocol.batch_size)
         self.batch = 0
         self.rows = self.targets = self.weights = torch.empty(0)
 
     def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,) rows, class indices and weights that sum to 1; a short last minibatch is padded with weight 0."""
+        """(B,) rows, class indices and weights, whose sum is 1 but for the rows' own; what pads a minibatch has 0."""
         if self.batch == 0:
             self._draw_epoch()
         now = self.batch
@@ -126,6 +130,7 @@ class _Clock:
         order = np.resize(order, (self.n_batches, self.width))  # what pads the end has weight 0
         self.rows = torch.from_numpy(self.job.train[order]).to(self.device)
         self.targets = torch.from_numpy(self.labels[order]).to(self.device)
+        weights = weights * self.loss_weights[order]
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(self.device)
 
 
@@ -230,7 +235,7 @@ class _Group:
 
     @torch.no_grad()
     def _validation_losses(self, ended: Sequence[int]) -> list[float | None]:
-        """Mean log loss of the jobs at these positions on their validation rows; None without any."""
+        """Mean log loss, by weight, of the jobs at these positions on their validation rows; None without any."""
         clocks = [self.active[position] for position in ended]
         n_rows = torch.tensor([len(clock.job.validation) for clock in clocks])
         is_all = len(ended) == len(self.active)
@@ -251,8 +256,18 @@ class _Group:
             goals = torch.from_numpy(targets).to(self.device)
             losses = functional.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none").cpu()
             is_own = torch.arange(start, start + width) < n_rows[:, None]
-            totals += torch.where(is_own, losses.view_as(is_own), 0.0).sum(dim=1)
-        return [total / count if count else None for total, count in zip(totals.tolist(), n_rows.tolist(), strict=True)]
+            losses = losses.view_as(is_own)
+            for position, (clock, some) in enumerate(zip(clocks, rows, strict=True)):
+                if clock.job.weights is not None:
+                    losses[position] *= torch.from_numpy(clock.job.weights[some].astype(np.float64))
+            totals += torch.where(is_own, losses, 0.0).sum(dim=1)
+        counts = [
+            len(clock.job.validation)
+            if clock.job.weights is None
+            else float(clock.job.weights[clock.job.validation].sum())
+            for clock in clocks
+        ]
+        return [total / count if count else None for total, count in zip(totals.tolist(), counts, strict=True)]
 
 
 def _gathered(clocks: Sequence[_Clock], rows: Sequence[Tensor]) -> list[Tensor]:

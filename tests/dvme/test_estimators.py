@@ -10,10 +10,11 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,6 +57,13 @@ HEADS: list[Head] = [
     ),
 ]
 FUSIONS = (ConcatProbe, MeanLogitsEnsemble, MLPFusion, DVMEClassifier)
+WITHOUT_SPLIT = [
+    LinearProbe(validation_fraction=0),
+    ConcatProbe(validation_fraction=0),
+    MeanLogitsEnsemble(validation_fraction=0),
+]
+"""Nothing of them is drawn at random, so that a weight is exactly a repeated row."""
+DRAWN = "which rows are for validation, and in which minibatch, is drawn at random, otherwise where rows are repeated"
 ROUNDING = "predicts in float32, whose rounding depends on the batch; the check allows 1e-7, see the test of 1e-5 here"
 
 
@@ -79,13 +87,14 @@ def _name(estimator: HeadClassifier) -> str:
     return f"{type(estimator).__name__}-{getattr(estimator, 'attention', '')}".rstrip("-")
 
 
-def _rounding(estimator: HeadClassifier) -> dict[str, str]:
+def _known_failures(estimator: HeadClassifier) -> dict[str, str]:
+    drawn = {} if estimator.validation_fraction == 0 else {"check_sample_weight_equivalence_on_dense_data": DRAWN}
     if not isinstance(estimator, LinearAdamProbe):  # the base of all that are trained by minibatches
-        return {}
-    return {"check_methods_subset_invariance": ROUNDING, "check_methods_sample_order_invariance": ROUNDING}
+        return drawn
+    return drawn | {"check_methods_subset_invariance": ROUNDING, "check_methods_sample_order_invariance": ROUNDING}
 
 
-@parametrize_with_checks(EVERY, expected_failed_checks=_rounding)
+@parametrize_with_checks([*EVERY, *WITHOUT_SPLIT], expected_failed_checks=_known_failures)
 def test_estimators__keep_the_contract_of_scikit_learn(estimator: HeadClassifier, check: Any) -> None:
     check(estimator)
 
@@ -271,3 +280,138 @@ def test_fit_and_predict__rows_that_cannot_be_written_to_do_not_warn() -> None:
         LinearAdamProbe(**QUICK).fit(X, y).predict(X)
     finally:
         torch.set_warn_always(False)
+
+
+def _patients(n_patients: int = 24, n_each: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embeddings that show the patient more than the class."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_patients), n_each)
+    labels = (np.arange(n_patients) % 2)[groups]
+    X = rng.normal(size=(n_patients, 8))[groups] * 1.5 + 0.3 * rng.normal(size=(len(groups), 8))
+    X[:, 0] += 1.6 * (2 * labels - 1)
+    return X, labels, groups
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("kind", ["equal", "lognormal", "mixed classes", "one huge"])
+def test_split_validation__no_unit_is_on_both_sides_and_no_class_is_lost(kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = {"lognormal": rng.lognormal(1.5, 1.0, 30).astype(int) + 1, "one huge": np.array([200] + [4] * 29)}
+    units = np.repeat(np.arange(30), sizes.get(kind, np.full(30, 6)))
+    labels = rng.integers(0, 3, len(units)) if kind == "mixed classes" else (np.arange(30) % 3)[units]
+    train, validation = split_validation(labels, 0.2, seed, units)
+    assert sorted([*train, *validation]) == list(range(len(units)))
+    assert not np.intersect1d(units[train], units[validation]).size
+    assert set(labels[train]) == set(labels[validation]) == {0, 1, 2}
+    assert kind == "one huge" or 0.1 < len(validation) / len(units) < 0.35
+
+
+def test_split_validation__a_class_of_one_group_stays_with_the_learner() -> None:
+    units = np.repeat(np.arange(11), 4)
+    labels = np.r_[np.repeat(np.arange(10) % 2, 4), [2] * 4]
+    for seed in range(10):
+        train, validation = split_validation(labels, 0.2, seed, units)
+        assert set(labels[train]) == {0, 1, 2}
+        assert set(labels[validation]) == {0, 1}
+        assert not np.intersect1d(units[train], units[validation]).size
+    train, validation = split_validation(np.repeat([0, 1], 10), 0.2, 0, np.repeat([0, 1], 10))
+    assert (len(train), len(validation)) == (20, 0)  # a group for each class: nothing is chosen
+
+
+@pytest.mark.parametrize("kind", ["numbers", "strings", "series", "floats"])
+def test_fit__groups_of_every_kind(kind: str) -> None:
+    X, y, numbers = _patients()
+    groups: Any = {
+        "numbers": numbers,
+        "strings": np.array([f"p{number}" for number in numbers]),
+        "series": pd.Series(numbers, index=numbers[::-1], dtype="category"),
+        "floats": numbers.astype(float),
+    }[kind]
+    fitted = LinearProbe().fit(X, y, groups=groups)
+    chosen_on = np.unique(numbers[fitted.validation_rows_])
+    assert 2 <= len(chosen_on) < 24
+    assert len(fitted.validation_rows_) == 5 * len(chosen_on)  # patients as a whole
+
+
+def test_fit__missing_groups_are_groups_of_their_own() -> None:
+    X, y, _ = _patients()
+    expected = LinearProbe().fit(X, y)
+    for missing in (None, np.nan, ""):
+        groups = np.array([missing] * len(y), dtype=object)
+        np.testing.assert_array_equal(LinearProbe().fit(X, y, groups).validation_rows_, expected.validation_rows_)
+
+
+def test_groups_and_weights__are_routed_by_scikit_learns_tools() -> None:
+    X, y, groups = _patients()
+    weights = np.where(np.arange(len(y)) % 7 == 0, 0.0, 1.0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        probe = LinearProbe(strengths=(1e-4, 1e-1)).set_fit_request(groups=True, sample_weight=True)
+        probe.set_score_request(sample_weight=True)
+        params = {"groups": groups, "sample_weight": weights}
+        folds = cross_validate(probe, X, y, cv=GroupKFold(3), params=params, return_estimator=True, return_indices=True)
+        for fitted, rows in zip(folds["estimator"], folds["indices"]["train"], strict=True):
+            validation = rows[fitted.validation_rows_]
+            learned = np.setdiff1d(rows[weights[rows] > 0], validation)
+            assert len(validation)
+            assert not np.intersect1d(groups[validation], groups[learned]).size
+            assert (weights[validation] > 0).all()
+        piped = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), probe)
+        grid = GridSearchCV(piped, {"linearprobe__validation_fraction": [0.2, 0.4]}, cv=GroupKFold(3))
+        best = grid.fit(X, y, **params).best_estimator_[-1]
+        assert 0 < len(best.validation_rows_) < len(y)
+        for patient in np.unique(groups[best.validation_rows_]):
+            assert set(np.flatnonzero((groups == patient) & (weights > 0))) <= set(best.validation_rows_)
+        given = {"params": {"groups": groups}, "cv": GroupKFold(3)}
+        asked = cross_val_score(KNNProbe().set_fit_request(groups=True), X, y, **given)
+        assert np.isfinite(asked).all()
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=_name)
+def test_fit__a_row_of_weight_0_is_as_if_it_were_not_there(estimator: HeadClassifier) -> None:
+    X, y = _task()
+    weights = np.random.default_rng(1).integers(0, 3, len(y)).astype(float)
+    spoiled, wrong = X.copy(), y.copy()
+    spoiled[weights == 0] = 1e6
+    wrong[weights == 0] = 2
+    with_zeros = clone(estimator).fit(spoiled, wrong, sample_weight=weights)
+    without = clone(estimator).fit(X[weights > 0], y[weights > 0], sample_weight=weights[weights > 0])
+    np.testing.assert_array_equal(with_zeros.predict_proba(X), without.predict_proba(X))
+    np.testing.assert_array_equal(with_zeros.validation_rows_, np.flatnonzero(weights)[without.validation_rows_])
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=_name)
+def test_fit__weights_decide_whom_the_head_believes(estimator: HeadClassifier) -> None:
+    X, _ = _task(n_rows=120)
+    y = np.arange(120) % 2
+    told = np.where(X[:, 0] > np.median(X[:, 0]), 1, 0)
+    X, y = np.r_[X, X], np.r_[told, 1 - told]  # every row once with each label
+    weights = np.r_[np.full(120, 1.9), np.full(120, 0.1)]
+    if isinstance(estimator, LinearAdamProbe):
+        estimator = clone(estimator).set_params(max_epochs=30)
+    for own, expected in ((weights, told), (weights[::-1].copy(), 1 - told)):
+        fitted = clone(estimator).fit(X, y, sample_weight=own)
+        assert (fitted.predict(X[:120]) == expected).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sample_weight": np.full(90, -1.0)}, "Negative values in data passed to `sample_weight`"),
+        ({"sample_weight": np.zeros(90)}, "at least one non-zero number|sample_weight is 0 for all 90 rows"),
+        ({"sample_weight": np.full(90, np.nan)}, "sample_weight contains NaN"),
+        ({"sample_weight": np.ones(80)}, r"sample_weight.shape == \(80,\), expected \(90,\)"),
+        ({"groups": np.arange(80)}, r"groups have shape \(80,\) but X has 90 rows; pass one group for each row"),
+    ],
+)
+def test_fit__impossible_groups_and_weights(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LinearProbe().fit(*_task(), **given)
+
+
+def test_knn_probe__weights_are_repeated_rows() -> None:
+    X, y = _task()
+    weights = np.random.default_rng(2).integers(0, 4, len(y))
+    own = {"neighbours": (7,), "validation_fraction": 0}
+    weighted = KNNProbe(**own).fit(X, y, sample_weight=weights)
+    repeated = KNNProbe(**own).fit(np.repeat(X, weights, axis=0), np.repeat(y, weights))
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)  # float32 similarities

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvme.errors import OptionError
-from dvme.heads.batches import epoch_order, resolve_sampling
+from dvme.heads.batches import epoch_order, loss_weights, resolve_sampling
 from dvme.heads.schedule import TrainingProtocol
 
 
@@ -46,3 +46,17 @@ def test_protocol__refuses_what_cannot_be_trained() -> None:
     for wrong in ({"batch_size": 0}, {"max_epochs": 0}, {"stop_patience": 0}, {"learning_rate": 0.0}):
         with pytest.raises(OptionError, match="is not possible"):
             TrainingProtocol(**wrong)  # type: ignore[arg-type]
+
+
+def test_loss_weights__by_hand() -> None:
+    labels, weights = np.array([0, 0, 1, 1]), np.array([1.0, 3.0, 8.0, 8.0])
+    np.testing.assert_allclose(loss_weights(labels, "shuffled", weights), [0.2, 0.6, 1.6, 1.6])  # their mean is 5
+    np.testing.assert_allclose(loss_weights(labels, "oversampled", weights), [0.5, 1.5, 1.0, 1.0])  # 2 and 8
+    assert loss_weights(labels, "shuffled", None).tolist() == [1.0] * 4
+
+
+def test_resolve_sampling__by_weight() -> None:
+    labels = np.array([0, 0, 0, 2])  # classes need not all be there
+    assert resolve_sampling("auto", labels) == "oversampled"
+    assert resolve_sampling("auto", labels, np.array([1.0, 1.0, 1.0, 3.0])) == "shuffled"
+    assert resolve_sampling("auto", labels, np.array([1.0, 1.0, 1.0, 5.5])) == "oversampled"

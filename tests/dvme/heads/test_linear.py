@@ -7,12 +7,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from dvme.errors import OptionError
+from dvme.errors import DataError, OptionError
 from dvme.heads import linear
 from dvme.heads.footprint import Footprint
 from dvme.heads.gram_pool import pooled
 from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.heads.linear import STRENGTHS, Linear
+from dvme.heads.logistic import LogisticFit
 from dvme.runtime import Runtime
 
 
@@ -91,9 +92,11 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     for name in ("fit_logistic", "fit_from_gram"):
         original = getattr(linear, name)
 
-        def watched(rows: Any, targets: Any, l2: list[Any], n_classes: int, original: Any = original) -> Any:
+        def watched(
+            rows: Any, targets: Any, l2: list[Any], n_classes: int, weights: Any, original: Any = original
+        ) -> Any:
             calls.append([len(own) for own in l2])
-            return original(rows, targets, l2, n_classes)
+            return original(rows, targets, l2, n_classes, weights)
 
         monkeypatch.setattr(linear, name, watched)
     return calls
@@ -233,3 +236,82 @@ def test_linear__job_far_from_the_others_keeps_its_digits() -> None:
     assert _is_pooled(features, jobs)
     together, alone = _fit(features, labels, jobs)[-1], _fit(features, labels, jobs[-1:])[0]
     np.testing.assert_array_equal(together.predict_proba([features]), alone.predict_proba([features]))
+
+
+def _spoiled(monkeypatch: pytest.MonkeyPatch, positions: list[int], value: float) -> None:
+    """Overwrite what the solver gives at some strengths."""
+    original = linear.fit_logistic
+
+    def spoiled(*arguments: Any) -> list[LogisticFit]:
+        fits = original(*arguments)
+        for fit in fits:
+            fit.weights[positions] = value
+        return fits
+
+    monkeypatch.setattr(linear, "fit_logistic", spoiled)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("n_validation", [50, 0])
+def test_linear__a_strength_that_is_not_finite_is_never_chosen(
+    value: float, n_validation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, labels, _ = _task(9)
+    job = Job(Linear(), ("a",), np.arange(100), np.arange(150, 150 + n_validation))
+    (usual,) = _fit(features, labels, [job])
+    position = STRENGTHS.index(usual.chosen["strength"])
+    _spoiled(monkeypatch, [position], value)
+    (other,) = _fit(features, labels, [job])
+    assert other.chosen["strength"] in (STRENGTHS[position - 1], STRENGTHS[position + 1])
+    assert np.isfinite(other.predict_proba([features])).all()
+    _spoiled(monkeypatch, list(range(len(STRENGTHS))), value)
+    with pytest.raises(DataError, match=r"^linear on a diverged: no strength had a finite loss; rescale .*it out$"):
+        _fit(features, labels, [job])
+
+
+def test_linear__order_of_rows_and_route_change_no_probability() -> None:
+    features, labels, jobs = _wide_task(5)
+    together = _fit(features, labels, jobs)
+    for job, one in zip(jobs, together, strict=True):
+        order = np.random.default_rng(1).permutation(len(job.train))
+        for other in (
+            _fit(features, labels, [job])[0],  # a Gram matrix of its own
+            _fit(features, labels, [Job(job.head, job.backbones, job.train[order], job.validation)])[0],
+        ):
+            assert one.chosen == other.chosen
+            np.testing.assert_allclose(one.predict_proba([features]), other.predict_proba([features]), atol=1e-7)
+
+
+@pytest.mark.parametrize("n_train", [100, 24])  # more rows than dimensions, and fewer
+def test_linear__weights_are_repeated_rows_in_learning_and_in_choosing(n_train: int) -> None:
+    features, labels, _ = _task(10)
+    weights = np.random.default_rng(3).integers(0, 4, 200)
+    train, validation = np.arange(n_train), np.arange(100, 160)
+    job = Job(Linear(), ("a",), train, validation)
+    repeated = Job(Linear(), ("a",), np.repeat(train, weights[train]), np.repeat(validation, weights[validation]))
+    alone = Job(Linear(), ("a",), np.arange(160, 200), np.array([], dtype=int))
+    weighted = fit_jobs([job, alone], Embedded({"a": features}, labels, 3, weights.astype(float)))[0]
+    plain = _fit(features, labels, [repeated])[0]
+    assert weighted.chosen == plain.chosen
+    assert weighted.chosen != _fit(features, labels, [job])[0].chosen or n_train == 24
+    np.testing.assert_allclose(weighted.predict_proba([features]), plain.predict_proba([features]), atol=1e-8)
+
+
+def test_linear__shared_gram_matrix_with_weights() -> None:
+    features, labels, jobs = _wide_task(6)
+    weights = np.random.default_rng(4).uniform(0.2, 3.0, len(labels))
+    assert _is_pooled(features, jobs)
+    data = Embedded({"a": features}, labels, 3, weights)
+    for job, together in zip(jobs, fit_jobs(jobs, data), strict=True):
+        (alone,) = fit_jobs([job], data)
+        assert together.chosen == alone.chosen
+        np.testing.assert_allclose(together.predict_proba([features]), alone.predict_proba([features]), atol=1e-7)
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.nan, np.inf])
+def test_fit_jobs__impossible_weights(bad: float) -> None:
+    features, labels, jobs = _task(11)
+    weights = np.ones(200)
+    weights[jobs[0].train[:2]] = bad
+    with pytest.raises(DataError, match=r"^2 of 150 weights are negative or not finite; a weight is 0 or more$"):
+        fit_jobs(jobs[:1], Embedded({"a": features}, labels, 3, weights))

@@ -280,3 +280,30 @@ def test_fit__cuda_trains_as_the_cpu_does(name: str) -> None:
     # Dropout is drawn on the device, from another generator.
     tolerance = 1e-3 if NETWORKS[name].dropout == 0 else 0.3
     np.testing.assert_allclose(_probabilities(cpu, data, job), _probabilities(cuda, data, job), atol=tolerance)
+
+
+@pytest.mark.parametrize("n_validation", [20, 0])
+def test_fit__weights_are_repeated_rows_where_a_minibatch_holds_them_all(n_validation: int) -> None:
+    data = _data()
+    protocol = TrainingProtocol(max_epochs=12, batch_size=1000, sampling="shuffled", learning_rate=1e-2)
+    job = _job("linear-adam", 40, protocol=protocol, n_validation=n_validation)
+    weights = np.random.default_rng(0).integers(0, 4, N)
+    repeated = Job(
+        job.head,
+        job.backbones,
+        np.repeat(job.train, weights[job.train]),
+        np.repeat(job.validation, weights[job.validation]),
+        job.seed,
+    )
+    weighted, beside = fit_jobs([job, _job("linear-adam", 60, seed=1, protocol=protocol)], _weighted(data, weights))
+    (plain,) = fit_jobs([repeated], data)
+    np.testing.assert_allclose(_probabilities(weighted, data, job), _probabilities(plain, data, job), atol=1e-5)
+    assert weighted.chosen["epoch"] == plain.chosen["epoch"]
+    assert weighted.chosen["validation_loss"] == pytest.approx(plain.chosen["validation_loss"], rel=1e-5, nan_ok=True)
+    unweighted = fit_jobs([job], data)[0]
+    assert np.abs(_probabilities(unweighted, data, job) - _probabilities(plain, data, job)).max() > 1e-3
+    assert beside.chosen["n_epochs"] == 12
+
+
+def _weighted(data: Embedded, weights: NDArray[Any]) -> Embedded:
+    return Embedded(data.embeddings, data.labels, data.n_classes, weights)
