@@ -44,6 +44,8 @@ class CacheSummary:
     """On disk, everything together."""
     format_version: int
     task: Task
+    class_order: tuple[str, ...]
+    """The user's, which may have classes without an image; () without one."""
     columns: dict[str, int]
     """Column to the number of rows that have a value."""
     backbones: list[BackboneSummary]
@@ -69,7 +71,8 @@ def info(cache: str | Path) -> CacheSummary:
         n_pruned=int((~is_present).sum()),
         n_bytes=sum(store.store.files.sizes().values()),
         format_version=FORMAT_VERSION,
-        task=Task.from_labels(labels[is_present]),
+        task=Task.from_labels(labels[is_present], store.class_order),
+        class_order=store.class_order,
         columns={name: int((column != MISSING).sum()) for name, column in columns.items() if name != "path"},
         backbones=[_summary(store, name) for name in store.backbones],
     )

@@ -183,23 +183,26 @@ class EmbeddingCache:
         """
         return self.tables.read_all(self.n_rows, names)
 
-    def update_columns(self, rows: NDArray[Any], columns: Mapping[str, Sequence[str] | NDArray[Any]]) -> None:
+    @property
+    def class_order(self) -> tuple[str, ...]:
+        """Labels from the lowest to the highest, as the user gave them; () where no order is given."""
+        return self.tables.class_order
+
+    def update_columns(
+        self,
+        rows: NDArray[Any],
+        columns: Mapping[str, Sequence[str] | NDArray[Any]],
+        *,
+        class_order: Sequence[str] | None = None,
+    ) -> None:
         """Set the columns of some rows and keep everything else, in one atomic replacement; none if nothing changes.
 
         Args:
             rows: (B,) distinct row indices.
             columns: name to B values; "" is missing.
+            class_order: of the labels; () takes it away, None keeps what is there.
         """
-        merged = self.columns()
-        known = list(merged)
-        merged |= {name: np.full(self.n_rows, MISSING, dtype=object) for name in columns if name not in merged}
-        is_changed = not set(columns) <= set(known)
-        for name, values in columns.items():
-            new = np.asarray(values, dtype=object)
-            is_changed |= bool((merged[name][rows] != new).any())
-            merged[name][rows] = new
-        if is_changed:
-            self.tables.replace(merged)
+        self.tables.update(self.n_rows, rows, columns, class_order)
 
     def prune(self, rows: NDArray[Any]) -> None:
         """Take images out: their columns, embeddings, reasons, paths and ids are overwritten. Rows keep their numbers.

@@ -4,7 +4,7 @@
       samples/                      attributes: n_rows (the commit of an append)
         content_id  (N, 16) uint8   one row per distinct image; 255 everywhere where it was pruned
         path        (N,)    string  relative path under which the content was first seen
-      tables/                       attributes: current, columns (the commit of a replacement)
+      tables/                       attributes: current, columns, class_order if any (the commit of a replacement)
         <generation>/<column> (N,)  string, "" = missing
       embeddings/                   attributes: backbones (the commit of adding or removing one)
         <backbone>/                 attributes: fingerprint, provenance

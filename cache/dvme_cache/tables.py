@@ -35,6 +35,13 @@ class ColumnTables:
         """Names, in the order in which they were given."""
         return self.current()[1]
 
+    @property
+    def class_order(self) -> tuple[str, ...]:
+        """Labels from the lowest to the highest, as the user gave them; () where no order is given."""
+        names = self._attributes().get("class_order", [])
+        assert isinstance(names, list)
+        return tuple(str(name) for name in names)
+
     def read(self, column: str, n_rows: int) -> NDArray[Any]:
         """(N,) object array of str; "" where a value is missing or the column is unknown. Raises as `read_all`."""
         return self.read_all(n_rows, [column])[column]
@@ -68,11 +75,49 @@ class ColumnTables:
             values[: len(stored)] = stored
         return values
 
-    def replace(self, columns: Mapping[str, Sequence[str] | NDArray[Any]], *, is_previous_kept: bool = True) -> None:
+    def update(
+        self,
+        n_rows: int,
+        rows: NDArray[Any],
+        columns: Mapping[str, Sequence[str] | NDArray[Any]],
+        class_order: Sequence[str] | None,
+    ) -> None:
+        """Set the columns of some rows, and the order of labels unless None, if anything changes.
+
+        Args:
+            n_rows: N.
+            rows: (B,) distinct row indices.
+            columns: name to B values; "" is missing.
+            class_order: of the labels; () takes it away, None keeps what is there.
+        """
+        merged = self.read_all(n_rows)
+        is_changed = class_order is not None and tuple(class_order) != self.class_order
+        is_changed |= not set(columns) <= set(merged)
+        merged |= {name: np.full(n_rows, MISSING, dtype=object) for name in columns if name not in merged}
+        for name, values in columns.items():
+            new = np.asarray(values, dtype=object)
+            is_changed |= bool((merged[name][rows] != new).any())
+            merged[name][rows] = new
+        if is_changed:
+            self.replace(merged, class_order=class_order)
+
+    def replace(
+        self,
+        columns: Mapping[str, Sequence[str] | NDArray[Any]],
+        *,
+        class_order: Sequence[str] | None = None,
+        is_previous_kept: bool = True,
+    ) -> None:
         """Make these the columns. Readers see the old ones until the last write, then all of the new.
 
         The generation before stays on disk for readers that are in the middle of it, unless it must go.
+
+        Args:
+            columns: name to (N,) values; "" is missing.
+            class_order: of the labels, in the same write; () takes it away, None keeps what is there.
+            is_previous_kept: whether the generation before stays.
         """
+        order = list(self.class_order if class_order is None else class_order)
         previous, _ = self.current()
         generation = f"{int(previous or 0) + 1:08d}"
         group = self._group.create_group(generation, overwrite=True)
@@ -81,7 +126,8 @@ class ColumnTables:
             array = create_array(group, encoded(name), shape=(len(values),), dtype=str, chunks=chunks, fill_value=GONE)
             if len(values):
                 array[:] = np.asarray(values, dtype=object)
-        self._group.attrs.put({"current": generation, "columns": list(columns)})  # one write: the commit
+        kept = {"class_order": order} if order else {}
+        self._group.attrs.put({"current": generation, "columns": list(columns), **kept})  # one write: the commit
         self._remove_generations({generation, previous} if is_previous_kept else {generation})
 
     def _remove_generations(self, kept: set[str]) -> None:
@@ -94,7 +140,11 @@ class ColumnTables:
 
     def current(self) -> tuple[str, list[str]]:
         """(generation, columns) as they are on disk now, which another process may have replaced."""
-        attributes = zarr.open_group(self._group.store, path=self._group.path, mode="r").attrs
+        attributes = self._attributes()
         columns = attributes["columns"]
         assert isinstance(columns, list)
         return str(attributes["current"]), [str(name) for name in columns]
+
+    def _attributes(self) -> Mapping[str, Any]:
+        """As they are on disk now."""
+        return zarr.open_group(self._group.store, path=self._group.path, mode="r").attrs.asdict()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.cache.columns import canonical_splits, check_names, fill_columns
+from dvme.cache.columns import canonical_splits, check_names, check_order, fill_columns
 from dvme.cache.imported import ImportReport, check_backbones, kept_remark, origin, store_embeddings
 from dvme.cache.naming import check_distinct, rows_by_name
 from dvme.errors import DataError, OptionError
@@ -44,6 +44,8 @@ class Request:
     """Stored type; as in the file by default, float32 where the file has neither float32 nor float16."""
     images: Path | None = None
     """The folder in which the ids are paths."""
+    class_order: Sequence[str] | None = None
+    """All labels, the lowest first; () takes the cache's order away, None keeps it."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be stored."""
@@ -84,6 +86,7 @@ def adopt(
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is None and request.images is not None:
         columns["path"] = text_array([os.path.realpath(request.images / name) for name in found.ids])
+    check_order(store, columns, request.class_order)
     digests = _digests(store, found.ids, request.images, source, progress)
     backbone, embedded = _checked(path, found, request, notes, progress)
     if store is not None and not replace:
@@ -93,7 +96,7 @@ def adopt(
         if store is not None:  # under the lock: another process may have pruned some meanwhile
             rows_by_name(target, found.ids, source=source, image_root=request.images)
         rows = target.samples.add(digests, found.ids)
-        n_kept = fill_columns(target, rows, columns, n_before)
+        n_kept = fill_columns(target, rows, columns, n_before, request.class_order)
         outcome = store_embeddings(target, backbone, embedded, rows, replace=replace, progress=progress)
         n_new = target.n_rows - n_before
     remarks = [kept_remark(n_kept)] if n_kept else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.order import checked_order
 from dvme.data.samples import SPLIT_NAMES, canonical_split
 from dvme.errors import DataError
 from dvme.wording import counted, first_few
@@ -50,7 +52,37 @@ def canonical_splits(values: Sequence[str], *, source: str) -> list[str]:
     return [MISSING if value == MISSING else canonical_split(value) for value in values]
 
 
-def fill_columns(cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str, NDArray[Any]], n_before: int) -> int:
+def check_order(
+    cache: EmbeddingCache | None,
+    columns: Mapping[str, NDArray[Any]],
+    class_order: Sequence[str] | None,
+    source: str | Path = "--class-order",
+) -> None:
+    """Refuse an order of classes that lacks a label of the cache or of the columns that come into it.
+
+    Args:
+        cache: None where it is yet to be made.
+        columns: name to (N,) values.
+        class_order: the new order; None: the cache's.
+        source: where the new order is from, for the message.
+
+    Raises:
+        OptionError, DataError: naming what is wrong; the cache is as it was.
+    """
+    labels = [*columns.get("label", ()), *([] if cache is None else cache.column("label"))]
+    if class_order is not None:
+        checked_order(class_order, labels, source=f"{source}")
+    elif cache is not None:
+        checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
+
+
+def fill_columns(
+    cache: EmbeddingCache,
+    rows: NDArray[Any],
+    columns: Mapping[str, NDArray[Any]],
+    n_before: int,
+    class_order: Sequence[str] | None = None,
+) -> int:
     """Give columns to the new rows, and to old ones that have no value in any column; what a row has, it keeps.
 
     An old row whose file now holds another image stays without: an older export does not know of that.
@@ -60,6 +92,7 @@ def fill_columns(cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str
         rows: (N,) distinct row indices.
         columns: name to (N,) object array of str.
         n_before: rows from this one on are new.
+        class_order: of the labels; () takes it away, None keeps the cache's.
 
     Returns:
         How many rows keep columns that differ from these.
@@ -72,8 +105,9 @@ def fill_columns(cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str
         taken = set(known["path"].tolist()) - {MISSING}
         is_blank &= np.array([path not in taken for path in columns["path"].tolist()], dtype=bool)
     is_blank |= rows >= n_before
-    if is_blank.any() and columns:
-        cache.update_columns(rows[is_blank], {name: values[is_blank] for name, values in columns.items()})
+    filled = {name: values[is_blank] for name, values in columns.items()} if is_blank.any() else {}
+    if filled or class_order is not None:
+        cache.update_columns(rows[is_blank], filled, class_order=class_order)
     nothing = np.full(cache.n_rows, MISSING, dtype=object)
     is_other = np.zeros(len(rows), dtype=bool)
     for name, values in columns.items():

@@ -127,7 +127,7 @@ def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], pro
     ]
     digests = store.samples.content_ids
     return Bundle(
-        header=Header(len(rows), tuple(columns), tuple(headers)),
+        header=Header(len(rows), tuple(columns), tuple(headers), store.class_order),
         content_ids=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)[rows],
         paths=text_array(store.samples.paths)[rows],
         columns={name: column[rows] for name, column in columns.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.cache.adopting import Request, adopt, imported_id
@@ -25,6 +25,7 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     table: str | Path | None = None,
     dtype: str | None = None,
     images: str | Path | None = None,
+    class_order: Sequence[str] | None = None,
     notes: Mapping[str, str] | None = None,
     replace: bool = False,
     progress: Progress = silent,
@@ -43,6 +44,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
         table: a .csv, .tsv or .parquet with the ids of an .npy's rows, in their order.
         dtype: stored type, `float32` or `float16`; by default as in the file, else float32.
         images: the folder in which the ids are paths; a new cache then knows its images by content.
+        class_order: all labels, the lowest first; () takes the cache's order away, None keeps it, and lets that of an
+            export into a cache without labels.
         notes: further provenance, kept as it is.
         replace: delete what the cache holds of these backbones first.
         progress: told (stage, rows done, rows in all).
@@ -66,7 +69,7 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
         stray = [f"--{name}" for name, value in given.items() if value is not None]
         if stray:
             raise OptionError(f"{path} is an export of dvme and comes back as it was, {stray[0]} is not possible")
-        return restore(path, cache, notes=notes, replace=replace, progress=progress)
+        return restore(path, cache, class_order=class_order, notes=notes, replace=replace, progress=progress)
     if backbone is None:
         raise OptionError(f"{path} is not an export of dvme; name what made its embeddings with --backbone")
     request = Request(
@@ -76,5 +79,6 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
         table=None if table is None else Path(table),
         dtype=dtype,
         images=None if images is None else Path(images),
+        class_order=class_order,
     )
     return adopt(path, cache, request, notes=notes, replace=replace, progress=progress)

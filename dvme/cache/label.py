@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from dvme.cache.columns import canonical_splits, check_names
 from dvme.cache.naming import rows_by_name
 from dvme.data import MISSING, Columns, Task
 from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, read_table
+from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
-from dvme.errors import DataError
+from dvme.errors import DataError, OptionError
 from dvme.wording import CHOICES, counted, first_few
 from dvme_cache import EmbeddingCache
 
@@ -27,7 +28,8 @@ class LabelReport:
     """What a manifest changed."""
 
     cache: str
-    manifest: str
+    manifest: str | None
+    """None where only the order of the classes was given."""
     n_rows: int
     """Rows that the manifest names."""
     n_changed: dict[str, int]
@@ -36,6 +38,8 @@ class LabelReport:
     """Rows that the manifest does not name; they keep what they have."""
     task: Task
     """What the labels define now."""
+    class_order: tuple[str, ...]
+    """The user's, which may have classes without an image; () without one."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -44,45 +48,70 @@ class LabelReport:
 
 def label(
     cache: str | Path,
-    manifest: str | Path,
+    manifest: str | Path | None = None,
     *,
     columns: Columns | None = None,
     extra: Sequence[str] = (),
     image_root: str | Path | None = None,
+    class_order: Sequence[str] | None = None,
 ) -> LabelReport:
-    """Set label, split, group and further columns of the rows that a manifest names.
+    """Set label, split, group and further columns of the rows that a manifest names, and the order of the classes.
 
     No image needs to be there. A column that the manifest lacks is left alone, an empty cell makes a value
     missing, and rows that the manifest does not name keep what they have.
 
     Args:
         cache: the cache's location.
-        manifest: .csv, .tsv or .parquet, with a row per image.
+        manifest: .csv, .tsv or .parquet, with a row per image; None where only the order is to change.
         columns: the manifest's columns.
         extra: further columns to keep, by their own names.
         image_root: where relative paths start; the manifest's folder by default.
+        class_order: all labels, the lowest first; () takes the cache's order away, None keeps it.
 
     Raises:
-        DataError: if the manifest cannot be used as it is; the cache is unchanged.
+        DataError: if the manifest cannot be used as it is, or the order lacks a label; the cache is unchanged.
+        OptionError: if there is nothing to do.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
     """
-    path = Path(manifest)
-    names, values = _read(path, columns or Columns(), extra)
-    root = path.parent if image_root is None else Path(image_root)
-    rows_by_name(EmbeddingCache.open(cache), names, source=str(path), image_root=root)  # refused before it is locked
+    if manifest is None and class_order is None:
+        raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
+    names, values = ([], {}) if manifest is None else _read(Path(manifest), columns or Columns(), extra)
+    source, root = f"{manifest}", None if manifest is None else Path(image_root or Path(manifest).parent)
+    # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
+    _checked(EmbeddingCache.open(cache), names, values, source, root, class_order)
     with EmbeddingCache.writing(cache) as store:
-        rows = rows_by_name(store, names, source=str(path), image_root=root)
+        rows = _checked(store, names, values, source, root, class_order)
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
-        store.update_columns(rows, values)
+        store.update_columns(rows, values, class_order=class_order)
         is_present = ~store.samples.is_pruned
         return LabelReport(
             cache=os.fspath(cache),
-            manifest=str(path),
+            manifest=None if manifest is None else os.fspath(manifest),
             n_rows=len(rows),
             n_changed=n_changed,
             n_untouched=int(is_present.sum()) - len(rows),
-            task=Task.from_labels(store.column("label")[is_present]),
+            task=Task.from_labels(store.column("label")[is_present], store.class_order),
+            class_order=store.class_order,
         )
+
+
+def _checked(
+    store: EmbeddingCache,
+    names: Sequence[str],
+    values: Mapping[str, NDArray[Any]],
+    source: str,
+    image_root: Path | None,
+    class_order: Sequence[str] | None,
+) -> NDArray[Any]:
+    """The rows that are named, where the labels that the cache would hold are all in its order."""
+    rows = rows_by_name(store, names, source=source, image_root=image_root)
+    labels = store.column("label")
+    labels[rows] = values.get("label", labels[rows])
+    if class_order is None:
+        checked_order(store.class_order, labels, source=f"the class order of {store.location}")
+    else:
+        checked_order(class_order, labels)
+    return rows
 
 
 def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data.order import LEADING_NUMBER, class_order, names_tell_order, order_text
 from dvme.data.samples import MISSING
-from dvme.errors import DataError
-from dvme.wording import counted
-
-LEADING_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+from dvme.errors import DataError, OptionError
+from dvme.wording import counted, some_of
 
 
 @dataclass(frozen=True)
@@ -23,28 +21,70 @@ class Task:
     """A classification task: class names in their order, and how many samples each has."""
 
     classes: tuple[str, ...]
-    """In the order of their leading numbers if all have one, else alphabetical."""
+    """In the user's order, else that of their leading numbers if all have one, else natural (`grade2`, `grade10`)."""
     counts: tuple[int, ...]
     """Samples per class."""
     n_unlabelled: int
     """Samples without a label."""
+    is_order_given: bool = False
+    """Whether the order is the user's."""
 
     @classmethod
-    def from_labels(cls, labels: Sequence[str] | NDArray[Any]) -> Task:
-        """Read the task off a column of labels; "" is no label."""
+    def from_labels(cls, labels: Sequence[str] | NDArray[Any], given: Sequence[str] = ()) -> Task:
+        """Read the task off a column of labels; "" is no label.
+
+        Args:
+            labels: (N,) class names.
+            given: the user's order of classes. It counts where it has every label; classes of it that no label has
+                are no part of the task.
+        """
         counts = Counter(str(label) for label in labels)
         n_unlabelled = counts.pop(MISSING, 0)
-        classes = tuple(sorted(counts, key=class_order(list(counts))))
-        return cls(classes, tuple(counts[name] for name in classes), n_unlabelled)
+        classes = tuple(sorted(counts, key=class_order(list(counts), given)))
+        is_order_given = bool(classes) and set(classes) <= set(given)
+        return cls(classes, tuple(counts[name] for name in classes), n_unlabelled, is_order_given)
 
     @property
     def kind(self) -> str:
         """`binary`, `multiclass`, `single-class` or `unlabelled`."""
         return {0: "unlabelled", 1: "single-class", 2: "binary"}.get(len(self.classes), "multiclass")
 
+    @property
+    def is_ordered(self) -> bool:
+        """Whether a score may rest on the order: the user gave it, the names are numbers, or two classes need none."""
+        return len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
+
+    @property
+    def kappa_name(self) -> str:
+        """`quadratic kappa`, with the order where nobody gave one."""
+        return "quadratic kappa" + ("" if self.is_ordered else f" (order assumed: {order_text(self.classes, 5)})")
+
+    def order_caveat(self, cache: str) -> str:
+        """Why quadratic kappa means little here, and how an order is given to a cache; "" where it is ordered."""
+        return (
+            ""
+            if self.is_ordered
+            else (
+                f"quadratic kappa depends on the order of the classes, and {some_of(self.classes)} have none that is "
+                f"given; dvme cache label {cache} --class-order LOWEST,...,HIGHEST gives it"
+            )
+        )
+
+    def check_ordered(self, cache: str) -> None:
+        """Refuse to judge by quadratic kappa where nobody said which class is next to which.
+
+        Args:
+            cache: the cache's location, for the message.
+
+        Raises:
+            OptionError: naming the option that gives an order.
+        """
+        if caveat := self.order_caveat(cache):
+            raise OptionError(caveat)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain values, with the kind."""
-        return asdict(self) | {"kind": self.kind}
+        """Plain values, with the kind, and whether the order means anything."""
+        return asdict(self) | {"kind": self.kind, "is_ordered": self.is_ordered, "kappa": self.kappa_name}
 
     def encode(self, labels: Sequence[str] | NDArray[Any]) -> NDArray[np.int64]:
         """Class indices, -1 where there is no label."""
@@ -74,7 +114,7 @@ class Task:
         """One line: `multiclass, 4 classes: 0 (1508), 1 (295), ...`."""
         if not self.classes:
             return f"{self.kind}, {counted(self.n_unlabelled, 'image')}"
-        counts = ", ".join(f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True))
+        counts = some_of([f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True)])
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
         return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
 
@@ -83,11 +123,3 @@ def _as_number(name: str) -> float | None:
     """The value of a name that is a number and nothing else."""
     match = LEADING_NUMBER.fullmatch(name)
     return float(name) if match else None
-
-
-def class_order(names: Sequence[str]) -> Callable[[str], Any]:
-    """The sort key of class names: by their leading number if all have one (`2`, `33%`, `1 mild`), else by name."""
-    numbers = {name: match for name in names if (match := LEADING_NUMBER.match(name))}
-    if len(numbers) < len(names):
-        return lambda name: name
-    return lambda name: (float(numbers[name].group()), name)

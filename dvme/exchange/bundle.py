@@ -39,10 +39,14 @@ class Header:
     n_rows: int
     columns: tuple[str, ...]
     backbones: tuple[BackboneHeader, ...]
+    class_order: tuple[str, ...] = ()
+    """Labels from the lowest to the highest, where the user gave an order; a file without one does not name it."""
 
     def to_json(self) -> str:
         """The header with format, version and a seal, by which a flipped bit is found."""
         fields = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        if not self.class_order:
+            del fields["class_order"]
         return json.dumps(fields | {"seal": _seal(fields)})
 
     @classmethod
@@ -67,7 +71,8 @@ class Header:
             if fields.pop("seal") != _seal(fields):
                 raise ValueError("it is not what was written")
             backbones = tuple(_backbone(entry) for entry in fields["backbones"])
-            return cls(int(fields["n_rows"]), tuple(map(str, fields["columns"])), backbones)
+            order = tuple(map(str, fields.get("class_order", ())))
+            return cls(int(fields["n_rows"]), tuple(map(str, fields["columns"])), backbones, order)
         except DataError:
             raise
         except (ValueError, KeyError, TypeError) as error:

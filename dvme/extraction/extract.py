@@ -6,11 +6,12 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dvme.data import MISSING, Columns, Task, load_samples
-from dvme.extraction.indexing import index_samples
+from dvme.extraction.indexing import index_samples, order_of
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all
 from dvme.runtime import Progress, Runtime, silent
@@ -43,6 +44,8 @@ class ExtractReport:
     """Rows of these images that have a group."""
     n_groups: int
     """Groups that they are of."""
+    class_order: tuple[str, ...]
+    """The user's, of the cache, which may have classes without an image; () without one."""
     n_unlisted: int
     """Labelled rows of the cache that are not among the images of this run, and still take part."""
     outcomes: list[BackboneOutcome] = field(default_factory=list)
@@ -59,6 +62,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     backbones: Sequence[str],
     columns: Columns | None = None,
     image_root: str | Path | None = None,
+    class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
     dtype: str = "float32",
@@ -80,6 +84,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         backbones: names, with variations if any; all are extracted in one pass over the images.
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start.
+        class_order: all labels, the lowest first, kept in the cache; () takes the cache's order away, None keeps it.
         weights: local checkpoints by backbone name.
         architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
         dtype: stored type, `float32` or `float16`.
@@ -100,7 +105,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
     choice.specs()
     samples = load_samples(images, columns, image_root)
-    task = Task.from_labels(samples.labels)
+    task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
     if announce is not None:
         announce(task, len(samples))
     models = load_backbones(choice, runtime)
@@ -111,13 +116,15 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         warnings.catch_warnings(action="ignore", category=UserWarning),
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
-        index = index_samples(store, samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
+        hashed = partial(progress, "hash")
+        index = index_samples(store, samples, runtime.n_workers, hashed, class_order)
         outcomes = extract_all(store, models, index, options, runtime, progress)
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
+        order = store.class_order
     is_grouped = groups != MISSING
     return ExtractReport(
         cache=os.fspath(cache),
-        task=task if "label" in samples.given else Task.from_labels(labels),
+        task=task if "label" in samples.given else Task.from_labels(labels, order),
         n_files=len(samples),
         n_rows=len(index.rows),
         n_new=index.n_new,
@@ -128,6 +135,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         n_kept=index.changes.kept,
         n_grouped=int(is_grouped.sum()),
         n_groups=len(set(groups[is_grouped].tolist())),
+        class_order=order,
         n_unlisted=index.n_unlisted,
         outcomes=outcomes,
     )

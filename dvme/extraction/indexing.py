@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Samples
+from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme_cache import EmbeddingCache, content_id, unreadable_id
 
@@ -52,7 +53,13 @@ class Index:
     """Rows that the cache knew under another path."""
 
 
-def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Index:
+def index_samples(
+    cache: EmbeddingCache,
+    samples: Samples,
+    workers: int,
+    tell: Callable[[int, int], None],
+    class_order: Sequence[str] | None = None,
+) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
     A column that the source does not have, such as the groups where the source is a folder, stays as the cache has
@@ -65,8 +72,13 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
         samples: the files.
         workers: threads that read.
         tell: called with (files hashed, files in all).
+        class_order: of the labels; () takes the cache's away, None keeps it.
+
+    Raises:
+        DataError: if the order lacks a label; the cache is unchanged.
     """
     digests = hash_files(samples, workers, tell)
+    check_order(cache, samples, digests, class_order)
     n_before = cache.n_rows
     rows = cache.samples.add(digests, samples.ids)
     members: dict[int, list[int]] = defaultdict(list)
@@ -80,7 +92,7 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
     columns = {name: told.get(name, np.where(is_contradictory, MISSING, known[name])) for name in STANDARD}
     current = cache.column("path")[distinct]
     n_moved = int(((current != MISSING) & (current != np.array(paths, dtype=object))).sum())
-    cache.update_columns(distinct, {"path": paths, **columns})
+    cache.update_columns(distinct, {"path": paths, **columns}, class_order=class_order)
     is_labelled = cache.column("label") != MISSING
     is_labelled[distinct] = False
     return Index(
@@ -92,6 +104,46 @@ def index_samples(cache: EmbeddingCache, samples: Samples, workers: int, tell: C
         n_unlisted=int(is_labelled.sum()),
         n_moved=n_moved,
     )
+
+
+def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | None) -> tuple[str, ...]:
+    """The order of classes of a run: the one that is given, else the cache's; checked before any file is read.
+
+    Raises:
+        OptionError, DataError: if it is none, or lacks a label of these images.
+    """
+    if class_order is not None:
+        return checked_order(class_order, samples.labels)
+    kept = EmbeddingCache.open(cache).class_order if EmbeddingCache.exists(cache) else ()
+    return checked_order(kept, samples.labels, source=f"the class order of {cache}")
+
+
+def check_order(
+    cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes], class_order: Sequence[str] | None
+) -> None:
+    """Refuse an order that lacks a label which the cache would hold: of these files, or of a row that keeps its own.
+
+    Args:
+        cache: its tables are read.
+        samples: the files.
+        digests: their content ids.
+        class_order: the new order; None: the cache's.
+
+    Raises:
+        DataError: naming the labels.
+    """
+    order = cache.class_order if class_order is None else class_order
+    if not order:
+        return
+    labels, paths = cache.column("label"), cache.column("path").tolist()
+    listed, replaced = set(digests), {os.path.realpath(path) for path in samples.paths}
+    is_told = "label" in samples.given
+    stays = [
+        not (is_told if content in listed else path in replaced)
+        for content, path in zip(cache.samples.content_ids, paths, strict=True)
+    ]
+    source = f"the class order of {cache.location}" if class_order is None else "--class-order"
+    checked_order(order, [*samples.labels, *labels[np.array(stays, dtype=bool)]], source=source)
 
 
 def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:

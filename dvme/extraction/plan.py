@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
-from dvme.extraction.indexing import hash_files
+from dvme.extraction.indexing import check_order, hash_files, order_of
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, silent
@@ -83,6 +83,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     backbones: Sequence[str],
     columns: Columns | None = None,
     image_root: str | Path | None = None,
+    class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
     dtype: str = "float32",
@@ -103,7 +104,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
     choice.specs()
     samples = load_samples(images, columns, image_root)
-    task = Task.from_labels(samples.labels)
+    task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
     if announce is not None:
         announce(task, len(samples))
     models = load_backbones(choice, runtime)
@@ -111,6 +112,8 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     if store is not None and not replace:
         check_fingerprints(store, models, dtype)
     digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
+    if store is not None:
+        check_order(store, samples, digests, class_order)
     known = {} if store is None else {digest: row for row, digest in enumerate(store.samples.content_ids)}
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)

@@ -28,15 +28,22 @@ class Drawing:
     """One drawing: from (N,) labels, splits and groups to a manifest."""
 
     def __init__(
-        self, options: SubsetOptions, labels: NDArray[Any], splits: NDArray[Any], groups: NDArray[Any]
+        self,
+        options: SubsetOptions,
+        labels: NDArray[Any],
+        splits: NDArray[Any],
+        groups: NDArray[Any],
+        class_order: Sequence[str] = (),
     ) -> None:
         self.options, self.splits, self.groups = options, splits, groups
         self.sizes: list[Size] = parse_sizes(options.sizes)
         self.notices: list[str] = []
         self.n_train = 0  # of the smallest fold
+        self.is_order_given = False
         if options.separator is None:
-            task = Task.from_labels(labels)
+            task = Task.from_labels(labels, class_order)
             task.check_trainable()
+            self.is_order_given = task.is_order_given
             self.classes, self.indices = task.classes, task.encode(labels)
             self.labels: tuple[tuple[int, ...], ...] = tuple((int(index),) for index in self.indices)
         else:
@@ -58,7 +65,10 @@ class Drawing:
         options = asdict(self.options) | {"plan": plan}
         policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
         names = tuple(size.label for size in self.sizes)
-        return SubsetManifest(ids, self.labels, self.classes, names, np.sort(test), tuple(draws), policy)
+        return SubsetManifest(
+            *(ids, self.labels, self.classes, names, np.sort(test), tuple(draws), policy),
+            is_order_given=self.is_order_given,
+        )
 
     def _fitting(self) -> list[Size]:
         """The sizes that a fold has images for; a notice names the others."""
@@ -158,8 +168,9 @@ class Drawing:
 
 
 def lacking_notices(manifest: SubsetManifest) -> list[str]:
-    """Lines about sizes that cannot be balanced, or that lack a class."""
+    """Lines about sizes that cannot be balanced, or that lack a class. `full` is all there are, balanced or not."""
     uneven, lacking = [], []
+    is_balanced = manifest.policy.get("balance") == "balanced" and not manifest.is_multilabel
     for size, name in enumerate(manifest.sizes):
         counts = [Counter(c for i in manifest.train(draw, size) for c in manifest.labels[i]) for draw in manifest.draws]
         rarest = [min((own[c], c) for c in range(len(manifest.classes))) for own in counts]
@@ -170,7 +181,7 @@ def lacking_notices(manifest: SubsetManifest) -> list[str]:
         )
         if least == 0:
             lacking.append(f"{name} ({manifest.classes[rare]!r})")
-        elif manifest.policy.get("balance") == "balanced" and most - least > 1 and not manifest.is_multilabel:
+        elif most - least > 1 and is_balanced and all(draw.n_train[size] < len(draw.train) for draw in manifest.draws):
             uneven.append(f"{name} (from {least} of {manifest.classes[rare]!r} to {most})")
     lines = []
     if uneven:

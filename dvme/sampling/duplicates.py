@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,9 +143,7 @@ def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: R
         train = draw.train[~near[draw.train]]
         draws.append(draw_again(draw.repeat, draw.fold, Fold(np.sort(train), np.sort(validation))))
     policy = dict(manifest.policy) | {"drop_duplicates": COSINE}
-    return SubsetManifest(
-        manifest.images, manifest.labels, manifest.classes, manifest.sizes, manifest.test, tuple(draws), policy
-    )
+    return replace(manifest, draws=tuple(draws), policy=policy)
 
 
 def describe(

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data import Task
 from dvme.errors import DataError
 from dvme.exchange.durable import written_aside
 
@@ -60,6 +61,8 @@ class SubsetManifest:
     """How they were drawn: balance, seed, folds, repeats, validation, oversample, separator, plan."""
     notices: tuple[str, ...] = ()
     """What the reader of a result has to know; not part of the hash."""
+    is_order_given: bool = False
+    """Whether the order of the classes is a user's; not part of the hash, for no subset depends on it."""
 
     @property
     def is_multilabel(self) -> bool:
@@ -68,13 +71,19 @@ class SubsetManifest:
 
     @property
     def hash(self) -> str:
-        """32 hexadecimal digits of everything but the notices."""
+        """32 hexadecimal digits of everything but the notices and what is known of the order of the classes."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def class_indices(self) -> NDArray[np.int64]:
         """(N,) of a task with one label per image."""
         return np.array([own[0] for own in self.labels], dtype=np.int64)
+
+    @property
+    def task(self) -> Task:
+        """The task that the labels define, where an image has one label."""
+        counts = np.bincount(self.class_indices(), minlength=len(self.classes))
+        return Task(self.classes, tuple(counts.tolist()), 0, self.is_order_given)
 
     def train(self, draw: Draw, size: int) -> NDArray[np.int64]:
         """Positions that train in the size of this index."""
@@ -86,7 +95,8 @@ class SubsetManifest:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        described = {"format": FORMAT, "hash": self.hash, "notices": list(self.notices)} | self._content()
+        aside_of_hash = {"notices": list(self.notices), "is_order_given": self.is_order_given}
+        described = {"format": FORMAT, "hash": self.hash} | aside_of_hash | self._content()
         lines = ",\n".join(f"{json.dumps(key)}: {_one_line_each(value)}" for key, value in described.items())
         with written_aside(Path(path)) as aside:
             aside.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
@@ -111,6 +121,7 @@ class SubsetManifest:
                 draws=tuple(_draw(each) for each in found["draws"]),
                 policy=found["policy"],
                 notices=tuple(found["notices"]),
+                is_order_given=found.get("is_order_given") is True,
             )
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist; dvme subsets CACHE --out {path} makes one") from error

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
-from dvme.evaluation.study import named_backbones, twins_of, usable_rows
+from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
 from dvme.runtime import Progress, silent
 from dvme.sampling.drawing import Drawing, lacking_notices
 from dvme.sampling.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
@@ -30,6 +30,8 @@ class SubsetReport:
     """Where it was written."""
     n_left_out: dict[str, int]
     """Rows that take no part, by reason."""
+    notices: list[str] = field(default_factory=list)
+    """The manifest's, and what is of this cache alone."""
     duplicates: list[dict[str, Any]] = field(default_factory=list)
     """Near-duplicates on two sides, as they are before any is dropped."""
 
@@ -49,7 +51,7 @@ class SubsetReport:
                 for index, name in enumerate(manifest.sizes)
             ],
             "n_draws": len(manifest.draws),
-            "notices": list(manifest.notices),
+            "notices": self.notices,
             "n_left_out": self.n_left_out,
             "duplicates": self.duplicates,
         }
@@ -88,7 +90,8 @@ def subsets(
     if out is not None:
         manifest.save(out)
     left = {reason: count for reason, count in left_out.items() if count}
-    return SubsetReport(manifest, None if out is None else os.fspath(out), left, duplicates)
+    notices = [*manifest.notices, *group_notices(store.column("group")[rows])]
+    return SubsetReport(manifest, None if out is None else os.fspath(out), left, notices, duplicates)
 
 
 def draw_subsets(
@@ -100,17 +103,18 @@ def draw_subsets(
 ) -> tuple[SubsetManifest, list[dict[str, Any]]]:
     """A manifest over some rows of a cache, and the near-duplicates that it had on two sides."""
     columns = store.columns(["label", "split", "group"])
-    drawing = Drawing(options, columns["label"][rows], columns["split"][rows], columns["group"][rows])
-    twins = twins_of(store, names, rows)
+    labels, splits, groups = (columns[name][rows] for name in ("label", "split", "group"))
+    drawing = Drawing(options, labels, splits, groups, store.class_order)
+    twins, constant = alike_rows(store, names, rows)
     manifest = drawing.manifest(store.samples.ids[rows], twins)
     similar = find_similar(store, names, rows, progress)
     found = across_splits(manifest, similar)
     paths = np.array(store.column("path"), dtype=object)[rows]
-    lines = describe(found, paths, similar.blind)
+    lines = describe(found, paths, [name for name in similar.blind if name not in constant])
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, similar, drawing.draw)
         lines = [line.replace("; --drop-duplicates leaves them out", ": left out of training") for line in lines]
-    manifest = _noted(manifest, [*drawing.notices, *lacking_notices(manifest), *lines])
+    manifest = _noted(manifest, [*drawing.notices, *lacking_notices(manifest), *constant.values(), *lines])
     return manifest, listed(found, paths)
 
 

@@ -12,7 +12,7 @@ import pytest
 import zarr
 from numpy.typing import NDArray
 
-from dvme_cache import MISSING, CorruptCacheError
+from dvme_cache import MISSING, CorruptCacheError, EmbeddingCache
 from dvme_cache.arrays import create_array
 from dvme_cache.files import LocalFiles
 from dvme_cache.store import CacheStore
@@ -179,3 +179,46 @@ def test_replace__an_open_reader_goes_on_reading(path: Path) -> None:
     assert reader.read("label", 2).tolist() == OLD["label"]
     reopened(path).replace(NEW)
     assert reader.read("label", 2).tolist() in (OLD["label"], NEW["label"])
+
+
+def test_class_order__kept_replaced_and_taken_away(tmp_path: Path) -> None:
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        rows = cache.samples.add([bytes([n]) * 16 for n in (1, 2)], ["1", "2"])
+        cache.update_columns(rows, {"label": ["mild", "none"]})
+        assert cache.class_order == ()
+        cache.update_columns(rows, {}, class_order=["none", "mild"])
+    assert EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("none", "mild")
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        generation = cache.tables.current()[0]
+        cache.update_columns(rows, {"label": ["mild", "none"]}, class_order=["none", "mild"])
+        assert cache.tables.current()[0] == generation  # nothing changed
+        cache.update_columns(rows, {"label": ["none", "none"]})
+        cache.prune(rows[1:])
+        assert cache.class_order == ("none", "mild")
+        cache.update_columns(rows[:1], {"label": ["mild"]}, class_order=["mild"])
+        assert (cache.class_order, cache.column("label").tolist()) == (("mild",), ["mild", ""])
+        cache.update_columns(rows[:1], {}, class_order=())
+    cache = EmbeddingCache.open(tmp_path / "c.zarr")
+    assert cache.class_order == ()
+    assert "class_order" not in zarr.open_group(tmp_path / "c.zarr/tables", mode="r").attrs
+    assert cache.column("label").tolist() == ["mild", ""]
+
+
+def test_class_order__changes_in_one_write_with_the_labels(tmp_path: Path) -> None:
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        rows = cache.samples.add([bytes([1]) * 16], ["1"])
+        cache.update_columns(rows, {"label": ["a"]}, class_order=["a"])
+        seen: list[tuple[str, tuple[str, ...]]] = []
+        put = type(cache.tables._group.attrs).put
+
+        def watched(self: Any, attributes: dict[str, Any]) -> None:
+            now = EmbeddingCache.open(tmp_path / "c.zarr")
+            seen.append((now.column("label")[0], now.class_order))
+            put(self, attributes)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(cache.tables._group.attrs), "put", watched)
+            cache.update_columns(rows, {"label": ["b"]}, class_order=["b"])
+    assert seen == [("a", ("a",))]  # one write, before which everything is as it was
+    now = EmbeddingCache.open(tmp_path / "c.zarr")
+    assert (now.column("label")[0], now.class_order) == ("b", ("b",))

@@ -254,3 +254,28 @@ def test_import__nothing_there_or_something_else(make_cache: MakeCache, tmp_path
     (tmp_path / "folder").mkdir()
     with refused("folder is not a dvme cache"):
         import_embeddings(tmp_path / "x.npz", tmp_path / "folder")
+
+
+def test_import__order_of_classes(make_cache: MakeCache, tmp_path: Path, refused: Refused) -> None:
+    cache, order = make_cache(), ["ü", "a", 'b, "c"\n', "none so far"]
+    label(cache, class_order=order)
+    export(cache, tmp_path / "x.h5")
+    import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr")
+    assert EmbeddingCache.open(tmp_path / "new.zarr").class_order == tuple(order)
+    label(tmp_path / "new.zarr", class_order=())
+    report = import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr")  # it has labels and no order: the user's word
+    assert EmbeddingCache.open(tmp_path / "new.zarr").class_order == ()
+    assert report.remarks == ["the file's order of classes (ü < a < b, \"c\" < none so far) is not the cache's"]
+    with refused("--class-order (ü < a) lacks 'b, \"c\"\\n'; name all classes"):
+        import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr", class_order=["ü", "a"])
+    import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr", class_order=order[:3])
+    assert EmbeddingCache.open(tmp_path / "new.zarr").class_order == tuple(order[:3])
+
+
+def test_import__made_elsewhere_with_labels_and_their_order(tmp_path: Path, refused: Refused) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("image,label,f0,f1\na,low,1,2\nb,high,3,4\n")
+    with refused("--class-order (low < middle) lacks 'high'"):
+        import_embeddings(file, tmp_path / "c.zarr", backbone="bb", class_order=["low", "middle"])
+    import_embeddings(file, tmp_path / "c.zarr", backbone="bb", class_order=["low", "high"])
+    assert EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("low", "high")

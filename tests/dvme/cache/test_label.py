@@ -151,3 +151,32 @@ def test_label__no_manifest_and_no_cache(
     with pytest.raises(CacheNotFoundError):
         label(tmp_path / "none.zarr", manifest)
     assert not (tmp_path / "none.zarr").exists()
+
+
+def test_label__order_of_classes(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    rows = [[f"{n}.png", name] for n, name in enumerate(["none", "mild", "severe", "mild"])]
+    manifest = write_manifest(rows, ["image", "label"])
+    report = label(cache, manifest, class_order=["none", "mild", "moderate", "severe"])
+    assert report.class_order == EmbeddingCache.open(cache).class_order == ("none", "mild", "moderate", "severe")
+    assert (report.task.classes, report.task.counts) == (("none", "mild", "severe"), (1, 2, 1))
+    assert label(cache, class_order=["severe", "mild", "none"]).task.classes == ("severe", "mild", "none")
+    assert label(cache, manifest).task.classes == ("severe", "mild", "none")  # kept
+    assert label(cache, class_order=[]).task.classes == ("mild", "none", "severe")
+    assert EmbeddingCache.open(cache).class_order == ()
+
+
+def test_label__order_that_lacks_a_label_changes_nothing(
+    make_cache: MakeCache, write_manifest: Write, refused: Refused
+) -> None:
+    cache = make_cache(range(4))
+    first = write_manifest([[f"{n}.png", "none"] for n in range(4)], ["image", "label"])
+    label(cache, first, class_order=["none", "mild"])
+    second = write_manifest([["1.png", "worst"], ["2.png", "mild"]], ["image", "label"])
+    with refused("--class-order (mild < worst) lacks 'none'; name all classes with --class-order"):
+        label(cache, second, class_order=["mild", "worst"])
+    with refused(f"the class order of {cache} (none < mild) lacks 'worst'"):
+        label(cache, second)
+    assert label(cache, second, class_order=["none", "mild", "worst"]).task.counts == (2, 1, 1)
+    with refused("nothing to change in", "name a manifest of labels, or pass --class-order"):
+        label(cache)

@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvme.data import Task
-from dvme.data.task import class_order
-from dvme.errors import DataError
+from dvme.errors import DataError, OptionError
 
 
 @pytest.mark.parametrize(
@@ -20,7 +19,7 @@ from dvme.errors import DataError
         (["2 severe", "10 worst", "1 mild"], ("1 mild", "2 severe", "10 worst")),
         (["1.5", "-2", "+1", "0.25"], ("-2", "0.25", "+1", "1.5")),
         (["dog", "Cat", "ant"], ("Cat", "ant", "dog")),
-        (["10", "9", "none"], ("10", "9", "none")),
+        (["10", "9", "none"], ("9", "10", "none")),
         (["1b", "1a"], ("1a", "1b")),
     ],
 )
@@ -98,5 +97,39 @@ def test_describe__one_line(labels: list[str], line: str) -> None:
     assert Task.from_labels(labels).describe() == line
 
 
-def test_class_order__names_without_numbers() -> None:
-    assert sorted(["b", "a10", "a9"], key=class_order(["b", "a10", "a9"])) == ["a10", "a9", "b"]
+def test_describe__many_classes_are_cut() -> None:
+    line = Task.from_labels([f"class{n}" for n in range(300)]).describe()
+    assert line.startswith("multiclass, 300 classes: class0 (1), class1 (1), class2 (1), ")
+    assert line.endswith(" class9 (1) and 290 more")
+
+
+def test_from_labels__in_the_users_order_without_what_no_label_has() -> None:
+    task = Task.from_labels(["mild", "severe", "", "mild", "none"], ("none", "mild", "moderate", "severe"))
+    assert task == Task(("none", "mild", "severe"), (1, 2, 1), 1, is_order_given=True)
+    assert Task.from_labels(["mild", "other"], ("none", "mild")) == Task(("mild", "other"), (1, 1), 0)
+    assert not Task.from_labels(["", ""], ("none",)).is_order_given
+
+
+@pytest.mark.parametrize(
+    ("labels", "told", "is_ordered"),
+    [
+        (["cat", "dog"], (), True),
+        (["ant", "cat", "dog"], (), False),
+        (["ant", "cat", "dog"], ("dog", "cat", "ant"), True),
+        (["ant", "cat", "dog"], ("dog", "cat"), False),
+        (["0%", "33%", "100%"], (), True),
+        (["3T3", "4T1", "293T"], (), False),
+    ],
+)
+def test_is_ordered__who_said_so(labels: list[str], told: tuple[str, ...], is_ordered: bool) -> None:
+    task = Task.from_labels(labels, told)
+    assert task.is_ordered is is_ordered
+    assert task.to_json()["is_ordered"] is is_ordered
+    assert ("assumed" in task.to_json()["kappa"]) is not is_ordered
+    assert bool(task.order_caveat("c.zarr")) is not is_ordered
+
+
+def test_check_ordered__names_the_option() -> None:
+    with pytest.raises(OptionError, match=r"order of the classes, and a, b, c have none .* label x.zarr --class-order"):
+        Task.from_labels(["c", "b", "a"]).check_ordered("x.zarr")
+    Task.from_labels(["3", "2", "1"]).check_ordered("x.zarr")

@@ -10,6 +10,7 @@ import pytest
 import dvme
 from dvme.data import Samples, folder_samples
 from dvme.data.samples import STANDARD
+from dvme.errors import DataError
 from dvme.extraction.indexing import Changes, Index, index_samples
 from dvme_cache import EmbeddingCache
 
@@ -29,12 +30,12 @@ def files(tmp_path: Path) -> list[Path]:
 def index(files: list[Path], tmp_path: Path) -> Callable[..., Index]:
     """Index the files with some columns into a cache."""
 
-    def run(**columns: Sequence[str]) -> Index:
+    def run(order: Sequence[str] | None = None, **columns: Sequence[str]) -> Index:
         values = {name: list(columns.get(name, [""] * 4)) for name in STANDARD}
         ids = [path.name for path in files]
         samples = Samples(files, ids, values["label"], values["split"], values["group"], frozenset(columns))
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            return index_samples(cache, samples, 1, lambda *_: None)
+            return index_samples(cache, samples, 1, lambda *_: None, order)
 
     return run
 
@@ -127,3 +128,25 @@ def test_extract__a_flat_folder_keeps_the_labels(class_folders: Path, tmp_path: 
     assert report.n_kept == {"label": 36}
     assert report.task.counts == (12, 12, 12)
     assert EmbeddingCache.open(cache).column("label").tolist().count("grey") == 12
+
+
+def test_index_samples__order_of_classes(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]], tmp_path: Path, files: list[Path]
+) -> None:
+    index(["y", "x"], **ALL)
+    assert EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("y", "x")
+    with pytest.raises(DataError, match=r"the class order of .*c.zarr \(y < x\) lacks 'z'; name all classes"):
+        index(label=["z", "y", "x", "x"])
+    with pytest.raises(DataError, match=r"--class-order \(y\) lacks 'x'"):
+        index(["y"])  # without labels of their own these images keep the cache's
+    assert columns() == MERGED
+    index(["q", "p"], label=["p", "q", "q", "q"])  # every label is replaced, so the old ones need no place
+    assert EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("q", "p")
+    files[0].write_text("another image")  # the label of the one that it replaces is gone as well
+    index(["r", "q"], label=["r", "q", "q", "q"])
+    assert columns()[0] == ["", "q", "q", "r"]
+    files[0].write_text("a third one")
+    files[0].rename(files[0].with_name("e.png"))
+    files[0] = files[0].with_name("e.png")
+    with pytest.raises(DataError, match="lacks 'r'"):  # of a row that is not among the files and keeps its label
+        index(["s", "q"], label=["s", "q", "q", "q"])

@@ -68,8 +68,7 @@ def test_manifest__what_cannot_be_balanced_takes_what_there_is_and_says_so() -> 
         assert sum(own) == 60
     least, most = _taken(manifest, 0)[int(np.argmin(rare))].tolist()[2], int(_taken(manifest, 0).max())
     assert lacking_notices(manifest) == [
-        f"not all classes have enough images for a balanced subset of 60 (from {least} of '2' to {most}), "
-        f"full (from {min(rare)} of '2' to 77): all there are"
+        f"not all classes have enough images for a balanced subset of 60 (from {least} of '2' to {most}): all there are"
     ]
 
 
@@ -338,3 +337,7 @@ def test_draw__what_is_left_is_balanced_too() -> None:
 def test_options__what_cannot_be_drawn(separator: str | None, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         SubsetOptions(**{"separator": separator, **options})
+
+
+def test_lacking_notices__full_is_all_there_are() -> None:
+    assert lacking_notices(_manifest(LABELS, sizes=("full",), balance="balanced")) == []

@@ -81,7 +81,7 @@ def test_hash__another_with_any_change(change: str) -> None:
 
 def test_hash__every_field_is_changed_above() -> None:
     changed = {name for change in CHANGES.values() for name in change}
-    assert changed == {field.name for field in fields(SubsetManifest)} - {"notices"}
+    assert changed == {field.name for field in fields(SubsetManifest)} - {"notices", "is_order_given"}
 
 
 def test_train_and_validation__are_beginnings() -> None:
@@ -186,3 +186,16 @@ def test_load__a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
         SubsetManifest.load(tmp_path / "none.json")
     with pytest.raises(DataError, match="is not a subset manifest"):
         SubsetManifest.load(tmp_path)
+
+
+def test_load__order_of_classes_is_kept_beside_the_hash(tmp_path: Path) -> None:
+    given, assumed = _manifest(is_order_given=True), _manifest()
+    given.save(tmp_path / "a.json")
+    found = SubsetManifest.load(tmp_path / "a.json")
+    assert found.is_order_given
+    assert found.task.is_order_given
+    assert found.hash == assumed.hash
+    older = json.loads((tmp_path / "a.json").read_text())
+    del older["is_order_given"]
+    (tmp_path / "b.json").write_text(json.dumps(older))
+    assert not SubsetManifest.load(tmp_path / "b.json").is_order_given

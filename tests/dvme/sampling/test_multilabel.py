@@ -81,3 +81,7 @@ def test_nested_label_order__every_beginning_is_stratified() -> None:
         ]
         assert ours.mean() < np.quantile(chance, 0.05)
         assert ours.max() <= 2.5
+
+
+def test_parse_label_sets__natural_order() -> None:
+    assert parse_label_sets(["f10|f2", "f1"], "|")[0] == ("f1", "f2", "f10")
