@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
+
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
+]
 
 
 def parse_names(text: str, option: str) -> list[str]:
@@ -13,6 +19,11 @@ def parse_names(text: str, option: str) -> list[str]:
     if not names:
         raise typer.BadParameter(f"{option} is empty; give names separated by commas")
     return names
+
+
+def parse_order(text: str | None) -> list[str] | None:
+    """Split `none,mild,severe`; nothing between quotes is an order of no classes, None is None."""
+    return None if text is None else parse_names(text, "--class-order") if text.strip() else []
 
 
 def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:

@@ -61,7 +61,7 @@ def _show(report: CompareReport) -> None:
         _show_beside(report)
     else:
         _show_runs(report)
-    say(f"p: {report.test}, Holm over all pairs.")
+    say(f"p: {report.test}, times the number of pairs; intervals are widened for them (Bonferroni).")
     for line in report.notices:
         say(line)
 

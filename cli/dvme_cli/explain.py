@@ -26,7 +26,6 @@ def explain(  # noqa: PLR0913 - one parameter per option
     ] = None,
     out: Annotated[Path | None, typer.Option(help="A .json file for all numbers.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the bootstrap.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto; for --retrain.")] = "auto",
     memory: Annotated[
         float | None, typer.Option(help="GiB that --retrain may hold. Default: half of what is free.")
@@ -46,7 +45,6 @@ def explain(  # noqa: PLR0913 - one parameter per option
                 full_map=full_map,
                 out=out,
                 force=force,
-                seed=seed,
                 runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
                 progress=tell,
             )

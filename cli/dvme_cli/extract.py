@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvme.wording import counted
-from dvme_cli.arguments import parse_names, parse_pairs, vary_names
+from dvme.wording import NO_GROUPS, counted
+from dvme_cli.arguments import ClassOrder, parse_names, parse_order, parse_pairs, vary_names
 from dvme_cli.console import (
     console,
     expected_errors,
@@ -36,6 +36,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. Default: split, if any.")] = None,
     group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
+    class_order: ClassOrder = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     arch: Annotated[
         list[str] | None, typer.Option(help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable.")
@@ -79,6 +80,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             ),
             "columns": dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
             "image_root": image_root,
+            "class_order": parse_order(class_order),
             "weights": parse_pairs(weights or [], "--weights", "PATH"),
             "architectures": parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
             "dtype": dtype,
@@ -145,9 +147,15 @@ def _show_rows(report: ExtractReport) -> None:
 
 
 def _show_columns(report: ExtractReport) -> None:
-    """What became of labels, splits and groups."""
+    """What became of labels, their order, splits and groups."""
+    from dvme.data.order import order_line
+
+    if report.class_order:
+        say(order_line(report.class_order, report.task.classes))
     if report.n_grouped:
         say(f"{counted(report.n_grouped, 'image')} of {counted(report.n_groups, 'group')}")
+    elif report.task.classes:
+        say(NO_GROUPS)
     for counts, what in (
         (report.n_changed, "changed"),
         (report.n_removed, "removed (an empty cell, or copies that disagree)"),

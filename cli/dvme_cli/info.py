@@ -28,9 +28,13 @@ def info(
 
 
 def _show(summary: CacheSummary) -> None:
+    from dvme.data.order import order_line
+
     say(f"{summary.cache}: {summary.n_rows:,} images; {summary.task.describe()}")
     pruned = f", {summary.n_pruned:,} pruned rows" if summary.n_pruned else ""
     say(f"format {summary.format_version}, {size(summary.n_bytes)} on disk{pruned}")
+    if summary.class_order:
+        say(order_line(summary.class_order, summary.task.classes))
     known = ", ".join(f"{name} ({count:,})" for name, count in summary.columns.items() if count)
     say(f"columns: {known or 'none'}")
     headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "size")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import some_of
 from dvme_cli.arguments import parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
@@ -65,7 +66,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
 
 
 def _show(report: PredictReport) -> None:
-    counts = ", ".join(f"{name} ({count:,})" for name, count in report.counts.items())
+    counts = some_of([f"{name} ({count:,})" for name, count in report.counts.items()])
     say(f"{report.out}: {report.n_rows:,} images by {report.head} on {'+'.join(report.backbones)}: {counts}")
     if report.n_known:
         say(f"{report.n_known:,} of them the head was fitted on; their predictions say nothing about new images")

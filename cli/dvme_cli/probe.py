@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import MARKS
 from dvme_cli.arguments import parse_names
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
@@ -30,9 +31,7 @@ def probe(  # noqa: PLR0913 - one parameter per option
     ] = True,
     folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
     test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
-    seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split, the heads and the bootstrap.")
-    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the heads.")] = 0,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
     ] = None,
@@ -75,15 +74,15 @@ def _show(report: ProbeReport) -> None:
     table = new_table(*headings, numeric=6, is_narrow=True)
     table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # long names give way, numbers do not
     for row in report.rows:
-        metrics = (row.test[name] for name in ("accuracy", "balanced_accuracy", "kappa"))
+        metrics = [_spread(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
         low, high = row.auc_interval.low, row.auc_interval.high
         table.add_row(
             _together(row),
             row.head,
             f"{row.validation_auc:.3f}",
-            _spread(row.test["auc"]),
+            f"{_spread(row.test['auc'])} {row.mark or ' '}",
             "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
-            *(_spread(metric) for metric in metrics),
+            *(metrics if report.task.is_ordered else [*metrics[:-1], "-"]),
         )
     console().print(table)
     shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
@@ -91,20 +90,25 @@ def _show(report: ProbeReport) -> None:
     say(f"Test scores, {shown}; sorted by validation. {auc}.")
     for label, names in {_together(row): row.backbones for row in report.rows if len(row.backbones) > 1}.items():
         say(f"{label}: {', '.join(names)}.")
+    if report.rows[1:]:
+        say(MARKS)
     for notice in report.notices:
         say(notice)
     if report.task.kind != "binary":
-        order = " < ".join(report.task.classes)
-        say(f"kappa is quadratic weighted and means something only if {order} is an order.")
-    unfinished = sum(not fold.get("is_converged", True) for row in report.rows for fold in row.chosen)
-    if unfinished:
-        say(f"{unfinished} fits did not converge within the iteration limit.")
+        from dvme.data.order import order_text
+
+        order = order_text(report.task.classes)
+        say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
+    _show_verdicts(report)
+    for folder in report.saved:
+        say(f"saved {folder}")
+
+
+def _show_verdicts(report: ProbeReport) -> None:
     if report.verdict is not None:
         say(report.verdict.sentence)
     for verdict in report.fusion:
         say(verdict.sentence)
-    for folder in report.saved:
-        say(f"saved {folder}")
 
 
 def _together(row: ProbeRow) -> str:

@@ -116,6 +116,6 @@ def _show(report: SubsetReport) -> None:
     for index, name in enumerate(manifest.sizes):
         table.add_row(name, f"{draw.n_train[index]:,}", f"{draw.n_validation[index]:,}")
     console().print(table)
-    for notice in manifest.notices:
+    for notice in report.notices:
         say(notice)
     say(f"wrote {report.path}: {len(manifest.draws)} draws of {len(manifest.sizes)} sizes, hash {manifest.hash}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.report.style import METRIC_NAMES
+from dvme.wording import CONTROL, MARKS, counted, p_text
 from dvme_cli.console import console, difference_text, duration, new_table, say
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ def show_sweep(report: SweepReport) -> None:
     _show_scores(report)
     _show_gains(report)
     _show_cost(report)
+    if report.suspects:
+        n = counted(len(report.suspects), "image")
+        say(f"{n} may have a wrong label, by {report.suspects[0].method}: {report.run}/suspects.csv lists them")
     reused = f", {report.n_reused:,} of them finished before" if report.n_reused else ""
     times = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in report.seconds.items() if seconds >= 1)
     say(f"{report.n_jobs:,} jobs{reused}{': ' + times if times else ''}; subsets {report.subsets}")
@@ -42,8 +46,8 @@ def _show_scores(report: SweepReport) -> None:
     say(f"Images to train + to choose on: {counts}.")
     metric = METRIC_NAMES[report.metric]
     extra = ", macro one-versus-rest" if report.metric == "auc" and report.task.kind != "binary" else ""
-    say(f"Test {metric}{extra}, mean ± std over draws. * best of its size; = not shown to be worse than the best")
-    say("(crossed test over heads and test images, Holm over the size's methods, 5%).")
+    say(f"Test {metric}{extra}, mean ± std over draws; the highest of a size is bold, which claims nothing.")
+    say(MARKS)
     for backbones in dict.fromkeys(each for _, each in report.methods if len(each) > 1):
         say(f"{_together(backbones)}: {', '.join(backbones)}.")
 
@@ -51,8 +55,7 @@ def _show_scores(report: SweepReport) -> None:
 def _score(cell: Cell, metric: str) -> Text:
     score = cell.test[metric]
     shown = f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
-    mark = "*" if cell.is_best else "=" if cell.is_equal else " "
-    return Text(f"{shown} {mark}", style="bold" if cell.is_best else "")
+    return Text(f"{shown} {cell.mark or ' '}", style="bold" if cell.is_highest else "")
 
 
 def _show_gains(report: SweepReport) -> None:
@@ -62,16 +65,20 @@ def _show_gains(report: SweepReport) -> None:
         for gain in (each for each in report.gains if each.fusion == fusion):
             table.add_row(
                 gain.size,
-                gain.rival if gain.role != "best control" else gain.rival.partition(" of ")[0],
+                gain.rival if gain.role != CONTROL else gain.rival.partition(" of ")[0],
                 difference_text(gain.comparison.difference),
-                "-" if math.isnan(gain.p_adjusted) else f"{gain.p_adjusted:.3f}",
+                "-" if math.isnan(gain.p_adjusted) else p_text(gain.p_adjusted),
                 gain.word,
                 _saved(gain),
             )
         console().print(table)
     if report.gains:
-        say("Rivals lead on validation at that size: the best single backbone, the best control. p: crossed test, Holm")
-        say(f"over all {len(report.gains)}. Labels saved: what the single backbone needs more for that score (95% CI).")
+        say(
+            "A gain is one over every single backbone, or control, that is not told apart from the one that leads on "
+            "validation; of those that decide, the one that it exceeds the least is shown. Intervals and p are for all "
+            "comparisons of the table, as its marks are."
+        )
+        say("Labels saved: what that single backbone needs more for the same score (95% CI).")
 
 
 def _saved(gain: Gain) -> str:
@@ -84,7 +91,7 @@ def _saved(gain: Gain) -> str:
 def _amount(amount: Amount) -> str:
     if math.isnan(amount.value):
         return "?"
-    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{amount.value:,.0f}"
+    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{round(amount.value):,}"  # no -0
 
 
 def _show_cost(report: SweepReport) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.task import class_order
+from dvme.data.order import class_order
 from dvme.mapping.maps import EmbeddingMap
 from dvme.page.page import asset, text
 from dvme.page.thumbnails import Thumbnails
@@ -48,6 +48,8 @@ class Points:
     columns: Mapping[str, Column]
     """By name. The first colours the points."""
     thumbnails: Thumbnails | None
+    class_order: Sequence[str] = ()
+    """Of the columns that hold classes and nothing else; () where no order is given."""
 
 
 def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any]:
@@ -58,7 +60,7 @@ def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any
             {"name": each.name, "method": METHOD_NAMES[each.method], "places": _packed(each.positions, np.float32)}
             for each in maps
         ],
-        "columns": [_column(name, values) for name, values in points.columns.items()],
+        "columns": [_column(name, values, points.class_order) for name, values in points.columns.items()],
         "thumbnails": None if points.thumbnails is None else points.thumbnails.to_json(),
     }
 
@@ -116,13 +118,13 @@ def _quality(each: EmbeddingMap) -> str:
     return " · ".join(parts)
 
 
-def _column(name: str, values: Column) -> dict[str, Any]:
+def _column(name: str, values: Column, order: Sequence[str]) -> dict[str, Any]:
     """Numbers with their texts, texts as categories with their codes."""
     if isinstance(values, Measured):
         return {"name": name, "numbers": _packed(values.values, np.float32), "texts": list(values.texts)}
     texts = [str(value) for value in values]
     present = sorted(set(texts) - {""})
-    distinct = sorted(present, key=class_order(present)) + ([""] if "" in texts else [])
+    distinct = sorted(present, key=class_order(present, order)) + ([""] if "" in texts else [])
     place = {value: code for code, value in enumerate(distinct)}
     return {"name": name, "values": distinct, "codes": _packed(np.array([place[t] for t in texts]), np.uint32)}
 

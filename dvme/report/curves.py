@@ -12,6 +12,7 @@ from dvme.evaluation.metrics import check_metric
 from dvme.evaluation.study import method_name
 from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
 from dvme.report import style
+from dvme.wording import p_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -25,6 +26,15 @@ RIBBON = 0.15
 """Opacity."""
 STEP, ALONE = 1.03, 0.3
 """Between the points of a lone size, as a factor, and the powers of ten around it."""
+
+
+_MARKED = {
+    "*": "leads on validation at its size",
+    "=": "not told apart from the one that leads on validation",
+    "+": "better than the one that leads on validation",
+    "": "worse than the one that leads on validation",
+    "?": "no test could be made",
+}
 
 
 @dataclass(frozen=True)
@@ -191,11 +201,10 @@ def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
     ]
     if is_own:
         low, high = style.number(cell.interval.low), style.number(cell.interval.high)
-        best = "best of its size" if cell.is_best else "not shown to be worse than the best of its size"
         lines += [
             f"95% interval over test images {low} to {high}",
             f"validation {style.number(cell.validation)}",
-            best if cell.is_best or cell.is_equal else f"worse than the best of its size, p = {cell.p_worse:.2g}",
+            _MARKED[cell.mark] + ("" if math.isnan(cell.p_adjusted) else f", p {p_text(cell.p_adjusted)}"),
         ]
     return "<br>".join(lines)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.evaluation.metrics import log_odds
 from dvme.report import style
 from dvme.report.thinning import thinned
 
@@ -223,7 +224,8 @@ def _usable(
 def _cumulated(is_positive: NDArray[Any], scores: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Positives and negatives at or above each distinct score, the highest first."""
     order = np.argsort(-scores, kind="stable")
-    last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    ordered = scores[order]
+    last = np.flatnonzero(np.r_[ordered[1:] != ordered[:-1], np.ones(min(1, len(ordered)), dtype=bool)])
     true = np.cumsum(is_positive[order])[last] if len(last) else np.empty(0)
     return true, last + 1 - true
 
@@ -236,7 +238,11 @@ def _curves(
 
     y, p, note = _usable(labels, probabilities, classes)
     positions = [1] if len(classes) == 2 else range(len(classes))
-    found = {c: curve(y == c, p[:, c]) for c in positions}
+    ranked = p
+    if np.allclose(p.sum(axis=1), 1.0):  # else these are scores of another kind
+        with np.errstate(divide="ignore"):
+            ranked = log_odds(np.log(p))
+    found = {c: curve(y == c, ranked[:, c]) for c in positions}
     known = {c: each for c, each in found.items() if not math.isnan(each[2])}
     mean = float(np.mean([each[2] for each in known.values()])) if known else math.nan
     figure = graph_objects.Figure()

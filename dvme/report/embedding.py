@@ -73,6 +73,7 @@ def embedding_maps(
     ids: Sequence[str] | NDArray[Any] | None = None,
     title: str = "",
     per_row: int = MAPS_PER_ROW,
+    class_order: Sequence[str] = (),
 ) -> Figure:
     """One panel for each map, a colour and a shape for each class; the legend shows and hides a class everywhere.
 
@@ -82,6 +83,7 @@ def embedding_maps(
         ids: (N,) what hovers, such as file names; None: the class alone.
         title: plain text; nothing: what the maps are.
         per_row: panels side by side, 1 to 3; 1 suits a telephone.
+        class_order: of the classes; () for that of their names.
 
     Raises:
         DataError: if labels or ids are not as many as the images, or there is no map.
@@ -99,7 +101,7 @@ def embedding_maps(
         horizontal_spacing=0.03,
         vertical_spacing=0.0 if rows == 1 else 70 / (rows * (PANEL + 70)),
     )
-    task = Task.from_labels(named)
+    task = Task.from_labels(named, class_order)
     classes = [*task.classes, *([MISSING] if task.n_unlabelled else [])]
     hover = _hover(named, ids)
     for panel, each in enumerate(maps):
@@ -113,13 +115,17 @@ def embedding_maps(
     return style.finished(figure, title=heading, height=height, n_legend=len(classes), panel_lines=3)
 
 
-def map_figures(maps: Sequence[DrawnMap], labels: NDArray[Any] | Sequence[str]) -> dict[str, Figure]:
+def map_figures(
+    maps: Sequence[DrawnMap], labels: NDArray[Any] | Sequence[str], class_order: Sequence[str] = ()
+) -> dict[str, Figure]:
     """`maps-METHOD` to the maps by that method, as files are named."""
     by_method: dict[str, list[DrawnMap]] = {}
     for each in maps:
         by_method.setdefault(each.method, []).append(each)
     return {
-        f"maps-{method}": embedding_maps(some, labels, per_row=2 if len(some) in (2, 4) else MAPS_PER_ROW)
+        f"maps-{method}": embedding_maps(
+            some, labels, per_row=2 if len(some) in (2, 4) else MAPS_PER_ROW, class_order=class_order
+        )
         for method, some in by_method.items()
     }
 

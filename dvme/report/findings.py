@@ -6,23 +6,27 @@ Whatever is singled out was chosen on validation; the test set only judges it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from dvme.evaluation.standing import Against
 from dvme.report.forest import WORDS, Difference
 from dvme.report.study import Study
 from dvme.report.style import METRIC_NAMES
 from dvme.stats.curves import labels_needed, monotone
-from dvme.stats.intervals import LEVEL, Interval
+from dvme.stats.intervals import Interval
 from dvme.stats.multiple import ALPHA
+from dvme.wording import CONTROL, p_text
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
 UNTRAINED = "random"
 """The backbone that is a control itself."""
 TOO_FEW = "Too few test images or patients, or draws, for an interval, and so for a verdict; take more of them."
+DECIDING = ("gain", "no gain shown", "no test", "loss")
+"""What of a backbone's methods stands for it: the first of these."""
 NAMED = 3
 """Methods that a sentence names; of more it says how many."""
 
@@ -45,63 +49,67 @@ class Findings:
     verdict: str
     answers: tuple[Finding, ...]
     differences: tuple[Difference, ...]
-    """At the largest size, each less the best single backbone: other backbones first, then fusions."""
+    """At the largest size: other backbones less the one that leads on validation, then every fusion less every single
+    backbone that cannot be told apart from that one."""
 
 
 def find(study: Study) -> Findings:
     """Answer the three questions of a study."""
     single = study.leader(study.singles)
     leading = study.lead if single is None else single
-    others = _compared(study, _best_of_other_backbones(study, leading), leading)
-    fusions = _compared(study, study.fusions, leading) if single is not None else []
-    fusion = study.leader([method for method, _ in fusions])
-    is_gain = fusion is not None and dict(fusions)[fusion].word == "gain"
+    others = _other_backbones(study, leading)
+    against = {m: study.judge.standing.against(m, study.singles, study.last) for m in study.fusions}
+    fusions = {m: each for m, each in against.items() if each is not None}
+    fusion = study.leader(list(fusions))
+    is_gain = fusion is not None and fusions[fusion].word == "gain"
     answers = (
         _no_single(study, leading) if single is None else _which_backbone(study, single, others),
-        _is_fusion_worth_it(study, leading, fusions),
+        _is_fusion_worth_it(study, fusions),
         _how_many_labels(study, fusion if fusion is not None and is_gain else leading),
     )
     clauses = [each.clause for each in answers if each.clause]
     verdict = f"{'; '.join(clauses)}." if clauses else "These data allow no verdict."
-    return Findings(verdict, answers, tuple(each for _, each in (*others, *fusions)))
+    shown = [_difference(study, m, rival) for m, each in fusions.items() for rival in each.rivals]
+    return Findings(verdict, answers, (*others, *shown))
 
 
-def _best_of_other_backbones(study: Study, single: int) -> list[int]:
-    """Of every backbone but the leading one's, its method that leads on validation."""
-    backbones = dict.fromkeys(study.run.methods[m][1] for m in study.singles)
-    backbones.pop(study.run.methods[single][1], None)
-    found = (study.leader([m for m in study.singles if study.run.methods[m][1] == names]) for names in backbones)
-    return [method for method in found if method is not None]
+def _other_backbones(study: Study, single: int) -> list[Difference]:
+    """Every other backbone less the leading method: worse where all of its methods are, else one that says why not.
 
-
-def _compared(study: Study, methods: Sequence[int], baseline: int) -> list[tuple[int, Difference]]:
-    """Each method less the baseline at the largest size; intervals and p hold for all of them together (Bonferroni).
-
-    So an interval without 0 and a p below 0.05 are the same thing, and both are what the probe shows.
+    Of several such methods the one that leads on validation.
     """
-    rivals = [m for m in methods if m != baseline]
-    level = 1.0 - (1.0 - LEVEL) / max(1, len(rivals))
+    methods: dict[tuple[str, ...], list[int]] = {}
+    validation = {m: study.judge.validation[m, study.last] for m in study.singles}
+    for m in sorted(validation, key=lambda m: (math.isnan(validation[m]), -validation[m])):
+        methods.setdefault(study.run.methods[m][1], []).append(m)
+    methods.pop(study.run.methods[single][1], None)
+    every = [[_difference(study, m, single) for m in some] for some in methods.values()]
+    return [min(some, key=lambda each: DECIDING.index(each.word)) for some in every]
+
+
+def _difference(study: Study, method: int, rival: int) -> Difference:
+    """One method less another at the largest size, as one of all comparisons of the table."""
+    versus = study.judge.standing.versus(method, rival, study.last)
     size = study.run.manifest.sizes[study.last]
-    found = []
-    for m in rivals:
-        comparison = study.judge.compared(m, baseline, study.last, level=level)
-        p = min(1.0, comparison.p * len(rivals)) if not math.isnan(comparison.p) else math.nan
-        found.append((m, Difference(study.name(m), study.name(baseline), size, comparison, p)))
-    return found
+    return Difference(study.name(method), study.name(rival), size, versus.comparison, versus.p_adjusted)
 
 
 def _no_single(study: Study, leading: int) -> Finding:
-    name = study.name(leading)
-    details = (f"{name}: test {_metric(study)} {_scored(study, leading)}.", "No backbone was tried alone.")
-    return Finding("Which backbone?", "Only fusions were fitted", details, f"{name} leads on validation")
+    question, name = "Which backbone?", study.name(leading)
+    reached = f"{name}: test {_metric(study)} {_scored(study, leading)}."
+    if study.singles:
+        why = f"{_metric(study)} is not defined on the validation images of any single backbone."
+        return Finding(question, "Nothing to choose by", (reached, why))
+    details = (reached, "No backbone was tried alone.")
+    return Finding(question, "Only fusions were fitted", details, f"{name} leads on validation")
 
 
-def _which_backbone(study: Study, single: int, others: Sequence[tuple[int, Difference]]) -> Finding:
+def _which_backbone(study: Study, single: int, others: Sequence[Difference]) -> Finding:
     question, name = "Which backbone?", study.name(single)
     reached = f"{name} leads on validation: test {_metric(study)} {_scored(study, single)}."
     if not others:
         return Finding(question, name, (reached, "No other backbone was tried."), f"{name} was the only backbone tried")
-    better, worse, tied, untested = ([each for _, each in others if each.word == word] for word in WORDS)
+    better, worse, tied, untested = ([each for each in others if each.word == word] for word in WORDS)
     details = [reached]
     for some, said in (
         (worse, "Shown to be worse"),
@@ -109,8 +117,7 @@ def _which_backbone(study: Study, single: int, others: Sequence[tuple[int, Diffe
         (better, "Better on the test set"),
     ):
         if some:
-            together = f" ({len(others)} comparisons together)" if len(others) > 1 else ""
-            details.append(f"{said}{together}: {'; '.join(map(_judged, some))}.")
+            details.append(f"{said}{_together(study)}: {'; '.join(map(_judged, some))}.")
     untrained = [each.name for each in (*tied, *better) if each.name.partition("@")[0].split(" + ")[0] == UNTRAINED]
     if untrained:
         details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
@@ -126,39 +133,59 @@ def _which_backbone(study: Study, single: int, others: Sequence[tuple[int, Diffe
     return Finding(question, name, tuple(details), f"{name} is better than every other backbone")
 
 
-def _is_fusion_worth_it(study: Study, single: int, fusions: Sequence[tuple[int, Difference]]) -> Finding:
+def _is_fusion_worth_it(study: Study, fusions: Mapping[int, Against]) -> Finding:
     question = "Is fusion worth it?"
-    if not fusions:
+    lead = study.leader(list(fusions))
+    if lead is None:
         return Finding(question, "Not asked", ("It takes single backbones and fusions: --head linear,dvme.",))
-    lead = study.leader([method for method, _ in fusions])
-    shown = fusions[0][1] if lead is None else dict(fusions)[lead]
-    head = shown.name.partition(" of ")[0]
-    against = f"{study.name(single)}, the single backbone that leads on validation"
-    together = f" ({len(fusions)} comparisons together)" if len(fusions) > 1 else ""
-    details = [f"The fusion that leads on validation, against {against}: {_judged(shown)}{together}."]
+    shown, name = fusions[lead], study.name(lead)
+    head = name.partition(" of ")[0]
+    details = (_against(study, name, shown), *_other_fusions(study, fusions, lead), *_attention(study))
     if shown.word == "no test":
-        return Finding(question, "Too few test images to say", (*details, TOO_FEW))
+        return Finding(question, "Too few test images to say", (details[0], TOO_FEW))
     if shown.word == "gain":
-        answer = f"{head} gains {shown.comparison.difference.estimate:+.3f}"
-        clause = f"fusing by {answer} {_metric(study)}"
-    elif shown.word == "loss":
-        answer, clause = "It is worse", f"fusing by {head} is worse than {study.name(single)}"
-    else:
-        answer, clause = "No gain is shown", "no gain by fusion is shown"
-    others = [each for _, each in fusions if each.word == "gain" and each is not shown]
+        least = shown.rivals[shown.hardest].comparison.difference.estimate
+        alone = len(shown.rivals) == 1
+        answer = f"{head} gains {least:+.3f}{'' if alone else ' or more'}"
+        over = "" if alone else f" or more over each of the {len(shown.rivals)} single backbones that may be the best"
+        return Finding(question, answer, details, f"fusing by {head} gains {least:+.3f} {_metric(study)}{over}")
+    if shown.word == "loss":
+        return Finding(question, "It is worse", details, f"fusing by {head} is worse than {study.name(shown.leader)}")
+    return Finding(question, "No gain is shown", details, "no gain by fusion is shown")
+
+
+def _against(study: Study, name: str, shown: Against) -> str:
+    """A fusion less the rivals that it has to beat."""
+    nearest = sorted(shown.rivals.items(), key=lambda item: item[1].comparison.difference.estimate)
+    rivals = "; ".join(
+        f"less {study.name(m)} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+        for m, each in nearest[:NAMED]
+    )
+    n = len(nearest)
+    alike = f" and the {n - 1} that cannot be told apart from it, the nearest first" if n > 1 else ""
+    more = f"; and {n - NAMED} more, below" if n > NAMED else ""
+    which = f"{name}, the fusion that leads on validation, against the single backbone that leads there"
+    return f"{which}{alike}{_together(study)}: {rivals}{more}."
+
+
+def _other_fusions(study: Study, fusions: Mapping[int, Against], lead: int) -> list[str]:
+    """Others that gain were found on the test set."""
+    others = [m for m, each in fusions.items() if each.word == "gain" and m != lead]
     if others:
         picked = "picked on the test set, so taken with salt"
-        details.append(f"Shown to gain as well, but {picked}: {'; '.join(map(_judged, others))}.")
-    elif len(fusions) > 1 and shown.word != "gain":
-        details.append(f"Nor is any other of the {len(fusions)} fusions shown to gain.")
-    attention = [each for each in study.summary.gains if each.role == "best control"]
-    if attention:
-        won = sum(each.word == "gain" for each in attention)
-        if won:
-            details.append(f"Attention beats the best fusion without it in {won} of {len(attention)} comparisons.")
-        else:
-            details.append("At no size is attention shown to beat the best fusion without it.")
-    return Finding(question, answer, tuple(details), clause)
+        each = "; ".join(_judged(_difference(study, m, fusions[m].hardest)) for m in others)
+        return [f"Shown to gain as well, but {picked}: {each}."]
+    is_alone = len(fusions) == 1 or fusions[lead].word == "gain"
+    return [] if is_alone else ["No other fusion is shown to gain."]
+
+
+def _attention(study: Study) -> list[str]:
+    """Whether attention itself is what gains."""
+    attention = [each for each in study.summary.gains if each.role == CONTROL]
+    won = sum(each.word == "gain" for each in attention)
+    if won:
+        return [f"Attention beats the fusions without it in {won} of {len(attention)} comparisons."]
+    return ["At no size is attention shown to beat the fusions without it."] if attention else []
 
 
 def _how_many_labels(study: Study, method: int) -> Finding:
@@ -172,9 +199,8 @@ def _how_many_labels(study: Study, method: int) -> Finding:
     half = max((size for size in n if size <= n[-1] / 2), default=n[0])
     growth = study.judge.grown(method, places[half], places[n[-1]])
     from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
-    p = "" if math.isnan(growth.p) else f", p {growth.p:.3f}"
-    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{p}."]
-    if math.isnan(growth.difference.low):
+    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{_p(growth.p)}."]
+    if math.isnan(growth.p):
         return Finding(question, "Too few test images to say", (*details, TOO_FEW))
     near, interval, is_known = _nearly_there(study, method, n, [places[size] for size in n])
     if near:
@@ -198,9 +224,8 @@ def _how_many_labels(study: Study, method: int) -> Finding:
 def _nearly_there(study: Study, method: int, n: Sequence[float], sizes: Sequence[int]) -> tuple[str, str, bool]:
     """How many labels come near the score at the largest size, the interval, and whether that says anything."""
     judge = study.judge
-    means = [judge.resampled[method, size].estimate for size in sizes]
-    many = [judge.both_ways(method, size, shared_rows=judge.shared_rows(size)) for size in sizes]
-    curves = np.stack(many, axis=1)  # (R, S)
+    places = [(method, size) for size in sizes]
+    means, curves = [judge.scored[place].estimate for place in places], judge.elsewhere(places)
     estimate = labels_needed(n, means, means[-1] - WITHIN)
     defined = curves[~np.isnan(curves).any(axis=1)]
     if not len(defined) or not np.isfinite(estimate.n[0]):
@@ -218,12 +243,20 @@ def _metric(study: Study) -> str:
 
 
 def _scored(study: Study, method: int) -> str:
-    return _with_interval(study.judge.resampled[method, study.last].interval())
+    return _with_interval(study.judge.scored[method, study.last].interval())
 
 
 def _judged(each: Difference) -> str:
-    p = "" if math.isnan(each.p_adjusted) else f", p {each.p_adjusted:.3f}"
-    return f"{each.name} {_with_interval(each.comparison.difference, signed=True)}{p}"
+    return f"{each.name} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else f", p {p_text(value)}"
+
+
+def _together(study: Study) -> str:
+    n = study.judge.standing.n_comparisons
+    return f" (intervals for {n} comparisons)" if n > 1 else ""
 
 
 def _listed(differences: Sequence[Difference]) -> str:

@@ -83,7 +83,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
 
 
 def gains(results: SweepReport) -> Figure:
-    """The gains of a sweep: every fusion against the best single backbone and the best control, size by size."""
+    """The gains of a sweep: every fusion against its hardest single backbone and control, size by size."""
     rows = [Difference(gain.fusion, gain.rival, gain.size, gain.comparison, gain.p_adjusted) for gain in results.gains]
     return differences(rows, metric=results.metric, title="What fusion gains, by size")
 

@@ -13,6 +13,7 @@ from dvme.page.page import Section, text
 from dvme.page.thumbnails import large_thumbnail
 from dvme.report.mistakes import confident_mistakes, likely_wrong_labels
 from dvme.report.study import Study
+from dvme.sweeping.run import SUSPECTS
 from dvme.wording import counted
 
 SHOWN = 14
@@ -43,7 +44,7 @@ def images_section(study: Study, method: int, pictures: Pictures) -> Section:
     doubted = (
         f"Heads that did not learn from the image contradict the labels of {len(doubtful):,} of "
         f"{counted(len(known), 'image')}, by confident learning (Northcutt et al. 2021). Many of them are hard images "
-        "with a right label: look before you change one."
+        f"with a right label: look before you change one. {SUSPECTS} of the run lists all."
     )
     body = "" if pictures.is_shown else "<p>The images themselves were left out of this page.</p>"
     for heading, said, found in (

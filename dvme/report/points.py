@@ -55,7 +55,7 @@ def points_of(
     shown = {name: values for name, values in found.items() if name == "label" or _is_told(values)}
     paths, ids = columns["path"].tolist(), store.samples.ids[rows]
     small = thumbnails(paths, ids, kept=kept, progress=progress) if options.thumbnails else None
-    return Points(names_of(store, rows, is_anonymous=options.anonymous), shown, small)
+    return Points(names_of(store, rows, is_anonymous=options.anonymous), shown, small, store.class_order)
 
 
 def names_of(store: EmbeddingCache, rows: NDArray[Any], *, is_anonymous: bool) -> list[str]:

@@ -8,6 +8,7 @@ from dvme.page.tables import Row, table
 from dvme.report.style import METRIC_NAMES
 from dvme.stats.curves import Amount
 from dvme.sweeping.outcome import Cell, SweepReport
+from dvme.wording import p_text
 
 
 def scores_table(summary: SweepReport, metric: str) -> str:
@@ -17,7 +18,7 @@ def scores_table(summary: SweepReport, metric: str) -> str:
     is_marked = metric == summary.metric
     for head, backbones in summary.methods:
         cells = summary.row(head, backbones)
-        best = frozenset(place for place, cell in enumerate(cells) if is_marked and cell.is_best)
+        best = frozenset(place for place, cell in enumerate(cells) if is_marked and cell.is_highest)
         shown = [_score(cell, metric, is_marked=is_marked) for cell in cells]
         rows.append(Row((_together(backbones), head), shown, best, is_first=backbones != before))
         before = backbones
@@ -30,13 +31,13 @@ def gains_table(summary: SweepReport) -> str:
     for gain in summary.gains:
         difference = gain.comparison.difference
         interval = "" if math.isnan(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}"
-        p = "" if math.isnan(gain.p_adjusted) else f"{gain.p_adjusted:.3f}"
+        p = "" if math.isnan(gain.p_adjusted) else p_text(gain.p_adjusted)
         saved = gain.saved
         labels = "" if saved is None else f"{_amount(saved.estimate)} ({_amount(saved.low)} to {_amount(saved.high)})"
         numbers = (f"{difference.estimate:+.3f}", interval, p, gain.word, labels)
         is_first = not rows or rows[-1].names[0] != gain.size
         rows.append(Row((gain.size, gain.fusion, gain.rival), numbers, is_first=is_first))
-    headings = ("difference", "95% CI", "p (Holm)", "verdict", "labels saved (95% CI)")
+    headings = ("difference", "95% CI", "p", "verdict", "labels saved (95% CI)")
     return table(("size", "fusion", "against"), headings, rows, "Gains of fusions")
 
 
@@ -55,8 +56,7 @@ def _score(cell: Cell, metric: str, *, is_marked: bool) -> str:
     if math.isnan(score.mean):
         return "not defined"
     shown = f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
-    mark = "*" if cell.is_best else "=" if cell.is_equal else "\u2007"
-    return f"{shown} {mark}" if is_marked else shown
+    return f"{shown} {cell.mark or chr(0x2007)}" if is_marked else shown
 
 
 def _together(backbones: tuple[str, ...]) -> str:
@@ -66,4 +66,4 @@ def _together(backbones: tuple[str, ...]) -> str:
 def _amount(amount: Amount) -> str:
     if math.isnan(amount.value):
         return "?"
-    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{amount.value:,.0f}"
+    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{round(amount.value):,}"  # no -0

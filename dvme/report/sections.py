@@ -12,6 +12,7 @@ import numpy as np
 
 from dvme.comparison.published import PublishedCell
 from dvme.data import MISSING
+from dvme.data.order import order_text
 from dvme.errors import OptionError, UnknownNameError
 from dvme.evaluation.metrics import METRICS
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
@@ -22,9 +23,10 @@ from dvme.page.tables import choice, facts, part
 from dvme.report import counts, curves, diagnostics, forest, matrices
 from dvme.report.findings import Findings
 from dvme.report.score_tables import cost_table, gains_table, scores_table
-from dvme.report.study import TEST, Study
+from dvme.report.study import Study
 from dvme.report.style import METRIC_NAMES
-from dvme.wording import counted
+from dvme.sweeping.suspects import TEST
+from dvme.wording import CONTROL, MARKS, NO_GROUPS, counted
 
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""
@@ -49,9 +51,11 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
 
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
     """Scores by the number of labels, as curves and as the table."""
-    own = study.run.metric
+    own, task = study.run.metric, study.summary.task
     metrics = [own, *(each for each in METRICS if each != own)]
-    body = choice("metric", "Score", {each: METRIC_NAMES[each] for each in metrics})
+    body = choice("metric", "Score", {each: METRIC_NAMES[each] for each in metrics} | {"kappa": task.kappa_name})
+    if not task.is_ordered:
+        body += part("metric", "kappa", f"<p>{text(order_assumed(study))}</p>")
     for metric in metrics:
         cells = [cell for cell in published if cell.metric == metric]
         figure = curves.learning_curve(study.summary, published=cells, metric=metric)
@@ -62,8 +66,8 @@ def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]
         body += part("metric", metric, scores_table(study.summary, metric))
     body += (
         f'<p class="soft">Test scores, mean ± standard deviation over {len(study.run.manifest.draws)} draws, by images '
-        f"to train + to choose on. For {METRIC_NAMES[own]}: * best of its size; = not shown to be worse than it "
-        "(crossed test over heads and test images, Holm over the size's methods, 5%).</p>"
+        f"to train + to choose on. The highest of a size is bold, which claims nothing. For {METRIC_NAMES[own]}: "
+        f"{MARKS}</p>"
     )
     if published:
         doubts = dict.fromkeys(cell.doubt for cell in published if cell.doubt)
@@ -73,15 +77,24 @@ def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]
     return Section("labels", "How many labels", body)
 
 
+def order_assumed(study: Study) -> str:
+    """What to say beside quadratic kappa where nobody gave the order of the classes."""
+    order = order_text(study.summary.task.classes)
+    return (
+        f"Quadratic kappa counts {order} as an order, which nobody gave: do not rely on it. Where they have an order, "
+        "dvme cache label CACHE --class-order LOWEST,...,HIGHEST gives it, for the next sweep."
+    )
+
+
 def differences(page: Page, study: Study, findings: Findings) -> Section | None:
     """Who beats whom, with intervals."""
     body = ""
     if findings.differences:
-        against = text(findings.differences[0].against)
         caption = (
-            f"Test {METRIC_NAMES[study.run.metric]} of each method less that of {against}, which leads among single "
-            "backbones on validation. The intervals leave heads and test images to chance (crossed test) and hold "
-            "together over the backbones, and over the fusions (Bonferroni)."
+            f"Test {METRIC_NAMES[study.run.metric]} of each method less that of another: of a backbone, less the "
+            "single backbone that leads on validation; of a fusion, less every single backbone not told apart from "
+            "that one. The intervals leave heads and test images to chance (crossed test) and are widened for all "
+            "comparisons of the table (Bonferroni), as its marks are."
         )
         body += page.figure(
             "differences",
@@ -89,14 +102,18 @@ def differences(page: Page, study: Study, findings: Findings) -> Section | None:
             caption,
         )
     if study.summary.gains:
+        has_attention = any(gain.role == CONTROL for gain in study.summary.gains)
+        rivals = ", and the controls without attention," if has_attention else ""
         caption = (
-            "At every size, the fusion by attention less its rivals: the single backbone and the fusion without "
-            "attention that lead on validation there. What is filled is adjusted over all of them (Holm), bars are not."
+            f"At every size, each fusion{' by attention' if has_attention else ''} less its hardest rival: of the "
+            f"single backbones{rivals} that are not told apart from the one that leads on validation there, and of "
+            "those that decide, the one that it exceeds the least. Bars and what is filled are for all comparisons of "
+            "the table, as its marks are."
         )
         body += page.figure("gains", forest.gains(study.summary), caption)
         body += f"<details><summary>The same in numbers, and labels saved</summary>{gains_table(study.summary)}"
         body += (
-            '<p class="soft">Labels saved: how many more the single backbone needs to score the same; ≤ and ≥ are '
+            '<p class="soft">Labels saved: how many more that single backbone needs to score the same; ≤ and ≥ are '
             "bounds where the sweep goes no further.</p></details>"
         )
     return Section("differences", "Is it better?", body) if body else None
@@ -125,7 +142,7 @@ def fusion(
     if explained is not None:
         caption = (
             "The fusion as it was fitted, with one backbone's embedding replaced by its mean, less the intact one. "
-            "Bars: 95% bootstrap over test images, given these heads."
+            "Bars: 95% intervals over test images, given these heads."
         )
         body += page.figure("reliance", forest.reliance(explained.reliance, explained.retrained), caption)
     if alike is not None:
@@ -194,6 +211,7 @@ def data(page: Page, study: Study) -> Section:
         for name, some in (("train + validation", ~is_test), ("test", is_test))
     }
     body = f"<p>{text(study.summary.plan[:1].upper() + study.summary.plan[1:])}.</p>"
+    body += f'<p class="soft">{text(NO_GROUPS)}</p>' if NO_GROUPS in study.summary.notices else ""
     body += page.figure("class-counts", counts.class_counts(counted_by_side))
     return Section("data", "Data", body)
 

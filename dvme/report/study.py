@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING
 from dvme.errors import DataError
-from dvme.evaluation.study import method_name, test_draws, usable_rows
-from dvme.heads import CONTROLS, FUSIONS
+from dvme.evaluation.study import method_name, test_units, usable_rows
+from dvme.heads import CONTROLS
 from dvme.runtime import Progress, silent
 from dvme.sweeping.judging import Judge
 from dvme.sweeping.kept import largest_size
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import Run, read_summary
+from dvme.sweeping.suspects import sides, unseen_probabilities
 from dvme.sweeping.sweep import rows_of
 from dvme_cache import CacheError, EmbeddingCache
-
-TEST = "test"
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Study:
     run: Run
     summary: SweepReport
     judge: Judge
-    """Every method at every size, resampled."""
+    """Every method at every size, scored."""
     store: EmbeddingCache | None
     """Its cache; None where it is gone or is another by now."""
     rows: NDArray[Any] | None
@@ -58,9 +56,10 @@ class Study:
         """
         run, summary = Run.load(folder), read_summary(folder)
         store, rows, notices = _its_cache(run, cache)
-        draws, line = test_draws(run.manifest.class_indices()[run.manifest.test], run.test_groups, run.seed)
-        judge = Judge(run.manifest, run.methods, run.finished, draws, run.metric)
-        judge.resample_all(progress)
+        units, line = test_units(run.manifest.class_indices()[run.manifest.test], run.test_groups, run.manifest.classes)
+        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric)
+        judge.score_all(progress)
+        summary = replace(summary, cells=judge.cells(), gains=judge.gains())  # one source for all that a page says
         return cls(run, summary, judge, store, rows, notices, line)
 
     @property
@@ -71,8 +70,7 @@ class Study:
     @cached_property
     def singles(self) -> list[int]:
         """Methods on one backbone."""
-        methods = enumerate(self.run.methods)
-        return [m for m, (head, names) in methods if len(names) == 1 and head not in FUSIONS]
+        return self.judge.singles
 
     @cached_property
     def fusions(self) -> list[int]:
@@ -92,7 +90,7 @@ class Study:
 
     def leader(self, methods: Sequence[int]) -> int | None:
         """Of these, the one that leads on validation at the largest size."""
-        return self.judge.leader(self.last, methods)
+        return self.judge.standing.leader(self.last, methods)
 
     def name(self, method: int) -> str:
         """What a method is called in a sentence."""
@@ -101,7 +99,7 @@ class Study:
     def tested(self, method: int) -> NDArray[Any]:
         """(N test, C) mean probabilities over the draws at the largest size."""
         jobs = self.run.finished[method, self.last]
-        return np.asarray(np.mean([job.test for job in jobs], axis=0, dtype=np.float64))
+        return np.asarray(np.mean([job.test for job in jobs], axis=0))
 
     @property
     def test_labels(self) -> NDArray[np.int64]:
@@ -109,32 +107,12 @@ class Study:
         return self.judge.labels[self.run.manifest.test]
 
     def predicted(self, method: int) -> NDArray[Any]:
-        """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any.
-
-        Of test images the mean over the draws, of the others that over the draws in which hyper-parameters were chosen
-        on them: early stopping may have seen their labels, the weights have not.
-        """
-        manifest = self.run.manifest
-        total = np.zeros((len(manifest.images), len(manifest.classes)))
-        counts = np.zeros(len(manifest.images))
-        for own, job in zip(manifest.draws, self.run.finished[method, self.last], strict=True):
-            for where, values in ((manifest.test, job.test), (manifest.validation(own, self.last), job.validation)):
-                total[where] += values
-                counts[where] += 1
-        mean: NDArray[Any] = np.divide(
-            total, counts[:, None], out=np.full(total.shape, np.nan), where=counts[:, None] > 0
-        )
-        return mean
+        """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any."""
+        return unseen_probabilities(self.run.manifest, self.run.finished[method, self.last], self.last)
 
     def sides(self) -> NDArray[Any]:
-        """(N,) `test`, or the fold of the first repeat in which hyper-parameters were chosen on the image."""
-        manifest = self.run.manifest
-        side = np.full(len(manifest.images), MISSING, dtype=object)
-        for own in manifest.draws:
-            if own.repeat == 1:
-                side[manifest.validation(own, self.last)] = f"fold {own.fold}"
-        side[manifest.test] = TEST
-        return side
+        """(N,) see `dvme.sweeping.suspects.sides`."""
+        return sides(self.run.manifest, self.last)
 
 
 def _its_cache(

@@ -104,7 +104,7 @@ def viz(
     write_page(_page(title, drawn, n_left_out, notes), Path(out))
     files: list[Path] = []
     if shown.figures is not None:
-        figures = map_figures(drawn.maps, store.column("label")[rows])
+        figures = map_figures(drawn.maps, store.column("label")[rows], store.class_order)
         files = save_figures(figures, shown.figures, kind=shown.figure_kind)
     return VizReport(
         cache=os.fspath(cache),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,10 +32,11 @@ from dvme.report.matrices import down_sampled
 from dvme.report.options import PageOptions, check_page
 from dvme.report.points import names_of
 from dvme.report.static import save_figures
-from dvme.report.study import TEST, Study
+from dvme.report.study import Study
 from dvme.runtime import Progress, silent
 from dvme.sweeping.kept import KeptHeads
-from dvme.wording import counted
+from dvme.sweeping.suspects import TEST
+from dvme.wording import NO_GROUPS, counted
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")
@@ -157,12 +158,15 @@ def _notices(study: Study, drawn: Drawn | None, shown: PageOptions, *, has_heads
     if attention and not has_heads and study.store is not None:
         which = f"this run keeps no head of its {' and '.join(attention)}"
         found.append(f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing")
+    if study.run.metric == "kappa" and not study.summary.task.is_ordered:
+        found.append(sections.order_assumed(study))
     if drawn is not None and (missing := drawn.missing(shown)):
         found.append(missing)
     if shown.anonymous:
         gone = "no maps and no images: the cache is gone, or was changed since the sweep"
         return [*found, *([gone] if study.store is None else [])]
-    return [*found, *study.notices, *(line for line in study.summary.notices if line != study.resampling)]
+    told_elsewhere = (study.resampling, NO_GROUPS)
+    return [*found, *study.notices, *(line for line in study.summary.notices if line not in told_elsewhere)]
 
 
 def _fused(study: Study) -> SavedHead | None:
@@ -213,7 +217,7 @@ def _images(study: Study, shown: PageOptions) -> Section | None:
 
 
 def _maps(page: Page, study: Study, drawn: Drawn, *, has_fusion: bool) -> Section:
-    page.explorer = explorer_data(drawn.points, drawn.maps)
+    page.explorer = explorer_data(replace(drawn.points, class_order=study.run.manifest.classes), drawn.maps)
     said = (
         f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
     )
@@ -229,9 +233,7 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     with tempfile.TemporaryDirectory() as aside:
         place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
         test = study.run.manifest.images[study.run.manifest.test]
-        report = explain(
-            folder, study.store.location, images=test, full_map=place, seed=study.run.seed, progress=progress
-        )
+        report = explain(folder, study.store.location, images=test, full_map=place, progress=progress)
         tokens = None if place is None else down_sampled(np.load(place), len(fused.backbones))
     return sections.fusion(page, report, report.similarity, tokens)
 
@@ -250,5 +252,5 @@ def _figures(page: Page, study: Study, drawn: Drawn | None, shown: PageOptions) 
     if shown.figures is None:
         return []
     classes = np.array(study.run.manifest.classes, dtype=object)
-    maps = {} if drawn is None else map_figures(drawn.maps, classes[study.judge.labels])
+    maps = {} if drawn is None else map_figures(drawn.maps, classes[study.judge.labels], study.run.manifest.classes)
     return [os.fspath(file) for file in save_figures(page.figures | maps, shown.figures, kind=shown.figure_kind)]

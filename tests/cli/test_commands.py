@@ -244,6 +244,27 @@ def test_extract__says_what_became_of_the_columns(
     assert "group of 1 image removed (an empty cell, or copies that disagree)\n" in changed.stdout
 
 
+def test_class_order__as_typed(class_folders: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "c.zarr"
+    extract = ("extract", class_folders, cache, "--backbones", LITE, "--class-order")
+    assert_refused(run(*extract, "grey,dark"), "--class-order (grey < dark) lacks 'light'", "--class-order ''")
+    assert_refused(run(*extract, "grey,dark", "--plan"), "lacks 'light'")
+    assert not cache.exists()
+    done = run(*extract, "light,grey,dark,black")
+    assert "36 images: multiclass, 3 classes: light (12), grey (12), dark (12)" in done.stderr
+    assert "class order: light < grey < dark < black; no image is 'black'\n" in done.stdout
+    assert done.stdout.count("No image has a group") == 1
+    assert "class order: light < grey < dark < black; no image is 'black'\n" in run("info", cache).stdout
+    told = run("probe", cache, "--head", "knn").stdout
+    assert "kappa is quadratic weighted: light < grey < dark.\n" in told
+    assert told.count("No image has a group") == 1
+    assert_refused(run("cache", "label", cache, "--class-order", "light"), "lacks 'dark', 'grey'")
+    assert "class order: none is given any more\n" in run("cache", "label", cache, "--class-order", "").stdout
+    assumed = run("probe", cache, "--head", "knn").stdout
+    assert f"dark, grey, light have none that is given; dvme cache label {cache} --class-order LOWEST," in assumed
+    assert [line.split()[-1] for line in assumed.splitlines() if " knn " in line] == ["-"]
+
+
 def test_extract__says_when_a_backbone_starts(class_folders: Path, tmp_path: Path) -> None:
     """Where stderr is a log, the model and the first shard would else pass in silence."""
     result = run("extract", class_folders, tmp_path / "c.zarr", "--backbones", LITE)

@@ -50,7 +50,7 @@ def test_compare__two_runs(root: Path) -> None:
     assert f"first: {root / 'one'}\nsecond: {root / 'other'}\n" in result.stdout
     assert "…" not in result.stdout
     assert "Test quadratic kappa, mean ± std over draws. Difference: the first less the second." in result.stdout
-    assert "p: crossed, Holm over all pairs." in result.stdout
+    assert "p: crossed, times the number of pairs; intervals are widened for them (Bonferroni)." in result.stdout
 
 
 def test_compare__published_numbers_beside_ones_own(root: Path) -> None:
@@ -64,7 +64,7 @@ def test_compare__published_numbers_beside_ones_own(root: Path) -> None:
     assert lines[dino + 1].startswith("mine + linear")
     assert "0.808 ± 0.076 ?" in result.stdout
     assert "?: as published, and most likely a misprint: 0.0177 at 50 and 0.1914 at 200" in result.stdout
-    assert "p: Welch's t from means and std, Holm over all pairs." in result.stdout
+    assert "p: Welch's t from means and std, times the number of pairs" in result.stdout
     assert "another test set (1,928 images)" in result.stdout
     assert "…" not in result.stdout
 

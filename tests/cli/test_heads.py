@@ -13,6 +13,7 @@ import pytest
 from command_line import assert_refused, run, strict
 from light import RIVALS, spelled
 
+from dvme.wording import MARKS
 from dvme_cache import EmbeddingCache, Fingerprint
 
 N = 60
@@ -72,8 +73,12 @@ def test_probe__a_fusion_is_shown_beside_all_that_it_has_to_beat(study: Path) ->
     assert "dvme" in said
     for control in ("dvme-noattn", "mlp", "concat", "mean-logits"):
         assert f"its control {control}: " in said
-    assert "the best single backbone (" in said
-    assert said.count("5 comparisons together") == 5
+    assert MARKS in said
+    assert [line.split()[2] for line in table.splitlines() if " * " in line] == ["dvme"]
+    assert "the hardest of the 2 single backbones that may be the best: " in said
+    verdicts = [line for line in said.splitlines() if " test AUC (" in line]
+    assert len(verdicts) == 6  # of the leading one, and of the fusion against the single ones and four controls
+    assert all("for 6 comparisons" in line or "(no interval: " in line for line in verdicts)
     assert sorted(line for line in said.splitlines() if line.startswith("saved ")) == sorted(
         f"saved {study / 'heads' / name}" for name in LINES
     )
@@ -91,7 +96,7 @@ def test_probe__no_controls_and_json(study: Path, tmp_path: Path) -> None:
         run("probe", study / "c.zarr", "--head", spelled("dvme-tokens", *RIVALS), "--folds", 2, "--json").stdout
     )
     assert len(report["rows"]) == 7
-    assert {item["role"] for item in report["fusion"]} == {"best single backbone", "control"}
+    assert {item["role"] for item in report["fusion"]} == {"single backbone", "control"}
 
 
 def test_probe__one_backbone_under_a_fusion(study: Path) -> None:

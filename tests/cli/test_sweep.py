@@ -12,6 +12,8 @@ from command_line import assert_refused, run, strict
 from light import RIVALS, spelled
 from numpy.typing import NDArray
 
+from dvme.wording import MARKS
+
 N = 120
 LABELS = np.arange(N) % 2
 NAMES = [str(label) for label in LABELS]
@@ -41,9 +43,10 @@ def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: P
     for head in ("dvme", "dvme-noattn", "mlp", "concat", "mean-logits"):
         line = next(line for line in table.splitlines() if "2 together" in line and f" {head} " in line)
         assert line.count("±") == 3
-    assert table.count("*") == 3  # one best in each column
+    assert table.count("*") == 3  # one leads in each column
     assert "2 together: swav, dino." in rest or "2 together: dino, swav." in rest
-    assert "not shown to be worse" in said
+    assert MARKS in said
+    assert "the highest of a size is bold, which claims nothing" in said
     assert "dvme of 2 backbones against" in rest
     assert "labels saved" in rest
     assert "gain" in rest
@@ -75,9 +78,14 @@ def test_sweep__json(cache: Path, tmp_path: Path) -> None:
     assert (report["metric"], report["n_jobs"], report["run"]) == ("kappa", 27, str(tmp_path / "run"))
     assert [column["name"] for column in report["columns"]] == ["10", "30 (S)", "full"]
     assert len(report["cells"]) == 9
-    best = [cell for cell in report["cells"] if cell["is_best"]]
-    assert [cell["p_worse"] for cell in best] == [None] * 3
-    assert {gain["verdict"] for gain in report["gains"]} <= {"gain", "loss", "no gain shown"}
+    leading = [cell for cell in report["cells"] if cell["mark"] == "*"]
+    assert [(cell["size"], cell["p_adjusted"], cell["difference"]) for cell in leading] == [
+        (column["name"], None, None) for column in report["columns"]
+    ]
+    for cell in leading:
+        assert cell["validation"] == max(each["validation"] for each in report["cells"] if each["size"] == cell["size"])
+    assert {gain["word"] for gain in report["gains"]} <= {"gain", "loss", "no gain shown"}
+    assert all(gain["rival"] in {each["method"] for each in gain["rivals"]} for gain in report["gains"])
     assert [gain["fusion"] for gain in report["gains"]] == ["concat of 2 backbones"] * 3
 
 

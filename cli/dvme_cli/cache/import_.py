@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import counted
+from dvme_cli.arguments import ClassOrder, parse_order
 from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def import_(  # noqa: PLR0913 - one parameter per option
     table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Stored type: float32 or float16. Default: as in FILE.")] = None,
     images: Annotated[Path | None, typer.Option(help="The folder in which the image names are paths.")] = None,
+    class_order: ClassOrder = None,
     note: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to keep as provenance. Repeatable.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -43,6 +45,7 @@ def import_(  # noqa: PLR0913 - one parameter per option
                 table=table,
                 dtype=dtype,
                 images=images,
+                class_order=parse_order(class_order),
                 notes=_parse_notes(note or []),
                 replace=replace,
                 progress=tell,

@@ -40,6 +40,12 @@ def test_explorer_data__comes_back() -> None:
     assert age["texts"] == ["1.50", "", "3"]
 
 
+def test_explorer_data__classes_in_the_users_order() -> None:
+    columns = {"label": np.array(["mild", "none", ""], object), "split": np.array(["test", "val", "test"], object)}
+    data = explorer_data(Points(["1", "2", "3"], columns, None, ("none", "mild", "severe")), [])
+    assert [each["values"] for each in data["columns"]] == [["none", "mild", ""], ["test", "val"]]
+
+
 def test_explorer_html__names_what_is_measured_and_no_more() -> None:
     shown = explorer_html(_points(), [_map("<i>one</i>", accuracy=NAN), _map("two")])
     assert "&lt;i&gt;one&lt;/i&gt; · PCA" in shown

@@ -37,6 +37,7 @@ def sweep_of(
         heads: Sequence[str],
         sizes: Sequence[str] = ("40", "full"),
         dim: int = 8,
+        n_folds: int = 3,
         **extra: Any,
     ) -> Path:
         root = tmp_path_factory.mktemp("study")
@@ -45,7 +46,7 @@ def sweep_of(
         }
         texts = [("low", "middle", "high")[label] for label in labels]
         write_embeddings(root / "c.zarr", features, label=texts, **extra)
-        options = dvme.SubsetOptions(sizes=list(sizes), n_folds=3)
+        options = dvme.SubsetOptions(sizes=list(sizes), n_folds=n_folds)
         dvme.sweep(root / "c.zarr", root / "run", heads=light(*heads), controls=False, options=options)
         return root
 
@@ -54,8 +55,8 @@ def sweep_of(
 
 @pytest.fixture(scope="session")
 def clear(sweep_of: Callable[..., Path]) -> Path:
-    """One backbone that knows the classes, one that does not."""
-    return sweep_of({"good": 1.0, "noise": 0.0}, ["linear", "concat"])
+    """One backbone that knows the classes, one that hardly does."""
+    return sweep_of({"good": 1.0, "noise": 0.2}, ["linear", "concat"])
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ METHODS = [("linear", ("a",)), ("linear", ("b",)), ("knn", ("c",)), ("dvme", THR
 
 def cell(head: str, backbones: tuple[str, ...], size: str, mean: float, **changed: Any) -> Cell:
     scores = {"auc": Score(mean, 0.02, [mean] * 5), "kappa": Score(mean / 2, 0.03, [mean / 2] * 5)}
-    own = Cell(head, backbones, size, mean, scores, Interval(mean, mean - 0.1, mean + 0.05), False, 0.5, None, 1.0, 10)
+    interval = Interval(mean, mean - 0.1, mean + 0.05)
+    own = Cell(head, backbones, size, mean, scores, interval, "=", False, Interval(0, -0.1, 0.1), 0.5, None, 1.0, 10)
     return replace(own, **changed)
 
 
@@ -31,7 +32,7 @@ def sweep(methods: Any = METHODS, sizes: tuple[str, ...] = ("50", "full"), **cha
         for index, (head, backbones) in enumerate(methods)
     ]
     task = Task(("x", "y"), (5, 5), 0)
-    report = SweepReport("run", "cache", "0", task, "plan", "auc", columns, cells, [], [], 1, 0, {})
+    report = SweepReport("run", "cache", "0", task, "plan", "auc", columns, cells, [], [], [], 1, 0, {})
     return replace(report, **changed)
 
 

@@ -7,7 +7,7 @@ from dvme.evaluation.outcome import Score
 from dvme.explanation.ablation import Ablation, LeftOut, Performance
 from dvme.report import Difference, differences, gains, reliance
 from dvme.stats.intervals import Comparison, Interval
-from dvme.sweeping.outcome import Gain, SweepReport
+from dvme.sweeping.outcome import Gain, Rival, SweepReport
 
 NAN = float("nan")
 
@@ -71,10 +71,13 @@ def test_differences__names_are_text() -> None:
 
 def test_gains__one_row_for_each_gain() -> None:
     comparison = Comparison(Interval(0.1, 0.05, 0.2), 0.01, 2.0, 4.0)
-    gain = Gain("dvme of 3 backbones", "a + linear", "best single backbone", "50", comparison, 0.04, 1.0, None)
-    both = [gain, replace(gain, size="full", p_adjusted=0.2)]
+    role, rival = "single backbone", Rival("a + linear", comparison, 0.04)
+    gain = Gain(
+        "dvme of 3 backbones", rival.method, role, "50", "b + knn", comparison, 0.04, "gain", [rival], 1.0, None
+    )
+    both = [gain, replace(gain, size="full", p_adjusted=0.2, word="no gain shown")]
     task = Task(("x", "y"), (5, 5), 0)
-    figure = gains(SweepReport("run", "cache", "0", task, "plan", "auc", [], [], both, [], 1, 0, {}))
+    figure = gains(SweepReport("run", "cache", "0", task, "plan", "auc", [], [], both, [], [], 1, 0, {}))
     assert [trace.name for trace in figure.data] == ["gain", "no gain shown"]
     assert figure.layout.xaxis.title.text == "difference in test AUC"
     assert figure.layout.title.subtitle.text.startswith("dvme of 3 backbones less its rival")

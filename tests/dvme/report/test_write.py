@@ -26,6 +26,7 @@ from dvme.report.sections import provenance
 from dvme.report.study import Study
 from dvme.report.write import ReportResult
 from dvme.sweeping.run import read_summary
+from dvme.wording import NO_GROUPS
 from dvme_cache import EmbeddingCache
 
 PCA = dvme.PageOptions(methods=["pca"])
@@ -54,9 +55,9 @@ def _sections(page: str) -> list[str]:
 
 
 def _assert_no_part_is_missing(result: ReportResult) -> None:
-    """All that is said is that light heads are not the defaults."""
-    (notice,) = result.notices
-    assert notice.startswith("settings that differ from the defaults: ")
+    """All that is said: light heads are not the defaults."""
+    (only,) = result.notices
+    assert only.startswith("settings that differ from the defaults: ")
 
 
 def test_write_report__says_what_the_sweep_said(small_study: Path, written: tuple[ReportResult, Path]) -> None:
@@ -199,7 +200,7 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
     cache = write_pictures(tmp_path / "my study", n_images=60)
     run_folder = tmp_path / "my study" / "run"
     options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
-    dvme.sweep(cache, run_folder, heads=light("linear", "dvme"), controls=False, options=options, metric="kappa")
+    dvme.sweep(cache, run_folder, heads=light("linear", "dvme"), controls=False, options=options, metric="accuracy")
     said = provenance(Study.load(run_folder), "0", is_anonymous=False)
     found = re.search(r"to repeat it</th><td><code>(.*?)</code>", said.body)
     assert found is not None
@@ -223,3 +224,31 @@ def test_write_report__a_damaged_head_costs_its_section_alone(small_study: Path,
     assert any("section on the fusion" in line or "keeps no head" in line for line in result.notices)
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
     assert "Which backbone?" in result.answers
+
+
+def _report_of(cache: Path, folder: Path, heads: list[Any]) -> tuple[ReportResult, str]:
+    options = dvme.SubsetOptions(sizes=("full",), n_folds=3)
+    dvme.sweep(cache, folder / "run", heads=heads, options=options)
+    shutil.rmtree(cache)  # no maps, no images: what is tested is in the words
+    written = dvme.write_report(folder / "run", out=folder / "r.html")
+    return written, html.unescape((folder / "r.html").read_text())
+
+
+def test_write_report__says_that_the_order_of_kappa_was_assumed(
+    tmp_path: Path, write_embeddings: Callable[..., Path], make_features: Callable[..., NDArray[Any]]
+) -> None:
+    labels = np.arange(120) % 3
+    names = [("none", "mild", "severe")[label] for label in labels]
+    features = {"a": make_features(labels, 0.6, 0)}
+    cache = write_embeddings(tmp_path / "assumed.zarr", features, label=names)
+    result, page = _report_of(cache, tmp_path / "assumed", light("linear"))
+    assert "quadratic kappa (order assumed: mild < none < severe)" in page
+    assert page.count("Quadratic kappa counts mild < none < severe as an order, which nobody gave") == 1
+    assert NO_GROUPS in page
+    assert not any("kappa" in line or "group" in line for line in result.notices)  # of the box, which is for more
+    cache = write_embeddings(tmp_path / "told.zarr", features, label=names)
+    dvme.cache.label(cache, class_order=["none", "mild", "severe"])
+    page = _report_of(cache, tmp_path / "told", light("linear"))[1]
+    assert "assumed" not in page
+    assert "which nobody gave" not in page
+    assert ">quadratic kappa<" in page
