@@ -44,24 +44,25 @@ def log_odds(log_probabilities: NDArray[Any]) -> NDArray[np.float64]:
     return odds
 
 
-def score(labels: NDArray[Any], scores: NDArray[Any]) -> dict[str, float]:
+def score(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any] | None = None) -> dict[str, float]:
     """Every metric of METRICS.
 
     Args:
         labels: (N,) class indices.
         scores: (N, C) log odds, or probabilities: the largest of a row is the prediction, a column is what an AUC ranks
             by.
+        weights: (N,) above 0: 2 is as if a sample were there twice; None: 1.
     """
     predicted = scores.argmax(axis=1)
     return {
-        "auc": macro_auc(labels, scores),
-        "accuracy": float((predicted == labels).mean()),
-        "balanced_accuracy": balanced_accuracy(labels, predicted),
-        "kappa": quadratic_kappa(labels, predicted, scores.shape[1]),
+        "auc": macro_auc(labels, scores, weights),
+        "accuracy": float(np.average(predicted == labels, weights=weights)),
+        "balanced_accuracy": balanced_accuracy(labels, predicted, weights),
+        "kappa": quadratic_kappa(labels, predicted, scores.shape[1], weights),
     }
 
 
-def macro_auc(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
+def macro_auc(labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
     """Area under the ROC curve; of more than two classes, the mean over one-versus-rest problems.
 
     A class that all or none of the labels have leaves no problem to rank and is passed over; nan if
@@ -69,8 +70,8 @@ def macro_auc(labels: NDArray[Any], probabilities: NDArray[Any]) -> float:
     """
     n_classes = probabilities.shape[1]
     classes = [1] if n_classes == 2 else range(n_classes)
-    ones = np.ones((1, len(labels)))
-    areas = [weighted_auc(labels == c, probabilities[:, c], ones)[0] for c in classes]
+    counts = np.ones((1, len(labels))) if weights is None else weights[None]
+    areas = [weighted_auc(labels == c, probabilities[:, c], counts)[0] for c in classes]
     defined = [area for area in areas if not np.isnan(area)]
     return float(np.mean(defined)) if defined else float("nan")
 
@@ -101,13 +102,18 @@ def weighted_auc(is_positive: NDArray[Any], scores: NDArray[Any], weights: NDArr
     return areas
 
 
-def balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any]) -> float:
+def balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
     """Mean recall over the classes that occur in the labels."""
-    recalls = [float((predicted[labels == c] == c).mean()) for c in np.unique(labels)]
+    recalls = []
+    for c in np.unique(labels):
+        rows = labels == c
+        recalls.append(float(np.average(predicted[rows] == c, weights=None if weights is None else weights[rows])))
     return float(np.mean(recalls))
 
 
-def quadratic_kappa(labels: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> float:
+def quadratic_kappa(
+    labels: NDArray[Any], predicted: NDArray[Any], n_classes: int, weights: NDArray[Any] | None = None
+) -> float:
     """Cohen's kappa with weights (i - j)^2 over the full list of classes, whichever of them occur.
 
     nan where labels and predictions are the same single class, so that chance agreement is certain.
@@ -115,9 +121,9 @@ def quadratic_kappa(labels: NDArray[Any], predicted: NDArray[Any], n_classes: in
     Source: Cohen 1968; the metric of the Kaggle diabetic retinopathy and APTOS 2019 challenges.
     """
     observed = np.zeros((n_classes, n_classes))
-    np.add.at(observed, (labels, predicted), 1.0)
+    np.add.at(observed, (labels, predicted), 1.0 if weights is None else weights)
     grades = np.arange(n_classes)
-    weights = (grades[:, None] - grades[None, :]) ** 2.0
+    apart = (grades[:, None] - grades[None, :]) ** 2.0
     expected = np.outer(observed.sum(axis=1), observed.sum(axis=0)) / observed.sum()
-    chance = float((weights * expected).sum())
-    return 1.0 - float((weights * observed).sum()) / chance if chance > 0 else float("nan")
+    chance = float((apart * expected).sum())
+    return 1.0 - float((apart * observed).sum()) / chance if chance > 0 else float("nan")

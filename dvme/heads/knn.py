@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dvme.errors import OptionError
 from dvme.evaluation.metrics import METRICS, check_metric
+from dvme.heads.choosing import last_near_best
 from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
 from dvme.heads.limits import every, whole
-from dvme.heads.weighting import last_near_best
 from dvme.runtime import Progress, Runtime
 
 STUDY = "study"

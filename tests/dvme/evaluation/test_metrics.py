@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
 from dvme.evaluation.metrics import (
     METRICS,
@@ -127,3 +127,32 @@ def test_balanced_accuracy__as_scikit_learn() -> None:
 
 def test_score__has_every_metric() -> None:
     assert tuple(score(np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))) == METRICS
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("seed", range(3))
+def test_score__weighted_as_scikit_learn(n_classes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(60) % n_classes
+    probabilities = rng.dirichlet(np.ones(n_classes), 60)
+    probabilities[np.arange(60), labels] += 0.3
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    weights = rng.uniform(0.1, 3.0, 60)
+    predicted = probabilities.argmax(axis=1)
+    classes = [1] if n_classes == 2 else range(n_classes)
+    areas = [roc_auc_score(labels == c, probabilities[:, c], sample_weight=weights) for c in classes]
+    expected = {
+        "auc": np.mean(areas),
+        "accuracy": accuracy_score(labels, predicted, sample_weight=weights),
+        "balanced_accuracy": balanced_accuracy_score(labels, predicted, sample_weight=weights),
+        "kappa": cohen_kappa_score(labels, predicted, weights="quadratic", sample_weight=weights),
+    }
+    for metric, value in expected.items():
+        assert score(labels, probabilities, weights)[metric] == pytest.approx(value, abs=1e-12)
+
+
+def test_score__weighted_of_a_single_class() -> None:
+    labels, probabilities, weights = np.zeros(3, dtype=int), np.tile([0.9, 0.1], (3, 1)), np.ones(3)
+    assert np.isnan(score(labels, probabilities, weights)["auc"])
+    assert np.isnan(score(labels, probabilities, weights)["kappa"])
+    assert score(labels, probabilities, weights)["balanced_accuracy"] == 1.0

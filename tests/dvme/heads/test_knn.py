@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from dvme.errors import OptionError
 from dvme.heads import knn
+from dvme.heads.choosing import last_near_best
 from dvme.heads.jobs import Embedded, Job, fit_jobs
 from dvme.heads.knn import (
     KNN,
@@ -26,7 +27,6 @@ from dvme.heads.knn import (
     search,
     votes,
 )
-from dvme.heads.weighting import last_near_best
 from dvme.runtime import Runtime
 
 
