@@ -17,10 +17,10 @@ from dvme.heads import CONTROLS
 from dvme.runtime import Progress, silent
 from dvme.sweeping.judging import Judge
 from dvme.sweeping.kept import largest_size
+from dvme.sweeping.matching import rows_of
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import Run, read_summary
 from dvme.sweeping.suspects import sides, unseen_probabilities
-from dvme.sweeping.sweep import rows_of
 from dvme_cache import CacheError, EmbeddingCache
 
 

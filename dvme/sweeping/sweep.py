@@ -6,18 +6,15 @@ import json
 import os
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING, Task
-from dvme.data.order import class_order, order_text
-from dvme.errors import DataError, OptionError
+from dvme.errors import OptionError
 from dvme.evaluation.metrics import METRICS, check_metric
-from dvme.evaluation.splits import check_sides, groups_to_resample
+from dvme.evaluation.splits import groups_to_resample
 from dvme.evaluation.study import (
     Method,
     alike_rows,
@@ -39,10 +36,10 @@ from dvme.sweeping.grid import Grid
 from dvme.sweeping.judging import Judge
 from dvme.sweeping.kept import JOBS, KeptHeads, largest_size
 from dvme.sweeping.ledger import FinishedJob, Ledger
+from dvme.sweeping.matching import check_ordered, ordered, rows_of
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.sweeping.suspects import Suspect, find_suspects
-from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
 
 DEFAULT_HEADS = ("linear", "knn", "dvme")
@@ -92,7 +89,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     methods = make_methods(heads, names, with_controls=controls, metric=metric)
     usable, left_out = usable_rows(store, names)
     if metric == "kappa":
-        _check_ordered(store, usable, subsets)
+        check_ordered(store, usable, subsets)
     manifest, rows, notices, duplicates = _drawn(store, names, usable, subsets, options, progress)
     if manifest.is_multilabel:
         raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
@@ -154,36 +151,11 @@ def _drawn(
         return manifest, usable, list(manifest.notices), duplicates
     manifest = SubsetManifest.load(subsets)
     rows = rows_of(store, manifest, usable, str(subsets))
-    manifest, lines = _ordered(store, manifest, str(subsets))
+    manifest, lines = ordered(store, manifest, str(subsets))
     constant = alike_rows(store, names, rows)[1]
     near, duplicates = _duplicates(store, names, rows, manifest, constant, progress)
     lines += [*constant.values(), *near]
     return manifest, rows, list(dict.fromkeys([*manifest.notices, *lines])), duplicates
-
-
-def _ordered(store: EmbeddingCache, manifest: SubsetManifest, path: str) -> tuple[SubsetManifest, list[str]]:
-    """The manifest, whose order of classes is what a run goes by; a line where this cache has another one.
-
-    Where the cache has the same, it is known from now on that the order means something.
-    """
-    own = tuple(sorted(manifest.classes, key=class_order(manifest.classes, store.class_order)))
-    if own == manifest.classes:
-        return replace(manifest, is_order_given=manifest.is_order_given or set(own) <= set(store.class_order)), []
-    theirs = f"{path} has its classes in the order {order_text(manifest.classes)}, {store.location} has"
-    return manifest, [f"{theirs} {order_text(own)}: this run goes by the former; draw new subsets for the latter"]
-
-
-def _check_ordered(store: EmbeddingCache, usable: NDArray[Any], subsets: str | Path | None) -> None:
-    """Refuse verdicts by kappa where the order of the classes was assumed, before anything takes long."""
-    if subsets is None:
-        Task.from_labels(store.column("label")[usable], store.class_order).check_ordered(store.location)
-        return
-    manifest, another = _ordered(store, SubsetManifest.load(subsets), str(subsets))
-    if manifest.is_multilabel or manifest.task.is_ordered:
-        return
-    if another and store.class_order:
-        raise OptionError(f"quadratic kappa depends on the order of the classes: {another[0]}")
-    manifest.task.check_ordered(store.location)
 
 
 def _judge(store: EmbeddingCache, grid: Grid, metric: str) -> tuple[Judge, str]:
@@ -209,44 +181,6 @@ def by_cell(grid: Grid) -> dict[tuple[int, int], list[FinishedJob]]:
     for place in grid.places:
         cells.setdefault((place.method, place.size), []).append(grid.finished[place])
     return cells
-
-
-def rows_of(store: EmbeddingCache, manifest: SubsetManifest, usable: NDArray[Any], path: str) -> NDArray[Any]:
-    """The cache's rows of a manifest's images, in its order.
-
-    Args:
-        store: the cache.
-        manifest: of this or another lab.
-        usable: rows with a label and all embeddings.
-        path: of the manifest, for messages.
-
-    Raises:
-        DataError: if images are missing, have other labels, or share a patient across its sides.
-    """
-    row_of = {bytes(content): row for row, content in zip(usable.tolist(), store.samples.ids[usable], strict=True)}
-    found = [row_of.get(bytes(content)) for content in manifest.images]
-    n_missing = sum(row is None for row in found)
-    if n_missing:
-        raise DataError(
-            f"{n_missing} of the {len(found):,} images of {path} are not in {store.location} with a label and every "
-            "embedding; extract them first, or draw subsets of this cache"
-        )
-    rows = np.array(found, dtype=np.int64)
-    columns = store.columns(["label", "group", "path"])
-    own = columns["label"][rows]
-    expected = [{manifest.classes[index] for index in indices} for indices in manifest.labels]
-    separator = manifest.policy.get("separator")
-    actual = [{part.strip() for part in str(text).split(separator)} if separator else {str(text)} for text in own]
-    differing = [i for i, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other - {MISSING}]
-    if differing:
-        raise DataError(
-            f"{counted(len(differing), 'image')} of {path} have another label in {store.location} "
-            f"({first_few(columns['path'][rows[differing]])}); label the cache as the study did, or draw new subsets"
-        )
-    for draw in manifest.draws:
-        sides = {"test": manifest.test, "train": draw.train, "val": draw.validation}
-        check_sides(columns["group"][rows], sides)
-    return rows
 
 
 def _duplicates(

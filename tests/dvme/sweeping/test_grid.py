@@ -21,7 +21,7 @@ from dvme.sweeping import grid as grids
 from dvme.sweeping.grid import Grid
 from dvme.sweeping.kept import KeptHeads
 from dvme.sweeping.ledger import Ledger
-from dvme.sweeping.sweep import rows_of
+from dvme.sweeping.matching import rows_of
 from dvme_cache import EmbeddingCache
 from dvme_cache.embeddings import Embeddings
 
