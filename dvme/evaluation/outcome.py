@@ -67,7 +67,7 @@ class Verdict:
     best: str
     runner_up: str
     difference: Interval
-    """Test AUC of the best less that of the runner-up; the interval holds for the whole table."""
+    """Test AUC of the best less that of the runner-up; the interval is for all comparisons of the table."""
     p_adjusted: float
     """Crossed test, over all comparisons of the table."""
     sentence: str
@@ -85,7 +85,7 @@ class FusionVerdict:
     """`gain` over every single backbone that is not told apart from the one that leads on validation, or over the
     control; `loss` against that one; else `no gain shown`."""
     difference: Interval
-    """Test AUC of the fusion less that of the rival, which is the hardest; the interval holds for the whole table."""
+    """Test AUC of the fusion less that of the rival, the hardest; the interval is for all comparisons of the table."""
     p_adjusted: float
     """Crossed test, over all comparisons of the table."""
     sentence: str

@@ -22,8 +22,7 @@ class Versus:
     """One method less another, as one of all comparisons of a table."""
 
     comparison: Comparison
-    """Its interval holds together with those of the others: it leaves out 0 where `p_adjusted` is below 0.05, and only
-    there."""
+    """Its interval is widened for all of them: it leaves out 0 where `p_adjusted` is below 0.05, and only there."""
     p_adjusted: float
 
     @property
@@ -70,8 +69,8 @@ class Standing:
 
     The reference of a size is the method that leads on validation there. All other methods of all sizes are compared
     with theirs. A p value is taken times the number of these comparisons, and the intervals are as much wider: a false
-    mark is in at most 5 per cent of tables, and all true differences are in their intervals in at least 95. Two methods
-    of which none is the reference are compared as carefully.
+    mark is in at most 5 per cent of tables, and all true differences from the reference are in their intervals in at
+    least 95. Two methods of which none is the reference are compared as carefully, one by one.
 
     Holm's steps would find a little more, but intervals of their levels do not hold together: of 14 methods that are
     clearly worse than the leader, all true differences were inside in 83 per cent of tables
@@ -102,7 +101,7 @@ class Standing:
         return max(known, key=lambda m: self.validation[m, size], default=None)
 
     def versus(self, one: int, other: int, size: int) -> Versus:
-        """One method less another, with an interval and a p value that hold together with all others of the table."""
+        """One method less another, with an interval and a p value for all comparisons of the table."""
         gap = self.scored[one, size] - self.scored[other, size]
         comparison = compared(gap, self.shared_rows[size], level=1.0 - ALPHA / self.n_comparisons)
         return Versus(comparison, times(comparison.p, self.n_comparisons))

@@ -111,7 +111,7 @@ def method_notices(methods: Sequence[Method]) -> list[str]:
 
 
 def convergence_notice(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """A line where fits stopped at their iteration limit, from the name of each fit's head and what it chose."""
+    """A line where fits did not converge, from the name of each fit's head and what it chose."""
     stopped = Counter(head for head, chosen in fits if not chosen.get("is_converged", True))
     if not stopped:
         return []

@@ -107,8 +107,8 @@ class Scored:
         it stays within [0, 1], is not symmetric near the ends, and is not a point where no image is wrong. That number
         is capped, as the variance near 1 is decided by few images: for accuracy by the images, for AUC by four times
         the units of the rarest class. Where no image varies it is the units, or those of the rarest class: as many
-        pairs as have none in common. Balanced accuracy is put
-        together from the intervals of the classes' recalls. Kappa is moved to [0, 1]. The quantile is of t.
+        pairs as have none in common. Balanced accuracy is put together from the intervals of the classes' recalls.
+        Kappa is moved to [0, 1]. The quantile is of t.
 
         Measured (tests/benchmarks/test_intervals.py): ARCHITECTURE.md has the coverage.
 

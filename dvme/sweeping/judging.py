@@ -87,7 +87,7 @@ class Judge:
         return min(overlap(trains), MOST_SHARED) if len(trains) > 1 else 0.0
 
     def gains(self) -> list[Gain]:
-        """Every fusion by attention, or every fusion where there is none, against its best rivals at every size."""
+        """Every fusion by attention, or every fusion where there is none, against its rivals at every size."""
         attention = [m for m, (head, _) in enumerate(self.methods) if head in ATTENTION_HEADS]
         fusions = attention or [m for m, (_, backbones) in enumerate(self.methods) if len(backbones) > 1]
         found = []

@@ -83,7 +83,7 @@ class Gain:
     leader: str
     """Of the rivals, the one that leads on validation at this size."""
     comparison: Comparison
-    """With `rival`: crossed test, heads and test images both left to chance; its interval holds for the whole table."""
+    """With `rival`: crossed test, heads and test images both left to chance, for all comparisons of the table."""
     p_adjusted: float
     """With `rival`, over all comparisons of the table."""
     word: str
