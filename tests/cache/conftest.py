@@ -150,13 +150,14 @@ def fail_fsync(monkeypatch: pytest.MonkeyPatch) -> FailFsync:
 
 @pytest.fixture
 def spawn() -> Iterator[Spawn]:
-    """Run a script in a process of its own, with its stdout to read; killed at the end of the test."""
+    """Run a script in a process of its own, with its stdin and stdout as pipes; killed at the end of the test."""
     children: list[subprocess.Popen[str]] = []
 
     def start(script: str, *arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", script, *map(str, arguments)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        pipe = subprocess.PIPE
+        child = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1, env=environment)
         children.append(child)
         return child
 
@@ -164,8 +165,9 @@ def spawn() -> Iterator[Spawn]:
     for child in children:
         child.kill()
         child.wait()
-        if child.stdout is not None:
-            child.stdout.close()
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                pipe.close()
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,8 @@ with EmbeddingCache.writing(sys.argv[1]) as cache:
     cache.samples.add([content_id(b"the first writer's")], ["first.png"])
 """
 
-# Commits rows 0 to 639 in ascending order and in pieces of 16, so that every shard is rewritten four times.
+# Commits rows 0 to 639 in ascending order and in pieces of 16, so that every shard is rewritten four times. Eight times
+# it waits until a reader has seen something new, so that a slow reader sees more than the beginning and the end.
 WRITE_SLOWLY = """
 import sys
 import numpy as np
@@ -42,6 +43,8 @@ with EmbeddingCache.writing(sys.argv[1]) as cache:
     embeddings = cache.embeddings("m")
     print("started", flush=True)
     for start in range(0, 640, 16):
+        if start % 80 == 64:
+            sys.stdin.readline()
         rows = np.arange(start, start + 16)
         features = np.array([[1 + row + axis / 7 for axis in range(3)] for row in rows]).astype("float32")
         embeddings.commit(rows, features, {start: "broken"})
@@ -149,9 +152,11 @@ def test_open__readers_during_a_write_see_only_committed_rows(
 ) -> None:
     path = make_cache(640, "m")
     child = spawn(WRITE_SLOWLY, path)
+    assert child.stdin is not None
     assert child.stdout is not None
     assert child.stdout.readline() == "started\n"
     old, n_seen, counts = EmbeddingCache.open(path).embeddings("m"), 0, set()
+    n_waits = 8
     while n_seen < 640:
         is_over = child.poll() is not None
         new = EmbeddingCache.open(path)
@@ -164,10 +169,13 @@ def test_open__readers_during_a_write_see_only_committed_rows(
         for reader in (new.embeddings("m"), old):
             np.testing.assert_array_equal(reader.read(done), features_of(done))
         assert verify_cache(new, sample=20).is_sound
+        if n_committed > n_seen and n_waits > 0:
+            child.stdin.write("go on\n")
+            n_waits -= 1
         n_seen = n_committed
         counts.add(n_seen)
         assert n_seen == 640 or not is_over
     assert child.wait() == 0
-    assert len(counts) > 2, "seen while it was written"
+    assert len(counts) >= 8, "seen while it was written"
     with pytest.raises(MissingEmbeddingsError):
         old.read(np.array([16]))
