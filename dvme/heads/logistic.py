@@ -10,7 +10,8 @@ vector w = w_1 - w_0; the symmetric optimum here has ||W||^2 = ||w||^2 / 2, so l
 A class without a row gets no probability and the others are solved without it. Where two are left, one
 vector stands for both, which halves the work.
 
-L-BFGS takes all strengths of all problems in step, see `minimise`. What it multiplies by depends on the rows:
+L-BFGS takes all strengths of all problems near the optimum in step, see `minimise`, and Newton's method to it, see
+`newton`. What they multiply by depends on the rows:
 
 - few (n <= D): their Gram matrix K = X X^T. The optimum lies in their span (Schoelkopf, Herbrich and Smola
   2001), W = X^T A, and inner products of weights are u^T K v. An iteration takes one product with K, for the

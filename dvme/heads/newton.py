@@ -1,7 +1,7 @@
 """The last digits of several problems at several strengths in step: Newton's method by conjugate gradients.
 
-Near an optimum two points whose objectives are the same number can differ by 1e-8 of a parameter: what compares
-objectives stops there, and where it stops depends on the order of the rows. Here only gradients are looked at.
+Objectives that are the same number can be of points 1e-8 apart, so what compares objectives stops short of the optimum,
+and where it stops depends on the order of the rows. Here only gradients say how far it is.
 
 Source: Nocedal and Wright 2006, algorithms 5.3 and 7.1, with the preconditioner and the metric of `minimise`.
 """
@@ -15,22 +15,21 @@ from torch import Tensor
 
 from dvme.heads.minimise import Optima, Problem, dot
 
-TOLERANCE, STUCK_TOLERANCE = 1e-16, 1e-12
+TOLERANCE, STUCK_TOLERANCE = 1e-16, 1e-15
 """Squared Newton decrement, twice the distance from the least objective, that is left, relative to the objective; the
 looser one where rounding allows no more."""
 MAX_STEPS, MAX_PRODUCTS = 25, 150
 COARSEST = 0.1
 """A Newton step is solved for at least to this residual, relative to the gradient."""
-FAR = 0.5
-"""Change of a logit from which on a step d is cut to log(1 + d) / d, so that it goes down from anywhere. Source: Bach
-2010, Self-concordant analysis for logistic regression, section 2."""
+MAX_HALVINGS = 20
+SUFFICIENT_DECREASE = 1e-4
 ROUNDING = 1e-7
 """Rise of the objective, relative to it, that is rounding where it is small beside the logits; a step that rises more
 is not taken."""
 
 
 def polish(problem: Problem, optima: Optima) -> Optima:
-    """Go on from where `minimise` converged; other strengths stay as they are.
+    """Go on from where `minimise` ended, however near, and say anew what has converged.
 
     Args:
         problem: in full, as `minimise` took it; it is used up.
@@ -39,27 +38,22 @@ def polish(problem: Problem, optima: Optima) -> Optima:
     Source: module docstring.
     """
     parameters, objectives = optima.parameters.clone(), optima.objectives.clone()
-    is_converged = optima.is_converged.clone()
+    is_converged = torch.zeros_like(optima.is_converged)
     jobs, strengths = (torch.arange(size, device=parameters.device) for size in objectives.shape)
     current, is_done = problem.renewed(optima.parameters), torch.zeros_like(optima.is_converged)
     logits = problem.logits(current)
     value = problem.objective(logits, current)
     for _ in range(MAX_STEPS):
         step, along, before, after = _Descent(problem, logits, current, value, is_done).newton_step()
-        trial = problem.objective(logits + along, current + step)
-        is_taken = (trial >= 0) & (trial <= (1.0 + ROUNDING) * value) & ~is_done
-        taken = is_taken[..., None, None]
-        logits, current = (
-            torch.where(taken, logits + along, logits),
-            torch.where(taken[..., None], current + step, current),
-        )
-        value = torch.where(is_taken, trial, value)
-        left = torch.where(is_taken, after, before)
+        size, value = _search(problem, (logits, current, value), (along, step, before), is_done)
+        logits = logits + size[..., None, None] * along
+        current = current + size[..., None, None, None] * step
+        left = torch.where(size == 1.0, after, before)
         job, strength = (~is_done).nonzero(as_tuple=True)
         place = jobs[job], strengths[strength]
         parameters[place], objectives[place] = current[job, strength], value[job, strength]
         is_converged[place] = (left <= STUCK_TOLERANCE * value)[job, strength]
-        is_done = is_done | ~is_taken | (left <= TOLERANCE * value)
+        is_done = is_done | (size == 0.0) | (left <= TOLERANCE * value)
         busy_jobs, busy_strengths = (~is_done).any(1), (~is_done).any(0)
         if not bool(busy_jobs.any()):
             break
@@ -69,6 +63,32 @@ def polish(problem: Problem, optima: Optima) -> Optima:
             kept = current, logits, value, is_done
             current, logits, value, is_done = (x[busy_jobs][:, busy_strengths] for x in kept)
     return Optima(parameters, objectives, is_converged)
+
+
+def _search(
+    problem: Problem, point: tuple[Tensor, ...], towards: tuple[Tensor, ...], is_done: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sizes (J, S) of the steps, 1 near the optimum and 0 where none goes down, and objectives there.
+
+    Args:
+        problem: its logits are linear in the step, so that a trial costs no matrix product.
+        point: logits, parameters and objectives.
+        towards: changes of the first two by a whole step, and squared decrements.
+        is_done: (J, S), which do not move.
+    """
+    logits, current, value = point
+    along, step, decrement = towards
+    size = torch.where(is_done, 0.0, torch.ones_like(value))
+    for trial in range(MAX_HALVINGS + 2):
+        reached = problem.objective(
+            logits + size[..., None, None] * along, current + size[..., None, None, None] * step
+        )
+        most = value * (1.0 + ROUNDING) - SUFFICIENT_DECREASE * size * decrement
+        is_lower = (size == 0.0) | ((reached >= 0) & (reached <= most))
+        if bool(is_lower.all()):
+            break
+        size = torch.where(is_lower, size, 0.0 if trial >= MAX_HALVINGS else 0.5 * size)
+    return size, reached
 
 
 class _Descent:
@@ -105,9 +125,10 @@ class _Descent:
                 continue
             job, strength = leaves.nonzero(as_tuple=True)
             place = jobs[job], strengths[strength]
-            size = torch.where(change > FAR, change.log1p() / change, 1.0)[job, strength, None, None]
-            steps[place] = size[..., None] * self.step[job, strength]
-            alongs[place] = size * self.along[job, strength]
+            step, along = self.step[job, strength], self.along[job, strength]
+            is_finite = (step.flatten(1).isfinite().all(1) & along.flatten(1).isfinite().all(1))[:, None, None]
+            steps[place] = torch.where(is_finite[..., None], step, 0.0)
+            alongs[place] = torch.where(is_finite, along, 0.0)
             decrement = self.decrement.maximum(self.first.abs())  # the second, where rounding has the first word
             before[place] = decrement[job, strength]
             after[place] = ((rest + change).square() * decrement)[job, strength]

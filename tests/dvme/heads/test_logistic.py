@@ -219,7 +219,7 @@ def test_fit_logistic__all_rows_equal(dim: int) -> None:
 def test_fit_logistic__a_search_that_finds_nothing_far_from_the_optimum_is_not_called_converged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(newton, "MAX_STEPS", 0)
+    monkeypatch.setattr(newton, "MAX_STEPS", 1)
     monkeypatch.setattr(minimise, "MAX_HALVINGS", 0)
     monkeypatch.setattr(minimise, "SUFFICIENT_DECREASE", 1e6)
     assert not _fit([_data(40, 6, 3, seed=2)], [0.1, 1.0], 3)[0].is_converged.any()
