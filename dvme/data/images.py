@@ -7,14 +7,43 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from dvme.errors import ImageError
+
+
+def _is_built_in(library: str) -> bool:
+    """Whether this Pillow can read a format; a Pillow that is too old to know the library has no entry for it."""
+    return (library in features.modules or library in features.codecs) and bool(features.check(library))
+
 
 DECODING = "first frame; EXIF orientation applied; grey of more than 8 bits stretched from min to max; RGB"
 """The policy in words. It is part of every fingerprint: change it when the pixels change."""
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+ALWAYS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")
+BUILT_IN = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}
+"""Formats that a Pillow may have been built without, and what it calls their library."""
+FORMATS = (*ALWAYS, *(name for name, library in BUILT_IN.items() if _is_built_in(library)))
+"""What is read. TGA is left out: it has no signature, so that other files pass for pictures of it."""
+
+SUFFIXES = {
+    suffix: name
+    for name, suffixes in {
+        "AVIF": (".avif",),
+        "BMP": (".bmp",),
+        "GIF": (".gif",),
+        "JPEG": (".jfif", ".jpe", ".jpeg", ".jpg"),
+        "JPEG2000": (".j2c", ".j2k", ".jp2", ".jpc", ".jpf", ".jpx"),
+        "PNG": (".apng", ".png"),
+        "PPM": (".pbm", ".pfm", ".pgm", ".pnm", ".ppm"),
+        "TIFF": (".tif", ".tiff"),
+        "WEBP": (".webp",),
+    }.items()
+    if name in FORMATS
+    for suffix in suffixes
+}
+"""Lower-case suffix of a file to its format: what a folder is searched for. The content decides how a file is read."""
+
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 
 

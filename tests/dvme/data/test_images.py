@@ -17,6 +17,7 @@ from PIL import Image, features
 from dvme.backbones import Preprocess
 from dvme.backbones.preprocess import crop_image
 from dvme.data import decode_image
+from dvme.data.images import FORMATS, SUFFIXES
 from dvme.errors import ImageError
 
 ORIENTATION = 274  # the EXIF tag
@@ -48,6 +49,21 @@ SEEDS = {
     "lzw": encoded(Image.fromarray(NOISE), "TIFF", compression="tiff_lzw"),
     "webp": encoded(Image.fromarray(NOISE), "WEBP"),
 }
+
+
+def test_suffixes__are_pillows_own() -> None:
+    Image.init()
+    known = {suffix: name for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+    moving = {".avifs"}  # a sequence, which holds films
+    assert {suffix: name for suffix, name in known.items() if suffix not in moving} == SUFFIXES
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_decode_image__every_format(kind: str) -> None:
+    lossless = {"WEBP": {"lossless": True}}
+    image = decode_image(encoded(Image.new("RGB", (16, 16), (200, 100, 40)), kind, **lossless.get(kind, {})))
+    assert image.size == (16, 16)
+    assert np.abs(np.asarray(image.convert("RGB")).astype(int) - (200, 100, 40)).max() <= (40 if kind == "GIF" else 3)
 
 
 def test_decode_image__rgb_png_is_unchanged() -> None:
