@@ -50,6 +50,15 @@ class CacheSummary:
     """Column to the number of rows that have a value."""
     backbones: list[BackboneSummary]
 
+    @property
+    def decodings(self) -> dict[str, list[str]]:
+        """How images were made pixels, in words, to the backbones whose embeddings come from that."""
+        found: dict[str, list[str]] = {}
+        for item in self.backbones:
+            if policy := item.fingerprint.get("decoding"):
+                found.setdefault(str(policy), []).append(item.backbone)
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"task": self.task.to_json()}

@@ -29,7 +29,10 @@ def silent(stage: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """How to compute. Nothing here changes a number, so nothing here is in a fingerprint."""
+    """How to compute. Nothing here changes a number, so nothing here is in a fingerprint.
+
+    `max_pixels` decides whether an image is decoded at all, never how.
+    """
 
     device: str = "auto"
     """A torch device, or `auto`: CUDA if there is one."""
@@ -40,6 +43,9 @@ class Runtime:
     memory: int | None = None
     """Bytes that embeddings and heads which are trained together may hold; None: half of what is free."""
 
+    max_pixels: int | None = None
+    """The largest image to decode; None: 178,956,970 pixels. A larger one fails, and keeps its reason."""
+
     def __post_init__(self) -> None:
         """Refuse sizes that cannot work."""
         if self.batch_size is not None and self.batch_size < 1:
@@ -48,6 +54,8 @@ class Runtime:
             raise OptionError(f"{self.workers} workers are not possible; pass --workers 1 or more")
         if self.memory is not None and self.memory < 1:
             raise OptionError(f"{self.memory} bytes of memory are not possible; pass --memory 1 or more")
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise OptionError(f"images of {self.max_pixels} pixels are not possible; pass --max-pixels 1 or more")
 
     @property
     def n_workers(self) -> int:

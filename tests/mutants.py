@@ -292,9 +292,9 @@ EXTRACTION = (
     # Images and backbones.
     Mutant(
         "images: deep grey stretched from zero",
-        "dvme/data/images.py",
-        "np.round((pixels - low) * scale)",
-        "np.round(pixels * scale)",
+        "dvme/data/stretch.py",
+        "np.round((pixels - low) * 255.0 / span)",
+        "np.round(pixels * 255.0 / span)",
         ("tests/dvme/data/test_images.py",),
     ),
     Mutant(

@@ -11,6 +11,10 @@ ClassOrder = Annotated[
     str | None,
     typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(help="Pixels of the largest image to decode. Default: 178,956,970, which guards the memory."),
+]
 
 
 def parse_names(text: str, option: str) -> list[str]:

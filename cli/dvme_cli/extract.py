@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dvme.wording import NO_GROUPS, counted
-from dvme_cli.arguments import ClassOrder, parse_names, parse_order, parse_pairs, vary_names
+from dvme_cli.arguments import ClassOrder, MaxPixels, parse_names, parse_order, parse_pairs, vary_names
 from dvme_cli.console import (
     console,
     expected_errors,
@@ -64,6 +64,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         int | None, typer.Option(help="Images per committed file of a new backbone. Default: by the data set's size.")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
+    max_pixels: MaxPixels = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
@@ -84,7 +85,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             "weights": parse_pairs(weights or [], "--weights", "PATH"),
             "architectures": parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
             "dtype": dtype,
-            "runtime": dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
+            "runtime": dvme.Runtime(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
             "replace": replace,
             "retry_failed": retry_failed,
             "rows_per_shard": shard_rows,
@@ -118,6 +119,7 @@ def _show(report: ExtractReport) -> None:
         if item.remark:
             say(f"{item.backbone} is not verified: {item.remark}")
     _show_failures(report)
+    _show_outliers(report)
     if all(item.reused == report.n_rows for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")
 
@@ -175,3 +177,15 @@ def _show_failures(report: ExtractReport) -> None:
             say(f"  {image}: {reason}")
         if len(reasons) > REASONS_SHOWN:
             say(f"  ... and {len(reasons) - REASONS_SHOWN} more (--json lists all)")
+
+
+def _show_outliers(report: ExtractReport) -> None:
+    """Images that are dark or bright for a handful of pixels, which the stretch to 8 bits goes by."""
+    if report.outliers:
+        image, found = max(report.outliers.items(), key=lambda item: item[1].share)
+        have = "image has" if len(report.outliers) == 1 else "images have"
+        say(
+            f"{len(report.outliers):,} {have} a range of grey that a handful of pixels set, such as {image} "
+            f"({found.n_pixels:,} of {found.n_of:,} pixels span {found.share:.0%} of it): the rest of the picture has "
+            "few of the 256 levels left. Clip such pixels, and extract the images again"
+        )

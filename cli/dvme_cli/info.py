@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.wording import some_of
 from dvme_cli.console import console, expected_errors, new_table, say, show_json, size
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def _show(summary: CacheSummary) -> None:
         say(order_line(summary.class_order, summary.task.classes))
     known = ", ".join(f"{name} ({count:,})" for name, count in summary.columns.items() if count)
     say(f"columns: {known or 'none'}")
+    for policy, names in summary.decodings.items():
+        of = "" if len(summary.decodings) == 1 else f" of {some_of(names)}"
+        say(f"decoding{of}: {policy}")
     headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "size")
     table = new_table(*headings, numeric=6)
     for item in summary.backbones:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import some_of
-from dvme_cli.arguments import parse_names, parse_pairs
+from dvme_cli.arguments import MaxPixels, parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Images per forward pass of the extraction.")] = None,
     workers: Annotated[int | None, typer.Option(help="Decoding threads.")] = None,
+    max_pixels: MaxPixels = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Apply a saved head: one line per image with its class and probabilities."""
@@ -56,7 +57,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
                 weights=parse_pairs(weights or [], "--weights", "PATH"),
                 submission=None if submission is None else parse_names(submission, "--submission"),
                 force=force,
-                runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers),
+                runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
                 progress=tell,
             )
         if json:

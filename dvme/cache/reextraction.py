@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,8 @@ def compare_with_images(
     present = [int(row) for row in chosen if paths[row] != MISSING]
     work = {row: Work(row, Path(paths[row]), ids[row].tobytes()) for row in present}
     size = runtime.images_per_batch(model.device.type)
+    if runtime.max_pixels is None:  # these very contents were decoded before, so that none of them is a surprise
+        runtime = replace(runtime, max_pixels=sys.maxsize)
     batches = ([work[row] for row in rows] for rows in batches_of([np.array(present, dtype=np.int64)], size))
     differences = {}
     for row, result in embed_images(model, batches, "float32", runtime, is_decoding_ahead=False):

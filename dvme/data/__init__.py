@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvme.data.folder import folder_samples
-from dvme.data.images import DECODING, decode_image
+from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.manifest import MANIFEST_SUFFIXES, Columns, manifest_samples
 from dvme.data.samples import MISSING, Samples
+from dvme.data.stretch import Outliers
 from dvme.data.task import Task
 from dvme.errors import DataError
 
@@ -15,8 +16,10 @@ __all__ = [
     "DECODING",
     "MISSING",
     "Columns",
+    "Outliers",
     "Samples",
     "Task",
+    "decode",
     "decode_image",
     "folder_samples",
     "load_samples",

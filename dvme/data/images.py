@@ -5,10 +5,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError, features
+from PIL import Image, ImageFile, features
+from PIL.Image import Transpose
 
+from dvme.data.ancillary import with_pixels_only, without_ancillary
+from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
+from dvme.data.stretch import Outliers, find_outliers, stretched
+from dvme.data.tiff import Tiff
 from dvme.errors import ImageError
 
 
@@ -17,7 +22,10 @@ def _is_built_in(library: str) -> bool:
     return (library in features.modules or library in features.codecs) and bool(features.check(library))
 
 
-DECODING = "first frame; EXIF orientation applied; grey of more than 8 bits stretched from min to max; RGB"
+DECODING = (
+    "first frame; EXIF orientation applied; alpha dropped; grey of more than 8 bits stretched "
+    "from each image's own minimum to its maximum; RGB"
+)
 """The policy in words. It is part of every fingerprint: change it when the pixels change."""
 
 ALWAYS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF")
@@ -44,50 +52,138 @@ SUFFIXES = {
 }
 """Lower-case suffix of a file to its format: what a folder is searched for. The content decides how a file is read."""
 
-DEEP_MODES = frozenset({"I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+MAX_PIXELS = 178_956_970
+"""Of an image, without `max_pixels`: twice Pillow's own threshold, from where it refuses an image."""
+TOLD = (OSError, ValueError, SyntaxError, EOFError)
+UNTOLD = (struct.error, zlib.error, LookupError, TypeError, ArithmeticError, RuntimeError, AttributeError)
+UNREADABLE = (*TOLD, *UNTOLD, Image.DecompressionBombError)
+"""What Pillow raises on damaged files: with a reason that one can read, or without."""
+ORIENTATION = 274
+UPRIGHT = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""EXIF orientation to what sets the image upright."""
 
 
-def decode_image(data: bytes) -> Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """An image of 8 bits, and what there is to say about it."""
+
+    image: Image.Image
+    """In mode `L` or `RGB`."""
+    outliers: Outliers | None
+    """The few pixels that set the range of a deep grey, if they do."""
+
+
+def decode_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
+    """The image of `decode`."""
+    return decode(data, max_pixels).image
+
+
+def decode(data: bytes, max_pixels: int | None = None) -> Decoded:
     """Decode an image file to 8 bits.
 
     A grey image stays in mode `L`, for its channels are made equal only after the crop, at a third of the
     cost and with the same result; every other image comes in mode `RGB`. Grey images of more than 8 bits
     (16-bit X-rays, say) are stretched linearly from their own minimum and maximum, because the
-    used range is rarely the full one.
+    used range is rarely the full one. What lies beside the pixels, such as a damaged EXIF, is passed over.
+
+    Args:
+        data: the file.
+        max_pixels: the largest image to decode; None: 178,956,970.
 
     Raises:
-        ImageError: if the bytes are not an image, are truncated, or hold no finite pixel.
+        ImageError: if the bytes are not an image, are truncated, hold too many pixels or one that is not finite, or
+            are of a kind that Pillow does not read right.
     """
     if not data:
         raise ImageError("the file is empty")
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as file:
-            _refuse_deep_colour(file)
+        return _decode(data, max_pixels or MAX_PIXELS)
+    except (ImageError, MemoryError) as error:
+        raise _in_words(error) from error
+    except UNREADABLE as error:
+        for lean in without_ancillary(data):
+            try:
+                return _decode(lean, max_pixels or MAX_PIXELS)
+            except (ImageError, MemoryError) as other:
+                raise _in_words(other) from other
+            except UNREADABLE:  # the first reason is the one of the file as it is
+                continue
+        raise _in_words(error) from error
+
+
+def _in_words(error: BaseException) -> ImageError:
+    """One line for the user."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ImageError):
+        return error
+    if isinstance(error, MemoryError):
+        return ImageError("too large for the memory of this machine")
+    if isinstance(error, Image.DecompressionBombError):  # WebP, and films, which Pillow judges by its own setting
+        return ImageError("has more pixels than Pillow opens of this format; save it as PNG, JPEG or TIFF")
+    return ImageError(f"cannot be decoded: {text if isinstance(error, TOLD) else f'{type(error).__name__}: {text}'}")
+
+
+def _decode(data: bytes, max_pixels: int) -> Decoded:
+    with _opened(data) as file:
+        n_pixels = file.width * file.height
+        if n_pixels > max_pixels:
+            allowed = f"more than {max_pixels:,}; pass --max-pixels {n_pixels} to read it"
+            raise ImageError(f"has {n_pixels:,} pixels, {allowed}")
+        refuse_deep(file, data)
+        is_tiff, is_deep = isinstance(file, Tiff), file.mode in DEEP_MODES
+        image: Image.Image = file
+        outliers = None
+        orientation = _orientation(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
+        if is_deep or (is_tiff and file.mode == "L"):
+            values = file.grey() if isinstance(file, Tiff) else grey_values(file)
+            outliers = find_outliers(values) if is_deep else None
+            eight = stretched(values) if is_deep else values
+            image = Image.fromarray(255 - eight if getattr(file, "is_inverted", False) else eight)
+        else:
             file.load()
-            ImageOps.exif_transpose(file, in_place=True)
-            image = _stretched(file) if file.mode in DEEP_MODES else file
-            return image.copy() if image.mode == "L" else image.convert("RGB")
-    except UnidentifiedImageError as error:
-        raise ImageError("not an image that Pillow can read") from error
-    except MemoryError as error:
-        raise ImageError("too large for the memory of this machine") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise ImageError(f"cannot be decoded: {error}") from error
-    except (struct.error, zlib.error, LookupError, TypeError, ArithmeticError, RuntimeError, AttributeError) as error:
-        raise ImageError(f"cannot be decoded: {type(error).__name__}: {error}") from error
+            file.info.pop("transparency", None)  # of no use without alpha, and Pillow warns of some
+        turn = UPRIGHT.get(orientation or _orientation(file))
+        image = image if turn is None else image.transpose(turn)
+        image = image.convert("LA") if image.mode == "La" else image  # Pillow divides by alpha in two steps only
+        return Decoded(image.copy() if image.mode == "L" else image.convert("RGB"), outliers)
 
 
-def _refuse_deep_colour(file: Image.Image) -> None:
-    """Pillow silently keeps only the high byte of 16-bit colour, which leaves a dark image black."""
-    if file.mode not in DEEP_MODES and any(";16" in str(tile) for tile in getattr(file, "tile", ())):
-        raise ImageError("has 16 bits per colour channel; convert it to 8 bits, or to 16-bit grey")
+def _opened(data: bytes) -> ImageFile.ImageFile:
+    """The image of a file, its pixels not read yet.
+
+    `Image.open` is passed by for two things it does: it judges the size by a setting of the whole process, with a
+    warning that no thread can keep for itself, and it gives no reason where a file of a known kind cannot be opened.
+
+    Raises:
+        ImageError: if the signature is of no known format.
+        Any of `UNREADABLE`: if the file cannot be opened.
+    """
+    Image.init()
+    reason: BaseException | None = None
+    for name in FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts is None or accepts(data[:16]) is True:
+            try:
+                return Tiff(io.BytesIO(with_pixels_only(data))) if name == "TIFF" else factory(io.BytesIO(data), "")
+            except (SyntaxError, LookupError, TypeError, struct.error) as error:
+                reason = reason or error
+    if reason is not None:
+        raise reason
+    raise ImageError("not an image that Pillow can read")
 
 
-def _stretched(image: Image.Image) -> Image.Image:
-    """An 8-bit version of a deep grey image, its range mapped to 0..255."""
-    pixels = np.asarray(image).astype(np.float64)
-    if not np.isfinite(pixels).all():
-        raise ImageError("has pixels that are not finite")
-    low, high = float(pixels.min()), float(pixels.max())
-    scale = 255.0 / (high - low) if high > low else 0.0
-    return Image.fromarray(np.round((pixels - low) * scale).astype(np.uint8))
+def _orientation(file: Image.Image) -> int:
+    """The orientation of a loaded image; 1, upright, where it cannot be read."""
+    try:
+        value = file.getexif().get(ORIENTATION, 1)
+        return int(value)
+    except UNREADABLE:
+        return 1

@@ -20,7 +20,7 @@ from PIL.Image import Image
 
 from dvme.backbones.preprocess import crop_image
 from dvme.backbones.spec import Preprocess
-from dvme.data import decode_image
+from dvme.data import Outliers, decode
 from dvme.errors import ImageError
 from dvme_cache import content_id
 
@@ -56,14 +56,28 @@ class Batch:
     """(B - failed, H, W, C) of the rows that are not in `reasons`, in their order."""
     reasons: dict[int, str | Unread]
     """Why a row has no pixels: a reason that will hold, or one of the moment."""
+    outliers: dict[int, Outliers]
+    """Of the rows whose range of grey a handful of pixels sets."""
 
 
 Content = NDArray[np.uint8] | str | Unread
 """(H, W, C) pixels, or why there are none."""
 
 
+@dataclass(frozen=True)
+class _Decoded:
+    contents: list[Content]
+    """One for each way to crop."""
+    outliers: Outliers | None = None
+
+
 def decoded_batches(
-    work: Iterable[Sequence[Work]], preprocesses: Collection[Preprocess], *, workers: int, is_decoding_ahead: bool
+    work: Iterable[Sequence[Work]],
+    preprocesses: Collection[Preprocess],
+    *,
+    workers: int,
+    is_decoding_ahead: bool,
+    max_pixels: int | None = None,
 ) -> Generator[dict[Preprocess, Batch]]:
     """Yield the images of each batch of work, in order; never more than a few batches are held.
 
@@ -74,20 +88,21 @@ def decoded_batches(
         preprocesses: how to crop, each way once.
         workers: threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
         is_decoding_ahead: whether to decode while the caller is busy with the batch before.
+        max_pixels: the largest image to decode.
     """
     todo = iter(work)
     readers = ThreadPoolExecutor(workers, thread_name_prefix="read")
     decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     ways = list(dict.fromkeys(preprocesses))
-    pending: deque[list[tuple[Work, Future[bytes | Unread | list[Content]]]]] = deque()
+    pending: deque[list[tuple[Work, Future[bytes | Unread | _Decoded]]]] = deque()
 
-    def decode(content: bytes | Unread | list[Content]) -> list[Content]:
-        if isinstance(content, list):
+    def decoded_of(content: bytes | Unread | _Decoded) -> _Decoded:
+        if isinstance(content, _Decoded):
             return content
-        return [content] * len(ways) if isinstance(content, Unread) else _decode(content, ways)
+        return _Decoded([content] * len(ways)) if isinstance(content, Unread) else _decode(content, ways, max_pixels)
 
-    def prepare(item: Work) -> bytes | Unread | list[Content]:
-        return decode(_read(item)) if is_decoding_ahead else _read(item)
+    def prepare(item: Work) -> bytes | Unread | _Decoded:
+        return decoded_of(_read(item)) if is_decoding_ahead else _read(item)
 
     try:
         while True:
@@ -96,20 +111,24 @@ def decoded_batches(
             if not pending:
                 return
             ready = pending.popleft()
-            decoded = list(decoders.map(decode, [future.result() for _, future in ready]))
+            decoded = list(decoders.map(decoded_of, [future.result() for _, future in ready]))
             rows = [item.row for item, _ in ready]
-            yield {way: _batch(rows, [each[i] for each in decoded], way) for i, way in enumerate(ways)}
+            outliers = {row: each.outliers for row, each in zip(rows, decoded, strict=True) if each.outliers}
+            yield {
+                way: _batch(rows, [each.contents[i] for each in decoded], outliers, way) for i, way in enumerate(ways)
+            }
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(rows: list[int], results: list[Content], way: Preprocess) -> Batch:
+def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers], way: Preprocess) -> Batch:
     images = [result for result in results if isinstance(result, np.ndarray)]
     return Batch(
         rows=rows,
         pixels=np.stack(images) if images else np.empty((0, way.crop, way.crop, way.channels), np.uint8),
         reasons={row: result for row, result in zip(rows, results, strict=True) if not isinstance(result, np.ndarray)},
+        outliers=outliers,
     )
 
 
@@ -122,13 +141,13 @@ def _read(item: Work) -> bytes | Unread:
     return data if content_id(data) == item.digest else Unread("changed after it was listed; run again")
 
 
-def _decode(data: bytes, ways: Sequence[Preprocess]) -> list[Content]:
+def _decode(data: bytes, ways: Sequence[Preprocess], max_pixels: int | None) -> _Decoded:
     """For each way to crop: the pixels (H, W, C), or one line that says why there are none."""
     try:
-        image = decode_image(data)
+        found = decode(data, max_pixels)
     except ImageError as error:
-        return [str(error)] * len(ways)
-    return [_crop(image, way) for way in ways]
+        return _Decoded([str(error)] * len(ways))
+    return _Decoded([_crop(found.image, way) for way in ways], found.outliers)
 
 
 def _crop(image: Image, preprocess: Preprocess) -> NDArray[np.uint8] | str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data import Outliers
 from dvme.extraction.decoding import Batch, Unread, Work, decoded_batches
 from dvme.runtime import Runtime
 from dvme_cache import Embeddings
@@ -37,7 +38,7 @@ def extract_shards(
     work_of: Callable[[int], Work],
     runtime: Runtime,
     tell: Callable[[int], None],
-) -> dict[int, str]:
+) -> tuple[dict[int, str], dict[int, Outliers]]:
     """Embed the images of each shard by every backbone, and commit them; each image is decoded once.
 
     A batch never spans two shards: which images are computed together, on which the last bits of an
@@ -52,6 +53,7 @@ def extract_shards(
 
     Returns:
         Row to reason, of the files that could not be read just now; their rows stay pending.
+        Row to the handful of pixels that sets the range of its image, where one does.
     """
     device = targets[0].model.device.type
     size = runtime.images_per_batch(device)
@@ -60,7 +62,9 @@ def extract_shards(
         [target.model.spec.preprocess for target in targets],
         workers=runtime.n_workers,
         is_decoding_ahead=device != "cpu",
+        max_pixels=runtime.max_pixels,
     )
+    outliers: dict[int, Outliers] = {}
     unread: dict[int, str] = {}
     done = 0
     with closing(batches):
@@ -71,11 +75,12 @@ def extract_shards(
                 for target, shard in zip(targets, growing, strict=True):
                     own = batch[target.model.spec.preprocess]
                     shard.append(embed_batch(target.model, own, target.embeddings.dtype))
+                outliers |= batch[targets[0].model.spec.preprocess].outliers
                 tell(done + until)
             for shard in growing:
                 unread |= shard.commit()
             done += len(rows)
-    return unread
+    return unread, outliers
 
 
 def batches_of(shards: Iterable[NDArray[Any]], batch_size: int) -> Iterator[list[int]]:
@@ -115,7 +120,13 @@ def embed_images(
 ) -> Iterator[tuple[int, Result]]:
     """(row, result) of every image, by one backbone; nothing is stored."""
     preprocess = model.spec.preprocess
-    decoded = decoded_batches(batches, [preprocess], workers=runtime.n_workers, is_decoding_ahead=is_decoding_ahead)
+    decoded = decoded_batches(
+        batches,
+        [preprocess],
+        workers=runtime.n_workers,
+        is_decoding_ahead=is_decoding_ahead,
+        max_pixels=runtime.max_pixels,
+    )
     with closing(decoded):
         for batch in decoded:
             yield from embed_batch(model, batch[preprocess], dtype)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvme.data import MISSING, Columns, Task, load_samples
+from dvme.data import MISSING, Columns, Outliers, Task, load_samples
 from dvme.extraction.indexing import index_samples, order_of
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all
@@ -49,6 +49,8 @@ class ExtractReport:
     n_unlisted: int
     """Labelled rows of the cache that are not among the images of this run, and still take part."""
     outcomes: list[BackboneOutcome] = field(default_factory=list)
+    outliers: dict[str, Outliers] = field(default_factory=dict)
+    """Image id to the handful of pixels that sets its range of grey, of the images decoded in this run."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -88,7 +90,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         weights: local checkpoints by backbone name.
         architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
         dtype: stored type, `float32` or `float16`.
-        runtime: device, batch size, workers.
+        runtime: device, batch size, workers, the largest image.
         replace: delete embeddings of these backbones and extract them anew.
         retry_failed: try images again that could not be decoded in an earlier run.
         rows_per_shard: images per committed file of a new backbone; None: by the size of the data set.
@@ -118,9 +120,9 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     ):
         hashed = partial(progress, "hash")
         index = index_samples(store, samples, runtime.n_workers, hashed, class_order)
-        outcomes = extract_all(store, models, index, options, runtime, progress)
+        outcomes, outliers = extract_all(store, models, index, options, runtime, progress)
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
-        order = store.class_order
+        order, ids = store.class_order, store.samples.paths
     is_grouped = groups != MISSING
     return ExtractReport(
         cache=os.fspath(cache),
@@ -138,4 +140,5 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         class_order=order,
         n_unlisted=index.n_unlisted,
         outcomes=outcomes,
+        outliers={ids[row]: found for row, found in outliers.items()},
     )

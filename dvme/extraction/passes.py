@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data import Outliers
 from dvme.errors import OptionError
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Target, extract_shards
@@ -89,7 +90,7 @@ def extract_all(
     options: Options,
     runtime: Runtime,
     progress: Progress,
-) -> list[BackboneOutcome]:
+) -> tuple[list[BackboneOutcome], dict[int, Outliers]]:
     """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass.
 
     Args:
@@ -99,10 +100,18 @@ def extract_all(
         options: how to treat what the cache has.
         runtime: batch size and workers.
         progress: told (backbone, done, total).
+
+    Returns:
+        What was done for each backbone, and row to the handful of pixels that sets its range, of the rows decoded.
     """
+    outliers: dict[int, Outliers] = {}
     if options.replace and len(models) > 1:  # one after the other: a kill then costs the old embeddings of one of them
-        single = (extract_all(cache, [model], index, options, runtime, progress) for model in models)
-        return [outcome for outcomes in single for outcome in outcomes]
+        outcomes: list[BackboneOutcome] = []
+        for model in models:
+            own, found = extract_all(cache, [model], index, options, runtime, progress)
+            outcomes += own
+            outliers |= found
+        return outcomes, outliers
     lacks = [_prepare(cache, model, index, options) for model in models]
     paths, digests = cache.column("path"), cache.samples.ids
     done = dict.fromkeys((lack.name for lack in lacks), 0)
@@ -118,18 +127,19 @@ def extract_all(
 
         tell(0)
         started = time.perf_counter()
-        missed = extract_shards(
+        missed, found = extract_shards(
             [lack.target for lack in shared],
             shards,
             lambda row: Work(row, Path(paths[row]), digests[row].tobytes()),
             runtime,
             tell,
         )
+        outliers |= found
         for name in names:
             seconds[name] += time.perf_counter() - started
             done[name] += sum(len(rows) for rows in shards)
             unread[name] |= missed
-    return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks]
+    return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], outliers
 
 
 def _prepare(cache: EmbeddingCache, model: Backbone, index: Index, options: Options) -> _Lack:

@@ -78,13 +78,13 @@ def test_extract__four_backbones_in_one_pass(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decoded: Counter[bytes] = Counter()
-    decode = decoding.decode_image
+    decode = decoding.decode
 
-    def count(data: bytes) -> Any:
+    def count(data: bytes, max_pixels: int | None) -> Any:
         decoded[data] += 1
-        return decode(data)
+        return decode(data, max_pixels)
 
-    monkeypatch.setattr(decoding, "decode_image", count)
+    monkeypatch.setattr(decoding, "decode", count)
     files = write_checkpoints(tmp_path, sizes[0]["layers"], sizes[1]["depth"])
     for name in files:
         arguments = sizes[1] if name == "dino" else sizes[0]

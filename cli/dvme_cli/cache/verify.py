@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import counted
-from dvme_cli.arguments import parse_names, parse_pairs
+from dvme_cli.arguments import MaxPixels, parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json, size
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FINDINGS_SHOWN = 20
 
 
-def verify(
+def verify(  # noqa: PLR0913 - one parameter per option
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
     sample: Annotated[
         int | None, typer.Option(help="Random embeddings to check per backbone. Default: all of them.")
@@ -32,6 +32,7 @@ def verify(
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     device: Annotated[str, typer.Option(help="For --images: cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    max_pixels: MaxPixels = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check every file of CACHE against what was committed. Exit code 1 if anything has to be repaired."""
@@ -45,7 +46,7 @@ def verify(
                 images=images,
                 backbones=None if backbones is None else parse_names(backbones, "--backbones"),
                 weights=parse_pairs(weights or [], "--weights", "PATH"),
-                runtime=dvme.Runtime(device=device),
+                runtime=dvme.Runtime(device=device, max_pixels=max_pixels),
                 seed=seed,
                 progress=tell,
             )

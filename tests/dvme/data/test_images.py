@@ -210,10 +210,29 @@ def test_decode_image__not_an_image(data: bytes) -> None:
         decode_image(data)
 
 
-def test_decode_image__decompression_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(ImageError, match="decompression bomb"):
-        decode_image(SEEDS["png"])
+@pytest.mark.parametrize("kind", sorted(SEEDS))
+def test_decode_image__largest_image(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 20 - 1)  # Pillow itself would warn, and warnings are errors
+    assert set(decode_image(SEEDS[kind], 24 * 20).size) == {20, 24}
+    with pytest.raises(ImageError, match="has 480 pixels, more than 479; pass --max-pixels 480 to read it"):
+        decode_image(SEEDS[kind], 479)
+
+
+@pytest.mark.parametrize("kind", sorted(set(SEEDS) - {"webp"}))
+def test_decode_image__larger_than_pillow_allows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = np.asarray(decode_image(SEEDS[kind]))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    np.testing.assert_array_equal(np.asarray(decode_image(SEEDS[kind])), whole)
+
+
+def test_decode_image__limit_without_an_option() -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0))
+    data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    with pytest.raises(ImageError, match="has 400,000,000 pixels, more than 178,956,970; pass --max-pixels 400000000"):
+        decode_image(data)
 
 
 def image_or_error(data: bytes) -> None:

@@ -118,15 +118,15 @@ def failing() -> Failing:
 def decoded(monkeypatch: pytest.MonkeyPatch, failing: Failing) -> Decoded:
     """How often each content was decoded."""
     counts: Decoded = Counter()
-    decode = decoding.decode_image
+    decode = decoding.decode
 
-    def counting(data: bytes) -> Image.Image:
+    def counting(data: bytes, max_pixels: int | None) -> Any:
         counts[data] += 1
         if data in failing:
             raise ImageError("is out of order")
-        return decode(data)
+        return decode(data, max_pixels)
 
-    monkeypatch.setattr(decoding, "decode_image", counting)
+    monkeypatch.setattr(decoding, "decode", counting)
     return counts
 
 

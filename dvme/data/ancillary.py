@@ -1,0 +1,110 @@
+"""What lies beside the pixels of an image file, taken out of it where it keeps the pixels from being read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator
+
+PNG, JPEG, GIF, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8", (b"II*\0", b"MM\0*", b"II+\0")
+PNG_IS_ANCILLARY = 0x20
+"""The bit of a chunk's first letter that is set where the pixels do not depend on the chunk."""
+JPEG_SCAN, JPEG_COMMENT, JPEG_APPLICATION = 0xDA, 0xFE, range(0xE0, 0xF0)
+JPEG_KEPT = {b"JFIF\0": 14, b"Adobe": 12}
+"""What says of which colours the channels are, and the bytes that it has to have."""
+GIF_EXTENSION, GIF_HEADER, GIF_HAS_COLOURS = 0x21, 13, 0x80
+TIFF_ORIENTATION, TIFF_XMP, TIFF_SHORT = 274, 700, 3
+TIFF_KEPT = frozenset({
+    254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324,
+    325, 332, 338, 339, 347, *range(512, 522), 529, 530, 531, 532,
+})  # fmt: skip
+"""Tags on which the pixels depend."""
+
+
+def without_ancillary(data: bytes) -> Iterator[bytes]:
+    """The same image with less beside its pixels: first all but its orientation, then that as well.
+
+    Other formats than GIF, JPEG, PNG and TIFF give none, for nothing beside their pixels was seen to cost them.
+
+    Source: PNG (third edition), 5.4; ITU-T T.81, B.1.1; GIF 89a, appendix B; TIFF 6.0, section 2.
+    """
+    seen = data
+    for has_exif in (True, False):
+        try:
+            lean = _way_for(data)(data, has_exif)
+        except (struct.error, IndexError):  # so damaged that nothing can be found in it
+            return
+        if lean != seen:
+            yield lean
+        seen = lean
+
+
+def _way_for(data: bytes) -> Callable[[bytes, bool], bytes]:
+    known = {PNG: _png, JPEG: _jpeg, GIF: _gif} | dict.fromkeys(TIFF, _tiff)
+    return next((way for start, way in known.items() if data.startswith(start)), lambda data, _: data)
+
+
+def with_pixels_only(data: bytes) -> bytes:
+    """A TIFF without the tags on which its pixels do not depend; as it is where it is too damaged for that.
+
+    Pillow stops at the first tag whose value lies outside of the file, without the tags behind it, which may be the
+    one that says that samples are floating point.
+    """
+    try:
+        return _tiff(data, has_exif=True)
+    except struct.error:
+        return data
+
+
+def _png(data: bytes, has_exif: bool) -> bytes:
+    kept, place = [PNG], len(PNG)
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4])
+        kind = data[place + 4 : place + 8]
+        if not kind[0] & PNG_IS_ANCILLARY or (has_exif and kind == b"eXIf"):
+            kept.append(data[place:end])
+        place = end
+    return b"".join(kept)
+
+
+def _jpeg(data: bytes, has_exif: bool) -> bytes:
+    kept, place = [JPEG], len(JPEG)
+    while data[place] == 0xFF and data[place + 1] != JPEG_SCAN:
+        marker = data[place + 1]
+        end = place + 2 + int.from_bytes(data[place + 2 : place + 4])
+        content = data[place + 4 : end]
+        is_beside = marker in JPEG_APPLICATION or marker == JPEG_COMMENT
+        is_kept = any(content.startswith(name) and len(content) >= size for name, size in JPEG_KEPT.items())
+        if not is_beside or is_kept or (has_exif and content.startswith(b"Exif")):
+            kept.append(data[place:end])
+        place = end
+    return b"".join([*kept, data[place:]])
+
+
+def _gif(data: bytes, _: bool) -> bytes:
+    """Without the extensions before the first frame, which say nothing of its colours."""
+    place = GIF_HEADER + (3 << (data[10] & 7) + 1 if data[10] & GIF_HAS_COLOURS else 0)
+    start = data[:place]
+    while data[place] == GIF_EXTENSION:
+        place += 2
+        while data[place]:
+            place += 1 + data[place]
+        place += 1
+    return start + data[place:]
+
+
+def _tiff(data: bytes, has_exif: bool) -> bytes:
+    """With a shorter directory of the first image; offsets stay what they are, for nothing moves."""
+    order, is_big = "<" if data[:2] == b"II" else ">", data[2:3] == b"+"
+    offset, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
+    (directory,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
+    (n,) = struct.unpack_from(order + count, data, directory)
+    first, size = directory + struct.calcsize(order + count), struct.calcsize(order + entry)
+    kept = []
+    for start in range(first, min(first + n * size, len(data)), size):
+        tag, kind, n_values, _ = struct.unpack_from(order + entry, data, start)
+        is_orientation = tag == TIFF_XMP or (tag == TIFF_ORIENTATION and (kind, n_values) == (TIFF_SHORT, 1))
+        if tag in TIFF_KEPT or (has_exif and is_orientation):
+            kept.append(data[start : start + size])
+    lean = struct.pack(order + count, len(kept)) + b"".join(kept) + bytes(struct.calcsize(order + offset))
+    view = memoryview(data)
+    return b"".join([view[:directory], lean, view[directory + len(lean) :]])
