@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
+from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import MANIFEST_SUFFIXES, Columns, manifest_samples
 from dvme.data.samples import MISSING, Samples
+from dvme.data.spelling import check_numbers, odd_names
 from dvme.data.stretch import Outliers
 from dvme.data.task import Task
 from dvme.errors import DataError
@@ -27,27 +31,69 @@ __all__ = [
 ]
 
 
-def load_samples(images: str | Path, columns: Columns | None = None, image_root: str | Path | None = None) -> Samples:
+def load_samples(
+    images: str | Path,
+    columns: Columns | None = None,
+    image_root: str | Path | None = None,
+    *,
+    skip_missing: bool = False,
+) -> Samples:
     """List the images of a folder or a manifest.
 
     Args:
         images: a folder (root/class/img, root/split/class/img, or flat), or a .csv, .tsv or .parquet file.
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start; its own folder by default.
+        skip_missing: leave images out that a manifest names and that are not there.
 
     Raises:
         DataError: if nothing is there, or it cannot be used as it is.
     """
     path = Path(images)
-    if not path.exists():
-        raise DataError(f"{path} does not exist; name a folder of images or a manifest file")
-    if path.is_file():
+    if _is_folder(path):
+        given = [name for name in ("image", "label", "split", "group") if getattr(columns, name, None)]
+        if given:
+            raise DataError(
+                f"{path} is a folder, --{given[0]}-col needs a manifest file; give a .csv, .tsv or .parquet"
+            )
+        if image_root is not None:
+            raise DataError(f"{path} is a folder, --image-root needs a manifest file; leave it out")
+        samples = folder_samples(path)
+    else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:
             raise DataError(f"{path} is not a manifest; give a folder or a file of {', '.join(MANIFEST_SUFFIXES)}")
-        return manifest_samples(path, columns or Columns(), None if image_root is None else Path(image_root))
-    given = [name for name in ("image", "label", "split", "group") if getattr(columns, name, None)]
-    if given:
-        raise DataError(f"{path} is a folder, --{given[0]}-col needs a manifest file; give a .csv, .tsv or .parquet")
-    if image_root is not None:
-        raise DataError(f"{path} is a folder, --image-root needs a manifest file; leave it out")
-    return folder_samples(path)
+        root = None if image_root is None else Path(image_root)
+        samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing)
+    return replace(samples, remarks=(*samples.remarks, *_remarks_on_names(samples, str(path))))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there, and not a file.
+
+    Raises:
+        DataError: if nothing is there, something else, or nobody can say.
+    """
+    try:
+        is_folder, is_file = S_ISDIR(path.stat().st_mode), S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        link = f" (a link to {path.readlink()}, which is not there; is it mounted?)" if _is_link(path) else ""
+        message = f"{path} does not exist{link}; name a folder of images or a manifest file"
+        raise DataError(message) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be reached: {why(error)}; nothing was done, mend it and run again") from error
+    if not is_folder and not is_file:
+        raise DataError(f"{path} is a {NOT_A_FILE}; name a folder of images or a manifest file")
+    return is_folder
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):
+        return False
+
+
+def _remarks_on_names(samples: Samples, source: str) -> list[str]:
+    """What is odd about names of classes and groups; a number that is written in two ways is refused."""
+    lines = check_numbers("label", samples.labels, source) + check_numbers("group", samples.groups, source)
+    return [*lines, *odd_names("class", samples.labels), *odd_names("group", samples.groups)]

@@ -1,17 +1,19 @@
-"""Images in folders: root/class/img, root/split/class/img, or one flat folder without labels."""
+"""Images in folders: root/class/img, root/split/class/img, root/class/split/img, or one flat folder without labels."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
-from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split
+from dvme.data.images import SUFFIXES
+from dvme.data.listing import Listing, list_images
+from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split, unlisted_line
 from dvme.errors import DataError
-from dvme.wording import counted
+from dvme.wording import EXAMPLES, counted, some_of
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+Places = Sequence[tuple[str, ...]]
+"""Of each image: the folders in which it lies, from the root on."""
 
 
 def folder_samples(root: Path) -> Samples:
@@ -22,21 +24,14 @@ def folder_samples(root: Path) -> Samples:
     """
     if not root.is_dir():
         raise DataError(f"{root} is neither a folder nor a manifest file (.csv, .tsv, .parquet)")
-    files = sorted(image_files(root))
+    listing = list_images(root)
+    files = listing.files
     if not files:
-        raise DataError(f"{root} holds no images{_what_it_holds(root)}")
+        raise DataError(f"{root} holds no images{_what_it_holds(listing)}")
     places = [path.relative_to(root).parts[:-1] for path in files]
-    has_splits = all(place and place[0].lower() in SPLIT_NAMES for place in places)
-    tops = {place[0] for place in places if place}
-    mixed = sorted(top for top in tops if top.lower() in SPLIT_NAMES)
-    if mixed and not has_splits:
-        others = ", ".join(sorted(tops - set(mixed))[:3]) or "images outside of them"
-        message = (
-            f"{root} has split folders ({', '.join(mixed)}) beside others ({others}); use a manifest, or move them"
-        )
-        raise DataError(message)
-    classes = [place[1:] if has_splits else place for place in places]
-    labels = [place[0] if place else MISSING for place in classes]
+    has_splits = _begin_with_splits(places, root)
+    depth = 1 if has_splits else _depth_of_splits(places)
+    labels = [place[has_splits] if len(place) > has_splits else MISSING for place in places]
     stray = labels.count(MISSING)
     if not has_splits and 0 < stray < len(files):
         example = files[labels.index(MISSING)].name
@@ -49,32 +44,101 @@ def folder_samples(root: Path) -> Samples:
         paths=files,
         ids=[path.relative_to(root).as_posix() for path in files],
         labels=labels,
-        splits=[canonical_split(place[0]) if has_splits else MISSING for place in places],
+        splits=[canonical_split(place[depth - 1]) if depth else MISSING for place in places],
         groups=[MISSING] * len(files),
-        given=frozenset({"label"} if stray < len(files) else ()) | frozenset({"split"} if has_splits else ()),
+        given=frozenset({"label"} if stray < len(files) else ()) | frozenset({"split"} if depth else ()),
+        remarks=(*_split_remarks(places, depth), *_remarks(listing, places, has_splits=has_splits)),
+        unlisted=listing.unlisted,
     )
 
 
-def image_files(root: Path) -> Iterator[Path]:
-    """Every image file below the folder; hidden files and folders are passed over, links followed once."""
-    visited: set[str] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in visited:
-            subfolders.clear()
-            continue
-        visited.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(folder) / name
+def _begin_with_splits(places: Places, root: Path) -> bool:
+    """Whether the folders directly below the root are the splits.
+
+    Raises:
+        DataError: if only some of them are.
+    """
+    tops = {place[0] for place in places if place}
+    splits = sorted(top for top in tops if top.lower() in SPLIT_NAMES)
+    if splits and not all(place and place[0] in splits for place in places):
+        others = ", ".join(sorted(tops - set(splits))[:EXAMPLES]) or "images outside of them"
+        message = (
+            f"{root} has split folders ({', '.join(splits)}) beside others ({others}); use a manifest, or move them"
+        )
+        raise DataError(message)
+    return bool(splits)
 
 
-def _what_it_holds(root: Path) -> str:
+def _depth_of_splits(places: Places) -> int:
+    """2 where every image lies in a folder of a split below that of its class, else 0."""
+    return 2 if all(len(place) > 1 and place[1].lower() in SPLIT_NAMES for place in places) else 0
+
+
+def _split_remarks(places: Places, depth: int) -> list[str]:
+    """Says where splits below the classes were found, taken or not."""
+    found = Counter(place[1] for place in places if len(place) > 1 and place[1].lower() in SPLIT_NAMES)
+    if depth == 1 or not found:
+        return []
+    names = some_of([f"{name} ({count:,})" for name, count in sorted(found.items())])
+    if depth:
+        return [f"splits are the folders below those of the classes: {names}"]
+    return [
+        f"folders below those of classes are called {names}, and are not taken for splits, as other images lie "
+        "outside of such; use a manifest, or move them to SPLIT/CLASS/"
+    ]
+
+
+def _remarks(listing: Listing, places: Places, *, has_splits: bool) -> list[str]:
+    """What was passed over, a line for each reason."""
+    lines = []
+    if listing.others:
+        lines.append(f"{_kinds(listing.others)} passed over")
+    if listing.side:
+        held = some_of([f"{count:,} {name}" for name, count in sorted(listing.side.items())])
+        lines.append(f"folders passed over that systems keep beside files: {held}")
+    if listing.hidden:
+        lines.append(
+            f"passed over though images are inside, for their names begin with . or __: {some_of(listing.hidden)}; "
+            "rename what is data"
+        )
+    if listing.twice:
+        pairs = some_of([f"{place} is {other}" for place, other in listing.twice.items()], EXAMPLES)
+        lines.append(f"the same folder under another name, passed over: {pairs}")
+    empty = _without_images(listing, places, has_splits=has_splits)
+    if empty:
+        one = len(empty) == 1
+        named = some_of([place + _kinds_below(listing, place) for place in empty])
+        lines.append(f"{'a folder holds' if one else f'{len(empty):,} folders hold'} no image: {named}")
+    return lines
+
+
+def _without_images(listing: Listing, places: Places, *, has_splits: bool) -> list[str]:
+    """Folders of splits and of classes without any image below."""
+    full = {place[:depth] for place in places for depth in (1, 2)}
+    candidates = [tuple(folder.split("/")) for folder in listing.folders]
+    return ["/".join(place) for place in candidates if len(place) <= 1 + has_splits and place not in full]
+
+
+def _kinds(others: Sequence[tuple[str, str]]) -> str:
+    """`5 files of other kinds: 3 .tga, 2 .txt`."""
+    counts = Counter(kind for _, kind in others)
+    named = some_of([f"{count:,} {kind}" for kind, count in sorted(counts.items(), key=lambda item: (-item[1], item))])
+    return f"{counted(len(others), 'file')} of other kinds ({named})"
+
+
+def _kinds_below(listing: Listing, folder: str) -> str:
+    below = [(place, kind) for place, kind in listing.others if place.startswith(f"{folder}/")]
+    return f", but {_kinds(below)}" if below else ""
+
+
+def _what_it_holds(listing: Listing) -> str:
     """A hint such as `: 12 .dcm files; ...` when files of another kind are there."""
-    suffixes = Counter(path.suffix.lower() for path in root.rglob("*") if path.is_file())
-    known = " ".join(sorted(suffix.lstrip(".") for suffix in IMAGE_SUFFIXES))
-    if not suffixes:
+    if listing.unlisted:
+        return f": {unlisted_line(listing.unlisted)}"
+    if listing.hidden:
+        return f", but in folders whose names begin with . or __: {some_of(listing.hidden)}; rename them"
+    if not listing.others:
         return " (it is empty); name the folder that has them"
-    suffix, count = suffixes.most_common(1)[0]
-    return f", but {counted(count, 'file')} of kind {suffix or '(none)'}; dvme reads {known}"
+    suffix, count = Counter(kind for _, kind in listing.others).most_common(1)[0]
+    known = " ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
+    return f", but {counted(count, 'file')} of kind {suffix}; dvme reads {known}"

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import warnings
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import ENAMETOOLONG
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
-import pandas as pd
-
+from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
+from dvme.data.tables import Table, clean_name, find_column, read_table
 from dvme.errors import DataError
-from dvme.wording import counted
+from dvme.wording import CHOICES, counted, first_few, some_of
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
-LARGEST_EXACT_INTEGER = 2.0**53
-SEPARATORS = (",", ";", "\t")
-QUOTED = re.compile(r'"[^"]*"')
 LISTED_AT_MOST, NAME_SHOWN = 3, 200
+MOST_CLASSES = 1000
+"""A column of more values is not offered as one of labels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,116 +35,135 @@ class Columns:
     """Patients; default `group`."""
 
 
-def manifest_samples(manifest: Path, columns: Columns, image_root: Path | None = None) -> Samples:
+def manifest_samples(
+    manifest: Path, columns: Columns, image_root: Path | None = None, *, skip_missing: bool = False
+) -> Samples:
     """Read a manifest and check that every image it names exists.
 
     Args:
         manifest: .csv, .tsv or .parquet.
-        columns: which column holds what.
+        columns: which column holds what; capitals and blanks in a header are no difference.
         image_root: where relative image paths start; the manifest's folder by default.
+        skip_missing: leave images out whose files are not there, instead of refusing.
 
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.
     """
     table = read_table(manifest)
-    image = chosen_column(table, columns.image, "image", manifest)
-    if image is None:
-        raise DataError(_missing_column(table, "image", "--image-col", manifest))
-    if not len(table):
-        raise DataError(f"{manifest} has no rows; list one image per row")
+    image = chosen_column(table, columns.image or "image", "image")
+    assert image is not None
+    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD}
+    ids = image_names(table, image)
     root = manifest.parent if image_root is None else image_root
-    ids = [value.strip() for value in table[image]]
-    unnamed = ids.count(MISSING)
-    if unnamed:
-        rows = counted(unnamed, "row")
-        raise DataError(f"{manifest} has {rows} without an image, the first in row {ids.index('') + 1}; name it there")
-
-    chosen = {name: chosen_column(table, getattr(columns, name), name, manifest) for name in STANDARD}
-
-    def values(name: str) -> list[str]:
-        column = chosen[name]
-        return [MISSING] * len(table) if column is None else [value.strip() for value in table[column]]
-
-    splits = [canonical_split(name) if name else MISSING for name in values("split")]
     paths = [root / identity for identity in ids]
-    _check_exist(paths, manifest)
-    given = frozenset(name for name, column in chosen.items() if column is not None)
-    return Samples(paths, ids, values("label"), splits, values("group"), given)
+    is_missing = [_is_missing(path) for path in paths]
+    missing = [identity for identity, gone in zip(ids, is_missing, strict=True) if gone]
+    if missing and not (skip_missing and len(missing) < len(ids)):
+        _refuse_missing(manifest, [path for path, gone in zip(paths, is_missing, strict=True) if gone], len(ids))
+    there = [row for row, gone in enumerate(is_missing) if not gone]
+    values = {
+        name: [MISSING] * len(ids) if column is None else table.texts(column) for name, column in chosen.items()
+    }
+    return Samples(
+        paths=[paths[row] for row in there],
+        ids=[ids[row] for row in there],
+        labels=[values["label"][row] for row in there],
+        splits=_splits([values["split"][row] for row in there], chosen["split"], manifest),
+        groups=[values["group"][row] for row in there],
+        given=frozenset(name for name, column in chosen.items() if column is not None),
+        remarks=(columns_line(table, {"image": image} | chosen), *_without_label(table, {"image": image} | chosen)),
+        missing=tuple(missing),
+    )
 
 
-def _check_exist(paths: list[Path], manifest: Path) -> None:
-    missing = [path for path in paths if not _is_file(path)]
-    if missing:
-        shown = ", ".join(str(path)[:NAME_SHOWN] for path in missing[:LISTED_AT_MOST])
-        more = ", ..." if len(missing) > LISTED_AT_MOST else ""
-        message = (
-            f"{manifest} names {counted(len(missing), 'file')} that {'does' if len(missing) == 1 else 'do'} not exist: "
-            f"{shown}{more}; "
-            "mend the paths or pass --image-root"
-        )
-        raise DataError(message)
+def image_names(table: Table, column: str) -> list[str]:
+    """The names of the images, none empty.
+
+    Raises:
+        DataError: if there is none, or a row lacks its own.
+    """
+    names = table.texts(column)
+    if not names:
+        raise DataError(f"{table.source} has no rows; list one image per row")
+    unnamed = names.count(MISSING)
+    if unnamed:
+        rows, first = counted(unnamed, "row"), names.index(MISSING) + 1
+        raise DataError(f"{table.source} has {rows} without an image, the first in row {first}; name it there")
+    return names
 
 
-def _is_file(path: Path) -> bool:
-    """Whether the file is there; a name too long to be one is not."""
+def columns_line(table: Table, chosen: Mapping[str, str | None]) -> str:
+    """Says which columns are used, and which are not."""
+    used = {name: column for name, column in chosen.items() if column is not None}
+    shown = [name if name == column else f"{name} = {column!r}" for name, column in used.items()]
+    others = [name or "(without a name)" for name in table.names if name not in used.values()]
+    rest = f"; not used: {some_of(others)}" if others else ""
+    return f"columns used of {table.source.name}: {', '.join(shown)}{rest}"
+
+
+def _without_label(table: Table, chosen: Mapping[str, str | None]) -> list[str]:
+    """Where no column of labels is chosen: the columns that could be it, for their values are few and repeated."""
+    if chosen["label"] is not None:
+        return []
+    found: dict[str, int] = {}
+    for name in table.names:
+        if name and name not in chosen.values():
+            try:
+                count = len(set(table.texts(name)) - {MISSING})
+            except DataError:  # lists are no labels
+                continue
+            if 2 <= count <= min(MOST_CLASSES, max(2, table.n_rows // 2)):
+                found[name] = count
+    if not found:
+        return [f"no labels: {table.source.name} has no column 'label', nor another that could be it"]
+    offered = some_of([f"{name} ({count:,} values)" for name, count in sorted(found.items(), key=lambda item: item[1])])
+    return [f"no labels: {table.source.name} has no column 'label'; columns that could be it: {offered}; --label-col"]
+
+
+def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
     try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+        return [canonical_split(name) if name else MISSING for name in names]
+    except DataError as error:
+        raise DataError(f"column {column!r} of {manifest}: {error}, leave the cell empty, or rename it") from error
 
 
-def read_table(manifest: Path) -> pd.DataFrame:
-    """Every column as text; an empty cell is ""."""
+def _refuse_missing(manifest: Path, missing: list[Path], n_images: int) -> None:
+    shown = ", ".join(str(path)[:NAME_SHOWN] for path in missing[:LISTED_AT_MOST])
+    more = ", ..." if len(missing) > LISTED_AT_MOST else ""
+    step = "or leave them out with --skip-missing" if len(missing) < n_images else "there is no other image"
+    raise DataError(
+        f"{manifest} names {counted(len(missing), 'file')} that {'does' if len(missing) == 1 else 'do'} not exist: "
+        f"{shown}{more}; mend the paths or pass --image-root, {step}"
+    )
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether nothing is at a path. What only cannot be reached is there, and is named when it is read.
+
+    Raises:
+        DataError: if something else than a file is there: a pipe would be waited for, for ever.
+    """
     try:
-        if manifest.suffix.lower() == ".parquet":
-            return _as_text(pd.read_parquet(manifest))
-        separator = _separator(manifest)
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            return pd.read_csv(
-                manifest,
-                sep=separator,
-                dtype=str,
-                keep_default_na=False,
-                skipinitialspace=True,
-                encoding="utf-8-sig",
-                index_col=False,
-            )
-    except pd.errors.ParserWarning as error:
-        message = f"cannot read the manifest {manifest}: its rows have more fields than its header; name every column"
-        raise DataError(message) from error
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"cannot read the manifest {manifest}: {reason}") from error
+        mode = os.stat(path).st_mode  # noqa: PTH116 - for a million paths
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError as error:
+        return error.errno == ENAMETOOLONG
+    if not S_ISREG(mode):
+        what = "a folder" if S_ISDIR(mode) else f"a {NOT_A_FILE}"
+        raise DataError(f"{path} is {what}, no image file; mend the manifest")
+    return False
 
 
-def _separator(manifest: Path) -> str:
-    """What stands between the cells: of comma, semicolon (spreadsheets in many languages) and tab, the header's own."""
-    usual = "\t" if manifest.suffix.lower() == ".tsv" else ","
-    with manifest.open(encoding="utf-8-sig") as file:
-        header = QUOTED.sub("", file.readline())
-    return max(sorted(SEPARATORS, key=lambda separator: separator != usual), key=header.count)
+def chosen_column(table: Table, given: str | None, default: str) -> str | None:
+    """The column to use: the one asked for, which must exist, else the default, if it exists.
 
-
-def _as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Integers stay without a decimal point, even where a missing value made the column floating."""
-    text = {}
-    for name in table.columns:
-        column = table[name]
-        is_whole = pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all()
-        if is_whole and (column.dropna().abs() < LARGEST_EXACT_INTEGER).all():
-            column = column.astype("Int64")
-        text[str(name)] = column.astype("string").fillna(MISSING).astype(object)
-    return pd.DataFrame(text)
-
-
-def chosen_column(table: pd.DataFrame, given: str | None, default: str, manifest: Path) -> str | None:
-    """The column to use: the one asked for, which must exist, else the default, if it exists."""
-    if given is not None and given not in table.columns:
-        raise DataError(_missing_column(table, given, f"--{default}-col", manifest))
-    name = default if given is None else given
-    return name if name in table.columns else None
-
-
-def _missing_column(table: pd.DataFrame, name: str, option: str, manifest: Path) -> str:
-    columns = ", ".join(str(column) for column in table.columns)
-    return f"{manifest} has no column {name!r}; it has: {columns}; choose one with {option}"
+    Raises:
+        DataError: if it does not exist, or more than one differs from it in capitals and blanks alone.
+    """
+    option = f"--{default}-col"
+    found = find_column(table.names, default if given is None else clean_name(given), table.source, option)
+    if found is None and given is not None:
+        columns = first_few(table.names, CHOICES)
+        raise DataError(f"{table.source} has no column {given!r}; it has: {columns}; choose one with {option}")
+    return found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dvme.errors import DataError
+from dvme.wording import EXAMPLES, counted, some_of
 
 MISSING = ""
 STANDARD = ("label", "split", "group")
@@ -29,6 +31,12 @@ class Samples:
     given: frozenset[str] = frozenset(STANDARD)
     """Which of label, split and group the source tells at all. A missing value of these means that there is none; of
     the others nothing is known here, and a cache keeps what it has."""
+    remarks: tuple[str, ...] = ()
+    """What was passed over, which columns were used, and what else is worth knowing, a line each."""
+    unlisted: Mapping[str, str] = field(default_factory=dict)
+    """Folders, and links to nowhere, that could not be listed, and why: what they hold is unknown, not gone."""
+    missing: tuple[str, ...] = ()
+    """Images of a manifest that are left out, for their files are not there."""
 
     def __post_init__(self) -> None:
         """Refuse ragged columns and repeated images."""
@@ -45,6 +53,18 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+
+def unlisted_line(unlisted: Mapping[str, str]) -> str:
+    """A line that names what could not be listed; "" for nothing."""
+    if not unlisted:
+        return ""
+    places = [f"{place} ({reason})" for place, reason in unlisted.items()]
+    one = len(places) == 1
+    return (
+        f"NOT LISTED: {counted(len(places), 'folder or link', 'folders or links')}, whose images are unknown, not gone: "
+        f"{some_of(places, EXAMPLES)}; mend {'it' if one else 'them'} and run again"
+    )
 
 
 SPLIT_NAMES = {

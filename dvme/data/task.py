@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.order import LEADING_NUMBER, class_order, names_tell_order, order_text
+from dvme.data.order import class_order, names_tell_order, order_text
 from dvme.data.samples import MISSING
+from dvme.data.spelling import number_twins
 from dvme.errors import DataError, OptionError
 from dvme.wording import counted, some_of
 
@@ -102,13 +103,9 @@ class Task:
         if len(self.classes) == 1:
             message = f"all {self.counts[0]} labelled images are {self.classes[0]!r}; a task needs two classes"
             raise DataError(message)
-        if len({name for name in self.classes if _as_number(name) is None}) == 0:
-            by_value: dict[float | None, str] = {}
-            for name in self.classes:
-                twin = by_value.setdefault(_as_number(name), name)
-                if twin != name:
-                    message = f"classes {twin!r} and {name!r} are the same number; write it one way in the label column"
-                    raise DataError(message)
+        for one, other in number_twins(self.classes):
+            message = f"classes {one!r} and {other!r} are the same number; write it one way in the label column"
+            raise DataError(message)
 
     def describe(self) -> str:
         """One line: `multiclass, 4 classes: 0 (1508), 1 (295), ...`."""
@@ -118,8 +115,3 @@ class Task:
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
         return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
 
-
-def _as_number(name: str) -> float | None:
-    """The value of a name that is a number and nothing else."""
-    match = LEADING_NUMBER.fullmatch(name)
-    return float(name) if match else None

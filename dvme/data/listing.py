@@ -1,0 +1,171 @@
+"""What lies below a folder: the images, and whatever is passed over or cannot be listed, each with its reason."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from dvme.data.images import SUFFIXES
+
+SIDE_FOLDERS = {
+    "@eadir": "thumbnails and attributes of Synology file servers",
+    "@tmp": "of Synology file servers",
+    "@sharebin": "deleted files of Synology file servers",
+    "#recycle": "deleted files of Synology file servers",
+    "#snapshot": "snapshots of Synology file servers",
+    "@recycle": "deleted files of QNAP file servers",
+    "@recently-snapshot": "snapshots of QNAP file servers",
+    "@transcode": "of QNAP file servers",
+    ".@__thumb": "thumbnails of QNAP file servers",
+    ".snapshot": "snapshots of NetApp file servers",
+    "~snapshot": "snapshots of NetApp file servers",
+    ".zfs": "snapshots of ZFS",
+    ".appledouble": "attributes of netatalk file servers",
+    "network trash folder": "deleted files of Apple file servers",
+    "temporary items": "of Apple file servers",
+    "__macosx": "attributes in archives that macOS made",
+    ".spotlight-v100": "index of macOS",
+    ".fseventsd": "log of macOS",
+    ".trashes": "deleted files of macOS",
+    "$recycle.bin": "deleted files of Windows",
+    "recycler": "deleted files of Windows XP",
+    "system volume information": "of Windows",
+    "lost+found": "what a file system check found",
+    ".thumbnails": "thumbnails of file managers",
+    ".ipynb_checkpoints": "older versions that Jupyter keeps",
+    "__pycache__": "of Python",
+    ".git": "history of versions",
+    ".svn": "history of versions",
+    ".hg": "history of versions",
+}
+"""Folders that systems and file servers keep beside files, in lower case, and why what they hold is no data."""
+SIDE_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+NOT_A_FILE, NO_SUFFIX = "pipe, socket or device", "without a suffix"
+
+
+@dataclass
+class Listing:
+    """The files below a folder. Places are relative, with slashes."""
+
+    files: list[Path] = field(default_factory=list)
+    """Images, by their suffix, sorted; links count where their name has the suffix of an image."""
+    folders: list[str] = field(default_factory=list)
+    """Places of the folders that were listed."""
+    others: list[tuple[str, str]] = field(default_factory=list)
+    """Place and kind of every file that is passed over."""
+    unlisted: dict[str, str] = field(default_factory=dict)
+    """Place of each folder, and of each link to nowhere, whose content is unknown; and why."""
+    side: Counter[str] = field(default_factory=Counter)
+    """Name to count of the folders of SIDE_FOLDERS."""
+    hidden: list[str] = field(default_factory=list)
+    """Places of folders that hold images and are passed over, for their names begin with a dot or two underscores."""
+    twice: dict[str, str] = field(default_factory=dict)
+    """Place of a folder that was listed already, to the place where it was."""
+
+
+def list_images(root: Path) -> Listing:
+    """List what lies below a folder; links are followed, and every folder is listed once.
+
+    A folder that cannot be listed is in `unlisted`: what it holds is unknown, which is not the same as gone.
+    """
+    found = Listing()
+    visited: dict[str, str] = {}
+    waiting = [""]
+    while waiting:
+        place = waiting.pop()
+        real = os.path.realpath(root / place)
+        if real in visited:
+            found.twice[place] = visited[real]
+            continue
+        visited[real] = place or "."
+        try:
+            with os.scandir(root / place) as entries:
+                here = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            found.unlisted[place or "."] = why(error)
+            continue
+        if place:
+            found.folders.append(place)
+        below = [inner for entry in here if (inner := _sort_in(entry, place, root, found))]
+        waiting += reversed(below)
+    found.files.sort()
+    return found
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is taken for an image; blanks at the end of its name are no part of the suffix."""
+    return PurePosixPath(name.rstrip()).suffix.lower() in SUFFIXES
+
+
+def kind_of(name: str) -> str:
+    """The suffix of a file, for a count by kind."""
+    return PurePosixPath(name.rstrip()).suffix.lower() or NO_SUFFIX
+
+
+def why(error: OSError) -> str:
+    """What the system says, in a few words."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _sort_in(entry: os.DirEntry[str], folder: str, root: Path, found: Listing) -> str:
+    """Put an entry where it belongs; the place of a folder that is to be listed, else ""."""
+    name = entry.name
+    place = f"{folder}/{name}" if folder else name
+    if name.casefold() in SIDE_FOLDERS:
+        found.side[name] += 1
+        return ""
+    try:
+        is_folder, is_file = entry.is_dir(), entry.is_file()
+        if not is_folder and not is_file:
+            entry.stat()  # fails for a link to nowhere, for which the two only say no
+    except OSError as error:
+        if not name.startswith("."):
+            _sort_in_unknown(entry, place, root, found, error)
+        return ""
+    if is_folder:
+        if not name.startswith((".", "__")):
+            return place
+        found.hidden += [place] if _holds_images(root / place) else []
+        return ""
+    _sort_in_file(name, place, root, found, is_file=is_file)
+    return ""
+
+
+def _sort_in_file(name: str, place: str, root: Path, found: Listing, *, is_file: bool) -> None:
+    if name.startswith("."):  # `._1.png` is what macOS keeps beside 1.png
+        found.others += [(place, f"hidden {kind_of(name)}")] if is_image_name(name) and name[:2] != "._" else []
+    elif not is_file:
+        found.others.append((place, NOT_A_FILE))
+    elif is_image_name(name):
+        found.files.append(root / place)
+    elif name.casefold() not in SIDE_FILES:
+        found.others.append((place, kind_of(name)))
+
+
+def _sort_in_unknown(entry: os.DirEntry[str], place: str, root: Path, found: Listing, error: OSError) -> None:
+    """What is no file and no folder just now. A link named like an image becomes an image that cannot be read."""
+    if entry.is_symlink() and is_image_name(entry.name):
+        found.files.append(root / place)
+    else:
+        found.unlisted[place] = f"link to {_target(entry)}: {why(error)}" if entry.is_symlink() else why(error)
+
+
+def _target(entry: os.DirEntry[str]) -> str:
+    try:
+        return os.readlink(entry.path)
+    except OSError:
+        return "somewhere"
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether there is an image anywhere below; the walk ends at the first."""
+    return any(is_image_name(name) and not name.startswith(".") for name in _names_below(folder))
+
+
+def _names_below(folder: Path) -> Iterator[str]:
+    for _, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name.casefold() not in SIDE_FOLDERS]
+        yield from names
