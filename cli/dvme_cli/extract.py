@@ -116,6 +116,8 @@ def _show(report: ExtractReport) -> None:
         table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
     console().print(table)
     for item in report.outcomes:
+        if item.choice:
+            say(f"{item.backbone}: {item.choice}")
         if item.remark:
             say(f"{item.backbone} is not verified: {item.remark}")
     _show_failures(report)

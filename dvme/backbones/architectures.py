@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from dvme.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
+
+ANY_CLASSES = 10
 
 
 def create(spec: BackboneSpec) -> nn.Module:
@@ -22,6 +25,29 @@ def create(spec: BackboneSpec) -> nn.Module:
     """
     if spec.build is not None:
         return _built(spec)
+    return _created(spec, 0)
+
+
+def own_classifier(spec: BackboneSpec, names: Collection[str]) -> set[str]:
+    """Names of the parameters that an architecture has only with its classifier.
+
+    Args:
+        spec: of a timm architecture.
+        names: those that it has without.
+    """
+    import torch
+
+    arguments = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}
+    plain = replace(spec, architecture_args=arguments)
+    try:
+        with torch.device("meta"):  # names alone: no memory, no initial values
+            model = _created(plain, ANY_CLASSES)
+    except (DataError, NotImplementedError):  # some initialisations look at values
+        model = _created(plain, ANY_CLASSES)
+    return set(model.state_dict()) - set(names)
+
+
+def _created(spec: BackboneSpec, num_classes: int) -> nn.Module:
     timm = import_timm()
     check_architecture(spec.architecture, f"{spec.name}: {spec.architecture}")
     architecture, own_args = spec.architecture, {}
@@ -29,7 +55,9 @@ def create(spec: BackboneSpec) -> nn.Module:
         architecture, make_args = _RESNETS[architecture]
         own_args = make_args()
     try:
-        model: nn.Module = timm.create_model(architecture, num_classes=0, **own_args, **spec.architecture_args)
+        model: nn.Module = timm.create_model(
+            architecture, num_classes=num_classes, **own_args, **spec.architecture_args
+        )
     except (TypeError, ValueError, AssertionError, RuntimeError, LookupError) as error:
         arguments = ", ".join(f"{key}={value!r}" for key, value in spec.architecture_args.items())
         message = f"{spec.name}: {spec.architecture} cannot be built with ({arguments}): {error}"

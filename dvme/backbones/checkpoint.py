@@ -7,8 +7,8 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint
 from dvme.backbones.layouts import CONVERSIONS
 from dvme.backbones.spec import Checkpoint, Layout
+from dvme.backbones.weight_sets import Taken, WeightSet, is_generic_classifier, rivals, take, weight_sets
 from dvme.errors import CheckpointError
 
 COUNTER = "num_batches_tracked"
@@ -69,17 +70,92 @@ class Fit:
     """Keys of the file whose tensors are in `state`, without nesting."""
     left_over: list[str]
     """Keys of the file that the layout allows to be left over."""
+    taken: Taken = field(default_factory=Taken)
+    """Which of several sets of weights it is."""
 
 
-def fit_checkpoint(content: Any, checkpoint: Checkpoint, target: Mapping[str, Tensor], *, source: str) -> Fit:
+def fit_checkpoint(
+    content: Any,
+    checkpoint: Checkpoint,
+    target: Mapping[str, Tensor],
+    *,
+    source: str,
+    own_classifier: Callable[[], Collection[str]] = tuple,
+) -> Fit:
     """Fit a file in the one of a checkpoint's layouts that it comes nearest to.
+
+    Args:
+        content: what `read_checkpoint` returned.
+        checkpoint: its layouts.
+        target: the model's `state_dict()`, without classifier.
+        source: name of the file for messages.
+        own_classifier: names of the parameters of the architecture's classifier, asked for where they matter.
 
     Raises:
         CheckpointError: naming what keeps the file from that layout.
     """
+    if checkpoint.wrapping == "usual":
+        return _fit_usual(content, checkpoint, target, source, own_classifier)
+    return _fit_nearest(content, checkpoint, target, source)
+
+
+def _fit_nearest(content: Any, checkpoint: Checkpoint, target: Mapping[str, Tensor], source: str) -> Fit:
     layouts = (checkpoint, *checkpoint.other_layouts)
     nearest = max(layouts, key=lambda layout: _nearness(content, layout, target, source))
-    return fit_keys(content, nearest, target, source=source)
+    fit = fit_keys(content, nearest, target, source=source)
+    state = _descend(content, nearest, source)
+    others = rivals(content, {key: state[key] for key in fit.used})
+    return replace(fit, taken=Taken(".".join(nearest.nesting), others=others, is_stated=True))
+
+
+def _fit_usual(
+    content: Any,
+    checkpoint: Checkpoint,
+    target: Mapping[str, Tensor],
+    source: str,
+    own_classifier: Callable[[], Collection[str]],
+) -> Fit:
+    """Fit the first set of weights in a file that fits, without its classifier."""
+    has_rules = bool(checkpoint.keep) or checkpoint.drop is not None
+    names = [key for key in target if not key.endswith(COUNTER)]
+
+    def is_classifier(key: str) -> bool:
+        return key not in target and (is_generic_classifier(key) or key in own_classifier())
+
+    def load(item: WeightSet) -> tuple[Fit, dict[str, Tensor]]:
+        is_plain = not has_rules and checkpoint.match == "name"
+        dropped = _classifier(item.tensors, checkpoint, names, is_classifier) if is_plain else []
+        kept = {key: value for key, value in item.tensors.items() if key not in dropped}
+        fit = _fit_nearest(kept, replace(checkpoint, nesting=()), target, source)
+        return replace(fit, left_over=[*fit.left_over, *dropped]), {key: kept[key] for key in fit.used}
+
+    nesting = checkpoint.nesting
+    sets = weight_sets(content, names, has_rules=has_rules)
+    stated = [item for item in sets if item.path[: len(nesting)] == nesting]
+    if not stated and checkpoint.is_nesting_optional:
+        stated = sets
+    if not stated:  # which is refused, but for a mapping that is empty there
+        stated = [WeightSet(nesting, _descend(content, checkpoint, source), [], len(nesting))]
+    fit, taken, beside = take(
+        content,
+        stated,
+        load,
+        names=lambda: names,
+        is_classifier=is_classifier,
+        source=source,
+        nesting=nesting if stated is not sets else (),
+    )
+    return replace(fit, taken=taken, left_over=[*fit.left_over, *beside])
+
+
+def _classifier(
+    state: Mapping[str, Tensor], layout: Layout, names: Collection[str], is_classifier: Callable[[str], bool]
+) -> list[str]:
+    """The keys of a state dict that are a classifier's; of the architecture's own only where the rest is whole."""
+    renamed = {key: _new_name(key, layout) for key in state}
+    if set(names) <= set(renamed.values()):
+        return [key for key, name in renamed.items() if is_classifier(name)]
+    return [key for key, name in renamed.items() if is_generic_classifier(name) and name not in names]
 
 
 def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, source: str) -> Fit:
@@ -179,13 +255,18 @@ def _renamed(kept: Mapping[str, tuple[str, Tensor]], layout: Layout) -> dict[str
     """
     renamed: dict[str, Tensor] = {}
     origins: dict[str, str] = {}
-    for key, (name, value) in kept.items():
-        for old, new in layout.rename:
-            name = re.sub(old, new, name)  # noqa: PLW2901 - the rules apply one after the other
+    for key, (rest, value) in kept.items():
+        name = _new_name(rest, layout)
         if name in renamed:
             raise CheckpointError(f"{origins[name]} and {key} are both {name}")
         renamed[name], origins[name] = value, key
     return renamed
+
+
+def _new_name(name: str, layout: Layout) -> str:
+    for old, new in layout.rename:
+        name = re.sub(old, new, name)
+    return name
 
 
 def name_problems(kept: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:

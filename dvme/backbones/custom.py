@@ -18,9 +18,6 @@ from dvme.errors import DataError
 OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 ENTRY_POINTS = "dvme.backbones"
 """The entry-point group in which an installed package names its specs."""
-GENERIC_PREFIX = r"(module\.)?((backbone|encoder|model)\.)?"
-GENERIC_CLASSIFIER = r"((fc|classifier)\.|head\.(?!norm\.))"
-GENERIC_KEEP, GENERIC_DROP = f"{GENERIC_PREFIX}(?!{GENERIC_CLASSIFIER})", GENERIC_PREFIX + GENERIC_CLASSIFIER
 _SECTIONS: dict[str, type] = {"preprocess": Preprocess, "checkpoint": Checkpoint}
 _DEFAULTS: dict[str, Any] = {
     "method": "custom",
@@ -31,13 +28,14 @@ _DEFAULTS: dict[str, Any] = {
     "checkpoint": None,
 }
 _SECTION_DEFAULTS: dict[str, dict[str, Any]] = {"preprocess": {}, "checkpoint": {"url": ""}}
+_KEY_RULES = {"nesting", "keep", "drop"}
 _NOT_IN_A_FILE = {"build"}
 
 
 def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
-    """The spec of a torchvision-style checkpoint: a flat state dict of that architecture, with usual prefixes.
+    """The spec of a torchvision-style checkpoint: a state dict of that architecture, wrapped as is usual.
 
-    It may lie under `state_dict` or `model`; a classifier (`fc.`, `head.`, `classifier.`) is left over.
+    The architecture's own classifier is left over, and so is another one (`fc.`, `head.`, `classifier.`).
 
     Raises:
         UnknownNameError: if there is no such architecture.
@@ -53,15 +51,7 @@ def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
         dim=None,
         pooling="model",
         preprocess=Preprocess(),
-        checkpoint=Checkpoint(
-            filename=f"{name}.pth",
-            url="",
-            nesting=("state_dict",),
-            is_nesting_optional=True,
-            keep=GENERIC_KEEP,
-            drop=GENERIC_DROP,
-            other_layouts=(Layout(nesting=("model",), keep=GENERIC_KEEP, drop=GENERIC_DROP),),
-        ),
+        checkpoint=Checkpoint(filename=f"{name}.pth", url="", wrapping="usual"),
         licence="not stated",
         paper="not stated",
         is_verified=False,
@@ -123,6 +113,8 @@ def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpe
             for layout in others:
                 _check_names(layout, Layout, f"{source}, [[{section}.other_layouts]]")
             values[section] = _SECTION_DEFAULTS[section] | dict(values[section])
+            if section == "checkpoint" and not ({"nesting"} < values[section].keys() & _KEY_RULES):
+                values[section].setdefault("wrapping", "usual")
     if values.get("source") == "built":
         raise DataError(f"{source}: a model that Python builds cannot be described in a file")
     if values["checkpoint"] is None and values.get("source") not in {"timm", "hub", "random"}:

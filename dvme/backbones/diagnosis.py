@@ -60,7 +60,9 @@ class Diagnosis:
     n_used: int
     """Tensors of the file that the model has."""
     left_over: dict[str, int]
-    """Tensors that the layout leaves over, by the first parts of their names."""
+    """Tensors that the layout leaves over, by the first parts of their names, and other sets of weights by place."""
+    choice: str
+    """Which of several sets of weights was taken, a sentence; "" where the file holds one."""
     features: Statistics
     untrained: Statistics | None
     """Of the same architecture without weights: what a load that did nothing would give; None for a model of one's
@@ -98,7 +100,8 @@ def diagnose(
         architecture=spec.architecture,
         path=str(loaded.path or ""),
         n_used=len(loaded.used),
-        left_over=_by_prefix(loaded.left_over),
+        left_over=_by_prefix(loaded.left_over) | dict(loaded.taken.others),
+        choice=loaded.taken.remark(),
         features=features,
         untrained=None if spec.build else _statistics_untrained(spec, device),
         problems=problems_of(features),

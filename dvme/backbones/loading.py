@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from dvme.backbones.adaptation import adapt
-from dvme.backbones.architectures import create
+from dvme.backbones.architectures import create, own_classifier
 from dvme.backbones.checkpoint import fit_checkpoint, read_checkpoint
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.timm_loading import load_timm_model
 from dvme.backbones.timm_models import published_weights
+from dvme.backbones.weight_sets import Taken
 from dvme.backbones.weights import find_weights, obtain_weights
 from dvme.errors import OptionError
 
@@ -31,6 +33,8 @@ class LoadedModel:
     """Keys of the file whose tensors the model has."""
     left_over: list[str] = field(default_factory=list)
     """Keys of the file that the layout allows to be left over."""
+    taken: Taken = field(default_factory=Taken)
+    """Which of several sets of weights in the file it is."""
 
 
 def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
@@ -55,12 +59,19 @@ def _loaded(spec: BackboneSpec, weights: Path | None) -> LoadedModel:
     if spec.source in {"timm", "hub"}:
         path = find_weights(spec, weights) or published_weights(spec)
         found = load_timm_model(spec, path)
-        return LoadedModel(found.model, path, found.used, found.left_over)
+        return LoadedModel(found.model, path, found.used, found.left_over, found.taken)
     model = create(spec)
     if spec.source in {"random", "built"}:
         return LoadedModel(model)
     path = obtain_weights(spec, weights)
     assert spec.checkpoint is not None
-    fit = fit_checkpoint(read_checkpoint(path), spec.checkpoint, model.state_dict(), source=f"{spec.name}: {path}")
+    target = model.state_dict()
+    fit = fit_checkpoint(
+        read_checkpoint(path),
+        spec.checkpoint,
+        target,
+        source=f"{spec.name}: {path}",
+        own_classifier=cache(partial(own_classifier, spec, target)),
+    )
     model.load_state_dict(fit.state, strict=True)
-    return LoadedModel(model, path, fit.used, fit.left_over)
+    return LoadedModel(model, path, fit.used, fit.left_over, fit.taken)

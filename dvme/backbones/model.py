@@ -27,6 +27,8 @@ class Backbone:
 
     def __init__(self, spec: BackboneSpec, model: nn.Module, device: torch.device) -> None:
         self.spec = spec
+        self.choice = ""
+        """Which of several sets of weights in its file it has, a sentence."""
         self.weights_hash = hash_weights(model)
         # Before any image runs through it, for a model may keep what it has seen.
         self._own_code = _own_code(spec, model)
@@ -104,7 +106,10 @@ def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: st
         CheckpointError: if they do not fit the architecture exactly.
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    return Backbone(spec, build_model(spec, weights).model, torch.device(device))
+    loaded = build_model(spec, weights)
+    backbone = Backbone(spec, loaded.model, torch.device(device))
+    backbone.choice = loaded.taken.remark()
+    return backbone
 
 
 def _own_code(spec: BackboneSpec, model: nn.Module) -> dict[str, str]:

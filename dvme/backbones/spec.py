@@ -23,6 +23,7 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos"]
 ResizeMode = Literal["center", "squash"]
 TensorConversion = Literal["as-is", "dinov2-registers", "dinov3"]
 Match = Literal["name", "position"]
+Wrapping = Literal["stated", "usual"]
 PositionResampling = Literal["antialiased", "dino"]
 Source = Literal["checkpoint", "timm", "hub", "random", "built"]
 
@@ -97,10 +98,13 @@ class Layout:
     """A conversion of tensors, besides their names; `dvme.backbones.layouts` has them."""
     match: Match = "name"
     """`position`: other names but the same order, as in ports of one architecture."""
+    wrapping: Wrapping = "stated"
+    """`usual`: under any nesting and prefix that training programs use, the average over training first; without `keep`
+    and `drop` the architecture's own classifier may be left over (`dvme.backbones.weight_sets`)."""
 
     def __post_init__(self) -> None:
         """Try the rules once, so that a bad one fails at import."""
-        _check_choices(self, tensors=TensorConversion, match=Match)
+        _check_choices(self, tensors=TensorConversion, match=Match, wrapping=Wrapping)
         if isinstance(self.nesting, str) or not all(isinstance(key, str) for key in self.nesting):
             raise OptionError(f"nesting {self.nesting!r} must be a list of keys, such as ['state_dict']")
         rules = tuple(rule if isinstance(rule, str) else tuple(rule) for rule in self.rename)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import get_ident
 from types import SimpleNamespace
@@ -13,14 +13,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from dvme.backbones.architectures import import_timm
+from dvme.backbones.architectures import import_timm, own_classifier
 from dvme.backbones.checkpoint import COUNTER, name_problems, read_checkpoint, state_dict_of
 from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.weight_sets import Taken, WeightSet, is_generic_classifier, take, weight_sets
 from dvme.errors import CheckpointError
 
-NESTINGS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Where training checkpoints keep their state dict; the average over training comes first, as in timm."""
-WRAPPER = "module."
 UNFIT = (RuntimeError, ValueError, KeyError, AttributeError, TypeError, IndexError, AssertionError)
 
 
@@ -53,7 +51,10 @@ class TimmModel:
     used: list[str]
     """Keys of the file whose tensors the model had when it was loaded, its classifier's among them."""
     left_over: list[str] = field(default_factory=list)
-    """Keys that timm's own translation of the file passes over, or that the family's files have in excess."""
+    """Keys that timm's own translation of the file passes over, that the family's files have in excess, or that are
+    of another classifier."""
+    taken: Taken = field(default_factory=Taken)
+    """Which of several sets of weights in the file it is."""
 
 
 def load_timm_model(spec: BackboneSpec, weights: Path) -> TimmModel:
@@ -67,31 +68,44 @@ def load_timm_model(spec: BackboneSpec, weights: Path) -> TimmModel:
         CheckpointError: if keys, shapes or kinds of numbers do not fit.
     """
     content = read_checkpoint(weights)
-    *others, last = _state_dicts(content, str(weights))
-    for state in others:
-        try:
-            return _load(spec, state, weights)
-        except CheckpointError:
-            continue
-    return _load(spec, last, weights)
+    sets = weight_sets(content, ())
+    if not sets:
+        sets = [WeightSet((), state_dict_of(content, str(weights)), [], 0)]
+
+    def load(item: WeightSet) -> tuple[TimmModel, Mapping[str, Tensor]]:
+        found = _load(spec, item.tensors, weights)
+        return found, {key: item.tensors[key] for key in found.used}
+
+    found, taken, beside = take(
+        content,
+        sets,
+        load,
+        names=lambda: own_classifier(spec, ()),
+        is_classifier=is_generic_classifier,
+        source=str(weights),
+    )
+    return replace(found, taken=taken, left_over=[*found.left_over, *beside])
 
 
 def _load(spec: BackboneSpec, state: Mapping[str, Tensor], weights: Path) -> TimmModel:
     model, translated = _translated(spec, state, weights)
+    full = model.state_dict()
+    if hasattr(model, "reset_classifier"):
+        cast(Any, model).reset_classifier(0)
     target = model.state_dict()
     family = next((item for item in EXCEPTIONS if re.fullmatch(item.architecture, spec.architecture)), _Exception(""))
     # Some of timm's normalisations have no counter, whatever their files have, and the reverse.
-    excess = [key for key in translated.keys() - target.keys() if re.match(family.left_over, key) or COUNTER in key]
-    fitted = {key: value for key, value in translated.items() if key not in excess}
+    excess = {key for key in translated.keys() - target.keys() if re.match(family.left_over, key) or COUNTER in key}
+    classifier = {key for key in translated.keys() - target.keys() if key in full or is_generic_classifier(key)}
+    fitted = {key: value for key, value in translated.items() if key not in excess | classifier}
     kept = {key: value for key, value in target.items() if re.match(family.missing, key) or key.endswith(COUNTER)}
     problems = name_problems(kept | fitted, target)
     if problems:
         message = f"{weights} does not fit {spec.architecture}: {'; '.join(problems)}; is it the file of this backbone?"
         raise CheckpointError(message)
     model.load_state_dict(kept | fitted, strict=True)
-    if hasattr(model, "reset_classifier"):
-        cast(Any, model).reset_classifier(0)
-    left_over = _left_over(spec, state, translated, weights) | (set(excess) & set(state))
+    foreign = {key for key in classifier if key not in full or translated[key].shape != full[key].shape}
+    left_over = _left_over(spec, state, translated, weights) | ((excess | foreign) & set(state))
     return TimmModel(model, [key for key in state if key not in left_over], [key for key in state if key in left_over])
 
 
@@ -113,44 +127,6 @@ def _translated(spec: BackboneSpec, state: Mapping[str, Tensor], weights: Path) 
     if id(model) not in offered:
         raise CheckpointError(f"{weights} does not fit {spec.architecture}: timm does not load it from a state dict")
     return model, offered[id(model)]
-
-
-def _state_dicts(content: Any, source: str) -> list[dict[str, Tensor]]:
-    """What may be the state dict of a checkpoint, the likeliest first; what else it holds is no part of it.
-
-    Training checkpoints nest it. A converted one is flat, and what was nested is a prefix there; `model.` may be that,
-    or a part of the names that timm's translation expects.
-
-    Raises:
-        CheckpointError: if there is none, it holds something else, or two of its keys become one.
-    """
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{source} does not fit: it holds no state dict")
-    for nesting in NESTINGS:
-        if isinstance(content.get(nesting), Mapping):
-            return [_unwrapped(content[nesting], source)]
-    flat = {str(key): value for key, value in content.items()}
-    inner = {
-        nesting: {
-            key.removeprefix(f"{nesting}."): value for key, value in flat.items() if key.startswith(f"{nesting}.")
-        }
-        for nesting in NESTINGS
-    }
-    for nesting in NESTINGS[:-1]:
-        if inner[nesting]:
-            return [_unwrapped(inner[nesting], source)]
-    return [_unwrapped(state, source) for state in (content, inner[NESTINGS[-1]]) if state or state is content]
-
-
-def _unwrapped(content: Any, source: str) -> dict[str, Tensor]:
-    """A state dict without the prefix of a model that was trained on several devices."""
-    plain: dict[str, Tensor] = {}
-    for key, value in state_dict_of(content, source).items():
-        name = key.removeprefix(WRAPPER)
-        if name in plain:
-            raise CheckpointError(f"{source} does not fit: it has both {name} and {WRAPPER}{name}; keep one of them")
-        plain[name] = value
-    return plain
 
 
 def _left_over(

@@ -65,6 +65,8 @@ class BackboneOutcome:
     """What is known to be uncertain about the backbone."""
     n_lost: int
     """Rows whose stored bytes were torn, flipped or gone. They are pending again, and extracted anew if listed."""
+    choice: str = ""
+    """Which of several sets of weights in its file the backbone has, a sentence."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def _outcome(
         failed=len(failed) + len(unread),
         seconds=seconds,
         reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
+        choice=lack.target.model.choice,
         remark="" if lack.target.model.spec.is_verified else lack.target.model.spec.remark,
         n_lost=lack.n_lost,
     )

@@ -60,6 +60,8 @@ def _show(found: Diagnosis) -> None:
         say(f"{found.name}: {found.architecture} needs no weights file")
     for prefix, count in found.left_over.items():
         say(f"  left over: {prefix} ({count})")
+    if found.choice:
+        say(found.choice[:1].upper() + found.choice[1:])
     columns = {"this file" if found.path else "this model": _rows(found.features)}
     if found.untrained is not None:
         columns["untrained"] = _rows(found.untrained)

@@ -22,6 +22,7 @@ from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
 from dvme.backbones.file_kinds import is_no_checkpoint
+from dvme.backbones.weight_sets import choice_between_sets
 from dvme.errors import CheckpointError
 from dvme.exchange.durable import written_aside
 from dvme.wording import first_few
@@ -87,6 +88,8 @@ def convert(
         content = _read(source, is_trusted=is_trusted)
     except OSError as error:
         raise CheckpointError(f"{source} cannot be read: {error.strerror or error}; name another file") from error
+    if choice := choice_between_sets(content.tensors):
+        content.remarks.append(choice)
     is_written = force or SAFE_REMARK not in content.remarks
     if is_written:
         _write(content.tensors, target)

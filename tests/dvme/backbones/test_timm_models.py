@@ -143,10 +143,6 @@ def without_last(state: State) -> State:
     return {key: value for key, value in state.items() if key != "layer4.1.conv2.weight"}
 
 
-def without_classifier(state: State) -> State:
-    return {key: value for key, value in state.items() if not key.startswith("fc.")}
-
-
 def with_stranger(state: State) -> State:
     return state | {"decoder.weight": torch.zeros(1)}
 
@@ -160,7 +156,6 @@ def with_other_shape(state: State) -> State:
     [
         (renamed, "layer4.0.conv1.weight"),
         (without_last, "layer4.1.conv2.weight"),
-        (without_classifier, "fc.weight"),
         (with_stranger, "decoder.weight"),
         (with_other_shape, "layer1.0.conv1.weight"),
     ],
