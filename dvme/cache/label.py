@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dvme.cache.columns import canonical_splits, check_names
@@ -21,6 +20,9 @@ from dvme.data.samples import STANDARD
 from dvme.errors import DataError, OptionError
 from dvme.wording import CHOICES, counted, first_few
 from dvme_cache import EmbeddingCache
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

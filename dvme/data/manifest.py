@@ -6,12 +6,17 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
 from dvme.errors import DataError
 from dvme.wording import counted
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+    pd = deferred("pandas")
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 LARGEST_EXACT_INTEGER = 2.0**53
