@@ -88,6 +88,11 @@ class Runtime:
         return self.device
 
 
+def kept_folder(name: str) -> Path:
+    """Where what can be found again is kept for the user: `$XDG_CACHE_HOME/dvme/NAME`, or `~/.cache/dvme/NAME`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dvme" / name
+
+
 def available_memory() -> int:
     """Bytes that this process can take without others being swapped out, or its container being killed."""
     free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
