@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 CGROUP = Path("/sys/fs/cgroup")
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
+DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "meta", "mps", "mtia", "xla", "xpu"})
+"""Kinds that torch knows; a package may bring further ones (torch.backends)."""
 SHARE = 0.5
 """Of the free memory, taken by default."""
 
@@ -41,7 +44,12 @@ class Runtime:
     """Bytes that embeddings and heads which are trained together may hold; None: half of what is free."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot work."""
+        """Refuse sizes and devices that cannot be, before torch is imported to look for the device."""
+        kind, _, number = self.device.partition(":")
+        is_named = kind in DEVICES and (number.isdecimal() or self.device == kind)
+        if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
+            known = ", ".join(sorted(DEVICES - {"meta"}))
+            raise OptionError(f"device {self.device!r} cannot be used; try --device cpu, or another of {known}")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch size {self.batch_size} is not possible; pass --batch-size 1 or more")
         if self.workers is not None and self.workers < 1:

@@ -14,6 +14,7 @@ from dvme.data import MISSING, Columns, Task, load_samples
 from dvme.extraction.indexing import hash_files, index_samples, order_of
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
+from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -103,6 +104,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     runtime = runtime or Runtime()
     options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
+    check_images_and_cache(images, cache)
     if not wait:
         check_unlocked(cache)
     choice.specs()

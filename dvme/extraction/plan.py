@@ -18,6 +18,7 @@ from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.indexing import check_order, hash_files, order_of
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import Options
+from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
@@ -102,6 +103,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     runtime = runtime or Runtime()
     options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
+    check_images_and_cache(images, cache)
     choice.specs()
     samples = load_samples(images, columns, image_root)
     task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
