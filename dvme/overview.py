@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dvme.data import MISSING, Task
+from dvme.places import open_cache
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 
 
@@ -70,7 +71,7 @@ def info(cache: str | Path) -> CacheSummary:
     Raises:
         CacheNotFoundError, NotACacheError: if there is no cache at this path.
     """
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     is_present = ~store.samples.is_pruned
     columns = store.columns()
     labels = columns.get("label", np.full(store.n_rows, MISSING, dtype=object))

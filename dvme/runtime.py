@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 CGROUP = Path("/sys/fs/cgroup")
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
+DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "meta", "mps", "mtia", "xla", "xpu"})
+"""Kinds that torch knows; a package may bring further ones (torch.backends)."""
 SHARE = 0.5
 """Of the free memory, taken by default."""
 
@@ -47,7 +50,12 @@ class Runtime:
     """The largest image to decode; None: 178,956,970 pixels. A larger one fails, and keeps its reason."""
 
     def __post_init__(self) -> None:
-        """Refuse sizes that cannot work."""
+        """Refuse sizes and devices that cannot be, before torch is imported to look for the device."""
+        kind, _, number = self.device.partition(":")
+        is_named = kind in DEVICES and (number.isdecimal() or self.device == kind)
+        if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
+            known = ", ".join(sorted(DEVICES - {"meta"}))
+            raise OptionError(f"device {self.device!r} cannot be used; try --device cpu, or another of {known}")
         if self.batch_size is not None and self.batch_size < 1:
             raise OptionError(f"batch size {self.batch_size} is not possible; pass --batch-size 1 or more")
         if self.workers is not None and self.workers < 1:
@@ -94,6 +102,11 @@ class Runtime:
             reason = str(error).splitlines()[0]
             raise OptionError(f"device {self.device!r} cannot be used ({reason}); try --device cpu") from error
         return self.device
+
+
+def kept_folder(name: str) -> Path:
+    """Where what can be found again is kept for the user: `$XDG_CACHE_HOME/dvme/NAME`, or `~/.cache/dvme/NAME`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dvme" / name
 
 
 def available_memory() -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from dvme_cache.errors import CacheAccessError, CacheLockedError
-from dvme_cache.files import Files, LocalFiles, make_folders
+from dvme_cache.files import Files, LocalFiles, make_folders, open_files
 from dvme_cache.layout import LOCK_SUFFIX
 from dvme_cache.remote import RemoteFiles, access_errors, open_store
 
@@ -49,11 +49,38 @@ def writer_lock(files: Files, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
+def check_unlocked(location: str | Path) -> None:
+    """Refuse a cache that another process writes to, before anything is prepared; `writer_lock` decides in the end.
+
+    Raises:
+        CacheLockedError: another process writes to this cache. In an object store only the lock itself shows it.
+    """
+    files = open_files(location)
+    if not isinstance(files, LocalFiles):
+        return
+    place = _lock_file(files.root)
+    holder = _read_holder(place)
+    if not holder:  # a writer says who it is, and takes that back when it ends; one that was killed cannot
+        return
+    lock = FileLock(place, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise CacheLockedError(_refusal(str(files.root), holder)) from error
+    except (NotImplementedError, OSError):
+        return
+    lock.release()
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(f".{path.name}{LOCK_SUFFIX}")
+
+
 @contextmanager
 def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
     """A lock file beside the cache. The system lets go of it when the process dies, however it dies."""
     make_folders(path.absolute().parent)
-    place = path.with_name(f".{path.name}{LOCK_SUFFIX}")
+    place = _lock_file(path)
     lock = FileLock(place, timeout=-1 if wait else 0)
     try:
         lock.acquire()

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 WIDTH_WITHOUT_TERMINAL = 120
 SECONDS_BETWEEN_LINES = 20.0
-INTERRUPTED = 130
 EXPECTED_ERRNOS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
@@ -144,22 +143,33 @@ def _progress_lines(unit: str) -> Callable[[str, int, int], None]:
 
 @contextmanager
 def expected_errors() -> Iterator[None]:
-    """Print an expected error as one line and exit with 1; anything else is a defect and keeps its traceback."""
-    from dvme.errors import DvmeError
-    from dvme_cache.errors import CacheError
+    """Print an expected error as one line and exit with 1; anything else is a defect and keeps its traceback.
 
+    Ctrl-C passes as KeyboardInterrupt, whatever it became on its way: `interrupted.py` says what is kept.
+    """
     try:
         yield
-    except (DvmeError, CacheError) as error:
-        _fail(str(error))
-    except OSError as error:
-        if error.errno not in EXPECTED_ERRNOS:
+    except Exception as error:
+        from dvme.errors import DvmeError
+        from dvme_cache.errors import CacheError
+
+        if is_interrupt(error):
+            raise KeyboardInterrupt from error
+        if isinstance(error, DvmeError | CacheError):
+            _fail(str(error))
+        if not isinstance(error, OSError) or error.errno not in EXPECTED_ERRNOS:
             raise
         place = f" at {error.filename}" if error.filename else ""
         _fail(f"cannot write or read{place}: {error.strerror}; what was committed is intact, mend this and run again")
-    except KeyboardInterrupt:
-        note("interrupted; everything committed is kept, and the same command goes on from there")
-        raise typer.Exit(INTERRUPTED) from None
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception is a KeyboardInterrupt, or what a module made of one that was being imported."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def duration(seconds: float) -> str:

@@ -1,51 +1,28 @@
-"""The entry point: one Typer application, a module per command."""
+"""The entry point: next to nothing is imported before Ctrl-C is expected."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Any
 
-import typer
-
-from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
-
-app = typer.Typer(
-    help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("extract")(extract.extract)
-app.command("info")(info.info)
-app.command("probe")(probe.probe)
-app.command("subsets")(subsets.subsets)
-app.command("sweep")(sweep.sweep)
-app.command("compare")(compare.compare)
-app.command("predict")(predict.predict)
-app.command("explain")(explain.explain)
-app.command("report")(report.report)
-app.command("viz")(viz.viz)
-app.add_typer(cache.app, name="cache")
-app.add_typer(backbones.app, name="backbones")
-
-
-def _show_version(is_wanted: bool) -> None:
-    if is_wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"dvme {version('dvme')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Extract frozen-backbone embeddings once, compare them honestly with few labels."""
-    del version
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        from dvme_cli.app import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was changed\n")
+        sys.exit(INTERRUPTED)
+
+
+def __getattr__(name: str) -> Any:
+    """The application, by the module that `dvme` starts from."""
+    if name != "app":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dvme_cli.app import app
+
+    return app

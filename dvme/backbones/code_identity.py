@@ -9,11 +9,18 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
+
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+else:
+    torch = deferred("torch")
+    nn = deferred("torch.nn")
 
 LIBRARIES = frozenset({"torch", "torchvision", "timm", "builtins", "functools", "collections", "numpy", "math"})
 """Their versions are part of no fingerprint, so their sources are not either."""
@@ -21,8 +28,6 @@ DIGEST_BYTES = 16
 SHORT_DIGEST = 12
 DEEPEST = 12
 SCALARS = (str, int, float, type(None))
-MODULE_STATE = frozenset(vars(nn.Module()))
-"""What every module has: tensors, which are hashed as weights, children, which are looked at in turn, and hooks."""
 
 
 def code_digest(build: Callable[..., Any], model: nn.Module) -> str:
@@ -35,8 +40,10 @@ def code_digest(build: Callable[..., Any], model: nn.Module) -> str:
 def arguments_digest(build: Callable[..., Any], model: nn.Module) -> str:
     """Digest of what a build function was given, and of every attribute of the model that is no parameter or buffer."""
     parts = [_described(build)]
+    # What every module has: tensors, which are hashed as weights, children, which are looked at in turn, and hooks.
+    common = vars(nn.Module()).keys()
     for name, module in model.named_modules():
-        own = {key: value for key, value in vars(module).items() if key not in MODULE_STATE}
+        own = {key: value for key, value in vars(module).items() if key not in common}
         parts.append(f"{name} {type(module).__qualname__} {_described(own)}")
     return _digest(part.encode() for part in parts)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.variation import split_name
+from dvme.backbones.weights import check_host
 from dvme.errors import UnknownNameError, WeightsError
 
 PREFIX = "hf-hub:"
@@ -81,7 +79,7 @@ def hub_file(repository: str, filenames: tuple[str, ...], option: str, *, revisi
             cached = huggingface_hub.try_to_load_from_cache(repository, filename, revision=revision)
             if isinstance(cached, str):
                 return Path(cached)
-        _check_host(constants.ENDPOINT)
+        check_host(constants.ENDPOINT)
         for filename in filenames:
             try:
                 return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision))
@@ -97,9 +95,3 @@ def hub_file(repository: str, filenames: tuple[str, ...], option: str, *, revisi
         reason = str(error).splitlines()[0]
         raise WeightsError(f"cannot fetch {place} ({reason}); {option}") from error
     raise WeightsError(f"cannot find {place}; {option}")
-
-
-def _check_host(address: str) -> None:
-    """Fail at once where the host has no address, instead of after a minute of retries."""
-    if not urllib.request.getproxies():
-        socket.getaddrinfo(urllib.parse.urlparse(address).hostname, 443)

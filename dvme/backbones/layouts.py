@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeAlias
 
 from dvme.errors import CheckpointError
 
-TensorMap = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TensorMap: TypeAlias = "dict[str, Tensor]"
 
 TORCHVISION_TO_RESNETV2 = (
     (r"^conv1\.", "stem.conv."),

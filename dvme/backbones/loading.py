@@ -16,8 +16,7 @@ from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.timm_loading import load_timm_model
 from dvme.backbones.timm_models import published_weights
 from dvme.backbones.weight_sets import Taken
-from dvme.backbones.weights import find_weights, obtain_weights
-from dvme.errors import OptionError
+from dvme.backbones.weights import check_weights, find_weights, obtain_weights
 
 RANDOM_SEED = 0
 
@@ -45,9 +44,7 @@ def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
         CheckpointError: if they do not fit the architecture exactly.
         OptionError: if the model cannot take the spec's input, or takes no weights.
     """
-    if spec.source in {"random", "built"} and weights is not None:
-        what = "is untrained and takes" if spec.source == "random" else "brings its own weights and takes"
-        raise OptionError(f"{spec.name} {what} no weights; drop --weights {spec.name}={weights}")
+    check_weights(spec, weights)
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
         torch.default_generator.manual_seed(RANDOM_SEED)  # the CPU's only; torch.manual_seed also seeds every GPU
         loaded = _loaded(spec, weights)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from dvme.backbones.checkpoint import COUNTER
-from dvme.backbones.code_identity import arguments_digest, code_digest, plain_argument
+from dvme.backbones.code_identity import arguments_digest, code_digest
+from dvme.backbones.fingerprints import fingerprint_of
 from dvme.backbones.fusion import fused
 from dvme.backbones.loading import build_model
 from dvme.backbones.pooling import POOLS, check_pooling
 from dvme.backbones.spec import BackboneSpec
-from dvme.data import DECODING
 from dvme.errors import CheckpointError, OptionError
 from dvme_cache import Fingerprint
 
@@ -78,19 +77,7 @@ class Backbone:
 
     def fingerprint(self, dtype: str) -> Fingerprint:
         """Everything that changes the numbers stored for this backbone."""
-        preprocess = {f"preprocess.{name}": value for name, value in asdict(self.spec.preprocess).items()}
-        arguments = self.spec.architecture_args.items()
-        architecture = {f"architecture.{name}": plain_argument(value) for name, value in arguments}
-        fields = {
-            # A tag names timm's weights; in the label of a model of one's own a dot is just a dot.
-            "architecture": self.spec.architecture if self.spec.build else self.spec.architecture.partition(".")[0],
-            "weights": self.weights_hash,
-            "pooling": self.spec.pooling,
-            "decoding": DECODING,
-            "dim": self.dim,
-            "dtype": dtype,
-        }
-        return Fingerprint(fields | architecture | preprocess | self._own_code)
+        return fingerprint_of(self.spec, weights=self.weights_hash, dim=self.dim, dtype=dtype, code=self._own_code)
 
 
 def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: str = "cpu") -> Backbone:

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 from dvme.backbones.spec import BackboneSpec, Checkpoint
 from dvme.backbones.variation import split_name
-from dvme.errors import WeightsError
+from dvme.errors import OptionError, WeightsError
 
 
 def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
@@ -33,6 +33,21 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
         return packaged
     downloaded = download_folder() / spec.checkpoint.local_name
     return downloaded if downloaded.is_file() else None
+
+
+def check_weights(spec: BackboneSpec, given: Path | None = None) -> None:
+    """Refuse a spec whose weights are not here and cannot be fetched, and a file for one that takes none.
+
+    Raises:
+        OptionError: if a file is given for a backbone that takes none.
+        WeightsError: as `obtain_weights`.
+    """
+    if spec.source in {"random", "built"}:
+        if given is not None:
+            what = "is untrained and takes" if spec.source == "random" else "brings its own weights and takes"
+            raise OptionError(f"{spec.name} {what} no weights; drop --weights {spec.name}={given}")
+    elif find_weights(spec, given) is None and spec.source == "checkpoint":
+        obtain_weights(spec, given)
 
 
 def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
@@ -100,8 +115,6 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
     Raises:
         WeightsError: if it cannot be fetched, or its hash differs.
     """
-    import torch
-
     target = download_folder() / filename
     if target.is_file():
         return target
@@ -109,6 +122,9 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
         raise WeightsError(f"{filename} is not here and cannot be fetched from {url} (no address); {option}")
     arriving = target.with_name(f"{filename}.{os.getpid()}.partial")
     try:
+        check_host(url)
+        import torch
+
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(arriving), hash_prefix=sha256 or None, progress=False)
         if md5 and not _digest(arriving, "md5").startswith(md5):
@@ -119,6 +135,20 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
     finally:
         arriving.unlink(missing_ok=True)
     return target
+
+
+def check_host(address: str) -> None:
+    """Fail at once where a host has no address: before torch is imported, and instead of a minute of retries.
+
+    Raises:
+        OSError: if it has none.
+    """
+    import socket
+    import urllib.request
+
+    host = urlparse(address).hostname
+    if host and not urllib.request.getproxies():
+        socket.getaddrinfo(host, 443)
 
 
 def _check_hash(path: Path, checkpoint: Checkpoint, spec: BackboneSpec) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvme.errors import DataError, OptionError
 from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
 from dvme.exchange.bundle import row_slices, text_array
+from dvme.places import open_cache
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
 from dvme_cache.files import is_url
@@ -82,7 +83,7 @@ def export(
     path = Path(out)
     kind = format_of(path)
     _check_out(path, is_replacing=force)
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     names = list(store.backbones if backbones is None else backbones)
     if len(set(names)) < len(names):
         raise OptionError(f"a backbone is named twice in {','.join(names)}; name each once")

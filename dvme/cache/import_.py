@@ -10,7 +10,9 @@ from dvme.cache.imported import ImportedBackbone, ImportReport
 from dvme.cache.restoring import restore
 from dvme.errors import DataError, OptionError
 from dvme.exchange import is_bundle
+from dvme.places import check_new_cache
 from dvme.runtime import Progress, silent
+from dvme_cache import check_unlocked
 
 __all__ = ["ImportReport", "ImportedBackbone", "import_embeddings", "imported_id"]
 
@@ -55,6 +57,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
             what is wrong and what to do; the cache is as it was.
     """
     path = Path(file)
+    check_new_cache(cache)
+    check_unlocked(cache)
     if not path.is_file():
         raise DataError(f"{path} is not a file; name an export of dvme, or a file of features and ids")
     if is_bundle(path):

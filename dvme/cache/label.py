@@ -6,10 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dvme.cache.columns import canonical_splits, check_names
@@ -19,8 +18,12 @@ from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, read_table
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.errors import DataError, OptionError
+from dvme.places import open_cache
 from dvme.wording import CHOICES, counted, first_few
-from dvme_cache import EmbeddingCache
+from dvme_cache import EmbeddingCache, check_unlocked
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,12 @@ def label(
     """
     if manifest is None and class_order is None:
         raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
+    store = open_cache(cache)
+    check_unlocked(cache)
     names, values = ([], {}) if manifest is None else _read(Path(manifest), columns or Columns(), extra)
     source, root = f"{manifest}", None if manifest is None else Path(image_root or Path(manifest).parent)
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
-    _checked(EmbeddingCache.open(cache), names, values, source, root, class_order)
+    _checked(store, names, values, source, root, class_order)
     with EmbeddingCache.writing(cache) as store:
         rows = _checked(store, names, values, source, root, class_order)
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}

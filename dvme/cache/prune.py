@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from dvme.data import Columns, Samples, load_samples
 from dvme.errors import DataError
 from dvme.extraction.indexing import hash_files
+from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme.wording import counted
-from dvme_cache import EmbeddingCache, unreadable_id
+from dvme_cache import EmbeddingCache, check_unlocked, unreadable_id
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,10 @@ def prune(
         DataError: if a file cannot be read, or none of the cache's images is among those given.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
     """
+    store = open_cache(cache)
+    if confirmed:
+        check_unlocked(cache)
     samples = load_samples(images, columns, image_root)
-    store = EmbeddingCache.open(cache)
     workers = (runtime or Runtime()).n_workers
     digests = hash_files(samples, workers, lambda done, total: progress("hash", done, total))
     _check_readable(samples, digests)

@@ -11,6 +11,7 @@ from typing import Any
 from dvme.backbones.variation import split_name
 from dvme.cache.reextraction import Comparison, compare_with_images
 from dvme.errors import OptionError
+from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, Finding, repair_cache, verify_cache
 
@@ -87,7 +88,7 @@ def verify(
         raise OptionError(f"a sample of {sample} checks nothing; pass --sample 1 or more")
     if not images and (backbones is not None or weights):
         raise OptionError("--backbones and --weights are for embedding images again; pass --images as well")
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     compared_names = store.backbones if backbones is None else list(backbones)
     stray = sorted(set(weights or {}) - {*compared_names, *(split_name(name)[0] for name in compared_names)})
     if stray:
@@ -125,7 +126,7 @@ def repair(cache: str | Path, *, progress: Progress = silent) -> RepairReport:
         CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
         CacheLockedError: if it is being written.
     """
-    EmbeddingCache.open(cache)  # a place without a cache must not become one
+    open_cache(cache)  # a place without a cache must not become one
     with EmbeddingCache.writing(cache) as store:
         done = repair_cache(store, tell=lambda done, total: progress("shards", done, total))
     return RepairReport(os.fspath(cache), done.mended, done.left, done.n_rows_lost)

@@ -15,6 +15,7 @@ from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import check_metric, log_odds, score
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import test_units
+from dvme.places import check_run
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import compared
 from dvme.stats.folds import welch_of
@@ -96,6 +97,9 @@ def compare(
         raise OptionError("name a second run to compare with, or a published table: --with truong2021:aptos")
     if metric is not None:
         check_metric(metric)
+    for named in (run, other):
+        if named is not None:
+            check_run(named)
     one = Run.load(run)
     if published is not None:
         return _with_published(one, published, stands_for or {}, metric)

@@ -36,6 +36,7 @@ from dvme.evaluation.verdict import fusion_verdicts, verdict_of
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.jobs import kept_log_proba
 from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
+from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme.stats.crossed import overlap
 from dvme.stats.influence import Scored, scored
@@ -97,7 +98,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     names = named_backbones(store, backbones)
     methods = make_methods(heads, names, with_controls=controls)
     if save is not None:

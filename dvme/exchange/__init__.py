@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from dvme.errors import DataError
-from dvme.exchange import csv_, hdf5, npz, parquet
 from dvme.exchange.bundle import BackboneHeader, Blocks, Bundle, EmbeddedRows, Header
 from dvme.exchange.checks import check_rows, check_texts
 from dvme.exchange.durable import reading, written_aside
 from dvme.exchange.elsewhere import Elsewhere
-from dvme.exchange.elsewhere_arrays import read_arrays
-from dvme.exchange.elsewhere_tables import read_tables
 
 __all__ = [
     "SUFFIXES",
@@ -32,7 +30,8 @@ __all__ = [
 
 SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", ".parquet": "parquet", ".csv": "csv"}
 ARRAY_SUFFIXES, TABLE_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy"), (".parquet", ".csv", ".tsv")
-_MODULES: dict[str, ModuleType] = {"hdf5": hdf5, "npz": npz, "parquet": parquet, "csv": csv_}
+_MODULES = {"hdf5": "hdf5", "npz": "npz", "parquet": "parquet", "csv": "csv_"}
+"""Imported when a file of theirs is read or written: pyarrow and h5py take their time."""
 
 
 def format_of(path: Path) -> str:
@@ -50,7 +49,7 @@ def format_of(path: Path) -> str:
 
 def files_of(path: Path) -> list[Path]:
     """The files that an export of this name consists of."""
-    return [path, csv_.sidecar(path)] if format_of(path) == "csv" else [path]
+    return [path, _module("csv").sidecar(path)] if format_of(path) == "csv" else [path]
 
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
@@ -65,9 +64,9 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     check_texts(bundle)
     kind = format_of(path)
     with written_aside(path) as aside:
-        _MODULES[kind].write(aside, bundle)
+        _module(kind).write(aside, bundle)
         if kind == "csv":
-            csv_.write_sidecar(path, bundle.header, aside)
+            _module(kind).write_sidecar(path, bundle.header, aside)
 
 
 def is_bundle(path: Path) -> bool:
@@ -76,8 +75,8 @@ def is_bundle(path: Path) -> bool:
     Raises:
         DataError: if it cannot be read.
     """
-    module = _MODULES.get(SUFFIXES.get(path.suffix.lower(), ""))
-    return module is not None and bool(module.is_bundle(path))
+    kind = SUFFIXES.get(path.suffix.lower())
+    return kind is not None and bool(_module(kind).is_bundle(path))
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -86,7 +85,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         DataError: if the file is damaged or of a newer version.
     """
-    bundle: Bundle = _MODULES[format_of(path)].read(path)
+    bundle: Bundle = _module(format_of(path)).read(path)
     with reading(path):
         check_rows(bundle)
     return bundle
@@ -106,6 +105,8 @@ def read_elsewhere(path: Path, *, features: str | None, ids: str | None, table: 
     """
     suffix = path.suffix.lower()
     if suffix in ARRAY_SUFFIXES:
+        from dvme.exchange.elsewhere_arrays import read_arrays
+
         return read_arrays(path, features=features, ids=ids, table=table)
     if suffix not in TABLE_SUFFIXES:
         known = ", ".join((*ARRAY_SUFFIXES, *TABLE_SUFFIXES))
@@ -114,4 +115,10 @@ def read_elsewhere(path: Path, *, features: str | None, ids: str | None, table: 
         raise DataError(
             f"{path} is a table itself, --table is for files of arrays; leave it out, name columns with --ids"
         )
+    from dvme.exchange.elsewhere_tables import read_tables
+
     return read_tables(path, features=features, ids=ids)
+
+
+def _module(kind: str) -> Any:
+    return import_module(f"dvme.exchange.{_MODULES[kind]}")

@@ -13,18 +13,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dvme.errors import DataError, OptionError
 from dvme.heads import ATTENTION_HEADS
 from dvme.heads.jobs import FittedHead
 from dvme.heads.network_head import FittedNetwork
 from dvme.heads.networks import WIDTH, Parameters, Tokens, projected
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 BLOCK_ROWS = 256
 """Samples projected at once."""

@@ -22,6 +22,7 @@ from dvme.explanation.attention_summary import AttentionSummary, summarise_atten
 from dvme.explanation.similarity import Similarity, similarity
 from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
 from dvme.heads.saving import SavedHead, load_head, subset_hash, without_nan
+from dvme.places import check_head, open_cache
 from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits
 from dvme.runtime import Progress, Runtime, silent
@@ -104,12 +105,13 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     for path, suffix in ((full_map, ".npy"), (out, ".json")):
         if path is not None:
             check_destination(path, (suffix,), force=force)
+    check_head(head, cache)
     saved = load_head(head)
     if len(saved.backbones) < 2:
         raise OptionError(f"{head} has one backbone; there is nothing to explain about its fusion")
     if full_map is not None and saved.name != "dvme":
         raise OptionError(f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out --full-map")
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     check_fits(saved, store)
     rows, labels, groups = _labelled(store, saved, images)
     data = Embedded({name: store.embeddings(name).read(rows) for name in saved.backbones}, labels, len(saved.classes))

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dvme.data import MISSING, Columns, Outliers, Task, load_samples
-from dvme.extraction.indexing import index_samples, order_of
-from dvme.extraction.models import Choice, check_fingerprints, load_backbones
-from dvme.extraction.passes import BackboneOutcome, Options, extract_all
+from dvme.extraction.indexing import hash_files, index_samples, order_of
+from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
+from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
+from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, silent
-from dvme_cache import EmbeddingCache
+from dvme_cache import EmbeddingCache, check_unlocked
 
 
 @dataclass(frozen=True)
@@ -105,21 +106,31 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     runtime = runtime or Runtime()
     options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
+    check_images_and_cache(images, cache)
+    if not wait:
+        check_unlocked(cache)
     choice.specs()
     samples = load_samples(images, columns, image_root)
     task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
     if announce is not None:
         announce(task, len(samples))
-    models = load_backbones(choice, runtime)
+    models = recall_backbones(choice, runtime)
+    hashed, digests = partial(progress, "hash"), None
     if EmbeddingCache.exists(cache) and not replace:
-        check_fingerprints(EmbeddingCache.open(cache), models, dtype)
+        present = EmbeddingCache.open(cache)
+        check_fingerprints(present, models, dtype)
+        if any(isinstance(model, KnownBackbone) for model in models):
+            digests = hash_files(samples, runtime.n_workers, hashed)
+            if not is_all_there(present, models, digests, options):
+                models = load_known(models)
+    else:
+        models = load_known(models)
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
-        hashed = partial(progress, "hash")
-        index = index_samples(store, samples, runtime.n_workers, hashed, class_order)
+        index = index_samples(store, samples, runtime.n_workers, hashed, class_order, digests)
         outcomes, outliers = extract_all(store, models, index, options, runtime, progress)
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
         order, ids = store.class_order, store.samples.paths

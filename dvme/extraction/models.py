@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 from dvme.backbones.code_identity import is_plain
 from dvme.backbones.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.environment import installed
+from dvme.backbones.fingerprints import fingerprint_of
+from dvme.backbones.known import Facts, place_of
 from dvme.backbones.registry import get_spec
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.variation import split_name, vary
+from dvme.backbones.weights import check_weights
 from dvme.errors import OptionError
 from dvme.runtime import Runtime, keep_freed_memory
-from dvme_cache import EmbeddingCache
+from dvme_cache import EmbeddingCache, Fingerprint
 
 if TYPE_CHECKING:
     from dvme.backbones.model import Backbone
@@ -70,24 +73,84 @@ class Choice:
         return vary(spec_from_architecture(base, self.architectures[base]), options)
 
 
-def load_backbones(choice: Choice, runtime: Runtime) -> list[Backbone]:
-    """Load every chosen backbone on the runtime's device.
+@dataclass(frozen=True)
+class KnownBackbone:
+    """A backbone that was loaded before and is not now: enough to say what a cache has of it."""
+
+    spec: BackboneSpec
+    file: Path | None
+    """Its local checkpoint, if the user gave one."""
+    facts: Facts
+    runtime: Runtime
+
+    @property
+    def dim(self) -> int:
+        """D, the feature dimension."""
+        return self.facts.dim
+
+    @property
+    def choice(self) -> str:
+        """As `Backbone.choice`."""
+        return self.facts.choice
+
+    def fingerprint(self, dtype: str) -> Fingerprint:
+        """As `Backbone.fingerprint`."""
+        return fingerprint_of(self.spec, weights=self.facts.weights, dim=self.facts.dim, dtype=dtype)
+
+
+def recall_backbones(choice: Choice, runtime: Runtime) -> Sequence[Backbone | KnownBackbone]:
+    """Every chosen backbone: as it is known from an earlier load where that holds for all of them, else loaded.
 
     Raises:
         OptionError: if the choice contradicts itself.
         UnknownNameError, WeightsError, CheckpointError: if one cannot be loaded.
     """
-    return load_specs([(spec, choice.file_of(spec)) for spec in choice.specs()], runtime)
+    wanted = [(spec, choice.file_of(spec)) for spec in choice.specs()]
+    known = [_recalled(spec, file, runtime) for spec, file in wanted]
+    found = [model for model in known if model is not None]
+    return found if len(found) == len(known) else load_specs(wanted, runtime)
+
+
+def _recalled(spec: BackboneSpec, file: Path | None, runtime: Runtime) -> KnownBackbone | None:
+    place = place_of(spec, file)
+    facts = None if place is None else place.recall()
+    return None if facts is None else KnownBackbone(spec, file, facts, runtime)
+
+
+def load_known(models: Sequence[Backbone | KnownBackbone]) -> list[Backbone]:
+    """Load those that are not.
+
+    Raises:
+        WeightsError, CheckpointError: if one cannot be loaded any more.
+    """
+    return [_load(model) if isinstance(model, KnownBackbone) else model for model in models]
+
+
+def _load(known: KnownBackbone) -> Backbone:
+    (model,) = load_specs([(known.spec, known.file)], known.runtime)
+    return model
 
 
 def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runtime) -> list[Backbone]:
-    """Load backbones, each with its local checkpoint if it has one, on the runtime's device."""
-    from dvme.backbones.model import load_backbone
+    """Load backbones, each with its local checkpoint if it has one, on the runtime's device.
 
+    What the next run can know of them without loading them is kept.
+    """
+    for spec, file in specs:
+        check_weights(spec, file)
     device = runtime.torch_device()
     if device == "cpu":
         keep_freed_memory()
-    return [load_backbone(spec, weights=file, device=device) for spec, file in specs]
+    from dvme.backbones.model import load_backbone
+
+    models = []
+    for spec, file in specs:
+        place = place_of(spec, file)
+        model = load_backbone(spec, weights=file, device=device)
+        if place is not None and place == place_of(spec, file):  # the file stayed as it was
+            place.keep(Facts(model.weights_hash, model.dim, model.choice))
+        models.append(model)
+    return models
 
 
 def check_dtype(dtype: str) -> None:
@@ -100,7 +163,7 @@ def check_dtype(dtype: str) -> None:
         raise OptionError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
 
 
-def check_fingerprints(cache: EmbeddingCache, models: Sequence[Backbone], dtype: str) -> None:
+def check_fingerprints(cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], dtype: str) -> None:
     """Refuse to mix embeddings that were made differently.
 
     Raises:

@@ -16,7 +16,7 @@ from dvme.errors import OptionError
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Target, extract_shards
 from dvme.extraction.indexing import Index
-from dvme.extraction.models import check_dtype, provenance
+from dvme.extraction.models import KnownBackbone, check_dtype, load_known, provenance
 from dvme.runtime import Progress, Runtime
 from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
 
@@ -73,7 +73,10 @@ class BackboneOutcome:
 class _Lack:
     """What a cache lacks of one backbone."""
 
-    target: Target
+    model: Backbone | KnownBackbone
+    """Loaded, if there is anything to extract."""
+    embeddings: Embeddings
+    """Of this model, open for writing."""
     shards: list[NDArray[Any]]
     """The rows to extract, one array per shard."""
     n_lost: int
@@ -82,12 +85,18 @@ class _Lack:
     @property
     def name(self) -> str:
         """Of the backbone."""
-        return self.target.embeddings.name
+        return self.embeddings.name
+
+    @property
+    def target(self) -> Target:
+        """For the extraction."""
+        (model,) = load_known([self.model])
+        return Target(model, self.embeddings)
 
 
 def extract_all(
     cache: EmbeddingCache,
-    models: Sequence[Backbone],
+    models: Sequence[Backbone | KnownBackbone],
     index: Index,
     options: Options,
     runtime: Runtime,
@@ -97,7 +106,7 @@ def extract_all(
 
     Args:
         cache: open for writing.
-        models: on their device.
+        models: on their device. One that is only known is loaded if damage on disk has to be made good.
         index: rows of this run's images.
         options: how to treat what the cache has.
         runtime: batch size and workers.
@@ -144,22 +153,27 @@ def extract_all(
     return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], outliers
 
 
-def _prepare(cache: EmbeddingCache, model: Backbone, index: Index, options: Options) -> _Lack:
+def _prepare(cache: EmbeddingCache, model: Backbone | KnownBackbone, index: Index, options: Options) -> _Lack:
     """Make room for a backbone's embeddings, and find what is still to be extracted."""
     name = model.spec.name
     if options.replace:
         cache.remove_embeddings(name)
+    if isinstance(model, KnownBackbone) and name not in cache.backbones:  # someone has just taken them away
+        (model,) = load_known([model])
     embeddings = cache.ensure_embeddings(
         name,
         model.fingerprint(options.dtype),
         dim=model.dim,
         dtype=options.dtype,
-        provenance=provenance(model),
+        provenance={} if isinstance(model, KnownBackbone) else provenance(model),
         rows_per_shard=options.rows_per_shard,
     )
     n_lost = salvage_damaged(embeddings)
     shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
-    return _Lack(Target(model, embeddings), shards, n_lost)
+    if shards and isinstance(model, KnownBackbone):
+        (model,) = load_known([model])
+        cache.check_fingerprint(name, model.fingerprint(options.dtype))
+    return _Lack(model, embeddings, shards, n_lost)
 
 
 def _passes(lacks: Sequence[_Lack]) -> list[tuple[list[_Lack], list[NDArray[Any]]]]:
@@ -174,6 +188,26 @@ def _passes(lacks: Sequence[_Lack]) -> list[tuple[list[_Lack], list[NDArray[Any]
     return [([lacks[position] for position in positions], shards) for positions, shards in passes.items()]
 
 
+def is_all_there(
+    cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], digests: Sequence[bytes], options: Options
+) -> bool:
+    """Whether a cache has every image's embedding by every model, or the reason why there is none.
+
+    Args:
+        cache: read only; damage on disk is not looked for.
+        models: whose embeddings in the cache have their fingerprints.
+        digests: content ids of the files.
+        options: which of the rows that failed count.
+    """
+    row_of = {content: row for row, content in enumerate(cache.samples.content_ids)}
+    if not all(model.spec.name in cache.backbones for model in models) or not row_of.keys() >= set(digests):
+        return False
+    rows = np.array(sorted({row_of[digest] for digest in digests}), dtype=np.int64)
+    wanted = {RowState.PENDING} | ({RowState.FAILED} if options.retry_failed else set())
+    found = (cache.embeddings(model.spec.name).states()[rows] for model in models)
+    return not any(np.isin(states, list(wanted)).any() for states in found)
+
+
 def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool) -> list[NDArray[Any]]:
     """Those of the rows that are still to be extracted, one array per shard."""
     pending = embeddings.pending_shards(retry_failed=retry_failed)
@@ -183,7 +217,7 @@ def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bo
 def _outcome(
     cache: EmbeddingCache, lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float
 ) -> BackboneOutcome:
-    embeddings = lack.target.embeddings
+    embeddings = lack.embeddings
     states = embeddings.states()
     failed = index.rows[states[index.rows] == RowState.FAILED]
     ids, reasons = cache.samples.paths, embeddings.reasons()
@@ -196,7 +230,7 @@ def _outcome(
         failed=len(failed) + len(unread),
         seconds=seconds,
         reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
-        choice=lack.target.model.choice,
-        remark="" if lack.target.model.spec.is_verified else lack.target.model.spec.remark,
+        choice=lack.model.choice,
+        remark="" if lack.model.spec.is_verified else lack.model.spec.remark,
         n_lost=lack.n_lost,
     )

@@ -16,8 +16,9 @@ from dvme.data import Columns, Samples, Task, load_samples
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.indexing import check_order, hash_files, order_of
-from dvme.extraction.models import Choice, check_fingerprints, load_backbones
+from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import Options
+from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
@@ -102,12 +103,13 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     runtime = runtime or Runtime()
     options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
+    check_images_and_cache(images, cache)
     choice.specs()
     samples = load_samples(images, columns, image_root)
     task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
     if announce is not None:
         announce(task, len(samples))
-    models = load_backbones(choice, runtime)
+    models = recall_backbones(choice, runtime)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
         check_fingerprints(store, models, dtype)
@@ -139,8 +141,9 @@ class _Trial:
     first_file: Mapping[bytes, int]
     runtime: Runtime
 
-    def images_per_second(self, model: Backbone, dtype: str) -> float:
+    def images_per_second(self, known: Backbone | KnownBackbone, dtype: str) -> float:
         """Files to embeddings, over a few batches after one that warms up."""
+        (model,) = load_known([known])
         size = self.runtime.images_per_batch(model.device.type)
         chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
         chosen = chosen[: size * (1 + TRIAL_BATCHES)]
@@ -158,13 +161,18 @@ class _Trial:
 
 
 def _plan_one(
-    store: EmbeddingCache | None, model: Backbone, rows: NDArray[Any], n_new: int, options: Options, trial: _Trial
+    store: EmbeddingCache | None,
+    model: Backbone | KnownBackbone,
+    rows: NDArray[Any],
+    n_new: int,
+    options: Options,
+    trial: _Trial,
 ) -> BackbonePlan:
     """What one backbone lacks.
 
     Args:
         store: the cache, if there is one.
-        model: loaded.
+        model: loaded, or known.
         rows: of this run's images that the cache has.
         n_new: images of this run that it does not have.
         options: of the run.

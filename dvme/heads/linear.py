@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dvme.errors import DataError
 from dvme.heads.footprint import Footprint, alike
@@ -19,6 +17,13 @@ from dvme.heads.jobs import Embedded, FittedHead, Job, by_backbones, only_block
 from dvme.heads.limits import every, positive
 from dvme.heads.logistic import LogisticFit, fit_from_gram, fit_logistic, is_spanned
 from dvme.runtime import Progress, Runtime
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 STRENGTHS = tuple(float(10.0 ** (exponent / 2)) for exponent in range(-12, -1))
 """Penalties per training row, relative to the rows' mean squared distance from their mean: 1e-6 to 1e-1.

@@ -30,13 +30,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from dvme.heads.logistic_problem import FromGram, FromRows, LogisticProblem
 from dvme.heads.minimise import minimise
 from dvme.heads.newton import polish
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 NULL = 1e-15
 """Eigenvalues of a Gram matrix, relative to the largest, that are rounding."""

@@ -10,10 +10,16 @@ no inner product costs a matrix product. A gradient is that with respect to the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import torch
-from torch import Tensor
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
+
 
 HISTORY = 10
 TOLERANCE = 1e-3

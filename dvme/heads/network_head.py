@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dvme.errors import DataError
 from dvme.heads.jobs import Embedded, FittedHead, Job
 from dvme.heads.networks import DVME, MLP, WIDTH, Linear, Network, NoAttention, Tokens, count_parameters
 from dvme.heads.schedule import TrainingProtocol
-from dvme.heads.training import TrainedNetwork, TrainingJob, train_together
 from dvme.runtime import Progress, Runtime, keep_freed_memory
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dvme.heads.training import TrainedNetwork, TrainingJob
+else:
+    torch = deferred("torch")
 
 NETWORKS: Mapping[str, Network] = {
     "linear-adam": Linear(),
@@ -56,17 +62,16 @@ class FittedNetwork:
         probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
 
-    @torch.no_grad()
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) float64 log softmax of the logits."""
         network, parameters = NETWORKS[self.name], self._stacked()
         parts = [np.empty((0, self.n_classes))]
-        for some in _row_parts(blocks):
-            logits = network.logits(parameters, some, lambda hidden: hidden)[0]
-            parts.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+        with torch.no_grad():
+            for some in _row_parts(blocks):
+                logits = network.logits(parameters, some, lambda hidden: hidden)[0]
+                parts.append(torch.log_softmax(logits.double(), dim=-1).numpy())
         return np.concatenate(parts)
 
-    @torch.no_grad()
     def hidden(self, blocks: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
         """The layer that the class is read from, without dropout: what `classifier` takes.
 
@@ -84,7 +89,8 @@ class FittedNetwork:
             raise ValueError(f"{self.name} reads the class from the embeddings themselves; it has no hidden layer")
         network, parameters = NETWORKS[self.name], self._stacked()
         parts = [np.empty((0, parameters["classifier.weight"].shape[-1]), dtype=np.float32)]
-        parts += [network.hidden(parameters, some)[0].numpy() for some in _row_parts(blocks)]
+        with torch.no_grad():
+            parts += [network.hidden(parameters, some)[0].numpy() for some in _row_parts(blocks)]
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -129,6 +135,8 @@ class NetworkHead:
         jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
     ) -> Iterator[tuple[int, FittedHead]]:
         """Train all jobs of one architecture and shape at once, in groups that fit the memory budget."""
+        from dvme.heads.training import train_together
+
         device = runtime.torch_device()
         budget = runtime.memory_budget(device)
         if device == "cpu":
@@ -175,6 +183,8 @@ class _OnDevice:
 
     def training_job(self, job: Job) -> TrainingJob:
         """The job as the engine takes it."""
+        from dvme.heads.training import TrainingJob
+
         for name in job.backbones:
             if name not in self.tensors:
                 values = np.ascontiguousarray(self.data.embeddings[name], dtype=np.float32)

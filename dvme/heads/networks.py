@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
+from dvme_cache.deferred import deferred
 
-from dvme.heads.attention import token_attention
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 WIDTH = 512
 """Values that every backbone is projected to, and hidden units. Source: Truong et al. 2021, section 5.6."""
@@ -26,8 +27,8 @@ DROPOUT = 0.2
 N_HEADS = 8
 """Attention heads of `dvme-tokens`; timm's default."""
 
-Parameters = Mapping[str, Tensor]
-Drop = Callable[[Tensor], Tensor]
+Parameters: TypeAlias = "Mapping[str, Tensor]"
+Drop: TypeAlias = "Callable[[Tensor], Tensor]"
 """Dropout of (J, B, H) hidden units, or the identity."""
 
 
@@ -130,6 +131,8 @@ class DVME(Network):
         n_jobs, n_samples, n_tokens = tokens.shape
         query, key, value = parameters["attention.qkv.weight"].flatten(start_dim=1).unbind(dim=1)  # (J,) each
         slopes = (query * key).repeat_interleave(n_samples)
+        from dvme.heads.attention import token_attention
+
         attended = token_attention(tokens.reshape(-1, n_tokens), slopes).view(n_jobs, n_samples, n_tokens)
         weight = parameters["attention.proj.weight"].flatten() * value
         return weight[:, None, None] * attended + parameters["attention.proj.bias"][:, :, None]
@@ -167,7 +170,7 @@ class Tokens(Network):
     def hidden(self, parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
         """See Network."""
         query, key, value = self.queries_keys_values(parameters, projected(parameters, blocks))
-        attended = functional.scaled_dot_product_attention(query, key, value)  # (J B, heads, M, 512 / heads)
+        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value)  # (J B, heads, M, 512 / heads)
         n_jobs, n_samples = blocks[0].shape[:2]
         tokens = attended.transpose(1, 2).reshape(n_jobs, -1, WIDTH)
         mixed = _apply("attention.proj", parameters, tokens).reshape(n_jobs, n_samples, -1)
@@ -213,7 +216,7 @@ def projected(parameters: Parameters, blocks: Sequence[Tensor]) -> Tensor:
 
 def _fused(parameters: Parameters, mixed: Tensor) -> Tensor:
     """(J, B, 512): the layers between attention and classifier: LayerNorm, Linear, ReLU."""
-    normed = functional.layer_norm(mixed, mixed.shape[-1:])
+    normed = torch.nn.functional.layer_norm(mixed, mixed.shape[-1:])
     normed = normed * parameters["norm.weight"][:, None] + parameters["norm.bias"][:, None]
     return _apply("fusion", parameters, normed).relu()
 
@@ -241,32 +244,10 @@ def _apply(name: str, parameters: Parameters, inputs: Tensor) -> Tensor:
 
 
 def _affine_map(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = _AffineMap.apply(inputs, weight, bias)
+    from dvme.heads.affine import AffineMap
+
+    result: Tensor = AffineMap.apply(inputs, weight, bias)
     return result
-
-
-class _AffineMap(torch.autograd.Function):
-    """(J, B, out) from (J, B, in), a weight (J, out, in) and a bias (J, out).
-
-    Autograd would compute the transpose of the weight's gradient, which is several times slower where `out` is small,
-    and leave it in another order than the weight lies in memory.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.has_bias = bias is not None
-        if bias is None:
-            return inputs @ weight.transpose(1, 2)
-        return torch.baddbmm(bias[:, None], inputs, weight.transpose(1, 2))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        inputs, weight = ctx.saved_tensors
-        to_inputs = upstream @ weight if ctx.needs_input_grad[0] else None
-        to_weight = upstream.transpose(1, 2) @ inputs
-        return to_inputs, to_weight, upstream.sum(dim=1) if ctx.has_bias else None
 
 
 def _side_by_side(blocks: Sequence[Tensor]) -> Tensor:

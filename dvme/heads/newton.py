@@ -9,11 +9,16 @@ Source: Nocedal and Wright 2006, algorithms 5.3 and 7.1, with the preconditioner
 from __future__ import annotations
 
 import copy
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from dvme.heads.minimise import Optima, Problem, dot
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 TOLERANCE, STUCK_TOLERANCE = 1e-16, 1e-15
 """Squared Newton decrement, twice the distance from the least objective, that is left, relative to the objective; the

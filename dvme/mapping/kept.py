@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.exchange.durable import DIGEST_BYTES, written_aside
+from dvme.runtime import kept_folder
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Kept:
 
 def default_folder() -> Path:
     """`$XDG_CACHE_HOME/dvme/maps`, or `~/.cache/dvme/maps`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dvme" / "maps"
+    return kept_folder("maps")
 
 
 def key_of(*parts: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from dvme.backbones.registry import get_spec
 from dvme.backbones.variation import split_name, vary_name
 from dvme.errors import DvmeError, OptionError, UnknownNameError
-from dvme.extraction.models import Choice, load_backbones
+from dvme.extraction.models import Choice, recall_backbones
 from dvme.heads.saving import SavedHead
 from dvme.runtime import Runtime
 from dvme_cache import Fingerprint, FingerprintMismatchError
@@ -69,7 +69,7 @@ def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[
         if stray:
             raise OptionError(f"{option} names {', '.join(stray)}; the head's are {', '.join(saved.backbones)}")
     found = []
-    models = load_backbones(choice, runtime)
+    models = recall_backbones(choice, runtime)
     for model, name, head_name, expected in zip(models, typed, saved.backbones, saved.fingerprints, strict=True):
         dtype = _dtype(expected)
         check_fingerprint(head_name, expected, model.fingerprint(dtype), f"{name} as it is installed here")
@@ -106,7 +106,7 @@ def _typed(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[str]:
             typed[name] = name
     bases = {split_name(name)[0] for name in saved.backbones}
     for name in (name for base, name in by_base.items() if base not in bases):
-        (model,) = load_backbones(own.choice([name]), runtime)
+        (model,) = recall_backbones(own.choice([name]), runtime)
         alike = [
             head_name
             for head_name, expected in zip(saved.backbones, saved.fingerprints, strict=True)

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import written_aside
 from dvme.heads.saving import SavedHead, load_head
+from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, silent
-from dvme_cache import EmbeddingCache
+from dvme_cache import EmbeddingCache, check_unlocked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +91,10 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     if submission is not None and (len(submission) != 2 or len(set(submission)) != 2):
         given = ",".join(submission)
         raise OptionError(f"a submission has two different columns, not {given!r}; pass --submission id,label")
+    check_head(head, images)
+    if cache is not None:
+        check_new_cache(cache)
+        check_unlocked(cache)
     saved = load_head(head)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
     with embedded(images, cache, saved, own, runtime or Runtime(), progress) as (store, asked):

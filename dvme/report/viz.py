@@ -19,6 +19,7 @@ from dvme.mapping.maps import MIN_ROWS
 from dvme.mapping.quality import MapQuality
 from dvme.page.explorer import METHOD_NAMES, explorer_data, explorer_html
 from dvme.page.page import Page, Section, text, write_page
+from dvme.places import open_cache
 from dvme.prediction.sources import check_fits
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.embedding import map_figures
@@ -84,7 +85,7 @@ def viz(
     shown = options or PageOptions()
     if (Path(cache) / RUN).is_file():
         raise OptionError(f"{cache} is a run; dvme report {cache} --out report.html draws it, dvme viz takes its cache")
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     names = named_backbones(store, backbones)
     saved = None if head is None else _fusion(head, store)
     rows = store.complete_rows(list(dict.fromkeys([*names, *(saved.backbones if saved else ())])))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.comparison.published import published_cells
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.heads import ATTENTION_HEADS
@@ -23,6 +23,7 @@ from dvme.mapping.maps import MIN_ROWS
 from dvme.mapping.quality import MapQuality
 from dvme.page.explorer import Column, Measured, explorer_data, explorer_html
 from dvme.page.page import Page, Section, write_page
+from dvme.places import check_run
 from dvme.report import sections, style
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.embedding import map_figures
@@ -91,8 +92,7 @@ def write_report(
     check_page(out)
     shown = options or PageOptions()
     overlaid = [] if published is None else published_cells(published)
-    if (Path(run) / "zarr.json").is_file():
-        raise OptionError(f"{run} is a cache; dvme sweep {run} --out RUN makes a run, dvme viz {run} draws maps")
+    check_run(run)
     study = Study.load(run, cache, progress)
     notices: list[str] = []
     fused = _tried("section on the fusion", lambda: _fused(study), notices, shown)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dvme.errors import OptionError
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
+from dvme.places import open_cache
 from dvme.runtime import Progress, silent
 from dvme.sampling.drawing import Drawing, lacking_notices
 from dvme.sampling.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
@@ -83,7 +84,7 @@ def subsets(
         raise OptionError(f"{out} is there already; name another file, or pass --force")
     if out is not None and not Path(out).resolve().parent.is_dir():
         raise OptionError(f"the folder of {out} does not exist; make it, or name another file")
-    store = EmbeddingCache.open(cache)
+    store = open_cache(cache)
     names = named_backbones(store, backbones)
     rows, left_out = usable_rows(store, names)
     manifest, duplicates = draw_subsets(store, names, rows, options or SubsetOptions(), progress)

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from dvme.evaluation.metrics import METRICS
 from dvme.stats.delong import auc_parts
 from dvme.stats.intervals import LEVEL, ROUNDING, Interval
 from dvme.stats.reference import satterthwaite, wilson
 from dvme.stats.units import Units
+from dvme_cache.deferred import deferred
+
+special = deferred("scipy.special")
 
 FEWEST = 3
 """Units of the rarest class, images or patients that hold it, below which no interval and no test is given."""
@@ -122,7 +124,7 @@ class Scored:
         reach = (1.0 + level) / 2.0
         if self.metric == "balanced_accuracy" and not self.is_difference:
             return self._of_recalls(reach)
-        quantile = float(stdtrit(self.test_df, reach))
+        quantile = float(special.stdtrit(self.test_df, reach))
         if self.is_difference:
             margin = quantile * float(np.sqrt(variance))
             return (
@@ -151,7 +153,9 @@ class Scored:
         counts, variances = (each[self.units.counts > 0] for each in (self.units.counts, self.class_variances))
         n_images = np.unique(self.units.labels, return_counts=True)[1]
         ends = [
-            wilson(recall, variance * len(counts) ** 2, (float(images), float(n)), float(stdtrit(n - 1.0, reach)))
+            wilson(
+                recall, variance * len(counts) ** 2, (float(images), float(n)), float(special.stdtrit(n - 1.0, reach))
+            )
             for recall, variance, images, n in zip(self.recalls, variances, n_images, counts, strict=True)
         ]
         apart = float(variances.sum())

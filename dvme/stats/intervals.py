@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri
+
+from dvme_cache.deferred import deferred
+
+special = deferred("scipy.special")
 
 LEVEL = 0.95
 ROUNDING = 1e-12
@@ -81,13 +84,13 @@ def bca_interval(
     share = _share_below(values, estimate)
     if not len(values) or not 0.0 < share < 1.0 or np.ptp(values) <= ROUNDING:
         return percentile_interval(estimate, values, level=level)
-    bias = float(ndtri(share))
+    bias = float(special.ndtri(share))
     shares = []
     for tail in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):
-        shifted = bias + float(ndtri(tail))
+        shifted = bias + float(special.ndtri(tail))
         slope = 1.0 - acceleration * shifted
         # Past the pole the share has reached its limit, on the side of `shifted`.
-        shares.append(float(ndtr(bias + shifted / slope)) if slope > 0 else float(shifted > 0))
+        shares.append(float(special.ndtr(bias + shifted / slope)) if slope > 0 else float(shifted > 0))
     low, high = np.quantile(values, shares)
     return Interval(estimate, float(low), float(high))
 
@@ -109,17 +112,17 @@ def bca_p_value(estimate: float, resampled: NDArray[Any], acceleration: float = 
     if not len(values):
         return float("nan")
     share = _share_below(values, estimate)
-    bias = float(ndtri(share)) if 0.0 < share < 1.0 else 0.0
+    bias = float(special.ndtri(share)) if 0.0 < share < 1.0 else 0.0
     speed = acceleration if 0.0 < share < 1.0 else 0.0
     first, last = _ranks_of_zero(values)
     finest = 1.0 / (len(values) + 1.0)
     tails = []
     for rank in (last, first):  # the low end passes the last value of 0, the high end the first
         point = min(max(rank / max(1, len(values) - 1), finest), 1.0 - finest)
-        distance = float(ndtri(point)) - bias
+        distance = float(special.ndtri(point)) - bias
         slope = 1.0 + speed * distance
         # Past the pole no level, however high, brings that end to 0.
-        tails.append(float(ndtr(distance / slope - bias)) if slope > 0 else float(distance > 0))
+        tails.append(float(special.ndtr(distance / slope - bias)) if slope > 0 else float(distance > 0))
     return min(1.0, max(2.0 * finest, 2.0 * min(tails[0], 1.0 - tails[1])))
 
 

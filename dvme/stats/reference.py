@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from dvme.stats.intervals import ROUNDING, Comparison, Interval
+from dvme_cache.deferred import deferred
+
+special = deferred("scipy.special")
 
 
 def judge(difference: float, variance: float, df: float, level: float) -> Comparison:
@@ -34,9 +36,9 @@ def judge(difference: float, variance: float, df: float, level: float) -> Compar
         return Comparison(Interval(difference, nan, nan), 1.0 if is_zero else nan, 0.0 if is_zero else nan, df)
     statistic = difference / error
     tail = -abs(statistic)
-    p = 2.0 * float(ndtr(tail) if math.isinf(df) else stdtr(df, tail))
+    p = 2.0 * float(special.ndtr(tail) if math.isinf(df) else special.stdtr(df, tail))
     reach = (1.0 + level) / 2.0
-    margin = error * float(ndtri(reach) if math.isinf(df) else stdtrit(df, reach))
+    margin = error * float(special.ndtri(reach) if math.isinf(df) else special.stdtrit(df, reach))
     return Comparison(Interval(difference, difference - margin, difference + margin), p, statistic, df)
 
 

@@ -27,6 +27,7 @@ from dvme.evaluation.study import (
     usable_rows,
 )
 from dvme.heads import Head
+from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme.sampling.duplicates import across_splits, describe, listed
 from dvme.sampling.manifest import SubsetManifest
@@ -84,7 +85,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     check_metric(metric)
     if subsets is not None and options is not None:
         raise OptionError("a subset file is a whole study: leave out --sizes, --folds and the like beside --subsets")
-    store = EmbeddingCache.open(cache)
+    check_new_run(cache, out)
+    store = open_cache(cache)
     names = named_backbones(store, backbones)
     methods = make_methods(heads, names, with_controls=controls, metric=metric)
     usable, left_out = usable_rows(store, names)

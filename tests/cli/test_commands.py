@@ -218,7 +218,7 @@ def test_extract__interrupted_keeps_what_is_committed(
     output, progress = process.communicate(timeout=60)
     assert process.returncode == 130
     assert not output
-    assert "interrupted; everything committed is kept" in progress
+    assert "interrupted; embeddings that were committed are kept, and the same command goes on" in progress
     assert "Traceback" not in progress
     assert json.loads(run("info", tmp_path / "c.zarr", "--json").stdout)["backbones"][0]["done"] >= 64
 

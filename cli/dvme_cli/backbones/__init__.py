@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from dvme_cli.backbones import check, convert, list_, show
+from dvme_cli.interrupted import add_command
 
 app = typer.Typer(help="List and show backbones, check a checkpoint, convert one. Alone: list.")
-app.command("list")(list_.list_)
-app.command("show")(show.show)
-app.command("check")(check.check)
-app.command("convert")(convert.convert)
+add_command(app, "backbones list", list_.list_)
+add_command(app, "backbones show", show.show)
+add_command(app, "backbones check", check.check)
+add_command(app, "backbones convert", convert.convert)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import typer
 
 from dvme_cli.cache import export, import_, label, prune, repair, verify
+from dvme_cli.interrupted import add_command
 
 app = typer.Typer(no_args_is_help=True, help="Verify, repair, label or prune a cache; export and import embeddings.")
-app.command("verify")(verify.verify)
-app.command("repair")(repair.repair)
-app.command("label")(label.label)
-app.command("export")(export.export)
-app.command("import")(import_.import_)
-app.command("prune")(prune.prune)
+add_command(app, "cache verify", verify.verify)
+add_command(app, "cache repair", repair.repair)
+add_command(app, "cache label", label.label)
+add_command(app, "cache export", export.export)
+add_command(app, "cache import", import_.import_)
+add_command(app, "cache prune", prune.prune)

@@ -11,7 +11,7 @@ import pytest
 from dvme.backbones import get_spec
 from dvme.backbones.own_python import spec_from_python
 from dvme.errors import DataError
-from dvme.extraction.models import Choice, load_backbones
+from dvme.extraction.models import Choice, recall_backbones
 from dvme.runtime import Runtime
 
 OWN = """
@@ -49,7 +49,7 @@ def refusal(reference: object) -> str:
 def test_spec_from_python__runs_the_file_once_for_all_names(own: Path) -> None:
     choice = Choice(names=[f"{own}:one", f"{own}:two"])
     choice.specs()
-    assert [model.dim for model in load_backbones(choice, Runtime(device="cpu"))] == [3, 3]
+    assert [model.dim for model in recall_backbones(choice, Runtime(device="cpu"))] == [3, 3]
     assert own.with_name("runs").read_text() == "x"
 
 

@@ -18,7 +18,7 @@ from dvme.backbones.custom import spec_from_mapping
 from dvme.backbones.model import load_backbone
 from dvme.backbones.variation import vary
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
-from dvme.extraction.models import Choice, check_dtype, check_fingerprints, load_backbones, provenance
+from dvme.extraction.models import Choice, check_dtype, check_fingerprints, load_known, provenance, recall_backbones
 from dvme_cache import EmbeddingCache, FingerprintMismatchError
 
 SMALL = Preprocess(resize=32, crop=32)
@@ -126,7 +126,7 @@ def test_choice__architecture_that_there_is_not() -> None:
     assert "--arch mine=resnet81: there is no such architecture; did you mean" in refused(choice, UnknownNameError)
 
 
-def test_load_backbones__each_with_its_file(tmp_path: Path) -> None:
+def test_recall_backbones__each_with_its_file(tmp_path: Path) -> None:
     model = timm.create_model("test_resnet", num_classes=3)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     choice = Choice(
@@ -134,7 +134,7 @@ def test_load_backbones__each_with_its_file(tmp_path: Path) -> None:
         weights={"mine": tmp_path / "w.pth"},
         architectures={"mine": "test_resnet"},
     )
-    mine, random, grey = load_backbones(choice, CPU)
+    mine, random, grey = load_known(recall_backbones(choice, CPU))
     assert [item.spec.name for item in (mine, random, grey)] == [
         "mine@size=32",
         "random@size=32",
@@ -145,10 +145,10 @@ def test_load_backbones__each_with_its_file(tmp_path: Path) -> None:
     assert str(mine.device) == "cpu"
 
 
-def test_load_backbones__file_that_is_missing(tmp_path: Path) -> None:
+def test_recall_backbones__file_that_is_missing(tmp_path: Path) -> None:
     choice = Choice(names=["swav@size=32"], weights={"swav": tmp_path / "no.pth"})
     with pytest.raises(WeightsError, match="there is no such file"):
-        load_backbones(choice, CPU)
+        load_known(recall_backbones(choice, CPU))
 
 
 def test_check_dtype__refused() -> None:

@@ -131,7 +131,7 @@ def test_fit__a_small_memory_budget_splits_the_group_and_changes_nothing(monkeyp
         sizes.append(len(arguments[3]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr("dvme.heads.network_head.train_together", counted)
+    monkeypatch.setattr("dvme.heads.training.train_together", counted)
     split = fit_jobs(jobs, data, runtime=Runtime(memory=1))
     assert sizes == [1] * 5
     for job, one, other in zip(jobs, whole, split, strict=True):

@@ -1,0 +1,47 @@
+"""One Typer application, a module per command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
+from dvme_cli.interrupted import add_command
+
+app = typer.Typer(
+    help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+add_command(app, "extract", extract.extract)
+add_command(app, "info", info.info)
+add_command(app, "probe", probe.probe)
+add_command(app, "subsets", subsets.subsets)
+add_command(app, "sweep", sweep.sweep)
+add_command(app, "compare", compare.compare)
+add_command(app, "predict", predict.predict)
+add_command(app, "explain", explain.explain)
+add_command(app, "report", report.report)
+add_command(app, "viz", viz.viz)
+app.add_typer(cache.app, name="cache")
+app.add_typer(backbones.app, name="backbones")
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"dvme {version('dvme')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Extract frozen-backbone embeddings once, compare them honestly with few labels."""
+    del version

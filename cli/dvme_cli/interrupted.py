@@ -1,0 +1,112 @@
+"""What is kept of a command that Ctrl-C ends: one line for each command, true whenever it is pressed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+import typer
+
+from dvme_cli.console import is_interrupt, note
+from dvme_cli.main import INTERRUPTED
+
+Parameters = Mapping[str, Any]
+
+NOTHING_CHANGED = "nothing was changed"
+AGAIN = "the same command goes on from there"
+
+
+def _extract(given: Parameters) -> str:
+    if given.get("plan"):
+        return NOTHING_CHANGED
+    if given.get("replace"):
+        return "embeddings that were committed are kept; the same command without --replace goes on from there"
+    return f"embeddings that were committed are kept, and {AGAIN}"
+
+
+def _predict(given: Parameters) -> str:
+    kept = f"embeddings that were committed to {given['cache']} are kept" if given.get("cache") else ""
+    return _file(given) + (f"; {kept}" if kept else "")
+
+
+def _probe(given: Parameters) -> str:
+    return "nothing of a probe is kept" + (f", and no head is in {given['save']}" if given.get("save") else "")
+
+
+def _sweep(given: Parameters) -> str:
+    return f"jobs that were finished are kept in {given.get('out')}, and {AGAIN}"
+
+
+def _file(given: Parameters) -> str:
+    return f"{given['out']} is as it was" if given.get("out") else NOTHING_CHANGED
+
+
+def _page(given: Parameters) -> str:
+    figures = f"; of {given['figures']} some figures may be new" if given.get("figures") else ""
+    return f"{given.get('out')} holds no half page{figures}; maps that were finished are kept for the next time"
+
+
+def _explain(given: Parameters) -> str:
+    files = [str(given[name]) for name in ("out", "full_map") if given.get(name)]
+    return f"{' and '.join(files)} {'hold' if files[1:] else 'holds'} no half file" if files else NOTHING_CHANGED
+
+
+def _prune(given: Parameters) -> str:
+    return "the same command finishes what was begun" if given.get("yes") else NOTHING_CHANGED
+
+
+def _import(given: Parameters) -> str:
+    return f"what was committed to {given.get('cache')} is kept; run the same command again"
+
+
+KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
+    "extract": _extract,
+    "predict": _predict,
+    "probe": _probe,
+    "sweep": _sweep,
+    "subsets": _file,
+    "explain": _explain,
+    "report": _page,
+    "viz": _page,
+    "cache repair": "what was mended stays mended; the same command mends the rest",
+    "cache label": "either all labels were changed or none",
+    "cache prune": _prune,
+    "cache export": _file,
+    "cache import": _import,
+    "backbones convert": "no half .safetensors file is left",
+}
+"""By the command's name; of any other, nothing can have changed."""
+
+
+def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+    """Add a command that says what is kept, and exits with 130, when Ctrl-C ends it.
+
+    Args:
+        app: the application, or a part of it.
+        name: below `dvme`, such as `cache verify`.
+        function: parses nothing and prints; its parameters are the options.
+    """
+
+    @wraps(function)
+    def run(**given: Any) -> None:
+        try:
+            function(**given)
+        except BaseException as error:
+            if not is_interrupt(error):
+                raise
+            note(f"interrupted; {kept_of(name, given)}")
+            raise typer.Exit(INTERRUPTED) from None
+
+    app.command(name.rpartition(" ")[2])(run)
+
+
+def kept_of(command: str, given: Parameters) -> str:
+    """What of a command is kept.
+
+    Args:
+        command: its name below `dvme`.
+        given: its options and arguments.
+    """
+    kept = KEPT.get(command, NOTHING_CHANGED)
+    return kept if isinstance(kept, str) else kept(given)
