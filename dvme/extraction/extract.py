@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme.data import MISSING, Columns, Task, load_samples
+from dvme.extraction.beside import beside
 from dvme.extraction.indexing import index_samples, order_of
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all
@@ -118,7 +119,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     ):
         hashed = partial(progress, "hash")
         index = index_samples(store, samples, runtime.n_workers, hashed, class_order)
-        outcomes = extract_all(store, models, index, options, runtime, progress)
+        outcomes = extract_all(store, models, index, options, runtime, progress, beside(cache))
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
         order = store.class_order
     is_grouped = groups != MISSING

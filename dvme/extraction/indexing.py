@@ -59,6 +59,7 @@ def index_samples(
     workers: int,
     tell: Callable[[int, int], None],
     class_order: Sequence[str] | None = None,
+    digests: Sequence[bytes] | None = None,
 ) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
@@ -73,11 +74,12 @@ def index_samples(
         workers: threads that read.
         tell: called with (files hashed, files in all).
         class_order: of the labels; () takes the cache's away, None keeps it.
+        digests: content ids of the files, where they are known; None: the files are read.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
     """
-    digests = hash_files(samples, workers, tell)
+    digests = hash_files(samples, workers, tell) if digests is None else digests
     check_order(cache, samples, digests, class_order)
     n_before = cache.n_rows
     rows = cache.samples.add(digests, samples.ids)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
+from dvme.extraction.beside import take_over
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Target, extract_shards
 from dvme.extraction.indexing import Index
@@ -89,6 +90,7 @@ def extract_all(
     options: Options,
     runtime: Runtime,
     progress: Progress,
+    donors: Sequence[EmbeddingCache] = (),
 ) -> list[BackboneOutcome]:
     """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass.
 
@@ -99,11 +101,12 @@ def extract_all(
         options: how to treat what the cache has.
         runtime: batch size and workers.
         progress: told (backbone, done, total).
+        donors: caches from which the same images' embeddings are taken where they have them.
     """
     if options.replace and len(models) > 1:  # one after the other: a kill then costs the old embeddings of one of them
         single = (extract_all(cache, [model], index, options, runtime, progress) for model in models)
         return [outcome for outcomes in single for outcome in outcomes]
-    lacks = [_prepare(cache, model, index, options) for model in models]
+    lacks = [_prepare(cache, model, index, options, donors) for model in models]
     paths, digests = cache.column("path"), cache.samples.ids
     done = dict.fromkeys((lack.name for lack in lacks), 0)
     seconds = dict.fromkeys(done, 0.0)
@@ -132,7 +135,9 @@ def extract_all(
     return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks]
 
 
-def _prepare(cache: EmbeddingCache, model: Backbone, index: Index, options: Options) -> _Lack:
+def _prepare(
+    cache: EmbeddingCache, model: Backbone, index: Index, options: Options, donors: Sequence[EmbeddingCache]
+) -> _Lack:
     """Make room for a backbone's embeddings, and find what is still to be extracted."""
     name = model.spec.name
     if options.replace:
@@ -146,6 +151,9 @@ def _prepare(cache: EmbeddingCache, model: Backbone, index: Index, options: Opti
         rows_per_shard=options.rows_per_shard,
     )
     n_lost = salvage_damaged(embeddings)
+    for donor in () if options.replace else donors:
+        lacking = pending_rows(embeddings, index.rows, retry_failed=False)
+        take_over(embeddings, cache.samples.ids, lacking, donor)
     shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
     return _Lack(Target(model, embeddings), shards, n_lost)
 
