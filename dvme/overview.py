@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dvme.data import MISSING, Task
+from dvme.extraction.beside import beside
 from dvme.places import open_cache
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 
@@ -50,6 +51,8 @@ class CacheSummary:
     columns: dict[str, int]
     """Column to the number of rows that have a value."""
     backbones: list[BackboneSummary]
+    predicted: dict[str, int] = field(default_factory=dict)
+    """The cache beside it of images that were only predicted, and how many those are; {} without one."""
 
     @property
     def decodings(self) -> dict[str, list[str]]:
@@ -85,6 +88,7 @@ def info(cache: str | Path) -> CacheSummary:
         class_order=store.class_order,
         columns={name: int((column != MISSING).sum()) for name, column in columns.items() if name != "path"},
         backbones=[_summary(store, name) for name in store.backbones],
+        predicted={other.location: int((~other.samples.is_pruned).sum()) for other in beside(cache)},
     )
 
 

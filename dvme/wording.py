@@ -43,6 +43,11 @@ def some_of(values: Sequence[object], at_most: int = NAMES, joint: str = ", ") -
     return joint.join(shown) + (f" and {more:,} more" if more else "")
 
 
+def probability_of(name: str) -> str:
+    """The column of a class's probability in every file that has them: `p(benign)`."""
+    return f"p({name})"
+
+
 def p_text(p: float) -> str:
     """A p value as three decimals tell it: `< 0.001`, `0.012`, `> 0.999`."""
     return "< 0.001" if p < 0.0005 else "> 0.999" if p > 0.9995 else f"{p:.3f}"

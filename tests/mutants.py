@@ -405,8 +405,8 @@ HEADS = (
     # A sweep's heads, on their own.
     Mutant(
         "predict: embeddings of another model pass",
-        "dvme/prediction/predict.py",
-        "        check_fits(here, store)\n",
+        "dvme/prediction/sources.py",
+        "        check_fits(saved, store)\n",
         "",
         ("tests/dvme/prediction/test_predict.py", "tests/cli/test_heads.py"),
     ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import some_of
+from dvme.wording import counted, some_of
 from dvme_cli.console import console, expected_errors, new_table, say, show_json, size
 
 if TYPE_CHECKING:
@@ -56,3 +56,5 @@ def _show(summary: CacheSummary) -> None:
             size(item.n_bytes),
         )
     console().print(table)
+    for place, count in summary.predicted.items():
+        say(f"{counted(count, 'image')} that were only predicted: {place} (no study sees them)")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import some_of
+from dvme.wording import counted, some_of
 from dvme_cli.arguments import MaxPixels, parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
@@ -22,7 +22,11 @@ def predict(  # noqa: PLR0913 - one parameter per option
     images: Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")],
     out: Annotated[Path, typer.Option(help="The .csv or .parquet file to write.")],
     cache: Annotated[
-        str | None, typer.Option(help="Where the images' embeddings are kept. Default: they are not kept.")
+        str | None,
+        typer.Option(
+            help="A cache to take embeddings from, which stays as it is; those of new images are kept beside it, in "
+            "NAME.predicted.zarr. Default: they are not kept."
+        ),
     ] = None,
     backbones: Annotated[
         str | None,
@@ -63,12 +67,15 @@ def predict(  # noqa: PLR0913 - one parameter per option
         if json:
             show_json(report.to_json())
         else:
-            _show(report)
+            _show(report, cache)
 
 
-def _show(report: PredictReport) -> None:
+def _show(report: PredictReport, cache: str | None) -> None:
     counts = some_of([f"{name} ({count:,})" for name, count in report.counts.items()])
     say(f"{report.out}: {report.n_rows:,} images by {report.head} on {'+'.join(report.backbones)}: {counts}")
+    if report.kept_in is not None and report.n_computed:
+        kept = f"embeddings of {counted(report.n_computed, 'image')} are kept in {report.kept_in}"
+        say(kept if report.kept_in == cache else f"{kept}; {cache} and its study stay as they were")
     if report.n_known:
         say(f"{report.n_known:,} of them the head was fitted on; their predictions say nothing about new images")
     if report.left_out:

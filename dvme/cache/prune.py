@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dvme.data import Columns, Samples, load_samples
 from dvme.errors import DataError
+from dvme.extraction.beside import beside
 from dvme.extraction.indexing import hash_files
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, silent
@@ -50,7 +51,8 @@ def prune(
     """List the images of a cache that are not among the given ones and, once confirmed, erase them.
 
     An image is its content, so a moved or renamed one is kept. What is erased is overwritten: embeddings of
-    every backbone, labels, groups, paths and content ids. The other rows keep their numbers.
+    every backbone, labels, groups, paths and content ids. The other rows keep their numbers. What was kept of the same
+    images when they were predicted is erased as well.
 
     Args:
         cache: path or URL.
@@ -82,9 +84,20 @@ def prune(
             removed = np.array(writable.samples.paths, dtype=object)[rows].tolist()
             writable.prune(rows)
             n_kept = int((~writable.samples.is_pruned).sum())
+        _prune_beside(cache, listed)
     else:
         n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
     return PruneReport(os.fspath(cache), n_kept, removed, confirmed)
+
+
+def _prune_beside(cache: str | Path, erased: NDArray[np.uint8]) -> None:
+    """Erase images (n, 16) from the cache of predicted ones: of what is erased, nothing stays."""
+    gone = {content.tobytes() for content in erased}
+    for other in beside(cache):
+        with EmbeddingCache.writing(other.location) as writable:
+            rows = [row for row, content in enumerate(writable.samples.content_ids) if content in gone]
+            if rows:
+                writable.prune(np.array(rows, dtype=np.int64))
 
 
 def _check_readable(samples: Samples, digests: Sequence[bytes]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.splits import groups_to_resample
 from dvme.exchange.durable import written_aside
@@ -23,7 +24,6 @@ from dvme.explanation.similarity import Similarity, similarity
 from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
 from dvme.heads.saving import SavedHead, load_head, subset_hash, without_nan
 from dvme.places import check_head, open_cache
-from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits
 from dvme.runtime import Progress, Runtime, silent
 from dvme_cache import EmbeddingCache

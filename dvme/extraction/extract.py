@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme.data import MISSING, Columns, Outliers, Task, load_samples
+from dvme.extraction.beside import beside
 from dvme.extraction.indexing import hash_files, index_samples, order_of
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
@@ -131,7 +132,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
         index = index_samples(store, samples, runtime.n_workers, hashed, class_order, digests)
-        outcomes, outliers = extract_all(store, models, index, options, runtime, progress)
+        outcomes, outliers = extract_all(store, models, index, options, runtime, progress, beside(cache))
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
         order, ids = store.class_order, store.samples.paths
     is_grouped = groups != MISSING

@@ -74,7 +74,7 @@ def index_samples(
         workers: threads that read.
         tell: called with (files hashed, files in all).
         class_order: of the labels; () takes the cache's away, None keeps it.
-        digests: of the files, where they are known; None: they are hashed.
+        digests: content ids of the files, where they are known; None: the files are read.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dvme.data import Outliers
 from dvme.errors import OptionError
+from dvme.extraction.beside import take_over
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Target, extract_shards
 from dvme.extraction.indexing import Index
@@ -101,6 +102,7 @@ def extract_all(
     options: Options,
     runtime: Runtime,
     progress: Progress,
+    donors: Sequence[EmbeddingCache] = (),
 ) -> tuple[list[BackboneOutcome], dict[int, Outliers]]:
     """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass.
 
@@ -111,6 +113,7 @@ def extract_all(
         options: how to treat what the cache has.
         runtime: batch size and workers.
         progress: told (backbone, done, total).
+        donors: caches from which the same images' embeddings are taken where they have them.
 
     Returns:
         What was done for each backbone, and row to the handful of pixels that sets its range, of the rows decoded.
@@ -119,11 +122,11 @@ def extract_all(
     if options.replace and len(models) > 1:  # one after the other: a kill then costs the old embeddings of one of them
         outcomes: list[BackboneOutcome] = []
         for model in models:
-            own, found = extract_all(cache, [model], index, options, runtime, progress)
+            own, found = extract_all(cache, [model], index, options, runtime, progress, donors)
             outcomes += own
             outliers |= found
         return outcomes, outliers
-    lacks = [_prepare(cache, model, index, options) for model in models]
+    lacks = [_prepare(cache, model, index, options, donors) for model in models]
     paths, digests = cache.column("path"), cache.samples.ids
     done = dict.fromkeys((lack.name for lack in lacks), 0)
     seconds = dict.fromkeys(done, 0.0)
@@ -153,7 +156,13 @@ def extract_all(
     return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], outliers
 
 
-def _prepare(cache: EmbeddingCache, model: Backbone | KnownBackbone, index: Index, options: Options) -> _Lack:
+def _prepare(
+    cache: EmbeddingCache,
+    model: Backbone | KnownBackbone,
+    index: Index,
+    options: Options,
+    donors: Sequence[EmbeddingCache],
+) -> _Lack:
     """Make room for a backbone's embeddings, and find what is still to be extracted."""
     name = model.spec.name
     if options.replace:
@@ -169,6 +178,9 @@ def _prepare(cache: EmbeddingCache, model: Backbone | KnownBackbone, index: Inde
         rows_per_shard=options.rows_per_shard,
     )
     n_lost = salvage_damaged(embeddings)
+    for donor in () if options.replace else donors:
+        lacking = pending_rows(embeddings, index.rows, retry_failed=False)
+        take_over(embeddings, cache.samples.ids, lacking, donor)
     shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
     if shards and isinstance(model, KnownBackbone):
         (model,) = load_known([model])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Columns, Samples, Task, load_samples
+from dvme.extraction.beside import beside, rows_done
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.indexing import check_order, hash_files, order_of
@@ -120,6 +121,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
     n_present = 0 if store is None else int((~store.samples.is_pruned).sum())
+    new, donors = first_file.keys() - known.keys(), beside(cache)
     trial = _Trial(samples, first_file, runtime)
     return ExtractPlan(
         cache=os.fspath(cache),
@@ -129,7 +131,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         n_rows=len(first_file),
         n_new=len(first_file) - len(rows),
         n_unlisted=n_present - len(rows),
-        backbones=[_plan_one(store, model, rows, len(first_file) - len(rows), options, trial) for model in models],
+        backbones=[_plan_one(store, model, rows, new, options, trial, donors) for model in models],
     )
 
 
@@ -164,9 +166,10 @@ def _plan_one(
     store: EmbeddingCache | None,
     model: Backbone | KnownBackbone,
     rows: NDArray[Any],
-    n_new: int,
+    new: Set[bytes],
     options: Options,
     trial: _Trial,
+    donors: Sequence[EmbeddingCache],
 ) -> BackbonePlan:
     """What one backbone lacks.
 
@@ -174,24 +177,29 @@ def _plan_one(
         store: the cache, if there is one.
         model: loaded, or known.
         rows: of this run's images that the cache has.
-        n_new: images of this run that it does not have.
+        new: content ids of this run that it does not have.
         options: of the run.
         trial: to measure the speed with.
+        donors: caches of predicted images, whose embeddings are taken.
     """
     name = model.spec.name
-    computed = {"new to the cache": n_new}
-    reused = failed = 0
+    made = model.fingerprint(options.dtype)
+    taken = set() if options.replace else {content for donor in donors for content in rows_done(donor, made)}
+    is_taken = np.array([store is not None and store.samples.ids[row].tobytes() in taken for row in rows], dtype=bool)
+    computed = {"new to the cache": len(new - taken)}
+    reused, failed = len(new & taken), 0
     if store is None or name not in store.backbones:
-        computed["not extracted yet"] = len(rows)
+        reused += int(is_taken.sum())
+        computed["not extracted yet"] = int((~is_taken).sum())
     elif options.replace:
         computed["replaced"] = len(rows)
     else:
         every_state, is_lost = _states(store, name)
         states = every_state[rows]
-        reused, failed = int((states == RowState.DONE).sum()), int((states == RowState.FAILED).sum())
-        n_pending = int((states == RowState.PENDING).sum())
-        computed["damaged on disk"] = int(is_lost[rows].sum())
-        computed["not extracted yet"] = n_pending - computed["damaged on disk"]
+        is_pending, failed = states == RowState.PENDING, int((states == RowState.FAILED).sum())
+        reused += int((states == RowState.DONE).sum()) + int((is_pending & is_taken).sum())
+        computed["damaged on disk"] = int((is_lost[rows] & ~is_taken).sum())
+        computed["not extracted yet"] = int((is_pending & ~is_taken).sum()) - computed["damaged on disk"]
         if options.retry_failed:
             computed["failed before"], failed = failed, 0
     computed = {why: count for why, count in computed.items() if count}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dvme.backbones.registry import get_spec
 from dvme.backbones.variation import split_name, vary_name
@@ -13,6 +14,9 @@ from dvme.extraction.models import Choice, recall_backbones
 from dvme.heads.saving import SavedHead
 from dvme.runtime import Runtime
 from dvme_cache import Fingerprint, FingerprintMismatchError
+
+if TYPE_CHECKING:
+    from dvme.backbones.model import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +49,12 @@ class OwnBackbones:
 class Source:
     """How to extract one backbone of a head."""
 
-    typed: str
-    """As `dvme extract --backbones` takes it."""
     name: str
     """What its embeddings are called in a cache; usually as the head calls them."""
     dtype: str
     """As they were stored for the head."""
+    model: Backbone
+    """Loaded."""
 
 
 def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[Source]:
@@ -73,7 +77,7 @@ def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[
     for model, name, head_name, expected in zip(models, typed, saved.backbones, saved.fingerprints, strict=True):
         dtype = _dtype(expected)
         check_fingerprint(head_name, expected, model.fingerprint(dtype), f"{name} as it is installed here")
-        found.append(Source(name, model.spec.name, dtype))
+        found.append(Source(model.spec.name, dtype, model))
     return found
 
 

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import written_aside
+from dvme.extraction.beside import place_beside
 from dvme.heads.saving import SavedHead, load_head
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
-from dvme.prediction.destination import check_destination
-from dvme.prediction.sources import check_fits, embedded, with_embeddings
+from dvme.prediction.sources import Part, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, silent
-from dvme_cache import EmbeddingCache, check_unlocked
+from dvme.wording import probability_of
+from dvme_cache import check_unlocked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +45,10 @@ class PredictReport:
     """Predicted images that the head learned from or chose on; their predictions say nothing about new images."""
     left_out: dict[str, str]
     """Images without a prediction, and why."""
+    n_computed: int = 0
+    """Images whose embeddings were computed for this."""
+    kept_in: str | None = None
+    """The cache that keeps those, beside `cache`; None where there are none, or none are kept."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -63,16 +69,19 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     runtime: Runtime | None = None,
     progress: Progress = silent,
 ) -> PredictReport:
-    """Apply a saved head and write one line per image: id, class and the probability of every class.
+    """Apply a saved head and write one line per image: image, path, class and the probability of every class.
 
-    The folds' heads predict together, by their mean probability.
+    The folds' heads predict together, by their mean probability. Labels, splits and groups of a manifest are not looked
+    at, and no cache that a study uses is written to.
 
     Args:
         head: a folder that `dvme probe --save` made, or that a sweep kept in `RUN/heads`.
         images: a folder or manifest of images, whose missing embeddings are extracted; or a cache, which must
             have them.
         out: the file, .csv or .parquet.
-        cache: where the embeddings of `images` are kept; None: they are not kept.
+        cache: whose embeddings of these images are reused; it is only read. Those of other images are kept beside it,
+            in NAME.predicted.zarr for NAME.zarr, and reused from there, also by `extract` into `cache`. None: they are
+            not kept.
         backbones: of the head's, those that dvme does not know by name: `FILE.py:NAME`, `FILE.toml`, or a name with an
             architecture. Each is taken for the one of its name, else for the one of its fingerprint.
         architectures: of torchvision-style checkpoints, by backbone name.
@@ -94,43 +103,49 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     check_head(head, images)
     if cache is not None:
         check_new_cache(cache)
-        check_unlocked(cache)
+        check_unlocked(place_beside(cache))
     saved = load_head(head)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
-    with embedded(images, cache, saved, own, runtime or Runtime(), progress) as (store, asked):
-        here = replace(saved, backbones=asked.backbones)
-        check_fits(here, store)
-        rows, ids, left_out = with_embeddings(store, here, asked)
-        probabilities = _probabilities(here, store, rows, progress)
+    with embedded(images, cache, saved, own, runtime or Runtime(), progress) as asked:
+        parts, left_out = with_embeddings(asked, saved)
+        positions = np.concatenate([part.positions for part in parts])
+        probabilities = _probabilities(saved, parts, progress)[np.argsort(positions)]
+        contents = np.concatenate([part.store.samples.ids[part.rows] for part in parts])
         known = np.concatenate([part for fold in saved.folds for part in (fold.train_ids, fold.validation_ids)])
-        n_known = int(np.isin(_as_keys(store.samples.ids[rows]), _as_keys(known)).sum())
+        n_known = int(np.isin(_as_keys(contents), _as_keys(known)).sum())
+    named = {name: [of[i] for i in np.sort(positions)] for name, of in (("image", asked.ids), ("path", asked.paths))}
     predicted = probabilities.argmax(axis=1)
-    _write(path, _table(saved, ids, predicted, probabilities, submission))
+    _write(path, _table(saved, named, predicted, probabilities, submission))
     counts = np.bincount(predicted, minlength=len(saved.classes))
     return PredictReport(
         head=saved.name,
         backbones=saved.backbones,
         out=os.fspath(path),
-        n_rows=len(rows),
+        n_rows=len(predicted),
         counts=dict(zip(saved.classes, counts.tolist(), strict=True)),
         n_known=n_known,
         left_out=left_out,
+        n_computed=asked.n_computed,
+        kept_in=asked.kept_in,
     )
 
 
-def _probabilities(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any], progress: Progress) -> NDArray[Any]:
-    """(R, C), a part of the rows at a time."""
-    parts = []
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
-        parts.append(saved.predict_proba(store.read_aligned(saved.backbones, some)))
-        progress("predict", start + len(some), len(rows))
-    return np.concatenate(parts)
+def _probabilities(saved: SavedHead, parts: Sequence[Part], progress: Progress) -> NDArray[Any]:
+    """(R, C) of the rows of all parts, some rows at a time."""
+    found, n_rows = [], sum(len(part.rows) for part in parts)
+    done = 0
+    for part in parts:
+        for start in range(0, len(part.rows), ROWS_AT_ONCE):
+            some = part.rows[start : start + ROWS_AT_ONCE]
+            found.append(saved.predict_proba(part.store.read_aligned(part.backbones, some)))
+            done += len(some)
+            progress("predict", done, n_rows)
+    return np.concatenate(found)
 
 
 def _table(
     saved: SavedHead,
-    ids: Sequence[str],
+    named: Mapping[str, Sequence[str]],
     predicted: NDArray[Any],
     probabilities: NDArray[Any],
     submission: Sequence[str] | None,
@@ -139,14 +154,14 @@ def _table(
 
     classes = np.array(saved.classes, dtype=object)[predicted]
     if submission is not None:
-        stems = [PurePosixPath(identity).stem for identity in ids]
+        stems = [PurePosixPath(identity).stem for identity in named["image"]]
         if len(set(stems)) < len(stems):
             raise DataError(
                 "two images have the same file name without folder and suffix; a submission needs distinct ones"
             )
         return pd.DataFrame({submission[0]: stems, submission[1]: classes})
-    columns = {f"p({name})": probabilities[:, c] for c, name in enumerate(saved.classes)}
-    return pd.DataFrame({"id": list(ids), "class": classes, **columns})
+    columns = {probability_of(name): probabilities[:, c] for c, name in enumerate(saved.classes)}
+    return pd.DataFrame({**named, "class": classes, **columns})
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import load_samples
+from dvme.data import Samples, load_samples
+from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError
-from dvme.extraction.indexing import hash_files
+from dvme.extraction.beside import alike, place_beside
+from dvme.extraction.indexing import hash_files, index_samples
 from dvme.heads.saving import SavedHead
-from dvme.prediction.backbones import OwnBackbones, check_fingerprint, find_sources
+from dvme.prediction.backbones import OwnBackbones, Source, check_fingerprint, find_sources
 from dvme.runtime import Progress, Runtime
 from dvme_cache import (
     CacheNotFoundError,
     EmbeddingCache,
+    FingerprintMismatchError,
     NotACacheError,
     RowState,
 )
@@ -28,15 +34,33 @@ from dvme_cache.files import is_url
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The images that predictions are wanted of."""
+class Part:
+    """Images whose embeddings lie in one cache."""
 
-    ids: list[str]
-    """As the user knows them."""
-    rows: NDArray[Any]
-    """(n,) their rows in the cache; copies of an image share one."""
+    store: EmbeddingCache
     backbones: tuple[str, ...]
-    """What the cache calls the head's backbones."""
+    """What this cache calls the head's, in its order."""
+    positions: NDArray[np.int64]
+    """(n,) which of the images."""
+    rows: NDArray[np.int64]
+    """(n,) their rows; copies of an image share one."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The images that predictions are wanted of, and where their embeddings are."""
+
+    ids: Sequence[str]
+    """As the source names them, in its order."""
+    paths: Sequence[str]
+    """Where they are now, as far as that is known."""
+    parts: Sequence[Part]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Id to why an image could not be read just now."""
+    n_computed: int = 0
+    """Images that were extracted for this."""
+    kept_in: str | None = None
+    """The cache that keeps those."""
 
 
 @contextmanager
@@ -47,56 +71,61 @@ def embedded(
     own: OwnBackbones,
     runtime: Runtime,
     progress: Progress,
-) -> Iterator[tuple[EmbeddingCache, Asked]]:
-    """The cache that holds the embeddings, and the images that are asked for."""
+) -> Iterator[Asked]:
+    """The images that are asked for, and the caches that hold their embeddings.
+
+    `cache` itself is only read: what it lacks is kept in a cache of its own beside it, which no study sees.
+    """
     store = _as_cache(images)
     if store is not None:
         if cache is not None:
             raise OptionError(f"{images} is a cache itself; pass images with --cache, or the cache alone")
         if own != OwnBackbones():
             raise OptionError(f"{images} is a cache; --backbones, --arch and --weights are for images, leave them out")
+        check_fits(saved, store)
         rows = np.flatnonzero(~store.samples.is_pruned)
-        paths = store.samples.paths  # read once: each look is a read of all of them
-        yield store, Asked([paths[row] for row in rows], rows, saved.backbones)
+        names, paths = images_and_paths(store, rows)
+        yield Asked(names.tolist(), paths.tolist(), [Part(store, saved.backbones, np.arange(len(rows)), rows)])
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
-        place = cache if cache is not None else Path(folder) / "images.zarr"
-        samples = load_samples(images)
-        names = _extract(images, place, saved, own, runtime, progress)
-        store = EmbeddingCache.open(place)
-        row_of = {identity: row for row, identity in enumerate(store.samples.content_ids)}
-        digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("find", done, total))
-        yield store, Asked(samples.ids, np.array([row_of[digest] for digest in digests], dtype=np.int64), names)
+        place = str(Path(folder) / "images.zarr") if cache is None else place_beside(cache)
+        places = [] if cache is None else list(dict.fromkeys([os.fspath(cache), place]))
+        yield _found(load_samples(images), places, place, saved, own, runtime, progress)
 
 
-def with_embeddings(
-    store: EmbeddingCache, saved: SavedHead, asked: Asked
-) -> tuple[NDArray[Any], list[str], dict[str, str]]:
-    """Rows with all embeddings, their ids, and the reason of every other image.
+def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[str, str]]:
+    """The images that have all embeddings, and the reason of every other one.
+
+    Returns:
+        Each part with what is complete of it; image to reason, in the order of the images.
 
     Raises:
         DataError: if no image has them all.
     """
-    left_out: dict[str, str] = {}
-    is_done = np.ones(len(asked.rows), dtype=bool)
+    left_out: dict[int, str] = {}
+    complete: list[Part] = []
     is_pending = False
-    for name in saved.backbones:
-        table = store.embeddings(name)
-        states, reasons = table.states()[asked.rows], table.reasons()[asked.rows]
-        for position in np.flatnonzero(states != RowState.DONE).tolist():
-            is_failed = states[position] == RowState.FAILED
-            reason = str(reasons[position]) if is_failed else f"has no {name} embedding yet"
-            left_out.setdefault(asked.ids[position], reason)
-            is_done[position] = False
-            is_pending |= not is_failed
-    if not is_done.any():
-        first = next(iter(left_out.items()), ("no image", "is there"))
+    for part in asked.parts:
+        is_done = np.ones(len(part.rows), dtype=bool)
+        for name, own in zip(saved.backbones, part.backbones, strict=True):
+            table = part.store.embeddings(own)
+            states, reasons = table.states()[part.rows], table.reasons()[part.rows]
+            for i in np.flatnonzero(states != RowState.DONE).tolist():
+                position = int(part.positions[i])
+                image, is_failed = asked.ids[position], states[i] == RowState.FAILED
+                unread = asked.reasons.get(image, f"has no {name} embedding yet")
+                left_out.setdefault(position, str(reasons[i]) if is_failed else unread)
+                is_done[i] = False
+                is_pending |= not is_failed and image not in asked.reasons
+        complete.append(replace(part, positions=part.positions[is_done], rows=part.rows[is_done]))
+    missing_images = {asked.ids[position]: reason for position, reason in sorted(left_out.items())}
+    if not any(len(part.rows) for part in complete):
+        first = next(iter(missing_images.items()), ("no image", "is there"))
         missing = f"no image has an embedding of {', '.join(saved.backbones)} ({first[0]}: {first[1]})"
         raise DataError(
             f"{missing}; run dvme extract first" if is_pending else f"{missing}; there is nothing to predict"
         )
-    ids = [identity for identity, done in zip(asked.ids, is_done.tolist(), strict=True) if done]
-    return asked.rows[is_done], ids, left_out
+    return complete, missing_images
 
 
 def check_fits(saved: SavedHead, store: EmbeddingCache) -> None:
@@ -122,27 +151,122 @@ def _as_cache(location: str | Path) -> EmbeddingCache | None:
         raise DataError(f"{location} does not exist; name images, a manifest or a cache") from error
 
 
+def _found(
+    samples: Samples,
+    places: Sequence[str],
+    place: str,
+    saved: SavedHead,
+    own: OwnBackbones,
+    runtime: Runtime,
+    progress: Progress,
+) -> Asked:
+    """What the caches have of some images, and the rest extracted into the last of them.
+
+    Args:
+        samples: the images; what they are labelled is not looked at.
+        places: of caches that may hold some, whether they are there or not.
+        place: of the cache that is written to.
+        saved: the head.
+        own: what the user says of its backbones.
+        runtime: device, batch size, workers.
+        progress: told (stage, done, total).
+    """
+    opened = [EmbeddingCache.open(each) for each in places if EmbeddingCache.exists(each)]
+    held = [(store, names) for store in opened if (names := _names_in(store, saved))]
+    # Nothing is hashed before backbones that have to be loaded are known to be the head's.
+    sources = None if held and own == OwnBackbones() else find_sources(saved, own, runtime)
+    digests = hash_files(samples, runtime.n_workers, partial(progress, "find"))
+    parts: list[Part] = []
+    missing = np.arange(len(samples))
+    for store, names in held:
+        part = _part(store, names, digests, missing)
+        parts += [part] if len(part.rows) else []
+        missing = np.setdiff1d(missing, part.positions)
+    paths = [os.path.realpath(path) for path in samples.paths]
+    if not len(missing):
+        return Asked(samples.ids, paths, parts)
+    sources = sources or find_sources(saved, own, runtime)
+    some, some_digests = _without_labels(samples, missing), [digests[i] for i in missing.tolist()]
+    n_computed, reasons = _extract(some, some_digests, place, sources, opened, runtime, progress)
+    store, names = EmbeddingCache.open(place), tuple(source.name for source in sources)
+    row_of = {content: row for row, content in enumerate(store.samples.content_ids)}
+    rows = np.array([row_of[content] for content in some_digests], dtype=np.int64)
+    parts.append(Part(store, names, missing, rows))
+    return Asked(samples.ids, paths, parts, reasons, n_computed, place if places else None)
+
+
+def _names_in(store: EmbeddingCache, saved: SavedHead) -> tuple[str, ...]:
+    """What a cache calls the head's backbones; () if it lacks one."""
+    pairs = zip(saved.backbones, saved.fingerprints, strict=True)
+    names = [alike(store, fingerprint, name) for name, fingerprint in pairs]
+    return tuple(name for name in names if name is not None) if None not in names else ()
+
+
+def _part(store: EmbeddingCache, names: Sequence[str], digests: Sequence[bytes], positions: NDArray[np.int64]) -> Part:
+    """Of the images at some positions, those of which a cache knows all embeddings, or why there are none."""
+    is_settled = np.ones(store.n_rows, dtype=bool)
+    for name in names:
+        is_settled &= store.embeddings(name).states() != RowState.PENDING
+    contents = store.samples.content_ids
+    row_of = {contents[row]: row for row in np.flatnonzero(is_settled).tolist()}
+    found = [(i, row_of[digests[i]]) for i in positions.tolist() if digests[i] in row_of]
+    own, rows = np.array(found, dtype=np.int64).reshape(-1, 2).T
+    return Part(store, tuple(names), own, rows)
+
+
+def _without_labels(samples: Samples, positions: NDArray[np.int64]) -> Samples:
+    """Some images without what is said of them: no study learns from an image because it was predicted."""
+    chosen = positions.tolist()
+    nothing = [""] * len(chosen)
+    paths, ids = ([values[i] for i in chosen] for values in (samples.paths, samples.ids))
+    return Samples(paths, ids, nothing, nothing, nothing, given=frozenset())
+
+
 def _extract(
-    images: str | Path, cache: str | Path, saved: SavedHead, own: OwnBackbones, runtime: Runtime, progress: Progress
-) -> tuple[str, ...]:
+    samples: Samples,
+    digests: Sequence[bytes],
+    place: str,
+    sources: Sequence[Source],
+    donors: Collection[EmbeddingCache],
+    runtime: Runtime,
+    progress: Progress,
+) -> tuple[int, dict[str, str]]:
     """Bring the images' embeddings into a cache, as the head needs them; a mismatch is found before any of it.
 
     Returns:
-        What the cache calls the head's backbones.
+        How many images an embedding was computed of, and by image why one could not be read.
     """
-    from dvme.extraction.extract import extract
+    from dvme.extraction.passes import Options, extract_all
 
-    found = find_sources(saved, own, runtime)
-    for dtype in dict.fromkeys(source.dtype for source in found):
-        choice = own.choice([source.typed for source in found if source.dtype == dtype])
-        extract(
-            images,
-            cache,
-            backbones=choice.names,
-            weights=choice.weights,
-            architectures=choice.architectures,
-            dtype=dtype,
-            runtime=runtime,
-            progress=progress,
-        )
-    return tuple(source.name for source in found)
+    if EmbeddingCache.exists(place):
+        _check_kept(EmbeddingCache.open(place), sources)
+    by_dtype: dict[str, list[Source]] = defaultdict(list)
+    for source in sources:
+        by_dtype[source.dtype].append(source)
+    n_computed, reasons = 0, dict[str, str]()
+    # Pillow's warnings come from decoding threads, which cannot filter them on their own.
+    with warnings.catch_warnings(action="ignore", category=UserWarning), EmbeddingCache.writing(place) as store:
+        index = index_samples(store, samples, runtime.n_workers, lambda *_: None, digests=digests)
+        for dtype, some in by_dtype.items():
+            models = [source.model for source in some]
+            others = [donor for donor in donors if donor.location != store.location]
+            outcomes = extract_all(store, models, index, Options(dtype=dtype), runtime, progress, others)
+            n_computed = max(n_computed, *(each.computed for each in outcomes))
+            for outcome in outcomes:
+                reasons |= outcome.reasons
+    return n_computed, reasons
+
+
+def _check_kept(store: EmbeddingCache, sources: Sequence[Source]) -> None:
+    """Refuse to mix embeddings that were made differently.
+
+    Raises:
+        FingerprintMismatchError: naming the first that is another.
+    """
+    for source in sources:
+        if source.name in store.backbones:
+            expected, found = source.model.fingerprint(source.dtype), store.embeddings(source.name).fingerprint
+            differing = ", ".join(name for name, *_ in expected.differences(found))
+            if differing:
+                message = f"{store.location} keeps {source.name} embeddings of another {differing}"
+                raise FingerprintMismatchError(f"{message}; pass another --cache, or remove that one")

@@ -147,7 +147,7 @@ def test_predict__as_typed(study: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     with (tmp_path / "p.csv").open(newline="") as file:
         header, *lines = csv.reader(file)
-    assert header == ["id", "class", "p(0)", "p(1)", "p(2)"]
+    assert header == ["image", "path", "class", "p(0)", "p(1)", "p(2)"]
     assert [line[0] for line in lines] == [f"test/{row:02d}.png" for row in range(N)]
     assert f"{tmp_path / 'p.csv'}: 60 images by concat on {'+'.join(NAMES)}: " in result.stdout
     assert "48 of them the head was fitted on; their predictions say nothing about new images" in result.stdout

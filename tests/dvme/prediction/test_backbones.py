@@ -85,12 +85,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _predicted(study: Path, head: str, out: Path, **options: Any) -> pd.DataFrame:
     dvme.predict(study / head, study / "images", out=out, **options)
-    return pd.read_csv(out).set_index("id").sort_index()
+    return pd.read_csv(out).set_index("image").sort_index()
 
 
 def _expected(study: Path, head: str, out: Path) -> pd.DataFrame:
     dvme.predict(study / head, study / "c.zarr", out=out)
-    return pd.read_csv(out).set_index("id").sort_index()
+    return pd.read_csv(out).set_index("image").sort_index()
 
 
 def test_predict__backbones_of_a_file_with_the_variations_of_the_head(study: Path, tmp_path: Path) -> None:
@@ -126,10 +126,10 @@ def test_predict__the_same_backbone_by_another_name(study: Path, tmp_path: Path)
         architectures={"theirs": "test_resnet"},
         weights={"theirs": study / "plain.pth"},
     )
-    assert EmbeddingCache.open(tmp_path / "kept.zarr").backbones == ["theirs@size=32"]
+    assert EmbeddingCache.open(tmp_path / "kept.predicted.zarr").backbones == ["theirs@size=32"]
     dvme.predict(tmp_path / "head", study / "c.zarr", out=tmp_path / "q.csv")
-    found, expected = (pd.read_csv(tmp_path / name).set_index("id").sort_index() for name in ("p.csv", "q.csv"))
-    pd.testing.assert_frame_equal(found, expected, atol=1e-5)
+    found, expected = (pd.read_csv(tmp_path / name).set_index("image").sort_index() for name in ("p.csv", "q.csv"))
+    pd.testing.assert_frame_equal(found.drop(columns="path"), expected.drop(columns="path"), atol=1e-5)
 
 
 def test_predict__what_is_not_known_says_how_to_go_on(study: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dvme.backbones import model
 from dvme.backbones.spec import BackboneSpec
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.splits import make_plan
-from dvme.extraction.extract import extract
+from dvme.extraction.passes import extract_all
 from dvme.heads import Embedded, Job, fit_jobs
 from dvme.heads.controls import Concat, MeanLogits
 from dvme.heads.linear import Linear
@@ -110,10 +110,10 @@ def test_predict__one_line_per_image_of_a_cache(head: Path, cache: Path, tmp_pat
     report = dvme.predict(head, cache, out=tmp_path / "p.csv")
     expected = _expected(head)
     header, *lines = _lines(tmp_path / "p.csv")
-    assert header == ["id", "class", "p(0)", "p(1)", "p(2)"]
+    assert header == ["image", "path", "class", "p(0)", "p(1)", "p(2)"]
     assert [line[0] for line in lines] == [f"folder/{row}.png" for row in range(N)]
-    assert [line[1] for line in lines] == [CLASSES[c] for c in expected.argmax(axis=1)]
-    np.testing.assert_allclose(np.array([line[2:] for line in lines], dtype=float), expected, rtol=1e-12)
+    assert [line[2] for line in lines] == [CLASSES[c] for c in expected.argmax(axis=1)]
+    np.testing.assert_allclose(np.array([line[3:] for line in lines], dtype=float), expected, rtol=1e-12)
     counts = {name: int((expected.argmax(axis=1) == c).sum()) for c, name in enumerate(CLASSES)}
     assert (report.head, report.backbones, report.out) == ("mean-logits", ("bb", "a"), str(tmp_path / "p.csv"))
     assert (report.n_rows, report.counts, report.left_out) == (N, counts, {})
@@ -151,7 +151,7 @@ def test_predict__csv_and_parquet_say_the_same(head: Path, cache: Path, tmp_path
     dvme.predict(head, cache, out=tmp_path / "p.parquet")
     text, binary = pd.read_csv(tmp_path / "p.csv", dtype={"class": str}), pd.read_parquet(tmp_path / "p.parquet")
     assert list(text.columns) == list(binary.columns)
-    assert text["id"].tolist() == binary["id"].tolist()
+    assert text["image"].tolist() == binary["image"].tolist()
     assert text["class"].tolist() == binary["class"].tolist()
     for name in ("p(0)", "p(1)", "p(2)"):
         assert text[name].tolist() == binary[name].tolist()  # all digits
@@ -191,7 +191,7 @@ def test_predict__rows_that_one_backbone_lacks_are_named(head: Path, tmp_path: P
     rows = [row for row in range(N) if row not in (3, 7, 50)]
     _, *lines = _lines(tmp_path / "p.csv")
     assert [line[0] for line in lines] == [f"folder/{row}.png" for row in rows]
-    np.testing.assert_allclose(np.array([line[2:] for line in lines], dtype=float), _expected(head)[rows], rtol=1e-12)
+    np.testing.assert_allclose(np.array([line[3:] for line in lines], dtype=float), _expected(head)[rows], rtol=1e-12)
     assert report.n_rows == sum(report.counts.values()) == 57
 
 
@@ -309,7 +309,7 @@ def photographs(_loaded_once: None, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def _by_id(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path).set_index("id").sort_index()
+    return pd.read_csv(path).set_index("image").drop(columns="path").sort_index()
 
 
 def test_predict__images_and_their_cache_give_the_same(photographs: Path, tmp_path: Path) -> None:
@@ -354,13 +354,13 @@ def test_predict__torn_images_copies_and_a_cache_that_is_kept(
     computed: list[tuple[int, int]] = []
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        done = extract(*arguments, **options)
-        computed.extend((outcome.computed, outcome.reused) for outcome in done.outcomes)
-        return done
+        outcomes = extract_all(*arguments, **options)
+        computed.extend((outcome.computed, outcome.reused) for outcome in outcomes)
+        return outcomes
 
-    monkeypatch.setattr("dvme.extraction.extract.extract", counted)
+    monkeypatch.setattr("dvme.extraction.passes.extract_all", counted)
     again = dvme.predict(photographs / "head", folder, out=tmp_path / "p.csv", cache=tmp_path / "kept.zarr", force=True)
-    assert computed == [(1, 2), (1, 2)]
+    assert computed == [(1, 0), (1, 0)]  # the others are not even looked at
     assert again.n_rows == 4
     pd.testing.assert_frame_equal(_by_id(tmp_path / "p.csv").drop("3.png"), first, rtol=1e-9)
     assert list(again.left_out) == ["torn.png"]
@@ -389,7 +389,7 @@ def test_predict__another_installation_is_refused_before_any_extraction(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("extracted")
 
-    monkeypatch.setattr("dvme.extraction.extract.extract", never)
+    monkeypatch.setattr("dvme.extraction.passes.extract_all", never)
     with pytest.raises(FingerprintMismatchError) as caught:
         dvme.predict(tmp_path / "head", photographs / "images", out=tmp_path / "p.csv", cache=tmp_path / "kept.zarr")
     for part in (f"{SMALL[1]} as it is installed here", f"architecture is {own!r}, the head's is 'another net'"):
@@ -400,6 +400,7 @@ def test_predict__another_installation_is_refused_before_any_extraction(
 
 def test_with_embeddings__ids_follow_the_order_that_was_asked_for(head: Path, tmp_path: Path) -> None:
     store = EmbeddingCache.open(_cache(tmp_path / "c.zarr", failed={"a": [5]}))
-    asked = sources.Asked(["z", "y", "x", "w"], np.array([9, 5, 2, 9]), ("bb", "a"))
-    rows, ids, left_out = sources.with_embeddings(store, load_head(head), asked)
-    assert (rows.tolist(), ids, left_out) == ([9, 2, 9], ["z", "x", "w"], {"y": "torn in a"})
+    part = sources.Part(store, ("bb", "a"), np.arange(4), np.array([9, 5, 2, 9]))
+    asked = sources.Asked(["z", "y", "x", "w"], ["/z", "/y", "/x", "/w"], [part])
+    (found,), left_out = sources.with_embeddings(asked, load_head(head))
+    assert (found.rows.tolist(), found.positions.tolist(), left_out) == ([9, 2, 9], [0, 2, 3], {"y": "torn in a"})

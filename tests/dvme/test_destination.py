@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from dvme.destination import check_destination
 from dvme.errors import OptionError
-from dvme.prediction.destination import check_destination
 
 
 def test_check_destination__a_new_file_or_one_to_replace(tmp_path: Path) -> None:
