@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, say, show_json, size
+from dvme_cli.console import console, expected_errors, say, show_json, size
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.overview import CacheSummary
@@ -38,7 +39,7 @@ def _show(summary: CacheSummary) -> None:
     known = ", ".join(f"{name} ({count:,})" for name, count in summary.columns.items() if count)
     say(f"columns: {known or 'none'}")
     headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "size")
-    table = new_table(*headings, numeric=6)
+    table = Table(columns=headings, keys=1, numeric=6, drop=("dtype", "fingerprint", "pooling"))
     for item in summary.backbones:
         table.add_row(
             item.backbone,
@@ -51,4 +52,4 @@ def _show(summary: CacheSummary) -> None:
             f"{item.pending:,}",
             size(item.n_bytes),
         )
-    console().print(table)
+    table.show(console())
