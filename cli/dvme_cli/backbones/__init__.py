@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from dvme_cli.backbones import check, convert, list_, show
+from dvme_cli.commands import Commands
 
-app = typer.Typer(help="List and show backbones, check a checkpoint, convert one. Alone: list.")
+app = typer.Typer(cls=Commands, help="List and show backbones, check a checkpoint, convert one. Alone: list.")
 app.command("list")(list_.list_)
 app.command("show")(show.show)
 app.command("check")(check.check)
