@@ -104,6 +104,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dvme")
     if name in ("cache", "report"):
         return import_module(f"dvme.{name}")
     if name not in _HOMES:

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
+from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
 
 app = typer.Typer(
+    cls=Commands,
     help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -9,7 +9,8 @@ import typer
 
 from dvme.report.style import METRIC_NAMES
 from dvme_cli.arguments import parse_pairs
-from dvme_cli.console import console, difference_text, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, difference_text, expected_errors, progress_bars, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.comparison.compare import CompareReport, Pair
@@ -67,11 +68,12 @@ def _show(report: CompareReport) -> None:
 
 
 def _show_runs(report: CompareReport) -> None:
-    table = new_table("method", "size", "first", "second", "difference, 95% CI", "p", numeric=4)
+    headings = ("method", "size", "first", "second", "difference, 95% CI", "p")
+    table = Table(columns=headings, keys=2, numeric=4)
     for pair in report.pairs:
         p = "-" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.3f}"
         table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), _difference(pair), p)
-    console().print(table)
+    table.show(console())
     say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over draws. Difference: the first less the second.")
     say(f"first: {report.one}")
     say(f"second: {report.other}")
@@ -81,19 +83,16 @@ def _show_beside(report: CompareReport) -> None:
     """Rows of methods, columns of sizes, as in the paper; below each published row the run's own."""
     sizes = list(dict.fromkeys(pair.size for pair in report.pairs))
     doubts = [pair.doubt for pair in report.pairs if pair.doubt]
-    n_tables = math.ceil(len(sizes) / SIZES_ABREAST)
-    abreast = math.ceil(len(sizes) / n_tables)
-    for start in range(0, len(sizes), abreast):
-        some = sizes[start : start + abreast]
-        table = new_table("published, and below it yours", *some, numeric=len(some))
-        for method in dict.fromkeys(pair.method for pair in report.pairs):
-            pairs = {pair.size: pair for pair in report.pairs if pair.method == method}
-            row = [pairs[size] for size in some if size in pairs]
-            table.add_row(method, *(f"{_shown(pair.other)} {'?' if pair.doubt else ' '}" for pair in row))
-            beside = {pair.beside for pair in row if pair.beside}
-            if beside:
-                table.add_row(f"  {beside.pop()}", *(f"{_shown(pair.one)} {_mark(pair)}" for pair in row), style="bold")
-        console().print(table)
+    headings = ("published, and below it yours", *sizes)
+    table = Table(columns=headings, keys=1, numeric=len(sizes), abreast=SIZES_ABREAST)
+    for method in dict.fromkeys(pair.method for pair in report.pairs):
+        pairs = {pair.size: pair for pair in report.pairs if pair.method == method}
+        row = [pairs[size] for size in sizes if size in pairs]
+        table.add_row(method, *(f"{_shown(pair.other)} {'?' if pair.doubt else ' '}" for pair in row))
+        beside = {pair.beside for pair in row if pair.beside}
+        if beside:
+            table.add_row(f"  {beside.pop()}", *(f"{_shown(pair.one)} {_mark(pair)}" for pair in row), style="bold")
+    table.show(console())
     say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over folds.")
     say("≠: yours and the published one differ.")
     for doubt in doubts:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,8 +23,9 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
+
+from dvme_cli.streams import drawable
 
 if TYPE_CHECKING:
     from dvme.stats.intervals import Interval
@@ -51,7 +51,7 @@ def console(*, is_error: bool = False) -> Console:
 def say(message: str, *, is_error: bool = False) -> None:
     """Print a line as it is: no markup in it is read, and only a terminal breaks it."""
     target = console(is_error=is_error)
-    target.print(message, markup=False, soft_wrap=not target.is_terminal)
+    target.print(drawable(message, target.encoding), markup=False, soft_wrap=not target.is_terminal)
 
 
 def note(message: str) -> None:
@@ -62,15 +62,6 @@ def note(message: str) -> None:
 def show_json(value: dict[str, Any] | list[Any]) -> None:
     """Print strict JSON to stdout; what is not a number becomes null."""
     print(json.dumps(_without_nan(value), indent=2, default=str, allow_nan=False))  # noqa: T201
-
-
-def new_table(*columns: str, numeric: int, is_narrow: bool = False) -> Table:
-    """A table without lines; its last `numeric` columns are flushed right, and stand close if it is narrow."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if is_narrow else (0, 1))
-    for index, name in enumerate(columns):
-        is_numeric = index >= len(columns) - numeric
-        table.add_column(name, justify="right" if is_numeric else "left", no_wrap=True)
-    return table
 
 
 def difference_text(difference: Interval) -> str:

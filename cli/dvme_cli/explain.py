@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.explanation.ablation import Ablation
@@ -64,10 +65,11 @@ def _show(report: ExplainReport) -> None:
     if report.retrained is not None:
         _show_ablation(report.retrained, "The head fitted again on the other backbones:")
         say("Its intervals hold the luck of the test images, not that of the training: another seed moves these too.")
-    table = new_table("linear CKA (debiased)", *report.backbones, numeric=len(report.backbones))
+    headings = ("linear CKA (debiased)", *report.backbones)
+    table = Table(columns=headings, keys=1, numeric=len(report.backbones))
     for name, plain, debiased in zip(report.backbones, report.similarity.cka, report.similarity.debiased, strict=True):
         table.add_row(name, *(f"{value:.2f} ({other:.2f})" for value, other in zip(plain, debiased, strict=True)))
-    console().print(table)
+    table.show(console())
     say("1: the two backbones tell the images apart in the same way; 0: in unrelated ways.")
     if report.full_map is not None:
         say(f"saved {report.full_map}")
@@ -76,21 +78,22 @@ def _show(report: ExplainReport) -> None:
 def _show_attention(report: ExplainReport) -> None:
     assert report.attention is not None
     maps = {"all": report.attention.overall, **report.attention.classes}
-    table = new_table("images", "from", *(f"to {name}" for name in report.backbones), numeric=len(report.backbones))
+    headings = ("images", "from", *(f"to {name}" for name in report.backbones))
+    table = Table(columns=headings, keys=2, numeric=len(report.backbones), grouped=1)
     for which, attention in maps.items():
         for a, name in enumerate(report.backbones):
             cells = zip(attention.mean[a], attention.std_over_folds[a], strict=True)
-            first = f"{which} ({attention.n_samples:,})" if a == 0 else ""
-            table.add_row(first, name, *(f"{mean:.3f} ± {std:.3f}" for mean, std in cells))
-    console().print(table)
+            table.add_row(
+                f"{which} ({attention.n_samples:,})", name, *(f"{mean:.3f} ± {std:.3f}" for mean, std in cells)
+            )
+    table.show(console())
     equal = 1.0 / len(report.backbones)
     say(f"Attention: rows sum to 1, {equal:.3f} everywhere is no preference; mean ± std over folds.")
 
 
 def _show_ablation(ablation: Ablation, heading: str) -> None:
-    table = new_table(
-        "without", "test log loss", "change of loss, 95% CI", "test AUC", "change of AUC, 95% CI", numeric=4
-    )
+    headings = ("without", "test log loss", "change of loss, 95% CI", "test AUC", "change of AUC, 95% CI")
+    table = Table(columns=headings, keys=1, numeric=4)
     intact = ablation.intact
     table.add_row("(nothing left out)", f"{intact.log_loss.mean:.3f}", "", f"{intact.auc.mean:.3f}", "")
     for item in ablation.left_out:
@@ -103,4 +106,4 @@ def _show_ablation(ablation: Ablation, heading: str) -> None:
             f"{auc.estimate:+.3f} ({auc.low:+.3f} to {auc.high:+.3f})",
         )
     say(heading)
-    console().print(table)
+    table.show(console())

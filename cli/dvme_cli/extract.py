@@ -12,13 +12,13 @@ from dvme_cli.arguments import ClassOrder, MaxPixels, parse_names, parse_order, 
 from dvme_cli.console import (
     console,
     expected_errors,
-    new_table,
     note,
     progress_bars,
     say,
     show_json,
 )
 from dvme_cli.plan import show_plan
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.data import Task
@@ -110,11 +110,11 @@ def _announce(task: Task, n_files: int) -> None:
 
 def _show(report: ExtractReport) -> None:
     _show_rows(report)
-    table = new_table("backbone", "dim", "reused", "computed", "failed", "images/s", numeric=5)
+    table = Table(columns=("backbone", "dim", "reused", "computed", "failed", "images/s"), keys=1, numeric=5)
     for item in report.outcomes:
         speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
         table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
-    console().print(table)
+    table.show(console())
     for item in report.outcomes:
         if item.choice:
             say(f"{item.backbone}: {item.choice}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import counted, some_of
-from dvme_cli.console import console, expected_errors, new_table, say, show_json, size
+from dvme_cli.console import console, expected_errors, say, show_json, size
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.overview import CacheSummary
@@ -42,7 +43,7 @@ def _show(summary: CacheSummary) -> None:
         of = "" if len(summary.decodings) == 1 else f" of {some_of(names)}"
         say(f"decoding{of}: {policy}")
     headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "size")
-    table = new_table(*headings, numeric=6)
+    table = Table(columns=headings, keys=1, numeric=6, drop=("dtype", "fingerprint", "pooling"))
     for item in summary.backbones:
         table.add_row(
             item.backbone,
@@ -55,6 +56,6 @@ def _show(summary: CacheSummary) -> None:
             f"{item.pending:,}",
             size(item.n_bytes),
         )
-    console().print(table)
+    table.show(console())
     for place, count in summary.predicted.items():
         say(f"{counted(count, 'image')} that were only predicted: {place} (no study sees them)")

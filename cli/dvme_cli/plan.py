@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dvme.wording import counted
-from dvme_cli.console import console, duration, new_table, say, size
+from dvme_cli.console import console, duration, say, size
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.extraction.plan import BackbonePlan, ExtractPlan
@@ -19,7 +20,8 @@ def show_plan(plan: ExtractPlan) -> None:
     if plan.n_unlisted:
         stay = "is not among these and stays" if plan.n_unlisted == 1 else "are not among these and stay"
         say(f"{counted(plan.n_unlisted, 'image')} of the cache {stay} (dvme cache prune removes what is gone)")
-    table = new_table("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes", numeric=0)
+    headings = ("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes")
+    table = Table(columns=headings, keys=1, numeric=0)
     for item in plan.backbones:
         table.add_row(
             item.backbone,
@@ -31,7 +33,7 @@ def show_plan(plan: ExtractPlan) -> None:
             f"{item.images_per_second:,.1f}" if item.n_computed else "-",
             duration(item.seconds) if item.n_computed else "-",
         )
-    console().print(table)
+    table.show(console())
     total = sum(item.seconds for item in plan.backbones)
     added = sum(item.n_bytes for item in plan.backbones)
     if total:

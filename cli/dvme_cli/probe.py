@@ -9,10 +9,13 @@ import typer
 
 from dvme.wording import MARKS
 from dvme_cli.arguments import parse_names
-from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
     from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
+
+LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
 
 
 def probe(  # noqa: PLR0913 - one parameter per option
@@ -71,8 +74,7 @@ def _show(report: ProbeReport) -> None:
     if report.n_left_out:
         say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in report.n_left_out.items()))
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "bal. acc.", "kappa")
-    table = new_table(*headings, numeric=6, is_narrow=True)
-    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # long names give way, numbers do not
+    table = Table(columns=headings, keys=2, numeric=6, drop=LEAST_WORTH, padding=NARROW)
     for row in report.rows:
         metrics = [_spread(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
         low, high = row.auc_interval.low, row.auc_interval.high
@@ -84,7 +86,7 @@ def _show(report: ProbeReport) -> None:
             "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
             *(metrics if report.task.is_ordered else [*metrics[:-1], "-"]),
         )
-    console().print(table)
+    table.show(console())
     shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
     auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
     say(f"Test scores, {shown}; sorted by validation. {auc}.")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dvme_cli.arguments import parse_names
-from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.sampling.options import SubsetOptions
@@ -111,11 +112,11 @@ def subsets(  # noqa: PLR0913 - one parameter per option
 def _show(report: SubsetReport) -> None:
     manifest = report.manifest
     say(f"{manifest.policy['plan']}; {manifest.policy['balance']}")
-    table = new_table("size", "train", "validation", numeric=2)
+    table = Table(columns=("size", "train", "validation"), keys=1, numeric=2)
     draw = manifest.draws[0]
     for index, name in enumerate(manifest.sizes):
         table.add_row(name, f"{draw.n_train[index]:,}", f"{draw.n_validation[index]:,}")
-    console().print(table)
+    table.show(console())
     for notice in report.notices:
         say(notice)
     say(f"wrote {report.path}: {len(manifest.draws)} draws of {len(manifest.sizes)} sizes, hash {manifest.hash}")

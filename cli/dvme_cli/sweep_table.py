@@ -9,7 +9,8 @@ from rich.text import Text
 
 from dvme.report.style import METRIC_NAMES
 from dvme.wording import CONTROL, MARKS, counted, p_text
-from dvme_cli.console import console, difference_text, duration, new_table, say
+from dvme_cli.console import console, difference_text, duration, say
+from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
@@ -36,12 +37,11 @@ def show_sweep(report: SweepReport) -> None:
 
 def _show_scores(report: SweepReport) -> None:
     sizes = [column.name for column in report.columns]
-    table = new_table("backbone", "head", *sizes, numeric=len(sizes), is_narrow=True)
-    table.columns[0].no_wrap, table.columns[0].overflow = False, "fold"  # long names give way, numbers do not
+    table = Table(columns=("backbone", "head", *sizes), keys=2, numeric=len(sizes), padding=NARROW)
     for head, backbones in report.methods:
         cells = (_score(cell, report.metric) for cell in report.row(head, backbones))
         table.add_row(_together(backbones), head, *cells)
-    console().print(table)
+    table.show(console())
     counts = ", ".join(f"{column.n_train:,.0f} + {column.n_validation:,.0f}" for column in report.columns)
     say(f"Images to train + to choose on: {counts}.")
     metric = METRIC_NAMES[report.metric]
@@ -61,7 +61,7 @@ def _score(cell: Cell, metric: str) -> Text:
 def _show_gains(report: SweepReport) -> None:
     for fusion in dict.fromkeys(gain.fusion for gain in report.gains):
         headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved")
-        table = new_table(*headings, numeric=1, is_narrow=True)
+        table = Table(columns=headings, keys=2, numeric=1, padding=NARROW)
         for gain in (each for each in report.gains if each.fusion == fusion):
             table.add_row(
                 gain.size,
@@ -71,7 +71,7 @@ def _show_gains(report: SweepReport) -> None:
                 gain.word,
                 _saved(gain),
             )
-        console().print(table)
+        table.show(console())
     if report.gains:
         say(
             "A gain is one over every single backbone, or control, that is not told apart from the one that leads on "
@@ -95,14 +95,14 @@ def _amount(amount: Amount) -> str:
 
 
 def _show_cost(report: SweepReport) -> None:
-    table = new_table("method", "seconds", "numbers held", "epochs to best", numeric=3)
+    table = Table(columns=("method", "seconds", "numbers held", "epochs to best"), keys=1, numeric=3)
     for head, backbones in report.methods:
         cells = report.row(head, backbones)
         epochs = [cell.epochs for cell in cells if cell.epochs is not None]
         shown = f"{epochs[0].mean:.0f} to {epochs[-1].mean:.0f}" if epochs else ""
         name = f"{_together(backbones)} + {head}"
         table.add_row(name, f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}", shown)
-    console().print(table)
+    table.show(console())
     say(
         "Seconds of all fits; numbers that one head of the largest size holds; epochs at the smallest and largest size."
     )

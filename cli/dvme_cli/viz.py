@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme_cli.arguments import parse_names
-from dvme_cli.console import console, expected_errors, new_table, number, progress_bars, say, show_json
+from dvme_cli.console import console, expected_errors, number, progress_bars, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,12 +86,13 @@ def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
     """Print the quality of every map."""
     if not maps:
         return
-    table = new_table("map", "embedding", "trustworthiness", "preservation", "silhouette", "kNN accuracy", numeric=4)
+    headings = ("map", "embedding", "trustworthiness", "preservation", "silhouette", "kNN accuracy")
+    table = Table(columns=headings, keys=2, numeric=4)
     for method, qualities in maps.items():
         for name, quality in qualities.items():
             values = (quality.trustworthiness, quality.preservation, quality.silhouette, quality.knn_accuracy)
             table.add_row(method, name, *map(number, values))
-    console().print(table)
+    table.show(console())
 
 
 def say_rest(files: Sequence[str], folder: Path | None, *, is_seen: bool) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from dvme_cli.backbones import check, convert, list_, show
+from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
 
-app = typer.Typer(help="List and show backbones, check a checkpoint, convert one. Alone: list.")
+app = typer.Typer(cls=Commands, help="List and show backbones, check a checkpoint, convert one. Alone: list.")
 add_command(app, "backbones list", list_.list_)
 add_command(app, "backbones show", show.show)
 add_command(app, "backbones check", check.check)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import counted
-from dvme_cli.console import console, expected_errors, new_table, say, show_json
+from dvme_cli.console import console, expected_errors, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.backbones.diagnosis import Diagnosis, Statistics
@@ -65,10 +66,10 @@ def _show(found: Diagnosis) -> None:
     columns = {"this file" if found.path else "this model": _rows(found.features)}
     if found.untrained is not None:
         columns["untrained"] = _rows(found.untrained)
-    table = new_table("features of photographs", *columns, numeric=len(columns))
+    table = Table(columns=("features of photographs", *columns), keys=1, numeric=len(columns))
     for title in _rows(found.features):
         table.add_row(title, *(rows[title] for rows in columns.values()))
-    console().print(table)
+    table.show(console())
     if found.features.n_dead and not found.problems:
         say("Dead dimensions: ReLU features that crops of two photographs do not excite; up to half of them is usual.")
     for problem in found.problems:

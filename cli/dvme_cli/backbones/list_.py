@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, new_table, note, say, show_json
+from dvme_cli.console import console, expected_errors, note, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.backbones import BackboneSpec
@@ -49,13 +50,14 @@ def _show(specs: list[BackboneSpec]) -> None:
     if not specs:
         say("No backbone is of that kind; dvme backbones lists them all.")
         return
-    table = new_table("name", "architecture", "pooling", "licence", "weights", "px", "dim", numeric=2)
+    headings = ("name", "architecture", "pooling", "licence", "weights", "px", "dim")
+    table = Table(columns=headings, keys=2, numeric=2, drop=("pooling", "px"))
     for spec in specs:
         name = spec.name if spec.is_verified else f"{spec.name} (?)"
         licence = f"{spec.licence} (!)" if spec.is_non_commercial else spec.licence
         size, source = f"{spec.preprocess.crop}", " ".join(availability(spec).split()[:2])
         table.add_row(name, spec.architecture, spec.pooling, licence, source, size, f"{spec.dim or '-'}")
-    console().print(table)
+    table.show(console())
     n_verified = sum(spec.is_verified for spec in specs)
     say(
         f"{len(specs)} backbones, {n_verified} verified. (!) no commercial use. (?) layout not verified. Besides these:"

@@ -5,9 +5,14 @@ from __future__ import annotations
 import typer
 
 from dvme_cli.cache import export, import_, label, prune, repair, verify
+from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
 
-app = typer.Typer(no_args_is_help=True, help="Verify, repair, label or prune a cache; export and import embeddings.")
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="Verify, repair, label or prune a cache; export and import embeddings.",
+)
 add_command(app, "cache verify", verify.verify)
 add_command(app, "cache repair", repair.repair)
 add_command(app, "cache label", label.label)

@@ -9,7 +9,8 @@ import typer
 
 from dvme.wording import counted
 from dvme_cli.arguments import parse_names
-from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.cache import ExportReport
@@ -39,8 +40,8 @@ def _show(report: ExportReport) -> None:
     pruned = f"; {counted(report.n_pruned, 'pruned image')} left out" if report.n_pruned else ""
     files = " and ".join(report.files)
     say(f"{files}: {counted(report.n_rows, 'image')}, {report.n_bytes / 1e6:,.1f} MB ({report.format}){pruned}")
-    table = new_table("backbone", "dim", "dtype", "done", "failed", "pending", numeric=5)
+    table = Table(columns=("backbone", "dim", "dtype", "done", "failed", "pending"), keys=1, numeric=5)
     for item in report.backbones:
         counts = (f"{count:,}" for count in (item.done, item.failed, item.pending))
         table.add_row(item.backbone, f"{item.dim}", item.dtype, *counts)
-    console().print(table)
+    table.show(console())

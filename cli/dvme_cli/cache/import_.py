@@ -9,7 +9,8 @@ import typer
 
 from dvme.wording import counted
 from dvme_cli.arguments import ClassOrder, parse_order
-from dvme_cli.console import console, expected_errors, new_table, progress_bars, say, show_json
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.cache import ImportReport
@@ -59,11 +60,12 @@ def import_(  # noqa: PLR0913 - one parameter per option
 def _show(report: ImportReport) -> None:
     origin = "an export of dvme" if report.is_export else "made elsewhere"
     say(f"{report.file} ({origin}): {counted(report.n_rows, 'image')} ({report.n_new:,} new to {report.cache})")
-    table = new_table("backbone", "dim", "dtype", "imported", "reused", "failed", "pending", numeric=6)
+    headings = ("backbone", "dim", "dtype", "imported", "reused", "failed", "pending")
+    table = Table(columns=headings, keys=1, numeric=6)
     for item in report.backbones:
         counts = (f"{count:,}" for count in (item.imported, item.reused, item.failed, item.pending))
         table.add_row(item.backbone, f"{item.dim}", item.dtype, *counts)
-    console().print(table)
+    table.show(console())
     for remark in report.remarks:
         say(remark)
 

@@ -1,0 +1,9 @@
+"""`python -m dvme`: the command line of the same installation."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+# By its entry point: this package does not import the one that is built upon it.
+sys.exit(next(iter(entry_points(group="console_scripts", name="dvme"))).load()())
