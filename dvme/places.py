@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from dvme.data.folder import IMAGE_SUFFIXES
+from dvme.data.images import SUFFIXES
 from dvme.errors import DataError, OptionError
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
@@ -29,7 +29,7 @@ OTHER_FILES = frozenset({
     *(".bin", ".ckpt", ".gz", ".html", ".json", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".svg", ".tar"),
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
-NOT_FOR_A_CACHE = IMAGE_SUFFIXES | set(MANIFESTS) | set(EXPORTS) | OTHER_FILES
+NOT_FOR_A_CACHE = SUFFIXES.keys() | set(MANIFESTS) | set(EXPORTS) | OTHER_FILES
 ENTRIES_LOOKED_AT = 2000
 
 
@@ -51,7 +51,7 @@ def kind_of(place: str | Path) -> Kind:
         return ""
     if any(entry.name == "head.json" and entry.parent.parent == path for entry in entries):
         return "heads"
-    return "images" if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries) else ""
+    return "images" if any(entry.suffix.lower() in SUFFIXES for entry in entries) else ""
 
 
 def open_cache(place: str | Path) -> EmbeddingCache:

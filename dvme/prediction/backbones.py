@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dvme.backbones.registry import get_spec
 from dvme.backbones.variation import split_name, vary_name
 from dvme.errors import DvmeError, OptionError, UnknownNameError
-from dvme.extraction.models import Choice, recall_backbones
+from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
 from dvme.heads.saving import SavedHead
 from dvme.runtime import Runtime
 from dvme_cache import Fingerprint, FingerprintMismatchError
@@ -53,8 +53,8 @@ class Source:
     """What its embeddings are called in a cache; usually as the head calls them."""
     dtype: str
     """As they were stored for the head."""
-    model: Backbone
-    """Loaded."""
+    model: Backbone | KnownBackbone
+    """Loaded, or known from an earlier load."""
 
 
 def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[Source]:

@@ -250,7 +250,7 @@ def _extract(
         for dtype, some in by_dtype.items():
             models = [source.model for source in some]
             others = [donor for donor in donors if donor.location != store.location]
-            outcomes = extract_all(store, models, index, Options(dtype=dtype), runtime, progress, others)
+            outcomes, _ = extract_all(store, models, index, Options(dtype=dtype), runtime, progress, others)
             n_computed = max(n_computed, *(each.computed for each in outcomes))
             for outcome in outcomes:
                 reasons |= outcome.reasons
