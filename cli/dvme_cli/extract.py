@@ -182,12 +182,13 @@ def _show_failures(report: ExtractReport) -> None:
 
 
 def _show_outliers(report: ExtractReport) -> None:
-    """Images that are dark or bright for a handful of pixels, which the stretch to 8 bits goes by."""
+    """Images that would be another picture without a handful of pixels, which the stretch to 8 bits goes by."""
     if report.outliers:
         image, found = max(report.outliers.items(), key=lambda item: item[1].share)
         have = "image has" if len(report.outliers) == 1 else "images have"
+        spans = "pixels spans" if found.n_pixels == 1 else "pixels span"
         say(
             f"{len(report.outliers):,} {have} a range of grey that a handful of pixels set, such as {image} "
-            f"({found.n_pixels:,} of {found.n_of:,} pixels span {found.share:.0%} of it): the rest of the picture has "
-            "few of the 256 levels left. Clip such pixels, and extract the images again"
+            f"({found.n_pixels:,} of {found.n_of:,} {spans} {found.share:.0%} of it); all others share what is left of "
+            "the 256 greys. Clip such values and extract again (--json lists all)"
         )

@@ -144,8 +144,8 @@ def _decode(data: bytes, max_pixels: int) -> Decoded:
         orientation = _orientation(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
         if is_deep or (is_tiff and file.mode == "L"):
             values = file.grey() if isinstance(file, Tiff) else grey_values(file)
-            outliers = find_outliers(values) if is_deep else None
             eight = stretched(values) if is_deep else values
+            outliers = find_outliers(values) if is_deep else None
             image = Image.fromarray(255 - eight if getattr(file, "is_inverted", False) else eight)
         else:
             file.load()

@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 from dvme.errors import ImageError
 
 FEW = 1e-3
-"""The share of the pixels, half of it at either end of the range, that counts as a handful."""
+"""The share of the pixels that counts as a handful."""
 LEAST_SHARE = 0.5
 """Of the range, that a handful must take up to be told."""
+LEAST_END = 0.1
+"""Of the range, that an end of it must take up for its pixels to be counted."""
 LEAST_PIXELS = 100
 """Of an image in which one pixel is a handful."""
+SAMPLE = 1 << 16
+"""Pixels by which an image is found to be spread over its range without ordering all of them."""
 PIXELS_AT_ONCE = 1 << 20
 
 
@@ -24,11 +28,11 @@ class Outliers:
     """A handful of pixels that take up most of an image's range of grey."""
 
     n_pixels: int
-    """Outside of the central 99.9 %."""
+    """The handful."""
     n_of: int
     """Pixels of the image."""
     share: float
-    """Of the range from minimum to maximum, in 0.5..1, that only they use."""
+    """Of the range from minimum to maximum, in 0.5..1, that only they take up."""
 
 
 def stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -52,15 +56,39 @@ def stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
 def find_outliers(values: NDArray[Any]) -> Outliers | None:
     """Which handful of pixels sets the range of these values (H, W), all finite; None where they are spread over it.
 
-    A handful lies outside of the central 99.9 % of the pixels, which span less than half of the range.
+    It does where the other 99.9 % of the pixels, chosen as close together as can be, span less than half of the range.
     """
     n = values.size
-    few = max(1, int(n * FEW / 2))
-    if n < LEAST_PIXELS or not (width := float(values.max()) - float(values.min())):
+    width = float(values.max()) - float(values.min())
+    if n < LEAST_PIXELS or not width:
         return None
-    ordered = np.partition(values, [few, n - 1 - few], axis=None)
-    low, high = float(ordered[few]), float(ordered[n - 1 - few])
-    share = 1.0 - (high - low) / width
-    if share <= LEAST_SHARE:
+    sample = values.ravel()[:: n // SAMPLE | 1]  # ordering all of a large image takes as long as decoding it
+    low, high = _shortest(sample, len(sample) // 50)
+    if high - low > LEAST_SHARE * width:
         return None
-    return Outliers(int(((values < low) | (values > high)).sum()), n, share)
+    low, high = _shortest(values, max(1, int(n * FEW)))
+    if high - low >= LEAST_SHARE * width:
+        return None
+    above = np.sort(values[values > high].astype(np.float64)) - high
+    below = low - np.sort(values[values < low].astype(np.float64))[::-1]
+    told = [_beyond_gap(end) for end in (above, below) if len(end) and end[-1] > LEAST_END * width]
+    n_far, span = sum(count for count, _ in told), sum(span for _, span in told)
+    if span <= LEAST_SHARE * width:  # they thin out without a gap, so that all of them are told
+        n_far, span = len(above) + len(below), width - (high - low)
+    return Outliers(n_far, n, span / width)
+
+
+def _shortest(values: NDArray[Any], few: int) -> tuple[float, float]:
+    """The shortest range that holds all values but `few`."""
+    ordered = np.partition(values, [few, values.size - 1 - few], axis=None)
+    smallest = np.sort(ordered[: few + 1]).astype(np.float64)
+    largest = np.sort(ordered[values.size - 1 - few :]).astype(np.float64)
+    best = int(np.argmin(largest - smallest))  # without the `best` smallest, and the `few - best` largest
+    return float(smallest[best]), float(largest[best])
+
+
+def _beyond_gap(distances: NDArray[np.float64]) -> tuple[int, float]:
+    """How many distances from the other pixels, ascending, lie beyond the widest gap of them, and what these span."""
+    from_others = np.concatenate([[0.0], distances])
+    gap = int(np.argmax(np.diff(from_others)))
+    return len(distances) - gap, float(distances[-1] - from_others[gap])

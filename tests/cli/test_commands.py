@@ -279,3 +279,29 @@ def test_extract__python_file_without_a_name(cache: Path, tmp_path: Path) -> Non
         result = run("extract", cache.parent / "images", tmp_path / "c.zarr", "--backbones", backbone)
         assert_refused(result, f"pass {own}:mine")
     assert_refused(run("backbones", "show", "nonsense-of-mine"), "FILE.py:NAME", "FILE.toml")
+
+
+def test_extract__large_images_and_a_handful_of_bright_pixels(class_folders: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    from dvme.data import DECODING
+
+    deep = Image.new("I;16", (64, 64))
+    deep.putdata([1000 + i % 3000 for i in range(4095)] + [65_535])
+    deep.save(class_folders / "dark" / "deep.png")
+    Image.new("L", (700, 100), 90).save(class_folders / "dark" / "large.png")
+    cache = tmp_path / "c.zarr"
+    command = ("extract", class_folders, cache, "--backbones", LITE)
+    told = run(*command, "--max-pixels", 69_999).stdout
+    assert "dark/large.png: has 70,000 pixels, more than 69,999; pass --max-pixels 70000 to read it\n" in told
+    assert (
+        "1 image has a range of grey that a handful of pixels set, such as dark/deep.png "
+        "(1 of 4,096 pixels spans 95% of it)"
+    ) in told
+    assert "1 failed before" in run(*command, "--plan", "--retry-failed", "--max-pixels", 70_000).stdout
+    report = json.loads(run(*command, "--retry-failed", "--max-pixels", 70_000, "--json").stdout)
+    assert (report["outcomes"][0]["computed"], report["outcomes"][0]["failed"]) == (1, 0)
+    shown = run("info", cache).stdout
+    assert shown.count(f"decoding: {DECODING}\n") == 1
+    assert "each image's own minimum to its maximum" in DECODING
+    assert run("cache", "verify", cache, "--images", "--max-pixels", 70_000).exit_code == 0

@@ -236,6 +236,40 @@ def test_extract__a_grey_sixteen_bit_and_a_wide_image(tmp_path: Path, cache_path
     assert (report.outcomes[0].computed, report.task.kind) == (2, "unlabelled")
 
 
+def test_extract__tells_where_a_handful_of_pixels_sets_the_range(tmp_path: Path, cache_path: Path) -> None:
+    folder = tmp_path / "grey"
+    folder.mkdir()
+    values = (1000 + np.arange(64 * 64) % 3000).reshape(64, 64)
+    for i in range(3):
+        deep = (values + i).astype(np.uint16)
+        deep[5, 5] = 65_535 if i else 1000
+        Image.fromarray(deep).save(folder / f"{i}.png")
+    Image.fromarray((values // 40).astype(np.uint8)).save(folder / "flat.png")
+    report = dvme.extract(folder, cache_path, backbones=[LITE, f"{LITE}@in-chans=1"])
+    assert set(report.outliers) == {"1.png", "2.png"}
+    assert (report.outliers["2.png"].n_pixels, report.outliers["2.png"].n_of) == (1, 4096)
+    assert report.outliers["2.png"].share == pytest.approx((65_535 - 4001) / (65_535 - 1002))
+    assert report.to_json()["outliers"]["1.png"]["n_pixels"] == 1
+    assert dvme.extract(folder, cache_path, backbones=[LITE]).outliers == {}
+
+
+def test_extract__an_image_above_the_limit_is_read_when_it_is_raised(class_folders: Path, cache_path: Path) -> None:
+    Image.new("L", (700, 100), 90).save(class_folders / "dark" / "large.png")
+    guarded = dvme.Runtime(max_pixels=69_999)
+    first = dvme.extract(class_folders, cache_path, backbones=[LITE], runtime=guarded).outcomes[0]
+    reason = "has 70,000 pixels, more than 69,999; pass --max-pixels 70000 to read it"
+    assert (first.computed, first.reasons) == (36, {"dark/large.png": reason})
+    assert dvme.extract(class_folders, cache_path, backbones=[LITE]).outcomes[0].reasons == first.reasons
+    raised = dvme.Runtime(max_pixels=70_000)
+    again = dvme.extract(class_folders, cache_path, backbones=[LITE], runtime=raised, retry_failed=True).outcomes[0]
+    assert (again.computed, again.failed) == (1, 0)
+
+
+def test_runtime__no_pixels() -> None:
+    with pytest.raises(OptionError, match="images of 0 pixels are not possible; pass --max-pixels 1 or more"):
+        dvme.Runtime(max_pixels=0)
+
+
 @pytest.mark.slow  # tests/reliability/test_kill.py has the same in seconds, with processes that are forked
 def test_extract__killed_at_random_moments_then_resumed_equals_a_run_never_interrupted(
     solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
