@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,9 @@ class PredictReport:
     n_known: int
     """Predicted images that the head learned from or chose on; their predictions say nothing about new images."""
     left_out: dict[str, str]
-    """Images without a prediction, and why."""
+    """Images without a prediction, and why; folders that could not be listed are among them."""
+    remarks: list[str] = field(default_factory=list)
+    """What of a folder was passed over, and which columns of a manifest were used, a line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -58,6 +60,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     architectures: Mapping[str, str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     submission: Sequence[str] | None = None,
+    skip_missing: bool = False,
     force: bool = False,
     runtime: Runtime | None = None,
     progress: Progress = silent,
@@ -78,6 +81,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         weights: local checkpoints by backbone name.
         submission: names of two columns, such as ("id_code", "diagnosis"); the file then has only these, the
             file's name without its suffix and the class, as competitions ask for it.
+        skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
         force: replace a file that is there.
         runtime: device, batch size, workers.
         progress: told (stage, done, total).
@@ -92,7 +96,8 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         raise OptionError(f"a submission has two different columns, not {given!r}; pass --submission id,label")
     saved = load_head(head)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
-    with embedded(images, cache, saved, own, runtime or Runtime(), progress) as (store, asked):
+    found = embedded(images, cache, saved, own, runtime or Runtime(), progress, skip_missing=skip_missing)
+    with found as (store, asked):
         here = replace(saved, backbones=asked.backbones)
         check_fits(here, store)
         rows, ids, left_out = with_embeddings(store, here, asked)
@@ -110,6 +115,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         counts=dict(zip(saved.classes, counts.tolist(), strict=True)),
         n_known=n_known,
         left_out=left_out,
+        remarks=list(asked.remarks),
     )
 
 

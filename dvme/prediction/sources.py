@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.data import load_samples
 from dvme.errors import DataError, OptionError
-from dvme.extraction.indexing import hash_files
+from dvme.extraction.indexing import hash_files, only_readable, unread_files
 from dvme.heads.saving import SavedHead
 from dvme.prediction.backbones import OwnBackbones, check_fingerprint, find_sources
 from dvme.runtime import Progress, Runtime
@@ -37,6 +37,10 @@ class Asked:
     """(n,) their rows in the cache; copies of an image share one."""
     backbones: tuple[str, ...]
     """What the cache calls the head's backbones."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Files and folders that could not be read or listed, or are not there, and why."""
+    remarks: Sequence[str] = ()
+    """What was passed over, and which columns were used, a line each."""
 
 
 @contextmanager
@@ -47,6 +51,8 @@ def embedded(
     own: OwnBackbones,
     runtime: Runtime,
     progress: Progress,
+    *,
+    skip_missing: bool = False,
 ) -> Iterator[tuple[EmbeddingCache, Asked]]:
     """The cache that holds the embeddings, and the images that are asked for."""
     store = _as_cache(images)
@@ -61,12 +67,20 @@ def embedded(
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
         place = cache if cache is not None else Path(folder) / "images.zarr"
-        samples = load_samples(images)
-        names = _extract(images, place, saved, own, runtime, progress)
+        samples = load_samples(images, skip_missing=skip_missing)
+        names = _extract(images, place, saved, own, runtime, progress, skip_missing=skip_missing)
         store = EmbeddingCache.open(place)
         row_of = {identity: row for row, identity in enumerate(store.samples.content_ids)}
         digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("find", done, total))
-        yield store, Asked(samples.ids, np.array([row_of[digest] for digest in digests], dtype=np.int64), names)
+        unread = unread_files(samples, digests)
+        left_out = {
+            **samples.unlisted,
+            **dict.fromkeys(samples.missing, "no file is there"),
+            **{samples.ids[index]: reason for index, reason in unread.items()},
+        }
+        samples, digests = only_readable(samples, digests, unread)
+        rows = np.array([row_of[digest] for digest in digests], dtype=np.int64)
+        yield store, Asked(samples.ids, rows, names, left_out, samples.remarks)
 
 
 def with_embeddings(
@@ -77,7 +91,7 @@ def with_embeddings(
     Raises:
         DataError: if no image has them all.
     """
-    left_out: dict[str, str] = {}
+    left_out = dict(asked.left_out)
     is_done = np.ones(len(asked.rows), dtype=bool)
     is_pending = False
     for name in saved.backbones:
@@ -123,7 +137,14 @@ def _as_cache(location: str | Path) -> EmbeddingCache | None:
 
 
 def _extract(
-    images: str | Path, cache: str | Path, saved: SavedHead, own: OwnBackbones, runtime: Runtime, progress: Progress
+    images: str | Path,
+    cache: str | Path,
+    saved: SavedHead,
+    own: OwnBackbones,
+    runtime: Runtime,
+    progress: Progress,
+    *,
+    skip_missing: bool,
 ) -> tuple[str, ...]:
     """Bring the images' embeddings into a cache, as the head needs them; a mismatch is found before any of it.
 
@@ -141,6 +162,7 @@ def _extract(
             backbones=choice.names,
             weights=choice.weights,
             architectures=choice.architectures,
+            skip_missing=skip_missing,
             dtype=dtype,
             runtime=runtime,
             progress=progress,
