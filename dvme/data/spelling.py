@@ -16,21 +16,26 @@ from dvme.wording import EXAMPLES, counted, some_of
 
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 """`12`, `12.0`, `+12`, `1.2e1`; an exponent of more digits is a name."""
-DIGITS = re.compile(r"\d+")
+DIGITS, PLAIN = re.compile(r"\d+"), re.compile(r"0|[1-9]\d*")
 KINDS = {"label": ("class", "classes"), "group": ("group", "groups")}
 NOTHING = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "nat", "nil", "none", "null"})
 """What spreadsheets, pandas, R and databases write where there is no value."""
 
 
 def number_twins(names: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs of different names that are the same number, such as 12 and 12.0; other names may stand among them."""
+    """Pairs of different names that are the same number, such as 12 and 12.0; other names may stand among them.
+
+    Of each number one spelling is the first of all its pairs: the plain digits, if it is written so at all.
+    """
     found: list[tuple[str, str]] = []
     by_value: dict[Decimal, str] = {}
-    for name in sorted(set(names), key=natural_key):
-        if NUMBER.fullmatch(name):
-            twin = by_value.setdefault(Decimal(name), name)
-            if twin != name:
-                found.append((twin, name))
+    numbers = {name for name in names if NUMBER.fullmatch(name)}
+    for name in sorted(
+        numbers, key=lambda name: (not PLAIN.fullmatch(name), bool(DIGITS.fullmatch(name)), natural_key(name))
+    ):
+        twin = by_value.setdefault(Decimal(name), name)
+        if twin != name:
+            found.append((twin, name))
     return found
 
 
@@ -42,14 +47,6 @@ def is_clear(one: str, other: str) -> bool:
     """
     is_whole = Decimal(one) == Decimal(one).to_integral_value()
     return is_whole and not (DIGITS.fullmatch(one) and DIGITS.fullmatch(other))
-
-
-def unit_of(group: str) -> object:
-    """What is equal for two spellings of one group."""
-    if not NUMBER.fullmatch(group) or (DIGITS.fullmatch(group) and group != "0" and group.startswith("0")):
-        return group
-    value = Decimal(group)
-    return value if value == value.to_integral_value() else group
 
 
 def check_spelling(
