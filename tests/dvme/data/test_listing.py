@@ -135,7 +135,9 @@ def test_folder_samples__other_kinds_are_counted(root: Path) -> None:
     touch(root / "b" / "Thumbs.db", root / "b" / "desktop.ini")
     os.mkfifo(root / "b" / "3.png")
     text = remarks(root)
-    assert "6 files of other kinds (2 .tga, 1 .txt, 1 hidden .png, 1 pipe, socket or device, 1 without a suffix)" in text
+    assert (
+        "6 files of other kinds (2 .tga, 1 .txt, 1 hidden .png, 1 pipe, socket or device, 1 without a suffix)" in text
+    )
     assert "Thumbs" not in text
 
 
