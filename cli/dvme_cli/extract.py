@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,11 +19,11 @@ from dvme_cli.console import (
     say,
     show_json,
 )
-from dvme_cli.plan import show_plan
+from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.data import Task
+    from dvme.data import Samples, Task
     from dvme.extraction.extract import ExtractReport
 
 REASONS_SHOWN = 3
@@ -36,6 +38,9 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. Default: split, if any.")] = None,
     group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
     image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")
+    ] = False,
     class_order: ClassOrder = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     arch: Annotated[
@@ -71,6 +76,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     with expected_errors():
         import dvme
 
+        announced: list[str] = []
         inputs: dict[str, Any] = {
             "backbones": vary_names(
                 parse_names(backbones, "--backbones"),
@@ -81,6 +87,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             ),
             "columns": dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
             "image_root": image_root,
+            "skip_missing": skip_missing,
             "class_order": parse_order(class_order),
             "weights": parse_pairs(weights or [], "--weights", "PATH"),
             "architectures": parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
@@ -89,7 +96,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             "replace": replace,
             "retry_failed": retry_failed,
             "rows_per_shard": shard_rows,
-            "announce": _announce,
+            "announce": partial(_announce, announced),
         }
         with progress_bars() as tell:
             if plan:
@@ -101,15 +108,28 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         elif plan:
             show_plan(planned)
         else:
-            _show(done)
+            _show(done, announced)
 
 
-def _announce(task: Task, n_files: int) -> None:
-    note(f"{counted(n_files, 'image')}: {task.describe()}")
+def _announce(announced: list[str], task: Task, samples: Samples) -> None:
+    """Say what was listed before hours are spent on it."""
+    from dvme.data.samples import missing_line, unlisted_line
+
+    unknown = counted(len(samples.unlisted), "folder or link", "folders or links")
+    gap = f" ({unknown} NOT LISTED)" if samples.unlisted else ""
+    note(f"{counted(len(samples), 'image')}{gap}: {task.describe()}")
+    announced += samples.remarks
+    for line in (unlisted_line(samples.unlisted), missing_line(samples.missing), *samples.remarks):
+        if line:
+            note(line)
 
 
-def _show(report: ExtractReport) -> None:
+def _show(report: ExtractReport, announced: Sequence[str]) -> None:
     _show_rows(report)
+    show_left_out(report)
+    for line in report.remarks:
+        if line not in announced:
+            say(line)
     table = Table(columns=("backbone", "dim", "reused", "computed", "failed", "images/s"), keys=1, numeric=5)
     for item in report.outcomes:
         speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
@@ -127,9 +147,9 @@ def _show(report: ExtractReport) -> None:
 
 
 def _show_rows(report: ExtractReport) -> None:
-    duplicates = report.n_files - report.n_rows
+    duplicates = sum(len(files) - 1 for files in report.copies)
     rows = f"{counted(report.n_rows, 'distinct image')} ({report.n_new:,} new to the cache)"
-    say(rows + (f"; {counted(duplicates, 'copy', 'copies')} stored once" if duplicates else ""))
+    say(rows + (f"; {counted(duplicates, 'copy', 'copies')} stored once{_example(report)}" if duplicates else ""))
     if report.contradictory:
         shown = ", ".join(report.contradictory[:REASONS_SHOWN])
         say(
@@ -148,6 +168,13 @@ def _show_rows(report: ExtractReport) -> None:
         if item.n_lost:
             lost = counted(item.n_lost, "embedding")
             say(f"{item.backbone}: {lost} on disk had come to harm; those of these images are made anew")
+
+
+def _example(report: ExtractReport) -> str:
+    """Which files are copies, and whether they are one file by another name."""
+    same = counted(len(report.same_files), "file goes", "files go")
+    links = f"; {same} by more than one name, such as {' = '.join(report.same_files[0])}" if report.same_files else ""
+    return f", such as {' = '.join(report.copies[0][:REASONS_SHOWN])}{links}"
 
 
 def _show_columns(report: ExtractReport) -> None:
@@ -171,12 +198,16 @@ def _show_columns(report: ExtractReport) -> None:
 
 
 def _show_failures(report: ExtractReport) -> None:
-    reasons = {image: reason for item in report.outcomes for image, reason in item.reasons.items()}
+    reasons = {file: reason for item in report.outcomes for file, reason in item.reasons.items()}
+    reasons = {file: reason for file, reason in reasons.items() if file not in report.unread}
     if reasons:
+        n_images = sum(1 for files in report.copies if files[0] in reasons)
+        n_images += len(reasons.keys() - {file for files in report.copies for file in files})
         have = "has" if len(reasons) == 1 else "have"
-        say(f"{counted(len(reasons), 'image')} {have} no embedding (--retry-failed decodes again):")
-        for image, reason in list(reasons.items())[:REASONS_SHOWN]:
-            say(f"  {image}: {reason}")
+        distinct = f" ({counted(n_images, 'distinct image')})" if n_images < len(reasons) else ""
+        say(f"{counted(len(reasons), 'file')}{distinct} {have} no embedding (--retry-failed decodes again):")
+        for file, reason in list(reasons.items())[:REASONS_SHOWN]:
+            say(f"  {file}: {reason}")
         if len(reasons) > REASONS_SHOWN:
             say(f"  ... and {len(reasons) - REASONS_SHOWN} more (--json lists all)")
 

@@ -9,6 +9,7 @@ from dvme_cli.console import console, duration, say, size
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
+    from dvme.extraction.extract import ExtractReport
     from dvme.extraction.plan import BackbonePlan, ExtractPlan
 
 
@@ -20,6 +21,7 @@ def show_plan(plan: ExtractPlan) -> None:
     if plan.n_unlisted:
         stay = "is not among these and stays" if plan.n_unlisted == 1 else "are not among these and stay"
         say(f"{counted(plan.n_unlisted, 'image')} of the cache {stay} (dvme cache prune removes what is gone)")
+    show_left_out(plan)
     headings = ("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes")
     table = Table(columns=headings, keys=1, numeric=0)
     for item in plan.backbones:
@@ -42,6 +44,18 @@ def show_plan(plan: ExtractPlan) -> None:
         say(f"In all {about} {duration(total)} and {size(added)}; speeds were measured just now. Nothing was written.")
     else:
         say("Nothing is to be computed. Nothing was written.")
+
+
+def show_left_out(found: ExtractReport | ExtractPlan) -> None:
+    """Say loudly which images were not looked at, and why."""
+    from dvme.data.samples import missing_line, unlisted_line
+
+    for line in (unlisted_line(found.unlisted), missing_line(found.missing)):
+        if line:
+            say(line)
+    if found.unread:
+        example, reason = next(iter(found.unread.items()))
+        say(f"{counted(len(found.unread), 'file')} could not be read and took no part, such as {example}: {reason}")
 
 
 def _why(item: BackbonePlan) -> str:

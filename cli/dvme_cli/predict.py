@@ -39,6 +39,9 @@ def predict(  # noqa: PLR0913 - one parameter per option
     submission: Annotated[
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
+    skip_missing: Annotated[
+        bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Images per forward pass of the extraction.")] = None,
@@ -60,6 +63,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
                 architectures=parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
                 weights=parse_pairs(weights or [], "--weights", "PATH"),
                 submission=None if submission is None else parse_names(submission, "--submission"),
+                skip_missing=skip_missing,
                 force=force,
                 runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
                 progress=tell,
@@ -73,6 +77,8 @@ def predict(  # noqa: PLR0913 - one parameter per option
 def _show(report: PredictReport, cache: str | None) -> None:
     counts = some_of([f"{name} ({count:,})" for name, count in report.counts.items()])
     say(f"{report.out}: {report.n_rows:,} images by {report.head} on {'+'.join(report.backbones)}: {counts}")
+    for line in report.remarks:
+        say(line)
     if report.kept_in is not None and report.n_computed:
         kept = f"embeddings of {counted(report.n_computed, 'image')} are kept in {report.kept_in}"
         say(kept if report.kept_in == cache else f"{kept}; {cache} and its study stay as they were")

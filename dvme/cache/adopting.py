@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from dvme.cache.columns import canonical_splits, check_names, check_order, fill_columns
 from dvme.cache.imported import ImportReport, check_backbones, kept_remark, origin, store_embeddings
 from dvme.cache.naming import check_distinct, rows_by_name
+from dvme.data.listing import file_bytes
+from dvme.data.spelling import check_spelling
 from dvme.errors import DataError, OptionError
 from dvme.exchange import BackboneHeader, Elsewhere, EmbeddedRows, read_elsewhere
 from dvme.exchange.bundle import DTYPES, text_array
@@ -83,6 +85,7 @@ def adopt(
     columns = dict(found.columns)
     if "split" in columns:
         columns["split"] = text_array(canonical_splits(columns["split"].tolist(), source=source))
+    odd = check_spelling(columns, source)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is None and request.images is not None:
         columns["path"] = text_array([os.path.realpath(request.images / name) for name in found.ids])
@@ -99,7 +102,7 @@ def adopt(
         n_kept = fill_columns(target, rows, columns, n_before, request.class_order)
         outcome = store_embeddings(target, backbone, embedded, rows, replace=replace, progress=progress)
         n_new = target.n_rows - n_before
-    remarks = [kept_remark(n_kept)] if n_kept else []
+    remarks = [*found.remarks, *odd, *([kept_remark(n_kept)] if n_kept else [])]
     if found.dtype != backbone.dtype:
         remarks.append(f"the features are {found.dtype} in the file and stored as {backbone.dtype}")
     if store is None and request.images is None:
@@ -126,7 +129,7 @@ def _hash_files(paths: Sequence[Path], images: Path, progress: Progress) -> list
 
     def digest(path: Path) -> bytes | None:
         try:
-            return content_id(path.read_bytes())
+            return content_id(file_bytes(path))
         except (OSError, ValueError):
             return None
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.order import checked_order
 from dvme.data.samples import SPLIT_NAMES, canonical_split
+from dvme.data.spelling import check_spelling
 from dvme.errors import DataError
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache
@@ -74,6 +75,27 @@ def check_order(
         checked_order(class_order, labels, source=f"{source}")
     elif cache is not None:
         checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
+
+
+def check_columns(
+    cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str, NDArray[Any]], source: str
+) -> list[str]:
+    """Refuse labels and groups that are a number which other rows of the cache write in another way.
+
+    Args:
+        cache: its tables are read.
+        rows: (N,) whose values are replaced.
+        columns: name to (N,) values.
+        source: where the values are from, for the message.
+
+    Returns:
+        A line for groups that may be one, and for names that usually stand for a missing value.
+
+    Raises:
+        DataError: naming both spellings; the cache is as it was.
+    """
+    known = {name: np.delete(cache.column(name), rows).tolist() for name in ("label", "group") if name in columns}
+    return check_spelling(columns, source, known)
 
 
 def fill_columns(

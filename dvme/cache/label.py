@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.cache.columns import canonical_splits, check_names
-from dvme.cache.naming import rows_by_name
+from dvme.cache.columns import canonical_splits, check_columns, check_names
+from dvme.cache.naming import check_distinct, rows_by_name
 from dvme.data import MISSING, Columns, Task
-from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, read_table
+from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, columns_line, image_names
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
+from dvme.data.tables import Table, find_column, read_table
 from dvme.errors import DataError, OptionError
 from dvme.places import open_cache
-from dvme.wording import CHOICES, counted, first_few
+from dvme.wording import CHOICES, first_few
 from dvme_cache import EmbeddingCache, check_unlocked
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,8 @@ class LabelReport:
     """What the labels define now."""
     class_order: tuple[str, ...]
     """The user's, which may have classes without an image; () without one."""
+    remarks: list[str] = field(default_factory=list)
+    """Which columns were used, and what is odd about their values, a line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -80,12 +80,13 @@ def label(
         raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
     store = open_cache(cache)
     check_unlocked(cache)
-    names, values = ([], {}) if manifest is None else _read(Path(manifest), columns or Columns(), extra)
-    source, root = f"{manifest}", None if manifest is None else Path(image_root or Path(manifest).parent)
+    told = _Told() if manifest is None else _read(Path(manifest), columns or Columns(), extra)
+    root = None if manifest is None else Path(image_root or Path(manifest).parent)
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
-    _checked(store, names, values, source, root, class_order)
+    _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
-        rows = _checked(store, names, values, source, root, class_order)
+        rows, values = _checked(store, told, root, class_order)
+        remarks = [*told.remarks, *check_columns(store, rows, values, told.source)]
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
         store.update_columns(rows, values, class_order=class_order)
         is_present = ~store.samples.is_pruned
@@ -97,68 +98,94 @@ def label(
             n_untouched=int(is_present.sum()) - len(rows),
             task=Task.from_labels(store.column("label")[is_present], store.class_order),
             class_order=store.class_order,
+            remarks=remarks,
         )
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a manifest says of N images."""
+
+    source: str = ""
+    names: list[str] = field(default_factory=list)
+    values: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Column to (N,) values."""
+    remarks: list[str] = field(default_factory=list)
+
+
 def _checked(
-    store: EmbeddingCache,
-    names: Sequence[str],
-    values: Mapping[str, NDArray[Any]],
-    source: str,
-    image_root: Path | None,
-    class_order: Sequence[str] | None,
-) -> NDArray[Any]:
-    """The rows that are named, where the labels that the cache would hold are all in its order."""
-    rows = rows_by_name(store, names, source=source, image_root=image_root)
+    store: EmbeddingCache, told: _Told, image_root: Path | None, class_order: Sequence[str] | None
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """(R,) the rows that are named and column to (R,) values, where they fit what else the cache holds."""
+    rows = rows_by_name(store, told.names, source=told.source, image_root=image_root, are_distinct=False)
+    rows, values = _merged(rows, told)
     labels = store.column("label")
     labels[rows] = values.get("label", labels[rows])
     if class_order is None:
         checked_order(store.class_order, labels, source=f"the class order of {store.location}")
     else:
         checked_order(class_order, labels)
-    return rows
+    return rows, values
 
 
-def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """(N names of images, column to (N,) values), everything checked."""
+def _merged(rows: NDArray[Any], told: _Told) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """The rows, each once, and what is said of each; of copies one cell is enough, and two must agree.
+
+    Raises:
+        DataError: naming the copies of which different things are said.
+    """
+    distinct, first, place = np.unique(rows, return_index=True, return_inverse=True)
+    merged = {name: values[first] for name, values in told.values.items()}
+    is_contradictory = np.zeros(len(distinct), dtype=bool)
+    for entry in np.setdiff1d(np.arange(len(rows)), first).tolist():
+        for name, values in told.values.items():
+            known, said = merged[name][place[entry]], values[entry]
+            is_contradictory[place[entry]] |= MISSING not in {known, said} and known != said
+            merged[name][place[entry]] = known or said
+    differing = np.flatnonzero(is_contradictory[place]).tolist()
+    step = "what they say differs, keep one entry for each image (copies are one image)"
+    check_distinct(rows[differing].tolist(), [told.names[entry] for entry in differing], source=told.source, step=step)
+    return distinct, merged
+
+
+def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
+    """What a manifest says, everything checked."""
     if manifest.suffix.lower() not in MANIFEST_SUFFIXES:
         raise DataError(f"{manifest} is not a manifest; give a file of {', '.join(MANIFEST_SUFFIXES)}")
     table = read_table(manifest)
-    image = chosen_column(table, columns.image or "image", "image", manifest)
+    image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
-    names = [value.strip() for value in table[image]]
-    if not names:
-        raise DataError(f"{manifest} has no rows; list one image per row")
-    if MISSING in names:
-        count, first = names.count(MISSING), names.index(MISSING) + 1
-        rows = counted(count, "row")
-        raise DataError(f"{manifest} has {rows} without an image, the first in row {first}; name it there")
-    chosen = {name: chosen_column(table, getattr(columns, name), name, manifest) for name in STANDARD}
-    sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra, manifest)
+    names = image_names(table, image)
+    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD}
+    sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra)
     if not sources:
-        held = first_few(table.columns, CHOICES)
+        held = first_few(table.names, CHOICES)
         message = (
             f"{manifest} has no column label, split or group (it has: {held}); name one with --label-col or --extra"
         )
         raise DataError(message)
-    values = {name: [value.strip() for value in table[source]] for name, source in sources.items()}
+    values = {name: table.texts(source) for name, source in sources.items()}
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
-    return names, {name: np.array(column, dtype=object) for name, column in values.items()}
+    remarks = [columns_line(table, {"image": image} | sources)]
+    return _Told(
+        str(manifest), names, {name: np.array(column, dtype=object) for name, column in values.items()}, remarks
+    )
 
 
-def _extra(table: pd.DataFrame, extra: Sequence[str], manifest: Path) -> dict[str, str]:
-    """Each further column under its own name."""
+def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
+    """Each further column under its own name, by the column that holds it."""
     reserved = [name for name in extra if name in {*STANDARD, "path"}]
     if reserved:
         meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
         message = f"--extra {reserved[0]} is not possible ({meaning}); "
         raise DataError(message + "leave it out, or rename the column in the manifest")
-    missing = [name for name in extra if name not in table.columns]
+    found = {name: find_column(table.names, name, table.source, "--extra") for name in extra}
+    missing = [name for name, column in found.items() if column is None]
     if missing:
         message = (
-            f"{manifest} has no column {first_few(map(repr, missing))}; it has: {first_few(table.columns, CHOICES)}"
+            f"{table.source} has no column {first_few(map(repr, missing))}; it has: {first_few(table.names, CHOICES)}"
         )
         raise DataError(f"{message}; choose one with --extra")
     check_names(extra, source="--extra")
-    return {name: name for name in extra}
+    return {name: column for name, column in found.items() if column is not None}

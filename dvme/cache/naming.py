@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.listing import file_bytes
 from dvme.errors import DataError
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache, content_id
@@ -20,7 +21,12 @@ CONTENT_ID = re.compile(r"[0-9a-fA-F]{32}")
 
 
 def rows_by_name(
-    cache: EmbeddingCache, names: Sequence[str], *, source: str, image_root: Path | None = None
+    cache: EmbeddingCache,
+    names: Sequence[str],
+    *,
+    source: str,
+    image_root: Path | None = None,
+    are_distinct: bool = True,
 ) -> NDArray[np.int64]:
     """The row of each named image.
 
@@ -32,12 +38,13 @@ def rows_by_name(
         names: N names.
         source: the file that names them, for messages.
         image_root: where relative current paths start; without it, relative names are first-seen paths.
+        are_distinct: whether two names of one row are refused.
 
     Returns:
-        (N,) distinct row indices, in the order of the names.
+        (N,) row indices, in the order of the names.
 
     Raises:
-        DataError: if a name is unknown or ambiguous, or two names are of one row.
+        DataError: if a name is unknown or ambiguous, or two names are of one row that must not be.
     """
     find = _finder(cache, image_root)
     found = [find(name) for name in names]
@@ -57,17 +64,25 @@ def rows_by_name(
         )
         raise DataError(message)
     rows = np.array([row for (row,) in found], dtype=np.int64)
-    check_distinct(rows.tolist(), names, source=source)
+    if are_distinct:
+        check_distinct(rows.tolist(), names, source=source)
     return rows
 
 
-def check_distinct(keys: Iterable[Hashable], names: Sequence[str], *, source: str) -> None:
+def check_distinct(
+    keys: Iterable[Hashable],
+    names: Sequence[str],
+    *,
+    source: str,
+    step: str = "keep one entry for each image (copies are one image)",
+) -> None:
     """Refuse two names of one image.
 
     Args:
         keys: N rows or content ids, which must be distinct.
         names: N names.
         source: the file that names them, for messages.
+        step: what the user can do.
 
     Raises:
         DataError: naming the first few.
@@ -80,10 +95,7 @@ def check_distinct(keys: Iterable[Hashable], names: Sequence[str], *, source: st
         else:
             first[key] = name
     if repeated:
-        message = (
-            f"{source} names {counted(len(repeated), 'image')} more than once: {first_few(repeated)}; "
-            "keep one entry for each image (copies are one image)"
-        )
+        message = f"{source} names {counted(len(repeated), 'image')} more than once: {first_few(repeated)}; {step}"
         raise DataError(message)
 
 
@@ -117,7 +129,7 @@ def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], l
 def _content_id(path: str) -> bytes | None:
     """What a file's bytes are known as; None where there is no file to read."""
     try:
-        return content_id(Path(path).read_bytes())
+        return content_id(file_bytes(Path(path)))
     except (OSError, ValueError):
         return None
 

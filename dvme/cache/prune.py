@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Columns, Samples, load_samples
+from dvme.data.samples import unlisted_line
 from dvme.errors import DataError
 from dvme.extraction.beside import beside
-from dvme.extraction.indexing import hash_files
+from dvme.extraction.indexing import hash_files, unread_files
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, silent
 from dvme.wording import counted
-from dvme_cache import EmbeddingCache, check_unlocked, unreadable_id
+from dvme_cache import EmbeddingCache, check_unlocked
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class PruneReport:
     """Paths under which the others were first seen."""
     is_done: bool
     """Whether they were taken out, or only listed."""
+    gone_folders: dict[str, int] = field(default_factory=dict)
+    """Folders, as they were first seen, of which every image is among those removed, and how many that are."""
+    remarks: list[str] = field(default_factory=list)
+    """What was passed over, a line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -71,11 +77,14 @@ def prune(
     if confirmed:
         check_unlocked(cache)
     samples = load_samples(images, columns, image_root)
+    if samples.unlisted:
+        raise DataError(f"{unlisted_line(samples.unlisted)}; nothing was pruned")
     workers = (runtime or Runtime()).n_workers
     digests = hash_files(samples, workers, lambda done, total: progress("hash", done, total))
     _check_readable(samples, digests)
     rows = _rows_to_prune(store, digests, images)
-    removed = np.array(store.samples.paths, dtype=object)[rows].tolist()
+    paths = np.array(store.samples.paths, dtype=object)
+    removed, gone = paths[rows].tolist(), _gone_folders(paths[~store.samples.is_pruned], paths[rows])
     if confirmed and len(rows):
         listed = store.samples.ids[rows]
         with EmbeddingCache.writing(cache) as writable:
@@ -87,7 +96,7 @@ def prune(
         _prune_beside(cache, listed)
     else:
         n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
-    return PruneReport(os.fspath(cache), n_kept, removed, confirmed)
+    return PruneReport(os.fspath(cache), n_kept, removed, confirmed, gone, list(samples.remarks))
 
 
 def _prune_beside(cache: str | Path, erased: NDArray[np.uint8]) -> None:
@@ -102,14 +111,28 @@ def _prune_beside(cache: str | Path, erased: NDArray[np.uint8]) -> None:
 
 def _check_readable(samples: Samples, digests: Sequence[bytes]) -> None:
     """A file that cannot be read just now must not look like one that is gone."""
-    unread = [
-        str(path)
-        for path, digest in zip(samples.paths, digests, strict=True)
-        if digest == unreadable_id(os.path.realpath(path))
-    ]
+    unread = unread_files(samples, digests)
     if unread:
-        files = counted(len(unread), "file")
-        raise DataError(f"{files} cannot be read, such as {unread[0]}; nothing was pruned, mend them first")
+        files, first = counted(len(unread), "file"), samples.paths[next(iter(unread))]
+        raise DataError(f"{files} cannot be read, such as {first}; nothing was pruned, mend them first")
+
+
+def _gone_folders(present: NDArray[Any], removed: NDArray[Any]) -> dict[str, int]:
+    """The outermost folders of which every image goes, such as one whose share is not mounted.
+
+    Args:
+        present: paths of all images.
+        removed: paths of those that go.
+    """
+    before, after = (Counter(folder for path in paths for folder in _folders(path)) for paths in (present, removed))
+    whole = {folder for folder, count in after.items() if count == before[folder]}
+    outermost = sorted(folder for folder in whole if whole.isdisjoint(_folders(folder)))
+    return {folder: after[folder] for folder in outermost}
+
+
+def _folders(path: str) -> list[str]:
+    """The folders in which a path lies, from the inside out."""
+    return [str(folder) for folder in PurePosixPath(path).parents if str(folder) not in {".", "/"}]
 
 
 def _rows_to_prune(store: EmbeddingCache, digests: Sequence[bytes], images: str | Path) -> NDArray[np.int64]:

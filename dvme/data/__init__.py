@@ -11,7 +11,7 @@ from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import MANIFEST_SUFFIXES, Columns, manifest_samples
 from dvme.data.samples import MISSING, Samples
-from dvme.data.spelling import check_numbers, odd_names
+from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.task import Task
 from dvme.errors import DataError
@@ -64,7 +64,8 @@ def load_samples(
             raise DataError(f"{path} is not a manifest; give a folder or a file of {', '.join(MANIFEST_SUFFIXES)}")
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing)
-    return replace(samples, remarks=(*samples.remarks, *_remarks_on_names(samples, str(path))))
+    odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))
+    return replace(samples, remarks=(*samples.remarks, *odd))
 
 
 def _is_folder(path: Path) -> bool:
@@ -91,9 +92,3 @@ def _is_link(path: Path) -> bool:
         return path.is_symlink()
     except (OSError, ValueError):
         return False
-
-
-def _remarks_on_names(samples: Samples, source: str) -> list[str]:
-    """What is odd about names of classes and groups; a number that is written in two ways is refused."""
-    lines = check_numbers("label", samples.labels, source) + check_numbers("group", samples.groups, source)
-    return [*lines, *odd_names("class", samples.labels), *odd_names("group", samples.groups)]

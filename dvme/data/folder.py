@@ -27,7 +27,7 @@ def folder_samples(root: Path) -> Samples:
     listing = list_images(root)
     files = listing.files
     if not files:
-        raise DataError(f"{root} holds no images{_what_it_holds(listing)}")
+        raise DataError(f"{root} holds no images{_what_it_holds(root, listing)}")
     places = [path.relative_to(root).parts[:-1] for path in files]
     has_splits = _begin_with_splits(places, root)
     depth = 1 if has_splits else _depth_of_splits(places)
@@ -48,7 +48,7 @@ def folder_samples(root: Path) -> Samples:
         groups=[MISSING] * len(files),
         given=frozenset({"label"} if stray < len(files) else ()) | frozenset({"split"} if depth else ()),
         remarks=(*_split_remarks(places, depth), *_remarks(listing, places, has_splits=has_splits)),
-        unlisted=listing.unlisted,
+        unlisted=_named_from(root, listing),
     )
 
 
@@ -131,10 +131,15 @@ def _kinds_below(listing: Listing, folder: str) -> str:
     return f", but {_kinds(below)}" if below else ""
 
 
-def _what_it_holds(listing: Listing) -> str:
+def _named_from(root: Path, listing: Listing) -> dict[str, str]:
+    """What could not be listed, as the user finds it."""
+    return {str(root / place): reason for place, reason in listing.unlisted.items()}
+
+
+def _what_it_holds(root: Path, listing: Listing) -> str:
     """A hint such as `: 12 .dcm files; ...` when files of another kind are there."""
     if listing.unlisted:
-        return f": {unlisted_line(listing.unlisted)}"
+        return f": {unlisted_line(_named_from(root, listing))}"
     if listing.hidden:
         return f", but in folders whose names begin with . or __: {some_of(listing.hidden)}; rename them"
     if not listing.others:

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from errno import EINVAL
 from pathlib import Path, PurePosixPath
 
 from dvme.data.images import SUFFIXES
@@ -110,6 +111,17 @@ def why(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def file_bytes(path: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+        OSError: if it cannot be read, or is a pipe, socket or device, for which one would wait for ever.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(EINVAL, f"a {NOT_A_FILE}, no file" if not path.is_dir() else "a folder, no file")
+    return path.read_bytes()
+
+
 def _sort_in(entry: os.DirEntry[str], folder: str, root: Path, found: Listing) -> str:
     """Put an entry where it belongs; the place of a folder that is to be listed, else ""."""
     name = entry.name
@@ -155,7 +167,7 @@ def _sort_in_unknown(entry: os.DirEntry[str], place: str, root: Path, found: Lis
 
 def _target(entry: os.DirEntry[str]) -> str:
     try:
-        return os.readlink(entry.path)
+        return str(Path(entry.path).readlink())
     except OSError:
         return "somewhere"
 

@@ -61,9 +61,7 @@ def manifest_samples(
     if missing and not (skip_missing and len(missing) < len(ids)):
         _refuse_missing(manifest, [path for path, gone in zip(paths, is_missing, strict=True) if gone], len(ids))
     there = [row for row, gone in enumerate(is_missing) if not gone]
-    values = {
-        name: [MISSING] * len(ids) if column is None else table.texts(column) for name, column in chosen.items()
-    }
+    values = {name: [MISSING] * len(ids) if column is None else table.texts(column) for name, column in chosen.items()}
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
@@ -95,10 +93,14 @@ def image_names(table: Table, column: str) -> list[str]:
 def columns_line(table: Table, chosen: Mapping[str, str | None]) -> str:
     """Says which columns are used, and which are not."""
     used = {name: column for name, column in chosen.items() if column is not None}
-    shown = [name if name == column else f"{name} = {column!r}" for name, column in used.items()]
     others = [name or "(without a name)" for name in table.names if name not in used.values()]
-    rest = f"; not used: {some_of(others)}" if others else ""
-    return f"columns used of {table.source.name}: {', '.join(shown)}{rest}"
+    return columns_used(table.source, used) + (f"; not used: {some_of(others)}" if others else "")
+
+
+def columns_used(source: Path, used: Mapping[str, str]) -> str:
+    """Says which columns are used, each by what it is used for."""
+    shown = [name if name == column else f"{name} = {column!r}" for name, column in used.items()]
+    return f"columns used of {source.name}: {', '.join(shown)}"
 
 
 def _without_label(table: Table, chosen: Mapping[str, str | None]) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dvme.errors import DataError
@@ -54,6 +54,17 @@ class Samples:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def only(self, positions: Sequence[int]) -> Samples:
+        """Some of the files; what else is said stays."""
+        return replace(
+            self,
+            paths=[self.paths[position] for position in positions],
+            ids=[self.ids[position] for position in positions],
+            labels=[self.labels[position] for position in positions],
+            splits=[self.splits[position] for position in positions],
+            groups=[self.groups[position] for position in positions],
+        )
+
 
 def unlisted_line(unlisted: Mapping[str, str]) -> str:
     """A line that names what could not be listed; "" for nothing."""
@@ -62,9 +73,14 @@ def unlisted_line(unlisted: Mapping[str, str]) -> str:
     places = [f"{place} ({reason})" for place, reason in unlisted.items()]
     one = len(places) == 1
     return (
-        f"NOT LISTED: {counted(len(places), 'folder or link', 'folders or links')}, whose images are unknown, not gone: "
+        f"NOT LISTED: {counted(len(places), 'folder or link', 'folders or links')} of which nobody knows the images: "
         f"{some_of(places, EXAMPLES)}; mend {'it' if one else 'them'} and run again"
     )
+
+
+def missing_line(missing: Sequence[str]) -> str:
+    """A line that counts what a manifest names and is not there; "" for nothing."""
+    return f"{counted(len(missing), 'image')} left out, for no file is there: {some_of(missing, 1)}" if missing else ""
 
 
 SPLIT_NAMES = {

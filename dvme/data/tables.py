@@ -21,6 +21,7 @@ SEPARATORS = (",", ";", "\t")
 QUOTED = re.compile(r'"[^"]*"')
 SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 """The first line by which Excel is told the separator."""
+DECIMAL_COMMA, DECIMAL_POINT = re.compile(r"\d,\d"), re.compile(r";\s*[-+]?\d*\.\d+\s*(;|$)")
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -43,6 +44,10 @@ class Dialect:
     """Of comma, semicolon (spreadsheets in many languages) and tab the header's own, or what a line `sep=` says."""
     n_skipped: int
     """Lines before the header."""
+    n_columns: int
+    """About how many there are, for a reader's buffer."""
+    decimal: str
+    """A comma where semicolons separate and the first row has numbers such as 0,5; else a point."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def explained(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except UnicodeError as error:
-        raise DataError(f"cannot read the manifest {path}: {_not_text(path)}; {SAVE}") from error
+        raise DataError(f"cannot read the manifest {path}: {not_text(path)}; {SAVE}") from error
     except (OSError, ValueError, csv.Error) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the manifest {path}: {reason}") from error
@@ -106,12 +111,13 @@ def dialect_of(path: Path) -> Dialect:
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding=encoding, newline="") as file:
         header = file.readline()
-    told = SEPARATOR_LINE.fullmatch(header.rstrip("\r\n"))
-    if told:
-        return Dialect(encoding, told[1], 1)
-    header = QUOTED.sub("", header)
+        told = SEPARATOR_LINE.fullmatch(header.rstrip("\r\n"))
+        header = QUOTED.sub("", file.readline() if told else header)
+        row = QUOTED.sub("", file.readline())
     separator = max(sorted(SEPARATORS, key=lambda separator: separator != usual), key=header.count)
-    return Dialect(encoding, separator, 0)
+    separator = told[1] if told else separator
+    has_commas = separator == ";" and DECIMAL_COMMA.search(row) and not DECIMAL_POINT.search(row)
+    return Dialect(encoding, separator, int(bool(told)), header.count(separator) + 1, "," if has_commas else ".")
 
 
 def clean_name(name: str) -> str:
@@ -202,7 +208,7 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _not_text(path: Path) -> str:
+def not_text(path: Path) -> str:
     """Where the first byte is that is no UTF-8."""
     data = path.read_bytes()
     try:

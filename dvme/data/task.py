@@ -114,4 +114,3 @@ class Task:
         counts = some_of([f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True)])
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
         return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
-

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.spelling import is_clear, number_twins
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.holdout import held_out
 from dvme.wording import counted, some_of
@@ -156,6 +157,8 @@ def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
 def units_of(groups: NDArray[Any], twins: NDArray[Any] | None = None) -> NDArray[Any]:
     """What must be on one side of a split: a group, a row without one, and whatever is one picture with either.
 
+    A whole number that is written in two ways, such as 12 and 12.0, is one group.
+
     Args:
         groups: (N,) names, "" where a row is a group of its own.
         twins: (N,) integers, equal for images that are the same picture.
@@ -163,7 +166,8 @@ def units_of(groups: NDArray[Any], twins: NDArray[Any] | None = None) -> NDArray
     Returns:
         (N,) integers.
     """
-    names = [name or f"\0{row}" for row, name in enumerate(groups.tolist())]
+    one_of = {other: one for one, other in number_twins(groups.tolist()) if is_clear(one, other)}
+    names = [one_of.get(name, name) or f"\0{row}" for row, name in enumerate(groups.tolist())]
     units: NDArray[Any] = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
     return units if twins is None else _merged(units, twins)
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
+from dvme.data.tables import SAVE, check_file, dialect_of, not_text
 from dvme.errors import DataError
 from dvme.exchange.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header, row_slices
 from dvme.exchange.durable import file_digest, reading, written_aside
@@ -21,7 +22,6 @@ from dvme.exchange.fields import check_distinct, from_texts, text_columns, text_
 
 SIDECAR_SUFFIX = ".json"
 MIN_BLOCK_BYTES, ROWS_PER_BLOCK, CHARACTERS_PER_NUMBER = 1 << 22, 256, 26
-LONGEST_HEADER = 1 << 24
 
 
 def sidecar(path: Path) -> Path:
@@ -95,9 +95,21 @@ def feature_fields(backbone: BackboneHeader) -> list[str]:
 
 
 def schema(path: Path) -> pa.Schema:
-    """The columns of any CSV or TSV, with the types that its first rows suggest."""
-    with reading(path), _open(path, pc.ConvertOptions()) as reader:
-        return reader.schema
+    """The columns of any CSV or TSV, with the types that its first rows suggest.
+
+    Raises:
+        DataError: if it cannot be read, or is no text in UTF-8 or with the byte-order mark of another encoding.
+    """
+    try:
+        with reading(path), _open(path) as reader:
+            found = reader.schema
+    except DataError as error:
+        if isinstance(error.__cause__, UnicodeError):
+            raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}") from error
+        raise
+    if any(pa.types.is_binary(field.type) for field in found):
+        raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}")
+    return found
 
 
 def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Blocks:
@@ -122,19 +134,23 @@ def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Blocks
 
 def batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
     """Some columns of a CSV or TSV, a run of rows at a time; an empty text is ""."""
-    options = pc.ConvertOptions(column_types=dict(types), include_columns=list(types), strings_can_be_null=False)
-    with _open(path, options) as reader:
+    options = {"column_types": dict(types), "include_columns": list(types), "strings_can_be_null": False}
+    with _open(path, **options) as reader:
         yield from reader
 
 
-def _open(path: Path, options: pc.ConvertOptions) -> pc.CSVStreamingReader:
+def _open(path: Path, **options: Any) -> pc.CSVStreamingReader:
     """A reader whose blocks hold some hundred rows, however wide they are."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open("rb") as file:
-        n_fields = file.readline(LONGEST_HEADER).count(delimiter.encode()) + 1
-    size = max(MIN_BLOCK_BYTES, ROWS_PER_BLOCK * CHARACTERS_PER_NUMBER * n_fields)
-    parsing = pc.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    return pc.open_csv(path, pc.ReadOptions(block_size=size), parsing, options)
+    check_file(path)
+    dialect = dialect_of(path)
+    size = max(MIN_BLOCK_BYTES, ROWS_PER_BLOCK * CHARACTERS_PER_NUMBER * dialect.n_columns)
+    encoding = "utf8" if dialect.encoding.startswith("utf-8") else dialect.encoding
+    return pc.open_csv(
+        path,
+        pc.ReadOptions(block_size=size, encoding=encoding, skip_rows=dialect.n_skipped),
+        pc.ParseOptions(delimiter=dialect.separator, newlines_in_values=True),
+        pc.ConvertOptions(decimal_point=dialect.decimal, **options),
+    )
 
 
 def _backbone_blocks(path: Path, header: Header, name: str) -> Blocks:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.manifest import MANIFEST_SUFFIXES, read_table
+from dvme.data.manifest import MANIFEST_SUFFIXES, columns_used
+from dvme.data.tables import find_column, read_table
 from dvme.errors import DataError
-from dvme.exchange.bundle import Blocks
+from dvme.exchange.bundle import Blocks, text_array
 from dvme.wording import CHOICES, first_few
 
 IMAGE = "image"
@@ -31,6 +31,8 @@ class Elsewhere:
     blocks: Blocks
     columns: Mapping[str, NDArray[Any]]
     """Those of label, split and group that the file has: name to (N,) object array of str."""
+    remarks: tuple[str, ...] = ()
+    """Which columns of a table were used."""
 
 
 def chosen(
@@ -51,8 +53,9 @@ def chosen(
     """
     if given is None and len(candidates) == 1:
         return candidates[0]
-    if given is not None and given in held:
-        return given
+    found = None if given is None else find_column(list(held), given, source, option)
+    if found is not None:
+        return found
     problem = f"{len(candidates) or 'no'} {what}" if given is None else f"no {given!r}"
     parts = first_few((f"{name} {description}".strip() for name, description in held.items()), CHOICES)
     raise DataError(f"{source} has {problem}; it has: {parts}; name one with {option}")
@@ -75,8 +78,8 @@ def check_ids(ids: Sequence[str], n_rows: int, source: Path) -> None:
         raise DataError(f"{source} has {len(bad)} ids that are no text: {first_few(bad)}; rename these images")
 
 
-def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """The ids of a table beside the features, and its label, split and group.
+def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, NDArray[Any]], str]:
+    """The ids of a table beside the features, its label, split and group, and which columns that were.
 
     Args:
         table: .csv, .tsv or .parquet, a row for each row of features.
@@ -87,17 +90,25 @@ def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, ND
     """
     if table.suffix.lower() not in MANIFEST_SUFFIXES:
         raise DataError(f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with --table")
-    frame = read_table(table)
-    held = dict.fromkeys(map(str, frame.columns), "")
-    name = chosen(ids, id_candidates(list(held)), held, source=table, what="columns of ids", option="--ids")
-    columns = {column: np.array(frame[column].str.strip(), dtype=object) for column in COLUMNS if column in held}
-    columns.pop(name, None)
-    return [value.strip() for value in frame[name]], columns
+    read = read_table(table)
+    found = standard_columns(read.names, table)
+    held = dict.fromkeys(filter(None, read.names), "")
+    candidates = id_candidates(list(held), found.values(), find_column(list(held), IMAGE, table, "--ids"))
+    name = chosen(ids, candidates, held, source=table, what="columns of ids", option="--ids")
+    found = {column: held for column, held in found.items() if held != name}
+    columns = {column: text_array(read.texts(held)) for column, held in found.items()}
+    return read.texts(name), columns, columns_used(table, {"ids": name} | found)
 
 
-def id_candidates(texts: Sequence[str]) -> list[str]:
-    """The text columns that may hold the ids: `image`, or else all that do not come along."""
-    return [IMAGE] if IMAGE in texts else [name for name in texts if name not in COLUMNS]
+def standard_columns(names: Sequence[str], source: Path) -> dict[str, str]:
+    """Label, split and group to the columns that hold them, as far as there are any; capitals do not matter."""
+    found = {name: find_column(names, name, source, f"the name {name}") for name in COLUMNS}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def id_candidates(texts: Sequence[str], along: Collection[str], image: str | None) -> list[str]:
+    """The columns that may hold the ids: that of the images, or else all of text that do not come along."""
+    return [name for name in texts if name not in along] if image is None else [image]
 
 
 def _is_encodable(name: str) -> bool:

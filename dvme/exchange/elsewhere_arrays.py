@@ -59,11 +59,11 @@ def read_arrays(path: Path, *, features: str | None, ids: str | None, table: Pat
         raise DataError(f"{message}; name another array with --features")
     blocks = array.blocks()
     if table is not None:
-        names, columns = read_id_table(table, ids)
+        names, columns, *remarks = read_id_table(table, ids)
     else:
-        names, columns = _read_ids(path, arrays, array.shape[0], ids), {}
+        names, columns, remarks = _read_ids(path, arrays, array.shape[0], ids), {}, []
     check_ids(names, array.shape[0], path if table is None else table)
-    return Elsewhere(names, array.shape[1], array.dtype, blocks, columns)
+    return Elsewhere(names, array.shape[1], array.dtype, blocks, columns, tuple(remarks))
 
 
 def _read_ids(path: Path, arrays: dict[str, Array], n_rows: int, given: str | None) -> list[str]:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from dvme.data.cells import as_texts
+from dvme.data.manifest import columns_used
+from dvme.data.tables import clean_names, find_column
 from dvme.errors import DataError
 from dvme.exchange import csv_, parquet
 from dvme.exchange.bundle import Blocks, text_array
 from dvme.exchange.durable import reading
-from dvme.exchange.elsewhere import COLUMNS, Elsewhere, check_ids, chosen, id_candidates
-from dvme.wording import first_few
+from dvme.exchange.elsewhere import IMAGE, Elsewhere, check_ids, chosen, id_candidates, standard_columns
 
 NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 MIN_NUMBERED = 2
@@ -40,21 +41,26 @@ def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhe
     is_parquet = path.suffix.lower() == ".parquet"
     with reading(path):
         schema = pq.read_schema(path) if is_parquet else csv_.schema(path)
-    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
-    if repeated:
-        raise DataError(f"{path} has more than one column {first_few(map(repr, repeated))}; give each its own name")
-    held = {field.name: str(field.type) for field in schema}
-    texts = [field.name for field in schema if _is_text(field.type)]
-    id_column = chosen(ids, id_candidates(texts), held, source=path, what="columns of ids", option="--ids")
-    along = [name for name in COLUMNS if name in held and name != id_column]
-    columns = _parquet_texts(path, [id_column, *along]) if is_parquet else _csv_texts(path, [id_column, *along])
-    identities = columns.pop(id_column).tolist()
+    originals = clean_names(schema.names, path)
+    fields = [schema.field(original).with_name(name) for name, original in originals.items()]
+    held = {field.name: str(field.type) for field in fields}
+    standard = standard_columns(list(held), path)
+    texts = [field.name for field in fields if _is_text(field.type)]
+    image = find_column([field.name for field in fields if not _is_list(field.type)], IMAGE, path, "--ids")
+    candidates = id_candidates(texts, standard.values(), image)
+    id_column = chosen(ids, candidates, held, source=path, what="columns of ids", option="--ids")
+    along = {name: column for name, column in standard.items() if column != id_column}
+    wanted = {name: originals[column] for name, column in ({"ids": id_column} | along).items()}
+    columns = _parquet_texts(path, wanted) if is_parquet else _csv_texts(path, wanted)
+    identities = columns.pop("ids").tolist()
     if not identities:
         raise DataError(f"{path} has no rows; there is nothing to import")
     check_ids(identities, len(identities), path)
-    names = _feature_columns(path, [field for field in schema if field.name not in {id_column, *COLUMNS}], features)
+    rest = [field for field in fields if field.name not in {id_column, *standard.values()}]
+    names = [originals[name] for name in _feature_columns(path, rest, features)]
     blocks, dtype = _parquet_features(path, names, schema) if is_parquet else _csv_features(path, names)
-    return Elsewhere(identities, next(blocks()).shape[1], dtype, blocks, columns)
+    remark = columns_used(path, {"ids": id_column} | along)
+    return Elsewhere(identities, next(blocks()).shape[1], dtype, blocks, columns, (remark,))
 
 
 def _feature_columns(path: Path, fields: Sequence[pa.Field], given: str | None) -> list[str]:
@@ -111,29 +117,20 @@ def _csv_features(path: Path, names: list[str]) -> tuple[Blocks, str]:
     return csv_.number_blocks(path, names, pa.float64()), "decimals"
 
 
-def _parquet_texts(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
+def _parquet_texts(path: Path, columns: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    """What is wanted, each by the column that holds it."""
     with reading(path), pq.ParquetFile(path) as file:
-        table = file.read(columns=names)
-        return {name: _as_texts(table.column(name)) for name in names}
+        table = file.read(columns=list(columns.values()))
+        return {name: text_array(as_texts(table.column(held), held, path)) for name, held in columns.items()}
 
 
-def _csv_texts(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
-    values: dict[str, list[str]] = {name: [] for name in names}
+def _csv_texts(path: Path, columns: Mapping[str, str]) -> dict[str, NDArray[Any]]:
+    values: dict[str, list[str]] = {name: [] for name in columns}
     with reading(path):
-        for batch in csv_.batches(path, dict.fromkeys(names, pa.string())):
-            for name in names:
-                values[name] += [value.strip() for value in batch.column(name).to_pylist()]
+        for batch in csv_.batches(path, dict.fromkeys(columns.values(), pa.string())):
+            for name, held in columns.items():
+                values[name] += [value.strip() for value in batch.column(held).to_pylist()]
     return {name: text_array(column) for name, column in values.items()}
-
-
-def _as_texts(column: pa.ChunkedArray) -> NDArray[Any]:
-    """A column as stripped text; whole numbers stay without a decimal point, a missing value is ""."""
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
-    if pa.types.is_floating(column.type) and pc.all(pc.equal(column, pc.floor(column))).as_py() is not False:
-        column = pc.cast(column, pa.int64())
-    texts = pc.fill_null(pc.cast(column, pa.string()), "")
-    return text_array([value.strip() for value in texts.to_pylist()])
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dvme.data import MISSING, Columns, Outliers, Task, load_samples
+from dvme.data import MISSING, Columns, Outliers, Samples, Task, load_samples
 from dvme.extraction.beside import beside
-from dvme.extraction.indexing import hash_files, index_samples, order_of
+from dvme.extraction.checks import check_listed, order_of
+from dvme.extraction.indexing import hash_files, index_samples
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
 from dvme.places import check_images_and_cache
@@ -53,6 +54,18 @@ class ExtractReport:
     outcomes: list[BackboneOutcome] = field(default_factory=list)
     outliers: dict[str, Outliers] = field(default_factory=dict)
     """Image id to the handful of pixels that sets its range of grey, of the images decoded in this run."""
+    remarks: list[str] = field(default_factory=list)
+    """What was passed over, which columns were used, what is odd about names, a line each."""
+    unlisted: dict[str, str] = field(default_factory=dict)
+    """Folders, and links to nowhere, that could not be listed, and why; the cache keeps what it has of them."""
+    missing: list[str] = field(default_factory=list)
+    """Images of the manifest that were left out, for their files are not there."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Files that could not be read, and why; they have no row."""
+    copies: list[list[str]] = field(default_factory=list)
+    """Files with one content, which are one row."""
+    same_files: list[list[str]] = field(default_factory=list)
+    """Names of one and the same file."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -66,6 +79,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     backbones: Sequence[str],
     columns: Columns | None = None,
     image_root: str | Path | None = None,
+    skip_missing: bool = False,
     class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
@@ -76,7 +90,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     rows_per_shard: int | None = None,
     wait: bool = False,
     progress: Progress = silent,
-    announce: Callable[[Task, int], None] | None = None,
+    announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractReport:
     """Run frozen backbones over images and keep their embeddings; what the cache has is not computed again.
 
@@ -88,6 +102,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         backbones: names, with variations if any; all are extracted in one pass over the images.
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start.
+        skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
         class_order: all labels, the lowest first, kept in the cache; () takes the cache's order away, None keeps it.
         weights: local checkpoints by backbone name.
         architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
@@ -98,7 +113,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         rows_per_shard: images per committed file of a new backbone; None: by the size of the data set.
         wait: wait while another process writes to this cache, instead of refusing.
         progress: told (stage, done, total); the stages are `hash` and the backbones' names.
-        announce: told the task and the number of files before any image is opened.
+        announce: told the task and the files before any image is opened.
 
     Raises:
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError, FingerprintMismatchError,
@@ -111,10 +126,12 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     if not wait:
         check_unlocked(cache)
     choice.specs()
-    samples = load_samples(images, columns, image_root)
+    samples = load_samples(images, columns, image_root, skip_missing=skip_missing)
     task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
+    if replace:
+        check_listed(samples)
     if announce is not None:
-        announce(task, len(samples))
+        announce(task, samples)
     models = recall_backbones(choice, runtime)
     hashed, digests = partial(progress, "hash"), None
     if EmbeddingCache.exists(cache) and not replace:
@@ -153,4 +170,10 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         n_unlisted=index.n_unlisted,
         outcomes=outcomes,
         outliers={ids[row]: found for row, found in outliers.items()},
+        remarks=[*samples.remarks, *index.remarks],
+        unlisted=dict(samples.unlisted),
+        missing=list(samples.missing),
+        unread=index.unread,
+        copies=[ids for ids in index.ids if len(ids) > 1],
+        same_files=index.same_files,
     )

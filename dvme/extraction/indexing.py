@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Samples
-from dvme.data.order import checked_order
+from dvme.data.listing import file_bytes, why
 from dvme.data.samples import STANDARD
+from dvme.errors import DataError
+from dvme.extraction.checks import check_names, check_order
+from dvme.wording import counted
 from dvme_cache import EmbeddingCache, content_id, unreadable_id
 
 HASH_BATCH = 256
@@ -51,6 +54,14 @@ class Index:
     """Labelled rows of the cache that are not among the files."""
     n_moved: int
     """Rows that the cache knew under another path."""
+    ids: list[list[str]]
+    """R lists: the files of each row, as the user knows them; copies of an image are one row."""
+    unread: dict[str, str]
+    """Files that could not be read just now, and why; they have no row."""
+    same_files: list[list[str]]
+    """Names of one and the same file, by links or by other spellings of its path."""
+    remarks: list[str]
+    """What is odd about names beside those in the cache."""
 
 
 def index_samples(
@@ -59,7 +70,7 @@ def index_samples(
     workers: int,
     tell: Callable[[int, int], None],
     class_order: Sequence[str] | None = None,
-    digests: Sequence[bytes] | None = None,
+    digests: list[bytes] | None = None,
 ) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
@@ -80,23 +91,31 @@ def index_samples(
         DataError: if the order lacks a label; the cache is unchanged.
     """
     digests = hash_files(samples, workers, tell) if digests is None else digests
+    unread = unread_files(samples, digests)
+    unknown = [os.path.realpath(samples.paths[index]) for index in unread]
+    unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
+    samples, digests = only_readable(samples, digests, unread)
     check_order(cache, samples, digests, class_order)
+    remarks = check_names(cache, samples, digests)
+    paths = [os.path.realpath(path) for path in samples.paths]
+    _forget_stand_ins(cache, paths)
     n_before = cache.n_rows
     rows = cache.samples.add(digests, samples.ids)
     members: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows.tolist()):
         members[row].append(index)
     distinct = np.array(sorted(members), dtype=np.int64)
-    paths = [os.path.realpath(samples.paths[members[row][0]]) for row in distinct.tolist()]
-    _forget_replaced(cache, set(members), {os.path.realpath(path) for path in samples.paths})
-    told, is_contradictory = _merged(samples, [members[row] for row in distinct.tolist()])
+    files = [members[row] for row in distinct.tolist()]
+    _forget_replaced(cache, set(members), set(paths))
+    told, is_contradictory = _merged(samples, files)
     known = {name: cache.column(name)[distinct] for name in STANDARD}
     columns = {name: told.get(name, np.where(is_contradictory, MISSING, known[name])) for name in STANDARD}
-    current = cache.column("path")[distinct]
-    n_moved = int(((current != MISSING) & (current != np.array(paths, dtype=object))).sum())
-    cache.update_columns(distinct, {"path": paths, **columns}, class_order=class_order)
+    current, now = cache.column("path")[distinct], [paths[first] for first, *_ in files]
+    n_moved = int(((current != MISSING) & (current != np.array(now, dtype=object))).sum())
+    cache.update_columns(distinct, {"path": now, **columns}, class_order=class_order)
     is_labelled = cache.column("label") != MISSING
     is_labelled[distinct] = False
+    is_labelled &= ~_is_below(cache.column("path").tolist(), [*map(os.path.realpath, samples.unlisted), *unknown])
     return Index(
         rows=distinct,
         n_files=len(samples),
@@ -105,47 +124,34 @@ def index_samples(
         changes=_changes(known, columns, told.keys()),
         n_unlisted=int(is_labelled.sum()),
         n_moved=n_moved,
+        ids=[[samples.ids[index] for index in some] for some in files],
+        unread=unread_ids,
+        same_files=[names for some in files if len(some) > 1 for names in _same_files(samples, some)],
+        remarks=remarks,
     )
 
 
-def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | None) -> tuple[str, ...]:
-    """The order of classes of a run: the one that is given, else the cache's; checked before any file is read.
-
-    Raises:
-        OptionError, DataError: if it is none, or lacks a label of these images.
-    """
-    if class_order is not None:
-        return checked_order(class_order, samples.labels)
-    kept = EmbeddingCache.open(cache).class_order if EmbeddingCache.exists(cache) else ()
-    return checked_order(kept, samples.labels, source=f"the class order of {cache}")
+def _is_below(paths: Sequence[str], places: Sequence[str]) -> NDArray[np.bool_]:
+    """(N,) whether a path is one of some places, or below one: nobody knows whether its image is still there."""
+    exact, below = set(places), tuple(f"{place}/" for place in places)
+    return np.array([path in exact or path.startswith(below) for path in paths], dtype=bool)
 
 
-def check_order(
-    cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes], class_order: Sequence[str] | None
-) -> None:
-    """Refuse an order that lacks a label which the cache would hold: of these files, or of a row that keeps its own.
+def _forget_stand_ins(cache: EmbeddingCache, paths: Sequence[str]) -> None:
+    """Take out rows that older versions gave to files which could not be read, now that they can be."""
+    stand_ins = {unreadable_id(path) for path in paths}
+    rows = [row for row, content in enumerate(cache.samples.content_ids) if content in stand_ins]
+    if rows:
+        cache.prune(np.array(rows))
 
-    Args:
-        cache: its tables are read.
-        samples: the files.
-        digests: their content ids.
-        class_order: the new order; None: the cache's.
 
-    Raises:
-        DataError: naming the labels.
-    """
-    order = cache.class_order if class_order is None else class_order
-    if not order:
-        return
-    labels, paths = cache.column("label"), cache.column("path").tolist()
-    listed, replaced = set(digests), {os.path.realpath(path) for path in samples.paths}
-    is_told = "label" in samples.given
-    stays = [
-        not (is_told if content in listed else path in replaced)
-        for content, path in zip(cache.samples.content_ids, paths, strict=True)
-    ]
-    source = f"the class order of {cache.location}" if class_order is None else "--class-order"
-    checked_order(order, [*samples.labels, *labels[np.array(stays, dtype=bool)]], source=source)
+def _same_files(samples: Samples, copies: Sequence[int]) -> list[list[str]]:
+    """Of files with one content, the names of those that are one file."""
+    names: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for index in copies:
+        found = samples.paths[index].stat()
+        names[found.st_dev, found.st_ino].append(samples.ids[index])
+    return [same for same in names.values() if len(same) > 1]
 
 
 def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
@@ -193,11 +199,11 @@ def _forget_replaced(cache: EmbeddingCache, rows: set[int], paths: set[str]) -> 
 
 
 def hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> list[bytes]:
-    """A content id per file; a file that cannot be read gets one of its own and fails later, by name."""
+    """A content id per file; a file that cannot be read gets one that `unread_files` knows."""
 
     def digest(path: Path) -> bytes:
         try:
-            return content_id(path.read_bytes())
+            return content_id(file_bytes(path))
         except OSError:
             return unreadable_id(os.path.realpath(path))
 
@@ -207,3 +213,38 @@ def hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None])
             digests += pool.map(digest, samples.paths[start : start + HASH_BATCH])
             tell(len(digests), len(samples))
     return digests
+
+
+def unread_files(samples: Samples, digests: Sequence[bytes]) -> dict[int, str]:
+    """The files that could not be read when they were hashed, and why.
+
+    Args:
+        samples: the files.
+        digests: what `hash_files` made of them.
+    """
+    return {
+        index: _why_unread(path)
+        for index, (path, digest) in enumerate(zip(samples.paths, digests, strict=True))
+        if digest == unreadable_id(os.path.realpath(path))
+    }
+
+
+def only_readable(samples: Samples, digests: list[bytes], unread: Mapping[int, str]) -> tuple[Samples, list[bytes]]:
+    """The files that could be read, and their content ids.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if len(unread) == len(samples):
+        first, reason = next(iter(unread.items()))
+        raise DataError(f"none of {counted(len(samples), 'file')} can be used; {samples.ids[first]}: {reason}")
+    positions = [index for index in range(len(samples)) if index not in unread]
+    return (samples.only(positions), [digests[index] for index in positions]) if unread else (samples, digests)
+
+
+def _why_unread(path: Path) -> str:
+    try:
+        file_bytes(path)
+    except OSError as error:
+        return f"cannot be read: {why(error)}; run again once it can"
+    return "could not be read a moment ago; run again"

@@ -57,11 +57,11 @@ class BackboneOutcome:
     computed: int
     """Rows extracted now."""
     failed: int
-    """Rows of this run's images without an embedding, now or from an earlier run."""
+    """Distinct images of this run without an embedding, now or from an earlier run."""
     seconds: float
     """Wall time of the passes over the images, which backbones share."""
     reasons: dict[str, str]
-    """Image id to the reason why it failed."""
+    """File to the reason why it failed; every copy of an image is named."""
     remark: str
     """What is known to be uncertain about the backbone."""
     n_lost: int
@@ -153,7 +153,7 @@ def extract_all(
             seconds[name] += time.perf_counter() - started
             done[name] += sum(len(rows) for rows in shards)
             unread[name] |= missed
-    return [_outcome(cache, lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], outliers
+    return [_outcome(lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], outliers
 
 
 def _prepare(
@@ -226,22 +226,21 @@ def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bo
     return [wanted for shard in pending if len(wanted := shard[np.isin(shard, rows)])]
 
 
-def _outcome(
-    cache: EmbeddingCache, lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float
-) -> BackboneOutcome:
+def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float) -> BackboneOutcome:
     embeddings = lack.embeddings
     states = embeddings.states()
     failed = index.rows[states[index.rows] == RowState.FAILED]
-    ids, reasons = cache.samples.paths, embeddings.reasons()
+    reasons, ids = embeddings.reasons(), dict(zip(index.rows.tolist(), index.ids, strict=True))
+    why = {row: reasons[row] for row in failed.tolist()} | dict(unread)
     computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in lack.shards)
     return BackboneOutcome(
         backbone=embeddings.name,
         dim=embeddings.dim,
         reused=count_states(states[index.rows])["done"] - computed,
         computed=computed,
-        failed=len(failed) + len(unread),
+        failed=len(why) + len(index.unread),
         seconds=seconds,
-        reasons={ids[row]: reasons[row] for row in failed} | {ids[row]: why for row, why in unread.items()},
+        reasons={name: reason for row, reason in why.items() for name in ids[row]} | index.unread,
         choice=lack.model.choice,
         remark="" if lack.model.spec.is_verified else lack.model.spec.remark,
         n_lost=lack.n_lost,

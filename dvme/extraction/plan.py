@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.extraction.beside import beside, rows_done
+from dvme.extraction.checks import check_listed, check_names, check_order, order_of
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
-from dvme.extraction.indexing import check_order, hash_files, order_of
+from dvme.extraction.indexing import hash_files, only_readable, unread_files
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
@@ -72,6 +73,14 @@ class ExtractPlan:
     n_unlisted: int
     """Images of the cache that are not among the files."""
     backbones: list[BackbonePlan]
+    remarks: list[str] = field(default_factory=list)
+    """What was passed over, which columns would be used, what is odd about names, a line each."""
+    unlisted: dict[str, str] = field(default_factory=dict)
+    """Folders, and links to nowhere, that could not be listed, and why."""
+    missing: list[str] = field(default_factory=list)
+    """Images of the manifest that would be left out, for their files are not there."""
+    unread: dict[str, str] = field(default_factory=dict)
+    """Files that could not be read, and why."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -85,6 +94,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     backbones: Sequence[str],
     columns: Columns | None = None,
     image_root: str | Path | None = None,
+    skip_missing: bool = False,
     class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
@@ -94,7 +104,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
     progress: Progress = silent,
-    announce: Callable[[Task, int], None] | None = None,
+    announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractPlan:
     """Say what `extract` with the same arguments would do. Files are hashed, some are embedded, none is written.
 
@@ -106,17 +116,24 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
     check_images_and_cache(images, cache)
     choice.specs()
-    samples = load_samples(images, columns, image_root)
+    samples = load_samples(images, columns, image_root, skip_missing=skip_missing)
     task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
+    if replace:
+        check_listed(samples)
     if announce is not None:
-        announce(task, len(samples))
+        announce(task, samples)
     models = recall_backbones(choice, runtime)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
         check_fingerprints(store, models, dtype)
     digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
+    n_files, unread = len(samples), unread_files(samples, digests)
+    unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
+    samples, digests = only_readable(samples, digests, unread)
+    remarks = list(samples.remarks)
     if store is not None:
         check_order(store, samples, digests, class_order)
+        remarks += check_names(store, samples, digests)
     known = {} if store is None else {digest: row for row, digest in enumerate(store.samples.content_ids)}
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
@@ -127,11 +144,15 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         cache=os.fspath(cache),
         exists=store is not None,
         task=task,
-        n_files=len(samples),
+        n_files=n_files,
         n_rows=len(first_file),
         n_new=len(first_file) - len(rows),
         n_unlisted=n_present - len(rows),
         backbones=[_plan_one(store, model, rows, new, options, trial, donors) for model in models],
+        remarks=remarks,
+        unlisted=dict(samples.unlisted),
+        missing=list(samples.missing),
+        unread=unread_ids,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +44,13 @@ class PredictReport:
     n_known: int
     """Predicted images that the head learned from or chose on; their predictions say nothing about new images."""
     left_out: dict[str, str]
-    """Images without a prediction, and why."""
+    """Images without a prediction, and why; folders that could not be listed are among them."""
     n_computed: int = 0
     """Images whose embeddings were computed for this."""
     kept_in: str | None = None
     """The cache that keeps those, beside `cache`; None where there are none, or none are kept."""
+    remarks: list[str] = field(default_factory=list)
+    """What of a folder was passed over, and which columns of a manifest were used, a line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -65,6 +67,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     architectures: Mapping[str, str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     submission: Sequence[str] | None = None,
+    skip_missing: bool = False,
     force: bool = False,
     runtime: Runtime | None = None,
     progress: Progress = silent,
@@ -88,6 +91,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         weights: local checkpoints by backbone name.
         submission: names of two columns, such as ("id_code", "diagnosis"); the file then has only these, the
             file's name without its suffix and the class, as competitions ask for it.
+        skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
         force: replace a file that is there.
         runtime: device, batch size, workers.
         progress: told (stage, done, total).
@@ -106,7 +110,8 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         check_unlocked(place_beside(cache))
     saved = load_head(head)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
-    with embedded(images, cache, saved, own, runtime or Runtime(), progress) as asked:
+    found = embedded(images, cache, saved, own, runtime or Runtime(), progress, skip_missing=skip_missing)
+    with found as asked:
         parts, left_out = with_embeddings(asked, saved)
         positions = np.concatenate([part.positions for part in parts])
         probabilities = _probabilities(saved, parts, progress)[np.argsort(positions)]
@@ -127,6 +132,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         left_out=left_out,
         n_computed=asked.n_computed,
         kept_in=asked.kept_in,
+        remarks=list(asked.remarks),
     )
 
 

@@ -19,7 +19,7 @@ from dvme.data import Samples, load_samples
 from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError
 from dvme.extraction.beside import alike, place_beside
-from dvme.extraction.indexing import hash_files, index_samples
+from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
 from dvme.heads.saving import SavedHead
 from dvme.prediction.backbones import OwnBackbones, Source, check_fingerprint, find_sources
 from dvme.runtime import Progress, Runtime
@@ -61,6 +61,10 @@ class Asked:
     """Images that were extracted for this."""
     kept_in: str | None = None
     """The cache that keeps those."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Files and folders that could not be read or listed, or are not there, and why."""
+    remarks: Sequence[str] = ()
+    """What was passed over, and which columns were used, a line each."""
 
 
 @contextmanager
@@ -71,6 +75,8 @@ def embedded(
     own: OwnBackbones,
     runtime: Runtime,
     progress: Progress,
+    *,
+    skip_missing: bool = False,
 ) -> Iterator[Asked]:
     """The images that are asked for, and the caches that hold their embeddings.
 
@@ -90,7 +96,7 @@ def embedded(
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
         place = str(Path(folder) / "images.zarr") if cache is None else place_beside(cache)
         places = [] if cache is None else list(dict.fromkeys([os.fspath(cache), place]))
-        yield _found(load_samples(images), places, place, saved, own, runtime, progress)
+        yield _found(load_samples(images, skip_missing=skip_missing), places, place, saved, own, runtime, progress)
 
 
 def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[str, str]]:
@@ -118,7 +124,8 @@ def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[st
                 is_done[i] = False
                 is_pending |= not is_failed and image not in asked.reasons
         complete.append(replace(part, positions=part.positions[is_done], rows=part.rows[is_done]))
-    missing_images = {asked.ids[position]: reason for position, reason in sorted(left_out.items())}
+    missing_images = dict(asked.left_out)
+    missing_images |= {asked.ids[position]: reason for position, reason in sorted(left_out.items())}
     if not any(len(part.rows) for part in complete):
         first = next(iter(missing_images.items()), ("no image", "is there"))
         missing = f"no image has an embedding of {', '.join(saved.backbones)} ({first[0]}: {first[1]})"
@@ -176,6 +183,14 @@ def _found(
     # Nothing is hashed before backbones that have to be loaded are known to be the head's.
     sources = None if held and own == OwnBackbones() else find_sources(saved, own, runtime)
     digests = hash_files(samples, runtime.n_workers, partial(progress, "find"))
+    unread = unread_files(samples, digests)
+    left_out = {
+        **samples.unlisted,
+        **dict.fromkeys(samples.missing, "no file is there"),
+        **{samples.ids[index]: reason for index, reason in unread.items()},
+    }
+    remarks = samples.remarks
+    samples, digests = only_readable(samples, digests, unread)
     parts: list[Part] = []
     missing = np.arange(len(samples))
     for store, names in held:
@@ -184,7 +199,7 @@ def _found(
         missing = np.setdiff1d(missing, part.positions)
     paths = [os.path.realpath(path) for path in samples.paths]
     if not len(missing):
-        return Asked(samples.ids, paths, parts)
+        return Asked(samples.ids, paths, parts, left_out=left_out, remarks=remarks)
     sources = sources or find_sources(saved, own, runtime)
     some, some_digests = _without_labels(samples, missing), [digests[i] for i in missing.tolist()]
     n_computed, reasons = _extract(some, some_digests, place, sources, opened, runtime, progress)
@@ -192,7 +207,8 @@ def _found(
     row_of = {content: row for row, content in enumerate(store.samples.content_ids)}
     rows = np.array([row_of[content] for content in some_digests], dtype=np.int64)
     parts.append(Part(store, names, missing, rows))
-    return Asked(samples.ids, paths, parts, reasons, n_computed, place if places else None)
+    kept_in = place if places else None
+    return Asked(samples.ids, paths, parts, reasons, n_computed, kept_in, left_out, remarks)
 
 
 def _names_in(store: EmbeddingCache, saved: SavedHead) -> tuple[str, ...]:
@@ -224,7 +240,7 @@ def _without_labels(samples: Samples, positions: NDArray[np.int64]) -> Samples:
 
 def _extract(
     samples: Samples,
-    digests: Sequence[bytes],
+    digests: list[bytes],
     place: str,
     sources: Sequence[Source],
     donors: Collection[EmbeddingCache],

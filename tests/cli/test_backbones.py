@@ -240,7 +240,9 @@ def test_check__broken(own: Path) -> None:
 def test_check__refused(own: Path) -> None:
     assert_refused(run("backbones", "check", "mine.toml", "--weights", "no.pth"), "no.pth: there is no such file")
     assert_refused(run("backbones", "check", "mine.toml", "--weights", "images"), "that is a folder, not a file")
-    assert_refused(run("backbones", "check", "mine.toml", "--weights", "plain.pth"), "does not fit", "missing keys", "TOML")
+    assert_refused(
+        run("backbones", "check", "mine.toml", "--weights", "plain.pth"), "does not fit", "missing keys", "TOML"
+    )
     assert_refused(run("backbones", "check", "mine.toml", "--weights", "mine.toml"), "mine.toml")
     assert_refused(run("backbones", "check", "mine", "--weights", "plain.pth", "--arch", "resnet81"), "did you mean")
     assert_refused(run("backbones", "check", "dino"), "dino_deitsmall8_pretrain.pth is not here")

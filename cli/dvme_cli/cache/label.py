@@ -54,6 +54,8 @@ def label(  # noqa: PLR0913 - one parameter per option
 def _show(report: LabelReport) -> None:
     from dvme.data.order import order_line
 
+    for line in report.remarks:
+        say(line)
     if report.manifest is not None:
         _show_changes(report)
     say(f"{report.cache}: {report.task.describe()}")

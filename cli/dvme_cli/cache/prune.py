@@ -40,6 +40,8 @@ def prune(
 
 
 def _show(report: PruneReport) -> None:
+    for line in report.remarks:
+        say(line)
     if not report.removed:
         images = counted(report.n_kept, "image")
         say(f"Every one of the {images} of {report.cache} is among these; there is nothing to prune.")
@@ -48,6 +50,11 @@ def _show(report: PruneReport) -> None:
         say(f"  {path}")
     if len(report.removed) > PATHS_SHOWN:
         say(f"  ... and {len(report.removed) - PATHS_SHOWN} more (--json lists all)")
+    for folder, n_images in list(report.gone_folders.items())[:PATHS_SHOWN]:
+        of = f"{n_images:,} of {counted(n_images, 'image')} below {folder}/"
+        say(f"{of} {'is' if n_images == 1 else 'are'} gone; is it mounted?")
+    if len(report.gone_folders) > PATHS_SHOWN:
+        say(f"... and all images below {len(report.gone_folders) - PATHS_SHOWN} more folders (--json lists all)")
     is_one = len(report.removed) == 1
     count = f"{counted(len(report.removed), 'image')} of {report.cache}"
     if report.is_done:

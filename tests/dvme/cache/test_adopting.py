@@ -153,7 +153,10 @@ def test_adopt__columns_of_a_known_cache_stay(make_cache: MakeCache, tmp_path: P
     table = pd.DataFrame({"image": ["0.png", "2.png"], "label": ["x", before[2]], "f": list(numbers(2))})
     table.to_parquet(tmp_path / "x.parquet")
     report = import_embeddings(tmp_path / "x.parquet", cache, backbone="mine")
-    assert report.remarks == ["1 row keeps columns that differ from the file's; dvme cache label changes them"]
+    assert report.remarks == [
+        "columns used of x.parquet: ids = 'image', label",
+        "1 row keeps columns that differ from the file's; dvme cache label changes them",
+    ]
     assert EmbeddingCache.open(cache).column("label").tolist() == before
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,3 +237,77 @@ def test_manifest_samples__knows_which_columns_it_has(folder: Path, write_manife
     path = write_manifest([["a.png", "", "p1"]], ["image", "label", "patient"])
     assert manifest_samples(path, Columns()).given == {"label"}
     assert manifest_samples(path, Columns(group="patient")).given == {"label", "group"}
+
+
+def test_manifest_samples__missing_files_are_left_out_where_the_user_says_so(
+    folder: Path, write_manifest: WriteManifest
+) -> None:
+    path = write_manifest([["a.png", "x"], ["gone/1.png", "y"], ["b.png", "z"], ["2.png", "y"]], ["image", "label"])
+    assert "or leave them out with --skip-missing" in message_of(path)
+    samples = load_samples(path, skip_missing=True)
+    assert (samples.ids, samples.labels, samples.missing) == (["a.png", "b.png"], ["x", "z"], ("gone/1.png", "2.png"))
+    path = write_manifest([["1.png"]], ["image"])
+    with pytest.raises(DataError, match="there is no other image"):
+        load_samples(path, skip_missing=True)
+
+
+def test_manifest_samples__a_link_to_nowhere_is_missing(folder: Path, write_manifest: WriteManifest) -> None:
+    (folder / "link.png").symlink_to(folder / "nowhere.png")
+    path = write_manifest([["a.png"], ["link.png"]], ["image"])
+    assert load_samples(path, skip_missing=True).missing == ("link.png",)
+
+
+def test_manifest_samples__what_cannot_be_reached_is_not_missing(
+    folder: Path, write_manifest: WriteManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def failing(path: Any, *args: Any, **named: Any) -> os.stat_result:
+        if Path(path).name == "b.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return stat(path, *args, **named)
+
+    monkeypatch.setattr(os, "stat", failing)
+    path = write_manifest([["a.png"], ["b.png"]], ["image"])
+    samples = load_samples(path, skip_missing=True)
+    assert (samples.ids, samples.missing) == (["a.png", "b.png"], ())  # to be named when it is read
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_manifest_samples__what_is_no_file(folder: Path, write_manifest: WriteManifest, kind: str) -> None:
+    os.mkfifo(folder / "x.png") if kind == "pipe" else (folder / "x.png").mkdir()
+    path = write_manifest([["a.png"], ["x.png"]], ["image"])
+    with pytest.raises(DataError, match=rf"x\.png is a {kind}.*, no image file; mend the manifest"):
+        manifest_samples(path, Columns())
+
+
+def test_manifest_samples__columns_that_could_be_the_labels(folder: Path) -> None:
+    names = [f"{index}.png" for index in range(8)]
+    for name in names:
+        (folder / name).touch()
+    path = write_parquet(
+        folder,
+        image=names,
+        diagnosis=list("abcabcab"),
+        sex=[*"mfmfmfm", None],
+        seen=[1] * 8,
+        identity=list(range(8)),
+        boxes=[[1, 2]] * 8,
+    )
+    lines = manifest_samples(path, Columns()).remarks
+    assert lines[1] == (
+        "no labels: manifest.parquet has no column 'label'; columns that could be it: sex (2 values), "
+        "diagnosis (3 values); --label-col"
+    )
+    (line,) = manifest_samples(path, Columns(label="sex")).remarks
+    assert line == (
+        "columns used of manifest.parquet: image, label = 'sex'; not used: diagnosis, seen, identity, boxes"
+    )
+
+
+def test_manifest_samples__a_split_of_another_kind_is_named_with_its_column(
+    folder: Path, write_manifest: WriteManifest
+) -> None:
+    text = message_of(write_manifest([["a.png", "3"]], ["image", "Split"]))
+    assert "column 'Split' of " in text
+    assert "split '3' is not known" in text
