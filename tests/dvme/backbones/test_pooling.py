@@ -129,7 +129,7 @@ def test_pools__of_a_coat_know_the_class_token_of_each_stage(
         "img_size": 64,
         "embed_dims": (16, 16, 16, 32),
         "serial_depths": (1, 1, 1, 1),
-        "num_heads": 2,
+        "num_heads": 8,
         "num_classes": 0,
     }
     model = randomise(timm.create_model(architecture, **small))
