@@ -56,16 +56,16 @@ def resize_input(model: Any, size: int, resampling: PositionResampling, *, name:
     native = getattr(patches, "img_size", None)
     if patches is None or native is None or tuple(native) == (size, size):
         return
-    patch = patches.patch_size[0]
+    patch = patches.patch_size[0] if isinstance(patches.patch_size, tuple) else patches.patch_size
     if size % patch:
         lower = max(size // patch, 1) * patch
         message = f"{name} has patches of {patch} pixels, which do not fill {size}; try {lower} or {lower + patch}"
         raise OptionError(message)
-    if getattr(model, "dynamic_img_size", False):
+    positions = getattr(model, "pos_embed", None)
+    if getattr(model, "dynamic_img_size", False) or isinstance(positions, nn.Module):  # XCiT's are computed
         return
     if not hasattr(model, "set_input_size"):
         raise OptionError(f"{name} takes images of {native[0]} pixels only; choose that size")
-    positions = getattr(model, "pos_embed", None)
     model.set_input_size(img_size=(size, size))
     if positions is not None and resampling == "dino":
         n_prefix = 0 if model.no_embed_class else model.num_prefix_tokens

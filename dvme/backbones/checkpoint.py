@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint
+from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint, is_safetensors
 from dvme.backbones.layouts import CONVERSIONS
 from dvme.backbones.spec import Checkpoint, Layout
 from dvme.backbones.weight_sets import Taken, WeightSet, is_generic_classifier, rivals, take, weight_sets
@@ -44,10 +44,11 @@ def read_checkpoint(path: Path) -> Any:
     if refusal:
         raise CheckpointError(refusal)
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):  # by what it holds: it may be called .bin or .pth, and PyTorch's files .safetensors
             return load_file(path)
-        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of pickle protocols
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Of pickle protocols; an open file, for torch goes by the suffix of a path.
+        with warnings.catch_warnings(action="ignore", category=UserWarning), path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = (
             f"{path} is not a plain checkpoint: it is torn, or holds Python objects besides tensors, and loading "

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import pickletools
+import re
 import zipfile
 import zlib
 from itertools import islice
 from pathlib import Path
 
+from dvme.wording import first_few
+
 EMPTY = "empty"
 HEAD_BYTES = 2048
 OPCODES_TRIED = 100
 STARTS = {
-    b"\x89PNG\r\n\x1a\n": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
+    rb"RIFF.{4}WEBP": "a WebP image",
+    rb"\x08.{,60}pytorch": "an ONNX model",
+    rb"\x89PNG\r\n\x1a\n": "a PNG image",
+    rb"\xff\xd8\xff": "a JPEG image",
     b"GIF8": "a GIF image",
     b"%PDF-": "a PDF document",
-    b"\x1f\x8b": "a gzip archive",
+    rb"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive",
-    b"\xfd7zXZ\x00": "an xz archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"Rar!\x1a\x07": "a RAR archive",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
-    b"\x93NUMPY": "a NumPy array",
+    rb"\xfd7zXZ\x00": "an xz archive",
+    rb"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    rb"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    rb"Rar!\x1a\x07": "a RAR archive",
+    rb"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    rb"\x93NUMPY": "a NumPy array",
     b"GGUF": "a GGUF file",
-    b"version https://git-lfs.github.com/spec/": "a Git LFS pointer, not the file it stands for",
+    rb"version https://git-lfs\.github\.com/spec/": "a Git LFS pointer, not the file it stands for",
 }
-ARCHIVES = ("gzip", "bzip2", "xz", "7z", "RAR")
+ARCHIVES = ("gzip", "bzip2", "xz", "7z", "RAR", "Zstandard", "zip")
+LENGTH_BYTES = 8
+"""Of a safetensors file's header, which follows; it is JSON."""
 MARKUP = (b"<!doctype html", b"<html", b"<?xml")
 TEXT_CONTROLS = frozenset(b"\t\n\r\f\x1b")
 
@@ -37,14 +45,25 @@ def foreign_kind(path: Path) -> str | None:
         head = file.read(HEAD_BYTES)
     if not head:
         return EMPTY
-    for start, kind in STARTS.items():
-        if head.startswith(start):
+    for pattern, kind in STARTS.items():
+        if re.match(pattern, head, re.DOTALL):
             return kind
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "a WebP image"
+    if zipfile.is_zipfile(path):
+        return _foreign_zip(path)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(MARKUP):
         return "a web page, perhaps an error or a login page"
     return "a text file, perhaps an error page or a Git LFS pointer" if _is_text(path, head) else None
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is of that format, whatever it is called.
+
+    Source: the format's description, huggingface/safetensors, README.
+    """
+    with path.open("rb") as file:
+        head = file.read(LENGTH_BYTES + 2)
+    n_header = int.from_bytes(head[:LENGTH_BYTES], "little")
+    return head[LENGTH_BYTES:].startswith((b'{"', b"{}", b"{ ")) and n_header <= path.stat().st_size
 
 
 def is_no_checkpoint(path: Path) -> str | None:
@@ -56,6 +75,8 @@ def is_no_checkpoint(path: Path) -> str | None:
         return f"{path} is {kind}; fetch it again"
     if any(archive in kind for archive in ARCHIVES):
         return f"{path} is {kind}, not a checkpoint; unpack it and pass the checkpoint in it"
+    if "TorchScript" in kind:
+        return f"{path} is {kind}, not a checkpoint; save its state_dict() with torch.save"
     if "pointer, not" in kind:
         return f"{path} is {kind}; fetch that with git lfs pull, or download it"
     return f"{path} is {kind}, not a checkpoint; fetch the checkpoint again, from its publisher"
@@ -79,6 +100,22 @@ def damaged_member(path: Path) -> str | None:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as error:
         return str(error) or type(error).__name__
     return None
+
+
+def _foreign_zip(path: Path) -> str | None:
+    """What a zip file is that PyTorch did not write by torch.save; None where it did, or where it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return None
+    if any(name.endswith("/constants.pkl") for name in names):
+        return "a TorchScript program"
+    if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+        return None
+    if names and all(name.endswith(".npy") for name in names):
+        return "a file of NumPy arrays (.npz)"
+    return f"a zip archive (of {first_few(names) or 'nothing'})"
 
 
 def _is_text(path: Path, head: bytes) -> bool:

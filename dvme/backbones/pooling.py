@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ def check_pooling(model: nn.Module, pooling: Pooling, name: str) -> None:
         OptionError: naming what the model can do.
     """
     has_class_token = getattr(model, "cls_token", None) is not None
-    if pooling.startswith("class") and not has_class_token:
+    if pooling.startswith("class") and not (has_class_token or _has_numbered_class_tokens(model)):
         raise OptionError(f"{name} has no class token for {pooling!r}; choose --pool average")
     if pooling == "model":
         return
@@ -33,6 +34,17 @@ def check_pooling(model: nn.Module, pooling: Pooling, name: str) -> None:
         raise OptionError(own)
     if pooling == "class-token-last-4" and not _gives_prefix_tokens(model):
         raise OptionError(own)
+
+
+def _has_numbered_class_tokens(model: nn.Module) -> bool:
+    """Whether each stage has a class token, as CoaT's, which then come first without being counted as a prefix."""
+    return any(re.fullmatch(r"cls_token\d+", name) for name, _ in model.named_parameters())
+
+
+def _n_prefix(model: Any) -> int:
+    """Tokens before those of the patches."""
+    n_prefix = getattr(model, "num_prefix_tokens", None)
+    return int(_has_numbered_class_tokens(model)) if n_prefix is None else int(n_prefix)
 
 
 def _gives_prefix_tokens(model: Any) -> bool:
@@ -55,7 +67,7 @@ def _features(model: Any, images: Tensor) -> Tensor:
 def _average(model: Any, images: Tensor) -> Tensor:
     features = _features(model, images)
     if features.ndim == 3:  # (B, T, D)
-        return _after_pooling(model, features[:, getattr(model, "num_prefix_tokens", 0) :].mean(dim=1))
+        return _after_pooling(model, features[:, _n_prefix(model) :].mean(dim=1))
     is_channels_first = features.shape[1] == model.num_features  # (B, D, H, W), or (B, H, W, D)
     return features.mean(dim=(2, 3) if is_channels_first else (1, 2))
 
@@ -67,7 +79,7 @@ def _class_token(model: Any, images: Tensor) -> Tensor:
 def _class_and_mean(model: Any, images: Tensor) -> Tensor:
     """(B, 2 D). Source: Oquab et al. 2023 (DINOv2), linear evaluation."""
     tokens = _features(model, images)  # (B, T, D): class, registers, patches
-    pooled = torch.stack([tokens[:, 0], tokens[:, model.num_prefix_tokens :].mean(dim=1)], dim=1)
+    pooled = torch.stack([tokens[:, 0], tokens[:, _n_prefix(model) :].mean(dim=1)], dim=1)
     return _after_pooling(model, pooled).flatten(start_dim=1)
 
 

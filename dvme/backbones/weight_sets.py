@@ -117,7 +117,7 @@ class Taken:
             kind = "the average over training"
         others = first_few(label for label, _ in self.others)
         way = f"; a TOML file with nesting = {_listed(self.nesting)} takes the other" if self.nesting else ""
-        return f"weights taken from {self.label} ({kind}), not from {others}{way}"
+        return f"weights are taken from {self.label} ({kind}), not from {others}{way}"
 
 
 def weight_sets(content: Any, names: Collection[str], *, has_rules: bool = False) -> list[WeightSet]:
@@ -206,10 +206,10 @@ def rivals(content: Any, used: Mapping[str, Tensor]) -> tuple[tuple[str, int], .
 
 def choice_between_sets(content: Any) -> str:
     """What loading will choose where a file holds several sets of weights of one kind; "" where it holds one."""
-    sets = weight_sets(content, ())
-    for item in sets:
-        others = [other for other in sets if other.path != item.path and other.has(item.tensors)]
-        if others and item.tensors:
+    for item in weight_sets(content, ()):
+        found = weight_sets(content, item.tensors)
+        others = [other for other in found if other.path != item.path and other.has(item.tensors)]
+        if others:
             return _account(item, others, [], content).remark()
     return ""
 

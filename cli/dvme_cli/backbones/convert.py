@@ -46,6 +46,8 @@ def convert(
             _show(done, target)
         else:
             say(f"{file} loads as it is: nothing to convert, nothing written (--force converts it all the same)")
+            for remark in done.remarks[1:]:
+                say(remark)
             say(f"Next: dvme backbones check NAME --weights {file}")
 
 

@@ -21,7 +21,7 @@ from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_iner
 from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
-from dvme.backbones.file_kinds import is_no_checkpoint
+from dvme.backbones.file_kinds import is_no_checkpoint, is_safetensors
 from dvme.backbones.weight_sets import choice_between_sets
 from dvme.errors import CheckpointError
 from dvme.exchange.durable import written_aside
@@ -115,7 +115,7 @@ def _read(source: Path, *, is_trusted: bool) -> _Content:
         return _Content("tensorflow", *read_simclr(prefix))
     if not source.is_file():
         raise CheckpointError(f"{source} does not exist; name a checkpoint, or the prefix of a TensorFlow checkpoint")
-    if source.suffix == SUFFIX:
+    if is_safetensors(source):
         raise CheckpointError(f"{source} needs no conversion: it is a {SUFFIX} file, pass it as it is")
     refusal = is_no_checkpoint(source)
     if refusal:

@@ -121,6 +121,19 @@ def test_resize_input__windows_of_a_swin(randomise: Callable[..., Any]) -> None:
         check_equal(model(noise(96)), peer(noise(96)))
 
 
+@pytest.mark.parametrize("size", [32, 80, 256])
+def test_resize_input__an_xcit_computes_its_positions_for_any_size(size: int, randomise: Callable[..., Any]) -> None:
+    arguments = {"depth": 2, "embed_dim": 32, "num_heads": 2, "num_classes": 0}
+    model = randomise(timm.create_model("xcit_nano_12_p16_224", **arguments))
+    peer = timm.create_model("xcit_nano_12_p16_224", img_size=size, **arguments).eval()
+    peer.load_state_dict(model.state_dict())
+    resize_input(model, size, "antialiased", name="net")
+    with torch.inference_mode():
+        check_equal(model(noise(size)), peer(noise(size)))
+    with pytest.raises(OptionError, match="patches of 16 pixels, which do not fill 100; try 96 or 112"):
+        resize_input(model, 100, "antialiased", name="net")
+
+
 def test_resize_input__model_of_one_size() -> None:
     model = timm.create_model("cait_xxs24_224", depth=1, num_classes=0)
     with pytest.raises(OptionError, match="net takes images of 224 pixels only; choose that size"):

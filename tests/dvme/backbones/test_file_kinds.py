@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,15 @@ from dvme.backbones.conversion import convert
 from dvme.backbones.file_kinds import foreign_kind
 from dvme.errors import CheckpointError
 
+
+def zipped(*names: str) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"content")
+    return file.getvalue()
+
+
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 97\n"
 FOREIGN = {
     "": (b"", "is empty; fetch it again"),
@@ -24,6 +35,14 @@ FOREIGN = {
     "pointer": (POINTER, "is a Git LFS pointer, not the file it stands for; fetch that with git lfs pull"),
     "pdf": (b"%PDF-1.7 \x00", "is a PDF document"),
     "gzip": (gzip.compress(b"weights"), "is a gzip archive, not a checkpoint; unpack it"),
+    "zip": (zipped("net/model.pth", "net/readme.txt"), "is a zip archive (of net/model.pth, net/readme.txt), not a"),
+    "npz": (zipped("a.npy", "b.npy"), "is a file of NumPy arrays (.npz), not a checkpoint"),
+    "script": (
+        zipped("net/data.pkl", "net/constants.pkl", "net/code/net.py"),
+        "is a TorchScript program, not a checkpoint",
+    ),
+    "onnx": (b"\x08\x07\x12\x07pytorch\x1a\x052.0.1", "is an ONNX model, not a checkpoint"),
+    "zstd": (b"\x28\xb5\x2f\xfd\x04\x00", "is a Zstandard archive, not a checkpoint; unpack it"),
     "sentence": (b"Not found.", "is a text file, perhaps an error page or a Git LFS pointer, not a checkpoint"),
 }
 
@@ -39,6 +58,27 @@ def test_read_checkpoint__what_is_none(kind: str, suffix: str, tmp_path: Path) -
     assert str(caught.value).startswith(f"{path} {message}")
     assert "convert" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["w.bin", "w.pth", "w.safetensors", "w", "pytorch_model.bin.1"])
+def test_read_checkpoint__by_what_a_file_holds_whatever_it_is_called(name: str, tmp_path: Path) -> None:
+    state = {"a.weight": torch.arange(6.0).reshape(2, 3), "{": torch.ones(1)}
+    for save in (save_file, torch.save, lambda *args: torch.save(*args, _use_new_zipfile_serialization=False)):
+        save(state, tmp_path / name)
+        found = read_checkpoint(tmp_path / name)
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], value) for key, value in state.items())
+    save_file(state, tmp_path / name)
+    with pytest.raises(CheckpointError, match=r"needs no conversion: it is a \.safetensors file"):
+        convert(tmp_path / name, tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize("name", ["w.bin", "w.safetensors"])
+def test_read_checkpoint__a_torn_safetensors_file(name: str, tmp_path: Path) -> None:
+    save_file({"a": torch.ones(100)}, tmp_path / name)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-40])
+    with pytest.raises(CheckpointError, match=r"cannot be read as a checkpoint: .*; fetch it again"):
+        read_checkpoint(tmp_path / name)
 
 
 def test_convert__what_is_no_checkpoint(tmp_path: Path) -> None:

@@ -121,6 +121,27 @@ def test_average__normalises_after_pooling_where_the_model_does(
     check_equal(embed(model, "class-token"), expected)
 
 
+@pytest.mark.parametrize("architecture", ["coat_lite_tiny", "coat_lite_medium_384"])
+def test_pools__of_a_coat_know_the_class_token_of_each_stage(
+    architecture: str, embed: Embed, randomise: Callable[..., Any], images: Tensor
+) -> None:
+    small = {
+        "img_size": 64,
+        "embed_dims": (16, 16, 16, 32),
+        "serial_depths": (1, 1, 1, 1),
+        "num_heads": 8,
+        "num_classes": 0,
+    }
+    model = randomise(timm.create_model(architecture, **small))
+    peer = same_weights(model, architecture, global_pool="avg", **small)
+    with torch.inference_mode():
+        tokens = model.forward_features(images)
+        assert tokens.shape == (2, 1 + 4, 32)
+        check_equal(embed(model, "average"), peer(images))
+        check_equal(embed(model, "class-token"), model(images))  # timm's default
+    check_equal(embed(model, "class-and-mean"), torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
+
+
 def test_average__of_an_eva(embed: Embed, randomise: Callable[..., Any], images: Tensor) -> None:
     model = randomise(timm.create_model("eva02_tiny_patch14_224", img_size=64, patch_size=16, depth=2, num_classes=0))
     with torch.inference_mode():
