@@ -10,17 +10,21 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint
 from dvme.backbones.layouts import CONVERSIONS
 from dvme.backbones.spec import Checkpoint, Layout
 from dvme.errors import CheckpointError
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 COUNTER = "num_batches_tracked"
 LISTED_AT_MOST = 4
@@ -44,6 +48,8 @@ def read_checkpoint(path: Path) -> Any:
         raise CheckpointError(refusal)
     try:
         if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
             return load_file(path)
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # of pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
