@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError
+from dvme_cache.files import Files
 
 GONE = "\0gone"
 """The fill value of text that must be there: it is no text, so to read it means that a chunk is gone."""
@@ -28,6 +28,8 @@ def create_array(
     is_compressed: bool = True,
 ) -> zarr.Array[Any]:
     """An array with a crc32c behind every chunk. Embeddings hardly compress; text and unused rows vanish."""
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+
     return group.create_array(
         name,
         shape=shape,
@@ -38,6 +40,13 @@ def create_array(
         overwrite=True,
         config={"write_empty_chunks": True},
     )
+
+
+def files_of(group: zarr.Group) -> Files:
+    """The files of the cache that a group of this package is of."""
+    store: Any = group.store
+    files: Files = store.files
+    return files
 
 
 def array_of(group: zarr.Group, name: str) -> zarr.Array[Any]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
+from dvme_cache.creation import create_cache
+from dvme_cache.deferred import zarr
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.errors import CorruptCacheError, FingerprintMismatchError, MissingEmbeddingsError
-from dvme_cache.files import PARTIAL_SUFFIX, Files, LocalFiles, open_files, remove_partial_files, sync_folder
+from dvme_cache.files import Files, LocalFiles, open_files, remove_partial_files
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.integrity import erase_rows
-from dvme_cache.layout import FORMAT, FORMAT_VERSION, RowState, encoded
+from dvme_cache.layout import RowState, encoded
 from dvme_cache.locks import writer_lock
 from dvme_cache.recognition import check_is_cache, is_anything_there
 from dvme_cache.samples import SampleTable
-from dvme_cache.store import CacheStore
 from dvme_cache.tables import MISSING, ColumnTables
+
+if TYPE_CHECKING:
+    from dvme_cache.store import CacheStore
 
 SCAN_BYTES = 64 << 20
 
@@ -73,7 +75,7 @@ class EmbeddingCache:
             check_is_cache(files)
         with writer_lock(files, wait=wait):
             if not is_anything_there(files):
-                _create(files)
+                create_cache(files)
             if isinstance(files, LocalFiles):
                 remove_partial_files(files.root)
             yield cls._open(files, read_only=False)
@@ -261,6 +263,8 @@ class EmbeddingCache:
     @classmethod
     def _open(cls, files: Files, *, read_only: bool) -> Self:
         check_is_cache(files)
+        from dvme_cache.store import CacheStore
+
         store = CacheStore(files, read_only=read_only)
         return cls(store, zarr.open_group(store, mode="r" if read_only else "r+"))
 
@@ -288,33 +292,3 @@ def count_states(states: NDArray[Any]) -> dict[str, int]:
 
 def _folder(backbone: str) -> str:
     return f"embeddings/{encoded(backbone)}"
-
-
-def _create(files: Files) -> None:
-    """Lay out an empty cache, so that it exists whole or not at all.
-
-    On a local path it is made aside and renamed into place; what a killed process left aside is removed first,
-    which only the holder of the lock may do. In an object store the root's attributes are written last.
-    """
-    if not isinstance(files, LocalFiles):
-        _lay_out(files)
-        return
-    path = files.root
-    aside = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        _lay_out(LocalFiles(aside))
-        aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    sync_folder(path.absolute().parent)
-
-
-def _lay_out(files: Files) -> None:
-    store = CacheStore(files)
-    root = zarr.open_group(store, mode="a")  # without attributes: begun, not finished
-    SampleTable.create(store)
-    ColumnTables.create(store)
-    zarr.create_group(store, path="embeddings", attributes={"backbones": []}, overwrite=True)
-    root.attrs.put({"format": FORMAT, "format_version": FORMAT_VERSION})

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["deferred", "zarr"]
 
 
 class _Deferred(ModuleType):
@@ -26,3 +28,9 @@ def deferred(name: str) -> Any:
     A type checker is shown the real one: `if TYPE_CHECKING: import pandas as pd`, else `pd = deferred("pandas")`.
     """
     return _Deferred(name)
+
+
+if TYPE_CHECKING:
+    import zarr
+else:
+    zarr = deferred("zarr")

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import array_of, attribute_mapping, create_array, damaged, read_array, reading
+from dvme_cache.arrays import array_of, attribute_mapping, create_array, damaged, files_of, read_array, reading
+from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.files import LocalFiles
 from dvme_cache.fingerprint import Fingerprint
@@ -20,7 +20,9 @@ from dvme_cache.layout import RowState, shard_rows
 from dvme_cache.samples import SampleTable
 from dvme_cache.sealing import row_checksums
 from dvme_cache.shards import ShardFiles, TornShardError, is_finite
-from dvme_cache.store import CacheStore, as_cache_store
+
+if TYPE_CHECKING:
+    from dvme_cache.store import CacheStore
 
 ARRAYS = ("features", "checksum", "reason", "state")
 LOCAL_READERS, REMOTE_READERS, WRITERS = 2, 16, 8
@@ -37,7 +39,7 @@ class Embeddings:
         self.n_rows = len(samples)
         array = self._array("features")
         self.dim, self.dtype, self.shard_rows = int(array.shape[1]), str(array.dtype), int(array.chunks[0])
-        files, path = as_cache_store(group.store).files, group.path
+        files, path = files_of(group), group.path
         self.path = path
         size = self.shard_rows
         self.features = ShardFiles(files, f"{path}/features", n_rows=size, dtype=self.dtype, row_shape=(self.dim,))
@@ -154,7 +156,7 @@ class Embeddings:
         return [(int(shards[start]), slice(start, stop)) for start, stop in pairwise(bounds)]
 
     def _n_readers(self, n_parts: int, n_bytes: int) -> int:
-        if not isinstance(as_cache_store(self._group.store).files, LocalFiles):
+        if not isinstance(files_of(self._group), LocalFiles):
             return max(1, min(REMOTE_READERS, n_parts))
         return min(LOCAL_READERS, n_parts) if n_bytes > PARALLEL_FROM_BYTES else 1
 
@@ -233,7 +235,7 @@ class Embeddings:
             rows = np.flatnonzero(places[: self.window(shard).stop - self.window(shard).start])
             self._write_reasons(rows + shard * self.shard_rows, {})
         else:
-            as_cache_store(self._group.store).files.delete(f"{self.path}/reason/c/{shard}")
+            files_of(self._group).delete(f"{self.path}/reason/c/{shard}")
 
     def pending_shards(self, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
         """Row indices still to extract, one array per shard, in row order."""

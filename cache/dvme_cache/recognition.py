@@ -8,7 +8,7 @@ from typing import Any
 from dvme_cache.errors import CacheNotFoundError, CorruptCacheError, NotACacheError
 from dvme_cache.files import Files, LocalFiles
 from dvme_cache.layout import FORMAT, FORMAT_VERSION, METADATA, SEAL, copy_of
-from dvme_cache.store import CacheStore
+from dvme_cache.sealing import sound_file
 
 
 def is_anything_there(files: Files) -> bool:
@@ -18,7 +18,7 @@ def is_anything_there(files: Files) -> bool:
     if not files.names(""):
         return False
     try:
-        data = CacheStore(files).load(METADATA)
+        data = sound_file(files, METADATA)
     except CorruptCacheError:
         return True
     return data is None or bool(json.loads(data)["attributes"].keys() - {SEAL})
@@ -46,7 +46,7 @@ def check_is_cache(files: Files) -> None:
 def _root_attributes(files: Files) -> dict[str, Any]:
     """The root's attributes: from a sealed document, or from one of another kind that only is to be named."""
     try:
-        data = CacheStore(files).load(METADATA)
+        data = sound_file(files, METADATA)
     except CorruptCacheError:
         data = files.read(METADATA)
         is_sealed = False

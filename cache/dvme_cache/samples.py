@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from dvme_cache.arrays import GONE, array_of, create_array, damaged, read_array, read_text, write_tail
+from dvme_cache.deferred import zarr
 from dvme_cache.identity import CONTENT_ID_BYTES
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK
-from dvme_cache.store import CacheStore
+
+if TYPE_CHECKING:
+    from dvme_cache.store import CacheStore
 
 PRUNED_ID = b"\xff" * CONTENT_ID_BYTES
 PRUNED_PATH = "(pruned)"

@@ -10,7 +10,9 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache.layout import METADATA, SEAL
+from dvme_cache.errors import CorruptCacheError
+from dvme_cache.files import Files
+from dvme_cache.layout import METADATA, SEAL, copy_of, is_kept_twice
 
 CRC_BYTES = 4
 
@@ -44,6 +46,25 @@ def is_sound(key: str, data: bytes) -> bool:
     except (ValueError, KeyError, TypeError, AttributeError):
         return False
     return bool(seal == _digest(key, content))
+
+
+def sound_file(files: Files, key: str) -> bytes | None:
+    """A file's bytes; its copy's where the file is not sound.
+
+    Raises:
+        CorruptCacheError: if it is a zarr.json of which no sound copy is left.
+    """
+    data = files.read(key)
+    if not is_kept_twice(key) or (data is not None and is_sound(key, data)):
+        return data
+    copy = files.read(copy_of(key))
+    if copy is not None and is_sound(key, copy):
+        return copy
+    if data is not None and key.endswith(METADATA):
+        raise CorruptCacheError(
+            f"{files}/{key} and its copy are damaged; restore it from a backup, or extract into a new cache"
+        )
+    return data  # a chunk, whose codec finds what is wrong
 
 
 def _digest(key: str, content: dict[str, Any]) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Self
+from typing import Self
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from dvme_cache.errors import CorruptCacheError
 from dvme_cache.files import Files
 from dvme_cache.layout import METADATA, copy_of, is_kept_twice
-from dvme_cache.sealing import is_sound, sealed
+from dvme_cache.sealing import sealed, sound_file
 
 
 class CacheStore(Store):
@@ -97,17 +96,7 @@ class CacheStore(Store):
         Raises:
             CorruptCacheError: if it is a zarr.json of which no sound copy is left.
         """
-        data = self.files.read(key)
-        if not is_kept_twice(key) or (data is not None and is_sound(key, data)):
-            return data
-        copy = self.files.read(copy_of(key))
-        if copy is not None and is_sound(key, copy):
-            return copy
-        if data is not None and key.endswith(METADATA):
-            raise CorruptCacheError(
-                f"{self.files}/{key} and its copy are damaged; restore it from a backup, or extract into a new cache"
-            )
-        return data  # a chunk, whose codec finds what is wrong
+        return sound_file(self.files, key)
 
     def save(self, key: str, data: bytes) -> None:
         """Write a file, the copy first where it is kept twice."""
@@ -130,9 +119,3 @@ def _part(data: bytes, byte_range: ByteRequest | None) -> bytes:
         case SuffixByteRequest(suffix=suffix):
             return data[-suffix:]
     return data
-
-
-def as_cache_store(store: Any) -> CacheStore:
-    """The store of a group or array of this package."""
-    assert isinstance(store, CacheStore)
-    return store

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import GONE, array_of, create_array, read_text
+from dvme_cache.arrays import GONE, array_of, create_array, files_of, read_text
+from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK, copy_of, encoded
-from dvme_cache.store import CacheStore, as_cache_store
+
+if TYPE_CHECKING:
+    from dvme_cache.store import CacheStore
 
 MISSING = ""
 GENERATION = re.compile(r"\d{8}")
@@ -132,7 +134,7 @@ class ColumnTables:
 
     def _remove_generations(self, kept: set[str]) -> None:
         """Remove the other generations and their copies, those of removals that were killed included."""
-        files, path = as_cache_store(self._group.store).files, self._group.path
+        files, path = files_of(self._group), self._group.path
         for folder in (path, copy_of(path)):
             for name in files.names(folder):
                 if GENERATION.fullmatch(name) and name not in kept:

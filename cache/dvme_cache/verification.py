@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import zarr
 
 from dvme_cache.cache import EmbeddingCache
+from dvme_cache.deferred import zarr
 from dvme_cache.embeddings import ARRAYS, Embeddings
 from dvme_cache.errors import CorruptCacheError
 from dvme_cache.files import PARTIAL_NAME

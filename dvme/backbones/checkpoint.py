@@ -10,18 +10,22 @@ import zipfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint, is_safetensors
 from dvme.backbones.layouts import CONVERSIONS
 from dvme.backbones.spec import Checkpoint, Layout
 from dvme.backbones.weight_sets import Taken, WeightSet, is_generic_classifier, rivals, take, weight_sets
 from dvme.errors import CheckpointError
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 COUNTER = "num_batches_tracked"
 LISTED_AT_MOST = 4
@@ -45,6 +49,8 @@ def read_checkpoint(path: Path) -> Any:
         raise CheckpointError(refusal)
     try:
         if is_safetensors(path):  # by what it holds: it may be called .bin or .pth, and PyTorch's files .safetensors
+            from safetensors.torch import load_file
+
             return load_file(path)
         # Of pickle protocols; an open file, for torch goes by the suffix of a path.
         with warnings.catch_warnings(action="ignore", category=UserWarning), path.open("rb") as file:

@@ -7,21 +7,27 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from dvme.backbones.custom import spec_from_architecture
-from dvme.backbones.loading import build_model
-from dvme.backbones.model import Backbone
 from dvme.backbones.preprocess import crop_image
 from dvme.backbones.registry import get_spec
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.variation import split_name, vary
+from dvme.backbones.weights import check_weights
 from dvme.runtime import Runtime
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+
+    from dvme.backbones.model import Backbone
+else:
+    torch = deferred("torch")
 
 TOO_SIMILAR, RATHER_SIMILAR = 0.9999, 0.98
 TOO_SMALL, TOO_LARGE = 1e-4, 1e4
@@ -92,7 +98,11 @@ def diagnose(
     """
     base, options = split_name(name)
     spec = get_spec(name) if architecture is None else vary(spec_from_architecture(base, architecture), options)
+    check_weights(spec, weights)
     device = torch.device((runtime or Runtime()).torch_device())
+    from dvme.backbones.loading import build_model
+    from dvme.backbones.model import Backbone
+
     loaded = build_model(spec, weights)
     features = _statistics(Backbone(spec, loaded.model, device))
     return Diagnosis(
@@ -131,6 +141,9 @@ def _remarks(features: Statistics) -> list[str]:
 
 
 def _statistics_untrained(spec: BackboneSpec, device: torch.device) -> Statistics:
+    from dvme.backbones.loading import build_model
+    from dvme.backbones.model import Backbone
+
     arguments = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}
     untrained = replace(spec, source="random", checkpoint=None, architecture_args=arguments)
     return _statistics(Backbone(untrained, build_model(untrained).model, device))

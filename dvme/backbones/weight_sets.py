@@ -11,13 +11,17 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dvme.errors import CheckpointError
 from dvme.wording import first_few
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
 
 AVERAGED = re.compile(r"(?<![a-z])(ema|swa|avg|averaged?|averaging|shadow|polyak|teacher)(?![a-z])")
 """In the name of what holds an average over training; a teacher is the average of its student."""
@@ -284,7 +288,7 @@ def _nameless(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
         return
     for key, value in content.items():
         place = (*path, str(key))
-        if isinstance(value, list | tuple) and value and all(isinstance(entry, Tensor) for entry in value):
+        if isinstance(value, list | tuple) and value and all(isinstance(entry, torch.Tensor) for entry in value):
             if any(map(_says_average, place)):
                 yield f"{'.'.join(place)} (tensors without names)", len(value)
         elif isinstance(key, str):
@@ -303,7 +307,7 @@ def _mappings(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ..
     """Every mapping of nothing but tensors, with the keys on the way to it."""
     if not isinstance(value, Mapping) or len(path) > DEEPEST:
         return
-    if value and all(isinstance(entry, Tensor) for entry in value.values()):
+    if value and all(isinstance(entry, torch.Tensor) for entry in value.values()):
         yield path, {str(key): entry for key, entry in value.items()}
         return
     for key, child in value.items():

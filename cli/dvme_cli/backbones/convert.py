@@ -34,11 +34,15 @@ def convert(
     with expected_errors():
         from dataclasses import asdict
 
-        from dvme.backbones.conversion import convert as convert_file
+        from dvme.backbones.conversion.files import check_source, check_target
 
         if trust:
             note(WARNING)
         target = out or file.parent / f"{file.resolve().name}.safetensors"
+        check_target(file, target, overwrite=overwrite)
+        check_source(file)
+        from dvme.backbones.conversion.converting import convert as convert_file
+
         done = convert_file(file, target, is_trusted=trust, overwrite=overwrite, force=force)
         if json:
             show_json(asdict(done) | {"file": str(target if done.is_written else file)})

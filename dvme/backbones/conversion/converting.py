@@ -16,19 +16,21 @@ from torch import Tensor
 
 from dvme.backbones.checkpoint import read_checkpoint
 from dvme.backbones.conversion.byol import is_byol, map_byol
+from dvme.backbones.conversion.files import SUFFIX, check_source, check_target, tensorflow_prefix
 from dvme.backbones.conversion.flatten import flatten
 from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_inert
 from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
+<<<<<<< HEAD:dvme/backbones/conversion/convert.py
 from dvme.backbones.file_kinds import is_no_checkpoint, is_safetensors
 from dvme.backbones.weight_sets import choice_between_sets
+=======
+>>>>>>> w-speed:dvme/backbones/conversion/converting.py
 from dvme.errors import CheckpointError
 from dvme.exchange.durable import written_aside
 from dvme.wording import first_few
 
-SUFFIX = ".safetensors"
-INDEX, SHARD, GRAPH = ".index", ".data-", ".meta"
 HEAD_BYTES = 32
 SAFE_REMARK = "the file loads as it is: the conversion was not needed"
 UNSAVABLE = (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, MemoryError)
@@ -83,7 +85,8 @@ def convert(
     Raises:
         CheckpointError: if the source is damaged, not known, or needs trust; if the target cannot be written.
     """
-    _check_target(source, target, overwrite=overwrite)
+    check_target(source, target, overwrite=overwrite)
+    check_source(source)
     try:
         content = _read(source, is_trusted=is_trusted)
     except OSError as error:
@@ -97,22 +100,11 @@ def convert(
     return Conversion(content.format, *counts, is_written)
 
 
-def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    if target.suffix != SUFFIX:
-        raise CheckpointError(f"{target} would not be read again: name a file that ends in {SUFFIX}")
-    if target.is_dir() or not target.parent.is_dir():
-        reason = "is a folder" if target.is_dir() else "is in no existing folder"
-        raise CheckpointError(f"{target} {reason}; name a new file, in an existing folder")
-    if target.exists() and source.exists() and target.samefile(source):
-        raise CheckpointError(f"{target} is the source itself; name another file to write")
-    if target.exists() and not overwrite:
-        raise CheckpointError(f"{target} exists already; remove it, or name another file to write")
-
-
 def _read(source: Path, *, is_trusted: bool) -> _Content:
-    prefix = _tensorflow_prefix(source)
+    prefix = tensorflow_prefix(source)
     if prefix is not None:
         return _Content("tensorflow", *read_simclr(prefix))
+<<<<<<< HEAD:dvme/backbones/conversion/convert.py
     if not source.is_file():
         raise CheckpointError(f"{source} does not exist; name a checkpoint, or the prefix of a TensorFlow checkpoint")
     if is_safetensors(source):
@@ -120,6 +112,8 @@ def _read(source: Path, *, is_trusted: bool) -> _Content:
     refusal = is_no_checkpoint(source)
     if refusal:
         raise CheckpointError(refusal)
+=======
+>>>>>>> w-speed:dvme/backbones/conversion/converting.py
     kind = _kind(source)
     if kind in ("zip", "legacy") and (content := _safe(source)) is not None:
         return _Content("pickle", *flatten(content, str(source)), [SAFE_REMARK])
@@ -135,21 +129,6 @@ def _read(source: Path, *, is_trusted: bool) -> _Content:
             "a file from a publisher you trust"
         )
         raise CheckpointError(message) from error
-
-
-def _tensorflow_prefix(source: Path) -> Path | None:
-    """What the files of a TensorFlow checkpoint have in common; None if the source is none."""
-    if source.is_dir():
-        indices = sorted(source.glob(f"*{INDEX}"))
-        if len(indices) != 1:
-            held = first_few(index.name for index in indices) or "none"
-            raise CheckpointError(f"{source} should hold one TensorFlow checkpoint, its indices are {held}; name one")
-        return indices[0].with_suffix("")
-    names = [source.name.removesuffix(INDEX), source.name.rpartition(SHARD)[0], source.name.removesuffix(GRAPH)]
-    for name in (source.name, *names):
-        if name and source.with_name(f"{name}{INDEX}").is_file():
-            return source.with_name(name)
-    return None
 
 
 def _kind(source: Path) -> Kind:
