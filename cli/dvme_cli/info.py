@@ -12,6 +12,8 @@ from dvme_cli.console import console, expected_errors, new_table, say, show_json
 if TYPE_CHECKING:
     from dvme.overview import CacheSummary
 
+WORDS = {"made_by": "made by", "like": "made as in"}
+
 
 def info(
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
@@ -53,5 +55,10 @@ def _show(summary: CacheSummary) -> None:
             size(item.n_bytes),
         )
     console().print(table)
+    for item in summary.backbones:
+        word = item.provenance.get("imported", {})
+        said = [f"{words} {word[key]}" for key, words in WORDS.items() if key in word]
+        if said:
+            say(f"{item.backbone}: {said[0]}, by the word of who imported it")
     for place, count in summary.predicted.items():
         say(f"{counted(count, 'image')} that were only predicted: {place} (no study sees them)")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data.names import names_of_rows
 from dvme.errors import OptionError
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
 from dvme.runtime import Progress, silent
@@ -109,7 +109,7 @@ def draw_subsets(
     manifest = drawing.manifest(store.samples.ids[rows], twins)
     similar = find_similar(store, names, rows, progress)
     found = across_splits(manifest, similar)
-    paths = np.array(store.column("path"), dtype=object)[rows]
+    paths = names_of_rows(store, rows)
     lines = describe(found, paths, [name for name in similar.blind if name not in constant])
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, similar, drawing.draw)
