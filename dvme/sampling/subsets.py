@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvme.data.names import names_of_rows
-from dvme.errors import OptionError
+from dvme.destination import check_destination
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
 from dvme.runtime import Progress, silent
 from dvme.sampling.drawing import Drawing, lacking_notices
@@ -79,10 +79,8 @@ def subsets(
     Raises:
         DataError, OptionError, CacheError: each says what is wrong and what to do.
     """
-    if out is not None and Path(out).exists() and not force:
-        raise OptionError(f"{out} is there already; name another file, or pass --force")
-    if out is not None and not Path(out).resolve().parent.is_dir():
-        raise OptionError(f"the folder of {out} does not exist; make it, or name another file")
+    if out is not None:
+        check_destination(out, (), force=force)
     store = EmbeddingCache.open(cache)
     names = named_backbones(store, backbones)
     rows, left_out = usable_rows(store, names)
