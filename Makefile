@@ -37,7 +37,7 @@ demo: $(VENV)/.demo
 	$(BIN)/dvme cache label $(DEMO).zarr $(DEMO).csv --extra cell_type
 	$(BIN)/dvme probe   $(DEMO).zarr --head linear,knn
 	$(BIN)/dvme sweep   $(DEMO).zarr --out $(DEMO) --head linear,knn,concat,mean-logits > $(DEMO).txt
-	$(BIN)/dvme report  $(DEMO) --out $(DEMO).html
+	$(BIN)/dvme report  $(DEMO) --out $(DEMO).html --force
 
 test: $(VENV)/.dev
 	$(PYTEST)

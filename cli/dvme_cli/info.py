@@ -13,6 +13,8 @@ from dvme_cli.table import Table
 if TYPE_CHECKING:
     from dvme.overview import CacheSummary
 
+WORDS = {"made_by": "made by", "like": "made as in"}
+
 
 def info(
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
@@ -57,5 +59,10 @@ def _show(summary: CacheSummary) -> None:
             size(item.n_bytes),
         )
     table.show(console())
+    for item in summary.backbones:
+        word = item.provenance.get("imported", {})
+        said = [f"{words} {word[key]}" for key, words in WORDS.items() if key in word]
+        if said:
+            say(f"{item.backbone}: {said[0]}, by the word of who imported it")
     for place, count in summary.predicted.items():
         say(f"{counted(count, 'image')} that were only predicted: {place} (no study sees them)")

@@ -9,7 +9,7 @@ import typer
 from dvme_cli.arguments import parse_names
 from dvme_cli.compare import Published
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
-from dvme_cli.viz import Anonymous, FigureKind, Figures, Maps, MapSeed, Out, Thumbnails, say_rest, show_maps
+from dvme_cli.viz import Anonymous, FigureKind, Figures, Force, Maps, MapSeed, Out, Thumbnails, say_rest, show_maps
 
 
 def report(  # noqa: PLR0913 - one parameter per option
@@ -23,6 +23,7 @@ def report(  # noqa: PLR0913 - one parameter per option
     anonymous: Anonymous = False,
     figures: Figures = None,
     figure_kind: FigureKind = "svg",
+    force: Force = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Write a finished sweep as one HTML page: which backbone, is fusion worth it, how many labels, and why."""
@@ -44,6 +45,7 @@ def report(  # noqa: PLR0913 - one parameter per option
                 cache=cache,
                 published=published,
                 options=options,
+                force=force,
                 progress=tell,
             )
         if json:

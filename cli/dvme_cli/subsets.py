@@ -75,7 +75,7 @@ def subsets(  # noqa: PLR0913 - one parameter per option
         str | None, typer.Option(help="What stands between the labels of an image that may have several, such as '|'.")
     ] = None,
     backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
-    force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Draw nested training subsets and their folds into one file that another lab can load."""

@@ -31,6 +31,7 @@ Figures = Annotated[
 ]
 Maps = Annotated[str, typer.Option(help="tsne, umap and pca, separated by commas; the page shows one at a time.")]
 MapSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the maps.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
 Out = Annotated[Path, typer.Option(help="The HTML file to write.")]
 Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
 
@@ -48,6 +49,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
     anonymous: Anonymous = False,
     figures: Figures = None,
     figure_kind: FigureKind = "svg",
+    force: Force = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Draw embedding maps side by side, to explore, in one HTML file that opens without a network."""
@@ -69,6 +71,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
                 backbones=None if backbones is None else parse_names(backbones, "--backbones"),
                 head=head,
                 options=options,
+                force=force,
                 progress=tell,
             )
         if json:

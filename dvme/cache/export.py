@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
 from dvme.exchange.bundle import row_slices, text_array
@@ -75,14 +76,16 @@ def export(
         progress: told (backbone, rows done, rows in all).
 
     Raises:
-        DataError: if the format is unknown, the file is there, or the cache has no rows.
+        DataError: if the format is unknown, or the cache has no rows.
+        OptionError: if the file is there and may not be replaced, or its folder is not there.
         CacheNotFoundError, NotACacheError, MissingEmbeddingsError, CorruptCacheError: if it cannot be read.
     """
     if is_url(out):
         raise DataError(f"{out} is a URL, an export is a file; name a local path and copy it there")
     path = Path(out)
     kind = format_of(path)
-    _check_out(path, is_replacing=force)
+    for file in files_of(path):
+        check_destination(file, (), force=force)
     store = open_cache(cache)
     names = list(store.backbones if backbones is None else backbones)
     if len(set(names)) < len(names):
@@ -106,16 +109,6 @@ def export(
             for item in bundle.header.backbones
         ],
     )
-
-
-def _check_out(path: Path, *, is_replacing: bool) -> None:
-    if not path.parent.is_dir():
-        raise DataError(f"{path} cannot be written: {path.parent} is not a folder; create it, or name another file")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder; name a file")
-    taken = [file for file in files_of(path) if file.exists()]
-    if taken and not is_replacing:
-        raise DataError(f"{taken[0]} is there already; pass --force to replace it, or name another file")
 
 
 def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], progress: Progress) -> Bundle:

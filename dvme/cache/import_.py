@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     table: str | Path | None = None,
     dtype: str | None = None,
     images: str | Path | None = None,
+    made_by: str | None = None,
+    like: str | Path | None = None,
     class_order: Sequence[str] | None = None,
     notes: Mapping[str, str] | None = None,
     replace: bool = False,
@@ -46,6 +49,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
         table: a .csv, .tsv or .parquet with the ids of an .npy's rows, in their order.
         dtype: stored type, `float32` or `float16`; by default as in the file, else float32.
         images: the folder in which the ids are paths; a new cache then knows its images by content.
+        made_by: what made the embeddings, in words of yours: others of the same words may be added, and predicted.
+        like: a cache whose embeddings of this backbone were made in the same way: theirs is the fingerprint.
         class_order: all labels, the lowest first; () takes the cache's order away, None keeps it, and lets that of an
             export into a cache without labels.
         notes: further provenance, kept as it is.
@@ -69,6 +74,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
             "table": table,
             "dtype": dtype,
             "images": images,
+            "made-by": made_by,
+            "like": like,
         }
         stray = [f"--{name}" for name, value in given.items() if value is not None]
         if stray:
@@ -84,5 +91,7 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
         dtype=dtype,
         images=None if images is None else Path(images),
         class_order=class_order,
+        made_by=made_by,
+        like=None if like is None else os.fspath(like),
     )
     return adopt(path, cache, request, notes=notes, replace=replace, progress=progress)

@@ -17,7 +17,15 @@ from dvme.exchange import BackboneHeader, EmbeddedRows
 from dvme.exchange.durable import file_digest
 from dvme.runtime import Progress
 from dvme.wording import counted
-from dvme_cache import EmbeddingCache, Fingerprint, RowState, count_states, salvage_damaged
+from dvme_cache import (
+    EmbeddingCache,
+    Embeddings,
+    Fingerprint,
+    FingerprintMismatchError,
+    RowState,
+    count_states,
+    salvage_damaged,
+)
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,21 @@ def check_backbones(store: EmbeddingCache, backbones: Sequence[BackboneHeader], 
         step = "import them under another name or into another cache, or pass --replace to delete these and start over"
         if held.dim != backbone.dim:
             raise DataError(f"{differs} {held.dim} dims, {path} has {backbone.dim}; {step}")
-        store.check_fingerprint(backbone.name, Fingerprint(backbone.fingerprint))
+        different = held.fingerprint.differences(Fingerprint(backbone.fingerprint))
+        if different:
+            fields = "; ".join(f"{name}: cached {old!r}, asked {new!r}" for name, old, new in different)
+            same = (
+                "with the same --made-by, or with --like, where one extractor made them; " if _is_by_word(held) else ""
+            )
+            message = f"{store.location} holds {backbone.name} embeddings made differently ({fields})"
+            raise FingerprintMismatchError(f"{message}; {same}{step}")
         if held.dtype != backbone.dtype:
             raise DataError(f"{differs} dtype {held.dtype}, {path} has {backbone.dtype}; {step}")
+
+
+def _is_by_word(embeddings: Embeddings) -> bool:
+    """Whether more may come that are called of one extractor."""
+    return not {"made_by", "imported"}.isdisjoint(embeddings.fingerprint.fields)
 
 
 def store_embeddings(

@@ -17,6 +17,7 @@ from dvme.errors import DataError
 from dvme.wording import counted, first_few
 from dvme_cache import EmbeddingCache, content_id
 
+NEW = -1
 CONTENT_ID = re.compile(r"[0-9a-fA-F]{32}")
 
 
@@ -27,6 +28,8 @@ def rows_by_name(
     source: str,
     image_root: Path | None = None,
     are_distinct: bool = True,
+    may_be_new: bool = False,
+    hint: str = "",
 ) -> NDArray[np.int64]:
     """The row of each named image.
 
@@ -39,9 +42,11 @@ def rows_by_name(
         source: the file that names them, for messages.
         image_root: where relative current paths start; without it, relative names are first-seen paths.
         are_distinct: whether two names of one row are refused.
+        may_be_new: whether a name may be of no row.
+        hint: what else can be done about a name of no row, for the message.
 
     Returns:
-        (N,) row indices, in the order of the names.
+        (N,) row indices, in the order of the names; -1 for a new one.
 
     Raises:
         DataError: if a name is unknown or ambiguous, or two names are of one row that must not be.
@@ -49,11 +54,11 @@ def rows_by_name(
     find = _finder(cache, image_root)
     found = [find(name) for name in names]
     unknown = [name for name, rows in zip(names, found, strict=True) if not rows]
-    if unknown:
+    if unknown and not may_be_new:
         message = (
             f"{source} names {counted(len(unknown), 'image')} that {cache.location} does not hold: "
             f"{first_few(unknown)}; correct the names or leave these out "
-            "(copies of an image share the row of the one that was seen first)"
+            f"(copies of an image share the row of the one that was seen first){hint}"
         )
         raise DataError(message)
     ambiguous = [name for name, rows in zip(names, found, strict=True) if len(rows) > 1]
@@ -63,10 +68,10 @@ def rows_by_name(
             f"{first_few(ambiguous)}; name such images by their content ids"
         )
         raise DataError(message)
-    rows = np.array([row for (row,) in found], dtype=np.int64)
+    known = [(name, next(iter(rows))) for name, rows in zip(names, found, strict=True) if rows]
     if are_distinct:
-        check_distinct(rows.tolist(), names, source=source)
-    return rows
+        check_distinct([row for _, row in known], [name for name, _ in known], source=source)
+    return np.array([next(iter(rows), NEW) for rows in found], dtype=np.int64)
 
 
 def check_distinct(

@@ -70,8 +70,7 @@ def text(value: object) -> str:
 
 
 def write_page(page: Page, out: Path) -> None:
-    """Write the page; its folder is made."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Write the page, whole or not at all."""
     with written_aside(out) as aside:
         aside.write_text(_rendered(page), encoding="utf-8", errors="replace")
 

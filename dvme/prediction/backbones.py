@@ -91,9 +91,12 @@ def check_fingerprint(name: str, expected: Fingerprint, found: Fingerprint, wher
     if differences:
         field_name, own, other = differences[0]
         more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
+        is_imported = not {"imported", "made_by"}.isdisjoint(expected.fields)
+        step = f"import {name} with --like CACHE, the head's, if" if is_imported else f"extract {name} as"
+        step += " they are of one extractor" if is_imported else " it was for the head"
         message = (
             f"{where} is not what the head was fitted on: {field_name} is {other!r}, the head's is {own!r}{more}; "
-            f"extract {name} as it was for the head, or fit the head anew with dvme probe --save"
+            f"{step}, or fit the head anew with dvme probe --save"
         )
         raise FingerprintMismatchError(message)
 
@@ -143,7 +146,7 @@ def _how_to_go_on(name: str) -> str:
         f"the head's backbone {name!r} is not known by name, so images cannot be extracted for it; pass your own with "
         f"--backbones FILE.py:NAME or --arch {base}=ARCHITECTURE --weights {base}=FILE, or extract these images into a "
         f"cache with dvme extract IMAGES NEW.zarr (embeddings made elsewhere: dvme cache import FILE NEW.zarr "
-        f"--backbone {name}), then pass the cache"
+        f"--backbone {name} --like CACHE, the head's), then pass the cache"
     )
 
 

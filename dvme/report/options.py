@@ -40,17 +40,3 @@ class PageOptions:
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
         if self.figures is not None:
             check_figures(self.figures, self.figure_kind)
-
-
-def check_page(out: str | Path) -> None:
-    """Refuse a place where no page can be.
-
-    Raises:
-        OptionError: if it is a folder, or not the name of a page.
-    """
-    if Path(out).is_dir():
-        raise OptionError(f"{out} is a folder; name the HTML file to write, such as {Path(out) / 'page.html'}")
-    if Path(out).suffix.lower() not in SUFFIXES:
-        raise OptionError(
-            f"{out} does not end in .html, and a page is HTML; name such a file (figures go to --figures DIR)"
-        )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.names import names_of_rows
 from dvme.mapping.kept import Kept
 from dvme.page.explorer import Column, Measured, Points, measured_or_named, short_ids
 from dvme.page.thumbnails import thumbnails
@@ -53,7 +54,7 @@ def points_of(
         own |= {name: measured_or_named(values) for name, values in columns.items() if name not in STANDARD}
         found |= {name if name not in found else f"{name} (cache)": values for name, values in own.items()}
     shown = {name: values for name, values in found.items() if name == "label" or _is_told(values)}
-    paths, ids = columns["path"].tolist(), store.samples.ids[rows]
+    paths, ids = columns.get("path", none).tolist(), store.samples.ids[rows]
     small = thumbnails(paths, ids, kept=kept, progress=progress) if options.thumbnails else None
     return Points(names_of(store, rows, is_anonymous=options.anonymous), shown, small, store.class_order)
 
@@ -61,7 +62,7 @@ def points_of(
 def names_of(store: EmbeddingCache, rows: NDArray[Any], *, is_anonymous: bool) -> list[str]:
     """What images are called on a page: by their paths, or by digests that only who has the cache can find again."""
     if not is_anonymous:
-        return short_ids([str(path) for path in store.column("path")[rows]])
+        return short_ids(names_of_rows(store, rows).tolist())
     return [_digest(_secret(store, rows), row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
 
 

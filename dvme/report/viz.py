@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.study import named_backbones
 from dvme.heads.network_head import FittedNetwork
@@ -23,7 +24,7 @@ from dvme.places import open_cache
 from dvme.prediction.sources import check_fits
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.embedding import map_figures
-from dvme.report.options import PageOptions, check_page
+from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.static import save_figures
 from dvme.runtime import Progress, silent
 from dvme.sweeping.run import RUN
@@ -63,6 +64,7 @@ def viz(
     backbones: Sequence[str] | None = None,
     head: str | Path | None = None,
     options: PageOptions | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> VizReport:
     """Draw every backbone's embeddings in the plane, side by side, and write one HTML file to explore them.
@@ -72,16 +74,17 @@ def viz(
 
     Args:
         cache: path of a cache.
-        out: the HTML file; replaced whole.
+        out: the HTML file, in a folder that is there.
         backbones: names; None: all in the cache.
         head: a saved `dvme` or `dvme-tokens`; the layer that its first fold reads the class from is mapped as well.
         options: what the page shows; None: the defaults.
+        force: replace a file that is there.
         progress: told (stage, done, total).
 
     Raises:
         OptionError, DataError, CacheError: each says what is wrong and what to do.
     """
-    check_page(out)
+    place = check_destination(out, SUFFIXES, force=force)
     shown = options or PageOptions()
     if (Path(cache) / RUN).is_file():
         raise OptionError(f"{cache} is a run; dvme report {cache} --out report.html draws it, dvme viz takes its cache")
@@ -102,7 +105,7 @@ def viz(
     title = "dvme: embedding maps" if shown.anonymous else f"{store.name}: embedding maps"
     missing = drawn.missing(shown)
     notes = [*([TAUGHT] if saved is not None else []), *([missing] if missing else [])]
-    write_page(_page(title, drawn, n_left_out, notes), Path(out))
+    write_page(_page(title, drawn, n_left_out, notes), place)
     files: list[Path] = []
     if shown.figures is not None:
         figures = map_figures(drawn.maps, store.column("label")[rows], store.class_order)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.comparison.published import published_cells
+from dvme.destination import check_destination
 from dvme.errors import DataError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
@@ -30,7 +31,7 @@ from dvme.report.embedding import map_figures
 from dvme.report.findings import find
 from dvme.report.gallery import Pictures, images_section
 from dvme.report.matrices import down_sampled
-from dvme.report.options import PageOptions, check_page
+from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.points import names_of
 from dvme.report.static import save_figures
 from dvme.report.study import Study
@@ -74,22 +75,24 @@ def write_report(
     cache: str | Path | None = None,
     published: str | None = None,
     options: PageOptions | None = None,
+    force: bool = False,
     progress: Progress = silent,
 ) -> ReportResult:
     """Write the report of a finished sweep as one HTML file that opens without a network.
 
     Args:
         run: a folder of `dvme sweep`.
-        out: the HTML file; replaced whole.
+        out: the HTML file, in a folder that is there.
         cache: where the run's cache is now; None: where it was. Without it there are neither maps nor images.
         published: a table to overlay, such as `truong2021:aptos`.
         options: what the page shows; None: the defaults.
+        force: replace a file that is there.
         progress: told (stage, done, total).
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
-    check_page(out)
+    place = check_destination(out, SUFFIXES, force=force)
     shown = options or PageOptions()
     overlaid = [] if published is None else published_cells(published)
     check_run(run)
@@ -113,7 +116,7 @@ def write_report(
     ]
     page.sections = [each for each in made if each is not None]
     page.head = sections.first_screen(page.title, found, notices, _described(study))
-    write_page(page, Path(out))
+    write_page(page, place)
     return ReportResult(
         run=os.fspath(run),
         html=os.fspath(out),

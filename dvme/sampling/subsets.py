@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
+from dvme.data.names import names_of_rows
+from dvme.destination import check_destination
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
 from dvme.places import open_cache
 from dvme.runtime import Progress, silent
@@ -80,10 +80,8 @@ def subsets(
     Raises:
         DataError, OptionError, CacheError: each says what is wrong and what to do.
     """
-    if out is not None and Path(out).exists() and not force:
-        raise OptionError(f"{out} is there already; name another file, or pass --force")
-    if out is not None and not Path(out).resolve().parent.is_dir():
-        raise OptionError(f"the folder of {out} does not exist; make it, or name another file")
+    if out is not None:
+        check_destination(out, (), force=force)
     store = open_cache(cache)
     names = named_backbones(store, backbones)
     rows, left_out = usable_rows(store, names)
@@ -110,7 +108,7 @@ def draw_subsets(
     manifest = drawing.manifest(store.samples.ids[rows], twins)
     similar = find_similar(store, names, rows, progress)
     found = across_splits(manifest, similar)
-    paths = np.array(store.column("path"), dtype=object)[rows]
+    paths = names_of_rows(store, rows)
     lines = describe(found, paths, [name for name in similar.blind if name not in constant])
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, similar, drawing.draw)

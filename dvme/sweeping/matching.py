@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
+from dvme.data.names import names_of_rows
 from dvme.data.order import class_order, order_text
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.splits import check_sides
@@ -39,7 +40,7 @@ def rows_of(store: EmbeddingCache, manifest: SubsetManifest, usable: NDArray[Any
             "embedding; extract them first, or draw subsets of this cache"
         )
     rows = np.array(found, dtype=np.int64)
-    columns = store.columns(["label", "group", "path"])
+    columns = store.columns(["label", "group"])
     own = columns["label"][rows]
     expected = [{manifest.classes[index] for index in indices} for indices in manifest.labels]
     separator = manifest.policy.get("separator")
@@ -48,7 +49,8 @@ def rows_of(store: EmbeddingCache, manifest: SubsetManifest, usable: NDArray[Any
     if differing:
         raise DataError(
             f"{counted(len(differing), 'image')} of {path} have another label in {store.location} "
-            f"({first_few(columns['path'][rows[differing]])}); label the cache as the study did, or draw new subsets"
+            f"({first_few(names_of_rows(store, rows[differing]))}); label the cache as the study did, or draw new "
+            "subsets"
         )
     for draw in manifest.draws:
         sides = {"test": manifest.test, "train": draw.train, "val": draw.validation}

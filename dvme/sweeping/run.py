@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import log_odds, score
 from dvme.evaluation.study import method_name
@@ -24,6 +25,7 @@ from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, mar
 from dvme.sweeping.ledger import FinishedJob, Ledger, versions
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.suspects import Suspect
+from dvme.wording import probability_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -281,11 +283,13 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
     import pyarrow as pa
 
     manifest = grid.manifest
-    images = pa.array([row.tobytes().hex() for row in manifest.images[manifest.test]])
+    names = zip(("image", "path"), images_and_paths(grid.store, grid.rows[manifest.test]), strict=True)
+    joined = {name: pa.array(values.tolist()) for name, values in names}
+    contents = pa.array([row.tobytes().hex() for row in manifest.images[manifest.test]])
     labels = pa.array([manifest.classes[own[0]] for own in (manifest.labels[i] for i in manifest.test)])
     for place in grid.places:
         method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
-        n_rows = len(images)
+        n_rows = len(contents)
         texts = {
             "head": method.head.name,
             "backbones": "+".join(method.backbones),
@@ -293,6 +297,7 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
         }
         columns = {name: pa.array([text] * n_rows).dictionary_encode() for name, text in texts.items()}
         columns |= {name: pa.array([value] * n_rows, pa.int32()) for name, value in vars(draw).items() if name in WHERE}
-        columns |= {"image": images, "label": labels}
-        columns |= {f"p_{name}": pa.array(job.test[:, c].astype(np.float32)) for c, name in enumerate(manifest.classes)}
+        columns |= {**joined, "content": contents, "label": labels}
+        probabilities = job.test.astype(np.float32)
+        columns |= {probability_of(name): pa.array(probabilities[:, c]) for c, name in enumerate(manifest.classes)}
         yield pa.table(columns)

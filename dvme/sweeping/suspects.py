@@ -23,8 +23,9 @@ class Suspect:
     """An image whose label is likely wrong; many of them are hard images with a right one."""
 
     image: str
-    """Its content id, 32 hexadecimal digits."""
+    """As its source names it."""
     path: str
+    """Where it is now, as far as the cache knows."""
     label: str
     predicted: str
     p_label: float
@@ -35,10 +36,17 @@ class Suspect:
     """`test`, or the fold of the first repeat in which hyper-parameters were chosen on it."""
     method: str
     """That leads on validation, whose heads these probabilities are of."""
+    content: str = ""
+    """Its content id, 32 hexadecimal digits; "" in the summary of an older dvme, which had it as the image."""
 
 
 def find_suspects(
-    manifest: SubsetManifest, jobs: Sequence[FinishedJob], size: int, method: str, paths: Sequence[str]
+    manifest: SubsetManifest,
+    jobs: Sequence[FinishedJob],
+    size: int,
+    method: str,
+    images: Sequence[str],
+    paths: Sequence[str],
 ) -> list[Suspect]:
     """All of a study, the least likely label first.
 
@@ -47,7 +55,8 @@ def find_suspects(
         jobs: one method's at one size, a job for each draw.
         size: its position.
         method: what it is called.
-        paths: N, in the manifest's order.
+        images: N, as their source names them, in the manifest's order.
+        paths: N, where they are now.
     """
     probabilities, labels = unseen_probabilities(manifest, jobs, size), manifest.class_indices()
     known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
@@ -55,7 +64,7 @@ def find_suspects(
     predicted = probabilities.argmax(axis=1)
     return [
         Suspect(
-            image=manifest.images[i].tobytes().hex(),
+            image=str(images[i]),
             path=str(paths[i]),
             label=manifest.classes[labels[i]],
             predicted=manifest.classes[predicted[i]],
@@ -63,6 +72,7 @@ def find_suspects(
             p_predicted=float(probabilities[i, predicted[i]]),
             fold=str(fold[i]),
             method=method,
+            content=manifest.images[i].tobytes().hex(),
         )
         for i in found.tolist()
     ]

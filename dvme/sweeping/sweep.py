@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvme.data.names import images_and_paths, names_of_rows
 from dvme.errors import OptionError
 from dvme.evaluation.metrics import METRICS, check_metric
 from dvme.evaluation.splits import groups_to_resample
@@ -108,7 +109,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         clock.lap("fit")
         judge, line = _judge(store, grid, metric)
         judge.score_all(progress)
-        cells, gains, suspects = judge.cells(), judge.gains(), _suspects(judge, store.column("path")[rows])
+        cells, gains, suspects = judge.cells(), judge.gains(), _suspects(judge, *images_and_paths(store, rows))
         clock.lap("statistics")
         said = [
             *(f"left out: {count:,} {reason}" for reason, count in left_out.items() if count),
@@ -169,12 +170,12 @@ def _judge(store: EmbeddingCache, grid: Grid, metric: str) -> tuple[Judge, str]:
     return Judge(manifest, named, by_cell(grid), units, metric), line
 
 
-def _suspects(judge: Judge, paths: NDArray[Any]) -> list[Suspect]:
+def _suspects(judge: Judge, images: NDArray[Any], paths: NDArray[Any]) -> list[Suspect]:
     """By the method that leads on validation at the largest size."""
     size = largest_size(judge.manifest)
     leader = judge.standing.leader(size) or 0
     name = method_name(*judge.methods[leader])
-    return find_suspects(judge.manifest, judge.finished[leader, size], size, name, paths.tolist())
+    return find_suspects(judge.manifest, judge.finished[leader, size], size, name, images.tolist(), paths.tolist())
 
 
 def by_cell(grid: Grid) -> dict[tuple[int, int], list[FinishedJob]]:
@@ -195,7 +196,7 @@ def _duplicates(
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """What this cache's embeddings show of a manifest that was drawn before."""
     similar = find_similar(store, names, rows, progress)
-    paths, found = store.column("path")[rows], across_splits(manifest, similar)
+    paths, found = names_of_rows(store, rows), across_splits(manifest, similar)
     return describe(found, paths, [name for name in similar.blind if name not in constant]), listed(found, paths)
 
 

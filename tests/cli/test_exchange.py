@@ -114,7 +114,7 @@ def test_export__is_refused(cache: Path, tmp_path: Path) -> None:
     assert_refused(run("export", cache, tmp_path / "x.txt"), ".h5 (HDF5), .npz, .parquet or .csv")
     assert_refused(run("export", tmp_path / "no.zarr", tmp_path / "x.h5"), "there is no cache at")
     assert run("export", cache, tmp_path / "x.h5").exit_code == 0
-    assert_refused(run("export", cache, tmp_path / "x.h5"), "is there already; pass --force")
+    assert_refused(run("export", cache, tmp_path / "x.h5"), "is there already; name another file, or pass --force")
     assert run("export", cache, tmp_path / "x.h5", "--force").exit_code == 0
 
 

@@ -136,7 +136,7 @@ def test_subsets__places_that_cannot_be_written(cache: Path, tmp_path: Path) -> 
     (tmp_path / "s.json").write_text("mine")
     arguments = ("subsets", cache, *ARGUMENTS, "--out")
     assert_refused(run(*arguments, tmp_path / "s.json"), "is there already; name another file, or pass --force")
-    assert_refused(run(*arguments, tmp_path / "no" / "s.json"), "does not exist; make it, or name another file")
+    assert_refused(run(*arguments, tmp_path / "no" / "s.json"), "no is not a folder; make it first")
     assert (tmp_path / "s.json").read_text() == "mine"
     assert run(*arguments, tmp_path / "s.json", "--force").exit_code == 0
     assert_refused(run("subsets", tmp_path / "none.zarr", "--out", tmp_path / "t.json"), "there is no cache at")

@@ -27,6 +27,12 @@ def import_(  # noqa: PLR0913 - one parameter per option
     table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,
     dtype: Annotated[str | None, typer.Option(help="Stored type: float32 or float16. Default: as in FILE.")] = None,
     images: Annotated[Path | None, typer.Option(help="The folder in which the image names are paths.")] = None,
+    made_by: Annotated[
+        str | None, typer.Option(help="What made the embeddings, in your words: more of the same may be added.")
+    ] = None,
+    like: Annotated[
+        str | None, typer.Option(help="A cache whose embeddings of this backbone were made in the same way.")
+    ] = None,
     class_order: ClassOrder = None,
     note: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to keep as provenance. Repeatable.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
@@ -46,6 +52,8 @@ def import_(  # noqa: PLR0913 - one parameter per option
                 table=table,
                 dtype=dtype,
                 images=images,
+                made_by=made_by,
+                like=like,
                 class_order=parse_order(class_order),
                 notes=_parse_notes(note or []),
                 replace=replace,

@@ -22,11 +22,7 @@ from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_iner
 from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
-<<<<<<< HEAD:dvme/backbones/conversion/convert.py
-from dvme.backbones.file_kinds import is_no_checkpoint, is_safetensors
 from dvme.backbones.weight_sets import choice_between_sets
-=======
->>>>>>> w-speed:dvme/backbones/conversion/converting.py
 from dvme.errors import CheckpointError
 from dvme.exchange.durable import written_aside
 from dvme.wording import first_few
@@ -104,16 +100,6 @@ def _read(source: Path, *, is_trusted: bool) -> _Content:
     prefix = tensorflow_prefix(source)
     if prefix is not None:
         return _Content("tensorflow", *read_simclr(prefix))
-<<<<<<< HEAD:dvme/backbones/conversion/convert.py
-    if not source.is_file():
-        raise CheckpointError(f"{source} does not exist; name a checkpoint, or the prefix of a TensorFlow checkpoint")
-    if is_safetensors(source):
-        raise CheckpointError(f"{source} needs no conversion: it is a {SUFFIX} file, pass it as it is")
-    refusal = is_no_checkpoint(source)
-    if refusal:
-        raise CheckpointError(refusal)
-=======
->>>>>>> w-speed:dvme/backbones/conversion/converting.py
     kind = _kind(source)
     if kind in ("zip", "legacy") and (content := _safe(source)) is not None:
         return _Content("pickle", *flatten(content, str(source)), [SAFE_REMARK])

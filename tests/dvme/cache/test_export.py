@@ -77,14 +77,14 @@ def test_export__refuses_what_is_there(make_cache: MakeCache, tmp_path: Path, re
     cache = make_cache(range(10))
     (tmp_path / "x.h5").write_text("precious")
     (tmp_path / "folder.npz").mkdir()
-    with refused("x.h5 is there already; pass --force to replace it"):
+    with refused("x.h5 is there already; name another file, or pass --force"):
         export(cache, tmp_path / "x.h5")
     (tmp_path / "y.csv.json").write_text("precious too")
-    with refused("y.csv.json is there already; pass --force to replace it"):
+    with refused("y.csv.json is there already; name another file, or pass --force"):
         export(cache, tmp_path / "y.csv")
     with refused("folder.npz is a folder; name a file"):
         export(cache, tmp_path / "folder.npz", force=True)
-    with refused("no is not a folder; create it"):
+    with refused("no is not a folder; make it first"):
         export(cache, tmp_path / "no" / "x.h5")
     assert export(cache, tmp_path / "x.h5", force=True).n_rows == 10
     assert read_bundle(tmp_path / "x.h5").header.n_rows == 10

@@ -80,7 +80,7 @@ def test_viz__thumbnails_only_of_the_images_themselves(tmp_path: Path) -> None:
     assert report.n_without_thumbnail == 3
     assert "3 images of 30 cannot be shown, the first is 000 <script>" in report.notices[0]
     assert '"missing":[0,1,3]' in (tmp_path / "m.html").read_text()
-    report = dvme.viz(cache, out=tmp_path / "m.html", options=replace(PCA, thumbnails=False))
+    report = dvme.viz(cache, out=tmp_path / "m.html", options=replace(PCA, thumbnails=False), force=True)
     assert report.n_without_thumbnail == 30
     assert "image/webp" not in (tmp_path / "m.html").read_text()
 
@@ -141,7 +141,7 @@ def test_viz__the_layer_of_a_trained_head(
     page = (tmp_path / "m.html").read_text()
     assert '"name":"used by the head","values":["chosen on","new to the head","trained on"]' in page
     with pytest.raises(OptionError, match="--head takes a dvme"):
-        dvme.viz(cache, out=tmp_path / "m.html", head=tmp_path / "heads" / "linear--a")
+        dvme.viz(cache, out=tmp_path / "n.html", head=tmp_path / "heads" / "linear--a")
 
 
 @pytest.mark.parametrize(("n", "method"), [(5, "tsne"), (7, "tsne"), pytest.param(5, "umap", marks=pytest.mark.umap)])
@@ -173,8 +173,9 @@ def test_viz__bad_input_is_one_line(cache: Path, tmp_path: Path, write_embedding
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(OptionError, match="is a run; dvme report"):
         dvme.viz(tmp_path / "run", out=tmp_path / "m.html")
-    with pytest.raises(OptionError, match="is a folder; name the HTML file"):
-        dvme.viz(cache, out=tmp_path)
+    (tmp_path / "d.html").mkdir()
+    with pytest.raises(OptionError, match=r"d\.html is a folder; name a file"):
+        dvme.viz(cache, out=tmp_path / "d.html")
     assert not (tmp_path / "m.html").exists()
 
 

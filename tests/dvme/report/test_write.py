@@ -35,7 +35,7 @@ PCA = dvme.PageOptions(methods=["pca"])
 @pytest.fixture(scope="module")
 def written(small_study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportResult, Path]:
     """The report of pictures with a fusion by attention and its kept head, written once for who only reads it."""
-    out = tmp_path_factory.mktemp("written") / "new" / "r.html"
+    out = tmp_path_factory.mktemp("written") / "r.html"
     return dvme.write_report(small_study / "run", out=out, options=PCA), out
 
 
@@ -137,7 +137,9 @@ def test_write_report__of_an_older_run_without_heads_says_what_to_do(
 @pytest.mark.parametrize(
     ("source", "out", "given", "error", "match"),
     [
-        ("run", "", {}, OptionError, "is a folder; name the HTML file"),
+        ("run", "", {}, OptionError, "is a folder; name a file"),
+        ("run", "r", {}, OptionError, "r does not end in .html or .htm; name such a file"),
+        ("run", "no/r.html", {}, OptionError, "no is not a folder; make it first"),
         ("c.zarr", "r.html", {}, OptionError, "is a cache; dvme sweep"),
         ("run", "r.html", {"published": "nobody:nothing"}, UnknownNameError, "not a published table"),
     ],
@@ -191,7 +193,8 @@ def test_write_report__what_the_data_do_not_allow_is_left_out_and_said(
     assert "no maps: all 90 dead embeddings are equal; there is nothing to map" in result.notices
     assert result.answers["Which backbone?"] == "good + linear"
     assert "maps" not in _sections((tmp_path / "r.html").read_text())
-    closed = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=replace(PCA, anonymous=True))
+    options = replace(PCA, anonymous=True)
+    closed = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=options, force=True)
     assert "no maps" in closed.notices
 
 

@@ -179,7 +179,7 @@ def test_subsets__what_cannot_be_written_or_read(tmp_path: Path, write_embedding
     with pytest.raises(OptionError, match="is there already; name another file, or pass --force"):
         dvme.subsets(cache, tmp_path / "s.json", options=BRIEF)
     assert (tmp_path / "s.json").read_text() == "mine"
-    with pytest.raises(OptionError, match=r"the folder of .*none/s.json does not exist"):
+    with pytest.raises(OptionError, match="none is not a folder; make it first"):
         dvme.subsets(cache, tmp_path / "none" / "s.json", options=BRIEF)
     dvme.subsets(cache, tmp_path / "s.json", options=BRIEF, force=True)
     assert SubsetManifest.load(tmp_path / "s.json").sizes == ("10", "30", "full")

@@ -83,13 +83,17 @@ def test_run__predictions_give_every_score_again(report: SweepReport) -> None:
     table = pd.read_parquet(Path(report.run) / "predictions.parquet")
     run = Run.load(report.run)
     assert len(table) == 5 * 3 * 3 * len(run.manifest.test)
-    images = {row.tobytes().hex() for row in run.manifest.images[run.manifest.test]}
-    assert set(table["image"]) == images
+    contents = [row.tobytes().hex() for row in run.manifest.images[run.manifest.test]]
+    assert table["content"].tolist() == contents * 45
+    store = EmbeddingCache.open(report.cache)
+    named = dict(zip((content.hex() for content in store.samples.content_ids), store.samples.paths, strict=True))
+    assert table["image"].tolist() == [named[content] for content in contents] * 45
+    assert table["path"].tolist() == table["image"].tolist()  # of made-up embeddings nothing else is known
     parts = table.groupby(["head", "backbones", "size"], observed=True)
     for (head, backbones, size), own in parts:
         cell = next(each for each in report.row(head, tuple(backbones.split("+"))) if each.size == size)
         for fold, rows in own.groupby("fold"):
-            probabilities = rows[["p_0", "p_1", "p_2"]].to_numpy().astype(np.float64)
+            probabilities = rows[["p(0)", "p(1)", "p(2)"]].to_numpy().astype(np.float64)
             truth = rows["label"].astype(int).to_numpy()
             aucs = [roc_auc_score(truth == c, probabilities[:, c]) for c in range(3)]
             assert cell.test["auc"].folds[fold - 1] == pytest.approx(np.mean(aucs), abs=1e-6)

@@ -47,14 +47,15 @@ def test_suspects__are_written_beside_the_run(small_study: Path) -> None:
     run, summary = Run.load(small_study / "run"), read_summary(small_study / "run")
     manifest, labels = run.manifest, run.manifest.class_indices()
     lead = {name: m for m, name in enumerate(run.names)}[summary.suspects[0].method]
-    found = find_suspects(manifest, run.finished[lead, 1], 1, run.names[lead], ["p"] * len(labels))
-    assert [each.image for each in found] == [each.image for each in summary.suspects]
+    found = find_suspects(manifest, run.finished[lead, 1], 1, run.names[lead], ["i"] * len(labels), ["p"] * len(labels))
+    assert [each.content for each in found] == [each.content for each in summary.suspects]
     ids = [bytes(row).hex() for row in manifest.images]
     with (small_study / "run" / "suspects.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [each.image for each in summary.suspects]
     for row in rows:
-        image = ids.index(row["image"])
+        image = ids.index(row["content"])
+        assert row["path"].endswith(row["image"])  # a folder's images by their paths below it
         assert row["label"] == manifest.classes[labels[image]] != row["predicted"]
         assert float(row["p_label"]) < float(row["p_predicted"])
         where = [own.fold for own in manifest.draws if image in manifest.validation(own, 1)]
