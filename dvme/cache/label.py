@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.cache.columns import canonical_splits, check_columns, check_names
 from dvme.cache.naming import check_distinct, rows_by_name
 from dvme.data import MISSING, Columns, Task
@@ -49,6 +50,7 @@ class LabelReport:
         return asdict(self) | {"task": self.task.to_json()}
 
 
+@public
 def label(
     cache: str | Path,
     manifest: str | Path | None = None,

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data import Columns, Samples, load_samples
 from dvme.data.samples import unlisted_line
 from dvme.errors import DataError
 from dvme.extraction.beside import beside
 from dvme.extraction.indexing import hash_files, unread_files
 from dvme.places import open_cache
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -44,6 +45,7 @@ class PruneReport:
         return asdict(self)
 
 
+@public
 def prune(
     cache: str | Path,
     images: str | Path,
@@ -52,7 +54,7 @@ def prune(
     image_root: str | Path | None = None,
     confirmed: bool = False,
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> PruneReport:
     """List the images of a cache that are not among the given ones and, once confirmed, erase them.
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+from dvme.arguments import public
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 
+@public
 def load_samples(
     images: str | Path,
     columns: Columns | None = None,

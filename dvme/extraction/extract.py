@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dvme.arguments import public
 from dvme.data import MISSING, Columns, Outliers, Samples, Task, load_samples
 from dvme.extraction.beside import beside
 from dvme.extraction.checks import check_listed, order_of
@@ -17,7 +18,7 @@ from dvme.extraction.indexing import hash_files, index_samples
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
 from dvme.places import check_images_and_cache
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, check_unlocked
 
 
@@ -72,6 +73,7 @@ class ExtractReport:
         return asdict(self) | {"task": self.task.to_json()}
 
 
+@public
 def extract(  # noqa: PLR0913 - the command's options, one to one
     images: str | Path,
     cache: str | Path,
@@ -89,7 +91,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
     wait: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractReport:
     """Run frozen backbones over images and keep their embeddings; what the cache has is not computed again.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.extraction.beside import beside, rows_done
 from dvme.extraction.checks import check_listed, check_names, check_order, order_of
@@ -21,7 +22,7 @@ from dvme.extraction.indexing import hash_files, only_readable, unread_files
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class ExtractPlan:
         return asdict(self) | {"task": self.task.to_json()}
 
 
+@public
 def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     images: str | Path,
     cache: str | Path,
@@ -103,7 +105,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     replace: bool = False,
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractPlan:
     """Say what `extract` with the same arguments would do. Files are hashed, some are embedded, none is written.

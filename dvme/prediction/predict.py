@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import written_aside
@@ -19,7 +20,7 @@ from dvme.heads.saving import SavedHead, load_head
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.sources import Part, embedded, with_embeddings
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme.wording import probability_of
 from dvme_cache import check_unlocked
 
@@ -57,6 +58,7 @@ class PredictReport:
         return asdict(self)
 
 
+@public
 def predict(  # noqa: PLR0913 - the command's options, one to one
     head: str | Path,
     images: str | Path,
@@ -70,7 +72,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     skip_missing: bool = False,
     force: bool = False,
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> PredictReport:
     """Apply a saved head and write one line per image: image, path, class and the probability of every class.
 

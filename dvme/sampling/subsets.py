@@ -10,11 +10,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data.names import names_of_rows
 from dvme.destination import check_destination
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
 from dvme.places import open_cache
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic, silent
 from dvme.sampling.drawing import Drawing, lacking_notices
 from dvme.sampling.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
 from dvme.sampling.manifest import SubsetManifest
@@ -58,6 +59,7 @@ class SubsetReport:
         }
 
 
+@public
 def subsets(
     cache: str | Path,
     out: str | Path | None = None,
@@ -65,7 +67,7 @@ def subsets(
     options: SubsetOptions | None = None,
     backbones: Sequence[str] | None = None,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> SubsetReport:
     """Draw nested training subsets, their validation images and one test set, and look for near-duplicates.
 

@@ -39,7 +39,7 @@ def verify(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
-        with progress_bars("done") as tell:
+        with progress_bars() as tell:
             report = dvme.cache.verify(
                 cache,
                 sample=sample,
