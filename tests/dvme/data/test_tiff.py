@@ -290,3 +290,11 @@ def test_decode_image__truncated_tiff() -> None:
     for end in (len(data) // 2, len(data) * 9 // 10):
         with pytest.raises(ImageError):
             decode_image(data[:end])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage
+@pytest.mark.parametrize("directory", [2**64 - 1, 2**63, 2**32, 0])
+def test_decode_image__directory_outside_of_the_file(directory: int) -> None:
+    data = written(scene("u2"), bigtiff=True)
+    with pytest.raises(ImageError):
+        decode_image(data[:8] + struct.pack("<Q", directory) + data[16:])
