@@ -12,7 +12,9 @@ JPEG_SCAN, JPEG_COMMENT, JPEG_APPLICATION = 0xDA, 0xFE, range(0xE0, 0xF0)
 JPEG_KEPT = {b"JFIF\0": 14, b"Adobe": 12}
 """What says of which colours the channels are, and the bytes that it has to have."""
 GIF_EXTENSION, GIF_HEADER, GIF_HAS_COLOURS = 0x21, 13, 0x80
-TIFF_ORIENTATION, TIFF_XMP, TIFF_SHORT = 274, 700, 3
+TIFF_ORIENTATION, TIFF_XMP, TIFF_SHORT, TIFF_LONG = 274, 700, 3, 4
+TOO_DAMAGED = (struct.error, IndexError, OverflowError)
+"""What is raised where a file says that its parts lie outside of it."""
 TIFF_KEPT = frozenset({
     254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324,
     325, 332, 338, 339, 347, *range(512, 522), 529, 530, 531, 532,
@@ -31,7 +33,7 @@ def without_ancillary(data: bytes) -> Iterator[bytes]:
     for has_exif in (True, False):
         try:
             lean = _way_for(data)(data, has_exif)
-        except (struct.error, IndexError):  # so damaged that nothing can be found in it
+        except TOO_DAMAGED:
             return
         if lean != seen:
             yield lean
@@ -51,7 +53,7 @@ def with_pixels_only(data: bytes) -> bytes:
     """
     try:
         return _tiff(data, has_exif=True)
-    except struct.error:
+    except TOO_DAMAGED:
         return data
 
 
@@ -102,7 +104,9 @@ def _tiff(data: bytes, has_exif: bool) -> bytes:
     kept = []
     for start in range(first, min(first + n * size, len(data)), size):
         tag, kind, n_values, _ = struct.unpack_from(order + entry, data, start)
-        is_orientation = tag == TIFF_XMP or (tag == TIFF_ORIENTATION and (kind, n_values) == (TIFF_SHORT, 1))
+        is_orientation = tag == TIFF_XMP or (
+            tag == TIFF_ORIENTATION and kind in {TIFF_SHORT, TIFF_LONG} and n_values == 1
+        )
         if tag in TIFF_KEPT or (has_exif and is_orientation):
             kept.append(data[start : start + size])
     lean = struct.pack(order + count, len(kept)) + b"".join(kept) + bytes(struct.calcsize(order + offset))

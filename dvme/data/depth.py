@@ -16,6 +16,8 @@ CODESTREAM = b"\xff\x4f\xff\x51"
 """SOC and SIZ, with which JPEG 2000 begins."""
 COMPONENTS, FIRST_DEPTH, BYTES_EACH = 40, 42, 3
 """Where SIZ has the number of components and the bits of the first, from SOC on."""
+LESS_ONE = 0x7F
+"""Of a component's depth: the bits but one; what is left says that it is signed."""
 HIGH_DEPTH, TWELVE_BIT, MONOCHROME = 0x40, 0x20, 0x10
 """Flags of AV1, in the third byte of its configuration."""
 PPM_SCALE = 65_535
@@ -60,14 +62,26 @@ def codec_of(file: ImageFile.ImageFile) -> tuple[str, tuple[Any, ...]]:
 
 def _bits(file: ImageFile.ImageFile, data: bytes) -> int:
     """Bits per channel as the file has them; 8 where nothing says that they are more."""
-    if file.format == "JPEG2000" and (start := data.find(CODESTREAM)) >= 0:
-        n = int.from_bytes(data[start + COMPONENTS : start + FIRST_DEPTH])
-        return max([(depth & 0x7F) + 1 for depth in data[start + FIRST_DEPTH :][: n * BYTES_EACH : BYTES_EACH]] or [8])
-    if file.format == "AVIF" and (start := data.find(b"av1C")) >= 0:
-        flags = data[start + 6] if start + 6 < len(data) else 0
-        deep = 12 if flags & TWELVE_BIT else 10
-        return deep if flags & HIGH_DEPTH and flags & MONOCHROME else 8
     codec, arguments = codec_of(file)
+    if file.format == "JPEG2000":
+        return _bits_of_jpeg_2000(data)
+    if file.format == "AVIF":
+        return _bits_of_grey_avif(data)
     if codec.startswith("ppm") and file.mode == "RGB":
         return int(arguments[1]).bit_length()
     return 16 if file.format == "PNG" and ";16" in str(arguments) else 8
+
+
+def _bits_of_jpeg_2000(data: bytes) -> int:
+    start = data.find(CODESTREAM)
+    n = int.from_bytes(data[start + COMPONENTS : start + FIRST_DEPTH])
+    depths = data[start + FIRST_DEPTH : start + FIRST_DEPTH + n * BYTES_EACH : BYTES_EACH]
+    return max(((depth & LESS_ONE) + 1 for depth in depths), default=8) if start >= 0 else 8
+
+
+def _bits_of_grey_avif(data: bytes) -> int:
+    """8 for colours, which have one configuration, beside which there may be one of their alpha."""
+    flags = [part[2] for part in data.split(b"av1C")[1:] if len(part) > 2]
+    if not flags or not all(flag & MONOCHROME for flag in flags) or not flags[0] & HIGH_DEPTH:
+        return 8
+    return 12 if flags[0] & TWELVE_BIT else 10

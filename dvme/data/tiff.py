@@ -13,7 +13,7 @@ from PIL.TiffImagePlugin import COMPRESSION_INFO, TiffImageFile
 from dvme.data.depth import codec_of
 from dvme.errors import ImageError
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_BYTES, TILE_BYTES = 256, 257, 258, 259, 262, 279, 325
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 SAMPLES, PLANAR, COLOUR_MAP, EXTRA, SAMPLE_FORMAT = 277, 284, 320, 338, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR = 0, 1, 6  # of PHOTOMETRIC
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4  # of SAMPLE_FORMAT
@@ -90,13 +90,11 @@ class Tiff(TiffImageFile):
         tags: Any = self.tag_v2
         if self._bits > 8:
             raise ImageError(f"has {self._bits} bits per colour channel ({self._kind}); {ADVICE}")
-        is_torn = self.mode == "La" and tags.get(PLANAR, 1) == IN_PLANES
-        if is_torn or self.mode == "LAB" or self._format in {SIGNED, FLOAT}:
-            raise ImageError(f"is a TIFF that Pillow cannot read ({self._kind}); {ADVICE}")
-        if tags.get(PHOTOMETRIC) == YCBCR and tags.get(COMPRESSION, RAW) == RAW:
-            n_stored = sum(_several(tags.get(STRIP_BYTES) or tags.get(TILE_BYTES) or 0))
-            if n_stored < 3 * tags[WIDTH] * tags[HEIGHT]:
-                raise ImageError(f"has uncompressed colours in fewer places than pixels ({self._kind}); {ADVICE}")
+        is_grey_in_planes = self.mode == "La" and tags.get(PLANAR, 1) == IN_PLANES
+        # Without compression it depends on the version of Pillow whether subsampling, tiles and planes are looked at.
+        is_raw_ycbcr = tags.get(PHOTOMETRIC) == YCBCR and tags.get(COMPRESSION, RAW) == RAW
+        if is_grey_in_planes or is_raw_ycbcr or self.mode == "LAB" or self._format in {SIGNED, FLOAT}:
+            raise ImageError(f"is a TIFF that Pillow does not read right ({self._kind}); {ADVICE}")
 
     def load(self) -> Any:
         """Read the pixels; what Pillow cannot unpack is the kind of the file's, and not its harm."""

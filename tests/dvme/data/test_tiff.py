@@ -206,7 +206,7 @@ def test_decode_image__associated_alpha(planarconfig: str, compression: str | No
         options = {"planarconfig": planarconfig, "compression": compression, "extrasamples": ["assocalpha"]}
         data = written(stored, photometric=photometric, **options)
         if planarconfig == "separate" and (photometric == "minisblack" or compression is None):
-            with pytest.raises(ImageError, match=r"that Pillow cannot read .*planes"):
+            with pytest.raises(ImageError, match=r"that Pillow (cannot read|does not read right) .*planes"):
                 decode_image(data)
             continue
         found = np.asarray(decode_image(data))[..., : colours.shape[-1]].astype(int)
@@ -229,11 +229,22 @@ def test_decode_image__cmyk_of_a_tiff() -> None:
     assert np.abs(found - light).max() <= 1
 
 
-def test_decode_image__ycbcr_in_fewer_places_than_pixels_uncompressed() -> None:
-    tags = grey_tags(4, 4, 8) | {258: (3, (8, 8, 8)), 262: (3, 6), 277: (3, 3), 530: (3, (2, 2))}
-    with pytest.raises(ImageError, match="uncompressed colours in fewer places than pixels"):
-        decode_image(by_hand(tags, bytes(4 * 6)))
-    assert decode_image(by_hand(tags | {530: (3, (1, 1))}, bytes(4 * 4 * 3))).mode == "RGB"
+@pytest.mark.parametrize("places", [(2, 2), (1, 1)])
+def test_decode_image__ycbcr_without_compression(places: tuple[int, int]) -> None:
+    tags = grey_tags(4, 4, 8) | {258: (3, (8, 8, 8)), 262: (3, 6), 277: (3, 3), 530: (3, places)}
+    with pytest.raises(ImageError, match=r"does not read right \(8-bit unsigned YCbCr, 3 channels\)"):
+        decode_image(by_hand(tags, bytes(4 * 4 * 3)))
+
+
+@pytest.mark.parametrize("planarconfig", ["contig", "separate"])
+def test_decode_image__ycbcr(planarconfig: str) -> None:
+    light, blue, red = (COLUMNS + 100).astype(float), 120.0, 150.0
+    array = np.dstack([light, np.full_like(light, blue), np.full_like(light, red)]).astype(np.uint8)
+    stored = np.ascontiguousarray(np.moveaxis(array, -1, 0)) if planarconfig == "separate" else array
+    data = written(stored, photometric="ycbcr", compression="zlib", planarconfig=planarconfig)
+    # ITU-R BT.601: 1.402 (Cr - 128), -0.344 (Cb - 128) - 0.714 (Cr - 128), 1.772 (Cb - 128)
+    colours = np.dstack([light + 30.844, light + 2.753 - 15.711, light - 14.176])
+    assert np.abs(np.asarray(decode_image(data)) - colours).max() <= 1
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -279,3 +290,11 @@ def test_decode_image__truncated_tiff() -> None:
     for end in (len(data) // 2, len(data) * 9 // 10):
         with pytest.raises(ImageError):
             decode_image(data[:end])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, about the damage
+@pytest.mark.parametrize("directory", [2**64 - 1, 2**63, 2**32, 0])
+def test_decode_image__directory_outside_of_the_file(directory: int) -> None:
+    data = written(scene("u2"), bigtiff=True)
+    with pytest.raises(ImageError):
+        decode_image(data[:8] + struct.pack("<Q", directory) + data[16:])
