@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def index_samples(
     """
     digests = hash_files(samples, workers, tell)
     unread = unread_files(samples, digests)
-    unknown = [*samples.unlisted, *(samples.paths[index] for index in unread)]
+    unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
     unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
     samples, digests = only_readable(samples, digests, unread)
     check_order(cache, samples, digests, class_order)
@@ -129,9 +129,8 @@ def index_samples(
     )
 
 
-def _is_below(paths: Sequence[str], places: Iterable[str | Path]) -> NDArray[np.bool_]:
+def _is_below(paths: Sequence[str], links: Sequence[Path]) -> NDArray[np.bool_]:
     """(N,) whether a path is one of some places, or below one: nobody knows whether its image is still there."""
-    links = [Path(place) for place in places]
     exact = {os.path.realpath(link) for link in links} | {str(link.parent.resolve() / link.name) for link in links}
     below = tuple(f"{place}/" for place in exact)
     return np.array([path in exact or path.startswith(below) for path in paths], dtype=bool)

@@ -419,7 +419,7 @@ def test_predict__what_cannot_be_listed_read_or_found_is_left_out_by_name(
     assert "No such file" in report.left_out["a/2.png"]
     assert report.remarks == ["1 file of other kinds (1 .txt) passed over"]
     (tmp_path / "m.csv").write_text("image\nnew/a/1.png\nnew/a/3.png\n")
-    with pytest.raises(DataError, match="names 1 file that does not exist: .*; mend the paths .*--skip-missing"):
+    with pytest.raises(DataError, match=r"names 1 file that does not exist: .*; mend the paths .*--skip-missing"):
         dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv")
     report = dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv", skip_missing=True)
     assert report.left_out == {"new/a/3.png": "no file is there"}
