@@ -182,7 +182,7 @@ def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
         meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
         message = f"--extra {reserved[0]} is not possible ({meaning}); "
         raise DataError(message + "leave it out, or rename the column in the manifest")
-    found = {name: find_column(table.names, name, table.source, "--extra") for name in extra}
+    found = {name: find_column(table.names, name, table.source) for name in extra}
     missing = [name for name, column in found.items() if column is None]
     if missing:
         message = (

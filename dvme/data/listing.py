@@ -43,6 +43,8 @@ SIDE_FOLDERS = {
     ".hg": "history of versions",
 }
 """Folders that systems and file servers keep beside files, in lower case, and why what they hold is no data."""
+STORE = ".zarr"
+"""Of folders that are arrays, such as a cache that lies among the images."""
 SIDE_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 NOT_A_FILE, NO_SUFFIX = "pipe, socket or device", "without a suffix"
 
@@ -126,7 +128,7 @@ def _sort_in(entry: os.DirEntry[str], folder: str, root: Path, found: Listing) -
     """Put an entry where it belongs; the place of a folder that is to be listed, else ""."""
     name = entry.name
     place = f"{folder}/{name}" if folder else name
-    if name.casefold() in SIDE_FOLDERS:
+    if name.casefold() in SIDE_FOLDERS or name.endswith(STORE):
         found.side[name] += 1
         return ""
     try:

@@ -164,7 +164,9 @@ def chosen_column(table: Table, given: str | None, default: str) -> str | None:
         DataError: if it does not exist, or more than one differs from it in capitals and blanks alone.
     """
     option = f"--{default}-col"
-    found = find_column(table.names, default if given is None else clean_name(given), table.source, option)
+    found = find_column(
+        table.names, default if given is None else clean_name(given), table.source, f"name one with {option}"
+    )
     if found is None and given is not None:
         columns = first_few(table.names, CHOICES)
         raise DataError(f"{table.source} has no column {given!r}; it has: {columns}; choose one with {option}")

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from dvme.data.cells import as_texts
@@ -30,6 +31,8 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """In this order: the mark of UTF-16 is the beginning of that of UTF-32."""
+END = "\0end"
+"""A row of its own behind the last line, unless a quotation mark was left open."""
 INVISIBLE = "\u200b\u2060\ufeff"
 SAVE = "save it as UTF-8 (spreadsheets call it CSV UTF-8)"
 
@@ -138,8 +141,14 @@ def clean_names(names: Sequence[str], source: Path) -> dict[str, str]:
     return dict(zip(cleaned, names, strict=True))
 
 
-def find_column(names: Sequence[str], wanted: str, source: Path, option: str) -> str | None:
+def find_column(names: Sequence[str], wanted: str, source: Path, step: str = "rename one of them") -> str | None:
     """The column of a name, else the only one that differs from it in capitals and blanks alone, else None.
+
+    Args:
+        names: of all columns.
+        wanted: the name.
+        source: the file, for the message.
+        step: what the user can do where several are alike.
 
     Raises:
         DataError: if more than one does.
@@ -148,7 +157,7 @@ def find_column(names: Sequence[str], wanted: str, source: Path, option: str) ->
         return wanted
     alike = [name for name in names if _key(name) == _key(wanted) and name]
     if len(alike) > 1:
-        raise DataError(f"{source} has columns {', '.join(map(repr, alike))} for {wanted!r}; name one with {option}")
+        raise DataError(f"{source} has columns {', '.join(map(repr, alike))} for {wanted!r}; {step}")
     return alike[0] if alike else None
 
 
@@ -175,14 +184,18 @@ def _read_text(path: Path) -> Table:
     with path.open(encoding=dialect.encoding, newline="") as file, _long_fields():
         for _ in range(dialect.n_skipped):
             file.readline()
-        reader = csv.reader(file, delimiter=dialect.separator, skipinitialspace=True, strict=True)
-        header = next(reader, [])
-        if not any(header):
-            raise ValueError("it is empty; it needs a header and a row per image")
-        if any("\0" in cell for cell in header):
+        reader = csv.reader(chain(file, [END]), delimiter=dialect.separator, skipinitialspace=True)
+        header = next(filter(None, reader))
+        if header[-1].endswith(END) and header != [END]:
+            raise ValueError("a quotation mark is opened in the header and never closed")
+        if any("\0" in cell for cell in header) and header != [END]:
             raise DataError(f"cannot read the manifest {path}: it has zero bytes, as UTF-16 has; {SAVE}")
+        if header == [END] or not any(header):
+            raise ValueError("it is empty; it needs a header and a row per image")
         originals = clean_names(header, path)
-        rows = [_fitted(row, len(header), reader.line_num) for row in reader if row]
+        rows = [row if row == [END] else _fitted(row, len(header), reader.line_num) for row in reader if row]
+    if not rows or rows.pop() != [END]:
+        raise ValueError(f"a quotation mark is opened in row {len(rows) + 1} or before, and never closed")
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     cells = dict(zip(header, columns, strict=True))
     return Table(path, list(originals), len(rows), lambda name: [cell.strip() for cell in cells[originals[name]]])

@@ -53,7 +53,7 @@ def chosen(
     """
     if given is None and len(candidates) == 1:
         return candidates[0]
-    found = None if given is None else find_column(list(held), given, source, option)
+    found = None if given is None else find_column(list(held), given, source)
     if found is not None:
         return found
     problem = f"{len(candidates) or 'no'} {what}" if given is None else f"no {given!r}"
@@ -93,7 +93,7 @@ def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, ND
     read = read_table(table)
     found = standard_columns(read.names, table)
     held = dict.fromkeys(filter(None, read.names), "")
-    candidates = id_candidates(list(held), found.values(), find_column(list(held), IMAGE, table, "--ids"))
+    candidates = id_candidates(list(held), found.values(), find_column(list(held), IMAGE, table))
     name = chosen(ids, candidates, held, source=table, what="columns of ids", option="--ids")
     found = {column: held for column, held in found.items() if held != name}
     columns = {column: text_array(read.texts(held)) for column, held in found.items()}
@@ -102,7 +102,7 @@ def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, ND
 
 def standard_columns(names: Sequence[str], source: Path) -> dict[str, str]:
     """Label, split and group to the columns that hold them, as far as there are any; capitals do not matter."""
-    found = {name: find_column(names, name, source, f"the name {name}") for name in COLUMNS}
+    found = {name: find_column(names, name, source) for name in COLUMNS}
     return {name: column for name, column in found.items() if column is not None}
 
 

@@ -46,7 +46,7 @@ def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhe
     held = {field.name: str(field.type) for field in fields}
     standard = standard_columns(list(held), path)
     texts = [field.name for field in fields if _is_text(field.type)]
-    image = find_column([field.name for field in fields if not _is_list(field.type)], IMAGE, path, "--ids")
+    image = find_column([field.name for field in fields if not _is_list(field.type)], IMAGE, path)
     candidates = id_candidates(texts, standard.values(), image)
     id_column = chosen(ids, candidates, held, source=path, what="columns of ids", option="--ids")
     along = {name: column for name, column in standard.items() if column != id_column}

@@ -92,7 +92,7 @@ def index_samples(
     """
     digests = hash_files(samples, workers, tell) if digests is None else digests
     unread = unread_files(samples, digests)
-    unknown = [os.path.realpath(samples.paths[index]) for index in unread]
+    unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
     unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
     samples, digests = only_readable(samples, digests, unread)
     check_order(cache, samples, digests, class_order)
@@ -115,7 +115,7 @@ def index_samples(
     cache.update_columns(distinct, {"path": now, **columns}, class_order=class_order)
     is_labelled = cache.column("label") != MISSING
     is_labelled[distinct] = False
-    is_labelled &= ~_is_below(cache.column("path").tolist(), [*map(os.path.realpath, samples.unlisted), *unknown])
+    is_labelled &= ~_is_below(cache.column("path").tolist(), unknown)
     return Index(
         rows=distinct,
         n_files=len(samples),
@@ -131,9 +131,10 @@ def index_samples(
     )
 
 
-def _is_below(paths: Sequence[str], places: Sequence[str]) -> NDArray[np.bool_]:
+def _is_below(paths: Sequence[str], links: Sequence[Path]) -> NDArray[np.bool_]:
     """(N,) whether a path is one of some places, or below one: nobody knows whether its image is still there."""
-    exact, below = set(places), tuple(f"{place}/" for place in places)
+    exact = {os.path.realpath(link) for link in links} | {str(link.parent.resolve() / link.name) for link in links}
+    below = tuple(f"{place}/" for place in exact)
     return np.array([path in exact or path.startswith(below) for path in paths], dtype=bool)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,3 +181,53 @@ def test_label__order_that_lacks_a_label_changes_nothing(
     assert label(cache, second, class_order=["none", "mild", "worst"]).task.counts == (2, 1, 1)
     with refused("nothing to change in", "name a manifest of labels, or pass --class-order"):
         label(cache)
+
+
+def test_label__copies_that_agree(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    digest = content_id(b"image 2").hex()
+    rows = [["1.png", "x", "p"], ["2.png", "y", ""], [digest, "y", "q"], ["1.png", "x", "p"], ["/data/2.png", "", "q"]]
+    report = label(cache, write_manifest(rows, ["image", "label", "group"]))
+    assert (report.n_rows, report.n_untouched) == (2, 2)
+    after = columns(cache)
+    assert [(after["label"][row], after["group"][row]) for row in (1, 2)] == [("x", "p"), ("y", "q")]
+
+
+def test_label__copies_that_disagree_are_named(make_cache: MakeCache, write_manifest: Write, refused: Refused) -> None:
+    cache = make_cache(range(4))
+    before = columns(cache)
+    rows = [["1.png", "x"], ["2.png", "y"], ["/data/2.png", "z"], ["1.png", "x"]]
+    manifest = write_manifest(rows, ["image", "label"])
+    with refused("names 1 image more than once: /data/2.png (the same as 2.png); what they say differs, keep one"):
+        label(cache, manifest)
+    assert columns(cache) == before
+
+
+def test_label__columns_by_other_capitals_are_said(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    report = label(cache, write_manifest([["1.png", "nan", "3"]], [" Image", "LABEL", "age"]), extra=["Age"])
+    assert report.n_changed == {"label": 1, "Age": 1}
+    assert report.remarks[0] == "columns used of manifest.csv: image = 'Image', label = 'LABEL', Age = 'age'"
+    assert report.remarks[1].startswith("'nan' is a class like any other, of 1 image")
+
+
+def test_label__a_number_that_the_cache_writes_in_another_way(
+    make_cache: MakeCache, write_manifest: Write, refused: Refused
+) -> None:
+    cache = make_cache(range(4))
+    label(cache, write_manifest([["1.png", "12"], ["2.png", "x"]], ["image", "group"]))
+    manifest = write_manifest([["2.png", "12.0"]], ["image", "group"])
+    with refused("groups '12' and '12.0' are the same number ('12' is what the cache has)"):
+        label(cache, manifest)
+    label(cache, write_manifest([["1.png", "12.0"]], ["image", "group"]))
+    assert columns(cache)["group"][1] == "12.0"
+
+
+def test_label__a_pipe_among_the_images_is_not_waited_for(
+    make_cache: MakeCache, tmp_path: Path, write_manifest: Write, refused: Refused
+) -> None:
+    cache = make_cache(range(4))
+    os.mkfifo(tmp_path / "pipe.png")
+    manifest = write_manifest([["pipe.png", "x"]], ["image", "label"])
+    with refused("does not hold: pipe.png"):
+        label(cache, manifest)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,3 +107,39 @@ def test_prune__no_cache_is_made(class_folders: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheNotFoundError):
         dvme.cache.prune(tmp_path / "none.zarr", class_folders, confirmed=True)
     assert not (tmp_path / "none.zarr").exists()
+
+
+@pytest.mark.parametrize("place", ["dark", "grey/deep"])
+def test_prune__a_folder_that_cannot_be_listed_stops_it(
+    class_folders: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    scandir, before = os.scandir, contents(cache)
+    (class_folders / place).mkdir(exist_ok=True)
+
+    def failing(path: Any = ".") -> Any:
+        if Path(path) == class_folders / place:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(DataError, match=f"NOT LISTED: .*{place} .*not connected.*; nothing was pruned"):
+        dvme.cache.prune(cache, class_folders, confirmed=True)
+    monkeypatch.undo()
+    assert contents(cache) == before
+
+
+def test_prune__a_class_that_is_a_link_to_nowhere_stops_it(class_folders: Path, cache: Path, tmp_path: Path) -> None:
+    (class_folders / "dark").rename(tmp_path / "dark")
+    (class_folders / "dark").symlink_to(tmp_path / "share")
+    with pytest.raises(DataError, match=r"NOT LISTED: .*; nothing was pruned"):
+        dvme.cache.prune(cache, class_folders, confirmed=True)
+    assert dvme.info(cache).n_rows == 36
+
+
+def test_prune__an_empty_mount_point_is_seen(class_folders: Path, cache: Path, tmp_path: Path) -> None:
+    (class_folders / "dark").rename(tmp_path / "dark")
+    (class_folders / "dark").mkdir()
+    report = dvme.cache.prune(cache, class_folders)
+    assert report.gone_folders == {"dark": 12}
+    assert len(report.removed) == 12
+    assert report.remarks == ["a folder holds no image: dark"]

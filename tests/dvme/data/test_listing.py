@@ -166,7 +166,7 @@ def test_folder_samples__side_folders(root: Path) -> None:
     sides += ["lost+found", ".ipynb_checkpoints", ".snapshot", "@Recently-Snapshot"]
     assert all(name.lower() in SIDE_FOLDERS for name in sides)
     before = load_samples(root).ids
-    for name in sides:
+    for name in [*sides, "my.zarr"]:
         touch(root / name / "1.png", root / "a" / name / "1.png" / "SYNOPHOTO_THUMB_M.jpg")
     assert load_samples(root).ids == before
     (line,) = load_samples(root).remarks

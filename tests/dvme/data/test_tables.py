@@ -89,7 +89,14 @@ def test_labels_are_spelled_alike_on_every_route(kind: str, tmp_path: Path) -> N
     assert load_samples(tmp_path / "m.csv").labels == expected  # pandas' own spelling
 
 
-HEADERS = ["image , Label", "Image,\u00a0label\u00a0", "IMAGE,LABEL", "\u200bimage,la bel", '"image "," label"']
+HEADERS = [
+    '"image" ,"label"',
+    "image , Label",
+    "Image,\u00a0label\u00a0",
+    "IMAGE,LABEL",
+    "\u200bimage,la bel",
+    '"image "," label"',
+]
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -202,6 +209,9 @@ def test_read_table__short_rows_long_rows_and_long_cells(tmp_path: Path) -> None
     path.write_text(f'image,label,note\na.png,x\n\nb.png,y,"{"z" * 200_000}",,\n')
     table = read_table(path)
     assert (table.texts("label"), [len(note) for note in table.texts("note")]) == (["x", "y"], [0, 200_000])
+    path.write_text('image,label\na.png,x\n"b.png,y\nc.png,z\n')
+    with pytest.raises(DataError, match="a quotation mark is opened in row 2 or before, and never closed"):
+        read_table(path)
     path.write_text("image,label\na.png,x\nb.png,y,z\n")
     with pytest.raises(DataError, match="line 3 has 3 fields, the header 2; name every column"):
         read_table(path)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.splits import Plan, make_plan
+from dvme.evaluation.splits import Plan, check_sides, make_plan, units_of
 
 
 def _plan(labels: Any, splits: Any = None, groups: Any = None, **options: Any) -> Plan:
@@ -200,3 +200,13 @@ def test_make_plan__says_why_a_part_is_too_small() -> None:
     plan = _plan(np.arange(660) % 2, groups=groups, test_fraction=0.2)
     assert len(plan.test) < 100
     assert "not --test-fraction 0.2, as every class is to be on both sides and groups of up to 200" in plan.description
+
+
+def test_units_of__one_number_in_two_ways_is_one_group() -> None:
+    groups = np.array(["12", "12.0", "007", "7", "", "1.2e1", "x", "", "7.0"], dtype=object)
+    units = units_of(groups)
+    same = [[int(one == other) for other in units] for one in units]
+    together = [{0, 1, 5}, {2}, {3, 8}, {4}, {6}, {7}]
+    assert same == [[int(any({i, j} <= some for some in together)) for j in range(9)] for i in range(9)]
+    with pytest.raises(DataError, match="1 groups are in both train and test: a leak"):
+        check_sides(groups[:2], {"train": np.array([0]), "test": np.array([1])})

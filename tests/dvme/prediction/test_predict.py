@@ -404,3 +404,24 @@ def test_with_embeddings__ids_follow_the_order_that_was_asked_for(head: Path, tm
     asked = sources.Asked(["z", "y", "x", "w"], ["/z", "/y", "/x", "/w"], [part])
     (found,), left_out = sources.with_embeddings(asked, load_head(head))
     assert (found.rows.tolist(), found.positions.tolist(), left_out) == ([9, 2, 9], [0, 2, 3], {"y": "torn in a"})
+
+
+def test_predict__what_cannot_be_listed_read_or_found_is_left_out_by_name(
+    photographs: Path, tmp_path: Path, save_image: Callable[..., Path]
+) -> None:
+    folder = tmp_path / "new"
+    save_image(folder / "a" / "1.png", seed=5)
+    (folder / "a" / "2.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "b").symlink_to(tmp_path / "share")
+    (folder / "a" / "notes.txt").touch()
+    report = dvme.predict(photographs / "head", folder, out=tmp_path / "p.csv")
+    assert report.n_rows == 1
+    assert list(report.left_out) == [str(folder / "b"), "a/2.png"]
+    assert "No such file" in report.left_out["a/2.png"]
+    assert report.remarks == ["1 file of other kinds (1 .txt) passed over"]
+    (tmp_path / "m.csv").write_text("image\nnew/a/1.png\nnew/a/3.png\n")
+    with pytest.raises(DataError, match=r"names 1 file that does not exist: .*; mend the paths .*--skip-missing"):
+        dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv")
+    report = dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv", skip_missing=True)
+    assert report.left_out == {"new/a/3.png": "no file is there"}
+    assert report.n_rows == 1

@@ -1,0 +1,87 @@
+"""What the commands print of a listing: whatever is left out, and why."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command_line import assert_refused, run
+
+LITE = "efficientnet-lite0@size=32"
+
+
+@pytest.fixture
+def messy(class_folders: Path, tmp_path: Path) -> Path:
+    """Three classes, a link to a share that is not mounted, copies, empty files and side folders."""
+    (class_folders / "away").symlink_to(tmp_path / "share")
+    (class_folders / "dark" / "@eaDir" / "00.png").mkdir(parents=True)
+    (class_folders / "dark" / "notes.txt").touch()
+    (class_folders / "nan").mkdir()
+    first = class_folders / "dark" / "00.png"
+    (class_folders / "dark" / "copy.png").write_bytes(first.read_bytes())
+    os.link(first, class_folders / "dark" / "hard.png")
+    for number in range(4):
+        (class_folders / "nan" / f"{number}.png").touch()
+    (class_folders / "grey" / "later.png").symlink_to(tmp_path / "later.png")
+    return class_folders
+
+
+def test_extract__says_what_it_left_out(messy: Path, tmp_path: Path) -> None:
+    result = run("extract", messy, tmp_path / "c.zarr", "--backbones", LITE)
+    assert result.exit_code == 0, result.output
+    told = result.stderr.splitlines()
+    assert told[0].startswith("43 images (1 folder or link NOT LISTED): multiclass, 4 classes: dark (14), grey (13)")
+    away = f"{messy / 'away'} (link to {tmp_path / 'share'}: No such file or directory)"
+    assert f"NOT LISTED: 1 folder or link of which nobody knows the images: {away}" in told[1]
+    assert "1 file of other kinds (1 .txt) passed over" in told
+    assert "folders passed over that systems keep beside files: 1 @eaDir" in told
+    assert any(line.startswith("'nan' is a class like any other, of 4 images") for line in told)
+    said = result.stdout.splitlines()
+    copies = "; 5 copies stored once, such as dark/00.png = dark/copy.png = dark/hard.png"
+    links = "; 1 file goes by more than one name, such as dark/00.png = dark/hard.png"
+    assert said[0] == f"37 distinct images (37 new to the cache){copies}{links}"
+    assert any(line.startswith("NOT LISTED: 1 folder or link") for line in said)
+    unread = "1 file could not be read and took no part, such as grey/later.png: cannot be read: No such file"
+    assert any(line.startswith(unread) for line in said)
+    assert "4 files (1 distinct image) have no embedding (--retry-failed decodes again):" in said
+    assert "  ... and 1 more (--json lists all)" in said
+    report = json.loads(run("extract", messy, tmp_path / "c.zarr", "--backbones", LITE, "--json").stdout)
+    assert len(report["outcomes"][0]["reasons"]) == 5
+    assert list(report["unlisted"]) == [str(messy / "away")]
+    assert list(report["unread"]) == ["grey/later.png"]
+    plan = run("extract", messy, tmp_path / "c.zarr", "--backbones", LITE, "--plan")
+    assert "NOT LISTED" in plan.stdout
+    assert "1 file could not be read" in plan.stdout
+    assert_refused(run("cache", "prune", tmp_path / "c.zarr", messy, "--yes"), "NOT LISTED", "nothing was pruned")
+
+
+def test_extract__a_manifest_with_gaps(
+    class_folders: Path, tmp_path: Path, write_manifest: Callable[..., Path]
+) -> None:
+    names = sorted(path.relative_to(tmp_path).as_posix() for path in class_folders.rglob("*.png"))
+    rows = [[name, name.split("/")[1], "p 1"] for name in [*names, "images/gone/1.png", "images/gone/2.png"]]
+    manifest = write_manifest(rows, ["Image", "diagnosis", "Group "])
+    command = ("extract", manifest, tmp_path / "c.zarr", "--backbones", LITE)
+    assert_refused(run(*command), "names 2 files that do not exist", "leave them out with --skip-missing")
+    result = run(*command, "--skip-missing")
+    assert result.exit_code == 0, result.output
+    told = result.stderr.splitlines()
+    assert "2 images left out, for no file is there: images/gone/1.png and 1 more" in told
+    assert "columns used of manifest.csv: image = 'Image', group = 'Group'; not used: diagnosis" in told
+    assert any(line.endswith("columns that could be it: diagnosis (4 values); --label-col") for line in told)
+    assert "2 images left out, for no file is there: images/gone/1.png and 1 more" in result.stdout
+    report = run(*command, "--skip-missing", "--label-col", "DIAGNOSIS", "--json")
+    assert json.loads(report.stdout)["missing"] == ["images/gone/1.png", "images/gone/2.png"]
+    assert json.loads(report.stdout)["task"]["counts"] == [12, 12, 12]
+
+
+def test_prune__an_empty_mount_point_is_seen(class_folders: Path, tmp_path: Path) -> None:
+    assert run("extract", class_folders, tmp_path / "c.zarr", "--backbones", LITE).exit_code == 0
+    (class_folders / "dark").rename(tmp_path / "dark")
+    (class_folders / "dark").mkdir()
+    result = run("cache", "prune", tmp_path / "c.zarr", class_folders)
+    assert "a folder holds no image: dark" in result.stdout
+    assert "12 of 12 images below dark/ are gone; is it mounted?" in result.stdout
