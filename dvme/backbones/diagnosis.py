@@ -14,13 +14,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dvme.backbones.custom import spec_from_architecture
 from dvme.backbones.loading import build_model
 from dvme.backbones.model import Backbone
 from dvme.backbones.preprocess import crop_image
-from dvme.backbones.registry import get_spec
+from dvme.backbones.registry import named_spec
 from dvme.backbones.spec import BackboneSpec
-from dvme.backbones.variation import split_name, vary
+from dvme.backbones.variation import split_name
 from dvme.runtime import Runtime
 
 TOO_SIMILAR, RATHER_SIMILAR = 0.9999, 0.98
@@ -90,8 +89,7 @@ def diagnose(
     Raises:
         UnknownNameError, WeightsError, CheckpointError, OptionError: if it cannot be loaded.
     """
-    base, options = split_name(name)
-    spec = get_spec(name) if architecture is None else vary(spec_from_architecture(base, architecture), options)
+    spec = named_spec(name, {} if architecture is None else {split_name(name)[0]: architecture})
     device = torch.device((runtime or Runtime()).torch_device())
     loaded = build_model(spec, weights)
     features = _statistics(Backbone(spec, loaded.model, device))
