@@ -35,8 +35,9 @@ def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequen
         trained = [spec.name for spec in specs if spec.architecture == architecture]
         near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.8)
         nearest = list(dict.fromkeys([*trained[:3], *longer[:2], *near, f"timm:{architecture}"]))
-        way = f"{architecture} is an architecture: with weights of your own, --arch NAME={architecture} --weights NAME=FILE"
-        return f"unknown backbone {name!r}; did you mean {_either(nearest)}? {way}"
+        way = f"--arch NAME={architecture} --weights NAME=FILE"
+        hint = f"did you mean {_either(nearest)}? It is an architecture: weights of your own go with {way}"
+        return f"unknown backbone {name!r}; {hint}"
     if not nearest:
         near = difflib.get_close_matches(name.lower(), architecture_names(), n=2, cutoff=0.7)
         nearest = [f"timm:{item}" for item in near]
