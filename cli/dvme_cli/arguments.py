@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+Backbones = Annotated[
+    str | None,
+    typer.Option(help="Names separated by commas; a name that has a comma in double quotes. Default: all."),
+]
 ClassOrder = Annotated[
     str | None,
     typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
@@ -18,8 +23,11 @@ MaxPixels = Annotated[
 
 
 def parse_names(text: str, option: str) -> list[str]:
-    """Split `a,b,c`."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    """Split `a,b,c`; a name in double quotes may have commas, as in a CSV: `"x,y",dino`."""
+    if text.count('"') % 2:
+        raise typer.BadParameter(f"""{option} {text} has an open quote; a name with a comma is '"x,y",dino'""")
+    cells = next(csv.reader([" ".join(text.split())], skipinitialspace=True), [])
+    names = [name.strip() for name in cells if name.strip()]
     if not names:
         raise typer.BadParameter(f"{option} is empty; give names separated by commas")
     return names

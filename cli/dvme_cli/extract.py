@@ -32,7 +32,9 @@ REASONS_SHOWN = 3
 def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     images: Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")],
     cache: Annotated[str, typer.Argument(help="The cache, NAME.zarr or s3://...; created if it is not there.")],
-    backbones: Annotated[str, typer.Option(help="Names separated by commas; `dvme backbones` lists them.")],
+    backbones: Annotated[
+        str, typer.Option(help='Names separated by commas, "x,y" in quotes; `dvme backbones` lists them.')
+    ],
     image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. Default: image.")] = None,
     label_col: Annotated[str | None, typer.Option(help="Column of class names. Default: label, if any.")] = None,
     split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. Default: split, if any.")] = None,

@@ -30,7 +30,9 @@ def predict(  # noqa: PLR0913 - one parameter per option
     ] = None,
     backbones: Annotated[
         str | None,
-        typer.Option(help="The head's that are your own: FILE.py:NAME, FILE.toml, separated by commas."),
+        typer.Option(
+            help='The head\'s that are your own: FILE.py:NAME, FILE.toml, separated by commas; "x,y" in quotes.'
+        ),
     ] = None,
     arch: Annotated[
         list[str] | None, typer.Option(help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable.")

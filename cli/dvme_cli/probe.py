@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import MARKS
-from dvme_cli.arguments import parse_names
+from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.table import NARROW, Table
 
@@ -27,7 +27,7 @@ def probe(  # noqa: PLR0913 - one parameter per option
             "concat, mean-logits, mlp. With settings: dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20)."
         ),
     ] = "linear,knn",
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    backbones: Backbones = None,
     controls: Annotated[
         bool,
         typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvme_cli.arguments import parse_names
+from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.table import Table
 
@@ -74,7 +74,7 @@ def subsets(  # noqa: PLR0913 - one parameter per option
     label_separator: Annotated[
         str | None, typer.Option(help="What stands between the labels of an image that may have several, such as '|'.")
     ] = None,
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    backbones: Backbones = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dvme_cli.arguments import parse_names
+from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import expected_errors, progress_bars, show_json
 from dvme_cli.subsets import (
     Balance,
@@ -27,7 +27,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
     out: Annotated[str, typer.Option(help="The run's folder. One that was interrupted is gone on with.")],
     head: Annotated[str, typer.Option(help="Heads separated by commas, as of dvme probe.")] = "linear,knn,dvme",
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    backbones: Backbones = None,
     controls: Annotated[
         bool,
         typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),

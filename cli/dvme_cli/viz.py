@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.arguments import parse_names
+from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, number, progress_bars, say, show_json
 from dvme_cli.table import Table
 
@@ -39,7 +39,7 @@ Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen."
 def viz(  # noqa: PLR0913 - one parameter per option
     cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
     out: Out,
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    backbones: Backbones = None,
     head: Annotated[
         Path | None, typer.Option(help="A saved dvme head, of probe --save or a run: maps its embedding as well.")
     ] = None,

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dvme.backbones.custom import spec_from_architecture
 from dvme.backbones.preprocess import crop_image
-from dvme.backbones.registry import get_spec
+from dvme.backbones.registry import named_spec
 from dvme.backbones.spec import BackboneSpec
-from dvme.backbones.variation import split_name, vary
+from dvme.backbones.variation import split_name
 from dvme.backbones.weights import check_weights
 from dvme.runtime import Runtime
 from dvme_cache.deferred import deferred
@@ -96,8 +95,7 @@ def diagnose(
     Raises:
         UnknownNameError, WeightsError, CheckpointError, OptionError: if it cannot be loaded.
     """
-    base, options = split_name(name)
-    spec = get_spec(name) if architecture is None else vary(spec_from_architecture(base, architecture), options)
+    spec = named_spec(name, {} if architecture is None else {split_name(name)[0]: architecture})
     check_weights(spec, weights)
     device = torch.device((runtime or Runtime()).torch_device())
     from dvme.backbones.loading import build_model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from dvme.backbones.fingerprints import fingerprint_of
 from dvme.backbones.fusion import fused
 from dvme.backbones.loading import build_model
 from dvme.backbones.pooling import POOLS, check_pooling
+from dvme.backbones.registry import named_spec
 from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.variation import split_name
 from dvme.errors import CheckpointError, OptionError
 from dvme_cache import Fingerprint
 
@@ -80,20 +82,41 @@ class Backbone:
         return fingerprint_of(self.spec, weights=self.weights_hash, dim=self.dim, dtype=dtype, code=self._own_code)
 
 
-def load_backbone(spec: BackboneSpec, *, weights: Path | None = None, device: str = "cpu") -> Backbone:
+def load_backbone(
+    spec: BackboneSpec | str,
+    *,
+    weights: str | Path | Mapping[str, str | Path] | None = None,
+    architectures: Mapping[str, str] | None = None,
+    device: str = "cpu",
+) -> Backbone:
     """Find a backbone's weights, load them strictly, and put the model on a device.
 
     Args:
-        spec: what to load.
-        weights: a local checkpoint in the published layout, instead of a package or a download.
+        spec: what to load, or its name as `dvme.extract` takes it, with variations if any.
+        weights: a local checkpoint in the published layout, instead of a package or a download; or such files by
+            backbone name, as `dvme.extract` takes them.
+        architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
         device: a torch device.
 
     Raises:
+        TypeError: if spec is neither, or weights no path.
+        UnknownNameError: if there is no backbone of that name.
         WeightsError: if the weights are not here and cannot be fetched.
         CheckpointError: if they do not fit the architecture exactly.
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    loaded = build_model(spec, weights)
+    if not isinstance(spec, BackboneSpec | str):
+        message = f"load_backbone takes a backbone's name or a BackboneSpec, not {type(spec).__name__}"
+        raise TypeError(f"{message}; such as load_backbone('efficientnet-lite0')")
+    asked = spec if isinstance(spec, str) else spec.name
+    if isinstance(spec, str):
+        spec = named_spec(spec, architectures or {})
+    if isinstance(weights, Mapping):
+        names = (spec.name, asked, split_name(spec.name)[0], split_name(asked)[0])
+        weights = next((weights[name] for name in names if name in weights), None)
+    if not isinstance(weights, str | Path | None):
+        raise TypeError(f"weights is {type(weights).__name__}; pass the path of a file, or paths by backbone name")
+    loaded = build_model(spec, None if weights is None else Path(weights))
     backbone = Backbone(spec, loaded.model, torch.device(device))
     backbone.choice = loaded.taken.remark()
     return backbone

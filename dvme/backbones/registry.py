@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.unknown import unknown_backbone
 from dvme.backbones.variation import split_name, vary
 from dvme.backbones.zoo import ZOO
 from dvme.errors import DvmeError, UnknownNameError
@@ -89,6 +89,21 @@ def get_spec(name: str) -> BackboneSpec:
     return vary(_published_spec(base), options)
 
 
+def named_spec(name: str, architectures: Mapping[str, str]) -> BackboneSpec:
+    """The spec of a name, as `get_spec` takes it or with an architecture for a checkpoint of one's own.
+
+    Args:
+        name: with variations, if any.
+        architectures: timm architectures, by names without variations.
+    """
+    base, options = split_name(name)
+    if base not in architectures:
+        return get_spec(name)
+    from dvme.backbones.custom import spec_from_architecture
+
+    return vary(spec_from_architecture(base, architectures[base]), options)
+
+
 def _published_spec(name: str) -> BackboneSpec:
     if name in _SPECS:
         return _SPECS[name]
@@ -111,11 +126,4 @@ def _published_spec(name: str) -> BackboneSpec:
     spec = custom.installed_spec(name)
     if spec is not None:
         return spec
-    known = [*_SPECS, *custom.installed_names()]
-    longer = [item for item in known if name and item.startswith(name.lower())]
-    nearest = longer[:3] or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(item) for item in nearest)}?" if nearest else ""
-    raise UnknownNameError(
-        f"unknown backbone {name!r}; {hint + ' ' if hint else ''}dvme backbones lists them; timm:NAME, "
-        "hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with --arch work as well"
-    )
+    raise UnknownNameError(unknown_backbone(name, [*_SPECS.values()], custom.installed_names()))

@@ -16,7 +16,7 @@ from command_line import assert_refused, run
 from PIL import Image
 from typer.testing import Result
 
-from dvme_cli.arguments import parse_pairs
+from dvme_cli.arguments import parse_names, parse_pairs
 
 LITE = "efficientnet-lite0"
 TOML = """
@@ -388,6 +388,27 @@ def test_parse_pairs__revision_of_a_hub_model_is_no_variation() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a,b", ["a", "b"]),
+        (' a , b@size=64 ,"x,y" , c', ["a", "b@size=64", "x,y", "c"]),
+        ('"x,y",dino', ["x,y", "dino"]),
+        ('"x,y"', ["x,y"]),
+        ('"a ""b"", c"', ['a "b", c']),
+        ("mine.toml,own.py:gabor", ["mine.toml", "own.py:gabor"]),
+    ],
+)
+def test_parse_names__a_comma_in_a_name(text: str, names: list[str]) -> None:
+    assert parse_names(text, "--backbones") == names
+
+
+@pytest.mark.parametrize("text", ['"x,y', 'a,"b', '"'])
+def test_parse_names__a_quote_that_is_not_closed(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="has an open quote; a name with a comma"):
+        parse_names(text, "--backbones")
+
+
+@pytest.mark.parametrize(
     ("name", "weights"),
     [
         ("mine.toml@size=64", "mine.toml=mine.pth"),
@@ -402,10 +423,30 @@ def test_check__weights_by_name(name: str, weights: str, own: Path) -> None:
     assert ": mine.pth fits test_vit" in result.stdout
 
 
-def test_check__weights_of_an_architecture_by_name(own: Path) -> None:
-    result = run("backbones", "check", "x@size=64", "--arch", "test_resnet", "--weights", "x=plain.pth")
+@pytest.mark.parametrize("arch", ["test_resnet", "x=test_resnet", "x@size=64=test_resnet"])
+def test_check__weights_of_an_architecture_by_name(arch: str, own: Path) -> None:
+    result = run("backbones", "check", "x@size=64", "--arch", arch, "--weights", "x=plain.pth")
     assert result.exit_code == 0, result.output
     assert "Dead dimensions" in result.stdout or "dead dimensions                               0" in result.stdout
+
+
+@pytest.mark.parametrize("arch", ["y=test_resnet", "x=", "=test_resnet"])
+def test_check__architecture_of_another_backbone(arch: str, own: Path) -> None:
+    assert_wrong_usage(run("backbones", "check", "x", "--arch", arch, "--weights", "plain.pth"), "pass --arch x=")
+
+
+def test_weights_of_two_kinds_are_told_in_one_line(own: Path) -> None:
+    """A training checkpoint with the average beside the weights of its last step."""
+    states = [torch.load("mine.pth"), {key: value * 0.5 for key, value in torch.load("mine.pth").items()}]
+    torch.save({"state_dict": states[0], "state_dict_ema": states[1]}, "both.pth")
+    told = "eights are taken from state_dict_ema (the average over training), not from state_dict; a TOML file with"
+    checked = run("backbones", "check", "mine.toml", "--weights", "both.pth")
+    assert f"W{told}" in " ".join(checked.stdout.split())
+    assert "left over: state_dict (" in checked.stdout
+    extracted = run("extract", "images", "c.zarr", "--backbones", "mine.toml", "--weights", "mine=both.pth")
+    assert f"mine: w{told}" in " ".join(extracted.stdout.split())
+    converted = run("backbones", "convert", "both.pth")
+    assert f"w{told}" in " ".join(converted.stdout.split())
 
 
 def test_check__a_model_of_ones_own_has_no_untrained_twin() -> None:

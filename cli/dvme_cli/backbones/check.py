@@ -21,7 +21,7 @@ def check(
         str | None, typer.Option(help="A local checkpoint, [NAME=]PATH. Default: what is here or downloaded.")
     ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="Take WEIGHTS as a torchvision-style file of this timm model.")
+        str | None, typer.Option(help="[NAME=]ARCHITECTURE: take WEIGHTS as a torchvision-style file of it.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -31,6 +31,7 @@ def check(
         import dvme
         from dvme.backbones.diagnosis import diagnose
 
+        arch = None if arch is None else _architecture_of(arch, name)
         file = None if weights is None else _file_of(weights, name, arch)
         found = diagnose(name, weights=file, architecture=arch, runtime=dvme.Runtime(device=device))
         if json:
@@ -39,6 +40,19 @@ def check(
             _show(found)
         if found.problems:
             raise typer.Exit(1)
+
+
+def _architecture_of(arch: str, name: str) -> str:
+    """The architecture of [NAME=]ARCHITECTURE, where NAME is the backbone's."""
+    from dvme.backbones.variation import split_name
+
+    named, separator, architecture = arch.rpartition("=")
+    base = split_name(name)[0]
+    if separator and (named not in {name, base} or not architecture):
+        raise typer.BadParameter(
+            f"--arch {arch} is not for {base}; pass --arch {base}={architecture or 'ARCHITECTURE'}"
+        )
+    return architecture
 
 
 def _file_of(weights: str, name: str, arch: str | None) -> Path:

@@ -66,5 +66,7 @@ def _layout_lines(layout: Layout) -> Iterator[tuple[str, str]]:
     if layout.nesting:
         optional = ", or flat" if layout.is_nesting_optional else ""
         yield "nesting", ".".join(layout.nesting) + optional
+    if layout.wrapping == "usual":
+        yield "prefixes", "the usual ones come off; of several sets of weights the average over training is taken"
     yield "keys used", layout.keep or "all others" if layout.drop else layout.keep or "all"
     yield "left over", layout.drop or "none"

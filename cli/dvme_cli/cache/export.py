@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.wording import counted
-from dvme_cli.arguments import parse_names
+from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.table import Table
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def export(
     cache: Annotated[str, typer.Argument(help="A cache written by dvme extract.")],
     out: Annotated[Path, typer.Argument(help="The file to write: .h5, .hdf5, .npz, .parquet or .csv.")],
-    backbones: Annotated[str | None, typer.Option(help="Names separated by commas. Default: all.")] = None,
+    backbones: Backbones = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -28,7 +28,9 @@ def verify(  # noqa: PLR0913 - one parameter per option
     images: Annotated[
         bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
     ] = False,
-    backbones: Annotated[str | None, typer.Option(help="Whose images to compare. Default: all.")] = None,
+    backbones: Annotated[
+        str | None, typer.Option(help='Whose images to compare, as in a,b,"x,y". Default: all.')
+    ] = None,
     weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
     device: Annotated[str, typer.Option(help="For --images: cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,

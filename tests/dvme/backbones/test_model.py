@@ -129,6 +129,26 @@ def test_load_backbone__weights_file_that_is_not_there(tmp_path: Path) -> None:
         load_backbone(small("supervised"), weights=tmp_path / "nowhere.pth")
 
 
+def test_load_backbone__by_name_as_extract_takes_it(weights: Path, pixels: Tensor, tmp_path: Path) -> None:
+    state = timm.create_model("test_resnet", num_classes=4).state_dict()
+    torch.save(state, tmp_path / "mine.pth")
+    expected = None
+    for given in (tmp_path / "mine.pth", str(tmp_path / "mine.pth"), {"mine": tmp_path / "mine.pth", "dino": weights}):
+        found = load_backbone("mine@size=64", weights=given, architectures={"mine": "test_resnet"})
+        assert found.spec.name == "mine@size=64"
+        embedded = found.embed(pixels)
+        expected = embedded if expected is None else expected
+        assert torch.equal(embedded, expected)
+    named = load_backbone("random@size=64")
+    assert torch.equal(named.embed(pixels), load_backbone(get_spec("random@size=64")).embed(pixels))
+
+
+@pytest.mark.parametrize(("spec", "given"), [(3, None), (None, None), (["random"], None), ("random", 5)])
+def test_load_backbone__of_something_else(spec: Any, given: Any) -> None:
+    with pytest.raises(TypeError, match=r"load_backbone takes a backbone's name|weights is int; pass the path"):
+        load_backbone(spec, weights=given)
+
+
 def test_load_backbone__random_is_deterministic(pixels: Tensor) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()

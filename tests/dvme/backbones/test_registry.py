@@ -3,8 +3,10 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import timm
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec, names, register, registry, zoo
+from dvme.backbones.unknown import architecture_names
 from dvme.errors import UnknownNameError
 
 TRUONG = ["supervised", "swav", "simclr", "dino"]
@@ -57,6 +59,36 @@ def test_get_spec__unknown_name_suggests_the_nearest(name: str, nearest: str) ->
         get_spec(name)
     assert f"unknown backbone {name!r}; did you mean '{nearest}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "offered"),
+    [
+        ("resnet50", ["'supervised'", "'timm:resnet50'", "--arch NAME=resnet50 --weights NAME=FILE"]),
+        ("ResNet-50", ["'supervised'", "'timm:resnet50'"]),
+        ("vit_small_patch16_224", ["'dino-vits16'", "'timm:vit_small_patch16_224'"]),
+        ("densenet121", ["'timm:densenet121'", "--arch NAME=densenet121"]),
+        ("convnext_tinny", ["'timm:convnext_tiny'"]),
+        ("convnextv2", ["'timm:convnextv2_"]),
+        ("DINO", ["'dino'?"]),
+        ("SimCLR", ["'simclr'?"]),
+        ("dino_vits16", ["'dino-vits16'?"]),
+        ("runs/my net.v2.pth", ["--arch my-net=ARCHITECTURE --weights my-net=runs/my net.v2.pth"]),
+        ("model.safetensors", ["--backbones model --arch model=ARCHITECTURE --weights model=model.safetensors"]),
+    ],
+)
+def test_get_spec__what_a_name_was_meant_to_be(name: str, offered: list[str]) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        get_spec(name)
+    for part in offered:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_architecture_names__are_timms() -> None:
+    """Read off its sources, against its own list."""
+    assert set(timm.list_models()) <= set(architecture_names())
+    assert len(architecture_names()) - len(timm.list_models()) < 5
 
 
 def test_get_spec__unknown_name_without_a_near_one() -> None:

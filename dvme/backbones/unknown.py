@@ -1,0 +1,63 @@
+"""What a name that is no backbone's was perhaps meant to be: a near one, an architecture, or a weights file."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from dvme.backbones.spec import BackboneSpec
+
+WEIGHT_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".npz"})
+REGISTERED = re.compile(r"^def (\w+)\(\s*pretrained\b", re.MULTILINE)
+"""How timm's modules define an architecture."""
+OTHERS = "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with --arch work as well"
+
+
+def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequence[str]) -> str:
+    """One line that says so, and what to do."""
+    path = Path(name)
+    if path.suffix.lower() in WEIGHT_SUFFIXES or path.is_file():
+        own = re.sub(r"[^A-Za-z0-9._+-]", "-", path.name.partition(".")[0]).strip("-._+") or "mine"
+        way = f"--backbones {own} --arch {own}=ARCHITECTURE --weights {own}={name}"
+        return f"{name} is a file, not the name of a backbone; for weights pass {way}"
+    known = [*(spec.name for spec in specs), *installed]
+    same = [item for item in known if _letters(item) == _letters(name)]
+    longer = [item for item in known if name and item.startswith(name.lower())]
+    started = [item for item in architecture_names() if name and item.startswith(name.lower())]
+    family = [f"timm:{item}" for item in sorted(started, key=lambda item: (len(item), item))]
+    nearest = same or longer[:3] or family[:3] or difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    architecture = next((item for item in architecture_names() if _letters(item) == _letters(name)), None)
+    if architecture is not None and not same:
+        trained = [spec.name for spec in specs if spec.architecture == architecture]
+        near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.8)
+        nearest = list(dict.fromkeys([*trained[:3], *longer[:2], *near, f"timm:{architecture}"]))
+        way = f"--arch NAME={architecture} --weights NAME=FILE"
+        hint = f"did you mean {_either(nearest)}? It is an architecture: weights of your own go with {way}"
+        return f"unknown backbone {name!r}; {hint}"
+    if not nearest:
+        near = difflib.get_close_matches(name.lower(), architecture_names(), n=2, cutoff=0.7)
+        nearest = [f"timm:{item}" for item in near]
+    hint = f"did you mean {_either(nearest)}? " if nearest else ""
+    return f"unknown backbone {name!r}; {hint}dvme backbones lists them; {OTHERS}"
+
+
+@cache
+def architecture_names() -> tuple[str, ...]:
+    """Timm's architectures, read off its sources: importing it takes seconds, and this is for an error."""
+    found = importlib.util.find_spec("timm")
+    folders = found.submodule_search_locations if found is not None else None
+    files = sorted(Path(folders[0], "models").glob("*.py")) if folders else []
+    return tuple(name for file in files for name in REGISTERED.findall(file.read_text(encoding="utf-8")))
+
+
+def _letters(name: str) -> str:
+    """Without case and punctuation."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(map(repr, names))
