@@ -65,9 +65,9 @@ def prune(
         DataError: if a file cannot be read, or none of the cache's images is among those given.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
     """
-    store = open_cache(cache)
     if confirmed:
         check_unlocked(cache)
+    store = open_cache(cache)
     samples = load_samples(images, columns, image_root)
     workers = (runtime or Runtime()).n_workers
     digests = hash_files(samples, workers, lambda done, total: progress("hash", done, total))
