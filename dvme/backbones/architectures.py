@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.timm_names import is_mentioned, is_registered, nearest
 from dvme.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -71,11 +72,15 @@ def check_architecture(architecture: str, where: str) -> None:
     Raises:
         UnknownNameError: naming the nearest.
     """
-    timm = import_timm()
-    if architecture in _RESNETS or timm.is_model(architecture):
+    if architecture in _RESNETS or is_registered(architecture):
         return
-    nearest = difflib.get_close_matches(architecture, [*_RESNETS, *timm.list_models()], n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}?" if nearest else "timm.list_models() lists them"
+    near = nearest(architecture, *_RESNETS, cutoff=0.5)
+    if is_mentioned(architecture):
+        timm = import_timm()
+        if timm.is_model(architecture):
+            return
+        near = difflib.get_close_matches(architecture, [*_RESNETS, *timm.list_models()], n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
     raise UnknownNameError(f"{where}: there is no such architecture; {hint}")
 
 

@@ -215,7 +215,7 @@ def state_dict_of(content: Any, source: str) -> dict[str, Tensor]:
     """
     if not isinstance(content, Mapping) or not content:
         raise CheckpointError(f"{source} does not fit: it holds no state dict")
-    alien = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
+    alien = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
     if alien:
         raise CheckpointError(f"{source} does not fit: {_listed(alien)} are not tensors; it is nested differently")
     return {str(key): value for key, value in content.items()}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dvme.backbones.architectures import import_timm
 from dvme.backbones.hub import WEIGHT_FILES, hub_config, hub_file, hub_weights, pretrained_settings
 from dvme.backbones.spec import BackboneSpec, Preprocess
+from dvme.backbones.timm_names import is_mentioned, nearest
 from dvme.backbones.variation import split_name
 from dvme.backbones.weights import fetch
 from dvme.errors import UnknownNameError
@@ -23,17 +25,17 @@ def timm_spec(name: str) -> BackboneSpec:
     Raises:
         UnknownNameError: if timm has no such model, or only untrained ones.
     """
-    timm = import_timm()
     model = name.partition(":")[2]
+    if not is_mentioned(model):
+        raise _unknown(model, nearest(model, cutoff=0.4))
+    timm = import_timm()
     architecture, _, tag = model.partition(".")
     known = timm.list_models() if not tag else timm.list_pretrained(f"{architecture}.*")
     if model not in known:
         candidates = (
             timm.list_models() if not timm.is_model(architecture) else timm.list_pretrained(f"{architecture}.*")
         )
-        nearest = difflib.get_close_matches(model, candidates, n=1, cutoff=0.4)
-        hint = f"did you mean 'timm:{nearest[0]}'?" if nearest else "timm.list_pretrained() lists them"
-        raise UnknownNameError(f"timm has no model {model!r}; {hint}")
+        raise _unknown(model, difflib.get_close_matches(model, candidates, n=1, cutoff=0.4))
     config = timm.get_pretrained_cfg(model)
     if not (config.url or config.hf_hub_id or config.file):
         raise UnknownNameError(f"timm publishes no weights for {model!r}; choose a name of timm.list_pretrained()")
@@ -49,6 +51,11 @@ def timm_spec(name: str) -> BackboneSpec:
         licence=config.license or "not stated",
         paper=config.paper_name or "see timm",
     )
+
+
+def _unknown(model: str, near: Sequence[str]) -> UnknownNameError:
+    hint = f"did you mean 'timm:{near[0]}'?" if near else "timm.list_pretrained() lists them"
+    return UnknownNameError(f"timm has no model {model!r}; {hint}")
 
 
 def hub_spec(name: str) -> BackboneSpec:

@@ -80,8 +80,8 @@ def label(
     """
     if manifest is None and class_order is None:
         raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
-    store = open_cache(cache)
     check_unlocked(cache)
+    store = open_cache(cache)
     told = _Told() if manifest is None else _read(Path(manifest), columns or Columns(), extra)
     root = None if manifest is None else Path(image_root or Path(manifest).parent)
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.

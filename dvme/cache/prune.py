@@ -75,9 +75,9 @@ def prune(
         DataError: if a file cannot be read, or none of the cache's images is among those given.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
     """
-    store = open_cache(cache)
     if confirmed:
         check_unlocked(cache)
+    store = open_cache(cache)
     samples = load_samples(images, columns, image_root)
     if samples.unlisted:
         raise DataError(f"{unlisted_line(samples.unlisted)}; nothing was pruned")

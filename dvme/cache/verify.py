@@ -14,7 +14,7 @@ from dvme.cache.reextraction import Comparison, compare_with_images
 from dvme.errors import OptionError
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, automatic
-from dvme_cache import EmbeddingCache, Finding, repair_cache, verify_cache
+from dvme_cache import EmbeddingCache, Finding, check_unlocked, repair_cache, verify_cache
 
 IMAGES_COMPARED = 32
 
@@ -129,6 +129,7 @@ def repair(cache: str | Path, *, progress: Progress = automatic) -> RepairReport
         CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
         CacheLockedError: if it is being written.
     """
+    check_unlocked(cache)
     open_cache(cache)  # a place without a cache must not become one
     with EmbeddingCache.writing(cache) as store:
         done = repair_cache(store, tell=lambda done, total: progress("shards", done, total))

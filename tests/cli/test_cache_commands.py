@@ -132,7 +132,7 @@ def test_plan__says_why_and_writes_nothing(work: Path) -> None:
         (["cache", "repair", "none.zarr"], ["there is no cache at none.zarr"]),
         (["cache", "prune", "none.zarr", "images"], ["there is no cache at none.zarr"]),
         (["cache", "verify", "c.zarr", "--sample", "0"], ["a sample of 0 checks nothing"]),
-        (["cache", "verify", "images"], ["images is not a dvme cache"]),
+        (["cache", "verify", "images"], ["images is a folder of images, not a cache"]),
         (["cache", "prune", "c.zarr", "none"], ["none does not exist"]),
         (["info", "s3://only-a-bucket"], ["is not the URL of a cache", "s3://bucket/name.zarr"]),
         (["info", "s3:/bucket/x.zarr"], ["is neither a path nor a URL", "two slashes"]),

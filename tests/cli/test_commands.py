@@ -189,7 +189,7 @@ def test_extract__mismatched_torch_and_torchvision_is_explained(cache: Path, mon
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
         monkeypatch.delitem(sys.modules, name)
-    result = run("extract", cache.parent / "images", cache, "--backbones", LITE)
+    result = run("extract", cache.parent / "images", cache.parent / "new.zarr", "--backbones", LITE)
     assert_refused(
         result,
         f"torch {torch.__version__}".partition("+")[0],
