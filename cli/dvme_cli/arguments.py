@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,8 +15,8 @@ ClassOrder = Annotated[
 
 
 def parse_names(text: str, option: str) -> list[str]:
-    """Split `a,b,c`."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    """Split `a,b,c`; a name that has a comma stands in double quotes, as in a CSV file: `"x,y",z`."""
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), []) if name.strip()]
     if not names:
         raise typer.BadParameter(f"{option} is empty; give names separated by commas")
     return names
