@@ -97,9 +97,9 @@ def adopt(
         columns["split"] = text_array(canonical_splits(columns["split"].tolist(), source=source))
     odd = check_spelling(columns, source)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
-    is_growing = store is not None and not replace and _is_by_word(request) and request.backbone in store.backbones
     has_some = store is not None and request.backbone in store.backbones
-    hint = f"; more of one extractor come by --like {store.location}" if store is not None and has_some else ""
+    is_growing = has_some and not replace and _is_by_word(request)
+    hint = f"; more of one extractor come by --like {cache}" if has_some else ""
     named = _rows(store, found.ids, source, request.images, may_be_new=is_growing, hint=hint)
     if request.images is not None and (store is None or is_growing):
         columns["path"] = _paths(store, named, found.ids, request.images)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data import MISSING
 from dvme.heads.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead
 from dvme.mapping.kept import Kept, default_folder, key_of
@@ -36,6 +37,8 @@ class Drawn:
     points: Points
     maps: list[EmbeddingMap]
     """Embeddings within methods."""
+    has_files: bool = True
+    """Whether the path of any image is known; imported embeddings may be of names alone."""
 
     @property
     def n_without_thumbnail(self) -> int:
@@ -47,6 +50,8 @@ class Drawn:
         """A line on images that are not shown though they may be seen; "" where there is none."""
         if not options.thumbnails or not self.n_without_thumbnail:
             return ""
+        if not self.has_files:
+            return "no thumbnails: the images of this cache are known by name only"
         small, n = self.points.thumbnails, self.n_without_thumbnail
         if small is None and n > MOST_SHOWN:
             return f"no thumbnails: a page holds those of {MOST_SHOWN:,} images at most, these are {n:,}"
@@ -105,7 +110,8 @@ def draw(
         order = np.argsort(names_of(store, rows, is_anonymous=True))
         rows, added = rows[order], {name: _taken(values, order) for name, values in added.items()}
         maps = [replace(each, positions=each.positions[order]) for each in maps]
-    return Drawn(points_of(store, rows, added, options, kept=kept, progress=progress), maps)
+    has_files = bool((store.column("path")[rows] != MISSING).any())
+    return Drawn(points_of(store, rows, added, options, kept=kept, progress=progress), maps, has_files)
 
 
 def _taken(values: Column, order: NDArray[Any]) -> Column:

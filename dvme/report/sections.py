@@ -26,7 +26,7 @@ from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.report.study import Study
 from dvme.report.style import METRIC_NAMES
 from dvme.sweeping.suspects import TEST
-from dvme.wording import CONTROL, MARKS, NO_GROUPS, counted
+from dvme.wording import CONTROL, MARKS, counted
 
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""
@@ -35,7 +35,7 @@ LONGEST_FILE = 60
 
 
 def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> str:
-    """The verdict, and the three answers that it is made of."""
+    """The verdict, the three answers that it is made of, and what changes how they are to be taken."""
     cards = "".join(
         f'<div class="card"><h3>{text(each.question)}</h3><strong>{text(each.answer)}</strong>'
         f"{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
@@ -201,8 +201,8 @@ def diagnosis(page: Page, study: Study) -> Section:
     return Section("errors", "Where it goes wrong", body)
 
 
-def data(page: Page, study: Study) -> Section:
-    """Classes, sides and sizes."""
+def data(page: Page, study: Study, notes: Sequence[str]) -> Section:
+    """Classes, sides and sizes, and what is worth knowing without changing a decision."""
     manifest, labels = study.run.manifest, study.judge.labels
     sides = study.sides()
     is_test = sides == TEST
@@ -211,8 +211,8 @@ def data(page: Page, study: Study) -> Section:
         for name, some in (("train + validation", ~is_test), ("test", is_test))
     }
     body = f"<p>{text(study.summary.plan[:1].upper() + study.summary.plan[1:])}.</p>"
-    body += f'<p class="soft">{text(NO_GROUPS)}</p>' if NO_GROUPS in study.summary.notices else ""
     body += page.figure("class-counts", counts.class_counts(counted_by_side))
+    body += "".join(f'<p class="soft">{text(note[:1].upper() + note[1:])}</p>' for note in notes)
     return Section("data", "Data", body)
 
 

@@ -32,6 +32,7 @@ from dvme.report.embedding import map_figures
 from dvme.report.findings import find
 from dvme.report.gallery import Pictures, images_section
 from dvme.report.matrices import down_sampled
+from dvme.report.notes import deciding, quiet
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.points import names_of
 from dvme.report.static import save_figures
@@ -113,11 +114,11 @@ def write_report(
         fusion,
         sections.diagnosis(page, study),
         _images(study, shown),
-        sections.data(page, study),
+        sections.data(page, study, quiet(notices)),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
     ]
     page.sections = [each for each in made if each is not None]
-    page.head = sections.first_screen(page.title, found, notices, _described(study))
+    page.head = sections.first_screen(page.title, found, deciding(study, notices), _described(study))
     write_page(page, place)
     return ReportResult(
         run=os.fspath(run),

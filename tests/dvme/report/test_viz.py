@@ -43,7 +43,8 @@ def cache(tmp_path: Path, write_embeddings: Write, make_features: Make) -> Path:
 
 @pytest.mark.parametrize("method", ["tsne", "pca", pytest.param("umap", marks=pytest.mark.umap)])
 def test_viz__writes_one_self_contained_file(cache: Path, tmp_path: Path, method: str) -> None:
-    out = tmp_path / "new folder" / "maps.html"
+    (tmp_path / "a folder").mkdir()
+    out = tmp_path / "a folder" / "maps.html"
     report = dvme.viz(cache, out=out, options=dvme.PageOptions(methods=[method]))
     page = out.read_text(encoding="utf-8")
     assert (report.n_points, report.n_left_out, report.n_without_thumbnail) == (N, 0, N)
