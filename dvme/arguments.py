@@ -22,7 +22,6 @@ EXAMPLES = {
     "submission": ["id_code", "diagnosis"],
     "class_order": ["none", "mild", "severe"],
     "methods": ["tsne", "pca"],
-    "sizes": ["50", "10%", "full"],
     "extra": ["age", "sex"],
 }
 SETTINGS = {
@@ -70,6 +69,20 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def several(given: Any, what: str, wanted: str) -> tuple[Any, ...]:
+    """What a list, tuple, generator, array or series holds, in its order.
+
+    Raises:
+        ArgumentError: if it is none of these, and says what is `wanted`; a text is none.
+    """
+    if isinstance(given, set | frozenset):
+        raise ArgumentError(f"{what} takes {wanted}; a set has no order, and another one in the next run")
+    is_scalar = getattr(given, "ndim", 1) == 0  # an array without an axis
+    if isinstance(given, str | bytes | Mapping) or is_scalar or not isinstance(given, Iterable):
+        raise ArgumentError(f"{what} takes {wanted}, not {given!r}")
+    return tuple(given)
+
+
 def names(given: Any, what: str) -> tuple[str, ...]:
     """One name or several, in their order.
 
@@ -81,7 +94,7 @@ def names(given: Any, what: str) -> tuple[str, ...]:
         ArgumentError: if it is none of these.
     """
     wanted = f"a name, or a list of names such as {EXAMPLES[what]}"
-    return _texts((given,) if isinstance(given, str | os.PathLike) else _several(given, what, wanted), what, wanted)
+    return _texts((given,) if isinstance(given, str | os.PathLike) else several(given, what, wanted), what, wanted)
 
 
 def listed(given: Any, what: str) -> tuple[str, ...]:
@@ -93,7 +106,7 @@ def listed(given: Any, what: str) -> tuple[str, ...]:
     wanted = f"a list of names such as {EXAMPLES[what]}"
     if isinstance(given, str | os.PathLike):
         raise ArgumentError(f"{what} takes {wanted}, not the text {os.fspath(given)!r}")
-    return _texts(_several(given, what, wanted), what, wanted)
+    return _texts(several(given, what, wanted), what, wanted)
 
 
 def head_names(given: Any, what: str) -> tuple[Any, ...]:
@@ -103,7 +116,7 @@ def head_names(given: Any, what: str) -> tuple[Any, ...]:
         ArgumentError: if it is neither a head nor a list.
     """
     is_one = isinstance(given, str) or hasattr(given, "is_fusion")
-    return (given,) if is_one else _several(given, what, f"a head, or a list of heads such as {EXAMPLES[what]}")
+    return (given,) if is_one else several(given, what, f"a head, or a list of heads such as {EXAMPLES[what]}")
 
 
 def mapping(given: Any, what: str) -> Mapping[str, Any]:
@@ -144,15 +157,6 @@ def _taken(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
     if kind in SETTINGS:
         return partial(settings, kind=kind)
     return mapping if annotation.startswith("Mapping[") else by_name.get(name)
-
-
-def _several(given: Any, what: str, wanted: str) -> tuple[Any, ...]:
-    if isinstance(given, set | frozenset):
-        raise ArgumentError(f"{what} takes {wanted}; a set has no order, and another one in the next run")
-    is_scalar = getattr(given, "ndim", 1) == 0  # an array without an axis
-    if isinstance(given, str | bytes | Mapping) or is_scalar or not isinstance(given, Iterable):
-        raise ArgumentError(f"{what} takes {wanted}, not {given!r}")
-    return tuple(given)
 
 
 def _texts(given: tuple[Any, ...], what: str, wanted: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dvme.arguments import names
+from dvme.arguments import several
 from dvme.errors import OptionError
 from dvme.evaluation.splits import check_folding
 from dvme.sampling.orders import Balance, check_balance
@@ -53,8 +53,7 @@ class SubsetOptions:
 
 
 def _named(sizes: object) -> tuple[str, ...]:
-    """The sizes as text, from a text with commas, a number, or several of these."""
-    given = [sizes] if isinstance(sizes, str | int) else sizes
-    if isinstance(given, list | tuple):
-        given = [part.strip() for size in given for part in f"{size}".split(",")]
-    return names(given, "sizes")
+    """The sizes as text: of a text with commas, a number, or several of these."""
+    wanted = "a size, or a list of sizes such as ['50', '10%', 'full']"
+    given = (sizes,) if isinstance(sizes, str | int) else several(sizes, "sizes", wanted)
+    return tuple(part.strip() for size in given for part in f"{size}".split(","))
