@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dvme.report.options import PageOptions
     from dvme.report.viz import viz
     from dvme.report.write import write_report
-    from dvme.runtime import Runtime
+    from dvme.runtime import Runtime, silent
     from dvme.sampling.options import SubsetOptions
     from dvme.sampling.subsets import subsets
     from dvme.sweeping.run import Run
@@ -63,6 +63,7 @@ _HOMES = {
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
     "probe": "dvme.evaluation.probing",
+    "silent": "dvme.runtime",
     "subsets": "dvme.sampling.subsets",
     "sweep": "dvme.sweeping.sweep",
     "viz": "dvme.report.viz",
@@ -95,6 +96,7 @@ __all__ = [
     "predict",
     "probe",
     "report",
+    "silent",
     "subsets",
     "sweep",
     "viz",

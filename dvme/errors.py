@@ -29,5 +29,9 @@ class EnvironmentMismatchError(DvmeError, ImportError):
     """Installed packages that do not fit together."""
 
 
+class ArgumentError(DvmeError, TypeError):
+    """An argument of a kind that a function does not take, such as a text for a list."""
+
+
 class OptionError(DvmeError, ValueError):
     """An option's value that is not possible."""

@@ -27,6 +27,11 @@ def silent(stage: str, done: int, total: int) -> None:
     del stage, done, total
 
 
+def automatic(stage: str, done: int, total: int) -> None:
+    """The default of public functions, which show bars in its place in a terminal or a notebook; silent itself."""
+    del stage, done, total
+
+
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
     """How to compute. Nothing here changes a number, so nothing here is in a fingerprint."""

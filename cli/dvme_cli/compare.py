@@ -42,7 +42,7 @@ def compare(
     with expected_errors():
         import dvme
 
-        with progress_bars("cells") as tell:
+        with progress_bars() as tell:
             report = dvme.compare(
                 run,
                 other,

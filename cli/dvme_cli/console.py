@@ -6,32 +6,21 @@ import errno
 import json
 import math
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.text import Text
 
 from dvme_cli.streams import drawable
 
 if TYPE_CHECKING:
+    from dvme.runtime import Progress
     from dvme.stats.intervals import Interval
 
 WIDTH_WITHOUT_TERMINAL = 120
-SECONDS_BETWEEN_LINES = 20.0
 INTERRUPTED = 130
 EXPECTED_ERRNOS = frozenset(
     {
@@ -77,60 +66,19 @@ def number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.3f}"
 
 
-class _Speed(ProgressColumn):
-    """Items per second."""
-
-    def render(self, task: Task) -> Text:
-        """`41.2/s`, or nothing before there is a speed."""
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.1f}/s", style="progress.data.speed")
-
-
 @contextmanager
-def progress_bars(unit: str = "images") -> Iterator[Callable[[str, int, int], None]]:
+def progress_bars() -> Iterator[Progress]:
     """Bars on stderr, one per stage, or plain lines where stderr is a log file.
 
     Yields the function to call with (stage, done, total).
     """
+    from dvme.progress import bars, lines
+
     if not sys.stderr.isatty():
-        yield _progress_lines(unit)
+        yield lines(note)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        _Speed(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console(is_error=True)) as bars:
-        stages: dict[str, TaskID] = {}
-
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = bars.add_task(stage, total=total)
-            bars.update(stages[stage], completed=done)
-
+    with bars(console(is_error=True)) as tell:
         yield tell
-
-
-def _progress_lines(unit: str) -> Callable[[str, int, int], None]:
-    """A line when a stage ends, and one every so often before that."""
-    started: dict[str, float] = {}
-    told: dict[str, float] = {}
-
-    def tell(stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        begin = started.setdefault(stage, now)
-        is_start = stage not in told and done == 0 < total  # loading and the first shard may take a while
-        if not is_start and done < total and now - told.setdefault(stage, begin) < SECONDS_BETWEEN_LINES:
-            return
-        told[stage] = now
-        speed = done / max(now - begin, 1e-9)
-        left = f", {speed:,.1f}/s, {(total - done) / speed:,.0f} s left" if 0 < done < total else ""
-        note(f"{stage}: {done:,} of {total:,} {unit}{left}")
-
-    return tell
 
 
 @contextmanager
@@ -151,13 +99,6 @@ def expected_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         note("interrupted; everything committed is kept, and the same command goes on from there")
         raise typer.Exit(INTERRUPTED) from None
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min` or `3.5 h`."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
 
 
 def size(n_bytes: int) -> str:

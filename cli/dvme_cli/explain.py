@@ -37,7 +37,7 @@ def explain(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
-        with progress_bars("steps") as tell:
+        with progress_bars() as tell:
             report = dvme.explain(
                 head,
                 cache,

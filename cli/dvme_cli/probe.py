@@ -49,7 +49,7 @@ def probe(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
-        with progress_bars("steps") as tell:
+        with progress_bars() as tell:
             report = dvme.probe(
                 cache,
                 heads=parse_names(head, "--head"),

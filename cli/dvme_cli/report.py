@@ -37,7 +37,7 @@ def report(  # noqa: PLR0913 - one parameter per option
             figures=figures,
             figure_kind=figure_kind,
         )
-        with progress_bars("steps") as tell:
+        with progress_bars() as tell:
             result = dvme.write_report(
                 run,
                 out=out,

@@ -94,7 +94,7 @@ def subsets(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
-        with progress_bars("backbones") as tell:
+        with progress_bars() as tell:
             report = dvme.subsets(
                 cache,
                 out,

@@ -66,7 +66,7 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     with expected_errors():
         import dvme
 
-        with progress_bars("jobs") as tell:
+        with progress_bars() as tell:
             report = dvme.sweep(
                 cache,
                 out,

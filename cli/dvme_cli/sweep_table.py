@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from dvme.progress import duration
 from dvme.report.style import METRIC_NAMES
 from dvme.wording import CONTROL, MARKS, counted, p_text
-from dvme_cli.console import console, difference_text, duration, say
+from dvme_cli.console import console, difference_text, say
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
             figures=figures,
             figure_kind=figure_kind,
         )
-        with progress_bars("done") as tell:
+        with progress_bars() as tell:
             report = dvme.viz(
                 cache,
                 out=out,

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.errors import DataError, OptionError
 from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
 from dvme.exchange.bundle import row_slices, text_array
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
 from dvme_cache.files import is_url
 from dvme_cache.identity import CONTENT_ID_BYTES
@@ -53,13 +54,14 @@ class ExportReport:
         return asdict(self)
 
 
+@public
 def export(
     cache: str | Path,
     out: str | Path,
     *,
     backbones: Sequence[str] | None = None,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ExportReport:
     """Write a cache to one file, from which `import_embeddings` restores it exactly.
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dvme.arguments import public
 from dvme.cache.adopting import Request, adopt, imported_id
 from dvme.cache.imported import ImportedBackbone, ImportReport
 from dvme.cache.restoring import restore
 from dvme.errors import DataError, OptionError
 from dvme.exchange import is_bundle
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic
 
 __all__ = ["ImportReport", "ImportedBackbone", "import_embeddings", "imported_id"]
 
 
+@public
 def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     file: str | Path,
     cache: str | Path,
@@ -28,7 +30,7 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     class_order: Sequence[str] | None = None,
     notes: Mapping[str, str] | None = None,
     replace: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ImportReport:
     """Import what `export` wrote, exactly as it was, or embeddings made elsewhere, under a name of yours.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.cache.columns import canonical_splits, check_names
 from dvme.cache.naming import rows_by_name
 from dvme.data import MISSING, Columns, Task
@@ -46,6 +47,7 @@ class LabelReport:
         return asdict(self) | {"task": self.task.to_json()}
 
 
+@public
 def label(
     cache: str | Path,
     manifest: str | Path | None = None,

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data import Columns, Samples, load_samples
 from dvme.errors import DataError
 from dvme.extraction.indexing import hash_files
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache, unreadable_id
 
@@ -36,6 +37,7 @@ class PruneReport:
         return asdict(self)
 
 
+@public
 def prune(
     cache: str | Path,
     images: str | Path,
@@ -44,7 +46,7 @@ def prune(
     image_root: str | Path | None = None,
     confirmed: bool = False,
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> PruneReport:
     """List the images of a cache that are not among the given ones and, once confirmed, erase them.
 

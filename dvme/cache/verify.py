@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dvme.arguments import public
 from dvme.backbones.variation import split_name
 from dvme.cache.reextraction import Comparison, compare_with_images
 from dvme.errors import OptionError
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, Finding, repair_cache, verify_cache
 
 IMAGES_COMPARED = 32
@@ -55,6 +56,7 @@ class RepairReport:
         return asdict(self)
 
 
+@public
 def verify(
     cache: str | Path,
     *,
@@ -64,7 +66,7 @@ def verify(
     weights: Mapping[str, str | Path] | None = None,
     runtime: Runtime | None = None,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> VerifyReport:
     """Compare every file of a cache with what was committed and, if asked, embeddings with their images.
 
@@ -99,7 +101,7 @@ def verify(
         for name in compared_names:
             file = (weights or {}).get(name) or (weights or {}).get(split_name(name)[0])
             comparisons.append(compare_with_images(store, name, file, runtime or Runtime(), size, seed))
-            progress("images", len(comparisons), len(compared_names))
+            progress("embed again", len(comparisons), len(compared_names))
     return VerifyReport(
         cache=os.fspath(cache),
         is_sound=found.is_sound
@@ -114,7 +116,8 @@ def verify(
     )
 
 
-def repair(cache: str | Path, *, progress: Progress = silent) -> RepairReport:
+@public
+def repair(cache: str | Path, *, progress: Progress = automatic) -> RepairReport:
     """Mend what can be mended. Rows whose bytes are lost become pending, for `dvme extract` to compute again.
 
     Args:

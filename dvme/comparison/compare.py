@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dvme.arguments import public
 from dvme.comparison.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import check_metric, log_odds, score
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import test_units
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic
 from dvme.stats.crossed import compared
 from dvme.stats.folds import welch_of
 from dvme.stats.intervals import Comparison
@@ -70,6 +71,7 @@ class CompareReport:
         return asdict(self)
 
 
+@public
 def compare(
     run: str | Path,
     other: str | Path | None = None,
@@ -77,7 +79,7 @@ def compare(
     published: str | None = None,
     stands_for: Mapping[str, str] | None = None,
     metric: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> CompareReport:
     """Lay a run beside another over the same subsets, or beside a published table.
 
@@ -120,8 +122,8 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
     both = [(m, theirs[method]) for m, method in enumerate(one.methods) if method in theirs]
     if not both:
         raise DataError(f"{one.folder} and {other.folder} have no method in common; sweep the same heads and backbones")
-    for each in judges:
-        each.score_all(progress)
+    for each, which in zip(judges, ("first", "second"), strict=True):
+        each.score_all(progress, f"score the {which}")
     places = [(mine, its, size) for size in range(len(one.manifest.sizes)) for mine, its in both]
     cells = [(judges[0].scored[mine, size], judges[1].scored[its, size]) for mine, its, size in places]
     level = 1.0 - ALPHA / len(places)

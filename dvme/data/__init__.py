@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dvme.arguments import public
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode_image
 from dvme.data.manifest import MANIFEST_SUFFIXES, Columns, manifest_samples
@@ -24,6 +25,7 @@ __all__ = [
 ]
 
 
+@public
 def load_samples(images: str | Path, columns: Columns | None = None, image_root: str | Path | None = None) -> Samples:
     """List the images of a folder or a manifest.
 

@@ -6,12 +6,14 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data import Task
 from dvme.evaluation.metrics import METRICS, log_odds, score
 from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
@@ -36,7 +38,7 @@ from dvme.evaluation.verdict import fusion_verdicts, verdict_of
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.jobs import kept_log_proba
 from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme.stats.crossed import overlap
 from dvme.stats.influence import Scored, scored
 from dvme.stats.units import Units
@@ -62,6 +64,7 @@ class _Study:
     progress: Progress
 
 
+@public
 def probe(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
@@ -73,7 +76,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     seed: int = 0,
     save: str | Path | None = None,
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ProbeReport:
     """Train heads on cached embeddings and test them on one held-out set.
 
@@ -171,7 +174,7 @@ def _evaluate_all(
     """Rows of the table, and test AUCs by method."""
     results: list[ProbeRow] = []
     scores: dict[str, Scored] = {}
-    budget = study.runtime.memory_budget("cpu")
+    budget, n_folds = study.runtime.memory_budget("cpu"), len(study.plan.folds)
     hidden = study.labels.copy()
     hidden[study.plan.test] = HIDDEN
     for embeddings, some in loaded(study.store, study.rows, methods, budget // EMBEDDINGS_SHARE):
@@ -181,16 +184,21 @@ def _evaluate_all(
             for method in some
             for fold in study.plan.folds
         ]
-        fitted = fit_jobs(jobs, data, runtime=study.runtime, progress=study.progress)
+        tell = partial(_tell, study.progress, len(results) * n_folds, len(methods) * n_folds)
+        fitted = fit_jobs(jobs, data, runtime=study.runtime, progress=tell)
         for position, method in enumerate(some):
-            n_folds = len(study.plan.folds)
             folds = fitted[position * n_folds : (position + 1) * n_folds]
             row, scores[method_name(method.head.name, method.backbones)] = _evaluate(study, data, method, folds)
             results.append(row)
-            study.progress("probe", len(results), len(methods))
             if save is not None:
                 save_head(save / _folder_name(method), _savable(study, method, row, folds))
     return results, scores
+
+
+def _tell(progress: Progress, before: int, total: int, stage: str, done: int, n_jobs: int) -> None:
+    """Of the jobs that are fitted now, as some of all."""
+    del stage, n_jobs
+    progress("probe", before + done, total)
 
 
 def _folder_name(method: Method) -> str:

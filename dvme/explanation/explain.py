@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.splits import groups_to_resample
@@ -24,7 +25,7 @@ from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
 from dvme.heads.saving import SavedHead, load_head, subset_hash, without_nan
 from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache
 
 FULL_MAP_IMAGES = 64
@@ -68,6 +69,7 @@ class ExplainReport:
         }
 
 
+@public
 def explain(  # noqa: PLR0913 - the command's options, one to one
     head: str | Path,
     cache: str | Path,
@@ -79,7 +81,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     out: str | Path | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ExplainReport:
     """Explain a fusion: attention between its backbones, what each is good for, and how alike they are.
 

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dvme.arguments import public
 from dvme.data import MISSING, Columns, Task, load_samples
 from dvme.extraction.indexing import index_samples, order_of
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache
 
 
@@ -55,6 +56,7 @@ class ExtractReport:
         return asdict(self) | {"task": self.task.to_json()}
 
 
+@public
 def extract(  # noqa: PLR0913 - the command's options, one to one
     images: str | Path,
     cache: str | Path,
@@ -71,7 +73,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
     wait: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
     announce: Callable[[Task, int], None] | None = None,
 ) -> ExtractReport:
     """Run frozen backbones over images and keep their embeddings; what the cache has is not computed again.

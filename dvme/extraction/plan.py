@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.indexing import check_order, hash_files, order_of
 from dvme.extraction.models import Choice, check_fingerprints, load_backbones
 from dvme.extraction.passes import Options
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class ExtractPlan:
         return asdict(self) | {"task": self.task.to_json()}
 
 
+@public
 def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     images: str | Path,
     cache: str | Path,
@@ -91,7 +93,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     replace: bool = False,
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
     announce: Callable[[Task, int], None] | None = None,
 ) -> ExtractPlan:
     """Say what `extract` with the same arguments would do. Files are hashed, some are embedded, none is written.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.heads.counting import JobCount
 from dvme.runtime import Progress, Runtime, silent
 
 
@@ -122,7 +123,7 @@ class Together(Protocol):
     ) -> Iterator[tuple[int, FittedHead]]:
         """Fit jobs whose heads are all of this class.
 
-        The result of a job does not depend on the others, up to rounding.
+        The result of a job does not depend on the others, up to rounding. `progress` is told (stage, jobs done, all).
 
         Yields:
             (position, fitted head) of every job, as soon as it is there.
@@ -160,7 +161,7 @@ def fit_jobs(
         jobs: what to fit.
         data: embeddings and labels of all rows that the jobs name.
         runtime: device and memory budget.
-        progress: told (stage, done, total) of each kind of head.
+        progress: told ("fit", jobs done, all jobs); jobs of different heads and sizes take different times.
 
     Returns:
         One fitted head per job, in order.
@@ -204,13 +205,16 @@ def fit_each(
     for position, own in enumerate(parts):
         for part in own:
             wanted_by.setdefault(part, set()).add(position)
+    members = {n for job, own in zip(jobs, parts, strict=True) if isinstance(job.head, Ensemble) for n in own}
+    count = JobCount(progress, len(jobs), members)
     there: dict[int, Fitted] = {}
-    for one in _fit_by_kind(flat, data, runtime or Runtime(), progress):
+    for one in _fit_by_kind(flat, data, runtime or Runtime(), count):
         there[one.position] = one
         for position in sorted(wanted_by[one.position]):
             if all(part in there for part in parts[position]):
-                members = [there[part] for part in parts[position]]
-                yield Fitted(position, _joined(jobs[position], members), sum(member.seconds for member in members))
+                done = [there[part] for part in parts[position]]
+                yield Fitted(position, _joined(jobs[position], done), sum(member.seconds for member in done))
+                count.give()
                 for part in set(parts[position]):
                     wanted_by[part].discard(position)
                     if not wanted_by[part]:
@@ -218,20 +222,20 @@ def fit_each(
 
 
 def _joined(job: Job, members: Sequence[Fitted]) -> FittedHead:
-    if isinstance(job.head, Ensemble):
-        return job.head.joined([member.head for member in members])
-    return members[0].head
+    heads = [member.head for member in members]
+    return job.head.joined(heads) if isinstance(job.head, Ensemble) else heads[0]
 
 
-def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress) -> Iterator[Fitted]:
+def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, count: JobCount) -> Iterator[Fitted]:
     kinds: dict[type, list[int]] = {}
     for index, job in enumerate(jobs):
         kinds.setdefault(type(job.head), []).append(index)
     for members in kinds.values():
         head = jobs[members[0]].head
         assert isinstance(head, Together)
+        count.begin_kind(members)
         start = time.perf_counter()
-        for position, fitted in head.fit_together([jobs[index] for index in members], data, runtime, progress):
+        for position, fitted in head.fit_together([jobs[index] for index in members], data, runtime, count.ended):
             yield Fitted(members[position], fitted, time.perf_counter() - start)
             start = time.perf_counter()
 
@@ -278,8 +282,7 @@ def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
     """(N,) whether all of a row's values are finite as float32, which most heads compute in."""
     with np.errstate(over="ignore"):
         finite: NDArray[np.bool_] = np.isfinite(features.astype(np.float32, copy=False))
-    is_finite: NDArray[np.bool_] = np.logical_and.reduce(finite, axis=1)
-    return is_finite
+    return np.asarray(np.logical_and.reduce(finite, axis=1))
 
 
 def _counted(job: Job, data: Embedded) -> Job:
@@ -311,8 +314,7 @@ def _check(jobs: Sequence[Job], data: Embedded) -> None:
         rows = np.unique(np.concatenate(parts))
         n_bad = int((~finite_rows(data.embeddings[name][rows])).sum())
         if n_bad:
-            message = (
+            raise DataError(
                 f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; dvme cache verify says which, then "
                 "extract them or leave them out"
             )
-            raise DataError(message)

@@ -138,10 +138,9 @@ class NetworkHead:
         for index, job in enumerate(jobs):
             head = _network_head(job)
             kinds.setdefault((head.name, data.dims(job.backbones), head.protocol.batch_size), []).append(index)
-        on_device = _OnDevice(data, device)
+        on_device, n_trained = _OnDevice(data, device), 0
         for (name, dims, batch_size), members in kinds.items():
             size = max(1, budget // bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
-            total, done = sum(_most_minibatches(jobs[index]) for index in members), 0
             # Jobs of like length share a group, so that none idles.
             members.sort(key=lambda index: -len(jobs[index].train))
             for start in range(0, len(members), size):
@@ -151,9 +150,9 @@ class NetworkHead:
                     dims,
                     data.n_classes,
                     [on_device.training_job(jobs[index]) for index in some],
-                    tell=partial(_tell, progress, f"train {name}", done, total),
+                    tell=partial(_tell, progress, f"train {name}", n_trained, len(jobs)),
                 )
-                done += sum(_most_minibatches(jobs[index]) for index in some)
+                n_trained += len(some)
                 for index, network in zip(some, trained, strict=True):
                     _check_trained(jobs[index], network)
                     chosen = {
@@ -208,13 +207,8 @@ def _check_trained(job: Job, network: TrainedNetwork) -> None:
         )
 
 
-def _tell(progress: Progress, stage: str, before: int, total: int, done: int, _: int) -> None:
-    progress(stage, before + done, total)
-
-
-def _most_minibatches(job: Job) -> int:
-    protocol = _network_head(job).protocol
-    return -(-len(job.train) // protocol.batch_size) * protocol.max_epochs
+def _tell(progress: Progress, stage: str, before: int, total: int, n_ended: int) -> None:
+    progress(stage, before + n_ended, total)
 
 
 def _network_head(job: Job) -> NetworkHead:

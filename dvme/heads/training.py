@@ -68,7 +68,7 @@ def train_together(
     n_classes: int,
     jobs: Sequence[TrainingJob],
     *,
-    tell: Callable[[int, int], None] | None = None,
+    tell: Callable[[int], None] | None = None,
 ) -> list[TrainedNetwork]:
     """Train one network for each job, all at once.
 
@@ -77,21 +77,18 @@ def train_together(
         dims: D_m of each backbone.
         n_classes: C.
         jobs: what to train on; their blocks agree in dimension and device, their protocols in the batch size.
-        tell: called with (minibatches done, the most there can be) about once a second of work.
+        tell: called with the number of jobs that are through, whenever an epoch of any ends.
 
     Returns:
         One network per job, in order.
     """
     group = _Group(network, dims, n_classes, jobs)
-    most = sum(clock.n_batches * clock.job.protocol.max_epochs for clock in group.clocks)
-    done = 0
     while group.active:
-        done += len(group.active)
         ended = group.step()
         if ended:
             group.close_epochs(ended)
             if tell is not None:
-                tell(most if not group.active else done, most)
+                tell(len(group.trained))
     return [group.trained[id(clock)] for clock in group.clocks]
 
 

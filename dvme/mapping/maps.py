@@ -89,11 +89,11 @@ def make_maps(  # noqa: PLR0913 - what is known of the rows, and what a map depe
     embeddings = [_Embedding(source, len(labels)) for source in sources]
     raw: list[tuple[NDArray[Any], MapQuality, bool]] = []
     for done, embedding in enumerate(embeddings):
-        progress("maps", done, len(embeddings))
+        progress(f"{method} maps", done, len(embeddings))
         raw.append(mapper.mapped(embedding, embeddings[0]))
         if done:
             embedding.forget()  # the reference stays: any later map may have to start from it
-    progress("maps", len(embeddings), len(embeddings))
+    progress(f"{method} maps", len(embeddings), len(embeddings))
     return [
         EmbeddingMap(source.name, method, aligned(positions, raw[0][0]), quality, is_kept)
         for source, (positions, quality, is_kept) in zip(sources, raw, strict=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import written_aside
 from dvme.heads.saving import SavedHead, load_head
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.destination import check_destination
 from dvme.prediction.sources import check_fits, embedded, with_embeddings
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class PredictReport:
         return asdict(self)
 
 
+@public
 def predict(  # noqa: PLR0913 - the command's options, one to one
     head: str | Path,
     images: str | Path,
@@ -60,7 +62,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     submission: Sequence[str] | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> PredictReport:
     """Apply a saved head and write one line per image: id, class and the probability of every class.
 

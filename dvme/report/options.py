@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvme.arguments import names
 from dvme.errors import OptionError
 from dvme.mapping.projection import METHODS
 from dvme.report.static import check_figures
@@ -34,6 +35,7 @@ class PageOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no page can show, before anything is computed."""
+        object.__setattr__(self, "methods", names(self.methods, "methods"))
         unknown = [each for each in self.methods if each not in METHODS]
         if unknown or not self.methods:
             raise OptionError(f"unknown map {(unknown or [''])[0]!r}; choose one of {', '.join(METHODS)}")

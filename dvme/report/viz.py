@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.study import named_backbones
 from dvme.heads.network_head import FittedNetwork
@@ -24,7 +25,7 @@ from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_sourc
 from dvme.report.embedding import map_figures
 from dvme.report.options import PageOptions, check_page
 from dvme.report.static import save_figures
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic
 from dvme.sweeping.run import RUN
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache
@@ -55,6 +56,7 @@ class VizReport:
         return asdict(self)
 
 
+@public
 def viz(
     cache: str | Path,
     *,
@@ -62,7 +64,7 @@ def viz(
     backbones: Sequence[str] | None = None,
     head: str | Path | None = None,
     options: PageOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> VizReport:
     """Draw every backbone's embeddings in the plane, side by side, and write one HTML file to explore them.
 

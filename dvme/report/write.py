@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.comparison.published import published_cells
 from dvme.errors import DataError, OptionError
 from dvme.explanation.explain import explain
@@ -33,7 +34,7 @@ from dvme.report.options import PageOptions, check_page
 from dvme.report.points import names_of
 from dvme.report.static import save_figures
 from dvme.report.study import Study
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic
 from dvme.sweeping.kept import KeptHeads
 from dvme.sweeping.suspects import TEST
 from dvme.wording import NO_GROUPS, counted
@@ -66,6 +67,7 @@ class ReportResult:
         return asdict(self)
 
 
+@public
 def write_report(
     run: str | Path,
     *,
@@ -73,7 +75,7 @@ def write_report(
     cache: str | Path | None = None,
     published: str | None = None,
     options: PageOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> ReportResult:
     """Write the report of a finished sweep as one HTML file that opens without a network.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from dvme.arguments import several
 from dvme.errors import OptionError
 from dvme.evaluation.splits import check_folding
 from dvme.sampling.orders import Balance, check_balance
@@ -16,7 +17,8 @@ class SubsetOptions:
     """How subsets are drawn. The same options, images and labels give the same manifest."""
 
     sizes: tuple[str, ...] = DEFAULT_SIZES
-    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`."""
+    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; a text is what
+    --sizes takes."""
     n_folds: int = 5
     """Folds of the training pool."""
     n_repeats: int = 1
@@ -38,6 +40,7 @@ class SubsetOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
+        object.__setattr__(self, "sizes", _named(self.sizes))
         check_balance(self.balance)
         parse_sizes(self.sizes)
         check_folding(self.n_folds, self.test_fraction)
@@ -47,3 +50,10 @@ class SubsetOptions:
             raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
         if self.separator == "":
             raise OptionError("the label separator is empty; pass for example --label-separator '|'")
+
+
+def _named(sizes: object) -> tuple[str, ...]:
+    """The sizes as text: of a text with commas, a number, or several of these."""
+    wanted = "a size, or a list of sizes such as ['50', '10%', 'full']"
+    given = (sizes,) if isinstance(sizes, str | int) else several(sizes, "sizes", wanted)
+    return tuple(part.strip() for size in given for part in f"{size}".split(","))

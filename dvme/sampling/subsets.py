@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.errors import OptionError
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
-from dvme.runtime import Progress, silent
+from dvme.runtime import Progress, automatic, silent
 from dvme.sampling.drawing import Drawing, lacking_notices
 from dvme.sampling.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
 from dvme.sampling.manifest import SubsetManifest
@@ -57,6 +58,7 @@ class SubsetReport:
         }
 
 
+@public
 def subsets(
     cache: str | Path,
     out: str | Path | None = None,
@@ -64,7 +66,7 @@ def subsets(
     options: SubsetOptions | None = None,
     backbones: Sequence[str] | None = None,
     force: bool = False,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> SubsetReport:
     """Draw nested training subsets, their validation images and one test set, and look for near-duplicates.
 

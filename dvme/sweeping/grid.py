@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class Grid:
     def fit(self, runtime: Runtime, progress: Progress) -> None:
         """Fit what is not finished; every job is kept as soon as it is done, and heads are gathered in the end."""
         budget = runtime.memory_budget("cpu")
+        progress("sweep", len(self.finished), len(self.places))
         hidden = self.labels.copy()
         hidden[self.manifest.test] = HIDDEN
         for embeddings, methods in self._loaded(budget):
@@ -74,10 +76,10 @@ class Grid:
             held = sum(values.nbytes for values in embeddings.values())
             is_cpu = runtime.torch_device() == "cpu"  # a GPU has memory of its own
             own = replace(runtime, memory=max(1, budget - COPIES * held)) if is_cpu else runtime
-            for one in fit_each([self._job(place) for place in places], data, runtime=own, progress=progress):
+            tell = partial(_tell, progress, len(self.finished), len(self.places))
+            for one in fit_each([self._job(place) for place in places], data, runtime=own, progress=tell):
                 place = places[one.position]
                 self._keep(place, data, one.head, one.seconds)
-                progress("sweep", len(self.finished), len(self.places))
         for index, kept in self.kept.items():
             method = self.methods[index]
             self.heads.gather(method.head.name, method.backbones, [(self.keys[p], self.finished[p]) for p in kept])
@@ -191,6 +193,12 @@ class Grid:
             test=self.manifest.test,
             seed=job.seed,
         )
+
+
+def _tell(progress: Progress, before: int, total: int, stage: str, done: int, n_jobs: int) -> None:
+    """Of the jobs that are fitted now, as some of all."""
+    del stage, n_jobs
+    progress("sweep", before + done, total)
 
 
 def _sampled(method: Method, oversample: bool | None) -> Method:

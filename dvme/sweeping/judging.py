@@ -64,12 +64,12 @@ class Judge:
             for size, name in enumerate(self.manifest.sizes)
         ]
 
-    def score_all(self, progress: Progress = silent) -> None:
-        """Every method at every size."""
+    def score_all(self, progress: Progress = silent, stage: str = "score") -> None:
+        """Every method at every size, told as cells of the table."""
         places = [(m, size) for size in range(len(self.manifest.sizes)) for m in range(len(self.methods))]
         for done, (method, size) in enumerate(places, start=1):
             self._score(method, size)
-            progress("score", done, len(places))
+            progress(stage, done, len(places))
 
     @cached_property
     def standing(self) -> Standing:

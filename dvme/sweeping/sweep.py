@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvme.arguments import public
 from dvme.errors import OptionError
 from dvme.evaluation.metrics import METRICS, check_metric
 from dvme.evaluation.splits import groups_to_resample
@@ -27,7 +28,7 @@ from dvme.evaluation.study import (
     usable_rows,
 )
 from dvme.heads import Head
-from dvme.runtime import Progress, Runtime, silent
+from dvme.runtime import Progress, Runtime, automatic
 from dvme.sampling.duplicates import across_splits, describe, listed
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sampling.options import SubsetOptions
@@ -45,6 +46,7 @@ from dvme_cache import EmbeddingCache
 DEFAULT_HEADS = ("linear", "knn", "dvme")
 
 
+@public
 def sweep(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     out: str | Path,
@@ -56,7 +58,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     options: SubsetOptions | None = None,
     metric: str = METRICS[0],
     runtime: Runtime | None = None,
-    progress: Progress = silent,
+    progress: Progress = automatic,
 ) -> SweepReport:
     """Fit every head on every subset, and compare them on one test set.
 

@@ -22,7 +22,7 @@ def repair(
     with expected_errors():
         import dvme
 
-        with progress_bars("shards") as tell:
+        with progress_bars() as tell:
             report = dvme.cache.repair(cache, progress=tell)
         if json:
             show_json(report.to_json())

@@ -38,7 +38,7 @@ def verify(
     with expected_errors():
         import dvme
 
-        with progress_bars("done") as tell:
+        with progress_bars() as tell:
             report = dvme.cache.verify(
                 cache,
                 sample=sample,

@@ -9,8 +9,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.preprocessing import normalize
 
-from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs, get_head
 from dvme.heads.controls import Concat, FittedMeanLogits, MeanLogits, concatenated
+from dvme.heads.jobs import fit_each
+from dvme.heads.knn import KNN
 from dvme.heads.linear import FittedLinear, Linear
 
 STRENGTHS = (1e-4, 1e-2, 1.0)
@@ -174,15 +176,29 @@ def test_controls__a_job_does_not_depend_on_the_others(head: Head) -> None:
         np.testing.assert_allclose(straight.predict_proba(blocks), turned.predict_proba(blocks[::-1]), atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("head", "stage", "most"), [(Concat(LIGHT), "fit concat", 2), (MeanLogits(LIGHT), "fit linear", 4)]
-)
-def test_controls__progress_says_what_is_fitted(head: Head, stage: str, most: int) -> None:
+def test_fit_jobs__progress_counts_jobs_whatever_they_are_made_of() -> None:
+    """Members of an ensemble are no jobs; networks that are through count before their group is."""
+    network = get_head("linear-adam@max-epochs=2@min-epochs=1")
+    heads = [Concat(LIGHT), MeanLogits(LIGHT), KNN((3,))]
+    jobs = [job for head in heads[:2] for job in _jobs(head)]
+    jobs += [job for head in (heads[2], network) for job in _jobs(head, ("a",))]
     told: list[tuple[str, int, int]] = []
-    fit_jobs(_jobs(head), _data(), progress=lambda *state: told.append(state))
-    assert {told_stage for told_stage, _, _ in told} == {stage}
-    assert told[-1][1:] == (most, most)
-    assert all(one[1] < other[1] for one, other in pairwise(told))
+    fitted = 0
+    for fitted, one in enumerate(fit_each(jobs, _data(), progress=lambda *state: told.append(state))):
+        assert one.head is not None
+        assert fitted <= told[-1][1] <= len(jobs)
+    assert fitted == len(jobs) - 1
+    assert {(stage, total) for stage, _, total in told} == {("fit", 8)}
+    assert [told[0][1], told[-1][1]] == [0, 8]
+    assert all(one[1] <= other[1] for one, other in pairwise(told))
+
+
+def test_fit_jobs__members_alone_are_not_counted() -> None:
+    """Four regressions are two jobs: after three of them at most one job is done."""
+    told: list[int] = []
+    for one in fit_each(_jobs(MeanLogits(LIGHT)), _data(), progress=lambda _, done, __: told.append(done)):
+        assert told[-1] <= one.position
+    assert told[-1] == 2
 
 
 @pytest.mark.parametrize("head", [Concat(LIGHT), MeanLogits(LIGHT)], ids=["concat", "mean-logits"])

@@ -178,7 +178,7 @@ def test_make_maps__one_embedding_twice_is_one_map(loads: Loads) -> None:
 def test_make_maps__tells_its_progress(loads: Loads) -> None:
     told: list[tuple[str, int, int]] = []
     _make(loads.sources(), progress=lambda *step: told.append(step))
-    assert told == [("maps", 0, 3), ("maps", 1, 3), ("maps", 2, 3), ("maps", 3, 3)]
+    assert told == [("pca maps", done, 3) for done in range(4)]
 
 
 @pytest.mark.parametrize("method", METHODS)
