@@ -138,6 +138,10 @@ def _decode(data: bytes, max_pixels: int) -> Decoded:
             allowed = f"more than {max_pixels:,}; pass --max-pixels {n_pixels} to read it"
             raise ImageError(f"has {n_pixels:,} pixels, {allowed}")
         refuse_deep(file, data)
+        if file.format == "JPEG" and file.mode == "CMYK" and "adobe" not in file.info:
+            raise ImageError(
+                "has four inks, and no Adobe marker that says whether 0 or 255 is full ink; save it as RGB"
+            )
         is_tiff, is_deep = isinstance(file, Tiff), file.mode in DEEP_MODES
         image: Image.Image = file
         outliers = None

@@ -155,6 +155,13 @@ def test_decode_image__cmyk_jpeg(inks: tuple[int, ...], colour: tuple[int, ...])
     assert np.abs(np.asarray(image).astype(int) - colour).max() <= 3
 
 
+def test_decode_image__cmyk_jpeg_of_either_sense() -> None:
+    data = encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG")
+    start = data.index(b"\xff\xee\x00\x0eAdobe")
+    with pytest.raises(ImageError, match="four inks, and no Adobe marker"):
+        decode_image(data[:start] + data[start + 16 :])
+
+
 def test_decode_image__first_frame_of_an_animation() -> None:
     frames = [Image.new("L", (4, 4), value) for value in (10, 200)]
     data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
