@@ -335,7 +335,7 @@ EXTRACTION = (
     Mutant(
         "pooling: the mean holds the class token",
         "dvme/backbones/pooling.py",
-        'features[:, getattr(model, "num_prefix_tokens", 0) :].mean(dim=1)',
+        "features[:, _n_prefix(model) :].mean(dim=1)",
         "features.mean(dim=1)",
         ("tests/dvme/backbones/test_pooling.py",),
     ),

@@ -7,7 +7,7 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from dvme.backbones.file_kinds import damaged_member, is_no_checkpoint, is_safetensors
+from dvme.backbones.key_problems import COUNTER, listed, name_problems
 from dvme.backbones.layouts import CONVERSIONS
 from dvme.backbones.spec import Checkpoint, Layout
-from dvme.backbones.weight_sets import Taken, WeightSet, is_generic_classifier, rivals, take, weight_sets
+from dvme.backbones.weight_choice import Taken, rivals, take
+from dvme.backbones.weight_sets import WeightSet, is_generic_classifier, weight_sets
 from dvme.errors import CheckpointError
 from dvme_cache.deferred import deferred
 
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
 else:
     torch = deferred("torch")
 
-COUNTER = "num_batches_tracked"
-LISTED_AT_MOST = 4
 UNREADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, AssertionError, TypeError, AttributeError)
 
 
@@ -187,7 +187,7 @@ def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, sour
     else:
         fitted, problems = _by_name(converted, target)
     if strangers:
-        problems.append(f"unexpected keys {_listed(strangers)}")
+        problems.append(f"unexpected keys {listed(strangers)}")
     if problems:
         raise CheckpointError(f"{source} does not fit: {'; '.join(problems)}; is it the file of this backbone?")
     counters = {key: value for key, value in target.items() if key.endswith(COUNTER)}
@@ -217,7 +217,7 @@ def state_dict_of(content: Any, source: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{source} does not fit: it holds no state dict")
     alien = [str(key) for key, value in content.items() if not isinstance(value, torch.Tensor)]
     if alien:
-        raise CheckpointError(f"{source} does not fit: {_listed(alien)} are not tensors; it is nested differently")
+        raise CheckpointError(f"{source} does not fit: {listed(alien)} are not tensors; it is nested differently")
     return {str(key): value for key, value in content.items()}
 
 
@@ -230,7 +230,7 @@ def _descend(content: Any, layout: Layout, source: str) -> dict[str, Tensor]:
             prefix = f"{key}."
             content = {name.removeprefix(prefix): value for name, value in content.items() if name.startswith(prefix)}
         elif not layout.is_nesting_optional:
-            held = _listed(list(content)) if isinstance(content, Mapping) else type(content).__name__
+            held = listed(list(content)) if isinstance(content, Mapping) else type(content).__name__
             wanted = ".".join(layout.nesting)
             raise CheckpointError(f"{source} does not fit: no {key!r} on the way to {wanted}; it holds {held}")
     return state_dict_of(content, source)
@@ -276,41 +276,6 @@ def _new_name(name: str, layout: Layout) -> str:
     return name
 
 
-def name_problems(kept: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> list[str]:
-    """What keeps tensors from being exactly those of a model, a line each; batch counters may be missing."""
-    both = [key for key in target if key in kept]
-    named = {
-        "missing keys": [key for key in target if key not in kept and not key.endswith(COUNTER)],
-        "unexpected keys": [key for key in kept if key not in target],
-        "wrong shapes": [
-            f"{key} {tuple(kept[key].shape)} instead of {tuple(target[key].shape)}"
-            for key in both
-            if kept[key].shape != target[key].shape
-        ],
-        "wrong kinds of numbers": [
-            f"{key} {_kind(kept[key])} instead of {_kind(target[key])}"
-            for key in both
-            if not key.endswith(COUNTER) and not _is_of_kind(kept[key], target[key])
-        ],
-    }
-    return [f"{what} {_listed(keys)}" for what, keys in named.items() if keys]
-
-
-def _is_of_kind(value: Tensor, wanted: Tensor) -> bool:
-    """Whether numbers mean the same in a model's tensor: floats of any width do, what was quantised does not."""
-    is_plain = value.layout == wanted.layout and not value.is_quantized
-    return is_plain and (value.is_floating_point(), value.is_complex()) == (
-        wanted.is_floating_point(),
-        wanted.is_complex(),
-    )
-
-
-def _kind(value: Tensor) -> str:
-    """`int8`, or `sparse float32`."""
-    layout = "" if value.layout == torch.strided else f"{value.layout} ".removeprefix("torch.").replace("_", " ")
-    return layout + str(value.dtype).removeprefix("torch.")
-
-
 def _by_name(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     return kept, name_problems(kept, target)
 
@@ -327,10 +292,4 @@ def _by_position(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple
         if kept[theirs].shape != target[ours].shape or theirs.rpartition(".")[2] != ours.rpartition(".")[2]
     ]
     fitted = {ours: kept[theirs] for theirs, ours in zip(sources, targets, strict=True)}
-    return fitted, [f"wrong order {_listed(misfits)}"] if misfits else name_problems(fitted, target)
-
-
-def _listed(keys: Sequence[str]) -> str:
-    """The first few of many names."""
-    shown = ", ".join(str(key) for key in keys[:LISTED_AT_MOST])
-    return f"{shown}, ... ({len(keys)} in all)" if len(keys) > LISTED_AT_MOST else shown
+    return fitted, [f"wrong order {listed(misfits)}"] if misfits else name_problems(fitted, target)

@@ -15,7 +15,7 @@ from dvme.backbones.checkpoint import fit_checkpoint, read_checkpoint
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.timm_loading import load_timm_model
 from dvme.backbones.timm_models import published_weights
-from dvme.backbones.weight_sets import Taken
+from dvme.backbones.weight_choice import Taken
 from dvme.backbones.weights import check_weights, find_weights, obtain_weights
 
 RANDOM_SEED = 0

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dvme.backbones.checkpoint import COUNTER
 from dvme.backbones.code_identity import arguments_digest, code_digest
 from dvme.backbones.fingerprints import fingerprint_of
 from dvme.backbones.fusion import fused
+from dvme.backbones.key_problems import COUNTER
 from dvme.backbones.loading import build_model
 from dvme.backbones.pooling import POOLS, check_pooling
 from dvme.backbones.registry import named_spec

@@ -14,9 +14,11 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from dvme.backbones.architectures import import_timm, own_classifier
-from dvme.backbones.checkpoint import COUNTER, name_problems, read_checkpoint, state_dict_of
+from dvme.backbones.checkpoint import read_checkpoint, state_dict_of
+from dvme.backbones.key_problems import COUNTER, name_problems
 from dvme.backbones.spec import BackboneSpec
-from dvme.backbones.weight_sets import Taken, WeightSet, is_generic_classifier, take, weight_sets
+from dvme.backbones.weight_choice import Taken, take
+from dvme.backbones.weight_sets import WeightSet, is_generic_classifier, weight_sets
 from dvme.errors import CheckpointError
 
 UNFIT = (RuntimeError, ValueError, KeyError, AttributeError, TypeError, IndexError, AssertionError)

@@ -22,7 +22,7 @@ from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_iner
 from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
-from dvme.backbones.weight_sets import choice_between_sets
+from dvme.backbones.weight_choice import choice_between_sets
 from dvme.errors import CheckpointError
 from dvme.exchange.durable import written_aside
 from dvme.wording import first_few

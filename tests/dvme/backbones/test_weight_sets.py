@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,7 @@ def test_build_model__that_way_works(tmp_path: Path) -> None:
 
 def test_build_model__the_zoo_names_the_student_that_it_leaves(tmp_path: Path, randomise: Callable[..., Any]) -> None:
     """DINO's full checkpoint: its layout says the teacher."""
-    from dataclasses import replace
-
-    arguments = {"img_size": 32, "depth": 1}
+    arguments: dict[str, Any] = {"img_size": 32, "depth": 1}
     spec = replace(get_spec("dino"), architecture_args=arguments)
     spec = replace(spec, preprocess=replace(spec.preprocess, resize=32, crop=32))
     teacher, student = (
@@ -200,7 +199,7 @@ def test_build_model__the_zoo_names_the_student_that_it_leaves(tmp_path: Path, r
     assert [label for label, _ in loaded.taken.others] == ["student.module"]
 
 
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, dict[str, Any]] = {
     "deit_tiny_distilled_patch16_224": {"embed_dim": 24, "depth": 1},
     "efficientvit_b0": {"widths": (8, 8, 8, 16, 16), "depths": (1, 1, 1, 1, 1), "head_widths": (32, 32)},
     "mambaout_femto": {"depths": (1, 1, 1, 1)},
@@ -211,9 +210,7 @@ CLASSIFIERS = {
 
 @pytest.mark.parametrize("architecture", CLASSIFIERS)
 def test_build_model__an_architectures_own_classifier_is_left_over(architecture: str, tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    arguments: dict[str, Any] = CLASSIFIERS[architecture]
+    arguments = CLASSIFIERS[architecture]
     state = dict(timm.create_model(architecture, num_classes=5, **arguments).state_dict())
     spec = replace(spec_from_architecture("mine", architecture), architecture_args=arguments)
     loaded = build_model(spec, saved(under("module.", state), tmp_path))
