@@ -123,6 +123,8 @@ def check_head(head: str | Path, other: str | Path) -> None:
                 f"{head} is a run, not a saved head; a run keeps the heads of its fusions in {Path(head) / 'heads'}"
             )
         raise DataError(f"{head} is {CALLED[kind]}, not a saved head; dvme probe --save makes heads")
+    if second == "run":
+        raise OptionError(f"{other} is {CALLED[second]}, not images or a cache; {_step(other, second)}")
     if kind and second in {"head", "heads"}:
         raise OptionError(f"{head} and {other} are both saved heads; name images or a cache second")
 

@@ -34,7 +34,7 @@ PRESSED: list[tuple[list[str], str, str]] = [
     ),
     (
         ["extract", "images", "new.zarr", "--backbones", "random"],
-        "torch._dynamo",
+        "torch",
         "committed are kept, and the same command",
     ),
 ]
@@ -89,6 +89,15 @@ def test_interrupted__during_an_import_of_any_command(small_study: Path, tmp_pat
         "page.html",
         "table.csv",
     }
+
+
+def test_main__before_there_is_an_application() -> None:
+    code = CODE.partition("signal.signal(")[0] + (
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Presser())\npressed_at = 'typer'\nfrom dvme_cli.main import main\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted; nothing was changed\n")
 
 
 @pytest.mark.parametrize("wrapped", [None, ImportError("numpy failed to import"), OSError(2, "gone")])

@@ -54,6 +54,7 @@ REFUSED: list[tuple[str, str, tuple[str, ...]]] = [
     ("compare missing run", "missing is not a run", STORE),
     ("predict missing images --out p.csv", "missing is not a saved head", STORE),
     ("predict images HEAD --out p.csv", "the head comes first; swap them:", STORE),
+    ("predict HEAD run --out p.csv", "run is a run of dvme sweep, not images or a cache; its cache is", STORE),
     ("predict HEAD images --out page.html", "does not end in .csv", STORE),
     ("predict HEAD images --out p.csv --cache locked.zarr", "is being written", STORE),
     ("explain c.zarr HEAD", "the head comes first; swap them:", STORE),

@@ -1,0 +1,77 @@
+"""A run that only reuses loads no model, and notices all the same what a load would have noticed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import dvme
+from dvme.backbones import get_spec
+from dvme.backbones.weights import find_weights
+from dvme.extraction.models import Choice, KnownBackbone, load_known, recall_backbones
+from dvme.extraction.passes import Options, is_all_there
+from dvme_cache import EmbeddingCache, FingerprintMismatchError, content_id
+
+NAME, LITE = "efficientnet-lite0", "efficientnet-lite0@size=32"
+CPU = dvme.Runtime(device="cpu")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_recall_backbones__the_fingerprint_of_a_load(home: Path) -> None:
+    choice = Choice(names=[LITE])
+    (loaded,) = recall_backbones(choice, CPU)
+    (known,) = recall_backbones(choice, CPU)
+    assert not isinstance(loaded, KnownBackbone)
+    assert isinstance(known, KnownBackbone)
+    for dtype in ("float32", "float16"):
+        assert known.fingerprint(dtype) == loaded.fingerprint(dtype)
+    assert (known.dim, list(home.rglob("*.json"))[1:]) == (1280, [])
+    (again,) = load_known([known])
+    assert again.weights_hash == known.facts.weights
+
+
+@pytest.mark.usefixtures("home")
+def test_extract__other_weights_of_the_same_size_and_time_are_refused(class_folders: Path, tmp_path: Path) -> None:
+    published = find_weights(get_spec(NAME))
+    assert published is not None
+    state = torch.load(published, weights_only=True)
+    file, cache = tmp_path / "w.pth", tmp_path / "c.zarr"
+    torch.save(state, file)
+    before = file.stat()
+    weights = {NAME: file}
+    first = dvme.extract(class_folders, cache, backbones=[LITE], weights=weights)
+    assert isinstance(recall_backbones(Choice(names=[LITE], weights=weights), CPU)[0], KnownBackbone)
+    assert dvme.extract(class_folders, cache, backbones=[LITE], weights=weights).outcomes[0].reused == 36
+    key = next(key for key, value in state.items() if value.ndim == 4)
+    state[key] = state[key] + 1
+    torch.save(state, file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    with pytest.raises(FingerprintMismatchError, match="weights: cached"):
+        dvme.extract(class_folders, cache, backbones=[LITE], weights=weights)
+    with pytest.raises(FingerprintMismatchError, match="weights: cached"):
+        dvme.plan_extraction(class_folders, cache, backbones=[LITE], weights=weights)
+    assert first.outcomes[0].computed == 36
+
+
+@pytest.mark.usefixtures("home")
+def test_is_all_there__what_would_be_computed(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "dark" / "00.png").write_bytes(b"no image")
+    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
+    store, models = EmbeddingCache.open(tmp_path / "c.zarr"), recall_backbones(Choice(names=[LITE]), CPU)
+    digests = [content_id(path.read_bytes()) for path in sorted(class_folders.rglob("*.png"))]
+    assert is_all_there(store, models, digests, Options())
+    assert is_all_there(store, models, digests[:5] * 2, Options())
+    assert not is_all_there(store, models, digests, Options(retry_failed=True))
+    assert is_all_there(store, models, digests[1:], Options(retry_failed=True))
+    assert not is_all_there(store, models, [*digests, content_id(b"another image")], Options())
+    other = recall_backbones(Choice(names=["efficientnet-lite0@size=48"]), CPU)
+    assert not is_all_there(store, [*models, *other], digests, Options())
