@@ -75,7 +75,8 @@ class Table:
         if below is None:
             sheet.show_blocks()
         else:
-            sheet.show(below, TIGHT)
+            is_roomy = all(sheet.width(part, NARROW, folds=False) <= target.width for part in below)
+            sheet.show(below, NARROW if is_roomy else TIGHT)
             self._say_what_is_gone(set(self.drop), target)
 
     def _say_what_is_gone(self, gone: set[str], target: Console) -> None:
