@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EINVAL
 from pathlib import Path, PurePosixPath
+from stat import S_ISDIR, S_ISREG
 
 from dvme.data.images import SUFFIXES
 
@@ -119,8 +120,9 @@ def file_bytes(path: Path) -> bytes:
     Raises:
         OSError: if it cannot be read, or is a pipe, socket or device, for which one would wait for ever.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(EINVAL, f"a {NOT_A_FILE}, no file" if not path.is_dir() else "a folder, no file")
+    mode = path.stat().st_mode
+    if not S_ISREG(mode):
+        raise OSError(EINVAL, "a folder, no file" if S_ISDIR(mode) else f"a {NOT_A_FILE}, no file")
     return path.read_bytes()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from dvme.errors import DataError
@@ -53,6 +55,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @cached_property
+    def real_paths(self) -> list[str]:
+        """Where each file lies once links are followed, as a cache keeps it."""
+        return [os.path.realpath(path) for path in self.paths]
 
     def only(self, positions: Sequence[int]) -> Samples:
         """Some of the files; what else is said stays."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def check_names(cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes
 
 def _keeps(cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes], name: str) -> list[str]:
     """The values of a column that the cache keeps when these files are indexed."""
-    listed, replaced = set(digests), {os.path.realpath(path) for path in samples.paths}
+    listed, replaced = set(digests), set(samples.real_paths)
     is_told = name in samples.given
     kept = [
         not (is_told if content in listed else path in replaced)

@@ -22,6 +22,8 @@ from dvme.wording import counted
 from dvme_cache import EmbeddingCache, content_id, unreadable_id
 
 HASH_BATCH = 256
+UNREAD = b""
+"""Stands for the content of a file that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def index_samples(
     samples, digests = only_readable(samples, digests, unread)
     check_order(cache, samples, digests, class_order)
     remarks = check_names(cache, samples, digests)
-    paths = [os.path.realpath(path) for path in samples.paths]
+    paths = samples.real_paths
     _forget_stand_ins(cache, paths)
     n_before = cache.n_rows
     rows = cache.samples.add(digests, samples.ids)
@@ -200,13 +202,13 @@ def _forget_replaced(cache: EmbeddingCache, rows: set[int], paths: set[str]) -> 
 
 
 def hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> list[bytes]:
-    """A content id per file; a file that cannot be read gets one that `unread_files` knows."""
+    """A content id per file; UNREAD for one that cannot be read, of which `unread_files` says why."""
 
     def digest(path: Path) -> bytes:
         try:
             return content_id(file_bytes(path))
         except OSError:
-            return unreadable_id(os.path.realpath(path))
+            return UNREAD
 
     digests: list[bytes] = []
     with ThreadPoolExecutor(workers) as pool:
@@ -223,11 +225,7 @@ def unread_files(samples: Samples, digests: Sequence[bytes]) -> dict[int, str]:
         samples: the files.
         digests: what `hash_files` made of them.
     """
-    return {
-        index: _why_unread(path)
-        for index, (path, digest) in enumerate(zip(samples.paths, digests, strict=True))
-        if digest == unreadable_id(os.path.realpath(path))
-    }
+    return {index: _why_unread(samples.paths[index]) for index, digest in enumerate(digests) if digest == UNREAD}
 
 
 def only_readable(samples: Samples, digests: list[bytes], unread: Mapping[int, str]) -> tuple[Samples, list[bytes]]:
