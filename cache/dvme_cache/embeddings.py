@@ -39,9 +39,8 @@ class Embeddings:
         self.n_rows = len(samples)
         array = self._array("features")
         self.dim, self.dtype, self.shard_rows = int(array.shape[1]), str(array.dtype), int(array.chunks[0])
-        files, path = files_of(group), group.path
-        self.path = path
-        size = self.shard_rows
+        path = self.path = group.path
+        files, size = files_of(group), self.shard_rows
         self.features = ShardFiles(files, f"{path}/features", n_rows=size, dtype=self.dtype, row_shape=(self.dim,))
         self.checksum = ShardFiles(files, f"{path}/checksum", n_rows=size, dtype="uint32")
         self.state = ShardFiles(files, f"{path}/state", n_rows=size, dtype="uint8")

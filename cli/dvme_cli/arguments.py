@@ -24,9 +24,11 @@ MaxPixels = Annotated[
 
 def parse_names(text: str, option: str) -> list[str]:
     """Split `a,b,c`; a name in double quotes may have commas, as in a CSV: `"x,y",dino`."""
-    if text.count('"') % 2:
-        raise typer.BadParameter(f"""{option} {text} has an open quote; a name with a comma is '"x,y",dino'""")
-    cells = next(csv.reader([" ".join(text.split())], skipinitialspace=True), [])
+    try:
+        cells = next(csv.reader([" ".join(text.split())], skipinitialspace=True, strict=True), [])
+    except csv.Error as error:
+        message = f"""{option} {text} has quotes that do not close; a name with a comma is '"x,y",dino'"""
+        raise typer.BadParameter(message) from error
     names = [name.strip() for name in cells if name.strip()]
     if not names:
         raise typer.BadParameter(f"{option} is empty; give names separated by commas")

@@ -404,7 +404,7 @@ def test_parse_names__a_comma_in_a_name(text: str, names: list[str]) -> None:
 
 @pytest.mark.parametrize("text", ['"x,y', 'a,"b', '"'])
 def test_parse_names__a_quote_that_is_not_closed(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="has an open quote; a name with a comma"):
+    with pytest.raises(typer.BadParameter, match="has quotes that do not close; a name with a comma"):
         parse_names(text, "--backbones")
 
 

@@ -21,7 +21,7 @@ from dvme_cli.interrupted import KEPT, add_command, kept_of
 PRESSED: list[tuple[list[str], str, str]] = [
     (["info", "c.zarr"], "zarr", "nothing was changed"),
     (["cache", "export", "c.zarr", "all.npz"], "dvme.exchange.npz", "all.npz is as it was"),
-    (["cache", "label", "c.zarr", "table.csv"], "pandas", "either all labels were changed or none"),
+    (["cache", "label", "c.zarr", "table.csv"], "zarr", "either all labels were changed or none"),
     (
         ["probe", "c.zarr", "--head", "knn", "--save", "heads"],
         "faiss",

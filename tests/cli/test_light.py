@@ -118,9 +118,10 @@ def test_refusals__import_nothing_heavy(study: Path) -> None:
     commands = [
         [os.path.relpath(head, study) if part == "HEAD" else part for part in row[0].split()] for row in ordered
     ]
-    place = study / ".locked.zarr.lock"
-    with FileLock(place):
-        place.write_text(json.dumps({"process": "1", "host": "here", "since": "now"}))
+    places = [study / ".locked.zarr.lock", study / ".locked.predicted.zarr.lock"]
+    with FileLock(places[0]), FileLock(places[1]):
+        for place in places:
+            place.write_text(json.dumps({"process": "1", "host": "here", "since": "now"}))
         results = told(study, commands)
     for (_, message, heavy), command, (code, errors, modules) in zip(ordered, commands, results, strict=True):
         assert code == 1, (command, errors)

@@ -171,9 +171,9 @@ def test_predict__computes_what_the_study_lacks_alone(study: Path, monkeypatch: 
     run = passes.extract_all
 
     def told(*arguments: Any) -> Any:
-        outcomes = run(*arguments)
+        outcomes, outliers = run(*arguments)
         computed.extend((each.backbone, each.computed, each.reused) for each in outcomes)
-        return outcomes
+        return outcomes, outliers
 
     monkeypatch.setattr(passes, "extract_all", told)
     report, _ = _predict(study, "study.csv")

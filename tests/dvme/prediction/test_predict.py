@@ -354,9 +354,9 @@ def test_predict__torn_images_copies_and_a_cache_that_is_kept(
     computed: list[tuple[int, int]] = []
 
     def counted(*arguments: Any, **options: Any) -> Any:
-        outcomes = extract_all(*arguments, **options)
+        outcomes, outliers = extract_all(*arguments, **options)
         computed.extend((outcome.computed, outcome.reused) for outcome in outcomes)
-        return outcomes
+        return outcomes, outliers
 
     monkeypatch.setattr("dvme.extraction.passes.extract_all", counted)
     again = dvme.predict(photographs / "head", folder, out=tmp_path / "p.csv", cache=tmp_path / "kept.zarr", force=True)
