@@ -276,6 +276,27 @@ EXTRACTION = (
         ("tests/dvme/extraction/test_one_pass.py", "tests/dvme/extraction/test_extract.py"),
     ),
     Mutant(
+        "listing: a folder that cannot be listed is passed over",
+        "dvme/data/listing.py",
+        '            found.unlisted[place or "."] = why(error)\n',
+        "",
+        ("tests/dvme/data/test_listing.py",),
+    ),
+    Mutant(
+        "prune: what cannot be listed counts as gone",
+        "dvme/cache/prune.py",
+        "    if samples.unlisted:\n",
+        "    if False:\n",
+        ("tests/dvme/cache/test_prune.py",),
+    ),
+    Mutant(
+        "tables: a header cell keeps its blanks",
+        "dvme/data/tables.py",
+        "    return name.strip().strip(INVISIBLE).strip()\n",
+        "    return name\n",
+        ("tests/dvme/data/test_tables.py",),
+    ),
+    Mutant(
         "indexing: a changed file keeps the old label",
         "dvme/extraction/indexing.py",
         "    _forget_replaced(cache, set(members), set(paths))\n",

@@ -86,7 +86,7 @@ def list_images(root: Path) -> Listing:
             continue
         visited[real] = place or "."
         try:
-            with os.scandir(root / place) as entries:
+            with os.scandir(str(root / place)) as entries:
                 here = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             found.unlisted[place or "."] = why(error)

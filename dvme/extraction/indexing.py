@@ -117,7 +117,7 @@ def index_samples(
     cache.update_columns(distinct, {"path": now, **columns}, class_order=class_order)
     is_labelled = cache.column("label") != MISSING
     is_labelled[distinct] = False
-    is_labelled &= ~_is_below(cache.column("path").tolist(), unknown)
+    is_labelled &= ~is_below(cache.column("path").tolist(), unknown)
     return Index(
         rows=distinct,
         n_files=len(samples),
@@ -133,7 +133,7 @@ def index_samples(
     )
 
 
-def _is_below(paths: Sequence[str], links: Sequence[Path]) -> NDArray[np.bool_]:
+def is_below(paths: Sequence[str], links: Sequence[Path]) -> NDArray[np.bool_]:
     """(N,) whether a path is one of some places, or below one: nobody knows whether its image is still there."""
     exact = {os.path.realpath(link) for link in links} | {str(link.parent.resolve() / link.name) for link in links}
     below = tuple(f"{place}/" for place in exact)

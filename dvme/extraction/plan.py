@@ -18,7 +18,7 @@ from dvme.extraction.beside import beside, rows_done
 from dvme.extraction.checks import check_listed, check_names, check_order, order_of
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
-from dvme.extraction.indexing import hash_files, only_readable, unread_files
+from dvme.extraction.indexing import hash_files, is_below, only_readable, unread_files
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
@@ -72,7 +72,7 @@ class ExtractPlan:
     n_new: int
     """Images that the cache does not have."""
     n_unlisted: int
-    """Images of the cache that are not among the files."""
+    """Images of the cache that are not among the files, nor in a place that could not be listed or read."""
     backbones: list[BackbonePlan]
     remarks: list[str] = field(default_factory=list)
     """What was passed over, which columns would be used, what is odd about names, a line each."""
@@ -131,6 +131,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
     n_files, unread = len(samples), unread_files(samples, digests)
     unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
+    unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
     samples, digests = only_readable(samples, digests, unread)
     remarks = list(samples.remarks)
     if store is not None:
@@ -139,7 +140,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     known = {} if store is None else {digest: row for row, digest in enumerate(store.samples.content_ids)}
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
-    n_present = 0 if store is None else int((~store.samples.is_pruned).sum())
+    n_others = 0 if store is None else _count_others(store, rows, unknown)
     new, donors = first_file.keys() - known.keys(), beside(cache)
     trial = _Trial(samples, first_file, runtime)
     return ExtractPlan(
@@ -149,13 +150,20 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         n_files=n_files,
         n_rows=len(first_file),
         n_new=len(first_file) - len(rows),
-        n_unlisted=n_present - len(rows),
+        n_unlisted=n_others,
         backbones=[_plan_one(store, model, rows, new, options, trial, donors) for model in models],
         remarks=remarks,
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),
         unread=unread_ids,
     )
+
+
+def _count_others(store: EmbeddingCache, rows: NDArray[Any], unknown: Sequence[Path]) -> int:
+    """Images of the cache that are not among some rows, but for those of which nobody knows whether they are there."""
+    is_other = ~store.samples.is_pruned & ~is_below(store.column("path").tolist(), unknown)
+    is_other[rows] = False
+    return int(is_other.sum())
 
 
 @dataclass(frozen=True)
