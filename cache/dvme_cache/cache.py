@@ -104,7 +104,7 @@ class EmbeddingCache:
             MissingEmbeddingsError: if it was never extracted into this cache.
         """
         if backbone not in self.backbones:
-            held = ", ".join(self.backbones) or "none"
+            held = ", ".join(f'"{name}"' if "," in name else name for name in self.backbones) or "none"
             message = f"{self.location} has no {backbone} embeddings (it has: {held}); run dvme extract first"
             raise MissingEmbeddingsError(message)
         try:

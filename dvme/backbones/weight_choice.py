@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dvme.backbones.key_problems import COUNTER
 from dvme.backbones.weight_sets import BOOKKEEPING, DEEPEST, LAST_STEP, WeightSet, is_wrapper, says_average, weight_sets
 from dvme.errors import CheckpointError
 from dvme.wording import first_few
@@ -131,10 +132,13 @@ def _is_same(item: WeightSet, used: Mapping[str, Tensor], first: Tensor) -> bool
 
 def _check_choice(item: WeightSet, others: list[WeightSet], used: Mapping[str, Tensor], source: str) -> None:
     for other in others:
-        is_equal = all(torch.equal(other.tensors[key], value) for key, value in used.items())
-        if other.rank == item.rank and not is_equal:
+        if other.rank == item.rank and not _is_equal(other, used):
             message = f"{source} does not fit: it holds two sets of weights, {item.label} and {other.label}"
             raise CheckpointError(f"{message}, and no name says which is meant; {_toml_way(item)} takes the first")
+
+
+def _is_equal(other: WeightSet, used: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(other.tensors[key], value) for key, value in used.items() if not key.endswith(COUNTER))
 
 
 def _check_beside(

@@ -258,6 +258,21 @@ def test_hub__weights_that_do_not_fit(
     assert named in text
 
 
+@pytest.mark.parametrize("num_classes", [0, 5, 6])
+def test_hub__the_average_of_a_file_and_a_classifier_of_any_size(
+    num_classes: int, publish: Publish, randomise: Callable[..., Any]
+) -> None:
+    raw, average = (
+        randomise(timm.create_model("test_resnet", num_classes=num_classes), seed=seed).state_dict() for seed in (0, 1)
+    )
+    sets = {"model.": raw, "model_ema.": average}
+    flat = {prefix + key: value for prefix, state in sets.items() for key, value in state.items()}
+    publish(config_of("test_resnet", 5), flat)
+    loaded = build_model(get_spec(NAME))
+    assert all(torch.equal(value, average[key]) for key, value in loaded.model.state_dict().items())
+    assert [label for label, _ in loaded.taken.others] == ["model"]
+
+
 def test_hub__local_weights_instead(publish: Publish, randomise: Callable[..., Any], tmp_path: Path) -> None:
     publish(config_of("test_resnet", 5))
     state = randomise(timm.create_model("test_resnet", num_classes=5)).state_dict()
