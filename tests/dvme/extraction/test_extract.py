@@ -208,7 +208,6 @@ def test_extract__another_fingerprint_is_refused_with_field_and_values(class_fol
         ([LITE], {"dtype": "int8"}, OptionError),
         ([LITE], {"weights": {"swav": "x.pth"}}, OptionError),
         ([PUBLISHED], {"weights": {PUBLISHED: "missing.pth"}}, WeightsError),
-        ([LITE], {"runtime": dvme.Runtime(device="tpu7")}, OptionError),
     ],
 )
 def test_extract__refusals_leave_nothing_behind(
