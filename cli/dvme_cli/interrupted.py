@@ -79,13 +79,16 @@ KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
 """By the command's name; of any other, nothing can have changed."""
 
 
-def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> None:
+def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> Callable[..., None]:
     """Add a command that says what is kept, and exits with 130, when Ctrl-C ends it.
 
     Args:
         app: the application, or a part of it.
         name: below `dvme`, such as `cache verify`.
-        function: parses nothing and prints; its parameters are the options.
+        function: its parameters are the options and arguments.
+
+    Returns:
+        What the command runs.
     """
 
     @wraps(function)
@@ -99,6 +102,7 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> N
             raise typer.Exit(INTERRUPTED) from None
 
     app.command(name.rpartition(" ")[2])(run)
+    return run
 
 
 def kept_of(command: str, given: Parameters) -> str:

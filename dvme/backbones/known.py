@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class Place:
     """None: the backbone needs none."""
     seen: tuple[int, ...]
     """Device, inode, size and times of the file."""
+    looked_at: int = field(compare=False)
+    """When it was seen, in nanoseconds."""
 
     def recall(self) -> Facts | None:
         """What was kept; None where nothing sound is, or the file is not the one that it was found of."""
@@ -97,7 +99,7 @@ class Place:
 
     def _write(self, facts: Facts, digest: str) -> None:
         """Whole or not at all; where nothing can be written nothing is kept."""
-        is_settled = self.file is None or max(self.seen[3:]) + SETTLED_NS < time.time_ns()
+        is_settled = self.file is None or max(self.seen[3:]) + SETTLED_NS < self.looked_at
         size = self.seen[2] if self.file else 0
         kept: dict[str, Any] = asdict(facts) | {"digest": digest, "size": size}
         kept["seen"] = list(self.seen) if is_settled else None
@@ -140,12 +142,13 @@ def place_of(spec: BackboneSpec, given: Path | None = None) -> Place | None:
         return None
     sources, versions = _sources(), [installed(name) for name in LIBRARIES]
     whose = ["" if file is None else os.fspath(file.absolute()), given is not None, platform.machine(), platform.node()]
+    looked_at = time.time_ns()
     try:
         seen = () if file is None else _seen(file)
         key = _hash([spec_to_mapping(spec), whose, versions, sources])
     except (OSError, TypeError, ValueError):  # the file has just gone; arguments that JSON cannot hold
         return None
-    return Place(key, file, seen) if sources else None
+    return Place(key, file, seen, looked_at) if sources else None
 
 
 def _seen(file: Path) -> tuple[int, ...]:

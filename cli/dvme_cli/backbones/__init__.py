@@ -11,7 +11,7 @@ from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
 
 app = typer.Typer(cls=Commands, help="List and show backbones, check a checkpoint, convert one. Alone: list.")
-add_command(app, "backbones list", list_.list_)
+_list = add_command(app, "backbones list", list_.list_)
 add_command(app, "backbones show", show.show)
 add_command(app, "backbones check", check.check)
 add_command(app, "backbones convert", convert.convert)
@@ -23,4 +23,4 @@ def _alone(
     json: Annotated[bool, typer.Option("--json", help="Print the full specifications as JSON.")] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        list_.list_(json=json)
+        _list(json=json)
