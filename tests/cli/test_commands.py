@@ -82,18 +82,17 @@ def test_viz__names_the_file(cache: Path, tmp_path: Path) -> None:
     assert "pca maps of 36 images" in result.stdout
     assert "trustworthiness" in result.stdout
     assert "cannot be shown" not in result.stdout
-    report = strict(
-        run("viz", cache, "--out", tmp_path / "maps.html", "--force", "--method", "pca,tsne", "--json").stdout
-    )
+    options = ("--method", "pca,tsne", "--force", "--json")
+    report = strict(run("viz", cache, "--out", tmp_path / "maps.html", *options).stdout)
     assert report["methods"] == ["pca", "tsne"]
     assert 0 < report["maps"]["tsne"][LITE]["trustworthiness"] <= 1
 
 
 def test_viz__anonymous_says_that_images_are_shown(cache: Path, tmp_path: Path) -> None:
-    shown = run("viz", cache, "--out", tmp_path / "maps.html", "--force", "--method", "pca", "--anonymous").stdout
+    shown = run("viz", cache, "--out", tmp_path / "maps.html", "--method", "pca", "--anonymous").stdout
     assert "the images themselves are in the page; --no-thumbnails leaves them out" in shown
-    options = ("--method", "pca", "--anonymous", "--no-thumbnails")
-    assert "images themselves" not in run("viz", cache, "--out", tmp_path / "maps.html", "--force", *options).stdout
+    options = ("--method", "pca", "--anonymous", "--no-thumbnails", "--force")
+    assert "images themselves" not in run("viz", cache, "--out", tmp_path / "maps.html", *options).stdout
 
 
 def test_report__says_the_verdict(cache: Path, tmp_path: Path) -> None:
@@ -103,9 +102,8 @@ def test_report__says_the_verdict(cache: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.rstrip().endswith(f"wrote {tmp_path / 'r.html'}")
     assert "was the only backbone tried" in result.stdout
-    report = strict(
-        run("report", tmp_path / "run", "--out", tmp_path / "r.html", "--force", "--method", "pca", "--json").stdout
-    )
+    options = ("--method", "pca", "--force", "--json")
+    report = strict(run("report", tmp_path / "run", "--out", tmp_path / "r.html", *options).stdout)
     assert report["answers"]["Is fusion worth it?"] == "Not asked"
 
 
