@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -27,16 +27,17 @@ def number_twins(names: Iterable[str]) -> list[tuple[str, str]]:
 
     Of each number one spelling is the first of all its pairs: the plain digits, if it is written so at all.
     """
-    found: list[tuple[str, str]] = []
-    by_value: dict[Decimal, str] = {}
-    numbers = {name for name in names if NUMBER.fullmatch(name)}
-    for name in sorted(
-        numbers, key=lambda name: (not PLAIN.fullmatch(name), bool(DIGITS.fullmatch(name)), natural_key(name))
-    ):
-        twin = by_value.setdefault(Decimal(name), name)
-        if twin != name:
-            found.append((twin, name))
-    return found
+    by_value: dict[Decimal, list[str]] = defaultdict(list)
+    for name in set(names):
+        if NUMBER.fullmatch(name):
+            by_value[Decimal(name)].append(name)
+    several = [sorted(spellings, key=_plainness) for spellings in by_value.values() if len(spellings) > 1]
+    return sorted((first, other) for first, *others in several for other in others)
+
+
+def _plainness(number: str) -> tuple[Any, ...]:
+    """Sorts plain digits first, and digits behind zeros last."""
+    return not PLAIN.fullmatch(number), bool(DIGITS.fullmatch(number)), natural_key(number)
 
 
 def is_clear(one: str, other: str) -> bool:

@@ -193,7 +193,10 @@ def _read_text(path: Path) -> Table:
         if header == [END] or not any(header):
             raise ValueError("it is empty; it needs a header and a row per image")
         originals = clean_names(header, path)
-        rows = [row if row == [END] else _fitted(row, len(header), reader.line_num) for row in reader if row]
+        n, rows = len(header), list[list[str]]()
+        for row in reader:
+            if row:
+                rows.append(row if len(row) == n or row == [END] else _fitted(row, n, reader.line_num))
     if not rows or rows.pop() != [END]:
         raise ValueError(f"a quotation mark is opened in row {len(rows) + 1} or before, and never closed")
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
