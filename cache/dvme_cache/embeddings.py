@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
 
 ARRAYS = ("features", "checksum", "reason", "state")
-LOCAL_READERS, REMOTE_READERS, WRITERS = 2, 16, 8
-PARALLEL_FROM_BYTES = 1 << 25
+LOCAL_READERS, REMOTE_READERS, WRITERS, PARALLEL_FROM_BYTES = 2, 16, 8, 1 << 25
 
 
 class Embeddings:

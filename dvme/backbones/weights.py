@@ -122,10 +122,10 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
         raise WeightsError(f"{filename} is not here and cannot be fetched from {url} (no address); {option}")
     arriving = target.with_name(f"{filename}.{os.getpid()}.partial")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         check_host(url)
         import torch
 
-        target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(arriving), hash_prefix=sha256 or None, progress=False)
         if md5 and not _digest(arriving, "md5").startswith(md5):
             raise RuntimeError(f"its MD5 does not start with {md5}")
