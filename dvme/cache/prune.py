@@ -69,7 +69,7 @@ def prune(
         image_root: where its relative paths start.
         confirmed: whether to erase, or only to list.
         runtime: workers for hashing.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError: if a file cannot be read, or none of the cache's images is among those given.

@@ -79,7 +79,7 @@ def verify(
         weights: local checkpoints by backbone name.
         runtime: for the re-extraction.
         seed: of the samples.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         OptionError: if the sample is empty.
@@ -123,7 +123,7 @@ def repair(cache: str | Path, *, progress: Progress = automatic) -> RepairReport
 
     Args:
         cache: path or URL.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.

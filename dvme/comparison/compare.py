@@ -90,7 +90,7 @@ def compare(
         published: such as `truong2021:aptos`.
         stands_for: by published initialisation, the backbone of the run that is to stand beside it, where names differ.
         metric: of METRICS; None: the run's, or the published one.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, UnknownNameError: each says what is wrong and what to do.

@@ -96,7 +96,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         seed: of the split and the heads.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
         runtime: device and memory budget.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.

@@ -99,7 +99,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         out: a .json file for the report.
         force: replace files that are there.
         runtime: device and memory budget of heads that are fitted again.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, CacheError: one line that says what is wrong and what to do.

@@ -96,7 +96,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
         force: replace a file that is there.
         runtime: device, batch size, workers.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: one line. FingerprintMismatchError: if the embeddings are

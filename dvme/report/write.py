@@ -89,8 +89,8 @@ def write_report(
         cache: where the run's cache is now; None: where it was. Without it there are neither maps nor images.
         published: a table to overlay, such as `truong2021:aptos`.
         options: what the page shows; None: the defaults.
-        force: replace a file that is there.
-        progress: told (stage, done, total).
+            force: replace a file that is there.
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.

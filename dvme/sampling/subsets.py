@@ -77,7 +77,7 @@ def subsets(
         options: how to draw.
         backbones: images that lack an embedding of one of these take no part; None: all of the cache.
         force: whether a file that is there is replaced.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, CacheError: each says what is wrong and what to do.

@@ -79,7 +79,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         options: how subsets are drawn; not together with `subsets`.
         metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it.
         runtime: device and memory budget.
-        progress: told (stage, done, total).
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
