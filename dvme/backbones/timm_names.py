@@ -11,9 +11,14 @@ from pathlib import Path
 REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 
 
+def architecture_names() -> tuple[str, ...]:
+    """Every name without a tag that timm's sources register."""
+    return tuple(REGISTERED.findall(_sources()))
+
+
 def is_registered(architecture: str) -> bool:
     """Whether timm's sources register a name without a tag; others may be known to timm all the same."""
-    return architecture in REGISTERED.findall(_sources())
+    return architecture in architecture_names()
 
 
 def is_mentioned(architecture: str) -> bool:
@@ -24,7 +29,7 @@ def is_mentioned(architecture: str) -> bool:
 
 def nearest(name: str, *more: str, cutoff: float) -> list[str]:
     """The registered name, or other known one, that is nearest to a name; none where none is near."""
-    return difflib.get_close_matches(name, [*more, *REGISTERED.findall(_sources())], n=1, cutoff=cutoff)
+    return difflib.get_close_matches(name, [*more, *architecture_names()], n=1, cutoff=cutoff)
 
 
 @cache

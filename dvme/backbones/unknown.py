@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import re
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.timm_names import architecture_names
 
 WEIGHT_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".npz"})
-REGISTERED = re.compile(r"^def (\w+)\(\s*pretrained\b", re.MULTILINE)
-"""How timm's modules define an architecture."""
 OTHERS = "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with --arch work as well"
 
 
@@ -43,15 +40,6 @@ def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequen
         nearest = [f"timm:{item}" for item in near]
     hint = f"did you mean {_either(nearest)}? " if nearest else ""
     return f"unknown backbone {name!r}; {hint}dvme backbones lists them; {OTHERS}"
-
-
-@cache
-def architecture_names() -> tuple[str, ...]:
-    """Timm's architectures, read off its sources: importing it takes seconds, and this is for an error."""
-    found = importlib.util.find_spec("timm")
-    folders = found.submodule_search_locations if found is not None else None
-    files = sorted(Path(folders[0], "models").glob("*.py")) if folders else []
-    return tuple(name for file in files for name in REGISTERED.findall(file.read_text(encoding="utf-8")))
 
 
 def _letters(name: str) -> str:

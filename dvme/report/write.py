@@ -90,6 +90,7 @@ def write_report(
         published: a table to overlay, such as `truong2021:aptos`.
         options: what the page shows; None: the defaults.
             force: replace a file that is there.
+        force: replace a file that is there.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:

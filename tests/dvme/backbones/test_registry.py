@@ -6,7 +6,7 @@ import pytest
 import timm
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec, names, register, registry, zoo
-from dvme.backbones.unknown import architecture_names
+from dvme.backbones.timm_names import architecture_names
 from dvme.errors import UnknownNameError
 
 TRUONG = ["supervised", "swav", "simclr", "dino"]
