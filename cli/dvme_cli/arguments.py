@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -25,7 +26,8 @@ MaxPixels = Annotated[
 def parse_names(text: str, option: str) -> list[str]:
     """Split `a,b,c`; a name in double quotes may have commas, as in a CSV: `"x,y",dino`."""
     try:
-        cells = next(csv.reader([" ".join(text.split())], skipinitialspace=True, strict=True), [])
+        line = re.sub(r'"\s+(?=,|$)', '"', " ".join(text.split()))  # blanks between a closing quote and the comma
+        cells = next(csv.reader([line], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         message = f"""{option} {text} has quotes that do not close; a name with a comma is '"x,y",dino'"""
         raise typer.BadParameter(message) from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import once
+import pandas as pd
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -21,7 +22,7 @@ from dvme_cli.interrupted import KEPT, add_command, kept_of
 PRESSED: list[tuple[list[str], str, str]] = [
     (["info", "c.zarr"], "zarr", "nothing was changed"),
     (["cache", "export", "c.zarr", "all.npz"], "dvme.exchange.npz", "all.npz is as it was"),
-    (["cache", "label", "c.zarr", "table.csv"], "zarr", "either all labels were changed or none"),
+    (["cache", "label", "c.zarr", "table.parquet"], "pyarrow.parquet", "either all labels were changed or none"),
     (
         ["probe", "c.zarr", "--head", "knn", "--save", "heads"],
         "faiss",
@@ -64,7 +65,7 @@ print(json.dumps(seen))
 def test_interrupted__during_an_import_of_any_command(small_study: Path, tmp_path: Path) -> None:
     study = once.linked(small_study, tmp_path / "study")
     (study / "page.html").write_text("an older page")
-    (study / "table.csv").write_text("image,label\n")
+    pd.DataFrame({"image": ["0.png"], "label": ["new"]}).to_parquet(study / "table.parquet")
     before = once.digest(study / "c.zarr")
     done = subprocess.run(
         [sys.executable, "-c", CODE],
@@ -87,7 +88,7 @@ def test_interrupted__during_an_import_of_any_command(small_study: Path, tmp_pat
     left = {path.name for path in study.iterdir() if not path.name.endswith(".lock")}
     assert left - {"new.zarr"} == {path.name for path in small_study.iterdir() if not path.name.endswith(".lock")} | {
         "page.html",
-        "table.csv",
+        "table.parquet",
     }
 
 

@@ -30,7 +30,7 @@ FORK_SERVER = Path(__file__).with_name("fork_server.py")
 NAMESPACES = (["unshare", "--mount"], ["unshare", "--user", "--map-root-user", "--mount"], [])
 TIMEOUT_S = 300.0
 MEMORY = Path("/dev/shm")
-PROGRESS = re.compile(r"[\d,]+ images: .+|.+: [\d,]+ of [\d,]+ \w+(, .+ left)?")
+PROGRESS = re.compile(r"[\d,]+ images: .+|columns used of .+|.+: [\d,]+ of [\d,]+ \w+(, .+ left)?")
 
 Campaign = Callable[[int, int], int]
 
@@ -80,7 +80,7 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """Lines of stderr that are no progress."""
+        """Lines of stderr that are neither progress nor what was listed."""
         return [line for line in self.stderr.splitlines() if not PROGRESS.fullmatch(line)]
 
 

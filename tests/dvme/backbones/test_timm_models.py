@@ -254,5 +254,6 @@ def test_published_weights__published_at_a_plain_address(no_network: Path) -> No
     ):
         published_weights(spec)
     downloaded = no_network / "hub" / "checkpoints" / "seresnet18-4bb0ce65.pth"
+    downloaded.parent.mkdir(parents=True, exist_ok=True)
     downloaded.touch()
     assert published_weights(spec) == downloaded

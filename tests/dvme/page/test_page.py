@@ -39,7 +39,7 @@ def test_write_page__everything_is_in_the_file(tmp_path: Path) -> None:
     page = Page(EVIL, head="<p>first</p>", themes={"light": style.template(), "dark": style.template(is_dark=True)})
     body = page.figure("curve", Figure(Scatter(x=[1, 2], y=[3, 4], name=EVIL), {"height": 321}), "said")
     page.sections = [Section("one", EVIL, body)]
-    out = tmp_path / "new" / "page.html"
+    out = tmp_path / "page.html"
     write_page(page, out)
     text = out.read_text(encoding="utf-8")
     assert NO_NETWORK in text

@@ -228,7 +228,9 @@ def test_sweep__folders_that_hold_something_else(
     with pytest.raises(OptionError, match="mine is there already and is not a run; name another folder with --out"):
         dvme.sweep(cache, tmp_path / "mine", heads=["knn"], options=options)
     assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["notes.txt"]
-    with pytest.raises(OptionError, match=r"notes.txt is a file; name a folder for the run with --out"):
+    with pytest.raises(
+        OptionError, match=r"notes.txt is there already and is a file, not a run; name another folder with --out"
+    ):
         dvme.sweep(cache, tmp_path / "mine" / "notes.txt", heads=["knn"], options=options)
     before = Run.load(whole.run).manifest.hash
     with pytest.raises(OptionError, match=f"is a run over other subsets \\({before[:8]}, now .*pass --subsets"):
