@@ -55,7 +55,7 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError:
             return function(*args, **kwargs)  # whose own message names it
         given = dict(bound.arguments)
-        for name in takes.keys() & given.keys():
+        for name in [each for each in takes if each in given]:
             default = signature.parameters[name].default
             is_default = given[name] is None and default is not inspect.Parameter.empty
             given[name] = default if is_default else takes[name](given[name], name)

@@ -36,7 +36,7 @@ ENTRIES_LOOKED_AT = 2000
 def kind_of(place: str | Path) -> Kind:
     """What a place holds, by its name and the names in it; a URL shows nothing."""
     path = Path(place)
-    if is_url(place) or not path.exists():
+    if is_url(place) or not _exists(path):
         return ""
     if path.is_file():
         suffix = path.suffix.lower()
@@ -52,6 +52,18 @@ def kind_of(place: str | Path) -> Kind:
     if any(entry.name == "head.json" and entry.parent.parent == path for entry in entries):
         return "heads"
     return "images" if any(entry.suffix.lower() in SUFFIXES for entry in entries) else ""
+
+
+def check_cache_first(place: str | Path, other: str | Path | None) -> None:
+    """Refuse a cache that is named second where it comes first.
+
+    Raises:
+        OptionError: naming both.
+    """
+    kind = kind_of(place)
+    if kind != "cache" and other is not None and kind_of(other) == "cache":
+        what = CALLED[kind] if kind else "no cache"
+        raise OptionError(f"{place} is {what} and {other} a cache: the cache comes first; {_swap(place, other)}")
 
 
 def open_cache(place: str | Path) -> EmbeddingCache:
@@ -153,6 +165,14 @@ def check_new_run(cache: str | Path, out: str | Path) -> None:
         raise OptionError(f"{cache} is a run and {out} a cache: the cache comes first; pass {out} --out {cache}")
     if kind not in {"", "run"}:
         raise OptionError(f"{out} is there already and is {CALLED[kind]}, not a run; name another folder with --out")
+
+
+def _exists(path: Path) -> bool:
+    """Whether something is there; what is no name, too long or with a null in it, is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def _swap(first: object, second: object) -> str:

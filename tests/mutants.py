@@ -328,7 +328,7 @@ EXTRACTION = (
     Mutant(
         "images: the white end of deep grey is not looked at",
         "dvme/data/tiff.py",
-        "tags.get(PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO",
+        "tags[PHOTOMETRIC] == WHITE_IS_ZERO",
         "False",
         ("tests/dvme/data/test_tiff.py",),
     ),

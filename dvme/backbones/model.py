@@ -42,8 +42,8 @@ class Backbone:
         self._shift = (-mean / std).repeat(spec.preprocess.crop)
         frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         crop, channels = spec.preprocess.crop, spec.preprocess.channels
-        noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
         try:
+            noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
             with full_float32(device):
                 self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
             measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dvme.backbones.spec import BackboneSpec
 from dvme.backbones.timm_names import architecture_names
+from dvme.backbones.variation import KEYS
 
 WEIGHT_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".npz"})
 OTHERS = "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with --arch work as well"
@@ -16,11 +17,16 @@ OTHERS = "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME 
 
 def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequence[str]) -> str:
     """One line that says so, and what to do."""
+    base, _, setting = name.partition("@")
+    if setting and base in {spec.name for spec in specs}:
+        key = setting.partition("=")[0]
+        return f"{base} has no setting {key!r}; choose from {', '.join(KEYS)}, as in {base}@size=160"
     path = Path(name)
     if path.suffix.lower() in WEIGHT_SUFFIXES or path.is_file():
         own = re.sub(r"[^A-Za-z0-9._+-]", "-", path.name.partition(".")[0]).strip("-._+") or "mine"
         way = f"--backbones {own} --arch {own}=ARCHITECTURE --weights {own}={name}"
-        return f"{name} is a file, not the name of a backbone; for weights pass {way}"
+        what = "is a file" if path.is_file() else "is called as a file is, which is not there"
+        return f"{name} {what}, not the name of a backbone; for weights pass {way}"
     known = [*(spec.name for spec in specs), *installed]
     same = [item for item in known if _letters(item) == _letters(name)]
     longer = [item for item in known if name and item.startswith(name.lower())]

@@ -124,6 +124,9 @@ def adopt(
         remarks.append(f"the features are {found.dtype} in the file and stored as {backbone.dtype}")
     if _is_by_word(request):
         remarks.append(_word(request))
+    if is_growing and n_new and request.images is None:
+        new = first_few(name for name, row in zip(found.ids, named.tolist(), strict=True) if row == NEW)
+        remarks.append(f"{counted(n_new, 'image')} that the cache did not know, by name only, such as {new}")
     if store is None and request.images is None:
         remarks.append("the images of this cache are known by name only; no image file was looked at")
     return ImportReport(os.fspath(cache), str(path), False, len(rows), n_new, [outcome], remarks)

@@ -16,7 +16,7 @@ from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
 from dvme.exchange.bundle import row_slices, text_array
-from dvme.places import open_cache
+from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, automatic
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
 from dvme_cache.files import is_url
@@ -84,6 +84,7 @@ def export(
     """
     if is_url(out):
         raise DataError(f"{out} is a URL, an export is a file; name a local path and copy it there")
+    check_cache_first(cache, out)
     path = Path(out)
     kind = format_of(path)
     for file in files_of(path):

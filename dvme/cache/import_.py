@@ -12,7 +12,7 @@ from dvme.cache.imported import ImportedBackbone, ImportReport
 from dvme.cache.restoring import restore
 from dvme.errors import DataError, OptionError
 from dvme.exchange import is_bundle
-from dvme.places import check_new_cache
+from dvme.places import check_new_cache, kind_of
 from dvme.runtime import Progress, automatic
 from dvme_cache import check_unlocked
 
@@ -64,6 +64,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
             what is wrong and what to do; the cache is as it was.
     """
     path = Path(file)
+    if kind_of(path) == "cache":
+        raise OptionError(f"{path} is a cache: the file of embeddings comes first; swap them: {cache} {path}")
     check_new_cache(cache)
     check_unlocked(cache)
     if not path.is_file():

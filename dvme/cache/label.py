@@ -20,7 +20,7 @@ from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.data.tables import Table, find_column, read_table
 from dvme.errors import DataError, OptionError
-from dvme.places import open_cache
+from dvme.places import check_cache_first, open_cache
 from dvme.wording import CHOICES, first_few
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -80,6 +80,7 @@ def label(
     """
     if manifest is None and class_order is None:
         raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
+    check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
     told = _Told() if manifest is None else _read(Path(manifest), columns or Columns(), extra)

@@ -16,9 +16,9 @@ from dvme.arguments import public
 from dvme.data import Columns, Samples, load_samples
 from dvme.data.samples import unlisted_line
 from dvme.errors import DataError
-from dvme.extraction.beside import beside
+from dvme.extraction.beside import beside, place_beside
 from dvme.extraction.indexing import hash_files, unread_files
-from dvme.places import open_cache
+from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache, check_unlocked
@@ -75,10 +75,12 @@ def prune(
         DataError: if a file cannot be read, or none of the cache's images is among those given.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
     """
+    check_cache_first(cache, images)
     if confirmed:
         check_unlocked(cache)
+        check_unlocked(place_beside(cache))
     store = open_cache(cache)
-    samples = load_samples(images, columns, image_root)
+    samples = load_samples(images, columns, image_root, images_only=True)
     if samples.unlisted:
         raise DataError(f"{unlisted_line(samples.unlisted)}; nothing was pruned")
     workers = (runtime or Runtime()).n_workers
@@ -89,13 +91,13 @@ def prune(
     removed, gone = paths[rows].tolist(), _gone_folders(paths[~store.samples.is_pruned], paths[rows])
     if confirmed and len(rows):
         listed = store.samples.ids[rows]
+        _prune_beside(cache, listed)  # first: a run that ends here finds the images again
         with EmbeddingCache.writing(cache) as writable:
             # What another process added since the files were listed stays, and what it pruned is gone already.
             rows = rows[(writable.samples.ids[rows] == listed).all(axis=1)]
             removed = np.array(writable.samples.paths, dtype=object)[rows].tolist()
             writable.prune(rows)
             n_kept = int((~writable.samples.is_pruned).sum())
-        _prune_beside(cache, listed)
     else:
         n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
     return PruneReport(os.fspath(cache), n_kept, removed, confirmed, gone, list(samples.remarks))

@@ -39,6 +39,7 @@ def load_samples(
     image_root: str | Path | None = None,
     *,
     skip_missing: bool = False,
+    images_only: bool = False,
 ) -> Samples:
     """List the images of a folder or a manifest.
 
@@ -47,6 +48,7 @@ def load_samples(
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start; its own folder by default.
         skip_missing: leave images out that a manifest names and that are not there.
+        images_only: labels, splits and groups are not looked at, and so refuse nothing.
 
     Raises:
         DataError: if nothing is there, or it cannot be used as it is.
@@ -60,12 +62,12 @@ def load_samples(
             )
         if image_root is not None:
             raise DataError(f"{path} is a folder, --image-root needs a manifest file; leave it out")
-        samples = folder_samples(path)
+        samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:
             raise DataError(f"{path} is not a manifest; give a folder or a file of {', '.join(MANIFEST_SUFFIXES)}")
         root = None if image_root is None else Path(image_root)
-        samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing)
+        samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
     odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))
     return replace(samples, remarks=(*samples.remarks, *odd))
 

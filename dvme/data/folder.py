@@ -16,8 +16,12 @@ Places = Sequence[tuple[str, ...]]
 """Of each image: the folders in which it lies, from the root on."""
 
 
-def folder_samples(root: Path) -> Samples:
+def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
     """List the images below a folder; the folders' names are the labels, and the splits if they are such.
+
+    Args:
+        root: the folder.
+        images_only: the folders' names are not looked at.
 
     Raises:
         DataError: if the folder is missing, holds no image, or mixes labelled and unlabelled images.
@@ -28,7 +32,8 @@ def folder_samples(root: Path) -> Samples:
     files = listing.files
     if not files:
         raise DataError(f"{root} holds no images{_what_it_holds(root, listing)}")
-    places = [path.relative_to(root).parts[:-1] for path in files]
+    folders = [path.relative_to(root).parts[:-1] for path in files]
+    places = [()] * len(files) if images_only else folders
     has_splits = _begin_with_splits(places, root)
     depth = 1 if has_splits else _depth_of_splits(places)
     labels = [place[has_splits] if len(place) > has_splits else MISSING for place in places]
@@ -47,7 +52,7 @@ def folder_samples(root: Path) -> Samples:
         splits=[canonical_split(place[depth - 1]) if depth else MISSING for place in places],
         groups=[MISSING] * len(files),
         given=frozenset({"label"} if stray < len(files) else ()) | frozenset({"split"} if depth else ()),
-        remarks=(*_split_remarks(places, depth), *_remarks(listing, places, has_splits=has_splits)),
+        remarks=(*_split_remarks(places, depth), *_remarks(listing, folders, has_splits=has_splits)),
         unlisted=_named_from(root, listing),
     )
 

@@ -36,7 +36,12 @@ class Columns:
 
 
 def manifest_samples(
-    manifest: Path, columns: Columns, image_root: Path | None = None, *, skip_missing: bool = False
+    manifest: Path,
+    columns: Columns,
+    image_root: Path | None = None,
+    *,
+    skip_missing: bool = False,
+    images_only: bool = False,
 ) -> Samples:
     """Read a manifest and check that every image it names exists.
 
@@ -45,6 +50,7 @@ def manifest_samples(
         columns: which column holds what; capitals and blanks in a header are no difference.
         image_root: where relative image paths start; the manifest's folder by default.
         skip_missing: leave images out whose files are not there, instead of refusing.
+        images_only: labels, splits and groups are not looked at.
 
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.
@@ -52,7 +58,8 @@ def manifest_samples(
     table = read_table(manifest)
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
-    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD}
+    looked_for = () if images_only else STANDARD
+    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in looked_for}
     ids = image_names(table, image)
     root = manifest.parent if image_root is None else image_root
     paths = [root / identity for identity in ids]
@@ -61,14 +68,15 @@ def manifest_samples(
     if missing and not (skip_missing and len(missing) < len(ids)):
         _refuse_missing(manifest, [path for path, gone in zip(paths, is_missing, strict=True) if gone], len(ids))
     there = [row for row, gone in enumerate(is_missing) if not gone]
-    values = {name: [MISSING] * len(ids) if column is None else table.texts(column) for name, column in chosen.items()}
+    used = {name: column for name, column in chosen.items() if column is not None}
+    values = {name: table.texts(used[name]) if name in used else [MISSING] * len(ids) for name in STANDARD}
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
         labels=[values["label"][row] for row in there],
-        splits=_splits([values["split"][row] for row in there], chosen["split"], manifest),
+        splits=_splits([values["split"][row] for row in there], used.get("split"), manifest),
         groups=[values["group"][row] for row in there],
-        given=frozenset(name for name, column in chosen.items() if column is not None),
+        given=frozenset(used),
         remarks=(columns_line(table, {"image": image} | chosen), *_without_label(table, {"image": image} | chosen)),
         missing=tuple(missing),
     )
@@ -105,7 +113,7 @@ def columns_used(source: Path, used: Mapping[str, str]) -> str:
 
 def _without_label(table: Table, chosen: Mapping[str, str | None]) -> list[str]:
     """Where no column of labels is chosen: the columns that could be it, for their values are few and repeated."""
-    if chosen["label"] is not None:
+    if "label" not in chosen or chosen["label"] is not None:  # not looked for, or there
         return []
     found: dict[str, int] = {}
     for name in table.names:

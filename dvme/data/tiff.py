@@ -55,7 +55,9 @@ class Tiff(TiffImageFile):
         formats = set(_several(tags.get(SAMPLE_FORMAT, UNSIGNED)))
         self._format = formats.pop() if len(formats) == 1 else None
         self._kind = self._described()
-        if tags.get(PHOTOMETRIC, WHITE_IS_ZERO) in {WHITE_IS_ZERO, BLACK_IS_ZERO}:
+        if PHOTOMETRIC not in tags:  # readers differ in what they make of that
+            raise ImageError(f"is a TIFF that does not say what its values mean ({self._kind}); {ADVICE}")
+        if tags[PHOTOMETRIC] in {WHITE_IS_ZERO, BLACK_IS_ZERO}:
             self._pose_as_neighbour()
         try:
             super()._setup()
@@ -75,7 +77,7 @@ class Tiff(TiffImageFile):
         if tags.get(SAMPLES, 1) > 1 + n_alpha:
             raise ImageError(f"is a TIFF whose channels have no colours ({self._kind}); {ADVICE}")
         if self._bits > 8 or self._format == SIGNED:
-            self.is_inverted = tags.get(PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO
+            self.is_inverted = tags[PHOTOMETRIC] == WHITE_IS_ZERO
             tags[PHOTOMETRIC] = BLACK_IS_ZERO
         if self._format == UNDEFINED:
             self._format = UNSIGNED

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache import EmbeddingCache, Embeddings, Fingerprint, RowState
+from dvme_cache import CacheError, EmbeddingCache, Embeddings, Fingerprint, RowState
+from dvme_cache.files import is_url
 
 SUFFIX, BESIDE = ".zarr", ".predicted.zarr"
 
@@ -17,14 +18,28 @@ SUFFIX, BESIDE = ".zarr", ".predicted.zarr"
 def place_beside(cache: str | Path) -> str:
     """Where the embeddings of predicted images are kept: `my.predicted.zarr` for `my.zarr`, itself for itself."""
     place = os.fspath(cache).rstrip("/")
+    if not is_url(place) and (Path(place).is_symlink() or Path(place).name in {"", ".."}):
+        place = os.path.realpath(place)  # one cache has one, however it is named
     return place if place.endswith(BESIDE) else place.removesuffix(SUFFIX) + BESIDE
 
 
 def beside(cache: str | Path) -> list[EmbeddingCache]:
-    """The cache of predicted images that belongs to a study's, if there is one."""
+    """The cache of predicted images that belongs to a study's, if there is one.
+
+    Raises:
+        CacheError: if what lies there cannot be opened.
+    """
     place = place_beside(cache)
     is_own = place == os.fspath(cache).rstrip("/")
     return [] if is_own or not EmbeddingCache.exists(place) else [EmbeddingCache.open(place)]
+
+
+def donors_of(cache: str | Path) -> list[EmbeddingCache]:
+    """As `beside`, for what can do without: of a cache that is damaged or none, nothing is taken."""
+    try:
+        return beside(cache)
+    except CacheError:
+        return []
 
 
 def alike(cache: EmbeddingCache, fingerprint: Fingerprint, name: str = "") -> str | None:
@@ -34,12 +49,15 @@ def alike(cache: EmbeddingCache, fingerprint: Fingerprint, name: str = "") -> st
 
 
 def rows_done(cache: EmbeddingCache, fingerprint: Fingerprint) -> dict[bytes, int]:
-    """Content id to row of every image that has an embedding of a fingerprint."""
-    name = alike(cache, fingerprint)
-    if name is None:
+    """Content id to row of every image that has an embedding of a fingerprint; none of a cache that is damaged."""
+    try:
+        name = alike(cache, fingerprint)
+        if name is None:
+            return {}
+        done = np.flatnonzero(cache.embeddings(name).states() == RowState.DONE)
+        return {content.tobytes(): row for content, row in zip(cache.samples.ids[done], done.tolist(), strict=True)}
+    except CacheError:
         return {}
-    done = np.flatnonzero(cache.embeddings(name).states() == RowState.DONE)
-    return {content.tobytes(): row for content, row in zip(cache.samples.ids[done], done.tolist(), strict=True)}
 
 
 def take_over(embeddings: Embeddings, ids: NDArray[np.uint8], shards: list[NDArray[Any]], donor: EmbeddingCache) -> int:
@@ -62,6 +80,10 @@ def take_over(embeddings: Embeddings, ids: NDArray[np.uint8], shards: list[NDArr
         found = [(row, known[content]) for row in shard.tolist() if (content := ids[row].tobytes()) in known]
         if found:
             rows, theirs = np.array(found, dtype=np.int64).T
-            embeddings.commit(rows, source.read(theirs), {})
+            try:
+                features = source.read(theirs)
+            except CacheError:  # damaged there: computed anew, as without it
+                continue
+            embeddings.commit(rows, features, {})
             n_copied += len(rows)
     return n_copied

@@ -12,10 +12,10 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Outliers, Samples, Task, load_samples
-from dvme.extraction.beside import beside
+from dvme.extraction.beside import donors_of
 from dvme.extraction.checks import check_listed, order_of
-from dvme.extraction.indexing import hash_files, index_samples
-from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
+from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
+from dvme.extraction.models import Choice, check_fingerprints, load_known, recall_backbones
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
 from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, automatic
@@ -111,7 +111,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         dtype: stored type, `float32` or `float16`.
         runtime: device, batch size, workers, the largest image.
         replace: delete embeddings of these backbones and extract them anew.
-        retry_failed: try images again that could not be decoded in an earlier run.
+        retry_failed: try images again that could not be decoded in an earlier run; so does `runtime.max_pixels`.
         rows_per_shard: images per committed file of a new backbone; None: by the size of the data set.
         wait: wait while another process writes to this cache, instead of refusing.
         progress: told (stage, done, total); the stages are `hash` and the backbones' names.
@@ -122,7 +122,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         CacheLockedError: each says in one line what is wrong and what to do.
     """
     runtime = runtime or Runtime()
-    options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
+    is_retrying = retry_failed or runtime.max_pixels is not None
+    options = Options(dtype=dtype, replace=replace, retry_failed=is_retrying, rows_per_shard=rows_per_shard)
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
     check_images_and_cache(images, cache)
     if not wait:
@@ -135,23 +136,23 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     if announce is not None:
         announce(task, samples)
     models = recall_backbones(choice, runtime)
-    hashed, digests = partial(progress, "hash"), None
-    if EmbeddingCache.exists(cache) and not replace:
-        present = EmbeddingCache.open(cache)
-        check_fingerprints(present, models, dtype)
-        if any(isinstance(model, KnownBackbone) for model in models):
-            digests = hash_files(samples, runtime.n_workers, hashed)
-            if not is_all_there(present, models, digests, options):
-                models = load_known(models)
-    else:
+    present = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) and not replace else None
+    if present is None:
         models = load_known(models)
+    else:
+        check_fingerprints(present, models, dtype)
+    digests = hash_files(samples, runtime.n_workers, partial(progress, "hash"))
+    readable = only_readable(samples, digests, unread_files(samples, digests))[1]
+    if present is not None and not is_all_there(present, models, readable, options):
+        models = load_known(models)
+        check_fingerprints(present, models, dtype)
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
-        index = index_samples(store, samples, runtime.n_workers, hashed, class_order, digests)
-        outcomes, outliers = extract_all(store, models, index, options, runtime, progress, beside(cache))
+        index = index_samples(store, samples, digests, class_order)
+        outcomes, outliers = extract_all(store, models, index, options, runtime, progress, donors_of(cache))
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
         order, ids = store.class_order, store.samples.paths
     is_grouped = groups != MISSING

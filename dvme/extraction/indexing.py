@@ -69,10 +69,8 @@ class Index:
 def index_samples(
     cache: EmbeddingCache,
     samples: Samples,
-    workers: int,
-    tell: Callable[[int, int], None],
+    digests: list[bytes],
     class_order: Sequence[str] | None = None,
-    digests: list[bytes] | None = None,
 ) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
@@ -84,15 +82,12 @@ def index_samples(
     Args:
         cache: open for writing.
         samples: the files.
-        workers: threads that read.
-        tell: called with (files hashed, files in all).
+        digests: what `hash_files` made of them.
         class_order: of the labels; () takes the cache's away, None keeps it.
-        digests: content ids of the files, where they are known; None: the files are read.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
     """
-    digests = hash_files(samples, workers, tell) if digests is None else digests
     unread = unread_files(samples, digests)
     unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
     unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns, Samples, Task, load_samples
-from dvme.extraction.beside import beside, rows_done
+from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import check_listed, check_names, check_order, order_of
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
@@ -114,7 +114,8 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         The same as `extract`, where the run would be refused.
     """
     runtime = runtime or Runtime()
-    options = Options(dtype=dtype, replace=replace, retry_failed=retry_failed, rows_per_shard=rows_per_shard)
+    is_retrying = retry_failed or runtime.max_pixels is not None
+    options = Options(dtype=dtype, replace=replace, retry_failed=is_retrying, rows_per_shard=rows_per_shard)
     choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
     check_images_and_cache(images, cache)
     choice.specs()
@@ -141,7 +142,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
     n_others = 0 if store is None else _count_others(store, rows, unknown)
-    new, donors = first_file.keys() - known.keys(), beside(cache)
+    new, donors = first_file.keys() - known.keys(), donors_of(cache)
     trial = _Trial(samples, first_file, runtime)
     return ExtractPlan(
         cache=os.fspath(cache),

@@ -15,14 +15,12 @@ from dvme.arguments import public
 from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.exchange.durable import written_aside
-from dvme.extraction.beside import place_beside
 from dvme.heads.saving import SavedHead, load_head
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.sources import Part, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.wording import probability_of
-from dvme_cache import check_unlocked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,7 +107,6 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     check_head(head, images)
     if cache is not None:
         check_new_cache(cache)
-        check_unlocked(place_beside(cache))
     saved = load_head(head)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
     found = embedded(images, cache, saved, own, runtime or Runtime(), progress, skip_missing=skip_missing)

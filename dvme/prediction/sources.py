@@ -29,6 +29,7 @@ from dvme_cache import (
     FingerprintMismatchError,
     NotACacheError,
     RowState,
+    check_unlocked,
 )
 from dvme_cache.files import is_url
 
@@ -94,9 +95,11 @@ def embedded(
         yield Asked(names.tolist(), paths.tolist(), [Part(store, saved.backbones, np.arange(len(rows)), rows)])
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
-        place = str(Path(folder) / "images.zarr") if cache is None else place_beside(cache)
-        places = [] if cache is None else list(dict.fromkeys([os.fspath(cache), place]))
-        yield _found(load_samples(images, skip_missing=skip_missing), places, place, saved, own, runtime, progress)
+        kept = None if cache is None else place_beside(cache)
+        place = kept if kept is not None and _may_be_written(kept) else str(Path(folder) / "images.zarr")
+        places = [] if cache is None or kept is None else list(dict.fromkeys([os.fspath(cache).rstrip("/"), kept]))
+        samples = load_samples(images, skip_missing=skip_missing, images_only=True)
+        yield _found(samples, places, place, saved, own, runtime, progress)
 
 
 def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[str, str]]:
@@ -167,7 +170,7 @@ def _found(
     runtime: Runtime,
     progress: Progress,
 ) -> Asked:
-    """What the caches have of some images, and the rest extracted into the last of them.
+    """What the caches have of some images, and the rest extracted into the last of them, or aside.
 
     Args:
         samples: the images; what they are labelled is not looked at.
@@ -194,12 +197,13 @@ def _found(
     parts: list[Part] = []
     missing = np.arange(len(samples))
     for store, names in held:
-        part = _part(store, names, digests, missing)
+        part = _part(store, names, digests, missing, is_retrying=runtime.max_pixels is not None)
         parts += [part] if len(part.rows) else []
         missing = np.setdiff1d(missing, part.positions)
     paths = [os.path.realpath(path) for path in samples.paths]
     if not len(missing):
         return Asked(samples.ids, paths, parts, left_out=left_out, remarks=remarks)
+    check_unlocked(place)
     sources = sources or find_sources(saved, own, runtime)
     some, some_digests = _without_labels(samples, missing), [digests[i] for i in missing.tolist()]
     n_computed, reasons = _extract(some, some_digests, place, sources, opened, runtime, progress)
@@ -207,7 +211,9 @@ def _found(
     row_of = {content: row for row, content in enumerate(store.samples.content_ids)}
     rows = np.array([row_of[content] for content in some_digests], dtype=np.int64)
     parts.append(Part(store, names, missing, rows))
-    kept_in = place if places else None
+    kept_in = place if place in places else None
+    if places and kept_in is None and n_computed:
+        remarks = (*remarks, f"{places[-1]} cannot be written, so that no embedding of new images is kept")
     return Asked(samples.ids, paths, parts, reasons, n_computed, kept_in, left_out, remarks)
 
 
@@ -218,11 +224,24 @@ def _names_in(store: EmbeddingCache, saved: SavedHead) -> tuple[str, ...]:
     return tuple(name for name in names if name is not None) if None not in names else ()
 
 
-def _part(store: EmbeddingCache, names: Sequence[str], digests: Sequence[bytes], positions: NDArray[np.int64]) -> Part:
+def _may_be_written(place: str) -> bool:
+    """Whether a cache, there or not, may be written to; of a URL only the attempt tells."""
+    return is_url(place) or os.access(place if Path(place).exists() else Path(place).absolute().parent, os.W_OK)
+
+
+def _part(
+    store: EmbeddingCache,
+    names: Sequence[str],
+    digests: Sequence[bytes],
+    positions: NDArray[np.int64],
+    *,
+    is_retrying: bool,
+) -> Part:
     """Of the images at some positions, those of which a cache knows all embeddings, or why there are none."""
     is_settled = np.ones(store.n_rows, dtype=bool)
     for name in names:
-        is_settled &= store.embeddings(name).states() != RowState.PENDING
+        states = store.embeddings(name).states()
+        is_settled &= (states == RowState.DONE) if is_retrying else (states != RowState.PENDING)
     contents = store.samples.content_ids
     row_of = {contents[row]: row for row in np.flatnonzero(is_settled).tolist()}
     found = [(i, row_of[digests[i]]) for i in positions.tolist() if digests[i] in row_of]
@@ -262,11 +281,12 @@ def _extract(
     n_computed, reasons = 0, dict[str, str]()
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with warnings.catch_warnings(action="ignore", category=UserWarning), EmbeddingCache.writing(place) as store:
-        index = index_samples(store, samples, runtime.n_workers, lambda *_: None, digests=digests)
+        index = index_samples(store, samples, digests)
         for dtype, some in by_dtype.items():
             models = [source.model for source in some]
             others = [donor for donor in donors if donor.location != store.location]
-            outcomes, _ = extract_all(store, models, index, Options(dtype=dtype), runtime, progress, others)
+            options = Options(dtype=dtype, retry_failed=runtime.max_pixels is not None)
+            outcomes, _ = extract_all(store, models, index, options, runtime, progress, others)
             n_computed = max(n_computed, *(each.computed for each in outcomes))
             for outcome in outcomes:
                 reasons |= outcome.reasons

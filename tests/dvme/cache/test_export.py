@@ -120,7 +120,7 @@ MEASURE = (
     HELD
     + """
 import os, sys
-import dvme.cache
+import dvme.cache, dvme.cache.restoring, dvme.exchange.hdf5, dvme.exchange.npz
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
 import numpy as np
 

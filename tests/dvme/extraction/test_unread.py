@@ -40,7 +40,7 @@ def index(tmp_path: Path) -> Callable[[Samples], Index]:
 
     def run(samples: Samples) -> Index:
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            return index_samples(cache, samples, 2, lambda *_: None)
+            return index_samples(cache, samples, hash_files(samples, 2, lambda *_: None))
 
     return run
 
