@@ -298,3 +298,11 @@ def test_decode_image__directory_outside_of_the_file(directory: int) -> None:
     data = written(scene("u2"), bigtiff=True)
     with pytest.raises(ImageError):
         decode_image(data[:8] + struct.pack("<Q", directory) + data[16:])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_decode_image__a_tiff_that_does_not_say_which_end_is_white_is_refused(bits: int) -> None:
+    """Readers differ in what they make of a missing PhotometricInterpretation: Pillow takes white for zero."""
+    tags = {tag: value for tag, value in grey_tags(4, 4, bits).items() if tag != 262}
+    with pytest.raises(ImageError, match=r"does not say what its values mean"):
+        decode_image(by_hand(tags, bytes(range(16)) * (bits // 8)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from typer.testing import CliRunner
 import dvme
 from dvme.backbones import model
 from dvme.cache import prune
+from dvme.errors import DataError
 from dvme.extraction.beside import place_beside
 from dvme.extraction.plan import plan_extraction
-from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
+from dvme_cache import CacheLockedError, EmbeddingCache, Fingerprint, FingerprintMismatchError
 from dvme_cli.main import app
 
 OWN = """
@@ -259,3 +261,88 @@ def test_predict__says_where_embeddings_are_kept(study: Path) -> None:
 )
 def test_place_beside(cache: str, place: str) -> None:
     assert place_beside(cache) == place
+
+
+def test_predict__labels_and_splits_that_no_study_could_take_refuse_nothing(study: Path) -> None:
+    new = sorted((study / "new").glob("0*.png"))[:2]
+    _manifest(study / "odd.csv", new, label=["1", "1.0"], split=["holdout", "0"], group=["7", "7.0"])
+    shutil.copy(study / "new" / "05.png", study / "new" / "a.png")
+    (study / "new" / "deep").mkdir()
+    shutil.move(study / "new" / "a.png", study / "new" / "deep" / "a.png")
+    assert _predict(study, "odd.csv")[0].n_rows == 2
+    assert _predict(study, "new")[0].n_rows == 10, "images in folders beside images outside of any"
+    assert _predict(study, "odd.csv")[0].remarks == [
+        "columns used of odd.csv: image; not used: label, split, group",
+    ]
+
+
+def test_extract__a_cache_beside_that_is_damaged_or_none_costs_nothing_but_time(predicted: Path) -> None:
+    study, place = predicted / "study.zarr", predicted / "study.predicted.zarr"
+    own = [f"{predicted}/one.py:net", f"{predicted}/two.py:net"]
+    for file in place.rglob("features/c/**/*"):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[::-1])
+    images = _manifest(predicted / "all.csv", sorted((predicted / "new").glob("0*.png")), label=["dark"] * 8)
+    done = dvme.extract(images, study, backbones=own)
+    assert [item.computed for item in done.outcomes] == [8, 8]
+    shutil.rmtree(place)
+    place.mkdir()
+    (place / "notes.txt").touch()
+    assert [item.reused for item in dvme.extract(images, study, backbones=own).outcomes] == [8, 8]
+
+
+def test_prune__what_cannot_be_erased_beside_is_not_erased_here_either(predicted: Path) -> None:
+    study, place = predicted / "study.zarr", predicted / "study.predicted.zarr"
+    images = sorted((predicted / "new").glob("0*.png"))
+    own = [f"{predicted}/one.py:net", f"{predicted}/two.py:net"]
+    dvme.extract(_manifest(predicted / "all.csv", images, label=["dark"] * 8), study, backbones=own)
+    (predicted / "keep").mkdir()
+    shutil.copy(predicted / "old" / "00.png", predicted / "keep")
+    with EmbeddingCache.writing(place), pytest.raises(CacheLockedError):
+        prune(study, predicted / "keep", confirmed=True)
+    assert len(prune(study, predicted / "keep", confirmed=True).removed) == 37
+    assert EmbeddingCache.open(place).samples.is_pruned.all()
+
+
+@pytest.mark.parametrize("typed", [".", "link.zarr", "made/../study.zarr/"])
+def test_place_beside__one_cache_has_one(tmp_path: Path, typed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "study.zarr").mkdir()
+    (tmp_path / "made").mkdir()
+    (tmp_path / "link.zarr").symlink_to("study.zarr")
+    monkeypatch.chdir(tmp_path / "study.zarr" if typed == "." else tmp_path)
+    assert Path(place_beside(typed)).resolve() == tmp_path / "study.predicted.zarr"
+
+
+def test_predict__a_folder_that_cannot_be_written_keeps_nothing_and_says_so(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != study and access(place, mode))
+    report, table = _predict(study)
+    assert (report.kept_in, len(table)) == (None, 8)
+    assert (
+        report.remarks[-1]
+        == f"{place_beside(study / 'study.zarr')} cannot be written, so that no embedding of new images is kept"
+    )
+    assert not Path(place_beside(study / "study.zarr")).exists()
+
+
+def test_max_pixels__tries_again_what_was_too_large(study: Path) -> None:
+    small, large = dvme.Runtime(max_pixels=100), dvme.Runtime(max_pixels=200)
+    assert (
+        len(
+            dvme.extract(study / "new.csv", study / "n.zarr", backbones=[f"{study}/one.py:net"], runtime=small)
+            .outcomes[0]
+            .reasons
+        )
+        == 8
+    )
+    assert (
+        dvme.extract(study / "new.csv", study / "n.zarr", backbones=[f"{study}/one.py:net"], runtime=large)
+        .outcomes[0]
+        .computed
+        == 8
+    )
+    with pytest.raises(DataError, match=r"has 144 pixels, more than 100; pass --max-pixels 144"):
+        _predict(study, runtime=small)
+    assert _predict(study, runtime=large)[0].n_rows == 8
