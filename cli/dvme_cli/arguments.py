@@ -19,7 +19,9 @@ ClassOrder = Annotated[
 ]
 MaxPixels = Annotated[
     int | None,
-    typer.Option(help="Pixels of the largest image to decode. Default: 178,956,970, which guards the memory. Tries images that failed again."),
+    typer.Option(
+        help="Pixels of the largest image to decode. Default: 178,956,970, which guards the memory. Tries images that failed again."
+    ),
 ]
 
 

@@ -54,6 +54,8 @@ def report(  # noqa: PLR0913 - one parameter per option
         for notice in result.notices:
             say(notice)
         show_maps(result.maps)
+        if result.maps:
+            say("silhouette and kNN accuracy are of the test images, which the others vote on")
         say(result.verdict)
         say(f"wrote {result.html}")
         say_rest(result.figures, figures, is_seen=thumbnails and anonymous and result.n_points > 0)
