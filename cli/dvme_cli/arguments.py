@@ -20,7 +20,8 @@ ClassOrder = Annotated[
 MaxPixels = Annotated[
     int | None,
     typer.Option(
-        help="Pixels of the largest image to decode. Default: 178,956,970, which guards the memory. Tries images that failed again."
+        help="Pixels of the largest image to decode; images that failed are tried again. "
+        "Default: 178,956,970, which guards the memory."
     ),
 ]
 
