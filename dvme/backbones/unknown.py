@@ -17,9 +17,9 @@ OTHERS = "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME 
 
 def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequence[str]) -> str:
     """One line that says so, and what to do."""
-    base, _, setting = name.partition("@")
-    if setting and base in {spec.name for spec in specs}:
-        key = setting.partition("=")[0]
+    base, *settings = name.split("@")
+    key = next((key for each in settings if (key := each.partition("=")[0]) not in KEYS), None)
+    if key is not None and base in {spec.name for spec in specs}:
         return f"{base} has no setting {key!r}; choose from {', '.join(KEYS)}, as in {base}@size=160"
     path = Path(name)
     if path.suffix.lower() in WEIGHT_SUFFIXES or path.is_file():

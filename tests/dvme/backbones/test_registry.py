@@ -144,8 +144,3 @@ def test_get_spec__non_commercial_licences_are_marked() -> None:
         *("moco-v3", "moco-v3-vits16", "moco-v3-vitb16"),
         *("mae", "rad-dino"),
     }
-
-
-def test_get_spec__an_unknown_setting_names_those_that_exist() -> None:
-    with pytest.raises(UnknownNameError, match=r"^efficientnet-lite0 has no setting 'sise'; choose from pool, size, "):
-        get_spec("efficientnet-lite0@sise=64")

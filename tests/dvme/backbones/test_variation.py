@@ -205,9 +205,12 @@ def test_vary__grey_input_does_not_become_colour() -> None:
         vary(grey, {"mean": "0.1:0.2:0.3"})
 
 
-def test_vary__unknown_keys_are_part_of_the_name() -> None:
-    with pytest.raises(UnknownNameError, match="unknown backbone 'supervised@sise=448'"):
-        get_spec("supervised@sise=448")
+@pytest.mark.parametrize("name", ["supervised@sise=448", "supervised@size=448@sise=3", "supervised@sise=3@size=448"])
+def test_vary__an_unknown_key_names_those_that_exist(name: str) -> None:
+    with pytest.raises(
+        UnknownNameError, match=r"^supervised has no setting 'sise'; choose from pool, size, in-chans, "
+    ):
+        get_spec(name)
 
 
 @pytest.mark.parametrize(
