@@ -104,8 +104,12 @@ def lines(say: Callable[[str], None]) -> Progress:
     """
     started: dict[str, float] = {}
     told: dict[str, float] = {}
+    ended: dict[str, int] = {}
 
     def tell(stage: str, done: int, total: int) -> None:
+        if done >= total and ended.get(stage) == done:
+            return
+        ended[stage] = done
         now = time.monotonic()
         begin = started.setdefault(stage, now)
         is_start = stage not in told and done == 0 < total  # loading and the first shard may take a while

@@ -176,3 +176,11 @@ def test_public_functions__tell_a_fixed_total_and_never_less(call: str, small_st
         assert [*stages][-1] == "score"
     if call == "probe":
         assert told[-1] == ("probe", 6, 6)  # linear on two backbones, concat; two folds
+
+
+def test_lines__the_end_of_a_stage_is_told_once() -> None:
+    said: list[str] = []
+    tell = lines(said.append)
+    for done in (0, 3, 3, 3):
+        tell("sweep", done, 3)
+    assert said == ["sweep: 0 of 3 jobs", "sweep: 3 of 3 jobs"]
