@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from dvme.data.images import SUFFIXES
+from dvme.data.manifest import MANIFEST_SUFFIXES
 from dvme.errors import DataError, OptionError
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
@@ -24,12 +25,12 @@ CALLED: dict[Kind, str] = {
     "export": "a file of embeddings",
     "file": "a file",
 }
-MANIFESTS, EXPORTS = (".csv", ".tsv", ".parquet"), (".h5", ".hdf5", ".npz", ".npy")
+EXPORTS = (".h5", ".hdf5", ".npz", ".npy")
 OTHER_FILES = frozenset({
     *(".bin", ".ckpt", ".gz", ".html", ".json", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".svg", ".tar"),
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
-NOT_FOR_A_CACHE = SUFFIXES.keys() | set(MANIFESTS) | set(EXPORTS) | OTHER_FILES
+NOT_FOR_A_CACHE = SUFFIXES.keys() | set(MANIFEST_SUFFIXES) | set(EXPORTS) | OTHER_FILES
 ENTRIES_LOOKED_AT = 2000
 
 
@@ -40,7 +41,7 @@ def kind_of(place: str | Path) -> Kind:
         return ""
     if path.is_file():
         suffix = path.suffix.lower()
-        return "manifest" if suffix in MANIFESTS else "export" if suffix in EXPORTS else "file"
+        return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
     marks: dict[str, Kind] = {"zarr.json": "cache", "run.json": "run", "head.json": "head"}
     found = next((kind for name, kind in marks.items() if (path / name).is_file()), None)
     if found is not None:

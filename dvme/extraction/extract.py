@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dvme.arguments import public
-from dvme.data import MISSING, Columns, Outliers, Samples, Task, load_samples
+from dvme.data import MISSING, Columns, Outliers, Samples, Task
 from dvme.extraction.beside import donors_of
-from dvme.extraction.checks import check_listed, order_of
 from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
-from dvme.extraction.models import Choice, check_fingerprints, load_known, recall_backbones
+from dvme.extraction.models import Choice, check_fingerprints, load_known
+from dvme.extraction.opening import open_run
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
-from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -124,25 +123,29 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     runtime = runtime or Runtime()
     is_retrying = retry_failed or runtime.max_pixels is not None
     options = Options(dtype=dtype, replace=replace, retry_failed=is_retrying, rows_per_shard=rows_per_shard)
-    choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
-    check_images_and_cache(images, cache)
     if not wait:
         check_unlocked(cache)
-    choice.specs()
-    samples = load_samples(images, columns, image_root, skip_missing=skip_missing)
-    task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
-    if replace:
-        check_listed(samples)
-    if announce is not None:
-        announce(task, samples)
-    models = recall_backbones(choice, runtime)
+    opened = open_run(
+        images,
+        cache,
+        Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
+        options,
+        runtime,
+        columns=columns,
+        image_root=image_root,
+        skip_missing=skip_missing,
+        class_order=class_order,
+        announce=announce,
+    )
+    samples, task, models = opened.samples, opened.task, opened.models
     present = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) and not replace else None
     if present is None:
         models = load_known(models)
     else:
         check_fingerprints(present, models, dtype)
     digests = hash_files(samples, runtime.n_workers, partial(progress, "hash"))
-    readable = only_readable(samples, digests, unread_files(samples, digests))[1]
+    unread = unread_files(samples, digests)
+    readable = only_readable(samples, digests, unread)[1]
     if present is not None and not is_all_there(present, models, readable, options):
         models = load_known(models)
         check_fingerprints(present, models, dtype)
@@ -151,7 +154,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         warnings.catch_warnings(action="ignore", category=UserWarning),
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
-        index = index_samples(store, samples, digests, class_order)
+        index = index_samples(store, samples, digests, unread, class_order)
         outcomes, outliers = extract_all(store, models, index, options, runtime, progress, donors_of(cache))
         labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
         order, ids = store.class_order, store.samples.paths

@@ -44,8 +44,6 @@ class Index:
 
     rows: NDArray[Any]
     """(R,) distinct rows, ascending."""
-    n_files: int
-    """Files listed."""
     n_new: int
     """Rows that the cache did not have before."""
     contradictory: list[str]
@@ -70,6 +68,7 @@ def index_samples(
     cache: EmbeddingCache,
     samples: Samples,
     digests: list[bytes],
+    unread: Mapping[int, str],
     class_order: Sequence[str] | None = None,
 ) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
@@ -83,12 +82,12 @@ def index_samples(
         cache: open for writing.
         samples: the files.
         digests: what `hash_files` made of them.
+        unread: what `unread_files` says of those.
         class_order: of the labels; () takes the cache's away, None keeps it.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
     """
-    unread = unread_files(samples, digests)
     unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
     unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
     samples, digests = only_readable(samples, digests, unread)
@@ -115,7 +114,6 @@ def index_samples(
     is_labelled &= ~is_below(cache.column("path").tolist(), unknown)
     return Index(
         rows=distinct,
-        n_files=len(samples),
         n_new=cache.n_rows - n_before,
         contradictory=[samples.ids[index] for row in distinct[is_contradictory].tolist() for index in members[row]],
         changes=_changes(known, columns, told.keys()),

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.data import Columns, Samples, Task, load_samples
+from dvme.data import Columns, Samples, Task
 from dvme.extraction.beside import donors_of, rows_done
-from dvme.extraction.checks import check_listed, check_names, check_order, order_of
+from dvme.extraction.checks import check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.indexing import hash_files, is_below, only_readable, unread_files
-from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, recall_backbones
+from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
+from dvme.extraction.opening import open_run
 from dvme.extraction.passes import Options
-from dvme.places import check_images_and_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
@@ -116,16 +116,19 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     runtime = runtime or Runtime()
     is_retrying = retry_failed or runtime.max_pixels is not None
     options = Options(dtype=dtype, replace=replace, retry_failed=is_retrying, rows_per_shard=rows_per_shard)
-    choice = Choice(names=backbones, weights=weights or {}, architectures=architectures or {})
-    check_images_and_cache(images, cache)
-    choice.specs()
-    samples = load_samples(images, columns, image_root, skip_missing=skip_missing)
-    task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
-    if replace:
-        check_listed(samples)
-    if announce is not None:
-        announce(task, samples)
-    models = recall_backbones(choice, runtime)
+    opened = open_run(
+        images,
+        cache,
+        Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
+        options,
+        runtime,
+        columns=columns,
+        image_root=image_root,
+        skip_missing=skip_missing,
+        class_order=class_order,
+        announce=announce,
+    )
+    samples, task, models = opened.samples, opened.task, opened.models
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
         check_fingerprints(store, models, dtype)

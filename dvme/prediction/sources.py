@@ -281,7 +281,7 @@ def _extract(
     n_computed, reasons = 0, dict[str, str]()
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with warnings.catch_warnings(action="ignore", category=UserWarning), EmbeddingCache.writing(place) as store:
-        index = index_samples(store, samples, digests)
+        index = index_samples(store, samples, digests, unread={})
         for dtype, some in by_dtype.items():
             models = [source.model for source in some]
             others = [donor for donor in donors if donor.location != store.location]

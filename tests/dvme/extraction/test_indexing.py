@@ -35,7 +35,7 @@ def index(files: list[Path], tmp_path: Path) -> Callable[..., Index]:
         ids = [path.name for path in files]
         samples = Samples(files, ids, values["label"], values["split"], values["group"], frozenset(columns))
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            return index_samples(cache, samples, hash_files(samples, 1, lambda *_: None), order)
+            return index_samples(cache, samples, hash_files(samples, 1, lambda *_: None), {}, order)
 
     return run
 

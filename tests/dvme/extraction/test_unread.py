@@ -40,7 +40,8 @@ def index(tmp_path: Path) -> Callable[[Samples], Index]:
 
     def run(samples: Samples) -> Index:
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            return index_samples(cache, samples, hash_files(samples, 2, lambda *_: None))
+            digests = hash_files(samples, 2, lambda *_: None)
+            return index_samples(cache, samples, digests, unread_files(samples, digests))
 
     return run
 
