@@ -1,6 +1,6 @@
 """Extract frozen-backbone embeddings once, compare them honestly with few labels.
 
-`dvme.extract`, `dvme.probe`, `dvme.info`, `dvme.viz`, `dvme.cache.verify` and so on are the commands of the same
+`dvme.extract`, `dvme.probe`, `dvme.info`, `dvme.viz`, `dvme.upkeep.verify` and so on are the commands of the same
 names. Importing dvme does not import torch; the first call that needs it does.
 """
 
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dvme import cache, report
-    from dvme.backbones.model import load_backbone
-    from dvme.comparison.compare import compare
+    from dvme.backbones.loading.model import load_backbone
     from dvme.data import Columns, Task, load_samples
-    from dvme.estimators import (
+    from dvme.explanation.explain import explain
+    from dvme.extraction.extract import extract
+    from dvme.extraction.plan import plan_extraction
+    from dvme.heads.estimators import (
         ConcatProbe,
         DVMEClassifier,
         KNNProbe,
@@ -23,49 +25,47 @@ if TYPE_CHECKING:
         MeanLogitsEnsemble,
         MLPFusion,
     )
-    from dvme.evaluation.probing import probe
-    from dvme.explanation.explain import explain
-    from dvme.extraction.extract import extract
-    from dvme.extraction.plan import plan_extraction
     from dvme.heads.saving import load_head
-    from dvme.overview import info
     from dvme.prediction.predict import predict
     from dvme.report.options import PageOptions
     from dvme.report.viz import viz
     from dvme.report.write import write_report
     from dvme.runtime import Runtime, silent
-    from dvme.sampling.options import SubsetOptions
-    from dvme.sampling.subsets import subsets
-    from dvme.sweeping.run import Run
-    from dvme.sweeping.sweep import sweep
+    from dvme.study.compare import compare
+    from dvme.study.design.options import SubsetOptions
+    from dvme.study.design.subsets import subsets
+    from dvme.study.probe import probe
+    from dvme.study.run import Run
+    from dvme.study.sweep import sweep
+    from dvme.upkeep.info import info
 
 _HOMES = {
-    "ConcatProbe": "dvme.estimators",
+    "ConcatProbe": "dvme.heads.estimators",
     "Columns": "dvme.data",
-    "DVMEClassifier": "dvme.estimators",
-    "KNNProbe": "dvme.estimators",
-    "LinearAdamProbe": "dvme.estimators",
-    "LinearProbe": "dvme.estimators",
-    "MLPFusion": "dvme.estimators",
-    "MeanLogitsEnsemble": "dvme.estimators",
+    "DVMEClassifier": "dvme.heads.estimators",
+    "KNNProbe": "dvme.heads.estimators",
+    "LinearAdamProbe": "dvme.heads.estimators",
+    "LinearProbe": "dvme.heads.estimators",
+    "MLPFusion": "dvme.heads.estimators",
+    "MeanLogitsEnsemble": "dvme.heads.estimators",
     "PageOptions": "dvme.report.options",
-    "Run": "dvme.sweeping.run",
+    "Run": "dvme.study.run",
     "Runtime": "dvme.runtime",
-    "SubsetOptions": "dvme.sampling.options",
+    "SubsetOptions": "dvme.study.design.options",
     "Task": "dvme.data",
-    "compare": "dvme.comparison.compare",
+    "compare": "dvme.study.compare",
     "explain": "dvme.explanation.explain",
     "extract": "dvme.extraction.extract",
-    "info": "dvme.overview",
-    "load_backbone": "dvme.backbones.model",
+    "info": "dvme.upkeep.info",
+    "load_backbone": "dvme.backbones.loading.model",
     "load_head": "dvme.heads.saving",
     "load_samples": "dvme.data",
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
-    "probe": "dvme.evaluation.probing",
+    "probe": "dvme.study.probe",
     "silent": "dvme.runtime",
-    "subsets": "dvme.sampling.subsets",
-    "sweep": "dvme.sweeping.sweep",
+    "subsets": "dvme.study.design.subsets",
+    "sweep": "dvme.study.sweep",
     "viz": "dvme.report.viz",
     "write_report": "dvme.report.write",
 }

@@ -28,7 +28,7 @@ SETTINGS = {
     "Columns": "dvme.data",
     "PageOptions": "dvme.report.options",
     "Runtime": "dvme.runtime",
-    "SubsetOptions": "dvme.sampling.options",
+    "SubsetOptions": "dvme.study.design.options",
 }
 """Where the objects of settings are at home; imported when a mapping stands in for one."""
 

@@ -59,8 +59,10 @@ def test_wheel__holds_exactly_the_three_packages(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"dvme", "dvme_cache", "dvme_cli"}
     assert {"dvme/py.typed", "dvme_cache/py.typed", "dvme_cli/py.typed"} <= set(names)
-    assets = {f"dvme/page/assets/{path.name}" for path in (ROOT / "dvme" / "page" / "assets").iterdir()}
-    assert "dvme/page/assets/page.css" in assets
+    assets = {
+        f"dvme/report/html/assets/{path.name}" for path in (ROOT / "dvme" / "report" / "html" / "assets").iterdir()
+    }
+    assert "dvme/report/html/assets/page.css" in assets
     assert assets <= set(names)
 
 

@@ -53,7 +53,7 @@ def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
         option: such as `--weights`.
         what: the value in capitals, for the message.
     """
-    from dvme.backbones.variation import KEYS
+    from dvme.backbones.description.variation import KEYS
 
     parsed: dict[str, str] = {}
     for pair in pairs:
@@ -71,7 +71,7 @@ def vary_names(
     names: Sequence[str], *, pool: str | None, image_size: int | None, in_chans: int | None, preprocess: str | None
 ) -> list[str]:
     """Write the options that vary every backbone into their names; what a name says of its own stays."""
-    from dvme.backbones.variation import PREPROCESS_KEYS, vary_name
+    from dvme.backbones.description.variation import PREPROCESS_KEYS, vary_name
 
     given = {"pool": pool, "size": image_size, "in-chans": in_chans}
     options = {key: f"{value}" for key, value in given.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dvme.wording import NO_GROUPS, counted
+from dvme.text import NO_GROUPS, counted
 from dvme_cli.arguments import ClassOrder, MaxPixels, parse_names, parse_order, parse_pairs, vary_names
 from dvme_cli.console import (
     console,

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted, some_of
+from dvme.text import counted, some_of
 from dvme_cli.console import console, expected_errors, say, show_json, size
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.overview import CacheSummary
+    from dvme.upkeep.info import CacheSummary
 
 WORDS = {"made_by": "made by", "like": "made as in"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dvme.progress import duration
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.console import console, say, size
 from dvme_cli.table import Table
 

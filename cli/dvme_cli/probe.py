@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import MARKS
+from dvme.text import MARKS
 from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
-    from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
+    from dvme.study.probe_outcome import ProbeReport, ProbeRow, Score
 
 LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
 

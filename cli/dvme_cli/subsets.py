@@ -12,8 +12,8 @@ from dvme_cli.console import console, expected_errors, progress_bars, say, show_
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.sampling.options import SubsetOptions
-    from dvme.sampling.subsets import SubsetReport
+    from dvme.study.design.options import SubsetOptions
+    from dvme.study.design.subsets import SubsetReport
 
 Sizes = Annotated[
     str | None,
@@ -51,7 +51,7 @@ DropDuplicates = Annotated[
 
 def subset_options(given: dict[str, Any]) -> SubsetOptions | None:
     """The options that were typed; None if there are none, so that a subset file may stand in for all of them."""
-    from dvme.sampling.options import SubsetOptions
+    from dvme.study.design.options import SubsetOptions
 
     known = {key: value for key, value in given.items() if value is not None}
     if isinstance(known.get("sizes"), str):

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.progress import duration
-from dvme.report.style import METRIC_NAMES
-from dvme.wording import CONTROL, MARKS, counted, p_text
+from dvme.report.figures.style import METRIC_NAMES
+from dvme.text import CONTROL, MARKS, counted, p_text
 from dvme_cli.console import console, difference_text, say
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
-    from dvme.sweeping.outcome import Cell, Gain, SweepReport
+    from dvme.study.outcome import Cell, Gain, SweepReport
 
 
 def show_sweep(report: SweepReport) -> None:

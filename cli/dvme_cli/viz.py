@@ -14,7 +14,7 @@ from dvme_cli.table import Table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dvme.mapping.quality import MapQuality
+    from dvme.maps.quality import MapQuality
 
 Anonymous = Annotated[
     bool,

@@ -10,7 +10,7 @@ from dvme.data.images import SUFFIXES
 from dvme.data.listing import Listing, list_images
 from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split, unlisted_line
 from dvme.errors import DataError
-from dvme.wording import EXAMPLES, counted, some_of
+from dvme.text import EXAMPLES, counted, some_of
 
 Places = Sequence[tuple[str, ...]]
 """Of each image: the folders in which it lies, from the root on."""

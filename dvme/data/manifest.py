@@ -13,7 +13,7 @@ from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
 from dvme.data.tables import Table, clean_name, find_column, read_table
 from dvme.errors import DataError
-from dvme.wording import CHOICES, counted, first_few, some_of
+from dvme.text import CHOICES, counted, first_few, some_of
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 LISTED_AT_MOST, NAME_SHOWN = 3, 200

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from dvme.errors import DataError, OptionError
-from dvme.wording import some_of
+from dvme.text import some_of
 
 LEADING_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 GRADE = re.compile(r"[-+]?\d+(\.\d+)?(%|[\s_:;.,()/-]|$)")

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dvme.errors import DataError
-from dvme.wording import EXAMPLES, counted, some_of
+from dvme.text import EXAMPLES, counted, some_of
 
 MISSING = ""
 STANDARD = ("label", "split", "group")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data.order import natural_key
 from dvme.errors import DataError
-from dvme.wording import EXAMPLES, counted, some_of
+from dvme.text import EXAMPLES, counted, some_of
 
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 """`12`, `12.0`, `+12`, `1.2e1`; an exponent of more digits is a name."""

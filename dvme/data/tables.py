@@ -16,7 +16,7 @@ from pathlib import Path
 from dvme.data.cells import as_texts
 from dvme.data.samples import MISSING
 from dvme.errors import DataError
-from dvme.wording import first_few
+from dvme.text import first_few
 
 SEPARATORS = (",", ";", "\t")
 QUOTED = re.compile(r'"[^"]*"')

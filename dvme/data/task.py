@@ -14,7 +14,7 @@ from dvme.data.order import class_order, names_tell_order, order_text
 from dvme.data.samples import MISSING
 from dvme.data.spelling import number_twins
 from dvme.errors import DataError, OptionError
-from dvme.wording import counted, some_of
+from dvme.text import counted, some_of
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
-from dvme.evaluation.metrics import log_odds, macro_auc
-from dvme.evaluation.outcome import Score
-from dvme.heads.jobs import Embedded, FittedHead, Job, fit_jobs
+from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, fit_jobs
+from dvme.metrics.classification import log_odds, macro_auc
 from dvme.runtime import Progress, Runtime, silent
 from dvme.stats.influence import Scored, mean_scored, scored
 from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
+from dvme.study.probe_outcome import Score
 
 FLOOR = float(np.finfo(np.float64).eps)
 """Smallest probability that a log loss is taken of, as in scikit-learn: a sample costs at most 36."""

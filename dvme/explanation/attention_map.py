@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
 from dvme.heads import ATTENTION_HEADS
-from dvme.heads.jobs import FittedHead
-from dvme.heads.network_head import FittedNetwork
-from dvme.heads.networks import WIDTH, Parameters, Tokens, projected
+from dvme.heads.fitting.jobs import FittedHead
+from dvme.heads.fusion.network_head import FittedNetwork
+from dvme.heads.fusion.networks import WIDTH, Parameters, Tokens, projected
 from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.explanation.attention_map import block_attention
-from dvme.heads.jobs import FittedHead
+from dvme.heads.fitting.jobs import FittedHead
 from dvme.runtime import Progress, silent
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from dvme.backbones.preprocess import crop_image
-from dvme.backbones.spec import Preprocess
+from dvme.backbones.description.spec import Preprocess
+from dvme.backbones.model.preprocess import crop_image
 from dvme.data import Outliers, decode
 from dvme.errors import ImageError
 from dvme_cache import content_id

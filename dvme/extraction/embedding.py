@@ -16,7 +16,7 @@ from dvme.runtime import Runtime
 from dvme_cache import Embeddings
 
 if TYPE_CHECKING:
-    from dvme.backbones.model import Backbone
+    from dvme.backbones.loading.model import Backbone
 
 Result = NDArray[Any] | str | Unread
 """An embedding (D,), a reason that will hold, or one of the moment."""

@@ -18,7 +18,7 @@ from dvme.data.listing import file_bytes, why
 from dvme.data.samples import STANDARD
 from dvme.errors import DataError
 from dvme.extraction.checks import check_names, check_order
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cache import EmbeddingCache, content_id, unreadable_id
 
 HASH_BATCH = 256

@@ -8,21 +8,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvme.backbones.code_identity import is_plain
-from dvme.backbones.custom import spec_from_architecture, spec_to_mapping
-from dvme.backbones.environment import installed
-from dvme.backbones.fingerprints import fingerprint_of
-from dvme.backbones.known import Facts, place_of
-from dvme.backbones.registry import get_spec
-from dvme.backbones.spec import BackboneSpec
-from dvme.backbones.variation import split_name, vary
-from dvme.backbones.weights import check_weights
+from dvme.backbones.description.code_identity import is_plain
+from dvme.backbones.description.environment import installed
+from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.description.variation import split_name, vary
+from dvme.backbones.loading.fingerprints import fingerprint_of
+from dvme.backbones.loading.known import Facts, place_of
+from dvme.backbones.loading.registry import get_spec
+from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
+from dvme.backbones.weights.finding import check_weights
 from dvme.errors import OptionError
 from dvme.runtime import Runtime, keep_freed_memory
 from dvme_cache import EmbeddingCache, Fingerprint
 
 if TYPE_CHECKING:
-    from dvme.backbones.model import Backbone
+    from dvme.backbones.loading.model import Backbone
 
 DTYPES = ("float32", "float16")
 
@@ -141,7 +141,7 @@ def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runti
     device = runtime.torch_device()
     if device == "cpu":
         keep_freed_memory()
-    from dvme.backbones.model import load_backbone
+    from dvme.backbones.loading.model import load_backbone
 
     models = []
     for spec, file in specs:

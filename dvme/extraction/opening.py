@@ -15,7 +15,7 @@ from dvme.places import check_images_and_cache
 from dvme.runtime import Runtime
 
 if TYPE_CHECKING:
-    from dvme.backbones.model import Backbone
+    from dvme.backbones.loading.model import Backbone
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dvme.runtime import Progress, Runtime
 from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
 
 if TYPE_CHECKING:
-    from dvme.backbones.model import Backbone
+    from dvme.backbones.loading.model import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

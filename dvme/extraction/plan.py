@@ -26,7 +26,7 @@ from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 
 if TYPE_CHECKING:
-    from dvme.backbones.model import Backbone
+    from dvme.backbones.loading.model import Backbone
 
 TRIAL_BATCHES = 4
 CACHE_BYTES_PER_ROW = 5

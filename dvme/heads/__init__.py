@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError
-from dvme.heads.jobs import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads.fitting.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.variation import differences, split_name, vary
 
 __all__ = [
@@ -35,32 +35,32 @@ FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 
 
 def _linear() -> Head:
-    from dvme.heads.linear import Linear
+    from dvme.heads.exact.linear import Linear
 
     return Linear()
 
 
 def _knn() -> Head:
-    from dvme.heads.knn import KNN
+    from dvme.heads.neighbours.knn import KNN
 
     return KNN()
 
 
 def _concat() -> Head:
-    from dvme.heads.controls import Concat
+    from dvme.heads.fusion.controls import Concat
 
     return Concat()
 
 
 def _mean_logits() -> Head:
-    from dvme.heads.controls import MeanLogits
+    from dvme.heads.fusion.controls import MeanLogits
 
     return MeanLogits()
 
 
 def _network(name: str) -> Callable[[], Head]:
     def make() -> Head:
-        from dvme.heads.network_head import NetworkHead
+        from dvme.heads.fusion.network_head import NetworkHead
 
         return NetworkHead(name)
 
@@ -132,10 +132,10 @@ def fitted_class(name: str) -> type[FittedHead]:
     Raises:
         UnknownNameError: naming the heads that there are.
     """
-    from dvme.heads.controls import FittedConcat, FittedMeanLogits
-    from dvme.heads.knn import FittedKNN
-    from dvme.heads.linear import FittedLinear
-    from dvme.heads.network_head import NETWORKS, FittedNetwork
+    from dvme.heads.exact.linear import FittedLinear
+    from dvme.heads.fusion.controls import FittedConcat, FittedMeanLogits
+    from dvme.heads.fusion.network_head import NETWORKS, FittedNetwork
+    from dvme.heads.neighbours.knn import FittedKNN
 
     fitted: dict[str, type[FittedHead]] = {
         "linear": FittedLinear,

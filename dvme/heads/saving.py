@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
-from dvme.exchange.durable import file_digest
-from dvme.heads.jobs import FittedHead, Head
+from dvme.files import file_digest
+from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme_cache import Fingerprint
 
 FORMAT = 2
@@ -46,7 +46,7 @@ class SavedFold:
     metrics: dict[str, float] = field(default_factory=dict)
     """On the test set."""
     job: str = ""
-    """Mark of the job of a sweep that it is of; see `dvme.sweeping.kept`."""
+    """Mark of the job of a sweep that it is of; see `dvme.study.kept_heads`."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from dvme.errors import OptionError
-from dvme.heads.jobs import Head
+from dvme.heads.fitting.jobs import Head
 
 FIXED = frozenset({"name", "is_fusion"})
 """Fields that say what a head is; all others are settings."""

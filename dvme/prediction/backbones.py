@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvme.backbones.registry import get_spec
-from dvme.backbones.variation import split_name, vary_name
+from dvme.backbones.description.variation import split_name, vary_name
+from dvme.backbones.loading.registry import get_spec
 from dvme.errors import DvmeError, OptionError, UnknownNameError
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
 from dvme.heads.saving import SavedHead
@@ -16,7 +16,7 @@ from dvme.runtime import Runtime
 from dvme_cache import Fingerprint, FingerprintMismatchError
 
 if TYPE_CHECKING:
-    from dvme.backbones.model import Backbone
+    from dvme.backbones.loading.model import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)

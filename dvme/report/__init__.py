@@ -11,33 +11,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dvme.report.counts import class_counts
-    from dvme.report.curves import learning_curve
-    from dvme.report.diagnostics import calibration, confusion, precision_recall, roc
-    from dvme.report.embedding import embedding_maps
-    from dvme.report.forest import Difference, differences, gains, reliance
-    from dvme.report.matrices import attention, down_sampled, similarity, token_attention
-    from dvme.report.static import save_figures
-    from dvme.sweeping.run import read_summary
+    from dvme.report.figures.counts import class_counts
+    from dvme.report.figures.curves import learning_curve
+    from dvme.report.figures.diagnostics import calibration, confusion, precision_recall, roc
+    from dvme.report.figures.embedding import embedding_maps
+    from dvme.report.figures.forest import Difference, differences, gains, reliance
+    from dvme.report.figures.matrices import attention, down_sampled, similarity, token_attention
+    from dvme.report.figures.static import save_figures
+    from dvme.study.run import read_summary
 
 _HOMES = {
-    "Difference": "dvme.report.forest",
-    "attention": "dvme.report.matrices",
-    "calibration": "dvme.report.diagnostics",
-    "class_counts": "dvme.report.counts",
-    "confusion": "dvme.report.diagnostics",
-    "differences": "dvme.report.forest",
-    "down_sampled": "dvme.report.matrices",
-    "embedding_maps": "dvme.report.embedding",
-    "gains": "dvme.report.forest",
-    "learning_curve": "dvme.report.curves",
-    "precision_recall": "dvme.report.diagnostics",
-    "read_summary": "dvme.sweeping.run",
-    "reliance": "dvme.report.forest",
-    "roc": "dvme.report.diagnostics",
-    "save_figures": "dvme.report.static",
-    "similarity": "dvme.report.matrices",
-    "token_attention": "dvme.report.matrices",
+    "Difference": "dvme.report.figures.forest",
+    "attention": "dvme.report.figures.matrices",
+    "calibration": "dvme.report.figures.diagnostics",
+    "class_counts": "dvme.report.figures.counts",
+    "confusion": "dvme.report.figures.diagnostics",
+    "differences": "dvme.report.figures.forest",
+    "down_sampled": "dvme.report.figures.matrices",
+    "embedding_maps": "dvme.report.figures.embedding",
+    "gains": "dvme.report.figures.forest",
+    "learning_curve": "dvme.report.figures.curves",
+    "precision_recall": "dvme.report.figures.diagnostics",
+    "read_summary": "dvme.study.run",
+    "reliance": "dvme.report.figures.forest",
+    "roc": "dvme.report.figures.diagnostics",
+    "save_figures": "dvme.report.figures.static",
+    "similarity": "dvme.report.figures.matrices",
+    "token_attention": "dvme.report.figures.matrices",
 }
 
 __all__ = [

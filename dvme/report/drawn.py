@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.heads.network_head import FittedNetwork
+from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead
-from dvme.mapping.kept import Kept, default_folder, key_of
-from dvme.mapping.maps import EmbeddingMap, Source, make_maps
-from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Column, Measured, Points
-from dvme.page.thumbnails import EDGES
+from dvme.maps.map_store import Kept, default_folder, key_of
+from dvme.maps.maps import EmbeddingMap, Source, make_maps
+from dvme.maps.quality import MapQuality
+from dvme.report.html.explorer import Column, Measured, Points
+from dvme.report.html.thumbnails import EDGES
 from dvme.report.options import PageOptions
 from dvme.report.points import names_of, points_of
 from dvme.runtime import Progress, silent
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cache import EmbeddingCache
 
 MOST_SHOWN = EDGES[-1][0]

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.page.page import Section, text
-from dvme.page.thumbnails import large_thumbnail
-from dvme.report.mistakes import confident_mistakes, likely_wrong_labels
-from dvme.report.study import Study
-from dvme.sweeping.run import SUSPECTS
-from dvme.wording import counted
+from dvme.report.html.page import Section, text
+from dvme.report.html.thumbnails import large_thumbnail
+from dvme.study.loaded import Study
+from dvme.study.mistakes import confident_mistakes, likely_wrong_labels
+from dvme.study.run import SUSPECTS
+from dvme.text import counted
 
 SHOWN = 14
 """Of each kind; the maps find all others by their columns."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dvme.arguments import names
 from dvme.errors import OptionError
-from dvme.mapping.projection import METHODS
-from dvme.report.static import check_figures
+from dvme.maps.projection import METHODS
+from dvme.report.figures.static import check_figures
 
 SUFFIXES = (".html", ".htm")
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.names import names_of_rows
-from dvme.mapping.kept import Kept
-from dvme.page.explorer import Column, Measured, Points, measured_or_named, short_ids
-from dvme.page.thumbnails import thumbnails
+from dvme.maps.map_store import Kept
+from dvme.report.html.explorer import Column, Measured, Points, measured_or_named, short_ids
+from dvme.report.html.thumbnails import thumbnails
 from dvme.report.options import PageOptions
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache

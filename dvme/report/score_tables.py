@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from dvme.page.tables import Row, table
-from dvme.report.style import METRIC_NAMES
+from dvme.report.figures.style import METRIC_NAMES
+from dvme.report.html.tables import Row, table
 from dvme.stats.curves import Amount
-from dvme.sweeping.outcome import Cell, SweepReport
-from dvme.wording import p_text
+from dvme.study.outcome import Cell, SweepReport
+from dvme.text import p_text
 
 
 def scores_table(summary: SweepReport, metric: str) -> str:

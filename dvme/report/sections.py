@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from dvme.comparison.published import PublishedCell
 from dvme.data import MISSING
 from dvme.data.order import order_text
 from dvme.errors import OptionError, UnknownNameError
-from dvme.evaluation.metrics import METRICS
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
 from dvme.heads import ATTENTION_HEADS, full_name, head_of
-from dvme.page.page import Page, Section, text
-from dvme.page.tables import choice, facts, part
-from dvme.report import counts, curves, diagnostics, forest, matrices
-from dvme.report.findings import Findings
+from dvme.metrics.classification import METRICS
+from dvme.report.figures import counts, curves, diagnostics, forest, matrices
+from dvme.report.figures.style import METRIC_NAMES
+from dvme.report.html.page import Page, Section, text
+from dvme.report.html.tables import choice, facts, part
 from dvme.report.score_tables import cost_table, gains_table, scores_table
-from dvme.report.study import Study
-from dvme.report.style import METRIC_NAMES
-from dvme.sweeping.suspects import TEST
-from dvme.wording import CONTROL, MARKS, counted
+from dvme.study.findings import Findings
+from dvme.study.loaded import Study
+from dvme.study.published import PublishedCell
+from dvme.study.suspects import TEST
+from dvme.text import CONTROL, MARKS, counted
 
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""

@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.study import named_backbones
-from dvme.heads.network_head import FittedNetwork
+from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead, load_head
-from dvme.mapping.maps import MIN_ROWS
-from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import METHOD_NAMES, explorer_data, explorer_html
-from dvme.page.page import Page, Section, text, write_page
+from dvme.maps.maps import MIN_ROWS
+from dvme.maps.quality import MapQuality
 from dvme.places import open_cache
 from dvme.prediction.sources import check_fits
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
-from dvme.report.embedding import map_figures
+from dvme.report.figures.embedding import map_figures
+from dvme.report.figures.static import save_figures
+from dvme.report.html.explorer import METHOD_NAMES, explorer_data, explorer_html
+from dvme.report.html.page import Page, Section, text, write_page
 from dvme.report.options import SUFFIXES, PageOptions
-from dvme.report.static import save_figures
 from dvme.runtime import Progress, automatic
-from dvme.sweeping.run import RUN
-from dvme.wording import counted
+from dvme.study.methods import named_backbones
+from dvme.study.run import RUN
+from dvme.text import counted
 from dvme_cache import EmbeddingCache
 
 NEW = "new to the head"

@@ -14,33 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.comparison.published import published_cells
 from dvme.destination import check_destination
 from dvme.errors import DataError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import SavedHead, load_head
-from dvme.mapping.maps import MIN_ROWS
-from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Column, Measured, explorer_data, explorer_html
-from dvme.page.page import Page, Section, write_page
+from dvme.maps.maps import MIN_ROWS
+from dvme.maps.quality import MapQuality
 from dvme.places import check_run
-from dvme.report import sections, style
+from dvme.report import sections
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
-from dvme.report.embedding import map_figures
-from dvme.report.findings import find
+from dvme.report.figures import style
+from dvme.report.figures.embedding import map_figures
+from dvme.report.figures.matrices import down_sampled
+from dvme.report.figures.static import save_figures
 from dvme.report.gallery import Pictures, images_section
-from dvme.report.matrices import down_sampled
-from dvme.report.notes import deciding, quiet
+from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_html
+from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.points import names_of
-from dvme.report.static import save_figures
-from dvme.report.study import Study
 from dvme.runtime import Progress, automatic
-from dvme.sweeping.kept import KeptHeads
-from dvme.sweeping.suspects import TEST
-from dvme.wording import NO_GROUPS, counted
+from dvme.study.findings import find
+from dvme.study.kept_heads import KeptHeads
+from dvme.study.loaded import Study
+from dvme.study.notes import deciding, quiet
+from dvme.study.published import published_cells
+from dvme.study.suspects import TEST
+from dvme.text import NO_GROUPS, counted
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.evaluation.metrics import METRICS
+from dvme.metrics.classification import METRICS
 from dvme.stats.delong import auc_parts
 from dvme.stats.intervals import LEVEL, ROUNDING, Interval
 from dvme.stats.reference import satterthwaite, wilson

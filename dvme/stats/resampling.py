@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.evaluation.metrics import METRICS, weighted_auc
+from dvme.metrics.classification import METRICS, weighted_auc
 from dvme.stats.draws import Draws, draw, jackknife_weights, resample_weights
 from dvme.stats.influence import Scored, scored
 from dvme.stats.intervals import LEVEL, Interval, acceleration, bca_interval

@@ -11,7 +11,7 @@ import torch
 from timm.layers import Attention
 from torch import Tensor
 
-from dvme.heads.attention import count_grids, exact_token_attention, token_attention
+from dvme.heads.fusion.attention import count_grids, exact_token_attention, token_attention
 from dvme.runtime import keep_freed_memory
 
 BATCH, TOKENS = 64, 1536

@@ -17,8 +17,8 @@ from sklearn.datasets import load_sample_image
 
 import dvme
 from dvme.backbones import get_spec
-from dvme.backbones.loading import build_model
-from dvme.backbones.preprocess import crop_image
+from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.runtime import keep_freed_memory
 

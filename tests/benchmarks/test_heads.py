@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from dvme.evaluation.metrics import macro_auc
-from dvme.heads.jobs import Embedded, Job, fit_jobs
-from dvme.heads.knn import KNN, NEIGHBOURS
-from dvme.heads.network_head import NETWORKS, NetworkHead
-from dvme.heads.networks import count_parameters
-from dvme.heads.schedule import TrainingProtocol
+from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
+from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
+from dvme.heads.fusion.networks import count_parameters
+from dvme.heads.neighbours.knn import KNN, NEIGHBOURS
+from dvme.metrics.classification import macro_auc
+from dvme.training.schedule import TrainingProtocol
 
 pytestmark = pytest.mark.bench
 DIMS = {"swav": 2048, "simclr": 2048, "dino": 1536}

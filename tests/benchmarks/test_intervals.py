@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from simulated import SETTINGS, Setting, patients_of, standing_of, studies
 
-from dvme.evaluation.metrics import METRICS
+from dvme.metrics.classification import METRICS
 from dvme.stats.curves import Amount, labels_saved
 from dvme.stats.elsewhere import elsewhere
 from dvme.stats.influence import Scored, scored

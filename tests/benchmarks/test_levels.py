@@ -15,8 +15,8 @@ import pytest
 from scipy.special import ndtri
 from simulated import SETTINGS, standing_of, studies
 
-from dvme.evaluation.standing import BETTER, WORSE, Standing
 from dvme.stats.crossed import compared
+from dvme.study.standing import BETTER, WORSE, Standing
 
 pytestmark = pytest.mark.bench
 LEVEL = 0.05

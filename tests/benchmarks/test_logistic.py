@@ -13,9 +13,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from dvme.heads.jobs import Embedded, Job, fit_jobs
-from dvme.heads.linear import Linear
-from dvme.heads.logistic import fit_logistic
+from dvme.heads.exact.linear import Linear
+from dvme.heads.exact.logistic import fit_logistic
+from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
 
 DIM, N_SIZES, N_FOLDS, N_VALIDATION, SMALLEST = 2048, 10, 5, 200, 20
 STRENGTHS = tuple(float(x) for x in np.logspace(-6, -1, 8))

@@ -16,10 +16,10 @@ from chromium import started
 from playwright.sync_api import Browser
 
 import dvme
-from dvme.mapping.maps import EmbeddingMap
-from dvme.mapping.quality import MapQuality
-from dvme.page.explorer import Measured, Points, explorer_data, explorer_html
-from dvme.page.page import Page, Section, write_page
+from dvme.maps.maps import EmbeddingMap
+from dvme.maps.quality import MapQuality
+from dvme.report.html.explorer import Measured, Points, explorer_data, explorer_html
+from dvme.report.html.page import Page, Section, write_page
 
 pytestmark = pytest.mark.bench
 RUN = Path(__file__).parents[2] / ".demo" / "elpv-all"

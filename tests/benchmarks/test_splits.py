@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from dvme.evaluation.holdout import LARGE
-from dvme.evaluation.splits import make_plan
+from dvme.study.design.holdout import LARGE
+from dvme.study.design.splits import make_plan
 
 N_DATA_SETS, N_PATIENTS = 1000, 80
 MEDIAN, SPREAD = 3.3, 1.2

@@ -22,21 +22,21 @@ from timm.layers import Attention
 from torch import nn
 from torch.nn import functional
 
-from dvme.evaluation.metrics import macro_auc
-from dvme.heads.batches import epoch_order
-from dvme.heads.knn import NEIGHBOURS
-from dvme.heads.linear import STRENGTHS
-from dvme.heads.network_head import NETWORKS
-from dvme.heads.networks import initial_parameters
-from dvme.heads.schedule import TrainingProtocol
-from dvme.sampling.manifest import SubsetManifest
-from dvme.sampling.options import SubsetOptions
+from dvme.heads.exact.linear import STRENGTHS
+from dvme.heads.fusion.network_head import NETWORKS
+from dvme.heads.fusion.networks import initial_parameters
+from dvme.heads.neighbours.knn import NEIGHBOURS
+from dvme.metrics.classification import macro_auc
 from dvme.stats.influence import scored
 from dvme.stats.units import Units
-from dvme.sweeping.ledger import Ledger
-from dvme.sweeping.outcome import SweepReport
-from dvme.sweeping.run import JOBS, SUBSETS
-from dvme.sweeping.sweep import sweep
+from dvme.study.design.manifest import SubsetManifest
+from dvme.study.design.options import SubsetOptions
+from dvme.study.ledger import Ledger
+from dvme.study.outcome import SweepReport
+from dvme.study.run import JOBS, SUBSETS
+from dvme.study.sweep import sweep
+from dvme.training.batches import epoch_order
+from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint
 
 pytestmark = pytest.mark.bench

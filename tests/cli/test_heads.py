@@ -13,7 +13,7 @@ import pytest
 from command_line import assert_refused, run, strict
 from light import RIVALS, spelled
 
-from dvme.wording import MARKS
+from dvme.text import MARKS
 from dvme_cache import EmbeddingCache, Fingerprint
 
 N = 60

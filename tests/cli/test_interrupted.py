@@ -21,7 +21,7 @@ from dvme_cli.interrupted import KEPT, add_command, kept_of
 
 PRESSED: list[tuple[list[str], str, str]] = [
     (["info", "c.zarr"], "zarr", "nothing was changed"),
-    (["cache", "export", "c.zarr", "all.npz"], "dvme.exchange.npz", "all.npz is as it was"),
+    (["cache", "export", "c.zarr", "all.npz"], "dvme.upkeep.formats.npz", "all.npz is as it was"),
     (["cache", "label", "c.zarr", "table.parquet"], "pyarrow.parquet", "either all labels were changed or none"),
     (
         ["probe", "c.zarr", "--head", "knn", "--save", "heads"],
@@ -30,7 +30,7 @@ PRESSED: list[tuple[list[str], str, str]] = [
     ),
     (
         ["viz", "c.zarr", "--out", "page.html", "--method", "pca"],
-        "dvme.page.thumbnails",
+        "dvme.report.html.thumbnails",
         "page.html holds no half page",
     ),
     (

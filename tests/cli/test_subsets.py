@@ -12,7 +12,7 @@ import pytest
 from command_line import assert_refused, run
 from numpy.typing import NDArray
 
-from dvme.sampling.manifest import SubsetManifest
+from dvme.study.design.manifest import SubsetManifest
 
 N = 120
 LABELS = np.arange(N) % 2

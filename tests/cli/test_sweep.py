@@ -12,7 +12,7 @@ from command_line import assert_refused, run, strict
 from light import RIVALS, spelled
 from numpy.typing import NDArray
 
-from dvme.wording import MARKS
+from dvme.text import MARKS
 
 N = 120
 LABELS = np.arange(N) % 2

@@ -32,8 +32,14 @@ from typing import Any, NoReturn
 
 IMPORTS = (
     *("torch", "timm", "torchvision", "pandas", "PIL.Image", "zarr", "dvme_cache.verification"),
-    *("dvme.backbones.model", "dvme.backbones.fusion", "dvme.extraction.extract", "dvme_cli.main", "dvme_cli.extract"),
-    *("dvme.cache", "dvme.overview", "dvme.evaluation.probing", "dvme.heads.knn", "faiss", "pydantic.main"),
+    *(
+        "dvme.backbones.loading.model",
+        "dvme.backbones.model.bn_folding",
+        "dvme.extraction.extract",
+        "dvme_cli.main",
+        "dvme_cli.extract",
+    ),
+    *("dvme.cache", "dvme.upkeep.info", "dvme.study.probe", "dvme.heads.neighbours.knn", "faiss", "pydantic.main"),
 )
 CHANGES = frozenset({"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.link"})
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from dvme.evaluation.standing import Standing
 from dvme.stats.crossed import overlap
 from dvme.stats.influence import Scored, scored
 from dvme.stats.units import Units
+from dvme.study.standing import Standing
 
 N_FOLDS = 5
 SHARED = 0.5

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.console import console, expected_errors, say, show_json
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.backbones.diagnosis import Diagnosis, Statistics
+    from dvme.backbones.loading.diagnosis import Diagnosis, Statistics
 
 
 def check(
@@ -29,7 +29,7 @@ def check(
     """Load a checkpoint strictly, say what was used and left over, and run real photographs through it."""
     with expected_errors():
         import dvme
-        from dvme.backbones.diagnosis import diagnose
+        from dvme.backbones.loading.diagnosis import diagnose
 
         arch = None if arch is None else _architecture_of(arch, name)
         file = None if weights is None else _file_of(weights, name, arch)
@@ -44,7 +44,7 @@ def check(
 
 def _architecture_of(arch: str, name: str) -> str:
     """The architecture of [NAME=]ARCHITECTURE, where NAME is the backbone's."""
-    from dvme.backbones.variation import split_name
+    from dvme.backbones.description.variation import split_name
 
     named, separator, architecture = arch.rpartition("=")
     base = split_name(name)[0]
@@ -58,7 +58,7 @@ def _architecture_of(arch: str, name: str) -> str:
 def _file_of(weights: str, name: str, arch: str | None) -> Path:
     """The path of [NAME=]PATH, where NAME may be the backbone's with or without its variations or its file."""
     from dvme.backbones import get_spec
-    from dvme.backbones.variation import split_name
+    from dvme.backbones.description.variation import split_name
 
     names = {name, split_name(name)[0]}
     if arch is None and "=" in weights:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.console import expected_errors, note, say, show_json
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ def list_(
     """List the backbones and where their weights come from."""
     with expected_errors():
         from dvme.backbones import listed
-        from dvme.backbones.weights import availability
+        from dvme.backbones.weights.finding import availability
 
         specs = listed(
             method=method,
@@ -45,7 +45,7 @@ def list_(
 
 
 def _show(specs: list[BackboneSpec]) -> None:
-    from dvme.backbones.weights import availability
+    from dvme.backbones.weights.finding import availability
 
     if not specs:
         say("No backbone is of that kind; dvme backbones lists them all.")

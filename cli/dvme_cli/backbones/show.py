@@ -21,8 +21,8 @@ def show(
     """Show everything that is known of one backbone."""
     with expected_errors():
         from dvme.backbones import get_spec
-        from dvme.backbones.custom import spec_to_mapping
-        from dvme.backbones.weights import availability
+        from dvme.backbones.own.custom import spec_to_mapping
+        from dvme.backbones.weights.finding import availability
 
         spec = get_spec(name)
         if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.arguments import ClassOrder, parse_order
 from dvme_cli.console import expected_errors, say, show_json
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
 if TYPE_CHECKING:
-    from dvme.cache.prune import PruneReport
+    from dvme.upkeep.prune import PruneReport
 
 PATHS_SHOWN = 10
 
@@ -30,7 +30,7 @@ def prune(
 
         columns = dvme.Columns(image=image_col) if image_col else None
         with progress_bars() as tell:
-            report = dvme.cache.prune(
+            report = dvme.upkeep.prune(
                 cache, images, columns=columns, image_root=image_root, confirmed=yes, progress=tell
             )
         if json:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.cache.verify import show_findings
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
 
 if TYPE_CHECKING:
-    from dvme.cache.verify import RepairReport
+    from dvme.upkeep.verify import RepairReport
 
 
 def repair(

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.wording import counted
+from dvme.text import counted
 from dvme_cli.arguments import MaxPixels, parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json, size
 
 if TYPE_CHECKING:
-    from dvme.cache.reextraction import Comparison
-    from dvme.cache.verify import VerifyReport
+    from dvme.upkeep.reextraction import Comparison
+    from dvme.upkeep.verify import VerifyReport
     from dvme_cache import Finding
 
 FINDINGS_SHOWN = 20
@@ -42,7 +42,7 @@ def verify(  # noqa: PLR0913 - one parameter per option
         import dvme
 
         with progress_bars() as tell:
-            report = dvme.cache.verify(
+            report = dvme.upkeep.verify(
                 cache,
                 sample=sample,
                 images=images,

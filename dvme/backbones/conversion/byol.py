@@ -16,7 +16,7 @@ from dvme.backbones.conversion.inert import Inert
 from dvme.backbones.conversion.pickled_arrays import PickledArray
 from dvme.backbones.conversion.resnet import check_resnet
 from dvme.errors import CheckpointError
-from dvme.wording import first_few
+from dvme.text import first_few
 
 EXPERIMENT = "experiment_state"
 PARAMETERS, STATE = "online_params", "online_state"

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dvme.backbones.checkpoint import read_checkpoint
 from dvme.backbones.conversion.byol import is_byol, map_byol
 from dvme.backbones.conversion.files import SUFFIX, check_source, check_target, tensorflow_prefix
 from dvme.backbones.conversion.flatten import flatten
@@ -22,10 +21,11 @@ from dvme.backbones.conversion.inert import NeedsCodeError, TornError, load_iner
 from dvme.backbones.conversion.pickled_arrays import ARRAY_REBUILDERS
 from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
-from dvme.backbones.weight_choice import choice_between_sets
+from dvme.backbones.weights.checkpoint import read_checkpoint
+from dvme.backbones.weights.weight_choice import choice_between_sets
 from dvme.errors import CheckpointError
-from dvme.exchange.durable import written_aside
-from dvme.wording import first_few
+from dvme.files import written_aside
+from dvme.text import first_few
 
 HEAD_BYTES = 32
 SAFE_REMARK = "the file loads as it is: the conversion was not needed"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dvme.backbones.file_kinds import is_no_checkpoint, is_safetensors
+from dvme.backbones.weights.file_kinds import is_no_checkpoint, is_safetensors
 from dvme.errors import CheckpointError
-from dvme.wording import first_few
+from dvme.text import first_few
 
 SUFFIX = ".safetensors"
 INDEX, SHARD, GRAPH = ".index", ".data-", ".meta"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dvme.errors import CheckpointError
-from dvme.wording import first_few
+from dvme.text import first_few
 
 Blocks = tuple[int, int, int, int]
 DEPTHS: dict[int, Blocks] = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3), 200: (3, 24, 36, 3)}

@@ -16,7 +16,7 @@ from torch import Tensor
 from dvme.backbones.conversion.resnet import DEPTHS, check_resnet, units
 from dvme.backbones.conversion.tensor_bundle import Bundle, open_bundle
 from dvme.errors import CheckpointError
-from dvme.wording import first_few
+from dvme.text import first_few
 
 BACKBONE = "base_model/"
 SLOT = "/Momentum"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dvme.backbones.spec import BackboneSpec, Checkpoint, Preprocess
+from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Preprocess
 
 
 def _lite(index: int, crop: int, resize: int, sha256: str) -> BackboneSpec:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dvme.backbones.spec import BackboneSpec, Checkpoint, Preprocess
+from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Preprocess
 
 FACEBOOK = "https://dl.fbaipublicfiles.com"
 PYCONTRAST = "https://www.dropbox.com/sh/87d24jqsl6ra7t2"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dvme.backbones.layouts import SIMCLR_V2_CONVERTER_TO_RESNETV2, TORCHVISION_TO_RESNETV2
-from dvme.backbones.spec import BackboneSpec, Checkpoint, Layout, Preprocess
+from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Layout, Preprocess
+from dvme.backbones.weights.layouts import SIMCLR_V2_CONVERTER_TO_RESNETV2, TORCHVISION_TO_RESNETV2
 
 TORCHVISION: dict[str, Any] = {"keep": r"(?!fc\.)", "drop": r"fc\.", "rename": TORCHVISION_TO_RESNETV2}
 SIMCLR_V2_CONVERTER = Layout(

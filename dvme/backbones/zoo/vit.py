@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dvme.backbones.spec import BackboneSpec, Checkpoint, Layout, Preprocess
+from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Layout, Preprocess
 from dvme.backbones.zoo.resnet import FACEBOOK, MOCO_V3, NON_COMMERCIAL
 
 BICUBIC = Preprocess(interpolation="bicubic")

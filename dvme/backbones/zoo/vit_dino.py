@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dvme.backbones.layouts import DINOV2_TO_TIMM, DINOV3_TO_EVA
-from dvme.backbones.spec import BackboneSpec, Checkpoint, Layout, Pooling, Preprocess
+from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Layout, Pooling, Preprocess
+from dvme.backbones.weights.layouts import DINOV2_TO_TIMM, DINOV3_TO_EVA
 from dvme.backbones.zoo.resnet import FACEBOOK
 from dvme.backbones.zoo.vit import BICUBIC
 

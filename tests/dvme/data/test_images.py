@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, features
 
 from dvme.backbones import Preprocess
-from dvme.backbones.preprocess import crop_image
+from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.data.images import FORMATS, SUFFIXES
 from dvme.errors import ImageError

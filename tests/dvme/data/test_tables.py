@@ -19,7 +19,7 @@ from dvme.data import Columns, load_samples
 from dvme.data.cells import as_texts
 from dvme.data.tables import read_table
 from dvme.errors import DataError
-from dvme.exchange import read_elsewhere
+from dvme.upkeep.formats import read_elsewhere
 from dvme_cache import EmbeddingCache
 
 BIG = 2**53 + 1

@@ -12,10 +12,10 @@ from sklearn.metrics import log_loss, roc_auc_score
 from dvme.errors import OptionError
 from dvme.explanation.ablation import FLOOR, Ablation, leave_one_out, leave_one_out_retrained
 from dvme.heads import Embedded, FittedHead, Job, fit_jobs, get_head
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NETWORKS, FittedNetwork
-from dvme.heads.networks import initial_parameters
+from dvme.heads.exact.linear import Linear
+from dvme.heads.fusion.controls import Concat, MeanLogits
+from dvme.heads.fusion.network_head import NETWORKS, FittedNetwork
+from dvme.heads.fusion.networks import initial_parameters
 from dvme.stats import Interval
 
 EMPTY = np.array([], dtype=np.int64)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from dvme.errors import DataError, OptionError
 from dvme.explanation import attention_map
 from dvme.explanation.attention_map import block_attention, full_attention
-from dvme.heads.attention import exact_token_attention
-from dvme.heads.controls import FittedConcat
-from dvme.heads.linear import FittedLinear
-from dvme.heads.network_head import NETWORKS, FittedNetwork
-from dvme.heads.networks import WIDTH, initial_parameters
+from dvme.heads.exact.linear import FittedLinear
+from dvme.heads.fusion.attention import exact_token_attention
+from dvme.heads.fusion.controls import FittedConcat
+from dvme.heads.fusion.network_head import NETWORKS, FittedNetwork
+from dvme.heads.fusion.networks import WIDTH, initial_parameters
 
 DIMS = (7, 5)
 HEADS = ("dvme", "dvme-tokens")

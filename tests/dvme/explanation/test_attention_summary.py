@@ -7,8 +7,8 @@ import pytest
 
 from dvme.explanation.attention_map import block_attention
 from dvme.explanation.attention_summary import summarise_attention
-from dvme.heads.network_head import NETWORKS, FittedNetwork
-from dvme.heads.networks import initial_parameters
+from dvme.heads.fusion.network_head import NETWORKS, FittedNetwork
+from dvme.heads.fusion.networks import initial_parameters
 
 DIMS = (6, 4, 5)
 NAMES = ("a", "b", "c")

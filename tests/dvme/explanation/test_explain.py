@@ -19,9 +19,9 @@ from dvme.explanation.ablation import leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import block_attention, full_attention
 from dvme.explanation.similarity import similarity
 from dvme.heads import Embedded, Job
-from dvme.heads.network_head import NetworkHead
+from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.saving import load_head
-from dvme.heads.schedule import TrainingProtocol
+from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 
 N = 72

@@ -15,8 +15,8 @@ from PIL import Image
 
 import dvme
 from dvme.backbones import get_spec
-from dvme.backbones.loading import build_model
-from dvme.backbones.preprocess import crop_image
+from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
 from dvme_cache import EmbeddingCache, FingerprintMismatchError, RowState

@@ -14,9 +14,9 @@ import torch
 
 from dvme import Runtime
 from dvme.backbones import Preprocess, get_spec
-from dvme.backbones.custom import spec_from_mapping
-from dvme.backbones.model import load_backbone
-from dvme.backbones.variation import vary
+from dvme.backbones.description.variation import vary
+from dvme.backbones.loading.model import load_backbone
+from dvme.backbones.own.custom import spec_from_mapping
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
 from dvme.extraction.models import Choice, check_dtype, check_fingerprints, load_known, provenance, recall_backbones
 from dvme_cache import EmbeddingCache, FingerprintMismatchError

@@ -10,7 +10,7 @@ import torch
 
 import dvme
 from dvme.backbones import get_spec
-from dvme.backbones.weights import find_weights
+from dvme.backbones.weights.finding import find_weights
 from dvme.extraction.models import Choice, KnownBackbone, load_known, recall_backbones
 from dvme.extraction.passes import Options, is_all_there
 from dvme_cache import EmbeddingCache, FingerprintMismatchError, content_id

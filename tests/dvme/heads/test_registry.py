@@ -7,11 +7,11 @@ import pytest
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads import HEADS, Head, get_head, head_of
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.knn import KNN
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NetworkHead
-from dvme.heads.schedule import TrainingProtocol
+from dvme.heads.exact.linear import Linear
+from dvme.heads.fusion.controls import Concat, MeanLogits
+from dvme.heads.fusion.network_head import NetworkHead
+from dvme.heads.neighbours.knn import KNN
+from dvme.training.schedule import TrainingProtocol
 
 PROTOCOL = TrainingProtocol(learning_rate=1e-4, batch_size=8, sampling="shuffled")
 OTHER = [

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dvme.evaluation.metrics import log_odds
 from dvme.heads import FUSIONS, HEADS, Embedded, Job, fit_jobs, get_head
+from dvme.metrics.classification import log_odds
 from dvme.runtime import Runtime
 
 RECORDED = Path(__file__).with_name("revisions.json")

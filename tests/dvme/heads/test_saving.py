@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import dvme
 from dvme.errors import DataError, OptionError
 from dvme.heads import HEADS, Embedded, FittedHead, Head, Job, fit_jobs, get_head
-from dvme.heads.network_head import NETWORKS, NetworkHead
+from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
 from dvme.heads.saving import (
     SavedFold,
     SavedHead,
@@ -29,7 +29,7 @@ from dvme.heads.saving import (
     save_head,
     subset_hash,
 )
-from dvme.heads.schedule import TrainingProtocol
+from dvme.training.schedule import TrainingProtocol
 from dvme_cache import Fingerprint
 
 N = 24

@@ -6,11 +6,11 @@ import pytest
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads import HEADS, full_name, get_head
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.knn import KNN
-from dvme.heads.linear import Linear
-from dvme.heads.network_head import NetworkHead
-from dvme.heads.schedule import TrainingProtocol
+from dvme.heads.exact.linear import Linear
+from dvme.heads.fusion.controls import Concat, MeanLogits
+from dvme.heads.fusion.network_head import NetworkHead
+from dvme.heads.neighbours.knn import KNN
+from dvme.training.schedule import TrainingProtocol
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 import dvme
 from dvme.errors import OptionError, UnknownNameError
-from dvme.heads.controls import Concat
-from dvme.heads.jobs import Embedded, Job, fit_jobs
-from dvme.heads.linear import Linear
+from dvme.heads.exact.linear import Linear
+from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
+from dvme.heads.fusion.controls import Concat
 from dvme.heads.saving import SavedFold, SavedHead, save_head, subset_hash
 from dvme.prediction import sources
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError

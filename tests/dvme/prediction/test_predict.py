@@ -13,16 +13,16 @@ import pytest
 from numpy.typing import NDArray
 
 import dvme
-from dvme.backbones import model
-from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.loading.adapted import model
 from dvme.errors import DataError, OptionError
-from dvme.evaluation.splits import make_plan
 from dvme.extraction.passes import extract_all
 from dvme.heads import Embedded, Job, fit_jobs
-from dvme.heads.controls import Concat, MeanLogits
-from dvme.heads.linear import Linear
+from dvme.heads.exact.linear import Linear
+from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.saving import SavedFold, SavedHead, content_digest, load_head, save_head, subset_hash
 from dvme.prediction import sources
+from dvme.study.design.splits import make_plan
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError, MissingEmbeddingsError
 from dvme_cache.samples import SampleTable
 

@@ -12,7 +12,7 @@ from light import light
 from numpy.typing import NDArray
 
 import dvme
-from dvme.report.study import Study
+from dvme.study.loaded import Study
 
 N = 240
 

@@ -13,10 +13,10 @@ import pytest
 import dvme
 from dvme.cache import import_embeddings
 from dvme.data.names import images_and_paths, names_of_rows
-from dvme.evaluation.study import make_methods, method_notices
-from dvme.report.notes import deciding
-from dvme.sampling.duplicates import describe
-from dvme.wording import NO_GROUPS
+from dvme.study.design.duplicates import describe
+from dvme.study.methods import make_methods, method_notices
+from dvme.study.notes import deciding
+from dvme.text import NO_GROUPS
 from dvme_cache import EmbeddingCache
 
 N = 90
@@ -42,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         csv.writer(file).writerows(
             [("image", "label", "split"), *zip([f"slide {row:02d}" for row in range(N)], labels, splits, strict=True)]
         )
-    dvme.cache.label(root / "c.zarr", root / "labels.csv")
+    dvme.upkeep.label(root / "c.zarr", root / "labels.csv")
     options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
     dvme.sweep(root / "c.zarr", root / "run", heads=["linear@strengths=0.01", "concat@strengths=0.01"], options=options)
     return root
@@ -108,7 +108,7 @@ def test_report__the_box_has_what_changes_a_decision(page: str) -> None:
 
 def test_deciding__by_the_words_of_those_who_say_it(study: Path) -> None:
     """Lines are made elsewhere: where their words change, they come into the box again."""
-    loaded = dvme.report.study.Study.load(study / "run")
+    loaded = dvme.study.loaded.Study.load(study / "run")
     own = deciding(loaded, [])
     assert own == [NO_GROUPS]
     said = [

@@ -20,7 +20,7 @@ from pictures import EVIL, write_pictures
 import dvme
 from dvme.errors import DataError, OptionError
 from dvme.heads.saving import load_head
-from dvme.mapping import maps as mapping
+from dvme.maps import maps as mapping
 from dvme_cache import EmbeddingCache
 
 N = 60

@@ -23,10 +23,10 @@ from pictures import EVIL, write_pictures
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.report.sections import provenance
-from dvme.report.study import Study
 from dvme.report.write import ReportResult
-from dvme.sweeping.run import read_summary
-from dvme.wording import NO_GROUPS
+from dvme.study.loaded import Study
+from dvme.study.run import read_summary
+from dvme.text import NO_GROUPS
 from dvme_cache import EmbeddingCache
 
 PCA = dvme.PageOptions(methods=["pca"])
@@ -250,7 +250,7 @@ def test_write_report__says_that_the_order_of_kappa_was_assumed(
     assert NO_GROUPS in page
     assert not any("kappa" in line or "group" in line for line in result.notices)  # of the box, which is for more
     cache = write_embeddings(tmp_path / "told.zarr", features, label=names)
-    dvme.cache.label(cache, class_order=["none", "mild", "severe"])
+    dvme.upkeep.label(cache, class_order=["none", "mild", "severe"])
     page = _report_of(cache, tmp_path / "told", light("linear"))[1]
     assert "assumed" not in page
     assert "which nobody gave" not in page

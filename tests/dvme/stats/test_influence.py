@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 from scipy.stats import binomtest, t
 
-from dvme.evaluation.metrics import METRICS, score
+from dvme.metrics.classification import METRICS, score
 from dvme.stats.crossed import compared
 from dvme.stats.influence import FEWEST, Scored, covariance, scored
 from dvme.stats.intervals import jackknife_covariance

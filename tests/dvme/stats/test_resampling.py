@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
-from dvme.evaluation.metrics import METRICS, score
+from dvme.metrics.classification import METRICS, score
 from dvme.stats import resampling
 from dvme.stats.intervals import acceleration, bca_interval, percentile_interval
 from dvme.stats.resampling import (

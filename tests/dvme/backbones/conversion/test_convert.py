@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dvme.backbones.checkpoint import read_checkpoint
 from dvme.backbones.conversion import Conversion, convert
+from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.errors import CheckpointError
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dvme.backbones import BackboneSpec
-from dvme.backbones.loading import build_model
-from dvme.backbones.pooling import POOLS
+from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.model.pooling import POOLS
 
 
 @pytest.fixture(scope="session")

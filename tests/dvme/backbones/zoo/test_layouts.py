@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchvision.models import resnet50, resnet152
 
 from dvme.backbones import BackboneSpec, Checkpoint, get_spec
-from dvme.backbones.architectures import create
-from dvme.backbones.checkpoint import Fit, fit_checkpoint, fit_keys, read_checkpoint
-from dvme.backbones.spec import Layout
-from dvme.backbones.weights import find_weights
+from dvme.backbones.description.spec import Layout
+from dvme.backbones.model.architectures import create
+from dvme.backbones.weights.checkpoint import Fit, fit_checkpoint, fit_keys, read_checkpoint
+from dvme.backbones.weights.finding import find_weights
 from dvme.backbones.zoo import ZOO
 from dvme.errors import CheckpointError
 

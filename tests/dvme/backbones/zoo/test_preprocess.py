@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
 from dvme.backbones import Preprocess, get_spec
-from dvme.backbones.model import Backbone
-from dvme.backbones.preprocess import crop_image
-from dvme.backbones.spec import BackboneSpec
+from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.loading.model import Backbone
+from dvme.backbones.model.preprocess import crop_image
 from dvme.backbones.zoo import ZOO
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

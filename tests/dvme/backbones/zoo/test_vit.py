@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from dvme.backbones import BackboneSpec, get_spec
-from dvme.backbones.adaptation import resample_as_dino
-from dvme.backbones.loading import build_model
-from dvme.backbones.spec import Pooling
+from dvme.backbones.description.spec import Pooling
+from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.model.adaptation import resample_as_dino
 
 from .catalogue import in_model, in_state_dict, in_teacher
 from .published import PublishedFile, Row, State, dinov2, dinov3, normal, vit

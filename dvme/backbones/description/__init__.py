@@ -1,0 +1,1 @@
+"""What a backbone is, and how its name varies it."""

@@ -1,0 +1,1 @@
+"""The parts of a model between pixels and embeddings."""

@@ -1,0 +1,51 @@
+"""Resize and crop on the CPU, in 8 bits; normalisation happens on the device, in floating point."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dvme.backbones.description.spec import Preprocess
+from dvme.errors import ImageError
+
+MAX_ASPECT_RATIO = 50
+"""Beyond it the resized image would be huge, and its central crop would show next to nothing of it."""
+
+_RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Resize and centre-crop a grey or RGB image.
+
+    Returns:
+        (H, W, C) uint8 with H = W = preprocess.crop; C is 3 (grey is repeated), or 1 for a grey input (colours
+        are weighted by their luminance).
+
+    Raises:
+        ImageError: if one side is more than 50 times the other.
+
+    Source: the arithmetic of torchvision's Resize (the long side is truncated) and CenterCrop (rounded).
+    """
+    width, height = image.size
+    size = preprocess.resize
+    if preprocess.mode == "squash":
+        target = (size, size)
+    elif width <= height:
+        target = (size, int(size * height / width))
+    else:
+        target = (int(size * width / height), size)
+    if max(target) > MAX_ASPECT_RATIO * size:
+        raise ImageError(f"is {width} x {height} pixels, longer than {MAX_ASPECT_RATIO} to 1")
+    if target != image.size:
+        image = image.resize(target, _RESAMPLING[preprocess.interpolation])
+    left = round((image.width - preprocess.crop) / 2.0)
+    top = round((image.height - preprocess.crop) / 2.0)
+    crop = image.crop((left, top, left + preprocess.crop, top + preprocess.crop))
+    if preprocess.channels == 1:
+        return np.asarray(crop.convert("L"))[:, :, None]
+    return np.asarray(crop.convert("RGB"))

@@ -1,0 +1,1 @@
+"""The user's own backbones, in TOML or Python."""

@@ -1,0 +1,1 @@
+"""Where weights are, and what a file of weights holds."""

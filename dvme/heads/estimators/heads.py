@@ -1,0 +1,171 @@
+"""One estimator for each head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from numpy.typing import ArrayLike, NDArray
+
+from dvme.errors import OptionError
+from dvme.heads import Head
+from dvme.heads.estimators.base import HeadClassifier, estimator
+from dvme.heads.neighbours.knn import NEIGHBOURS
+from dvme.training.batches import Sampling
+from dvme.training.schedule import TrainingProtocol
+
+if TYPE_CHECKING:
+    from dvme.heads.exact.linear import Linear
+
+Attention = Literal["values", "tokens", "none"]
+HEAD_OF_ATTENTION: dict[str, str] = {"values": "dvme", "tokens": "dvme-tokens", "none": "dvme-noattn"}
+PROTOCOL = TrainingProtocol()
+
+
+@estimator
+class LinearProbe(HeadClassifier):
+    """Exact L2 logistic regression, head `linear`. See HeadClassifier for what is common."""
+
+    strengths: Sequence[float] | None = None
+    """Penalties to choose from, see `dvme.heads.exact.linear.STRENGTHS`; None: those."""
+
+    def decision_function(self, X: ArrayLike) -> NDArray[Any]:
+        """(B, C) logits of (B, D) embeddings; of two classes (B,), the second's less the first's."""
+        from dvme.heads.exact.linear import FittedLinear
+
+        (features,) = self._checked_blocks(X)
+        assert isinstance(self.head_, FittedLinear)
+        logits = self.head_.logits(features)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def _head(self) -> Head:
+        return _linear_head(self.strengths)
+
+
+@estimator
+class KNNProbe(HeadClassifier):
+    """Weighted nearest neighbours by cosine, head `knn`. See HeadClassifier for what is common."""
+
+    neighbours: Sequence[int] = NEIGHBOURS
+    """Values of k to choose from."""
+    choose_by: str = "auc"
+    """Metric on validation that k is chosen by; `accuracy` as in DINO's protocol."""
+    standard_errors: float = 1.0
+    """How many of the difference from the best k a larger one may be worse; 0 as in DINO's protocol."""
+    device: str = "auto"
+    """Where to search; a GPU is used with faiss-gpu only."""
+
+    def _head(self) -> Head:
+        from dvme.heads.neighbours.knn import KNN
+
+        return KNN(self.neighbours, self.choose_by, self.standard_errors)
+
+
+@estimator
+class ConcatProbe(HeadClassifier):
+    """Exact logistic regression on all blocks, each row of a block scaled to length 1, head `concat`.
+
+    See HeadClassifier for what is common.
+    """
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+    strengths: Sequence[float] | None = None
+    """As of LinearProbe."""
+
+    def _head(self) -> Head:
+        from dvme.heads.fusion.controls import Concat
+
+        return Concat(linear=_linear_head(self.strengths))
+
+
+@estimator
+class MeanLogitsEnsemble(HeadClassifier):
+    """One exact logistic regression per block, logits averaged, head `mean-logits`.
+
+    See HeadClassifier for what is common.
+    """
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+    strengths: Sequence[float] | None = None
+    """As of LinearProbe; each block chooses its own."""
+
+    def _head(self) -> Head:
+        from dvme.heads.fusion.controls import MeanLogits
+
+        return MeanLogits(linear=_linear_head(self.strengths))
+
+
+@estimator
+class LinearAdamProbe(HeadClassifier):
+    """A linear classifier trained by minibatches, head `linear-adam`. See HeadClassifier for what is common.
+
+    It and the other trained heads take the fields of `dvme.training.schedule.TrainingProtocol`.
+    """
+
+    learning_rate: float = PROTOCOL.learning_rate
+    """Of Adam, at the start."""
+    batch_size: int = PROTOCOL.batch_size
+    """Rows of a minibatch."""
+    min_epochs: int = PROTOCOL.min_epochs
+    """Epochs before which nothing stops early."""
+    max_epochs: int = PROTOCOL.max_epochs
+    """Epochs after which training ends."""
+    plateau_factor: float = PROTOCOL.plateau_factor
+    """What the learning rate is multiplied with on a plateau."""
+    plateau_patience: int = PROTOCOL.plateau_patience
+    """Epochs without progress that are tolerated before that."""
+    stop_patience: int = PROTOCOL.stop_patience
+    """Epochs without a new best after which training stops."""
+    sampling: Sampling = PROTOCOL.sampling
+    """`shuffled`, `oversampled`, or `auto`: oversampled where the classes differ in number."""
+    device: str = "auto"
+    """Where to train, a torch device; `auto`: a GPU if there is one."""
+
+    def _head(self) -> Head:
+        return self._network_head("linear-adam")
+
+    def _network_head(self, name: str) -> Head:
+        from dvme.heads.fusion.network_head import NetworkHead
+
+        own = {field.name: getattr(self, field.name) for field in fields(TrainingProtocol)}
+        return NetworkHead(name, TrainingProtocol(**own))
+
+
+@estimator
+class MLPFusion(LinearAdamProbe):
+    """A network with as many parameters as DVME but no attention, head `mlp`. See HeadClassifier, LinearAdamProbe."""
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+
+    def _head(self) -> Head:
+        return self._network_head("mlp")
+
+
+@estimator
+class DVMEClassifier(LinearAdamProbe):
+    """Dynamic visual meta-embeddings, head `dvme` or a variant. See HeadClassifier, LinearAdamProbe.
+
+    Source: Truong et al. 2021, section 5.6.
+    """
+
+    blocks: Sequence[int] | None = None
+    """Columns of each backbone, in order; None: all of one."""
+    attention: Attention = "values"
+    """Among the projected `values` (the paper's), among backbones as `tokens`, or `none` (its ablation)."""
+
+    def _head(self) -> Head:
+        if self.attention not in HEAD_OF_ATTENTION:
+            raise OptionError(
+                f"attention {self.attention!r} is not known; choose from {', '.join(get_args(Attention))}"
+            )
+        return self._network_head(HEAD_OF_ATTENTION[self.attention])
+
+
+def _linear_head(strengths: Sequence[float] | None) -> Linear:
+    from dvme.heads.exact.linear import Linear
+
+    return Linear() if strengths is None else Linear(strengths=strengths)

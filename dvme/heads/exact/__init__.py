@@ -1,0 +1,1 @@
+"""Logistic regression to its optimum, for many jobs and strengths at once."""

@@ -1,0 +1,1 @@
+"""Networks: the attention that fuses backbones, and its controls, trained in batches of jobs."""

@@ -1,0 +1,279 @@
+"""Many networks of one shape, trained together by minibatches.
+
+All jobs step together, and each has its own clock: its own epochs, its own order of rows, its own learning rate
+and its own end. A job with few rows is through its epochs early and leaves, so nothing waits for the longest and
+nothing is padded but the last minibatch of an epoch. What a job draws at random comes from its own seed: its
+result does not depend on the jobs beside it, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.adam import adam
+
+from dvme.heads.fusion.networks import Network, initial_parameters
+from dvme.training.batches import epoch_order, loss_weights, resolve_sampling
+from dvme.training.schedule import Schedule, TrainingProtocol
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+"""Adam's own defaults. Source: Kingma and Ba 2015, algorithm 1."""
+VALIDATION_ROWS = 512
+"""Validation rows of every job that are scored at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """Rows, start and schedule of one network."""
+
+    blocks: Sequence[Tensor]
+    """(N, D_m) float32 of each backbone, on the device; jobs may share them."""
+    labels: NDArray[Any]
+    """(N,) class indices."""
+    train: NDArray[Any]
+    """(n,) rows."""
+    validation: NDArray[Any]
+    """(v,) rows; empty: the parameters after the last epoch are kept."""
+    seed: int
+    """Of the first parameters, the order of rows and the dropout."""
+    protocol: TrainingProtocol
+    weights: NDArray[Any] | None = None
+    """(N,) how often each row counts, above 0; None: once."""
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """The parameters with the lowest validation loss."""
+
+    parameters: dict[str, Tensor]
+    """On the CPU, without the axis of jobs."""
+    best_epoch: int
+    """From 1; 0 if no epoch had a finite validation loss, and then the parameters mean nothing."""
+    n_epochs: int
+    """Epochs trained."""
+    validation_loss: float
+    """The watched one at the best epoch, see _Clock; nan without validation rows."""
+
+
+def train_together(
+    network: Network,
+    dims: Sequence[int],
+    n_classes: int,
+    jobs: Sequence[TrainingJob],
+    *,
+    tell: Callable[[int], None] | None = None,
+) -> list[TrainedNetwork]:
+    """Train one network for each job, all at once.
+
+    Args:
+        network: the architecture, the same for all.
+        dims: D_m of each backbone.
+        n_classes: C.
+        jobs: what to train on; their blocks agree in dimension and device, their protocols in the batch size.
+        tell: called with the number of jobs that are through, whenever an epoch of any ends.
+
+    Returns:
+        One network per job, in order.
+    """
+    group = _Group(network, dims, n_classes, jobs)
+    while group.active:
+        ended = group.step()
+        if ended:
+            group.close_epochs(ended)
+            if tell is not None:
+                tell(len(group.trained))
+    return [group.trained[id(clock)] for clock in group.clocks]
+
+
+class _Clock:
+    """Where one job is in its epoch, and in its schedule."""
+
+    def __init__(self, job: TrainingJob, width: int) -> None:
+        self.job = job
+        self.width = width
+        """B, rows of a minibatch with what pads it."""
+        self.device = job.blocks[0].device
+        self.schedule = Schedule(job.protocol)
+        self.order = np.random.default_rng(job.seed)
+        self.dropout = torch.Generator(self.device).manual_seed(job.seed)
+        self.labels = job.labels[job.train]
+        own_weights = None if job.weights is None else job.weights[job.train].astype(np.float64)
+        self.sampling = resolve_sampling(job.protocol.sampling, self.labels, own_weights)
+        self.loss_weights = loss_weights(self.labels, self.sampling, own_weights)
+        self.n_batches = -(-len(job.train) // job.protocol.batch_size)
+        self.batch = 0
+        self.rows = self.targets = self.weights = torch.empty(0)
+
+    def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) rows, class indices and weights, whose sum is 1 but for the rows' own; what pads a minibatch has 0."""
+        if self.batch == 0:
+            self._draw_epoch()
+        now = self.batch
+        self.batch = (now + 1) % self.n_batches
+        return self.rows[now], self.targets[now], self.weights[now]
+
+    def _draw_epoch(self) -> None:
+        order = epoch_order(self.labels, self.sampling, self.order)
+        counts = np.full(self.n_batches, self.width)
+        counts[-1] = len(order) - self.width * (self.n_batches - 1)
+        weights = (np.arange(self.width) < counts[:, None]) / counts[:, None]
+        order = np.resize(order, (self.n_batches, self.width))  # what pads the end has weight 0
+        self.rows = torch.from_numpy(self.job.train[order]).to(self.device)
+        self.targets = torch.from_numpy(self.labels[order]).to(self.device)
+        weights = weights * self.loss_weights[order]
+        self.weights = torch.from_numpy(weights.astype(np.float32)).to(self.device)
+
+
+class _Group:
+    """The jobs that are still training, and their parameters side by side."""
+
+    def __init__(self, network: Network, dims: Sequence[int], n_classes: int, jobs: Sequence[TrainingJob]) -> None:
+        self.network = network
+        self.device = jobs[0].blocks[0].device
+        longest = max(len(job.train) for job in jobs)
+        self.clocks = [_Clock(job, min(job.protocol.batch_size, longest)) for job in jobs]
+        self.active = list(self.clocks)
+        shapes = network.shapes(dims, n_classes)
+        starts = [initial_parameters(shapes, job.seed) for job in jobs]
+        self.parameters = {
+            name: torch.stack([start[name] for start in starts]).to(self.device).requires_grad_() for name in shapes
+        }
+        self.means = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
+        self.squares = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
+        self.best = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
+        self.trained: dict[int, TrainedNetwork] = {}
+        self.n_steps = 0
+
+    def step(self) -> list[int]:
+        """One minibatch of every active job; positions of those whose epoch it ended."""
+        batches = [clock.next_batch() for clock in self.active]
+        targets, weights = (torch.stack([batch[part] for batch in batches]) for part in (1, 2))
+        blocks = _gathered(self.active, [batch[0] for batch in batches])
+        with torch.enable_grad():
+            logits = self.network.logits(self.parameters, blocks, self._dropped)
+            losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+            loss = (losses * weights.flatten()).sum()  # the jobs share no parameter: their gradients do not mix
+        gradients = torch.autograd.grad(loss, list(self.parameters.values()))
+        self._descend(gradients)
+        return [position for position, clock in enumerate(self.active) if clock.batch == 0]
+
+    def close_epochs(self, ended: Sequence[int]) -> None:
+        """Score the jobs whose epoch ended, keep what is best, and let those leave that are through."""
+        losses = self._validation_losses(ended)
+        for position, loss in zip(ended, losses, strict=True):
+            if self.active[position].schedule.close_epoch(loss):
+                for name, value in self.parameters.items():
+                    self.best[name][position] = value[position].detach()
+        leaving = [position for position in ended if self.active[position].schedule.has_ended]
+        if not leaving:
+            return
+        for position in leaving:
+            schedule = self.active[position].schedule
+            self.trained[id(self.active[position])] = TrainedNetwork(
+                parameters={name: value[position].to("cpu", copy=True) for name, value in self.best.items()},
+                best_epoch=schedule.best_epoch,
+                n_epochs=schedule.n_epochs,
+                validation_loss=schedule.best_loss,
+            )
+        staying = [position for position in range(len(self.active)) if position not in leaving]
+        self.active = [self.active[position] for position in staying]
+        for values in (self.parameters, self.means, self.squares, self.best):
+            for name, value in values.items():
+                values[name] = value.detach()[staying].requires_grad_(value.requires_grad)
+
+    def _dropped(self, hidden: Tensor) -> Tensor:
+        rate = self.network.dropout
+        if rate == 0.0:
+            return hidden
+        # Masks of whole minibatches, so that a job's draws do not depend on how wide its company makes the batch.
+        n_rows = self.clocks[0].job.protocol.batch_size
+        keep = hidden.new_empty(len(hidden), n_rows, *hidden.shape[2:])
+        for mask, clock in zip(keep, self.active, strict=True):
+            mask.bernoulli_(1.0 - rate, generator=clock.dropout)
+        return hidden * keep[:, : hidden.shape[1]] / (1.0 - rate)
+
+    @torch.no_grad()
+    def _descend(self, gradients: Sequence[Tensor]) -> None:
+        """Adam. All jobs are at the same step; jobs of one learning rate are one fused update."""
+        for start, stop, learning_rate in self._learning_rates():
+            adam(
+                [value[start:stop] for value in self.parameters.values()],
+                [gradient[start:stop].contiguous() for gradient in gradients],  # as the fused kernel reads them
+                [value[start:stop] for value in self.means.values()],
+                [value[start:stop] for value in self.squares.values()],
+                [],
+                [torch.tensor(float(self.n_steps), device=self.device) for _ in gradients],
+                fused=True,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=learning_rate,
+                weight_decay=0.0,
+                eps=EPSILON,
+                maximize=False,
+            )
+        self.n_steps += 1
+
+    def _learning_rates(self) -> Iterator[tuple[int, int, float]]:
+        """(start, stop, rate) of every run of neighbours with one learning rate."""
+        start = 0
+        for position, clock in enumerate(self.active):
+            following = self.active[position + 1].schedule.learning_rate if position + 1 < len(self.active) else None
+            if following != clock.schedule.learning_rate:
+                yield start, position + 1, clock.schedule.learning_rate
+                start = position + 1
+
+    @torch.no_grad()
+    def _validation_losses(self, ended: Sequence[int]) -> list[float | None]:
+        """Mean log loss, by weight, of the jobs at these positions on their validation rows; None without any."""
+        clocks = [self.active[position] for position in ended]
+        n_rows = torch.tensor([len(clock.job.validation) for clock in clocks])
+        is_all = len(ended) == len(self.active)
+        parameters = {name: value if is_all else value[list(ended)] for name, value in self.parameters.items()}
+        totals = torch.zeros(len(clocks), dtype=torch.float64)
+        for start in range(0, int(n_rows.max()), VALIDATION_ROWS):
+            width = min(VALIDATION_ROWS, int(n_rows.max()) - start)
+            own = [clock.job.validation[start : start + width] for clock in clocks]
+            rows = np.stack(
+                [  # filled up with rows that may be looked at
+                    np.resize(some if len(some) else clock.job.train, width)
+                    for some, clock in zip(own, clocks, strict=True)
+                ]
+            )
+            targets = np.stack([clock.job.labels[some] for clock, some in zip(clocks, rows, strict=True)])
+            blocks = _gathered(clocks, list(torch.from_numpy(rows).to(self.device)))
+            logits = self.network.logits(parameters, blocks, lambda hidden: hidden).double()
+            goals = torch.from_numpy(targets).to(self.device)
+            losses = functional.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none").cpu()
+            is_own = torch.arange(start, start + width) < n_rows[:, None]
+            losses = losses.view_as(is_own)
+            for position, (clock, some) in enumerate(zip(clocks, rows, strict=True)):
+                if clock.job.weights is not None:
+                    losses[position] *= torch.from_numpy(clock.job.weights[some].astype(np.float64))
+            totals += torch.where(is_own, losses, 0.0).sum(dim=1)
+        counts = [
+            len(clock.job.validation)
+            if clock.job.weights is None
+            else float(clock.job.weights[clock.job.validation].sum())
+            for clock in clocks
+        ]
+        return [total / count if count else None for total, count in zip(totals.tolist(), counts, strict=True)]
+
+
+def _gathered(clocks: Sequence[_Clock], rows: Sequence[Tensor]) -> list[Tensor]:
+    """(A, B, D_m) of each backbone: every job's rows of its own embeddings."""
+    first = clocks[0].job.blocks
+    if all(clock.job.blocks is first for clock in clocks):
+        index = torch.cat(list(rows))
+        return [block.index_select(0, index).view(len(rows), -1, block.shape[1]) for block in first]
+    pairs = list(zip(clocks, rows, strict=True))
+    return [
+        torch.stack([clock.job.blocks[m].index_select(0, index) for clock, index in pairs]) for m in range(len(first))
+    ]

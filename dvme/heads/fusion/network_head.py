@@ -1,0 +1,234 @@
+"""The heads that are trained by minibatches: which jobs go together, and what a fitted one can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError
+from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
+from dvme.heads.fusion.networks import DVME, MLP, WIDTH, Linear, Network, NoAttention, Tokens, count_parameters
+from dvme.runtime import Progress, Runtime, keep_freed_memory
+from dvme.training.schedule import TrainingProtocol
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dvme.heads.fusion.batched_training import TrainedNetwork, TrainingJob
+else:
+    torch = deferred("torch")
+
+NETWORKS: Mapping[str, Network] = {
+    "linear-adam": Linear(),
+    "dvme": DVME(),
+    "dvme-noattn": NoAttention(),
+    "dvme-tokens": Tokens(),
+    "mlp": MLP(),
+}
+"""Architectures by the name of their head."""
+COPIES = 6
+"""Of the parameters: themselves, gradients, two moments, the best so far, and one in passing."""
+ACTIVATIONS = 64
+"""Values that a sample holds for each of its tokens between forward and backward, at most."""
+CPU_GROUP_BYTES = 1 << 27
+"""What a group may hold on a CPU, where more jobs at once than its caches can feed are slower, not faster."""
+PREDICTED_ROWS = 256
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A trained network on the CPU."""
+
+    name: str
+    """Of its head."""
+    dims: tuple[int, ...]
+    """D_m of each backbone."""
+    n_classes: int
+    """C."""
+    parameters: Mapping[str, Tensor]
+    """Under torch's names and in its layouts, without the axis of jobs."""
+    chosen: Mapping[str, Any]
+    """`epoch` (from 1) whose parameters these are, `n_epochs` trained, and the watched `validation_loss`."""
+
+    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) softmax of the logits."""
+        probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
+        return probabilities
+
+    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """(B, C) float64 log softmax of the logits."""
+        network, parameters = NETWORKS[self.name], self._stacked()
+        parts = [np.empty((0, self.n_classes))]
+        with torch.no_grad():
+            for some in _row_parts(blocks):
+                logits = network.logits(parameters, some, lambda hidden: hidden)[0]
+                parts.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+        return np.concatenate(parts)
+
+    def hidden(self, blocks: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """The layer that the class is read from, without dropout: what `classifier` takes.
+
+        Args:
+            blocks: (B, D_m) embeddings, as `predict_proba` takes them.
+
+        Returns:
+            (B, H): H is 512 for `dvme` and `dvme-tokens`, after LayerNorm, Linear and ReLU; 512 M for `dvme-noattn`,
+            its projections; for `mlp` the width that matches the parameters of `dvme`.
+
+        Raises:
+            ValueError: if the head has no layer between the embeddings and the classes.
+        """
+        if self.name == "linear-adam":
+            raise ValueError(f"{self.name} reads the class from the embeddings themselves; it has no hidden layer")
+        network, parameters = NETWORKS[self.name], self._stacked()
+        parts = [np.empty((0, parameters["classifier.weight"].shape[-1]), dtype=np.float32)]
+        with torch.no_grad():
+            parts += [network.hidden(parameters, some)[0].numpy() for some in _row_parts(blocks)]
+        return np.concatenate(parts)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The parameters; they load into the paper's own module.
+
+        Source: Truong et al. 2021, appendix E.
+        """
+        return {name: value.numpy() for name, value in self.parameters.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """See FittedHead."""
+        return {"name": self.name, "dims": list(self.dims), "n_classes": self.n_classes, "chosen": dict(self.chosen)}
+
+    @classmethod
+    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedNetwork:
+        """See FittedHead."""
+        parameters = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+        dims, n_classes = tuple(settings["dims"]), settings["n_classes"]
+        return cls(settings["name"], dims, n_classes, parameters, settings["chosen"])
+
+    def _stacked(self) -> dict[str, Tensor]:
+        """The parameters as those of J = 1 heads."""
+        return {name: value[None] for name, value in self.parameters.items()}
+
+
+@dataclass(frozen=True)
+class NetworkHead:
+    """A network under a protocol."""
+
+    name: str
+    """One of NETWORKS."""
+    protocol: TrainingProtocol = field(default_factory=TrainingProtocol)
+    revision: ClassVar[int] = 1
+
+    @property
+    def is_fusion(self) -> bool:
+        """See Head."""
+        return self.name != "linear-adam"
+
+    @staticmethod
+    def fit_together(
+        jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
+    ) -> Iterator[tuple[int, FittedHead]]:
+        """Train all jobs of one architecture and shape at once, in groups that fit the memory budget."""
+        from dvme.heads.fusion.batched_training import train_together
+
+        device = runtime.torch_device()
+        budget = runtime.memory_budget(device)
+        if device == "cpu":
+            keep_freed_memory()
+            budget = min(budget, CPU_GROUP_BYTES)
+        kinds: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
+        for index, job in enumerate(jobs):
+            head = _network_head(job)
+            kinds.setdefault((head.name, data.dims(job.backbones), head.protocol.batch_size), []).append(index)
+        on_device, n_trained = _OnDevice(data, device), 0
+        for (name, dims, batch_size), members in kinds.items():
+            size = max(1, budget // bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
+            # Jobs of like length share a group, so that none idles.
+            members.sort(key=lambda index: -len(jobs[index].train))
+            for start in range(0, len(members), size):
+                some = members[start : start + size]
+                trained = train_together(
+                    NETWORKS[name],
+                    dims,
+                    data.n_classes,
+                    [on_device.training_job(jobs[index]) for index in some],
+                    tell=partial(_tell, progress, f"train {name}", n_trained, len(jobs)),
+                )
+                n_trained += len(some)
+                for index, network in zip(some, trained, strict=True):
+                    _check_trained(jobs[index], network)
+                    chosen = {
+                        "epoch": network.best_epoch,
+                        "n_epochs": network.n_epochs,
+                        "validation_loss": network.validation_loss,
+                    }
+                    yield index, FittedNetwork(name, dims, data.n_classes, network.parameters, chosen)
+
+
+class _OnDevice:
+    """Embeddings as float32 tensors on the device, each brought there once."""
+
+    def __init__(self, data: Embedded, device: str) -> None:
+        self.data = data
+        self.device = device
+        self.tensors: dict[str, Tensor] = {}
+        self.blocks: dict[tuple[str, ...], list[Tensor]] = {}
+
+    def training_job(self, job: Job) -> TrainingJob:
+        """The job as the engine takes it."""
+        from dvme.heads.fusion.batched_training import TrainingJob
+
+        for name in job.backbones:
+            if name not in self.tensors:
+                values = np.ascontiguousarray(self.data.embeddings[name], dtype=np.float32)
+                self.tensors[name] = torch.from_numpy(values).to(self.device)
+        blocks = self.blocks.setdefault(job.backbones, [self.tensors[name] for name in job.backbones])
+        return TrainingJob(
+            blocks=blocks,
+            labels=self.data.labels,
+            train=job.train,
+            validation=job.validation,
+            seed=job.seed,
+            protocol=_network_head(job).protocol,
+            weights=self.data.weights,
+        )
+
+
+def _row_parts(blocks: Sequence[NDArray[Any]]) -> Iterator[list[Tensor]]:
+    """Embeddings (1, b, D_m) of a few rows at a time, so that activations stay small however many rows there are."""
+    for start in range(0, len(blocks[0]), PREDICTED_ROWS):
+        rows = slice(start, start + PREDICTED_ROWS)
+        yield [torch.from_numpy(np.asarray(block[rows], dtype=np.float32))[None] for block in blocks]
+
+
+def _check_trained(job: Job, network: TrainedNetwork) -> None:
+    """Refuse a network whose training diverged: its predictions would be taken for a weak head's."""
+    is_finite = all(bool(value.isfinite().all()) for value in network.parameters.values())
+    if not network.best_epoch or not is_finite:
+        what = "its parameters are not finite" if network.best_epoch else "no epoch had a finite validation loss"
+        raise DataError(
+            f"{job.head.name} on {'+'.join(job.backbones)} diverged: {what}; rescale its embeddings, or leave it out"
+        )
+
+
+def _tell(progress: Progress, stage: str, before: int, total: int, n_ended: int) -> None:
+    progress(stage, before + n_ended, total)
+
+
+def _network_head(job: Job) -> NetworkHead:
+    if not isinstance(job.head, NetworkHead):
+        raise TypeError(f"{job.head.name} is not trained by minibatches")
+    return job.head
+
+
+def bytes_per_job(network: Network, dims: Sequence[int], n_classes: int, batch_size: int) -> int:
+    """What a job holds while it is trained."""
+    n_tokens = WIDTH * len(dims)
+    per_sample = 2 * sum(dims) + ACTIVATIONS * n_tokens
+    return 4 * (COPIES * count_parameters(network.shapes(dims, n_classes)) + batch_size * per_sample)

@@ -1,0 +1,1 @@
+"""Scores of predictions: pure functions of labels and probabilities; a new metric goes here."""

@@ -1,0 +1,1 @@
+"""Figures as plain functions: each draws what it is given and computes nothing."""

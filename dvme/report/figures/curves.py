@@ -1,0 +1,268 @@
+"""Learning curves of a sweep: the test metric over the number of training images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dvme.errors import OptionError
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
+from dvme.metrics.classification import check_metric
+from dvme.report.figures import style
+from dvme.study.methods import method_name
+from dvme.text import p_text
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure, Scatter
+
+    from dvme.study.outcome import Cell, Column, SweepReport
+    from dvme.study.published import PublishedCell
+
+MOST_LINES = 6
+"""Lines that are told apart at a glance; of more, only the leading ones are drawn until the legend is clicked."""
+RIBBON = 0.15
+"""Opacity."""
+STEP, ALONE = 1.03, 0.3
+"""Between the points of a lone size, as a factor, and the powers of ten around it."""
+
+
+_MARKED = {
+    "*": "leads on validation at its size",
+    "=": "not told apart from the one that leads on validation",
+    "+": "better than the one that leads on validation",
+    "": "worse than the one that leads on validation",
+    "?": "no test could be made",
+}
+
+
+@dataclass(frozen=True)
+class _Line:
+    """How one line is drawn."""
+
+    color: str
+    symbol: str
+    dash: str
+    is_leading: bool
+    visible: bool | str
+    group: str
+    step: float
+    """To the right, as a factor: lone points of several methods would hide each other."""
+
+
+def learning_curve(
+    results: SweepReport, *, published: Sequence[PublishedCell] = (), metric: str | None = None
+) -> Figure:
+    """The mean test metric of every method over the sizes of a sweep.
+
+    Thick, with a ribbon: every fusion by attention, and the single backbone and the control that lead on validation at
+    the largest size. The ribbon is the 95 per cent interval over test images for the sweep's own metric, and
+    mean ± std over the draws for another. Of more than six methods the others wait in the legend.
+
+    Args:
+        results: of a sweep.
+        published: cells of a paper, of the metric shown; open markers with their std.
+        metric: of METRICS; None: the sweep's own.
+
+    Raises:
+        OptionError: if the metric is unknown, or the published cells are of another.
+    """
+    from plotly import graph_objects
+
+    wanted = metric or results.metric
+    check_metric(wanted)
+    strange = {cell.metric for cell in published} - {wanted}
+    if strange:
+        raise OptionError(f"the cells were published as {strange.pop()}, the figure shows {wanted}; pass metric=")
+    figure = graph_objects.Figure()
+    for method, line in _lines(results):
+        figure.add_traces(_method_traces(results, method, wanted, line))
+    figure.add_traces(list(_published_traces(published)))
+    figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
+    figure.update_yaxes(title_text=f"test {style.METRIC_NAMES[wanted]}")
+    spread = "with the 95% interval over test images" if wanted == results.metric else "± std over the draws"
+    if len(results.columns) == 1:
+        middle = math.log10(results.columns[0].n_train)
+        figure.update_xaxes(range=[middle - ALONE, middle + ALONE])
+    return style.finished(
+        figure,
+        title=f"Test {style.METRIC_NAMES[wanted]} by training images",
+        subtitle=f"Mean over the draws, {spread}",
+        height=400,
+        n_legend=len(results.methods) + len({_published_name(cell) for cell in published}),
+    )
+
+
+def _lines(results: SweepReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], _Line]]:
+    """Every method and how it is drawn, the leading ones first."""
+    leading = _leading(results)
+    for index, method in enumerate([*leading, *(each for each in results.methods if each not in leading)]):
+        is_hidden = index >= len(leading) and len(results.methods) > MOST_LINES
+        yield (
+            method,
+            _Line(
+                color=style.color_of(index),
+                symbol=style.symbol_of(index),
+                dash=style.dash_of(index),
+                is_leading=index < len(leading),
+                visible="legendonly" if is_hidden else True,
+                group=f"method {index}",
+                step=STEP**index if len(results.columns) == 1 else 1.0,
+            ),
+        )
+
+
+def _leading(results: SweepReport) -> list[tuple[str, tuple[str, ...]]]:
+    """The fusions by attention, then the single backbone and the control that lead on validation at the end."""
+    largest = max(results.columns, key=lambda column: column.n_train).name if results.columns else ""
+    last = [cell for cell in results.cells if cell.size == largest]
+    attention = [method for method in results.methods if method[0] in ATTENTION_HEADS]
+    singles = [cell for cell in last if len(cell.backbones) == 1 and cell.head not in FUSIONS]
+    controls = [cell for cell in last if cell.head in CONTROLS]
+    leaders = []
+    for cells in (singles, controls):
+        known = [cell for cell in cells if not math.isnan(cell.validation)]
+        best = max(known, key=lambda cell: cell.validation, default=None)
+        leaders += [] if best is None else [(best.head, best.backbones)]
+    return [*attention, *leaders]
+
+
+def _method_traces(
+    results: SweepReport, method: tuple[str, tuple[str, ...]], metric: str, line: _Line
+) -> list[Scatter]:
+    """One line with markers, after its ribbon where it has one; a lone size has bars in place of the ribbon."""
+    from plotly import graph_objects
+
+    n_train = {column.name: column.n_train for column in results.columns}
+    cells = sorted(results.row(*method), key=lambda cell: n_train[cell.size])
+    ends = [_ends(cell, metric, is_own=metric == results.metric) for cell in cells]
+    means = [cell.test[metric].mean for cell in cells]
+    trace = graph_objects.Scatter(
+        x=[n_train[cell.size] * line.step for cell in cells],
+        y=means,
+        mode="lines+markers",
+        name=_method_name(*method),
+        legendgroup=line.group,
+        visible=line.visible,
+        line={"color": line.color, "dash": line.dash, "width": 3 if line.is_leading else 1.25},
+        marker={"color": line.color, "symbol": line.symbol, "size": 9 if line.is_leading else 6},
+        hovertext=[_hover(cell, n_train[cell.size], metric, is_own=metric == results.metric) for cell in cells],
+        hoverinfo="text",
+    )
+    band = [(n_train[cell.size], *end) for cell, end in zip(cells, ends, strict=True) if not math.isnan(sum(end))]
+    if not line.is_leading or not band:
+        return [trace]
+    if len(cells) == 1:
+        low, high = ends[0]
+        trace.error_y = {"type": "data", "array": [high - means[0]], "arrayminus": [means[0] - low]}
+        return [trace]
+    return [_ribbon(band, line), trace]
+
+
+def _method_name(head: str, backbones: Sequence[str]) -> str:
+    """With the head, however long the backbone's name is."""
+    return style.shown(method_name(head, [style.cut(name, style.LONGEST_NAME - len(head) - 3) for name in backbones]))
+
+
+def _ribbon(band: Sequence[tuple[float, float, float]], line: _Line) -> Scatter:
+    """The area between the (x, low, high)."""
+    from plotly import graph_objects
+
+    there, back = list(band), list(reversed(band))
+    return graph_objects.Scatter(
+        x=[x for x, _, _ in [*there, *back]],
+        y=[*(high for _, _, high in there), *(low for _, low, _ in back)],
+        mode="lines",
+        fill="toself",
+        fillcolor=style.faded(line.color, RIBBON),
+        line={"width": 0, "color": line.color},
+        legendgroup=line.group,
+        showlegend=False,
+        visible=line.visible,
+        hoverinfo="skip",
+    )
+
+
+def _ends(cell: Cell, metric: str, *, is_own: bool) -> tuple[float, float]:
+    """Of the ribbon; nan where there are none."""
+    score = cell.test[metric]
+    return (cell.interval.low, cell.interval.high) if is_own else (score.mean - score.std, score.mean + score.std)
+
+
+def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
+    score = cell.test[metric]
+    lines = [
+        f"<b>{style.whole(cell.method)}</b>",
+        f"backbones: {style.whole(', '.join(cell.backbones))}",
+        f"size {style.whole(cell.size)}: {n_train:,.0f} training images",
+        f"test {style.METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
+        f"{len(score.folds)} draws",
+    ]
+    if is_own:
+        low, high = style.number(cell.interval.low), style.number(cell.interval.high)
+        lines += [
+            f"95% interval over test images {low} to {high}",
+            f"validation {style.number(cell.validation)}",
+            _MARKED[cell.mark] + ("" if math.isnan(cell.p_adjusted) else f", p {p_text(cell.p_adjusted)}"),
+        ]
+    return "<br>".join(lines)
+
+
+def _size_ticks(columns: Sequence[Column]) -> dict[str, Any]:
+    """The sizes by name and count; sizes of the same images share a tick."""
+    names: dict[float, list[str]] = {}
+    for column in columns:
+        names.setdefault(column.n_train, []).append(column.name)
+    texts = []
+    for n_train, own in names.items():
+        count = f"{n_train:,.0f}"
+        other = [style.shown(name, 12) for name in own if name not in {count, f"{n_train:.0f}"}]
+        texts.append("<br>".join([count, *other]))
+    return {"tickmode": "array", "tickvals": list(names), "ticktext": texts}
+
+
+def _published_name(cell: PublishedCell) -> str:
+    return cell.method if cell.setting == "dvme" else f"{cell.method}, {cell.setting}"
+
+
+def _published_traces(published: Sequence[PublishedCell]) -> Iterator[Scatter]:
+    """A dashed line for each published method; of more than six, the fusion and the best of each setting are drawn."""
+    from plotly import graph_objects
+
+    lines: dict[str, list[PublishedCell]] = {}
+    for cell in sorted(published, key=lambda each: each.n_train):
+        lines.setdefault(_published_name(cell), []).append(cell)
+    best: dict[str, tuple[float, str]] = {}
+    for name, cells in lines.items():
+        setting = cells[-1].setting
+        best[setting] = max(best.get(setting, (-math.inf, "")), (cells[-1].mean, name))
+    few = {name for _, name in best.values()} | {name for name in lines if name in ATTENTION_HEADS}
+    drawn = set(lines) if len(lines) <= MOST_LINES else few
+    for index, (name, cells) in enumerate(lines.items()):
+        yield graph_objects.Scatter(
+            x=[cell.n_train for cell in cells],
+            y=[cell.mean for cell in cells],
+            error_y={
+                "type": "data",
+                "array": [0.0 if math.isnan(cell.std) else cell.std for cell in cells],
+                "color": style.NEUTRAL,
+                "thickness": 1,
+            },
+            mode="lines+markers",
+            name=f"published: {style.shown(name)}",
+            visible=True if name in drawn else "legendonly",
+            line={"color": style.NEUTRAL, "width": 1.5, "dash": style.DASHES[1 + index % (len(style.DASHES) - 1)]},
+            marker={"color": style.NEUTRAL, "size": 8, "symbol": f"{style.symbol_of(index)}-open"},
+            hovertext=[_published_hover(name, cell) for cell in cells],
+            hoverinfo="text",
+        )
+
+
+def _published_hover(name: str, cell: PublishedCell) -> str:
+    lines = [
+        f"<b>published: {style.whole(name)}</b>",
+        f"table {style.whole(cell.table)}, {cell.n_train:,} training images",
+        f"{style.METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
+    ]
+    return "<br>".join([*lines, *([f"doubtful: {style.whole(cell.doubt)}"] if cell.doubt else [])])

@@ -1,0 +1,218 @@
+"""Forest plots: differences with their intervals, row by row, and where 0 lies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dvme.report.figures import style
+from dvme.stats.multiple import ALPHA, gain_word
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure, Scatter
+
+    from dvme.explanation.ablation import Ablation, LeftOut
+    from dvme.stats.intervals import Comparison, Interval
+    from dvme.study.outcome import SweepReport
+
+ROW = 46
+"""Pixels of one comparison: its name, and its bar below."""
+WORDS = ("gain", "loss", "no gain shown", "no test")
+_LOOKS = {
+    "gain": (style.PALETTE[0], "circle"),
+    "loss": (style.PALETTE[3], "square"),
+    "no gain shown": (style.NEUTRAL, "circle-open"),
+    "no test": (style.NEUTRAL, "x-thin-open"),
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One method against another, at one size."""
+
+    name: str
+    against: str
+    size: str
+    """Such as `50`; nothing where there is only one."""
+    comparison: Comparison
+    """The method less the other."""
+    p_adjusted: float
+
+    @property
+    def word(self) -> str:
+        """`gain`, `loss`, `no gain shown`, or `no test`."""
+        return gain_word(self.comparison, self.p_adjusted)
+
+
+def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "Differences") -> Figure:
+    """A forest plot: estimates with 95 per cent intervals, by size; filled where the adjusted p is below 0.05.
+
+    Args:
+        rows: from top to bottom; those of one size are to follow each other.
+        metric: of METRICS, for the axis; nothing where it is not known.
+        title: what is compared.
+    """
+    from plotly import graph_objects
+
+    names = {row.name for row in rows}
+    places, texts = _placed(rows, is_named=len(names) > 1)
+    figure = graph_objects.Figure()
+    for word in WORDS:
+        chosen = [(place, row) for place, row in zip(places, rows, strict=True) if row.word == word]
+        if chosen:
+            figure.add_trace(_points(chosen, word))
+    figure.update_xaxes(zeroline=True, title_text=f"difference in test {style.METRIC_NAMES.get(metric, 'score')}")
+    _include_zero(figure, [row.comparison.difference for row in rows])
+    bottom = max(places, default=0.0) + 0.4
+    figure.update_yaxes(range=[bottom, -0.5], showgrid=False, showticklabels=False, ticks="")
+    for place, text in texts:  # not ticks: beside the panel they take its room, and in it plotly hides 0 behind them
+        figure.add_annotation(x=0.0, y=place, xref="paper", xanchor="left", text=text, font_size=12, align="left")
+    figure.update_annotations(showarrow=False)
+    figure.update_layout(margin_l=16)
+    one = f"{style.cut(next(iter(names)))} less its rival. " if len(names) == 1 else ""
+    said = f"{one}Bars: 95% intervals. Filled: adjusted p < {ALPHA:g}"
+    return style.finished(
+        figure,
+        title=title,
+        subtitle=said if rows else "Nothing to compare",
+        height=round(ROW * (bottom + 0.5)) + 60,
+        n_legend=len(figure.data),
+    )
+
+
+def gains(results: SweepReport) -> Figure:
+    """The gains of a sweep: every fusion against its hardest single backbone and control, size by size."""
+    rows = [Difference(gain.fusion, gain.rival, gain.size, gain.comparison, gain.p_adjusted) for gain in results.gains]
+    return differences(rows, metric=results.metric, title="What fusion gains, by size")
+
+
+def reliance(kept: Ablation, retrained: Ablation | None = None) -> Figure:
+    """What a fusion loses without each of its backbones: the change of AUC above, of the log loss below.
+
+    Args:
+        kept: with the heads as they were fitted.
+        retrained: with heads fitted again on the other backbones.
+    """
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=2, cols=1, vertical_spacing=0.24)
+    looks = [(kept, "head kept, backbone at its mean", style.PALETTE[0], "circle", -0.13 if retrained else 0.0)]
+    if retrained is not None:
+        looks.append((retrained, "head fitted again without it", style.PALETTE[3], "diamond-open", 0.13))
+    for ablation, name, color, symbol, shift in looks:
+        for row, (intervals, what) in enumerate(_changes(ablation.left_out), start=1):
+            trace = _changed(ablation.left_out, intervals, what, shift, {"color": color, "symbol": symbol, "size": 9})
+            figure.add_trace(trace.update(name=name, legendgroup=name, showlegend=row == 1), row=row, col=1)
+    names = [item.backbone for item in kept.left_out]
+    figure.update_yaxes(range=[len(names) - 0.5, -0.5], showgrid=False, **style.name_ticks(names, at_most=100))
+    figure.update_xaxes(zeroline=True)
+    figure.update_xaxes(title_text="change of test AUC (left is worse)", row=1, col=1)
+    figure.update_xaxes(title_text="change of log loss, nats (right is worse)", row=2, col=1)
+    for row in (1, 2):
+        both = [each for ablation, *_ in looks for each in _changes(ablation.left_out)[row - 1][0]]
+        _include_zero(figure, both, row=row, col=1)
+    return style.finished(
+        figure,
+        title="Without one of the backbones",
+        subtitle="Bars: 95% intervals over test images, mean over the folds",
+        height=2 * (70 + 46 * len(names)),
+        n_legend=len(looks),
+    )
+
+
+def _placed(rows: Sequence[Difference], *, is_named: bool) -> tuple[list[float], list[tuple[float, str]]]:
+    """Where each row lies, and what names rows and sizes, and where."""
+    places: list[float] = []
+    texts: list[tuple[float, str]] = []
+    position, size = 0.0, None
+    for row in rows:
+        if row.size and row.size != size:
+            texts.append((position, f"<b>size {style.shown(row.size)}</b>"))
+            position, size = position + (0.7 if is_named else 0.55), row.size
+        rival = f"less {style.shown(row.against)}"
+        texts.append((position, f"{style.shown(row.name)}<br>{rival}" if is_named else rival))
+        places.append(position + (0.56 if is_named else 0.4))  # below its name, which may be as wide as the figure
+        position = places[-1] + (0.7 if is_named else 0.5)
+    return places, texts
+
+
+def _points(chosen: Sequence[tuple[float, Difference]], word: str) -> Scatter:
+    from plotly import graph_objects
+
+    color, symbol = _LOOKS[word]
+    return graph_objects.Scatter(
+        x=[row.comparison.difference.estimate for _, row in chosen],
+        y=[place for place, _ in chosen],
+        error_x=_bars([row.comparison.difference for _, row in chosen], color),
+        mode="markers",
+        name=word,
+        marker={"color": color, "symbol": symbol, "size": 10, "line": {"width": 2, "color": color}},
+        hovertext=[_hover(row) for _, row in chosen],
+        hoverinfo="text",
+    )
+
+
+def _bars(intervals: Sequence[Interval], color: str) -> dict[str, Any]:
+    """No bar where an end is undefined."""
+
+    def lengths() -> Iterator[tuple[float, float]]:
+        for each in intervals:
+            is_known = not math.isnan(each.low + each.high + each.estimate)
+            yield (each.high - each.estimate, each.estimate - each.low) if is_known else (0.0, 0.0)
+
+    above, below = [length for length, _ in lengths()], [length for _, length in lengths()]
+    return {"type": "data", "array": above, "arrayminus": below, "color": color, "thickness": 2, "width": 0}
+
+
+def _include_zero(figure: Figure, intervals: Sequence[Interval], **place: int) -> None:
+    """An x axis that holds all intervals and 0, with room at both sides."""
+    values = [value for each in intervals for value in (each.low, each.estimate, each.high) if not math.isnan(value)]
+    low, high = min([0.0, *values]), max([0.0, *values])
+    room = 0.06 * (high - low) or 0.01
+    figure.update_xaxes(range=[low - room, high + room], **place)
+
+
+def _hover(row: Difference) -> str:
+    comparison = row.comparison
+    lines = [
+        f"<b>{style.whole(row.name)}</b> less {style.whole(row.against)}",
+        *([f"size {style.whole(row.size)}"] if row.size else []),
+        _interval(comparison.difference),
+        f"p {style.number(comparison.p, 4)}, adjusted {style.number(row.p_adjusted, 4)}: <b>{row.word}</b>",
+    ]
+    return "<br>".join(lines)
+
+
+def _interval(interval: Interval) -> str:
+    ends = " to ".join(style.number(end, 4, sign=True) for end in (interval.low, interval.high))
+    return f"{style.number(interval.estimate, 4, sign=True)} (95% interval {ends})"
+
+
+def _changes(left_out: Sequence[LeftOut]) -> tuple[tuple[list[Interval], str], tuple[list[Interval], str]]:
+    """The intervals of the two panels, and what they are of."""
+    return (
+        ([item.auc_difference for item in left_out], "AUC"),
+        ([item.log_loss_difference for item in left_out], "log loss"),
+    )
+
+
+def _changed(
+    left_out: Sequence[LeftOut], intervals: Sequence[Interval], what: str, shift: float, marker: dict[str, Any]
+) -> Scatter:
+    from plotly import graph_objects
+
+    hover = [
+        f"without <b>{style.whole(item.backbone)}</b><br>{what} {_interval(interval)}"
+        for item, interval in zip(left_out, intervals, strict=True)
+    ]
+    return graph_objects.Scatter(
+        x=[interval.estimate for interval in intervals],
+        y=[place + shift for place in range(len(left_out))],
+        error_x=_bars(intervals, marker["color"]),
+        mode="markers",
+        marker=marker | {"line": {"width": 2, "color": marker["color"]}},
+        hovertext=hover,
+        hoverinfo="text",
+    )

@@ -1,0 +1,135 @@
+"""The maps to explore: their data for the page, and their place in it."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.order import class_order
+from dvme.maps.maps import EmbeddingMap
+from dvme.report.html.page import asset, text
+from dvme.report.html.thumbnails import Thumbnails
+
+PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+"""Texts that are measures; not 007, 1_0 or 1e5, which are more likely names."""
+MOST_NUMBERED = 12
+"""Different numbers up to which a column is one of grades, each with a colour of its own."""
+METHOD_NAMES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A column of numbers."""
+
+    values: NDArray[Any]
+    """(N,) nan for none; they only colour the points."""
+    texts: Sequence[str]
+    """N, as they are shown, listed and downloaded: a number's digits are never touched."""
+
+
+Column = NDArray[Any] | Measured
+"""(N,) texts, "" for none, or numbers."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """What is known of the images that the maps show."""
+
+    ids: Sequence[str]
+    """N names, as the user knows them."""
+    columns: Mapping[str, Column]
+    """By name. The first colours the points."""
+    thumbnails: Thumbnails | None
+    class_order: Sequence[str] = ()
+    """Of the columns that hold classes and nothing else; () where no order is given."""
+
+
+def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any]:
+    """Everything that the page's script needs, as JSON."""
+    return {
+        "ids": list(points.ids),
+        "maps": [
+            {"name": each.name, "method": METHOD_NAMES[each.method], "places": _packed(each.positions, np.float32)}
+            for each in maps
+        ],
+        "columns": [_column(name, values, points.class_order) for name, values in points.columns.items()],
+        "thumbnails": None if points.thumbnails is None else points.thumbnails.to_json(),
+    }
+
+
+def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[str] = ()) -> str:
+    """The maps' panels and controls; the script draws into them. Notes are plain text and stand above."""
+    methods = list(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
+    choice = f'<label>Map <select data-control="method">{_options(methods)}</select></label>'
+    headings = [*(["image"] if points.thumbnails else []), "id", *points.columns]
+    panels = (
+        f'<div class="map"><h3>{text(each.name)} · {METHOD_NAMES[each.method]}</h3>'
+        f'<p class="soft">{_quality(each)}</p><div class="stage"></div></div>'
+        for each in maps
+    )
+    return Template(asset("explorer.html")).substitute(
+        columns=_options(points.columns),
+        methods=choice if len(methods) > 1 else "",
+        panels="".join(panels),
+        notes="".join(f'<p class="note soft">{text(note)}</p>' for note in notes),
+        headings="".join(f'<th scope="col">{text(each)}</th>' for each in headings),
+    )
+
+
+def short_ids(paths: Sequence[str]) -> list[str]:
+    """Paths without the folder that they have in common: shorter, and no word of the machine they lie on."""
+    parts = [re.split(r"[/\\]", path) for path in paths]
+    shared = 0
+    for names in zip(*(each[:-1] for each in parts), strict=False):  # until the shortest path ends
+        if len(set(names)) > 1:
+            break
+        shared += 1
+    return ["/".join(each[shared:]) for each in parts]
+
+
+def _options(names: Iterable[str]) -> str:
+    return "".join(f"<option>{text(name)}</option>" for name in names)
+
+
+def measured_or_named(values: NDArray[Any]) -> Column:
+    """A column of texts as numbers, where it has numbers only and more than a few different ones."""
+    texts = [str(value) for value in values]
+    present = set(texts) - {""}
+    if len(present) <= MOST_NUMBERED or not all(PLAIN_NUMBER.fullmatch(text) for text in present):
+        return values
+    return Measured(np.array([float(text) if text else np.nan for text in texts]), texts)
+
+
+def _quality(each: EmbeddingMap) -> str:
+    quality = each.quality
+    parts = [f"trustworthiness {quality.trustworthiness:.2f}", f"preservation {quality.preservation:.2f}"]
+    if not math.isnan(quality.silhouette):
+        parts.append(f"silhouette {quality.silhouette:.2f}")
+    if not math.isnan(quality.knn_accuracy):
+        parts.append(f"kNN {quality.knn_accuracy:.0%}")
+    return " · ".join(parts)
+
+
+def _column(name: str, values: Column, order: Sequence[str]) -> dict[str, Any]:
+    """Numbers with their texts, texts as categories with their codes."""
+    if isinstance(values, Measured):
+        return {"name": name, "numbers": _packed(values.values, np.float32), "texts": list(values.texts)}
+    texts = [str(value) for value in values]
+    present = sorted(set(texts) - {""})
+    distinct = sorted(present, key=class_order(present, order)) + ([""] if "" in texts else [])
+    place = {value: code for code, value in enumerate(distinct)}
+    return {"name": name, "values": distinct, "codes": _packed(np.array([place[t] for t in texts]), np.uint32)}
+
+
+def _packed(values: NDArray[Any], dtype: type) -> str:
+    """Little-endian bytes as text."""
+    plain = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))
+    return base64.b64encode(plain.tobytes()).decode("ascii")

@@ -1,0 +1,222 @@
+"""Two runs over the same subsets, or a run and a published table, cell by cell."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dvme.arguments import public
+from dvme.data import MISSING
+from dvme.errors import DataError, OptionError
+from dvme.metrics.classification import check_metric, log_odds, score
+from dvme.places import check_run
+from dvme.runtime import Progress, automatic
+from dvme.stats.crossed import compared
+from dvme.stats.folds import welch_of
+from dvme.stats.intervals import Comparison
+from dvme.stats.multiple import ALPHA, times
+from dvme.study.judge import Judge
+from dvme.study.methods import test_units
+from dvme.study.probe_outcome import Score
+from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
+from dvme.study.run import SUBSETS, Run
+
+OURS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("dvme", "dvme"): ("dvme",),
+    ("dvme", "dvme-no-attention"): ("dvme-noattn",),
+    ("linear", ""): ("linear-adam", "linear"),
+}
+"""Heads that stand beside a published setting, the nearest first."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two numbers about one method at one size."""
+
+    method: str
+    size: str
+    one: Score | None
+    """Of the run; None where it has no such cell."""
+    other: Score | None
+    """Of the other run, or as published (then without folds)."""
+    comparison: Comparison | None
+    """The first less the second: crossed test between runs, Welch's t beside a published number; None without both."""
+    p_adjusted: float
+    """Times the number of pairs that are compared (Bonferroni), for which the intervals are widened as well."""
+    beside: str = ""
+    """The run's method that stands beside a published one."""
+    doubt: str = ""
+    """Why a published number may be wrong."""
+
+
+@dataclass(frozen=True)
+class CompareReport:
+    """The outcome of `dvme compare`."""
+
+    one: str
+    other: str
+    metric: str
+    test: str
+    """The test behind the p values."""
+    pairs: list[Pair]
+    notices: list[str]
+    is_published: bool
+    """Whether the other is a published table."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+@public
+def compare(
+    run: str | Path,
+    other: str | Path | None = None,
+    *,
+    published: str | None = None,
+    stands_for: Mapping[str, str] | None = None,
+    metric: str | None = None,
+    progress: Progress = automatic,
+) -> CompareReport:
+    """Lay a run beside another over the same subsets, or beside a published table.
+
+    Args:
+        run: a folder of `dvme sweep`.
+        other: another one; methods of the same name are compared image by image.
+        published: such as `truong2021:aptos`.
+        stands_for: by published initialisation, the backbone of the run that is to stand beside it, where names differ.
+        metric: of METRICS; None: the run's, or the published one.
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
+
+    Raises:
+        DataError, OptionError, UnknownNameError: each says what is wrong and what to do.
+    """
+    if (other is None) == (published is None):
+        raise OptionError("name a second run to compare with, or a published table: --with truong2021:aptos")
+    if metric is not None:
+        check_metric(metric)
+    for named in (run, other):
+        if named is not None:
+            check_run(named)
+    one = Run.load(run)
+    if published is not None:
+        return _with_published(one, published, stands_for or {}, metric)
+    assert other is not None
+    if (metric or one.metric) == "kappa":
+        one.manifest.task.check_ordered(str(one.described.get("cache", "CACHE")))
+    return _two_runs(one, Run.load(other), metric or one.metric, progress)
+
+
+def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareReport:
+    if one.manifest.hash != other.manifest.hash:
+        raise DataError(
+            f"{one.folder} and {other.folder} are over different subsets ({one.manifest.hash[:8]}, "
+            f"{other.manifest.hash[:8]}): their cells are of different images; sweep one of them again with "
+            f"--subsets {one.folder / SUBSETS}"
+        )
+    # The same units for both, even where only one of the caches knew the test images' groups.
+    groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
+    units, _ = test_units(one.manifest.class_indices()[one.manifest.test], groups, one.manifest.classes)
+    judges = [Judge(run.manifest, run.methods, run.finished, units, metric) for run in (one, other)]
+    theirs = {method: position for position, method in enumerate(other.methods)}
+    both = [(m, theirs[method]) for m, method in enumerate(one.methods) if method in theirs]
+    if not both:
+        raise DataError(f"{one.folder} and {other.folder} have no method in common; sweep the same heads and backbones")
+    for each, which in zip(judges, ("first", "second"), strict=True):
+        each.score_all(progress, f"score the {which}")
+    places = [(mine, its, size) for size in range(len(one.manifest.sizes)) for mine, its in both]
+    cells = [(judges[0].scored[mine, size], judges[1].scored[its, size]) for mine, its, size in places]
+    level = 1.0 - ALPHA / len(places)
+    comparisons = [
+        compared(mine - its, judges[0].shared_rows(size), level=level)
+        for (mine, its), (_, _, size) in zip(cells, places, strict=True)
+    ]
+    pairs = [
+        Pair(
+            method=one.names[method],
+            size=one.manifest.sizes[size],
+            one=Score.over(mine.folds.tolist()),
+            other=Score.over(its.folds.tolist()),
+            comparison=comparison,
+            p_adjusted=times(comparison.p, len(places)),
+        )
+        for (method, _, size), (mine, its), comparison in zip(places, cells, comparisons, strict=True)
+    ]
+    notices = []
+    for run, others in ((one, other.methods), (other, one.methods)):
+        alone = [name for name, method in zip(run.names, run.methods, strict=True) if method not in others]
+        notices += [f"only in {run.folder}: {', '.join(alone)}"] if alone else []
+    return CompareReport(
+        os.fspath(one.folder), os.fspath(other.folder), metric, "crossed", pairs, notices, is_published=False
+    )
+
+
+def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: str | None) -> CompareReport:
+    cells = published_cells(name)
+    wanted = metric or cells[0].metric
+    if wanted != cells[0].metric:
+        raise OptionError(f"{name} was published as {cells[0].metric}; pass --metric {cells[0].metric}")
+    sizes = {size.split(" ")[0]: position for position, size in enumerate(run.manifest.sizes)}
+    counterparts = [(cell, _counterpart(run, cell, stands_for), sizes.get(cell.size)) for cell in cells]
+    labels = run.manifest.class_indices()[run.manifest.test]
+    mine: list[Score | None] = []
+    for _, method, size in counterparts:
+        jobs = run.finished[method, size] if method is not None and size is not None else []
+        values = [score(labels, log_odds(job.log_test))[wanted] for job in jobs]
+        mine.append(Score.over(values) if values else None)
+    n = max(1, sum(own is not None for own in mine))
+    comparisons = [_welch(own, cell, 1.0 - ALPHA / n) for own, (cell, _, _) in zip(mine, counterparts, strict=True)]
+    pairs = [
+        Pair(
+            method=_published_name(cell),
+            size=cell.size if not cell.subtask else f"{cell.size} ({cell.subtask})",
+            one=own,
+            other=Score(cell.mean, cell.std, []),
+            comparison=comparison,
+            p_adjusted=math.nan if comparison is None else times(comparison.p, n),
+            beside="" if method is None else run.names[method],
+            doubt=cell.doubt,
+        )
+        for (cell, method, _), own, comparison in zip(counterparts, mine, comparisons, strict=True)
+    ]
+    dataset = name.partition(":")[2]
+    notices = [
+        f"Published: mean and std over {N_FOLDS} folds, another test set ({TEST_IMAGES[dataset]:,} images), other "
+        "training images. A difference is one between studies, not between methods."
+    ]
+    caveat = run.manifest.task.order_caveat(str(run.described.get("cache", "CACHE"))) if wanted == "kappa" else ""
+    notices += [caveat] if caveat else []
+    if not any(pair.one for pair in pairs):
+        notices.append(
+            f"This run has no cell beside it: pass --as swav=BACKBONE where names differ, and sweep with --sizes {name}"
+        )
+    return CompareReport(
+        os.fspath(run.folder), name, wanted, "Welch's t from means and std", pairs, notices, is_published=True
+    )
+
+
+def _counterpart(run: Run, cell: PublishedCell, stands_for: Mapping[str, str]) -> int | None:
+    """The run's method beside a published one."""
+    is_single = cell.setting == "linear"
+    heads = OURS.get((cell.setting, "" if is_single else cell.method), ())
+    backbone = stands_for.get(cell.method, cell.method)
+    for head in heads:
+        for position, (own, backbones) in enumerate(run.methods):
+            if own == head and (not is_single or backbones == (backbone,)):
+                return position
+    return None
+
+
+def _published_name(cell: PublishedCell) -> str:
+    return cell.method if cell.setting == "dvme" else f"{cell.method}, {cell.setting}"
+
+
+def _welch(own: Score | None, cell: PublishedCell, level: float) -> Comparison | None:
+    """None where one of the two has no spread to go by."""
+    if own is None or len(own.folds) < 2 or math.isnan(cell.std) or not own.std + cell.std:
+        return None
+    return welch_of(own.mean - cell.mean, (own.std**2, len(own.folds)), (cell.std**2, N_FOLDS), level=level)

@@ -1,0 +1,1 @@
+"""Who takes part, trains, chooses and tests: snapshots, splits, sizes, folds and repeats."""

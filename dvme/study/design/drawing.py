@@ -1,0 +1,199 @@
+"""Subsets drawn from labels, splits and groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING, Task
+from dvme.errors import DataError
+from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.multilabel import iterative_split, nested_label_order, parse_label_sets
+from dvme.study.design.options import SubsetOptions
+from dvme.study.design.orders import nested_order
+from dvme.study.design.sizes import DEFAULT_SIZES, FULL, Size, parse_sizes
+from dvme.study.design.splits import Fold, check_sides, fold_again, make_plan, units_of
+from dvme.text import counted, first_few
+
+LEAST_PER_CLASS = 2
+"""Validation images per class that even the smallest subset has, where there are as many."""
+
+
+class Drawing:
+    """One drawing: from (N,) labels, splits and groups to a manifest."""
+
+    def __init__(
+        self,
+        options: SubsetOptions,
+        labels: NDArray[Any],
+        splits: NDArray[Any],
+        groups: NDArray[Any],
+        class_order: Sequence[str] = (),
+    ) -> None:
+        self.options, self.splits, self.groups = options, splits, groups
+        self.sizes: list[Size] = parse_sizes(options.sizes)
+        self.notices: list[str] = []
+        self.n_train = 0  # of the smallest fold
+        self.is_order_given = False
+        if options.separator is None:
+            task = Task.from_labels(labels, class_order)
+            task.check_trainable()
+            self.is_order_given = task.is_order_given
+            self.classes, self.indices = task.classes, task.encode(labels)
+            self.labels: tuple[tuple[int, ...], ...] = tuple((int(index),) for index in self.indices)
+        else:
+            self.classes, self.has_label = parse_label_sets(labels, options.separator)
+            self.labels = tuple(tuple(np.flatnonzero(row).tolist()) for row in self.has_label)
+
+    def manifest(self, ids: NDArray[np.uint8], twins: NDArray[Any]) -> SubsetManifest:
+        """The whole."""
+        test, plan, repeats = self._folds(twins)
+        self.n_train = min(len(fold.train) for folds in repeats for fold in folds)
+        if tuple(self.options.sizes) == DEFAULT_SIZES:  # nobody asked for the larger ones by name
+            self.sizes = self._fitting()
+        self.sizes = _distinct(self.sizes, self.n_train)
+        draws = [
+            self.draw(repeat, number, fold)
+            for repeat, folds in enumerate(repeats, start=1)
+            for number, fold in enumerate(folds, start=1)
+        ]
+        options = asdict(self.options) | {"plan": plan}
+        policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+        names = tuple(size.label for size in self.sizes)
+        return SubsetManifest(
+            *(ids, self.labels, self.classes, names, np.sort(test), tuple(draws), policy),
+            is_order_given=self.is_order_given,
+        )
+
+    def _fitting(self) -> list[Size]:
+        """The sizes that a fold has images for; a notice names the others."""
+        large = [size for size in self.sizes if size.text.isdigit() and int(size.text) > self.n_train]
+        if large:
+            which = ", ".join(size.text for size in large)
+            has = f"a fold has {self.n_train:,} training images"
+            self.notices.append(f"sizes left out of the usual ones: {which}; {has}")
+        return [size for size in self.sizes if size not in large]
+
+    def counts(self, n_train: int, n_validation: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Training and validation images by size, of those that a fold has."""
+        trained = tuple(n_train if size.text == FULL else min(size.of(self.n_train), n_train) for size in self.sizes)
+        if self.options.validation == "full":
+            return trained, (n_validation,) * len(trained)
+        least = LEAST_PER_CLASS * len(self.classes)
+        matched = (max(least, -(-n * n_validation // n_train)) for n in trained)
+        return trained, tuple(min(n, n_validation) for n in matched)
+
+    def draw(self, repeat: int, number: int, fold: Fold) -> Draw:
+        """The orders of one fold's rows.
+
+        Raises:
+            DataError: if the fold has no row to train on, or none to choose on.
+        """
+        if not len(fold.train) or not len(fold.validation):
+            raise DataError(
+                f"fold {number} has {counted(len(fold.train), 'training image')} and "
+                f"{counted(len(fold.validation), 'validation image')}; pass a smaller --folds, or keep near-duplicates"
+            )
+        n_train, n_validation = self.counts(len(fold.train), len(fold.validation))
+        parts = []
+        for side, (part, sizes) in enumerate(((fold.train, n_train), (fold.validation, n_validation))):
+            rng = np.random.default_rng([self.options.seed, repeat, number, side])
+            if self.options.separator is not None and self.options.balance != "natural":
+                order = nested_label_order(self.has_label[part], sizes, rng)
+            elif self.options.separator is not None:
+                order = rng.permutation(len(part))
+            else:
+                order = nested_order(self.indices[part], self.options.balance, rng)
+            parts.append(part[order])
+        return Draw(repeat, number, parts[0], parts[1], n_train, n_validation)
+
+    def _folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
+        """The test rows, a line about where the split is from, and the folds of every repeat."""
+        options = self.options
+        if options.separator is not None:
+            return self._multilabel_folds(twins)
+        shared: dict[str, Any] = {"twins": twins, "classes": self.classes, "n_folds": options.n_folds}
+        plan = make_plan(
+            self.indices,
+            self.splits,
+            self.groups,
+            test_fraction=options.test_fraction,
+            seed=options.seed,
+            **shared,
+        )
+        repeats = [plan.folds]
+        for repeat in range(1, options.n_repeats):
+            seed = options.seed + 1000 * repeat
+            repeats.append(fold_again(plan, self.indices, self.groups, seed=seed, **shared))
+        if len(plan.folds) == 1:
+            # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.
+            repeats = [folds * options.n_folds for folds in repeats]
+            self.notices.append(
+                f"your val part is the one validation set: {counted(options.n_folds, 'draw')} of training images, "
+                "which coincide at the full size but for the heads' seeds"
+            )
+        return plan.test, plan.description, repeats
+
+    def _multilabel_folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
+        options = self.options
+        units = units_of(self.groups, twins)
+        rows = np.arange(len(units))
+        rng = np.random.default_rng([options.seed, 0])
+        if (self.splits != MISSING).any():
+            sides = {name: np.flatnonzero(self.splits == name) for name in ("train", "val", "test")}
+            check_sides(self.groups, sides)
+            test = sides["test"] if len(sides["test"]) else sides["val"]
+            pool = np.sort(np.concatenate([sides["train"], sides["val"]])) if len(sides["test"]) else sides["train"]
+            if not len(test) or not len(pool):
+                raise DataError("the split needs train rows, and test or val rows")
+            where = f"your split: test {len(test):,}, train and val {len(pool):,} folded"
+        else:
+            shares = [1.0 - options.test_fraction, options.test_fraction]
+            part = iterative_split(self.has_label, units, shares, rng)
+            pool, test = rows[part == 0], rows[part == 1]
+            where = f"held out {len(test):,} of {len(rows):,} for testing"
+        repeats = []
+        for repeat in range(options.n_repeats):
+            rng = np.random.default_rng([options.seed, 1 + repeat])
+            shares = [1.0 / options.n_folds] * options.n_folds
+            part = iterative_split(self.has_label[pool], units[pool], shares, rng)
+            repeats.append([Fold(pool[part != fold], pool[part == fold]) for fold in range(options.n_folds)])
+        plan = f"{where}, {options.n_folds} folds: stratified by {len(self.classes)} labels, seed {options.seed}"
+        return test, plan, repeats
+
+
+def lacking_notices(manifest: SubsetManifest) -> list[str]:
+    """Lines about sizes that cannot be balanced, or that lack a class. `full` is all there are, balanced or not."""
+    uneven, lacking = [], []
+    is_balanced = manifest.policy.get("balance") == "balanced" and not manifest.is_multilabel
+    for size, name in enumerate(manifest.sizes):
+        counts = [Counter(c for i in manifest.train(draw, size) for c in manifest.labels[i]) for draw in manifest.draws]
+        rarest = [min((own[c], c) for c in range(len(manifest.classes))) for own in counts]
+        # Of the draw in which the classes are the least alike.
+        least, most, rare = max(
+            ((few, max(own.values(), default=0), c) for (few, c), own in zip(rarest, counts, strict=True)),
+            key=lambda found: (found[0] == 0, found[1] - found[0]),
+        )
+        if least == 0:
+            lacking.append(f"{name} ({manifest.classes[rare]!r})")
+        elif most - least > 1 and is_balanced and all(draw.n_train[size] < len(draw.train) for draw in manifest.draws):
+            uneven.append(f"{name} (from {least} of {manifest.classes[rare]!r} to {most})")
+    lines = []
+    if uneven:
+        lines.append(f"not all classes have enough images for a balanced subset of {', '.join(uneven)}: all there are")
+    if lacking:
+        lines.append(f"a class is missing in some draw of size {first_few(lacking)}")
+    return lines
+
+
+def _distinct(sizes: Sequence[Size], n_train: int) -> list[Size]:
+    """Ascending, each number of images once; `full` wins, for it is more in a larger fold, then a paper's name."""
+    by_count: dict[int, Size] = {}
+    for size in sorted(sizes, key=lambda size: (size.text != FULL, not size.subtask)):
+        by_count.setdefault(size.of(n_train), size)
+    return [by_count[count] for count in sorted(by_count)]

@@ -1,0 +1,166 @@
+"""The subset manifest: who trains, chooses and tests, as one file that another lab can load.
+
+Images are named by their content, so that the file fits any cache of the same images, whatever their paths. What a
+small subset holds the larger ones hold too: a draw is one order of its images, of which a size takes the beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import Task
+from dvme.errors import DataError
+from dvme.files import written_aside
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One fold of one repeat. All are positions in `SubsetManifest.images`."""
+
+    repeat: int
+    """From 1."""
+    fold: int
+    """From 1."""
+    train: NDArray[np.int64]
+    """The order of the training images; size s takes the first `n_train[s]`."""
+    validation: NDArray[np.int64]
+    """The order of the images to choose on; size s takes the first `n_validation[s]`."""
+    n_train: tuple[int, ...]
+    """By size."""
+    n_validation: tuple[int, ...]
+    """By size."""
+
+
+@dataclass(frozen=True)
+class SubsetManifest:
+    """Sizes, folds and repeats over N images, and one test set."""
+
+    images: NDArray[np.uint8]
+    """(N, 16) content ids."""
+    labels: tuple[tuple[int, ...], ...]
+    """The classes of each image; exactly one, but where the task is multi-label."""
+    classes: tuple[str, ...]
+    """C names."""
+    sizes: tuple[str, ...]
+    """S names, such as `50 (S)`, in ascending order."""
+    test: NDArray[np.int64]
+    """Positions of the test images."""
+    draws: tuple[Draw, ...]
+    """Folds within repeats."""
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """How they were drawn: balance, seed, folds, repeats, validation, oversample, separator, plan."""
+    notices: tuple[str, ...] = ()
+    """What the reader of a result has to know; not part of the hash."""
+    is_order_given: bool = False
+    """Whether the order of the classes is a user's; not part of the hash, for no subset depends on it."""
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether images may have any number of labels."""
+        return self.policy.get("separator") is not None
+
+    @property
+    def hash(self) -> str:
+        """32 hexadecimal digits of everything but the notices and what is known of the order of the classes."""
+        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def class_indices(self) -> NDArray[np.int64]:
+        """(N,) of a task with one label per image."""
+        return np.array([own[0] for own in self.labels], dtype=np.int64)
+
+    @property
+    def task(self) -> Task:
+        """The task that the labels define, where an image has one label."""
+        counts = np.bincount(self.class_indices(), minlength=len(self.classes))
+        return Task(self.classes, tuple(counts.tolist()), 0, self.is_order_given)
+
+    def train(self, draw: Draw, size: int) -> NDArray[np.int64]:
+        """Positions that train in the size of this index."""
+        return draw.train[: draw.n_train[size]]
+
+    def validation(self, draw: Draw, size: int) -> NDArray[np.int64]:
+        """Positions to choose on in the size of this index."""
+        return draw.validation[: draw.n_validation[size]]
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, whole or not at all."""
+        aside_of_hash = {"notices": list(self.notices), "is_order_given": self.is_order_given}
+        described = {"format": FORMAT, "hash": self.hash} | aside_of_hash | self._content()
+        lines = ",\n".join(f"{json.dumps(key)}: {_one_line_each(value)}" for key, value in described.items())
+        with written_aside(Path(path)) as aside:
+            aside.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> SubsetManifest:
+        """Read a file back.
+
+        Raises:
+            DataError: if it is not a manifest, is of a newer dvme, or was changed.
+        """
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            if found["format"] != FORMAT:
+                raise DataError(f"{path} is of subset format {found['format']}, this dvme reads {FORMAT}; update dvme")
+            manifest = cls(
+                images=np.frombuffer(bytes.fromhex("".join(found["images"])), np.uint8).reshape(-1, 16),
+                labels=tuple(tuple(own) if isinstance(own, list) else (own,) for own in found["labels"]),
+                classes=tuple(found["classes"]),
+                sizes=tuple(found["sizes"]),
+                test=np.array(found["test"], dtype=np.int64),
+                draws=tuple(_draw(each) for each in found["draws"]),
+                policy=found["policy"],
+                notices=tuple(found["notices"]),
+                is_order_given=found.get("is_order_given") is True,
+            )
+        except FileNotFoundError as error:
+            raise DataError(f"{path} does not exist; dvme subsets CACHE --out {path} makes one") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path} is not a subset manifest ({error}); dvme subsets makes one") from error
+        if manifest.hash != found["hash"]:
+            raise DataError(f"{path} was changed since it was made: its hash is another; fetch it again")
+        return manifest
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "policy": dict(self.policy),
+            "classes": list(self.classes),
+            "sizes": list(self.sizes),
+            "images": [row.tobytes().hex() for row in self.images],
+            "labels": [list(own) if self.is_multilabel else own[0] for own in self.labels],
+            "test": self.test.tolist(),
+            "draws": [
+                {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in vars(draw).items()}
+                for draw in self.draws
+            ],
+        }
+
+
+def _draw(found: dict[str, Any]) -> Draw:
+    return Draw(
+        repeat=found["repeat"],
+        fold=found["fold"],
+        train=np.array(found["train"], dtype=np.int64),
+        validation=np.array(found["validation"], dtype=np.int64),
+        n_train=tuple(found["n_train"]),
+        n_validation=tuple(found["n_validation"]),
+    )
+
+
+def _one_line_each(value: Any) -> str:
+    """JSON with an entry of a list of records on a line, so that a difference of two files can be read."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n" + ",\n".join(json.dumps(each) for each in value) + "\n]"
+    return json.dumps(value)

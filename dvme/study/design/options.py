@@ -1,0 +1,59 @@
+"""How subsets are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dvme.arguments import several
+from dvme.errors import OptionError
+from dvme.study.design.orders import Balance, check_balance
+from dvme.study.design.sizes import DEFAULT_SIZES, parse_sizes
+from dvme.study.design.splits import check_folding
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetOptions:
+    """How subsets are drawn. The same options, images and labels give the same manifest."""
+
+    sizes: tuple[str, ...] = DEFAULT_SIZES
+    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; a text is what
+    --sizes takes."""
+    n_folds: int = 5
+    """Folds of the training pool."""
+    n_repeats: int = 1
+    """Times that the pool is folded anew, by other seeds; the test set stays."""
+    balance: Balance = "balanced"
+    """Of a training subset: as many of each class, as in the whole, or as chance has it."""
+    validation: Literal["matched", "full"] = "matched"
+    """`matched`: a subset chooses on few images as well, as many as its share of a fold; `full`: on the whole fold."""
+    oversample: bool | None = None
+    """Whether heads trained by minibatches see every class equally often; None: where the classes differ in number."""
+    test_fraction: float = 0.2
+    """Part held out, where the user gave no split."""
+    seed: int = 0
+    """Of the split, as in `dvme probe`, and of all draws."""
+    separator: str | None = None
+    """What stands between the labels of an image, where it may have several."""
+    drop_duplicates: bool = False
+    """Leave out training images that all but coincide with a test or validation image."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn."""
+        object.__setattr__(self, "sizes", _named(self.sizes))
+        check_balance(self.balance)
+        parse_sizes(self.sizes)
+        check_folding(self.n_folds, self.test_fraction)
+        if self.n_repeats < 1:
+            raise OptionError(f"{self.n_repeats} repeats are not possible; pass --repeats 1 or more")
+        if self.validation not in ("matched", "full"):
+            raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
+        if self.separator == "":
+            raise OptionError("the label separator is empty; pass for example --label-separator '|'")
+
+
+def _named(sizes: object) -> tuple[str, ...]:
+    """The sizes as text: of a text with commas, a number, or several of these."""
+    wanted = "a size, or a list of sizes such as ['50', '10%', 'full']"
+    given = (sizes,) if isinstance(sizes, str | int) else several(sizes, "sizes", wanted)
+    return tuple(part.strip() for size in given for part in f"{size}".split(","))

@@ -1,0 +1,292 @@
+"""Who trains, who chooses, who tests: by the user's split, or seeded, stratified and grouped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.data.spelling import is_clear, number_twins
+from dvme.errors import DataError, OptionError
+from dvme.study.design.holdout import held_out
+from dvme.text import counted, some_of
+
+MIN_FOLDS = 2
+MET = 0.15
+"""A part this far from the fraction, in units of it, is what was asked for."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows to train on and rows to choose on."""
+
+    train: NDArray[Any]
+    validation: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One test set, never looked at before the end, and the folds of everything else."""
+
+    test: NDArray[Any]
+    folds: list[Fold]
+    description: str
+    """One line that says where the split comes from."""
+
+
+def make_plan(
+    labels: NDArray[Any],
+    splits: NDArray[Any],
+    groups: NDArray[Any],
+    *,
+    twins: NDArray[Any] | None = None,
+    classes: tuple[str, ...],
+    n_folds: int = 5,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+) -> Plan:
+    """Split labelled rows.
+
+    With a user split, `test` is the test set (`val`, where there is no `test`), and `train` is folded,
+    unless `val` besides `test` serves as the one validation set. Without, a stratified part is held out
+    for testing and the rest is folded. Rows of one group never are on two sides.
+
+    Args:
+        labels: (N,) class indices, none missing.
+        splits: (N,) `train`, `val`, `test`, or "" everywhere.
+        groups: (N,) group names, "" where a row is a group of its own.
+        twins: (N,) integers, equal for images that are the same picture; never on two sides of a seeded split,
+            nor of the folds that are made of the user's training rows.
+        classes: names, for messages.
+        n_folds: folds of the training pool.
+        test_fraction: part held out, as nearly as whole groups allow.
+        seed: of the shuffling.
+
+    Returns:
+        A plan over positions 0..N-1.
+
+    Raises:
+        DataError: if a class is too small, or a group is on both sides of the user's split.
+        OptionError: if the folds or the fraction make no sense.
+    """
+    check_folding(n_folds, test_fraction)
+    every = _Rows(labels, units_of(groups), units_of(groups, twins), classes)
+    units = every.units
+    if (splits != MISSING).any():
+        sides = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
+        check_sides(groups, sides)
+        return _user_plan(every, splits, sides, n_folds, seed)
+    _check_counts(every, n_folds + 1, f"{n_folds} folds and a part for testing")
+    test = held_out(labels, units, test_fraction, n_folds=n_folds, seed=seed)
+    pool = np.setdiff1d(np.arange(len(labels)), test)
+    folds = _folds(pool, every, n_folds, seed, "--folds or --test-fraction")
+    _check_classes(
+        {"test": test, **_named(folds)},
+        labels,
+        classes,
+        "try another --seed, fewer --folds or a larger --test-fraction",
+    )
+    grouped = ", grouped" if (groups != MISSING).any() else ""
+    return Plan(
+        test=test,
+        folds=folds,
+        description=(
+            f"held out {len(test):,} of {len(labels):,} for testing{_why_another(every, len(test), test_fraction)}, "
+            f"{n_folds} folds of the other {len(pool):,}: stratified{grouped}, seed {seed}"
+        ),
+    )
+
+
+def fold_again(
+    plan: Plan,
+    labels: NDArray[Any],
+    groups: NDArray[Any],
+    *,
+    twins: NDArray[Any] | None = None,
+    classes: tuple[str, ...],
+    n_folds: int,
+    seed: int,
+) -> list[Fold]:
+    """Other folds of a plan's training pool, by another seed; its one validation set, if it has that, stays.
+
+    Args and raises: as of `make_plan`.
+    """
+    if len(plan.folds) == 1:
+        return plan.folds
+    pool = np.sort(np.concatenate([plan.folds[0].train, plan.folds[0].validation]))
+    return _folds(pool, _Rows(labels, units_of(groups), units_of(groups, twins), classes), n_folds, seed)
+
+
+def check_folding(n_folds: int, test_fraction: float) -> None:
+    """Refuse folds or a test fraction that make no sense.
+
+    Raises:
+        OptionError: naming what is allowed.
+    """
+    if n_folds < MIN_FOLDS:
+        raise OptionError(f"{n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
+    if not 0.0 < test_fraction <= 0.5:
+        raise OptionError(f"test fraction {test_fraction} is not possible; pass --test-fraction above 0, at most 0.5")
+
+
+def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
+    """Refuse a group that is on two sides.
+
+    Args:
+        groups: (N,) names, "" where a row is a group of its own.
+        sides: rows by the name of the side.
+
+    Raises:
+        DataError: naming the sides.
+    """
+    units, names = units_of(groups), list(sides)
+    for position, first in enumerate(names):
+        for second in names[position + 1 :]:
+            shared = np.intersect1d(units[sides[first]], units[sides[second]])
+            if len(shared):
+                raise DataError(
+                    f"{len(shared)} groups are in both {first} and {second}: a leak; mend the split or the group column"
+                )
+
+
+def units_of(groups: NDArray[Any], twins: NDArray[Any] | None = None) -> NDArray[Any]:
+    """What must be on one side of a split: a group, a row without one, and whatever is one picture with either.
+
+    A whole number that is written in two ways, such as 12 and 12.0, is one group.
+
+    Args:
+        groups: (N,) names, "" where a row is a group of its own.
+        twins: (N,) integers, equal for images that are the same picture.
+
+    Returns:
+        (N,) integers.
+    """
+    one_of = {other: one for one, other in number_twins(groups.tolist()) if is_clear(one, other)}
+    names = [one_of.get(name, name) or f"\0{row}" for row, name in enumerate(groups.tolist())]
+    units: NDArray[Any] = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
+    return units if twins is None else _merged(units, twins)
+
+
+def groups_to_resample(groups: NDArray[Any]) -> NDArray[Any] | None:
+    """(N,) units that are drawn whole; None where no row has a group, and rows are drawn."""
+    return units_of(groups) if (groups != MISSING).any() else None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What is split."""
+
+    labels: NDArray[Any]
+    """(N,) class indices."""
+    apart: NDArray[Any]
+    """(N,) groups by number, as they would be if no two rows were twins."""
+    units: NDArray[Any]
+    """(N,) integers, equal for rows that stay together."""
+    classes: tuple[str, ...]
+
+    def at(self, rows: NDArray[Any]) -> _Rows:
+        """Some of them."""
+        return _Rows(self.labels[rows], self.apart[rows], self.units[rows], self.classes)
+
+
+def _why_another(rows: _Rows, n_test: int, test_fraction: float) -> str:
+    """Why the test part is not as large as it was asked to be; "" where it is."""
+    n = len(rows.labels)
+    if abs(n_test / n / test_fraction - 1.0) <= MET or abs(n_test - test_fraction * n) < 1.0:
+        return ""
+    largest = int(np.unique(rows.units, return_counts=True)[1].max())
+    whole = f" and groups of up to {largest:,} images stay whole" if largest > 1 else ""
+    return f", not --test-fraction {test_fraction:g}, as every class is to be on both sides{whole}"
+
+
+def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]], n_folds: int, seed: int) -> Plan:
+    train, validation, test = sides["train"], sides["val"], sides["test"]
+    notice = ""
+    if not len(test):
+        test, validation = validation, validation[:0]
+        notice = " (the split has no test part: its val part is the test set)"
+    if not len(train) or not len(test):
+        found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
+        raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
+    parts = {"train": train, "test": test, **({"val": validation} if len(validation) else {})}
+    _check_classes(parts, rows.labels, rows.classes, "add some, or leave the class out")
+    left_out = int((splits == MISSING).sum())
+    rest = f"; {left_out} rows without a split left out" if left_out else ""
+    if len(validation):
+        folds = [Fold(train, validation)]
+        described = f"your split: train {len(train):,}, val {len(validation):,}, test {len(test):,}{rest}"
+    else:
+        folds = _folds(train, rows, n_folds, seed)
+        described = f"your split: test {len(test):,}{notice}, {n_folds} stratified folds of train {len(train):,}{rest}"
+    return Plan(test=test, folds=folds, description=described)
+
+
+def _folds(pool: NDArray[Any], rows: _Rows, n_folds: int, seed: int, options: str = "--folds") -> list[Fold]:
+    _check_counts(rows.at(pool), n_folds, f"{n_folds} folds, once the test set is held out,", options)
+    return [Fold(train, validation) for train, validation in _folded(pool, rows.labels, rows.units, n_folds, seed)]
+
+
+def _folded(
+    rows: NDArray[Any], labels: NDArray[Any], units: NDArray[Any], n_parts: int, seed: int
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """(rest, part) for every part of the rows: stratified, and whole units where rows share one."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    is_grouped = len(np.unique(units[rows])) < len(rows)
+    splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_parts, shuffle=True, random_state=seed)
+    for rest, part in splitter.split(rows, labels[rows], units[rows] if is_grouped else None):
+        yield rows[rest], rows[part]
+
+
+def _merged(units: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
+    """(N,) integers: equal for rows that a chain of shared units and twins connects."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n_units = int(units.max()) + 1
+    size = n_units + int(twins.max()) + 1
+    links = coo_array((np.ones(len(units)), (units, n_units + twins)), shape=(size, size))
+    component = connected_components(links, directed=False)[1]
+    merged: NDArray[Any] = component[units]
+    return merged
+
+
+def _named(folds: list[Fold]) -> dict[str, NDArray[Any]]:
+    parts: dict[str, NDArray[Any]] = {}
+    for number, fold in enumerate(folds, start=1):
+        parts |= {f"fold {number}'s training": fold.train, f"fold {number}'s validation": fold.validation}
+    return parts
+
+
+def _check_classes(parts: dict[str, NDArray[Any]], labels: NDArray[Any], classes: tuple[str, ...], step: str) -> None:
+    """Refuse a part without some class: neither its scores nor a ranking by them would mean anything."""
+    for part, rows in parts.items():
+        lacking = [name for index, name in enumerate(classes) if index not in labels[rows]]
+        if lacking:
+            raise DataError(
+                f"the {part} part has no image of class {some_of([repr(name) for name in lacking])}; {step}"
+            )
+
+
+def _check_counts(rows: _Rows, needed: int, what: str, options: str = "--folds") -> None:
+    for index, name in enumerate(rows.classes):
+        own = rows.at(np.flatnonzero(rows.labels == index))
+        n, n_apart, n_units = len(own.labels), len(np.unique(own.apart)), len(np.unique(own.units))
+        if n_units >= needed:
+            continue
+        groups = f" of {counted(n_apart, 'group')}" if n_apart < n else ""
+        few = f"class {name!r} has {counted(n, 'image')}{groups}"
+        if n_apart >= needed:  # it is not the user's groups that are too few
+            raise DataError(
+                f"{few}, but embeddings that are identical in every backbone count as one picture, which leaves "
+                f"{n_units}: too few for {what} which need {needed}; dvme cache verify looks for damage, dvme extract "
+                "--replace makes them anew"
+            )
+        raise DataError(
+            f"{few}, too few for {what} which need {needed}; pass a smaller {options}, or leave the class out"
+        )

@@ -1,0 +1,273 @@
+"""What a study says, in words: which backbone, whether fusion pays, how many labels.
+
+Whatever is singled out was chosen on validation; the test set only judges it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dvme.report.figures.forest import WORDS, Difference
+from dvme.report.figures.style import METRIC_NAMES
+from dvme.stats.curves import labels_needed, monotone
+from dvme.stats.intervals import Interval
+from dvme.stats.multiple import ALPHA
+from dvme.study.loaded import Study
+from dvme.study.standing import Against
+from dvme.text import CONTROL, p_text
+
+WITHIN = 0.02
+"""Of the score at the largest size: what counts as near it, in the metric's units."""
+UNTRAINED = "random"
+"""The backbone that is a control itself."""
+TOO_FEW = "Too few test images or patients, or draws, for an interval, and so for a verdict; take more of them."
+DECIDING = ("gain", "no gain shown", "no test", "loss")
+"""What of a backbone's methods stands for it: the first of these."""
+NAMED = 3
+"""Methods that a sentence names; of more it says how many."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """An answer, as short as it can be said, and what it rests on."""
+
+    question: str
+    answer: str
+    details: tuple[str, ...]
+    clause: str = ""
+    """The answer as a part of the verdict."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The answers, and the comparisons that they rest on."""
+
+    verdict: str
+    answers: tuple[Finding, ...]
+    differences: tuple[Difference, ...]
+    """At the largest size: other backbones less the one that leads on validation, then every fusion less every single
+    backbone that cannot be told apart from that one."""
+
+
+def find(study: Study) -> Findings:
+    """Answer the three questions of a study."""
+    single = study.leader(study.singles)
+    leading = study.lead if single is None else single
+    others = _other_backbones(study, leading)
+    against = {m: study.judge.standing.against(m, study.singles, study.last) for m in study.fusions}
+    fusions = {m: each for m, each in against.items() if each is not None}
+    fusion = study.leader(list(fusions))
+    is_gain = fusion is not None and fusions[fusion].word == "gain"
+    answers = (
+        _no_single(study, leading) if single is None else _which_backbone(study, single, others),
+        _is_fusion_worth_it(study, fusions),
+        _how_many_labels(study, fusion if fusion is not None and is_gain else leading),
+    )
+    clauses = [each.clause for each in answers if each.clause]
+    verdict = f"{'; '.join(clauses)}." if clauses else "These data allow no verdict."
+    shown = [_difference(study, m, rival) for m, each in fusions.items() for rival in each.rivals]
+    return Findings(verdict, answers, (*others, *shown))
+
+
+def _other_backbones(study: Study, single: int) -> list[Difference]:
+    """Every other backbone less the leading method: worse where all of its methods are, else one that says why not.
+
+    Of several such methods the one that leads on validation.
+    """
+    methods: dict[tuple[str, ...], list[int]] = {}
+    validation = {m: study.judge.validation[m, study.last] for m in study.singles}
+    for m in sorted(validation, key=lambda m: (math.isnan(validation[m]), -validation[m])):
+        methods.setdefault(study.run.methods[m][1], []).append(m)
+    methods.pop(study.run.methods[single][1], None)
+    every = [[_difference(study, m, single) for m in some] for some in methods.values()]
+    return [min(some, key=lambda each: DECIDING.index(each.word)) for some in every]
+
+
+def _difference(study: Study, method: int, rival: int) -> Difference:
+    """One method less another at the largest size, as one of all comparisons of the table."""
+    versus = study.judge.standing.versus(method, rival, study.last)
+    size = study.run.manifest.sizes[study.last]
+    return Difference(study.name(method), study.name(rival), size, versus.comparison, versus.p_adjusted)
+
+
+def _no_single(study: Study, leading: int) -> Finding:
+    question, name = "Which backbone?", study.name(leading)
+    reached = f"{name}: test {_metric(study)} {_scored(study, leading)}."
+    if study.singles:
+        why = f"{_metric(study)} is not defined on the validation images of any single backbone."
+        return Finding(question, "Nothing to choose by", (reached, why))
+    details = (reached, "No backbone was tried alone.")
+    return Finding(question, "Only fusions were fitted", details, f"{name} leads on validation")
+
+
+def _which_backbone(study: Study, single: int, others: Sequence[Difference]) -> Finding:
+    question, name = "Which backbone?", study.name(single)
+    reached = f"{name} leads on validation: test {_metric(study)} {_scored(study, single)}."
+    if not others:
+        return Finding(question, name, (reached, "No other backbone was tried."), f"{name} was the only backbone tried")
+    better, worse, tied, untested = ([each for each in others if each.word == word] for word in WORDS)
+    details = [reached]
+    for some, said in (
+        (worse, "Shown to be worse"),
+        (tied, "Not told apart from it"),
+        (better, "Better on the test set"),
+    ):
+        if some:
+            details.append(f"{said}{_together(study)}: {'; '.join(map(_judged, some))}.")
+    untrained = [each.name for each in (*tied, *better) if each.name.partition("@")[0].split(" + ")[0] == UNTRAINED]
+    if untrained:
+        details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
+    if untested:
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} leads on validation")
+    if better:
+        clause = f"{name} leads on validation, but {_listed(better)} is better on the test set: trust neither yet"
+        return Finding(question, "Validation and test disagree", tuple(details), clause)
+    if tied:
+        answer = f"{name} leads, none stands out" if len(tied) == len(others) else f"{name} leads, not alone"
+        clause = f"{name} leads, but {_listed(tied)} cannot be told apart from it"
+        return Finding(question, answer, tuple(details), clause)
+    return Finding(question, name, tuple(details), f"{name} is better than every other backbone")
+
+
+def _is_fusion_worth_it(study: Study, fusions: Mapping[int, Against]) -> Finding:
+    question = "Is fusion worth it?"
+    lead = study.leader(list(fusions))
+    if lead is None:
+        return Finding(question, "Not asked", ("It takes single backbones and fusions: --head linear,dvme.",))
+    shown, name = fusions[lead], study.name(lead)
+    head = name.partition(" of ")[0]
+    details = (_against(study, name, shown), *_other_fusions(study, fusions, lead), *_attention(study))
+    if shown.word == "no test":
+        return Finding(question, "Too few test images to say", (details[0], TOO_FEW))
+    if shown.word == "gain":
+        least = shown.rivals[shown.hardest].comparison.difference.estimate
+        alone = len(shown.rivals) == 1
+        answer = f"{head} gains {least:+.3f}{'' if alone else ' or more'}"
+        over = "" if alone else f" or more over each of the {len(shown.rivals)} single backbones that may be the best"
+        return Finding(question, answer, details, f"fusing by {head} gains {least:+.3f} {_metric(study)}{over}")
+    if shown.word == "loss":
+        return Finding(question, "It is worse", details, f"fusing by {head} is worse than {study.name(shown.leader)}")
+    return Finding(question, "No gain is shown", details, "no gain by fusion is shown")
+
+
+def _against(study: Study, name: str, shown: Against) -> str:
+    """A fusion less the rivals that it has to beat."""
+    nearest = sorted(shown.rivals.items(), key=lambda item: item[1].comparison.difference.estimate)
+    rivals = "; ".join(
+        f"less {study.name(m)} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+        for m, each in nearest[:NAMED]
+    )
+    n = len(nearest)
+    alike = f" and the {n - 1} that cannot be told apart from it, the nearest first" if n > 1 else ""
+    more = f"; and {n - NAMED} more, below" if n > NAMED else ""
+    which = f"{name}, the fusion that leads on validation, against the single backbone that leads there"
+    return f"{which}{alike}{_together(study)}: {rivals}{more}."
+
+
+def _other_fusions(study: Study, fusions: Mapping[int, Against], lead: int) -> list[str]:
+    """Others that gain were found on the test set."""
+    others = [m for m, each in fusions.items() if each.word == "gain" and m != lead]
+    if others:
+        picked = "picked on the test set, so taken with salt"
+        each = "; ".join(_judged(_difference(study, m, fusions[m].hardest)) for m in others)
+        return [f"Shown to gain as well, but {picked}: {each}."]
+    is_alone = len(fusions) == 1 or fusions[lead].word == "gain"
+    return [] if is_alone else ["No other fusion is shown to gain."]
+
+
+def _attention(study: Study) -> list[str]:
+    """Whether attention itself is what gains."""
+    attention = [each for each in study.summary.gains if each.role == CONTROL]
+    won = sum(each.word == "gain" for each in attention)
+    if won:
+        return [f"Attention beats the fusions without it in {won} of {len(attention)} comparisons."]
+    return ["At no size is attention shown to beat the fusions without it."] if attention else []
+
+
+def _how_many_labels(study: Study, method: int) -> Finding:
+    question, name = "How many labels?", study.name(method)
+    places = {column.n_train: size for size, column in enumerate(study.judge.columns())}
+    n = sorted(places)
+    if len(n) < 2:
+        reached = f"{name} with {n[-1]:,.0f} training images: {_scored(study, method)}. Pass more --sizes for a curve."
+        return Finding(question, "One size shows no curve", (reached,))
+    # The last doubling: two sizes that hardly differ say nothing of growth.
+    half = max((size for size in n if size <= n[-1] / 2), default=n[0])
+    growth = study.judge.grown(method, places[half], places[n[-1]])
+    from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
+    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{_p(growth.p)}."]
+    if math.isnan(growth.p):
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW))
+    near, interval, is_known = _nearly_there(study, method, n, [places[size] for size in n])
+    if near:
+        column = study.judge.columns()[places[n[-1]]]
+        details.append(
+            f"Within {WITHIN} of its score with all {n[-1]:,.0f}: {near} ({interval}). These train; to choose on come "
+            f"{column.n_validation / column.n_train:.0%} more."
+        )
+    if growth.p < ALPHA and growth.difference.estimate > 0:
+        answer = f"More than {half:,.0f}: still rising at {n[-1]:,.0f}"
+        clause = f"more labels still help: {growth.difference.estimate:+.3f} {_metric(study)} {from_to}"
+        return Finding(question, answer, tuple(details), clause)
+    details[0] += " That is not shown to be more than chance."
+    if not is_known:
+        return Finding(question, "Too uncertain to say", tuple(details))
+    answer = f"{near[:1].upper()}{near[1:]}, {interval}"
+    clause = f"{near} labels ({interval}) come within {WITHIN} of all {n[-1]:,.0f}"
+    return Finding(question, answer, tuple(details), clause)
+
+
+def _nearly_there(study: Study, method: int, n: Sequence[float], sizes: Sequence[int]) -> tuple[str, str, bool]:
+    """How many labels come near the score at the largest size, the interval, and whether that says anything."""
+    judge = study.judge
+    places = [(method, size) for size in sizes]
+    means, curves = [judge.scored[place].estimate for place in places], judge.elsewhere(places)
+    estimate = labels_needed(n, means, means[-1] - WITHIN)
+    defined = curves[~np.isnan(curves).any(axis=1)]
+    if not len(defined) or not np.isfinite(estimate.n[0]):
+        return "", "", False
+    targets = np.minimum(defined[:, -1], monotone(defined)[:, -1]) - WITHIN
+    needed = np.sort(labels_needed(n, defined, targets).n)
+    low, high = (float(np.quantile(needed, q, method="inverted_cdf")) for q in (0.025, 0.975))
+    bound = "at most" if estimate.is_at_most[0] else "about"
+    interval = f"95% CI {'≤ ' if low <= n[0] else ''}{low:,.0f} to {high:,.0f}"
+    return f"{bound} {estimate.n[0]:,.0f}", interval, low > n[0] or high < n[-2]
+
+
+def _metric(study: Study) -> str:
+    return METRIC_NAMES[study.run.metric]
+
+
+def _scored(study: Study, method: int) -> str:
+    return _with_interval(study.judge.scored[method, study.last].interval())
+
+
+def _judged(each: Difference) -> str:
+    return f"{each.name} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+
+
+def _p(value: float) -> str:
+    return "" if math.isnan(value) else f", p {p_text(value)}"
+
+
+def _together(study: Study) -> str:
+    n = study.judge.standing.n_comparisons
+    return f" (intervals for {n} comparisons)" if n > 1 else ""
+
+
+def _listed(differences: Sequence[Difference]) -> str:
+    names = [each.name for each in differences]
+    if len(names) > NAMED:
+        names = [*names[: NAMED - 1], f"{len(names) - NAMED + 1} others"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _with_interval(interval: Interval, *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    if math.isnan(interval.low):
+        return f"{interval.estimate:{sign}.3f} (no interval)"
+    return f"{interval.estimate:{sign}.3f} (95% CI {interval.low:{sign}.3f} to {interval.high:{sign}.3f})"

@@ -1,0 +1,201 @@
+"""From predictions to a table: scores, intervals, marks, gains and labels saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
+from dvme.metrics.classification import METRICS, log_odds, score
+from dvme.runtime import Progress, silent
+from dvme.stats.crossed import compared, overlap
+from dvme.stats.curves import LabelsSaved, labels_saved
+from dvme.stats.effect import paired_effect
+from dvme.stats.elsewhere import elsewhere
+from dvme.stats.influence import Scored, scored
+from dvme.stats.intervals import Comparison
+from dvme.stats.units import Units
+from dvme.study.design.manifest import SubsetManifest
+from dvme.study.ledger import FinishedJob
+from dvme.study.methods import method_name
+from dvme.study.outcome import Cell, Column, Gain, Rival
+from dvme.study.probe_outcome import Score
+from dvme.study.standing import Against, Place, Standing
+from dvme.text import CONTROL, SINGLE
+
+MOST_SHARED = 0.99
+"""Share of training rows that draws are taken to have in common where they have all: then only seeds differ."""
+Finished = Mapping[tuple[int, int], Sequence[FinishedJob]]
+"""By method and size: the draws' jobs, in order."""
+
+
+@dataclass
+class Judge:
+    """All results of a sweep, and what may be said of them."""
+
+    manifest: SubsetManifest
+    methods: Sequence[tuple[str, tuple[str, ...]]]
+    """(head, backbones) of each."""
+    finished: Finished
+    units: Units
+    """Of the test set."""
+    metric: str
+
+    def __post_init__(self) -> None:
+        """Nothing is computed yet."""
+        self.labels = self.manifest.class_indices()
+        self.scored: dict[Place, Scored] = {}
+        self.validation: dict[Place, float] = {}
+
+    def columns(self) -> list[Column]:
+        """The sizes."""
+        draws = self.manifest.draws
+        return [
+            Column(
+                name,
+                float(np.mean([draw.n_train[size] for draw in draws])),
+                float(np.mean([draw.n_validation[size] for draw in draws])),
+            )
+            for size, name in enumerate(self.manifest.sizes)
+        ]
+
+    def score_all(self, progress: Progress = silent, stage: str = "score") -> None:
+        """Every method at every size, told as cells of the table."""
+        places = [(m, size) for size in range(len(self.manifest.sizes)) for m in range(len(self.methods))]
+        for done, (method, size) in enumerate(places, start=1):
+            self._score(method, size)
+            progress(stage, done, len(places))
+
+    @cached_property
+    def standing(self) -> Standing:
+        """Who leads, and what may be said of any two."""
+        sizes = range(len(self.manifest.sizes))
+        return Standing(self.scored, self.validation, [self.shared_rows(size) for size in sizes])
+
+    def cells(self) -> list[Cell]:
+        """Methods within sizes."""
+        return [cell for size in range(len(self.manifest.sizes)) for cell in self._cells_of(size)]
+
+    def shared_rows(self, size: int) -> float:
+        """Share of training images that two draws have in common."""
+        trains = [self.manifest.train(each, size) for each in self.manifest.draws]
+        return min(overlap(trains), MOST_SHARED) if len(trains) > 1 else 0.0
+
+    def gains(self) -> list[Gain]:
+        """Every fusion by attention, or every fusion where there is none, against its rivals at every size."""
+        attention = [m for m, (head, _) in enumerate(self.methods) if head in ATTENTION_HEADS]
+        fusions = attention or [m for m, (_, backbones) in enumerate(self.methods) if len(backbones) > 1]
+        found = []
+        for size in range(len(self.manifest.sizes)):
+            for fusion in fusions:
+                same = [m for m, (_, backbones) in enumerate(self.methods) if backbones == self.methods[fusion][1]]
+                controls = [m for m in same if self.methods[m][0] in CONTROLS and m not in fusions]
+                for role, pool in ((SINGLE, self.singles), (CONTROL, controls)):
+                    against = self.standing.against(fusion, pool, size)
+                    found += [self._gain(fusion, role, size, against)] if against is not None else []
+        return found
+
+    @property
+    def singles(self) -> list[int]:
+        """Methods on one backbone."""
+        return [m for m, (head, backbones) in enumerate(self.methods) if len(backbones) == 1 and head not in FUSIONS]
+
+    def _gain(self, fusion: int, role: str, size: int, against: Against) -> Gain:
+        names = [method_name(*method) for method in self.methods]
+        hardest = against.rivals[against.hardest]
+        gap = self.scored[fusion, size] - self.scored[against.hardest, size]
+        return Gain(
+            fusion=names[fusion],
+            rival=names[against.hardest],
+            role=role,
+            size=self.manifest.sizes[size],
+            leader=names[against.leader],
+            comparison=hardest.comparison,
+            p_adjusted=hardest.p_adjusted,
+            word=against.word,
+            rivals=[Rival(names[m], each.comparison, each.p_adjusted) for m, each in against.rivals.items()],
+            effect=paired_effect(gap.folds),
+            saved=self._saved(fusion, against.hardest, size) if role == SINGLE else None,
+        )
+
+    def grown(self, method: int, smaller: int, larger: int) -> Comparison:
+        """One method at a size less itself at a smaller one, by the crossed test.
+
+        The draws are nested, so the larger size's share of common rows is the careful one.
+        """
+        return compared(self.scored[method, larger] - self.scored[method, smaller], self.shared_rows(larger))
+
+    def elsewhere(self, places: Sequence[Place]) -> NDArray[Any]:
+        """(R, n) means over heads of methods at sizes, on other test images and with other draws, the same for all."""
+        cells = [self.scored[place] for place in places]
+        return elsewhere(cells, [self.shared_rows(size) for _, size in places])
+
+    def _score(self, method: int, size: int) -> None:
+        jobs = self.finished[method, size]
+        test = self.labels[self.manifest.test]
+        ranked = [log_odds(job.log_test) for job in jobs]
+        self.scored[method, size] = scored(test, ranked, self.units, [self.metric])[self.metric]
+        values = []
+        for own, job in zip(self.manifest.draws, jobs, strict=True):
+            chosen_on = self.labels[self.manifest.validation(own, size)]
+            values.append(score(chosen_on, log_odds(job.log_validation))[self.metric])
+        defined = [value for value in values if not np.isnan(value)]
+        self.validation[method, size] = float(np.mean(defined)) if defined else float("nan")
+
+    def _cells_of(self, size: int) -> list[Cell]:
+        means = np.array([self.scored[m, size].estimate for m in range(len(self.methods))])
+        leader = self.standing.leader(size)
+        test = self.labels[self.manifest.test]
+        cells = []
+        for m, (head, backbones) in enumerate(self.methods):
+            jobs = self.finished[m, size]
+            scores = [score(test, log_odds(job.log_test)) for job in jobs]
+            epochs = [float(job.chosen["epoch"]) for job in jobs if "epoch" in job.chosen]
+            versus = None if leader is None or m == leader else self.standing.versus(m, leader, size)
+            cells.append(
+                Cell(
+                    head=head,
+                    backbones=backbones,
+                    size=self.manifest.sizes[size],
+                    validation=self.validation[m, size],
+                    test={name: Score.over([each[name] for each in scores]) for name in METRICS},
+                    interval=self.scored[m, size].interval(),
+                    mark=self.standing.mark(m, size),
+                    is_highest=bool(means[m] == np.nanmax(means, initial=-np.inf)),
+                    difference=None if versus is None else versus.comparison.difference,
+                    p_adjusted=float("nan") if versus is None else versus.p_adjusted,
+                    epochs=Score.over(epochs) if epochs else None,
+                    seconds=self._seconds(head, size),
+                    n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
+                )
+            )
+        return cells
+
+    def _seconds(self, head: str, size: int) -> float:
+        """Of a method's fits; methods of one head, on one backbone each, are fitted together and share their time."""
+        alike = [m for m, (name, _) in enumerate(self.methods) if name == head]
+        return float(sum(job.seconds for m in alike for job in self.finished[m, size])) / len(alike)
+
+    def _saved(self, fusion: int, single: int, size: int) -> LabelsSaved | None:
+        """Against a single backbone, followed through all sizes."""
+        n_train = [column.n_train for column in self.columns()]
+        # Two sizes may have the same images, where fewer are left than were asked for.
+        sizes = {n: position for position, n in enumerate(n_train)}
+        if len(sizes) < 2:
+            return None
+        both = [(m, s) for m in (fusion, single) for s in sizes.values()]
+        means, many = [self.scored[place].estimate for place in both], self.elsewhere(both)
+        n_sizes = len(sizes)
+        return labels_saved(
+            list(sizes),
+            means[:n_sizes],
+            means[n_sizes:],
+            size=n_train[size],
+            resampled_fusion=many[:, :n_sizes],
+            resampled_baseline=many[:, n_sizes:],
+        )

@@ -1,0 +1,149 @@
+"""A finished run with all that a report says of it: judged cells, its cache, and what was predicted of each image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError
+from dvme.heads import CONTROLS
+from dvme.runtime import Progress, silent
+from dvme.study.design.matching import rows_of
+from dvme.study.judge import Judge
+from dvme.study.kept_heads import largest_size
+from dvme.study.methods import method_name, test_units, usable_rows
+from dvme.study.outcome import SweepReport
+from dvme.study.run import Run, read_summary
+from dvme.study.suspects import sides, unseen_probabilities
+from dvme_cache import CacheError, EmbeddingCache
+
+
+@dataclass(frozen=True)
+class Study:
+    """One run, ready to be reported."""
+
+    run: Run
+    summary: SweepReport
+    judge: Judge
+    """Every method at every size, scored."""
+    store: EmbeddingCache | None
+    """Its cache; None where it is gone or is another by now."""
+    rows: NDArray[Any] | None
+    """(N,) the cache's rows of the manifest's images."""
+    notices: tuple[str, ...]
+    """Why a part of the report is missing."""
+    resampling: str
+    """What the intervals are over, in words."""
+
+    @classmethod
+    def load(cls, folder: str | Path, cache: str | Path | None = None, progress: Progress = silent) -> Study:
+        """Read a run and judge it again.
+
+        Args:
+            folder: of `dvme sweep`.
+            cache: where its cache is now; None: where it was.
+            progress: told (stage, done, total).
+
+        Raises:
+            DataError: if the run is not one, or is not finished.
+            CacheError: if a cache that was named is none, or does not hold the run's embeddings.
+        """
+        run, summary = Run.load(folder), read_summary(folder)
+        store, rows, notices = _its_cache(run, cache)
+        units, line = test_units(run.manifest.class_indices()[run.manifest.test], run.test_groups, run.manifest.classes)
+        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric)
+        judge.score_all(progress)
+        summary = replace(summary, cells=judge.cells(), gains=judge.gains())  # one source for all that a page says
+        return cls(run, summary, judge, store, rows, notices, line)
+
+    @property
+    def last(self) -> int:
+        """The largest size."""
+        return largest_size(self.run.manifest)
+
+    @cached_property
+    def singles(self) -> list[int]:
+        """Methods on one backbone."""
+        return self.judge.singles
+
+    @cached_property
+    def fusions(self) -> list[int]:
+        """Methods on several backbones."""
+        return [m for m, (_, names) in enumerate(self.run.methods) if len(names) > 1]
+
+    @cached_property
+    def controls(self) -> list[int]:
+        """Fusions without attention."""
+        return [m for m in self.fusions if self.run.methods[m][0] in CONTROLS]
+
+    @property
+    def lead(self) -> int:
+        """The method that leads on validation at the largest size."""
+        found = self.leader(range(len(self.run.methods)))
+        return 0 if found is None else found
+
+    def leader(self, methods: Sequence[int]) -> int | None:
+        """Of these, the one that leads on validation at the largest size."""
+        return self.judge.standing.leader(self.last, methods)
+
+    def name(self, method: int) -> str:
+        """What a method is called in a sentence."""
+        return method_name(*self.run.methods[method])
+
+    def tested(self, method: int) -> NDArray[Any]:
+        """(N test, C) mean probabilities over the draws at the largest size."""
+        jobs = self.run.finished[method, self.last]
+        return np.asarray(np.mean([job.test for job in jobs], axis=0))
+
+    @property
+    def test_labels(self) -> NDArray[np.int64]:
+        """(N test,) class indices."""
+        return self.judge.labels[self.run.manifest.test]
+
+    def predicted(self, method: int) -> NDArray[Any]:
+        """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any."""
+        return unseen_probabilities(self.run.manifest, self.run.finished[method, self.last], self.last)
+
+    def sides(self) -> NDArray[Any]:
+        """(N,) see `dvme.study.suspects.sides`."""
+        return sides(self.run.manifest, self.last)
+
+
+def _its_cache(
+    run: Run, cache: str | Path | None
+) -> tuple[EmbeddingCache | None, NDArray[Any] | None, tuple[str, ...]]:
+    """The cache that a run was made from, the rows of its images, and why there is none."""
+    place = str(run.described.get("cache", "")) if cache is None else str(cache)
+    beside = run.folder.resolve().parent / Path(place).name  # a relative path, or both were moved together
+    if cache is None and not EmbeddingCache.exists(place) and EmbeddingCache.exists(beside):
+        place = str(beside)
+    try:
+        if cache is None and not EmbeddingCache.exists(place):
+            return None, None, (f"no maps and no images: the cache is not at {place} any more; name it with --cache",)
+        return *_rows_in(EmbeddingCache.open(place), run), ()
+    except (CacheError, DataError) as error:
+        if cache is not None:
+            raise
+        return None, None, (f"no maps and no images: {error}; or name the run's own cache with --cache",)
+
+
+def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[Any]]:
+    """The cache, and its rows of the run's images.
+
+    Raises:
+        DataError: if it does not hold the embeddings, images or labels that the run was made from.
+    """
+    backbones = {str(each["name"]): each["digest"] for each in run.described["backbones"]}
+    known = {name: store.embeddings(name).fingerprint.digest for name in backbones if name in store.backbones}
+    others = [name for name, digest in backbones.items() if known.get(name) != digest]
+    if others:
+        which = f"the embeddings of {', '.join(others)} that this run was made from"
+        raise DataError(f"{store.location} does not hold {which}; extract them as they were")
+    usable, _ = usable_rows(store, list(backbones))
+    return store, rows_of(store, run.manifest, usable, str(run.folder))

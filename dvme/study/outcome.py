@@ -1,0 +1,151 @@
+"""What a sweep found: plain values, ready for a table or JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from dvme.data import Task
+from dvme.json_values import rebuilt, with_infinities
+from dvme.stats.curves import LabelsSaved
+from dvme.stats.intervals import Comparison, Interval
+from dvme.study.methods import method_name
+from dvme.study.probe_outcome import Score
+from dvme.study.suspects import Suspect
+
+
+@dataclass(frozen=True)
+class Column:
+    """One size."""
+
+    name: str
+    n_train: float
+    """Training images, mean over the draws."""
+    n_validation: float
+    """Images to choose on, mean over the draws."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one size, over the draws."""
+
+    head: str
+    backbones: tuple[str, ...]
+    size: str
+    validation: float
+    """Mean of the sweep's metric on validation; what baselines are chosen by."""
+    test: dict[str, Score]
+    """By metric."""
+    interval: Interval
+    """Of the sweep's metric on other test images, given these heads."""
+    mark: str
+    """Against the method that leads on validation at its size: `*` is it, `=` not told apart from it, `+` better, empty
+    worse, `?` where no test could be made. Any of them is wrong in at most 5 per cent of tables."""
+    is_highest: bool
+    """Whether its mean on the test set is the highest of its size, which claims nothing."""
+    difference: Interval | None
+    """Less the method that leads on validation, with an interval for the whole table; None for that one."""
+    p_adjusted: float
+    """Of no difference from it: crossed test, Bonferroni over the table; nan where none was made."""
+    epochs: Score | None
+    """Epochs until the best on validation; None for heads that have no epochs."""
+    seconds: float
+    """Of all its fits, one after another or together."""
+    n_parameters: int
+    """Numbers that one head holds; of `knn`, its bank."""
+
+    @property
+    def method(self) -> str:
+        """What it is called in a sentence."""
+        return method_name(self.head, self.backbones)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """What a fusion is compared with."""
+
+    method: str
+    comparison: Comparison
+    """The fusion less the rival: crossed test, heads and test images both left to chance."""
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A fusion against every rival of a kind that cannot be told apart from the leading one, at one size."""
+
+    fusion: str
+    rival: str
+    """The one that it exceeds the least, of those that `word` is about."""
+    role: str
+    """`single backbone` or `control`."""
+    size: str
+    leader: str
+    """Of the rivals, the one that leads on validation at this size."""
+    comparison: Comparison
+    """With `rival`: crossed test, heads and test images both left to chance, for all comparisons of the table."""
+    p_adjusted: float
+    """With `rival`, over all comparisons of the table."""
+    word: str
+    """`gain` over every rival, `loss` against the leader, `no gain shown`, or `no test` where one could not be made."""
+    rivals: list[Rival]
+    """All that it has to beat."""
+    effect: float
+    """Difference of the draws from `rival` in units of their standard deviation, corrected for small samples."""
+    saved: LabelsSaved | None
+    """Labels that the fusion saves against `rival`, a single backbone; None against a control."""
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """The outcome of `dvme sweep`."""
+
+    run: str
+    """The run's folder."""
+    cache: str
+    subsets: str
+    """Hash of the manifest."""
+    task: Task
+    plan: str
+    metric: str
+    """That the table, the marks and the verdicts are about."""
+    columns: list[Column]
+    cells: list[Cell]
+    """Methods within sizes: all methods of the first size first."""
+    gains: list[Gain]
+    suspects: list[Suspect]
+    """Images whose labels are likely wrong, the least likely label first."""
+    notices: list[str]
+    n_jobs: int
+    n_reused: int
+    """Jobs that were finished before this call."""
+    seconds: dict[str, float]
+    """Where this call's time went."""
+
+    def row(self, head: str, backbones: tuple[str, ...]) -> list[Cell]:
+        """The cells of one method, by size."""
+        return [cell for cell in self.cells if (cell.head, cell.backbones) == (head, backbones)]
+
+    @property
+    def methods(self) -> list[tuple[str, tuple[str, ...]]]:
+        """(head, backbones) of every line."""
+        return list(dict.fromkeys((cell.head, cell.backbones) for cell in self.cells))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`; an infinity is "inf" or "-inf"."""
+        plain: dict[str, Any] = with_infinities(asdict(self))
+        cells = zip(plain["cells"], self.cells, strict=True)
+        return plain | {
+            "task": self.task.to_json(),
+            "cells": [values | {"method": cell.method} for values, cell in cells],
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The report whose `to_json` these are, also after a way through JSON, which makes None of nan.
+
+        Raises:
+            TypeError, ValueError, KeyError: if they are not those of a report.
+        """
+        report: Self = rebuilt(cls, values)
+        return report

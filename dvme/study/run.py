@@ -1,0 +1,303 @@
+"""A run's folder: configuration, subsets, finished jobs, kept heads, one tidy table and the predictions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.data.names import images_and_paths
+from dvme.errors import DataError, OptionError
+from dvme.files import PARTIAL_SUFFIX, written_aside
+from dvme.heads.saving import without_nan
+from dvme.metrics.classification import log_odds, score
+from dvme.study.design.manifest import SubsetManifest
+from dvme.study.kept_heads import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
+from dvme.study.ledger import FinishedJob, Ledger, versions
+from dvme.study.methods import method_name
+from dvme.study.outcome import SweepReport
+from dvme.study.suspects import Suspect
+from dvme.text import probability_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dvme.study.grid import Grid
+
+FORMAT = 2
+"""1 kept probabilities, and its summary lacks what is said now."""
+RUN, SUBSETS = "run.json", "subsets.json"
+WHERE = ("repeat", "fold")
+SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
+DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, read back."""
+
+    folder: Path
+    described: Mapping[str, Any]
+    """run.json."""
+    manifest: SubsetManifest
+    methods: tuple[tuple[str, tuple[str, ...]], ...]
+    """(head, backbones) of every method."""
+    finished: Mapping[tuple[int, int], list[FinishedJob]]
+    """By method and size: the draws' jobs, in order."""
+
+    @property
+    def metric(self) -> str:
+        """What its table is about."""
+        return str(self.described["metric"])
+
+    @property
+    def names(self) -> list[str]:
+        """What the methods are called in a sentence."""
+        return [method_name(head, backbones) for head, backbones in self.methods]
+
+    @property
+    def seed(self) -> int:
+        """Of its subsets."""
+        return int(self.manifest.policy.get("seed", 0))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of Python and PACKAGES in the call that finished it; none where an older dvme recorded none."""
+        return dict(self.described.get("versions", {}))
+
+    @property
+    def test_groups(self) -> NDArray[Any]:
+        """(N test,) which test images share a group; "" everywhere where there are no groups."""
+        groups = self.described.get("test_groups")
+        return np.array([MISSING] * len(self.manifest.test) if groups is None else [f"{each:09d}" for each in groups])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a run.
+
+        Raises:
+            DataError: if it is not one, is not finished, or is of another dvme.
+        """
+        path = Path(folder)
+        described = _read_finished(path)
+        manifest, ledger = SubsetManifest.load(path / SUBSETS), Ledger(path / JOBS)
+        finished: dict[tuple[int, int], list[FinishedJob]] = {}
+        for method, size, _, key in described["jobs"]:
+            job = ledger.read(key)
+            if job is None:
+                raise DataError(f"{path} lacks a finished job; run the same dvme sweep again, it goes on from there")
+            finished.setdefault((method, size), []).append(job)
+        methods = tuple((each["head"], tuple(each["backbones"])) for each in described["methods"])
+        return cls(path, described, manifest, methods, finished)
+
+    def kept_heads(self) -> dict[tuple[str, tuple[str, ...]], Path]:
+        """Folders of the saved heads of fusions by attention, a fold for each draw of the largest size, by method.
+
+        Only those that are there, whole, and of this run's own jobs.
+        """
+        largest, marks = largest_size(self.manifest), dict[int, list[str]]()
+        for method, size, draw, key in self.described["jobs"]:
+            if size == largest:
+                marks.setdefault(method, []).append(mark(key, self.finished[method, size][draw]))
+        kept, found = KeptHeads(self.folder), {}
+        for method, (head, backbones) in enumerate(self.methods):
+            folder = kept.folder(head, backbones)
+            if is_kept(head, backbones) and marks_of(folder) == tuple(marks[method]):
+                found[head, backbones] = folder
+        return found
+
+
+def read_summary(folder: str | Path) -> SweepReport:
+    """What a finished sweep found, read back.
+
+    Raises:
+        DataError: if the folder is not a run, or not finished, or its summary is torn or none.
+    """
+    path = Path(folder)
+    _read_finished(path)
+    try:
+        return SweepReport.from_json(json.loads((path / SUMMARY).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise _unfinished(path) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = f"it has no {error}" if isinstance(error, KeyError) else error
+        step = "run the same dvme sweep again, it writes a new one"
+        raise DataError(f"{path / SUMMARY} cannot be read as a summary ({why}); {step}") from error
+
+
+def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
+    """Refuse a folder that holds something else than a run over the same subsets.
+
+    Raises:
+        OptionError: if it does.
+        DataError: if its run cannot be read.
+    """
+    path = Path(folder)
+    if not path.exists():
+        return path
+    if not path.is_dir():
+        raise OptionError(f"{path} is a file; name a folder for the run with --out")
+    if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
+        return path
+    described = _read_described(path)
+    if described is None:
+        raise OptionError(f"{path} is there already and is not a run; name another folder with --out")
+    if described["subsets"] != manifest.hash:
+        raise OptionError(
+            f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}): images, "
+            "labels, options or the order of the classes are others; name another folder with --out, or pass "
+            f"--subsets {path / SUBSETS} to go on with its own"
+        )
+    return path
+
+
+@contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Let no second sweep write to a run meanwhile.
+
+    Raises:
+        OptionError: if one does.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder.resolve().with_name(f".{folder.resolve().name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OptionError(f"another dvme sweep is writing to {folder}; wait for it, or name another --out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def write_run(folder: Path, described: Mapping[str, Any]) -> None:
+    """Write run.json."""
+    header = {"format": FORMAT, "dvme": version("dvme"), "versions": dict(versions())}
+    with written_aside(folder / RUN) as aside:
+        aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
+
+
+def write_results(
+    folder: Path,
+    described: Mapping[str, Any],
+    grid: Grid,
+    report: SweepReport,
+    duplicates: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write what a finished sweep has to say: the summary, measurements, predictions, copies and suspects."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    jobs = [[place.method, place.size, place.draw, grid.keys[place]] for place in grid.places]
+    with written_aside(folder / RESULTS) as aside:
+        pd.DataFrame(_measurements(grid)).to_csv(aside, index=False)
+    with written_aside(folder / DUPLICATES) as aside:
+        pd.DataFrame(duplicates, columns=["side", "one", "other", "backbone", "cosine"]).to_csv(aside, index=False)
+    with written_aside(folder / SUSPECTS) as aside:
+        names = [field.name for field in fields(Suspect)]
+        pd.DataFrame(map(asdict, report.suspects), columns=names).to_csv(aside, index=False)
+    with written_aside(folder / PREDICTIONS) as aside:
+        writer = None
+        for table in _predictions(grid):
+            writer = writer or pq.ParquetWriter(aside, table.schema)
+            writer.write_table(table)
+        if writer is not None:
+            writer.close()
+    with written_aside(folder / SUMMARY) as aside:
+        aside.write_text(json.dumps(without_nan(report.to_json()), indent=1, default=str) + "\n", encoding="utf-8")
+    write_run(folder, {**described, "jobs": jobs})
+
+
+def _read_finished(folder: Path) -> dict[str, Any]:
+    """run.json of a run that no later call has begun to change.
+
+    Raises:
+        DataError: if the folder is not a run, is not finished, or is of another dvme.
+    """
+    described = _read_described(folder)
+    if described is None:
+        raise DataError(f"{folder} is not a run; dvme sweep CACHE --out {folder} makes one")
+    if not described.get("jobs"):
+        raise _unfinished(folder)
+    return described
+
+
+def _unfinished(folder: Path) -> DataError:
+    return DataError(f"{folder} is not finished; run the same dvme sweep again, it goes on from there")
+
+
+def _read_described(folder: Path) -> dict[str, Any] | None:
+    """run.json; None if there is none.
+
+    Raises:
+        DataError: if it is torn or of another dvme.
+    """
+    try:
+        described: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder / RUN} cannot be read ({error}); run dvme sweep into another folder") from error
+    if described.get("format") != FORMAT:
+        found, old = described.get("format"), f"sweep again with --subsets {folder / SUBSETS} into another --out"
+        step = old if isinstance(found, int) and found < FORMAT else "update dvme"
+        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; {step}")
+    return described
+
+
+def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
+    """The tidy table: one row per measurement."""
+    manifest, labels = grid.manifest, grid.labels
+    for place in grid.places:
+        method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
+        where = {
+            "head": method.head.name,
+            "backbones": "+".join(method.backbones),
+            "size": manifest.sizes[place.size],
+            "n_train": draw.n_train[place.size],
+            "n_validation": draw.n_validation[place.size],
+            "repeat": draw.repeat,
+            "fold": draw.fold,
+        }
+        tested = score(labels[manifest.test], log_odds(job.log_test))
+        chosen_on = score(labels[manifest.validation(draw, place.size)], log_odds(job.log_validation))
+        for part, values in (("test", tested), ("validation", chosen_on)):
+            yield from (where | {"part": part, "metric": name, "value": value} for name, value in values.items())
+        fit = {"seconds": job.seconds, "parameters": job.n_parameters}
+        fit |= {name: float(value) for name, value in job.chosen.items() if isinstance(value, int | float)}
+        yield from (where | {"part": "fit", "metric": name, "value": value} for name, value in fit.items())
+
+
+def _predictions(grid: Grid) -> Iterator[pa.Table]:
+    """Test probabilities, one row per image and job; a table for each job."""
+    import pyarrow as pa
+
+    manifest = grid.manifest
+    names = zip(("image", "path"), images_and_paths(grid.store, grid.rows[manifest.test]), strict=True)
+    joined = {name: pa.array(values.tolist()) for name, values in names}
+    contents = pa.array([row.tobytes().hex() for row in manifest.images[manifest.test]])
+    labels = pa.array([manifest.classes[own[0]] for own in (manifest.labels[i] for i in manifest.test)])
+    for place in grid.places:
+        method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
+        n_rows = len(contents)
+        texts = {
+            "head": method.head.name,
+            "backbones": "+".join(method.backbones),
+            "size": manifest.sizes[place.size],
+        }
+        columns = {name: pa.array([text] * n_rows).dictionary_encode() for name, text in texts.items()}
+        columns |= {name: pa.array([value] * n_rows, pa.int32()) for name, value in vars(draw).items() if name in WHERE}
+        columns |= {**joined, "content": contents, "label": labels}
+        probabilities = job.test.astype(np.float32)
+        columns |= {probability_of(name): pa.array(probabilities[:, c]) for c, name in enumerate(manifest.classes)}
+        yield pa.table(columns)

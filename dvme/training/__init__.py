@@ -1,0 +1,1 @@
+"""What every training by minibatches shares: the order of rows, learning rates, early stopping."""

@@ -1,0 +1,141 @@
+"""What a cache's columns may be called and hold, checked before the cache is opened for writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.data.order import checked_order
+from dvme.data.samples import SPLIT_NAMES, canonical_split
+from dvme.data.spelling import check_spelling
+from dvme.errors import DataError
+from dvme.text import counted, first_few
+from dvme_cache import EmbeddingCache
+
+LONGEST_NAME = 200
+"""Of a folder, in which whatever is no letter or digit takes three characters."""
+
+
+def check_names(names: Sequence[str], *, source: str, what: str = "columns") -> None:
+    """Refuse names of columns or backbones that could not be told apart, or not be kept on disk.
+
+    Raises:
+        DataError: naming the first few.
+    """
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(f"{source} gives some {what} twice: {first_few(repeated)}; name each once")
+    bad = [name for name in names if not _is_possible(name)]
+    if bad:
+        message = f"{source} has {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
+        raise DataError(f"{message}; use one to {LONGEST_NAME} letters and digits")
+
+
+def canonical_splits(values: Sequence[str], *, source: str) -> list[str]:
+    """`train`, `val`, `test` or "" for every value.
+
+    Raises:
+        DataError: if there are other values.
+    """
+    unknown = [value for value in values if value != MISSING and value.strip().lower() not in SPLIT_NAMES]
+    if unknown:
+        message = (
+            f"{source} has {counted(len(unknown), 'row')} whose split is not known: {first_few(sorted(set(unknown)))}; "
+            f"use {', '.join(sorted(SPLIT_NAMES))}, or leave the cell empty"
+        )
+        raise DataError(message)
+    return [MISSING if value == MISSING else canonical_split(value) for value in values]
+
+
+def check_order(
+    cache: EmbeddingCache | None,
+    columns: Mapping[str, NDArray[Any]],
+    class_order: Sequence[str] | None,
+    source: str | Path = "--class-order",
+) -> None:
+    """Refuse an order of classes that lacks a label of the cache or of the columns that come into it.
+
+    Args:
+        cache: None where it is yet to be made.
+        columns: name to (N,) values.
+        class_order: the new order; None: the cache's.
+        source: where the new order is from, for the message.
+
+    Raises:
+        OptionError, DataError: naming what is wrong; the cache is as it was.
+    """
+    labels = [*columns.get("label", ()), *([] if cache is None else cache.column("label"))]
+    if class_order is not None:
+        checked_order(class_order, labels, source=f"{source}")
+    elif cache is not None:
+        checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
+
+
+def check_columns(
+    cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str, NDArray[Any]], source: str
+) -> list[str]:
+    """Refuse labels and groups that are a number which other rows of the cache write in another way.
+
+    Args:
+        cache: its tables are read.
+        rows: (N,) whose values are replaced.
+        columns: name to (N,) values.
+        source: where the values are from, for the message.
+
+    Returns:
+        A line for groups that may be one, and for names that usually stand for a missing value.
+
+    Raises:
+        DataError: naming both spellings; the cache is as it was.
+    """
+    known = {name: np.delete(cache.column(name), rows).tolist() for name in ("label", "group") if name in columns}
+    return check_spelling(columns, source, known)
+
+
+def fill_columns(
+    cache: EmbeddingCache,
+    rows: NDArray[Any],
+    columns: Mapping[str, NDArray[Any]],
+    n_before: int,
+    class_order: Sequence[str] | None = None,
+) -> int:
+    """Give columns to the new rows, and to old ones that have no value in any column; what a row has, it keeps.
+
+    An old row whose file now holds another image stays without: an older export does not know of that.
+
+    Args:
+        cache: open for writing.
+        rows: (N,) distinct row indices.
+        columns: name to (N,) object array of str.
+        n_before: rows from this one on are new.
+        class_order: of the labels; () takes it away, None keeps the cache's.
+
+    Returns:
+        How many rows keep columns that differ from these.
+    """
+    known = cache.columns()
+    is_blank = np.ones(len(rows), dtype=bool)
+    for values in known.values():
+        is_blank &= values[rows] == MISSING
+    if "path" in known and "path" in columns:
+        taken = set(known["path"].tolist()) - {MISSING}
+        is_blank &= np.array([path not in taken for path in columns["path"].tolist()], dtype=bool)
+    is_blank |= rows >= n_before
+    filled = {name: values[is_blank] for name, values in columns.items()} if is_blank.any() else {}
+    if filled or class_order is not None:
+        cache.update_columns(rows[is_blank], filled, class_order=class_order)
+    nothing = np.full(cache.n_rows, MISSING, dtype=object)
+    is_other = np.zeros(len(rows), dtype=bool)
+    for name, values in columns.items():
+        is_other |= known.get(name, nothing)[rows] != values
+    return int((is_other & ~is_blank).sum())
+
+
+def _is_possible(name: str) -> bool:
+    return bool(name.strip()) and "\0" not in name and len(quote(name, safe="")) <= LONGEST_NAME

@@ -1,0 +1,120 @@
+"""Embeddings that other tools made: what is needed of them, and which of a file's parts it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from dvme.data.manifest import MANIFEST_SUFFIXES, columns_used
+from dvme.data.tables import find_column, read_table
+from dvme.errors import DataError
+from dvme.text import CHOICES, first_few
+from dvme.upkeep.formats.bundle import Blocks, text_array
+
+IMAGE = "image"
+COLUMNS = ("label", "split", "group")
+"""What comes along under these names."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Embeddings as another tool left them: N ids and (N, D) features."""
+
+    ids: list[str]
+    dim: int
+    dtype: str
+    """Of the features as they are in the file."""
+    blocks: Blocks
+    columns: Mapping[str, NDArray[Any]]
+    """Those of label, split and group that the file has: name to (N,) object array of str."""
+    remarks: tuple[str, ...] = ()
+    """Which columns of a table were used."""
+
+
+def chosen(
+    given: str | None, candidates: Sequence[str], held: Mapping[str, object], *, source: Path, what: str, option: str
+) -> str:
+    """The part of a file that is asked for, or the only one that fits.
+
+    Args:
+        given: its name, if the user named one.
+        candidates: the names of those that fit.
+        held: name to a description, of everything that the file has.
+        source: the file.
+        what: such as `arrays of ids`.
+        option: by which the user can name one.
+
+    Raises:
+        DataError: listing what the file has.
+    """
+    if given is None and len(candidates) == 1:
+        return candidates[0]
+    found = None if given is None else find_column(list(held), given, source)
+    if found is not None:
+        return found
+    problem = f"{len(candidates) or 'no'} {what}" if given is None else f"no {given!r}"
+    parts = first_few((f"{name} {description}".strip() for name, description in held.items()), CHOICES)
+    raise DataError(f"{source} has {problem}; it has: {parts}; name one with {option}")
+
+
+def check_ids(ids: Sequence[str], n_rows: int, source: Path) -> None:
+    """Refuse ids that are too few, too many, or empty.
+
+    Raises:
+        DataError: saying which.
+    """
+    if len(ids) != n_rows:
+        message = f"{source} has {n_rows} rows of features for {len(ids)} ids; each row needs its id, in the same order"
+        raise DataError(f"{message}; name other parts with --features and --ids")
+    empty = [row for row, name in enumerate(ids, start=1) if not name.strip()]
+    if empty:
+        raise DataError(f"{source} has {len(empty)} rows without an id: rows {first_few(empty)}; name the images there")
+    bad = [ascii(name) for name in ids if "\0" in name or not _is_encodable(name)]
+    if bad:
+        raise DataError(f"{source} has {len(bad)} ids that are no text: {first_few(bad)}; rename these images")
+
+
+def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, NDArray[Any]], str]:
+    """The ids of a table beside the features, its label, split and group, and which columns that were.
+
+    Args:
+        table: .csv, .tsv or .parquet, a row for each row of features.
+        ids: the column of ids; `image` by default, or the only one that is not label, split or group.
+
+    Raises:
+        DataError: if it cannot be read, or the column is not clear.
+    """
+    if table.suffix.lower() not in MANIFEST_SUFFIXES:
+        raise DataError(f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with --table")
+    read = read_table(table)
+    found = standard_columns(read.names, table)
+    held = dict.fromkeys(filter(None, read.names), "")
+    candidates = id_candidates(list(held), found.values(), find_column(list(held), IMAGE, table))
+    name = chosen(ids, candidates, held, source=table, what="columns of ids", option="--ids")
+    found = {column: held for column, held in found.items() if held != name}
+    columns = {column: text_array(read.texts(held)) for column, held in found.items()}
+    return read.texts(name), columns, columns_used(table, {"ids": name} | found)
+
+
+def standard_columns(names: Sequence[str], source: Path) -> dict[str, str]:
+    """Label, split and group to the columns that hold them, as far as there are any; capitals do not matter."""
+    found = {name: find_column(names, name, source) for name in COLUMNS}
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def id_candidates(texts: Sequence[str], along: Collection[str], image: str | None) -> list[str]:
+    """The columns that may hold the ids: that of the images, or else all of text that do not come along."""
+    return [name for name in texts if name not in along] if image is None else [image]
+
+
+def _is_encodable(name: str) -> bool:
+    """Whether a name is text in UTF-8, which half of a surrogate pair is not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

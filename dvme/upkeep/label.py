@@ -1,0 +1,194 @@
+"""`dvme cache label`: change labels, splits and groups without touching an embedding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.arguments import public
+from dvme.data import MISSING, Columns, Task
+from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, columns_line, image_names
+from dvme.data.order import checked_order
+from dvme.data.samples import STANDARD
+from dvme.data.tables import Table, find_column, read_table
+from dvme.errors import DataError, OptionError
+from dvme.places import check_cache_first, open_cache
+from dvme.text import CHOICES, first_few
+from dvme.upkeep.columns import canonical_splits, check_columns, check_names
+from dvme.upkeep.naming import check_distinct, rows_by_name
+from dvme_cache import EmbeddingCache, check_unlocked
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """What a manifest changed."""
+
+    cache: str
+    manifest: str | None
+    """None where only the order of the classes was given."""
+    n_rows: int
+    """Rows that the manifest names."""
+    n_changed: dict[str, int]
+    """Column to the number of rows whose value is another than before."""
+    n_untouched: int
+    """Rows that the manifest does not name; they keep what they have."""
+    task: Task
+    """What the labels define now."""
+    class_order: tuple[str, ...]
+    """The user's, which may have classes without an image; () without one."""
+    remarks: list[str] = field(default_factory=list)
+    """Which columns were used, and what is odd about their values, a line each."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self) | {"task": self.task.to_json()}
+
+
+@public
+def label(
+    cache: str | Path,
+    manifest: str | Path | None = None,
+    *,
+    columns: Columns | None = None,
+    extra: Sequence[str] = (),
+    image_root: str | Path | None = None,
+    class_order: Sequence[str] | None = None,
+) -> LabelReport:
+    """Set label, split, group and further columns of the rows that a manifest names, and the order of the classes.
+
+    No image needs to be there. A column that the manifest lacks is left alone, an empty cell makes a value
+    missing, and rows that the manifest does not name keep what they have.
+
+    Args:
+        cache: the cache's location.
+        manifest: .csv, .tsv or .parquet, with a row per image; None where only the order is to change.
+        columns: the manifest's columns.
+        extra: further columns to keep, by their own names.
+        image_root: where relative paths start; the manifest's folder by default.
+        class_order: all labels, the lowest first; () takes the cache's order away, None keeps it.
+
+    Raises:
+        DataError: if the manifest cannot be used as it is, or the order lacks a label; the cache is unchanged.
+        OptionError: if there is nothing to do.
+        CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
+    """
+    if manifest is None and class_order is None:
+        raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
+    check_cache_first(cache, manifest)
+    check_unlocked(cache)
+    store = open_cache(cache)
+    told = _Told() if manifest is None else _read(Path(manifest), columns or Columns(), extra)
+    root = None if manifest is None else Path(image_root or Path(manifest).parent)
+    # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
+    _checked(store, told, root, class_order)
+    with EmbeddingCache.writing(cache) as store:
+        rows, values = _checked(store, told, root, class_order)
+        remarks = [*told.remarks, *check_columns(store, rows, values, told.source)]
+        n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
+        store.update_columns(rows, values, class_order=class_order)
+        is_present = ~store.samples.is_pruned
+        return LabelReport(
+            cache=os.fspath(cache),
+            manifest=None if manifest is None else os.fspath(manifest),
+            n_rows=len(rows),
+            n_changed=n_changed,
+            n_untouched=int(is_present.sum()) - len(rows),
+            task=Task.from_labels(store.column("label")[is_present], store.class_order),
+            class_order=store.class_order,
+            remarks=remarks,
+        )
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a manifest says of N images."""
+
+    source: str = ""
+    names: list[str] = field(default_factory=list)
+    values: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Column to (N,) values."""
+    remarks: list[str] = field(default_factory=list)
+
+
+def _checked(
+    store: EmbeddingCache, told: _Told, image_root: Path | None, class_order: Sequence[str] | None
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """(R,) the rows that are named and column to (R,) values, where they fit what else the cache holds."""
+    rows = rows_by_name(store, told.names, source=told.source, image_root=image_root, are_distinct=False)
+    rows, values = _merged(rows, told)
+    labels = store.column("label")
+    labels[rows] = values.get("label", labels[rows])
+    if class_order is None:
+        checked_order(store.class_order, labels, source=f"the class order of {store.location}")
+    else:
+        checked_order(class_order, labels)
+    return rows, values
+
+
+def _merged(rows: NDArray[Any], told: _Told) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    """The rows, each once, and what is said of each; of copies one cell is enough, and two must agree.
+
+    Raises:
+        DataError: naming the copies of which different things are said.
+    """
+    distinct, first, place = np.unique(rows, return_index=True, return_inverse=True)
+    merged = {name: values[first] for name, values in told.values.items()}
+    is_contradictory = np.zeros(len(distinct), dtype=bool)
+    for entry in np.setdiff1d(np.arange(len(rows)), first).tolist():
+        for name, values in told.values.items():
+            known, said = merged[name][place[entry]], values[entry]
+            is_contradictory[place[entry]] |= MISSING not in {known, said} and known != said
+            merged[name][place[entry]] = known or said
+    differing = np.flatnonzero(is_contradictory[place]).tolist()
+    step = "what they say differs, keep one entry for each image (copies are one image)"
+    check_distinct(rows[differing].tolist(), [told.names[entry] for entry in differing], source=told.source, step=step)
+    return distinct, merged
+
+
+def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
+    """What a manifest says, everything checked."""
+    if manifest.suffix.lower() not in MANIFEST_SUFFIXES:
+        raise DataError(f"{manifest} is not a manifest; give a file of {', '.join(MANIFEST_SUFFIXES)}")
+    table = read_table(manifest)
+    image = chosen_column(table, columns.image or "image", "image")
+    assert image is not None
+    names = image_names(table, image)
+    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD}
+    sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra)
+    if not sources:
+        held = first_few(table.names, CHOICES)
+        message = (
+            f"{manifest} has no column label, split or group (it has: {held}); name one with --label-col or --extra"
+        )
+        raise DataError(message)
+    values = {name: table.texts(source) for name, source in sources.items()}
+    if "split" in values:
+        values["split"] = canonical_splits(values["split"], source=str(manifest))
+    remarks = [columns_line(table, {"image": image} | sources)]
+    return _Told(
+        str(manifest), names, {name: np.array(column, dtype=object) for name, column in values.items()}, remarks
+    )
+
+
+def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
+    """Each further column under its own name, by the column that holds it."""
+    reserved = [name for name in extra if name in {*STANDARD, "path"}]
+    if reserved:
+        meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
+        message = f"--extra {reserved[0]} is not possible ({meaning}); "
+        raise DataError(message + "leave it out, or rename the column in the manifest")
+    found = {name: find_column(table.names, name, table.source) for name in extra}
+    missing = [name for name, column in found.items() if column is None]
+    if missing:
+        message = (
+            f"{table.source} has no column {first_few(map(repr, missing))}; it has: {first_few(table.names, CHOICES)}"
+        )
+        raise DataError(f"{message}; choose one with --extra")
+    check_names(extra, source="--extra")
+    return {name: column for name, column in found.items() if column is not None}

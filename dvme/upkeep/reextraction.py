@@ -1,0 +1,113 @@
+"""Cached embeddings against what their backbone gives for the images now."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.description.variation import split_name
+from dvme.backbones.loading.registry import get_spec, names
+from dvme.backbones.own.custom import spec_from_mapping
+from dvme.data import MISSING
+from dvme.errors import DvmeError
+from dvme.extraction.decoding import Unread, Work
+from dvme.extraction.embedding import batches_of, embed_images
+from dvme.extraction.models import load_specs
+from dvme.runtime import Runtime
+from dvme_cache import EmbeddingCache, Embeddings, FingerprintMismatchError, RowState
+
+TOLERANCE = 1e-3
+"""Largest allowed difference, relative to the largest element of the embedding. Devices, batch sizes and library
+versions move the last bits (about 1e-6 on one machine), float16 rounds by up to 5e-4; another image, another crop
+or other weights move an embedding by about its own size."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Random embeddings of one backbone, computed again."""
+
+    backbone: str
+    n_compared: int
+    n_different: int
+    """Beyond the tolerance."""
+    largest_difference: float
+    """Relative to the largest element of the embedding; nan where none was compared."""
+    n_unavailable: int
+    """Images that are no longer where they were, or hold something else now."""
+    different: list[str]
+    """First-seen paths of those beyond the tolerance."""
+    skipped: str = ""
+    """Why none was compared."""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether no compared embedding differs."""
+        return self.n_different == 0
+
+
+def compare_with_images(
+    store: EmbeddingCache, name: str, weights: str | Path | None, runtime: Runtime, n_images: int, seed: int
+) -> Comparison:
+    """Embed random images of the cache again and compare.
+
+    Args:
+        store: the cache.
+        name: of a backbone in it.
+        weights: its local checkpoint, if it needs one.
+        runtime: how to compute.
+        n_images: at most how many.
+        seed: of the choice.
+    """
+    embeddings = store.embeddings(name)
+    try:
+        (model,) = load_specs([(_spec_of(embeddings), None if weights is None else Path(weights))], runtime)
+        store.check_fingerprint(name, model.fingerprint(embeddings.dtype))
+    except (DvmeError, FingerprintMismatchError) as error:
+        return Comparison(name, 0, 0, float("nan"), 0, [], skipped=str(error))
+    paths, ids = store.column("path"), store.samples.ids
+    done = np.flatnonzero(embeddings.states() == RowState.DONE)
+    chosen = np.sort(np.random.default_rng(seed).choice(done, min(n_images, len(done)), replace=False))
+    present = [int(row) for row in chosen if paths[row] != MISSING]
+    work = {row: Work(row, Path(paths[row]), ids[row].tobytes()) for row in present}
+    size = runtime.images_per_batch(model.device.type)
+    if runtime.max_pixels is None:  # these very contents were decoded before, so that none of them is a surprise
+        runtime = replace(runtime, max_pixels=sys.maxsize)
+    batches = ([work[row] for row in rows] for rows in batches_of([np.array(present, dtype=np.int64)], size))
+    differences = {}
+    for row, result in embed_images(model, batches, "float32", runtime, is_decoding_ahead=False):
+        if isinstance(result, Unread):
+            continue
+        cached = embeddings.read(np.array([row]))[0].astype(np.float64)
+        differences[row] = float("inf") if isinstance(result, str) else _difference(cached, result)
+    different, first_seen = [row for row, value in differences.items() if value > TOLERANCE], store.samples.paths
+    return Comparison(
+        backbone=name,
+        n_compared=len(differences),
+        n_different=len(different),
+        largest_difference=max(differences.values(), default=float("nan")),
+        n_unavailable=len(chosen) - len(differences),
+        different=[first_seen[row] for row in different],
+    )
+
+
+def _spec_of(embeddings: Embeddings) -> BackboneSpec:
+    """What the name stands for or, where it is the user's own, what the cache kept of it.
+
+    Raises:
+        UnknownNameError, DataError: if it is neither.
+    """
+    kept = embeddings.provenance.get("spec")
+    if kept and split_name(embeddings.name)[0] not in names():
+        return spec_from_mapping(kept, source=f"the specification of {embeddings.name} in the cache")
+    return get_spec(embeddings.name)
+
+
+def _difference(cached: NDArray[Any], now: NDArray[Any]) -> float:
+    """Largest difference of two embeddings (D,), relative to the largest element of the second."""
+    return float(np.abs(cached - now).max() / max(np.abs(now).max(), np.finfo(np.float32).tiny))

@@ -1,0 +1,136 @@
+"""`dvme cache verify` and `dvme cache repair`: is what lies in a cache what was put into it?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dvme.arguments import public
+from dvme.backbones.description.variation import split_name
+from dvme.errors import OptionError
+from dvme.places import open_cache
+from dvme.runtime import Progress, Runtime, automatic
+from dvme.upkeep.reextraction import Comparison, compare_with_images
+from dvme_cache import EmbeddingCache, Finding, check_unlocked, repair_cache, verify_cache
+
+IMAGES_COMPARED = 32
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked and found."""
+
+    cache: str
+    is_sound: bool
+    """Whether nothing has to be repaired and, where images were asked for, some were compared and all agree."""
+    n_files: int
+    n_bytes: int
+    n_embeddings: int
+    """Embeddings compared with their checksums."""
+    n_pending: int
+    """Embeddings that are not there: not extracted yet, or gone with all of their files."""
+    findings: list[Finding]
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Embeddings compared with what the backbone gives for the image now."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What was mended."""
+
+    cache: str
+    mended: list[Finding]
+    left: list[Finding]
+    """Damage that only a backup can mend."""
+    n_rows_lost: dict[str, int]
+    """Backbone to the rows that the next extraction computes again."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`."""
+        return asdict(self)
+
+
+@public
+def verify(
+    cache: str | Path,
+    *,
+    sample: int | None = None,
+    images: bool = False,
+    backbones: Sequence[str] | None = None,
+    weights: Mapping[str, str | Path] | None = None,
+    runtime: Runtime | None = None,
+    seed: int = 0,
+    progress: Progress = automatic,
+) -> VerifyReport:
+    """Compare every file of a cache with what was committed and, if asked, embeddings with their images.
+
+    Args:
+        cache: path or URL.
+        sample: embeddings of each backbone to check, at random; None: all, and 32 images where those are asked for.
+        images: whether to run the backbones again over random images and compare.
+        backbones: whose images to compare; None: all that can be loaded.
+        weights: local checkpoints by backbone name.
+        runtime: for the re-extraction.
+        seed: of the samples.
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
+
+    Raises:
+        OptionError: if the sample is empty.
+        CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
+        CacheLockedError: if it is being written.
+    """
+    if sample is not None and sample < 1:
+        raise OptionError(f"a sample of {sample} checks nothing; pass --sample 1 or more")
+    if not images and (backbones is not None or weights):
+        raise OptionError("--backbones and --weights are for embedding images again; pass --images as well")
+    store = open_cache(cache)
+    compared_names = store.backbones if backbones is None else list(backbones)
+    stray = sorted(set(weights or {}) - {*compared_names, *(split_name(name)[0] for name in compared_names)})
+    if stray:
+        raise OptionError(f"--weights names {', '.join(stray)}, which is not to be compared; leave it out")
+    found = verify_cache(store, sample=sample, seed=seed, tell=lambda done, total: progress("shards", done, total))
+    comparisons = []
+    if images:
+        size = sample or IMAGES_COMPARED
+        for name in compared_names:
+            file = (weights or {}).get(name) or (weights or {}).get(split_name(name)[0])
+            comparisons.append(compare_with_images(store, name, file, runtime or Runtime(), size, seed))
+            progress("embed again", len(comparisons), len(compared_names))
+    return VerifyReport(
+        cache=os.fspath(cache),
+        is_sound=found.is_sound
+        and all(item.is_equal for item in comparisons)
+        and any(item.n_compared for item in comparisons) == images,
+        n_files=found.n_files,
+        n_bytes=found.n_bytes,
+        n_embeddings=found.n_rows_checked,
+        n_pending=found.n_rows_pending,
+        findings=found.findings,
+        comparisons=comparisons,
+    )
+
+
+@public
+def repair(cache: str | Path, *, progress: Progress = automatic) -> RepairReport:
+    """Mend what can be mended. Rows whose bytes are lost become pending, for `dvme extract` to compute again.
+
+    Args:
+        cache: path or URL.
+        progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
+
+    Raises:
+        CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
+        CacheLockedError: if it is being written.
+    """
+    check_unlocked(cache)
+    open_cache(cache)  # a place without a cache must not become one
+    with EmbeddingCache.writing(cache) as store:
+        done = repair_cache(store, tell=lambda done, total: progress("shards", done, total))
+    return RepairReport(os.fspath(cache), done.mended, done.left, done.n_rows_lost)

@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from dvme.errors import OptionError
+from dvme.heads.fitting.choosing import last_near_best
+from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
+from dvme.heads.neighbours import knn
+from dvme.heads.neighbours.knn import (
+    KNN,
+    NEIGHBOURS,
+    TEMPERATURE,
+    TIED,
+    FittedKNN,
+    counted,
+    depth,
+    normalised,
+    search,
+    votes,
+)
+from dvme.runtime import Runtime
+
+
+def test_votes__worked_by_hand() -> None:
+    similarities = np.array([[0.9, 0.83, 0.76]])
+    shares = votes(similarities, np.array([[1, 0, 0]]), n_classes=3)
+    # weights relative to the nearest: 1, e^-1, e^-2
+    weight = 1 + np.exp(-1) + np.exp(-2)
+    np.testing.assert_allclose(shares, [[(np.exp(-1) + np.exp(-2)) / weight, 1 / weight, 0.0]])
+
+
+def test_search__is_exact_against_a_full_sort() -> None:
+    rng = np.random.default_rng(0)
+    queries, bank = normalised(rng.normal(size=(7, 16))), normalised(rng.normal(size=(50, 16)))
+    similarities, neighbours = search(queries, bank, 5)
+    full = queries @ bank.T
+    np.testing.assert_array_equal(neighbours, np.argsort(-full, axis=1)[:, :5])
+    np.testing.assert_allclose(similarities, -np.sort(-full, axis=1)[:, :5], atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), k=st.integers(1, 40), n_distinct=st.integers(1, 12))
+def test_search__equal_similarities_come_in_bank_order(seed: int, k: int, n_distinct: int) -> None:
+    rng = np.random.default_rng(seed)
+    distinct = np.eye(12, dtype=np.float32)[:n_distinct]
+    bank, queries = distinct[rng.integers(0, n_distinct, 40)], normalised(rng.integers(0, 3, size=(9, 12)))
+    similarities, neighbours = search(queries, bank, k)
+    full = queries @ bank.T  # a single product each: no rounding
+    expected = np.argsort(-full, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(np.sort(neighbours, axis=1), np.sort(expected, axis=1))
+    np.testing.assert_allclose(similarities, np.take_along_axis(full, expected, axis=1), atol=1e-7)
+
+
+@pytest.mark.parametrize("spread", [1e-1, 1e-2, 1e-3, 3e-4])
+def test_search__embeddings_that_hardly_differ_keep_their_nearest(spread: float) -> None:
+    """As of an untrained network: similarities follow each other closely, and still the far ones are no neighbours."""
+    rng = np.random.default_rng(0)
+    centre = np.abs(rng.normal(size=64))
+    bank, queries = (normalised(centre + spread * rng.normal(size=(n, 64))) for n in (900, 20))
+    expected = np.argsort(-(queries.astype(np.float64) @ bank.T.astype(np.float64)), axis=1)
+    found = search(queries, bank, [3, 20])[1]
+    for k in (3, 20):
+        np.testing.assert_array_equal(np.sort(found[:, :k], axis=1), np.sort(expected[:, :k], axis=1))
+
+
+def test_search__many_copies_of_one_row() -> None:
+    rng = np.random.default_rng(0)
+    bank = normalised(rng.normal(size=(500, 32)))
+    copies = np.sort(rng.permutation(500)[:300])
+    bank[copies] = bank[copies[0]]
+    neighbours = search(bank[copies[:1]], bank, 20)[1]
+    np.testing.assert_array_equal(neighbours[0], copies[:20])
+
+
+@pytest.mark.parametrize("dim", [512, 2048])
+@pytest.mark.parametrize("k", [1, 20, 250])
+def test_search__rows_that_are_the_same_to_the_bit_come_in_bank_order(dim: int, k: int) -> None:
+    """Though a matrix product rounds their similarities differently."""
+    rng = np.random.default_rng(dim)
+    bank = normalised(np.abs(rng.normal(size=(1503, dim))))
+    copies = np.sort(rng.permutation(1503)[:401])
+    bank[copies] = bank[copies[0]]
+    queries = normalised(bank[copies[0]] + 0.1 * np.abs(rng.normal(size=(257, dim))) / np.sqrt(dim))
+    raw = knn._found(queries, bank, 401, "cpu")[0]
+    assert (raw[:, 0] != raw[:, -1]).any()  # else this shows nothing
+    similarities, neighbours = search(queries, bank, k)
+    np.testing.assert_array_equal(neighbours, np.tile(copies[:k], (257, 1)))
+    assert (np.diff(similarities, axis=1) <= TIED).all()  # descending
+    np.testing.assert_allclose(similarities, np.einsum("bd,bkd->bk", queries, bank[neighbours]), atol=1e-5)
+
+
+def test_search__many_deep_queries_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    bank, queries = normalised(rng.integers(0, 2, size=(90, 4)) + 1e-3), normalised(rng.normal(size=(30, 4)))
+    whole = search(queries, bank, 7)
+    monkeypatch.setattr(knn, "FOUND", 100)
+    widest: list[int] = []
+    found = knn._found
+
+    def watched(some: np.ndarray, *arguments: Any) -> Any:
+        widest.append(len(some) * arguments[1])
+        return found(some, *arguments)
+
+    monkeypatch.setattr(knn, "_found", watched)
+    np.testing.assert_array_equal(search(queries, bank, 7)[1], whole[1])
+    assert max(widest[1:]) <= 100  # after the first search, of as many as are asked for
+
+
+def test_normalised__zero_row_stays_zero() -> None:
+    unit = normalised(np.array([[3.0, 4.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0]])
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-20, 1e19, 1e37])
+def test_normalised__any_scale(scale: float) -> None:
+    rows = np.array([[3.0, 4.0], [-4.0, 3.0]]) * scale
+    np.testing.assert_allclose(normalised(rows), [[0.6, 0.8], [-0.8, 0.6]], rtol=1e-6)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), k=st.sampled_from([1, 3, 10]))
+def test_knn__same_votes_as_scikit_learn_with_the_same_weights(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    features, labels = rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 3, 60)
+    labels[:3] = [0, 1, 2]
+    train, rest = np.arange(40), np.arange(40, 60)
+    fitted = fit_jobs([Job(KNN(neighbours=(k,)), ("a",), train, rest)], Embedded({"a": features}, labels, 3))[0]
+    unit = normalised(features).astype(np.float64)
+    peer = KNeighborsClassifier(k, algorithm="brute", weights=lambda d: np.exp((1 - d**2 / 2) / TEMPERATURE)).fit(
+        unit[train], labels[train]
+    )  # |a - b|^2 = 2 - 2 cos
+    np.testing.assert_allclose(fitted.predict_proba([features[rest]]), peer.predict_proba(unit[rest]), atol=1e-4)
+
+
+@pytest.mark.parametrize("choose_by", ["auc", "accuracy", "balanced_accuracy"])
+def test_knn__k_is_the_best_on_validation_and_never_more_than_the_bank(choose_by: str) -> None:
+    peers = {"auc": roc_auc_score, "accuracy": accuracy_score, "balanced_accuracy": balanced_accuracy_score}
+    chosen = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        labels = (np.arange(150) % 6 == 0).astype(int)
+        features = (rng.normal(size=(2, 5))[labels] + 1.5 * rng.normal(size=(150, 5))).astype(np.float32)
+        head = KNN(choose_by=choose_by, standard_errors=0)
+        job = Job(head, ("a",), np.arange(60), np.arange(60, 150))
+        fitted = fit_jobs([job], Embedded({"a": features}, labels, 2))[0]
+        unit = normalised(features)
+        scores = {}
+        for k in sorted({min(k, 60) for k in NEIGHBOURS}):
+            shares = []
+            for row in job.validation:
+                similarity = unit[job.train] @ unit[row]
+                nearest = np.argsort(-similarity)[:k]
+                weights = np.exp(similarity[nearest] / TEMPERATURE)
+                shares.append(weights[labels[job.train][nearest] == 1].sum() / weights.sum())
+            said = np.array(shares) if choose_by == "auc" else np.array(shares) > 0.5
+            scores[k] = round(float(peers[choose_by](labels[job.validation], said)), 9)
+        assert max(scores) == 60
+        assert fitted.chosen["k"] == max(scores, key=lambda k: (scores[k], k))  # of equal ones the largest
+        chosen.add(fitted.chosen["k"])
+    assert len(chosen) > 1
+
+
+def test_knn__a_rare_class_is_ranked_though_no_k_finds_it() -> None:
+    """With 5 % positives every k is 95 % accurate; by accuracy k was 1 to 10, and the test AUC 0.57."""
+    rng = np.random.default_rng(0)
+    labels = (np.arange(1500) % 20 == 0).astype(int)
+    centre = rng.normal(size=32) / np.sqrt(32)
+    features = (rng.normal(size=(1500, 32)) + 3.0 + 1.6 * labels[:, None] * centre).astype(np.float32)
+    job, test = Job(KNN(), ("a",), np.arange(600), np.arange(600, 750)), np.arange(750, 1500)
+    data = Embedded({"a": features}, labels, 2)
+    fitted = [fit_jobs([replace(job, head=head)], data)[0] for head in (KNN(), *(KNN((k,)) for k in NEIGHBOURS))]
+    chosen, *each = (roc_auc_score(labels[test], one.predict_proba([features[test]])[:, 1]) for one in fitted)
+    assert chosen > max(each) - 0.02
+    assert chosen > min(each) + 0.1
+
+
+@pytest.mark.parametrize("n_errors", [0.5, 1.0, 2.0])
+def test_last_near_best__paired_errors_by_hand(n_errors: float) -> None:
+    """Balanced accuracy of three settings: what two differ by on an image of a class is a mean with a known error."""
+    rng = np.random.default_rng(0)
+    found = set()
+    for _ in range(40):
+        labels = np.repeat([0, 1], [20, 12])
+        is_right = rng.random((3, 32)) < np.array([0.8, 0.78, 0.7])[:, None]
+        settings = np.eye(2)[np.where(is_right, labels, 1 - labels)]
+        recalls = np.stack([is_right[:, labels == c].mean(axis=1) for c in (0, 1)])
+        best = int(recalls.mean(axis=0).argmax())
+        expected = best
+        for other in range(best + 1, 3):
+            gaps = 1.0 * is_right[best] - is_right[other]
+            error = np.sqrt(sum(gaps[labels == c].var(ddof=1) / (labels == c).sum() for c in (0, 1))) / 2
+            if recalls.mean(axis=0)[best] - recalls.mean(axis=0)[other] <= n_errors * error + 1e-12:
+                expected = other
+        assert last_near_best("balanced_accuracy", labels, settings, n_errors=n_errors) == expected
+        found.add((best, expected))
+    assert len(found) > 3
+
+
+def test_knn__impossible_standard_errors() -> None:
+    for value in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(OptionError, match="it must be 0 or more"):
+            KNN(standard_errors=value)
+
+
+def test_knn__of_one_class_on_validation_accuracy_decides() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.r_[np.arange(40) % 2, np.ones(10, dtype=int)]
+    data = Embedded({"a": rng.normal(size=(50, 4)).astype(np.float32)}, labels, 2)
+    one, other = (Job(KNN(choose_by=by), ("a",), np.arange(40), np.arange(40, 50)) for by in ("auc", "accuracy"))
+    assert [each.chosen for each in fit_jobs([one, other], data)] == [fit_jobs([other], data)[0].chosen] * 2
+
+
+def _sweep(n_rows: int = 240) -> tuple[Embedded, list[Job]]:
+    """Three sizes in two folds, with rows that have copies."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 3, n_rows)
+    features = (rng.normal(size=(3, 6))[labels] + rng.normal(size=(n_rows, 6))).astype(np.float32)
+    features[rng.integers(0, n_rows, 60)] = features[0]
+    halves = np.array_split(rng.permutation(n_rows), 2)
+    pairs = [(halves[0], halves[1]), (halves[1], halves[0])]
+    jobs = [Job(KNN(), ("a",), train[:size], validation) for train, validation in pairs for size in (7, 40, 120)]
+    return Embedded({"a": features}, labels, 3), jobs
+
+
+def test_knn__a_job_does_not_depend_on_the_others() -> None:
+    data, jobs = _sweep()
+    queries = [data.embeddings["a"][:50]]
+    for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True):
+        alone = fit_jobs([job], data)[0]
+        assert fitted.chosen == alone.chosen
+        np.testing.assert_array_equal(fitted.predict_proba(queries), alone.predict_proba(queries))
+        assert fitted.chosen["k"] <= len(job.train)
+
+
+def test_knn__blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, jobs = _sweep()
+    whole = fit_jobs(jobs, data)
+    monkeypatch.setattr(knn, "QUERIES", 32)
+    queries = [data.embeddings["a"]]
+    for one, other in zip(whole, fit_jobs(jobs, data), strict=True):
+        assert one.chosen == other.chosen
+        np.testing.assert_allclose(one.predict_proba(queries), other.predict_proba(queries), atol=1e-5)
+    assert whole[0].predict_proba([data.embeddings["a"][:0]]).shape == (0, 3)
+
+
+def test_knn__saved_and_pickled_heads_hold_their_own_rows_only() -> None:
+    data, jobs = _sweep()
+    for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True):
+        assert isinstance(fitted, FittedKNN)
+        np.testing.assert_array_equal(fitted.bank, normalised(data.embeddings["a"])[job.train])
+        for copy in (FittedKNN.restored(fitted.settings(), fitted.arrays()), pickle.loads(pickle.dumps(fitted))):
+            assert len(copy.unit) == len(job.train)
+            queries = [data.embeddings["a"][:50]]
+            np.testing.assert_array_equal(copy.predict_proba(queries), fitted.predict_proba(queries))
+
+
+def test_knn__without_validation_rows_the_middle_k() -> None:
+    data, jobs = _sweep()
+    fitted = fit_jobs([Job(KNN(), ("a",), jobs[1].train, np.array([], dtype=int))], data)[0]
+    assert fitted.chosen["k"] == 10  # of 1, 5, 10, 20, 40
+
+
+@pytest.mark.parametrize("neighbours", [(), (0, 5), (2.5,), ("5",), 5, None, (5, True)])
+def test_knn__impossible_neighbours(neighbours: Any) -> None:
+    with pytest.raises(OptionError, match=r"^neighbours .* not possible"):
+        KNN(neighbours=neighbours)
+
+
+def test_knn__any_sequence_of_neighbours_is_kept_as_a_tuple() -> None:
+    assert KNN(neighbours=[5, 1]) == KNN(neighbours=np.array([5, 1])) == KNN(neighbours=(5, 1))  # type: ignore[arg-type]
+
+
+def test_knn__without_gpu_support_in_faiss_every_device_searches_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(knn._faiss(), "StandardGpuResources", raising=False)
+    data, jobs = _sweep()
+    fitted = fit_jobs(jobs[:1], data, runtime=Runtime(device="cuda"))[0]
+    assert isinstance(fitted, FittedKNN)
+    assert fitted.device == "cpu"
+
+
+@pytest.mark.gpu
+def test_search__same_neighbours_on_a_gpu() -> None:
+    if not hasattr(knn._faiss(), "StandardGpuResources"):
+        pytest.skip("faiss-gpu is not installed")
+    rng = np.random.default_rng(0)
+    bank, queries = normalised(rng.normal(size=(3000, 64))), normalised(rng.normal(size=(200, 64)))
+    bank[100:150] = bank[0]
+    for k in (1, 20, 2900):
+        ours, theirs = search(queries, bank, k), search(queries, bank, k, device="cuda")
+        np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+        assert (ours[1] == theirs[1]).mean() > 0.99  # rounding may swap two that are all but equally near
+    data, jobs = _sweep()
+    fitted = fit_jobs(jobs[:1], data, runtime=Runtime(device="cuda"))[0]
+    assert isinstance(fitted, FittedKNN)
+    assert fitted.device == "cuda"
+
+
+def test_counted_and_depth__by_hand() -> None:
+    weights = np.array([[2.0, 0.5, 3.0, 1.0]])
+    assert counted(weights, 4).tolist() == [[2.0, 0.5, 1.5, 0.0]]
+    assert counted(weights, 1).tolist() == [[1.0, 0.0, 0.0, 0.0]]
+    assert counted(weights, 9).tolist() == weights.tolist()
+    assert [depth(k, weights[0], 4) for k in (1, 2, 4, 7)] == [2, 3, 4, 4]  # sums of the least: 0.5, 1.5, 3.5, 6.5
+    assert depth(3, None, 4) == 3
+
+
+@pytest.mark.parametrize("choose_by", ["auc", "accuracy", "balanced_accuracy", "kappa"])
+@pytest.mark.parametrize("seed", range(3))
+def test_knn__weights_are_repeated_rows_in_voting_and_in_choosing(seed: int, choose_by: str) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(120) % 3
+    features = (rng.normal(size=(3, 6))[labels] + 1.5 * rng.normal(size=(120, 6))).astype(np.float32)
+    weights = rng.integers(0, 4, 120)
+    train, validation = np.arange(80), np.arange(80, 120)
+    head = KNN(neighbours=(1, 4, 11, 25, 1000), choose_by=choose_by)
+    data = Embedded({"a": features}, labels, 3, weights)
+    (weighted,) = fit_jobs([Job(head, ("a",), train, validation)], data)
+    repeated = Job(head, ("a",), np.repeat(train, weights[train]), np.repeat(validation, weights[validation]))
+    (plain,) = fit_jobs([repeated], Embedded({"a": features}, labels, 3))
+    assert weighted.chosen == plain.chosen
+    expected = plain.predict_proba([features])
+    np.testing.assert_allclose(weighted.predict_proba([features]), expected, atol=1e-5)
+    restored = FittedKNN.restored(weighted.settings(), weighted.arrays())
+    np.testing.assert_array_equal(restored.predict_proba([features]), weighted.predict_proba([features]))
