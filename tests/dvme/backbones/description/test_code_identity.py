@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_networks import NARROW
 from torch import nn
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
 from dvme.backbones.description.code_identity import is_plain, plain_argument
 from dvme.backbones.loading.model import load_backbone
 from dvme.extraction.models import provenance
-
-from .small_networks import NARROW
 
 FILE = """
 import torch

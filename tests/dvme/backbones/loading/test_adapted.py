@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from small_networks import NARROW
 from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, Checkpoint, Preprocess, get_spec
@@ -17,8 +18,6 @@ from dvme.backbones.description.variation import vary
 from dvme.backbones.loading.adapted import build_model
 from dvme.backbones.loading.model import hash_weights, load_backbone
 from dvme.errors import CheckpointError, OptionError, WeightsError
-
-from .small_networks import NARROW
 
 SMALL = Preprocess(resize=64, crop=64)
 

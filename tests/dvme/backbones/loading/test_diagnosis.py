@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_networks import NARROW
 from torch import Tensor
 
 from dvme import Runtime
@@ -23,8 +24,6 @@ from dvme.backbones.loading.diagnosis import Diagnosis, Statistics, diagnose, pr
 from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.backbones.weights.finding import find_weights
 from dvme.errors import CheckpointError, UnknownNameError, WeightsError
-
-from .small_networks import NARROW
 
 LITE = "efficientnet-lite0"
 CPU = Runtime(device="cpu")

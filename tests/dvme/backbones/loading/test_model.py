@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from small_networks import NARROW, NARROW_DIM
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -17,8 +18,6 @@ from dvme.backbones.loading.adapted import build_model
 from dvme.backbones.loading.model import Backbone, hash_weights, load_backbone
 from dvme.data import DECODING
 from dvme.errors import CheckpointError, WeightsError
-
-from .small_networks import NARROW, NARROW_DIM
 
 CPU = torch.device("cpu")
 SMALL = Preprocess(resize=64, crop=64)

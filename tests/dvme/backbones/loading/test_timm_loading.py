@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from small_networks import NARROW
 from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, get_spec
@@ -19,8 +20,6 @@ from dvme.backbones.loading.adapted import build_model
 from dvme.backbones.loading.timm_loading import load_timm_model
 from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.errors import CheckpointError
-
-from .small_networks import NARROW
 
 NAME = "timm:resnet18.a1_in1k"
 SWIN: dict[str, Any] = {"embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2)}

@@ -12,6 +12,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from small_networks import NARROW, NARROW_DIM
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 from torchvision.transforms import Compose
@@ -22,8 +23,6 @@ from dvme.backbones.loading.timm_loading import load_timm_model
 from dvme.backbones.loading.timm_models import published_weights, timm_spec
 from dvme.backbones.model.preprocess import crop_image
 from dvme.errors import CheckpointError, UnknownNameError, WeightsError
-
-from .small_networks import NARROW, NARROW_DIM
 
 NAME = "timm:resnet18.a1_in1k"
 State = dict[str, Tensor]

@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small_networks import NARROW, NARROW_DIM
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor, nn
 
@@ -24,8 +25,6 @@ from dvme.backbones.loading.adapted import build_model
 from dvme.backbones.loading.model import Backbone
 from dvme.backbones.model.adaptation import adapt, resample_as_dino, resize_input, sum_first_convolution
 from dvme.errors import OptionError
-
-from .small_networks import NARROW, NARROW_DIM
 
 CPU = torch.device("cpu")
 VIT = {"img_size": 64, "depth": 2, "num_classes": 0}

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import timm
 import torch
+from small_networks import NARROW
 from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
@@ -16,8 +17,6 @@ from dvme.backbones.description.spec import Pooling
 from dvme.backbones.loading.model import Backbone
 from dvme.backbones.model.pooling import POOLS, check_pooling
 from dvme.errors import OptionError
-
-from .small_networks import NARROW
 
 CPU = torch.device("cpu")
 VIT = {"img_size": 64, "depth": 4, "num_classes": 0}

@@ -15,6 +15,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from small_networks import NARROW
 from torch import Tensor
 
 from dvme.backbones import BackboneSpec, Checkpoint, Layout, Preprocess, get_spec, listed
@@ -31,8 +32,6 @@ from dvme.backbones.own.custom import (
 from dvme.backbones.own.own_python import spec_from_python
 from dvme.backbones.zoo import ZOO
 from dvme.errors import CheckpointError, DataError, DvmeError, UnknownNameError
-
-from .small_networks import NARROW
 
 GOOD = """
 name = "mine"

@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from small_networks import NARROW, NARROW_DIM
 from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, Checkpoint, Layout, Preprocess, get_spec
@@ -22,8 +23,6 @@ from dvme.backbones.model.preprocess import crop_image
 from dvme.backbones.weights.checkpoint import fit_keys, read_checkpoint
 from dvme.backbones.weights.finding import find_weights
 from dvme.errors import CheckpointError
-
-from .small_networks import NARROW, NARROW_DIM
 
 State = dict[str, Tensor]
 SHALLOW: dict[str, Any] = {"layers": (1, 1, 1, 1), "channels": (16, 16, 16, 512)}

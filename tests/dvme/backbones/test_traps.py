@@ -20,6 +20,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from small_networks import NARROW, NARROW_DIM
 from timm.data import create_transform, resolve_model_data_config
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -40,7 +41,6 @@ from dvme.errors import CheckpointError, OptionError
 from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
 from dvme.heads.neighbours.knn import KNN, votes
 
-from .small_networks import NARROW, NARROW_DIM
 from .zoo.catalogue import FILES, PUBLISHED
 from .zoo.published import COUNTER, PublishedFile, State, blank, normal, resnet, vit
 from .zoo.references import vit_tokens
