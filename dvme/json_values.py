@@ -46,6 +46,6 @@ def rebuilt(kind: Any, value: Any) -> Any:
         return {key: rebuilt(inner[1], item) for key, item in value.items()}
     if kind is float and not isinstance(value, bool):
         return float("nan") if value is None else float(value)
-    if value in inner if origin is Literal else type(value) is kind:
+    if kind is Any or (value in inner if origin is Literal else type(value) is kind):
         return value
     raise TypeError(f"{value!r:.50} is not {getattr(kind, '__name__', kind)}")

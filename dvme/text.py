@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
 CHARACTERS_SHOWN = 200
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
 """How many are named of a fault's places, of what is listed for its own sake, and of the things to choose from."""
-
-
+METRIC_NAMES: Mapping[str, str] = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "kappa": "quadratic kappa",
+}
+"""What a metric is called in a sentence."""
 SINGLE, CONTROL = "single backbone", "control"
 """What a fusion is against, as a role."""
 MARKS = (

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.report.figures.style import METRIC_NAMES
+from dvme.text import METRIC_NAMES
 from dvme_cli.arguments import parse_pairs
 from dvme_cli.console import console, difference_text, expected_errors, progress_bars, say, show_json
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.study.compare import CompareReport, Pair
-    from dvme.study.probe_outcome import Score
+    from dvme.study.outcome import Score
 
 Published = Annotated[
     str | None,

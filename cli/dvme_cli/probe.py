@@ -10,10 +10,11 @@ import typer
 from dvme.text import MARKS
 from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.subsets import DropDuplicates
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
-    from dvme.study.probe_outcome import ProbeReport, ProbeRow, Score
+    from dvme.study.outcome import Cell, Score, StudyReport
 
 LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
 
@@ -35,6 +36,10 @@ def probe(  # noqa: PLR0913 - one parameter per option
     folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
     test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the heads.")] = 0,
+    drop_duplicates: DropDuplicates = False,
+    out: Annotated[
+        str | None, typer.Option(help="A run's folder: made, or gone on with. dvme report takes it. Default: none.")
+    ] = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
     ] = None,
@@ -58,6 +63,8 @@ def probe(  # noqa: PLR0913 - one parameter per option
                 n_folds=folds,
                 test_fraction=test_fraction,
                 seed=seed,
+                drop_duplicates=bool(drop_duplicates),
+                out=out,
                 save=save,
                 runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
                 progress=tell,
@@ -68,20 +75,18 @@ def probe(  # noqa: PLR0913 - one parameter per option
             _show(report)
 
 
-def _show(report: ProbeReport) -> None:
+def _show(report: StudyReport) -> None:
     say(f"{report.task.describe()}")
     say(f"{report.plan}")
-    if report.n_left_out:
-        say("left out: " + ", ".join(f"{count:,} {reason}" for reason, count in report.n_left_out.items()))
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "bal. acc.", "kappa")
     table = Table(columns=headings, keys=2, numeric=6, drop=LEAST_WORTH, padding=NARROW)
     for row in report.rows:
         metrics = [_spread(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
-        low, high = row.auc_interval.low, row.auc_interval.high
+        low, high = row.interval.low, row.interval.high
         table.add_row(
             _together(row),
             row.head,
-            f"{row.validation_auc:.3f}",
+            f"{row.validation:.3f}",
             f"{_spread(row.test['auc'])} {row.mark or ' '}",
             "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
             *(metrics if report.task.is_ordered else [*metrics[:-1], "-"]),
@@ -106,15 +111,15 @@ def _show(report: ProbeReport) -> None:
         say(f"saved {folder}")
 
 
-def _show_verdicts(report: ProbeReport) -> None:
+def _show_verdicts(report: StudyReport) -> None:
     if report.verdict is not None:
         say(report.verdict.sentence)
     for verdict in report.fusion:
         say(verdict.sentence)
 
 
-def _together(row: ProbeRow) -> str:
-    return row.backbone if len(row.backbones) == 1 else f"{len(row.backbones)} together"
+def _together(row: Cell) -> str:
+    return row.backbones[0] if len(row.backbones) == 1 else f"{len(row.backbones)} together"
 
 
 def _spread(score: Score) -> str:

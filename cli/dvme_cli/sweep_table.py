@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.progress import duration
-from dvme.report.figures.style import METRIC_NAMES
-from dvme.text import CONTROL, MARKS, counted, p_text
+from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted, p_text
 from dvme_cli.console import console, difference_text, say
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount
-    from dvme.study.outcome import Cell, Gain, SweepReport
+    from dvme.study.outcome import Cell, Gain, StudyReport
 
 
-def show_sweep(report: SweepReport) -> None:
+def show_sweep(report: StudyReport) -> None:
     """Print the whole."""
     say(report.task.describe())
     say(report.plan)
@@ -36,7 +35,7 @@ def show_sweep(report: SweepReport) -> None:
     say(f"wrote {report.run}; dvme report {report.run} --out report.html draws it")
 
 
-def _show_scores(report: SweepReport) -> None:
+def _show_scores(report: StudyReport) -> None:
     sizes = [column.name for column in report.columns]
     table = Table(columns=("backbone", "head", *sizes), keys=2, numeric=len(sizes), padding=NARROW)
     for head, backbones in report.methods:
@@ -59,7 +58,7 @@ def _score(cell: Cell, metric: str) -> Text:
     return Text(f"{shown} {cell.mark or ' '}", style="bold" if cell.is_highest else "")
 
 
-def _show_gains(report: SweepReport) -> None:
+def _show_gains(report: StudyReport) -> None:
     for fusion in dict.fromkeys(gain.fusion for gain in report.gains):
         headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved")
         table = Table(columns=headings, keys=2, numeric=1, padding=NARROW)
@@ -95,7 +94,7 @@ def _amount(amount: Amount) -> str:
     return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{round(amount.value):,}"  # no -0
 
 
-def _show_cost(report: SweepReport) -> None:
+def _show_cost(report: StudyReport) -> None:
     table = Table(columns=("method", "seconds", "numbers held", "epochs to best"), keys=1, numeric=3)
     for head, backbones in report.methods:
         cells = report.row(head, backbones)

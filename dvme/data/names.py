@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,15 +20,26 @@ def names_of_rows(store: EmbeddingCache, rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def images_and_paths(store: EmbeddingCache, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What joins a table to files: the columns `image` and `path`.
+    """What joins a table to files: the columns `image` and `path`; the cache's tables and samples are read once.
+
+    Args and returns: see `named_images`.
+    """
+    return named_images(store.samples.paths, store.column("path"), rows)
+
+
+def named_images(
+    first_seen: Sequence[str], paths: NDArray[Any], rows: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What images are called, and where they are.
 
     Args:
-        store: a cache; its tables and samples are read once.
-        rows: (R,) of its rows.
+        first_seen: the names that the samples of a cache have.
+        paths: the column of that name, of the same moment or earlier.
+        rows: (R,) of the cache.
 
     Returns:
         (R,) the image as its source named it when it was first seen; (R,) its path now, where that is known, else the
         same. Both are object arrays of str, none of them empty.
     """
-    first_seen, now = np.array(store.samples.paths, dtype=object)[rows], store.column("path")[rows]
-    return first_seen, np.where(now == MISSING, first_seen, now).astype(object)
+    names, now = np.array(first_seen, dtype=object)[rows], paths[rows]
+    return names, np.where(now == MISSING, names, now).astype(object)

@@ -21,7 +21,7 @@ from dvme.runtime import Progress, Runtime, silent
 from dvme.stats.influence import Scored, mean_scored, scored
 from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
-from dvme.study.probe_outcome import Score
+from dvme.study.outcome import Score
 
 FLOOR = float(np.finfo(np.float64).eps)
 """Smallest probability that a log loss is taken of, as in scikit-learn: a sample costs at most 36."""

@@ -15,6 +15,7 @@ from dvme.maps.map_store import Kept, default_folder, key_of
 from dvme.maps.projection import check_method, initial_positions, project, refuse_equal, settings
 from dvme.maps.quality import ALL_POINTS, NEIGHBOURS, SAMPLE, SILHOUETTE_SAMPLE, MapQuality, measure
 from dvme.runtime import Progress, silent
+from dvme.vectors import unit_rows
 
 MIN_ROWS = 5
 REVISION = 1
@@ -125,10 +126,8 @@ class _Embedding:
 
     def unit(self) -> NDArray[Any]:
         """(N, D) float32, L2-normalised, so that Euclidean neighbours are cosine neighbours, as for kNN."""
-        from dvme.heads.neighbours.knn import normalised
-
         if self._unit is None:
-            unit = normalised(self.source.load())
+            unit = unit_rows(self.source.load())
             if len(unit) != self.n_rows:
                 message = f"{self.source.name} has {len(unit)} embeddings for {self.n_rows} labels; pass the same rows"
                 raise DataError(message)

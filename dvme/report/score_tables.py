@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-from dvme.report.figures.style import METRIC_NAMES
 from dvme.report.html.tables import Row, table
 from dvme.stats.curves import Amount
-from dvme.study.outcome import Cell, SweepReport
-from dvme.text import p_text
+from dvme.study.outcome import Cell, StudyReport
+from dvme.text import METRIC_NAMES, p_text
 
 
-def scores_table(summary: SweepReport, metric: str) -> str:
+def scores_table(summary: StudyReport, metric: str) -> str:
     """Methods by sizes; marks only for the sweep's own metric, which the tests are about."""
     headings = [f"{column.name} ({column.n_train:,.0f} + {column.n_validation:,.0f})" for column in summary.columns]
     rows, before = [], None
@@ -25,7 +24,7 @@ def scores_table(summary: SweepReport, metric: str) -> str:
     return table(("backbone", "head"), headings, rows, f"Test {METRIC_NAMES[metric]} by method and size")
 
 
-def gains_table(summary: SweepReport) -> str:
+def gains_table(summary: StudyReport) -> str:
     """Every fusion by attention against its rivals."""
     rows: list[Row] = []
     for gain in summary.gains:
@@ -41,7 +40,7 @@ def gains_table(summary: SweepReport) -> str:
     return table(("size", "fusion", "against"), headings, rows, "Gains of fusions")
 
 
-def cost_table(summary: SweepReport) -> str:
+def cost_table(summary: StudyReport) -> str:
     """What the methods cost."""
     rows = []
     for head, backbones in summary.methods:

@@ -18,7 +18,6 @@ from dvme.explanation.similarity import Similarity
 from dvme.heads import ATTENTION_HEADS, full_name, head_of
 from dvme.metrics.classification import METRICS
 from dvme.report.figures import counts, curves, diagnostics, forest, matrices
-from dvme.report.figures.style import METRIC_NAMES
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import choice, facts, part
 from dvme.report.score_tables import cost_table, gains_table, scores_table
@@ -26,7 +25,7 @@ from dvme.study.findings import Findings
 from dvme.study.loaded import Study
 from dvme.study.published import PublishedCell
 from dvme.study.suspects import TEST
-from dvme.text import CONTROL, MARKS, counted
+from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted
 
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""

@@ -27,7 +27,7 @@ from dvme.report.html.explorer import METHOD_NAMES, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, text, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.runtime import Progress, automatic
-from dvme.study.methods import named_backbones
+from dvme.study.design.snapshot import named_backbones
 from dvme.study.run import RUN
 from dvme.text import counted
 from dvme_cache import EmbeddingCache

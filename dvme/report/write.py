@@ -18,7 +18,7 @@ from dvme.destination import check_destination
 from dvme.errors import DataError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
-from dvme.heads import ATTENTION_HEADS
+from dvme.heads import ATTENTION_HEADS, base_name
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
@@ -36,7 +36,6 @@ from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.points import names_of
 from dvme.runtime import Progress, automatic
 from dvme.study.findings import find
-from dvme.study.kept_heads import KeptHeads
 from dvme.study.loaded import Study
 from dvme.study.notes import deciding, quiet
 from dvme.study.published import published_cells
@@ -161,7 +160,7 @@ def _described(study: Study) -> str:
 
 def _notices(study: Study, drawn: Drawn | None, shown: PageOptions, *, has_heads: bool) -> list[str]:
     """What the reader has to know; in an anonymous report nothing that may name a path or an image."""
-    attention = [head for head, names in study.run.methods if head in ATTENTION_HEADS and len(names) > 1]
+    attention = [head for head, names in study.run.methods if base_name(head) in ATTENTION_HEADS and len(names) > 1]
     found = []
     if attention and not has_heads and study.store is not None:
         which = f"this run keeps no head of its {' and '.join(attention)}"
@@ -179,10 +178,18 @@ def _notices(study: Study, drawn: Drawn | None, shown: PageOptions, *, has_heads
 
 def _fused(study: Study) -> SavedHead | None:
     """The fusion by attention that leads on validation, of those whose heads were kept."""
-    kept = study.run.kept_heads()
-    places = {study.run.methods.index(method): folder for method, folder in kept.items()}
-    lead = study.leader(list(places)) if places else None
-    return None if lead is None else load_head(places[lead])
+    folder = _fused_folder(study)
+    return None if folder is None else load_head(folder)
+
+
+def _fused_folder(study: Study) -> Path | None:
+    attention = {
+        study.run.methods.index((head, backbones)): folder
+        for (head, backbones), folder in study.run.kept_heads().items()
+        if base_name(head) in ATTENTION_HEADS and len(backbones) > 1
+    }
+    lead = study.leader(list(attention)) if attention else None
+    return None if lead is None else attention[lead]
 
 
 def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> Drawn | None:
@@ -237,7 +244,8 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     """What the fusion attends to and relies on; without one, how alike the backbones are."""
     if fused is None or study.store is None or len(study.run.manifest.test) < MIN_SAMPLES:
         return sections.fusion(page, None, _alike(study), None)
-    folder = KeptHeads(study.run.folder).folder(fused.name, fused.backbones)  # found sound by _fused
+    folder = _fused_folder(study)
+    assert folder is not None
     with tempfile.TemporaryDirectory() as aside:
         place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
         test = study.run.manifest.images[study.run.manifest.test]

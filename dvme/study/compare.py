@@ -12,6 +12,7 @@ from typing import Any
 from dvme.arguments import public
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
+from dvme.heads import base_name
 from dvme.metrics.classification import check_metric, log_odds, score
 from dvme.places import check_run
 from dvme.runtime import Progress, automatic
@@ -19,9 +20,9 @@ from dvme.stats.crossed import compared
 from dvme.stats.folds import welch_of
 from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import ALPHA, times
+from dvme.study.design.units import units_of_test
 from dvme.study.judge import Judge
-from dvme.study.methods import test_units
-from dvme.study.probe_outcome import Score
+from dvme.study.outcome import Score
 from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.study.run import SUBSETS, Run
 
@@ -107,7 +108,7 @@ def compare(
         return _with_published(one, published, stands_for or {}, metric)
     assert other is not None
     if (metric or one.metric) == "kappa":
-        one.manifest.task.check_ordered(str(one.described.get("cache", "CACHE")))
+        one.manifest.targets.task.check_ordered(str(one.described.get("cache", "CACHE")))
     return _two_runs(one, Run.load(other), metric or one.metric, progress)
 
 
@@ -120,7 +121,7 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         )
     # The same units for both, even where only one of the caches knew the test images' groups.
     groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
-    units, _ = test_units(one.manifest.class_indices()[one.manifest.test], groups, one.manifest.classes)
+    units, _ = units_of_test(one.manifest.targets.values[one.manifest.test], groups, one.manifest.classes)
     judges = [Judge(run.manifest, run.methods, run.finished, units, metric) for run in (one, other)]
     theirs = {method: position for position, method in enumerate(other.methods)}
     both = [(m, theirs[method]) for m, method in enumerate(one.methods) if method in theirs]
@@ -162,11 +163,13 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
         raise OptionError(f"{name} was published as {cells[0].metric}; pass --metric {cells[0].metric}")
     sizes = {size.split(" ")[0]: position for position, size in enumerate(run.manifest.sizes)}
     counterparts = [(cell, _counterpart(run, cell, stands_for), sizes.get(cell.size)) for cell in cells]
-    labels = run.manifest.class_indices()[run.manifest.test]
+    labels = run.manifest.targets.values[run.manifest.test]
     mine: list[Score | None] = []
     for _, method, size in counterparts:
         jobs = run.finished[method, size] if method is not None and size is not None else []
-        values = [score(labels, log_odds(job.log_test))[wanted] for job in jobs]
+        values = [
+            job.scores["test"][wanted] if job.scores else score(labels, log_odds(job.log_test))[wanted] for job in jobs
+        ]
         mine.append(Score.over(values) if values else None)
     n = max(1, sum(own is not None for own in mine))
     comparisons = [_welch(own, cell, 1.0 - ALPHA / n) for own, (cell, _, _) in zip(mine, counterparts, strict=True)]
@@ -188,7 +191,9 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
         f"Published: mean and std over {N_FOLDS} folds, another test set ({TEST_IMAGES[dataset]:,} images), other "
         "training images. A difference is one between studies, not between methods."
     ]
-    caveat = run.manifest.task.order_caveat(str(run.described.get("cache", "CACHE"))) if wanted == "kappa" else ""
+    caveat = (
+        run.manifest.targets.task.order_caveat(str(run.described.get("cache", "CACHE"))) if wanted == "kappa" else ""
+    )
     notices += [caveat] if caveat else []
     if not any(pair.one for pair in pairs):
         notices.append(
@@ -206,7 +211,7 @@ def _counterpart(run: Run, cell: PublishedCell, stands_for: Mapping[str, str]) -
     backbone = stands_for.get(cell.method, cell.method)
     for head in heads:
         for position, (own, backbones) in enumerate(run.methods):
-            if own == head and (not is_single or backbones == (backbone,)):
+            if base_name(own) == head and (not is_single or backbones == (backbone,)):
                 return position
     return None
 

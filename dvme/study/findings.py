@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from dvme.report.figures.forest import WORDS, Difference
-from dvme.report.figures.style import METRIC_NAMES
 from dvme.stats.curves import labels_needed, monotone
 from dvme.stats.intervals import Interval
 from dvme.stats.multiple import ALPHA
 from dvme.study.loaded import Study
 from dvme.study.standing import Against
-from dvme.text import CONTROL, p_text
+from dvme.text import CONTROL, METRIC_NAMES, p_text
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
-from dvme.metrics.classification import METRICS, log_odds, score
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, base_name
+from dvme.metrics.classification import METRICS, log_odds
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import compared, overlap
 from dvme.stats.curves import LabelsSaved, labels_saved
@@ -23,9 +23,9 @@ from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
-from dvme.study.outcome import Cell, Column, Gain, Rival
-from dvme.study.probe_outcome import Score
+from dvme.study.outcome import Cell, Column, Gain, Rival, Score
 from dvme.study.standing import Against, Place, Standing
+from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
 
 MOST_SHARED = 0.99
@@ -36,7 +36,7 @@ Finished = Mapping[tuple[int, int], Sequence[FinishedJob]]
 
 @dataclass
 class Judge:
-    """All results of a sweep, and what may be said of them."""
+    """All results of a study, and what may be said of them."""
 
     manifest: SubsetManifest
     methods: Sequence[tuple[str, tuple[str, ...]]]
@@ -47,8 +47,9 @@ class Judge:
     metric: str
 
     def __post_init__(self) -> None:
-        """Nothing is computed yet."""
-        self.labels = self.manifest.class_indices()
+        """Only what older jobs lack is computed yet."""
+        self.labels: NDArray[np.int64] = self.manifest.targets.values
+        self.finished = {place: self._scored_jobs(place[1], jobs) for place, jobs in self.finished.items()}
         self.scored: dict[Place, Scored] = {}
         self.validation: dict[Place, float] = {}
 
@@ -88,22 +89,35 @@ class Judge:
 
     def gains(self) -> list[Gain]:
         """Every fusion by attention, or every fusion where there is none, against its rivals at every size."""
-        attention = [m for m, (head, _) in enumerate(self.methods) if head in ATTENTION_HEADS]
+        attention = [m for m, (head, _) in enumerate(self.methods) if base_name(head) in ATTENTION_HEADS]
         fusions = attention or [m for m, (_, backbones) in enumerate(self.methods) if len(backbones) > 1]
         found = []
         for size in range(len(self.manifest.sizes)):
             for fusion in fusions:
                 same = [m for m, (_, backbones) in enumerate(self.methods) if backbones == self.methods[fusion][1]]
-                controls = [m for m in same if self.methods[m][0] in CONTROLS and m not in fusions]
+                controls = [m for m in same if base_name(self.methods[m][0]) in CONTROLS and m not in fusions]
                 for role, pool in ((SINGLE, self.singles), (CONTROL, controls)):
                     against = self.standing.against(fusion, pool, size)
                     found += [self._gain(fusion, role, size, against)] if against is not None else []
         return found
 
+    def suspects(self, images: NDArray[Any], paths: NDArray[Any]) -> list[Suspect]:
+        """Images whose labels are likely wrong, by the method that leads on validation at the largest size.
+
+        Args:
+            images: (N,) as their source names them, in the manifest's order.
+            paths: (N,) where they are now.
+        """
+        size = self.manifest.largest
+        leader = self.standing.leader(size) or 0
+        name = method_name(*self.methods[leader])
+        return find_suspects(self.manifest, self.finished[leader, size], size, name, images.tolist(), paths.tolist())
+
     @property
     def singles(self) -> list[int]:
         """Methods on one backbone."""
-        return [m for m, (head, backbones) in enumerate(self.methods) if len(backbones) == 1 and head not in FUSIONS]
+        named = ((m, base_name(head), backbones) for m, (head, backbones) in enumerate(self.methods))
+        return [m for m, head, backbones in named if len(backbones) == 1 and head not in FUSIONS]
 
     def _gain(self, fusion: int, role: str, size: int, against: Against) -> Gain:
         names = [method_name(*method) for method in self.methods]
@@ -140,21 +154,16 @@ class Judge:
         test = self.labels[self.manifest.test]
         ranked = [log_odds(job.log_test) for job in jobs]
         self.scored[method, size] = scored(test, ranked, self.units, [self.metric])[self.metric]
-        values = []
-        for own, job in zip(self.manifest.draws, jobs, strict=True):
-            chosen_on = self.labels[self.manifest.validation(own, size)]
-            values.append(score(chosen_on, log_odds(job.log_validation))[self.metric])
+        values = [job.scores["validation"][self.metric] for job in jobs]
         defined = [value for value in values if not np.isnan(value)]
         self.validation[method, size] = float(np.mean(defined)) if defined else float("nan")
 
     def _cells_of(self, size: int) -> list[Cell]:
         means = np.array([self.scored[m, size].estimate for m in range(len(self.methods))])
         leader = self.standing.leader(size)
-        test = self.labels[self.manifest.test]
         cells = []
         for m, (head, backbones) in enumerate(self.methods):
             jobs = self.finished[m, size]
-            scores = [score(test, log_odds(job.log_test)) for job in jobs]
             epochs = [float(job.chosen["epoch"]) for job in jobs if "epoch" in job.chosen]
             versus = None if leader is None or m == leader else self.standing.versus(m, leader, size)
             cells.append(
@@ -163,7 +172,7 @@ class Judge:
                     backbones=backbones,
                     size=self.manifest.sizes[size],
                     validation=self.validation[m, size],
-                    test={name: Score.over([each[name] for each in scores]) for name in METRICS},
+                    test={name: Score.over([job.scores["test"][name] for job in jobs]) for name in METRICS},
                     interval=self.scored[m, size].interval(),
                     mark=self.standing.mark(m, size),
                     is_highest=bool(means[m] == np.nanmax(means, initial=-np.inf)),
@@ -172,9 +181,17 @@ class Judge:
                     epochs=Score.over(epochs) if epochs else None,
                     seconds=self._seconds(head, size),
                     n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
+                    chosen=[dict(job.chosen) for job in jobs],
                 )
             )
         return cells
+
+    def _scored_jobs(self, size: int, jobs: Sequence[FinishedJob]) -> list[FinishedJob]:
+        test, validations = (
+            self.labels[self.manifest.test],
+            [self.labels[self.manifest.validation(draw, size)] for draw in self.manifest.draws],
+        )
+        return [job.scored_by(test, own) for job, own in zip(jobs, validations, strict=True)]
 
     def _seconds(self, head: str, size: int) -> float:
         """Of a method's fits; methods of one head, on one backbone each, are fitted together and share their time."""

@@ -1,4 +1,4 @@
-"""The heads that a sweep keeps, so that its report and `dvme explain` need not fit them again: fusions by attention.
+"""The heads that a study keeps, those of the largest size: to predict with, to explain, and for its report.
 
 A job's head lies in `jobs/KEY/` from before the job counts as finished until all draws of its method are there; then
 they become one saved head, `heads/NAME/`, and the single ones go. Both are folders of `dvme.heads.saving`, whole or not
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from dvme.files import file_digest
-from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import (
     DESCRIPTION,
     FORMAT,
@@ -29,21 +28,9 @@ from dvme.heads.saving import (
     load_head,
     save_head,
 )
-from dvme.study.design.manifest import SubsetManifest
 from dvme.study.ledger import FinishedJob
 
 JOBS, HEADS = "jobs", "heads"
-
-
-def is_kept(head: str, backbones: Sequence[str]) -> bool:
-    """Whether the heads of this method are kept, at the largest size."""
-    return head in ATTENTION_HEADS and len(backbones) > 1
-
-
-def largest_size(manifest: SubsetManifest) -> int:
-    """Index of the size with the most training images, the last of equal ones; sizes come in any order."""
-    n_train = [sum(draw.n_train[size] for draw in manifest.draws) for size in range(len(manifest.sizes))]
-    return max(range(len(n_train)), key=lambda size: (n_train[size], size))
 
 
 def mark(key: str, job: FinishedJob) -> str:
@@ -58,14 +45,20 @@ def mark(key: str, job: FinishedJob) -> str:
 
 
 class KeptHeads:
-    """The heads of one run."""
+    """The heads of one study."""
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    def __init__(self, together: Path, alone: Path) -> None:
+        """Take the folder of the methods' heads, and the one where those of single jobs are until then."""
+        self.together, self.alone = together, alone
+
+    @classmethod
+    def of_run(cls, run: Path) -> KeptHeads:
+        """Those of a run's folder."""
+        return cls(run / HEADS, run / JOBS)
 
     def folder(self, head: str, backbones: Sequence[str]) -> Path:
         """Where a method's heads lie together."""
-        return self.run / HEADS / folder_name(head, backbones)
+        return self.together / folder_name(head, backbones)
 
     def save(self, key: str, saved: SavedHead) -> None:
         """Keep one job's head, in place of what an earlier fit of it left."""
@@ -102,7 +95,7 @@ class KeptHeads:
             shutil.rmtree(folder)
 
     def _alone(self, key: str) -> Path:
-        return self.run / JOBS / key
+        return self.alone / key
 
 
 def marks_of(folder: Path) -> tuple[str, ...]:

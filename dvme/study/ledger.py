@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data.targets import Targets
 from dvme.files import written_aside
-from dvme.heads import Head
 from dvme.heads.saving import without_nan
-from dvme_cache import Fingerprint
+from dvme.metrics.classification import log_odds, score
 
 TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 """What bytes in memory that are not a whole job may raise."""
@@ -48,6 +48,23 @@ class FinishedJob:
     """Numbers that the head holds."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of Python and PACKAGES, where it was fitted."""
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Every metric on `test` and on `validation`; none in what an older dvme wrote, see `scored_by`."""
+
+    def scored_by(self, test: NDArray[np.int64], validation: NDArray[np.int64]) -> FinishedJob:
+        """The job with its scores, which are computed only where it has none yet.
+
+        Args:
+            test: (N test,) class indices.
+            validation: (v,) class indices.
+        """
+        if self.scores:
+            return self
+        scores = {
+            "test": score(test, log_odds(self.log_test)),
+            "validation": score(validation, log_odds(self.log_validation)),
+        }
+        return replace(self, scores=scores)
 
     @property
     def test(self) -> NDArray[np.float64]:
@@ -62,45 +79,43 @@ class FinishedJob:
         return probabilities
 
 
-@dataclass(frozen=True)
-class JobIdentity:
-    """Everything that determines a job's result."""
+def job_key(
+    described: Mapping[str, Any],
+    ids: NDArray[np.uint8],
+    targets: Targets,
+    parts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    seed: int,
+) -> str:
+    """32 hexadecimal digits of everything that determines a job's result.
 
-    head: Head
-    fingerprints: tuple[Fingerprint, ...]
-    """Of the embeddings, in the order in which the head takes them."""
-    ids: NDArray[np.uint8]
-    """(N, 16) content ids of the study's images."""
-    labels: NDArray[np.int64]
-    """(N,) classes."""
-    n_classes: int
-    train: NDArray[np.int64]
-    """Positions, in their order: a head that draws minibatches depends on it."""
-    validation: NDArray[np.int64]
-    test: NDArray[np.int64]
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """32 hexadecimal digits."""
-        described = {
-            "revision": self.head.revision,
-            "head": {"kind": type(self.head).__name__} | asdict(self.head),  # type: ignore[call-overload]
-            "embeddings": [each.digest for each in self.fingerprints],
-            "train": _digest(self.ids[self.train], self.labels[self.train]),
-            "validation": _digest(self.ids[self.validation], self.labels[self.validation]),
-            "test": _digest(self.ids[self.test]),
-            "n_classes": self.n_classes,
-            "seed": self.seed,
-        }
-        text = json.dumps(described, sort_keys=True, separators=(",", ":"))
-        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    Args:
+        described: the method's `identity`.
+        ids: (N, 16) content ids of the study's images.
+        targets: theirs.
+        parts: positions that train, in their order, as a head that draws minibatches depends on it; that are chosen
+            on; and that are tested.
+        seed: of whatever is drawn at random.
+    """
+    train, validation, test = parts
+    text = json.dumps(
+        {
+            **described,
+            "train": _digest(ids[train], targets.values[train]),
+            "validation": _digest(ids[validation], targets.values[validation]),
+            "test": _digest(ids[test]),
+            "n_classes": len(targets.classes),
+            "seed": seed,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class Ledger:
-    """The folder of finished jobs."""
+    """The folder of finished jobs; without a folder nothing is kept."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None) -> None:
         self.folder = folder
 
     def read(self, key: str) -> FinishedJob | None:
@@ -109,36 +124,39 @@ class Ledger:
         Raises:
             OSError: if the file is there and cannot be read; nothing says then that it is torn.
         """
+        if self.folder is None:
+            return None
         try:
-            content = io.BytesIO(self._path(key).read_bytes())
+            content = io.BytesIO((self.folder / f"{key}.npz").read_bytes())
         except FileNotFoundError:
             return None
         try:
             with np.load(content, allow_pickle=False) as found:
                 record = json.loads(found["record"].item())
-                return FinishedJob(found["log_test"], found["log_validation"], **record)
+                scores = {part: _numbers(values) for part, values in record.pop("scores", {}).items()}
+                return FinishedJob(found["log_test"], found["log_validation"], **record, scores=scores)
         except TORN:
             return None
 
     def write(self, key: str, job: FinishedJob) -> None:
         """Keep a job, whole or not at all."""
+        if self.folder is None:
+            return
         record = {
             "chosen": without_nan(dict(job.chosen)),
             "seconds": job.seconds,
             "n_parameters": job.n_parameters,
             "versions": dict(job.versions),
+            "scores": without_nan({part: dict(values) for part, values in job.scores.items()}),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with written_aside(self._path(key)) as aside, aside.open("wb") as file:
+        with written_aside(self.folder / f"{key}.npz") as aside, aside.open("wb") as file:
             np.savez(
                 file,
                 log_test=job.log_test,
                 log_validation=job.log_validation,
                 record=np.array(json.dumps(record)),
             )
-
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.npz"
 
 
 @cache
@@ -149,6 +167,11 @@ def versions() -> Mapping[str, str]:
         with suppress(PackageNotFoundError):
             found[name] = version(name)
     return MappingProxyType(found)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Scores read back: JSON has no nan."""
+    return {name: float("nan") if value is None else float(value) for name, value in values.items()}
 
 
 def _digest(*arrays: NDArray[Any] | Sequence[Any]) -> str:

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.heads import CONTROLS
+from dvme.heads import CONTROLS, base_name
 from dvme.runtime import Progress, silent
-from dvme.study.design.matching import rows_of
+from dvme.study.design.matching import matched
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.units import units_of_test
 from dvme.study.judge import Judge
-from dvme.study.kept_heads import largest_size
-from dvme.study.methods import method_name, test_units, usable_rows
-from dvme.study.outcome import SweepReport
+from dvme.study.methods import method_name
+from dvme.study.outcome import StudyReport
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import sides, unseen_probabilities
 from dvme_cache import CacheError, EmbeddingCache
@@ -29,7 +30,7 @@ class Study:
     """One run, ready to be reported."""
 
     run: Run
-    summary: SweepReport
+    summary: StudyReport
     judge: Judge
     """Every method at every size, scored."""
     store: EmbeddingCache | None
@@ -56,7 +57,8 @@ class Study:
         """
         run, summary = Run.load(folder), read_summary(folder)
         store, rows, notices = _its_cache(run, cache)
-        units, line = test_units(run.manifest.class_indices()[run.manifest.test], run.test_groups, run.manifest.classes)
+        manifest = run.manifest
+        units, line = units_of_test(manifest.targets.values[manifest.test], run.test_groups, manifest.classes)
         judge = Judge(run.manifest, run.methods, run.finished, units, run.metric)
         judge.score_all(progress)
         summary = replace(summary, cells=judge.cells(), gains=judge.gains())  # one source for all that a page says
@@ -65,7 +67,7 @@ class Study:
     @property
     def last(self) -> int:
         """The largest size."""
-        return largest_size(self.run.manifest)
+        return self.run.manifest.largest
 
     @cached_property
     def singles(self) -> list[int]:
@@ -80,7 +82,7 @@ class Study:
     @cached_property
     def controls(self) -> list[int]:
         """Fusions without attention."""
-        return [m for m in self.fusions if self.run.methods[m][0] in CONTROLS]
+        return [m for m in self.fusions if base_name(self.run.methods[m][0]) in CONTROLS]
 
     @property
     def lead(self) -> int:
@@ -145,5 +147,5 @@ def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[A
     if others:
         which = f"the embeddings of {', '.join(others)} that this run was made from"
         raise DataError(f"{store.location} does not hold {which}; extract them as they were")
-    usable, _ = usable_rows(store, list(backbones))
-    return store, rows_of(store, run.manifest, usable, str(run.folder))
+    _, snapshot, _ = matched(Snapshot.take(store, list(backbones)), run.manifest, str(run.folder))
+    return store, snapshot.rows

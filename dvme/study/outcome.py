@@ -1,17 +1,37 @@
-"""What a sweep found: plain values, ready for a table or JSON."""
+"""What a study found: plain values, ready for a table or JSON."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+import numpy as np
 
 from dvme.data import Task
 from dvme.json_values import rebuilt, with_infinities
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
 from dvme.study.methods import method_name
-from dvme.study.probe_outcome import Score
 from dvme.study.suspects import Suspect
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric on the test set, over the folds' heads."""
+
+    mean: float
+    std: float
+    """Sample standard deviation; nan with a single fold."""
+    folds: list[float]
+
+    @classmethod
+    def over(cls, folds: Sequence[float]) -> Score:
+        """The summary of the folds' values."""
+        values = list(folds)
+        std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+        return cls(float(np.mean(values)), std, values)
 
 
 @dataclass(frozen=True)
@@ -33,11 +53,11 @@ class Cell:
     backbones: tuple[str, ...]
     size: str
     validation: float
-    """Mean of the sweep's metric on validation; what baselines are chosen by."""
+    """Mean of the study's metric on validation; what baselines are chosen by."""
     test: dict[str, Score]
     """By metric."""
     interval: Interval
-    """Of the sweep's metric on other test images, given these heads."""
+    """Of the study's metric on other test images, given these heads."""
     mark: str
     """Against the method that leads on validation at its size: `*` is it, `=` not told apart from it, `+` better, empty
     worse, `?` where no test could be made. Any of them is wrong in at most 5 per cent of tables."""
@@ -53,6 +73,8 @@ class Cell:
     """Of all its fits, one after another or together."""
     n_parameters: int
     """Numbers that one head holds; of `knn`, its bank."""
+    chosen: list[dict[str, Any]] = field(default_factory=list)
+    """What validation chose, by draw."""
 
     @property
     def method(self) -> str:
@@ -97,11 +119,42 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class SweepReport:
-    """The outcome of `dvme sweep`."""
+class Verdict:
+    """What the table allows to be said."""
 
-    run: str
-    """The run's folder."""
+    best: str
+    runner_up: str
+    difference: Interval
+    """Test AUC of the best less that of the runner-up; the interval is for all comparisons of the table."""
+    p_adjusted: float
+    """Crossed test, over all comparisons of the table."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class FusionVerdict:
+    """What a fusion by attention gains over one rival that it has to beat."""
+
+    fusion: str
+    rival: str
+    role: str
+    """`single backbone` or `control`."""
+    word: str
+    """`gain` over every single backbone that is not told apart from the one that leads on validation, or over the
+    control; `loss` against that one; else `no gain shown`."""
+    difference: Interval
+    """Test AUC of the fusion less that of the rival, the hardest; the interval is for all comparisons of the table."""
+    p_adjusted: float
+    """Crossed test, over all comparisons of the table."""
+    sentence: str
+
+
+@dataclass(frozen=True)
+class StudyReport:
+    """The outcome of `dvme probe`, which is a study of one size, and of `dvme sweep`."""
+
+    run: str | None
+    """The run's folder, where there is one."""
     cache: str
     subsets: str
     """Hash of the manifest."""
@@ -121,6 +174,21 @@ class SweepReport:
     """Jobs that were finished before this call."""
     seconds: dict[str, float]
     """Where this call's time went."""
+    n_left_out: dict[str, int] = field(default_factory=dict)
+    """Images that take no part, by reason."""
+    verdict: Verdict | None = None
+    """At the largest size; None with a single method, or where the test set is too small."""
+    fusion: list[FusionVerdict] = field(default_factory=list)
+    """At the largest size; empty without a fusion by attention, or where the test set is too small."""
+    saved: list[str] = field(default_factory=list)
+    """Folders of the heads of the largest size."""
+
+    @property
+    def rows(self) -> list[Cell]:
+        """The cells of the largest size, best on validation first."""
+        largest = max(self.columns, key=lambda column: column.n_train).name
+        cells = [cell for cell in self.cells if cell.size == largest]
+        return sorted(cells, key=lambda cell: (math.isnan(cell.validation), -cell.validation))
 
     def row(self, head: str, backbones: tuple[str, ...]) -> list[Cell]:
         """The cells of one method, by size."""

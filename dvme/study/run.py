@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError
 from dvme.files import PARTIAL_SUFFIX, written_aside
 from dvme.heads.saving import without_nan
-from dvme.metrics.classification import log_odds, score
 from dvme.study.design.manifest import SubsetManifest
-from dvme.study.kept_heads import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
+from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
 from dvme.study.methods import method_name
-from dvme.study.outcome import SweepReport
+from dvme.study.outcome import StudyReport
 from dvme.study.suspects import Suspect
 from dvme.text import probability_of
 
@@ -49,7 +47,7 @@ class Run:
     """run.json."""
     manifest: SubsetManifest
     methods: tuple[tuple[str, tuple[str, ...]], ...]
-    """(head, backbones) of every method."""
+    """(head with its settings, backbones) of every method."""
     finished: Mapping[tuple[int, int], list[FinishedJob]]
     """By method and size: the draws' jobs, in order."""
 
@@ -95,28 +93,28 @@ class Run:
             if job is None:
                 raise DataError(f"{path} lacks a finished job; run the same dvme sweep again, it goes on from there")
             finished.setdefault((method, size), []).append(job)
-        methods = tuple((each["head"], tuple(each["backbones"])) for each in described["methods"])
+        methods = tuple((each.get("name", each["head"]), tuple(each["backbones"])) for each in described["methods"])
         return cls(path, described, manifest, methods, finished)
 
     def kept_heads(self) -> dict[tuple[str, tuple[str, ...]], Path]:
-        """Folders of the saved heads of fusions by attention, a fold for each draw of the largest size, by method.
+        """Folders of the saved heads, a fold for each draw of the largest size, by method.
 
         Only those that are there, whole, and of this run's own jobs.
         """
-        largest, marks = largest_size(self.manifest), dict[int, list[str]]()
+        largest, marks = self.manifest.largest, dict[int, list[str]]()
         for method, size, draw, key in self.described["jobs"]:
             if size == largest:
                 marks.setdefault(method, []).append(mark(key, self.finished[method, size][draw]))
-        kept, found = KeptHeads(self.folder), {}
+        kept, found = KeptHeads.of_run(self.folder), {}
         for method, (head, backbones) in enumerate(self.methods):
             folder = kept.folder(head, backbones)
-            if is_kept(head, backbones) and marks_of(folder) == tuple(marks[method]):
+            if marks_of(folder) == tuple(marks[method]):
                 found[head, backbones] = folder
         return found
 
 
-def read_summary(folder: str | Path) -> SweepReport:
-    """What a finished sweep found, read back.
+def read_summary(folder: str | Path) -> StudyReport:
+    """What a finished study found, read back.
 
     Raises:
         DataError: if the folder is not a run, or not finished, or its summary is torn or none.
@@ -124,7 +122,7 @@ def read_summary(folder: str | Path) -> SweepReport:
     path = Path(folder)
     _read_finished(path)
     try:
-        return SweepReport.from_json(json.loads((path / SUMMARY).read_text(encoding="utf-8")))
+        return StudyReport.from_json(json.loads((path / SUMMARY).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise _unfinished(path) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -161,7 +159,7 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Let no second sweep write to a run meanwhile.
+    """Let no second study write to a run meanwhile.
 
     Raises:
         OptionError: if one does.
@@ -172,7 +170,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OptionError(f"another dvme sweep is writing to {folder}; wait for it, or name another --out") from error
+        raise OptionError(f"another dvme is writing to {folder}; wait for it, or name another --out") from error
     try:
         yield
     finally:
@@ -191,7 +189,7 @@ def write_results(
     folder: Path,
     described: Mapping[str, Any],
     grid: Grid,
-    report: SweepReport,
+    report: StudyReport,
     duplicates: Sequence[Mapping[str, Any]],
 ) -> None:
     """Write what a finished sweep has to say: the summary, measurements, predictions, copies and suspects."""
@@ -257,11 +255,11 @@ def _read_described(folder: Path) -> dict[str, Any] | None:
 
 def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
     """The tidy table: one row per measurement."""
-    manifest, labels = grid.manifest, grid.labels
+    manifest = grid.manifest
     for place in grid.places:
         method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
         where = {
-            "head": method.head.name,
+            "head": method.name,
             "backbones": "+".join(method.backbones),
             "size": manifest.sizes[place.size],
             "n_train": draw.n_train[place.size],
@@ -269,10 +267,9 @@ def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
             "repeat": draw.repeat,
             "fold": draw.fold,
         }
-        tested = score(labels[manifest.test], log_odds(job.log_test))
-        chosen_on = score(labels[manifest.validation(draw, place.size)], log_odds(job.log_validation))
-        for part, values in (("test", tested), ("validation", chosen_on)):
-            yield from (where | {"part": part, "metric": name, "value": value} for name, value in values.items())
+        for part in ("test", "validation"):
+            values = job.scores[part].items()
+            yield from (where | {"part": part, "metric": name, "value": value} for name, value in values)
         fit = {"seconds": job.seconds, "parameters": job.n_parameters}
         fit |= {name: float(value) for name, value in job.chosen.items() if isinstance(value, int | float)}
         yield from (where | {"part": "fit", "metric": name, "value": value} for name, value in fit.items())
@@ -282,16 +279,15 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
     """Test probabilities, one row per image and job; a table for each job."""
     import pyarrow as pa
 
-    manifest = grid.manifest
-    names = zip(("image", "path"), images_and_paths(grid.store, grid.rows[manifest.test]), strict=True)
-    joined = {name: pa.array(values.tolist()) for name, values in names}
+    manifest, tested = grid.manifest, grid.snapshot.at(grid.manifest.test)
+    joined = {"image": pa.array(tested.images.tolist()), "path": pa.array(tested.paths.tolist())}
     contents = pa.array([row.tobytes().hex() for row in manifest.images[manifest.test]])
-    labels = pa.array([manifest.classes[own[0]] for own in (manifest.labels[i] for i in manifest.test)])
+    labels = pa.array(np.array(manifest.classes, dtype=object)[manifest.targets.values[manifest.test]].tolist())
     for place in grid.places:
         method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
         n_rows = len(contents)
         texts = {
-            "head": method.head.name,
+            "head": method.name,
             "backbones": "+".join(method.backbones),
             "size": manifest.sizes[place.size],
         }

@@ -58,7 +58,7 @@ def find_suspects(
         images: N, as their source names them, in the manifest's order.
         paths: N, where they are now.
     """
-    probabilities, labels = unseen_probabilities(manifest, jobs, size), manifest.class_indices()
+    probabilities, labels = unseen_probabilities(manifest, jobs, size), manifest.targets.values
     known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     found, fold = known[likely_wrong_labels(labels[known], probabilities[known])], sides(manifest, size)
     predicted = probabilities.argmax(axis=1)

@@ -1,114 +1,120 @@
-"""What a table of methods allows to be said: paired differences on the shared test set, with their intervals."""
+"""What one size of a study allows to be said: paired differences on the shared test set, with their intervals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
-from dvme.study.probe_outcome import FusionVerdict, ProbeRow, Verdict
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, base_name
+from dvme.study.methods import method_name
+from dvme.study.outcome import FusionVerdict, Verdict
 from dvme.study.standing import Against, Standing, Versus
-from dvme.text import CONTROL, SINGLE
+from dvme.text import CONTROL, METRIC_NAMES, SINGLE
 
 
-def verdict_of(rows: Sequence[ProbeRow], standing: Standing) -> Verdict | None:
-    """Compare the best on validation with the best on other backbones, sample by sample on the test set.
+@dataclass(frozen=True)
+class Verdicts:
+    """The sentences of one size."""
 
-    A fusion is compared with every single backbone that may be the best, as in `fusion_verdicts`.
+    methods: Sequence[tuple[str, tuple[str, ...]]]
+    """(head, backbones) of each."""
+    standing: Standing
+    size: int
+    metric: str
 
-    Both the folds' heads and the test images are left to chance (dvme.stats.crossed). With one fold, nothing tells how
-    much the choice of training images matters, and the interval is of these very heads. With one set of backbones only,
-    its heads are compared.
+    def leading(self) -> Verdict | None:
+        """Compare the best on validation with the best on other backbones, sample by sample on the test set.
 
-    Args:
-        rows: best on validation first.
-        standing: of the rows, by their position, at one size.
+        A fusion is compared with every single backbone that may be the best, as in `fusions`. With one set of backbones
+        only, its heads are compared. Both the draws' heads and the test images are left to chance
+        (dvme.stats.crossed). With one draw, nothing tells how much the choice of training images matters, and the
+        interval is of these very heads.
 
-    Returns:
-        None with a single row, or where no test could be made.
-    """
-    if len(rows) < 2:
-        return None
-    best, against = rows[0], None
-    second = next((n for n, row in enumerate(rows) if row.backbones != best.backbones), 1)
-    if len(best.backbones) > 1:
-        against = standing.against(0, _singles(rows), 0)
-    versus = standing.versus(0, second, 0)
-    word, other = versus.word, rows[second].method
-    if against is not None:
-        second, word = against.hardest, against.word
-        versus, other = against.rivals[second], _hardest(rows, against)
-    if word == "no test":
-        return None
-    name, said = best.method, _said(versus, standing.n_comparisons)
-    if word == "no gain shown":
-        sentence = f"{name} leads on validation; against {other}: {said}, so these data do not tell them apart."
-    elif word == "gain":
-        sentence = f"{name} leads on validation and beats {other} by {said}."
-    else:
-        sentence = f"{name} leads on validation, but {other} is better on the test set: {said}. Trust neither yet."
-    return Verdict(name, rows[second].method, versus.comparison.difference, versus.p_adjusted, sentence)
+        Returns:
+            None with a single method, or where no test could be made.
+        """
+        best = self.standing.leader(self.size)
+        others = self._ranked(best)
+        if best is None or not others:
+            return None
+        against, own = None, self.methods[best][1]
+        second = next((m for m in others if self.methods[m][1] != own), others[0])
+        if len(own) > 1:
+            against = self.standing.against(best, self._singles(), self.size)
+        versus = self.standing.versus(best, second, self.size)
+        word, other = versus.word, self._name(second)
+        if against is not None:
+            second, word = against.hardest, against.word
+            versus, other = against.rivals[second], self._hardest(against)
+        if word == "no test":
+            return None
+        name, said = self._name(best), self._said(versus)
+        if word == "no gain shown":
+            sentence = f"{name} leads on validation; against {other}: {said}, so these data do not tell them apart."
+        elif word == "gain":
+            sentence = f"{name} leads on validation and beats {other} by {said}."
+        else:
+            sentence = f"{name} leads on validation, but {other} is better on the test set: {said}. Trust neither yet."
+        return Verdict(name, self._name(second), versus.comparison.difference, versus.p_adjusted, sentence)
 
+    def fusions(self) -> list[FusionVerdict]:
+        """Compare every fusion by attention with the single backbones and with each control.
 
-def fusion_verdicts(rows: Sequence[ProbeRow], standing: Standing) -> list[FusionVerdict]:
-    """Compare every fusion by attention with the single backbones and with each control.
+        It is worth its cost where it beats every single backbone, under whichever head, that cannot be told apart from
+        the one that leads on validation.
+        """
+        found, best = [], self.standing.leader(self.size)
+        ranked = [*([] if best is None else [best]), *self._ranked(best)]
+        for fusion in ranked:
+            head, backbones = self.methods[fusion]
+            if base_name(head) not in ATTENTION_HEADS:
+                continue
+            alike = [m for m in ranked if self.methods[m][1] == backbones]
+            controls = [m for m in alike if base_name(self.methods[m][0]) in CONTROLS]
+            for role, pool in ((SINGLE, self._singles()), *((CONTROL, [m]) for m in controls)):
+                against = self.standing.against(fusion, pool, self.size)
+                if against is not None and against.word != "no test":
+                    found.append(self._fusion(fusion, role, against))
+        return found
 
-    It is worth its cost where it beats every single backbone, under whichever head, that cannot be told apart from the
-    one that leads on validation.
+    def _fusion(self, fusion: int, role: str, against: Against) -> FusionVerdict:
+        hardest, head = against.rivals[against.hardest], self.methods[fusion][0]
+        rival, word, said = self._name(against.hardest), against.word, self._said(hardest)
+        named = f"its control {self.methods[against.hardest][0]}"
+        if role != CONTROL:
+            is_alone = len(against.rivals) == 1
+            named = f"the single backbone that leads on validation ({rival})" if is_alone else self._hardest(against)
+        if word == "gain":
+            sentence = f"{head} beats {named}: {said}."
+        elif word == "loss":
+            sentence = f"{head} is worse than {named}: {said}."
+        else:
+            sentence = f"{head} against {named}: {said}: no gain is shown."
+        name, difference = self._name(fusion), hardest.comparison.difference
+        return FusionVerdict(name, rival, role, word, difference, hardest.p_adjusted, sentence)
 
-    Args:
-        rows: best on validation first.
-        standing: of the rows, by their position, at one size.
-    """
-    singles, verdicts = _singles(rows), []
-    for position, fusion in enumerate(rows):
-        if fusion.head not in ATTENTION_HEADS:
-            continue
-        controls = [n for n, row in enumerate(rows) if row.head in CONTROLS and row.backbones == fusion.backbones]
-        for role, pool in ((SINGLE, singles), *((CONTROL, [n]) for n in controls)):
-            against = standing.against(position, pool, 0)
-            if against is not None and against.word != "no test":
-                verdicts.append(_fusion_verdict(rows, fusion, role, against, standing.n_comparisons))
-    return verdicts
+    def _ranked(self, besides: int | None) -> list[int]:
+        """Methods by their mean on validation, the best first, but for one; those without such a mean last."""
+        values = {m: self.standing.validation[m, self.size] for m in self.standing.methods if m != besides}
+        return sorted(values, key=lambda m: (math.isnan(values[m]), -values[m]))
 
+    def _singles(self) -> list[int]:
+        named = ((m, base_name(head), backbones) for m, (head, backbones) in enumerate(self.methods))
+        return [m for m, head, backbones in named if len(backbones) == 1 and head not in FUSIONS]
 
-def _fusion_verdict(
-    rows: Sequence[ProbeRow], fusion: ProbeRow, role: str, against: Against, n_comparisons: int
-) -> FusionVerdict:
-    hardest = against.rivals[against.hardest]
-    rival, word = rows[against.hardest], against.word
-    said = _said(hardest, n_comparisons)
-    named = f"its control {rival.head}"
-    if role != CONTROL:
-        is_alone = len(against.rivals) == 1
-        named = (
-            f"the single backbone that leads on validation ({rival.method})" if is_alone else _hardest(rows, against)
-        )
-    if word == "gain":
-        sentence = f"{fusion.head} beats {named}: {said}."
-    elif word == "loss":
-        sentence = f"{fusion.head} is worse than {named}: {said}."
-    else:
-        sentence = f"{fusion.head} against {named}: {said}: no gain is shown."
-    return FusionVerdict(
-        fusion.method, rival.method, role, word, hardest.comparison.difference, hardest.p_adjusted, sentence
-    )
+    def _name(self, method: int) -> str:
+        return method_name(*self.methods[method])
 
+    def _hardest(self, against: Against) -> str:
+        """The rival that it exceeds the least, and how many there are."""
+        n_alike = len(against.rivals)
+        others = f", the hardest of the {n_alike} single backbones that may be the best" if n_alike > 1 else ""
+        return f"{self._name(against.hardest)}{others}"
 
-def _singles(rows: Sequence[ProbeRow]) -> list[int]:
-    return [n for n, row in enumerate(rows) if len(row.backbones) == 1 and row.head not in FUSIONS]
-
-
-def _hardest(rows: Sequence[ProbeRow], against: Against) -> str:
-    """The rival that it exceeds the least, and how many there are."""
-    n_alike = len(against.rivals)
-    others = f", the hardest of the {n_alike} single backbones that may be the best" if n_alike > 1 else ""
-    return f"{rows[against.hardest].method}{others}"
-
-
-def _said(versus: Versus, n_comparisons: int) -> str:
-    difference = versus.comparison.difference
-    together = f" for {n_comparisons} comparisons" if n_comparisons > 1 else ""
-    if math.isnan(difference.low):
-        return f"{difference.estimate:+.3f} test AUC (no interval: both are right about the same images)"
-    return f"{difference.estimate:+.3f} test AUC (95% CI {difference.low:+.3f} to {difference.high:+.3f}{together})"
+    def _said(self, versus: Versus) -> str:
+        difference, n = versus.comparison.difference, self.standing.n_comparisons
+        together, what = f" for {n} comparisons" if n > 1 else "", f"test {METRIC_NAMES[self.metric]}"
+        if math.isnan(difference.low):
+            return f"{difference.estimate:+.3f} {what} (no interval: both are right about the same images)"
+        return f"{difference.estimate:+.3f} {what} (95% CI {difference.low:+.3f} to {difference.high:+.3f}{together})"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from dvme.heads.neighbours.knn import normalised
+from dvme.vectors import unit_rows
 from dvme.maps import Kept, Source, initial_positions, make_maps, measure, project
 from dvme_cache import EmbeddingCache
 
@@ -69,7 +69,7 @@ def _seconds(work: Callable[[], NDArray[Any]]) -> tuple[float, NDArray[Any]]:
 
 @pytest.mark.parametrize("method", ["tsne", "umap"])
 def test_project__against_the_libraries_called_directly(embeddings: dict[str, NDArray[Any]], method: str) -> None:
-    unit = normalised(next(iter(embeddings.values())))
+    unit = unit_rows(next(iter(embeddings.values())))
     initial = initial_positions(unit, 0)
     reduced = PCA(50, random_state=0).fit_transform(unit)
     works: dict[str, Callable[[], NDArray[Any]]] = {
@@ -122,7 +122,7 @@ def test_measure__few_and_many_rows(n_rows: int, most: float) -> None:
     classes = np.arange(n_rows) % 5
     unit = rng.normal(size=(n_rows, DIM)).astype(np.float32)
     unit += 0.1 * rng.normal(size=(5, DIM)).astype(np.float32)[classes]
-    unit = normalised(unit)
+    unit = unit_rows(unit)
     labels, everyone = classes.astype(str).astype(object), np.ones(n_rows, dtype=bool)
     taken = []
     for _ in range(REPEATS):

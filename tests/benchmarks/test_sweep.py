@@ -32,7 +32,7 @@ from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.ledger import Ledger
-from dvme.study.outcome import SweepReport
+from dvme.study.outcome import StudyReport
 from dvme.study.run import JOBS, SUBSETS
 from dvme.study.sweep import sweep
 from dvme.training.batches import epoch_order
@@ -142,7 +142,7 @@ def test_sweep__statistics_beside_the_fits(tmp_path: Path) -> None:
 class _Ordinary:
     """The same jobs by scikit-learn and a plain loop, some of them run and the others counted."""
 
-    def __init__(self, cache: Path, run: Path, report: SweepReport) -> None:
+    def __init__(self, cache: Path, run: Path, report: StudyReport) -> None:
         self.report = report
         self.manifest = SubsetManifest.load(run / SUBSETS)
         self.labels = self.manifest.class_indices()

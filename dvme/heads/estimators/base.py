@@ -16,9 +16,9 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, chec
 
 from dvme.errors import DataError, OptionError
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
-from dvme.heads.fitting.jobs import finite_rows
 from dvme.limits import every, whole
 from dvme.runtime import Runtime
+from dvme.vectors import finite_rows
 
 SPLIT_STREAM = 1
 """Sets the random numbers of the split apart from those of the training with the same seed."""

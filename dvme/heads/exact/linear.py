@@ -93,6 +93,10 @@ class Linear:
         """Refuse what is no path."""
         object.__setattr__(self, "strengths", every("strengths", self.strengths, positive))
 
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+        """See Bounded."""
+        return Footprint(sum(dims), n_classes)(n_rows, 1)
+
     @staticmethod
     def fit_together(
         jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.heads.fitting.counting import JobCount
 from dvme.runtime import Progress, Runtime, silent
+from dvme.vectors import finite_rows
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,14 @@ class Ensemble(Protocol):
 
     def joined(self, members: Sequence[FittedHead]) -> FittedHead:
         """The head that the fitted members make, in their order."""
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """A head whose fit needs a memory of its own; others make do with what there is."""
+
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+        """Bytes that a job of so many training rows, on backbones of these dimensions, holds at least."""
 
 
 @dataclass(frozen=True)
@@ -276,13 +285,6 @@ def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len(blocks) != 1:
         raise ValueError(f"this head takes the embeddings of one backbone, not of {len(blocks)}")
     return blocks[0]
-
-
-def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
-    """(N,) whether all of a row's values are finite as float32, which most heads compute in."""
-    with np.errstate(over="ignore"):
-        finite: NDArray[np.bool_] = np.isfinite(features.astype(np.float32, copy=False))
-    return np.asarray(np.logical_and.reduce(finite, axis=1))
 
 
 def _counted(job: Job, data: Embedded) -> Job:

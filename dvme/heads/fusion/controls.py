@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvme.heads.exact.linear import FittedLinear, Linear, log_softmax
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
 from dvme.runtime import Progress, Runtime
+from dvme.vectors import unit_rows
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,10 @@ class Concat:
     is_fusion: bool = True
     revision: ClassVar[int] = 1
 
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+        """See Bounded."""
+        return self.linear.least_bytes(n_rows, dims, n_classes)
+
     @staticmethod
     def fit_together(
         jobs: Sequence[Job], data: Embedded, runtime: Runtime, progress: Progress
@@ -136,6 +141,10 @@ class MeanLogits:
     is_fusion: bool = True
     revision: ClassVar[int] = 1
 
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+        """See Bounded."""
+        return max(self.linear.least_bytes(n_rows, [dim], n_classes) for dim in dims)
+
     def members(self, job: Job) -> list[Job]:
         """See Ensemble: the very jobs of `linear` on each backbone."""
         return [Job(self.linear, (name,), job.train, job.validation, job.seed) for name in job.backbones]
@@ -147,9 +156,7 @@ class MeanLogits:
 
 def concatenated(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """(B, sum of D_m) float32: every backbone's embedding scaled to length 1, side by side."""
-    from dvme.heads.neighbours.knn import normalised
-
-    return np.concatenate([normalised(block) for block in blocks], axis=1)
+    return np.concatenate([unit_rows(block) for block in blocks], axis=1)
 
 
 def _concat(job: Job) -> Concat:

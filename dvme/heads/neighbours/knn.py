@@ -17,6 +17,7 @@ from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, onl
 from dvme.limits import every, whole
 from dvme.metrics.classification import METRICS, check_metric
 from dvme.runtime import Progress, Runtime
+from dvme.vectors import unit_rows
 
 STUDY = "study"
 """To choose by what the study is about."""
@@ -69,7 +70,7 @@ class FittedKNN:
         queries, bank, k = only_block(blocks), self.bank, self.chosen["k"]
         parts = [np.empty((0, self.n_classes))]
         for start in range(0, len(queries), QUERIES):
-            some = normalised(queries[start : start + QUERIES])
+            some = unit_rows(queries[start : start + QUERIES])
             similarities, neighbours = search(some, bank, depth(k, self.weights, len(bank)), device=self.device)
             counts = None if self.weights is None else counted(self.weights[neighbours], k)
             parts.append(votes(similarities, self.labels[neighbours], self.n_classes, counts))
@@ -145,7 +146,7 @@ class KNN:
         n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, KNN)
-            unit = normalised(only_block(data.blocks(backbones, slice(None))))
+            unit = unit_rows(only_block(data.blocks(backbones, slice(None))))
             for index in members:
                 job = jobs[index]
                 chosen = {"k": head._chosen_k(unit, data, job, device)}  # noqa: SLF001
@@ -172,18 +173,6 @@ class KNN:
         metric = METRICS[0] if self.choose_by == STUDY else self.choose_by
         judges = data.weights_of(job.validation)
         return candidates[last_near_best(metric, truth, shares, judges, n_errors=self.standard_errors)]
-
-
-def normalised(features: NDArray[Any]) -> NDArray[Any]:
-    """(N, D) float32 rows of length 1; a row of zeros stays zero.
-
-    A row is divided by its largest value first: squares of 1e20, and of 1e-23, leave the range of float32.
-    """
-    features = np.ascontiguousarray(features, dtype=np.float32)
-    largest = np.abs(features).max(axis=1, keepdims=True, initial=0.0)
-    scaled = features / np.where(largest > 0, largest, 1.0)
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    return scaled / np.where(lengths > 0, lengths, 1.0)
 
 
 def search(

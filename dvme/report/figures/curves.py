@@ -12,12 +12,12 @@ from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
 from dvme.metrics.classification import check_metric
 from dvme.report.figures import style
 from dvme.study.methods import method_name
-from dvme.text import p_text
+from dvme.text import METRIC_NAMES, p_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
-    from dvme.study.outcome import Cell, Column, SweepReport
+    from dvme.study.outcome import Cell, Column, StudyReport
     from dvme.study.published import PublishedCell
 
 MOST_LINES = 6
@@ -52,7 +52,7 @@ class _Line:
 
 
 def learning_curve(
-    results: SweepReport, *, published: Sequence[PublishedCell] = (), metric: str | None = None
+    results: StudyReport, *, published: Sequence[PublishedCell] = (), metric: str | None = None
 ) -> Figure:
     """The mean test metric of every method over the sizes of a sweep.
 
@@ -80,21 +80,21 @@ def learning_curve(
         figure.add_traces(_method_traces(results, method, wanted, line))
     figure.add_traces(list(_published_traces(published)))
     figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
-    figure.update_yaxes(title_text=f"test {style.METRIC_NAMES[wanted]}")
+    figure.update_yaxes(title_text=f"test {METRIC_NAMES[wanted]}")
     spread = "with the 95% interval over test images" if wanted == results.metric else "± std over the draws"
     if len(results.columns) == 1:
         middle = math.log10(results.columns[0].n_train)
         figure.update_xaxes(range=[middle - ALONE, middle + ALONE])
     return style.finished(
         figure,
-        title=f"Test {style.METRIC_NAMES[wanted]} by training images",
+        title=f"Test {METRIC_NAMES[wanted]} by training images",
         subtitle=f"Mean over the draws, {spread}",
         height=400,
         n_legend=len(results.methods) + len({_published_name(cell) for cell in published}),
     )
 
 
-def _lines(results: SweepReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], _Line]]:
+def _lines(results: StudyReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], _Line]]:
     """Every method and how it is drawn, the leading ones first."""
     leading = _leading(results)
     for index, method in enumerate([*leading, *(each for each in results.methods if each not in leading)]):
@@ -113,7 +113,7 @@ def _lines(results: SweepReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], 
         )
 
 
-def _leading(results: SweepReport) -> list[tuple[str, tuple[str, ...]]]:
+def _leading(results: StudyReport) -> list[tuple[str, tuple[str, ...]]]:
     """The fusions by attention, then the single backbone and the control that lead on validation at the end."""
     largest = max(results.columns, key=lambda column: column.n_train).name if results.columns else ""
     last = [cell for cell in results.cells if cell.size == largest]
@@ -129,7 +129,7 @@ def _leading(results: SweepReport) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _method_traces(
-    results: SweepReport, method: tuple[str, tuple[str, ...]], metric: str, line: _Line
+    results: StudyReport, method: tuple[str, tuple[str, ...]], metric: str, line: _Line
 ) -> list[Scatter]:
     """One line with markers, after its ribbon where it has one; a lone size has bars in place of the ribbon."""
     from plotly import graph_objects
@@ -196,7 +196,7 @@ def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
         f"<b>{style.whole(cell.method)}</b>",
         f"backbones: {style.whole(', '.join(cell.backbones))}",
         f"size {style.whole(cell.size)}: {n_train:,.0f} training images",
-        f"test {style.METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
+        f"test {METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
         f"{len(score.folds)} draws",
     ]
     if is_own:
@@ -263,6 +263,6 @@ def _published_hover(name: str, cell: PublishedCell) -> str:
     lines = [
         f"<b>published: {style.whole(name)}</b>",
         f"table {style.whole(cell.table)}, {cell.n_train:,} training images",
-        f"{style.METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
+        f"{METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
     ]
     return "<br>".join([*lines, *([f"doubtful: {style.whole(cell.doubt)}"] if cell.doubt else [])])

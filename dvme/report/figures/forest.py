@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from dvme.report.figures import style
 from dvme.stats.multiple import ALPHA, gain_word
+from dvme.text import METRIC_NAMES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
     from dvme.explanation.ablation import Ablation, LeftOut
     from dvme.stats.intervals import Comparison, Interval
-    from dvme.study.outcome import SweepReport
+    from dvme.study.outcome import StudyReport
 
 ROW = 46
 """Pixels of one comparison: its name, and its bar below."""
@@ -63,7 +64,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
         chosen = [(place, row) for place, row in zip(places, rows, strict=True) if row.word == word]
         if chosen:
             figure.add_trace(_points(chosen, word))
-    figure.update_xaxes(zeroline=True, title_text=f"difference in test {style.METRIC_NAMES.get(metric, 'score')}")
+    figure.update_xaxes(zeroline=True, title_text=f"difference in test {METRIC_NAMES.get(metric, 'score')}")
     _include_zero(figure, [row.comparison.difference for row in rows])
     bottom = max(places, default=0.0) + 0.4
     figure.update_yaxes(range=[bottom, -0.5], showgrid=False, showticklabels=False, ticks="")
@@ -82,7 +83,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
     )
 
 
-def gains(results: SweepReport) -> Figure:
+def gains(results: StudyReport) -> Figure:
     """The gains of a sweep: every fusion against its hardest single backbone and control, size by size."""
     rows = [Difference(gain.fusion, gain.rival, gain.size, gain.comparison, gain.p_adjusted) for gain in results.gains]
     return differences(rows, metric=results.metric, title="What fusion gains, by size")

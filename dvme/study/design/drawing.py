@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING, Task
+from dvme.data import MISSING
+from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.study.design.manifest import Draw, SubsetManifest
-from dvme.study.design.multilabel import iterative_split, nested_label_order, parse_label_sets
+from dvme.study.design.multilabel import iterative_split, nested_label_order
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
 from dvme.study.design.sizes import DEFAULT_SIZES, FULL, Size, parse_sizes
@@ -25,30 +25,13 @@ LEAST_PER_CLASS = 2
 
 
 class Drawing:
-    """One drawing: from (N,) labels, splits and groups to a manifest."""
+    """One drawing: from the targets, splits and groups of N images to a manifest."""
 
-    def __init__(
-        self,
-        options: SubsetOptions,
-        labels: NDArray[Any],
-        splits: NDArray[Any],
-        groups: NDArray[Any],
-        class_order: Sequence[str] = (),
-    ) -> None:
-        self.options, self.splits, self.groups = options, splits, groups
+    def __init__(self, options: SubsetOptions, targets: Targets, splits: NDArray[Any], groups: NDArray[Any]) -> None:
+        self.options, self.targets, self.splits, self.groups = options, targets, splits, groups
         self.sizes: list[Size] = parse_sizes(options.sizes)
         self.notices: list[str] = []
         self.n_train = 0  # of the smallest fold
-        self.is_order_given = False
-        if options.separator is None:
-            task = Task.from_labels(labels, class_order)
-            task.check_trainable()
-            self.is_order_given = task.is_order_given
-            self.classes, self.indices = task.classes, task.encode(labels)
-            self.labels: tuple[tuple[int, ...], ...] = tuple((int(index),) for index in self.indices)
-        else:
-            self.classes, self.has_label = parse_label_sets(labels, options.separator)
-            self.labels = tuple(tuple(np.flatnonzero(row).tolist()) for row in self.has_label)
 
     def manifest(self, ids: NDArray[np.uint8], twins: NDArray[Any]) -> SubsetManifest:
         """The whole."""
@@ -65,10 +48,7 @@ class Drawing:
         options = asdict(self.options) | {"plan": plan}
         policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
         names = tuple(size.label for size in self.sizes)
-        return SubsetManifest(
-            *(ids, self.labels, self.classes, names, np.sort(test), tuple(draws), policy),
-            is_order_given=self.is_order_given,
-        )
+        return SubsetManifest(ids, self.targets, names, np.sort(test), tuple(draws), policy)
 
     def _fitting(self) -> list[Size]:
         """The sizes that a fold has images for; a notice names the others."""
@@ -84,7 +64,7 @@ class Drawing:
         trained = tuple(n_train if size.text == FULL else min(size.of(self.n_train), n_train) for size in self.sizes)
         if self.options.validation == "full":
             return trained, (n_validation,) * len(trained)
-        least = LEAST_PER_CLASS * len(self.classes)
+        least = LEAST_PER_CLASS * len(self.targets.classes)
         matched = (max(least, -(-n * n_validation // n_train)) for n in trained)
         return trained, tuple(min(n, n_validation) for n in matched)
 
@@ -103,23 +83,25 @@ class Drawing:
         parts = []
         for side, (part, sizes) in enumerate(((fold.train, n_train), (fold.validation, n_validation))):
             rng = np.random.default_rng([self.options.seed, repeat, number, side])
-            if self.options.separator is not None and self.options.balance != "natural":
-                order = nested_label_order(self.has_label[part], sizes, rng)
-            elif self.options.separator is not None:
-                order = rng.permutation(len(part))
+            own = self.targets.values[part]
+            if not self.targets.is_multilabel:
+                order = nested_order(own, self.options.balance, rng)
+            elif self.options.balance != "natural":
+                order = nested_label_order(own, sizes, rng)
             else:
-                order = nested_order(self.indices[part], self.options.balance, rng)
+                order = rng.permutation(len(part))
             parts.append(part[order])
         return Draw(repeat, number, parts[0], parts[1], n_train, n_validation)
 
     def _folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
         """The test rows, a line about where the split is from, and the folds of every repeat."""
         options = self.options
-        if options.separator is not None:
+        if self.targets.is_multilabel:
             return self._multilabel_folds(twins)
-        shared: dict[str, Any] = {"twins": twins, "classes": self.classes, "n_folds": options.n_folds}
+        labels = self.targets.values
+        shared: dict[str, Any] = {"twins": twins, "classes": self.targets.classes, "n_folds": options.n_folds}
         plan = make_plan(
-            self.indices,
+            labels,
             self.splits,
             self.groups,
             test_fraction=options.test_fraction,
@@ -129,7 +111,7 @@ class Drawing:
         repeats = [plan.folds]
         for repeat in range(1, options.n_repeats):
             seed = options.seed + 1000 * repeat
-            repeats.append(fold_again(plan, self.indices, self.groups, seed=seed, **shared))
+            repeats.append(fold_again(plan, labels, self.groups, seed=seed, **shared))
         if len(plan.folds) == 1:
             # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.
             repeats = [folds * options.n_folds for folds in repeats]
@@ -154,35 +136,37 @@ class Drawing:
             where = f"your split: test {len(test):,}, train and val {len(pool):,} folded"
         else:
             shares = [1.0 - options.test_fraction, options.test_fraction]
-            part = iterative_split(self.has_label, units, shares, rng)
+            part = iterative_split(self.targets.values, units, shares, rng)
             pool, test = rows[part == 0], rows[part == 1]
             where = f"held out {len(test):,} of {len(rows):,} for testing"
         repeats = []
         for repeat in range(options.n_repeats):
             rng = np.random.default_rng([options.seed, 1 + repeat])
             shares = [1.0 / options.n_folds] * options.n_folds
-            part = iterative_split(self.has_label[pool], units[pool], shares, rng)
+            part = iterative_split(self.targets.values[pool], units[pool], shares, rng)
             repeats.append([Fold(pool[part != fold], pool[part == fold]) for fold in range(options.n_folds)])
-        plan = f"{where}, {options.n_folds} folds: stratified by {len(self.classes)} labels, seed {options.seed}"
+        plan = (
+            f"{where}, {options.n_folds} folds: stratified by {len(self.targets.classes)} labels, seed {options.seed}"
+        )
         return test, plan, repeats
 
 
 def lacking_notices(manifest: SubsetManifest) -> list[str]:
     """Lines about sizes that cannot be balanced, or that lack a class. `full` is all there are, balanced or not."""
     uneven, lacking = [], []
-    is_balanced = manifest.policy.get("balance") == "balanced" and not manifest.is_multilabel
+    classes, is_multilabel = manifest.classes, manifest.targets.is_multilabel
+    is_balanced = manifest.policy.get("balance") == "balanced" and not is_multilabel
     for size, name in enumerate(manifest.sizes):
-        counts = [Counter(c for i in manifest.train(draw, size) for c in manifest.labels[i]) for draw in manifest.draws]
-        rarest = [min((own[c], c) for c in range(len(manifest.classes))) for own in counts]
+        counts = [manifest.targets.counts(manifest.train(draw, size)) for draw in manifest.draws]
         # Of the draw in which the classes are the least alike.
         least, most, rare = max(
-            ((few, max(own.values(), default=0), c) for (few, c), own in zip(rarest, counts, strict=True)),
+            ((int(own.min()), int(own.max()), int(own.argmin())) for own in counts),
             key=lambda found: (found[0] == 0, found[1] - found[0]),
         )
         if least == 0:
-            lacking.append(f"{name} ({manifest.classes[rare]!r})")
+            lacking.append(f"{name} ({classes[rare]!r})")
         elif most - least > 1 and is_balanced and all(draw.n_train[size] < len(draw.train) for draw in manifest.draws):
-            uneven.append(f"{name} (from {least} of {manifest.classes[rare]!r} to {most})")
+            uneven.append(f"{name} (from {least} of {classes[rare]!r} to {most})")
     lines = []
     if uneven:
         lines.append(f"not all classes have enough images for a balanced subset of {', '.join(uneven)}: all there are")

@@ -147,7 +147,11 @@ def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: R
 
 
 def describe(
-    duplicates: Sequence[NearDuplicate], names: Sequence[str] | NDArray[Any], blind: Sequence[str]
+    duplicates: Sequence[NearDuplicate],
+    names: Sequence[str] | NDArray[Any],
+    blind: Sequence[str],
+    *,
+    is_dropped: bool = False,
 ) -> list[str]:
     """Lines for the reader, none where nothing was found.
 
@@ -155,8 +159,9 @@ def describe(
         duplicates: on two sides.
         names: (N,) the images' paths.
         blind: backbones that were passed over.
+        is_dropped: whether they are left out of training.
     """
-    lines = []
+    lines, step = [], ": left out of training" if is_dropped else "; --drop-duplicates leaves them out"
     if blind:
         lines.append(
             f"near-duplicates were not looked for in {', '.join(blind)}: "
@@ -172,7 +177,7 @@ def describe(
                 for each in sorted(some, key=lambda each: -each.cosine)
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
-            lines.append(f"{pairs} between {side} and training images: {shown}; --drop-duplicates leaves them out")
+            lines.append(f"{pairs} between {side} and training images: {shown}{step}")
     return lines
 
 

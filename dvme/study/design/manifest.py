@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import Task
+from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.files import written_aside
 
@@ -47,10 +47,8 @@ class SubsetManifest:
 
     images: NDArray[np.uint8]
     """(N, 16) content ids."""
-    labels: tuple[tuple[int, ...], ...]
-    """The classes of each image; exactly one, but where the task is multi-label."""
-    classes: tuple[str, ...]
-    """C names."""
+    targets: Targets
+    """The classes of each image."""
     sizes: tuple[str, ...]
     """S names, such as `50 (S)`, in ascending order."""
     test: NDArray[np.int64]
@@ -61,29 +59,23 @@ class SubsetManifest:
     """How they were drawn: balance, seed, folds, repeats, validation, oversample, separator, plan."""
     notices: tuple[str, ...] = ()
     """What the reader of a result has to know; not part of the hash."""
-    is_order_given: bool = False
-    """Whether the order of the classes is a user's; not part of the hash, for no subset depends on it."""
 
     @property
-    def is_multilabel(self) -> bool:
-        """Whether images may have any number of labels."""
-        return self.policy.get("separator") is not None
+    def classes(self) -> tuple[str, ...]:
+        """C names."""
+        return self.targets.classes
+
+    @property
+    def largest(self) -> int:
+        """Index of the size with the most training images, the last of equal ones."""
+        n_train = [sum(draw.n_train[size] for draw in self.draws) for size in range(len(self.sizes))]
+        return max(range(len(n_train)), key=lambda size: (n_train[size], size))
 
     @property
     def hash(self) -> str:
         """32 hexadecimal digits of everything but the notices and what is known of the order of the classes."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-    def class_indices(self) -> NDArray[np.int64]:
-        """(N,) of a task with one label per image."""
-        return np.array([own[0] for own in self.labels], dtype=np.int64)
-
-    @property
-    def task(self) -> Task:
-        """The task that the labels define, where an image has one label."""
-        counts = np.bincount(self.class_indices(), minlength=len(self.classes))
-        return Task(self.classes, tuple(counts.tolist()), 0, self.is_order_given)
 
     def train(self, draw: Draw, size: int) -> NDArray[np.int64]:
         """Positions that train in the size of this index."""
@@ -95,7 +87,8 @@ class SubsetManifest:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        aside_of_hash = {"notices": list(self.notices), "is_order_given": self.is_order_given}
+        # No subset depends on whether a user gave the order of the classes.
+        aside_of_hash = {"notices": list(self.notices), "is_order_given": self.targets.is_order_given}
         described = {"format": FORMAT, "hash": self.hash} | aside_of_hash | self._content()
         lines = ",\n".join(f"{json.dumps(key)}: {_one_line_each(value)}" for key, value in described.items())
         with written_aside(Path(path)) as aside:
@@ -114,18 +107,18 @@ class SubsetManifest:
                 raise DataError(f"{path} is of subset format {found['format']}, this dvme reads {FORMAT}; update dvme")
             manifest = cls(
                 images=np.frombuffer(bytes.fromhex("".join(found["images"])), np.uint8).reshape(-1, 16),
-                labels=tuple(tuple(own) if isinstance(own, list) else (own,) for own in found["labels"]),
-                classes=tuple(found["classes"]),
+                targets=Targets.from_plain(
+                    found["classes"], found["labels"], is_order_given=found.get("is_order_given") is True
+                ),
                 sizes=tuple(found["sizes"]),
                 test=np.array(found["test"], dtype=np.int64),
                 draws=tuple(_draw(each) for each in found["draws"]),
                 policy=found["policy"],
                 notices=tuple(found["notices"]),
-                is_order_given=found.get("is_order_given") is True,
             )
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist; dvme subsets CACHE --out {path} makes one") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path} is not a subset manifest ({error}); dvme subsets makes one") from error
@@ -139,7 +132,7 @@ class SubsetManifest:
             "classes": list(self.classes),
             "sizes": list(self.sizes),
             "images": [row.tobytes().hex() for row in self.images],
-            "labels": [list(own) if self.is_multilabel else own[0] for own in self.labels],
+            "labels": self.targets.plain,
             "test": self.test.tolist(),
             "draws": [
                 {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in vars(draw).items()}

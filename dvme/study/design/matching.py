@@ -3,81 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING, Task
-from dvme.data.names import names_of_rows
 from dvme.data.order import class_order, order_text
-from dvme.errors import DataError, OptionError
+from dvme.data.targets import Targets
+from dvme.errors import DataError
 from dvme.study.design.manifest import SubsetManifest
+from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import check_sides
 from dvme.text import counted, first_few
-from dvme_cache import EmbeddingCache
 
 
-def rows_of(store: EmbeddingCache, manifest: SubsetManifest, usable: NDArray[Any], path: str) -> NDArray[Any]:
-    """The cache's rows of a manifest's images, in its order.
+def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[SubsetManifest, Snapshot, list[str]]:
+    """A manifest, the snapshot of its images in its order, and lines on what differs without harm.
+
+    The manifest's order of classes is what a run goes by. Where the cache has the same, it is known from now on that
+    the order means something.
 
     Args:
-        store: the cache.
+        snapshot: of a cache.
         manifest: of this or another lab.
-        usable: rows with a label and all embeddings.
         path: of the manifest, for messages.
 
     Raises:
         DataError: if images are missing, have other labels, or share a patient across its sides.
     """
-    row_of = {bytes(content): row for row, content in zip(usable.tolist(), store.samples.ids[usable], strict=True)}
-    found = [row_of.get(bytes(content)) for content in manifest.images]
-    n_missing = sum(row is None for row in found)
-    if n_missing:
+    snapshot = snapshot.at(_positions(snapshot, manifest, path))
+    own = Targets.of(snapshot.labels, separator=manifest.policy.get("separator"))
+    differing = manifest.targets.differing(own)
+    if len(differing):
         raise DataError(
-            f"{n_missing} of the {len(found):,} images of {path} are not in {store.location} with a label and every "
-            "embedding; extract them first, or draw subsets of this cache"
-        )
-    rows = np.array(found, dtype=np.int64)
-    columns = store.columns(["label", "group"])
-    own = columns["label"][rows]
-    expected = [{manifest.classes[index] for index in indices} for indices in manifest.labels]
-    separator = manifest.policy.get("separator")
-    actual = [{part.strip() for part in str(text).split(separator)} if separator else {str(text)} for text in own]
-    differing = [i for i, (one, other) in enumerate(zip(expected, actual, strict=True)) if one != other - {MISSING}]
-    if differing:
-        raise DataError(
-            f"{counted(len(differing), 'image')} of {path} have another label in {store.location} "
-            f"({first_few(names_of_rows(store, rows[differing]))}); label the cache as the study did, or draw new "
-            "subsets"
+            f"{counted(len(differing), 'image')} of {path} have another label in {snapshot.location} "
+            f"({first_few(snapshot.paths[differing])}); label the cache as the study did, or draw new subsets"
         )
     for draw in manifest.draws:
-        sides = {"test": manifest.test, "train": draw.train, "val": draw.validation}
-        check_sides(columns["group"][rows], sides)
-    return rows
+        check_sides(snapshot.groups, {"test": manifest.test, "train": draw.train, "val": draw.validation})
+    given = snapshot.class_order
+    order = tuple(sorted(manifest.classes, key=class_order(manifest.classes, given)))
+    if order == manifest.classes:
+        is_given = manifest.targets.is_order_given or set(order) <= set(given)
+        return replace(manifest, targets=replace(manifest.targets, is_order_given=is_given)), snapshot, []
+    theirs = f"{path} has its classes in the order {order_text(manifest.classes)}, {snapshot.location} has"
+    line = f"{theirs} {order_text(order)}: this run goes by the former; draw new subsets for the latter"
+    return manifest, snapshot, [line]
 
 
-def ordered(store: EmbeddingCache, manifest: SubsetManifest, path: str) -> tuple[SubsetManifest, list[str]]:
-    """The manifest, whose order of classes is what a run goes by; a line where this cache has another one.
-
-    Where the cache has the same, it is known from now on that the order means something.
-    """
-    own = tuple(sorted(manifest.classes, key=class_order(manifest.classes, store.class_order)))
-    if own == manifest.classes:
-        return replace(manifest, is_order_given=manifest.is_order_given or set(own) <= set(store.class_order)), []
-    theirs = f"{path} has its classes in the order {order_text(manifest.classes)}, {store.location} has"
-    return manifest, [f"{theirs} {order_text(own)}: this run goes by the former; draw new subsets for the latter"]
-
-
-def check_ordered(store: EmbeddingCache, usable: NDArray[Any], subsets: str | Path | None) -> None:
-    """Refuse verdicts by kappa where the order of the classes was assumed, before anything takes long."""
-    if subsets is None:
-        Task.from_labels(store.column("label")[usable], store.class_order).check_ordered(store.location)
-        return
-    manifest, another = ordered(store, SubsetManifest.load(subsets), str(subsets))
-    if manifest.is_multilabel or manifest.task.is_ordered:
-        return
-    if another and store.class_order:
-        raise OptionError(f"quadratic kappa depends on the order of the classes: {another[0]}")
-    manifest.task.check_ordered(store.location)
+def _positions(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> NDArray[np.int64]:
+    """(N,) of the manifest's images in a snapshot."""
+    known = {identity.tobytes(): position for position, identity in enumerate(snapshot.ids)}
+    found = [known.get(identity.tobytes()) for identity in manifest.images]
+    n_missing = sum(position is None for position in found)
+    if n_missing:
+        raise DataError(
+            f"{n_missing} of the {len(found):,} images of {path} are not in {snapshot.location} with a label and every "
+            "embedding; extract them first, or draw subsets of this cache"
+        )
+    return np.array(found, dtype=np.int64)

@@ -8,19 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.order import natural_key
-
-
-def parse_label_sets(labels: Sequence[str] | NDArray[Any], separator: str) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    """Labels such as `effusion|nodule`, taken apart.
-
-    Returns:
-        L names in natural order, and (N, L): who has which.
-    """
-    sets = [{part.strip() for part in str(text).split(separator) if part.strip()} for text in labels]
-    names = tuple(sorted(set().union(*sets), key=natural_key))
-    return names, np.array([[name in own for name in names] for own in sets], dtype=bool).reshape(len(sets), len(names))
-
 
 def iterative_split(
     has_label: NDArray[np.bool_], units: NDArray[Any], shares: Sequence[float], rng: np.random.Generator

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.data.names import names_of_rows
 from dvme.destination import check_destination
+from dvme.errors import OptionError
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
+from dvme.study.design.alike import alike_rows
 from dvme.study.design.drawing import Drawing, lacking_notices
 from dvme.study.design.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
 from dvme.study.design.manifest import SubsetManifest
+from dvme.study.design.matching import matched
 from dvme.study.design.options import SubsetOptions
-from dvme.study.methods import alike_rows, group_notices, named_backbones, usable_rows
-from dvme_cache import EmbeddingCache
+from dvme.study.design.snapshot import Snapshot, named_backbones
 
 
 @dataclass(frozen=True)
@@ -85,53 +86,109 @@ def subsets(
     if out is not None:
         check_destination(out, (), force=force)
     store = open_cache(cache)
-    names = named_backbones(store, backbones)
-    rows, left_out = usable_rows(store, names)
-    manifest, duplicates = draw_subsets(store, names, rows, options or SubsetOptions(), progress)
+    design = draw_design(Snapshot.take(store, named_backbones(store, backbones)), options or SubsetOptions(), progress)
     if out is not None:
-        manifest.save(out)
-    left = {reason: count for reason, count in left_out.items() if count}
-    notices = [*manifest.notices, *group_notices(store.column("group")[rows])]
-    return SubsetReport(manifest, None if out is None else os.fspath(out), left, notices, duplicates)
+        design.subsets.save(out)
+    snapshot, path = design.snapshot, None if out is None else os.fspath(out)
+    notices = [*design.notices, *snapshot.notices]
+    return SubsetReport(design.subsets, path, dict(snapshot.left_out), notices, design.duplicates)
 
 
-def draw_subsets(
-    store: EmbeddingCache,
-    names: Sequence[str],
-    rows: NDArray[Any],
-    options: SubsetOptions,
-    progress: Progress = silent,
-) -> tuple[SubsetManifest, list[dict[str, Any]]]:
-    """A manifest over some rows of a cache, and the near-duplicates that it had on two sides."""
-    columns = store.columns(["label", "split", "group"])
-    labels, splits, groups = (columns[name][rows] for name in ("label", "split", "group"))
-    drawing = Drawing(options, labels, splits, groups, store.class_order)
-    twins, constant = alike_rows(store, names, rows)
-    manifest = drawing.manifest(store.samples.ids[rows], twins)
-    similar = find_similar(store, names, rows, progress)
-    found = across_splits(manifest, similar)
-    paths = names_of_rows(store, rows)
-    lines = describe(found, paths, [name for name in similar.blind if name not in constant])
+@dataclass(frozen=True)
+class Design:
+    """Who takes part in a study, trains, chooses and tests."""
+
+    snapshot: Snapshot
+    """In the order of the manifest's images."""
+    subsets: SubsetManifest
+    notices: list[str]
+    """The manifest's, and what is of this cache alone."""
+    duplicates: list[dict[str, Any]]
+    """Near-duplicates on two sides, as they are before any is dropped."""
+
+
+def draw_design(
+    snapshot: Snapshot, options: SubsetOptions, progress: Progress = silent, *, needs_order: bool = False
+) -> Design:
+    """Draw subsets of a snapshot.
+
+    Args:
+        snapshot: who takes part.
+        options: how to draw.
+        progress: told (stage, done, total).
+        needs_order: whether the study judges by the order of the classes.
+
+    Raises:
+        DataError: if its labels, splits and groups do not allow it.
+        OptionError: if an order is needed, and nobody gave one.
+    """
+    targets = snapshot.targets(options.separator)
+    if needs_order and not targets.is_multilabel:
+        targets.task.check_ordered(snapshot.location)
+    drawing = Drawing(options, targets, snapshot.splits, snapshot.groups)
+    seen = inspect(snapshot, progress)
+    manifest = drawing.manifest(snapshot.ids, seen.twins)
+    found = across_splits(manifest, seen.similar)
+    lines = describe(found, snapshot.paths, seen.blind, is_dropped=options.drop_duplicates)
     if options.drop_duplicates and found:
-        manifest = without_duplicates(manifest, similar, drawing.draw)
-        lines = [line.replace("; --drop-duplicates leaves them out", ": left out of training") for line in lines]
-    manifest = _noted(manifest, [*drawing.notices, *lacking_notices(manifest), *constant.values(), *lines])
-    return manifest, listed(found, paths)
+        manifest = without_duplicates(manifest, seen.similar, drawing.draw)
+    notices = [*drawing.notices, *lacking_notices(manifest), *seen.constant.values(), *lines]
+    manifest = replace(manifest, notices=tuple(notices))
+    return Design(snapshot, manifest, notices, listed(found, snapshot.paths))
 
 
-def find_similar(
-    store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], progress: Progress = silent
-) -> Similar:
-    """Pairs of rows that all but coincide in any backbone."""
+def load_design(
+    snapshot: Snapshot, path: str | Path, progress: Progress = silent, *, needs_order: bool = False
+) -> Design:
+    """Find the images of a subset file in a snapshot.
+
+    Args:
+        snapshot: of everybody who may take part.
+        path: of the file.
+        progress: told (stage, done, total).
+        needs_order: whether the study judges by the order of the classes.
+
+    Raises:
+        DataError: if the file is no manifest, or images are missing, have other labels, or share a patient across
+            its sides.
+        OptionError: if an order is needed, and nobody gave one.
+    """
+    manifest, snapshot, lines = matched(snapshot, SubsetManifest.load(path), str(path))
+    if needs_order and not manifest.targets.is_multilabel and not manifest.targets.task.is_ordered:
+        if lines and snapshot.class_order:
+            raise OptionError(f"quadratic kappa depends on the order of the classes: {lines[0]}")
+        manifest.targets.task.check_ordered(snapshot.location)
+    seen = inspect(snapshot, progress)
+    found = across_splits(manifest, seen.similar)
+    lines += [*seen.constant.values(), *describe(found, snapshot.paths, seen.blind)]
+    return Design(snapshot, manifest, list(dict.fromkeys([*manifest.notices, *lines])), listed(found, snapshot.paths))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the embeddings of a study say of its images."""
+
+    twins: NDArray[Any]
+    """(N,) integers, equal for images that are bit-identical in every backbone."""
+    constant: dict[str, str]
+    """By backbone, a line where it tells (nearly) nothing apart."""
+    similar: Similar
+
+    @property
+    def blind(self) -> list[str]:
+        """Backbones in which near-duplicates were not looked for, and of which `constant` says nothing."""
+        return [name for name in self.similar.blind if name not in self.constant]
+
+
+def inspect(snapshot: Snapshot, progress: Progress = silent) -> Seen:
+    """Look at every embedding of a snapshot."""
+    names = list(snapshot.backbones)
 
     def one_by_one() -> Iterator[tuple[str, NDArray[Any]]]:
         for done, name in enumerate(names):
             progress("compare images", done, len(names))
-            yield name, store.embeddings(name).read(rows)
+            yield name, snapshot.read(name)
         progress("compare images", len(names), len(names))
 
-    return similar_pairs(one_by_one())
-
-
-def _noted(manifest: SubsetManifest, notices: Sequence[str]) -> SubsetManifest:
-    return SubsetManifest(**(vars(manifest) | {"notices": tuple(notices)}))
+    twins, constant = alike_rows(snapshot.read, names)
+    return Seen(twins, constant, similar_pairs(one_by_one()))

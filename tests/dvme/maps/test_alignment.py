@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
-from dvme.heads.neighbours.knn import normalised
+from dvme.vectors import unit_rows
 from dvme.maps.alignment import aligned
 from dvme.maps.projection import initial_positions, project
 
@@ -74,7 +74,7 @@ def test_aligned__brings_the_maps_of_similar_embeddings_together(make_features: 
     labels = np.arange(120) % 3
     features = make_features(labels, 3.0, seed=0)
     similar = features + 0.2 * np.random.default_rng(1).normal(size=features.shape).astype(np.float32)
-    one, other = normalised(features), normalised(similar)
+    one, other = unit_rows(features), unit_rows(similar)
     first = project(one, "tsne", initial=initial_positions(one, 0), seed=0)
     second = project(other, "tsne", initial=initial_positions(other, 0)[:, ::-1], seed=0)
     before = np.linalg.norm(_standard(second) - _standard(first), axis=1).mean()

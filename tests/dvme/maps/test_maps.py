@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
-from dvme.heads.neighbours.knn import normalised
+from dvme.vectors import unit_rows
 from dvme.maps import maps
 from dvme.maps.alignment import aligned
 from dvme.maps.map_store import Kept
@@ -71,7 +71,7 @@ def _assert_equal(some: list[EmbeddingMap], others: list[EmbeddingMap]) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_make_maps__from_one_start_aligned_and_measured(loads: Loads, method: str) -> None:
-    units = [normalised(values) for values in loads.embeddings.values()]
+    units = [unit_rows(values) for values in loads.embeddings.values()]
     initial = initial_positions(units[0], 3)
     raw = [project(unit, method, initial=initial, seed=3) for unit in units]
     found = _make(loads.sources(), method=method, seed=3)

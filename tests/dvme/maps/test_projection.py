@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
 from dvme.errors import DataError, OptionError
-from dvme.heads.neighbours.knn import normalised
+from dvme.vectors import unit_rows
 from dvme.maps import projection
 from dvme.maps.projection import METHODS, initial_positions, project, settings
 
@@ -23,7 +23,7 @@ Make = Callable[..., NDArray[Any]]
 @pytest.fixture
 def unit(make_features: Make) -> NDArray[Any]:
     """(90, 8), three clear classes."""
-    return normalised(make_features(np.arange(90) % 3, 3.0, seed=0))
+    return unit_rows(make_features(np.arange(90) % 3, 3.0, seed=0))
 
 
 def _components(unit: NDArray[Any]) -> NDArray[Any]:
@@ -45,7 +45,7 @@ def test_initial_positions__are_the_first_two_components(unit: NDArray[Any]) -> 
 
 def test_initial_positions__of_many_dimensions(make_features: Make) -> None:
     """Where a randomised solver is taken."""
-    wide = normalised(make_features(np.arange(700) % 3, 3.0, seed=0, dim=1100))
+    wide = unit_rows(make_features(np.arange(700) % 3, 3.0, seed=0, dim=1100))
     found, expected = initial_positions(wide, 0), _components(wide)
     np.testing.assert_allclose(_up_to_sign(found, expected), expected, atol=1e-3)
     np.testing.assert_array_equal(found, initial_positions(wide, 0))
@@ -90,7 +90,7 @@ def test_project__tsne_is_the_same_to_the_bit_whatever_the_threads(monkeypatch: 
     fit = openTSNE.TSNE.fit
     monkeypatch.setattr(openTSNE.TSNE, "fit", lambda self, **said: given.append(self.n_jobs) or fit(self, **said))
     rng = np.random.default_rng(0)
-    unit = normalised(rng.normal(size=(300, 20)) + 2 * np.eye(20)[np.arange(300) % 4])
+    unit = unit_rows(rng.normal(size=(300, 20)) + 2 * np.eye(20)[np.arange(300) % 4])
     alone = project(unit, "tsne", initial=None, seed=0)
     monkeypatch.setattr(projection, "THREADED_ROWS", 300)
     together = project(unit, "tsne", initial=None, seed=0)
@@ -102,7 +102,7 @@ def test_project__tsne_is_the_same_to_the_bit_whatever_the_threads(monkeypatch: 
 @pytest.mark.umap  # of whose import the peer needs a part
 @pytest.mark.parametrize("n_rows", [8, 300])
 def test_project__tsne_is_opentsnes_with_exact_neighbours(n_rows: int) -> None:
-    unit = normalised(np.random.default_rng(n_rows).normal(size=(n_rows, 20)))
+    unit = unit_rows(np.random.default_rng(n_rows).normal(size=(n_rows, 20)))
     initial = initial_positions(unit, 0)
     spread = initial - initial.mean(axis=0)
     spread = spread / spread[:, 0].std() * projection.TSNE_SPREAD
@@ -126,7 +126,7 @@ def test_project__tsne_needs_no_pynndescent() -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("n_rows", [5, 6, 16, 17])
 def test_project__few_rows_without_a_warning(method: str, n_rows: int) -> None:
-    unit = normalised(np.random.default_rng(n_rows).normal(size=(n_rows, 7)))
+    unit = unit_rows(np.random.default_rng(n_rows).normal(size=(n_rows, 7)))
     with warnings.catch_warnings(action="error"):
         found = project(unit, method, initial=initial_positions(unit, 0), seed=0)
     assert found.shape == (n_rows, 2)
@@ -147,7 +147,7 @@ def test_project__copies_and_a_single_dimension(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_project__equal_rows_are_refused(method: str) -> None:
     row = np.random.default_rng(0).normal(size=7)
-    unit = normalised(np.linspace(0.1, 30, 6)[:, None] * row)
+    unit = unit_rows(np.linspace(0.1, 30, 6)[:, None] * row)
     assert np.ptp(unit, axis=0).any()  # by roundings
     with pytest.raises(DataError, match=r"^all 6 embeddings are equal; there is nothing to map$"):
         project(unit, method, initial=np.zeros((6, 2)), seed=0)

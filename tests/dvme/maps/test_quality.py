@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
-from dvme.heads.neighbours.knn import normalised
+from dvme.vectors import unit_rows
 from dvme.maps import quality
 from dvme.maps.quality import MapQuality, knn_accuracy, measure, neighbourhoods, silhouette
 
@@ -22,7 +22,7 @@ ALL = np.ones(N, dtype=bool)
 @pytest.fixture
 def unit(make_features: Callable[..., NDArray[Any]]) -> NDArray[Any]:
     """(N, 8), three classes that overlap."""
-    return normalised(make_features(np.arange(N) % 3, 0.8, seed=0))
+    return unit_rows(make_features(np.arange(N) % 3, 0.8, seed=0))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_measure__in_blocks_as_in_one(
 
 
 def test_neighbourhoods__points_at_the_same_place_are_not_their_own_neighbours() -> None:
-    unit = normalised(np.random.default_rng(0).normal(size=(12, 4)))
+    unit = unit_rows(np.random.default_rng(0).normal(size=(12, 4)))
     positions = np.zeros((12, 2), dtype=np.float32)
     near = quality._nearest_in_map(positions, np.arange(12), 3)
     assert near.shape == (12, 3)
@@ -172,7 +172,7 @@ def test_measure__patients_do_not_vouch_for_themselves() -> None:
     """Two images of each patient are all but equal, and labels are drawn by patient: only the patient knows."""
     rng = np.random.default_rng(0)
     patients = rng.normal(size=(40, 6))
-    unit = normalised(np.repeat(patients, 2, axis=0) + 0.001 * rng.normal(size=(80, 6)))
+    unit = unit_rows(np.repeat(patients, 2, axis=0) + 0.001 * rng.normal(size=(80, 6)))
     labels = np.repeat(np.array(["a", "b"], dtype=object)[rng.integers(0, 2, 40)], 2)
     groups = np.repeat(np.array([f"p{patient}" for patient in range(40)], dtype=object), 2)
     assert _measure(unit, unit[:, :2], labels).knn_accuracy > 0.85
@@ -199,7 +199,7 @@ def test_measure__nothing_to_ask_or_nobody_known(unit: NDArray[Any], labels: NDA
 
 
 def test_knn_accuracy__fewer_known_than_neighbours() -> None:
-    unit = normalised(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]))
+    unit = unit_rows(np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]]))
     names = np.array(["x", "x", "y", "y"], dtype=object)
     found = knn_accuracy(unit, names, np.array([""] * 4, dtype=object), np.array([1, 3]), np.array([0, 2]))
     assert found == (1.0, 2)
@@ -210,7 +210,7 @@ def test_measure__samples_are_near_the_whole_and_seeded(
 ) -> None:
     n_rows = 1500
     classes = np.arange(n_rows) % 3
-    unit = normalised(make_features(classes, 0.8, seed=0))
+    unit = unit_rows(make_features(classes, 0.8, seed=0))
     given: dict[str, Any] = {
         "groups": np.array([""] * n_rows, dtype=object),
         "is_asked": np.ones(n_rows, dtype=bool),

@@ -20,23 +20,23 @@ from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.judge import MOST_SHARED, Judge
 from dvme.study.ledger import FinishedJob
-from dvme.study.outcome import Cell, SweepReport
+from dvme.study.outcome import Cell, StudyReport
 from dvme.study.run import Run
 
 HEADS = ("linear", "knn", "dvme", "concat", "mean-logits")
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> SweepReport:
+def report(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> StudyReport:
     folder = tmp_path_factory.mktemp("judged") / "run"
-    found: SweepReport = dvme.sweep(cache, folder, heads=light(*HEADS), options=options, controls=False)
+    found: StudyReport = dvme.sweep(cache, folder, heads=light(*HEADS), options=options, controls=False)
     return found
 
 
 class _ByHand:
     """The statistics from the run's folder alone: its predictions and its manifest."""
 
-    def __init__(self, report: SweepReport) -> None:
+    def __init__(self, report: StudyReport) -> None:
         self.run = Run.load(report.run)
         self.manifest = self.run.manifest
         self.truth = self.manifest.class_indices()[self.manifest.test]
@@ -103,12 +103,12 @@ class _ByHand:
 
 
 @pytest.fixture(scope="module")
-def by_hand(report: SweepReport) -> _ByHand:
+def by_hand(report: StudyReport) -> _ByHand:
     return _ByHand(report)
 
 
 def test_cells__marks_are_crossed_tests_against_the_leader_over_all_sizes(
-    report: SweepReport, by_hand: _ByHand
+    report: StudyReport, by_hand: _ByHand
 ) -> None:
     for cell in report.cells:
         leader, own = by_hand.leaders[cell.size], by_hand.folds(cell.method, cell.size)
@@ -128,7 +128,7 @@ def test_cells__marks_are_crossed_tests_against_the_leader_over_all_sizes(
     assert {cell.mark for cell in report.cells} >= {"*", "="}
 
 
-def test_cells__intervals_are_those_of_the_run_s_predictions(report: SweepReport, by_hand: _ByHand) -> None:
+def test_cells__intervals_are_those_of_the_run_s_predictions(report: StudyReport, by_hand: _ByHand) -> None:
     units = Units(by_hand.truth)
     for (m, s), jobs in by_hand.run.finished.items():
         (cell,) = [each for each in report.row(*by_hand.run.methods[m]) if each.size == by_hand.manifest.sizes[s]]
@@ -136,7 +136,7 @@ def test_cells__intervals_are_those_of_the_run_s_predictions(report: SweepReport
         assert astuple(cell.interval) == pytest.approx(astuple(expected.interval()))
 
 
-def test_gains__over_every_rival_that_may_be_the_best(report: SweepReport, by_hand: _ByHand) -> None:
+def test_gains__over_every_rival_that_may_be_the_best(report: StudyReport, by_hand: _ByHand) -> None:
     assert [gain.role for gain in report.gains] == ["single backbone", "control"] * 3
     roles = {
         "single backbone": [f"{name} + {head}" for name in "ab" for head in ("linear", "knn")],
@@ -162,7 +162,7 @@ def test_gains__over_every_rival_that_may_be_the_best(report: SweepReport, by_ha
         assert (gain.saved is None) is (gain.role == "control")
 
 
-def test_gains__labels_saved_take_both_methods_to_the_same_elsewhere(report: SweepReport, by_hand: _ByHand) -> None:
+def test_gains__labels_saved_take_both_methods_to_the_same_elsewhere(report: StudyReport, by_hand: _ByHand) -> None:
     units, sizes = Units(by_hand.truth), by_hand.manifest.sizes
     n_train = [float(np.mean([each.n_train[s] for each in by_hand.manifest.draws])) for s in range(3)]
     singles = [gain for gain in report.gains if gain.saved is not None]

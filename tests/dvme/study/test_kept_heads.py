@@ -22,7 +22,7 @@ from dvme.study import grid
 from dvme.study.design.options import SubsetOptions
 from dvme.study.kept_heads import KeptHeads, largest_size, marks_of
 from dvme.study.ledger import Ledger
-from dvme.study.outcome import SweepReport
+from dvme.study.outcome import StudyReport
 from dvme.study.run import Run
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint
@@ -33,8 +33,8 @@ OPTIONS = SubsetOptions(sizes=("12", "full"), n_folds=2)
 N_JOBS, N_KEPT = len(HEADS) * 2 * 2, len(HEADS) * 2
 
 
-def _sweep(cache: Path, folder: Path, heads: Sequence[str] = HEADS) -> SweepReport:
-    found: SweepReport = dvme.sweep(cache, folder, heads=light(*heads), options=OPTIONS, controls=False)
+def _sweep(cache: Path, folder: Path, heads: Sequence[str] = HEADS) -> StudyReport:
+    found: StudyReport = dvme.sweep(cache, folder, heads=light(*heads), options=OPTIONS, controls=False)
     return found
 
 
@@ -237,8 +237,8 @@ def test_sweep__killed_while_heads_are_kept(
 def test_sweep__heads_of_other_settings_are_replaced(folder: Path, cache: Path, swept: Path) -> None:
     longer = [NetworkHead(name, TrainingProtocol(max_epochs=3, min_epochs=3)) for name in HEADS]
 
-    def again() -> SweepReport:
-        found: SweepReport = dvme.sweep(cache, folder, heads=longer, options=OPTIONS, controls=False)
+    def again() -> StudyReport:
+        found: StudyReport = dvme.sweep(cache, folder, heads=longer, options=OPTIONS, controls=False)
         return found
 
     assert again().n_reused == 0

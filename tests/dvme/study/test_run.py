@@ -21,7 +21,7 @@ from dvme.errors import DataError, OptionError
 from dvme.heads.saving import without_nan
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
-from dvme.study.outcome import SweepReport
+from dvme.study.outcome import StudyReport
 from dvme.study.run import Run, check_run, read_summary
 from dvme_cache import EmbeddingCache
 
@@ -29,21 +29,21 @@ HEADS = ("linear", "knn", "mean-logits")
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> SweepReport:
-    found: SweepReport = dvme.sweep(
+def report(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> StudyReport:
+    found: StudyReport = dvme.sweep(
         cache, tmp_path_factory.mktemp("runs") / "run", heads=light(*HEADS), options=options
     )
     return found
 
 
 @pytest.fixture
-def folder(report: SweepReport, tmp_path: Path) -> Path:
+def folder(report: StudyReport, tmp_path: Path) -> Path:
     """A copy to spoil."""
     shutil.copytree(report.run, tmp_path / "run")
     return tmp_path / "run"
 
 
-def test_run__holds_all_that_a_report_needs(report: SweepReport) -> None:
+def test_run__holds_all_that_a_report_needs(report: StudyReport) -> None:
     folder = Path(report.run)
     tables = {"results.csv", "predictions.parquet", "duplicates.csv", "suspects.csv"}
     names = {"run.json", "subsets.json", "jobs", "summary.json"} | tables
@@ -64,7 +64,7 @@ def test_run__holds_all_that_a_report_needs(report: SweepReport) -> None:
     assert len(summary["cells"]) == len(report.cells)
 
 
-def test_run__results_are_one_row_per_measurement(report: SweepReport) -> None:
+def test_run__results_are_one_row_per_measurement(report: StudyReport) -> None:
     table = pd.read_csv(Path(report.run) / "results.csv")
     where = ["head", "backbones", "size", "n_train", "n_validation", "repeat", "fold"]
     assert list(table.columns) == [*where, "part", "metric", "value"]
@@ -79,7 +79,7 @@ def test_run__results_are_one_row_per_measurement(report: SweepReport) -> None:
     assert set(fit["metric"]) == {"seconds", "parameters", "k"}
 
 
-def test_run__predictions_give_every_score_again(report: SweepReport) -> None:
+def test_run__predictions_give_every_score_again(report: StudyReport) -> None:
     table = pd.read_parquet(Path(report.run) / "predictions.parquet")
     run = Run.load(report.run)
     assert len(table) == 5 * 3 * 3 * len(run.manifest.test)
@@ -101,7 +101,7 @@ def test_run__predictions_give_every_score_again(report: SweepReport) -> None:
             assert cell.test["balanced_accuracy"].folds[fold - 1] == pytest.approx(recall)
 
 
-def test_load__is_what_was_swept(report: SweepReport) -> None:
+def test_load__is_what_was_swept(report: StudyReport) -> None:
     run = Run.load(report.run)
     assert (run.metric, run.seed, run.manifest.hash) == ("auc", 0, report.subsets)
     assert list(run.methods) == report.methods
@@ -110,7 +110,7 @@ def test_load__is_what_was_swept(report: SweepReport) -> None:
     assert set(run.test_groups.tolist()) == {""}
 
 
-def test_run__says_what_it_was_made_by(report: SweepReport, folder: Path) -> None:
+def test_run__says_what_it_was_made_by(report: StudyReport, folder: Path) -> None:
     versions = Run.load(report.run).versions
     faiss = {name for name in versions if name.startswith("faiss-")}
     assert len(faiss) == 1
@@ -126,7 +126,7 @@ def test_run__says_what_it_was_made_by(report: SweepReport, folder: Path) -> Non
     assert Run.load(folder).kept_heads() == {}
 
 
-def test_read_summary__is_what_was_printed(report: SweepReport) -> None:
+def test_read_summary__is_what_was_printed(report: StudyReport) -> None:
     found = read_summary(report.run)
     seconds = {name: value for name, value in report.seconds.items() if name != "write"}  # it was not over yet
     expected = replace(report, seconds=seconds)
@@ -139,13 +139,13 @@ def test_read_summary__is_what_was_printed(report: SweepReport) -> None:
     assert any(gain.saved is not None for gain in found.gains)
 
 
-def test_from_json__infinities_come_back(report: SweepReport) -> None:
+def test_from_json__infinities_come_back(report: StudyReport) -> None:
     gain = report.gains[0]
     assert gain.saved is not None
     some = replace(gain, comparison=replace(gain.comparison, df=math.inf, p=math.nan), effect=-math.inf)
     given = replace(report, gains=[some])
     text = json.dumps(without_nan(given.to_json()), allow_nan=False)
-    found = SweepReport.from_json(json.loads(text))
+    found = StudyReport.from_json(json.loads(text))
     assert repr(found) == repr(given)
     assert (found.gains[0].comparison.df, found.gains[0].effect) == (math.inf, -math.inf)
 
@@ -211,7 +211,7 @@ def test_load__runs_that_cannot_be_read(folder: Path, damage: Callable[[Path], o
     assert "\n" not in str(error.value)
 
 
-def test_check_run__takes_what_is_new_empty_or_its_own(report: SweepReport, tmp_path: Path) -> None:
+def test_check_run__takes_what_is_new_empty_or_its_own(report: StudyReport, tmp_path: Path) -> None:
     manifest = SubsetManifest.load(Path(report.run) / "subsets.json")
     assert check_run(tmp_path / "new", manifest) == tmp_path / "new"
     assert not (tmp_path / "new").exists()
@@ -219,7 +219,7 @@ def test_check_run__takes_what_is_new_empty_or_its_own(report: SweepReport, tmp_
     assert check_run(report.run, manifest) == Path(report.run)
 
 
-def test_check_run__refuses_other_runs_and_other_folders(report: SweepReport, folder: Path, cache: Path) -> None:
+def test_check_run__refuses_other_runs_and_other_folders(report: StudyReport, folder: Path, cache: Path) -> None:
     manifest = SubsetManifest.load(folder / "subsets.json")
     other = dvme.subsets(cache, options=SubsetOptions(sizes=("12",), n_folds=2)).manifest
     with pytest.raises(OptionError, match=f"is a run over other subsets .*now {other.hash[:8]}.*name another folder"):

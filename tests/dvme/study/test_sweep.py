@@ -27,7 +27,7 @@ from dvme.runtime import Progress, Runtime
 from dvme.study import grid, ledger
 from dvme.study.design.options import SubsetOptions
 from dvme.study.methods import make_methods
-from dvme.study.outcome import SweepReport
+from dvme.study.outcome import StudyReport
 from dvme.study.run import Run
 from dvme.text import NO_GROUPS
 
@@ -37,7 +37,7 @@ Features = dict[str, NDArray[Any]]
 HEADS = ("linear", "knn", "concat", "mean-logits")
 
 
-def _numbers(report: SweepReport) -> list[Any]:
+def _numbers(report: StudyReport) -> list[Any]:
     """All that a sweep found, but for how long it took and where it stands."""
     found = report.to_json()
     for cell in found["cells"]:
@@ -45,7 +45,7 @@ def _numbers(report: SweepReport) -> list[Any]:
     return [found[name] for name in ("cells", "gains", "columns", "metric", "subsets")]
 
 
-def _assert_same(one: SweepReport, other: SweepReport, tolerance: float = 0.0) -> None:
+def _assert_same(one: StudyReport, other: StudyReport, tolerance: float = 0.0) -> None:
     """Equal numbers, nan among them."""
 
     def compare(mine: Any, theirs: Any) -> None:
@@ -66,7 +66,7 @@ def _assert_same(one: SweepReport, other: SweepReport, tolerance: float = 0.0) -
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> SweepReport:
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path, options: SubsetOptions) -> StudyReport:
     """A run that nothing stopped."""
     return dvme.sweep(cache, tmp_path_factory.mktemp("whole") / "run", heads=light(*HEADS), options=options)
 
@@ -128,7 +128,7 @@ def test_sweep__controls_come_with_attention(tmp_path: Path, cache: Path) -> Non
 
 
 def test_sweep__finished_jobs_are_not_fitted_again(
-    tmp_path: Path, cache: Path, whole: SweepReport, options: SubsetOptions, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path, whole: StudyReport, options: SubsetOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[int] = []
     fit_each = grid.fit_each
@@ -149,7 +149,7 @@ def test_sweep__finished_jobs_are_not_fitted_again(
 
 
 def test_sweep__torn_and_lost_jobs_are_fitted_again(
-    tmp_path: Path, cache: Path, whole: SweepReport, options: SubsetOptions
+    tmp_path: Path, cache: Path, whole: StudyReport, options: SubsetOptions
 ) -> None:
     dvme.sweep(cache, tmp_path / "run", heads=light(*HEADS), options=options)
     jobs = sorted((tmp_path / "run" / "jobs").iterdir())
@@ -222,7 +222,7 @@ def test_sweep__killed_before_the_first_job(tmp_path: Path, cache: Path, options
 
 
 def test_sweep__folders_that_hold_something_else(
-    tmp_path: Path, cache: Path, options: SubsetOptions, whole: SweepReport
+    tmp_path: Path, cache: Path, options: SubsetOptions, whole: StudyReport
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
@@ -240,7 +240,7 @@ def test_sweep__folders_that_hold_something_else(
 
 
 def test_sweep__another_lab_gets_the_same_numbers_from_the_same_file(
-    tmp_path: Path, write_embeddings: Write, whole: SweepReport, features: Features, names: list[str]
+    tmp_path: Path, write_embeddings: Write, whole: StudyReport, features: Features, names: list[str]
 ) -> None:
     """Its images stand in another order under other paths, and it has some more."""
     rng = np.random.default_rng(0)
@@ -269,7 +269,7 @@ def _one_line(error: pytest.ExceptionInfo[BaseException]) -> str:
 
 
 def test_sweep__images_that_are_missing_or_have_other_labels(
-    tmp_path: Path, write_embeddings: Write, whole: SweepReport, features: Features, names: list[str]
+    tmp_path: Path, write_embeddings: Write, whole: StudyReport, features: Features, names: list[str]
 ) -> None:
     subsets = Path(whole.run) / "subsets.json"
 
@@ -377,7 +377,7 @@ class _Choices(dict[str, Any]):
     """All that a sweep chose or predicted, by name."""
 
 
-def _choices(report: SweepReport) -> _Choices:
+def _choices(report: StudyReport) -> _Choices:
     run = Run.load(report.run)
     found = _Choices()
     for (method, size), jobs in run.finished.items():

@@ -8,7 +8,7 @@ from dvme.data import Task
 from dvme.errors import OptionError
 from dvme.report import learning_curve
 from dvme.stats.intervals import Interval
-from dvme.study.outcome import Cell, Column, SweepReport
+from dvme.study.outcome import Cell, Column, StudyReport
 from dvme.study.probe_outcome import Score
 from dvme.study.published import PublishedCell, published_cells
 
@@ -24,7 +24,7 @@ def cell(head: str, backbones: tuple[str, ...], size: str, mean: float, **change
     return replace(own, **changed)
 
 
-def sweep(methods: Any = METHODS, sizes: tuple[str, ...] = ("50", "full"), **changed: Any) -> SweepReport:
+def sweep(methods: Any = METHODS, sizes: tuple[str, ...] = ("50", "full"), **changed: Any) -> StudyReport:
     columns = [Column(name, 1679.2 if name == "full" else float(name), 10.0) for name in sizes]
     cells = [
         cell(head, backbones, name, 0.5 + 0.1 * place + 0.01 * index)
@@ -32,7 +32,7 @@ def sweep(methods: Any = METHODS, sizes: tuple[str, ...] = ("50", "full"), **cha
         for index, (head, backbones) in enumerate(methods)
     ]
     task = Task(("x", "y"), (5, 5), 0)
-    report = SweepReport("run", "cache", "0", task, "plan", "auc", columns, cells, [], [], [], 1, 0, {})
+    report = StudyReport("run", "cache", "0", task, "plan", "auc", columns, cells, [], [], [], 1, 0, {})
     return replace(report, **changed)
 
 

@@ -6,7 +6,7 @@ from dvme.data import Task
 from dvme.explanation.ablation import Ablation, LeftOut, Performance
 from dvme.report import Difference, differences, gains, reliance
 from dvme.stats.intervals import Comparison, Interval
-from dvme.study.outcome import Gain, Rival, SweepReport
+from dvme.study.outcome import Gain, Rival, StudyReport
 from dvme.study.probe_outcome import Score
 
 NAN = float("nan")
@@ -77,7 +77,7 @@ def test_gains__one_row_for_each_gain() -> None:
     )
     both = [gain, replace(gain, size="full", p_adjusted=0.2, word="no gain shown")]
     task = Task(("x", "y"), (5, 5), 0)
-    figure = gains(SweepReport("run", "cache", "0", task, "plan", "auc", [], [], both, [], [], 1, 0, {}))
+    figure = gains(StudyReport("run", "cache", "0", task, "plan", "auc", [], [], both, [], [], 1, 0, {}))
     assert [trace.name for trace in figure.data] == ["gain", "no gain shown"]
     assert figure.layout.xaxis.title.text == "difference in test AUC"
     assert figure.layout.title.subtitle.text.startswith("dvme of 3 backbones less its rival")

@@ -1,0 +1,210 @@
+"""The one way from a cache to what may be said: `dvme probe` is a study of one size, `dvme sweep` of several."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dvme.errors import OptionError
+from dvme.heads import Head
+from dvme.heads.saving import check_folder, folder_name, new_folder
+from dvme.metrics.classification import METRICS, check_metric
+from dvme.places import check_new_run, open_cache
+from dvme.runtime import Progress, Runtime
+from dvme.study.design.options import SubsetOptions
+from dvme.study.design.snapshot import Snapshot, named_backbones
+from dvme.study.design.subsets import Design, draw_design, load_design
+from dvme.study.design.units import units_of_test
+from dvme.study.fitting import EMBEDDINGS_SHARE
+from dvme.study.grid import Grid
+from dvme.study.judge import Judge
+from dvme.study.kept_heads import JOBS, KeptHeads
+from dvme.study.ledger import Ledger
+from dvme.study.methods import Method, make_methods, method_notices, sampled
+from dvme.study.outcome import StudyReport
+from dvme.study.run import SUBSETS, check_run, one_writer, write_results, write_run
+from dvme.study.verdict import Verdicts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a study is asked."""
+
+    command: str
+    """`probe` or `sweep`."""
+    cache: str | Path
+    heads: Sequence[str | Head]
+    backbones: Sequence[str] | None
+    controls: bool
+    options: SubsetOptions | None
+    subsets: str | Path | None = None
+    metric: str = METRICS[0]
+    out: str | Path | None = None
+    """The run's folder; None: nothing is kept."""
+    save: str | Path | None = None
+    """A further folder for the heads."""
+
+
+def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyReport:
+    """Fit every method on every draw of every size, judge them on one test set, and keep all of it where asked to.
+
+    Raises:
+        DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
+    """
+    clock, out = _Clock(), question.out
+    check_metric(question.metric)
+    if out is not None:
+        check_new_run(question.cache, out)
+    if question.save is not None:
+        check_folder(question.save)
+    store = open_cache(question.cache)
+    names = named_backbones(store, question.backbones)
+    methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
+    room = runtime.memory_budget("cpu") // EMBEDDINGS_SHARE
+    design = _designed(question, Snapshot.take(store, names).holding(room), progress)
+    methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
+    clock.lap("subsets")
+    with ExitStack() as stack:  # all heads are saved, or none
+        folder = None if out is None else stack.enter_context(_run_folder(out, question, design, methods))
+        aside = None if question.save is None else stack.enter_context(new_folder(question.save))
+        heads = KeptHeads.of_run(folder) if folder is not None else None
+        if heads is None and aside is not None:
+            heads = KeptHeads(aside, aside / JOBS)
+        ledger = Ledger(None if folder is None else folder / JOBS)
+        grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
+        grid.fit(runtime, progress, question.command)
+        clock.lap("fit")
+        report = _judged(question, design, grid, clock, progress)
+        if folder is not None:
+            write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
+        if aside is not None:
+            _place_heads(heads, methods, aside)
+    clock.lap("write")
+    return report
+
+
+def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Design:
+    needs_order = question.metric == "kappa"
+    if question.subsets is None:
+        design = draw_design(snapshot, question.options or SubsetOptions(), progress, needs_order=needs_order)
+    else:
+        design = load_design(snapshot, question.subsets, progress, needs_order=needs_order)
+    if design.subsets.targets.is_multilabel:
+        raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
+    return design
+
+
+@contextmanager
+def _run_folder(out: str | Path, question: Question, design: Design, methods: Sequence[Method]) -> Iterator[Path]:
+    """The run's folder, which nobody else writes to meanwhile."""
+    folder = check_run(out, design.subsets)
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_writer(folder):
+        # First what makes the folder a run, so that a call killed at any moment can be gone on with.
+        write_run(folder, _described(question, design, methods))
+        design.subsets.save(folder / SUBSETS)
+        yield folder
+
+
+def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress) -> StudyReport:
+    """What the finished jobs allow to be said."""
+    snapshot, manifest = design.snapshot, design.subsets
+    groups = snapshot.groups[manifest.test]
+    units, line = units_of_test(manifest.targets.values[manifest.test], groups, manifest.classes)
+    named = [(method.name, method.backbones) for method in grid.methods]
+    judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
+    judge.score_all(progress)
+    verdicts = Verdicts(named, judge.standing, manifest.largest, question.metric)
+    cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
+    leading, fusions = verdicts.leading(), verdicts.fusions()
+    clock.lap("statistics")
+    notices = [
+        *(f"left out: {count:,} {reason}" for reason, count in snapshot.left_out.items()),
+        *method_notices(grid.methods),
+        *design.notices,
+        *snapshot.notices,
+        *grid.notices(f"dvme {question.command}"),
+        line,
+    ]
+    kept = question.save if question.save is not None else None if grid.heads is None else grid.heads.together
+    return StudyReport(
+        run=None if question.out is None else os.fspath(question.out),
+        cache=os.fspath(question.cache),
+        subsets=manifest.hash,
+        task=manifest.targets.task,
+        plan=str(manifest.policy.get("plan", "")),
+        metric=question.metric,
+        columns=judge.columns(),
+        cells=cells,
+        gains=gains,
+        suspects=suspects,
+        notices=notices,
+        n_jobs=len(grid.places),
+        n_reused=grid.n_reused,
+        seconds=clock.laps,
+        n_left_out=dict(snapshot.left_out),
+        verdict=leading,
+        fusion=fusions,
+        saved=[] if kept is None else [os.fspath(Path(kept) / folder_name(*method)) for method in named],
+    )
+
+
+def _place_heads(heads: KeptHeads | None, methods: Sequence[Method], aside: Path) -> None:
+    """Make the folder of heads whole: those of a run are copied into it, what was for single jobs goes."""
+    assert heads is not None
+    for method in methods:
+        folder = heads.folder(method.name, method.backbones)
+        if folder.parent != aside:
+            shutil.copytree(folder, aside / folder.name)
+    if heads.alone.parent == aside and heads.alone.exists():
+        heads.alone.rmdir()
+
+
+def _described(question: Question, design: Design, methods: Sequence[Method]) -> dict[str, Any]:
+    """The resolved configuration of a run."""
+    snapshot, manifest = design.snapshot, design.subsets
+    return {
+        "command": question.command,
+        "cache": os.fspath(question.cache),
+        "subsets": manifest.hash,
+        "metric": question.metric,
+        "test_groups": snapshot.numbered_groups(manifest.test),
+        "backbones": [
+            {
+                "name": name,
+                "dim": table.dim,
+                "digest": table.fingerprint.digest,
+                "fingerprint": dict(table.fingerprint.fields),
+            }
+            for name, table in snapshot.backbones.items()
+        ],
+        "methods": [
+            {
+                "head": method.head.name,
+                "name": method.name,
+                "backbones": list(method.backbones),
+                "settings": method.settings,
+            }
+            for method in methods
+        ],
+    }
+
+
+class _Clock:
+    """Where the time goes."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.since = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap belongs to this stage."""
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.since
+        self.since = now

@@ -1,0 +1,153 @@
+"""What a study is about, taken once from one moment of a cache: who takes part, and the embeddings of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING
+from dvme.data.names import named_images
+from dvme.data.targets import Targets
+from dvme.errors import DataError, OptionError
+from dvme.study.design.splits import groups_to_resample
+from dvme.text import NO_GROUPS
+from dvme_cache import EmbeddingCache, RowState
+from dvme_cache.embeddings import Embeddings
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """N images of a cache, each with a label and an embedding of every backbone, as they were at one moment."""
+
+    location: str
+    """Of the cache."""
+    rows: NDArray[np.int64]
+    """(N,) of the cache."""
+    ids: NDArray[np.uint8]
+    """(N, 16) content ids."""
+    labels: NDArray[Any]
+    """(N,) as the cache has them."""
+    splits: NDArray[Any]
+    """(N,) `train`, `val`, `test`, or ""."""
+    groups: NDArray[Any]
+    """(N,) names, "" for an image that is a group of its own."""
+    images: NDArray[Any]
+    """(N,) what their source called them."""
+    paths: NDArray[Any]
+    """(N,) where they are, as far as the cache knows."""
+    class_order: tuple[str, ...]
+    """Of the labels, where the user gave one."""
+    backbones: Mapping[str, Embeddings]
+    """Open, by name."""
+    left_out: Mapping[str, int]
+    """Images that take no part, by reason; only reasons that there are."""
+    _held: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    _most_held: int = 0
+
+    @classmethod
+    def take(cls, store: EmbeddingCache, names: Sequence[str]) -> Snapshot:
+        """Everybody with a label and an embedding of each of these backbones.
+
+        Raises:
+            DataError: if there is nobody.
+        """
+        columns = store.columns(["label", "split", "group", "path"])
+        backbones = {name: store.embeddings(name) for name in names}
+        states = np.stack([each.states() for each in backbones.values()])
+        n_rows = min(states.shape[1], len(columns["label"]))  # a writer may add images between the reads
+        states, has_label = states[:, :n_rows], columns["label"][:n_rows] != MISSING
+        is_failed = (states == RowState.FAILED).any(axis=0)
+        is_pending = (states == RowState.PENDING).any(axis=0) & ~is_failed
+        rows = np.flatnonzero(has_label & ~is_failed & ~is_pending)
+        is_pruned = store.samples.is_pruned[:n_rows]
+        counts = {
+            "without an embedding": int((has_label & is_failed).sum()),
+            "not extracted yet": int((has_label & is_pending).sum()),
+            "without a label": int((~has_label & ~is_pruned).sum()),
+        }
+        left_out = {reason: count for reason, count in counts.items() if count}
+        if not len(rows):
+            why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+            which = f"no labelled row with an embedding of {', '.join(names)}"
+            raise DataError(f"{store.location} has {which} ({why or 'empty'})")
+        images, paths = named_images(store.samples.paths, columns["path"], rows)
+        label, split, group = (columns[name][rows] for name in ("label", "split", "group"))
+        ids, order = store.samples.ids[rows], store.class_order
+        return cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, positions: NDArray[Any]) -> Snapshot:
+        """Some of the images, in this order."""
+        per_image = ("rows", "ids", "labels", "splits", "groups", "images", "paths")
+        return replace(self, _held={}, **{name: getattr(self, name)[positions] for name in per_image})
+
+    def targets(self, separator: str | None = None) -> Targets:
+        """What the images are to be recognised as; see `Targets.of`.
+
+        Raises:
+            DataError: if they have one label and it is all there is, or two labels are the same number.
+        """
+        found = Targets.of(self.labels, self.class_order, separator)
+        if not found.is_multilabel:
+            found.task.check_trainable()
+        return found
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all embeddings."""
+        return sum(self.size_of(name) for name in self.backbones)
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a backbone's embeddings."""
+        table = self.backbones[name]
+        return len(self) * table.dim * np.dtype(table.dtype).itemsize
+
+    def holding(self, n_bytes: int) -> Snapshot:
+        """The same, which keeps what it reads where all of it takes at most so many bytes, so that it is read once."""
+        return replace(self, _held={}, _most_held=n_bytes)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """(N, D) embeddings of a backbone as they are stored, each proven to be what was committed.
+
+        Raises:
+            MissingEmbeddingsError, CorruptCacheError: if they are gone, or are not what was committed.
+        """
+        if name in self._held:
+            return self._held[name]
+        values = self.backbones[name].read(self.rows)
+        if self.n_bytes <= self._most_held:
+            self._held[name] = values
+        return values
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Let go of what is held of other backbones than these."""
+        for name in set(self._held) - set(names):
+            del self._held[name]
+
+    @property
+    def notices(self) -> list[str]:
+        """A line where no image has a group, so that nothing keeps a patient's images together."""
+        return [] if (self.groups != MISSING).any() else [NO_GROUPS]
+
+    def numbered_groups(self, positions: NDArray[Any]) -> list[int] | None:
+        """Which of some images share a group, without its name; None where there are no groups."""
+        units = groups_to_resample(self.groups[positions])
+        return None if units is None else units.tolist()
+
+
+def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
+    """The backbones that were asked for, by default all of the cache.
+
+    Raises:
+        OptionError: if there are none.
+    """
+    names = list(dict.fromkeys(backbones)) if backbones else store.backbones
+    if not names:
+        raise OptionError(f"{store.location} has no embeddings yet; run dvme extract first")
+    return names

@@ -1,0 +1,152 @@
+"""Methods on draws: embeddings are read once where memory allows, and heads are fitted together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.targets import Targets
+from dvme.errors import DataError
+from dvme.heads import Embedded, FittedHead, Job
+from dvme.heads.fitting.jobs import Bounded, fit_each, kept_log_proba
+from dvme.runtime import Progress, Runtime
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.methods import Method
+from dvme.vectors import finite_rows
+
+EMBEDDINGS_SHARE = 3
+"""Embeddings that are read at once take at most one part in so many of the memory."""
+COPIES: Mapping[str, int] = {"float16": 3, "float32": 2}
+"""Of the embeddings while heads are fitted, themselves included, in units of their bytes: one in float32."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One method on one draw."""
+
+    method: Method
+    train: NDArray[np.int64]
+    """Positions of the images to learn from, in their order."""
+    validation: NDArray[np.int64]
+    """Positions of those to choose on."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What came of an assignment."""
+
+    position: int
+    """Of the assignment."""
+    head: FittedHead
+    log_test: NDArray[np.float32]
+    """(N test, C) log probabilities."""
+    log_validation: NDArray[np.float32]
+    """(v, C), in the order of the assignment."""
+    seconds: float
+    """Of the fit; of heads fitted together, the first one there has the time of all."""
+
+
+def fit_assignments(
+    assignments: Sequence[Assignment],
+    snapshot: Snapshot,
+    targets: Targets,
+    test: NDArray[np.int64],
+    *,
+    runtime: Runtime,
+    progress: Progress,
+) -> Iterator[Predicted]:
+    """Fit every method on its draw, and ask it about the images that it chose on and about the test images.
+
+    Args:
+        assignments: what to fit.
+        snapshot: N images.
+        targets: theirs; of a test image nobody is told.
+        test: positions of the test images.
+        runtime: device and memory budget.
+        progress: told (stage, assignments done, all of them).
+
+    Yields:
+        Each assignment once, as soon as it is done.
+
+    Raises:
+        DataError: if an embedding is not finite, or a head gives no probabilities.
+        OptionError: if the memory does not hold an assignment.
+    """
+    hidden, n_done, n_classes = targets.hidden(test), 0, len(targets.classes)
+    budget, is_cpu = runtime.memory_budget("cpu"), runtime.torch_device() == "cpu"
+    for names, positions in portions(assignments, snapshot, n_classes, budget):
+        snapshot.forget(names)
+        embeddings = {name: snapshot.read(name) for name in names}
+        _check_finite(embeddings)
+        data = Embedded(embeddings, hidden.values, n_classes)
+        some = [assignments[position] for position in positions]
+        jobs = [Job(each.method.head, each.method.backbones, each.train, each.validation, each.seed) for each in some]
+        left = max(1, budget - _held(snapshot, names))
+        own = replace(runtime, memory=left) if is_cpu else runtime  # a GPU has memory of its own
+
+        def tell(stage: str, done: int, n_jobs: int, before: int = n_done) -> None:
+            del n_jobs
+            progress(stage, before + done, len(assignments))
+
+        for one in fit_each(jobs, data, runtime=own, progress=tell):
+            job = jobs[one.position]
+            log_test, log_validation = (
+                kept_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title)
+                for rows in (test, job.validation)
+            )
+            yield Predicted(positions[one.position], one.head, log_test, log_validation, one.seconds)
+        n_done += len(jobs)
+
+
+def portions(
+    assignments: Sequence[Assignment], snapshot: Snapshot, n_classes: int, budget: int
+) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Which assignments are fitted on embeddings that are held together: all, or those of the same backbones.
+
+    More memory never makes a fit impossible: all are held together only where what is left holds the largest fit.
+
+    Args:
+        assignments: J.
+        snapshot: of the images.
+        n_classes: C.
+        budget: bytes of embeddings and heads.
+
+    Returns:
+        (backbones, positions) of each portion, without those that have nothing to do.
+    """
+    every = tuple(dict.fromkeys(name for each in assignments for name in each.method.backbones))
+    needed = max((_least(each, snapshot, n_classes) for each in assignments), default=0)
+    at_once = sum(map(snapshot.size_of, every)) * EMBEDDINGS_SHARE <= budget
+    at_once = at_once and _held(snapshot, every) + needed <= budget
+    found: dict[tuple[str, ...], list[int]] = {}
+    for position, each in enumerate(assignments):
+        found.setdefault(every if at_once else each.method.backbones, []).append(position)
+    return list(found.items())
+
+
+def _held(snapshot: Snapshot, names: Sequence[str]) -> int:
+    """Bytes of embeddings with their copies."""
+    return sum(snapshot.size_of(name) * COPIES[snapshot.backbones[name].dtype] for name in names)
+
+
+def _least(assignment: Assignment, snapshot: Snapshot, n_classes: int) -> int:
+    """Bytes that a fit holds at least, beside the embeddings; 0 of a head that fits itself to what there is."""
+    head = assignment.method.head
+    if not isinstance(head, Bounded):
+        return 0
+    dims = [snapshot.backbones[name].dim for name in assignment.method.backbones]
+    return head.least_bytes(len(assignment.train), dims, n_classes)
+
+
+def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse what no head should rest on; a head checks only what it learns from or chooses on."""
+    for name, values in embeddings.items():
+        n_bad = int((~finite_rows(values)).sum())
+        if n_bad:
+            rows = f"{n_bad} of {len(values)} rows of {name}"
+            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
