@@ -1,6 +1,6 @@
 """Extract frozen-backbone embeddings once, compare them honestly with few labels.
 
-`dvme.extract`, `dvme.probe`, `dvme.info`, `dvme.viz`, `dvme.upkeep.verify` and so on are the commands of the same
+`dvme.extract`, `dvme.probe`, `dvme.info`, `dvme.viz`, `dvme.cache.verify` and so on are the commands of the same
 names. Importing dvme does not import torch; the first call that needs it does.
 """
 

@@ -26,7 +26,7 @@ settings.load_profile("dvme")
 SOLAR = importlib.util.find_spec("elpv_dataset")
 GROUPS = ("machine", "umap")
 """Markers whose tests all run in one worker, whatever file they are in."""
-LONG = ("tests/reliability/", "tests/dvme/page/", "tests/test_readme.py", "tests/cli/")
+LONG = ("tests/reliability/", "tests/dvme/report/html/", "tests/test_readme.py", "tests/cli/")
 """What is begun first, so that no worker is left with it at the end."""
 
 

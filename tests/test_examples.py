@@ -37,7 +37,7 @@ def test_own_backbone__extracts_beside_a_known_one(
     whole, central = (cache.embeddings(name).read(np.arange(24)) for name in ("lite0-whole", "efficientnet-lite0"))
     assert not np.allclose(whole, central)  # the margins count
     copied.unlink()
-    report = dvme.upkeep.verify(tmp_path / "c.zarr", images=True, backbones=["lite0-whole"], sample=4)
+    report = dvme.cache.verify(tmp_path / "c.zarr", images=True, backbones=["lite0-whole"], sample=4)
     assert report.is_sound
     assert report.comparisons[0].n_compared == 4
 

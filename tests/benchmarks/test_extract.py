@@ -17,7 +17,7 @@ from sklearn.datasets import load_sample_image
 
 import dvme
 from dvme.backbones import get_spec
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.runtime import keep_freed_memory

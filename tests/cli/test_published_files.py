@@ -21,7 +21,8 @@ from torchvision.models.resnet import Bottleneck
 from typer.testing import CliRunner
 
 from dvme.backbones import BackboneSpec, get_spec
-from dvme.backbones.loading.adapted import build_model, registry
+from dvme.backbones.loading import registry
+from dvme.backbones.loading.building import build_model
 from dvme.extraction import decoding
 from dvme_cache import EmbeddingCache
 from dvme_cli.main import app

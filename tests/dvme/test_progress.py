@@ -128,10 +128,10 @@ def test_public_functions__show_bars_in_a_terminal_by_default(
     small_study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with terminal(monkeypatch) as shown:
-        dvme.upkeep.verify(small_study / "c.zarr", progress=None)  # type: ignore[arg-type]
-        dvme.upkeep.verify(small_study / "c.zarr", progress=dvme.silent)
+        dvme.cache.verify(small_study / "c.zarr", progress=None)  # type: ignore[arg-type]
+        dvme.cache.verify(small_study / "c.zarr", progress=dvme.silent)
         assert not shown()
-        dvme.upkeep.verify(small_study / "c.zarr")
+        dvme.cache.verify(small_study / "c.zarr")
         said = shown()
     assert "shards" in said
     assert "━" in said
@@ -159,8 +159,8 @@ def test_public_functions__tell_a_fixed_total_and_never_less(call: str, small_st
         "compare": lambda tell: dvme.compare(run, run, progress=tell),
         "explain": lambda tell: dvme.explain(next((run / "heads").iterdir()), cache, retrain=True, progress=tell),
         "viz": lambda tell: dvme.viz(cache, out=tmp_path / "v.html", options=pca, progress=tell),  # type: ignore[arg-type]
-        "verify": lambda tell: dvme.upkeep.verify(cache, progress=tell),
-        "export": lambda tell: dvme.upkeep.export(cache, tmp_path / "e.h5", progress=tell),
+        "verify": lambda tell: dvme.cache.verify(cache, progress=tell),
+        "export": lambda tell: dvme.cache.export(cache, tmp_path / "e.h5", progress=tell),
     }
     calls[call](note)
     stages = dict.fromkeys(stage for stage, _, _ in told)

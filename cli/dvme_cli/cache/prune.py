@@ -30,7 +30,7 @@ def prune(
 
         columns = dvme.Columns(image=image_col) if image_col else None
         with progress_bars() as tell:
-            report = dvme.upkeep.prune(
+            report = dvme.cache.prune(
                 cache, images, columns=columns, image_root=image_root, confirmed=yes, progress=tell
             )
         if json:

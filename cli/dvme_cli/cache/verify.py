@@ -42,7 +42,7 @@ def verify(  # noqa: PLR0913 - one parameter per option
         import dvme
 
         with progress_bars() as tell:
-            report = dvme.upkeep.verify(
+            report = dvme.cache.verify(
                 cache,
                 sample=sample,
                 images=images,

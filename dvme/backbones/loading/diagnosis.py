@@ -98,7 +98,7 @@ def diagnose(
     spec = named_spec(name, {} if architecture is None else {split_name(name)[0]: architecture})
     check_weights(spec, weights)
     device = torch.device((runtime or Runtime()).torch_device())
-    from dvme.backbones.loading.adapted import build_model
+    from dvme.backbones.loading.building import build_model
     from dvme.backbones.loading.model import Backbone
 
     loaded = build_model(spec, weights)
@@ -139,7 +139,7 @@ def _remarks(features: Statistics) -> list[str]:
 
 
 def _statistics_untrained(spec: BackboneSpec, device: torch.device) -> Statistics:
-    from dvme.backbones.loading.adapted import build_model
+    from dvme.backbones.loading.building import build_model
     from dvme.backbones.loading.model import Backbone
 
     arguments = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dvme.backbones.description.code_identity import arguments_digest, code_digest
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.variation import split_name
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.registry import named_spec
 from dvme.backbones.model.bn_folding import fused

@@ -29,7 +29,7 @@ from torchvision.models import resnet50, wide_resnet50_2
 
 from dvme.backbones import BackboneSpec, get_spec
 from dvme.backbones.description.spec import Pooling
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import Backbone
 from dvme.backbones.model.architectures import create
 from dvme.backbones.model.pooling import POOLS

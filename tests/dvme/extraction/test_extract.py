@@ -15,7 +15,7 @@ from PIL import Image
 
 import dvme
 from dvme.backbones import get_spec
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError

@@ -382,7 +382,7 @@ def test_extract__architecture_of_a_file(states: dict[str, Any], class_folders: 
     assert [one.computed for one in report.outcomes] == [N, N]
     again = dvme.extract(class_folders, cache, backbones=names, **options)  # type: ignore[arg-type]
     assert [one.reused for one in again.outcomes] == [N, N]
-    verified = dvme.upkeep.verify(cache, images=True, weights={"mine": tmp_path / "w.pth"}, sample=5)
+    verified = dvme.cache.verify(cache, images=True, weights={"mine": tmp_path / "w.pth"}, sample=5)
     assert verified.is_sound
     assert [one.n_compared for one in verified.comparisons] == [5, 5]
 
@@ -392,13 +392,13 @@ def test_verify__rebuilds_from_the_cache_alone(own: Path, class_folders: Path, t
     extract(class_folders, cache, *ALL)
     for name in ("cnn", "vit"):
         (own / f"{name}.toml").unlink()
-    beside = dvme.upkeep.verify(cache, images=True, sample=10, runtime=dvme.Runtime(batch_size=3))
+    beside = dvme.cache.verify(cache, images=True, sample=10, runtime=dvme.Runtime(batch_size=3))
     assert beside.is_sound  # the weights are where they were
     weights = {name: (own / f"{name}.pth").rename(tmp_path / f"{name}.pth") for name in ("cnn", "vit")}
-    gone = dvme.upkeep.verify(cache, images=True, sample=10)
+    gone = dvme.cache.verify(cache, images=True, sample=10)
     assert not gone.is_sound
     assert all("pass a local copy with --weights" in one.skipped for one in gone.comparisons)
-    given = dvme.upkeep.verify(cache, images=True, sample=10, weights=weights)
+    given = dvme.cache.verify(cache, images=True, sample=10, weights=weights)
     assert given.is_sound
     assert {one.backbone: (one.n_compared, one.n_different, one.skipped) for one in given.comparisons} == dict.fromkeys(
         ALL, (10, 0, "")
@@ -410,7 +410,7 @@ def test_verify__other_weights_than_the_embeddings_are_of(own: Path, class_folde
     extract(class_folders, cache, CNN)
     other = timm.create_model("test_resnet", num_classes=0).state_dict()
     torch.save(other, tmp_path / "other.pth")
-    report = dvme.upkeep.verify(cache, images=True, weights={"cnn": tmp_path / "other.pth"})
+    report = dvme.cache.verify(cache, images=True, weights={"cnn": tmp_path / "other.pth"})
     assert not report.is_sound
     assert "weights" in report.comparisons[0].skipped
 
@@ -423,7 +423,7 @@ def test_verify__finds_an_embedding_that_is_not_of_its_image(own: Path, class_fo
         features = table.read(np.arange(N))
         features[4] = features[30]
         table.commit(np.arange(N), features, {})
-    report = dvme.upkeep.verify(cache, images=True, sample=N)
+    report = dvme.cache.verify(cache, images=True, sample=N)
     assert [(one.backbone, one.n_different) for one in report.comparisons] == [(CNN, 0), (VIT, 1)]
 
 

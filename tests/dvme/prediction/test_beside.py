@@ -16,7 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import dvme
-from dvme.backbones.loading.adapted import model
+from dvme.backbones.loading import model
 from dvme.cache import prune
 from dvme.errors import DataError
 from dvme.extraction.beside import place_beside

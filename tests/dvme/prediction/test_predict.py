@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import dvme
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.loading.adapted import model
+from dvme.backbones.loading import model
 from dvme.errors import DataError, OptionError
 from dvme.extraction.passes import extract_all
 from dvme.heads import Embedded, Job, fit_jobs

@@ -42,7 +42,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         csv.writer(file).writerows(
             [("image", "label", "split"), *zip([f"slide {row:02d}" for row in range(N)], labels, splits, strict=True)]
         )
-    dvme.upkeep.label(root / "c.zarr", root / "labels.csv")
+    dvme.cache.label(root / "c.zarr", root / "labels.csv")
     options = dvme.SubsetOptions(sizes=["full"], n_folds=2)
     dvme.sweep(root / "c.zarr", root / "run", heads=["linear@strengths=0.01", "concat@strengths=0.01"], options=options)
     return root

@@ -506,7 +506,7 @@ def test_probe__kappa_by_the_users_order(tmp_path: Path, labels: NDArray[Any]) -
     features = {"a": _features(labels, 0.6, 0)}
     assumed = dvme.probe(_cache(tmp_path / "a.zarr", features, label=names), heads=[Linear((1.0,))])
     assert (assumed.task.classes, assumed.task.is_ordered) == (("mild", "none", "severe"), False)
-    dvme.upkeep.label(tmp_path / "a.zarr", class_order=["none", "mild", "severe"])
+    dvme.cache.label(tmp_path / "a.zarr", class_order=["none", "mild", "severe"])
     told = dvme.probe(tmp_path / "a.zarr", heads=[Linear((1.0,))], save=tmp_path / "heads")
     numbered = _cache(tmp_path / "b.zarr", features, label=[str(label) for label in labels])
     expected = dvme.probe(numbered, heads=[Linear((1.0,))])

@@ -707,7 +707,7 @@ def test_sweep__kappa_needs_an_order(
         dvme.compare(tmp_path / "auc", tmp_path / "auc", metric="kappa")
     beside = dvme.compare(tmp_path / "auc", published="truong2021:aptos").notices
     assert any("mild, none, severe have none that is given" in line for line in beside)
-    dvme.upkeep.label(graded, class_order=GRADES)
+    dvme.cache.label(graded, class_order=GRADES)
     told = dvme.sweep(graded, tmp_path / "kappa", options=options, metric="kappa", **one)
     assert (told.task.classes, told.task.is_ordered) == (GRADES, True)
     numbered = write_embeddings(tmp_path / "n.zarr", features, label=[str(label) for label in labels])
@@ -722,11 +722,11 @@ def test_sweep__an_order_that_changes_is_never_mixed(
     options, one = SubsetOptions(sizes=("full",), n_folds=3), {"heads": [Linear((1.0,))], "backbones": ["a"]}
     run, subsets = tmp_path / "run", tmp_path / "run" / "subsets.json"
     before = dvme.sweep(graded, run, options=options, **one)
-    dvme.upkeep.label(graded, class_order=before.task.classes)
+    dvme.cache.label(graded, class_order=before.task.classes)
     same = dvme.sweep(graded, run, options=options, **one)  # only now it is known to be one
     assert (same.n_reused, same.task.is_order_given) == (same.n_jobs, True)
     assert Run.load(run).manifest.is_order_given
-    dvme.upkeep.label(graded, class_order=GRADES)
+    dvme.cache.label(graded, class_order=GRADES)
     with pytest.raises(OptionError, match=r"a run over other subsets .* the order of the classes are others"):
         dvme.sweep(graded, run, options=options, **one)
     with_own = dvme.sweep(graded, run, subsets=subsets, **one)
@@ -734,10 +734,10 @@ def test_sweep__an_order_that_changes_is_never_mixed(
     assert any(
         "in the order mild < none < severe, " in line and "none < mild < severe" in line for line in with_own.notices
     )
-    dvme.upkeep.label(graded, class_order=())
+    dvme.cache.label(graded, class_order=())
     assumed = dvme.sweep(graded, tmp_path / "other", options=options, **one)
     assert not assumed.task.is_ordered
-    dvme.upkeep.label(graded, class_order=GRADES)
+    dvme.cache.label(graded, class_order=GRADES)
     with pytest.raises(OptionError, match=r"depends on the order of the classes: .*this run goes by the former"):
         dvme.sweep(graded, tmp_path / "new", subsets=tmp_path / "other" / "subsets.json", metric="kappa", **one)
 

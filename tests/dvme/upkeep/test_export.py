@@ -133,7 +133,7 @@ with EmbeddingCache.writing(f"{folder}/c.zarr") as cache:
         made.commit(rows, np.random.default_rng(int(rows[0])).standard_normal((len(rows), 256), dtype=np.float32), {})
 before = held()
 for suffix in (".h5", ".npz"):
-    dvme.upkeep.export(f"{folder}/c.zarr", f"{folder}/x{suffix}")
+    dvme.cache.export(f"{folder}/c.zarr", f"{folder}/x{suffix}")
     dvme.cache.import_embeddings(f"{folder}/x{suffix}", f"{folder}/back{suffix}.zarr")
 print((held() - before) // 2**20)
 """

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dvme.backbones import BackboneSpec, get_spec
-from dvme.backbones.loading.adapted import known
+from dvme.backbones.loading import known
 from dvme.backbones.loading.known import FOLDER, Facts, Place, place_of
 from dvme.errors import WeightsError
 from dvme.runtime import kept_folder

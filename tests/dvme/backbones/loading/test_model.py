@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import Backbone, hash_weights, load_backbone
 from dvme.data import DECODING
 from dvme.errors import CheckpointError, WeightsError

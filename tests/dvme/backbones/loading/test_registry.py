@@ -7,7 +7,7 @@ import timm
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec, names, register, zoo
 from dvme.backbones.description.timm_names import architecture_names
-from dvme.backbones.loading.adapted import registry
+from dvme.backbones.loading import registry
 from dvme.errors import UnknownNameError
 
 TRUONG = ["supervised", "swav", "simclr", "dino"]

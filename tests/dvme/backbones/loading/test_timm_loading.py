@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, get_spec
 from dvme.backbones.conversion import convert
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.timm_loading import load_timm_model
 from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.errors import CheckpointError

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
 from dvme.backbones.description.variation import vary
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import Backbone
 from dvme.backbones.model.adaptation import adapt, resample_as_dino, resize_input, sum_first_convolution
 from dvme.errors import OptionError

@@ -19,7 +19,7 @@ from small_networks import NARROW
 from torch import Tensor
 
 from dvme.backbones import BackboneSpec, Checkpoint, Layout, Preprocess, get_spec, listed
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import hash_weights
 from dvme.backbones.own.custom import (
     installed_names,

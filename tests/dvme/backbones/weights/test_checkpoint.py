@@ -17,7 +17,7 @@ from small_networks import NARROW, NARROW_DIM
 from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, Checkpoint, Layout, Preprocess, get_spec
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import load_backbone
 from dvme.backbones.model.preprocess import crop_image
 from dvme.backbones.weights.checkpoint import fit_keys, read_checkpoint

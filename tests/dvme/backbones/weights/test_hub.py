@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import load_backbone
 from dvme.backbones.weights.hub import hub_config, hub_file, pretrained_settings, split_hub_name
 from dvme.errors import CheckpointError, DvmeError, OptionError, UnknownNameError, WeightsError

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dvme.backbones import BackboneSpec, get_spec
 from dvme.backbones.conversion import convert
-from dvme.backbones.loading.adapted import LoadedModel, build_model
+from dvme.backbones.loading.building import LoadedModel, build_model
 from dvme.backbones.own.custom import spec_from_architecture
 from dvme.errors import CheckpointError
 

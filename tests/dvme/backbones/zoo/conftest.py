@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dvme.backbones import BackboneSpec
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.model.pooling import POOLS
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from dvme.backbones import BackboneSpec, get_spec
 from dvme.backbones.description.spec import Pooling
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.model.adaptation import resample_as_dino
 
 from .catalogue import in_model, in_state_dict, in_teacher

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, Checkpoint, Preprocess, get_spec
 from dvme.backbones.description.variation import vary
-from dvme.backbones.loading.adapted import build_model
+from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.model import hash_weights, load_backbone
 from dvme.errors import CheckpointError, OptionError, WeightsError
 
