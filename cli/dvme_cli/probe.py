@@ -109,6 +109,8 @@ def _show(report: StudyReport) -> None:
     _show_verdicts(report)
     for folder in report.saved:
         say(f"saved {folder}")
+    if report.run is not None:
+        say(f"kept in {report.run}; dvme report {report.run} --out report.html shows it")
 
 
 def _show_verdicts(report: StudyReport) -> None:

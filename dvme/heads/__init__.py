@@ -25,6 +25,7 @@ __all__ = [
     "full_name",
     "get_head",
     "head_of",
+    "is_own",
 ]
 
 ATTENTION_HEADS = ("dvme", "dvme-tokens")
@@ -96,11 +97,14 @@ def get_head(name: str) -> Head:
     return vary(_MAKERS[base](), settings)
 
 
+def is_own(head: Head) -> bool:
+    """Whether the head is one of dvme's, so that a saved one can be built again; another's lives in its program."""
+    return head.name in _MAKERS and type(get_head(head.name)) is type(head)
+
+
 def full_name(head: Head) -> str:
     """The name with the settings that differ from the defaults, as `get_head` takes it; of another's head, its name."""
-    usual = get_head(head.name) if head.name in _MAKERS else None
-    settings = differences(usual, head) if usual is not None and type(usual) is type(head) else []
-    return "@".join([head.name, *settings])
+    return "@".join([head.name, *(differences(get_head(head.name), head) if is_own(head) else [])])
 
 
 def head_of(name: str, settings: Mapping[str, Any]) -> Head:

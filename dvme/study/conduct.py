@@ -13,7 +13,7 @@ from typing import Any
 
 from dvme.errors import OptionError
 from dvme.heads import Head
-from dvme.heads.saving import check_folder, folder_name, new_folder
+from dvme.heads.saving import check_folder, new_folder
 from dvme.metrics.classification import METRICS, check_metric
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
@@ -84,7 +84,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         if folder is not None:
             write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
         if aside is not None:
-            _place_heads(heads, methods, aside)
+            _place_heads(grid, aside)
     clock.lap("write")
     return report
 
@@ -132,7 +132,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         *grid.notices(f"dvme {question.command}"),
         line,
     ]
-    kept = question.save if question.save is not None else None if grid.heads is None else grid.heads.together
+    saved = [] if question.save is None else [Path(question.save) / folder.name for folder in grid.kept_folders]
     return StudyReport(
         run=None if question.out is None else os.fspath(question.out),
         cache=os.fspath(question.cache),
@@ -151,19 +151,17 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         n_left_out=dict(snapshot.left_out),
         verdict=leading,
         fusion=fusions,
-        saved=[] if kept is None else [os.fspath(Path(kept) / folder_name(*method)) for method in named],
+        saved=[os.fspath(folder) for folder in saved],
     )
 
 
-def _place_heads(heads: KeptHeads | None, methods: Sequence[Method], aside: Path) -> None:
+def _place_heads(grid: Grid, aside: Path) -> None:
     """Make the folder of heads whole: those of a run are copied into it, what was for single jobs goes."""
-    assert heads is not None
-    for method in methods:
-        folder = heads.folder(method.name, method.backbones)
+    for folder in grid.kept_folders:
         if folder.parent != aside:
             shutil.copytree(folder, aside / folder.name)
-    if heads.alone.parent == aside and heads.alone.exists():
-        heads.alone.rmdir()
+    if (aside / JOBS).exists():
+        (aside / JOBS).rmdir()
 
 
 def _described(question: Question, design: Design, methods: Sequence[Method]) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.heads import is_own
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
@@ -81,6 +83,14 @@ class Grid:
             assert self.heads is not None
             self.heads.gather(method.name, method.backbones, [(self.keys[p], self.finished[p]) for p in places])
 
+    @property
+    def kept_folders(self) -> list[Path]:
+        """Of the heads, a folder for each method."""
+        if self.heads is None:
+            return []
+        kept = [self.methods[index] for index in self.kept]
+        return [self.heads.folder(method.name, method.backbones) for method in kept]
+
     def by_cell(self) -> dict[tuple[int, int], list[FinishedJob]]:
         """The finished jobs by (method, size), in the order of the draws."""
         cells: dict[tuple[int, int], list[FinishedJob]] = {}
@@ -93,16 +103,19 @@ class Grid:
         lines = convergence_notice(
             (self.methods[place.method].name, job.chosen) for place, job in self.finished.items()
         )
+        if self.heads is not None:
+            others = dict.fromkeys(method.name for method in self.methods if not is_own(method.head))
+            lines += [f"heads that are not dvme's own are not kept: {', '.join(others)}"] if others else []
         here = versions()
         differing: Counter[str] = Counter()
         for job in self.finished.values():
             names = [name for name, number in job.versions.items() if here.get(name) != number]
-            others = ", ".join(f"{name} {job.versions[name]} (now {here.get(name, 'absent')})" for name in names)
-            differing.update([others] if others else [])
+            made_by = ", ".join(f"{name} {job.versions[name]} (now {here.get(name, 'absent')})" for name in names)
+            differing.update([made_by] if made_by else [])
         return lines + [
-            f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {others}; "
+            f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {made_by}; "
             f"{command} into another --out to fit all anew"
-            for others, n in differing.items()
+            for made_by, n in differing.items()
         ]
 
     def _keep(self, place: Place, one: Predicted) -> None:
@@ -127,10 +140,10 @@ class Grid:
         return job.scored_by(values[self.manifest.test], values[validation])
 
     def _kept(self) -> dict[int, list[Place]]:
-        """Jobs whose heads are kept, by method: all draws of the largest size."""
+        """Jobs whose heads are kept, by method: all draws of the largest size; of another's head none."""
         kept: dict[int, list[Place]] = {}
         for place in self.places if self.heads is not None else ():
-            if place.size == self.manifest.largest:
+            if place.size == self.manifest.largest and is_own(self.methods[place.method].head):
                 kept.setdefault(place.method, []).append(place)
         return kept
 

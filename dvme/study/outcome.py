@@ -181,7 +181,7 @@ class StudyReport:
     fusion: list[FusionVerdict] = field(default_factory=list)
     """At the largest size; empty without a fusion by attention, or where the test set is too small."""
     saved: list[str] = field(default_factory=list)
-    """Folders of the heads of the largest size."""
+    """Folders of the heads of the largest size, where they were asked for beside the run's."""
 
     @property
     def rows(self) -> list[Cell]:
