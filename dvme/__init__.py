@@ -13,10 +13,7 @@ if TYPE_CHECKING:
     from dvme import cache, report
     from dvme.backbones.loading.model import load_backbone
     from dvme.data import Columns, Task, load_samples
-    from dvme.explanation.explain import explain
-    from dvme.extraction.extract import extract
-    from dvme.extraction.plan import plan_extraction
-    from dvme.heads.estimators import (
+    from dvme.estimators import (
         ConcatProbe,
         DVMEClassifier,
         KNNProbe,
@@ -25,6 +22,13 @@ if TYPE_CHECKING:
         MeanLogitsEnsemble,
         MLPFusion,
     )
+    from dvme.explanation.explain import explain
+    from dvme.extraction.extract import extract
+    from dvme.extraction.plan import plan_extraction
+    from dvme.heads.exact.linear import Linear
+    from dvme.heads.fusion.controls import Concat, MeanLogits
+    from dvme.heads.fusion.network_head import NetworkHead
+    from dvme.heads.neighbours.knn import KNN
     from dvme.heads.saving import load_head
     from dvme.prediction.predict import predict
     from dvme.report.options import PageOptions
@@ -40,14 +44,19 @@ if TYPE_CHECKING:
     from dvme.upkeep.info import info
 
 _HOMES = {
-    "ConcatProbe": "dvme.heads.estimators",
+    "Concat": "dvme.heads.fusion.controls",
+    "ConcatProbe": "dvme.estimators",
     "Columns": "dvme.data",
-    "DVMEClassifier": "dvme.heads.estimators",
-    "KNNProbe": "dvme.heads.estimators",
-    "LinearAdamProbe": "dvme.heads.estimators",
-    "LinearProbe": "dvme.heads.estimators",
-    "MLPFusion": "dvme.heads.estimators",
-    "MeanLogitsEnsemble": "dvme.heads.estimators",
+    "DVMEClassifier": "dvme.estimators",
+    "KNN": "dvme.heads.neighbours.knn",
+    "KNNProbe": "dvme.estimators",
+    "Linear": "dvme.heads.exact.linear",
+    "LinearAdamProbe": "dvme.estimators",
+    "LinearProbe": "dvme.estimators",
+    "MLPFusion": "dvme.estimators",
+    "MeanLogits": "dvme.heads.fusion.controls",
+    "MeanLogitsEnsemble": "dvme.estimators",
+    "NetworkHead": "dvme.heads.fusion.network_head",
     "PageOptions": "dvme.report.options",
     "Run": "dvme.study.run",
     "Runtime": "dvme.runtime",
@@ -71,14 +80,19 @@ _HOMES = {
 }
 
 __all__ = [
+    "KNN",
     "Columns",
+    "Concat",
     "ConcatProbe",
     "DVMEClassifier",
     "KNNProbe",
+    "Linear",
     "LinearAdamProbe",
     "LinearProbe",
     "MLPFusion",
+    "MeanLogits",
     "MeanLogitsEnsemble",
+    "NetworkHead",
     "PageOptions",
     "Run",
     "Runtime",

@@ -475,10 +475,10 @@ HEADS = (
     ),
     Mutant(
         "estimators: a class may lose all its rows to validation",
-        "dvme/heads/estimators/base.py",
+        "dvme/estimators/base.py",
         "min(int(fraction * len(rows) + 0.5), len(rows) - 1)",
         "int(fraction * len(rows) + 0.5)",
-        ("tests/dvme/heads/test_estimators.py",),
+        ("tests/dvme/test_estimators.py",),
     ),
 )
 

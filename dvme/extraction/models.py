@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.description.code_identity import is_plain
-from dvme.backbones.description.environment import installed
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.variation import split_name, vary
 from dvme.backbones.loading.fingerprints import fingerprint_of
@@ -17,6 +16,7 @@ from dvme.backbones.loading.known import Facts, place_of
 from dvme.backbones.loading.registry import get_spec
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.weights.finding import check_weights
+from dvme.environment import installed
 from dvme.errors import OptionError
 from dvme.runtime import Runtime, keep_freed_memory
 from dvme_cache import EmbeddingCache, Fingerprint

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.heads import Embedded, FittedHead, Job
-from dvme.heads.fitting.jobs import Bounded, fit_each, kept_log_proba
+from dvme.heads.fitting.jobs import Bounded, fit_each
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.methods import Method
@@ -96,7 +96,7 @@ def fit_assignments(
         for one in fit_each(jobs, data, runtime=own, progress=tell):
             job = jobs[one.position]
             log_test, log_validation = (
-                kept_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title)
+                _kept_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title)
                 for rows in (test, job.validation)
             )
             yield Predicted(positions[one.position], one.head, log_test, log_validation, one.seconds)
@@ -150,3 +150,26 @@ def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
         if n_bad:
             rows = f"{n_bad} of {len(values)} rows of {name}"
             raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
+
+
+def _kept_log_proba(head: FittedHead, blocks: Sequence[NDArray[Any]], method: str) -> NDArray[np.float32]:
+    """(B, C) log probabilities as a study keeps and scores them.
+
+    Args:
+        head: a fitted one.
+        blocks: (B, D_m) embeddings, as its `predict_proba` takes them.
+        method: what the head is called in a message.
+
+    Raises:
+        DataError: if they are not those of probabilities: an AUC of nan is 0.5 without a word.
+    """
+    logs = head.log_proba(blocks)
+    with np.errstate(invalid="ignore", over="ignore"):
+        is_one = np.abs(np.exp(logs).sum(axis=1) - 1.0) < 1e-6
+    if not is_one.all():
+        n_bad = int((~is_one).sum())
+        raise DataError(
+            f"{method} gives no probabilities for {n_bad} of {len(logs)} images; rescale its embeddings, or leave it "
+            "out"
+        )
+    return logs.astype(np.float32)

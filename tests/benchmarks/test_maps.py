@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from dvme.vectors import unit_rows
 from dvme.maps import Kept, Source, initial_positions, make_maps, measure, project
+from dvme.vectors import unit_rows
 from dvme_cache import EmbeddingCache
 
 pytestmark = pytest.mark.bench

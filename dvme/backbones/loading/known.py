@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from dvme.backbones.description.code_identity import is_plain
-from dvme.backbones.description.environment import installed
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.own.custom import spec_to_mapping
 from dvme.backbones.weights.finding import find_weights
+from dvme.environment import installed
 from dvme.runtime import kept_folder
 
 FOLDER = "weights"

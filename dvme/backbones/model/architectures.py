@@ -108,7 +108,7 @@ def import_timm() -> Any:
     Raises:
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    from dvme.backbones.description.environment import explain_import
+    from dvme.environment import explain_import
 
     with explain_import():
         import timm

@@ -29,10 +29,10 @@ class Footprint:
     def __call__(self, n_rows: int, n_strengths: int) -> int:
         """For a job of so many training rows, at so many strengths at once."""
         is_few = is_spanned(n_rows, self.dim)
-        width, n_images = (n_rows, 2) if is_few else (self.dim, 1)  # of a vector of parameters, see minimise
+        width, n_views = (n_rows, 2) if is_few else (self.dim, 1)  # of a vector of parameters, see minimise
         rows = 3 * n_rows * self.dim + 3 * n_rows * width
         columns = n_strengths * (self.n_classes if self.n_classes > 2 else 1)
-        iteration = columns * (PARAMETER_ARRAYS * n_images * width + LOGIT_ARRAYS * n_rows)
+        iteration = columns * (PARAMETER_ARRAYS * n_views * width + LOGIT_ARRAYS * n_rows)
         return 8 * (rows + iteration + 2 * n_strengths * self.n_classes * self.dim)
 
     def at_once(self, n_rows: int, n_strengths: int, budget: int) -> int:

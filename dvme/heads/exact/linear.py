@@ -14,6 +14,7 @@ from dvme.errors import DataError
 from dvme.heads.exact.footprint import Footprint, alike
 from dvme.heads.exact.gram_pool import GramPool, pooled
 from dvme.heads.exact.logistic import LogisticFit, fit_from_gram, fit_logistic, is_spanned
+from dvme.heads.exact.spreads import spread_of_gram, spread_of_rows
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
 from dvme.limits import every, positive
 from dvme.runtime import Progress, Runtime
@@ -33,8 +34,6 @@ training rows set the scale. The features themselves are not rescaled, as in the
 (Kornblith et al. 2019, appendix B; Ericsson et al. 2021, section 3).
 """
 
-EQUAL = 1e-28
-"""Squared distance, relative to the squared length, below which rows differ by rounding only."""
 LEAST_SPREAD = 1e-6
 """Squared distance of a job's rows from their mean, relative to that from the mean of the pool, below which inner
 products about the latter keep too few digits."""
@@ -167,7 +166,7 @@ def _fit_group(
     for index, job in enumerate(jobs):
         if pool is not None and is_spanned(len(job.train), features.shape[1]):
             gram = pool.block(job.train, job.train)
-            if _spread(gram) > LEAST_SPREAD * gram.trace():
+            if spread_of_gram(gram) > LEAST_SPREAD * gram.trace():
                 grams[index] = gram
     heads: dict[int, FittedHead] = {}
     if pool is not None and grams:
@@ -186,7 +185,7 @@ def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, 
         jobs,
         data,
         path,
-        spreads=[_squared_distance(own, _weights(data, job.train)) for own, job in zip(rows, jobs, strict=True)],
+        spreads=[spread_of_rows(own, _weights(data, job.train)) for own, job in zip(rows, jobs, strict=True)],
         fit=partial(fit_logistic, rows),
         inputs=lambda job: torch.from_numpy(features[job.validation]).double(),
     )
@@ -201,7 +200,7 @@ def _fit_from_pool(
         jobs,
         data,
         path,
-        spreads=[_spread(gram, _weights(data, job.train)) for gram, job in zip(grams, jobs, strict=True)],
+        spreads=[spread_of_gram(gram, _weights(data, job.train)) for gram, job in zip(grams, jobs, strict=True)],
         fit=partial(fit_from_gram, grams),
         inputs=lambda job: pool.block(job.validation, job.train),
     )
@@ -303,20 +302,3 @@ def _weights(data: Embedded, rows: NDArray[np.int64]) -> Tensor | None:
     """(n,) float64."""
     weights = data.weights_of(rows)
     return None if weights is None else torch.from_numpy(weights)
-
-
-def _spread(gram: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Summed squared distance from their mean of rows with an (n, n) Gram matrix, by (n,) weights if there are any."""
-    if weights is None:
-        return gram.trace() - gram.sum() / len(gram)
-    return weights @ gram.diagonal() - weights @ gram @ weights / weights.sum()
-
-
-def _squared_distance(rows: Tensor, weights: Tensor | None) -> Tensor:
-    """Summed squared distance of (n, D) rows from their mean; n where all rows are equal, up to rounding."""
-    if weights is None:
-        distance, total, n_rows = (rows - rows.mean(dim=0)).square().sum(), rows.square().sum(), float(len(rows))
-    else:
-        distance = weights @ (rows - weights @ rows / weights.sum()).square().sum(1)
-        total, n_rows = weights @ rows.square().sum(1), float(weights.sum())
-    return torch.where(distance > EQUAL * total, distance, n_rows)

@@ -32,7 +32,7 @@ class LogisticProblem(ABC):
     few columns.
     """
 
-    n_images: int
+    n_views: int
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class LogisticProblem(ABC):
         self.targets = l2.new_zeros(n_jobs, 1, n_outputs, n_rows)
         rank = min(RANK, width)
         self.rest, self.energies = l2.new_zeros(n_jobs, 1), l2.new_zeros(n_jobs, 1, rank)
-        self.leading = l2.new_zeros(n_jobs, rank, self.n_images, width)
+        self.leading = l2.new_zeros(n_jobs, rank, self.n_views, width)
         self.l2 = l2
         for index, (own, classes) in enumerate(zip(matrices, targets, strict=True)):
             n_own, own_width = own.shape
@@ -68,7 +68,7 @@ class LogisticProblem(ABC):
         total = self.weights.sum(-1)  # (J, 1)
         frequencies = (self.targets * self.weights[:, :, None]).sum(-1) / total[..., None]  # (J, 1, Q)
         prior = torch.logit(frequencies) if n_outputs == 1 else frequencies.log()
-        self.start = l2.new_zeros(*l2.shape, self.n_images, n_outputs, width + 1)
+        self.start = l2.new_zeros(*l2.shape, self.n_views, n_outputs, width + 1)
         self.start[..., -1] = (prior - prior.mean(-1, keepdim=True) * (n_outputs > 1))[:, :, None]
 
     @staticmethod
@@ -136,7 +136,7 @@ class LogisticProblem(ABC):
         rest, gain, inside = self._split(gradient, curvature)
         inside = inside * gain[:, :, None]
         result = rest[..., None, None, None] * gradient
-        for image in range(self.n_images):
+        for image in range(self.n_views):
             result[:, :, image, :, :-1] += _times(inside, self.leading[:, :, image])
         result[..., -1] = gradient[..., -1] / (curvature * self.n_rows)[..., None, None]
         return result
@@ -158,7 +158,7 @@ class LogisticProblem(ABC):
 class FromRows(LogisticProblem):
     """From (J, n, D) centred rows along the axes of their scatter matrix, which is diagonal there."""
 
-    n_images = 1
+    n_views = 1
 
     @staticmethod
     def leading_eigenvectors(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,7 +208,7 @@ class FromRows(LogisticProblem):
 class FromGram(LogisticProblem):
     """From (J, n, n) Gram matrices of centred rows. A vector of row coefficients a stands for weights X^T a."""
 
-    n_images = 2
+    n_views = 2
 
     @staticmethod
     def leading_eigenvectors(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -249,29 +249,6 @@ def _fit_by_kind(jobs: Sequence[Job], data: Embedded, runtime: Runtime, count: J
             start = time.perf_counter()
 
 
-def kept_log_proba(head: FittedHead, blocks: Sequence[NDArray[Any]], method: str) -> NDArray[np.float32]:
-    """(B, C) log probabilities as a study keeps and scores them.
-
-    Args:
-        head: a fitted one.
-        blocks: (B, D_m) embeddings, as its `predict_proba` takes them.
-        method: what the head is called in a message.
-
-    Raises:
-        DataError: if they are not those of probabilities: an AUC of nan is 0.5 without a word.
-    """
-    logs = head.log_proba(blocks)
-    with np.errstate(invalid="ignore", over="ignore"):
-        is_one = np.abs(np.exp(logs).sum(axis=1) - 1.0) < 1e-6
-    if not is_one.all():
-        n_bad = int((~is_one).sum())
-        raise DataError(
-            f"{method} gives no probabilities for {n_bad} of {len(logs)} images; rescale its embeddings, or leave it "
-            "out"
-        )
-    return logs.astype(np.float32)
-
-
 def by_backbones(jobs: Sequence[Job]) -> dict[tuple[tuple[str, ...], Head], list[int]]:
     """Positions of the jobs that share backbones and hyper-parameters."""
     groups: dict[tuple[tuple[str, ...], Head], list[int]] = {}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
-from dvme.heads.fusion.networks import DVME, MLP, WIDTH, Linear, Network, NoAttention, Tokens, count_parameters
+from dvme.heads.fusion.networks import DVME, MLP, WIDTH, LinearNetwork, Network, NoAttention, Tokens, count_parameters
 from dvme.runtime import Progress, Runtime, keep_freed_memory
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache.deferred import deferred
@@ -26,7 +26,7 @@ else:
     torch = deferred("torch")
 
 NETWORKS: Mapping[str, Network] = {
-    "linear-adam": Linear(),
+    "linear-adam": LinearNetwork(),
     "dvme": DVME(),
     "dvme-noattn": NoAttention(),
     "dvme-tokens": Tokens(),

@@ -68,7 +68,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Linear(Network):
+class LinearNetwork(Network):
     """softmax(x W + b) on the concatenated embeddings."""
 
     dropout: float = 0.0

@@ -263,7 +263,7 @@ def votes(
 @cache
 def _faiss() -> Any:
     """The module, once the installation is known to be sound; that takes longer than a small search."""
-    from dvme.backbones.description.environment import check_single_faiss
+    from dvme.environment import check_single_faiss
 
     check_single_faiss()
     import faiss

@@ -8,9 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.linalg import orthogonal_procrustes
 
-from dvme.vectors import unit_rows
 from dvme.maps.alignment import aligned
 from dvme.maps.projection import initial_positions, project
+from dvme.vectors import unit_rows
 
 REFERENCE = np.random.default_rng(0).normal(size=(40, 2)) * (3.0, 1.0) + (5.0, -2.0)
 ROTATION = np.array([[0.6, -0.8], [0.8, 0.6]])

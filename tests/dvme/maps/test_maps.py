@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
-from dvme.vectors import unit_rows
 from dvme.maps import maps
 from dvme.maps.alignment import aligned
 from dvme.maps.map_store import Kept
 from dvme.maps.maps import EmbeddingMap, Source, make_maps
 from dvme.maps.projection import METHODS, initial_positions, project
 from dvme.maps.quality import measure
+from dvme.vectors import unit_rows
 
 N = 60
 LABELS = np.array(["a", "b", "c"], dtype=object)[np.arange(N) % 3]

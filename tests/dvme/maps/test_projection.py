@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
 from dvme.errors import DataError, OptionError
-from dvme.vectors import unit_rows
 from dvme.maps import projection
 from dvme.maps.projection import METHODS, initial_positions, project, settings
+from dvme.vectors import unit_rows
 
 Make = Callable[..., NDArray[Any]]
 

@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
-from dvme.vectors import unit_rows
 from dvme.maps import quality
 from dvme.maps.quality import MapQuality, knn_accuracy, measure, neighbourhoods, silhouette
+from dvme.vectors import unit_rows
 
 N, K = 80, 15
 NONE = np.array([""] * N, dtype=object)

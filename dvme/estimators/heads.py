@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from numpy.typing import ArrayLike, NDArray
 
 from dvme.errors import OptionError
+from dvme.estimators.base import HeadClassifier, estimator
 from dvme.heads import Head
-from dvme.heads.estimators.base import HeadClassifier, estimator
 from dvme.heads.neighbours.knn import NEIGHBOURS
 from dvme.training.batches import Sampling
 from dvme.training.schedule import TrainingProtocol

@@ -20,8 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from dvme.heads import Embedded, Head, Job, fit_jobs
-from dvme.heads.estimators import (
+from dvme.estimators import (
     ConcatProbe,
     DVMEClassifier,
     KNNProbe,
@@ -30,7 +29,8 @@ from dvme.heads.estimators import (
     MeanLogitsEnsemble,
     MLPFusion,
 )
-from dvme.heads.estimators.base import HeadClassifier, split_validation
+from dvme.estimators.base import HeadClassifier, split_validation
+from dvme.heads import Embedded, Head, Job, fit_jobs
 from dvme.heads.exact.linear import STRENGTHS, Linear
 from dvme.heads.fusion import networks
 from dvme.heads.fusion.controls import Concat, MeanLogits
@@ -268,7 +268,7 @@ def test_fit_and_predict__unusable_data_in_one_line() -> None:
 
 
 def test_import__does_not_import_torch() -> None:
-    code = "import sys, dvme.heads.estimators as e; e.DVMEClassifier().get_params(); assert 'torch' not in sys.modules"
+    code = "import sys, dvme.estimators as e; e.DVMEClassifier().get_params(); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -10,7 +10,7 @@ this module does not import torch; fitting does.
 
 from __future__ import annotations
 
-from dvme.heads.estimators.heads import (
+from dvme.estimators.heads import (
     ConcatProbe,
     DVMEClassifier,
     KNNProbe,

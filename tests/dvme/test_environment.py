@@ -6,7 +6,7 @@ import pytest
 import torch
 import torchvision
 
-from dvme.backbones.description.environment import check_single_faiss, explain_import, installed
+from dvme.environment import check_single_faiss, explain_import, installed
 from dvme.errors import EnvironmentMismatchError
 
 
