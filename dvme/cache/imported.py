@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvme.cache.committing import commit_blocks
 from dvme.errors import DataError
 from dvme.exchange import BackboneHeader, EmbeddedRows
-from dvme.exchange.durable import file_digest
+from dvme.files import file_digest
 from dvme.runtime import Progress
 from dvme.wording import counted
 from dvme_cache import (

@@ -13,7 +13,7 @@ from dvme.data import MISSING
 from dvme.data.order import order_text
 from dvme.exchange import Bundle, read_bundle
 from dvme.exchange.checks import checked_blocks
-from dvme.exchange.durable import reading
+from dvme.files import reading
 from dvme.runtime import Progress
 from dvme_cache import EmbeddingCache
 

@@ -9,8 +9,8 @@ from typing import Any
 from dvme.errors import DataError
 from dvme.exchange.bundle import BackboneHeader, Blocks, Bundle, EmbeddedRows, Header
 from dvme.exchange.checks import check_rows, check_texts
-from dvme.exchange.durable import reading, written_aside
 from dvme.exchange.elsewhere import Elsewhere
+from dvme.files import reading, written_aside
 
 __all__ = [
     "SUFFIXES",

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from dvme.data.tables import SAVE, check_file, dialect_of, not_text
 from dvme.errors import DataError
 from dvme.exchange.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header, row_slices
-from dvme.exchange.durable import file_digest, reading, written_aside
 from dvme.exchange.fields import check_distinct, from_texts, text_columns, text_fields
+from dvme.files import file_digest, reading, written_aside
 
 SIDECAR_SUFFIX = ".json"
 MIN_BLOCK_BYTES, ROWS_PER_BLOCK, CHARACTERS_PER_NUMBER = 1 << 22, 256, 26

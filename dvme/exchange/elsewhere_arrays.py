@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.exchange.bundle import Blocks
-from dvme.exchange.durable import reading
 from dvme.exchange.elsewhere import Elsewhere, check_ids, chosen, read_id_table
 from dvme.exchange.hdf5 import dataset_blocks
 from dvme.exchange.npy import SUFFIX, Layout, array_blocks, layouts, read_whole
+from dvme.files import reading
 
 NUMBERS, WHOLE_NUMBERS, TEXTS = "fiu", "iu", "US"
 """numpy's letters of the dtypes that features, numbered ids and ids may have."""

@@ -19,8 +19,8 @@ from dvme.data.tables import clean_names, find_column
 from dvme.errors import DataError
 from dvme.exchange import csv_, parquet
 from dvme.exchange.bundle import Blocks, text_array
-from dvme.exchange.durable import reading
 from dvme.exchange.elsewhere import IMAGE, Elsewhere, check_ids, chosen, id_candidates, standard_columns
+from dvme.files import reading
 
 NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 MIN_NUMBERED = 2

@@ -23,7 +23,7 @@ from dvme.exchange.bundle import (
     row_slices,
     text_array,
 )
-from dvme.exchange.durable import reading, rest_digest
+from dvme.files import reading, rest_digest
 
 USER_BLOCK = 512
 """Bytes before the HDF5 in the file, which HDF5 leaves to its users: here lies the digest of all that follows."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.exchange.bundle import Blocks, row_slices
-from dvme.exchange.durable import reading
+from dvme.files import reading
 
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 SUFFIX = ".npy"

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.exchange.bundle import Bundle, EmbeddedRows, Header, file_name, row_slices, text_array
-from dvme.exchange.durable import reading
 from dvme.exchange.npy import SUFFIX, Layout, array_blocks, layouts, read_whole, write_header
+from dvme.files import reading
 
 HEADER = "meta.json"
 TEXT_LEVEL = 1

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.exchange.bundle import BLOCK_ROWS, FORMAT, BackboneHeader, Blocks, Bundle, Header, row_slices
-from dvme.exchange.durable import reading
 from dvme.exchange.fields import check_distinct, from_texts, text_columns, text_fields
+from dvme.files import reading
 from dvme.wording import first_few
 
 HEADER = FORMAT.encode()

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
-from dvme.exchange.durable import file_digest
+from dvme.files import file_digest
 from dvme.heads.jobs import FittedHead, Head
 from dvme_cache import Fingerprint
 

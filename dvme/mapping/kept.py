@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.exchange.durable import DIGEST_BYTES, written_aside
+from dvme.files import DIGEST_BYTES, written_aside
 from dvme.runtime import kept_folder
 
 

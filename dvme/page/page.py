@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvme.exchange.durable import written_aside
+from dvme.files import written_aside
 from dvme.heads.saving import without_nan
 
 if TYPE_CHECKING:

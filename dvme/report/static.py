@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
-from dvme.exchange.durable import written_aside
+from dvme.files import written_aside
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dvme.data import Task
 from dvme.errors import DataError
-from dvme.exchange.durable import written_aside
+from dvme.files import written_aside
 
 FORMAT = 1
 

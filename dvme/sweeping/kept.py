@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dvme.exchange.durable import file_digest
+from dvme.files import file_digest
 from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import (
     DESCRIPTION,

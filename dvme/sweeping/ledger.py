@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.exchange.durable import written_aside
+from dvme.files import written_aside
 from dvme.heads import Head
 from dvme.heads.saving import without_nan
 from dvme_cache import Fingerprint

@@ -8,9 +8,9 @@ from typing import Any, Self
 from dvme.data import Task
 from dvme.evaluation.outcome import Score
 from dvme.evaluation.study import method_name
+from dvme.json_values import rebuilt, with_infinities
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
-from dvme.sweeping.plain import rebuilt, with_infinities
 from dvme.sweeping.suspects import Suspect
 
 

@@ -18,7 +18,7 @@ from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import log_odds, score
 from dvme.evaluation.study import method_name
-from dvme.exchange.durable import PARTIAL_SUFFIX, written_aside
+from dvme.files import PARTIAL_SUFFIX, written_aside
 from dvme.heads.saving import without_nan
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of

@@ -24,7 +24,7 @@ from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
 from dvme.backbones.weight_choice import choice_between_sets
 from dvme.errors import CheckpointError
-from dvme.exchange.durable import written_aside
+from dvme.files import written_aside
 from dvme.wording import first_few
 
 HEAD_BYTES = 32

@@ -21,7 +21,7 @@ from dvme.errors import DataError
 from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, is_bundle, read_bundle, write_bundle
 from dvme.exchange.bundle import text_array
 from dvme.exchange.checks import checked_blocks
-from dvme.exchange.durable import reading
+from dvme.files import reading
 
 SUFFIXES = (".h5", ".npz", ".parquet", ".csv")
 MakeBundle = Callable[..., Bundle]

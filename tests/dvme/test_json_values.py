@@ -9,7 +9,7 @@ import pytest
 
 from dvme.data import Task
 from dvme.heads.saving import without_nan
-from dvme.sweeping.plain import rebuilt, with_infinities
+from dvme.json_values import rebuilt, with_infinities
 
 
 @dataclass(frozen=True)
