@@ -97,14 +97,14 @@ class LocalFiles:
         path = self.root / key
         if path.exists():
             path.unlink()
-            sync_folder(path.parent)
+            sync(path.parent)
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every file below a folder."""
         path = self.root / prefix
         if path.is_dir():
             shutil.rmtree(path)
-            sync_folder(path.parent)
+            sync(path.parent)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every file below a folder."""
@@ -150,9 +150,9 @@ def open_files(location: str | Path) -> Files:
     return LocalFiles(path, known_as=str(location))
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable. POSIX: a rename lasts only once its folder is synced."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable. POSIX: a rename lasts only once its folder is synced."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -167,7 +167,7 @@ def make_folders(folder: Path) -> None:
         folder = folder.parent
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def write_durably(path: Path, *parts: memoryview | bytes) -> None:
@@ -185,7 +185,7 @@ def write_durably(path: Path, *parts: memoryview | bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def remove_partial_files(root: Path) -> None:

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.exchange import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
 from dvme.exchange.bundle import row_slices, text_array
+from dvme.files import check_destination
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, automatic
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states

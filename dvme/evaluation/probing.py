@@ -35,9 +35,10 @@ from dvme.evaluation.study import (
     usable_rows,
 )
 from dvme.evaluation.verdict import fusion_verdicts, verdict_of
+from dvme.files import check_folder, new_folder
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.jobs import kept_log_proba
-from dvme.heads.saving import SavedFold, SavedHead, check_folder, folder_name, new_folder, save_head, subset_hash
+from dvme.heads.saving import SavedFold, SavedHead, folder_name, save_head, subset_hash
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.stats.crossed import overlap
@@ -105,7 +106,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     names = named_backbones(store, backbones)
     methods = make_methods(heads, names, with_controls=controls)
     if save is not None:
-        check_folder(save)
+        check_folder(save, step="name another folder with --save")
     rows, left_out = usable_rows(store, names)
     columns = store.columns(["label", "split", "group"])  # of one moment, should someone label meanwhile
     labels_text = columns["label"][rows]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.study import named_backbones
+from dvme.files import check_destination
 from dvme.heads.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead, load_head
 from dvme.mapping.maps import MIN_ROWS

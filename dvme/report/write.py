@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.comparison.published import published_cells
-from dvme.destination import check_destination
 from dvme.errors import DataError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
+from dvme.files import check_destination
 from dvme.heads import ATTENTION_HEADS
 from dvme.heads.saving import SavedHead, load_head
 from dvme.mapping.maps import MIN_ROWS

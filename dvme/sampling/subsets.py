@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data.names import names_of_rows
-from dvme.destination import check_destination
 from dvme.evaluation.study import alike_rows, group_notices, named_backbones, usable_rows
+from dvme.files import check_destination
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
 from dvme.sampling.drawing import Drawing, lacking_notices

@@ -18,7 +18,7 @@ from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import log_odds, score
 from dvme.evaluation.study import method_name
-from dvme.files import PARTIAL_SUFFIX, written_aside
+from dvme.files import check_folder, written_aside
 from dvme.heads.saving import without_nan
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
@@ -26,6 +26,7 @@ from dvme.sweeping.ledger import FinishedJob, Ledger, versions
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.suspects import Suspect
 from dvme.wording import probability_of
+from dvme_cache.files import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,11 +141,9 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
         OptionError: if it does.
         DataError: if its run cannot be read.
     """
-    path = Path(folder)
+    path = check_folder(folder, step="name another folder with --out", force=True)
     if not path.exists():
         return path
-    if not path.is_dir():
-        raise OptionError(f"{path} is a file; name a folder for the run with --out")
     if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
         return path
     described = _read_described(path)
