@@ -45,7 +45,7 @@ def writer_lock(files: Files, *, wait: bool = False) -> Iterator[None]:
             yield
         return
     assert isinstance(files, LocalFiles)
-    with _local_lock(files.root, wait=wait):
+    with folder_lock(files.root, wait=wait):
         yield
 
 
@@ -77,8 +77,15 @@ def _lock_file(path: Path) -> Path:
 
 
 @contextmanager
-def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """A lock file beside the cache. The system lets go of it when the process dies, however it dies."""
+def folder_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file beside a folder. The system lets go of it when the process dies, however it dies.
+
+    The file stays: another process may have it open by then, and would lock what nobody else finds.
+
+    Raises:
+        CacheLockedError: another process holds it.
+        CacheAccessError: it cannot be made or locked.
+    """
     make_folders(path.absolute().parent)
     place = _lock_file(path)
     lock = FileLock(place, timeout=-1 if wait else 0)
@@ -86,11 +93,12 @@ def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         if not place.exists():
-            message = f"no lock file can be made at {place}; write the cache where new files are allowed"
+            message = f"no lock file can be made at {place}; write where new files are allowed"
             raise CacheAccessError(message) from error
         raise CacheLockedError(_refusal(str(path), _read_holder(place))) from error
-    except NotImplementedError as error:
-        raise CacheAccessError(f"the file system of {path} has no file locks; write the cache elsewhere") from error
+    except (NotImplementedError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "the file system has no file locks"
+        raise CacheAccessError(f"{place} cannot be locked ({reason}); write elsewhere, or make locks work") from error
     try:
         place.write_text(json.dumps(_holder()))
         yield

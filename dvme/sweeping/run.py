@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,9 @@ from dvme.sweeping.ledger import FinishedJob, Ledger, versions
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.suspects import Suspect
 from dvme.wording import probability_of
+from dvme_cache import CacheLockedError
 from dvme_cache.files import PARTIAL_SUFFIX
+from dvme_cache.locks import folder_lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -164,19 +166,15 @@ def one_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         OptionError: if one does.
+        CacheAccessError: if the lock file beside the folder cannot be made or locked.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder.resolve().with_name(f".{folder.resolve().name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OptionError(f"another dvme sweep is writing to {folder}; wait for it, or name another --out") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(folder.resolve()))
+        except CacheLockedError as error:
+            message = f"another dvme sweep is writing to {folder}; wait for it, or name another --out"
+            raise OptionError(message) from error
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def write_run(folder: Path, described: Mapping[str, Any]) -> None:
