@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, cast
 from filelock import FileLock, Timeout
 
 from dvme_cache.errors import CacheAccessError, CacheLockedError
-from dvme_cache.files import Files, LocalFiles, make_folders, open_files
+from dvme_cache.files import LocalFiles, make_folders, open_files
 from dvme_cache.layout import LOCK_SUFFIX
+from dvme_cache.protocol import Files
 from dvme_cache.remote import RemoteFiles, access_errors, open_store
 
 if TYPE_CHECKING:
