@@ -1,20 +1,107 @@
-"""Files that exist whole or not at all, and reads whose failures are one line."""
+"""Files and folders that exist whole or not at all, where they may go, and reads whose failures are one line."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from dvme.errors import DataError, DvmeError
+from dvme.errors import DataError, DvmeError, OptionError
+from dvme_cache.files import PARTIAL_SUFFIX, make_folders, sync
 
-PARTIAL_SUFFIX = ".partial"
 DIGEST_BYTES = 16
+REPLACED_SUFFIX = f".replaced{PARTIAL_SUFFIX}"
+"""Of the folder that a new one takes the place of, until that is done."""
+
+
+def check_destination(path: str | Path, suffixes: Sequence[str], *, force: bool) -> Path:
+    """The place of a file that can be written there.
+
+    Args:
+        path: as the user named it.
+        suffixes: what its name may end in; () for anything.
+        force: whether a file that is there may be replaced.
+
+    Raises:
+        OptionError: if it ends in something else, is a folder, is in none, or is there already.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise OptionError(f"{place} is a folder; name a file")
+    if suffixes and place.suffix.lower() not in suffixes:
+        raise OptionError(f"{place} does not end in {' or '.join(suffixes)}; name such a file")
+    if place.exists() and not force:
+        raise OptionError(f"{place} is there already; name another file, or pass --force")
+    if not place.parent.is_dir():
+        raise OptionError(f"{place.parent} is not a folder; make it first")
+    _check_writable(place.parent)
+    return place
+
+
+def check_folder(path: str | Path, *, step: str = "name another folder", force: bool = False) -> Path:
+    """The place of a folder that can be made there, with its parents.
+
+    Args:
+        path: as the user named it.
+        step: what to do where something else is there.
+        force: whether a folder may hold something already.
+
+    Raises:
+        OptionError: if it or a parent is a file, nothing can be written there, or it is there and not empty.
+    """
+    place = Path(path)
+    nearest = next(each for each in (place, *place.absolute().parents) if each.exists())
+    if not nearest.is_dir():
+        raise OptionError(f"{nearest} is there already and is a file; {step}")
+    _check_writable(nearest)
+    if not force and whole(place).exists() and any(whole(place).iterdir()):
+        raise OptionError(f"{place} is there already; {step}, or remove it")
+    return place
+
+
+def whole(folder: str | Path) -> Path:
+    """Where a folder lies: at its place, or beside it, if a kill cut its replacement short and it is to be put back."""
+    place = Path(folder)
+    aside = _beside(place.resolve(), REPLACED_SUFFIX)
+    return aside if not place.exists() and aside.exists() else place
+
+
+@contextmanager
+def new_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a folder to write to; once the block is done, it is synced and becomes `folder`, parents included.
+
+    On an error nothing is left, and the old folder stays. A kill leaves the old one, the new one, or the old one aside
+    for a moment, where `whole` finds it and the next call puts it back.
+
+    Raises:
+        OptionError: if the folder is there and not empty, and not to be replaced by `force`.
+    """
+    check_folder(folder, force=force)
+    path = Path(folder).resolve()
+    aside, replaced = _beside(path, PARTIAL_SUFFIX), _beside(path, REPLACED_SUFFIX)
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        if whole(path) == replaced:
+            replaced.rename(path)
+        for left in (aside, replaced):
+            shutil.rmtree(left, ignore_errors=True)
+        make_folders(aside)
+        yield aside
+        _sync_all(aside)
+        _put_in_place(aside, path, replaced if force else None)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        with suppress(OSError):  # what someone else has put there meanwhile stays
+            for parent in made:
+                parent.rmdir()
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager
@@ -23,15 +110,15 @@ def written_aside(path: Path) -> Iterator[Path]:
 
     On an error, what was written is removed and the old file, if any, stays.
     """
-    aside = path.with_name(f".{path.name}{PARTIAL_SUFFIX}")
+    aside = _beside(path, PARTIAL_SUFFIX)
     try:
         yield aside
-        _sync(aside)
+        sync(aside)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -72,10 +159,35 @@ def _reason(error: Exception) -> str:
     return f"it has no {reason!r}" if isinstance(error, KeyError) and " " not in reason else reason
 
 
-def _sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's entries, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f".{path.name}{suffix}")
+
+
+def _check_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OptionError(f"{folder} cannot be written to; name another place, or have yourself given the right")
+
+
+def _sync_all(folder: Path) -> None:
+    """Make all that a folder holds durable."""
+    for entry in sorted(folder.rglob("*"), reverse=True):
+        sync(entry)
+    sync(folder)
+
+
+def _put_in_place(aside: Path, path: Path, replaced: Path | None) -> None:
+    """Rename a new folder to its place, that of an empty one included.
+
+    Raises:
+        OSError: if something is in the way that may not go to `replaced`.
+    """
+    old = replaced if path.exists() and any(path.iterdir()) else None
+    if old is not None:
+        path.rename(old)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        aside.rename(path)
+    except BaseException:
+        if old is not None:
+            old.rename(path)
+        raise
+    sync(path.parent)

@@ -17,6 +17,8 @@ Progress = Callable[[str, int, int], None]
 
 MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+MMAP_THRESHOLDS = (1 << 30, 32 << 20)
+"""Bytes; the first one that is taken counts. glibc before 2.35 takes up to 32 MiB."""
 CGROUP = Path("/sys/fs/cgroup")
 CPU_BATCH, ACCELERATOR_BATCH = 16, 64
 DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "meta", "mps", "mtia", "xla", "xpu"})
@@ -135,7 +137,22 @@ def keep_freed_memory() -> None:
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
+    except (OSError, AttributeError, TypeError):  # Windows; musl and macOS have no such function
         return
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
-    mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+    set_thresholds(mallopt)
+
+
+def set_thresholds(mallopt: Callable[[int, int], int]) -> bool:
+    """Let memory of many megabytes come from the heap, and the heap stay.
+
+    The threshold for trimming is only set beside one for mapping: alone it fixes the latter at its first 128 KiB.
+
+    Args:
+        mallopt: of the C library; it returns 0 where it refuses a value.
+
+    Returns:
+        Whether anything was set.
+    """
+    return any(mallopt(M_MMAP_THRESHOLD, size) for size in MMAP_THRESHOLDS) and bool(
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+    )

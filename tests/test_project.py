@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
@@ -78,6 +81,15 @@ def test_sources__no_module_has_outgrown_its_file() -> None:
     sources = [path for folder in ("dvme", "cli", "cache") for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 30
     assert {path.name: n for path in sources if (n := len(path.read_text().splitlines())) > 320} == {}
+
+
+def test_imports__run_in_no_circle() -> None:
+    """Those in functions and of types included, as import-linter sees them."""
+    for package in ("dvme_cache", "dvme", "dvme_cli"):
+        graph = grimp.build_graph(package, cache_dir=None)
+        assert graph.count_imports() > 30
+        imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+        TopologicalSorter(imported).prepare()  # CycleError names the modules
 
 
 def test_mutants__are_faults_of_the_sources_as_they_are() -> None:

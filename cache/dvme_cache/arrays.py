@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError
-from dvme_cache.files import Files
+from dvme_cache.protocol import Files
 
 GONE = "\0gone"
 """The fill value of text that must be there: it is no text, so to read it means that a chunk is gone."""

@@ -14,11 +14,12 @@ from dvme_cache.creation import create_cache
 from dvme_cache.deferred import zarr
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.errors import CorruptCacheError, FingerprintMismatchError, MissingEmbeddingsError
-from dvme_cache.files import Files, LocalFiles, open_files, remove_partial_files
+from dvme_cache.files import LocalFiles, open_files, remove_partial_files
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.integrity import erase_rows
 from dvme_cache.layout import RowState, encoded
 from dvme_cache.locks import writer_lock
+from dvme_cache.protocol import Files
 from dvme_cache.recognition import check_is_cache, is_anything_there
 from dvme_cache.samples import SampleTable
 from dvme_cache.tables import MISSING, ColumnTables

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 
 from dvme_cache.deferred import zarr
-from dvme_cache.files import PARTIAL_SUFFIX, Files, LocalFiles, sync_folder
+from dvme_cache.files import PARTIAL_SUFFIX, LocalFiles, sync
 from dvme_cache.layout import FORMAT, FORMAT_VERSION
+from dvme_cache.protocol import Files
 from dvme_cache.samples import SampleTable
 from dvme_cache.tables import ColumnTables
 
@@ -29,7 +30,7 @@ def create_cache(files: Files) -> None:
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    sync_folder(path.absolute().parent)
+    sync(path.absolute().parent)
 
 
 def _lay_out(files: Files) -> None:

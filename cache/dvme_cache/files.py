@@ -8,48 +8,16 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 from dvme_cache.errors import CacheAccessError
+from dvme_cache.protocol import Files, Run
+from dvme_cache.remote import RemoteFiles
 
 PARTIAL_SUFFIX = ".partial"
 PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]+\.partial", re.DOTALL)
 BUFFERS_PER_WRITE = 512
 URL_SEPARATOR = "://"
 ONE_SLASH = re.compile(r"[a-z][a-z0-9]+:/(?!/)")
-
-Run = tuple[int, memoryview]
-"""Where in a file to read, and the buffer to fill."""
-
-
-class Files(Protocol):
-    """Files by key, such as `samples/zarr.json`. A write is durable and whole, or it raises and changes nothing."""
-
-    def read(self, key: str) -> bytes | None:
-        """The whole file, or None where there is none."""
-
-    def read_into(self, key: str, runs: Sequence[Run]) -> None:
-        """Fill every buffer from its place in the file.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            EOFError: the file ends before a buffer is full.
-        """
-
-    def write(self, key: str, parts: Sequence[memoryview | bytes]) -> None:
-        """Replace a file by the concatenation of the parts."""
-
-    def delete(self, key: str) -> None:
-        """Remove a file, if it is there."""
-
-    def delete_tree(self, prefix: str) -> None:
-        """Remove every file below a folder."""
-
-    def sizes(self, prefix: str = "") -> dict[str, int]:
-        """Key to bytes, of every file below a folder."""
-
-    def names(self, prefix: str) -> list[str]:
-        """Names of the files and folders right below a folder."""
 
 
 class LocalFiles:
@@ -97,14 +65,14 @@ class LocalFiles:
         path = self.root / key
         if path.exists():
             path.unlink()
-            sync_folder(path.parent)
+            sync(path.parent)
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every file below a folder."""
         path = self.root / prefix
         if path.is_dir():
             shutil.rmtree(path)
-            sync_folder(path.parent)
+            sync(path.parent)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every file below a folder."""
@@ -141,8 +109,6 @@ def open_files(location: str | Path) -> Files:
         message = f"{location} is neither a path nor a URL; write two slashes, and pass URLs as text, not as a Path"
         raise CacheAccessError(message)
     if is_url(location):
-        from dvme_cache.remote import RemoteFiles
-
         return RemoteFiles(str(location))
     path = Path(location)
     if path.is_symlink() or path.name in {"", ".."}:  # two names of one folder must mean one lock beside it
@@ -150,9 +116,9 @@ def open_files(location: str | Path) -> Files:
     return LocalFiles(path, known_as=str(location))
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the folder's entries durable. POSIX: a rename lasts only once its folder is synced."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable. POSIX: a rename lasts only once its folder is synced."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -167,7 +133,7 @@ def make_folders(folder: Path) -> None:
         folder = folder.parent
     for path in reversed(missing):
         path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
 def write_durably(path: Path, *parts: memoryview | bytes) -> None:
@@ -185,7 +151,7 @@ def write_durably(path: Path, *parts: memoryview | bytes) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def remove_partial_files(root: Path) -> None:

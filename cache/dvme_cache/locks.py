@@ -8,21 +8,22 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from filelock import FileLock, Timeout
 
 from dvme_cache.errors import CacheAccessError, CacheLockedError
-from dvme_cache.files import Files, LocalFiles, make_folders, open_files
+from dvme_cache.files import LocalFiles, make_folders, open_files
 from dvme_cache.layout import LOCK_SUFFIX
+from dvme_cache.protocol import Files
 from dvme_cache.remote import RemoteFiles, access_errors, open_store
 
 if TYPE_CHECKING:
-    from obstore import PutMode, UpdateVersion
+    from obstore import ObjectMeta, PutMode, PutResult, UpdateVersion
 
 LEASE_S, RENEW_EVERY_S, ASK_EVERY_S = 90.0, 20.0, 2.0
 SAFE_SHARE = 0.75
@@ -45,7 +46,7 @@ def writer_lock(files: Files, *, wait: bool = False) -> Iterator[None]:
             yield
         return
     assert isinstance(files, LocalFiles)
-    with _local_lock(files.root, wait=wait):
+    with folder_lock(files.root, wait=wait):
         yield
 
 
@@ -77,8 +78,15 @@ def _lock_file(path: Path) -> Path:
 
 
 @contextmanager
-def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
-    """A lock file beside the cache. The system lets go of it when the process dies, however it dies."""
+def folder_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file beside a folder. The system lets go of it when the process dies, however it dies.
+
+    The file stays: another process may have it open by then, and would lock what nobody else finds.
+
+    Raises:
+        CacheLockedError: another process holds it.
+        CacheAccessError: it cannot be made or locked.
+    """
     make_folders(path.absolute().parent)
     place = _lock_file(path)
     lock = FileLock(place, timeout=-1 if wait else 0)
@@ -86,11 +94,12 @@ def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         if not place.exists():
-            message = f"no lock file can be made at {place}; write the cache where new files are allowed"
+            message = f"no lock file can be made at {place}; write where new files are allowed"
             raise CacheAccessError(message) from error
         raise CacheLockedError(_refusal(str(path), _read_holder(place))) from error
-    except NotImplementedError as error:
-        raise CacheAccessError(f"the file system of {path} has no file locks; write the cache elsewhere") from error
+    except (NotImplementedError, OSError) as error:
+        reason = getattr(error, "strerror", None) or "the file system has no file locks"
+        raise CacheAccessError(f"{place} cannot be locked ({reason}); write elsewhere, or make locks work") from error
     try:
         place.write_text(json.dumps(_holder()))
         yield
@@ -103,13 +112,17 @@ def _local_lock(path: Path, *, wait: bool) -> Iterator[None]:
 def _lease(files: RemoteFiles, *, wait: bool) -> Iterator[None]:
     """An object beside the cache, made only if there is none, and renewed while its holder lives.
 
-    A lease that was not renewed for 90 seconds belongs to a dead process and is taken over. A writer that
-    lost its lease (its machine slept, say) is stopped before its next write.
+    A lease that was watched for 90 seconds and not renewed belongs to a dead process and is taken over. Who does not
+    wait is refused, but watches a lease that looks dead by the store's clock until a renewal is seen.
+    A writer that lost its lease (its machine slept, say) is stopped before its next write.
     """
     lease = Lease(files.url)
     while not lease.acquire():
-        if not wait:
-            raise CacheLockedError(_refusal(files.url, lease.other))
+        if not wait and not lease.looks_dead:
+            gone = (
+                f"; if it is gone, run again in {LEASE_S:.0f} s: its lease is then watched for as long and taken over"
+            )
+            raise CacheLockedError(_refusal(files.url, lease.other) + gone)
         time.sleep(ASK_EVERY_S)
     renewal = threading.Thread(target=lease.keep, name="lease", daemon=True)
     renewal.start()
@@ -123,19 +136,31 @@ def _lease(files: RemoteFiles, *, wait: bool) -> Iterator[None]:
         lease.release()
 
 
-class Lease:
-    """A lock object in an object store, by conditional writes; clocks may differ by less than the lease."""
+def seconds_passed() -> float:
+    """A clock of this machine alone: never set, and not stopped while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))  # macOS: the latter
 
-    def __init__(self, url: str) -> None:
+
+class Lease:
+    """A lock object in an object store, by conditional writes. No two clocks are compared but for a hint.
+
+    Its holder counts from before the request that renewed it, and who watches it from after the answer that showed it:
+    by the time that the lease is taken over, whoever held it has stopped to trust it.
+    """
+
+    def __init__(self, url: str, *, clock: Callable[[], float] = seconds_passed) -> None:
         parent, _, name = url.rpartition("/")
         self.url = url
         self.other: dict[str, str] = {}
         self._place = f".{name}{LOCK_SUFFIX}"
-        self._store = open_store(parent)
+        self.looks_dead = False
+        """Whether the store's clock says that nobody renewed it, and no renewal was seen since."""
+        self._store, self._clock = open_store(parent), clock
         self._holder = _holder()
         self._version: UpdateVersion = {}
         self._content = b""
         self._asked = self._renewed = 0.0
+        self._watched, self._watched_since = "", 0.0
         self._renewing = threading.Lock()
         self._is_released, self._is_lost = threading.Event(), threading.Event()
 
@@ -153,13 +178,21 @@ class Lease:
                         return True
                     held = obstore.get(self._store, self._place)
                     self.other = _parsed(bytes(held.bytes()))
-                    age = (datetime.now(UTC) - held.meta["last_modified"]).total_seconds()
-                    if age < LEASE_S:
+                    if not self._is_abandoned(held.meta):
                         return False
-                    self._put({"e_tag": held.meta["e_tag"]})
+                    self._put(_version_of(held.meta))
                 except (FileNotFoundError, PreconditionError):  # let go, or taken by someone faster
                     return False
         return True
+
+    def _is_abandoned(self, found: ObjectMeta) -> bool:
+        """Whether the lease that is there was seen unchanged for as long as a lease lasts."""
+        now, version = self._clock(), str(found["e_tag"])
+        if version != self._watched:
+            age = time.time() - found["last_modified"].timestamp()
+            self.looks_dead = not self._watched and age > LEASE_S
+            self._watched, self._watched_since = version, now
+        return now - self._watched_since >= LEASE_S
 
     def keep(self) -> None:
         """Renew until released or lost. Runs in a thread of its own."""
@@ -190,7 +223,7 @@ class Lease:
             return False
         if bytes(held.bytes()) != self._content:
             return False
-        self._version, self._renewed = {"e_tag": held.meta["e_tag"]}, self._asked
+        self._version, self._renewed = _version_of(held.meta), self._asked
         return True
 
     def check(self) -> None:
@@ -200,7 +233,7 @@ class Lease:
             CacheLockedError: if someone else took over, as after a sleep of the machine.
             CacheAccessError: if it is too old to be trusted and cannot be renewed.
         """
-        if time.time() - self._renewed > SAFE_SHARE * LEASE_S and not self._is_lost.is_set():
+        if self._clock() - self._renewed > SAFE_SHARE * LEASE_S and not self._is_lost.is_set():
             self._renew()
         if self._is_lost.is_set():
             raise CacheLockedError(f"{self.url}: another writer took over; what was committed is kept, run again")
@@ -213,7 +246,7 @@ class Lease:
         """Let go, unless someone else holds it already."""
         import obstore
 
-        if time.time() - self._renewed > SAFE_SHARE * LEASE_S:
+        if self._clock() - self._renewed > SAFE_SHARE * LEASE_S:
             self._renew()  # or someone takes over between the next two requests
         with access_errors(self.url):
             try:
@@ -226,11 +259,17 @@ class Lease:
         """Write the lease. Its content is never the same twice, for an unchanged object keeps its version."""
         import obstore
 
-        self._asked = time.time()
+        self._asked = self._clock()
         self._content = json.dumps(self._holder | {"token": uuid.uuid4().hex}).encode()
         with access_errors(self.url, is_writing=mode == "create"):
             result = obstore.put(self._store, self._place, self._content, mode=mode, use_multipart=False)
-        self._version, self._renewed = {"e_tag": result["e_tag"]}, self._asked
+        self._version, self._renewed = _version_of(result), self._asked
+
+
+def _version_of(found: ObjectMeta | PutResult) -> UpdateVersion:
+    """What a conditional write has to find: S3 and Azure go by the tag, Google by the version."""
+    version = {"e_tag": found["e_tag"]} | ({"version": found["version"]} if found["version"] else {})
+    return cast("UpdateVersion", version)
 
 
 def _holder() -> dict[str, str]:

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from dvme_cache.errors import CacheNotFoundError, CorruptCacheError, NotACacheError
-from dvme_cache.files import Files, LocalFiles
+from dvme_cache.files import LocalFiles
 from dvme_cache.layout import FORMAT, FORMAT_VERSION, METADATA, SEAL, copy_of
+from dvme_cache.protocol import Files
 from dvme_cache.sealing import sound_file
 
 

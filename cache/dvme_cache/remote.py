@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dvme_cache.errors import CacheAccessError
-from dvme_cache.files import Run
+from dvme_cache.protocol import Run
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore

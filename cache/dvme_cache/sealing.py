@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme_cache.errors import CorruptCacheError
-from dvme_cache.files import Files
 from dvme_cache.layout import METADATA, SEAL, copy_of, is_kept_twice
+from dvme_cache.protocol import Files
 
 CRC_BYTES = 4
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache.files import Files
+from dvme_cache.protocol import Files
 from dvme_cache.sealing import CRC_BYTES, crc32c
 
 ROWS_AT_ONCE = 256

@@ -9,8 +9,8 @@ from typing import Self
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
-from dvme_cache.files import Files
 from dvme_cache.layout import METADATA, copy_of, is_kept_twice
+from dvme_cache.protocol import Files
 from dvme_cache.sealing import sealed, sound_file
 
 

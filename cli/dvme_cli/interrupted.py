@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
+from dvme_cli import INTERRUPTED
 from dvme_cli.console import is_interrupt, note
-from dvme_cli.main import INTERRUPTED
 
 Parameters = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-INTERRUPTED = 130
+from dvme_cli import INTERRUPTED
 
 
 def main() -> None:

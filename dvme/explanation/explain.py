@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import MISSING
-from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
 from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import full_attention
 from dvme.explanation.attention_summary import AttentionSummary, summarise_attention
 from dvme.explanation.similarity import Similarity, similarity
-from dvme.files import written_aside
+from dvme.files import check_destination, written_aside
 from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
 from dvme.heads.saving import SavedHead, load_head, subset_hash, without_nan
 from dvme.places import check_head, open_cache

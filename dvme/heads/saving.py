@@ -9,9 +9,7 @@ import hashlib
 import json
 import math
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, OptionError
-from dvme.files import file_digest
+from dvme.errors import DataError
+from dvme.files import file_digest, new_folder, whole
 from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme_cache import Fingerprint
 
@@ -96,17 +94,6 @@ def subset_hash(ids: NDArray[np.uint8]) -> str:
     return hashlib.blake2b(b"".join(sorted(row.tobytes() for row in ids)), digest_size=16).hexdigest()
 
 
-def check_folder(folder: str | Path) -> None:
-    """Refuse a place where something is.
-
-    Raises:
-        OptionError: if the folder is there and not empty.
-    """
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OptionError(f"{path} is there already; name another folder with --save, or remove it")
-
-
 def folder_name(head: str, backbones: Sequence[str]) -> str:
     """What the folder of a head is called: valid on every file system, another for every head and backbones.
 
@@ -117,33 +104,6 @@ def folder_name(head: str, backbones: Sequence[str]) -> str:
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return f"{name[: LONGEST_NAME - len(digest) - 1]}~{digest}"
-
-
-@contextmanager
-def new_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
-    """Give a folder to write to that becomes `folder` once the block is done; on an error nothing is left.
-
-    Raises:
-        OptionError: if the folder is there and not empty, and not to be replaced by `force`.
-    """
-    if not force:
-        check_folder(folder)
-    path = Path(folder).resolve()
-    aside = path.with_name(f".{path.name}.partial")
-    made = [parent for parent in path.parents if not parent.exists()]
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        yield aside
-        if path.exists():
-            shutil.rmtree(path) if force else path.rmdir()
-        aside.rename(path)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        with suppress(OSError):  # what someone else has put there meanwhile stays
-            for parent in made:
-                parent.rmdir()
-        raise
 
 
 def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False) -> Path:
@@ -175,7 +135,7 @@ def load_head(folder: str | Path) -> SavedHead:
     """
     from safetensors import SafetensorError
 
-    path = Path(folder)
+    path = whole(folder)
     if not (path / DESCRIPTION).is_file():
         inside = sorted(entry.parent.name for entry in path.glob(f"*/{DESCRIPTION}"))
         step = f"it holds {', '.join(inside)}: name one of them" if inside else "dvme probe --save makes heads"

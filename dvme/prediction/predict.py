@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
-from dvme.files import written_aside
+from dvme.files import check_destination, written_aside
 from dvme.heads.saving import SavedHead, load_head
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
+from dvme.files import check_destination
 from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import DataError
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
+from dvme.files import check_destination
 from dvme.heads import ATTENTION_HEADS, base_name
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS

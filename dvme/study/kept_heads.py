@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dvme.files import file_digest
+from dvme.files import file_digest, whole
 from dvme.heads.saving import (
     DESCRIPTION,
     FORMAT,
@@ -84,7 +84,7 @@ class KeptHeads:
             jobs: (key, job) of each, all with their heads on disk.
         """
         together, marks = self.folder(head, backbones), tuple(mark(*each) for each in jobs)
-        alone = [folder for key, _ in jobs if (folder := self._alone(key)).exists()]
+        alone = [folder for key, _ in jobs if (folder := whole(self._alone(key))).exists()]
         # Not by the marks only: a single head that is there may stand for one whose folder was damaged.
         if alone or marks_of(together) != marks:
             place = {each: folder for folder in (together, *alone) for each in marks_of(folder)}
@@ -104,6 +104,7 @@ def marks_of(folder: Path) -> tuple[str, ...]:
     Raises:
         DataError, OSError: if a file is there and cannot be read; nothing says then that it is torn.
     """
+    folder = whole(folder)
     try:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         is_whole = described["format"] == FORMAT and content_digest(described) == described["digest"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
-from dvme.files import PARTIAL_SUFFIX, written_aside
+from dvme.files import check_folder, written_aside
 from dvme.heads.saving import without_nan
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
@@ -24,6 +24,9 @@ from dvme.study.methods import method_name
 from dvme.study.outcome import StudyReport
 from dvme.study.suspects import Suspect
 from dvme.text import probability_of
+from dvme_cache import CacheLockedError
+from dvme_cache.files import PARTIAL_SUFFIX
+from dvme_cache.locks import folder_lock
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,11 +141,9 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
         OptionError: if it does.
         DataError: if its run cannot be read.
     """
-    path = Path(folder)
+    path = check_folder(folder, step="name another folder with --out", force=True)
     if not path.exists():
         return path
-    if not path.is_dir():
-        raise OptionError(f"{path} is a file; name a folder for the run with --out")
     if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
         return path
     described = _read_described(path)
@@ -163,19 +164,15 @@ def one_writer(folder: Path) -> Iterator[None]:
 
     Raises:
         OptionError: if one does.
+        CacheAccessError: if the lock file beside the folder cannot be made or locked.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder.resolve().with_name(f".{folder.resolve().name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise OptionError(f"another dvme is writing to {folder}; wait for it, or name another --out") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(folder.resolve()))
+        except CacheLockedError as error:
+            message = f"another dvme is writing to {folder}; wait for it, or name another --out"
+            raise OptionError(message) from error
         yield
-    finally:
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 def write_run(folder: Path, described: Mapping[str, Any]) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import DataError, OptionError
+from dvme.files import check_destination
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, automatic
 from dvme.upkeep.formats import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle

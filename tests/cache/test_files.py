@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from dvme_cache import CacheAccessError
 from dvme_cache.files import (
     BUFFERS_PER_WRITE,
-    Files,
     LocalFiles,
     is_url,
     make_folders,
@@ -22,6 +21,7 @@ from dvme_cache.files import (
     remove_partial_files,
     write_durably,
 )
+from dvme_cache.protocol import Files
 from dvme_cache.remote import RemoteFiles
 
 FSYNC = os.fsync  # as it is outside the tests

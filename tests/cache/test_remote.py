@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -364,6 +365,52 @@ def test_lease__a_dead_writers_is_taken_over(s3: Any, monkeypatch: pytest.Monkey
         assert lease(s3)["token"] != dead["token"]
         files.write("a", [b"x"])
     assert objects(s3, "deep/.x") == {}
+
+
+def test_lease__is_watched_for_its_whole_length_by_the_watchers_own_clock(s3: Any) -> None:
+    now = 1000.0
+    holder, watcher = Lease(URL, clock=lambda: now), Lease(URL, clock=lambda: now)
+    assert holder.acquire()
+    now += 10_000  # whatever the store's clock says: who just starts has watched nothing yet
+    assert not watcher.acquire()
+    now += 89
+    assert not watcher.acquire()
+    holder._renew()
+    now += 89
+    assert not watcher.acquire(), "it sees the renewal only now"
+    now += 89
+    assert not watcher.acquire()
+    now += 1
+    assert watcher.acquire()
+    holder._renew()
+    with pytest.raises(CacheLockedError, match="another writer took over"):
+        holder.check()
+
+
+def test_lease__a_clock_ahead_takes_nothing_from_a_living_writer(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By it every lease looks dead: it is watched until a renewal is seen."""
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 3600)
+    monkeypatch.setattr(locks, "ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(locks, "RENEW_EVERY_S", 0.05)
+    with holding() as files:
+        again = "if it is gone, run again in 90 s: its lease is then watched for as long and taken over"
+        with pytest.raises(CacheLockedError, match=again), holding():
+            pass
+        files.write("a", [b"x"])
+
+
+def test_lease__a_dead_writers_is_watched_by_who_does_not_wait(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most commands cannot wait, and a dead process is nothing to wait for."""
+    wall = time.time
+    monkeypatch.setattr(locks, "ASK_EVERY_S", 0.01)
+    monkeypatch.setattr(locks, "LEASE_S", 0.2)
+    assert Lease(URL).acquire()
+    monkeypatch.setattr(time, "time", lambda: wall() + 3600)
+    start = time.monotonic()
+    with holding() as files:
+        assert time.monotonic() - start >= 0.2
+        files.write("a", [b"x"])
 
 
 def test_lease__of_two_that_take_over_one_gets_it(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
 
-from dvme_cache.files import LocalFiles, Run
+from dvme_cache.files import LocalFiles
+from dvme_cache.protocol import Run
 from dvme_cache.shards import READ_THROUGH, ShardFiles, TornShardError
 
 N_ROWS = 200

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -20,6 +19,7 @@ from dvme.backbones.model.bn_folding import fused
 from dvme.backbones.model.pooling import POOLS, check_pooling
 from dvme.backbones.weights.key_problems import COUNTER
 from dvme.errors import CheckpointError, OptionError
+from dvme.float32 import full_float32
 from dvme_cache import Fingerprint
 
 
@@ -140,18 +140,3 @@ def hash_weights(model: nn.Module) -> str:
             digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def full_float32(device: torch.device) -> Iterator[None]:
-    """Keep CUDA from rounding convolutions and products to TF32, so that the device is no part of a fingerprint."""
-    if device.type != "cuda":
-        yield
-        return
-    products = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = products

@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from dvme.float32 import is_rounding
 from dvme.heads.fusion.interpolation import GRIDS, Interpolant, Nodes, grid_at, range_of_u
 
 TOLERANCES = {torch.float32: 4e-6, torch.float64: 1e-11}
@@ -99,8 +100,7 @@ def token_attention(tokens: Tensor, slopes: Tensor) -> Tensor:
             "give tokens (R, T) and slopes (R,), both float32 or both float64"
         )
     # TF32 and autocast round the factors of a product to three digits, which no estimate would notice.
-    is_rounding = torch.get_float32_matmul_precision() != "highest" or torch.is_autocast_enabled(tokens.device.type)
-    if is_rounding and tokens.dtype == torch.float32:
+    if tokens.dtype == torch.float32 and is_rounding(tokens.device):
         return token_attention(tokens.double(), slopes.double()).float()
     result: Tensor = _TokenAttention.apply(tokens, slopes)
     return result

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
-from dvme.files import written_aside
+from dvme.files import check_folder, written_aside
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -66,9 +66,7 @@ def check_figures(folder: str | Path, kind: str) -> Path:
     """
     if kind not in KINDS:
         raise OptionError(f"unknown kind of figure {kind!r}; choose one of {', '.join(KINDS)}")
-    target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise OptionError(f"{target} is a file; name a folder for the figures")
+    target = check_folder(folder, step="name a folder for the figures", force=True)
     _kaleido()
     return target
 

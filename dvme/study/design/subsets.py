@@ -11,8 +11,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.destination import check_destination
 from dvme.errors import OptionError
+from dvme.files import check_destination
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
 from dvme.study.design.alike import alike_rows

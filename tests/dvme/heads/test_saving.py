@@ -22,7 +22,6 @@ from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
 from dvme.heads.saving import (
     SavedFold,
     SavedHead,
-    check_folder,
     content_digest,
     folder_name,
     load_head,
@@ -172,7 +171,7 @@ def test_save_head__refuses_what_is_there(tmp_path: Path) -> None:
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for name in ("full", "file"):
-        with pytest.raises(OptionError, match=f"{name} is there already; name another folder"):
+        with pytest.raises(OptionError, match=f"{name} is there already.*; name another folder"):
             save_head(tmp_path / name, _saved("linear"))
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "full"]
@@ -203,7 +202,6 @@ def test_save_head__the_job_of_a_sweep_comes_back_and_nothing_is_said_where_ther
 def test_save_head__an_empty_folder_and_new_parents_will_do(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "empty", target_is_directory=True)
-    check_folder(tmp_path / "empty")
     for place in (tmp_path / "link", tmp_path / "new" / "parent" / "head"):
         assert load_head(save_head(place, _saved("linear"))).name == "linear"
     assert (tmp_path / "empty" / "head.json").is_file()

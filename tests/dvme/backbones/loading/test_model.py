@@ -263,3 +263,10 @@ def test_build_model__has_no_classifier(weights: Path) -> None:
     with torch.inference_mode():
         features = model.eval().forward_features(images)
         assert torch.equal(model(images), adaptive_avg_pool2d(features, 1).flatten(1))
+
+
+def test_embed__no_autocast_of_the_host_program(backbone: Backbone, pixels: Tensor) -> None:
+    expected = backbone.embed(pixels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = backbone.embed(pixels)
+    assert torch.equal(found, expected)

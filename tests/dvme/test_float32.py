@@ -1,0 +1,126 @@
+"""Full float32 in host programs that round, by every switch that torch has; and the switches afterwards.
+
+Nothing here reads a switch by the code under test: `everything` asks torch, and asks again after the switch of all
+backends was changed, which tells an operation's own setting from one that it takes from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+import torch
+from torch import backends
+
+from dvme.float32 import full_float32, is_rounding
+from dvme.heads.attention import exact_token_attention, token_attention
+
+CUDNN: Any = backends.cudnn
+MKLDNN: Any = backends.mkldnn
+NEW = hasattr(backends.cuda.matmul, "fp32_precision")
+CPU = torch.device("cpu")
+OPERATIONS: dict[str, Any] = {"cuda.matmul": backends.cuda.matmul, "mkldnn": backends.mkldnn}
+if NEW:
+    OPERATIONS |= {"conv": CUDNN.conv, "rnn": CUDNN.rnn, "mkldnn.matmul": MKLDNN.matmul}
+    OPERATIONS |= {"mkldnn.conv": MKLDNN.conv, "mkldnn.rnn": MKLDNN.rnn, "cudnn": backends.cudnn}
+    OPERATIONS |= {"all": backends}
+
+
+def use(operation: str, precision: str) -> Callable[[], Any]:
+    if operation == "mkldnn":  # whose attribute sets that of all backends
+        return lambda: MKLDNN.set_flags(_fp32_precision=precision)
+    return lambda: setattr(OPERATIONS[operation], "fp32_precision", precision)
+
+
+def old_and_new() -> None:
+    torch.set_float32_matmul_precision("high")
+    use("cudnn", "tf32")()
+    use("conv", "none")()
+
+
+HOSTS: dict[str, Callable[[], Any]] = {
+    "nothing": lambda: None,
+    "old high": lambda: torch.set_float32_matmul_precision("high"),
+    "old medium": lambda: torch.set_float32_matmul_precision("medium"),
+    "old allow_tf32": lambda: setattr(backends.cuda.matmul, "allow_tf32", True),
+    "old cudnn": lambda: setattr(backends.cudnn, "allow_tf32", False),
+    "benchmark": lambda: setattr(backends.cudnn, "benchmark", True),
+}
+if NEW:
+    HOSTS |= {
+        f"{operation} {precision}": use(operation, precision)
+        for operation, precision in [
+            *(("all", "tf32"), ("all", "bf16"), ("all", "ieee"), ("cudnn", "tf32"), ("cuda.matmul", "tf32")),
+            *(("conv", "ieee"), ("conv", "none"), ("rnn", "none"), ("mkldnn", "bf16"), ("mkldnn.matmul", "tf32")),
+            *(("mkldnn.matmul", "bf16"), ("mkldnn.conv", "bf16")),
+        ]
+    } | {"old and new": old_and_new}
+ROUND_ON_CPU = {"old high", "old medium", "all tf32", "all bf16", "mkldnn bf16", "old and new"} | {
+    "mkldnn.matmul tf32",
+    "mkldnn.matmul bf16",
+}
+
+
+def everything() -> list[Any]:
+    found: list[Any] = [backends.cudnn.enabled, backends.cudnn.benchmark]
+    for read in (torch.get_float32_matmul_precision, lambda: backends.cudnn.allow_tf32):
+        with suppress(RuntimeError):
+            found.append(read())
+    if NEW:
+        found += [switch.fp32_precision for switch in OPERATIONS.values()]
+        for general in ("all", "cudnn", "mkldnn"):
+            use(general, "ieee")()
+            found += [switch.fp32_precision for switch in OPERATIONS.values()]
+    return found
+
+
+def _answer(pipe: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    pipe.send(function(*arguments))
+
+
+def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns in a process of its own, whose switches are as torch has them when it is imported."""
+    here, there = Pipe()
+    child = get_context("fork").Process(target=_answer, args=(there, function, arguments))
+    child.start()
+    there.close()
+    try:
+        return here.recv()
+    finally:
+        child.join()
+
+
+def settings_of(host: str, is_computing: bool) -> list[Any]:
+    HOSTS[host]()
+    if is_computing:
+        with suppress(KeyError), full_float32(CPU):
+            if NEW:
+                assert {switch.fp32_precision for switch in OPERATIONS.values()} == {"ieee"}
+                assert backends.cuda.matmul.allow_tf32 is False, "older code may ask"
+            assert torch.get_float32_matmul_precision() == "highest"
+            raise KeyError
+    return everything()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_full_float32__restores_what_the_host_program_set(host: str) -> None:
+    assert in_a_process(settings_of, host, True) == in_a_process(settings_of, host, False)
+
+
+def attention_of(host: str) -> tuple[bool, float]:
+    """Whether products round, and the largest error of an attention."""
+    tokens, slopes = torch.randn(2, 96, generator=torch.Generator().manual_seed(14)), torch.ones(2)
+    expected = exact_token_attention(tokens.double(), slopes.double())
+    HOSTS[host]()
+    return is_rounding(CPU), float((token_attention(tokens, slopes).double() - expected).abs().max())
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_token_attention__in_any_host_program(host: str) -> None:
+    is_lossy, error = in_a_process(attention_of, host)
+    assert is_lossy == (host in ROUND_ON_CPU)
+    assert error < 1e-5
