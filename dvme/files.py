@@ -73,8 +73,10 @@ def whole(folder: str | Path) -> Path:
 
 
 @contextmanager
-def new_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(folder: str | Path, *, force: bool = False, is_durable: bool = True) -> Iterator[Path]:
     """Give a folder to write to; once the block is done, it is synced and becomes `folder`, parents included.
+
+    What is not to be durable is not synced: a power cut may tear it.
 
     On an error nothing is left, and the old folder stays. A kill leaves the old one, the new one, or the old one aside
     for a moment, where `whole` finds it and the next call puts it back.
@@ -93,7 +95,8 @@ def new_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
         make_folders(aside)
         yield aside
-        _sync_all(aside)
+        if is_durable:
+            _sync_all(aside)
         _put_in_place(aside, path, replaced if force else None)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -105,20 +108,23 @@ def new_folder(folder: str | Path, *, force: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, *, is_durable: bool = True) -> Iterator[Path]:
     """Give a place beside a file to write to; once the block is done, it is synced and becomes the file.
 
-    On an error, what was written is removed and the old file, if any, stays.
+    On an error, what was written is removed and the old file, if any, stays. What is not to be durable is not synced: a
+    power cut may tear it.
     """
     aside = _beside(path, PARTIAL_SUFFIX)
     try:
         yield aside
-        sync(aside)
+        if is_durable:
+            sync(aside)
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    if is_durable:
+        sync(path.parent)
 
 
 @contextmanager

@@ -99,27 +99,28 @@ def folder_name(head: str, backbones: Sequence[str]) -> str:
 
     What file systems or shells may not take is written as in URLs: `linear--hf-hub%3Aorg%2Fname@size=448`.
     """
-    name = f"{head}--{'+'.join(quote(backbone, safe='@=') for backbone in backbones)}"
+    name = f"{quote(head, safe='@=')}--{'+'.join(quote(backbone, safe='@=') for backbone in backbones)}"
     if len(name) <= LONGEST_NAME:
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return f"{name[: LONGEST_NAME - len(digest) - 1]}~{digest}"
 
 
-def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False) -> Path:
+def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False, is_durable: bool = True) -> Path:
     """Write a head, whole or not at all.
 
     Args:
         folder: becomes the head's folder; its parents are made.
         saved: what to write.
         force: replace a folder that is there.
+        is_durable: whether a power cut may not tear it.
 
     Raises:
         OptionError: if the folder is there and not empty.
     """
     from safetensors.numpy import save_file
 
-    with new_folder(folder, force=force) as aside:
+    with new_folder(folder, force=force, is_durable=is_durable) as aside:
         save_file(_arrays(saved), os.fspath(aside / WEIGHTS))
         described = without_nan(_description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)})
         sealed = described | {"digest": content_digest(described)}

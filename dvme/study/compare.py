@@ -133,7 +133,7 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
     cells = [(judges[0].scored[mine, size], judges[1].scored[its, size]) for mine, its, size in places]
     level = 1.0 - ALPHA / len(places)
     comparisons = [
-        compared(mine - its, judges[0].shared_rows(size), level=level)
+        compared(mine - its, judges[0].shared_rows[size], level=level)
         for (mine, its), (_, _, size) in zip(cells, places, strict=True)
     ]
     pairs = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
 from dvme.text import counted
+
+KEPT_EVERY = 30.0
+"""Seconds after which heads go to disk one by one, where the other draws of their methods are not fitted yet."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,11 @@ class Grid:
         for place in self._without_head():
             del self.finished[place]
         self.n_reused = len(self.finished)
+        self.waiting: dict[int, dict[Place, SavedHead]] = {}  # by method: heads that are not on disk yet
+        self.kept_at = time.monotonic()
 
     def fit(self, runtime: Runtime, progress: Progress, stage: str) -> None:
-        """Fit what is not finished; every job is kept as soon as it is done, and heads are gathered in the end."""
+        """Fit what is not finished. A kill costs at most the fits of the last half minute."""
         before = len(self.finished)
         progress(stage, before, len(self.places))
 
@@ -78,10 +84,8 @@ class Grid:
         )
         for one in predicted:
             self._keep(todo[one.position], one)
-        for index, places in self.kept.items():
-            method = self.methods[index]
-            assert self.heads is not None
-            self.heads.gather(method.name, method.backbones, [(self.keys[p], self.finished[p]) for p in places])
+        for index in self.kept:
+            self._gather(index)
 
     @property
     def kept_folders(self) -> list[Path]:
@@ -128,11 +132,33 @@ class Grid:
             versions=versions(),
         )
         done = self._scored(place, done)
-        if self.heads is not None and place in self.kept.get(place.method, ()):
-            # First: what is in the ledger is never looked at again.
-            self.heads.save(self.keys[place], self._saved(place, one, done))
-        self.ledger.write(self.keys[place], done)
         self.finished[place] = done
+        if place not in self.kept.get(place.method, ()):
+            self.ledger.write(self.keys[place], done)
+            return
+        self.waiting.setdefault(place.method, {})[place] = self._saved(place, one, done)
+        if all(each in self.finished for each in self.kept[place.method]):
+            self._gather(place.method)
+        elif time.monotonic() - self.kept_at >= KEPT_EVERY:
+            self._keep_waiting()
+
+    def _keep_waiting(self) -> None:
+        """Keep the heads of methods of which draws are still to be fitted, and then their jobs."""
+        for heads in self.waiting.values():
+            for place, saved in heads.items():
+                assert self.heads is not None
+                self.heads.save(self.keys[place], saved)  # first: what is in the ledger is never looked at again
+                self.ledger.write(self.keys[place], self.finished[place])
+        self.waiting, self.kept_at = {}, time.monotonic()
+
+    def _gather(self, index: int) -> None:
+        """Put the heads of a method together, all of whose draws are finished."""
+        method, places, fresh = self.methods[index], self.kept[index], self.waiting.pop(index, {})
+        assert self.heads is not None
+        jobs = [(self.keys[place], self.finished[place]) for place in places]
+        self.heads.gather(method.name, method.backbones, jobs, list(fresh.values()))
+        for place in fresh:
+            self.ledger.write(self.keys[place], self.finished[place])
 
     def _scored(self, place: Place, job: FinishedJob) -> FinishedJob:
         """With its scores."""

@@ -75,17 +75,20 @@ class Judge:
     @cached_property
     def standing(self) -> Standing:
         """Who leads, and what may be said of any two."""
-        sizes = range(len(self.manifest.sizes))
-        return Standing(self.scored, self.validation, [self.shared_rows(size) for size in sizes])
+        return Standing(self.scored, self.validation, self.shared_rows)
 
     def cells(self) -> list[Cell]:
         """Methods within sizes."""
         return [cell for size in range(len(self.manifest.sizes)) for cell in self._cells_of(size)]
 
-    def shared_rows(self, size: int) -> float:
-        """Share of training images that two draws have in common."""
-        trains = [self.manifest.train(each, size) for each in self.manifest.draws]
-        return min(overlap(trains), MOST_SHARED) if len(trains) > 1 else 0.0
+    @cached_property
+    def shared_rows(self) -> list[float]:
+        """Share of training images that two draws have in common, by size."""
+        found = []
+        for size in range(len(self.manifest.sizes)):
+            trains = [self.manifest.train(each, size) for each in self.manifest.draws]
+            found.append(min(overlap(trains), MOST_SHARED) if len(trains) > 1 else 0.0)
+        return found
 
     def gains(self) -> list[Gain]:
         """Every fusion by attention, or every fusion where there is none, against its rivals at every size."""
@@ -142,12 +145,12 @@ class Judge:
 
         The draws are nested, so the larger size's share of common rows is the careful one.
         """
-        return compared(self.scored[method, larger] - self.scored[method, smaller], self.shared_rows(larger))
+        return compared(self.scored[method, larger] - self.scored[method, smaller], self.shared_rows[larger])
 
     def elsewhere(self, places: Sequence[Place]) -> NDArray[Any]:
         """(R, n) means over heads of methods at sizes, on other test images and with other draws, the same for all."""
         cells = [self.scored[place] for place in places]
-        return elsewhere(cells, [self.shared_rows(size) for _, size in places])
+        return elsewhere(cells, [self.shared_rows[size] for _, size in places])
 
     def _score(self, method: int, size: int) -> None:
         jobs = self.finished[method, size]

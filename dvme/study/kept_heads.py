@@ -1,10 +1,10 @@
 """The heads that a study keeps, those of the largest size: to predict with, to explain, and for its report.
 
-A job's head lies in `jobs/KEY/` from before the job counts as finished until all draws of its method are there; then
-they become one saved head, `heads/NAME/`, and the single ones go. Both are folders of `dvme.heads.saving`, whole or not
-at all and under a digest, so a kill at any moment, or a power cut, costs at most a fit. Which head is of which job is
-written in the head alone, as a mark of the job's key and predictions: no second file has to be kept in step, and a head
-of other data, other settings or another fit is never taken for the job's own.
+The heads of all draws of a method are one saved head, `heads/NAME/`. Where that takes long, a job's head lies in
+`jobs/KEY/` from before the job counts as finished until the others are there; then the single ones go. Both are
+folders of `dvme.heads.saving`, whole or not at all and under a digest. Which head is of which job is written in the
+head alone, as a mark of the job's key and predictions: no second file has to be kept in step, and a head of other data,
+other settings or another fit is never taken for the job's own.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class KeptHeads:
         return self.together / folder_name(head, backbones)
 
     def save(self, key: str, saved: SavedHead) -> None:
-        """Keep one job's head, in place of what an earlier fit of it left."""
-        save_head(self._alone(key), saved, force=True)
+        """Keep one job's head, in place of an earlier fit's; one that a power cut tears is fitted again."""
+        save_head(self._alone(key), saved, force=True, is_durable=False)
 
     def marks(self, head: str, backbones: Sequence[str], keys: Sequence[str]) -> set[str]:
         """Marks of a method's jobs whose heads are there and whole.
@@ -75,21 +75,30 @@ class KeptHeads:
         folders = [self.folder(head, backbones), *map(self._alone, keys)]
         return {each for folder in folders for each in marks_of(folder)}
 
-    def gather(self, head: str, backbones: Sequence[str], jobs: Sequence[tuple[str, FinishedJob]]) -> None:
+    def gather(
+        self,
+        head: str,
+        backbones: Sequence[str],
+        jobs: Sequence[tuple[str, FinishedJob]],
+        fresh: Sequence[SavedHead] = (),
+    ) -> None:
         """Put the heads of a method's jobs together, in this order, and remove what then lies there twice.
 
         Args:
             head: the method's name.
             backbones: the method's.
-            jobs: (key, job) of each, all with their heads on disk.
+            jobs: (key, job) of each.
+            fresh: heads that are not on disk yet; those of the other jobs are.
         """
         together, marks = self.folder(head, backbones), tuple(mark(*each) for each in jobs)
         alone = [folder for key, _ in jobs if (folder := whole(self._alone(key))).exists()]
         # Not by the marks only: a single head that is there may stand for one whose folder was damaged.
-        if alone or marks_of(together) != marks:
+        if fresh or alone or marks_of(together) != marks:
+            new = {fold.job for saved in fresh for fold in saved.folds}
             place = {each: folder for folder in (together, *alone) for each in marks_of(folder)}
-            found = [load_head(folder) for folder in dict.fromkeys(place[each] for each in marks)]
-            folds = {fold.job: fold for saved in found for fold in saved.folds}
+            stored = dict.fromkeys(place[each] for each in marks if each not in new)
+            found = [*fresh, *(load_head(folder) for folder in stored)]
+            folds = {fold.job: fold for saved in reversed(found) for fold in saved.folds}
             save_head(together, replace(found[0], folds=[folds[each] for each in marks]), force=True)
         for folder in alone:
             shutil.rmtree(folder)

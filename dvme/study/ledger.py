@@ -7,6 +7,7 @@ import io
 import json
 import platform
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -25,9 +26,12 @@ from dvme.data.targets import Targets
 from dvme.files import written_aside
 from dvme.heads.saving import without_nan
 from dvme.metrics.classification import log_odds, score
+from dvme_cache.files import sync
 
 TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
 """What bytes in memory that are not a whole job may raise."""
+SYNC_EVERY = 30.0
+"""Seconds after which finished jobs are made durable, as the system does by itself."""
 PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
 """On which results depend; of the two faiss one is installed."""
 
@@ -117,6 +121,8 @@ class Ledger:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
+        self._unsynced: list[Path] = []
+        self._synced_at = time.monotonic()
 
     def read(self, key: str) -> FinishedJob | None:
         """The finished job, or None if it is not there, or is torn: then it is fitted again.
@@ -139,7 +145,7 @@ class Ledger:
             return None
 
     def write(self, key: str, job: FinishedJob) -> None:
-        """Keep a job, whole or not at all."""
+        """Keep a job, whole or not at all; a power cut costs the jobs of the last half minute."""
         if self.folder is None:
             return
         record = {
@@ -150,13 +156,20 @@ class Ledger:
             "scores": without_nan({part: dict(values) for part, values in job.scores.items()}),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with written_aside(self.folder / f"{key}.npz") as aside, aside.open("wb") as file:
+        path = self.folder / f"{key}.npz"
+        with written_aside(path, is_durable=False) as aside, aside.open("wb") as file:
             np.savez(
                 file,
                 log_test=job.log_test,
                 log_validation=job.log_validation,
                 record=np.array(json.dumps(record)),
             )
+        self._unsynced.append(path)
+        if time.monotonic() - self._synced_at >= SYNC_EVERY:  # one by one that would take longer than many a fit
+            for written in (*self._unsynced, self.folder):
+                sync(written)
+            self._unsynced.clear()
+            self._synced_at = time.monotonic()
 
 
 @cache

@@ -273,24 +273,23 @@ def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _predictions(grid: Grid) -> Iterator[pa.Table]:
-    """Test probabilities, one row per image and job; a table for each job."""
+    """Test probabilities, one row per image and job; a table for each method and size."""
     import pyarrow as pa
 
     manifest, tested = grid.manifest, grid.snapshot.at(grid.manifest.test)
-    joined = {"image": pa.array(tested.images.tolist()), "path": pa.array(tested.paths.tolist())}
-    contents = pa.array([row.tobytes().hex() for row in manifest.images[manifest.test]])
-    labels = pa.array(np.array(manifest.classes, dtype=object)[manifest.targets.values[manifest.test]].tolist())
-    for place in grid.places:
-        method, draw, job = grid.methods[place.method], manifest.draws[place.draw], grid.finished[place]
-        n_rows = len(contents)
-        texts = {
-            "head": method.name,
-            "backbones": "+".join(method.backbones),
-            "size": manifest.sizes[place.size],
-        }
-        columns = {name: pa.array([text] * n_rows).dictionary_encode() for name, text in texts.items()}
-        columns |= {name: pa.array([value] * n_rows, pa.int32()) for name, value in vars(draw).items() if name in WHERE}
-        columns |= {**joined, "content": contents, "label": labels}
-        probabilities = job.test.astype(np.float32)
-        columns |= {probability_of(name): pa.array(probabilities[:, c]) for c, name in enumerate(manifest.classes)}
-        yield pa.table(columns)
+    n_draws, n_images = len(manifest.draws), len(tested)
+    labels = np.array(manifest.classes, dtype=object)[manifest.targets.values[manifest.test]]
+    contents = [row.tobytes().hex() for row in manifest.images[manifest.test]]
+    named = {"image": tested.images, "path": tested.paths, "content": contents, "label": labels}
+    of_images = {name: pa.array(list(values) * n_draws) for name, values in named.items()}
+    of_draws = {
+        name: pa.array(np.repeat([getattr(draw, name) for draw in manifest.draws], n_images), pa.int32())
+        for name in WHERE
+    }
+    for (method, size), jobs in grid.by_cell().items():
+        own = grid.methods[method]
+        texts = {"head": own.name, "backbones": "+".join(own.backbones), "size": manifest.sizes[size]}
+        columns = {name: pa.array([text] * (n_draws * n_images)).dictionary_encode() for name, text in texts.items()}
+        probabilities = np.concatenate([job.test.astype(np.float32) for job in jobs])
+        scores = {probability_of(name): pa.array(probabilities[:, c]) for c, name in enumerate(manifest.classes)}
+        yield pa.table({**columns, **of_draws, **of_images, **scores})
