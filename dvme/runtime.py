@@ -10,15 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvme.defaults import ACCELERATOR_BATCH, CPU_BATCH, DEVICE, MAX_WORKERS
 from dvme.errors import OptionError
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as work proceeds."""
 
-MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 CGROUP = Path("/sys/fs/cgroup")
-CPU_BATCH, ACCELERATOR_BATCH = 16, 64
 DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "meta", "mps", "mtia", "xla", "xpu"})
 """Kinds that torch knows; a package may bring further ones (torch.backends)."""
 SHARE = 0.5
@@ -42,7 +41,7 @@ class Runtime:
     `max_pixels` decides whether an image is decoded at all, never how.
     """
 
-    device: str = "auto"
+    device: str = DEVICE
     """A torch device, or `auto`: CUDA if there is one."""
     batch_size: int | None = None
     """Images per forward pass; None: 16 on the CPU, 64 elsewhere."""

@@ -53,7 +53,7 @@ def _explain(given: Parameters) -> str:
 
 
 def _prune(given: Parameters) -> str:
-    return "the same command finishes what was begun" if given.get("yes") else NOTHING_CHANGED
+    return "the same command finishes what was begun" if given.get("confirmed") else NOTHING_CHANGED
 
 
 def _import(given: Parameters) -> str:

@@ -7,43 +7,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.defaults import DEVICE, PROBE_HEADS
 from dvme.wording import MARKS
-from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.options import Backbones, Cache, Controls, Device, Folds, Heads, Json, Memory, Seed, TestFraction
+from dvme_cli.parsing import optional_names, parse_names, runtime_of, typed
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
     from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 
+HEADS = ",".join(PROBE_HEADS)
 LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
 
 
 def probe(  # noqa: PLR0913 - one parameter per option
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    head: Annotated[
-        str,
-        typer.Option(
-            help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
-            "concat, mean-logits, mlp. With settings: dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20)."
-        ),
-    ] = "linear,knn",
+    cache: Cache,
+    heads: Heads = HEADS,
     backbones: Backbones = None,
-    controls: Annotated[
-        bool,
-        typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),
-    ] = True,
-    folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
-    test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the heads.")] = 0,
+    controls: Controls = True,
+    n_folds: Folds = None,
+    test_fraction: TestFraction = None,
+    seed: Seed = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    memory: Annotated[
-        float | None,
-        typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    device: Device = DEVICE,
+    memory: Memory = None,
+    json: Json = False,
 ) -> None:
     """Train light heads on cached embeddings and print one honest table."""
     with expected_errors():
@@ -52,14 +43,12 @@ def probe(  # noqa: PLR0913 - one parameter per option
         with progress_bars() as tell:
             report = dvme.probe(
                 cache,
-                heads=parse_names(head, "--head"),
-                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                heads=parse_names(heads, "--head"),
+                backbones=optional_names(backbones, "--backbones"),
                 controls=controls,
-                n_folds=folds,
-                test_fraction=test_fraction,
-                seed=seed,
+                **typed(n_folds=n_folds, test_fraction=test_fraction, seed=seed),
                 save=save,
-                runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
+                runtime=runtime_of(device=device, memory=memory),
                 progress=tell,
             )
         if json:

@@ -11,12 +11,11 @@ from typing import Any
 from dvme.arguments import public
 from dvme.backbones.variation import split_name
 from dvme.cache.reextraction import Comparison, compare_with_images
+from dvme.defaults import IMAGES_COMPARED, SEED
 from dvme.errors import OptionError
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, Finding, check_unlocked, repair_cache, verify_cache
-
-IMAGES_COMPARED = 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def verify(
     backbones: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     runtime: Runtime | None = None,
-    seed: int = 0,
+    seed: int = SEED,
     progress: Progress = automatic,
 ) -> VerifyReport:
     """Compare every file of a cache with what was committed and, if asked, embeddings with their images.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Task
+from dvme.defaults import N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION
 from dvme.evaluation.metrics import METRICS, log_odds, score
 from dvme.evaluation.outcome import ProbeReport, ProbeRow, Score
 from dvme.evaluation.splits import Plan, make_plan
@@ -69,12 +70,12 @@ class _Study:
 def probe(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
-    heads: Sequence[str | Head] = ("linear", "knn"),
+    heads: Sequence[str | Head] = PROBE_HEADS,
     backbones: Sequence[str] | None = None,
     controls: bool = True,
-    n_folds: int = 5,
-    test_fraction: float = 0.2,
-    seed: int = 0,
+    n_folds: int = N_FOLDS,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = SEED,
     save: str | Path | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,

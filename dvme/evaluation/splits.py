@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.spelling import is_clear, number_twins
+from dvme.defaults import N_FOLDS, SEED, TEST_FRACTION
 from dvme.errors import DataError, OptionError
 from dvme.evaluation.holdout import held_out
 from dvme.wording import counted, some_of
@@ -46,9 +47,9 @@ def make_plan(
     *,
     twins: NDArray[Any] | None = None,
     classes: tuple[str, ...],
-    n_folds: int = 5,
-    test_fraction: float = 0.2,
-    seed: int = 0,
+    n_folds: int = N_FOLDS,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = SEED,
 ) -> Plan:
     """Split labelled rows.
 

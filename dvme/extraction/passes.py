@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Outliers
+from dvme.defaults import DTYPE
 from dvme.errors import OptionError
 from dvme.extraction.beside import take_over
 from dvme.extraction.decoding import Work
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Options:
     """How an extraction treats what the cache has."""
 
-    dtype: str = "float32"
+    dtype: str = DTYPE
     """Stored type, `float32` or `float16`."""
     replace: bool = False
     """Delete embeddings of these backbones and extract them anew."""

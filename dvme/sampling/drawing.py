@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
+from dvme.defaults import SIZES
 from dvme.errors import DataError
 from dvme.evaluation.splits import Fold, check_sides, fold_again, make_plan, units_of
 from dvme.sampling.manifest import Draw, SubsetManifest
 from dvme.sampling.multilabel import iterative_split, nested_label_order, parse_label_sets
 from dvme.sampling.options import SubsetOptions
 from dvme.sampling.orders import nested_order
-from dvme.sampling.sizes import DEFAULT_SIZES, FULL, Size, parse_sizes
+from dvme.sampling.sizes import FULL, Size, parse_sizes
 from dvme.wording import counted, first_few
 
 LEAST_PER_CLASS = 2
@@ -54,7 +55,7 @@ class Drawing:
         """The whole."""
         test, plan, repeats = self._folds(twins)
         self.n_train = min(len(fold.train) for folds in repeats for fold in folds)
-        if tuple(self.options.sizes) == DEFAULT_SIZES:  # nobody asked for the larger ones by name
+        if tuple(self.options.sizes) == SIZES:  # nobody asked for the larger ones by name
             self.sizes = self._fitting()
         self.sizes = _distinct(self.sizes, self.n_train)
         draws = [

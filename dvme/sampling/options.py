@@ -6,32 +6,33 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvme.arguments import several
+from dvme.defaults import BALANCE, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, VALIDATION
 from dvme.errors import OptionError
 from dvme.evaluation.splits import check_folding
 from dvme.sampling.orders import Balance, check_balance
-from dvme.sampling.sizes import DEFAULT_SIZES, parse_sizes
+from dvme.sampling.sizes import parse_sizes
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetOptions:
     """How subsets are drawn. The same options, images and labels give the same manifest."""
 
-    sizes: tuple[str, ...] = DEFAULT_SIZES
+    sizes: tuple[str, ...] = SIZES
     """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; a text is what
     --sizes takes."""
-    n_folds: int = 5
+    n_folds: int = N_FOLDS
     """Folds of the training pool."""
-    n_repeats: int = 1
+    n_repeats: int = N_REPEATS
     """Times that the pool is folded anew, by other seeds; the test set stays."""
-    balance: Balance = "balanced"
+    balance: Balance = BALANCE
     """Of a training subset: as many of each class, as in the whole, or as chance has it."""
-    validation: Literal["matched", "full"] = "matched"
+    validation: Literal["matched", "full"] = VALIDATION
     """`matched`: a subset chooses on few images as well, as many as its share of a fold; `full`: on the whole fold."""
     oversample: bool | None = None
     """Whether heads trained by minibatches see every class equally often; None: where the classes differ in number."""
-    test_fraction: float = 0.2
+    test_fraction: float = TEST_FRACTION
     """Part held out, where the user gave no split."""
-    seed: int = 0
+    seed: int = SEED
     """Of the split, as in `dvme probe`, and of all draws."""
     separator: str | None = None
     """What stands between the labels of an image, where it may have several."""

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data.names import images_and_paths, names_of_rows
+from dvme.defaults import METRIC, SWEEP_HEADS
 from dvme.errors import OptionError
-from dvme.evaluation.metrics import METRICS, check_metric
+from dvme.evaluation.metrics import check_metric
 from dvme.evaluation.splits import groups_to_resample
 from dvme.evaluation.study import (
     Method,
@@ -45,7 +46,7 @@ from dvme.sweeping.run import SUBSETS, check_run, one_writer, write_results, wri
 from dvme.sweeping.suspects import Suspect, find_suspects
 from dvme_cache import EmbeddingCache
 
-DEFAULT_HEADS = ("linear", "knn", "dvme")
+DEFAULT_HEADS = SWEEP_HEADS
 
 
 @public
@@ -58,7 +59,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     controls: bool = True,
     subsets: str | Path | None = None,
     options: SubsetOptions | None = None,
-    metric: str = METRICS[0],
+    metric: str = METRIC,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> SweepReport:
