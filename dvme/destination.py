@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 
 
 def check_destination(path: str | Path, suffixes: Sequence[str], *, force: bool) -> Path:
@@ -25,7 +25,7 @@ def check_destination(path: str | Path, suffixes: Sequence[str], *, force: bool)
     if suffixes and place.suffix.lower() not in suffixes:
         raise OptionError(f"{place} does not end in {' or '.join(suffixes)}; name such a file")
     if place.exists() and not force:
-        raise OptionError(f"{place} is there already; name another file, or pass --force")
+        raise OptionError(f"{place} is there already; name another file, or pass " + parameter("force", True))
     if not place.parent.is_dir():
         raise OptionError(f"{place.parent} is not a folder; make it first")
     return place

@@ -134,7 +134,7 @@ def _decode(data: bytes, max_pixels: int) -> Decoded:
     with _opened(data) as file:
         n_pixels = file.width * file.height
         if n_pixels > max_pixels:
-            allowed = f"more than {max_pixels:,}; pass --max-pixels {n_pixels} to read it"
+            allowed = f"more than {max_pixels:,}; dvme extract --max-pixels {n_pixels} reads it"
             raise ImageError(f"has {n_pixels:,} pixels, {allowed}")
         refuse_deep(file, data)
         if file.format == "JPEG" and file.mode == "CMYK" and "adobe" not in file.info:

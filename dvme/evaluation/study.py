@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.evaluation.metrics import METRICS
 from dvme.evaluation.splits import groups_to_resample
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
@@ -84,7 +84,7 @@ def make_methods(
         if wanted.setdefault(head.name, head) != head:
             raise OptionError(f"{head.name} is named twice with different settings; a study has each head once")
     if not wanted:
-        raise OptionError("no head is named; pass --head linear,knn")
+        raise OptionError("no head is named; pass " + parameter("heads", ["linear", "knn"]))
     if with_controls and set(wanted) & set(ATTENTION_HEADS):
         names = dict.fromkeys([SINGLE_CONTROL, *wanted, *CONTROLS])
         wanted = {name: wanted.get(name) or get_head(name) for name in names}
@@ -104,7 +104,8 @@ def _choosing_by(head: Head, metric: str) -> Head:
 def method_notices(methods: Sequence[Method]) -> list[str]:
     """A line where a fusion has one backbone only, and one that names settings that differ from the defaults."""
     alone = [method.head.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
-    lines = [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
+    step = "one backbone is nothing to fuse; pass more " + parameter("backbones")
+    lines = [f"{', '.join(alone)}: " + step] if alone else []
     heads = {method.head.name: method.head for method in methods}
     varied = [full_name(head) for name, head in heads.items() if full_name(head) != name]
     return [*lines, *([f"settings that differ from the defaults: {', '.join(varied)}"] if varied else [])]

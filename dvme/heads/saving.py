@@ -20,7 +20,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.exchange.durable import file_digest
 from dvme.heads.jobs import FittedHead, Head
 from dvme_cache import Fingerprint
@@ -104,7 +104,7 @@ def check_folder(folder: str | Path) -> None:
     """
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OptionError(f"{path} is there already; name another folder with --save, or remove it")
+        raise OptionError(f"{path} is there already; name another folder with " + parameter("save") + ", or remove it")
 
 
 def folder_name(head: str, backbones: Sequence[str]) -> str:

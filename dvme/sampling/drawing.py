@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
 from dvme.defaults import SIZES
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.evaluation.splits import Fold, check_sides, fold_again, make_plan, units_of
 from dvme.sampling.manifest import Draw, SubsetManifest
 from dvme.sampling.multilabel import iterative_split, nested_label_order, parse_label_sets
@@ -98,7 +98,9 @@ class Drawing:
         if not len(fold.train) or not len(fold.validation):
             raise DataError(
                 f"fold {number} has {counted(len(fold.train), 'training image')} and "
-                f"{counted(len(fold.validation), 'validation image')}; pass a smaller --folds, or keep near-duplicates"
+                f"{counted(len(fold.validation), 'validation image')}; pass a smaller "
+                + parameter("n_folds")
+                + ", or keep near-duplicates"
             )
         n_train, n_validation = self.counts(len(fold.train), len(fold.validation))
         parts = []

@@ -147,7 +147,11 @@ def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: R
 
 
 def describe(
-    duplicates: Sequence[NearDuplicate], names: Sequence[str] | NDArray[Any], blind: Sequence[str]
+    duplicates: Sequence[NearDuplicate],
+    names: Sequence[str] | NDArray[Any],
+    blind: Sequence[str],
+    *,
+    are_dropped: bool = False,
 ) -> list[str]:
     """Lines for the reader, none where nothing was found.
 
@@ -155,7 +159,9 @@ def describe(
         duplicates: on two sides.
         names: (N,) the images' paths.
         blind: backbones that were passed over.
+        are_dropped: whether they were left out of training.
     """
+    end = ": left out of training" if are_dropped else "; dvme subsets --drop-duplicates leaves them out"
     lines = []
     if blind:
         lines.append(
@@ -172,7 +178,7 @@ def describe(
                 for each in sorted(some, key=lambda each: -each.cosine)
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
-            lines.append(f"{pairs} between {side} and training images: {shown}; --drop-duplicates leaves them out")
+            lines.append(f"{pairs} between {side} and training images: {shown}{end}")
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from dvme.arguments import several
 from dvme.defaults import BALANCE, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, VALIDATION
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.evaluation.splits import check_folding
 from dvme.sampling.orders import Balance, check_balance
 from dvme.sampling.sizes import parse_sizes
@@ -18,8 +18,8 @@ class SubsetOptions:
     """How subsets are drawn. The same options, images and labels give the same manifest."""
 
     sizes: tuple[str, ...] = SIZES
-    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; a text is what
-    --sizes takes."""
+    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; in a text
+    they stand between commas."""
     n_folds: int = N_FOLDS
     """Folds of the training pool."""
     n_repeats: int = N_REPEATS
@@ -46,11 +46,13 @@ class SubsetOptions:
         parse_sizes(self.sizes)
         check_folding(self.n_folds, self.test_fraction)
         if self.n_repeats < 1:
-            raise OptionError(f"{self.n_repeats} repeats are not possible; pass --repeats 1 or more")
+            raise OptionError(
+                f"{self.n_repeats} repeats are not possible; pass " + parameter("n_repeats", 1) + " or more"
+            )
         if self.validation not in ("matched", "full"):
             raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
         if self.separator == "":
-            raise OptionError("the label separator is empty; pass for example --label-separator '|'")
+            raise OptionError("the label separator is empty; pass for example " + parameter("separator", "|"))
 
 
 def _named(sizes: object) -> tuple[str, ...]:

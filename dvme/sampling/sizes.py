@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dvme.defaults import SIZES
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 
 FULL = "full"
 _TENTHS = tuple(f"{percent}%" for percent in range(10, 100, 10))
@@ -63,7 +63,7 @@ def parse_sizes(names: Sequence[str]) -> list[Size]:
             if size.text not in sizes or size.subtask:  # a paper's name for it wins
                 sizes[size.text] = size
     if not sizes:
-        raise OptionError(f"no size is named; pass --sizes {','.join(SIZES)}")
+        raise OptionError("no size is named; pass " + parameter("sizes", SIZES))
     return list(sizes.values())
 
 

@@ -97,7 +97,7 @@ class Grid:
             differing.update([others] if others else [])
         return lines + [
             f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {others}; "
-            "sweep into another --out to fit all anew"
+            "sweep into another folder to fit all anew"
             for others, n in differing.items()
         ]
 

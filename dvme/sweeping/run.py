@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.names import images_and_paths
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.evaluation.metrics import log_odds, score
 from dvme.evaluation.study import method_name
 from dvme.exchange.durable import PARTIAL_SUFFIX, written_aside
@@ -38,6 +38,7 @@ RUN, SUBSETS = "run.json", "subsets.json"
 WHERE = ("repeat", "fold")
 SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
 DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"
+OUT = parameter("out")
 
 
 @dataclass(frozen=True)
@@ -144,17 +145,20 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
     if not path.exists():
         return path
     if not path.is_dir():
-        raise OptionError(f"{path} is a file; name a folder for the run with --out")
+        raise OptionError(f"{path} is a file; name a folder for the run with " + OUT)
     if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
         return path
     described = _read_described(path)
     if described is None:
-        raise OptionError(f"{path} is there already and is not a run; name another folder with --out")
+        raise OptionError(f"{path} is there already and is not a run; name another folder with " + OUT)
     if described["subsets"] != manifest.hash:
         raise OptionError(
             f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}): images, "
-            "labels, options or the order of the classes are others; name another folder with --out, or pass "
-            f"--subsets {path / SUBSETS} to go on with its own"
+            "labels, options or the order of the classes are others; name another folder with "
+            + OUT
+            + ", or pass "
+            + parameter("subsets", path / SUBSETS)
+            + " to go on with its own"
         )
     return path
 
@@ -172,7 +176,7 @@ def one_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OptionError(f"another dvme sweep is writing to {folder}; wait for it, or name another --out") from error
+        raise OptionError(f"another dvme sweep is writing to {folder}; wait for it, or name another " + OUT) from error
     try:
         yield
     finally:
@@ -249,9 +253,10 @@ def _read_described(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / RUN} cannot be read ({error}); run dvme sweep into another folder") from error
     if described.get("format") != FORMAT:
-        found, old = described.get("format"), f"sweep again with --subsets {folder / SUBSETS} into another --out"
+        found = described.get("format")
+        old = "sweep again with " + parameter("subsets", folder / SUBSETS) + " into another folder"
         step = old if isinstance(found, int) and found < FORMAT else "update dvme"
-        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; {step}")
+        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; " + step)
     return described
 
 

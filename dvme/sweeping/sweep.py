@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.data.names import images_and_paths, names_of_rows
 from dvme.defaults import METRIC, SWEEP_HEADS
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.evaluation.metrics import check_metric
 from dvme.evaluation.splits import groups_to_resample
 from dvme.evaluation.study import (
@@ -88,7 +88,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     clock = _Clock()
     check_metric(metric)
     if subsets is not None and options is not None:
-        raise OptionError("a subset file is a whole study: leave out --sizes, --folds and the like beside --subsets")
+        others = parameter("sizes") + ", " + parameter("n_folds") + " and the like"
+        raise OptionError("a subset file is a whole study: leave out " + others + " beside " + parameter("subsets"))
     check_new_run(cache, out)
     store = open_cache(cache)
     names = named_backbones(store, backbones)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,10 @@ import dvme
 from dvme.backbones import get_spec, listed
 from dvme.backbones.conversion.converting import convert
 from dvme.backbones.diagnosis import diagnose
+from dvme.errors import parameter
 from dvme_cli import options
 from dvme_cli.app import app
-from dvme_cli.spelling import commands_of, declared, option_of
+from dvme_cli.spelling import COMMAND, commands_of, declared, option_of, spelled
 
 COMMANDS = dict(commands_of(app))
 OTHER_NAMES: dict[str, Callable[..., Any]] = {
@@ -97,3 +100,47 @@ def test_options__defaults_that_functions_find_for_themselves(monkeypatch: pytes
     assert f"up to {runtime.n_workers}." in helps["workers"]
     assert Image.MAX_IMAGE_PIXELS is not None
     assert f"Default: {2 * Image.MAX_IMAGE_PIXELS:,}," in helps["max_pixels"]
+
+
+def named_parameters() -> dict[str, str]:
+    """Every parameter that a message of the library names, and a place where it does."""
+    found = {}
+    for path in sorted((Path(dvme.__file__).parent).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "parameter":
+                (name, *_) = node.args
+                assert isinstance(name, ast.Constant), (path.name, node.lineno)
+                found[f"{name.value}"] = f"{path.name}:{node.lineno}"
+    return found
+
+
+def test_messages__name_parameters_that_functions_and_commands_have() -> None:
+    functions = {name for command in COMMANDS for name in fields_of(called_by(command))}
+    typed = {name for _, name, _ in every_option()}
+    named = named_parameters()
+    assert len(named) > 30
+    assert {name: place for name, place in named.items() if name not in functions & typed} == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "shown"),
+    [
+        ("sweep", parameter("n_folds", 2) + " or more", "--folds 2 or more"),
+        ("sweep", "leave out " + parameter("sizes") + ", " + parameter("n_folds"), "leave out --sizes, --folds"),
+        ("sweep", parameter("heads", ["linear", "a,b"]), """--head 'linear,"a,b"'"""),
+        ("extract", parameter("architectures", {"own": "x y"}), "--arch 'own=x y'"),
+        ("extract", parameter("class_order", []), "--class-order ''"),
+        ("extract", "below " + parameter("images"), "below IMAGES"),
+        ("cache import", "below " + parameter("images"), "below --images"),
+        ("cache prune", parameter("confirmed", True), "--yes"),
+        ("viz", parameter("thumbnails", False), "--no-thumbnails"),
+        ("info", parameter("label"), "--label-col"),
+        ("info", "n_folds=2, {n_folds} --folds " + parameter("nowhere", 1), "n_folds=2, {n_folds} --folds nowhere=1"),
+        ("info", "n_folds", "n_folds"),
+    ],
+)
+def test_spelled__as_the_running_command_has_it(command: str, text: str, shown: str) -> None:
+    token = COMMAND.set(COMMANDS[command])
+    assert spelled(text) == shown
+    COMMAND.reset(token)
+    assert COMMAND.get() is None

@@ -88,7 +88,7 @@ def show_findings(findings: list[Finding]) -> None:
 
 def _compared(item: Comparison) -> str:
     if item.skipped:
-        return f"{item.backbone}: not compared with images: {item.skipped}"
+        return f"{item.backbone}: not compared with images: " + item.skipped
     largest = "-" if math.isnan(item.largest_difference) else f"{item.largest_difference:.1e}"
     compared = counted(item.n_compared, "image")
     text = f"{item.backbone}: {compared} embedded again, largest relative difference {largest}"
