@@ -9,7 +9,7 @@ from typing import Literal
 
 from dvme.data.images import SUFFIXES
 from dvme.data.manifest import MANIFEST_SUFFIXES
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
 
@@ -163,9 +163,13 @@ def check_new_run(cache: str | Path, out: str | Path) -> None:
     """
     kind = kind_of(out)
     if kind == "cache" and kind_of(cache) == "run":
-        raise OptionError(f"{cache} is a run and {out} a cache: the cache comes first; pass {out} --out {cache}")
+        raise OptionError(
+            f"{cache} is a run and {out} a cache: the cache comes first; pass {out} " + parameter("out", cache)
+        )
     if kind not in {"", "run"}:
-        raise OptionError(f"{out} is there already and is {CALLED[kind]}, not a run; name another folder with --out")
+        raise OptionError(
+            f"{out} is there already and is {CALLED[kind]}, not a run; name another folder with " + parameter("out")
+        )
 
 
 def _exists(path: Path) -> bool:

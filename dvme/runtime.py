@@ -10,19 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvme.errors import OptionError
+from dvme.defaults import ACCELERATOR_BATCH, CPU_BATCH, DEVICE, MAX_WORKERS
+from dvme.errors import OptionError, parameter
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as work proceeds."""
 
-MAX_WORKERS = 16
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 MMAP_THRESHOLDS = (1 << 30, 32 << 20)
 """Bytes; the first one that is taken counts. glibc before 2.35 takes up to 32 MiB."""
 CGROUP = Path("/sys/fs/cgroup")
-CPU_BATCH, ACCELERATOR_BATCH = 16, 64
 DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "meta", "mps", "mtia", "xla", "xpu"})
 """Kinds that torch knows; a package may bring further ones (torch.backends)."""
+CPU = parameter("device", "cpu")
 SHARE = 0.5
 """Of the free memory, taken by default."""
 
@@ -44,7 +44,7 @@ class Runtime:
     `max_pixels` decides whether an image is decoded at all, never how.
     """
 
-    device: str = "auto"
+    device: str = DEVICE
     """A torch device, or `auto`: CUDA if there is one."""
     batch_size: int | None = None
     """Images per forward pass; None: 16 on the CPU, 64 elsewhere."""
@@ -62,15 +62,20 @@ class Runtime:
         is_named = kind in DEVICES and (number.isdecimal() or self.device == kind)
         if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
             known = ", ".join(sorted(DEVICES - {"meta"}))
-            raise OptionError(f"device {self.device!r} cannot be used; try --device cpu, or another of {known}")
+            raise OptionError(f"device {self.device!r} cannot be used; try " + CPU + f", or another of {known}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(f"batch size {self.batch_size} is not possible; pass --batch-size 1 or more")
+            raise OptionError(
+                f"batch size {self.batch_size} is not possible; pass " + parameter("batch_size", 1) + " or more"
+            )
         if self.workers is not None and self.workers < 1:
-            raise OptionError(f"{self.workers} workers are not possible; pass --workers 1 or more")
+            raise OptionError(f"{self.workers} workers are not possible; pass " + parameter("workers", 1) + " or more")
         if self.memory is not None and self.memory < 1:
-            raise OptionError(f"{self.memory} bytes of memory are not possible; pass --memory 1 or more")
+            raise OptionError(
+                f"{self.memory} bytes of memory are not possible; pass " + parameter("memory", 1) + " or more"
+            )
         if self.max_pixels is not None and self.max_pixels < 1:
-            raise OptionError(f"images of {self.max_pixels} pixels are not possible; pass --max-pixels 1 or more")
+            allowed = parameter("max_pixels", 1) + " or more"
+            raise OptionError(f"images of {self.max_pixels} pixels are not possible; pass " + allowed)
 
     @property
     def n_workers(self) -> int:
@@ -107,7 +112,7 @@ class Runtime:
             torch.zeros(1, device=self.device).cpu()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             reason = str(error).splitlines()[0]
-            raise OptionError(f"device {self.device!r} cannot be used ({reason}); try --device cpu") from error
+            raise OptionError(f"device {self.device!r} cannot be used ({reason}); try " + CPU) from error
         return self.device
 
 

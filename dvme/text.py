@@ -24,8 +24,8 @@ MARKS = (
 """What the marks of a table of methods mean."""
 
 NO_GROUPS = (
-    "No image has a group: images of one patient may be on both sides of the split. --group-col of dvme extract and "
-    "dvme cache label names the column of patients."
+    "No image has a group: images of one patient may be on both sides of the split. dvme extract --group-col and "
+    "dvme cache label --group-col name the column of patients."
 )
 """A line for studies without groups."""
 

@@ -638,15 +638,15 @@ PAGES = (
     Mutant(
         "prune: erases without --yes",
         "cli/dvme_cli/cache/prune.py",
-        "confirmed=yes",
+        "confirmed=confirmed",
         "confirmed=True",
         ("tests/cli/test_cache_commands.py",),
     ),
     Mutant(
         "subsets: options that are off count as not typed",
-        "cli/dvme_cli/subsets.py",
-        "known = {key: value for key, value in given.items() if value is not None}",
-        "known = {key: value for key, value in given.items() if value}",
+        "cli/dvme_cli/parsing.py",
+        "return {name: value for name, value in given.items() if value is not None}",
+        "return {name: value for name, value in given.items() if value}",
         ("tests/cli/test_subsets.py", "tests/cli/test_sweep.py"),
     ),
 )

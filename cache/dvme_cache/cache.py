@@ -159,7 +159,7 @@ class EmbeddingCache:
             fields = "; ".join(f"{name}: cached {old!r}, asked {new!r}" for name, old, new in differences)
             message = (
                 f"{self.location} holds {backbone} embeddings made differently ({fields}); "
-                "extract into another cache, or pass --replace to delete these and start over"
+                "extract into another cache, or delete these and start over"
             )
             raise FingerprintMismatchError(message)
 

@@ -299,4 +299,4 @@ def _refusal(location: str, holder: dict[str, str]) -> str:
     who = "another process"
     if {"process", "host", "since"} <= set(holder):
         who = f"process {holder['process']} on {holder['host']} (since {holder['since']})"
-    return f"{location} is being written by {who}; wait for it, or stop it, then run again (extract --wait waits)"
+    return f"{location} is being written by {who}; wait for it, or stop it, then run again (dvme extract --wait waits)"

@@ -8,35 +8,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.text import METRIC_NAMES
-from dvme_cli.arguments import parse_pairs
 from dvme_cli.console import console, difference_text, expected_errors, progress_bars, say, show_json
+from dvme_cli.options import Json, Metric, Published, Run
+from dvme_cli.parsing import parse_pairs
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from dvme.study.compare import CompareReport, Pair
     from dvme.study.outcome import Score
 
-Published = Annotated[
-    str | None,
-    typer.Option(
-        "--with",
-        help="A published table: truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr.",
-    ),
-]
 SIZES_ABREAST = 4
 LEVEL = 0.05
 
 
 def compare(
-    run: Annotated[str, typer.Argument(help="A folder of dvme sweep.")],
+    run: Run,
     other: Annotated[str | None, typer.Argument(help="Another run over the same subsets.")] = None,
     published: Published = None,
     stands_for: Annotated[
         list[str] | None,
         typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),
     ] = None,
-    metric: Annotated[str | None, typer.Option(help="auc, accuracy, balanced_accuracy or kappa.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    metric: Metric = None,
+    json: Json = False,
 ) -> None:
     """Lay two runs side by side, with paired tests, or a run beside published numbers."""
     with expected_errors():

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
+from rich.text import Text as Styled
 
+from dvme.errors import DvmeError, Text, message_of
+from dvme_cli.spelling import spelled
 from dvme_cli.streams import drawable
 
 if TYPE_CHECKING:
@@ -38,9 +40,9 @@ def console(*, is_error: bool = False) -> Console:
 
 
 def say(message: str, *, is_error: bool = False) -> None:
-    """Print a line as it is: no markup in it is read, and only a terminal breaks it."""
+    """Print a line, with options for parameters: no markup in it is read, and only a terminal breaks it."""
     target = console(is_error=is_error)
-    target.print(drawable(message, target.encoding), markup=False, soft_wrap=not target.is_terminal)
+    target.print(drawable(spelled(message), target.encoding), markup=False, soft_wrap=not target.is_terminal)
 
 
 def note(message: str) -> None:
@@ -49,8 +51,8 @@ def note(message: str) -> None:
 
 
 def show_json(value: dict[str, Any] | list[Any]) -> None:
-    """Print strict JSON to stdout; what is not a number becomes null."""
-    print(json.dumps(_without_nan(value), indent=2, default=str, allow_nan=False))  # noqa: T201
+    """Print strict JSON to stdout; what is not a number becomes null, and parameters become options."""
+    print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))  # noqa: T201
 
 
 def difference_text(difference: Interval) -> str:
@@ -89,13 +91,12 @@ def expected_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        from dvme.errors import DvmeError
         from dvme_cache.errors import CacheError
 
         if is_interrupt(error):
             raise KeyboardInterrupt from error
         if isinstance(error, DvmeError | CacheError):
-            _fail(str(error))
+            _fail(spelled(message_of(error)))
         if not isinstance(error, OSError) or error.errno not in EXPECTED_ERRNOS:
             raise
         place = f" at {error.filename}" if error.filename else ""
@@ -117,15 +118,17 @@ def size(n_bytes: int) -> str:
 
 
 def _fail(message: str) -> None:
-    console(is_error=True).print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
+    console(is_error=True).print(Styled.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
     raise typer.Exit(1)
 
 
-def _without_nan(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, Text):
+        return spelled(value)
     if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
+        return [_plain(item) for item in value]
     return value

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.defaults import DEVICE
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.options import Cache, Device, Force, Head, Json, Memory, Numbers
+from dvme_cli.parsing import runtime_of
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -16,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def explain(  # noqa: PLR0913 - one parameter per option
-    head: Annotated[Path, typer.Argument(help="A fusion's folder, made by dvme probe --save, or in a run's heads.")],
-    cache: Annotated[str, typer.Argument(help="The cache with the embeddings and labels.")],
+    head: Head,
+    cache: Cache,
     all_images: Annotated[
         bool, typer.Option("--all-images", help="Also those that the head was fitted on; losses then flatter it.")
     ] = False,
@@ -25,13 +28,11 @@ def explain(  # noqa: PLR0913 - one parameter per option
     full_map: Annotated[
         Path | None, typer.Option(help="A .npy file for the attention between all tokens of the dvme head.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="A .json file for all numbers.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto; for --retrain.")] = "auto",
-    memory: Annotated[
-        float | None, typer.Option(help="GiB that --retrain may hold. Default: half of what is free.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    out: Numbers = None,
+    force: Force = False,
+    device: Device = DEVICE,
+    memory: Memory = None,
+    json: Json = False,
 ) -> None:
     """Show who attends to whom in a fusion, what each backbone is good for, and how alike they are."""
     with expected_errors():
@@ -46,7 +47,7 @@ def explain(  # noqa: PLR0913 - one parameter per option
                 full_map=full_map,
                 out=out,
                 force=force,
-                runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
+                runtime=runtime_of(device=device, memory=memory),
                 progress=tell,
             )
         if json:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dvme.defaults import DEVICE, DTYPE
 from dvme.text import NO_GROUPS, counted
-from dvme_cli.arguments import ClassOrder, MaxPixels, parse_names, parse_order, parse_pairs, vary_names
 from dvme_cli.console import (
     console,
     expected_errors,
@@ -19,6 +18,28 @@ from dvme_cli.console import (
     say,
     show_json,
 )
+from dvme_cli.options import (
+    Architectures,
+    BatchSize,
+    ClassOrder,
+    Device,
+    Dtype,
+    GroupColumn,
+    ImageColumn,
+    ImageRoot,
+    Images,
+    Json,
+    LabelColumn,
+    MaxPixels,
+    NewBackbones,
+    NewCache,
+    Replace,
+    SkipMissing,
+    SplitColumn,
+    Weights,
+    Workers,
+)
+from dvme_cli.parsing import parse_names, parse_order, parse_pairs, runtime_of, vary_names
 from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
 
@@ -30,24 +51,18 @@ REASONS_SHOWN = 3
 
 
 def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
-    images: Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")],
-    cache: Annotated[str, typer.Argument(help="The cache, NAME.zarr or s3://...; created if it is not there.")],
-    backbones: Annotated[
-        str, typer.Option(help='Names separated by commas, "x,y" in quotes; `dvme backbones` lists them.')
-    ],
-    image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. Default: image.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="Column of class names. Default: label, if any.")] = None,
-    split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. Default: split, if any.")] = None,
-    group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
-    image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")
-    ] = False,
+    images: Images,
+    cache: NewCache,
+    backbones: NewBackbones,
+    image: ImageColumn = None,
+    label: LabelColumn = None,
+    split: SplitColumn = None,
+    group: GroupColumn = None,
+    image_root: ImageRoot = None,
+    skip_missing: SkipMissing = False,
     class_order: ClassOrder = None,
-    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
-    arch: Annotated[
-        list[str] | None, typer.Option(help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable.")
-    ] = None,
+    weights: Weights = None,
+    architectures: Architectures = None,
     pool: Annotated[
         str | None, typer.Option(help="average, class-token, class-token-last-4, class-and-mean or model.")
     ] = None,
@@ -57,22 +72,23 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         str | None, typer.Option(help="KEY=VALUE,...: resize, crop, interpolation, mode, mean, std.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
-    dtype: Annotated[str, typer.Option(help="Stored type: float32 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images per forward pass. Default: 16 on the CPU, 64 elsewhere.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding threads. Default: one per core, up to 16.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
+    dtype: Dtype = DTYPE,
+    device: Device = DEVICE,
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    replace: Replace = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed to decode before.")
     ] = False,
-    shard_rows: Annotated[
-        int | None, typer.Option(help="Images per committed file of a new backbone. Default: by the data set's size.")
+    rows_per_shard: Annotated[
+        int | None,
+        typer.Option(
+            "--shard-rows", help="Images per committed file of a new backbone. Default: by the data set's size."
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
     max_pixels: MaxPixels = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
     with expected_errors():
@@ -87,17 +103,17 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
                 in_chans=in_chans,
                 preprocess=preprocess,
             ),
-            "columns": dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col),
+            "columns": dvme.Columns(image=image, label=label, split=split, group=group),
             "image_root": image_root,
             "skip_missing": skip_missing,
             "class_order": parse_order(class_order),
             "weights": parse_pairs(weights or [], "--weights", "PATH"),
-            "architectures": parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
+            "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
             "dtype": dtype,
-            "runtime": dvme.Runtime(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
+            "runtime": runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
             "replace": replace,
             "retry_failed": retry_failed,
-            "rows_per_shard": shard_rows,
+            "rows_per_shard": rows_per_shard,
             "announce": partial(_announce, announced),
         }
         with progress_bars() as tell:

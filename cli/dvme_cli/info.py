@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from dvme.text import counted, some_of
 from dvme_cli.console import console, expected_errors, say, show_json, size
+from dvme_cli.options import Cache, Json
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -16,10 +15,7 @@ if TYPE_CHECKING:
 WORDS = {"made_by": "made by", "like": "made as in"}
 
 
-def info(
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
-) -> None:
+def info(cache: Cache, json: Json = False) -> None:
     """Show what CACHE holds."""
     with expected_errors():
         import dvme

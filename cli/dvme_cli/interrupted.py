@@ -10,6 +10,7 @@ import typer
 
 from dvme_cli import INTERRUPTED
 from dvme_cli.console import is_interrupt, note
+from dvme_cli.spelling import COMMAND
 
 Parameters = Mapping[str, Any]
 
@@ -53,7 +54,7 @@ def _explain(given: Parameters) -> str:
 
 
 def _prune(given: Parameters) -> str:
-    return "the same command finishes what was begun" if given.get("yes") else NOTHING_CHANGED
+    return "the same command finishes what was begun" if given.get("confirmed") else NOTHING_CHANGED
 
 
 def _import(given: Parameters) -> str:
@@ -93,6 +94,7 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
 
     @wraps(function)
     def run(**given: Any) -> None:
+        token = COMMAND.set(function)
         try:
             function(**given)
         except BaseException as error:
@@ -100,6 +102,8 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
                 raise
             note(f"interrupted; {kept_of(name, given)}")
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            COMMAND.reset(token)
 
     app.command(name.rpartition(" ")[2])(run)
     return run

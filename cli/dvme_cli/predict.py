@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.defaults import DEVICE
 from dvme.text import counted, some_of
-from dvme_cli.arguments import MaxPixels, parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
+from dvme_cli.options import (
+    Architectures,
+    BatchSize,
+    Device,
+    EmbeddingSource,
+    Force,
+    Head,
+    ImagesOrCache,
+    Json,
+    MaxPixels,
+    OwnBackbones,
+    Predictions,
+    SkipMissing,
+    Weights,
+    Workers,
+)
+from dvme_cli.parsing import optional_names, parse_pairs, runtime_of
 
 if TYPE_CHECKING:
     from dvme.prediction.predict import PredictReport
@@ -18,38 +34,23 @@ LEFT_OUT_SHOWN = 3
 
 
 def predict(  # noqa: PLR0913 - one parameter per option
-    head: Annotated[Path, typer.Argument(help="A head's folder, made by dvme probe --save, or in a run's heads.")],
-    images: Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")],
-    out: Annotated[Path, typer.Option(help="The .csv or .parquet file to write.")],
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            help="A cache to take embeddings from, which stays as it is; those of new images are kept beside it, in "
-            "NAME.predicted.zarr. Default: they are not kept."
-        ),
-    ] = None,
-    backbones: Annotated[
-        str | None,
-        typer.Option(
-            help='The head\'s that are your own: FILE.py:NAME, FILE.toml, separated by commas; "x,y" in quotes.'
-        ),
-    ] = None,
-    arch: Annotated[
-        list[str] | None, typer.Option(help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable.")
-    ] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
+    head: Head,
+    images: ImagesOrCache,
+    out: Predictions,
+    cache: EmbeddingSource = None,
+    backbones: OwnBackbones = None,
+    architectures: Architectures = None,
+    weights: Weights = None,
     submission: Annotated[
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
-    skip_missing: Annotated[
-        bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(help="Images per forward pass of the extraction.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Decoding threads.")] = None,
+    skip_missing: SkipMissing = False,
+    force: Force = False,
+    device: Device = DEVICE,
+    batch_size: BatchSize = None,
+    workers: Workers = None,
     max_pixels: MaxPixels = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Apply a saved head: one line per image with its class and probabilities."""
     with expected_errors():
@@ -61,13 +62,13 @@ def predict(  # noqa: PLR0913 - one parameter per option
                 images,
                 out=out,
                 cache=cache,
-                backbones=() if backbones is None else parse_names(backbones, "--backbones"),
-                architectures=parse_pairs(arch or [], "--arch", "ARCHITECTURE"),
+                backbones=optional_names(backbones, "--backbones") or (),
+                architectures=parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
                 weights=parse_pairs(weights or [], "--weights", "PATH"),
-                submission=None if submission is None else parse_names(submission, "--submission"),
+                submission=optional_names(submission, "--submission"),
                 skip_missing=skip_missing,
                 force=force,
-                runtime=dvme.Runtime(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
+                runtime=runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
                 progress=tell,
             )
         if json:

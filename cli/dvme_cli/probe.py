@@ -7,48 +7,49 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.defaults import DEVICE, PROBE_HEADS
 from dvme.text import MARKS
-from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.subsets import DropDuplicates
+from dvme_cli.options import (
+    Backbones,
+    Cache,
+    Controls,
+    Device,
+    DropDuplicates,
+    Folds,
+    Heads,
+    Json,
+    Memory,
+    OptionalRunFolder,
+    Seed,
+    TestFraction,
+)
+from dvme_cli.parsing import optional_names, parse_names, runtime_of, typed
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
     from dvme.study.outcome import Cell, Score, StudyReport
 
+HEADS = ",".join(PROBE_HEADS)
 LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
 
 
 def probe(  # noqa: PLR0913 - one parameter per option
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    head: Annotated[
-        str,
-        typer.Option(
-            help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
-            "concat, mean-logits, mlp. With settings: dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20)."
-        ),
-    ] = "linear,knn",
+    cache: Cache,
+    heads: Heads = HEADS,
     backbones: Backbones = None,
-    controls: Annotated[
-        bool,
-        typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),
-    ] = True,
-    folds: Annotated[int, typer.Option(help="Folds of the training pool.")] = 5,
-    test_fraction: Annotated[float, typer.Option(help="Part held out for testing, without a split column.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the split and the heads.")] = 0,
-    drop_duplicates: DropDuplicates = False,
-    out: Annotated[
-        str | None, typer.Option(help="A run's folder: made, or gone on with. dvme report takes it. Default: none.")
-    ] = None,
+    controls: Controls = True,
+    n_folds: Folds = None,
+    test_fraction: TestFraction = None,
+    seed: Seed = None,
+    drop_duplicates: DropDuplicates = None,
+    out: OptionalRunFolder = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    memory: Annotated[
-        float | None,
-        typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    device: Device = DEVICE,
+    memory: Memory = None,
+    json: Json = False,
 ) -> None:
     """Train light heads on cached embeddings and print one honest table."""
     with expected_errors():
@@ -57,16 +58,13 @@ def probe(  # noqa: PLR0913 - one parameter per option
         with progress_bars() as tell:
             report = dvme.probe(
                 cache,
-                heads=parse_names(head, "--head"),
-                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                heads=parse_names(heads, "--head"),
+                backbones=optional_names(backbones, "--backbones"),
                 controls=controls,
-                n_folds=folds,
-                test_fraction=test_fraction,
-                seed=seed,
-                drop_duplicates=bool(drop_duplicates),
+                **typed(n_folds=n_folds, test_fraction=test_fraction, seed=seed, drop_duplicates=drop_duplicates),
                 out=out,
                 save=save,
-                runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
+                runtime=runtime_of(device=device, memory=memory),
                 progress=tell,
             )
         if json:

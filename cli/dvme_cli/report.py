@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from dvme_cli.arguments import parse_names
-from dvme_cli.compare import Published
+from dvme.defaults import FIGURE_KIND
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
-from dvme_cli.viz import Anonymous, FigureKind, Figures, Force, Maps, MapSeed, Out, Thumbnails, say_rest, show_maps
+from dvme_cli.options import (
+    FIRST_MAPS,
+    Anonymous,
+    FigureKind,
+    Figures,
+    Force,
+    Json,
+    Maps,
+    Page,
+    Published,
+    Run,
+    RunCache,
+    Seed,
+    Thumbnails,
+)
+from dvme_cli.parsing import parse_names, typed
+from dvme_cli.viz import say_rest, show_maps
 
 
 def report(  # noqa: PLR0913 - one parameter per option
-    run: Annotated[str, typer.Argument(help="A folder of dvme sweep.")],
-    out: Out,
-    cache: Annotated[str | None, typer.Option(help="Where the run's cache is now. Default: where it was.")] = None,
+    run: Run,
+    out: Page,
+    cache: RunCache = None,
     published: Published = None,
-    method: Maps = "tsne",
-    seed: MapSeed = 0,
+    methods: Maps = FIRST_MAPS,
+    seed: Seed = None,
     thumbnails: Thumbnails = True,
     anonymous: Anonymous = False,
     figures: Figures = None,
-    figure_kind: FigureKind = "svg",
+    figure_kind: FigureKind = FIGURE_KIND,
     force: Force = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a finished sweep as one HTML page: which backbone, is fusion worth it, how many labels, and why."""
     with expected_errors():
         import dvme
 
         options = dvme.PageOptions(
-            methods=parse_names(method, "--method"),
-            seed=seed,
+            methods=parse_names(methods, "--method"),
+            **typed(seed=seed),
             thumbnails=thumbnails,
             anonymous=anonymous,
             figures=figures,

@@ -6,77 +6,81 @@ from typing import Annotated
 
 import typer
 
-from dvme_cli.arguments import Backbones, parse_names
+from dvme.defaults import DEVICE, METRIC, SWEEP_HEADS
 from dvme_cli.console import expected_errors, progress_bars, show_json
-from dvme_cli.subsets import (
+from dvme_cli.options import (
+    Backbones,
     Balance,
+    Cache,
+    Controls,
+    Device,
     DropDuplicates,
     Folds,
+    Heads,
+    Json,
+    Memory,
+    Metric,
     Oversample,
     Repeats,
+    RunFolder,
     Seed,
     Sizes,
     TestFraction,
     Validation,
-    subset_options,
 )
+from dvme_cli.parsing import optional_names, parse_names, runtime_of, subset_options, typed
 from dvme_cli.sweep_table import show_sweep
+
+HEADS = ",".join(SWEEP_HEADS)
 
 
 def sweep(  # noqa: PLR0913 - one parameter per option
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    out: Annotated[str, typer.Option(help="The run's folder. One that was interrupted is gone on with.")],
-    head: Annotated[str, typer.Option(help="Heads separated by commas, as of dvme probe.")] = "linear,knn,dvme",
+    cache: Cache,
+    out: RunFolder,
+    heads: Heads = HEADS,
     backbones: Backbones = None,
-    controls: Annotated[
-        bool,
-        typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),
-    ] = True,
+    controls: Controls = True,
     subsets: Annotated[str | None, typer.Option(help="A file of dvme subsets, in place of the next nine.")] = None,
     sizes: Sizes = None,
-    folds: Folds = None,
-    repeats: Repeats = None,
+    n_folds: Folds = None,
+    n_repeats: Repeats = None,
     balance: Balance = None,
     validation: Validation = None,
     oversample: Oversample = None,
     test_fraction: TestFraction = None,
     seed: Seed = None,
     drop_duplicates: DropDuplicates = None,
-    metric: Annotated[
-        str, typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about.")
-    ] = "auc",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    memory: Annotated[
-        float | None, typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    metric: Metric = METRIC,
+    device: Device = DEVICE,
+    memory: Memory = None,
+    json: Json = False,
 ) -> None:
     """Fit every head on subsets of growing size, and say how many labels a task needs."""
-    given = {
-        "sizes": sizes,
-        "n_folds": folds,
-        "n_repeats": repeats,
-        "balance": balance,
-        "validation": validation,
-        "oversample": oversample,
-        "test_fraction": test_fraction,
-        "seed": seed,
-        "drop_duplicates": drop_duplicates,
-    }
     with expected_errors():
         import dvme
 
+        options = subset_options(
+            sizes=sizes,
+            n_folds=n_folds,
+            n_repeats=n_repeats,
+            balance=balance,
+            validation=validation,
+            oversample=oversample,
+            test_fraction=test_fraction,
+            seed=seed,
+            drop_duplicates=drop_duplicates,
+        )
         with progress_bars() as tell:
             report = dvme.sweep(
                 cache,
                 out,
-                heads=parse_names(head, "--head"),
-                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                heads=parse_names(heads, "--head"),
+                backbones=optional_names(backbones, "--backbones"),
                 controls=controls,
                 subsets=subsets,
-                options=subset_options(given),
-                metric=metric,
-                runtime=dvme.Runtime(device=device, memory=None if memory is None else int(memory * 2**30)),
+                options=options,
+                **typed(metric=metric),
+                runtime=runtime_of(device=device, memory=memory),
                 progress=tell,
             )
         if json:

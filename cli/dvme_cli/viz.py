@@ -2,63 +2,56 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from dvme_cli.arguments import Backbones, parse_names
+from dvme.defaults import FIGURE_KIND
 from dvme_cli.console import console, expected_errors, number, progress_bars, say, show_json
+from dvme_cli.options import (
+    FIRST_MAPS,
+    Anonymous,
+    Backbones,
+    Cache,
+    FigureKind,
+    Figures,
+    Force,
+    Json,
+    Maps,
+    Page,
+    SavedHead,
+    Seed,
+    Thumbnails,
+)
+from dvme_cli.parsing import optional_names, parse_names, typed
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from dvme.maps.quality import MapQuality
 
-Anonymous = Annotated[
-    bool,
-    typer.Option(
-        "--anonymous",
-        help="Names of images become digests, groups numbers; paths, splits and further columns are left out. Names of "
-        "classes and backbones stay, and so do the images: see --no-thumbnails.",
-    ),
-]
-FigureKind = Annotated[str, typer.Option(help="svg, png or pdf.")]
-Figures = Annotated[
-    Path | None,
-    typer.Option(help="A folder for every figure as a file (needs the extra figures, and Chromium)."),
-]
-Maps = Annotated[str, typer.Option(help="tsne, umap and pca, separated by commas; the page shows one at a time.")]
-MapSeed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the maps.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")]
-Out = Annotated[Path, typer.Option(help="The HTML file to write.")]
-Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
-
 
 def viz(  # noqa: PLR0913 - one parameter per option
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    out: Out,
+    cache: Cache,
+    out: Page,
     backbones: Backbones = None,
-    head: Annotated[
-        Path | None, typer.Option(help="A saved dvme head, of probe --save or a run: maps its embedding as well.")
-    ] = None,
-    method: Maps = "tsne",
-    seed: MapSeed = 0,
+    head: SavedHead = None,
+    methods: Maps = FIRST_MAPS,
+    seed: Seed = None,
     thumbnails: Thumbnails = True,
     anonymous: Anonymous = False,
     figures: Figures = None,
-    figure_kind: FigureKind = "svg",
+    figure_kind: FigureKind = FIGURE_KIND,
     force: Force = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Draw embedding maps side by side, to explore, in one HTML file that opens without a network."""
     with expected_errors():
         import dvme
 
         options = dvme.PageOptions(
-            methods=parse_names(method, "--method"),
-            seed=seed,
+            methods=parse_names(methods, "--method"),
+            **typed(seed=seed),
             thumbnails=thumbnails,
             anonymous=anonymous,
             figures=figures,
@@ -68,7 +61,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
             report = dvme.viz(
                 cache,
                 out=out,
-                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                backbones=optional_names(backbones, "--backbones"),
                 head=head,
                 options=options,
                 force=force,

@@ -10,12 +10,12 @@ from dvme.arguments import public
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
-from dvme.data.manifest import MANIFEST_SUFFIXES, Columns, manifest_samples
+from dvme.data.manifest import COLUMN, MANIFEST_SUFFIXES, Columns, manifest_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.task import Task
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 
 __all__ = [
     "DECODING",
@@ -55,13 +55,14 @@ def load_samples(
     """
     path = Path(images)
     if _is_folder(path):
-        given = [name for name in ("image", "label", "split", "group") if getattr(columns, name, None)]
+        given = [name for name in COLUMN if getattr(columns, name, None)]
         if given:
             raise DataError(
-                f"{path} is a folder, --{given[0]}-col needs a manifest file; give a .csv, .tsv or .parquet"
+                f"{path} is a folder, " + COLUMN[given[0]] + " needs a manifest file; give a .csv, .tsv or .parquet"
             )
         if image_root is not None:
-            raise DataError(f"{path} is a folder, --image-root needs a manifest file; leave it out")
+            message = " needs a manifest file; leave it out"
+            raise DataError(f"{path} is a folder, " + parameter("image_root") + message)
         samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:

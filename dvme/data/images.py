@@ -14,6 +14,7 @@ from dvme.data.ancillary import with_pixels_only, without_ancillary
 from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
 from dvme.data.stretch import Outliers, find_outliers, stretched
 from dvme.data.tiff import Tiff
+from dvme.defaults import MAX_PIXELS
 from dvme.errors import ImageError
 
 
@@ -52,8 +53,6 @@ SUFFIXES = {
 }
 """Lower-case suffix of a file to its format: what a folder is searched for. The content decides how a file is read."""
 
-MAX_PIXELS = 178_956_970
-"""Of an image, without `max_pixels`: twice Pillow's own threshold, from where it refuses an image."""
 TOLD = (OSError, ValueError, SyntaxError, EOFError)
 UNTOLD = (struct.error, zlib.error, LookupError, TypeError, ArithmeticError, RuntimeError, AttributeError)
 UNREADABLE = (*TOLD, *UNTOLD, Image.DecompressionBombError)
@@ -135,7 +134,7 @@ def _decode(data: bytes, max_pixels: int) -> Decoded:
     with _opened(data) as file:
         n_pixels = file.width * file.height
         if n_pixels > max_pixels:
-            allowed = f"more than {max_pixels:,}; pass --max-pixels {n_pixels} to read it"
+            allowed = f"more than {max_pixels:,}; dvme extract --max-pixels {n_pixels} reads it"
             raise ImageError(f"has {n_pixels:,} pixels, {allowed}")
         refuse_deep(file, data)
         if file.format == "JPEG" and file.mode == "CMYK" and "adobe" not in file.info:

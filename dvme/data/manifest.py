@@ -12,13 +12,21 @@ from stat import S_ISDIR, S_ISREG
 from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
 from dvme.data.tables import Table, clean_name, find_column, read_table
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.text import CHOICES, counted, first_few, some_of
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 LISTED_AT_MOST, NAME_SHOWN = 3, 200
 MOST_CLASSES = 1000
 """A column of more values is not offered as one of labels."""
+
+COLUMN = {
+    "image": parameter("image"),
+    "label": parameter("label"),
+    "split": parameter("split"),
+    "group": parameter("group"),
+}
+"""Fields of Columns, as messages name them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +135,10 @@ def _without_label(table: Table, chosen: Mapping[str, str | None]) -> list[str]:
     if not found:
         return [f"no labels: {table.source.name} has no column 'label', nor another that could be it"]
     offered = some_of([f"{name} ({count:,} values)" for name, count in sorted(found.items(), key=lambda item: item[1])])
-    return [f"no labels: {table.source.name} has no column 'label'; columns that could be it: {offered}; --label-col"]
+    message = (
+        f"no labels: {table.source.name} has no column 'label'; columns that could be it: {offered}; name one with "
+    )
+    return [message + parameter("label")]
 
 
 def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
@@ -140,10 +151,14 @@ def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
 def _refuse_missing(manifest: Path, missing: list[Path], n_images: int) -> None:
     shown = ", ".join(str(path)[:NAME_SHOWN] for path in missing[:LISTED_AT_MOST])
     more = ", ..." if len(missing) > LISTED_AT_MOST else ""
-    step = "or leave them out with --skip-missing" if len(missing) < n_images else "there is no other image"
+    step = (
+        "or leave them out with " + parameter("skip_missing", True)
+        if len(missing) < n_images
+        else "there is no other image"
+    )
     raise DataError(
         f"{manifest} names {counted(len(missing), 'file')} that {'does' if len(missing) == 1 else 'do'} not exist: "
-        f"{shown}{more}; mend the paths or pass --image-root, {step}"
+        f"{shown}{more}; mend the paths or pass " + parameter("image_root") + ", " + step
     )
 
 
@@ -171,11 +186,11 @@ def chosen_column(table: Table, given: str | None, default: str) -> str | None:
     Raises:
         DataError: if it does not exist, or more than one differs from it in capitals and blanks alone.
     """
-    option = f"--{default}-col"
+    option = COLUMN[default]
     found = find_column(
-        table.names, default if given is None else clean_name(given), table.source, f"name one with {option}"
+        table.names, default if given is None else clean_name(given), table.source, "name one with " + option
     )
     if found is None and given is not None:
         columns = first_few(table.names, CHOICES)
-        raise DataError(f"{table.source} has no column {given!r}; it has: {columns}; choose one with {option}")
+        raise DataError(f"{table.source} has no column {given!r}; it has: {columns}; choose one with " + option)
     return found

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.text import some_of
 
 LEADING_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
@@ -14,6 +14,7 @@ GRADE = re.compile(r"[-+]?\d+(\.\d+)?(%|[\s_:;.,()/-]|$)")
 """A number that stands for itself: `2`, `33%`, `1 mild`, `1_mild`; not the 3 of `3T3`."""
 DIGITS = re.compile("([0-9]+)")
 BELOW = " < "
+CLASS_ORDER = parameter("class_order")
 
 
 def natural_key(name: str) -> Any:
@@ -48,7 +49,7 @@ def names_tell_order(names: Sequence[str]) -> bool:
     return len({float(match.group()) for match in matches if match}) == len(names)
 
 
-def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = "--class-order") -> tuple[str, ...]:
+def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = CLASS_ORDER) -> tuple[str, ...]:
     """The order, if it names each class once and leaves none out. An empty one stands for none.
 
     Args:
@@ -63,13 +64,16 @@ def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = 
     if "" in order or len(set(order)) < len(order):
         twice = [name for name in dict.fromkeys(order) if list(order).count(name) > 1 or not name]
         raise OptionError(
-            f"{source} has {some_of([repr(name) for name in twice])} twice, or empty; name each class once"
+            source + f" has {some_of([repr(name) for name in twice])} twice, or empty; name each class once"
         )
     lacking = sorted(set(labels) - {"", *order}, key=natural_key)
     if order and lacking:
         raise DataError(
-            f"{source} ({order_text(order)}) lacks {some_of([repr(name) for name in lacking])}; name all classes with "
-            "--class-order, the lowest first, or give no order with --class-order ''"
+            source
+            + f" ({order_text(order)}) lacks {some_of([repr(name) for name in lacking])}; name all classes with "
+            + CLASS_ORDER
+            + ", the lowest first, or give no order with "
+            + parameter("class_order", [])
         )
     return tuple(order)
 

@@ -157,7 +157,7 @@ def find_column(names: Sequence[str], wanted: str, source: Path, step: str = "re
         return wanted
     alike = [name for name in names if _key(name) == _key(wanted) and name]
     if len(alike) > 1:
-        raise DataError(f"{source} has columns {', '.join(map(repr, alike))} for {wanted!r}; {step}")
+        raise DataError(f"{source} has columns {', '.join(map(repr, alike))} for {wanted!r}; " + step)
     return alike[0] if alike else None
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import MISSING
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import full_attention
 from dvme.explanation.attention_summary import AttentionSummary, summarise_attention
@@ -111,7 +111,8 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     if len(saved.backbones) < 2:
         raise OptionError(f"{head} has one backbone; there is nothing to explain about its fusion")
     if full_map is not None and saved.name != "dvme":
-        raise OptionError(f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out --full-map")
+        message = f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out "
+        raise OptionError(message + parameter("full_map"))
     store = open_cache(cache)
     check_fits(saved, store)
     rows, labels, groups = _labelled(store, saved, images)
@@ -208,7 +209,9 @@ def _explained(
     new = np.flatnonzero(is_new)
     if not len(new):
         raise DataError(
-            "the head was fitted on every labelled image of this cache; pass --all-images to explain on those"
+            "the head was fitted on every labelled image of this cache; pass "
+            + parameter("all_images", True)
+            + " to explain on those"
         )
     is_test = subset_hash(ids[new]) == saved.test_hash
     return new, f"the head's {len(new):,} test images" if is_test else f"{len(new):,} labelled images new to the head"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from dvme.data import Samples
-from dvme.data.order import checked_order
+from dvme.data.order import CLASS_ORDER, checked_order
 from dvme.data.samples import unlisted_line
 from dvme.data.spelling import check_spelling
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme_cache import EmbeddingCache
 
 
@@ -45,7 +45,7 @@ def check_order(
     if not order:
         return
     stays = _keeps(cache, samples, digests, "label")
-    source = f"the class order of {cache.location}" if class_order is None else "--class-order"
+    source = f"the class order of {cache.location}" if class_order is None else CLASS_ORDER
     checked_order(order, [*samples.labels, *stays], source=source)
 
 
@@ -56,7 +56,8 @@ def check_listed(samples: Samples) -> None:
         DataError: naming the folders.
     """
     if samples.unlisted:
-        raise DataError(f"{unlisted_line(samples.unlisted)}; --replace would lose their embeddings, nothing was done")
+        step = parameter("replace", True) + " would lose their embeddings, nothing was done"
+        raise DataError(f"{unlisted_line(samples.unlisted)}; " + step)
 
 
 def check_names(cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes]) -> list[str]:

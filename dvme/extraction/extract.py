@@ -12,6 +12,7 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Outliers, Samples, Task
+from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
 from dvme.extraction.models import Choice, check_fingerprints, load_known
@@ -84,7 +85,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
-    dtype: str = "float32",
+    dtype: str = DTYPE,
     runtime: Runtime | None = None,
     replace: bool = False,
     retry_failed: bool = False,

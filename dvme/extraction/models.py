@@ -17,9 +17,9 @@ from dvme.backbones.loading.registry import get_spec
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.weights.finding import check_weights
 from dvme.environment import installed
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.runtime import Runtime, keep_freed_memory
-from dvme_cache import EmbeddingCache, Fingerprint
+from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -46,16 +46,18 @@ class Choice:
             UnknownNameError, DataError: if a name stands for nothing.
         """
         if not self.names:
-            raise OptionError("no backbone is named; pass --backbones, such as --backbones supervised,dino")
+            raise OptionError(
+                "no backbone is named; pass " + parameter("backbones", ["supervised", "dino"]) + " or others"
+            )
         specs = [self._spec(name) for name in self.names]
         known = [spec.name for spec in specs]
         if len(set(known)) != len(known):
             raise OptionError(f"a backbone is named twice in {','.join(self.names)}; name each once")
         bases = {split_name(name)[0] for name in (*known, *self.names)}
-        for option, given in (("--weights", self.weights), ("--arch", self.architectures)):
+        for option, given in ((parameter("weights"), self.weights), (parameter("architectures"), self.architectures)):
             stray = sorted(set(given) - bases - set(known) - set(self.names))
             if stray:
-                raise OptionError(f"{option} names {', '.join(stray)}, which --backbones does not")
+                raise OptionError(option + f" names {', '.join(stray)}, which " + parameter("backbones") + " does not")
         return specs
 
     def file_of(self, spec: BackboneSpec) -> Path | None:
@@ -170,7 +172,10 @@ def check_fingerprints(cache: EmbeddingCache, models: Sequence[Backbone | KnownB
         FingerprintMismatchError: naming every field that differs, with both values.
     """
     for model in models:
-        cache.check_fingerprint(model.spec.name, model.fingerprint(dtype))
+        try:
+            cache.check_fingerprint(model.spec.name, model.fingerprint(dtype))
+        except FingerprintMismatchError as error:
+            raise FingerprintMismatchError(f"{error}, which " + parameter("replace", True) + " does") from error
 
 
 def provenance(model: Backbone) -> dict[str, Any]:

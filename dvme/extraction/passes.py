@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Outliers
-from dvme.errors import OptionError
+from dvme.defaults import DTYPE
+from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Target, extract_shards
 from dvme.extraction.indexing import Index
-from dvme.extraction.models import KnownBackbone, check_dtype, load_known, provenance
+from dvme.extraction.models import KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
 from dvme.runtime import Progress, Runtime
 from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 class Options:
     """How an extraction treats what the cache has."""
 
-    dtype: str = "float32"
+    dtype: str = DTYPE
     """Stored type, `float32` or `float16`."""
     replace: bool = False
     """Delete embeddings of these backbones and extract them anew."""
@@ -42,8 +43,8 @@ class Options:
         """Refuse what cannot work."""
         check_dtype(self.dtype)
         if self.rows_per_shard is not None and not 1 <= self.rows_per_shard <= MAX_SHARD_ROWS:
-            allowed = f"pass --shard-rows 1 to {MAX_SHARD_ROWS}"
-            raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; {allowed}")
+            allowed = "pass " + parameter("rows_per_shard", 1) + f" to {MAX_SHARD_ROWS}"
+            raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; " + allowed)
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def _prepare(
     shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
     if shards and isinstance(model, KnownBackbone):
         (model,) = load_known([model])
-        cache.check_fingerprint(name, model.fingerprint(options.dtype))
+        check_fingerprints(cache, [model], options.dtype)
     return _Lack(model, embeddings, shards, n_lost)
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns, Samples, Task
+from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import check_names, check_order
 from dvme.extraction.decoding import Work
@@ -100,7 +101,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
-    dtype: str = "float32",
+    dtype: str = DTYPE,
     runtime: Runtime | None = None,
     replace: bool = False,
     retry_failed: bool = False,

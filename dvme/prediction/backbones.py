@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dvme.backbones.description.variation import split_name, vary_name
 from dvme.backbones.loading.registry import get_spec
-from dvme.errors import DvmeError, OptionError, UnknownNameError
+from dvme.errors import DvmeError, OptionError, UnknownNameError, parameter
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
 from dvme.heads.saving import SavedHead
 from dvme.runtime import Runtime
@@ -67,11 +67,14 @@ def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[
     """
     typed = _typed(saved, own, runtime)
     choice = own.choice(typed)
-    given = (("--weights", own.weights, choice.weights), ("--arch", own.architectures, choice.architectures))
+    given = (
+        (parameter("weights"), own.weights, choice.weights),
+        (parameter("architectures"), own.architectures, choice.architectures),
+    )
     for option, named, used in given:
         stray = sorted(set(named) - set(used))
         if stray:
-            raise OptionError(f"{option} names {', '.join(stray)}; the head's are {', '.join(saved.backbones)}")
+            raise OptionError(option + f" names {', '.join(stray)}; the head's are {', '.join(saved.backbones)}")
     found = []
     models = recall_backbones(choice, runtime)
     for model, name, head_name, expected in zip(models, typed, saved.backbones, saved.fingerprints, strict=True):
@@ -92,11 +95,12 @@ def check_fingerprint(name: str, expected: Fingerprint, found: Fingerprint, wher
         field_name, own, other = differences[0]
         more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
         is_imported = not {"imported", "made_by"}.isdisjoint(expected.fields)
-        step = f"import {name} with --like CACHE, the head's, if" if is_imported else f"extract {name} as"
-        step += " they are of one extractor" if is_imported else " it was for the head"
+        again = f"import {name} with " + parameter("like", "CACHE") + ", the head's, if they are of one extractor"
+        step = again if is_imported else f"extract {name} as it was for the head"
         message = (
             f"{where} is not what the head was fitted on: {field_name} is {other!r}, the head's is {own!r}{more}; "
-            f"{step}, or fit the head anew with dvme probe --save"
+            + step
+            + ", or fit the head anew with dvme probe --save"
         )
         raise FingerprintMismatchError(message)
 
@@ -121,7 +125,8 @@ def _typed(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[str]:
         ]
         if not alike:
             raise OptionError(
-                f"--backbones names {name}, which is none of the head's {', '.join(saved.backbones)}, by name or by "
+                parameter("backbones")
+                + f" names {name}, which is none of the head's {', '.join(saved.backbones)}, by name or by "
                 "what it computes; leave it out"
             )
         typed[alike[0]] = name
@@ -144,7 +149,12 @@ def _how_to_go_on(name: str) -> str:
     base = split_name(name)[0]
     return (
         f"the head's backbone {name!r} is not known by name, so images cannot be extracted for it; pass your own with "
-        f"--backbones FILE.py:NAME or --arch {base}=ARCHITECTURE --weights {base}=FILE, or extract these images into a "
+        + parameter("backbones", ["FILE.py:NAME"])
+        + " or "
+        + parameter("architectures", {base: "ARCHITECTURE"})
+        + " "
+        + parameter("weights", {base: "FILE"})
+        + ", or extract these images into a "
         f"cache with dvme extract IMAGES NEW.zarr (embeddings made elsewhere: dvme cache import FILE NEW.zarr "
         f"--backbone {name} --like CACHE, the head's), then pass the cache"
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
 from dvme.heads.saving import SavedHead, load_head
 from dvme.places import check_head, check_new_cache
@@ -102,7 +102,8 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     path = check_destination(out, WRITERS, force=force)
     if submission is not None and (len(submission) != 2 or len(set(submission)) != 2):
         given = ",".join(submission)
-        raise OptionError(f"a submission has two different columns, not {given!r}; pass --submission id,label")
+        step = "pass " + parameter("submission", ["id", "label"])
+        raise OptionError(f"a submission has two different columns, not {given!r}; " + step)
     check_head(head, images)
     if cache is not None:
         check_new_cache(cache)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dvme.data import Samples, load_samples
 from dvme.data.names import images_and_paths
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.extraction.beside import alike, place_beside
 from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
 from dvme.heads.saving import SavedHead
@@ -86,9 +86,12 @@ def embedded(
     store = _as_cache(images)
     if store is not None:
         if cache is not None:
-            raise OptionError(f"{images} is a cache itself; pass images with --cache, or the cache alone")
+            raise OptionError(
+                f"{images} is a cache itself; pass images with " + parameter("cache") + ", or the cache alone"
+            )
         if own != OwnBackbones():
-            raise OptionError(f"{images} is a cache; --backbones, --arch and --weights are for images, leave them out")
+            what = parameter("backbones") + ", " + parameter("architectures") + " and " + parameter("weights")
+            raise OptionError(f"{images} is a cache; " + what + " are for images, leave them out")
         check_fits(saved, store)
         rows = np.flatnonzero(~store.samples.is_pruned)
         names, paths = images_and_paths(store, rows)
@@ -305,4 +308,6 @@ def _check_kept(store: EmbeddingCache, sources: Sequence[Source]) -> None:
             differing = ", ".join(name for name, *_ in expected.differences(found))
             if differing:
                 message = f"{store.location} keeps {source.name} embeddings of another {differing}"
-                raise FingerprintMismatchError(f"{message}; pass another --cache, or remove that one")
+                raise FingerprintMismatchError(
+                    f"{message}; pass another " + parameter("cache") + ", or remove that one"
+                )

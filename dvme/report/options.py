@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvme.arguments import names
+from dvme.defaults import FIGURE_KIND, MAPS, SEED
 from dvme.errors import OptionError
 from dvme.maps.projection import METHODS
 from dvme.report.figures.static import check_figures
@@ -18,9 +19,9 @@ SUFFIXES = (".html", ".htm")
 class PageOptions:
     """Of `dvme viz` and `dvme report`."""
 
-    methods: Sequence[str] = ("tsne",)
+    methods: Sequence[str] = MAPS
     """Of the maps: `tsne`, `umap` and `pca`; a page shows one at a time."""
-    seed: int = 0
+    seed: int = SEED
     """Of the maps."""
     thumbnails: bool = True
     """Whether the images may be seen."""
@@ -30,7 +31,7 @@ class PageOptions:
     backbones stay."""
     figures: str | Path | None = None
     """A folder for every figure as a file."""
-    figure_kind: str = "svg"
+    figure_kind: str = FIGURE_KIND
     """`svg`, `png` or `pdf`."""
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination
 from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead, load_head
@@ -129,7 +129,8 @@ def viz(
 def _fusion(head: str | Path, store: EmbeddingCache) -> SavedHead:
     saved = load_head(head)
     if not isinstance(saved.folds[0].head, FittedNetwork) or len(saved.backbones) < 2:
-        raise OptionError(f"{head} is {saved.name} of {counted(len(saved.backbones), 'backbone')}; --head takes a dvme")
+        message = f"{head} is {saved.name} of {counted(len(saved.backbones), 'backbone')}; "
+        raise OptionError(message + parameter("head") + " takes a dvme")
     check_fits(saved, store)
     return saved
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.errors import DataError
+from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.files import check_destination
@@ -139,7 +139,7 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
     try:
         return make()
     except (DataError, CacheError) as error:
-        notices.append(f"no {what}" if shown.anonymous else f"no {what}: {error}")
+        notices.append(f"no {what}" if shown.anonymous else f"no {what}: " + message_of(error))
         return None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.data import MISSING
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.heads import base_name
 from dvme.metrics.classification import check_metric, log_odds, score
 from dvme.places import check_run
@@ -97,7 +97,8 @@ def compare(
         DataError, OptionError, UnknownNameError: each says what is wrong and what to do.
     """
     if (other is None) == (published is None):
-        raise OptionError("name a second run to compare with, or a published table: --with truong2021:aptos")
+        table = parameter("published", "truong2021:aptos")
+        raise OptionError("name a second run to compare with, or a published table: " + table)
     if metric is not None:
         check_metric(metric)
     for named in (run, other):
@@ -117,7 +118,7 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         raise DataError(
             f"{one.folder} and {other.folder} are over different subsets ({one.manifest.hash[:8]}, "
             f"{other.manifest.hash[:8]}): their cells are of different images; sweep one of them again with "
-            f"--subsets {one.folder / SUBSETS}"
+            + parameter("subsets", one.folder / SUBSETS)
         )
     # The same units for both, even where only one of the caches knew the test images' groups.
     groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
@@ -160,7 +161,8 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
     cells = published_cells(name)
     wanted = metric or cells[0].metric
     if wanted != cells[0].metric:
-        raise OptionError(f"{name} was published as {cells[0].metric}; pass --metric {cells[0].metric}")
+        step = "pass " + parameter("metric", cells[0].metric)
+        raise OptionError(f"{name} was published as {cells[0].metric}; " + step)
     sizes = {size.split(" ")[0]: position for position, size in enumerate(run.manifest.sizes)}
     counterparts = [(cell, _counterpart(run, cell, stands_for), sizes.get(cell.size)) for cell in cells]
     labels = run.manifest.targets.values[run.manifest.test]
@@ -197,7 +199,10 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
     notices += [caveat] if caveat else []
     if not any(pair.one for pair in pairs):
         notices.append(
-            f"This run has no cell beside it: pass --as swav=BACKBONE where names differ, and sweep with --sizes {name}"
+            "This run has no cell beside it: pass "
+            + parameter("stands_for", {"swav": "BACKBONE"})
+            + " where names differ, and sweep with "
+            + parameter("sizes", [name])
         )
     return CompareReport(
         os.fspath(run.folder), name, wanted, "Welch's t from means and std", pairs, notices, is_published=True

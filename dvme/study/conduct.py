@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
 from dvme.metrics.classification import METRICS, check_metric
@@ -62,7 +62,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     if out is not None:
         check_new_run(question.cache, out)
     if question.save is not None:
-        check_folder(question.save, step="name another folder with --save")
+        check_folder(question.save, step="name another folder with " + parameter("save"))
     store = open_cache(question.cache)
     names = named_backbones(store, question.backbones)
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)

@@ -136,7 +136,9 @@ def _is_fusion_worth_it(study: Study, fusions: Mapping[int, Against]) -> Finding
     question = "Is fusion worth it?"
     lead = study.leader(list(fusions))
     if lead is None:
-        return Finding(question, "Not asked", ("It takes single backbones and fusions: --head linear,dvme.",))
+        return Finding(
+            question, "Not asked", ("It takes single backbones and fusions, such as the heads linear and dvme.",)
+        )
     shown, name = fusions[lead], study.name(lead)
     head = name.partition(" of ")[0]
     details = (_against(study, name, shown), *_other_fusions(study, fusions, lead), *_attention(study))
@@ -192,7 +194,7 @@ def _how_many_labels(study: Study, method: int) -> Finding:
     places = {column.n_train: size for size, column in enumerate(study.judge.columns())}
     n = sorted(places)
     if len(n) < 2:
-        reached = f"{name} with {n[-1]:,.0f} training images: {_scored(study, method)}. Pass more --sizes for a curve."
+        reached = f"{name} with {n[-1]:,.0f} training images: {_scored(study, method)}. More sizes show a curve."
         return Finding(question, "One size shows no curve", (reached,))
     # The last doubling: two sizes that hardly differ say nothing of growth.
     half = max((size for size in n if size <= n[-1] / 2), default=n[0])

@@ -118,7 +118,7 @@ class Grid:
             differing.update([made_by] if made_by else [])
         return lines + [
             f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {made_by}; "
-            f"{command} into another --out to fit all anew"
+            f"{command} into another folder to fit all anew"
             for made_by, n in differing.items()
         ]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError
+from dvme.errors import DataError, message_of, parameter
 from dvme.heads import CONTROLS, base_name
 from dvme.runtime import Progress, silent
 from dvme.study.design.matching import matched
@@ -127,12 +127,14 @@ def _its_cache(
         place = str(beside)
     try:
         if cache is None and not EmbeddingCache.exists(place):
-            return None, None, (f"no maps and no images: the cache is not at {place} any more; name it with --cache",)
+            why = f"the cache is not at {place} any more; name it with " + parameter("cache")
+            return None, None, ("no maps and no images: " + why,)
         return *_rows_in(EmbeddingCache.open(place), run), ()
     except (CacheError, DataError) as error:
         if cache is not None:
             raise
-        return None, None, (f"no maps and no images: {error}; or name the run's own cache with --cache",)
+        why = message_of(error) + "; or name the run's own cache with " + parameter("cache")
+        return None, None, ("no maps and no images: " + why,)
 
 
 def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[Any]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
 from dvme.metrics.classification import METRICS
 
@@ -83,7 +83,7 @@ def make_methods(
         if wanted.setdefault(name, head) != head:
             raise OptionError(f"{name} is named twice with different settings; a study has each name once")
     if not wanted:
-        raise OptionError("no head is named; pass --head linear,knn")
+        raise OptionError("no head is named; pass " + parameter("heads", ["linear", "knn"]))
     if with_controls and any(head.name in ATTENTION_HEADS for head in wanted.values()):
         there = {head.name for head in wanted.values()}
         first = {} if SINGLE_CONTROL in there else {SINGLE_CONTROL: get_head(SINGLE_CONTROL)}
@@ -113,7 +113,8 @@ def sampled(method: Method, oversample: bool | None) -> Method:
 def method_notices(methods: Sequence[Method]) -> list[str]:
     """A line where a fusion has one backbone only, and one that names settings that differ from the defaults."""
     alone = [method.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
-    lines = [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
+    step = "one backbone is nothing to fuse; pass more " + parameter("backbones")
+    lines = [f"{', '.join(alone)}: " + step] if alone else []
     varied = dict.fromkeys(method.name for method in methods if method.name != method.head.name)
     return [*lines, *([f"settings that differ from the defaults: {', '.join(varied)}"] if varied else [])]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvme.arguments import public
+from dvme.defaults import N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION
 from dvme.heads import Head
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
@@ -18,12 +19,12 @@ from dvme.study.outcome import StudyReport
 def probe(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
-    heads: Sequence[str | Head] = ("linear", "knn"),
+    heads: Sequence[str | Head] = PROBE_HEADS,
     backbones: Sequence[str] | None = None,
     controls: bool = True,
-    n_folds: int = SubsetOptions.n_folds,
-    test_fraction: float = SubsetOptions.test_fraction,
-    seed: int = SubsetOptions.seed,
+    n_folds: int = N_FOLDS,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = SEED,
     drop_duplicates: bool = False,
     out: str | Path | None = None,
     save: str | Path | None = None,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_folder, written_aside
 from dvme.heads.saving import without_nan
 from dvme.study.design.manifest import SubsetManifest
@@ -39,6 +39,7 @@ RUN, SUBSETS = "run.json", "subsets.json"
 WHERE = ("repeat", "fold")
 SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
 DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"
+OUT = parameter("out")
 
 
 @dataclass(frozen=True)
@@ -148,12 +149,15 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
         return path
     described = _read_described(path)
     if described is None:
-        raise OptionError(f"{path} is there already and is not a run; name another folder with --out")
+        raise OptionError(f"{path} is there already and is not a run; name another folder with " + OUT)
     if described["subsets"] != manifest.hash:
         raise OptionError(
             f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}): images, "
-            "labels, options or the order of the classes are others; name another folder with --out, or pass "
-            f"--subsets {path / SUBSETS} to go on with its own"
+            "labels, options or the order of the classes are others; name another folder with "
+            + OUT
+            + ", or pass "
+            + parameter("subsets", path / SUBSETS)
+            + " to go on with its own"
         )
     return path
 
@@ -170,8 +174,7 @@ def one_writer(folder: Path) -> Iterator[None]:
         try:
             stack.enter_context(folder_lock(folder.resolve()))
         except CacheLockedError as error:
-            message = f"another dvme is writing to {folder}; wait for it, or name another --out"
-            raise OptionError(message) from error
+            raise OptionError(f"another dvme is writing to {folder}; wait for it, or name another " + OUT) from error
         yield
 
 
@@ -244,9 +247,10 @@ def _read_described(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise DataError(f"{folder / RUN} cannot be read ({error}); run dvme sweep into another folder") from error
     if described.get("format") != FORMAT:
-        found, old = described.get("format"), f"sweep again with --subsets {folder / SUBSETS} into another --out"
+        found = described.get("format")
+        old = "sweep again with " + parameter("subsets", folder / SUBSETS) + " into another folder"
         step = old if isinstance(found, int) and found < FORMAT else "update dvme"
-        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; {step}")
+        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; " + step)
     return described
 
 

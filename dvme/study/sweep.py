@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.errors import OptionError
+from dvme.defaults import METRIC, SWEEP_HEADS
+from dvme.errors import OptionError, parameter
 from dvme.heads import Head
-from dvme.metrics.classification import METRICS
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.outcome import StudyReport
-
-DEFAULT_HEADS = ("linear", "knn", "dvme")
 
 
 @public
@@ -22,12 +20,12 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     out: str | Path,
     *,
-    heads: Sequence[str | Head] = DEFAULT_HEADS,
+    heads: Sequence[str | Head] = SWEEP_HEADS,
     backbones: Sequence[str] | None = None,
     controls: bool = True,
     subsets: str | Path | None = None,
     options: SubsetOptions | None = None,
-    metric: str = METRICS[0],
+    metric: str = METRIC,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -54,7 +52,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     if subsets is not None and options is not None:
-        raise OptionError("a subset file is a whole study: leave out --sizes, --folds and the like beside --subsets")
+        others = parameter("sizes") + ", " + parameter("n_folds") + " and the like"
+        raise OptionError("a subset file is a whole study: leave out " + others + " beside " + parameter("subsets"))
     question = Question(
         command="sweep",
         cache=cache,

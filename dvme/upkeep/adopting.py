@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dvme.data.listing import file_bytes
 from dvme.data.spelling import check_spelling
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime
 from dvme.text import counted, first_few
 from dvme.upkeep.columns import canonical_splits, check_names, check_order, fill_columns
@@ -58,13 +58,22 @@ class Request:
         """Refuse what cannot be stored."""
         if self.dtype is not None and self.dtype not in DTYPES:
             raise OptionError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
-        check_names([self.backbone], source="--backbone", what="backbones")
+        check_names([self.backbone], source=parameter("backbone"), what="backbones")
         if self.made_by is not None and self.like is not None:
-            raise OptionError("--made-by and --like both say what made the embeddings; pass one of them")
+            raise OptionError(
+                parameter("made_by")
+                + " and "
+                + parameter("like")
+                + " both say what made the embeddings; pass one of them"
+            )
         if self.made_by is not None and not self.made_by.strip():
-            raise OptionError("--made-by is empty; say what made the embeddings, such as 'UNI v1, 224 px'")
+            raise OptionError(
+                parameter("made_by") + " is empty; say what made the embeddings, such as 'UNI v1, 224 px'"
+            )
         if self.images is not None and not self.images.is_dir():
-            raise DataError(f"--images {self.images} is not a folder; name the one in which the ids are paths")
+            raise DataError(
+                parameter("images", self.images) + " is not a folder; name the one in which the ids are paths"
+            )
 
 
 def imported_id(name: str) -> bytes:
@@ -99,7 +108,7 @@ def adopt(
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     has_some = store is not None and request.backbone in store.backbones
     is_growing = has_some and not replace and _is_by_word(request)
-    hint = f"; more of one extractor come by --like {cache}" if has_some else ""
+    hint = "; more of one extractor come by " + parameter("like", cache) if has_some else ""
     named = _rows(store, found.ids, source, request.images, may_be_new=is_growing, hint=hint)
     if request.images is not None and (store is None or is_growing):
         columns["path"] = _paths(store, named, found.ids, request.images)
@@ -207,7 +216,8 @@ def _hash_files(paths: Sequence[Path], images: Path, progress: Progress) -> list
     missing = [path for path, identity in zip(paths, found, strict=True) if identity is None]
     if missing:
         count = counted(len(missing), "image")
-        raise DataError(f"{count} cannot be read below {images}: {first_few(missing)}; mend the ids or --images")
+        step = "mend the ids or " + parameter("images")
+        raise DataError(f"{count} cannot be read below {images}: {first_few(missing)}; " + step)
     return [identity for identity in found if identity is not None]
 
 
@@ -248,7 +258,8 @@ def _dtype(path: Path, found: Elsewhere, request: Request, reference: Embeddings
     if reference.dim != found.dim:
         raise DataError(f"{path} has {found.dim} dims, {theirs} has {reference.dim}: they are not of one extractor")
     if request.dtype not in (None, reference.dtype):
-        raise OptionError(f"{theirs} is stored as {reference.dtype}, not {request.dtype}; leave --dtype out")
+        message = f"{theirs} is stored as {reference.dtype}, not {request.dtype}; leave "
+        raise OptionError(message + parameter("dtype") + " out")
     return reference.dtype
 
 
@@ -281,9 +292,9 @@ def _check_features(path: Path, found: Elsewhere, dtype: str, tell: Callable[[in
         raise DataError(f"{message}; leave these images out, or make their embeddings again")
     if too_large:
         names = first_few(found.ids[row] for row in too_large)
-        step = "pass --dtype float32" if dtype != DTYPES[0] else "scale them down"
+        step = "pass " + parameter("dtype", DTYPES[0]) if dtype != DTYPES[0] else "scale them down"
         raise DataError(
-            f"{path} has {counted(len(too_large), 'row')} of features that overflow {dtype}: {names}; {step}"
+            f"{path} has {counted(len(too_large), 'row')} of features that overflow {dtype}: {names}; " + step
         )
     return content.hexdigest(), Lengths.of(np.concatenate(lengths))
 

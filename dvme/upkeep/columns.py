@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.data.order import checked_order
+from dvme.data.order import CLASS_ORDER, checked_order
 from dvme.data.samples import SPLIT_NAMES, canonical_split
 from dvme.data.spelling import check_spelling
 from dvme.errors import DataError
@@ -30,10 +30,10 @@ def check_names(names: Sequence[str], *, source: str, what: str = "columns") -> 
     """
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DataError(f"{source} gives some {what} twice: {first_few(repeated)}; name each once")
+        raise DataError(source + f" gives some {what} twice: {first_few(repeated)}; name each once")
     bad = [name for name in names if not _is_possible(name)]
     if bad:
-        message = f"{source} has {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
+        message = source + f" has {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
         raise DataError(f"{message}; use one to {LONGEST_NAME} letters and digits")
 
 
@@ -57,7 +57,7 @@ def check_order(
     cache: EmbeddingCache | None,
     columns: Mapping[str, NDArray[Any]],
     class_order: Sequence[str] | None,
-    source: str | Path = "--class-order",
+    source: str | Path = CLASS_ORDER,
 ) -> None:
     """Refuse an order of classes that lacks a label of the cache or of the columns that come into it.
 
@@ -72,7 +72,7 @@ def check_order(
     """
     labels = [*columns.get("label", ()), *([] if cache is None else cache.column("label"))]
     if class_order is not None:
-        checked_order(class_order, labels, source=f"{source}")
+        checked_order(class_order, labels, source=source if isinstance(source, str) else f"{source}")
     elif cache is not None:
         checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.text import counted, first_few
 from dvme.upkeep.formats import Blocks
 from dvme_cache import EmbeddingCache, Embeddings, RowState
@@ -57,7 +57,8 @@ def reference_of(like: str, backbone: str) -> Embeddings:
     store = EmbeddingCache.open(like)
     if backbone not in store.backbones:
         held = ", ".join(store.backbones) or "none"
-        raise OptionError(f"--like {like} has no {backbone} embeddings (it has: {held}); name one with --backbone")
+        message = f" has no {backbone} embeddings (it has: {held}); name one with "
+        raise OptionError(parameter("like", like) + message + parameter("backbone"))
     return store.embeddings(backbone)
 
 

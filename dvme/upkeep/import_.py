@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_new_cache, kind_of
 from dvme.runtime import Progress, automatic
 from dvme.upkeep.adopting import Request, adopt, imported_id
@@ -71,22 +71,24 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     if not path.is_file():
         raise DataError(f"{path} is not a file; name an export of dvme, or a file of features and ids")
     if is_bundle(path):
-        given = {
-            "backbone": backbone,
-            "features": features,
-            "ids": ids,
-            "table": table,
-            "dtype": dtype,
-            "images": images,
-            "made-by": made_by,
-            "like": like,
-        }
-        stray = [f"--{name}" for name, value in given.items() if value is not None]
+        given = [
+            (parameter("backbone"), backbone),
+            (parameter("features"), features),
+            (parameter("ids"), ids),
+            (parameter("table"), table),
+            (parameter("dtype"), dtype),
+            (parameter("images"), images),
+            (parameter("made_by"), made_by),
+            (parameter("like"), like),
+        ]
+        stray = [name for name, value in given if value is not None]
         if stray:
-            raise OptionError(f"{path} is an export of dvme and comes back as it was, {stray[0]} is not possible")
+            message = f"{path} is an export of dvme and comes back as it was, "
+            raise OptionError(message + stray[0] + " is not possible")
         return restore(path, cache, class_order=class_order, notes=notes, replace=replace, progress=progress)
     if backbone is None:
-        raise OptionError(f"{path} is not an export of dvme; name what made its embeddings with --backbone")
+        message = f"{path} is not an export of dvme; name what made its embeddings with "
+        raise OptionError(message + parameter("backbone"))
     request = Request(
         backbone=backbone,
         features=features,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.files import file_digest
 from dvme.runtime import Progress
 from dvme.text import counted
@@ -94,19 +94,19 @@ def check_backbones(store: EmbeddingCache, backbones: Sequence[BackboneHeader], 
             continue
         held = store.embeddings(backbone.name)
         differs = f"{store.location} holds {backbone.name} embeddings of"
-        step = "import them under another name or into another cache, or pass --replace to delete these and start over"
+        step = "import them under another name or into another cache, or pass " + parameter("replace", True)
+        step += " to delete these and start over"
         if held.dim != backbone.dim:
-            raise DataError(f"{differs} {held.dim} dims, {path} has {backbone.dim}; {step}")
+            raise DataError(f"{differs} {held.dim} dims, {path} has {backbone.dim}; " + step)
         different = held.fingerprint.differences(Fingerprint(backbone.fingerprint))
         if different:
             fields = "; ".join(f"{name}: cached {old!r}, asked {new!r}" for name, old, new in different)
-            same = (
-                "with the same --made-by, or with --like, where one extractor made them; " if _is_by_word(held) else ""
-            )
+            words = parameter("made_by") + ", or with " + parameter("like")
+            same = "with the same " + words + ", where one extractor made them; " if _is_by_word(held) else ""
             message = f"{store.location} holds {backbone.name} embeddings made differently ({fields})"
-            raise FingerprintMismatchError(f"{message}; {same}{step}")
+            raise FingerprintMismatchError(f"{message}; " + same + step)
         if held.dtype != backbone.dtype:
-            raise DataError(f"{differs} dtype {held.dtype}, {path} has {backbone.dtype}; {step}")
+            raise DataError(f"{differs} dtype {held.dtype}, {path} has {backbone.dtype}; " + step)
 
 
 def _is_by_word(embeddings: Embeddings) -> bool:

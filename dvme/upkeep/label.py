@@ -17,7 +17,7 @@ from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, columns_line, i
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.data.tables import Table, find_column, read_table
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
 from dvme.text import CHOICES, first_few
 from dvme.upkeep.columns import canonical_splits, check_columns, check_names
@@ -79,7 +79,8 @@ def label(
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
     """
     if manifest is None and class_order is None:
-        raise OptionError(f"nothing to change in {cache}; name a manifest of labels, or pass --class-order")
+        message = f"nothing to change in {cache}; name a manifest of labels, or pass "
+        raise OptionError(message + parameter("class_order"))
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
@@ -164,7 +165,10 @@ def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
     if not sources:
         held = first_few(table.names, CHOICES)
         message = (
-            f"{manifest} has no column label, split or group (it has: {held}); name one with --label-col or --extra"
+            f"{manifest} has no column label, split or group (it has: {held}); name one with "
+            + parameter("label")
+            + " or "
+            + parameter("extra")
         )
         raise DataError(message)
     values = {name: table.texts(source) for name, source in sources.items()}
@@ -181,14 +185,14 @@ def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
     reserved = [name for name in extra if name in {*STANDARD, "path"}]
     if reserved:
         meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
-        message = f"--extra {reserved[0]} is not possible ({meaning}); "
-        raise DataError(message + "leave it out, or rename the column in the manifest")
+        step = f" is not possible ({meaning}); leave it out, or rename the column in the manifest"
+        raise DataError(parameter("extra", reserved[:1]) + step)
     found = {name: find_column(table.names, name, table.source) for name in extra}
     missing = [name for name, column in found.items() if column is None]
     if missing:
         message = (
             f"{table.source} has no column {first_few(map(repr, missing))}; it has: {first_few(table.names, CHOICES)}"
         )
-        raise DataError(f"{message}; choose one with --extra")
-    check_names(extra, source="--extra")
+        raise DataError(f"{message}; choose one with " + parameter("extra"))
+    check_names(extra, source=parameter("extra"))
     return {name: column for name, column in found.items() if column is not None}

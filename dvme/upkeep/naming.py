@@ -58,7 +58,7 @@ def rows_by_name(
         message = (
             f"{source} names {counted(len(unknown), 'image')} that {cache.location} does not hold: "
             f"{first_few(unknown)}; correct the names or leave these out "
-            f"(copies of an image share the row of the one that was seen first){hint}"
+            f"(copies of an image share the row of the one that was seen first)" + hint
         )
         raise DataError(message)
     ambiguous = [name for name, rows in zip(names, found, strict=True) if len(rows) > 1]

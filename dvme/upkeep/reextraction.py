@@ -15,7 +15,7 @@ from dvme.backbones.description.variation import split_name
 from dvme.backbones.loading.registry import get_spec, names
 from dvme.backbones.own.custom import spec_from_mapping
 from dvme.data import MISSING
-from dvme.errors import DvmeError
+from dvme.errors import DvmeError, message_of
 from dvme.extraction.decoding import Unread, Work
 from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.models import load_specs
@@ -69,7 +69,7 @@ def compare_with_images(
         (model,) = load_specs([(_spec_of(embeddings), None if weights is None else Path(weights))], runtime)
         store.check_fingerprint(name, model.fingerprint(embeddings.dtype))
     except (DvmeError, FingerprintMismatchError) as error:
-        return Comparison(name, 0, 0, float("nan"), 0, [], skipped=str(error))
+        return Comparison(name, 0, 0, float("nan"), 0, [], skipped=message_of(error))
     paths, ids = store.column("path"), store.samples.ids
     done = np.flatnonzero(embeddings.states() == RowState.DONE)
     chosen = np.sort(np.random.default_rng(seed).choice(done, min(n_images, len(done)), replace=False))

@@ -8,7 +8,7 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from dvme.data import MISSING
-from dvme.data.order import order_text
+from dvme.data.order import CLASS_ORDER, order_text
 from dvme.files import reading
 from dvme.runtime import Progress
 from dvme.upkeep.columns import check_names, check_order, fill_columns
@@ -45,7 +45,7 @@ def restore(
     has_labels = store is not None and bool((store.column("label") != MISSING).any())
     is_its_own = class_order is None and bool(bundle.header.class_order) and not has_labels
     order = bundle.header.class_order if is_its_own else class_order
-    check_order(store, bundle.columns, order, path if is_its_own else "--class-order")
+    check_order(store, bundle.columns, order, path if is_its_own else CLASS_ORDER)
     with EmbeddingCache.writing(cache) as store:
         n_before = store.n_rows
         rows = store.samples.add([digest.tobytes() for digest in bundle.content_ids], bundle.paths.tolist())

@@ -10,13 +10,12 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.backbones.description.variation import split_name
-from dvme.errors import OptionError
+from dvme.defaults import IMAGES_COMPARED, SEED
+from dvme.errors import OptionError, parameter
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.upkeep.reextraction import Comparison, compare_with_images
 from dvme_cache import EmbeddingCache, Finding, check_unlocked, repair_cache, verify_cache
-
-IMAGES_COMPARED = 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def verify(
     backbones: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     runtime: Runtime | None = None,
-    seed: int = 0,
+    seed: int = SEED,
     progress: Progress = automatic,
 ) -> VerifyReport:
     """Compare every file of a cache with what was committed and, if asked, embeddings with their images.
@@ -87,14 +86,16 @@ def verify(
         CacheLockedError: if it is being written.
     """
     if sample is not None and sample < 1:
-        raise OptionError(f"a sample of {sample} checks nothing; pass --sample 1 or more")
+        raise OptionError(f"a sample of {sample} checks nothing; pass " + parameter("sample", 1) + " or more")
     if not images and (backbones is not None or weights):
-        raise OptionError("--backbones and --weights are for embedding images again; pass --images as well")
+        what = parameter("backbones") + " and " + parameter("weights")
+        raise OptionError(what + " are for embedding images again; pass " + parameter("images", True) + " as well")
     store = open_cache(cache)
     compared_names = store.backbones if backbones is None else list(backbones)
     stray = sorted(set(weights or {}) - {*compared_names, *(split_name(name)[0] for name in compared_names)})
     if stray:
-        raise OptionError(f"--weights names {', '.join(stray)}, which is not to be compared; leave it out")
+        message = f" names {', '.join(stray)}, which is not to be compared; leave it out"
+        raise OptionError(parameter("weights") + message)
     found = verify_cache(store, sample=sample, seed=seed, tell=lambda done, total: progress("shards", done, total))
     comparisons = []
     if images:

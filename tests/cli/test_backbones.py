@@ -16,7 +16,7 @@ from command_line import assert_refused, run
 from PIL import Image
 from typer.testing import Result
 
-from dvme_cli.arguments import parse_names, parse_pairs
+from dvme_cli.parsing import parse_names, parse_pairs
 
 LITE = "efficientnet-lite0"
 TOML = """

@@ -295,7 +295,7 @@ def test_extract__large_images_and_a_handful_of_bright_pixels(class_folders: Pat
     cache = tmp_path / "c.zarr"
     command = ("extract", class_folders, cache, "--backbones", LITE)
     told = run(*command, "--max-pixels", 69_999).stdout
-    assert "dark/large.png: has 70,000 pixels, more than 69,999; pass --max-pixels 70000 to read it\n" in told
+    assert "dark/large.png: has 70,000 pixels, more than 69,999; dvme extract --max-pixels 70000 reads it\n" in told
     assert (
         "1 image has a range of grey that a handful of pixels set, such as dark/deep.png "
         "(1 of 4,096 pixels spans 95% of it)"

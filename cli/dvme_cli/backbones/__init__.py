@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from dvme_cli.backbones import check, convert, list_, show
 from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
+from dvme_cli.options import Json
 
 app = typer.Typer(cls=Commands, help="List and show backbones, check a checkpoint, convert one. Alone: list.")
 _list = add_command(app, "backbones list", list_.list_)
@@ -20,7 +19,7 @@ add_command(app, "backbones convert", convert.convert)
 @app.callback(invoke_without_command=True)
 def _alone(
     context: typer.Context,
-    json: Annotated[bool, typer.Option("--json", help="Print the full specifications as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     if context.invoked_subcommand is None:
         _list(json=json)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from dvme.defaults import DEVICE
 from dvme.text import counted
 from dvme_cli.console import console, expected_errors, say, show_json
+from dvme_cli.options import Backbone, Device, Json, OwnArchitecture, OwnWeights
+from dvme_cli.parsing import runtime_of
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -16,24 +19,19 @@ if TYPE_CHECKING:
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")],
-    weights: Annotated[
-        str | None, typer.Option(help="A local checkpoint, [NAME=]PATH. Default: what is here or downloaded.")
-    ] = None,
-    arch: Annotated[
-        str | None, typer.Option(help="[NAME=]ARCHITECTURE: take WEIGHTS as a torchvision-style file of it.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    name: Backbone,
+    weights: OwnWeights = None,
+    architecture: OwnArchitecture = None,
+    device: Device = DEVICE,
+    json: Json = False,
 ) -> None:
     """Load a checkpoint strictly, say what was used and left over, and run real photographs through it."""
     with expected_errors():
-        import dvme
         from dvme.backbones.loading.diagnosis import diagnose
 
-        arch = None if arch is None else _architecture_of(arch, name)
+        arch = None if architecture is None else _architecture_of(architecture, name)
         file = None if weights is None else _file_of(weights, name, arch)
-        found = diagnose(name, weights=file, architecture=arch, runtime=dvme.Runtime(device=device))
+        found = diagnose(name, weights=file, architecture=arch, runtime=runtime_of(device=device))
         if json:
             show_json(found.to_json())
         else:

@@ -9,6 +9,7 @@ import typer
 
 from dvme.text import counted
 from dvme_cli.console import expected_errors, note, say, show_json
+from dvme_cli.options import CheckpointFile, ForceConversion, Json, Safetensors
 
 if TYPE_CHECKING:
     from dvme.backbones.conversion import Conversion
@@ -21,14 +22,14 @@ WARNING = (
 
 
 def convert(
-    file: Annotated[Path, typer.Argument(help="A PyTorch, TensorFlow or haiku checkpoint.")],
-    out: Annotated[Path | None, typer.Option(help="The .safetensors file. Default: beside FILE.")] = None,
-    trust: Annotated[
+    source: CheckpointFile,
+    target: Safetensors = None,
+    is_trusted: Annotated[
         bool, typer.Option("--trust", help="Allow FILE to run code, if it cannot be read without.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the .safetensors file.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Convert FILE even if it loads as it is.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    force: ForceConversion = False,
+    json: Json = False,
 ) -> None:
     """Make a .safetensors file of a checkpoint that cannot be loaded safely. Once per file."""
     with expected_errors():
@@ -36,23 +37,23 @@ def convert(
 
         from dvme.backbones.conversion.files import check_source, check_target
 
-        if trust:
+        if is_trusted:
             note(WARNING)
-        target = out or file.parent / f"{file.resolve().name}.safetensors"
-        check_target(file, target, overwrite=overwrite)
-        check_source(file)
+        made = target or source.parent / f"{source.resolve().name}.safetensors"
+        check_target(source, made, overwrite=overwrite)
+        check_source(source)
         from dvme.backbones.conversion.converting import convert as convert_file
 
-        done = convert_file(file, target, is_trusted=trust, overwrite=overwrite, force=force)
+        done = convert_file(source, made, is_trusted=is_trusted, overwrite=overwrite, force=force)
         if json:
-            show_json(asdict(done) | {"file": str(target if done.is_written else file)})
+            show_json(asdict(done) | {"file": str(made if done.is_written else source)})
         elif done.is_written:
-            _show(done, target)
+            _show(done, made)
         else:
-            say(f"{file} loads as it is: nothing to convert, nothing written (--force converts it all the same)")
+            say(f"{source} loads as it is: nothing to convert, nothing written (--force converts it all the same)")
             for remark in done.remarks[1:]:
                 say(remark)
-            say(f"Next: dvme backbones check NAME --weights {file}")
+            say(f"Next: dvme backbones check NAME --weights {source}")
 
 
 def _show(done: Conversion, target: Path) -> None:

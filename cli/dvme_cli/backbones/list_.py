@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme_cli.console import console, expected_errors, note, say, show_json
+from dvme_cli.options import Json, ListedArchitecture, ListedMethod
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def list_(
-    method: Annotated[str | None, typer.Option(help="Only of this training method, such as dino or moco.")] = None,
-    arch: Annotated[str | None, typer.Option(help="Only architectures that contain this, such as vit.")] = None,
+    method: ListedMethod = None,
+    architecture: ListedArchitecture = None,
     licence: Annotated[str | None, typer.Option(help="Only licences that contain this, such as MIT.")] = None,
-    commercial: Annotated[bool, typer.Option("--commercial", help="Without non-commercial licences.")] = False,
-    available: Annotated[
+    is_commercial: Annotated[bool, typer.Option("--commercial", help="Without non-commercial licences.")] = False,
+    is_available: Annotated[
         bool, typer.Option("--available", help="Only those that load now, without a network.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the full specifications as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """List the backbones and where their weights come from."""
     with expected_errors():
@@ -31,10 +32,10 @@ def list_(
 
         specs = listed(
             method=method,
-            architecture=arch,
+            architecture=architecture,
             licence=licence,
-            is_commercial=commercial,
-            is_available=available,
+            is_commercial=is_commercial,
+            is_available=is_available,
             tell=note,
         )
         if json:

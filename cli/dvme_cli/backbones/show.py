@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from dvme_cli.console import expected_errors, say, show_json
+from dvme_cli.options import Backbone, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,10 +13,7 @@ if TYPE_CHECKING:
     from dvme.backbones import BackboneSpec, Layout
 
 
-def show(
-    name: Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the specification as JSON.")] = False,
-) -> None:
+def show(name: Backbone, json: Json = False) -> None:
     """Show everything that is known of one backbone."""
     with expected_errors():
         from dvme.backbones import get_spec

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.text import counted
-from dvme_cli.arguments import Backbones, parse_names
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.options import Backbones, Cache, Force, Json
+from dvme_cli.parsing import optional_names
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -17,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def export(
-    cache: Annotated[str, typer.Argument(help="A cache written by dvme extract.")],
+    cache: Cache,
     out: Annotated[Path, typer.Argument(help="The file to write: .h5, .hdf5, .npz, .parquet or .csv.")],
     backbones: Backbones = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    force: Force = False,
+    json: Json = False,
 ) -> None:
     """Write CACHE to one file, from which `dvme cache import` restores it exactly."""
     with expected_errors():
         from dvme.cache import export as export_cache
 
-        names = None if backbones is None else parse_names(backbones, "--backbones")
+        names = optional_names(backbones, "--backbones")
         with progress_bars() as tell:
             report = export_cache(cache, out, backbones=names, force=force, progress=tell)
         if json:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.text import counted
-from dvme_cli.arguments import ClassOrder, parse_order
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
+from dvme_cli.options import ClassOrder, DtypeOfFile, EmbeddingFile, ImagesFolder, Json, NewCache, Replace
+from dvme_cli.parsing import parse_order
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -17,16 +18,14 @@ if TYPE_CHECKING:
 
 
 def import_(  # noqa: PLR0913 - one parameter per option
-    file: Annotated[
-        Path, typer.Argument(help="An export of dvme, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids.")
-    ],
-    cache: Annotated[str, typer.Argument(help="The cache, by custom NAME.zarr; created if it is not there.")],
+    file: EmbeddingFile,
+    cache: NewCache,
     backbone: Annotated[str | None, typer.Option(help="Name for embeddings that another tool made.")] = None,
     features: Annotated[str | None, typer.Option(help="Array or column of features. Default: what fits.")] = None,
     ids: Annotated[str | None, typer.Option(help="Array or column of image names. Default: what fits.")] = None,
     table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Stored type: float32 or float16. Default: as in FILE.")] = None,
-    images: Annotated[Path | None, typer.Option(help="The folder in which the image names are paths.")] = None,
+    dtype: DtypeOfFile = None,
+    images: ImagesFolder = None,
     made_by: Annotated[
         str | None, typer.Option(help="What made the embeddings, in your words: more of the same may be added.")
     ] = None,
@@ -34,9 +33,11 @@ def import_(  # noqa: PLR0913 - one parameter per option
         str | None, typer.Option(help="A cache whose embeddings of this backbone were made in the same way.")
     ] = None,
     class_order: ClassOrder = None,
-    note: Annotated[list[str] | None, typer.Option(help="KEY=VALUE to keep as provenance. Repeatable.")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    notes: Annotated[
+        list[str] | None, typer.Option("--note", help="KEY=VALUE to keep as provenance. Repeatable.")
+    ] = None,
+    replace: Replace = False,
+    json: Json = False,
 ) -> None:
     """Bring FILE into CACHE: an export as it was, or embeddings made elsewhere under a name of yours."""
     with expected_errors():
@@ -55,7 +56,7 @@ def import_(  # noqa: PLR0913 - one parameter per option
                 made_by=made_by,
                 like=like,
                 class_order=parse_order(class_order),
-                notes=_parse_notes(note or []),
+                notes=_parse_notes(notes or []),
                 replace=replace,
                 progress=tell,
             )

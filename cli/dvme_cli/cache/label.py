@@ -8,26 +8,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.text import counted
-from dvme_cli.arguments import ClassOrder, parse_order
 from dvme_cli.console import expected_errors, say, show_json
+from dvme_cli.options import (
+    Cache,
+    ClassOrder,
+    GroupColumn,
+    ImageColumn,
+    ImageRoot,
+    Json,
+    LabelColumn,
+    SplitColumn,
+)
+from dvme_cli.parsing import parse_order
 
 if TYPE_CHECKING:
     from dvme.cache import LabelReport
 
 
 def label(  # noqa: PLR0913 - one parameter per option
-    cache: Annotated[str, typer.Argument(help="A cache written by dvme extract.")],
+    cache: Cache,
     manifest: Annotated[
         Path | None, typer.Argument(help="A .csv, .tsv or .parquet file with a row per image; not for an order alone.")
     ] = None,
-    image_col: Annotated[str | None, typer.Option(help="Column of paths or content ids. Default: image.")] = None,
-    label_col: Annotated[str | None, typer.Option(help="Column of class names. Default: label, if any.")] = None,
-    split_col: Annotated[str | None, typer.Option(help="Column of train/val/test. Default: split, if any.")] = None,
-    group_col: Annotated[str | None, typer.Option(help="Column of patients. Default: group, if any.")] = None,
+    image: ImageColumn = None,
+    label: LabelColumn = None,
+    split: SplitColumn = None,
+    group: GroupColumn = None,
     extra: Annotated[list[str] | None, typer.Option(help="A further column to keep. Repeatable.")] = None,
-    image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
+    image_root: ImageRoot = None,
     class_order: ClassOrder = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes."""
     if manifest is None and class_order is None:
@@ -36,7 +46,7 @@ def label(  # noqa: PLR0913 - one parameter per option
         import dvme
         from dvme.cache import label as relabel
 
-        columns = dvme.Columns(image=image_col, label=label_col, split=split_col, group=group_col)
+        columns = dvme.Columns(image=image, label=label, split=split, group=group)
         report = relabel(
             cache,
             manifest,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dvme.text import counted
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
+from dvme_cli.options import Cache, ImageColumn, ImageRoot, ImagesThatStay, Json
 
 if TYPE_CHECKING:
     from dvme.upkeep.prune import PruneReport
@@ -17,21 +17,21 @@ PATHS_SHOWN = 10
 
 
 def prune(
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    images: Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")],
-    image_col: Annotated[str | None, typer.Option(help="Manifest column of image paths. Default: image.")] = None,
-    image_root: Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Erase them. Without it they are only listed.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    cache: Cache,
+    images: ImagesThatStay,
+    image: ImageColumn = None,
+    image_root: ImageRoot = None,
+    confirmed: Annotated[bool, typer.Option("--yes", help="Erase them. Without it they are only listed.")] = False,
+    json: Json = False,
 ) -> None:
     """Erase the images of CACHE that are not among IMAGES: embeddings, labels and paths."""
     with expected_errors():
         import dvme
 
-        columns = dvme.Columns(image=image_col) if image_col else None
+        columns = dvme.Columns(image=image) if image else None
         with progress_bars() as tell:
             report = dvme.cache.prune(
-                cache, images, columns=columns, image_root=image_root, confirmed=yes, progress=tell
+                cache, images, columns=columns, image_root=image_root, confirmed=confirmed, progress=tell
             )
         if json:
             show_json(report.to_json())

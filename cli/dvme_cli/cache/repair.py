@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from dvme.text import counted
 from dvme_cli.cache.verify import show_findings
 from dvme_cli.console import expected_errors, progress_bars, say, show_json
+from dvme_cli.options import Cache, Json
 
 if TYPE_CHECKING:
     from dvme.upkeep.verify import RepairReport
 
 
-def repair(
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
+def repair(cache: Cache, json: Json = False) -> None:
     """Mend CACHE: copies stand in for damaged files, rows whose bytes are lost are marked for extraction."""
     with expected_errors():
         import dvme

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dvme.defaults import DEVICE
 from dvme.text import counted
-from dvme_cli.arguments import MaxPixels, parse_names, parse_pairs
 from dvme_cli.console import expected_errors, progress_bars, say, show_json, size
+from dvme_cli.options import Cache, ComparedBackbones, Device, ImagesAgain, Json, MaxPixels, Seed, Weights
+from dvme_cli.parsing import optional_names, parse_pairs, runtime_of, typed
 
 if TYPE_CHECKING:
     from dvme.upkeep.reextraction import Comparison
@@ -21,21 +23,17 @@ FINDINGS_SHOWN = 20
 
 
 def verify(  # noqa: PLR0913 - one parameter per option
-    cache: Annotated[str, typer.Argument(help="A cache, by path or URL.")],
+    cache: Cache,
     sample: Annotated[
         int | None, typer.Option(help="Random embeddings to check per backbone. Default: all of them.")
     ] = None,
-    images: Annotated[
-        bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
-    ] = False,
-    backbones: Annotated[
-        str | None, typer.Option(help='Whose images to compare, as in a,b,"x,y". Default: all.')
-    ] = None,
-    weights: Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")] = None,
-    device: Annotated[str, typer.Option(help="For --images: cpu, cuda, cuda:1, mps, or auto.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    images: ImagesAgain = False,
+    backbones: ComparedBackbones = None,
+    weights: Weights = None,
+    device: Device = DEVICE,
+    seed: Seed = None,
     max_pixels: MaxPixels = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Check every file of CACHE against what was committed. Exit code 1 if anything has to be repaired."""
     with expected_errors():
@@ -46,10 +44,10 @@ def verify(  # noqa: PLR0913 - one parameter per option
                 cache,
                 sample=sample,
                 images=images,
-                backbones=None if backbones is None else parse_names(backbones, "--backbones"),
+                backbones=optional_names(backbones, "--backbones"),
                 weights=parse_pairs(weights or [], "--weights", "PATH"),
-                runtime=dvme.Runtime(device=device, max_pixels=max_pixels),
-                seed=seed,
+                runtime=runtime_of(device=device, max_pixels=max_pixels),
+                **typed(seed=seed),
                 progress=tell,
             )
         if json:
@@ -90,7 +88,7 @@ def show_findings(findings: list[Finding]) -> None:
 
 def _compared(item: Comparison) -> str:
     if item.skipped:
-        return f"{item.backbone}: not compared with images: {item.skipped}"
+        return f"{item.backbone}: not compared with images: " + item.skipped
     largest = "-" if math.isnan(item.largest_difference) else f"{item.largest_difference:.1e}"
     compared = counted(item.n_compared, "image")
     text = f"{item.backbone}: {compared} embedded again, largest relative difference {largest}"

@@ -23,7 +23,7 @@ from dvme.backbones.conversion.simclr import read_simclr
 from dvme.backbones.conversion.torch_files import LEGACY_START, ZIP_MAGIC, read_legacy, read_zip
 from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.backbones.weights.weight_choice import choice_between_sets
-from dvme.errors import CheckpointError
+from dvme.errors import CheckpointError, parameter
 from dvme.files import written_aside
 from dvme.text import first_few
 
@@ -111,8 +111,9 @@ def _read(source: Path, *, is_trusted: bool) -> _Content:
         if isinstance(error, TornError):
             raise CheckpointError(f"{source} cannot be read as a checkpoint: {error}; fetch it again") from error
         message = (
-            f"{source} needs unpickling: {error}; that runs whatever code the file contains, pass --trust only for "
-            "a file from a publisher you trust"
+            f"{source} needs unpickling: {error}; that runs whatever code the file contains, pass "
+            + parameter("is_trusted", True)
+            + " only for a file from a publisher you trust"
         )
         raise CheckpointError(message) from error
 

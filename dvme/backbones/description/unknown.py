@@ -10,9 +10,14 @@ from pathlib import Path
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.timm_names import architecture_names
 from dvme.backbones.description.variation import KEYS
+from dvme.errors import Text, parameter
 
 WEIGHT_SUFFIXES = frozenset({".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar", ".pkl", ".pickle", ".th", ".npz"})
-OTHERS = "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with --arch work as well"
+OTHERS = (
+    "timm:NAME, hf-hub:ORGANISATION/NAME, FILE.toml, FILE.py:NAME and NAME with "
+    + parameter("architectures")
+    + " work as well"
+)
 
 
 def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequence[str]) -> str:
@@ -24,9 +29,9 @@ def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequen
     path = Path(name)
     if path.suffix.lower() in WEIGHT_SUFFIXES or path.is_file():
         own = re.sub(r"[^A-Za-z0-9._+-]", "-", path.name.partition(".")[0]).strip("-._+") or "mine"
-        way = f"--backbones {own} --arch {own}=ARCHITECTURE --weights {own}={name}"
+        way = parameter("backbones", [own]) + " " + _own_weights(own, "ARCHITECTURE", name)
         what = "is a file" if path.is_file() else "is called as a file is, which is not there"
-        return f"{name} {what}, not the name of a backbone; for weights pass {way}"
+        return f"{name} {what}, not the name of a backbone; for weights pass " + way
     known = [*(spec.name for spec in specs), *installed]
     same = [item for item in known if _letters(item) == _letters(name)]
     longer = [item for item in known if name and item.startswith(name.lower())]
@@ -38,14 +43,18 @@ def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequen
         trained = [spec.name for spec in specs if spec.architecture == architecture]
         near = difflib.get_close_matches(name.lower(), known, n=2, cutoff=0.8)
         nearest = list(dict.fromkeys([*trained[:3], *longer[:2], *near, f"timm:{architecture}"]))
-        way = f"--arch NAME={architecture} --weights NAME=FILE"
-        hint = f"did you mean {_either(nearest)}? It is an architecture: weights of your own go with {way}"
-        return f"unknown backbone {name!r}; {hint}"
+        way = _own_weights("NAME", architecture, "FILE")
+        hint = f"did you mean {_either(nearest)}? It is an architecture: weights of your own go with "
+        return f"unknown backbone {name!r}; {hint}" + way
     if not nearest:
         near = difflib.get_close_matches(name.lower(), architecture_names(), n=2, cutoff=0.7)
         nearest = [f"timm:{item}" for item in near]
     hint = f"did you mean {_either(nearest)}? " if nearest else ""
-    return f"unknown backbone {name!r}; {hint}dvme backbones lists them; {OTHERS}"
+    return f"unknown backbone {name!r}; {hint}dvme backbones lists them; " + OTHERS
+
+
+def _own_weights(name: str, architecture: str, file: str) -> Text:
+    return parameter("architectures", {name: architecture}) + " " + parameter("weights", {name: file})
 
 
 def _letters(name: str) -> str:

@@ -18,7 +18,7 @@ from dvme.backbones.loading.registry import named_spec
 from dvme.backbones.model.bn_folding import fused
 from dvme.backbones.model.pooling import POOLS, check_pooling
 from dvme.backbones.weights.key_problems import COUNTER
-from dvme.errors import CheckpointError, OptionError
+from dvme.errors import CheckpointError, OptionError, parameter
 from dvme.float32 import full_float32
 from dvme_cache import Fingerprint
 
@@ -72,8 +72,8 @@ class Backbone:
             try:
                 features = self._pool(self._model, images)
             except torch.OutOfMemoryError as error:
-                message = f"{self.device} has no memory for {len(pixels)} images at once; pass a smaller --batch-size"
-                raise OptionError(message) from error
+                message = f"{self.device} has no memory for {len(pixels)} images at once; pass a smaller "
+                raise OptionError(message + parameter("batch_size")) from error
         assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
         return features
 

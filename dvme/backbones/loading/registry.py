@@ -9,7 +9,7 @@ from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.unknown import unknown_backbone
 from dvme.backbones.description.variation import split_name, vary
 from dvme.backbones.zoo import ZOO
-from dvme.errors import DvmeError, UnknownNameError
+from dvme.errors import DvmeError, UnknownNameError, message_of
 
 TIMM_PREFIX = "timm:"
 HUB_PREFIX = "hf-hub:"
@@ -61,7 +61,7 @@ def listed(
             specs += [] if name in _SPECS else [get_spec(name)]
         except DvmeError as error:
             if tell is not None:
-                tell(str(error))
+                tell(message_of(error))
     return [
         spec
         for spec in specs

@@ -14,7 +14,7 @@ from dvme.backbones.description.variation import split_name
 from dvme.backbones.model.architectures import import_timm
 from dvme.backbones.weights.finding import fetch
 from dvme.backbones.weights.hub import WEIGHT_FILES, hub_config, hub_file, hub_weights, pretrained_settings
-from dvme.errors import UnknownNameError
+from dvme.errors import UnknownNameError, parameter
 
 PREFIX = "timm:"
 
@@ -113,7 +113,7 @@ def published_weights(spec: BackboneSpec) -> Path:
             f"{spec.name}: timm publishes no weights for {spec.architecture!r}; choose a name of "
             "timm.list_pretrained(), or add a [checkpoint]"
         )
-    option = f"download it elsewhere and pass --weights {split_name(spec.name)[0]}=PATH"
+    option = "download it elsewhere and pass " + parameter("weights", {split_name(spec.name)[0]: "PATH"})
     if not config.hf_hub_id:
         return fetch(config.url, Path(config.url).name, option=option)
     return hub_file(config.hf_hub_id, (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES, option)

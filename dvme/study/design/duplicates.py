@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.errors import parameter
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.splits import Fold
 from dvme.text import counted, first_few
@@ -151,7 +152,7 @@ def describe(
     names: Sequence[str] | NDArray[Any],
     blind: Sequence[str],
     *,
-    is_dropped: bool = False,
+    are_dropped: bool = False,
 ) -> list[str]:
     """Lines for the reader, none where nothing was found.
 
@@ -159,9 +160,10 @@ def describe(
         duplicates: on two sides.
         names: (N,) the images' paths.
         blind: backbones that were passed over.
-        is_dropped: whether they are left out of training.
+        are_dropped: whether they are left out of training.
     """
-    lines, step = [], ": left out of training" if is_dropped else "; --drop-duplicates leaves them out"
+    step = "; " + parameter("drop_duplicates") + " leaves them out"
+    lines, end = [], ": left out of training" if are_dropped else step
     if blind:
         lines.append(
             f"near-duplicates were not looked for in {', '.join(blind)}: "
@@ -177,7 +179,7 @@ def describe(
                 for each in sorted(some, key=lambda each: -each.cosine)
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
-            lines.append(f"{pairs} between {side} and training images: {shown}{step}")
+            lines.append(f"{pairs} between {side} and training images: {shown}" + end)
     return lines
 
 

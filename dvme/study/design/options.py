@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvme.arguments import several
-from dvme.errors import OptionError
+from dvme.defaults import BALANCE, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, VALIDATION
+from dvme.errors import OptionError, parameter
 from dvme.study.design.orders import Balance, check_balance
-from dvme.study.design.sizes import DEFAULT_SIZES, parse_sizes
+from dvme.study.design.sizes import parse_sizes
 from dvme.study.design.splits import check_folding
 
 
@@ -16,22 +17,22 @@ from dvme.study.design.splits import check_folding
 class SubsetOptions:
     """How subsets are drawn. The same options, images and labels give the same manifest."""
 
-    sizes: tuple[str, ...] = DEFAULT_SIZES
-    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; a text is what
-    --sizes takes."""
-    n_folds: int = 5
+    sizes: tuple[str, ...] = SIZES
+    """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; in a text
+    they stand between commas."""
+    n_folds: int = N_FOLDS
     """Folds of the training pool."""
-    n_repeats: int = 1
+    n_repeats: int = N_REPEATS
     """Times that the pool is folded anew, by other seeds; the test set stays."""
-    balance: Balance = "balanced"
+    balance: Balance = BALANCE
     """Of a training subset: as many of each class, as in the whole, or as chance has it."""
-    validation: Literal["matched", "full"] = "matched"
+    validation: Literal["matched", "full"] = VALIDATION
     """`matched`: a subset chooses on few images as well, as many as its share of a fold; `full`: on the whole fold."""
     oversample: bool | None = None
     """Whether heads trained by minibatches see every class equally often; None: where the classes differ in number."""
-    test_fraction: float = 0.2
+    test_fraction: float = TEST_FRACTION
     """Part held out, where the user gave no split."""
-    seed: int = 0
+    seed: int = SEED
     """Of the split, as in `dvme probe`, and of all draws."""
     separator: str | None = None
     """What stands between the labels of an image, where it may have several."""
@@ -45,11 +46,13 @@ class SubsetOptions:
         parse_sizes(self.sizes)
         check_folding(self.n_folds, self.test_fraction)
         if self.n_repeats < 1:
-            raise OptionError(f"{self.n_repeats} repeats are not possible; pass --repeats 1 or more")
+            raise OptionError(
+                f"{self.n_repeats} repeats are not possible; pass " + parameter("n_repeats", 1) + " or more"
+            )
         if self.validation not in ("matched", "full"):
             raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
         if self.separator == "":
-            raise OptionError("the label separator is empty; pass for example --label-separator '|'")
+            raise OptionError("the label separator is empty; pass for example " + parameter("separator", "|"))
 
 
 def _named(sizes: object) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dvme.errors import OptionError
+from dvme.defaults import SIZES
+from dvme.errors import OptionError, parameter
 
 FULL = "full"
 _TENTHS = tuple(f"{percent}%" for percent in range(10, 100, 10))
@@ -17,7 +18,6 @@ PRESETS: Mapping[str, tuple[str, ...]] = {
     "azizi2021": (*_TENTHS, FULL),
 }
 """Published sets of sizes. Source: Truong et al. 2021, table 1 and appendix B; Azizi et al. 2021, figure 4."""
-DEFAULT_SIZES = ("50", "100", "200", "500", FULL)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def parse_sizes(names: Sequence[str]) -> list[Size]:
             if size.text not in sizes or size.subtask:  # a paper's name for it wins
                 sizes[size.text] = size
     if not sizes:
-        raise OptionError(f"no size is named; pass --sizes {','.join(DEFAULT_SIZES)}")
+        raise OptionError("no size is named; pass " + parameter("sizes", SIZES))
     return list(sizes.values())
 
 

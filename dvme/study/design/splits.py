@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.spelling import is_clear, number_twins
-from dvme.errors import DataError, OptionError
+from dvme.defaults import N_FOLDS, SEED, TEST_FRACTION
+from dvme.errors import DataError, OptionError, Text, parameter
 from dvme.study.design.holdout import held_out
 from dvme.text import counted, some_of
 
 MIN_FOLDS = 2
+FOLDS = parameter("n_folds")
 MET = 0.15
 """A part this far from the fraction, in units of it, is what was asked for."""
 
@@ -46,9 +48,9 @@ def make_plan(
     *,
     twins: NDArray[Any] | None = None,
     classes: tuple[str, ...],
-    n_folds: int = 5,
-    test_fraction: float = 0.2,
-    seed: int = 0,
+    n_folds: int = N_FOLDS,
+    test_fraction: float = TEST_FRACTION,
+    seed: int = SEED,
 ) -> Plan:
     """Split labelled rows.
 
@@ -84,12 +86,12 @@ def make_plan(
     _check_counts(every, n_folds + 1, f"{n_folds} folds and a part for testing")
     test = held_out(labels, units, test_fraction, n_folds=n_folds, seed=seed)
     pool = np.setdiff1d(np.arange(len(labels)), test)
-    folds = _folds(pool, every, n_folds, seed, "--folds or --test-fraction")
+    folds = _folds(pool, every, n_folds, seed, FOLDS + " or " + parameter("test_fraction"))
     _check_classes(
         {"test": test, **_named(folds)},
         labels,
         classes,
-        "try another --seed, fewer --folds or a larger --test-fraction",
+        "try another " + parameter("seed") + ", fewer " + FOLDS + " or a larger " + parameter("test_fraction"),
     )
     grouped = ", grouped" if (groups != MISSING).any() else ""
     return Plan(
@@ -129,9 +131,10 @@ def check_folding(n_folds: int, test_fraction: float) -> None:
         OptionError: naming what is allowed.
     """
     if n_folds < MIN_FOLDS:
-        raise OptionError(f"{n_folds} folds are not possible; pass --folds {MIN_FOLDS} or more")
+        raise OptionError(f"{n_folds} folds are not possible; pass " + parameter("n_folds", MIN_FOLDS) + " or more")
     if not 0.0 < test_fraction <= 0.5:
-        raise OptionError(f"test fraction {test_fraction} is not possible; pass --test-fraction above 0, at most 0.5")
+        allowed = parameter("test_fraction") + " above 0, at most 0.5"
+        raise OptionError(f"test fraction {test_fraction} is not possible; pass " + allowed)
 
 
 def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
@@ -201,7 +204,7 @@ def _why_another(rows: _Rows, n_test: int, test_fraction: float) -> str:
         return ""
     largest = int(np.unique(rows.units, return_counts=True)[1].max())
     whole = f" and groups of up to {largest:,} images stay whole" if largest > 1 else ""
-    return f", not --test-fraction {test_fraction:g}, as every class is to be on both sides{whole}"
+    return f", not a part of {test_fraction:g}, as every class is to be on both sides{whole}"
 
 
 def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]], n_folds: int, seed: int) -> Plan:
@@ -226,7 +229,7 @@ def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]]
     return Plan(test=test, folds=folds, description=described)
 
 
-def _folds(pool: NDArray[Any], rows: _Rows, n_folds: int, seed: int, options: str = "--folds") -> list[Fold]:
+def _folds(pool: NDArray[Any], rows: _Rows, n_folds: int, seed: int, options: Text = FOLDS) -> list[Fold]:
     _check_counts(rows.at(pool), n_folds, f"{n_folds} folds, once the test set is held out,", options)
     return [Fold(train, validation) for train, validation in _folded(pool, rows.labels, rows.units, n_folds, seed)]
 
@@ -269,11 +272,11 @@ def _check_classes(parts: dict[str, NDArray[Any]], labels: NDArray[Any], classes
         lacking = [name for index, name in enumerate(classes) if index not in labels[rows]]
         if lacking:
             raise DataError(
-                f"the {part} part has no image of class {some_of([repr(name) for name in lacking])}; {step}"
+                f"the {part} part has no image of class {some_of([repr(name) for name in lacking])}; " + step
             )
 
 
-def _check_counts(rows: _Rows, needed: int, what: str, options: str = "--folds") -> None:
+def _check_counts(rows: _Rows, needed: int, what: str, options: Text = FOLDS) -> None:
     for index, name in enumerate(rows.classes):
         own = rows.at(np.flatnonzero(rows.labels == index))
         n, n_apart, n_units = len(own.labels), len(np.unique(own.apart)), len(np.unique(own.units))
@@ -288,5 +291,5 @@ def _check_counts(rows: _Rows, needed: int, what: str, options: str = "--folds")
                 "--replace makes them anew"
             )
         raise DataError(
-            f"{few}, too few for {what} which need {needed}; pass a smaller {options}, or leave the class out"
+            f"{few}, too few for {what} which need {needed}; pass a smaller " + options + ", or leave the class out"
         )

@@ -129,7 +129,7 @@ def draw_design(
     seen = inspect(snapshot, progress)
     manifest = drawing.manifest(snapshot.ids, seen.twins)
     found = across_splits(manifest, seen.similar)
-    lines = describe(found, snapshot.paths, seen.blind, is_dropped=options.drop_duplicates)
+    lines = describe(found, snapshot.paths, seen.blind, are_dropped=options.drop_duplicates)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
     notices = [*drawing.notices, *lacking_notices(manifest), *seen.constant.values(), *lines]

@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.files import reading, written_aside
 from dvme.upkeep.formats.bundle import BackboneHeader, Blocks, Bundle, EmbeddedRows, Header
 from dvme.upkeep.formats.checks import check_rows, check_texts
@@ -113,7 +113,10 @@ def read_elsewhere(path: Path, *, features: str | None, ids: str | None, table: 
         raise DataError(f"{path} has no suffix of a format that can be imported; use one of {known}")
     if table is not None:
         raise DataError(
-            f"{path} is a table itself, --table is for files of arrays; leave it out, name columns with --ids"
+            f"{path} is a table itself, "
+            + parameter("table")
+            + " is for files of arrays; leave it out, name columns with "
+            + parameter("ids")
         )
     from dvme.upkeep.formats.elsewhere_tables import read_tables
 

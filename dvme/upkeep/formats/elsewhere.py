@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.data.manifest import MANIFEST_SUFFIXES, columns_used
 from dvme.data.tables import find_column, read_table
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.text import CHOICES, first_few
 from dvme.upkeep.formats.bundle import Blocks, text_array
 
@@ -58,7 +58,7 @@ def chosen(
         return found
     problem = f"{len(candidates) or 'no'} {what}" if given is None else f"no {given!r}"
     parts = first_few((f"{name} {description}".strip() for name, description in held.items()), CHOICES)
-    raise DataError(f"{source} has {problem}; it has: {parts}; name one with {option}")
+    raise DataError(f"{source} has {problem}; it has: {parts}; name one with " + option)
 
 
 def check_ids(ids: Sequence[str], n_rows: int, source: Path) -> None:
@@ -69,7 +69,7 @@ def check_ids(ids: Sequence[str], n_rows: int, source: Path) -> None:
     """
     if len(ids) != n_rows:
         message = f"{source} has {n_rows} rows of features for {len(ids)} ids; each row needs its id, in the same order"
-        raise DataError(f"{message}; name other parts with --features and --ids")
+        raise DataError(f"{message}; name other parts with " + parameter("features") + " and " + parameter("ids"))
     empty = [row for row, name in enumerate(ids, start=1) if not name.strip()]
     if empty:
         raise DataError(f"{source} has {len(empty)} rows without an id: rows {first_few(empty)}; name the images there")
@@ -89,12 +89,14 @@ def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, ND
         DataError: if it cannot be read, or the column is not clear.
     """
     if table.suffix.lower() not in MANIFEST_SUFFIXES:
-        raise DataError(f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with --table")
+        raise DataError(
+            f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with " + parameter("table")
+        )
     read = read_table(table)
     found = standard_columns(read.names, table)
     held = dict.fromkeys(filter(None, read.names), "")
     candidates = id_candidates(list(held), found.values(), find_column(list(held), IMAGE, table))
-    name = chosen(ids, candidates, held, source=table, what="columns of ids", option="--ids")
+    name = chosen(ids, candidates, held, source=table, what="columns of ids", option=parameter("ids"))
     found = {column: held for column, held in found.items() if held != name}
     columns = {column: text_array(read.texts(held)) for column, held in found.items()}
     return read.texts(name), columns, columns_used(table, {"ids": name} | found)

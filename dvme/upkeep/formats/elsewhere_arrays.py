@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.files import reading
 from dvme.upkeep.formats.bundle import Blocks
 from dvme.upkeep.formats.elsewhere import Elsewhere, check_ids, chosen, read_id_table
@@ -52,11 +52,11 @@ def read_arrays(path: Path, *, features: str | None, ids: str | None, table: Pat
     arrays = _hdf5_arrays(path) if path.suffix.lower() in {".h5", ".hdf5"} else _npy_arrays(path)
     tables = [name for name, array in arrays.items() if len(array.shape) == 2 and array.kind == "f"]
     what = "arrays of floats with two axes"
-    name = chosen(features, tables, arrays, source=path, what=what, option="--features")
+    name = chosen(features, tables, arrays, source=path, what=what, option=parameter("features"))
     array = arrays[name]
     if len(array.shape) != 2 or 0 in array.shape or array.kind not in f"{NUMBERS}O":
         message = f"{name or 'the array'} of {path} is {array}; features are numbers of shape (images, dims), not empty"
-        raise DataError(f"{message}; name another array with --features")
+        raise DataError(f"{message}; name another array with " + parameter("features"))
     blocks = array.blocks()
     if table is not None:
         names, columns, *remarks = read_id_table(table, ids)
@@ -68,14 +68,19 @@ def read_arrays(path: Path, *, features: str | None, ids: str | None, table: Pat
 
 def _read_ids(path: Path, arrays: dict[str, Array], n_rows: int, given: str | None) -> list[str]:
     if path.suffix.lower() == SUFFIX:
-        raise DataError(f"{path} holds features and no ids; name a table of the ids, in the same order, with --table")
+        raise DataError(
+            f"{path} holds features and no ids; name a table of the ids, in the same order, with " + parameter("table")
+        )
     texts = [name for name, array in arrays.items() if len(array.shape) == 1 and array.kind in TEXTS]
     fitting = [name for name in texts if arrays[name].shape[0] == n_rows]
     what = "arrays of text that fit as ids"
-    name = chosen(given, fitting or texts, arrays, source=path, what=what, option="--ids or --table")
+    name = chosen(
+        given, fitting or texts, arrays, source=path, what=what, option=parameter("ids") + " or " + parameter("table")
+    )
     array = arrays[name]
     if len(array.shape) != 1 or array.kind not in f"{TEXTS}{WHOLE_NUMBERS}O":
-        raise DataError(f"{name} of {path} is {array}; ids are text of shape (images,); name another array with --ids")
+        message = f"{name} of {path} is {array}; ids are text of shape (images,); name another array with "
+        raise DataError(message + parameter("ids"))
     with reading(path):
         values = array.whole().tolist()
         return [value.decode() if isinstance(value, bytes) else str(value) for value in values]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvme.data.cells import as_texts
 from dvme.data.manifest import columns_used
 from dvme.data.tables import clean_names, find_column
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.files import reading
 from dvme.upkeep.formats import csv_, parquet
 from dvme.upkeep.formats.bundle import Blocks, text_array
@@ -48,7 +48,7 @@ def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhe
     texts = [field.name for field in fields if _is_text(field.type)]
     image = find_column([field.name for field in fields if not _is_list(field.type)], IMAGE, path)
     candidates = id_candidates(texts, standard.values(), image)
-    id_column = chosen(ids, candidates, held, source=path, what="columns of ids", option="--ids")
+    id_column = chosen(ids, candidates, held, source=path, what="columns of ids", option=parameter("ids"))
     along = {name: column for name, column in standard.items() if column != id_column}
     wanted = {name: originals[column] for name, column in ({"ids": id_column} | along).items()}
     columns = _parquet_texts(path, wanted) if is_parquet else _csv_texts(path, wanted)
@@ -78,7 +78,7 @@ def _feature_columns(path: Path, fields: Sequence[pa.Field], given: str | None) 
     held = {field.name: str(field.type) for field in fields if field.name in {*lists, *numbers}}
     described = {name: f"({len(names)} columns)" for name, names in runs.items()} | held
     what = "columns that can be the features"
-    name = chosen(given, list(choices), described, source=path, what=what, option="--features")
+    name = chosen(given, list(choices), described, source=path, what=what, option=parameter("features"))
     return choices[name]
 
 

@@ -221,7 +221,7 @@ def test_decode_image__not_an_image(data: bytes) -> None:
 def test_decode_image__largest_image(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 24 * 20 - 1)  # Pillow itself would warn, and warnings are errors
     assert set(decode_image(SEEDS[kind], 24 * 20).size) == {20, 24}
-    with pytest.raises(ImageError, match="has 480 pixels, more than 479; pass --max-pixels 480 to read it"):
+    with pytest.raises(ImageError, match="has 480 pixels, more than 479; dvme extract --max-pixels 480 reads it"):
         decode_image(SEEDS[kind], 479)
 
 
@@ -238,7 +238,9 @@ def test_decode_image__limit_without_an_option() -> None:
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0))
     data = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    with pytest.raises(ImageError, match="has 400,000,000 pixels, more than 178,956,970; pass --max-pixels 400000000"):
+    with pytest.raises(
+        ImageError, match="has 400,000,000 pixels, more than 178,956,970; dvme extract --max-pixels 400000000"
+    ):
         decode_image(data)
 
 

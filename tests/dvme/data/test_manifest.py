@@ -135,10 +135,10 @@ def test_manifest_samples__absolute_paths(folder: Path, write_manifest: WriteMan
 @pytest.mark.parametrize(
     ("columns", "named", "option"),
     [
-        (Columns(image="file"), "'file'", "--image-col"),
-        (Columns(label="grade"), "'grade'", "--label-col"),
-        (Columns(split="fold"), "'fold'", "--split-col"),
-        (Columns(group="patient"), "'patient'", "--group-col"),
+        (Columns(image="file"), "'file'", "choose one with image"),
+        (Columns(label="grade"), "'grade'", "choose one with label"),
+        (Columns(split="fold"), "'fold'", "choose one with split"),
+        (Columns(group="patient"), "'patient'", "choose one with group"),
     ],
 )
 def test_manifest_samples__missing_column(
@@ -151,7 +151,7 @@ def test_manifest_samples__missing_column(
 
 def test_manifest_samples__no_image_column(folder: Path, write_manifest: WriteManifest) -> None:
     text = message_of(write_manifest([["a.png", "x"]], ["path", "label"]))
-    assert "has no column 'image'; it has: path, label; choose one with --image-col" in text
+    assert "has no column 'image'; it has: path, label; choose one with image" in text
 
 
 def test_manifest_samples__missing_files_are_counted_and_a_few_named(
@@ -162,7 +162,7 @@ def test_manifest_samples__missing_files_are_counted_and_a_few_named(
     assert "names 5 files that do not exist: " in text
     assert str(folder / "2.png") in text
     assert str(folder / "3.png") not in text
-    assert ", ...; mend the paths or pass --image-root" in text
+    assert ", ...; mend the paths or pass image_root" in text
 
 
 def test_manifest_samples__no_rows(write_manifest: WriteManifest) -> None:
@@ -243,7 +243,7 @@ def test_manifest_samples__missing_files_are_left_out_where_the_user_says_so(
     folder: Path, write_manifest: WriteManifest
 ) -> None:
     path = write_manifest([["a.png", "x"], ["gone/1.png", "y"], ["b.png", "z"], ["2.png", "y"]], ["image", "label"])
-    assert "or leave them out with --skip-missing" in message_of(path)
+    assert "or leave them out with skip_missing=True" in message_of(path)
     samples = load_samples(path, skip_missing=True)
     assert (samples.ids, samples.labels, samples.missing) == (["a.png", "b.png"], ["x", "z"], ("gone/1.png", "2.png"))
     path = write_manifest([["1.png"]], ["image"])
@@ -297,7 +297,7 @@ def test_manifest_samples__columns_that_could_be_the_labels(folder: Path) -> Non
     lines = manifest_samples(path, Columns()).remarks
     assert lines[1] == (
         "no labels: manifest.parquet has no column 'label'; columns that could be it: sex (2 values), "
-        "diagnosis (3 values); --label-col"
+        "diagnosis (3 values); name one with label"
     )
     (line,) = manifest_samples(path, Columns(label="sex")).remarks
     assert line == (

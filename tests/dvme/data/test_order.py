@@ -102,11 +102,11 @@ def test_checked_order__takes_what_has_every_label() -> None:
 
 
 def test_checked_order__refusals() -> None:
-    with pytest.raises(DataError, match=r"--class-order \(b < a\) lacks 'c2', 'c10'; name all classes"):
+    with pytest.raises(DataError, match=r"class_order \(b < a\) lacks 'c2', 'c10'; name all classes"):
         checked_order(["b", "a"], ["a", "c10", "b", "c2"])
     with pytest.raises(DataError, match="lacks '0', '1', '2', '3', '4', '5', '6', '7', '8', '9' and 20 more; name all"):
         checked_order(["a"], [f"{number}" for number in range(30)])
-    with pytest.raises(OptionError, match="--class-order has 'a' twice, or empty; name each class once"):
+    with pytest.raises(OptionError, match="class_order has 'a' twice, or empty; name each class once"):
         checked_order(["a", "b", "a"], [])
     with pytest.raises(OptionError, match="has '' twice, or empty"):
         checked_order(["a", ""], [])

@@ -43,7 +43,7 @@ def test_load_samples__file_that_is_no_manifest(tmp_path: Path) -> None:
 
 
 def test_load_samples__column_option_with_a_folder(class_folders: Path) -> None:
-    with pytest.raises(DataError, match=r"is a folder, --label-col needs a manifest"):
+    with pytest.raises(DataError, match=r"is a folder, label needs a manifest"):
         load_samples(class_folders, Columns(label="grade"))
 
 

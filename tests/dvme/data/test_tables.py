@@ -133,7 +133,7 @@ def test_headers__an_option_in_other_capitals(tmp_path: Path) -> None:
 def test_headers__two_that_differ_in_capitals(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     (tmp_path / "m.csv").write_text("image,Label,LABEL\na.png,x,y\n")
-    with pytest.raises(DataError, match="has columns 'Label', 'LABEL' for 'label'; name one with --label-col"):
+    with pytest.raises(DataError, match="has columns 'Label', 'LABEL' for 'label'; name one with label"):
         load_samples(tmp_path / "m.csv")
     assert load_samples(tmp_path / "m.csv", Columns(label="LABEL")).labels == ["y"]
 

@@ -241,7 +241,7 @@ def test_explain__a_cache_of_known_images_only(study: Path, tmp_path: Path) -> N
     head = study / "folds" / "concat--a+b"
     known = np.setdiff1d(np.arange(N), _test_rows(head))
     cache = _cache(tmp_path / "known.zarr", known)
-    with pytest.raises(DataError, match="fitted on every labelled image of this cache; pass --all-images"):
+    with pytest.raises(DataError, match="fitted on every labelled image of this cache; pass all_images=True"):
         dvme.explain(head, cache)
     report = dvme.explain(head, cache, all_images=True)
     assert report.n_images == len(known)
@@ -332,7 +332,7 @@ def test_explain__files_that_are_there_stay_without_force(study: Path, tmp_path:
     place = tmp_path / ("e.json" if option == "out" else "m.npy")
     place.write_text("mine")
     options: dict[str, Any] = {option: place}
-    with pytest.raises(OptionError, match=f"{place.name} is there already; name another file, or pass --force"):
+    with pytest.raises(OptionError, match=f"{place.name} is there already; name another file, or pass force=True"):
         dvme.explain(head, cache, **options)
     assert place.read_text() == "mine"
     dvme.explain(head, cache, **options, force=True)

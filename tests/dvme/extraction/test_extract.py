@@ -257,7 +257,7 @@ def test_extract__an_image_above_the_limit_is_read_when_it_is_raised(class_folde
     Image.new("L", (700, 100), 90).save(class_folders / "dark" / "large.png")
     guarded = dvme.Runtime(max_pixels=69_999)
     first = dvme.extract(class_folders, cache_path, backbones=[LITE], runtime=guarded).outcomes[0]
-    reason = "has 70,000 pixels, more than 69,999; pass --max-pixels 70000 to read it"
+    reason = "has 70,000 pixels, more than 69,999; dvme extract --max-pixels 70000 reads it"
     assert (first.computed, first.reasons) == (36, {"dark/large.png": reason})
     assert dvme.extract(class_folders, cache_path, backbones=[LITE]).outcomes[0].reasons == first.reasons
     raised = dvme.Runtime(max_pixels=70_000)
@@ -266,7 +266,7 @@ def test_extract__an_image_above_the_limit_is_read_when_it_is_raised(class_folde
 
 
 def test_runtime__no_pixels() -> None:
-    with pytest.raises(OptionError, match="images of 0 pixels are not possible; pass --max-pixels 1 or more"):
+    with pytest.raises(OptionError, match="images of 0 pixels are not possible; pass max_pixels=1 or more"):
         dvme.Runtime(max_pixels=0)
 
 

@@ -137,7 +137,7 @@ def test_index_samples__order_of_classes(
     assert EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("y", "x")
     with pytest.raises(DataError, match=r"the class order of .*c.zarr \(y < x\) lacks 'z'; name all classes"):
         index(label=["z", "y", "x", "x"])
-    with pytest.raises(DataError, match=r"--class-order \(y\) lacks 'x'"):
+    with pytest.raises(DataError, match=r"class_order \(y\) lacks 'x'"):
         index(["y"])  # without labels of their own these images keep the cache's
     assert columns() == MERGED
     index(["q", "p"], label=["p", "q", "q", "q"])  # every label is replaced, so the old ones need no place

@@ -51,7 +51,7 @@ def test_choice__names_become_canonical() -> None:
 
 
 def test_choice__nothing_named() -> None:
-    assert "no backbone is named; pass --backbones" in refused(Choice(names=[]))
+    assert "no backbone is named; pass backbones=" in refused(Choice(names=[]))
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_choice__weights_of_a_hub_model_at_a_revision(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": {"swav": "x"}}, "--weights names swav, which --backbones does not"),
-        ({"weights": {"swav": "x", "dino": "y", "byol": "z"}}, "--weights names byol, swav, which"),
-        ({"architectures": {"mine": "resnet18"}}, "--arch names mine, which --backbones does not"),
+        ({"weights": {"swav": "x"}}, "weights names swav, which backbones does not"),
+        ({"weights": {"swav": "x", "dino": "y", "byol": "z"}}, "weights names byol, swav, which"),
+        ({"architectures": {"mine": "resnet18"}}, "architectures names mine, which backbones does not"),
     ],
 )
 def test_choice__options_for_what_is_not_named(options: dict[str, Any], message: str) -> None:
@@ -118,12 +118,14 @@ def test_choice__architecture_of_a_file() -> None:
 
 def test_choice__architecture_for_a_known_name() -> None:
     message = refused(Choice(names=["dino"], architectures={"dino": "resnet18"}), DataError)
-    assert message == "--arch: dino is a backbone that dvme knows; choose another name"
+    assert message == "architectures: dino is a backbone that dvme knows; choose another name"
 
 
 def test_choice__architecture_that_there_is_not() -> None:
     choice = Choice(names=["mine"], architectures={"mine": "resnet81"})
-    assert "--arch mine=resnet81: there is no such architecture; did you mean" in refused(choice, UnknownNameError)
+    assert "architectures={'mine': 'resnet81'}: there is no such architecture; did you mean" in refused(
+        choice, UnknownNameError
+    )
 
 
 def test_recall_backbones__each_with_its_file(tmp_path: Path) -> None:

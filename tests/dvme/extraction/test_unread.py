@@ -185,6 +185,6 @@ def test_extract__names_what_it_could_not_list_and_loses_nothing(class_folders: 
     plan = dvme.plan_extraction(class_folders, cache, backbones=[LITE])
     assert (plan.unlisted, list(plan.unread), plan.n_rows) == (report.unlisted, ["grey/00.png"], 23)
     assert plan.n_unlisted == report.n_unlisted == 0
-    with pytest.raises(DataError, match="--replace would lose their embeddings, nothing was done"):
+    with pytest.raises(DataError, match="replace=True would lose their embeddings, nothing was done"):
         dvme.extract(class_folders, cache, backbones=[LITE], replace=True)
     np.testing.assert_array_equal(EmbeddingCache.open(cache).embeddings(LITE).read(np.arange(36)), before)

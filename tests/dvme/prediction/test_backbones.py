@@ -138,7 +138,7 @@ def test_predict__what_is_not_known_says_how_to_go_on(study: Path, tmp_path: Pat
     said = str(caught.value)
     for part in (
         "the head's backbone 'ours@size=32' is not known by name",
-        "--backbones FILE.py:NAME or --arch ours=ARCHITECTURE --weights ours=FILE",
+        "backbones=['FILE.py:NAME'] or architectures={'ours': 'ARCHITECTURE'} weights={'ours': 'FILE'}",
         "or extract these images into a cache with dvme extract IMAGES NEW.zarr",
         "dvme cache import FILE NEW.zarr --backbone ours@size=32",
         "then pass the cache",
@@ -167,14 +167,16 @@ def test_predict__what_is_none_of_the_head(study: Path, tmp_path: Path) -> None:
     own = f"{study}/own.py:one"
     other = _own(tmp_path / "other.py", name="other", side=3)
     head, images, out = study / "python", study / "images", tmp_path / "p.csv"
-    with pytest.raises(OptionError, match=r"--backbones names .*other\.py:one, which is none of the head's one@"):
+    with pytest.raises(OptionError, match=r"backbones names .*other\.py:one, which is none of the head's one@"):
         dvme.predict(head, images, out=out, backbones=[own, other])
-    with pytest.raises(OptionError, match="--weights names dino; the head's are one@size=6, one"):
+    with pytest.raises(OptionError, match="weights names dino; the head's are one@size=6, one"):
         dvme.predict(head, images, out=out, backbones=[own], weights={"dino": "x.pth"})
-    with pytest.raises(OptionError, match="--arch names ours; the head's are one@size=6, one"):
+    with pytest.raises(OptionError, match="architectures names ours; the head's are one@size=6, one"):
         dvme.predict(head, images, out=out, backbones=[own], architectures={"ours": "test_resnet"})
     for options in ({"backbones": [own]}, {"weights": {"one": "x"}}, {"architectures": {"one": "test_resnet"}}):
-        with pytest.raises(OptionError, match=r"c\.zarr is a cache; --backbones, --arch and --weights are for images"):
+        with pytest.raises(
+            OptionError, match=r"c\.zarr is a cache; backbones, architectures and weights are for images"
+        ):
             dvme.predict(head, study / "c.zarr", out=out, **options)  # type: ignore[arg-type]
     assert not out.exists()
 

@@ -232,7 +232,7 @@ def test_predict__what_is_kept_of_another_model_is_not_mixed(predicted: Path) ->
         store.remove_embeddings("one")
         other = Fingerprint({"weights": "others"})
         store.ensure_embeddings("one", other, dim=12, dtype="float32", provenance={})
-    with pytest.raises(FingerprintMismatchError, match=r"keeps one embeddings of another .*; pass another --cache, or"):
+    with pytest.raises(FingerprintMismatchError, match=r"keeps one embeddings of another .*; pass another cache, or"):
         _predict(predicted)
 
 
@@ -343,6 +343,6 @@ def test_max_pixels__tries_again_what_was_too_large(study: Path) -> None:
         .computed
         == 8
     )
-    with pytest.raises(DataError, match=r"has 144 pixels, more than 100; pass --max-pixels 144"):
+    with pytest.raises(DataError, match=r"has 144 pixels, more than 100; dvme extract --max-pixels 144"):
         _predict(study, runtime=small)
     assert _predict(study, runtime=large)[0].n_rows == 8

@@ -233,7 +233,7 @@ def test_predict__a_backbone_that_the_cache_lacks(head: Path, tmp_path: Path) ->
 
 def test_predict__a_file_that_is_there_stays_without_force(head: Path, cache: Path, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("mine")
-    with pytest.raises(OptionError, match=r"p\.csv is there already; name another file, or pass --force"):
+    with pytest.raises(OptionError, match=r"p\.csv is there already; name another file, or pass force=True"):
         dvme.predict(head, cache, out=tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_text() == "mine"
     dvme.predict(head, cache, out=tmp_path / "p.csv", force=True)
@@ -420,7 +420,7 @@ def test_predict__what_cannot_be_listed_read_or_found_is_left_out_by_name(
     assert "No such file" in report.left_out["a/2.png"]
     assert report.remarks == ["1 file of other kinds (1 .txt) passed over"]
     (tmp_path / "m.csv").write_text("image\nnew/a/1.png\nnew/a/3.png\n")
-    with pytest.raises(DataError, match=r"names 1 file that does not exist: .*; mend the paths .*--skip-missing"):
+    with pytest.raises(DataError, match=r"names 1 file that does not exist: .*; mend the paths .*skip_missing=True"):
         dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv")
     report = dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv", skip_missing=True)
     assert report.left_out == {"new/a/3.png": "no file is there"}

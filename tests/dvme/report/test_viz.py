@@ -141,7 +141,7 @@ def test_viz__the_layer_of_a_trained_head(
     )
     page = (tmp_path / "m.html").read_text()
     assert '"name":"used by the head","values":["chosen on","new to the head","trained on"]' in page
-    with pytest.raises(OptionError, match="--head takes a dvme"):
+    with pytest.raises(OptionError, match="head takes a dvme"):
         dvme.viz(cache, out=tmp_path / "n.html", head=tmp_path / "heads" / "linear--a")
 
 

@@ -98,7 +98,7 @@ def test_compare__a_run_and_itself(root: Path) -> None:
 
 def test_compare__runs_over_other_subsets(root: Path, tmp_path: Path) -> None:
     dvme.sweep(root / "one.zarr", tmp_path / "run", heads=["knn"], options=replace(OPTIONS, seed=1))
-    with pytest.raises(DataError, match=r"are over different subsets .*sweep one of them again with --subsets"):
+    with pytest.raises(DataError, match=r"are over different subsets .*sweep one of them again with subsets='"):
         dvme.compare(root / "one", tmp_path / "run")
 
 
@@ -194,7 +194,7 @@ def test_compare__says_whose_numbers_they_are(beside: CompareReport, root: Path,
     dvme.sweep(root / "one.zarr", tmp_path / "run", heads=["knn"], subsets=subsets)
     nothing = dvme.compare(tmp_path / "run", published="truong2021:aptos")
     assert nothing.notices[-1] == (
-        "This run has no cell beside it: pass --as swav=BACKBONE where names differ, and sweep with --sizes "
+        "This run has no cell beside it: pass stands_for={'swav': 'BACKBONE'} where names differ, and sweep with sizes="
         "truong2021:aptos"
     )
     assert json.dumps(nothing.to_json()["pairs"][0]["method"]) == '"random, linear"'
@@ -210,7 +210,7 @@ def test_compare__says_whose_numbers_they_are(beside: CompareReport, root: Path,
         (
             {"published": "truong2021:aptos", "metric": "auc"},
             OptionError,
-            "was published as kappa; pass --metric kappa",
+            "was published as kappa; pass metric='kappa'",
         ),
         ({"published": "truong2021:mnist"}, UnknownNameError, "is not a published table; choose from"),
     ],

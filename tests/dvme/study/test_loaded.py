@@ -61,7 +61,7 @@ def test_load__without_its_cache(clear: Path, tmp_path: Path) -> None:
     study = Study.load(run)
     assert study.store is None
     assert "no maps and no images" in study.notices[0]
-    assert "--cache" in study.notices[0]
+    assert "name it with cache" in study.notices[0]
     assert Study.load(run, tmp_path / "moved.zarr").store is not None
     with pytest.raises(CacheError):
         Study.load(run, tmp_path / "nowhere.zarr")

@@ -261,7 +261,7 @@ def test_probe__what_is_named_and_a_control_comes_once(tmp_path: Path) -> None:
 
 def test_probe__one_backbone_under_a_fusion_is_noticed_and_works(tmp_path: Path) -> None:
     report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("concat", "linear"), backbones=["b"], n_folds=2)
-    assert "concat: one backbone is nothing to fuse; pass more --backbones" in report.notices
+    assert "concat: one backbone is nothing to fuse; pass more backbones" in report.notices
     assert _table(report) == [("concat", "b"), ("linear", "b")]
     both = dvme.probe(_small(tmp_path / "d.zarr"), heads=light("concat", "linear"), n_folds=2)
     assert not any("nothing to fuse" in notice for notice in both.notices)
@@ -427,7 +427,7 @@ def test_probe__a_folder_in_the_way_is_refused_before_any_fit(tmp_path: Path, mo
     monkeypatch.setattr(probing, "fit_jobs", never)
     (tmp_path / "heads").mkdir()
     (tmp_path / "heads" / "mine").write_text("mine")
-    with pytest.raises(OptionError, match="heads is there already; name another folder with --save"):
+    with pytest.raises(OptionError, match="heads is there already; name another folder with save"):
         dvme.probe(_small(tmp_path / "c.zarr"), save=tmp_path / "heads")
     assert [entry.name for entry in (tmp_path / "heads").iterdir()] == ["mine"]
 

@@ -198,7 +198,7 @@ def _change(name: str, **changes: object) -> Callable[[Path], object]:
         (_change("run.json", format=3), "is of run format 3, this dvme reads 2; update dvme"),
         (
             _change("run.json", format=1),
-            "is of run format 1, this dvme reads 2; sweep again with --subsets",
+            "is of run format 1, this dvme reads 2; sweep again with subsets='",
         ),
         (_change("run.json", jobs=[]), "is not finished; run the same dvme sweep again"),
         (lambda folder: next((folder / "jobs").iterdir()).unlink(), "lacks a finished job; run the same dvme sweep"),

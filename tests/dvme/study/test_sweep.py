@@ -226,15 +226,15 @@ def test_sweep__folders_that_hold_something_else(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(OptionError, match="mine is there already and is not a run; name another folder with --out"):
+    with pytest.raises(OptionError, match="mine is there already and is not a run; name another folder with out"):
         dvme.sweep(cache, tmp_path / "mine", heads=["knn"], options=options)
     assert [entry.name for entry in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     with pytest.raises(
-        OptionError, match=r"notes.txt is there already and is a file, not a run; name another folder with --out"
+        OptionError, match=r"notes.txt is there already and is a file, not a run; name another folder with out"
     ):
         dvme.sweep(cache, tmp_path / "mine" / "notes.txt", heads=["knn"], options=options)
     before = Run.load(whole.run).manifest.hash
-    with pytest.raises(OptionError, match=f"is a run over other subsets \\({before[:8]}, now .*pass --subsets"):
+    with pytest.raises(OptionError, match=f"is a run over other subsets \\({before[:8]}, now .*pass subsets="):
         dvme.sweep(cache, whole.run, heads=light(*HEADS), options=replace(options, seed=1))
     assert Run.load(whole.run).manifest.hash == before
 
@@ -552,7 +552,7 @@ def test_sweep__stays_within_the_memory_it_is_given(
         ({"heads": []}, OptionError, "no head is named"),
         ({"backbones": ["dino"]}, ValueError, "has no dino embeddings"),
         ({"subsets": "none.json", "options": None}, DataError, "none.json does not exist; dvme subsets CACHE --out"),
-        ({"subsets": "none.json"}, OptionError, "a subset file is a whole study: leave out --sizes, --folds"),
+        ({"subsets": "none.json"}, OptionError, "a subset file is a whole study: leave out sizes, n_folds"),
     ],
 )
 def test_sweep__what_cannot_be_swept(
@@ -615,7 +615,7 @@ def test_sweep__jobs_of_other_versions_are_named(tmp_path: Path, cache: Path, mo
     report = dvme.sweep(cache, tmp_path / "run", heads=light("linear", "knn"), options=options)
     (line,) = (each for each in report.notices if "torch 1.0" in each)
     assert line == (
-        f"4 jobs of 8 were fitted before by torch 1.0 (now {ledger.versions()['torch']}); sweep into another --out to "
+        f"4 jobs of 8 were fitted before by torch 1.0 (now {ledger.versions()['torch']}); sweep into another folder to "
         "fit all anew"
     )
     fresh = dvme.sweep(cache, tmp_path / "other", heads=light("linear", "knn"), options=options)

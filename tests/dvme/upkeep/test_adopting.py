@@ -81,7 +81,7 @@ def test_adopt__the_same_file_again_is_reused_and_another_refused(
     assert {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()} == before
     features[0, 0] += 1
     other = save(features)
-    with refused("holds mine embeddings made differently (content: cached '", "--replace"):
+    with refused("holds mine embeddings made differently (content: cached '", "pass replace=True to"):
         import_embeddings(other, cache, backbone="mine")
     assert import_embeddings(other, cache, backbone="mine", replace=True).backbones[0].imported == 10
     assert stored(cache).tobytes() == features.tobytes()
@@ -109,13 +109,13 @@ def test_adopt__new_cache_with_images_knows_them_by_content(save: Save, tmp_path
     for row, name in enumerate(ids):
         (root / name).write_bytes(b"image %d" % row)
     file = save(numbers(11), [*ids[:9], "nope.png", "sub"])
-    with refused("2 images cannot be read below ", f"{root}: ", "nope.png", "mend the ids or --images"):
+    with refused("2 images cannot be read below ", f"{root}: ", "nope.png", "mend the ids or images"):
         import_embeddings(file, cache, backbone="mine", images=root)
     (root / "copy.png").write_bytes(b"image 3")
     file = save(numbers(11), [*ids, "copy.png"])
     with refused("x.npz names 1 image more than once: copy.png (the same as sub/3.png)"):
         import_embeddings(file, cache, backbone="mine", images=root)
-    with refused("--images ", "nowhere is not a folder"):
+    with refused("images='", "nowhere' is not a folder"):
         import_embeddings(file, cache, backbone="mine", images=tmp_path / "nowhere")
     report = import_embeddings(save(numbers(), ids), cache, backbone="mine", images=root)
     assert report.remarks == []
@@ -222,7 +222,7 @@ def broken(value: float, rows: list[int]) -> NDArray[Any]:
             broken(1e6, [4]),
             None,
             {"dtype": "float16"},
-            ["1 row of features that overflow float16: 4.png; pass --dtype float32"],
+            ["1 row of features that overflow float16: 4.png; pass dtype='float32'"],
         ),
         (
             numbers().astype("f8") * 1e300,
@@ -239,7 +239,7 @@ def broken(value: float, rows: list[int]) -> NDArray[Any]:
         (numbers(11), None, {}, ["x.npz names 1 image that", "does not hold: 10.png;"]),
         (numbers(), ["0.png"] * 9, {}, ["x.npz has 10 rows of features for 9 ids"]),
         (numbers(), None, {"features": "nope"}, ["has no 'nope'; it has: features (10, 3) float32, ids (10,) str"]),
-        (numbers(), None, {"ids": "nope"}, ["has no 'nope'", "--ids"]),
+        (numbers(), None, {"ids": "nope"}, ["has no 'nope'", "one with ids"]),
         (
             numbers()[:, 0],
             None,
@@ -252,9 +252,9 @@ def broken(value: float, rows: list[int]) -> NDArray[Any]:
             numbers(),
             None,
             {"backbone": None},
-            ["is not an export of dvme; name what made its embeddings with --backbone"],
+            ["is not an export of dvme; name what made its embeddings with backbone"],
         ),
-        (numbers(), None, {"backbone": " "}, ["--backbone has backbones with a name that no cache can keep: ' '"]),
+        (numbers(), None, {"backbone": " "}, ["backbone has backbones with a name that no cache can keep: ' '"]),
         (
             numbers(),
             None,

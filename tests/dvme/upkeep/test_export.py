@@ -77,10 +77,10 @@ def test_export__refuses_what_is_there(make_cache: MakeCache, tmp_path: Path, re
     cache = make_cache(range(10))
     (tmp_path / "x.h5").write_text("precious")
     (tmp_path / "folder.npz").mkdir()
-    with refused("x.h5 is there already; name another file, or pass --force"):
+    with refused("x.h5 is there already; name another file, or pass force=True"):
         export(cache, tmp_path / "x.h5")
     (tmp_path / "y.csv.json").write_text("precious too")
-    with refused("y.csv.json is there already; name another file, or pass --force"):
+    with refused("y.csv.json is there already; name another file, or pass force=True"):
         export(cache, tmp_path / "y.csv")
     with refused("folder.npz is a folder; name a file"):
         export(cache, tmp_path / "folder.npz", force=True)

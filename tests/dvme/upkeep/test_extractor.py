@@ -137,11 +137,11 @@ UNIT = FEATURES / np.linalg.norm(FEATURES, axis=1, keepdims=True)
             "x",
             {"made_by": "CONCH"},
             FingerprintMismatchError,
-            "made_by: cached 'UNI', asked 'CONCH'.*the same --made",
+            "made_by: cached 'UNI', asked 'CONCH'.*the same made_by, or with like",
         ),
-        (NEW, "x", {"made_by": None}, DataError, r"does not hold: x0, x1, x2.*more of one extractor come by --like"),
-        (NEW, "x", {"like": "LIKE"}, OptionError, "--made-by and --like both say what made the embeddings"),
-        (NEW, "x", {"made_by": "  "}, OptionError, "--made-by is empty"),
+        (NEW, "x", {"made_by": None}, DataError, r"does not hold: x0, x1, x2.*more of one extractor come by like="),
+        (NEW, "x", {"like": "LIKE"}, OptionError, "made_by and like both say what made the embeddings"),
+        (NEW, "x", {"made_by": "  "}, OptionError, "made_by is empty"),
     ],
 )
 def test_import__what_cannot_be_of_one_extractor_is_refused(
@@ -168,8 +168,8 @@ def test_import__what_cannot_be_of_one_extractor_is_refused(
     [
         (FEATURES[:, :4], {}, "has 4 dims, uni of .* has 6: they are not of one extractor"),
         (UNIT, {}, "that are L2-normalised, those of .* are of length"),
-        (NEW, {"dtype": "float16"}, "is stored as float32, not float16; leave --dtype out"),
-        (NEW, {"backbone": "other"}, r"has no other embeddings \(it has: uni\); name one with --backbone"),
+        (NEW, {"dtype": "float16"}, "is stored as float32, not float16; leave dtype out"),
+        (NEW, {"backbone": "other"}, r"has no other embeddings \(it has: uni\); name one with backbone"),
     ],
 )
 def test_import__like_a_cache_that_they_cannot_be_like(
@@ -185,7 +185,7 @@ def test_import__like_a_cache_that_they_cannot_be_like(
 def test_import__an_export_takes_no_word(files: dict[str, Path], tmp_path: Path) -> None:
     import_embeddings(files["old"], tmp_path / "c.zarr", backbone="uni")
     export(tmp_path / "c.zarr", tmp_path / "c.h5")
-    with pytest.raises(OptionError, match="--made-by is not possible"):
+    with pytest.raises(OptionError, match="made_by is not possible"):
         import_embeddings(tmp_path / "c.h5", tmp_path / "d.zarr", made_by="UNI")
 
 

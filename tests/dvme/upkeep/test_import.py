@@ -165,7 +165,7 @@ def test_import__other_fingerprint_is_refused_unless_replaced(
         cache.samples.add([content_id(b"image 0")], ["0.png"])
         made = cache.ensure_embeddings("dino", Fingerprint({"weights": "other"}), dim=4, dtype="float16", provenance={})
         made.commit(np.array([0]), np.ones((1, 4), dtype=np.float16), {})
-    with refused("made differently (weights: cached 'other', asked 'dino')", "--replace"):
+    with refused("made differently (weights: cached 'other', asked 'dino')", "pass replace=True to"):
         import_embeddings(tmp_path / "x.npz", target)
     report = import_embeddings(tmp_path / "x.npz", target, replace=True)
     assert report.backbones[0].imported == 191
@@ -205,7 +205,7 @@ def test_import__csv_without_or_with_another_header(make_cache: MakeCache, tmp_p
     with refused("cannot read ", "x.csv.json: Expecting"):
         import_embeddings(tmp_path / "x.csv", tmp_path / "back.zarr")
     (tmp_path / "x.csv.json").write_text('{"of": "another tool"}')
-    with refused("x.csv is not an export of dvme; name what made its embeddings with --backbone"):
+    with refused("x.csv is not an export of dvme; name what made its embeddings with backbone"):
         import_embeddings(tmp_path / "x.csv", tmp_path / "back.zarr")
 
 
@@ -243,7 +243,7 @@ def test_import__an_export_comes_back_as_it_was(
     option: str, make_cache: MakeCache, tmp_path: Path, refused: Refused
 ) -> None:
     export(make_cache(range(10)), tmp_path / "x.npz")
-    with refused(f"comes back as it was, --{option} is not possible"):
+    with refused(f"comes back as it was, {option} is not possible"):
         import_embeddings(tmp_path / "x.npz", tmp_path / "back.zarr", **{option: "x"})
 
 
@@ -266,7 +266,7 @@ def test_import__order_of_classes(make_cache: MakeCache, tmp_path: Path, refused
     report = import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr")  # it has labels and no order: the user's word
     assert EmbeddingCache.open(tmp_path / "new.zarr").class_order == ()
     assert report.remarks == ["the file's order of classes (ü < a < b, \"c\" < none so far) is not the cache's"]
-    with refused("--class-order (ü < a) lacks 'b, \"c\"\\n'; name all classes"):
+    with refused("class_order (ü < a) lacks 'b, \"c\"\\n'; name all classes"):
         import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr", class_order=["ü", "a"])
     import_embeddings(tmp_path / "x.h5", tmp_path / "new.zarr", class_order=order[:3])
     assert EmbeddingCache.open(tmp_path / "new.zarr").class_order == tuple(order[:3])
@@ -275,7 +275,7 @@ def test_import__order_of_classes(make_cache: MakeCache, tmp_path: Path, refused
 def test_import__made_elsewhere_with_labels_and_their_order(tmp_path: Path, refused: Refused) -> None:
     file = tmp_path / "x.csv"
     file.write_text("image,label,f0,f1\na,low,1,2\nb,high,3,4\n")
-    with refused("--class-order (low < middle) lacks 'high'"):
+    with refused("class_order (low < middle) lacks 'high'"):
         import_embeddings(file, tmp_path / "c.zarr", backbone="bb", class_order=["low", "middle"])
     import_embeddings(file, tmp_path / "c.zarr", backbone="bb", class_order=["low", "high"])
     assert EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("low", "high")

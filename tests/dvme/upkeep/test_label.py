@@ -104,24 +104,29 @@ def test_label__twice_changes_nothing(make_cache: MakeCache, write_manifest: Wri
         ([["9.png", "x"]], ["image", "label"], {}, ["m.csv names 1 image that", "does not hold: 9.png;"]),
         ([["1.png", "x"], ["1.png", "y"]], ["image", "label"], {}, ["m.csv names 1 image more than once: 1.png;"]),
         ([["1.png", "holdout"]], ["image", "split"], {}, ["1 row whose split is not known: holdout; use test, "]),
-        ([["1.png", "x"]], ["file", "label"], {}, ["m.csv has no column 'image'", "--image-col"]),
+        ([["1.png", "x"]], ["file", "label"], {}, ["m.csv has no column 'image'", "choose one with image"]),
         ([["1.png", "x"]], ["image", "grade"], {}, ["has no column label, split or group (it has: image, grade)"]),
-        ([["1.png", "x"]], ["image", "label"], {"columns": Columns(split="s")}, ["no column 's'", "--split-col"]),
+        (
+            [["1.png", "x"]],
+            ["image", "label"],
+            {"columns": Columns(split="s")},
+            ["no column 's'", "choose one with split"],
+        ),
         ([["", "x"], ["1.png", "x"]], ["image", "label"], {}, ["has 1 row without an image, the first in row 1"]),
         ([], ["image", "label"], {}, ["m.csv has no rows"]),
-        ([["1.png", "x"]], ["image", "path"], {"extra": ["path"]}, ["--extra path is not possible (path is where"]),
+        ([["1.png", "x"]], ["image", "path"], {"extra": ["path"]}, ["extra=['path'] is not possible (path is where"]),
         (
             [["1.png", "x"]],
             ["image", "label"],
             {"extra": ["label"]},
-            ["--extra label is not possible (it has an option"],
+            ["extra=['label'] is not possible (it has an option"],
         ),
         ([["1.png", "x"]], ["image", "a"], {"extra": ["b"]}, ["has no column 'b'; it has: image, a; choose one with"]),
         (
             [["1.png", "x"]],
             ["image", "a"],
             {"extra": ["a", "a"]},
-            ["--extra gives some columns twice: a;"],
+            ["extra gives some columns twice: a;"],
         ),
         ([["1.png", "x"]], ["image", "ü" * 99], {"extra": ["ü" * 99]}, ["with a name that no cache can keep"]),
     ],
@@ -174,12 +179,12 @@ def test_label__order_that_lacks_a_label_changes_nothing(
     first = write_manifest([[f"{n}.png", "none"] for n in range(4)], ["image", "label"])
     label(cache, first, class_order=["none", "mild"])
     second = write_manifest([["1.png", "worst"], ["2.png", "mild"]], ["image", "label"])
-    with refused("--class-order (mild < worst) lacks 'none'; name all classes with --class-order"):
+    with refused("class_order (mild < worst) lacks 'none'; name all classes with class_order, the lowest first"):
         label(cache, second, class_order=["mild", "worst"])
     with refused(f"the class order of {cache} (none < mild) lacks 'worst'"):
         label(cache, second)
     assert label(cache, second, class_order=["none", "mild", "worst"]).task.counts == (2, 1, 1)
-    with refused("nothing to change in", "name a manifest of labels, or pass --class-order"):
+    with refused("nothing to change in", "name a manifest of labels, or pass class_order"):
         label(cache)
 
 

@@ -118,7 +118,7 @@ def test_convert__tensors_only_by_code__run_with_trust_and_not_without(tmp_path:
         source.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, source, _use_new_zipfile_serialization=way == "zip")
-    told = r"needs unpickling: .*; that runs whatever code the file contains, pass --trust only for a file from a pub"
+    told = r"needs unpickling: .*; that runs whatever code the file contains, pass is_trusted=True only for a file"
     with pytest.raises(CheckpointError, match=told):
         convert(source, target)
     assert not witness.exists()

@@ -67,7 +67,7 @@ def test_build_model__takes_no_weights(spec: BackboneSpec, what: str, tmp_path: 
     (tmp_path / "w.pth").write_bytes(b"x")
     with pytest.raises(OptionError) as caught:
         build_model(spec, tmp_path / "w.pth")
-    assert str(caught.value) == f"{what} no weights; drop --weights {spec.name}={tmp_path / 'w.pth'}"
+    assert str(caught.value) == f"{what} no weights; drop weights={{'{spec.name}': '{tmp_path / 'w.pth'}'}}"
 
 
 def test_build_model__built_module_runs(pixels: Tensor, normalised: Callable[..., Tensor]) -> None:
@@ -91,7 +91,7 @@ def test_build_model__built_module_for_grey_input(pixels: Tensor) -> None:
 
 
 def test_build_model__built_module_pools_on_its_own() -> None:
-    with pytest.raises(OptionError, match="net@pool=average pools on its own; choose --pool model"):
+    with pytest.raises(OptionError, match="net@pool=average pools on its own; choose pool=model"):
         load_backbone(vary(built(), {"pool": "average"}))
 
 
@@ -148,7 +148,7 @@ def test_build_model__file_that_is_not_there(place: str, tmp_path: Path) -> None
     for name in ("supervised", "timm:resnet18"):
         with pytest.raises(WeightsError) as caught:
             build_model(get_spec(name), tmp_path / place)
-        assert str(caught.value).startswith(f"--weights {name}={tmp_path / place}: ")
+        assert str(caught.value).startswith(f"weights={{'{name}': '{tmp_path / place}'}}: ")
 
 
 def test_build_model__weights_are_adapted_after_they_were_loaded(randomise: Callable[..., Any], tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_backbone__is_frozen(backbone: Backbone, pixels: Tensor) -> None:
 
 
 def test_load_backbone__weights_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"--weights supervised=.*nowhere\.pth: there is no such file"):
+    with pytest.raises(WeightsError, match=r"weights=.'supervised': '.*nowhere\.pth'}: there is no such file"):
         load_backbone(small("supervised"), weights=tmp_path / "nowhere.pth")
 
 

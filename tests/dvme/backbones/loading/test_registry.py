@@ -65,17 +65,23 @@ def test_get_spec__unknown_name_suggests_the_nearest(name: str, nearest: str) ->
 @pytest.mark.parametrize(
     ("name", "offered"),
     [
-        ("resnet50", ["'supervised'", "'timm:resnet50'", "--arch NAME=resnet50 --weights NAME=FILE"]),
+        (
+            "resnet50",
+            ["'supervised'", "'timm:resnet50'", "architectures={'NAME': 'resnet50'} weights={'NAME': 'FILE'}"],
+        ),
         ("ResNet-50", ["'supervised'", "'timm:resnet50'"]),
         ("vit_small_patch16_224", ["'dino-vits16'", "'timm:vit_small_patch16_224'"]),
-        ("densenet121", ["'timm:densenet121'", "--arch NAME=densenet121"]),
+        ("densenet121", ["'timm:densenet121'", "architectures={'NAME': 'densenet121'}"]),
         ("convnext_tinny", ["'timm:convnext_tiny'"]),
         ("convnextv2", ["'timm:convnextv2_"]),
         ("DINO", ["'dino'?"]),
         ("SimCLR", ["'simclr'?"]),
         ("dino_vits16", ["'dino-vits16'?"]),
-        ("runs/my net.v2.pth", ["--arch my-net=ARCHITECTURE --weights my-net=runs/my net.v2.pth"]),
-        ("model.safetensors", ["--backbones model --arch model=ARCHITECTURE --weights model=model.safetensors"]),
+        ("runs/my net.v2.pth", ["architectures={'my-net': 'ARCHITECTURE'} weights={'my-net': 'runs/my net.v2.pth'}"]),
+        (
+            "model.safetensors",
+            ["backbones=['model'] architectures={'model': 'ARCHITECTURE'} weights={'model': 'model.safetensors'}"],
+        ),
     ],
 )
 def test_get_spec__what_a_name_was_meant_to_be(name: str, offered: list[str]) -> None:

@@ -224,7 +224,7 @@ def test_published_weights__offline(no_network: Path) -> None:
         load_backbone(get_spec(NAME))
     text = str(caught.value)
     assert text.startswith("cannot fetch model.safetensors of timm/resnet18.a1_in1k, published at https://")
-    assert text.endswith(f"; download it elsewhere and pass --weights {NAME}=PATH")
+    assert text.endswith(f"; download it elsewhere and pass weights={{'{NAME}': 'PATH'}}")
     assert "\n" not in text
 
 

@@ -221,7 +221,7 @@ def test_sum_first_convolution__is_timms(randomise: Callable[..., Any]) -> None:
 def test_sum_first_convolution__not_over_three_channels(model: nn.Module) -> None:
     with pytest.raises(OptionError) as caught:
         sum_first_convolution(model, "net")
-    assert str(caught.value) == "net has no first convolution over three channels; leave out --in-chans 1"
+    assert str(caught.value) == "net has no first convolution over three channels; leave out in-chans=1"
 
 
 def test_sum_first_convolution__grey_already() -> None:

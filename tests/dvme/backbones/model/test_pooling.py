@@ -193,7 +193,7 @@ def test_check_pooling__no_class_token(pooling: Pooling, architecture: str, argu
     model = timm.create_model(architecture, **arguments)
     with pytest.raises(OptionError) as caught:
         Backbone(spec_of(pooling), model, CPU)
-    assert str(caught.value) == f"net has no class token for {pooling!r}; choose --pool average"
+    assert str(caught.value) == f"net has no class token for {pooling!r}; choose pool=average"
     check_pooling(model, "average", "net")
     check_pooling(model, "model", "net")
 
@@ -209,8 +209,8 @@ def test_model__without_feature_maps(embed: Embed, images: Tensor) -> None:
     check_equal(embed(Plain(), "model"), images.mean(dim=(2, 3)))
     with pytest.raises(OptionError) as caught:
         embed(Plain(), "average")
-    assert str(caught.value) == "net pools on its own; choose --pool model"
-    with pytest.raises(OptionError, match="choose --pool"):
+    assert str(caught.value) == "net pools on its own; choose pool=model"
+    with pytest.raises(OptionError, match="choose pool="):
         embed(Plain(), "class-token")
 
 
@@ -230,7 +230,7 @@ def test_check_pooling__average_is_known_or_refused(architecture: str) -> None:
     """Token models without a count of their prefix tokens: pooled if they have no class token, else refused."""
     model = timm.create_model(architecture, num_classes=0).eval()
     if getattr(model, "cls_token", None) is not None:
-        with pytest.raises(OptionError, match="choose --pool model"):
+        with pytest.raises(OptionError, match="choose pool=model"):
             check_pooling(model, "average", "net")
         return
     check_pooling(model, "average", "net")

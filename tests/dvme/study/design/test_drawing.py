@@ -323,9 +323,9 @@ def test_draw__what_is_left_is_balanced_too() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_folds": 1}, "1 folds are not possible; pass --folds 2 or more"),
-        ({"n_repeats": 0}, "0 repeats are not possible; pass --repeats 1 or more"),
-        ({"test_fraction": 0.0}, "test fraction 0.0 is not possible; pass --test-fraction above 0, at most 0.5"),
+        ({"n_folds": 1}, "1 folds are not possible; pass n_folds=2 or more"),
+        ({"n_repeats": 0}, "0 repeats are not possible; pass n_repeats=1 or more"),
+        ({"test_fraction": 0.0}, "test fraction 0.0 is not possible; pass test_fraction above 0, at most 0.5"),
         ({"test_fraction": 1.5}, "test fraction 1.5 is not possible"),
         ({"balance": "even"}, "balance 'even' is not known"),
         ({"validation": "none"}, "validation 'none' is not known; choose matched or full"),

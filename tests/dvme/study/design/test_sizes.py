@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from dvme.defaults import SIZES
 from dvme.errors import OptionError
-from dvme.study.design.sizes import DEFAULT_SIZES, PRESETS, Size, parse_sizes
+from dvme.study.design.sizes import PRESETS, Size, parse_sizes
 
 
 def test_size__numbers_parts_and_all() -> None:
@@ -49,7 +50,7 @@ def test_presets__azizi_is_every_tenth() -> None:
 def test_parse_sizes__each_once_and_in_order() -> None:
     assert [size.label for size in parse_sizes(["full", "50", "10%", "50"])] == ["full", "50", "10%"]
     assert [size.label for size in parse_sizes(["truong2021:aptos", "75"])][-2:] == ["full (F)", "75"]
-    assert [size.text for size in parse_sizes(DEFAULT_SIZES)] == list(DEFAULT_SIZES)
+    assert [size.text for size in parse_sizes(SIZES)] == list(SIZES)
 
 
 @pytest.mark.parametrize("text", ["0", "-5", "0%", "101%", "nan%", "%", "ten", "1.5", "", "²", "truong2021:mnist"])
@@ -59,5 +60,5 @@ def test_parse_sizes__what_is_not_a_size(text: str) -> None:
 
 
 def test_parse_sizes__none() -> None:
-    with pytest.raises(OptionError, match="no size is named; pass --sizes 50,100,200,500,full"):
+    with pytest.raises(OptionError, match=r"no size is named; pass sizes=.'50', '100', '200', '500', 'full'."):
         parse_sizes([])

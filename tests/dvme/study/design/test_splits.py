@@ -97,7 +97,7 @@ def test_make_plan__class_with_too_few_groups() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "what"), [({"n_folds": 1}, "--folds"), ({"test_fraction": 0.9}, "--test-fraction")]
+    ("options", "what"), [({"n_folds": 1}, "n_folds=2"), ({"test_fraction": 0.9}, "pass test_fraction above 0")]
 )
 def test_make_plan__impossible_options(options: dict[str, Any], what: str) -> None:
     with pytest.raises(OptionError, match=what):
@@ -169,13 +169,13 @@ def test_make_plan__identical_embeddings_and_groups_are_told_apart_as_causes() -
     labels = np.arange(120) % 2
     with pytest.raises(DataError, match="class 'a' has 60 images, but embeddings that are identical in every backbone"):
         _plan(labels, twins=np.zeros(120, dtype=int))
-    with pytest.raises(DataError, match=r"class 'a' has 60 images of 3 groups, too few .*; pass a smaller --folds, or"):
+    with pytest.raises(DataError, match=r"class 'a' has 60 images of 3 groups, too few .*; pass a smaller n_folds, or"):
         _plan(labels, groups=[f"{row % 6}" for row in range(120)], twins=np.arange(120))
 
 
 def test_make_plan__test_fraction_is_named_where_it_is_the_cause() -> None:
     tiny = _plan(np.arange(120) % 2, test_fraction=0.001).description
-    assert tiny.startswith("held out 2 of 120 for testing, not --test-fraction 0.001, as every class is to be on both")
+    assert tiny.startswith("held out 2 of 120 for testing, not a part of 0.001, as every class is to be on both")
     assert "groups of up to" not in tiny
 
 
@@ -199,7 +199,7 @@ def test_make_plan__says_why_a_part_is_too_small() -> None:
     groups = np.repeat(np.arange(23), sizes).astype(str)
     plan = _plan(np.arange(660) % 2, groups=groups, test_fraction=0.2)
     assert len(plan.test) < 100
-    assert "not --test-fraction 0.2, as every class is to be on both sides and groups of up to 200" in plan.description
+    assert "not a part of 0.2, as every class is to be on both sides and groups of up to 200" in plan.description
 
 
 def test_units_of__one_number_in_two_ways_is_one_group() -> None:

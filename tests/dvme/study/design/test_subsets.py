@@ -176,7 +176,7 @@ def test_subsets__several_labels(tmp_path: Path, write_embeddings: Write, featur
 def test_subsets__what_cannot_be_written_or_read(tmp_path: Path, write_embeddings: Write, features: Any) -> None:
     cache = write_embeddings(tmp_path / "c.zarr", features, label=NAMES)
     (tmp_path / "s.json").write_text("mine")
-    with pytest.raises(OptionError, match="is there already; name another file, or pass --force"):
+    with pytest.raises(OptionError, match="is there already; name another file, or pass force=True"):
         dvme.subsets(cache, tmp_path / "s.json", options=BRIEF)
     assert (tmp_path / "s.json").read_text() == "mine"
     with pytest.raises(OptionError, match="none is not a folder; make it first"):

@@ -63,7 +63,7 @@ def test_read_arrays__more_than_one_fits(save: Callable[..., Path]) -> None:
         DataError, match=r"has 2 arrays of floats with two axes; it has: a \(3, 2\) float32, b \(3, 1\) "
     ):
         read(path)
-    with pytest.raises(DataError, match=r"has 2 arrays of text that fit as ids; .* name one with --ids or --table$"):
+    with pytest.raises(DataError, match=r"has 2 arrays of text that fit as ids; .* name one with ids or table$"):
         read(path, features="a")
     assert read(path, "b", "names").dim == 1
 
@@ -77,7 +77,7 @@ def test_read_arrays__none_fits(save: Callable[..., Path]) -> None:
 
 def test_read_arrays__named_one_is_missing_or_wrong(save: Callable[..., Path]) -> None:
     path = save(a=TABLE, names=np.array(IDS), empty=np.zeros((0, 4)), y=np.arange(3))
-    with pytest.raises(DataError, match=r"has no 'c'; it has: .*a \(3, 2\) float32.*; name one with --features"):
+    with pytest.raises(DataError, match=r"has no 'c'; it has: .*a \(3, 2\) float32.*; name one with features"):
         read(path, "c")
     with pytest.raises(DataError, match=r"y of .* is \(3,\) int64; features are numbers of shape \(images, dims\)"):
         read(path, "y")
@@ -131,11 +131,11 @@ def test_read_arrays__npy_with_a_table(tmp_path: Path) -> None:
     assert found.ids == IDS
     assert {name: column.tolist() for name, column in found.columns.items()} == {"label": ["x", "y", ""]}
     assert read(tmp_path / "x.npy", ids="age", table=table).ids == ["1", "2", "3"]
-    with pytest.raises(DataError, match=r"x.npy holds features and no ids; name a table .* with --table"):
+    with pytest.raises(DataError, match=r"x.npy holds features and no ids; name a table .* with table"):
         read(tmp_path / "x.npy")
-    with pytest.raises(DataError, match=r"ids.tsv has no 'nope'; it has: image, label, age; name one with --ids"):
+    with pytest.raises(DataError, match=r"ids.tsv has no 'nope'; it has: image, label, age; name one with ids"):
         read(tmp_path / "x.npy", ids="nope", table=table)
-    with pytest.raises(DataError, match=r"is not a table; give a file of .csv, .tsv, .parquet with --table"):
+    with pytest.raises(DataError, match=r"is not a table; give a file of .csv, .tsv, .parquet with table"):
         read(tmp_path / "x.npy", table=tmp_path / "x.npy")
 
 
@@ -200,7 +200,7 @@ def test_read_tables__one_missing_number_is_no_run(save_table: Callable[..., Pat
 def test_read_tables__ids(save_table: Callable[..., Path]) -> None:
     table, _ = wide()
     path = save_table(table.assign(number=[1, 2, 3], who=IDS, where=IDS))
-    with pytest.raises(DataError, match=r"has 2 columns of ids; it has: .* name one with --ids"):
+    with pytest.raises(DataError, match=r"has 2 columns of ids; it has: .* name one with ids"):
         read(path)
     assert read(path, ids="number").ids == ["1", "2", "3"]
     assert read(path, ids="who").ids == IDS
@@ -261,5 +261,5 @@ def test_read_elsewhere__unknown_suffix_and_stray_table(tmp_path: Path) -> None:
         DataError, match=r"x.pt has no suffix of a format that can be imported; use one of .h5, .hdf5, .npz"
     ):
         read(tmp_path / "x.pt")
-    with pytest.raises(DataError, match=r"x.csv is a table itself, --table is for files of arrays"):
+    with pytest.raises(DataError, match=r"x.csv is a table itself, table is for files of arrays"):
         read(tmp_path / "x.csv", table=tmp_path / "t.csv")

@@ -5,25 +5,38 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-Backbones = Annotated[
-    str | None,
-    typer.Option(help="Names separated by commas; a name that has a comma in double quotes. Default: all."),
-]
-ClassOrder = Annotated[
-    str | None,
-    typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
-]
-MaxPixels = Annotated[
-    int | None,
-    typer.Option(
-        help="Pixels of the largest image to decode; images that failed are tried again. "
-        "Default: 178,956,970, which guards the memory."
-    ),
-]
+if TYPE_CHECKING:
+    from dvme.runtime import Runtime
+    from dvme.study.design.options import SubsetOptions
+
+
+def typed(**given: Any) -> dict[str, Any]:
+    """What was typed; of what was not, the library's own default holds."""
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def runtime_of(*, memory: float | None = None, **given: Any) -> Runtime:
+    """How to compute, by the fields of dvme.Runtime; `memory` in GiB."""
+    import dvme
+
+    return dvme.Runtime(memory=None if memory is None else int(memory * 2**30), **given)
+
+
+def subset_options(*, sizes: str | None, **given: Any) -> SubsetOptions | None:
+    """The options that were typed; None if there are none, so that a subset file may stand in for all of them."""
+    from dvme.study.design.options import SubsetOptions
+
+    known = typed(sizes=None if sizes is None else tuple(parse_names(sizes, "--sizes")), **given)
+    return SubsetOptions(**known) if known else None
+
+
+def optional_names(text: str | None, option: str) -> list[str] | None:
+    """As `parse_names`; None is None."""
+    return None if text is None else parse_names(text, option)
 
 
 def parse_names(text: str, option: str) -> list[str]:

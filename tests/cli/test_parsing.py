@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from dvme_cli.arguments import parse_names
+from dvme_cli.parsing import parse_names
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,238 @@
+"""Every option and argument that several commands have, once.
+
+A command calls its parameters as the library calls the fields; `--folds` stands for `n_folds`. Errors of the library
+name fields, and `spelling.py` finds the option by that. Defaults come from dvme/defaults.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dvme.defaults import (
+    ACCELERATOR_BATCH,
+    BALANCE,
+    CPU_BATCH,
+    MAPS,
+    MAX_PIXELS,
+    MAX_WORKERS,
+    N_FOLDS,
+    N_REPEATS,
+    SEED,
+    SIZES,
+    TEST_FRACTION,
+    VALIDATION,
+)
+
+MAX_SEED = 2**32 - 1
+PUBLISHED = "truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr"
+FIRST_MAPS = ",".join(MAPS)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+
+# What a command is about.
+Cache = Annotated[str, typer.Argument(help="A cache, by path or URL.")]
+NewCache = Annotated[str, typer.Argument(help="The cache, NAME.zarr or s3://...; created if it is not there.")]
+Head = Annotated[Path, typer.Argument(help="A head's folder, made by dvme probe --save, or in a run's heads.")]
+Run = Annotated[str, typer.Argument(help="A folder of dvme sweep, or of dvme probe --out.")]
+Backbone = Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")]
+CheckpointFile = Annotated[Path, typer.Argument(metavar="file", help="A PyTorch, TensorFlow or haiku checkpoint.")]
+EmbeddingFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="file", help="An export of dvme, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids."
+    ),
+]
+
+# What is written.
+RunFolder = Annotated[str, typer.Option("--out", help="The run's folder. One that was interrupted is gone on with.")]
+OptionalRunFolder = Annotated[
+    str | None,
+    typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
+]
+SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
+Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
+Numbers = Annotated[Path | None, typer.Option("--out", help="A .json file for all numbers.")]
+Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
+Safetensors = Annotated[Path | None, typer.Option("--out", help="The .safetensors file. Default: beside FILE.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE even if it loads as it is.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
+
+# Images and what a manifest says of them.
+Images = Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")]
+ImagesOrCache = Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")]
+ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")]
+ImagesAgain = Annotated[
+    bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
+]
+ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-col", help="Column of image paths; cache label takes content ids, too. Default: image."),
+]
+LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Column of class names. Default: label, if any.")]
+SplitColumn = Annotated[
+    str | None, typer.Option("--split-col", help="Column of train/val/test. Default: split, if any.")
+]
+GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of patients. Default: group, if any.")]
+ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the largest image to decode; images that failed are tried again. "
+        f"Default: {MAX_PIXELS:,}, which guards the memory."
+    ),
+]
+
+# Backbones and their weights.
+Backbones = Annotated[
+    str | None,
+    typer.Option(help="Names separated by commas; a name that has a comma in double quotes. Default: all."),
+]
+NewBackbones = Annotated[
+    str,
+    typer.Option("--backbones", help='Names separated by commas, "x,y" in quotes; `dvme backbones` lists them.'),
+]
+ComparedBackbones = Annotated[
+    str | None, typer.Option("--backbones", help='Whose images to compare, as in a,b,"x,y". Default: all.')
+]
+OwnBackbones = Annotated[
+    str | None,
+    typer.Option(
+        "--backbones",
+        help='The head\'s that are your own: FILE.py:NAME, FILE.toml, separated by commas; "x,y" in quotes.',
+    ),
+]
+Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")]
+OwnWeights = Annotated[
+    str | None,
+    typer.Option("--weights", help="A local checkpoint, [NAME=]PATH. Default: what is here or downloaded."),
+]
+Architectures = Annotated[
+    list[str] | None,
+    typer.Option("--arch", help="NAME=ARCHITECTURE of a torchvision-style checkpoint. Repeatable."),
+]
+OwnArchitecture = Annotated[
+    str | None,
+    typer.Option("--arch", help="[NAME=]ARCHITECTURE: take WEIGHTS as a torchvision-style file of it."),
+]
+ListedArchitecture = Annotated[
+    str | None, typer.Option("--arch", help="Only architectures that contain this, such as vit.")
+]
+ListedMethod = Annotated[
+    str | None, typer.Option("--method", help="Only of this training method, such as dino or moco.")
+]
+Dtype = Annotated[str, typer.Option(help="Stored type: float32 or float16.")]
+DtypeOfFile = Annotated[
+    str | None, typer.Option("--dtype", help="Stored type: float32 or float16. Default: as in FILE.")
+]
+
+# How to compute.
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help=f"Images per forward pass. Default: {CPU_BATCH} on the CPU, {ACCELERATOR_BATCH} elsewhere."),
+]
+Workers = Annotated[int | None, typer.Option(help=f"Decoding threads. Default: one per core, up to {MAX_WORKERS}.")]
+Memory = Annotated[
+    float | None,
+    typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
+]
+Seed = Annotated[
+    int | None, typer.Option(min=0, max=MAX_SEED, help=f"Seed of all that is left to chance. Default: {SEED}.")
+]
+
+# A study.
+Heads = Annotated[
+    str,
+    typer.Option(
+        "--head",
+        help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
+        "concat, mean-logits, mlp. With settings: dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20).",
+    ),
+]
+Controls = Annotated[
+    bool,
+    typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),
+]
+Metric = Annotated[
+    str | None,
+    typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about."),
+]
+Sizes = Annotated[
+    str | None,
+    typer.Option(
+        help="Training images, separated by commas: numbers, parts (10%), full, or a preset: "
+        f"{PUBLISHED}, azizi2021. Default: {','.join(SIZES)}."
+    ),
+]
+Folds = Annotated[int | None, typer.Option("--folds", help=f"Folds of the training pool. Default: {N_FOLDS}.")]
+Repeats = Annotated[
+    int | None, typer.Option("--repeats", help=f"Times that the pool is folded anew. Default: {N_REPEATS}.")
+]
+Balance = Annotated[
+    str | None,
+    typer.Option(help=f"balanced: as many images of each class; stratified; natural. Default: {BALANCE}."),
+]
+Validation = Annotated[
+    str | None,
+    typer.Option(
+        help=f"matched: small subsets choose on few images too; full: on the whole fold. Default: {VALIDATION}."
+    ),
+]
+Oversample = Annotated[
+    bool | None,
+    typer.Option(
+        "--oversample/--no-oversample",
+        help="Heads trained by minibatches see every class equally often. Default: where classes differ in number.",
+    ),
+]
+TestFraction = Annotated[
+    float | None,
+    typer.Option(help=f"Part held out for testing, without a split column. Default: {TEST_FRACTION}."),
+]
+DropDuplicates = Annotated[
+    bool | None,
+    typer.Option("--drop-duplicates", help="Leave out training images that all but coincide with a test image."),
+]
+
+# Pages.
+Published = Annotated[str | None, typer.Option("--with", help=f"A published table: {PUBLISHED}.")]
+RunCache = Annotated[str | None, typer.Option("--cache", help="Where the run's cache is now. Default: where it was.")]
+EmbeddingSource = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        help="A cache to take embeddings from, which stays as it is; those of new images are kept beside it, in "
+        "NAME.predicted.zarr. Default: they are not kept.",
+    ),
+]
+SavedHead = Annotated[
+    Path | None,
+    typer.Option("--head", help="A saved dvme head, of probe --save or a run: maps its embedding as well."),
+]
+Maps = Annotated[
+    str, typer.Option("--method", help="tsne, umap and pca, separated by commas; the page shows one at a time.")
+]
+Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
+Anonymous = Annotated[
+    bool,
+    typer.Option(
+        "--anonymous",
+        help="Names of images become digests, groups numbers; paths, splits and further columns are left out. Names of "
+        "classes and backbones stay, and so do the images: see --no-thumbnails.",
+    ),
+]
+Figures = Annotated[
+    Path | None,
+    typer.Option(help="A folder for every figure as a file (needs the extra figures, and Chromium)."),
+]
+FigureKind = Annotated[str, typer.Option(help="svg, png or pdf.")]

@@ -1,0 +1,31 @@
+"""Every default that the command line shows, once: signatures, options classes and --help take it from here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROBE_HEADS: Final = ("linear", "knn")
+SWEEP_HEADS: Final = (*PROBE_HEADS, "dvme")
+METRIC: Final = "auc"
+SIZES: Final = ("50", "100", "200", "500", "full")
+N_FOLDS: Final = 5
+N_REPEATS: Final = 1
+BALANCE: Final = "balanced"
+VALIDATION: Final = "matched"
+TEST_FRACTION: Final = 0.2
+SEED: Final = 0
+
+DEVICE: Final = "auto"
+DTYPE: Final = "float32"
+CPU_BATCH: Final = 16
+ACCELERATOR_BATCH: Final = 64
+"""Images per forward pass."""
+MAX_WORKERS: Final = 16
+"""Decoding threads, where there are as many cores."""
+MAX_PIXELS: Final = 178_956_970
+"""Of an image: twice Pillow's own threshold, from where it refuses an image."""
+IMAGES_COMPARED: Final = 32
+"""Embedded again by `dvme cache verify --images`."""
+
+MAPS: Final = ("tsne",)
+FIGURE_KIND: Final = "svg"
