@@ -45,6 +45,9 @@ class Files(Protocol):
     def delete_tree(self, prefix: str) -> None:
         """Remove every file below a folder."""
 
+    def stamp(self, key: str) -> object:
+        """What is another once a file is replaced, compared by ==; None where there is no file. Nothing is read."""
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every file below a folder."""
 
@@ -105,6 +108,18 @@ class LocalFiles:
         if path.is_dir():
             shutil.rmtree(path)
             sync_folder(path.parent)
+
+    def stamp(self, key: str) -> object:
+        """Which file it is, and since when; None where there is none."""
+        try:
+            descriptor = os.open(self.root / key, os.O_RDONLY)  # to open makes NFS ask its server, stat may not
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every file below a folder."""
