@@ -27,13 +27,16 @@ ROWS = np.arange(70)
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often each file of a folder was read whole, or in part."""
     counts: Counter[str] = Counter()
-    for name in ("read", "read_into"):
 
-        def counting(self: LocalFiles, key: str, *runs: Any, original: Any = getattr(LocalFiles, name)) -> Any:
+    def counting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(self: LocalFiles, key: str, *runs: Any) -> Any:
             counts[key] += 1
-            return original(self, key, *runs)
+            return read(self, key, *runs)
 
-        monkeypatch.setattr(LocalFiles, name, counting)
+        return counted
+
+    monkeypatch.setattr(LocalFiles, "read", counting(LocalFiles.read))
+    monkeypatch.setattr(LocalFiles, "read_into", counting(LocalFiles.read_into))
     return counts
 
 
