@@ -96,6 +96,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     remarks = check_names(held, found)
     if _forget_stand_ins(cache, held, samples):
         held = Held.by(cache)
+    n_before, order = len(held.contents), held.class_order if class_order is None else tuple(class_order)
     rows = cache.samples.add(found.digests, samples.ids)
     members: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows.tolist()):
@@ -103,31 +104,37 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     distinct = np.array(sorted(members), dtype=np.int64)
     files = [members[row] for row in distinct.tolist()]
     before = _before(cache, held, set(members), set(samples.real_paths))
+    n_unlisted = _count_unlisted(before, distinct, found)
     told, is_contradictory = _merged(samples, files)
     known = {name: before[name][distinct] for name in STANDARD}
     columns = {name: told.get(name, np.where(is_contradictory, MISSING, known[name])) for name in STANDARD}
     paths = np.array([samples.real_paths[first] for first, *_ in files], dtype=object)
     n_moved = int(((before["path"][distinct] != MISSING) & (before["path"][distinct] != paths)).sum())
+    del held, before  # the cache is about to hold its columns as well
     cache.update_columns(distinct, {"path": paths, **columns}, class_order=class_order)
-    is_unlisted = before["label"] != MISSING
-    is_unlisted[distinct] = False
-    is_unlisted &= ~is_below(before["path"].tolist(), unknown_places(found))
     return Index(
         rows=distinct,
         files=[samples.paths[first] for first, *_ in files],
         digests=[found.digests[first] for first, *_ in files],
         columns=columns,
-        class_order=held.class_order if class_order is None else tuple(class_order),
-        n_new=cache.n_rows - len(held.contents),
+        class_order=order,
+        n_new=cache.n_rows - n_before,
         contradictory=[samples.ids[index] for row in distinct[is_contradictory].tolist() for index in members[row]],
         changes=_changes(known, columns, told.keys()),
-        n_unlisted=int(is_unlisted.sum()),
+        n_unlisted=n_unlisted,
         n_moved=n_moved,
         ids=[[samples.ids[index] for index in some] for some in files],
         unread=found.unread,
         same_files=[names for some in files if len(some) > 1 for names in _same_files(samples, some)],
         remarks=remarks,
     )
+
+
+def _count_unlisted(before: Mapping[str, NDArray[Any]], rows: NDArray[Any], found: Identified) -> int:
+    """Labelled rows that are not among some, but for those of which nobody knows whether their files are there."""
+    is_unlisted = (before["label"] != MISSING) & ~is_below(before["path"].tolist(), unknown_places(found))
+    is_unlisted[rows] = False
+    return int(is_unlisted.sum())
 
 
 def unknown_places(found: Identified) -> list[Path]:
@@ -188,9 +195,11 @@ def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArr
     """
     sources = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
     is_contradictory = np.zeros(len(members), dtype=bool)
-    merged = {name: np.full(len(members), MISSING, dtype=object) for name in STANDARD if name in samples.given}
+    firsts = np.array([first for first, *_ in members], dtype=np.int64)
+    copies = [(position, files) for position, files in enumerate(members) if len(files) > 1]
+    merged = {name: np.array(sources[name], dtype=object)[firsts] for name in STANDARD if name in samples.given}
     for name, values in merged.items():
-        for position, files in enumerate(members):
+        for position, files in copies:
             found = {sources[name][file] for file in files} - {MISSING}
             is_contradictory[position] |= len(found) > 1
             values[position] = next(iter(found), MISSING)
