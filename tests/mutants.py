@@ -271,8 +271,8 @@ EXTRACTION = (
     Mutant(
         "extraction: what cannot be read just now fails for good",
         "dvme/extraction/embedding.py",
-        "self._unread[row] = result.reason",
-        "self._reasons[row] = result.reason",
+        "self._unread |= batch.unread",
+        "self._failed |= batch.unread",
         ("tests/dvme/extraction/test_one_pass.py", "tests/dvme/extraction/test_extract.py"),
     ),
     Mutant(
@@ -299,7 +299,7 @@ EXTRACTION = (
     Mutant(
         "indexing: a changed file keeps the old label",
         "dvme/extraction/indexing.py",
-        "    _forget_replaced(cache, set(members), set(paths))\n",
+        "        cache.update_columns(np.array(replaced), dict.fromkeys(cache.tables.columns, nothing))\n",
         "",
         ("tests/dvme/extraction/test_extract.py",),
     ),

@@ -19,6 +19,7 @@ from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.integrity import erase_rows
 from dvme_cache.layout import RowState, encoded
 from dvme_cache.locks import writer_lock
+from dvme_cache.opened import OpenedEmbeddings
 from dvme_cache.protocol import Files
 from dvme_cache.recognition import check_is_cache, is_anything_there
 from dvme_cache.samples import SampleTable
@@ -40,6 +41,7 @@ class EmbeddingCache:
         self._root = root
         self.samples = SampleTable(self._group("samples"))
         self.tables = ColumnTables(self._group("tables"))
+        self._opened = OpenedEmbeddings(store.files)
 
     @classmethod
     def open(cls, location: str | Path) -> Self:
@@ -99,19 +101,12 @@ class EmbeddingCache:
         return sorted(str(name) for name in names)
 
     def embeddings(self, backbone: str) -> Embeddings:
-        """The embeddings of one backbone.
+        """The embeddings of one backbone; opened once, and again after any process added or removed a backbone.
 
         Raises:
             MissingEmbeddingsError: if it was never extracted into this cache.
         """
-        if backbone not in self.backbones:
-            held = ", ".join(f'"{name}"' if "," in name else name for name in self.backbones) or "none"
-            message = f"{self.location} has no {backbone} embeddings (it has: {held}); run dvme extract first"
-            raise MissingEmbeddingsError(message)
-        try:
-            return Embeddings(self._group(_folder(backbone)), self.samples, backbone)
-        except KeyError as error:
-            raise self._gone(f"{_folder(backbone)}/{error.args[0]}") from error
+        return self._opened.get(backbone, self.n_rows, self._open_embeddings)
 
     def ensure_embeddings(
         self,
@@ -140,7 +135,7 @@ class EmbeddingCache:
                 n_rows=self.n_rows,
                 rows_per_shard=rows_per_shard,
             )
-            self._group("embeddings").attrs.put({"backbones": [*self.backbones, backbone]})
+            self._register([*self.backbones, backbone])
         self.check_fingerprint(backbone, fingerprint)
         embeddings = self.embeddings(backbone)
         embeddings.grow()
@@ -166,8 +161,7 @@ class EmbeddingCache:
     def remove_embeddings(self, backbone: str) -> None:
         """Delete a backbone's embeddings, if there are any."""
         if backbone in self.backbones:
-            others = [name for name in self.backbones if name != backbone]
-            self._group("embeddings").attrs.put({"backbones": others})  # from here on no reader sees it
+            self._register([name for name in self.backbones if name != backbone])  # from here on no reader sees it
             self._delete_tree(_folder(backbone))
 
     def n_bytes(self, backbone: str) -> int:
@@ -267,7 +261,22 @@ class EmbeddingCache:
         from dvme_cache.store import CacheStore
 
         store = CacheStore(files, read_only=read_only)
-        return cls(store, zarr.open_group(store, mode="r" if read_only else "r+"))
+        return cls(store, zarr.open_group(store, mode="r" if read_only else "r+", zarr_format=3))
+
+    def _open_embeddings(self, backbone: str) -> Embeddings:
+        if backbone not in self.backbones:
+            held = ", ".join(f'"{name}"' if "," in name else name for name in self.backbones) or "none"
+            message = f"{self.location} has no {backbone} embeddings (it has: {held}); run dvme extract first"
+            raise MissingEmbeddingsError(message)
+        try:
+            return Embeddings(self._group(_folder(backbone)), self.samples, backbone)
+        except KeyError as error:
+            raise self._gone(f"{_folder(backbone)}/{error.args[0]}") from error
+
+    def _register(self, backbones: list[str]) -> None:
+        """Say which backbones there are: the commit of adding or removing one."""
+        self._group("embeddings").attrs.put({"backbones": backbones})
+        self._opened.forget()
 
     def _group(self, name: str) -> zarr.Group:
         try:

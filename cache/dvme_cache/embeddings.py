@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.files import LocalFiles
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, shard_rows
+from dvme_cache.parallel import each
 from dvme_cache.samples import SampleTable
 from dvme_cache.sealing import row_checksums
-from dvme_cache.shards import ShardFiles, TornShardError, is_finite
+from dvme_cache.shards import ShardFiles, TornShardError, finite_rows
 
 if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
@@ -82,14 +82,18 @@ class Embeddings:
 
     def states(self) -> NDArray[Any]:
         """(N,) uint8 of RowState, as committed now; rows added after the last extraction are pending."""
-        states = np.zeros(self.n_shards * self.shard_rows, dtype=np.uint8)
-        for shard in range(self.n_shards):
-            states[shard * self.shard_rows :][: self.shard_rows] = self.states_of(shard)
-        return states[: self.n_rows]
+        states = np.empty((self.n_shards, self.shard_rows), dtype=np.uint8)
+
+        def read_shard(shard: int) -> None:
+            states[shard] = self.states_of(shard)
+
+        each(read_shard, range(self.n_shards), self._n_readers(self.n_shards, states.nbytes))
+        return states.reshape(-1)[: self.n_rows]
 
     def states_of(self, shard: int) -> NDArray[Any]:
         """(shard rows,) uint8 of RowState, as committed now."""
-        return self._record(shard, is_fresh=True)[0]
+        states = self._read_whole(self.state, shard)
+        return np.zeros(self.shard_rows, dtype=np.uint8) if states is None else states
 
     def reasons(self) -> NDArray[Any]:
         """(N,) object array of str: why a row failed, "" elsewhere.
@@ -138,13 +142,7 @@ class Embeddings:
             shard, at = part
             self._read_shard(shard, wanted[at], ids[wanted[at]], features[at])
 
-        n_readers = self._n_readers(len(parts), features.nbytes)
-        if n_readers == 1:
-            for part in parts:
-                read_part(part)
-        else:
-            with ThreadPoolExecutor(n_readers) as pool:
-                list(pool.map(read_part, parts))
+        each(read_part, parts, self._n_readers(len(parts), features.nbytes))
         return features if inverse is None else features[inverse]
 
     def _parts(self, rows: NDArray[Any]) -> list[tuple[int, slice]]:
@@ -192,13 +190,10 @@ class Embeddings:
     def _record(self, shard: int, *, is_fresh: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
         """States (rows,) and checksums (rows,) of a shard, remembered unless asked for anew."""
         if is_fresh or shard not in self._records:
-            states = self._read_whole(self.state, shard)
-            checksums = self._read_whole(self.checksum, shard) if states is not None and states.any() else None
+            states = self.states_of(shard)
+            checksums = self._read_whole(self.checksum, shard) if states.any() else None
             empty = np.zeros(self.shard_rows, dtype=np.uint32)
-            self._records[shard] = (
-                empty.astype(np.uint8) if states is None else states,
-                empty if checksums is None else checksums,
-            )
+            self._records[shard] = (states, empty if checksums is None else checksums)
         return self._records[shard]
 
     def _read_whole(self, array: ShardFiles, shard: int) -> NDArray[Any] | None:
@@ -251,16 +246,19 @@ class Embeddings:
             if array.shape[0] < self.n_rows:
                 array.resize((self.n_rows, *array.shape[1:]))
 
-    def commit(self, rows: NDArray[Any], features: NDArray[Any], reasons: Mapping[int, str]) -> None:
+    def commit(
+        self, rows: NDArray[Any], features: NDArray[Any], reasons: Mapping[int, str], *, not_finite: str | None = None
+    ) -> None:
         """Write the rows of one shard, whole and once; the states go last and are the commit.
 
         Args:
             rows: (B,) ascending indices within one shard.
             features: (B, D); rows named in `reasons` are ignored and stay NaN.
             reasons: row index to one line that says why it failed.
+            not_finite: why any other row fails whose features, in the stored dtype, are not all finite.
 
         Raises:
-            ValueError: if the rows span two shards, or a row that did not fail is not finite.
+            ValueError: if the rows span two shards; without `not_finite`, if a row that did not fail is not finite.
         """
         size = self.shard_rows
         shard = int(rows[0]) // size
@@ -271,8 +269,12 @@ class Embeddings:
         is_failed = np.array([int(row) in reasons for row in rows]) if reasons else np.zeros(len(rows), dtype=bool)
         with np.errstate(over="ignore"):
             features = features.astype(self.features.dtype, copy=False)
-        if not is_finite(features[~is_failed] if reasons else features):
-            raise ValueError(f"embeddings that are not finite in {self.dtype} cannot be committed")
+        is_bad = ~finite_rows(features) & ~is_failed
+        if is_bad.any():
+            if not_finite is None:
+                raise ValueError(f"embeddings that are not finite in {self.dtype} cannot be committed")
+            reasons = {**reasons, **dict.fromkeys(rows[is_bad].tolist(), not_finite)}
+            is_failed |= is_bad
         places = rows - shard * size
         states, checksums = (column.copy() for column in self._record(shard, is_fresh=True))
         block = self._block(shard, states, places, features, is_failed)
@@ -290,8 +292,7 @@ class Embeddings:
         """Commit rows (B,), ascending, with finite features (B, D): several shards at a time. Raises as `commit`."""
         parts = self._parts(np.asarray(rows, dtype=np.int64))
         self._samples.ids  # noqa: B018 - loaded once, before the threads ask for it
-        with ThreadPoolExecutor(WRITERS) as pool:
-            list(pool.map(lambda part: self.commit(rows[part[1]], features[part[1]], {}), parts))
+        each(lambda part: self.commit(rows[part[1]], features[part[1]], {}), parts, WRITERS)
 
     def _block(
         self, shard: int, states: NDArray[Any], places: NDArray[Any], features: NDArray[Any], is_failed: NDArray[Any]

@@ -74,6 +74,18 @@ class LocalFiles:
             shutil.rmtree(path)
             sync(path.parent)
 
+    def stamp(self, key: str) -> object:
+        """Which file it is, and since when; None where there is none."""
+        try:
+            descriptor = os.open(self.root / key, os.O_RDONLY)  # to open makes NFS ask its server, stat may not
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every file below a folder."""
         found = {}

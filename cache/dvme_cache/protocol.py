@@ -32,6 +32,9 @@ class Files(Protocol):
     def delete_tree(self, prefix: str) -> None:
         """Remove every file below a folder."""
 
+    def stamp(self, key: str) -> object:
+        """What is another once a file is replaced, compared by ==; None where there is no file. Nothing is read."""
+
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every file below a folder."""
 

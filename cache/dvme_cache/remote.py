@@ -86,6 +86,17 @@ class RemoteFiles:
         for key in self.sizes(prefix):
             self.delete(key)
 
+    def stamp(self, key: str) -> object:
+        """The object's tag and date; None where there is none."""
+        import obstore
+
+        with access_errors(self.url):
+            try:
+                found = obstore.head(self.store, key)
+            except FileNotFoundError:
+                return None
+        return found["e_tag"], found["last_modified"]
+
     def _check_lease(self) -> None:
         """A writer that lost its lease must not change anything any more."""
         if self.before_write is not None:

@@ -136,14 +136,16 @@ class ShardFiles:
         self._files.delete(self.key(shard))
 
 
-def is_finite(features: NDArray[Any]) -> bool:
-    """Whether every element of (B, D) is, looked at in parts that stay in the processor's cache."""
-    parts = (features[start : start + ROWS_AT_ONCE] for start in range(0, len(features), ROWS_AT_ONCE))
-    return all(finite_rows(part).all() for part in parts)
-
-
 def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
-    """(B,) whether all elements of a row are; float16 is looked at as integers, many times faster."""
+    """(B,) whether all elements of a row (B, D) are, looked at in parts that stay in the processor's cache."""
+    is_finite = np.empty(len(features), dtype=bool)
+    for start in range(0, len(features), ROWS_AT_ONCE):
+        is_finite[start : start + ROWS_AT_ONCE] = _finite_part(features[start : start + ROWS_AT_ONCE])
+    return is_finite
+
+
+def _finite_part(features: NDArray[Any]) -> NDArray[np.bool_]:
+    """The same of a few rows; float16 is looked at as integers, many times faster."""
     if features.dtype.itemsize == 2:
         exponent = np.uint16(0x7C00)
         is_finite_element = (features.view(np.uint16) & exponent) != exponent

@@ -149,4 +149,5 @@ class ColumnTables:
 
     def _attributes(self) -> Mapping[str, Any]:
         """As they are on disk now."""
-        return zarr.open_group(self._group.store, path=self._group.path, mode="r").attrs.asdict()
+        group = zarr.open_group(self._group.store, path=self._group.path, mode="r", zarr_format=3)
+        return group.attrs.asdict()

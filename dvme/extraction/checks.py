@@ -2,17 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvme.data import Samples
+from dvme.data.hashing import Identified
 from dvme.data.order import CLASS_ORDER, checked_order
-from dvme.data.samples import unlisted_line
+from dvme.data.samples import STANDARD, unlisted_line
 from dvme.data.spelling import check_spelling
 from dvme.errors import DataError, parameter
 from dvme_cache import EmbeddingCache
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a cache knows of its images before a run, read once."""
+
+    location: str
+    """Of the cache."""
+    contents: list[bytes]
+    """N content ids."""
+    columns: Mapping[str, NDArray[Any]]
+    """Path, label, split and group to (N,) values."""
+    class_order: tuple[str, ...]
+    """The user's, () without one."""
+
+    @classmethod
+    def by(cls, cache: EmbeddingCache) -> Self:
+        """By a cache now."""
+        columns = cache.columns(("path", *STANDARD))
+        return cls(cache.location, cache.samples.content_ids, columns, cache.class_order)
 
 
 def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | None) -> tuple[str, ...]:
@@ -27,26 +51,23 @@ def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | N
     return checked_order(kept, samples.labels, source=f"the class order of {cache}")
 
 
-def check_order(
-    cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes], class_order: Sequence[str] | None
-) -> None:
+def check_order(held: Held, found: Identified, class_order: Sequence[str] | None) -> None:
     """Refuse an order that lacks a label which the cache would hold: of these files, or of a row that keeps its own.
 
     Args:
-        cache: its tables are read.
-        samples: the files.
-        digests: their content ids.
+        held: by the cache.
+        found: the files.
         class_order: the new order; None: the cache's.
 
     Raises:
         DataError: naming the labels.
     """
-    order = cache.class_order if class_order is None else class_order
+    order = held.class_order if class_order is None else class_order
     if not order:
         return
-    stays = _keeps(cache, samples, digests, "label")
-    source = f"the class order of {cache.location}" if class_order is None else CLASS_ORDER
-    checked_order(order, [*samples.labels, *stays], source=source)
+    stays = _kept(held, found, ["label"])["label"]
+    source = f"the class order of {held.location}" if class_order is None else CLASS_ORDER
+    checked_order(order, [*found.samples.labels, *stays], source=source)
 
 
 def check_listed(samples: Samples) -> None:
@@ -60,13 +81,12 @@ def check_listed(samples: Samples) -> None:
         raise DataError(f"{unlisted_line(samples.unlisted)}; " + step)
 
 
-def check_names(cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes]) -> list[str]:
+def check_names(held: Held, found: Identified) -> list[str]:
     """Refuse labels and groups that are a number which the rest of the cache writes in another way.
 
     Args:
-        cache: its tables are read.
-        samples: the files.
-        digests: their content ids.
+        held: by the cache.
+        found: the files.
 
     Returns:
         What is odd about names beside those in the cache, a line each.
@@ -74,20 +94,17 @@ def check_names(cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes
     Raises:
         DataError: naming both spellings.
     """
+    samples = found.samples
     told = {"label": samples.labels, "group": samples.groups}
     told = {name: values for name, values in told.items() if name in samples.given}
-    known = {name: _keeps(cache, samples, digests, name) for name in told}
-    lines = check_spelling(told, f"these images and {cache.location}", known)
+    lines = check_spelling(told, f"these images and {held.location}", _kept(held, found, [*told]))
     return [line for line in lines if line not in samples.remarks]
 
 
-def _keeps(cache: EmbeddingCache, samples: Samples, digests: Sequence[bytes], name: str) -> list[str]:
-    """The values of a column that the cache keeps when these files are indexed."""
-    listed, replaced = set(digests), set(samples.real_paths)
-    is_told = name in samples.given
-    kept = [
-        not (is_told if content in listed else path in replaced)
-        for content, path in zip(cache.samples.content_ids, cache.column("path").tolist(), strict=True)
-    ]
-    values: list[str] = cache.column(name)[np.array(kept, dtype=bool)].tolist()
-    return values
+def _kept(held: Held, found: Identified, names: Sequence[str]) -> dict[str, list[str]]:
+    """The values of some columns that the cache keeps when these files are indexed."""
+    listed, replaced = set(found.digests), set(found.samples.real_paths)
+    is_listed = np.array([content in listed for content in held.contents], dtype=bool)
+    stays = ~is_listed & np.array([path not in replaced for path in held.columns["path"].tolist()], dtype=bool)
+    told = found.samples.given
+    return {name: held.columns[name][stays if name in told else stays | is_listed].tolist() for name in names}

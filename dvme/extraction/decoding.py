@@ -53,9 +53,13 @@ class Batch:
     rows: list[int]
     """(B,) all rows, in the order of the work."""
     pixels: NDArray[np.uint8]
-    """(B - failed, H, W, C) of the rows that are not in `reasons`, in their order."""
-    reasons: dict[int, str | Unread]
-    """Why a row has no pixels: a reason that will hold, or one of the moment."""
+    """(P, H, W, C) of the rows that have pixels, in their order."""
+    has_pixels: NDArray[np.bool_]
+    """(B,) which those are."""
+    failed: dict[int, str]
+    """Row to why it has none, for a reason that will hold."""
+    unread: dict[int, str]
+    """Row to why its file cannot be read just now."""
     outliers: dict[int, Outliers]
     """Of the rows whose range of grey a handful of pixels sets."""
 
@@ -124,10 +128,13 @@ def decoded_batches(
 
 def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers], way: Preprocess) -> Batch:
     images = [result for result in results if isinstance(result, np.ndarray)]
+    named = list(zip(rows, results, strict=True))
     return Batch(
         rows=rows,
         pixels=np.stack(images) if images else np.empty((0, way.crop, way.crop, way.channels), np.uint8),
-        reasons={row: result for row, result in zip(rows, results, strict=True) if not isinstance(result, np.ndarray)},
+        has_pixels=np.array([isinstance(result, np.ndarray) for result in results], dtype=bool),
+        failed={row: result for row, result in named if isinstance(result, str)},
+        unread={row: result.reason for row, result in named if isinstance(result, Unread)},
         outliers=outliers,
     )
 

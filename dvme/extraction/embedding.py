@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Outliers
-from dvme.extraction.decoding import Batch, Unread, Work, decoded_batches
+from dvme.extraction.decoding import Batch, Work, decoded_batches
 from dvme.runtime import Runtime
 from dvme_cache import Embeddings
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
-
-Result = NDArray[Any] | str | Unread
-"""An embedding (D,), a reason that will hold, or one of the moment."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Target:
 def extract_shards(
     targets: Sequence[Target],
     shards: Sequence[NDArray[Any]],
-    work_of: Callable[[int], Work],
+    work_of: Callable[[Sequence[int]], Sequence[Work]],
     runtime: Runtime,
     tell: Callable[[int], None],
 ) -> tuple[dict[int, str], dict[int, Outliers]]:
@@ -47,7 +44,7 @@ def extract_shards(
     Args:
         targets: the backbones, all of which lack these rows.
         shards: the rows to embed of each shard, ascending.
-        work_of: where a row's image lies.
+        work_of: where the images of some rows lie.
         runtime: batch size and workers.
         tell: called with the number of images done.
 
@@ -58,7 +55,7 @@ def extract_shards(
     device = targets[0].model.device.type
     size = runtime.images_per_batch(device)
     batches = decoded_batches(
-        ([work_of(row) for row in rows] for rows in batches_of(shards, size)),
+        (work_of(rows) for rows in batches_of(shards, size)),
         [target.model.spec.preprocess for target in targets],
         workers=runtime.n_workers,
         is_decoding_ahead=device != "cpu",
@@ -69,12 +66,11 @@ def extract_shards(
     done = 0
     with closing(batches):
         for rows in shards:
-            growing = [_GrowingShard(target.embeddings, rows) for target in targets]
+            growing = [_GrowingShard(target, rows) for target in targets]
             for until in _ends(len(rows), size):
                 batch = next(batches)
                 for target, shard in zip(targets, growing, strict=True):
-                    own = batch[target.model.spec.preprocess]
-                    shard.append(embed_batch(target.model, own, target.embeddings.dtype))
+                    shard.embed(batch[target.model.spec.preprocess])
                 outliers |= batch[targets[0].model.spec.preprocess].outliers
                 tell(done + until)
             for shard in growing:
@@ -96,29 +92,20 @@ def _ends(n_rows: int, size: int) -> Iterator[int]:
         yield min(start + size, n_rows)
 
 
-def embed_batch(model: Backbone, batch: Batch, dtype: str) -> Iterator[tuple[int, Result]]:
-    """(row, result) of every image, in the order of the batch."""
+def embed_batch(model: Backbone, batch: Batch, out: NDArray[Any]) -> None:
+    """Write a batch's embeddings into `out` (B, D), in its dtype; rows without pixels keep what is there."""
     import torch
 
-    good = [row for row in batch.rows if row not in batch.reasons]
-    features: dict[int, NDArray[Any]] = {}
-    if good:
+    if len(batch.pixels):
         embedded = model.embed(torch.from_numpy(batch.pixels)).cpu().numpy()
         with np.errstate(over="ignore"):
-            features = dict(zip(good, embedded.astype(dtype), strict=True))
-    for row in batch.rows:
-        if row in batch.reasons:
-            yield row, batch.reasons[row]
-        elif np.isfinite(features[row]).all():
-            yield row, features[row]
-        else:
-            yield row, f"its {model.spec.name} embedding is not finite in {dtype}"
+            out[batch.has_pixels] = embedded
 
 
 def embed_images(
     model: Backbone, batches: Iterable[Sequence[Work]], dtype: str, runtime: Runtime, *, is_decoding_ahead: bool
-) -> Iterator[tuple[int, Result]]:
-    """(row, result) of every image, by one backbone; nothing is stored."""
+) -> Iterator[tuple[Batch, NDArray[Any]]]:
+    """Each batch and its embeddings (B, D) by one backbone, NaN for rows without pixels; nothing is stored."""
     preprocess = model.spec.preprocess
     decoded = decoded_batches(
         batches,
@@ -128,36 +115,39 @@ def embed_images(
         max_pixels=runtime.max_pixels,
     )
     with closing(decoded):
-        for batch in decoded:
-            yield from embed_batch(model, batch[preprocess], dtype)
+        for each in decoded:
+            batch = each[preprocess]
+            features = np.full((len(batch.rows), model.dim), np.nan, dtype=dtype)
+            embed_batch(model, batch, features)
+            yield batch, features
 
 
 class _GrowingShard:
-    """The results of one shard's rows, until all of them are there."""
+    """The embeddings of one shard's rows, until all of them are there."""
 
-    def __init__(self, embeddings: Embeddings, rows: NDArray[Any]) -> None:
-        self._embeddings = embeddings
+    def __init__(self, target: Target, rows: NDArray[Any]) -> None:
+        self._target = target
         self._rows = rows
-        self._features = np.full((len(rows), embeddings.dim), np.nan, dtype=embeddings.dtype)
+        self._features = np.full((len(rows), target.embeddings.dim), np.nan, dtype=target.embeddings.dtype)
         self._n_filled = 0
-        self._reasons: dict[int, str] = {}
+        self._failed: dict[int, str] = {}
         self._unread: dict[int, str] = {}
 
-    def append(self, results: Iterable[tuple[int, Result]]) -> None:
-        """Take the results of the next rows."""
-        for row, result in results:
-            assert row == self._rows[self._n_filled]
-            if isinstance(result, Unread):
-                self._unread[row] = result.reason
-            elif isinstance(result, str):
-                self._reasons[row] = result
-            else:
-                self._features[self._n_filled] = result
-            self._n_filled += 1
+    def embed(self, batch: Batch) -> None:
+        """Embed the images of the next rows."""
+        end = self._n_filled + len(batch.rows)
+        embed_batch(self._target.model, batch, self._features[self._n_filled : end])
+        self._n_filled = end
+        self._failed |= batch.failed
+        self._unread |= batch.unread
 
     def commit(self) -> Mapping[int, str]:
-        """Store the results; the rows that could not be read just now, by reason."""
-        is_known = ~np.isin(self._rows, list(self._unread))
-        if is_known.any():
-            self._embeddings.commit(self._rows[is_known], self._features[is_known], self._reasons)
+        """Store the embeddings; the rows that could not be read just now, by reason."""
+        rows, features, embeddings = self._rows, self._features, self._target.embeddings
+        if self._unread:
+            is_known = ~np.isin(rows, list(self._unread))
+            rows, features = rows[is_known], features[is_known]
+        if len(rows):
+            overflow = f"its {self._target.model.spec.name} embedding is not finite in {embeddings.dtype}"
+            embeddings.commit(rows, features, self._failed, not_finite=overflow)
         return self._unread

@@ -12,12 +12,13 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Outliers, Samples, Task
+from dvme.data.hashing import identify
 from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of
-from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
-from dvme.extraction.models import Choice, check_fingerprints, load_known
-from dvme.extraction.opening import open_run
-from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
+from dvme.extraction.indexing import Index, index_samples
+from dvme.extraction.models import check_fingerprints, load_known
+from dvme.extraction.opening import ExtractRequest, Opened, open_run
+from dvme.extraction.passes import BackboneOutcome, extract_all, is_all_there
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -121,33 +122,32 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError, FingerprintMismatchError,
         CacheLockedError: each says in one line what is wrong and what to do.
     """
-    runtime = runtime or Runtime()
-    is_retrying = retry_failed or runtime.max_pixels is not None
-    options = Options(dtype=dtype, replace=replace, retry_failed=is_retrying, rows_per_shard=rows_per_shard)
-    if not wait:
-        check_unlocked(cache)
-    opened = open_run(
-        images,
-        cache,
-        Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
-        options,
-        runtime,
+    request = ExtractRequest(
+        images=images,
+        cache=cache,
+        backbones=backbones,
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,
         class_order=class_order,
+        weights=weights,
+        architectures=architectures,
+        dtype=dtype,
+        runtime=runtime or Runtime(),
+        replace=replace,
+        retry_failed=retry_failed,
+        rows_per_shard=rows_per_shard,
         announce=announce,
     )
-    samples, task, models = opened.samples, opened.task, opened.models
+    if not wait:
+        check_unlocked(cache)
+    opened = open_run(request)
     present = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) and not replace else None
-    if present is None:
-        models = load_known(models)
-    else:
+    models = load_known(opened.models) if present is None else opened.models
+    if present is not None:
         check_fingerprints(present, models, dtype)
-    digests = hash_files(samples, runtime.n_workers, partial(progress, "hash"))
-    unread = unread_files(samples, digests)
-    readable = only_readable(samples, digests, unread)[1]
-    if present is not None and not is_all_there(present, models, readable, options):
+    found = identify(opened.samples, request.runtime.n_workers, partial(progress, "hash"))
+    if present is not None and not is_all_there(present, models, found.digests, request.options):
         models = load_known(models)
         check_fingerprints(present, models, dtype)
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
@@ -155,14 +155,24 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         warnings.catch_warnings(action="ignore", category=UserWarning),
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
-        index = index_samples(store, samples, digests, unread, class_order)
-        outcomes, outliers = extract_all(store, models, index, options, runtime, progress, donors_of(cache))
-        labels, groups = (store.column(name)[index.rows] for name in ("label", "group"))
-        order, ids = store.class_order, store.samples.paths
+        index = index_samples(store, found, class_order)
+        donors = donors_of(cache)
+        outcomes, outliers = extract_all(store, models, index, request.options, request.runtime, progress, donors)
+    return _report(request, opened, index, outcomes, outliers)
+
+
+def _report(
+    request: ExtractRequest,
+    opened: Opened,
+    index: Index,
+    outcomes: list[BackboneOutcome],
+    outliers: Mapping[int, Outliers],
+) -> ExtractReport:
+    samples, groups = opened.samples, index.columns["group"]
     is_grouped = groups != MISSING
     return ExtractReport(
-        cache=os.fspath(cache),
-        task=task if "label" in samples.given else Task.from_labels(labels, order),
+        cache=os.fspath(request.cache),
+        task=opened.task if "label" in samples.given else Task.from_labels(index.columns["label"], index.class_order),
         n_files=len(samples),
         n_rows=len(index.rows),
         n_new=index.n_new,
@@ -173,10 +183,10 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         n_kept=index.changes.kept,
         n_grouped=int(is_grouped.sum()),
         n_groups=len(set(groups[is_grouped].tolist())),
-        class_order=order,
+        class_order=index.class_order,
         n_unlisted=index.n_unlisted,
         outcomes=outcomes,
-        outliers={ids[row]: found for row, found in outliers.items()},
+        outliers={index.names(row)[0]: found for row, found in outliers.items()},
         remarks=[*samples.remarks, *index.remarks],
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),

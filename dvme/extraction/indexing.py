@@ -1,11 +1,10 @@
-"""From image files to cache rows: hashing, duplicates, and columns that contradict each other."""
+"""From image files to cache rows: duplicates, and columns that contradict each other."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING, Samples
-from dvme.data.listing import file_bytes, why
+from dvme.data.hashing import Identified
 from dvme.data.samples import STANDARD
-from dvme.errors import DataError
-from dvme.extraction.checks import check_names, check_order
-from dvme.text import counted
-from dvme_cache import EmbeddingCache, content_id, unreadable_id
-
-HASH_BATCH = 256
-UNREAD = b""
-"""Stands for the content of a file that cannot be read."""
+from dvme.extraction.checks import Held, check_names, check_order
+from dvme.extraction.decoding import Work
+from dvme_cache import EmbeddingCache, unreadable_id
 
 
 @dataclass(frozen=True)
@@ -44,6 +38,14 @@ class Index:
 
     rows: NDArray[Any]
     """(R,) distinct rows, ascending."""
+    files: list[Path]
+    """R places from which to read each row's image: of copies, the first file."""
+    digests: list[bytes]
+    """R content ids."""
+    columns: Mapping[str, NDArray[Any]]
+    """Label, split and group to (R,) values, as the cache has them now."""
+    class_order: tuple[str, ...]
+    """The user's, as the cache has it now; () without one."""
     n_new: int
     """Rows that the cache did not have before."""
     contradictory: list[str]
@@ -63,14 +65,17 @@ class Index:
     remarks: list[str]
     """What is odd about names beside those in the cache."""
 
+    def work(self, rows: Sequence[int]) -> list[Work]:
+        """Some of the rows, as what is to be read and decoded."""
+        places = np.searchsorted(self.rows, rows).tolist()
+        return [Work(row, self.files[at], self.digests[at]) for row, at in zip(rows, places, strict=True)]
 
-def index_samples(
-    cache: EmbeddingCache,
-    samples: Samples,
-    digests: list[bytes],
-    unread: Mapping[int, str],
-    class_order: Sequence[str] | None = None,
-) -> Index:
+    def names(self, row: int) -> list[str]:
+        """The files of a row, as the user knows them."""
+        return self.ids[int(np.searchsorted(self.rows, row))]
+
+
+def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequence[str] | None = None) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
     A column that the source does not have, such as the groups where the source is a folder, stays as the cache has
@@ -80,50 +85,61 @@ def index_samples(
 
     Args:
         cache: open for writing.
-        samples: the files.
-        digests: what `hash_files` made of them.
-        unread: what `unread_files` says of those.
+        found: the files, and what identifies them.
         class_order: of the labels; () takes the cache's away, None keeps it.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
     """
-    unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
-    unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
-    samples, digests = only_readable(samples, digests, unread)
-    check_order(cache, samples, digests, class_order)
-    remarks = check_names(cache, samples, digests)
-    paths = samples.real_paths
-    _forget_stand_ins(cache, paths)
-    n_before = cache.n_rows
-    rows = cache.samples.add(digests, samples.ids)
+    samples, held = found.samples, Held.by(cache)
+    check_order(held, found, class_order)
+    remarks = check_names(held, found)
+    if _forget_stand_ins(cache, held, samples):
+        held = Held.by(cache)
+    n_before, order = len(held.contents), held.class_order if class_order is None else tuple(class_order)
+    rows = cache.samples.add(found.digests, samples.ids)
     members: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows.tolist()):
         members[row].append(index)
     distinct = np.array(sorted(members), dtype=np.int64)
     files = [members[row] for row in distinct.tolist()]
-    _forget_replaced(cache, set(members), set(paths))
+    before = _before(cache, held, set(members), set(samples.real_paths))
+    n_unlisted = _count_unlisted(before, distinct, found)
     told, is_contradictory = _merged(samples, files)
-    known = {name: cache.column(name)[distinct] for name in STANDARD}
+    known = {name: before[name][distinct] for name in STANDARD}
     columns = {name: told.get(name, np.where(is_contradictory, MISSING, known[name])) for name in STANDARD}
-    current, now = cache.column("path")[distinct], [paths[first] for first, *_ in files]
-    n_moved = int(((current != MISSING) & (current != np.array(now, dtype=object))).sum())
-    cache.update_columns(distinct, {"path": now, **columns}, class_order=class_order)
-    is_labelled = cache.column("label") != MISSING
-    is_labelled[distinct] = False
-    is_labelled &= ~is_below(cache.column("path").tolist(), unknown)
+    paths = np.array([samples.real_paths[first] for first, *_ in files], dtype=object)
+    n_moved = int(((before["path"][distinct] != MISSING) & (before["path"][distinct] != paths)).sum())
+    del held, before  # the cache is about to hold its columns as well
+    cache.update_columns(distinct, {"path": paths, **columns}, class_order=class_order)
     return Index(
         rows=distinct,
+        files=[samples.paths[first] for first, *_ in files],
+        digests=[found.digests[first] for first, *_ in files],
+        columns=columns,
+        class_order=order,
         n_new=cache.n_rows - n_before,
         contradictory=[samples.ids[index] for row in distinct[is_contradictory].tolist() for index in members[row]],
         changes=_changes(known, columns, told.keys()),
-        n_unlisted=int(is_labelled.sum()),
+        n_unlisted=n_unlisted,
         n_moved=n_moved,
         ids=[[samples.ids[index] for index in some] for some in files],
-        unread=unread_ids,
+        unread=found.unread,
         same_files=[names for some in files if len(some) > 1 for names in _same_files(samples, some)],
         remarks=remarks,
     )
+
+
+def _count_unlisted(before: Mapping[str, NDArray[Any]], rows: NDArray[Any], found: Identified) -> int:
+    """Labelled rows that are not among some, but for those of which nobody knows whether their files are there."""
+    is_unlisted = (before["label"] != MISSING) & ~is_below(before["path"].tolist(), unknown_places(found))
+    is_unlisted[rows] = False
+    return int(is_unlisted.sum())
+
+
+def unknown_places(found: Identified) -> list[Path]:
+    """Files that could not be read, and folders that could not be listed."""
+    return [*map(Path, found.samples.unlisted), *found.unread_paths]
 
 
 def is_below(paths: Sequence[str], links: Sequence[Path]) -> NDArray[np.bool_]:
@@ -133,12 +149,29 @@ def is_below(paths: Sequence[str], links: Sequence[Path]) -> NDArray[np.bool_]:
     return np.array([path in exact or path.startswith(below) for path in paths], dtype=bool)
 
 
-def _forget_stand_ins(cache: EmbeddingCache, paths: Sequence[str]) -> None:
-    """Take out rows that older versions gave to files which could not be read, now that they can be."""
-    stand_ins = {unreadable_id(path) for path in paths}
-    rows = [row for row, content in enumerate(cache.samples.content_ids) if content in stand_ins]
+def _forget_stand_ins(cache: EmbeddingCache, held: Held, samples: Samples) -> bool:
+    """Take out rows that older versions gave to files which could not be read, now that they can be; whether any."""
+    stand_ins = {unreadable_id(path) for path in samples.real_paths}
+    rows = [row for row, content in enumerate(held.contents) if content in stand_ins]
     if rows:
         cache.prune(np.array(rows))
+    return bool(rows)
+
+
+def _before(cache: EmbeddingCache, held: Held, rows: set[int], paths: set[str]) -> dict[str, NDArray[Any]]:
+    """Column to what the cache knows of each row before it is told anew: nothing of a row that was just added.
+
+    Rows whose file now holds another image lose their columns: their embeddings are not of it.
+    """
+    added = np.full(cache.n_rows - len(held.contents), MISSING, dtype=object)
+    before = {name: np.concatenate([values, added]) for name, values in held.columns.items()}
+    replaced = [row for row, path in enumerate(held.columns["path"].tolist()) if path in paths and row not in rows]
+    if replaced:
+        nothing = [MISSING] * len(replaced)
+        cache.update_columns(np.array(replaced), dict.fromkeys(cache.tables.columns, nothing))
+        for values in before.values():
+            values[replaced] = MISSING
+    return before
 
 
 def _same_files(samples: Samples, copies: Sequence[int]) -> list[list[str]]:
@@ -162,9 +195,11 @@ def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArr
     """
     sources = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
     is_contradictory = np.zeros(len(members), dtype=bool)
-    merged = {name: np.full(len(members), MISSING, dtype=object) for name in STANDARD if name in samples.given}
+    firsts = np.array([first for first, *_ in members], dtype=np.int64)
+    copies = [(position, files) for position, files in enumerate(members) if len(files) > 1]
+    merged = {name: np.array(sources[name], dtype=object)[firsts] for name in STANDARD if name in samples.given}
     for name, values in merged.items():
-        for position, files in enumerate(members):
+        for position, files in copies:
             found = {sources[name][file] for file in files} - {MISSING}
             is_contradictory[position] |= len(found) > 1
             values[position] = next(iter(found), MISSING)
@@ -183,60 +218,3 @@ def _changes(known: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[An
     return Changes(
         *({name: int(rows.sum()) for name, rows in found.items() if rows.any()} for found in (replaced, removed, kept))
     )
-
-
-def _forget_replaced(cache: EmbeddingCache, rows: set[int], paths: set[str]) -> None:
-    """Clear the columns of rows whose file now holds another image: their embeddings are not of it."""
-    known = cache.column("path")
-    stale = [row for row, path in enumerate(known.tolist()) if path in paths and row not in rows]
-    if stale:
-        nothing = [MISSING] * len(stale)
-        cache.update_columns(np.array(stale), dict.fromkeys(cache.tables.columns, nothing))
-
-
-def hash_files(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> list[bytes]:
-    """A content id per file; UNREAD for one that cannot be read, of which `unread_files` says why."""
-
-    def digest(path: Path) -> bytes:
-        try:
-            return content_id(file_bytes(path))
-        except OSError:
-            return UNREAD
-
-    digests: list[bytes] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(samples), HASH_BATCH):
-            digests += pool.map(digest, samples.paths[start : start + HASH_BATCH])
-            tell(len(digests), len(samples))
-    return digests
-
-
-def unread_files(samples: Samples, digests: Sequence[bytes]) -> dict[int, str]:
-    """The files that could not be read when they were hashed, and why.
-
-    Args:
-        samples: the files.
-        digests: what `hash_files` made of them.
-    """
-    return {index: _why_unread(samples.paths[index]) for index, digest in enumerate(digests) if digest == UNREAD}
-
-
-def only_readable(samples: Samples, digests: list[bytes], unread: Mapping[int, str]) -> tuple[Samples, list[bytes]]:
-    """The files that could be read, and their content ids.
-
-    Raises:
-        DataError: if there are none.
-    """
-    if len(unread) == len(samples):
-        first, reason = next(iter(unread.items()))
-        raise DataError(f"none of {counted(len(samples), 'file')} can be used; {samples.ids[first]}: {reason}")
-    positions = [index for index in range(len(samples)) if index not in unread]
-    return (samples.only(positions), [digests[index] for index in positions]) if unread else (samples, digests)
-
-
-def _why_unread(path: Path) -> str:
-    try:
-        file_bytes(path)
-    except OSError as error:
-        return f"cannot be read: {why(error)}; run again once it can"
-    return "could not be read a moment ago; run again"

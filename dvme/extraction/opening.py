@@ -1,9 +1,10 @@
-"""How a run and its plan begin: what can be refused is refused before any image is opened."""
+"""How a run and its plan begin: what is asked, and the refusal, before any image is opened, of what cannot be done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,46 @@ if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExtractRequest:
+    """What `extract` and `plan_extraction` are asked, which says what each field is."""
+
+    images: str | Path
+    cache: str | Path
+    backbones: Sequence[str]
+    columns: Columns | None
+    image_root: str | Path | None
+    skip_missing: bool
+    class_order: Sequence[str] | None
+    weights: Mapping[str, str | Path] | None
+    architectures: Mapping[str, str] | None
+    dtype: str
+    runtime: Runtime
+    replace: bool
+    retry_failed: bool
+    rows_per_shard: int | None
+    announce: Callable[[Task, Samples], None] | None
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot work."""
+        self.options  # noqa: B018 - checks itself
+
+    @cached_property
+    def choice(self) -> Choice:
+        """Which backbones, with which files."""
+        return Choice(names=self.backbones, weights=self.weights or {}, architectures=self.architectures or {})
+
+    @cached_property
+    def options(self) -> Options:
+        """How what the cache has is treated. A larger limit of pixels is a reason to try again what failed."""
+        return Options(
+            dtype=self.dtype,
+            replace=self.replace,
+            retry_failed=self.retry_failed or self.runtime.max_pixels is not None,
+            rows_per_shard=self.rows_per_shard,
+        )
+
+
 @dataclass(frozen=True)
 class Opened:
     """What a run is about."""
@@ -28,30 +69,18 @@ class Opened:
     """Loaded, or known from an earlier load."""
 
 
-def open_run(  # noqa: PLR0913 - the command's options, one to one
-    images: str | Path,
-    cache: str | Path,
-    choice: Choice,
-    options: Options,
-    runtime: Runtime,
-    *,
-    columns: Columns | None,
-    image_root: str | Path | None,
-    skip_missing: bool,
-    class_order: Sequence[str] | None,
-    announce: Callable[[Task, Samples], None] | None,
-) -> Opened:
-    """List the images, tell the task and recall the backbones; the arguments are those of `extract`.
+def open_run(request: ExtractRequest) -> Opened:
+    """List the images, tell the task and recall the backbones.
 
     Raises:
         The same as `extract`, for what shows before an image is opened.
     """
-    check_images_and_cache(images, cache)
-    choice.specs()
-    samples = load_samples(images, columns, image_root, skip_missing=skip_missing)
-    task = Task.from_labels(samples.labels, order_of(cache, samples, class_order))
-    if options.replace:
+    check_images_and_cache(request.images, request.cache)
+    request.choice.specs()
+    samples = load_samples(request.images, request.columns, request.image_root, skip_missing=request.skip_missing)
+    task = Task.from_labels(samples.labels, order_of(request.cache, samples, request.class_order))
+    if request.replace:
         check_listed(samples)
-    if announce is not None:
-        announce(task, samples)
-    return Opened(samples, task, recall_backbones(choice, runtime))
+    if request.announce is not None:
+        request.announce(task, samples)
+    return Opened(samples, task, recall_backbones(request.choice, request.runtime))

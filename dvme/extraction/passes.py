@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from dvme.data import Outliers
 from dvme.defaults import DTYPE
 from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
-from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Target, extract_shards
 from dvme.extraction.indexing import Index
 from dvme.extraction.models import KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
@@ -128,7 +126,6 @@ def extract_all(
             outliers |= found
         return outcomes, outliers
     lacks = [_prepare(cache, model, index, options, donors) for model in models]
-    paths, digests = cache.column("path"), cache.samples.ids
     done = dict.fromkeys((lack.name for lack in lacks), 0)
     seconds = dict.fromkeys(done, 0.0)
     unread: dict[str, dict[int, str]] = {name: {} for name in done}
@@ -145,7 +142,7 @@ def extract_all(
         missed, found = extract_shards(
             [lack.target for lack in shared],
             shards,
-            lambda row: Work(row, Path(paths[row]), digests[row].tobytes()),
+            index.work,
             runtime,
             tell,
         )
@@ -223,15 +220,17 @@ def is_all_there(
 
 def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool) -> list[NDArray[Any]]:
     """Those of the rows that are still to be extracted, one array per shard."""
+    is_asked = np.zeros(embeddings.n_rows, dtype=bool)
+    is_asked[rows] = True
     pending = embeddings.pending_shards(retry_failed=retry_failed)
-    return [wanted for shard in pending if len(wanted := shard[np.isin(shard, rows)])]
+    return [wanted for shard in pending if len(wanted := shard[is_asked[shard]])]
 
 
 def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float) -> BackboneOutcome:
     embeddings = lack.embeddings
     states = embeddings.states()
     failed = index.rows[states[index.rows] == RowState.FAILED]
-    reasons, ids = embeddings.reasons(), dict(zip(index.rows.tolist(), index.ids, strict=True))
+    reasons = embeddings.reasons() if len(failed) else np.empty(0, dtype=object)
     why = {row: reasons[row] for row in failed.tolist()} | dict(unread)
     computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in lack.shards)
     return BackboneOutcome(
@@ -241,7 +240,7 @@ def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: floa
         computed=computed,
         failed=len(why) + len(index.unread),
         seconds=seconds,
-        reasons={name: reason for row, reason in why.items() for name in ids[row]} | index.unread,
+        reasons={name: reason for row, reason in why.items() for name in index.names(row)} | index.unread,
         choice=lack.model.choice,
         remark="" if lack.model.spec.is_verified else lack.model.spec.remark,
         n_lost=lack.n_lost,

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns, Samples, Task
+from dvme.data.hashing import Identified, identify
 from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of, rows_done
-from dvme.extraction.checks import check_names, check_order
+from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
-from dvme.extraction.indexing import hash_files, is_below, only_readable, unread_files
-from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
-from dvme.extraction.opening import open_run
+from dvme.extraction.indexing import is_below, unknown_places
+from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
+from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
@@ -114,59 +116,62 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         The same as `extract`, where the run would be refused.
     """
-    runtime = runtime or Runtime()
-    is_retrying = retry_failed or runtime.max_pixels is not None
-    options = Options(dtype=dtype, replace=replace, retry_failed=is_retrying, rows_per_shard=rows_per_shard)
-    opened = open_run(
-        images,
-        cache,
-        Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
-        options,
-        runtime,
+    request = ExtractRequest(
+        images=images,
+        cache=cache,
+        backbones=backbones,
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,
         class_order=class_order,
+        weights=weights,
+        architectures=architectures,
+        dtype=dtype,
+        runtime=runtime or Runtime(),
+        replace=replace,
+        retry_failed=retry_failed,
+        rows_per_shard=rows_per_shard,
         announce=announce,
     )
-    samples, task, models = opened.samples, opened.task, opened.models
+    opened = open_run(request)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
-        check_fingerprints(store, models, dtype)
-    digests = hash_files(samples, runtime.n_workers, lambda done, total: progress("hash", done, total))
-    n_files, unread = len(samples), unread_files(samples, digests)
-    unread_ids = {samples.ids[index]: reason for index, reason in unread.items()}
-    unknown = [*map(Path, samples.unlisted), *(samples.paths[index] for index in unread)]
-    samples, digests = only_readable(samples, digests, unread)
-    remarks = list(samples.remarks)
+        check_fingerprints(store, opened.models, dtype)
+    found = identify(opened.samples, request.runtime.n_workers, partial(progress, "hash"))
+    return _planned(request, opened, store, found)
+
+
+def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | None, found: Identified) -> ExtractPlan:
+    samples, digests, remarks = found.samples, found.digests, list(opened.samples.remarks)
     if store is not None:
-        check_order(store, samples, digests, class_order)
-        remarks += check_names(store, samples, digests)
-    known = {} if store is None else {digest: row for row, digest in enumerate(store.samples.content_ids)}
+        held = Held.by(store)
+        check_order(held, found, request.class_order)
+        remarks += check_names(held, found)
+    known = {} if store is None else {digest: row for row, digest in enumerate(held.contents)}
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
-    n_others = 0 if store is None else _count_others(store, rows, unknown)
-    new, donors = first_file.keys() - known.keys(), donors_of(cache)
-    trial = _Trial(samples, first_file, runtime)
+    n_others = 0 if store is None else _count_others(store, held, rows, unknown_places(found))
+    new, donors = first_file.keys() - known.keys(), donors_of(request.cache)
+    trial = _Trial(samples, first_file, request.runtime)
     return ExtractPlan(
-        cache=os.fspath(cache),
+        cache=os.fspath(request.cache),
         exists=store is not None,
-        task=task,
-        n_files=n_files,
+        task=opened.task,
+        n_files=len(opened.samples),
         n_rows=len(first_file),
         n_new=len(first_file) - len(rows),
         n_unlisted=n_others,
-        backbones=[_plan_one(store, model, rows, new, options, trial, donors) for model in models],
+        backbones=[_plan_one(store, model, rows, new, request.options, trial, donors) for model in opened.models],
         remarks=remarks,
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),
-        unread=unread_ids,
+        unread=found.unread,
     )
 
 
-def _count_others(store: EmbeddingCache, rows: NDArray[Any], unknown: Sequence[Path]) -> int:
+def _count_others(store: EmbeddingCache, held: Held, rows: NDArray[Any], unknown: Sequence[Path]) -> int:
     """Images of the cache that are not among some rows, but for those of which nobody knows whether they are there."""
-    is_other = ~store.samples.is_pruned & ~is_below(store.column("path").tolist(), unknown)
+    is_other = ~store.samples.is_pruned & ~is_below(held.columns["path"].tolist(), unknown)
     is_other[rows] = False
     return int(is_other.sum())
 
@@ -191,8 +196,8 @@ class _Trial:
         def run(batches: Sequence[Sequence[Work]]) -> float:
             started = time.perf_counter()
             is_ahead = model.device.type != "cpu"
-            n_done = sum(1 for _ in embed_images(model, batches, dtype, self.runtime, is_decoding_ahead=is_ahead))
-            return n_done / (time.perf_counter() - started)
+            embedded = embed_images(model, batches, dtype, self.runtime, is_decoding_ahead=is_ahead)
+            return sum(len(batch.rows) for batch, _ in embedded) / (time.perf_counter() - started)
 
         warm = run(parts[:1])
         return run(parts[1:]) if parts[1:] else warm

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Samples, load_samples
+from dvme.data.hashing import Identified, identify
 from dvme.data.names import images_and_paths
 from dvme.errors import DataError, OptionError, parameter
 from dvme.extraction.beside import alike, place_beside
-from dvme.extraction.indexing import hash_files, index_samples, only_readable, unread_files
+from dvme.extraction.indexing import index_samples
 from dvme.heads.saving import SavedHead
 from dvme.prediction.backbones import OwnBackbones, Source, check_fingerprint, find_sources
 from dvme.runtime import Progress, Runtime
@@ -188,15 +189,10 @@ def _found(
     held = [(store, names) for store in opened if (names := _names_in(store, saved))]
     # Nothing is hashed before backbones that have to be loaded are known to be the head's.
     sources = None if held and own == OwnBackbones() else find_sources(saved, own, runtime)
-    digests = hash_files(samples, runtime.n_workers, partial(progress, "find"))
-    unread = unread_files(samples, digests)
-    left_out = {
-        **samples.unlisted,
-        **dict.fromkeys(samples.missing, "no file is there"),
-        **{samples.ids[index]: reason for index, reason in unread.items()},
-    }
+    found = identify(samples, runtime.n_workers, partial(progress, "find"))
+    left_out = {**samples.unlisted, **dict.fromkeys(samples.missing, "no file is there"), **found.unread}
     remarks = samples.remarks
-    samples, digests = only_readable(samples, digests, unread)
+    samples, digests = found.samples, found.digests
     parts: list[Part] = []
     missing = np.arange(len(samples))
     for store, names in held:
@@ -208,11 +204,11 @@ def _found(
         return Asked(samples.ids, paths, parts, left_out=left_out, remarks=remarks)
     check_unlocked(place)
     sources = sources or find_sources(saved, own, runtime)
-    some, some_digests = _without_labels(samples, missing), [digests[i] for i in missing.tolist()]
-    n_computed, reasons = _extract(some, some_digests, place, sources, opened, runtime, progress)
+    some = Identified(_without_labels(samples, missing), [digests[i] for i in missing.tolist()], {}, [])
+    n_computed, reasons = _extract(some, place, sources, opened, runtime, progress)
     store, names = EmbeddingCache.open(place), tuple(source.name for source in sources)
     row_of = {content: row for row, content in enumerate(store.samples.content_ids)}
-    rows = np.array([row_of[content] for content in some_digests], dtype=np.int64)
+    rows = np.array([row_of[content] for content in some.digests], dtype=np.int64)
     parts.append(Part(store, names, missing, rows))
     kept_in = place if place in places else None
     if places and kept_in is None and n_computed:
@@ -261,8 +257,7 @@ def _without_labels(samples: Samples, positions: NDArray[np.int64]) -> Samples:
 
 
 def _extract(
-    samples: Samples,
-    digests: list[bytes],
+    found: Identified,
     place: str,
     sources: Sequence[Source],
     donors: Collection[EmbeddingCache],
@@ -284,7 +279,7 @@ def _extract(
     n_computed, reasons = 0, dict[str, str]()
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with warnings.catch_warnings(action="ignore", category=UserWarning), EmbeddingCache.writing(place) as store:
-        index = index_samples(store, samples, digests, unread={})
+        index = index_samples(store, found)
         for dtype, some in by_dtype.items():
             models = [source.model for source in some]
             others = [donor for donor in donors if donor.location != store.location]

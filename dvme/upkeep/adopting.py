@@ -6,15 +6,16 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache as remembered
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.listing import file_bytes
+from dvme.data.hashing import hash_file, hash_files
 from dvme.data.spelling import check_spelling
 from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime
@@ -25,11 +26,11 @@ from dvme.upkeep.formats import BackboneHeader, Elsewhere, EmbeddedRows, read_el
 from dvme.upkeep.formats.bundle import DTYPES, text_array
 from dvme.upkeep.formats.elsewhere import check_ids
 from dvme.upkeep.imported import ImportReport, check_backbones, kept_remark, origin, store_embeddings
-from dvme.upkeep.naming import NEW, check_distinct, rows_by_name
-from dvme_cache import EmbeddingCache, Embeddings, RowState, content_id
+from dvme.upkeep.naming import NEW, check_distinct, real_path, rows_by_name
+from dvme_cache import EmbeddingCache, Embeddings, RowState
 from dvme_cache.identity import CONTENT_ID_BYTES
 
-READ_AT_ONCE = 256
+Hash = Callable[[Path], bytes | OSError]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +110,12 @@ def adopt(
     has_some = store is not None and request.backbone in store.backbones
     is_growing = has_some and not replace and _is_by_word(request)
     hint = "; more of one extractor come by " + parameter("like", cache) if has_some else ""
-    named = _rows(store, found.ids, source, request.images, may_be_new=is_growing, hint=hint)
+    hash_one: Hash = remembered(hash_file)  # each image is read once
+    named = _rows(store, found.ids, source, request.images, hash_one, may_be_new=is_growing, hint=hint)
     if request.images is not None and (store is None or is_growing):
         columns["path"] = _paths(store, named, found.ids, request.images)
     check_order(store, columns, request.class_order)
-    digests = _digests(store, named, found.ids, request.images, source, progress)
+    digests = _digests(store, named, found.ids, request.images, hash_one, source, progress)
     backbone, embedded, lengths = _checked(path, found, request, notes, progress)
     if store is not None and not replace:
         check_backbones(store, [backbone], path)
@@ -123,7 +125,7 @@ def adopt(
     with EmbeddingCache.writing(cache) as target:
         n_before = target.n_rows
         if store is not None:  # under the lock: another process may have pruned some meanwhile
-            _rows(target, found.ids, source, request.images, may_be_new=is_growing)
+            _rows(target, found.ids, source, request.images, hash_one, may_be_new=is_growing)
         rows = target.samples.add(digests, found.ids)
         n_kept = fill_columns(target, rows, columns, n_before, request.class_order)
         outcome = store_embeddings(target, backbone, embedded, rows, replace=replace, progress=progress)
@@ -146,6 +148,7 @@ def _rows(
     ids: Sequence[str],
     source: str,
     images: Path | None,
+    hash_one: Hash,
     *,
     may_be_new: bool,
     hint: str = "",
@@ -153,7 +156,9 @@ def _rows(
     """(N,) the row of each image; -1 for a new one, as all are where there is no cache."""
     if store is None:
         return np.full(len(ids), NEW, dtype=np.int64)
-    return rows_by_name(store, ids, source=source, image_root=images, may_be_new=may_be_new, hint=hint)
+    return rows_by_name(
+        store, ids, source=source, image_root=images, may_be_new=may_be_new, hint=hint, hash_one=hash_one
+    )
 
 
 def _is_by_word(request: Request) -> bool:
@@ -174,7 +179,7 @@ def _word(request: Request) -> str:
 
 def _paths(store: EmbeddingCache | None, named: NDArray[np.int64], ids: Sequence[str], images: Path) -> NDArray[Any]:
     """(N,) where images are: of new ones by their names, of the others as the cache knows it."""
-    paths = text_array([os.path.realpath(images / name) for name in ids])
+    paths = text_array([real_path(name, images) for name in ids])
     return paths if store is None else np.where(named == NEW, paths, store.column("path")[named]).astype(object)
 
 
@@ -183,42 +188,30 @@ def _digests(
     named: NDArray[np.int64],
     ids: Sequence[str],
     images: Path | None,
+    hash_one: Hash,
     source: str,
     progress: Progress,
 ) -> list[bytes]:
     """What identifies each image: its row in a cache that is there, else its bytes, else its name."""
     known = [] if store is None else store.samples.content_ids
     new = [name for name, row in zip(ids, named.tolist(), strict=True) if row == NEW]
-    if images is None:
-        made = [imported_id(name) for name in new]
-    else:
-        made = _hash_files([images / name for name in new], images, progress)
+    made = [imported_id(name) for name in new] if images is None else _of_files(new, images, hash_one, progress)
     of_new = iter(made)
     digests = [next(of_new) if row == NEW else known[row] for row in named.tolist()]
     check_distinct(digests, ids, source=source)
     return digests
 
 
-def _hash_files(paths: Sequence[Path], images: Path, progress: Progress) -> list[bytes]:
+def _of_files(names: Sequence[str], images: Path, hash_one: Hash, progress: Progress) -> list[bytes]:
     """(N,) content ids; every file must be there."""
-
-    def digest(path: Path) -> bytes | None:
-        try:
-            return content_id(file_bytes(path))
-        except (OSError, ValueError):
-            return None
-
-    found: list[bytes | None] = []
-    with ThreadPoolExecutor(Runtime().n_workers) as pool:
-        for start in range(0, len(paths), READ_AT_ONCE):
-            found += pool.map(digest, paths[start : start + READ_AT_ONCE])
-            progress("hash", len(found), len(paths))
-    missing = [path for path, identity in zip(paths, found, strict=True) if identity is None]
+    paths = [Path(real_path(name, images)) for name in names]
+    found = hash_files(paths, Runtime().n_workers, partial(progress, "hash"), hash_one)
+    missing = [images / name for name, each in zip(names, found, strict=True) if isinstance(each, OSError)]
     if missing:
         count = counted(len(missing), "image")
         step = "mend the ids or " + parameter("images")
         raise DataError(f"{count} cannot be read below {images}: {first_few(missing)}; " + step)
-    return [identity for identity in found if identity is not None]
+    return [each for each in found if isinstance(each, bytes)]
 
 
 def _checked(

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.data.listing import file_bytes
+from dvme.data.hashing import hash_file
 from dvme.errors import DataError
 from dvme.text import counted, first_few
-from dvme_cache import EmbeddingCache, content_id
+from dvme_cache import EmbeddingCache
 
 NEW = -1
 CONTENT_ID = re.compile(r"[0-9a-fA-F]{32}")
@@ -30,6 +30,7 @@ def rows_by_name(
     are_distinct: bool = True,
     may_be_new: bool = False,
     hint: str = "",
+    hash_one: Callable[[Path], bytes | OSError] = hash_file,
 ) -> NDArray[np.int64]:
     """The row of each named image.
 
@@ -44,6 +45,7 @@ def rows_by_name(
         are_distinct: whether two names of one row are refused.
         may_be_new: whether a name may be of no row.
         hint: what else can be done about a name of no row, for the message.
+        hash_one: gives a file's content id, or why it cannot be read; for one who remembers them.
 
     Returns:
         (N,) row indices, in the order of the names; -1 for a new one.
@@ -51,7 +53,7 @@ def rows_by_name(
     Raises:
         DataError: if a name is unknown or ambiguous, or two names are of one row that must not be.
     """
-    find = _finder(cache, image_root)
+    find = _finder(cache, image_root, hash_one)
     found = [find(name) for name in names]
     unknown = [name for name, rows in zip(names, found, strict=True) if not rows]
     if unknown and not may_be_new:
@@ -104,7 +106,9 @@ def check_distinct(
         raise DataError(message)
 
 
-def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], list[int]]:
+def _finder(
+    cache: EmbeddingCache, image_root: Path | None, hash_one: Callable[[Path], bytes | OSError]
+) -> Callable[[str], list[int]]:
     """From a name to the rows that it may mean; more than one where nothing decides between them."""
     rows = np.flatnonzero(~cache.samples.is_pruned).tolist()
     digests, first_seen, current = cache.samples.content_ids, cache.samples.paths, cache.column("path").tolist()
@@ -118,11 +122,11 @@ def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], l
     def find(name: str) -> list[int]:
         if CONTENT_ID.fullmatch(name) and bytes.fromhex(name) in by_digest:
             return [by_digest[bytes.fromhex(name)]]
-        real = _real_path(name, image_root)
+        real = real_path(name, image_root)
         if real in by_current:
             return list(by_current[real])
-        digest = _content_id(real) if image_root is not None else None
-        if digest is not None:  # a file of its own, which may only have the name of another
+        digest = hash_one(Path(real)) if image_root is not None else None
+        if isinstance(digest, bytes):  # a file of its own, which may only have the name of another
             return [by_digest[digest]] if digest in by_digest else []
         found = by_current.get(name, set()) | by_first_seen.get(name, set())
         present = [row for row in found if current[row] != MISSING]
@@ -131,15 +135,7 @@ def _finder(cache: EmbeddingCache, image_root: Path | None) -> Callable[[str], l
     return find
 
 
-def _content_id(path: str) -> bytes | None:
-    """What a file's bytes are known as; None where there is no file to read."""
-    try:
-        return content_id(file_bytes(Path(path)))
-    except (OSError, ValueError):
-        return None
-
-
-def _real_path(name: str, image_root: Path | None) -> str:
+def real_path(name: str, image_root: Path | None) -> str:
     """The path as the cache keeps it; the name itself where it is relative to nothing."""
     if "\0" in name or (image_root is None and not os.path.isabs(name)):  # noqa: PTH117 - for a million names
         return name

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns, Samples, load_samples
+from dvme.data.hashing import hash_files
 from dvme.data.samples import unlisted_line
 from dvme.errors import DataError
 from dvme.extraction.beside import beside, place_beside
-from dvme.extraction.indexing import hash_files, unread_files
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.text import counted
@@ -84,8 +85,7 @@ def prune(
     if samples.unlisted:
         raise DataError(f"{unlisted_line(samples.unlisted)}; nothing was pruned")
     workers = (runtime or Runtime()).n_workers
-    digests = hash_files(samples, workers, lambda done, total: progress("hash", done, total))
-    _check_readable(samples, digests)
+    digests = _readable(samples, hash_files(samples.paths, workers, partial(progress, "hash")))
     rows = _rows_to_prune(store, digests, images)
     paths = np.array(store.samples.paths, dtype=object)
     removed, gone = paths[rows].tolist(), _gone_folders(paths[~store.samples.is_pruned], paths[rows])
@@ -113,12 +113,13 @@ def _prune_beside(cache: str | Path, erased: NDArray[np.uint8]) -> None:
                 writable.prune(np.array(rows, dtype=np.int64))
 
 
-def _check_readable(samples: Samples, digests: Sequence[bytes]) -> None:
-    """A file that cannot be read just now must not look like one that is gone."""
-    unread = unread_files(samples, digests)
+def _readable(samples: Samples, found: Sequence[bytes | OSError]) -> list[bytes]:
+    """The files' content ids; a file that cannot be read just now must not look like one that is gone."""
+    unread = [path for path, each in zip(samples.paths, found, strict=True) if isinstance(each, OSError)]
     if unread:
-        files, first = counted(len(unread), "file"), samples.paths[next(iter(unread))]
-        raise DataError(f"{files} cannot be read, such as {first}; nothing was pruned, mend them first")
+        files = counted(len(unread), "file")
+        raise DataError(f"{files} cannot be read, such as {unread[0]}; nothing was pruned, mend them first")
+    return [each for each in found if isinstance(each, bytes)]
 
 
 def _gone_folders(present: NDArray[Any], removed: NDArray[Any]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from dvme.backbones.loading.registry import get_spec, names
 from dvme.backbones.own.custom import spec_from_mapping
 from dvme.data import MISSING
 from dvme.errors import DvmeError, message_of
-from dvme.extraction.decoding import Unread, Work
+from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import batches_of, embed_images
 from dvme.extraction.models import load_specs
 from dvme.runtime import Runtime
@@ -79,12 +79,12 @@ def compare_with_images(
     if runtime.max_pixels is None:  # these very contents were decoded before, so that none of them is a surprise
         runtime = replace(runtime, max_pixels=sys.maxsize)
     batches = ([work[row] for row in rows] for rows in batches_of([np.array(present, dtype=np.int64)], size))
-    differences = {}
-    for row, result in embed_images(model, batches, "float32", runtime, is_decoding_ahead=False):
-        if isinstance(result, Unread):
-            continue
-        cached = embeddings.read(np.array([row]))[0].astype(np.float64)
-        differences[row] = float("inf") if isinstance(result, str) else _difference(cached, result)
+    differences: dict[int, float] = {}
+    for batch, found in embed_images(model, batches, "float32", runtime, is_decoding_ahead=False):
+        is_read = np.array([row not in batch.unread for row in batch.rows])
+        rows = np.array(batch.rows)[is_read]
+        cached = embeddings.read(rows).astype(np.float64)
+        differences |= dict(zip(rows.tolist(), _differences(cached, found[is_read]).tolist(), strict=True))
     different, first_seen = [row for row, value in differences.items() if value > TOLERANCE], store.samples.paths
     return Comparison(
         backbone=name,
@@ -108,6 +108,13 @@ def _spec_of(embeddings: Embeddings) -> BackboneSpec:
     return get_spec(embeddings.name)
 
 
-def _difference(cached: NDArray[Any], now: NDArray[Any]) -> float:
-    """Largest difference of two embeddings (D,), relative to the largest element of the second."""
-    return float(np.abs(cached - now).max() / max(np.abs(now).max(), np.finfo(np.float32).tiny))
+def _differences(cached: NDArray[Any], now: NDArray[Any]) -> NDArray[np.float64]:
+    """(B,) largest difference of two embeddings (B, D), relative to the largest element of the second.
+
+    Infinite where the second is not finite, as of an image that cannot be decoded any more.
+    """
+    is_finite = np.isfinite(now).all(axis=1)
+    differences = np.full(len(now), np.inf)
+    largest = np.maximum(np.abs(now[is_finite]).max(axis=1), np.finfo(np.float32).tiny)
+    differences[is_finite] = np.abs(cached[is_finite] - now[is_finite]).max(axis=1) / largest
+    return differences

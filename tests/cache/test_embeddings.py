@@ -28,7 +28,7 @@ from dvme_cache import (
 from dvme_cache import embeddings as module
 from dvme_cache.files import LocalFiles
 from dvme_cache.samples import SampleTable
-from dvme_cache.shards import ROWS_AT_ONCE, finite_rows, is_finite
+from dvme_cache.shards import ROWS_AT_ONCE, finite_rows
 from dvme_cache.store import CacheStore
 
 Features = Callable[..., NDArray[Any]]
@@ -394,6 +394,21 @@ def test_commit__float32_of_a_whole_shard(tmp_path: Path, features_of: Features,
     assert np.isnan(stored(embeddings)).any() == is_failed
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_commit__rows_that_are_not_finite_fail_where_a_reason_is_given(
+    tmp_path: Path, features_of: Features, dtype: str
+) -> None:
+    embeddings, features = laid_out(tmp_path, 64, dtype=dtype), features_of(range(64)).astype(np.float32)
+    features[3, 1], features[9, 2], features[20, 0] = np.inf, np.nan, 1e5  # the last overflows float16 alone
+    embeddings.commit(np.arange(64), features, {9: "broken"}, not_finite="too large")
+    wanted = {3: "too large", 9: "broken"} | ({20: "too large"} if dtype == "float16" else {})
+    assert {row: reason for row, reason in enumerate(embeddings.reasons()) if reason} == wanted
+    good = np.setdiff1d(np.arange(64), [*wanted])
+    assert np.flatnonzero(embeddings.states() == RowState.DONE).tolist() == good.tolist()
+    np.testing.assert_array_equal(embeddings.read(good), features[good].astype(dtype))
+    assert np.isnan(stored(embeddings)[[*wanted]]).all()
+
+
 def test_finite_rows__every_float16() -> None:
     everything = np.arange(65_536, dtype=np.uint16).view(np.float16).reshape(-1, 1)
     np.testing.assert_array_equal(finite_rows(everything), np.isfinite(everything)[:, 0])
@@ -403,12 +418,12 @@ def test_finite_rows__every_float16() -> None:
 
 @pytest.mark.parametrize("row", [0, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_is_finite__wherever_the_element_is(row: int, dtype: str) -> None:
+def test_finite_rows__wherever_the_element_is(row: int, dtype: str) -> None:
     features = np.ones((2 * ROWS_AT_ONCE + 1, 2), dtype=dtype)
-    assert is_finite(features)
-    assert is_finite(features[:0])
+    assert finite_rows(features).all()
+    assert finite_rows(features[:0]).shape == (0,)
     features[row, 1] = np.inf
-    assert not is_finite(features)
+    assert np.flatnonzero(~finite_rows(features)).tolist() == [row]
 
 
 def test_write__many_shards_equal_one_commit_after_the_other(

@@ -71,6 +71,17 @@ def test_write__replaces_the_whole_file(files: Files, key: str) -> None:
     assert files.read(key) == b""
 
 
+def test_stamp__another_one_for_every_version(files: Files) -> None:
+    assert files.stamp("a/b") is None
+    files.write("a/b", [b"x"])
+    first = files.stamp("a/b")
+    files.write("a/c", [b"x"])
+    assert files.stamp("a/b") == first
+    assert files.stamp("a/b/c") is None
+    files.write("a/b", [b"y"])
+    assert files.stamp("a/b") not in (None, first)
+
+
 def test_read__a_folder_is_no_file(files: Files) -> None:
     files.write("a/b", [b"x"])
     assert files.read("a") is None

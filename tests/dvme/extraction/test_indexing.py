@@ -9,9 +9,10 @@ import pytest
 
 import dvme
 from dvme.data import Samples, folder_samples
+from dvme.data.hashing import identify
 from dvme.data.samples import STANDARD
 from dvme.errors import DataError
-from dvme.extraction.indexing import Changes, Index, hash_files, index_samples
+from dvme.extraction.indexing import Changes, Index, index_samples
 from dvme_cache import EmbeddingCache
 
 Given = Callable[..., Samples]
@@ -35,7 +36,7 @@ def index(files: list[Path], tmp_path: Path) -> Callable[..., Index]:
         ids = [path.name for path in files]
         samples = Samples(files, ids, values["label"], values["split"], values["group"], frozenset(columns))
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            return index_samples(cache, samples, hash_files(samples, 1, lambda *_: None), {}, order)
+            return index_samples(cache, identify(samples, 1, lambda *_: None), order)
 
     return run
 

@@ -12,8 +12,9 @@ import torch
 
 import dvme
 from dvme.data import Samples, folder_samples, load_samples
+from dvme.data.hashing import identify
 from dvme.errors import DataError
-from dvme.extraction.indexing import Index, hash_files, index_samples, unread_files
+from dvme.extraction.indexing import Index, index_samples
 from dvme_cache import EmbeddingCache, unreadable_id
 
 LITE = "efficientnet-lite0@size=32"
@@ -40,8 +41,7 @@ def index(tmp_path: Path) -> Callable[[Samples], Index]:
 
     def run(samples: Samples) -> Index:
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            digests = hash_files(samples, 2, lambda *_: None)
-            return index_samples(cache, samples, digests, unread_files(samples, digests))
+            return index_samples(cache, identify(samples, 2, lambda *_: None))
 
     return run
 
@@ -120,14 +120,15 @@ def test_index_samples__nothing_can_be_read(root: Path, index: Callable[[Samples
         index(load_samples(root))
 
 
-def test_unread_files__a_pipe_is_not_waited_for(root: Path) -> None:
+def test_identify__a_pipe_is_not_waited_for(root: Path) -> None:
     os.mkfifo(root / "a" / "pipe.png")
     files = [root / "a" / "1.png", root / "a" / "pipe.png", root / "a"]
     nothing = ["", "", ""]
     samples = Samples(files, ["1", "2", "3"], nothing, nothing, nothing)
-    unread = unread_files(samples, hash_files(samples, 1, lambda *_: None))
-    assert list(unread) == [1, 2]
-    assert "a pipe, socket or device, no file" in unread[1]
+    found = identify(samples, 1, lambda *_: None)
+    assert (found.samples.ids, found.unread_paths) == (["1"], files[1:])
+    assert list(found.unread) == ["2", "3"]
+    assert "a pipe, socket or device, no file" in found.unread["2"]
 
 
 def test_index_samples__copies_and_names_of_one_file(root: Path, index: Callable[[Samples], Index]) -> None:

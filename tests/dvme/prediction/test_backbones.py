@@ -184,7 +184,7 @@ def test_predict__what_is_none_of_the_head(study: Path, tmp_path: Path) -> None:
 def test_predict__a_file_that_computes_something_else(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "hash_files", lambda *_: pytest.fail("extracted"))
+    monkeypatch.setattr(sources, "identify", lambda *_: pytest.fail("extracted"))
     with pytest.raises(FingerprintMismatchError, match="as it is installed here is not what the head was fitted on"):
         dvme.predict(
             study / "python",
