@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from dvme.errors import DataError, DvmeError, OptionError
+from dvme.errors import DataError, DvmeError, OptionError, parameter
 from dvme_cache.files import PARTIAL_SUFFIX, make_folders, sync
 
 DIGEST_BYTES = 16
@@ -37,7 +37,7 @@ def check_destination(path: str | Path, suffixes: Sequence[str], *, force: bool)
     if suffixes and place.suffix.lower() not in suffixes:
         raise OptionError(f"{place} does not end in {' or '.join(suffixes)}; name such a file")
     if place.exists() and not force:
-        raise OptionError(f"{place} is there already; name another file, or pass --force")
+        raise OptionError(f"{place} is there already; name another file, or pass " + parameter("force", True))
     if not place.parent.is_dir():
         raise OptionError(f"{place.parent} is not a folder; make it first")
     _check_writable(place.parent)
@@ -58,10 +58,10 @@ def check_folder(path: str | Path, *, step: str = "name another folder", force: 
     place = Path(path)
     nearest = next(each for each in (place, *place.absolute().parents) if each.exists())
     if not nearest.is_dir():
-        raise OptionError(f"{nearest} is there already and is a file; {step}")
+        raise OptionError(f"{nearest} is there already and is a file; " + step)
     _check_writable(nearest)
     if not force and whole(place).exists() and any(whole(place).iterdir()):
-        raise OptionError(f"{place} is there already; {step}, or remove it")
+        raise OptionError(f"{place} is there already; " + step + ", or remove it")
     return place
 
 

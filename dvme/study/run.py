@@ -142,7 +142,7 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
         OptionError: if it does.
         DataError: if its run cannot be read.
     """
-    path = check_folder(folder, step="name another folder with --out", force=True)
+    path = check_folder(folder, step="name another folder with " + OUT, force=True)
     if not path.exists():
         return path
     if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short

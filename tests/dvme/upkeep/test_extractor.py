@@ -47,7 +47,7 @@ def _held(cache: Path, backbone: str = "uni") -> NDArray[Any]:
 
 def _head(cache: Path, folder: Path) -> Path:
     dvme.probe(cache, heads=["linear@strengths=0.01"], save=folder)
-    return folder / "linear--uni"
+    return folder / "linear@strengths=0.01--uni"
 
 
 @pytest.mark.parametrize("words", ["made_by", "like"])
