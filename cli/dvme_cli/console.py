@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -49,8 +48,10 @@ def note(message: str) -> None:
 
 
 def show_json(value: dict[str, Any] | list[Any]) -> None:
-    """Print strict JSON to stdout; what is not a number becomes null."""
-    print(json.dumps(_without_nan(value), indent=2, default=str, allow_nan=False))  # noqa: T201
+    """Print strict JSON to stdout: nan is null, an infinity "inf" or "-inf"."""
+    from dvme.json_values import as_json
+
+    print(as_json(value, indent=2))  # noqa: T201
 
 
 def difference_text(difference: Interval) -> str:
@@ -119,13 +120,3 @@ def size(n_bytes: int) -> str:
 def _fail(message: str) -> None:
     console(is_error=True).print(Text.assemble(("error: ", "bold red"), " ".join(message.split())), soft_wrap=True)
     raise typer.Exit(1)
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return value

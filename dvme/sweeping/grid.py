@@ -18,6 +18,7 @@ from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.jobs import fit_each, kept_log_proba
 from dvme.heads.network_head import NetworkHead
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
+from dvme.json_values import plain
 from dvme.runtime import Progress, Runtime
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.kept import KeptHeads, is_kept, largest_size, mark
@@ -118,7 +119,7 @@ class Grid:
         done = FinishedJob(
             log_test=log_test,
             log_validation=log_validation,
-            chosen=dict(head.chosen),
+            chosen=plain(head.chosen),
             seconds=seconds,
             n_parameters=sum(array.size for array in head.arrays().values()),
             versions=versions(),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from dvme.files import written_aside
 from dvme.heads import Head
-from dvme.heads.saving import without_nan
+from dvme.json_values import as_json
 from dvme_cache import Fingerprint
 
 TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
@@ -41,7 +41,7 @@ class FinishedJob:
     log_validation: NDArray[np.float32]
     """(v, C), in the draw's order."""
     chosen: Mapping[str, Any]
-    """What validation chose."""
+    """What validation chose, as `json_values.plain` has it: the same whether just fitted or read back."""
     seconds: float
     """Of the fit; of jobs fitted together, the first one there has the time of all."""
     n_parameters: int
@@ -123,10 +123,10 @@ class Ledger:
     def write(self, key: str, job: FinishedJob) -> None:
         """Keep a job, whole or not at all."""
         record = {
-            "chosen": without_nan(dict(job.chosen)),
+            "chosen": job.chosen,
             "seconds": job.seconds,
             "n_parameters": job.n_parameters,
-            "versions": dict(job.versions),
+            "versions": job.versions,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         with written_aside(self._path(key)) as aside, aside.open("wb") as file:
@@ -134,7 +134,7 @@ class Ledger:
                 file,
                 log_test=job.log_test,
                 log_validation=job.log_validation,
-                record=np.array(json.dumps(record)),
+                record=np.array(as_json(record)),
             )
 
     def _path(self, key: str) -> Path:

@@ -19,7 +19,7 @@ from dvme.errors import DataError, OptionError
 from dvme.evaluation.metrics import log_odds, score
 from dvme.evaluation.study import method_name
 from dvme.files import check_folder, written_aside
-from dvme.heads.saving import without_nan
+from dvme.json_values import as_json
 from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
 from dvme.sweeping.ledger import FinishedJob, Ledger, versions
@@ -181,7 +181,7 @@ def write_run(folder: Path, described: Mapping[str, Any]) -> None:
     """Write run.json."""
     header = {"format": FORMAT, "dvme": version("dvme"), "versions": dict(versions())}
     with written_aside(folder / RUN) as aside:
-        aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
+        aside.write_text(as_json(header | dict(described), indent=1) + "\n", encoding="utf-8")
 
 
 def write_results(
@@ -211,7 +211,7 @@ def write_results(
         if writer is not None:
             writer.close()
     with written_aside(folder / SUMMARY) as aside:
-        aside.write_text(json.dumps(without_nan(report.to_json()), indent=1, default=str) + "\n", encoding="utf-8")
+        aside.write_text(as_json(report.to_json(), indent=1) + "\n", encoding="utf-8")
     write_run(folder, {**described, "jobs": jobs})
 
 

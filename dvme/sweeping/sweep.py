@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Collection, Sequence
@@ -29,6 +28,7 @@ from dvme.evaluation.study import (
     usable_rows,
 )
 from dvme.heads import Head
+from dvme.json_values import plain
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.sampling.duplicates import across_splits, describe, listed
@@ -230,7 +230,7 @@ def _described(
             {
                 "head": method.head.name,
                 "backbones": list(method.backbones),
-                "settings": json.loads(json.dumps(asdict(method.head))),  # type: ignore[call-overload]
+                "settings": plain(asdict(method.head)),  # type: ignore[call-overload]
             }
             for method in methods
         ],
