@@ -16,7 +16,6 @@ from dvme.evaluation.study import method_name, test_units, usable_rows
 from dvme.heads import CONTROLS
 from dvme.runtime import Progress, silent
 from dvme.sweeping.judging import Judge
-from dvme.sweeping.kept import largest_size
 from dvme.sweeping.matching import rows_of
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.run import Run, read_summary
@@ -65,7 +64,7 @@ class Study:
     @property
     def last(self) -> int:
         """The largest size."""
-        return largest_size(self.run.manifest)
+        return self.run.manifest.largest
 
     @cached_property
     def singles(self) -> list[int]:

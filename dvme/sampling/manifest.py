@@ -52,7 +52,7 @@ class SubsetManifest:
     classes: tuple[str, ...]
     """C names."""
     sizes: tuple[str, ...]
-    """S names, such as `50 (S)`, in ascending order."""
+    """S names, such as `50 (S)`; in no draw does a later one have fewer images than an earlier one."""
     test: NDArray[np.int64]
     """Positions of the test images."""
     draws: tuple[Draw, ...]
@@ -63,6 +63,26 @@ class SubsetManifest:
     """What the reader of a result has to know; not part of the hash."""
     is_order_given: bool = False
     """Whether the order of the classes is a user's; not part of the hash, for no subset depends on it."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not ascend.
+
+        Raises:
+            ValueError: naming the draw.
+        """
+        for draw in self.draws:
+            sides = ("train", draw.train, draw.n_train), ("choose", draw.validation, draw.n_validation)
+            for verb, order, counts in sides:
+                if len(counts) != len(self.sizes) or not all(np.diff([0, *counts, len(order)]) >= 0):
+                    raise ValueError(
+                        f"sizes {', '.join(self.sizes)} {verb} on {', '.join(map(str, counts))} of the {len(order)} images "
+                        f"of repeat {draw.repeat}, fold {draw.fold}; they must ascend, one number for each size"
+                    )
+
+    @property
+    def largest(self) -> int:
+        """Index of the size with the most training images."""
+        return len(self.sizes) - 1
 
     @property
     def is_multilabel(self) -> bool:

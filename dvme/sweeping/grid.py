@@ -21,7 +21,7 @@ from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.json_values import plain
 from dvme.runtime import Progress, Runtime
 from dvme.sampling.manifest import SubsetManifest
-from dvme.sweeping.kept import KeptHeads, is_kept, largest_size, mark
+from dvme.sweeping.kept import KeptHeads, is_kept, mark
 from dvme.sweeping.ledger import FinishedJob, JobIdentity, Ledger, versions
 from dvme.wording import counted
 from dvme_cache import EmbeddingCache
@@ -131,7 +131,7 @@ class Grid:
 
     def _kept(self) -> dict[int, list[Place]]:
         """Jobs whose heads are kept, by method: all draws of the largest size."""
-        size, kept = largest_size(self.manifest), dict[int, list[Place]]()
+        size, kept = self.manifest.largest, dict[int, list[Place]]()
         for place in self.places:
             method = self.methods[place.method]
             if place.size == size and is_kept(method.head.name, method.backbones):

@@ -29,7 +29,6 @@ from dvme.heads.saving import (
     load_head,
     save_head,
 )
-from dvme.sampling.manifest import SubsetManifest
 from dvme.sweeping.ledger import FinishedJob
 
 JOBS, HEADS = "jobs", "heads"
@@ -38,12 +37,6 @@ JOBS, HEADS = "jobs", "heads"
 def is_kept(head: str, backbones: Sequence[str]) -> bool:
     """Whether the heads of this method are kept, at the largest size."""
     return head in ATTENTION_HEADS and len(backbones) > 1
-
-
-def largest_size(manifest: SubsetManifest) -> int:
-    """Index of the size with the most training images, the last of equal ones; sizes come in any order."""
-    n_train = [sum(draw.n_train[size] for draw in manifest.draws) for size in range(len(manifest.sizes))]
-    return max(range(len(n_train)), key=lambda size: (n_train[size], size))
 
 
 def mark(key: str, job: FinishedJob) -> str:

@@ -21,7 +21,7 @@ from dvme.evaluation.study import method_name
 from dvme.files import check_folder, written_aside
 from dvme.json_values import as_json
 from dvme.sampling.manifest import SubsetManifest
-from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, largest_size, mark, marks_of
+from dvme.sweeping.kept import JOBS, KeptHeads, is_kept, mark, marks_of
 from dvme.sweeping.ledger import FinishedJob, Ledger, versions
 from dvme.sweeping.outcome import SweepReport
 from dvme.sweeping.suspects import Suspect
@@ -106,7 +106,7 @@ class Run:
 
         Only those that are there, whole, and of this run's own jobs.
         """
-        largest, marks = largest_size(self.manifest), dict[int, list[str]]()
+        largest, marks = self.manifest.largest, dict[int, list[str]]()
         for method, size, draw, key in self.described["jobs"]:
             if size == largest:
                 marks.setdefault(method, []).append(mark(key, self.finished[method, size][draw]))

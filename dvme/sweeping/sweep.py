@@ -37,7 +37,7 @@ from dvme.sampling.options import SubsetOptions
 from dvme.sampling.subsets import draw_subsets, find_similar
 from dvme.sweeping.grid import Grid
 from dvme.sweeping.judging import Judge
-from dvme.sweeping.kept import JOBS, KeptHeads, largest_size
+from dvme.sweeping.kept import JOBS, KeptHeads
 from dvme.sweeping.ledger import FinishedJob, Ledger
 from dvme.sweeping.matching import check_ordered, ordered, rows_of
 from dvme.sweeping.outcome import SweepReport
@@ -174,7 +174,7 @@ def _judge(store: EmbeddingCache, grid: Grid, metric: str) -> tuple[Judge, str]:
 
 def _suspects(judge: Judge, images: NDArray[Any], paths: NDArray[Any]) -> list[Suspect]:
     """By the method that leads on validation at the largest size."""
-    size = largest_size(judge.manifest)
+    size = judge.manifest.largest
     leader = judge.standing.leader(size) or 0
     name = method_name(*judge.methods[leader])
     return find_suspects(judge.manifest, judge.finished[leader, size], size, name, images.tolist(), paths.tolist())
