@@ -1,42 +1,67 @@
-"""Dataclasses as JSON values, and back."""
+"""Values as strict JSON: nan is null, infinities are "inf" and "-inf". Reading them by their type gives them back."""
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from math import isinf
+from math import isfinite, isnan
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
 
 
-def with_infinities(value: Any) -> Any:
-    """The same with "inf" and "-inf" in place of the infinities, which JSON does not have; `rebuilt` takes them back.
+def plain(value: Any) -> Any:
+    """The same as JSON has it: keys are texts, tuples and arrays lists, nan is None, infinities are "inf" and "-inf".
 
-    Degrees of freedom are infinite where a z test stands in for t; None is nan.
+    Args:
+        value: mappings, lists, tuples, numbers of Python and numpy, arrays, texts, paths, None, in any depth.
+
+    Raises:
+        TypeError: if something else is in it.
     """
-    if isinstance(value, dict):
-        return {key: with_infinities(item) for key, item in value.items()}
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else None if isnan(value) else f"{float(value)}"
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(with_infinities(item) for item in value)
-    return str(value) if isinstance(value, float) and isinf(value) else value
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "tolist"):  # numpy's, which the command line does not import
+        return plain(value.tolist())
+    raise TypeError(f"{value!r:.50} ({type(value).__name__}) is nothing that JSON has")
+
+
+def as_json(value: Any, **layout: Any) -> str:
+    """Strict JSON text.
+
+    Args:
+        value: as `plain` takes it.
+        layout: `indent`, `separators`, `sort_keys` and the like of `json.dumps`.
+    """
+    return json.dumps(plain(value), allow_nan=False, **layout)
 
 
 def rebuilt(kind: Any, value: Any) -> Any:
     """A value of this type from what `dataclasses.asdict` and JSON made of it.
 
     Args:
-        kind: a dataclass, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, `Literal`, or a plain type.
-        value: JSON values; None for a float is nan. Keys that are no fields are passed over, and
+        kind: a dataclass, a TypedDict, `X | None`, `list[X]`, `tuple[X, ...]`, `dict[str, X]`, `Literal`, or a plain
+            type.
+        value: JSON values; None for a float is nan, "inf" an infinity. Keys that are no fields are passed over, and
             fields with a default may be missing, as in what an older dvme wrote.
 
     Raises:
         TypeError, ValueError, KeyError: if the value is not of the type.
     """
     origin, inner = get_origin(kind), get_args(kind)
-    if is_dataclass(kind) and isinstance(value, dict):
+    if isinstance(value, dict) and (is_dataclass(kind) or is_typeddict(kind)):
         hints = get_type_hints(kind)
-        known = [field for field in fields(kind) if field.name in value or field.default is MISSING]
-        own = {field.name: rebuilt(hints[field.name], value[field.name]) for field in known}
-        return kind(**own)  # type: ignore[operator]
+        own = {name: rebuilt(hints[name], value[name]) for name in _names(kind, value)}
+        return kind(**own)
     if origin is UnionType and NoneType in inner:
         (other,) = (each for each in inner if each is not NoneType)
         return None if value is None else rebuilt(other, value)
@@ -49,3 +74,10 @@ def rebuilt(kind: Any, value: Any) -> Any:
     if kind is Any or (value in inner if origin is Literal else type(value) is kind):
         return value
     raise TypeError(f"{value!r:.50} is not {getattr(kind, '__name__', kind)}")
+
+
+def _names(kind: Any, value: Mapping[str, Any]) -> list[str]:
+    """The fields of a dataclass or TypedDict, without those that are missing and have a default."""
+    if is_typeddict(kind):
+        return list(get_type_hints(kind))
+    return [field.name for field in fields(kind) if field.name in value or field.default is MISSING]

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dvme_cache.embeddings import Embeddings
-from dvme_cache.protocol import Files
 from dvme_cache.layout import METADATA
+from dvme_cache.protocol import Files
 
 
 class OpenedEmbeddings:

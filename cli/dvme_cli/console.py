@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import math
 import sys
 from collections.abc import Iterator
@@ -51,8 +50,10 @@ def note(message: str) -> None:
 
 
 def show_json(value: dict[str, Any] | list[Any]) -> None:
-    """Print strict JSON to stdout; what is not a number becomes null, and parameters become options."""
-    print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))  # noqa: T201
+    """Print strict JSON to stdout: nan is null, an infinity "inf" or "-inf", and parameters are options."""
+    from dvme.json_values import as_json
+
+    print(as_json(_with_options(value), indent=2))  # noqa: T201
 
 
 def difference_text(difference: Interval) -> str:
@@ -122,13 +123,10 @@ def _fail(message: str) -> None:
     raise typer.Exit(1)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def _with_options(value: Any) -> Any:
+    """The same with parameters in its texts as options."""
     if isinstance(value, Text):
         return spelled(value)
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+        return {key: _with_options(item) for key, item in value.items()}
+    return [_with_options(item) for item in value] if isinstance(value, list | tuple) else value

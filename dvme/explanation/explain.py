@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ from dvme.explanation.attention_summary import AttentionSummary, summarise_atten
 from dvme.explanation.similarity import Similarity, similarity
 from dvme.files import check_destination, written_aside
 from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
-from dvme.heads.saving import SavedHead, load_head, subset_hash, without_nan
+from dvme.heads.saving import SavedHead, load_head, subset_hash
+from dvme.json_values import as_json
 from dvme.places import check_head, open_cache
 from dvme.prediction.sources import check_fits
 from dvme.runtime import Progress, Runtime, automatic
@@ -141,7 +141,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     )
     if out is not None:
         with written_aside(Path(out)) as aside:
-            aside.write_text(json.dumps(without_nan(report.to_json()), indent=2, allow_nan=False) + "\n")
+            aside.write_text(as_json(report.to_json(), indent=2) + "\n")
     return report
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
 from dvme.heads.fitting.jobs import FittedHead, Head
+from dvme.json_values import as_json, plain, rebuilt
 from dvme_cache import Fingerprint
 
 FORMAT = 2
@@ -122,9 +122,9 @@ def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False, is_d
 
     with new_folder(folder, force=force, is_durable=is_durable) as aside:
         save_file(_arrays(saved), os.fspath(aside / WEIGHTS))
-        described = without_nan(_description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)})
+        described = plain(_description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)})
         sealed = described | {"digest": content_digest(described)}
-        (aside / DESCRIPTION).write_text(json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+        (aside / DESCRIPTION).write_text(as_json(sealed, indent=2) + "\n")
     return Path(folder)
 
 
@@ -160,15 +160,6 @@ def content_digest(described: Mapping[str, Any]) -> str:
     return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
-def without_nan(value: Any) -> Any:
-    """The same with None in place of nan and the infinities, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
     if described["format"] != FORMAT:
@@ -197,8 +188,9 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
         train, validation = own.pop(TRAIN_IDS), own.pop(VALIDATION_IDS)
         _check_same(path, subset_hash(train), fold["train_subset"])
         _check_same(path, subset_hash(validation), fold["validation_subset"])
-        head = fitted.restored(_with_nan(fold["settings"]), own)
-        folds.append(SavedFold(head, train, validation, fold["seed"], _with_nan(fold["test"]), fold.get("job", "")))
+        head = fitted.restored(fold["settings"], own)
+        metrics = rebuilt(dict[str, float], fold["test"])
+        folds.append(SavedFold(head, train, validation, fold["seed"], metrics, fold.get("job", "")))
     return SavedHead(
         head=head_of(described["head"], described["settings"]),
         backbones=tuple(each["name"] for each in described["backbones"]),
@@ -255,15 +247,6 @@ def _description(saved: SavedHead) -> dict[str, Any]:
             for fold in saved.folds
         ],
     }
-
-
-def _with_nan(value: Any) -> Any:
-    """What `without_nan` was given; no head has None of its own."""
-    if isinstance(value, dict):
-        return {key: _with_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_nan(item) for item in value]
-    return float("nan") if value is None else value
 
 
 def _check_same(path: Path, found: str, expected: str) -> None:

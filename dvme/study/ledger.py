@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from dvme.data.targets import Targets
 from dvme.files import written_aside
-from dvme.heads.saving import without_nan
+from dvme.json_values import as_json
 from dvme.metrics.classification import log_odds, score
 from dvme_cache.files import sync
 
@@ -45,7 +45,7 @@ class FinishedJob:
     log_validation: NDArray[np.float32]
     """(v, C), in the draw's order."""
     chosen: Mapping[str, Any]
-    """What validation chose."""
+    """What validation chose, as `json_values.plain` has it: the same whether just fitted or read back."""
     seconds: float
     """Of the fit; of jobs fitted together, the first one there has the time of all."""
     n_parameters: int
@@ -149,11 +149,11 @@ class Ledger:
         if self.folder is None:
             return
         record = {
-            "chosen": without_nan(dict(job.chosen)),
+            "chosen": job.chosen,
             "seconds": job.seconds,
             "n_parameters": job.n_parameters,
-            "versions": dict(job.versions),
-            "scores": without_nan({part: dict(values) for part, values in job.scores.items()}),
+            "versions": job.versions,
+            "scores": job.scores,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.npz"
@@ -162,7 +162,7 @@ class Ledger:
                 file,
                 log_test=job.log_test,
                 log_validation=job.log_validation,
-                record=np.array(json.dumps(record)),
+                record=np.array(as_json(record)),
             )
         self._unsynced.append(path)
         if time.monotonic() - self._synced_at >= SYNC_EVERY:  # one by one that would take longer than many a fit

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from dvme.data import Task
-from dvme.json_values import rebuilt, with_infinities
+from dvme.json_values import plain, rebuilt
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
 from dvme.study.methods import method_name
@@ -200,17 +200,17 @@ class StudyReport:
         return list(dict.fromkeys((cell.head, cell.backbones) for cell in self.cells))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`; an infinity is "inf" or "-inf"."""
-        plain: dict[str, Any] = with_infinities(asdict(self))
-        cells = zip(plain["cells"], self.cells, strict=True)
-        return plain | {
+        """Plain values for `--json`: nan is None, an infinity "inf" or "-inf"."""
+        values: dict[str, Any] = plain(asdict(self))
+        cells = zip(values["cells"], self.cells, strict=True)
+        return values | {
             "task": self.task.to_json(),
-            "cells": [values | {"method": cell.method} for values, cell in cells],
+            "cells": [own | {"method": cell.method} for own, cell in cells],
         }
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The report whose `to_json` these are, also after a way through JSON, which makes None of nan.
+        """The report whose `to_json` these are, also after a way through JSON.
 
         Raises:
             TypeError, ValueError, KeyError: if they are not those of a report.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_folder, written_aside
-from dvme.heads.saving import without_nan
+from dvme.json_values import as_json
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
@@ -182,7 +182,7 @@ def write_run(folder: Path, described: Mapping[str, Any]) -> None:
     """Write run.json."""
     header = {"format": FORMAT, "dvme": version("dvme"), "versions": dict(versions())}
     with written_aside(folder / RUN) as aside:
-        aside.write_text(json.dumps(header | dict(described), indent=1) + "\n", encoding="utf-8")
+        aside.write_text(as_json(header | dict(described), indent=1) + "\n", encoding="utf-8")
 
 
 def write_results(
@@ -212,7 +212,7 @@ def write_results(
         if writer is not None:
             writer.close()
     with written_aside(folder / SUMMARY) as aside:
-        aside.write_text(json.dumps(without_nan(report.to_json()), indent=1, default=str) + "\n", encoding="utf-8")
+        aside.write_text(as_json(report.to_json(), indent=1) + "\n", encoding="utf-8")
     write_run(folder, {**described, "jobs": jobs})
 
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from math import inf, isnan, nan
-from typing import Any, Literal
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypedDict
 
+import numpy as np
 import pytest
 
 from dvme.data import Task
-from dvme.heads.saving import without_nan
-from dvme.json_values import rebuilt, with_infinities
+from dvme.json_values import as_json, plain, rebuilt
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def _outer(value: float = 0.5, maybe: _Inner | None = None) -> _Outer:
 
 
 def _through_json(value: Any) -> Any:
-    return json.loads(json.dumps(without_nan(with_infinities(asdict(value))), allow_nan=False))
+    return json.loads(as_json(asdict(value)))
 
 
 @pytest.mark.parametrize("value", [_outer(), _outer(inf), _outer(-inf), _outer(1.0, _Inner(-inf, ">="))])
@@ -63,9 +65,52 @@ def test_rebuilt__a_whole_number_is_a_float_where_one_is_meant_and_properties_ar
     assert found.doubled == 6
 
 
-def test_with_infinities__leaves_everything_else() -> None:
-    plain = {"a": [inf, -inf, 1.0, "inf", None], "b": (inf, {"c": 2})}
-    assert with_infinities(plain) == {"a": ["inf", "-inf", 1.0, "inf", None], "b": ("inf", {"c": 2})}
+def _no_constant(name: str) -> Any:
+    raise AssertionError(f"{name} is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (nan, "null"),
+        (inf, '"inf"'),
+        (-inf, '"-inf"'),
+        (np.float64(inf), '"inf"'),
+        (np.float32(nan), "null"),
+        (np.int64(3), "3"),
+        (np.bool_(True), "true"),
+        (np.array([[1.5, nan], [-inf, 2.0]]), '[[1.5, null], ["-inf", 2.0]]'),
+        (Path("a/b"), '"a/b"'),
+        ({"a": [inf, 1.0, "inf", None, True]}, '{"a": ["inf", 1.0, "inf", null, true]}'),
+        ({1: (nan, {2.5: -inf})}, '{"1": [null, {"2.5": "-inf"}]}'),
+        (MappingProxyType({"a": ()}), '{"a": []}'),
+        (0.1 + 0.2, "0.30000000000000004"),
+    ],
+)
+def test_as_json__one_policy_at_any_depth(value: Any, text: str) -> None:
+    assert as_json(value) == text
+    assert json.loads(text, parse_constant=_no_constant) == plain(value)
+    assert plain(plain(value)) == plain(value)
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"x", {"a": [1j]}])
+def test_as_json__what_json_has_no_word_for(value: Any) -> None:
+    with pytest.raises(TypeError, match="is nothing that JSON has"):
+        as_json(value)
+
+
+class _Typed(TypedDict):
+    loss: float
+    note: str | None
+
+
+def test_rebuilt__a_typed_dict_tells_nan_from_none() -> None:
+    found = rebuilt(_Typed, json.loads(as_json({"loss": nan, "note": None})))
+    assert isnan(found["loss"])
+    assert found["note"] is None
+    assert rebuilt(_Typed, {"loss": "-inf", "note": "inf"}) == {"loss": -inf, "note": "inf"}
+    with pytest.raises(KeyError, match="note"):
+        rebuilt(_Typed, {"loss": 1.0})
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
-from dvme.heads.fusion.networks import DVME, MLP, WIDTH, LinearNetwork, Network, NoAttention, Tokens, count_parameters
+from dvme.heads.fusion.networks import (
+    DVME,
+    MLP,
+    WIDTH,
+    LinearNetwork,
+    Network,
+    NoAttention,
+    Tokens,
+    count_parameters,
+)
+from dvme.json_values import rebuilt
 from dvme.runtime import Progress, Runtime, keep_freed_memory
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache.deferred import deferred
@@ -42,6 +52,17 @@ CPU_GROUP_BYTES = 1 << 27
 PREDICTED_ROWS = 256
 
 
+class Choice(TypedDict):
+    """What validation chose of a training."""
+
+    epoch: int
+    """From 1; whose parameters these are."""
+    n_epochs: int
+    """Trained."""
+    validation_loss: float
+    """The watched one; nan without validation rows."""
+
+
 @dataclass(frozen=True)
 class FittedNetwork:
     """A trained network on the CPU."""
@@ -55,7 +76,7 @@ class FittedNetwork:
     parameters: Mapping[str, Tensor]
     """Under torch's names and in its layouts, without the axis of jobs."""
     chosen: Mapping[str, Any]
-    """`epoch` (from 1) whose parameters these are, `n_epochs` trained, and the watched `validation_loss`."""
+    """See Choice."""
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) softmax of the logits."""
@@ -109,7 +130,7 @@ class FittedNetwork:
         """See FittedHead."""
         parameters = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         dims, n_classes = tuple(settings["dims"]), settings["n_classes"]
-        return cls(settings["name"], dims, n_classes, parameters, settings["chosen"])
+        return cls(settings["name"], dims, n_classes, parameters, rebuilt(Choice, settings["chosen"]))
 
     def _stacked(self) -> dict[str, Tensor]:
         """The parameters as those of J = 1 heads."""
@@ -163,11 +184,11 @@ class NetworkHead:
                 n_trained += len(some)
                 for index, network in zip(some, trained, strict=True):
                     _check_trained(jobs[index], network)
-                    chosen = {
-                        "epoch": network.best_epoch,
-                        "n_epochs": network.n_epochs,
-                        "validation_loss": network.validation_loss,
-                    }
+                    chosen = Choice(
+                        epoch=network.best_epoch,
+                        n_epochs=network.n_epochs,
+                        validation_loss=network.validation_loss,
+                    )
                     yield index, FittedNetwork(name, dims, data.n_classes, network.parameters, chosen)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvme.files import written_aside
-from dvme.heads.saving import without_nan
+from dvme.json_values import as_json
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -77,7 +77,7 @@ def write_page(page: Page, out: Path) -> None:
 
 def as_script(value: Any) -> str:
     """JSON that no browser takes for the end of its script element."""
-    dumped = json.dumps(without_nan(value), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    dumped = as_json(value, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":
         dumped = dumped.replace(character, f"\\u{ord(character):04x}")
     return dumped

@@ -50,7 +50,7 @@ class SubsetManifest:
     targets: Targets
     """The classes of each image."""
     sizes: tuple[str, ...]
-    """S names, such as `50 (S)`, in ascending order."""
+    """S names, such as `50 (S)`; in no draw does a later one have fewer images than an earlier one."""
     test: NDArray[np.int64]
     """Positions of the test images."""
     draws: tuple[Draw, ...]
@@ -60,16 +60,30 @@ class SubsetManifest:
     notices: tuple[str, ...] = ()
     """What the reader of a result has to know; not part of the hash."""
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that do not ascend.
+
+        Raises:
+            ValueError: naming the draw.
+        """
+        for draw in self.draws:
+            sides = ("train", draw.train, draw.n_train), ("choose", draw.validation, draw.n_validation)
+            for verb, order, counts in sides:
+                if len(counts) != len(self.sizes) or not all(np.diff([0, *counts, len(order)]) >= 0):
+                    raise ValueError(
+                        f"sizes {', '.join(self.sizes)} {verb} on {', '.join(map(str, counts))} of the {len(order)} "
+                        f"images of repeat {draw.repeat}, fold {draw.fold}; they must ascend, one number for each size"
+                    )
+
+    @property
+    def largest(self) -> int:
+        """Index of the size with the most training images."""
+        return len(self.sizes) - 1
+
     @property
     def classes(self) -> tuple[str, ...]:
         """C names."""
         return self.targets.classes
-
-    @property
-    def largest(self) -> int:
-        """Index of the size with the most training images, the last of equal ones."""
-        n_train = [sum(draw.n_train[size] for draw in self.draws) for size in range(len(self.sizes))]
-        return max(range(len(n_train)), key=lambda size: (n_train[size], size))
 
     @property
     def hash(self) -> str:

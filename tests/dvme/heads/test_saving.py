@@ -153,6 +153,17 @@ def test_save_head__a_number_that_is_none_comes_back_as_nan(tmp_path: Path) -> N
     assert fold.validation_ids.shape == (0, 16)
 
 
+def test_save_head__a_setting_that_is_none_stays_none(tmp_path: Path) -> None:
+    fitted: Any = _saved("linear").folds[0].head
+    head = replace(fitted, chosen={"strength": 0.5, "is_converged": True, "hint": None})
+    saved = replace(
+        _saved("linear"), folds=[SavedFold(head, _ids(0, 9), _ids(9, 3), 0, {"auc": np.inf, "loss": np.nan})]
+    )
+    (fold,) = load_head(save_head(tmp_path / "head", saved)).folds
+    assert fold.head.chosen == {"strength": 0.5, "is_converged": True, "hint": None}
+    assert str(fold.metrics) == "{'auc': inf, 'loss': nan}"
+
+
 def test_save_head__a_class_that_training_lacked_stays_impossible(tmp_path: Path) -> None:
     train = np.flatnonzero(_data().labels != 2)
     for name in ("linear", "concat", "mean-logits"):

@@ -20,7 +20,7 @@ from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.saving import SavedHead, load_head, subset_hash
 from dvme.study import grid
 from dvme.study.design.options import SubsetOptions
-from dvme.study.kept_heads import KeptHeads, largest_size, marks_of
+from dvme.study.kept_heads import KeptHeads, marks_of
 from dvme.study.ledger import Ledger
 from dvme.study.outcome import StudyReport
 from dvme.study.run import Run
@@ -350,17 +350,6 @@ def test_marks_of__what_cannot_be_read_is_not_taken_for_torn(folder: Path) -> No
     (place / "head.json").mkdir()
     with pytest.raises(IsADirectoryError):
         marks_of(place)
-
-
-@pytest.mark.parametrize(
-    ("n_train", "expected"),
-    [((12, 40, 60), 2), ((60, 12, 40), 0), ((12, 60, 40), 1), ((12, 60, 60), 2)],
-)
-def test_largest_size__in_whatever_order_a_file_has_them(cache: Path, n_train: tuple[int, ...], expected: int) -> None:
-    """The last of equal ones."""
-    manifest = dvme.subsets(cache, options=SubsetOptions(sizes=("12", "40", "full"), n_folds=2)).manifest
-    draws = tuple(replace(draw, n_train=n_train) for draw in manifest.draws)
-    assert largest_size(replace(manifest, draws=draws)) == expected
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -144,6 +145,33 @@ def test_save__any_content_comes_back(
     manifest.save(path)
     back = SubsetManifest.load(path)
     assert (back.hash, _content(back)) == (manifest.hash, _content(manifest))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n_train": (4, 2)}, "sizes 2, full (F) train on 4, 2 of the 4 images of repeat 1, fold 1; they must ascend"),
+        (
+            {"n_train": (2,)},
+            "on 2 of the 4 images of repeat 1, fold 1; they must ascend, one number for each size",
+        ),
+        ({"n_train": (2, 5)}, "train on 2, 5 of the 4 images"),
+        ({"n_train": (-1, 4)}, "train on -1, 4 of the 4 images"),
+        ({"n_validation": (2, 1)}, "choose on 2, 1 of the 2 images of repeat 1, fold 1"),
+    ],
+)
+def test_manifest__sizes_ascend(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        _manifest(draws=_draws(**changes))
+    path = tmp_path / "s.json"
+    _manifest().save(path)
+    found = json.loads(path.read_text())
+    found["draws"][0] |= changes
+    path.write_text(json.dumps(found))
+    with pytest.raises(DataError, match=re.escape(f"{path} is not a subset manifest (sizes 2, full (F) ")) as error:
+        SubsetManifest.load(path)
+    assert said in str(error.value)
+    assert _manifest(draws=_draws(n_train=(4, 4))).largest == 1  # where fewer are left than were asked for
 
 
 def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
