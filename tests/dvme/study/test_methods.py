@@ -1,15 +1,31 @@
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+from typing import ClassVar
+
 import pytest
 
 from dvme.errors import OptionError
 from dvme.heads import Head, get_head
 from dvme.heads.exact.linear import Linear
-from dvme.study.methods import make_methods, method_notices
+from dvme.heads.fusion.network_head import NetworkHead
+from dvme.heads.neighbours.knn import KNN
+from dvme.study.methods import convergence_notice, make_methods, method_notices, sampled
 
 BOTH = ("a", "b")
 RIVALS = [("linear", ("a",)), ("linear", ("b",))]
 CONTROLS = [(name, BOTH) for name in ("dvme-noattn", "mlp", "concat", "mean-logits")]
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A user's head, never fitted here."""
+
+    depth: int
+    name: str = "own"
+    is_fusion: bool = False
+    revision: ClassVar[int] = 1
 
 
 @pytest.mark.parametrize(
@@ -39,11 +55,46 @@ def test_make_methods__a_named_rival_keeps_its_settings_and_the_others_their_def
     assert heads["mlp"] == get_head("mlp")
 
 
+def test_make_methods__settings_stand_in_the_name() -> None:
+    """So a head may be there with several; the same one twice is one method."""
+    made = make_methods(["knn@k=5", "knn", KNN(neighbours=(5,)), Linear((1.0,)), _Own(3)], ("a",), with_controls=False)
+    assert [method.name for method in made] == ["knn@k=5", "knn", "linear@strengths=1.0", "own"]
+    assert [method.title for method in made][:2] == ["a + knn@k=5", "a + knn"]
+    assert [method.settings for method in made][3] == {"depth": 3, "name": "own", "is_fusion": False}
+    keys = [json.dumps(method.identity({"a": "digest of a"}), sort_keys=True) for method in made]
+    assert len(set(keys)) == len(made)
+
+
+def test_make_methods__knn_chooses_by_the_metric_of_the_study() -> None:
+    """Unless it was told by which."""
+    heads = ["knn", KNN(choose_by="accuracy"), "linear"]
+    made = make_methods(heads, ("a",), with_controls=False, metric="kappa")
+    assert [getattr(method.head, "choose_by", None) for method in made] == ["kappa", "accuracy", None]
+    assert made[0].name == "knn"
+
+
+@pytest.mark.parametrize("oversample", [None, True, False])
+def test_sampled__only_heads_trained_by_minibatches(oversample: bool | None) -> None:
+    made = make_methods(["linear", "dvme"], BOTH, with_controls=False)
+    wanted = {None: "auto", True: "oversampled", False: "shuffled"}[oversample]
+    linear, _, fusion = (sampled(method, oversample) for method in made)
+    assert linear == made[0]
+    assert isinstance(fusion.head, NetworkHead)
+    assert (fusion.head.protocol.sampling, fusion.name) == (wanted, "dvme")
+
+
+def test_convergence_notice__counts_by_head() -> None:
+    fits = [("linear", {"is_converged": False})] * 2 + [("linear", {"is_converged": True}), ("knn", {"k": 5})]
+    fits += [("concat", {"is_converged": False})]
+    line = "fits that did not converge: 2 of linear, 1 of concat; their scores may lie a little low"
+    assert convergence_notice(fits) == [line]
+    assert convergence_notice(fits[2:4]) == []
+
+
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        (["knn@k=5", "knn"], "knn is named twice with different settings; a study has each head once"),
-        ([Linear((1.0,)), "linear"], "linear is named twice"),
+        ([_Own(1), _Own(2)], "own is named twice with different settings; a study has each name once"),
         ([], "no head is named"),
         ([3], "3 is no head; pass a name such as 'linear'"),
     ],
@@ -57,3 +108,5 @@ def test_method_notices__settings_that_differ() -> None:
     made = make_methods(["linear", "knn@k=5:20", "dvme@max-epochs=7"], BOTH, with_controls=False)
     assert method_notices(made) == ["settings that differ from the defaults: knn@k=5:20, dvme@max-epochs=7"]
     assert method_notices(make_methods(["linear", "dvme"], BOTH, with_controls=False)) == []
+    alone = make_methods(["linear", "dvme", "concat"], ("a",), with_controls=False)
+    assert method_notices(alone) == ["dvme, concat: one backbone is nothing to fuse; pass more --backbones"]
