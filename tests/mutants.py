@@ -57,9 +57,9 @@ STATISTICS = (
     Mutant(
         "methods: attention comes without its rivals",
         "dvme/study/methods.py",
-        "if with_controls and set(wanted) & set(ATTENTION_HEADS):",
+        "if with_controls and any(head.name in ATTENTION_HEADS for head in wanted.values()):",
         "if with_controls and set(wanted) >= set(ATTENTION_HEADS):",
-        ("tests/dvme/evaluation", "tests/dvme/sweeping", "tests/cli/test_heads.py"),
+        ("tests/dvme/study/test_methods.py",),
     ),
     Mutant(
         "crossed: covariance without the overlap",
@@ -141,8 +141,8 @@ STATISTICS = (
     Mutant(
         "fusion verdicts: a fusion of one backbone stands in for the single one",
         "dvme/study/verdict.py",
-        "if len(row.backbones) == 1 and row.head not in FUSIONS]",
-        "if len(row.backbones) == 1]",
+        "if len(backbones) == 1 and head not in FUSIONS]",
+        "if len(backbones) == 1]",
         ("tests/dvme/study/test_verdict.py",),
     ),
     Mutant(
@@ -484,15 +484,15 @@ HEADS = (
 
 SPLITS = (
     Mutant(
-        "sweep: heads may see the test labels",
-        "dvme/study/grid.py",
-        "hidden[self.manifest.test] = HIDDEN",
-        "hidden[self.manifest.test[:0]] = HIDDEN",
-        ("tests/dvme/study/test_sweep.py",),
+        "fitting: heads may see the test labels",
+        "dvme/study/fitting.py",
+        "targets.hidden(test), 0,",
+        "targets, 0,",
+        ("tests/dvme/study/test_fitting.py",),
     ),
     Mutant(
-        "ledger: the job key does not know the head's revision",
-        "dvme/study/ledger.py",
+        "methods: the job key does not know the head's revision",
+        "dvme/study/methods.py",
         '"revision": self.head.revision,',
         '"revision": 1,',
         ("tests/dvme/study/test_ledger.py",),
@@ -521,7 +521,7 @@ SPLITS = (
     Mutant(
         "drawing: too few validation images of a class",
         "dvme/study/design/drawing.py",
-        "least = LEAST_PER_CLASS * len(self.classes)",
+        "least = LEAST_PER_CLASS * len(self.targets.classes)",
         "least = LEAST_PER_CLASS",
         ("tests/dvme/study/design/test_drawing.py",),
     ),
@@ -534,37 +534,91 @@ SPLITS = (
     ),
     # Whole sweeps.
     Mutant(
-        "grid: heads are shown the test labels",
-        "dvme/study/grid.py",
-        "        hidden[self.manifest.test] = HIDDEN\n",
+        "targets: a label that is hidden is there for whoever looks",
+        "dvme/data/targets.py",
+        "        values[rows] = HIDDEN\n",
         "",
-        ("tests/dvme/study/test_sweep.py",),
+        ("tests/dvme/data/test_targets.py", "tests/dvme/study/test_fitting.py"),
     ),
     Mutant(
         "grid: all folds draw the same numbers",
         "dvme/study/grid.py",
-        'words = [int(self.manifest.policy.get("seed", 0)), draw.repeat, draw.fold]',
-        'words = [int(self.manifest.policy.get("seed", 0)), draw.repeat]',
+        'words = [int(self.manifest.policy.get("seed", 0)), repeat, fold]',
+        'words = [int(self.manifest.policy.get("seed", 0)), repeat]',
         ("tests/dvme/study/test_grid.py", "tests/dvme/study/test_sweep.py"),
     ),
     Mutant(
         "grid: a job counts before its head is kept",
         "dvme/study/grid.py",
-        "        if place in self.kept.get(place.method, ()):"
-        "  # first: what is in the ledger is never looked at again\n"
-        "            self.heads.save(self.keys[place], self._saved(place, head, done))\n"
+        "            self.heads.save(self.keys[place], self._saved(place, one, done))\n"
         "        self.ledger.write(self.keys[place], done)\n",
-        "        self.ledger.write(self.keys[place], done)\n"
-        "        if place in self.kept.get(place.method, ()):\n"
-        "            self.heads.save(self.keys[place], self._saved(place, head, done))\n",
+        "            self.ledger.write(self.keys[place], done)\n"
+        "            self.heads.save(self.keys[place], self._saved(place, one, done))\n"
+        "        self.ledger.write(self.keys[place], done)\n",
         ("tests/dvme/study/test_kept_heads.py",),
     ),
     Mutant(
-        "ledger: the order of the backbones is no part of a job",
-        "dvme/study/ledger.py",
-        '"embeddings": [each.digest for each in self.fingerprints],',
-        '"embeddings": sorted(each.digest for each in self.fingerprints),',
+        "methods: the order of the backbones is no part of a job",
+        "dvme/study/methods.py",
+        '"embeddings": [digests[name] for name in self.backbones],',
+        '"embeddings": sorted(digests[name] for name in self.backbones),',
         ("tests/dvme/study/test_ledger.py",),
+    ),
+    Mutant(
+        "probe: its seed is another than the sweep's",
+        "dvme/study/probe.py",
+        "test_fraction=test_fraction, seed=seed, drop_duplicates=",
+        "test_fraction=test_fraction, seed=seed + 1, drop_duplicates=",
+        ("tests/dvme/study/test_probe.py",),
+    ),
+    Mutant(
+        "fitting: embeddings are held together whatever the largest fit needs",
+        "dvme/study/fitting.py",
+        "at_once and _held(snapshot, every) + needed <= budget",
+        "at_once",
+        ("tests/dvme/study/test_fitting.py",),
+    ),
+    Mutant(
+        "fitting: what a head says of the validation images is of the test images",
+        "dvme/study/fitting.py",
+        "for rows in (test, job.validation)",
+        "for rows in (test, test[: len(job.validation)])",
+        ("tests/dvme/study/test_fitting.py",),
+    ),
+    Mutant(
+        "grid: a job is scored on the labels of other images",
+        "dvme/study/grid.py",
+        "job.scored_by(values[self.manifest.test], values[validation])",
+        "job.scored_by(values[self.manifest.test[::-1]], values[validation])",
+        ("tests/dvme/study/test_grid.py",),
+    ),
+    Mutant(
+        "grid: a job that is done is scored as if all draws chose on the same images",
+        "dvme/study/grid.py",
+        "draw = self.manifest.draws[place.draw]\n        return",
+        "draw = self.manifest.draws[0]\n        return",
+        ("tests/dvme/study/test_grid.py",),
+    ),
+    Mutant(
+        "ledger: scores are computed again from whatever labels there are now",
+        "dvme/study/ledger.py",
+        "        if self.scores:\n            return self\n",
+        "",
+        ("tests/dvme/study/test_ledger.py",),
+    ),
+    Mutant(
+        "kept heads: a head of another's program is kept",
+        "dvme/study/grid.py",
+        "if place.size == self.manifest.largest and is_own(self.methods[place.method].head):",
+        "if place.size == self.manifest.largest:",
+        ("tests/dvme/study/test_kept_heads.py",),
+    ),
+    Mutant(
+        "snapshot: images that are not extracted yet take part",
+        "dvme/study/design/snapshot.py",
+        "rows = np.flatnonzero(has_label & ~is_failed & ~is_pending)",
+        "rows = np.flatnonzero(has_label & ~is_failed)",
+        ("tests/dvme/study/design/test_snapshot.py",),
     ),
     Mutant(
         "run: groups numbered as texts",

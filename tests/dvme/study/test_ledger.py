@@ -1,40 +1,51 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import sklearn.metrics as skm
 
+from dvme.data.targets import Targets
 from dvme.heads import Head
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.neighbours.knn import KNN
-from dvme.study.ledger import FinishedJob, JobIdentity, Ledger, versions
+from dvme.study import ledger as ledgers
+from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
+from dvme.study.methods import Method
 from dvme.training.schedule import TrainingProtocol
-from dvme_cache import Fingerprint
 
 IDS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
 LABELS = np.arange(12) % 3
 
 
-def _identity(**changes: Any) -> JobIdentity:
-    given = JobIdentity(
-        head=Linear((1e-2, 1e-3)),
-        fingerprints=(Fingerprint({"weights": "a"}), Fingerprint({"weights": "b"})),
-        ids=IDS,
-        labels=LABELS,
-        n_classes=3,
-        train=np.array([0, 1, 2, 3]),
-        validation=np.array([4, 5]),
-        test=np.array([6, 7]),
-        seed=0,
-    )
-    return replace(given, **changes)
+GIVEN: dict[str, Any] = {
+    "head": Linear((1e-2, 1e-3)),
+    "digests": ("of a", "of b"),
+    "ids": IDS,
+    "labels": LABELS,
+    "n_classes": 3,
+    "train": np.array([0, 1, 2, 3]),
+    "validation": np.array([4, 5]),
+    "test": np.array([6, 7]),
+    "seed": 0,
+}
+
+
+def _key(**changes: Any) -> str:
+    given = GIVEN | changes
+    names = tuple(f"m{number}" for number in range(len(given["digests"])))
+    described = Method("named", given["head"], names).identity(dict(zip(names, given["digests"], strict=True)))
+    targets = Targets(tuple("abcd"[: given["n_classes"]]), given["labels"])
+    parts = given["train"], given["validation"], given["test"]
+    return job_key(described, given["ids"], targets, parts, given["seed"])
 
 
 def _labelled(position: int, label: int) -> Any:
@@ -62,9 +73,9 @@ class _Double(Linear):
         {"head": _Double((1e-2, 1e-3))},
         {"head": KNN()},
         {"head": Concat(Linear((1e-2, 1e-3)))},
-        {"fingerprints": (Fingerprint({"weights": "a"}),)},
-        {"fingerprints": (Fingerprint({"weights": "b"}), Fingerprint({"weights": "a"}))},
-        {"fingerprints": (Fingerprint({"weights": "a"}), Fingerprint({"weights": "b", "dtype": "float16"}))},
+        {"digests": ("of a",)},
+        {"digests": ("of b", "of a")},
+        {"digests": ("of a", "of b in float16")},
         {"ids": _replaced(0)},
         {"ids": _replaced(4)},
         {"ids": _replaced(6)},
@@ -80,7 +91,7 @@ class _Double(Linear):
     ],
 )
 def test_key__another_with_anything_that_determines_the_result(changes: dict[str, Any]) -> None:
-    assert _identity(**changes).key != _identity().key
+    assert _key(**changes) != _key()
 
 
 def test_key__every_field_of_the_training_protocol_counts() -> None:
@@ -95,31 +106,29 @@ def test_key__every_field_of_the_training_protocol_counts() -> None:
         "sampling": "oversampled",
     }
     assert set(changed) == set(vars(TrainingProtocol()))
-    keys = {
-        _identity(head=NetworkHead("dvme", TrainingProtocol(**{name: value}))).key for name, value in changed.items()
-    }
-    keys |= {_identity(head=NetworkHead(name)).key for name in ("dvme", "dvme-noattn")}
+    keys = {_key(head=NetworkHead("dvme", TrainingProtocol(**{name: value}))) for name, value in changed.items()}
+    keys |= {_key(head=NetworkHead(name)) for name in ("dvme", "dvme-noattn")}
     assert len(keys) == len(changed) + 2
 
 
 def test_key__the_same_with_what_does_not() -> None:
     """Where the images stand in a cache, and the labels that no head may see."""
-    key = _identity().key
+    key = _key()
     assert len(key) == 32
-    assert _identity(labels=_labelled(6, 2)).key == key
-    assert _identity(labels=_labelled(11, 0), ids=_replaced(11)).key == key
+    assert _key(labels=_labelled(6, 2)) == key
+    assert _key(labels=_labelled(11, 0), ids=_replaced(11)) == key
     order = np.random.default_rng(1).permutation(12)
     back = np.argsort(order)
-    moved = {name: back[getattr(_identity(), name)] for name in ("train", "validation", "test")}
-    assert _identity(ids=IDS[order], labels=LABELS[order], **moved).key == key
+    moved = {name: back[GIVEN[name]] for name in ("train", "validation", "test")}
+    assert _key(ids=IDS[order], labels=LABELS[order], **moved) == key
 
 
 @pytest.mark.parametrize("head", [Linear(), KNN(), Concat(), MeanLogits(), NetworkHead("dvme")])
 def test_key__raised_with_the_revision_of_its_head(head: Head, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, other = _identity(head=head).key, _identity(head=_Double()).key
+    key, other = _key(head=head), _key(head=_Double())
     monkeypatch.setattr(type(head), "revision", head.revision + 1)
-    assert _identity(head=head).key != key
-    assert isinstance(head, Linear) == (_identity(head=_Double()).key != other)  # of other heads it stays
+    assert _key(head=head) != key
+    assert isinstance(head, Linear) == (_key(head=_Double()) != other)  # of other heads it stays
 
 
 def _job() -> FinishedJob:
@@ -175,17 +184,82 @@ def test_ledger__a_torn_file_is_no_finished_job(tmp_path: Path) -> None:
     assert n_lost > len(whole) / 3 / 2
 
 
+TEST, VALIDATION = np.arange(20) % 3, np.arange(7) % 3
+
+
+def _probable() -> FinishedJob:
+    """Log probabilities that sum to 1, as a head gives them."""
+    rng = np.random.default_rng(1)
+    logits = [2.0 * rng.normal(size=(n, 3)) for n in (20, 7)]
+    logs = [(each - np.logaddexp.reduce(each, axis=1, keepdims=True)).astype(np.float32) for each in logits]
+    return replace(_job(), log_test=logs[0], log_validation=logs[1])
+
+
+def test_scores__are_those_of_scikit_learn() -> None:
+    job = _probable()
+    scored = job.scored_by(TEST, VALIDATION)
+    for part, labels, kept in (("test", TEST, job.test), ("validation", VALIDATION, job.validation)):
+        chances, guesses = kept / kept.sum(axis=1, keepdims=True), kept.argmax(axis=1)
+        assert dict(scored.scores[part]) == pytest.approx(
+            {
+                "auc": skm.roc_auc_score(labels, chances, multi_class="ovr", average="macro"),
+                "accuracy": skm.accuracy_score(labels, guesses),
+                "balanced_accuracy": skm.balanced_accuracy_score(labels, guesses),
+                "kappa": skm.cohen_kappa_score(labels, guesses, weights="quadratic"),
+            },
+            abs=1e-12,
+        )
+
+
+def test_scores__are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And kept with the job, nan included; of a job that was written without them, when it is read."""
+    ledger, job = Ledger(tmp_path), _probable()
+    scored = job.scored_by(TEST, VALIDATION)
+    ledger.write("old", job)
+    found = ledger.read("old")
+    assert found is not None
+    assert found.scores == {}
+    assert found.scored_by(TEST, VALIDATION).scores == scored.scores
+    unscored = {"test": {"auc": float("nan"), "accuracy": 0.5}, "validation": {"auc": 0.25}}
+    ledger.write("k", replace(job, scores=unscored))
+    monkeypatch.setattr(ledgers, "score", None)  # whoever scores again fails
+    again = ledger.read("k")
+    assert again is not None
+    again = again.scored_by(TEST, VALIDATION)
+    assert np.isnan(again.scores["test"]["auc"])
+    assert (again.scores["test"]["accuracy"], again.scores["validation"]) == (0.5, {"auc": 0.25})
+    assert scored.scored_by(TEST, VALIDATION) is scored
+
+
+def test_read__a_job_of_a_dvme_that_kept_no_scores(tmp_path: Path) -> None:
+    """Its file, field by field."""
+    job = _probable()
+    record = {"chosen": {"strength": 0.1}, "seconds": 2.5, "n_parameters": 12, "versions": {"dvme": "0.1"}}
+    np.savez(
+        tmp_path / "k.npz",
+        log_test=job.log_test,
+        log_validation=job.log_validation,
+        record=np.array(json.dumps(record)),
+    )
+    found = Ledger(tmp_path).read("k")
+    assert found is not None
+    assert {field.name: getattr(found, field.name) for field in fields(found)[2:]} == {**record, "scores": {}}
+    assert found.scored_by(TEST, VALIDATION).scores["test"]["accuracy"] == skm.accuracy_score(
+        TEST, job.log_test.argmax(axis=1)
+    )
+
+
 def _pickled(path: Path) -> None:
-    np.savez(path, test=np.array([{}], dtype=object), validation=np.zeros(1), record=np.array("{}"))
+    np.savez(path, log_test=np.array([{}], dtype=object), log_validation=np.zeros(1), record=np.array("{}"))
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda path: np.savez(path, test=np.zeros(1)),
-        lambda path: np.savez(path, test=np.zeros(1), validation=np.zeros(1), record=np.array("{")),
-        lambda path: np.savez(path, test=np.zeros(1), validation=np.zeros(1), record=np.array("[]")),
-        lambda path: np.savez(path, test=np.zeros(1), validation=np.zeros(1), record=np.array("{}")),
+        lambda path: np.savez(path, log_test=np.zeros(1)),
+        lambda path: np.savez(path, log_test=np.zeros(1), log_validation=np.zeros(1), record=np.array("{")),
+        lambda path: np.savez(path, log_test=np.zeros(1), log_validation=np.zeros(1), record=np.array("[]")),
+        lambda path: np.savez(path, log_test=np.zeros(1), log_validation=np.zeros(1), record=np.array("{}")),
         lambda path: path.write_text("hello"),
         _pickled,
     ],

@@ -1,21 +1,31 @@
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+import json
+from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from dvme.errors import OptionError
 from dvme.heads import Head, get_head
 from dvme.heads.exact.linear import Linear
-from dvme.study.methods import constant_notice, make_methods, method_notices
-from dvme.study.methods import test_units as units_of_test
+from dvme.heads.fusion.network_head import NetworkHead
+from dvme.heads.neighbours.knn import KNN
+from dvme.study.methods import convergence_notice, make_methods, method_notices, sampled
 
 BOTH = ("a", "b")
 RIVALS = [("linear", ("a",)), ("linear", ("b",))]
 CONTROLS = [(name, BOTH) for name in ("dvme-noattn", "mlp", "concat", "mean-logits")]
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A user's head, never fitted here."""
+
+    depth: int
+    name: str = "own"
+    is_fusion: bool = False
+    revision: ClassVar[int] = 1
 
 
 @pytest.mark.parametrize(
@@ -45,11 +55,46 @@ def test_make_methods__a_named_rival_keeps_its_settings_and_the_others_their_def
     assert heads["mlp"] == get_head("mlp")
 
 
+def test_make_methods__settings_stand_in_the_name() -> None:
+    """So a head may be there with several; the same one twice is one method."""
+    made = make_methods(["knn@k=5", "knn", KNN(neighbours=(5,)), Linear((1.0,)), _Own(3)], ("a",), with_controls=False)
+    assert [method.name for method in made] == ["knn@k=5", "knn", "linear@strengths=1.0", "own"]
+    assert [method.title for method in made][:2] == ["a + knn@k=5", "a + knn"]
+    assert [method.settings for method in made][3] == {"depth": 3, "name": "own", "is_fusion": False}
+    keys = [json.dumps(method.identity({"a": "digest of a"}), sort_keys=True) for method in made]
+    assert len(set(keys)) == len(made)
+
+
+def test_make_methods__knn_chooses_by_the_metric_of_the_study() -> None:
+    """Unless it was told by which."""
+    heads = ["knn", KNN(choose_by="accuracy"), "linear"]
+    made = make_methods(heads, ("a",), with_controls=False, metric="kappa")
+    assert [getattr(method.head, "choose_by", None) for method in made] == ["kappa", "accuracy", None]
+    assert made[0].name == "knn"
+
+
+@pytest.mark.parametrize("oversample", [None, True, False])
+def test_sampled__only_heads_trained_by_minibatches(oversample: bool | None) -> None:
+    made = make_methods(["linear", "dvme"], BOTH, with_controls=False)
+    wanted = {None: "auto", True: "oversampled", False: "shuffled"}[oversample]
+    linear, _, fusion = (sampled(method, oversample) for method in made)
+    assert linear == made[0]
+    assert isinstance(fusion.head, NetworkHead)
+    assert (fusion.head.protocol.sampling, fusion.name) == (wanted, "dvme")
+
+
+def test_convergence_notice__counts_by_head() -> None:
+    fits = [("linear", {"is_converged": False})] * 2 + [("linear", {"is_converged": True}), ("knn", {"k": 5})]
+    fits += [("concat", {"is_converged": False})]
+    line = "fits that did not converge: 2 of linear, 1 of concat; their scores may lie a little low"
+    assert convergence_notice(fits) == [line]
+    assert convergence_notice(fits[2:4]) == []
+
+
 @pytest.mark.parametrize(
     ("heads", "message"),
     [
-        (["knn@k=5", "knn"], "knn is named twice with different settings; a study has each head once"),
-        ([Linear((1.0,)), "linear"], "linear is named twice"),
+        ([_Own(1), _Own(2)], "own is named twice with different settings; a study has each name once"),
         ([], "no head is named"),
         ([3], "3 is no head; pass a name such as 'linear'"),
     ],
@@ -63,62 +108,5 @@ def test_method_notices__settings_that_differ() -> None:
     made = make_methods(["linear", "knn@k=5:20", "dvme@max-epochs=7"], BOTH, with_controls=False)
     assert method_notices(made) == ["settings that differ from the defaults: knn@k=5:20, dvme@max-epochs=7"]
     assert method_notices(make_methods(["linear", "dvme"], BOTH, with_controls=False)) == []
-
-
-@pytest.mark.parametrize(
-    ("counts", "per_group", "line"),
-    [
-        ((10, 12), 0, "95% CI: over 22 test images"),
-        ((30, 10), 2, "95% CI: over 20 test groups; few of a class: 'b' has 5 test groups, so differences hardly show"),
-        ((3, 9), 0, "95% CI: over 12 test images; few of a class: 'a' has 3 test images, 'b' has 9 test images, so"),
-        ((20, 2), 0, "no interval and no verdict: 'b' has 2 test images, and it takes 3 of every class"),
-        ((20, 1), 0, "no interval and no verdict: 'b' has 1 test image, and it takes 3 of every class"),
-        ((20, 4), 2, "no interval and no verdict: 'b' has 2 test groups, and it takes 3 of every class"),
-        ((0, 20), 0, "95% CI: over 20 test images"),
-    ],
-)
-def test_test_units__a_line_says_what_is_independent(counts: tuple[int, int], per_group: int, line: str) -> None:
-    labels = np.repeat([0, 1], counts)
-    named = [f"p{row // per_group}" if per_group else "" for row in range(len(labels))]
-    units, said = units_of_test(labels, np.array(named, dtype=object), ("a", "b"))
-    assert said.startswith(line)
-    assert (units.n, units.groups is None) == (len(labels) // max(1, per_group), not per_group)
-
-
-CONSTANT = np.tile(np.array([3.0, 1e-3, 500.0, 0.0, -7.0], dtype=np.float32), (100, 1))
-
-
-def _noted(features: NDArray[Any]) -> str:
-    return constant_notice("bb", features, Counter(row.tobytes() for row in features))
-
-
-def test_constant_notice__identical_to_the_bit() -> None:
-    assert _noted(CONSTANT).startswith(
-        "all 100 embeddings of bb are identical: it tells nothing apart; dvme cache verify"
-    )
-    mostly = CONSTANT.copy()
-    mostly[:10] = np.random.default_rng(0).normal(size=(10, 5))
-    assert _noted(mostly).startswith("90 of 100 embeddings of bb are identical (11 distinct ones in all), so it tells")
-    mostly[10] = 0.5
-    assert _noted(mostly) == ""  # 89 of 100
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_constant_notice__equal_up_to_rounding(dtype: str) -> None:
-    constant = CONSTANT.astype(dtype)
-    up = np.random.default_rng(0).random(constant.shape) < 0.5
-    noisy = np.where(up, np.nextafter(constant, np.array(np.inf, dtype)), constant)  # the last bit is left to chance
-    assert len({row.tobytes() for row in noisy}) > 20
-    assert "embeddings of bb are equal up to rounding" in _noted(noisy)
-    for column in range(5):
-        told = noisy.copy()
-        told[:50, column] += np.array(0.02 * max(abs(float(constant[0, column])), 0.1), dtype)
-        assert _noted(told) == ""
-
-
-def test_constant_notice__a_single_row_and_what_is_not_finite() -> None:
-    assert _noted(CONSTANT[:1]) == ""
-    for odd in (np.nan, np.inf):
-        values = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-        values[3, 1] = odd
-        assert _noted(values) == ""
+    alone = make_methods(["linear", "dvme", "concat"], ("a",), with_controls=False)
+    assert method_notices(alone) == ["dvme, concat: one backbone is nothing to fuse; pass more --backbones"]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError
 from dvme.study.design.drawing import Drawing, lacking_notices
 from dvme.study.design.manifest import SubsetManifest
@@ -31,9 +32,8 @@ def _drawing(
     n = len(labels)
     nothing = np.full(n, "", dtype=object)
     chosen = SubsetOptions(**options)
-    drawing = Drawing(
-        chosen, _text(labels), nothing if splits is None else splits, nothing if groups is None else groups
-    )
+    targets = Targets.of(_text(labels), separator=chosen.separator)
+    drawing = Drawing(chosen, targets, nothing if splits is None else splits, nothing if groups is None else groups)
     ids = np.random.default_rng(0).integers(0, 256, (n, 16), dtype=np.uint8)
     return drawing.manifest(ids, np.arange(n) if twins is None else twins), drawing
 
@@ -95,8 +95,7 @@ def test_manifest__folds_tell_the_least_equal_draw() -> None:
     short = draws[0].train[:40]
     uneven = SubsetManifest(
         np.zeros((120, 16), np.uint8),
-        tuple((i % 2,) for i in range(120)),
-        ("0", "1"),
+        Targets(("0", "1"), np.arange(120) % 2),
         ("full",),
         np.arange(0),
         (
@@ -267,10 +266,8 @@ def _chest(n: int = 400) -> NDArray[Any]:
 
 
 def _shares(manifest: SubsetManifest, rows: NDArray[Any]) -> NDArray[Any]:
-    has = np.zeros((len(rows), len(manifest.classes)))
-    for place, row in enumerate(rows):
-        has[place, list(manifest.labels[row])] = 1
-    return has.mean(axis=0)
+    shares: NDArray[Any] = manifest.targets.values[rows].mean(axis=0)
+    return shares
 
 
 def test_manifest__several_labels_are_stratified_more_closely_than_by_chance() -> None:
@@ -279,7 +276,7 @@ def test_manifest__several_labels_are_stratified_more_closely_than_by_chance() -
 
     def apart(balance: str, seed: int) -> float:
         manifest = _manifest(labels, separator="|", sizes=("40", "full"), balance=balance, seed=seed)
-        assert manifest.is_multilabel
+        assert manifest.targets.is_multilabel
         own = [manifest.train(draw, 0) for draw in manifest.draws]
         return float(np.mean([np.abs(_shares(manifest, rows) - _shares(manifest, everyone)).mean() for rows in own]))
 

@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics.pairwise import cosine_similarity
 
+from dvme.data.targets import Targets
 from dvme.study.design import duplicates
 from dvme.study.design.duplicates import (
     COSINE,
@@ -34,8 +35,8 @@ def _near(values: NDArray[Any], one: int, other: int, noise: float = 1e-3) -> No
 
 def _manifest(draws: tuple[Draw, ...], test: list[int], n: int = N) -> SubsetManifest:
     ids = np.arange(16 * n, dtype=np.uint64).astype(np.uint8).reshape(n, 16)
-    labels = tuple((i % 2,) for i in range(n))
-    return SubsetManifest(ids, labels, ("a", "b"), ("4", "full"), np.array(test), draws, {"balance": "balanced"})
+    targets = Targets(("a", "b"), np.arange(n) % 2)
+    return SubsetManifest(ids, targets, ("4", "full"), np.array(test), draws, {"balance": "balanced"})
 
 
 def _draw(train: list[int], validation: list[int], fold: int = 1) -> Draw:

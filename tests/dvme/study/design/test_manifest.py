@@ -12,12 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.study.design.manifest import Draw, SubsetManifest
 
 
 def _ids(n: int) -> Any:
     return np.arange(16 * n, dtype=np.uint8).reshape(n, 16)
+
+
+ONE_EACH = Targets(("healthy", "sick"), np.arange(8) % 2)
+SEVERAL = Targets(("healthy", "sick"), np.array([[1, 1], [0, 0], [0, 1], [1, 0], [1, 1], [0, 0], [0, 0], [1, 0]], bool))
 
 
 def _manifest(**changes: Any) -> SubsetManifest:
@@ -27,8 +32,7 @@ def _manifest(**changes: Any) -> SubsetManifest:
     )
     found = SubsetManifest(
         images=_ids(8),
-        labels=tuple((i % 2,) for i in range(8)),
-        classes=("healthy", "sick"),
+        targets=ONE_EACH,
         sizes=("2", "full (F)"),
         test=np.array([6, 7]),
         draws=draws,
@@ -51,10 +55,17 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else vars(value)
 
 
+def _labelled(position: int, label: int) -> Targets:
+    values = ONE_EACH.values.copy()
+    values[position] = label
+    return replace(ONE_EACH, values=values)
+
+
 CHANGES: dict[str, dict[str, Any]] = {
     "another image": {"images": _ids(8)[::-1]},
-    "another label": {"labels": ((1,), *_manifest().labels[1:])},
-    "another name of a class": {"classes": ("healthy", "ill")},
+    "another label": {"targets": _labelled(0, 1)},
+    "another name of a class": {"targets": replace(ONE_EACH, classes=("healthy", "ill"))},
+    "several labels": {"targets": SEVERAL},
     "another name of a size": {"sizes": ("2", "full")},
     "other test images": {"test": np.array([7, 6])},
     "another policy": {"policy": {"balance": "balanced", "seed": 1, "separator": None}},
@@ -82,7 +93,7 @@ def test_hash__another_with_any_change(change: str) -> None:
 
 def test_hash__every_field_is_changed_above() -> None:
     changed = {name for change in CHANGES.values() for name in change}
-    assert changed == {field.name for field in fields(SubsetManifest)} - {"notices", "is_order_given"}
+    assert changed == {field.name for field in fields(SubsetManifest)} - {"notices"}
 
 
 def test_train_and_validation__are_beginnings() -> None:
@@ -91,7 +102,16 @@ def test_train_and_validation__are_beginnings() -> None:
     assert manifest.train(first, 0).tolist() == [0, 1]
     assert manifest.train(first, 1).tolist() == [0, 1, 2, 3]
     assert manifest.validation(first, 0).tolist() == [4]
-    assert manifest.class_indices().tolist() == [0, 1] * 4
+
+
+@pytest.mark.parametrize(
+    ("n_train", "expected"),
+    [((2, 3, 4), 2), ((4, 2, 3), 0), ((2, 4, 3), 1), ((2, 4, 4), 2)],
+)
+def test_largest__in_whatever_order_a_file_has_the_sizes(n_train: tuple[int, ...], expected: int) -> None:
+    """The last of equal ones."""
+    draws = tuple(replace(draw, n_train=n_train) for draw in _manifest().draws)
+    assert _manifest(sizes=("a", "b", "c"), draws=draws).largest == expected
 
 
 def test_save__comes_back(tmp_path: Path) -> None:
@@ -113,12 +133,11 @@ def test_save__a_draw_stands_on_a_line_of_its_own(tmp_path: Path) -> None:
 
 
 def test_save__several_labels_or_none(tmp_path: Path) -> None:
-    labels = ((0, 1), (), (1,), (0,), (0, 1), (), (), (0,))
-    manifest = _manifest(labels=labels, policy={"separator": "|"})
+    manifest = _manifest(targets=SEVERAL, policy={"separator": "|"})
     manifest.save(tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["labels"] == [[0, 1], [], [1], [0], [0, 1], [], [], [0]]
     back = SubsetManifest.load(tmp_path / "s.json")
-    assert (back.labels, back.is_multilabel, back.hash) == (labels, True, manifest.hash)
-    assert not _manifest().is_multilabel
+    assert (_content(back), back.targets.is_multilabel, back.hash) == (_content(manifest), True, manifest.hash)
 
 
 @given(
@@ -134,8 +153,7 @@ def test_save__any_content_comes_back(
     order = rng.permutation(n)
     manifest = SubsetManifest(
         rng.integers(0, 256, (n, 16), dtype=np.uint8),
-        tuple((int(c),) for c in rng.integers(0, len(classes), n)),
-        classes,
+        Targets(classes, rng.integers(0, len(classes), n)),
         ("1", "full"),
         order[:1],
         (Draw(1, 1, order[1:], order[:0], (1, n - 1), (0, 0)),),
@@ -190,6 +208,9 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[str], str]:
         (_edited(lambda found: found["draws"][1]["train"].reverse()), "was changed since it was made"),
         (_edited(lambda found: found["labels"].__setitem__(0, 1)), "was changed since it was made"),
         (_edited(lambda found: found["policy"].update(seed=7)), "was changed since it was made"),
+        (_edited(lambda found: found["labels"].__setitem__(0, 2)), "is not a subset manifest .a label is none of 2"),
+        (_edited(lambda found: found["labels"].__setitem__(0, -1)), "is not a subset manifest .a label is none of 2"),
+        (_edited(lambda found: found["labels"].__setitem__(0, "sick")), "is not a subset manifest"),
         (_edited(lambda found: found.update(hash="0" * 32)), "was changed since it was made"),
         (_edited(lambda found: found.update(format=2)), "is of subset format 2, this dvme reads 1; update dvme"),
         (_edited(lambda found: found.pop("draws")), "is not a subset manifest"),
@@ -217,13 +238,13 @@ def test_load__a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
 
 
 def test_load__order_of_classes_is_kept_beside_the_hash(tmp_path: Path) -> None:
-    given, assumed = _manifest(is_order_given=True), _manifest()
+    given, assumed = _manifest(targets=replace(ONE_EACH, is_order_given=True)), _manifest()
     given.save(tmp_path / "a.json")
     found = SubsetManifest.load(tmp_path / "a.json")
-    assert found.is_order_given
-    assert found.task.is_order_given
+    assert found.targets.is_order_given
+    assert found.targets.task.is_order_given
     assert found.hash == assumed.hash
     older = json.loads((tmp_path / "a.json").read_text())
     del older["is_order_given"]
     (tmp_path / "b.json").write_text(json.dumps(older))
-    assert not SubsetManifest.load(tmp_path / "b.json").is_order_given
+    assert not SubsetManifest.load(tmp_path / "b.json").targets.is_order_given

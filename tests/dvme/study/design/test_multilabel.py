@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dvme.study.design.multilabel import iterative_split, nested_label_order, parse_label_sets
+from dvme.study.design.multilabel import iterative_split, nested_label_order
 
 
 def _chest(n: int = 300, seed: int = 0) -> NDArray[np.bool_]:
@@ -22,12 +22,6 @@ def _deviation(has_label: NDArray[np.bool_], part: NDArray[np.int64], shares: li
     return float(
         np.mean([abs(has_label[part == p].sum(axis=0) / totals - share).mean() for p, share in enumerate(shares)])
     )
-
-
-def test_parse_label_sets__by_hand() -> None:
-    names, has_label = parse_label_sets(["effusion|nodule", "nodule", " effusion | mass ", "", "|"], "|")
-    assert names == ("effusion", "mass", "nodule")
-    assert has_label.astype(int).tolist() == [[1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_iterative_split__closer_than_chance() -> None:
@@ -81,7 +75,3 @@ def test_nested_label_order__every_beginning_is_stratified() -> None:
         ]
         assert ours.mean() < np.quantile(chance, 0.05)
         assert ours.max() <= 2.5
-
-
-def test_parse_label_sets__natural_order() -> None:
-    assert parse_label_sets(["f10|f2", "f1"], "|")[0] == ("f1", "f2", "f10")

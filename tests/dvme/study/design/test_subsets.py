@@ -167,7 +167,7 @@ def test_subsets__several_labels(tmp_path: Path, write_embeddings: Write, featur
     labels = ["|".join(names[rng.random(2) < 0.5]) or "none" for _ in range(N)]
     cache = write_embeddings(tmp_path / "c.zarr", features, label=labels)
     manifest = dvme.subsets(cache, options=SubsetOptions(sizes=("20", "full"), separator="|")).manifest
-    assert (manifest.classes, manifest.is_multilabel) == (("effusion", "mass", "none"), True)
+    assert (manifest.classes, manifest.targets.is_multilabel) == (("effusion", "mass", "none"), True)
     with pytest.raises(OptionError, match="these subsets are multi-label, and heads take one label per image"):
         dvme.sweep(cache, tmp_path / "run", options=SubsetOptions(sizes=("20", "full"), separator="|"))
     assert not (tmp_path / "run").exists()
