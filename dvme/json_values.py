@@ -34,7 +34,8 @@ def rebuilt(kind: Any, value: Any) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):
         hints = get_type_hints(kind)
-        known = [field for field in fields(kind) if field.name in value or field.default is MISSING]
+        needed = {field.name for field in fields(kind) if field.default is field.default_factory is MISSING}
+        known = [field for field in fields(kind) if field.name in value or field.name in needed]
         own = {field.name: rebuilt(hints[field.name], value[field.name]) for field in known}
         return kind(**own)  # type: ignore[operator]
     if origin is UnionType and NoneType in inner:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from light import light
+from light import light, named
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import dvme
@@ -46,7 +46,7 @@ def folder(report: StudyReport, tmp_path: Path) -> Path:
 def test_run__holds_all_that_a_report_needs(report: StudyReport) -> None:
     folder = Path(report.run)
     tables = {"results.csv", "predictions.parquet", "duplicates.csv", "suspects.csv"}
-    names = {"run.json", "subsets.json", "jobs", "summary.json"} | tables
+    names = {"run.json", "subsets.json", "jobs", "heads", "summary.json"} | tables
     assert {entry.name for entry in folder.iterdir()} == names
     described = json.loads((folder / "run.json").read_text())
     assert (described["format"], described["subsets"], described["metric"]) == (2, report.subsets, "auc")
@@ -57,6 +57,7 @@ def test_run__holds_all_that_a_report_needs(report: StudyReport) -> None:
     assert [each["fingerprint"] for each in described["backbones"]] == [{"weights": "a"}, {"weights": "b"}]
     assert described["methods"][0] == {
         "head": "linear",
+        "name": named("linear"),
         "backbones": ["a"],
         "settings": {"strengths": [1e-3, 1e-1], "name": "linear", "is_fusion": False},
     }
