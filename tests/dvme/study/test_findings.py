@@ -70,13 +70,9 @@ def test_find__a_clear_winner_and_no_gain(clear: Path, clear_study: Study) -> No
     assert [each.question for each in found.answers] == ["Which backbone?", "Is fusion worth it?", "How many labels?"]
     assert backbone.answer == f"good + {LINEAR}"
     assert fusion.answer == "No gain is shown"
-    assert found.verdict.startswith(
-        f"good + {LINEAR} is better than every other backbone; no gain by fusion is shown"
-    )
+    assert found.verdict.startswith(f"good + {LINEAR} is better than every other backbone; no gain by fusion is shown")
     assert f"test AUC {_auc(clear_study, 0, 1):.3f} (95% CI" in backbone.details[0]
-    assert backbone.details[1].startswith(
-        f"Shown to be worse (intervals for 4 comparisons): noise + {LINEAR} -0."
-    )
+    assert backbone.details[1].startswith(f"Shown to be worse (intervals for 4 comparisons): noise + {LINEAR} -0.")
     assert labels.details[0].startswith(f"good + {LINEAR}, from 40 to 128 training images:")
 
 

@@ -253,7 +253,7 @@ def test_probe__what_is_named_and_a_control_comes_once(tmp_path: Path) -> None:
 
 def test_probe__one_backbone_under_a_fusion_is_noticed_and_works(tmp_path: Path) -> None:
     report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("concat", "linear"), backbones=["b"], n_folds=2)
-    assert f"{named('concat')}: one backbone is nothing to fuse; pass more --backbones" in report.notices
+    assert any(line.startswith(f"{named('concat')}: one backbone is nothing to fuse") for line in report.notices)
     assert _table(report) == [(head, "b") for head in light("concat", "linear")]
     both = dvme.probe(_small(tmp_path / "d.zarr"), heads=light("concat", "linear"), n_folds=2)
     assert not any("nothing to fuse" in notice for notice in both.notices)
@@ -375,7 +375,8 @@ def test_probe__saved_heads_give_the_numbers_of_the_table_again(tmp_path: Path) 
     for folder in report.saved:
         saved = dvme.load_head(folder)
         row = rows[full_name(saved.head), saved.backbones]
-        assert (saved.classes, saved.dims) == (("0", "1", "2"), tuple({"a": 12, "b": 8}[name] for name in row.backbones))
+        assert saved.classes == ("0", "1", "2")
+        assert saved.dims == tuple({"a": 12, "b": 8}[name] for name in row.backbones)
         assert saved.fingerprints == tuple(store.embeddings(name).fingerprint for name in saved.backbones)
         assert saved.test_hash == subset_hash(store.samples.ids[plan.test])
         tested = store.read_aligned(saved.backbones, plan.test)
@@ -421,7 +422,7 @@ def test_probe__a_folder_in_the_way_is_refused_before_any_fit(tmp_path: Path, mo
     monkeypatch.setattr(fitting, "fit_each", never)
     (tmp_path / "heads").mkdir()
     (tmp_path / "heads" / "mine").write_text("mine")
-    with pytest.raises(OptionError, match="heads is there already; name another folder with --save"):
+    with pytest.raises(OptionError, match="heads is there already; name another folder with"):
         dvme.probe(_small(tmp_path / "c.zarr"), save=tmp_path / "heads", out=tmp_path / "run")
     assert [entry.name for entry in (tmp_path / "heads").iterdir()] == ["mine"]
     assert not (tmp_path / "run").exists()
@@ -433,11 +434,11 @@ def test_probe__all_heads_are_saved_or_none(
 ) -> None:
     saved: list[Path] = []
 
-    def failing(folder: Path, head: SavedHead, *, force: bool = False) -> Path:
+    def failing(folder: Path, head: SavedHead, **options: Any) -> Path:
         if saved:
             raise error
         saved.append(folder)
-        return save_head(folder, head, force=force)
+        return save_head(folder, head, **options)
 
     path = _small(tmp_path / "c.zarr")
     before = sorted(entry.name for entry in tmp_path.iterdir())
