@@ -80,4 +80,8 @@ def _names(kind: Any, value: Mapping[str, Any]) -> list[str]:
     """The fields of a dataclass or TypedDict, without those that are missing and have a default."""
     if is_typeddict(kind):
         return list(get_type_hints(kind))
-    return [field.name for field in fields(kind) if field.name in value or field.default is MISSING]
+    needed = (field for field in fields(kind) if field.default is field.default_factory is MISSING)
+    return [
+        *value.keys() & {field.name for field in fields(kind)},
+        *(each.name for each in needed if each.name not in value),
+    ]

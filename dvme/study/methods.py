@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
-from dvme.errors import OptionError, parameter
-from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
+from dvme.errors import OptionError, UnknownNameError, parameter
+from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of
+from dvme.heads.variation import differences
 from dvme.metrics.classification import METRICS
 
 SINGLE_CONTROL = "linear"
@@ -108,6 +109,24 @@ def sampled(method: Method, oversample: bool | None) -> Method:
         return method
     protocol = replace(method.head.protocol, sampling="oversampled" if oversample else "shuffled")
     return replace(method, head=replace(method.head, protocol=protocol))
+
+
+def full_name_of(described: Mapping[str, Any], metric: str, oversample: bool | None) -> str:
+    """The name of a method's head with its settings, also of a method that an older dvme described, without it.
+
+    Args:
+        described: what a run says of the method.
+        metric: of the run, which is no setting where `knn` chooses by it.
+        oversample: what its subsets want, which is none either.
+    """
+    if "name" in described:
+        return str(described["name"])
+    name, backbones = str(described["head"]), tuple(described["backbones"])
+    try:
+        usual = sampled(make_methods([name], backbones, with_controls=False, metric=metric)[0], oversample).head
+        return "@".join([name, *differences(usual, head_of(name, described["settings"]))])
+    except (OptionError, UnknownNameError):  # another's head, or one that has other settings by now
+        return name
 
 
 def method_notices(methods: Sequence[Method]) -> list[str]:

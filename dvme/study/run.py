@@ -20,7 +20,7 @@ from dvme.json_values import as_json
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
-from dvme.study.methods import method_name
+from dvme.study.methods import full_name_of, method_name
 from dvme.study.outcome import StudyReport
 from dvme.study.suspects import Suspect
 from dvme.text import probability_of
@@ -97,7 +97,10 @@ class Run:
             if job is None:
                 raise DataError(f"{path} lacks a finished job; run the same dvme sweep again, it goes on from there")
             finished.setdefault((method, size), []).append(job)
-        methods = tuple((each.get("name", each["head"]), tuple(each["backbones"])) for each in described["methods"])
+        oversample, metric = manifest.policy.get("oversample"), str(described["metric"])
+        methods = tuple(
+            (full_name_of(each, metric, oversample), tuple(each["backbones"])) for each in described["methods"]
+        )
         return cls(path, described, manifest, methods, finished)
 
     def kept_heads(self) -> dict[tuple[str, tuple[str, ...]], Path]:

@@ -9,15 +9,19 @@ RIVALS = ("linear", *CONTROLS)
 _EXACT = ("linear", "concat", "mean-logits")
 
 
-def light(*heads: str) -> list[str]:
-    """Two strengths of a logistic regression, two epochs of a network; knn as it is."""
-    return [head + _settings(head) for head in heads]
+def named(head: str) -> str:
+    """The light head's name, which has its settings: two strengths of a logistic regression, two epochs of a network.
 
-
-def _settings(head: str) -> str:
+    It is what a user types, and what a table, a verdict and a run call the head; knn is as it is.
+    """
     if head == "knn":
-        return ""
-    return "@strengths=0.001:0.1" if head in _EXACT else "@max-epochs=2@min-epochs=1"
+        return head
+    return f"{head}@strengths=0.001:0.1" if head in _EXACT else f"{head}@min-epochs=1@max-epochs=2"
+
+
+def light(*heads: str) -> list[str]:
+    """The names of light heads."""
+    return [named(head) for head in heads]
 
 
 def spelled(*heads: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import light
+from light import light, named
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind_from_stats
 from sklearn.metrics import cohen_kappa_score
@@ -51,19 +51,20 @@ def test_compare__two_runs_by_hand(root: Path) -> None:
     report = dvme.compare(root / "one", root / "other")
     assert (report.metric, report.test, report.is_published) == ("kappa", "crossed", False)
     one, other = Run.load(root / "one"), Run.load(root / "other")
-    truth = one.manifest.class_indices()[one.manifest.test]
+    truth = one.manifest.targets.values[one.manifest.test]
     units = Units(truth)
     shared = Judge(one.manifest, one.methods, one.finished, units, "kappa").shared_rows
     expected = []
     for size in range(3):
         for name in ("dino", "swav"):
+            method = named("linear"), (name,)
             mine, its = (
-                scored(truth, [job.test for job in run.finished[run.methods.index(("linear", (name,))), size]], units)
+                scored(truth, [job.test for job in run.finished[run.methods.index(method), size]], units)
                 for run in (one, other)
             )
             gap = mine["kappa"] - its["kappa"]
             expected.append(crossed(gap.folds, gap.test_covariance, shared(size), test_df=gap.test_df))
-    assert [pair.method for pair in report.pairs] == ["dino + linear", "swav + linear"] * 3
+    assert [pair.method for pair in report.pairs] == [f"{name} + {named('linear')}" for name in ("dino", "swav")] * 3
     assert [pair.size for pair in report.pairs] == [name for name in ("50 (S)", "100", "full (F)") for _ in range(2)]
     adjusted = np.minimum(1.0, 6 * np.array([each.p for each in expected]))
     for pair, comparison, p in zip(report.pairs, expected, adjusted, strict=True):
@@ -83,8 +84,8 @@ def test_compare__two_runs_by_hand(root: Path) -> None:
         assert pair.one is not None
         assert pair.one.folds == pytest.approx(kappas)
     assert report.notices == [
-        f"only in {root / 'one'}: dino + knn, swav + knn, dvme-noattn of 2 backbones",
-        f"only in {root / 'other'}: mlp of 2 backbones",
+        f"only in {root / 'one'}: dino + knn, swav + knn, {named('dvme-noattn')} of 2 backbones",
+        f"only in {root / 'other'}: {named('mlp')} of 2 backbones",
     ]
 
 
@@ -140,7 +141,7 @@ def test_compare__published_cells_and_who_stands_beside_them(beside: CompareRepo
     pair = _pair(beside, "swav, linear", "50 (S)")
     assert pair.other is not None
     assert (pair.other.mean, pair.other.std) == (0.6330, 0.0204)
-    assert pair.beside == "swav + linear"
+    assert pair.beside == f"swav + {named('linear')}"
     assert _pair(beside, "dvme-no-attention", "full (F)").beside == "dvme-noattn of 2 backbones"
     # Neither the run's knn nor a size that it lacks has a counterpart; nor do fine-tuned networks.
     assert _pair(beside, "swav, linear", "200").one is None
@@ -181,7 +182,7 @@ def test_compare__the_misprint_is_shown_as_it_is(beside: CompareReport) -> None:
 
 def test_compare__names_that_differ(root: Path) -> None:
     report = dvme.compare(root / "one", published="truong2021:aptos", stands_for={"simclr": "dino"})
-    assert _pair(report, "simclr, linear", "50 (S)").beside == "dino + linear"
+    assert _pair(report, "simclr, linear", "50 (S)").beside == f"dino + {named('linear')}"
     ours = _pair(report, "simclr, linear", "50 (S)").one
     assert ours is not None
     assert ours == _pair(report, "dino, linear", "50 (S)").one

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from light import named
 from scipy.linalg import hadamard
 from sklearn.metrics import roc_auc_score
 
@@ -24,6 +25,7 @@ from dvme.study.standing import Against, Standing, Versus
 from dvme.text import p_text
 
 Sweep = Callable[..., Path]
+LINEAR, CONCAT = named("linear"), named("concat")
 GAIN = Comparison(Interval(0.05, 0.02, 0.08), 0.001, 4.0, 9.0)
 FOUR = {"a": 0.6, "b": 0.6, "c": 0.3, "d": 0.0}
 PAYS = dict.fromkeys("abcd", 0.3)
@@ -66,20 +68,20 @@ def test_find__a_clear_winner_and_no_gain(clear: Path, clear_study: Study) -> No
     found = find(clear_study)
     backbone, fusion, labels = found.answers
     assert [each.question for each in found.answers] == ["Which backbone?", "Is fusion worth it?", "How many labels?"]
-    assert backbone.answer == "good + linear"
+    assert backbone.answer == f"good + {LINEAR}"
     assert fusion.answer == "No gain is shown"
-    assert found.verdict.startswith("good + linear is better than every other backbone; no gain by fusion is shown")
+    assert found.verdict.startswith(f"good + {LINEAR} is better than every other backbone; no gain by fusion is shown")
     assert f"test AUC {_auc(clear_study, 0, 1):.3f} (95% CI" in backbone.details[0]
-    assert backbone.details[1].startswith("Shown to be worse (intervals for 4 comparisons): noise + linear -0.")
-    assert labels.details[0].startswith("good + linear, from 40 to 128 training images:")
+    assert backbone.details[1].startswith(f"Shown to be worse (intervals for 4 comparisons): noise + {LINEAR} -0.")
+    assert labels.details[0].startswith(f"good + {LINEAR}, from 40 to 128 training images:")
 
 
 def test_find__differences_are_the_crossed_tests(clear_study: Study) -> None:
     """Methods are good + linear, noise + linear, concat: the fusion need not beat what is shown to be worse."""
     differences = find(clear_study).differences
     assert [(each.name, each.against) for each in differences] == [
-        ("noise + linear", "good + linear"),
-        ("concat of 2 backbones", "good + linear"),
+        (f"noise + {LINEAR}", f"good + {LINEAR}"),
+        (f"{CONCAT} of 2 backbones", f"good + {LINEAR}"),
     ]
     _check_family(clear_study, list(differences), 0)
     assert differences[0].comparison.difference.estimate < -0.2
@@ -95,8 +97,8 @@ def test_find__two_of_a_kind_are_not_told_apart(sweep_of: Sweep) -> None:
 
 def test_find__a_fusion_that_pays(sweep_of: Sweep) -> None:
     answers, verdict = _answers(sweep_of(PAYS, ["linear", "concat"], sizes=["full"], dim=16, n_folds=5))
-    assert answers[1].startswith("concat gains +0.")
-    assert "fusing by concat gains +0." in verdict
+    assert answers[1].startswith(f"{CONCAT} gains +0.")
+    assert f"fusing by {CONCAT} gains +0." in verdict
     assert " AUC" in verdict
 
 
@@ -108,7 +110,7 @@ def test_find__headline_cards_gains_and_marks_agree(sweep_of: Sweep, signals: di
     found, last = find(study), study.run.manifest.sizes[-1]
     rows = [each for each in study.summary.gains if (each.size, each.role) == (last, "single backbone")]
     marks = {cell.method: cell.mark for cell in study.summary.cells if cell.size == last}
-    assert [each.fusion for each in rows] == [f"concat of {len(signals)} backbones"]
+    assert [each.fusion for each in rows] == [f"{CONCAT} of {len(signals)} backbones"]
     row, shown = rows[0], [each for each in found.differences if each.name == rows[0].fusion]
     assert [(each.against, each.p_adjusted) for each in shown] == [
         (each.method, each.p_adjusted) for each in row.rivals
@@ -120,7 +122,7 @@ def test_find__headline_cards_gains_and_marks_agree(sweep_of: Sweep, signals: di
     if is_gain:
         gained = f"{row.comparison.difference.estimate:+.3f}"
         assert f"{gained} AUC" in found.verdict
-        assert found.answers[1].answer.startswith(f"concat gains {gained}")
+        assert found.answers[1].answer.startswith(f"{CONCAT} gains {gained}")
         assert min(each.comparison.difference.estimate for each in row.rivals) == row.comparison.difference.estimate
         assert (marks[row.fusion], marks[row.leader]) in {("*", ""), ("+", "*")}
         assert marks[row.fusion] != "*" or {marks[each.method] for each in row.rivals} == {""}
@@ -144,7 +146,7 @@ def test_find__growth_is_over_the_last_doubling(sweep_of: Sweep) -> None:
     study = Study.load(sweep_of({"a": 0.6}, ["linear"], sizes=["30", "60", "120", "full"]) / "run")
     detail = find(study).answers[2].details[0]
     rise = _auc(study, 0, 3) - _auc(study, 0, 1)
-    assert detail.startswith(f"a + linear, from 60 to 128 training images: {rise:+.3f} (")
+    assert detail.startswith(f"a + {LINEAR}, from 60 to 128 training images: {rise:+.3f} (")
     gap = study.judge.scored[0, 3] - study.judge.scored[0, 1]
     growth = crossed(gap.folds, gap.test_covariance, study.judge.shared_rows(3), test_df=gap.test_df)
     assert f"95% CI {growth.difference.low:+.3f} to {growth.difference.high:+.3f}), p {p_text(growth.p)}" in detail
@@ -156,9 +158,9 @@ def test_find__the_fusion_is_singled_out_by_validation(clear_study: Study) -> No
     # Method 0 leads method 1 on validation by far; here they stand in for two fusions, and the fusion for their rival.
     found = _is_fusion_worth_it(clear_study, {1: gain, 0: none})
     assert (found.answer, found.clause) == ("No gain is shown", "no gain by fusion is shown")
-    assert "less concat of 2 backbones +0.050 (95% CI +0.020 to +0.080), p 0.500" in found.details[0]
+    assert f"less {CONCAT} of 2 backbones +0.050 (95% CI +0.020 to +0.080), p 0.500" in found.details[0]
     assert found.details[1].startswith("Shown to gain as well, but picked on the test set")
-    assert _is_fusion_worth_it(clear_study, {1: none, 0: gain}).answer.startswith("good + linear gains")
+    assert _is_fusion_worth_it(clear_study, {1: none, 0: gain}).answer.startswith(f"good + {LINEAR} gains")
 
 
 def test_find__says_that_random_learned_nothing(sweep_of: Sweep) -> None:
@@ -178,10 +180,10 @@ def test_find__intervals_and_p_hold_together(sweep_of: Sweep) -> None:
 
 def test_find__one_backbone_one_size_and_only_fusions(sweep_of: Sweep) -> None:
     answers, _ = _answers(sweep_of({"a": 1.0}, ["linear"], sizes=["full"]))
-    assert answers == ["a + linear", "Not asked", "One size shows no curve"]
+    assert answers == [f"a + {LINEAR}", "Not asked", "One size shows no curve"]
     answers, verdict = _answers(sweep_of({"a": 1.0, "b": 1.0}, ["concat"], sizes=["full"]))
     assert answers[:2] == ["Only fusions were fitted", "Not asked"]
-    assert verdict.startswith("concat of 2 backbones leads on validation")
+    assert verdict.startswith(f"{CONCAT} of 2 backbones leads on validation")
 
 
 def test_find__too_few_patients_for_an_interval(sweep_of: Sweep) -> None:
@@ -194,7 +196,7 @@ def test_find__too_few_patients_for_an_interval(sweep_of: Sweep) -> None:
         "Not asked",
         "Too few test images to say",
     ]
-    assert found.verdict == "a + linear leads on validation."
+    assert found.verdict == f"a + {LINEAR} leads on validation."
     assert all(np.isnan(each.comparison.difference.low) for each in found.differences)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import light
+from light import light, named
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 import dvme
+from dvme.data.targets import Targets
 from dvme.stats import Comparison, crossed, labels_saved, paired_effect
 from dvme.stats.elsewhere import elsewhere
 from dvme.stats.influence import scored
@@ -39,7 +40,7 @@ class _ByHand:
     def __init__(self, report: StudyReport) -> None:
         self.run = Run.load(report.run)
         self.manifest = self.run.manifest
-        self.truth = self.manifest.class_indices()[self.manifest.test]
+        self.truth = self.manifest.targets.values[self.manifest.test]
         self.parts = {
             (self.run.names[method], self.manifest.sizes[size]): [self._parts(job.test) for job in jobs]
             for (method, size), jobs in self.run.finished.items()
@@ -96,7 +97,7 @@ class _ByHand:
         m, s = self.run.names.index(method), self.manifest.sizes.index(size)
         values = []
         for each, job in zip(self.manifest.draws, self.run.finished[m, s], strict=True):
-            truth = self.manifest.class_indices()[self.manifest.validation(each, s)]
+            truth = self.manifest.targets.values[self.manifest.validation(each, s)]
             rows = job.validation.astype(np.float64)
             values.append(np.mean([roc_auc_score(truth == c, rows[:, c]) for c in range(3)]))
         return float(np.mean(values))
@@ -139,14 +140,14 @@ def test_cells__intervals_are_those_of_the_run_s_predictions(report: StudyReport
 def test_gains__over_every_rival_that_may_be_the_best(report: StudyReport, by_hand: _ByHand) -> None:
     assert [gain.role for gain in report.gains] == ["single backbone", "control"] * 3
     roles = {
-        "single backbone": [f"{name} + {head}" for name in "ab" for head in ("linear", "knn")],
-        "control": ["concat of 2 backbones", "mean-logits of 2 backbones"],
+        "single backbone": [f"{name} + {head}" for name in "ab" for head in light("linear", "knn")],
+        "control": [f"{head} of 2 backbones" for head in light("concat", "mean-logits")],
     }
     for gain in report.gains:
         leader = by_hand.leader(roles[gain.role], gain.size)
         rivals = [m for m in roles[gain.role] if m == leader or by_hand.word(m, leader, gain.size) != "loss"]
         words = {m: by_hand.word(gain.fusion, m, gain.size) for m in rivals}
-        assert (gain.fusion, gain.leader) == ("dvme of 2 backbones", leader)
+        assert (gain.fusion, gain.leader) == (f"{named('dvme')} of 2 backbones", leader)
         assert sorted(rival.method for rival in gain.rivals) == sorted(rivals)
         for rival in gain.rivals:
             expected, p = by_hand.versus(gain.fusion, rival.method, gain.size)
@@ -193,9 +194,9 @@ def _study(n_sizes: int = 3, n_draws: int = 4) -> SubsetManifest:
     for fold in range(n_draws):
         order = rng.permutation(120)
         draws.append(Draw(1, fold + 1, order[:80], order[80:], (10, 20, 40)[:n_sizes], (20,) * n_sizes))
-    labels = tuple((i % 2,) for i in range(n))
+    targets = Targets(("0", "1"), np.arange(n) % 2)
     ids = np.arange(16 * n).astype(np.uint8).reshape(n, 16)
-    return SubsetManifest(ids, labels, ("0", "1"), ("10", "20", "40")[:n_sizes], np.arange(120, n), tuple(draws), {})
+    return SubsetManifest(ids, targets, ("10", "20", "40")[:n_sizes], np.arange(120, n), tuple(draws), {})
 
 
 def _jobs(manifest: SubsetManifest, signal: float, seed: int, n_draws: int = 4) -> list[FinishedJob]:
@@ -205,7 +206,7 @@ def _jobs(manifest: SubsetManifest, signal: float, seed: int, n_draws: int = 4) 
         positive = 1 / (1 + np.exp(-(signal * (2 * truth - 1) + rng.normal(size=len(truth)))))
         return np.log(np.stack([1 - positive, positive], axis=1)).astype(np.float32)
 
-    truth = manifest.class_indices()
+    truth = manifest.targets.values
     return [
         FinishedJob(guess(truth[manifest.test]), guess(truth[manifest.validation(each, 0)]), {}, 1.0, 10)
         for each in manifest.draws[:n_draws]
@@ -216,7 +217,7 @@ METHODS = [("linear", ("a",)), ("linear", ("b",)), ("dvme", ("a", "b")), ("conca
 
 
 def _judge(manifest: SubsetManifest, finished: Any, methods: Any = METHODS) -> Judge:
-    judge = Judge(manifest, methods, finished, Units(manifest.class_indices()[manifest.test]), "auc")
+    judge = Judge(manifest, methods, finished, Units(manifest.targets.values[manifest.test]), "auc")
     judge.score_all()
     return judge
 
@@ -284,14 +285,14 @@ def test_cells__strong_and_weak_methods_are_told_apart() -> None:
 
 def test_cells__a_single_method_and_a_class_that_validation_lacks() -> None:
     manifest = _study(n_sizes=1)
-    even = np.flatnonzero(manifest.class_indices()[:120] == 0)
+    even = np.flatnonzero(manifest.targets.values[:120] == 0)
     one = Draw(1, 1, np.setdiff1d(np.arange(120), even[:20]), even[:20], (10,), (20,))
     lacking = SubsetManifest(**(vars(manifest) | {"draws": (one, *manifest.draws[1:])}))
     jobs = _jobs(lacking, 1.0, 0)
     (cell,) = _judge(lacking, {(0, 0): jobs}, METHODS[:1]).cells()
     assert (cell.mark, cell.is_highest) == ("*", True)
     known = [
-        roc_auc_score(lacking.class_indices()[lacking.validation(each, 0)], job.validation[:, 1])
+        roc_auc_score(lacking.targets.values[lacking.validation(each, 0)], job.validation[:, 1])
         for each, job in list(zip(lacking.draws, jobs, strict=True))[1:]
     ]
     assert cell.validation == pytest.approx(np.mean(known))  # of the draws that have both classes

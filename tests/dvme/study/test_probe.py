@@ -5,23 +5,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import RIVALS, light
+from light import RIVALS, light, named
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, cohen_kappa_score, roc_auc_score
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
-from dvme.heads import Embedded, Job, fit_jobs
+from dvme.heads import Embedded, Job, fit_jobs, full_name
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.controls import Concat
 from dvme.heads.saving import SavedHead, save_head, subset_hash
 from dvme.metrics.classification import macro_auc
 from dvme.stats.crossed import crossed
 from dvme.stats.intervals import Comparison, jackknife_covariance
-from dvme.study import probe as probing
+from dvme.study import fitting, kept_heads
 from dvme.study.design.splits import make_plan
 from dvme.study.methods import method_name
-from dvme.study.probe_outcome import ProbeReport
+from dvme.study.outcome import StudyReport
 from dvme.text import NO_GROUPS
 from dvme_cache import EmbeddingCache, Fingerprint, MissingEmbeddingsError
 from dvme_cache.embeddings import Embeddings
@@ -77,7 +77,7 @@ def test_probe__numbers_match_peers_on_the_same_split(tmp_path: Path, labels: ND
         assert report.rows[0].test[metric].folds == pytest.approx(values)
         assert report.rows[0].test[metric].mean == pytest.approx(np.mean(values))
         assert report.rows[0].test[metric].std == pytest.approx(np.std(values, ddof=1))
-    assert report.rows[0].auc_interval.low < report.rows[0].test["auc"].mean < report.rows[0].auc_interval.high
+    assert report.rows[0].interval.low < report.rows[0].test["auc"].mean < report.rows[0].interval.high
 
 
 def test_probe__nothing_is_chosen_on_the_test_set(tmp_path: Path, labels: NDArray[Any]) -> None:
@@ -90,11 +90,11 @@ def test_probe__nothing_is_chosen_on_the_test_set(tmp_path: Path, labels: NDArra
     planted[test] = _features(labels, 50.0, 2)[test]  # a backbone that knows the test set by heart
     plain = dvme.probe(_cache(tmp_path / "a.zarr", {"good": good, "bad": bad}, label=names))
     leaky = dvme.probe(_cache(tmp_path / "b.zarr", {"good": good, "bad": planted}, label=names))
-    assert [(row.backbone, row.head) for row in plain.rows] == [(row.backbone, row.head) for row in leaky.rows]
+    assert [row.method for row in plain.rows] == [row.method for row in leaky.rows]
     for one, other in zip(plain.rows, leaky.rows, strict=True):
         assert one.chosen == other.chosen
-        assert one.validation_auc == other.validation_auc
-    assert leaky.rows[0].backbone == "good"
+        assert one.validation == other.validation
+    assert leaky.rows[0].backbones == ("good",)
 
 
 def test_probe__verdict_tells_a_real_gap_from_noise(tmp_path: Path, labels: NDArray[Any]) -> None:
@@ -116,7 +116,7 @@ def test_probe__pure_noise_is_at_chance(tmp_path: Path) -> None:
         _cache(tmp_path / "noise.zarr", {"noise": _features(labels, 0.0, 5)}, label=[str(label) for label in labels])
     )
     for row in report.rows:
-        assert row.auc_interval.low < 0.5 < row.auc_interval.high
+        assert row.interval.low < 0.5 < row.interval.high
 
 
 def test_probe__every_backbone_is_judged_on_the_same_rows(tmp_path: Path, labels: NDArray[Any]) -> None:
@@ -129,13 +129,13 @@ def test_probe__every_backbone_is_judged_on_the_same_rows(tmp_path: Path, labels
     assert sum(report.task.counts) == N - 3
 
 
-def test_probe__user_split_and_single_fold(tmp_path: Path, labels: NDArray[Any]) -> None:
+def test_probe__the_users_validation_part_is_the_one_of_every_draw(tmp_path: Path, labels: NDArray[Any]) -> None:
     splits = ["train"] * 90 + ["val"] * 30 + ["test"] * 30
     path = _cache(tmp_path / "c.zarr", {"a": _features(labels, 1.0, 0)}, label=[str(c) for c in labels], split=splits)
     report = dvme.probe(path, heads=["knn"])
-    assert len(report.rows[0].test["auc"].folds) == 1
-    assert np.isnan(report.rows[0].test["auc"].std)
-    assert report.verdict is None
+    assert report.rows[0].test["auc"].folds == [report.rows[0].test["auc"].folds[0]] * 5  # knn has nothing random
+    assert report.rows[0].test["auc"].std == pytest.approx(0.0, abs=1e-12)
+    assert report.verdict is None  # of one method
     assert "your split: train 90, val 30, test 30" in report.plan
 
 
@@ -145,7 +145,7 @@ def test_probe__too_few_test_groups_give_no_interval_and_no_verdict(tmp_path: Pa
     features = {"strong": _features(labels, 2.0, 0), "weak": _features(labels, 0.2, 1)}
     path = _cache(tmp_path / "c.zarr", features, label=[str(c) for c in labels], split=splits, group=groups)
     report = dvme.probe(path, heads=["linear"])
-    assert np.isnan(report.rows[0].auc_interval.low)
+    assert np.isnan(report.rows[0].interval.low)
     assert report.verdict is None
     assert [row.mark for row in report.rows] == ["*", "?"]
     few = ", ".join(f"'{c}' has 1 test group" for c in range(3))
@@ -207,13 +207,8 @@ def test_probe__unknown_names(tmp_path: Path, labels: NDArray[Any]) -> None:
 
 
 ATTENTION_TABLE = [
-    ("linear", "a"),
-    ("linear", "b"),
-    ("dvme", "a+b"),
-    ("dvme-noattn", "a+b"),
-    ("mlp", "a+b"),
-    ("concat", "a+b"),
-    ("mean-logits", "a+b"),
+    *((named("linear"), name) for name in "ab"),
+    *((head, "a+b") for head in light("dvme", "dvme-noattn", "mlp", "concat", "mean-logits")),
 ]
 
 
@@ -223,46 +218,43 @@ def _small(path: Path, n: int = 60, signal: float = 1.0, **columns: list[str]) -
     return _cache(path, features, **{"label": [str(label) for label in labels], **columns})
 
 
-def _table(report: ProbeReport) -> list[tuple[str, str]]:
-    return sorted((row.head, row.backbone) for row in report.rows)
+def _table(report: StudyReport) -> list[tuple[str, str]]:
+    return sorted((row.head, "+".join(row.backbones)) for row in report.rows)
 
 
 def test_probe__a_fusion_brings_every_single_backbone_and_every_control(tmp_path: Path) -> None:
     report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("dvme", *RIVALS), n_folds=2)
     assert _table(report) == sorted(ATTENTION_TABLE)
-    assert {row.head: row.dim for row in report.rows if row.backbone == "a+b"} == {
-        **dict.fromkeys(["dvme", "dvme-noattn", "mlp", "concat", "mean-logits"], 20)
-    }
-    validation = [row.validation_auc for row in report.rows]
+    validation = [row.validation for row in report.rows]
     assert validation == sorted(validation, reverse=True)
     first = report.fusion[0]
     assert first.role == "single backbone"
-    assert first.rival in {"a + linear", "b + linear"}
+    assert first.rival in {f"{name} + {named('linear')}" for name in "ab"}
     rivals = {verdict.rival for verdict in report.fusion[1:]}
-    assert rivals == {f"{control} of 2 backbones" for control in ("dvme-noattn", "mlp", "concat", "mean-logits")}
-    assert {verdict.fusion for verdict in report.fusion} == {"dvme of 2 backbones"}
+    assert rivals == {f"{control} of 2 backbones" for control in light("dvme-noattn", "mlp", "concat", "mean-logits")}
+    assert {verdict.fusion for verdict in report.fusion} == {f"{named('dvme')} of 2 backbones"}
     assert report.saved == []
 
 
 def test_probe__without_controls_there_is_what_was_named(tmp_path: Path) -> None:
     path = _small(tmp_path / "c.zarr")
     report = dvme.probe(path, heads=light("dvme-tokens"), controls=False, n_folds=2)
-    assert _table(report) == [("dvme-tokens", "a+b")]
+    assert _table(report) == [(named("dvme-tokens"), "a+b")]
     assert report.fusion == []
     # Nor do controls come where no attention is asked for.
-    assert _table(dvme.probe(path, heads=light("concat"), n_folds=2)) == [("concat", "a+b")]
+    assert _table(dvme.probe(path, heads=light("concat"), n_folds=2)) == [(named("concat"), "a+b")]
 
 
 def test_probe__what_is_named_and_a_control_comes_once(tmp_path: Path) -> None:
     report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("mlp", "dvme-tokens", *RIVALS, "mlp"), n_folds=2)
-    expected = [row if row[0] != "dvme" else ("dvme-tokens", "a+b") for row in ATTENTION_TABLE]
+    expected = [row if row[0] != named("dvme") else (named("dvme-tokens"), "a+b") for row in ATTENTION_TABLE]
     assert _table(report) == sorted(expected)
 
 
 def test_probe__one_backbone_under_a_fusion_is_noticed_and_works(tmp_path: Path) -> None:
     report = dvme.probe(_small(tmp_path / "c.zarr"), heads=light("concat", "linear"), backbones=["b"], n_folds=2)
-    assert "concat: one backbone is nothing to fuse; pass more backbones" in report.notices
-    assert _table(report) == [("concat", "b"), ("linear", "b")]
+    assert any(line.startswith(f"{named('concat')}: one backbone is nothing to fuse") for line in report.notices)
+    assert _table(report) == [(head, "b") for head in light("concat", "linear")]
     both = dvme.probe(_small(tmp_path / "d.zarr"), heads=light("concat", "linear"), n_folds=2)
     assert not any("nothing to fuse" in notice for notice in both.notices)
 
@@ -275,7 +267,8 @@ def test_probe__fusions_match_peers_on_the_rows_that_all_backbones_have(tmp_path
     names = [str(label) for label in labels]
     names[20] = ""
     path = _cache(tmp_path / "c.zarr", features, label=names)
-    report = dvme.probe(path, heads=["linear", "concat"], n_folds=2)
+    heads = Linear((0.1, 1.0)), Concat((0.1, 1.0))
+    report = dvme.probe(path, heads=heads, n_folds=2)
     assert report.n_left_out == {"without an embedding": 3, "without a label": 1}
     assert sum(report.task.counts) == 76
     rows = np.setdiff1d(np.arange(80), [3, 60, 7, 20])
@@ -283,7 +276,7 @@ def test_probe__fusions_match_peers_on_the_rows_that_all_backbones_have(tmp_path
     plan = make_plan(labels[rows], nothing, nothing, classes=("0", "1"), n_folds=2)
     data = Embedded({name: values[rows] for name, values in features.items()}, labels[rows], 2)
     for row in report.rows:
-        head = Concat() if row.head == "concat" else Linear()
+        head = heads[len(row.backbones) - 1]
         fitted = fit_jobs([Job(head, row.backbones, fold.train, fold.validation) for fold in plan.folds], data)
         for side, found in (("test", row.test["auc"].folds), ("validation", None)):
             tested = [plan.test if side == "test" else fold.validation for fold in plan.folds]
@@ -291,7 +284,7 @@ def test_probe__fusions_match_peers_on_the_rows_that_all_backbones_have(tmp_path
                 roc_auc_score(data.labels[some], one.predict_proba(data.blocks(row.backbones, some))[:, 1])
                 for some, one in zip(tested, fitted, strict=True)
             ]
-            assert (found or row.validation_auc) == pytest.approx(aucs if found else np.mean(aucs))
+            assert (found or row.validation) == pytest.approx(aucs if found else np.mean(aucs))
 
 
 def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path) -> None:
@@ -316,7 +309,7 @@ def test_probe__nothing_of_a_fusion_is_chosen_on_the_test_set(tmp_path: Path) ->
     assert [row.method for row in one.rows] == [row.method for row in other.rows]
     for before, after in zip(one.rows, other.rows, strict=True):
         assert before.chosen == after.chosen
-        assert before.validation_auc == after.validation_auc
+        assert before.validation == after.validation
     assert any(before.test != after.test for before, after in zip(one.rows, other.rows, strict=True))
 
 
@@ -338,7 +331,7 @@ def test_probe__marks_and_intervals_again_from_the_saved_heads(tmp_path: Path) -
     for folder in report.saved:
         saved = dvme.load_head(folder)
         predictions = [fold.head.predict_proba(store.read_aligned(saved.backbones, test)) for fold in saved.folds]
-        name = method_name(saved.name, saved.backbones)
+        name = method_name(full_name(saved.head), saved.backbones)
         folds[name] = np.array([roc_auc_score(truth, p[:, 1]) for p in predictions])
         without[name] = np.stack([_auc_without(truth, p) for p in predictions], axis=1)
 
@@ -374,20 +367,22 @@ def test_probe__saved_heads_give_the_numbers_of_the_table_again(tmp_path: Path) 
     store, labels = EmbeddingCache.open(path), np.arange(60) % 3
     nothing = np.full(60, "", dtype=object)
     plan = make_plan(labels, nothing, nothing, classes=("0", "1", "2"), n_folds=2)
-    names = {f"{head}--{backbone}" for head, backbone in [*ATTENTION_TABLE, ("knn", "a"), ("knn", "b")]}
+    table = [*ATTENTION_TABLE, ("knn", "a"), ("knn", "b")]
+    names = {f"{head.replace(':', '%3A')}--{backbone}" for head, backbone in table}
     assert {entry.name for entry in (tmp_path / "heads").iterdir()} == names
     assert {Path(folder).name for folder in report.saved} == names
     rows = {(row.head, row.backbones): row for row in report.rows}
     for folder in report.saved:
         saved = dvme.load_head(folder)
-        row = rows[saved.name, saved.backbones]
-        assert (saved.classes, sum(saved.dims)) == (("0", "1", "2"), row.dim)
+        row = rows[full_name(saved.head), saved.backbones]
+        assert saved.classes == ("0", "1", "2")
+        assert saved.dims == tuple({"a": 12, "b": 8}[name] for name in row.backbones)
         assert saved.fingerprints == tuple(store.embeddings(name).fingerprint for name in saved.backbones)
         assert saved.test_hash == subset_hash(store.samples.ids[plan.test])
         tested = store.read_aligned(saved.backbones, plan.test)
         for number, (fold, planned) in enumerate(zip(saved.folds, plan.folds, strict=True)):
-            np.testing.assert_array_equal(fold.train_ids, store.samples.ids[planned.train])
-            np.testing.assert_array_equal(fold.validation_ids, store.samples.ids[planned.validation])
+            for ids, rows_of in ((fold.train_ids, planned.train), (fold.validation_ids, planned.validation)):
+                assert sorted(map(bytes, ids)) == sorted(map(bytes, store.samples.ids[rows_of]))
             auc = roc_auc_score(labels[plan.test], fold.head.predict_proba(tested), multi_class="ovr")
             assert auc == pytest.approx(row.test["auc"].folds[number])
             assert fold.metrics == {metric: score.folds[number] for metric, score in row.test.items()}
@@ -411,12 +406,12 @@ def test_probe__little_memory_changes_no_number(tmp_path: Path, monkeypatch: pyt
     path = _small(tmp_path / "c.zarr")
     heads = light("linear", "concat", "dvme-tokens")
     roomy = dvme.probe(path, heads=heads, controls=False, n_folds=2)
-    monkeypatch.setattr(probing, "EMBEDDINGS_SHARE", 1000)
+    monkeypatch.setattr(fitting, "EMBEDDINGS_SHARE", 1000)
     tight = dvme.probe(path, heads=heads, controls=False, n_folds=2, runtime=dvme.Runtime(memory=500_000))
     assert _table(roomy) == _table(tight)
     expected = {row.method: row for row in roomy.rows}
     for row in tight.rows:
-        assert row.validation_auc == pytest.approx(expected[row.method].validation_auc, abs=1e-3)
+        assert row.validation == pytest.approx(expected[row.method].validation, abs=1e-3)
         assert row.test["auc"].folds == pytest.approx(expected[row.method].test["auc"].folds, abs=1e-3)
 
 
@@ -424,12 +419,13 @@ def test_probe__a_folder_in_the_way_is_refused_before_any_fit(tmp_path: Path, mo
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("fitted")
 
-    monkeypatch.setattr(probing, "fit_jobs", never)
+    monkeypatch.setattr(fitting, "fit_each", never)
     (tmp_path / "heads").mkdir()
     (tmp_path / "heads" / "mine").write_text("mine")
-    with pytest.raises(OptionError, match="heads is there already; name another folder with save"):
-        dvme.probe(_small(tmp_path / "c.zarr"), save=tmp_path / "heads")
+    with pytest.raises(OptionError, match="heads is there already; name another folder with"):
+        dvme.probe(_small(tmp_path / "c.zarr"), save=tmp_path / "heads", out=tmp_path / "run")
     assert [entry.name for entry in (tmp_path / "heads").iterdir()] == ["mine"]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -438,15 +434,15 @@ def test_probe__all_heads_are_saved_or_none(
 ) -> None:
     saved: list[Path] = []
 
-    def failing(folder: Path, head: SavedHead) -> Path:
+    def failing(folder: Path, head: SavedHead, **options: Any) -> Path:
         if saved:
             raise error
         saved.append(folder)
-        return save_head(folder, head)
+        return save_head(folder, head, **options)
 
     path = _small(tmp_path / "c.zarr")
     before = sorted(entry.name for entry in tmp_path.iterdir())
-    monkeypatch.setattr(probing, "save_head", failing)
+    monkeypatch.setattr(kept_heads, "save_head", failing)
     with pytest.raises(type(error)):
         dvme.probe(path, heads=["knn"], n_folds=2, save=tmp_path / "new" / "heads")
     assert saved

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from light import light
+from light import light, named
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 import dvme
@@ -49,7 +49,7 @@ def folder(report: StudyReport, tmp_path: Path) -> Path:
 def test_run__holds_all_that_a_report_needs(report: StudyReport) -> None:
     folder = Path(report.run)
     tables = {"results.csv", "predictions.parquet", "duplicates.csv", "suspects.csv"}
-    names = {"run.json", "subsets.json", "jobs", "summary.json"} | tables
+    names = {"run.json", "subsets.json", "jobs", "heads", "summary.json"} | tables
     assert {entry.name for entry in folder.iterdir()} == names
     described = json.loads((folder / "run.json").read_text())
     assert (described["format"], described["subsets"], described["metric"]) == (2, report.subsets, "auc")
@@ -60,6 +60,7 @@ def test_run__holds_all_that_a_report_needs(report: StudyReport) -> None:
     assert [each["fingerprint"] for each in described["backbones"]] == [{"weights": "a"}, {"weights": "b"}]
     assert described["methods"][0] == {
         "head": "linear",
+        "name": named("linear"),
         "backbones": ["a"],
         "settings": {"strengths": [1e-3, 1e-1], "name": "linear", "is_fusion": False},
     }
@@ -126,7 +127,6 @@ def test_run__says_what_it_was_made_by(report: StudyReport, folder: Path) -> Non
         del each["fingerprint"]
     (folder / "run.json").write_text(json.dumps(described))  # as an older dvme wrote it
     assert Run.load(folder).versions == {}
-    assert Run.load(folder).kept_heads() == {}
 
 
 def test_read_summary__is_what_was_printed(report: StudyReport) -> None:
@@ -170,7 +170,7 @@ def _without(name: str, key: str) -> Callable[[Path], object]:
         (_without("run.json", "jobs"), "is not finished; run the same dvme sweep again"),
         (lambda folder: (folder / "summary.json").write_text('{"run": '), r"summary.json cannot be read as a summary"),
         (lambda folder: (folder / "summary.json").write_bytes(b"\xff"), r"summary.json cannot be read as a summary"),
-        (lambda folder: (folder / "summary.json").write_text("[]"), r"cannot be read as a summary \(\[\] is not Sweep"),
+        (lambda folder: (folder / "summary.json").write_text("[]"), r"cannot be read as a summary \(\[\] is not Study"),
         (_without("summary.json", "cells"), r"\(it has no 'cells'\); run the same dvme sweep again"),
         (lambda folder: shutil.copy(folder / "run.json", folder / "summary.json"), r"\(it has no 'run'\)"),
     ],

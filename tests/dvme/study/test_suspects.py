@@ -45,7 +45,7 @@ def test_likely_wrong_labels__against_a_slow_version(seed: int, n: int, n_classe
 def test_suspects__are_written_beside_the_run(small_study: Path) -> None:
     """The file, the summary and a slow look at every image say the same."""
     run, summary = Run.load(small_study / "run"), read_summary(small_study / "run")
-    manifest, labels = run.manifest, run.manifest.class_indices()
+    manifest, labels = run.manifest, run.manifest.targets.values
     lead = {name: m for m, name in enumerate(run.names)}[summary.suspects[0].method]
     found = find_suspects(manifest, run.finished[lead, 1], 1, run.names[lead], ["i"] * len(labels), ["p"] * len(labels))
     assert [each.content for each in found] == [each.content for each in summary.suspects]

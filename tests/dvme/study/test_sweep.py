@@ -12,19 +12,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from light import RIVALS, light
+from light import RIVALS, light, named
 from memory import HELD
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
 import dvme
+from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.heads import HEADS as ALL_HEADS
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.exact import minimise, newton
 from dvme.heads.exact.linear import Linear
 from dvme.runtime import Progress, Runtime
-from dvme.study import grid, ledger
+from dvme.study import fitting, grid, ledger
 from dvme.study.design.options import SubsetOptions
 from dvme.study.methods import make_methods
 from dvme.study.outcome import StudyReport
@@ -80,7 +81,7 @@ def test_sweep__numbers_are_those_of_every_job_fitted_alone(
     manifest = run.manifest
     data, truth = Embedded(features, labels, 3), labels[manifest.test]
     methods = make_methods(light(*heads), ["a", "b"], with_controls=False)
-    assert [(method.head.name, method.backbones) for method in methods] == list(run.methods) == report.methods
+    assert [(method.name, method.backbones) for method in methods] == list(run.methods) == report.methods
     assert report.n_jobs == len(methods) * 3 * 3
     for m, method in enumerate(methods):
         for size in range(3):
@@ -95,7 +96,7 @@ def test_sweep__numbers_are_those_of_every_job_fitted_alone(
                     np.testing.assert_allclose(own, expected, atol=1e-4)
                 predictions.append(found.test.astype(np.float64))
                 assert found.n_parameters == sum(array.size for array in alone.arrays().values())
-            cell = report.row(method.head.name, method.backbones)[size]
+            cell = report.row(method.name, method.backbones)[size]
             guesses = [p.argmax(axis=1) for p in predictions]
             expected_scores = {
                 "auc": [roc_auc_score(truth, p / p.sum(1, keepdims=True), multi_class="ovr") for p in predictions],
@@ -120,24 +121,25 @@ def test_sweep__controls_come_with_attention(tmp_path: Path, cache: Path) -> Non
     options = SubsetOptions(sizes=("12",), n_folds=2)
     report = dvme.sweep(cache, tmp_path / "run", heads=light("dvme", *RIVALS), options=options)
     both = ("a", "b")
-    expected = [("linear", ("a",)), ("linear", ("b",)), ("dvme", both), ("dvme-noattn", both), ("mlp", both)]
-    assert sorted(report.methods) == sorted([*expected, ("concat", both), ("mean-logits", both)])
+    fusions = light("dvme", "dvme-noattn", "mlp", "concat", "mean-logits")
+    expected = [(named("linear"), ("a",)), (named("linear"), ("b",)), *((head, both) for head in fusions)]
+    assert sorted(report.methods) == sorted(expected)
     assert {gain.role for gain in report.gains} == {"single backbone", "control"}
     alone = dvme.sweep(cache, tmp_path / "alone", heads=light("dvme"), options=options, controls=False)
-    assert (alone.methods, alone.gains) == ([("dvme", both)], [])
+    assert (alone.methods, alone.gains) == ([(named("dvme"), both)], [])
 
 
 def test_sweep__finished_jobs_are_not_fitted_again(
     tmp_path: Path, cache: Path, whole: StudyReport, options: SubsetOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fitted: list[int] = []
-    fit_each = grid.fit_each
+    fit_each = fitting.fit_each
 
     def counted(jobs: Sequence[Job], *args: Any, **kwargs: Any) -> Iterator[Any]:
         fitted.append(len(jobs))
         return fit_each(jobs, *args, **kwargs)
 
-    monkeypatch.setattr(grid, "fit_each", counted)
+    monkeypatch.setattr(fitting, "fit_each", counted)
     first = dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
     assert (sum(fitted), first.n_jobs, first.n_reused) == (18, 18, 0)
     second = dvme.sweep(cache, tmp_path / "run", heads=light(*HEADS), options=options)
@@ -314,7 +316,7 @@ def test_sweep__the_users_split(
             assert {splits[row] for row in draw.train} == {"train"}
             assert {splits[row] for row in draw.validation} == {"val"}
         # At the full size the draws have the same rows, and these heads nothing random.
-        cell = report.row("linear", ("a",))[1]
+        cell = report.row(named("linear"), ("a",))[1]
         assert cell.test["auc"].folds == pytest.approx([cell.test["auc"].mean] * 3, abs=1e-6)
         assert any("your val part is the one validation set" in notice for notice in report.notices)
     else:
@@ -404,8 +406,7 @@ def changed_by_test_labels(
     permuted[manifest.test] = (labels[manifest.test] + np.arange(len(manifest.test))) % n_classes
     assert (permuted != labels).sum() > 0.5 * len(manifest.test)
     second = write_embeddings(folder / "permuted.zarr", features, label=[str(label) for label in permuted])
-    own = tuple((int(label),) for label in permuted)
-    replace(manifest, labels=own).save(folder / "permuted.json")
+    replace(manifest, targets=replace(manifest.targets, values=permuted)).save(folder / "permuted.json")
     found = [
         _choices(dvme.sweep(cache, folder / name, heads=heads, subsets=folder / f"{name}.json", controls=False))
         for cache, name in ((first, "true"), (second, "permuted"))
@@ -453,15 +454,7 @@ def test_sweep__a_planted_leak_is_found(
     (tmp_path / "hidden").mkdir()
     assert changed_by_test_labels(tmp_path / "hidden", write_embeddings, features, labels, heads) == []
 
-    class Showing(grid.Grid):
-        """A grid that hides no label."""
-
-        def fit(self, runtime: Runtime, progress: Progress) -> None:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(grid, "Embedded", lambda values, _, n_classes: Embedded(values, self.labels, n_classes))
-                super().fit(runtime, progress)
-
-    monkeypatch.setattr("dvme.study.sweep.Grid", Showing)
+    monkeypatch.setattr(Targets, "hidden", lambda self, _: self)
     (tmp_path / "shown").mkdir()
     changed = changed_by_test_labels(tmp_path / "shown", write_embeddings, features, labels, heads)
     assert any("+ peeking at" in name and name.endswith(": chosen") for name in changed)
@@ -473,13 +466,13 @@ def test_sweep__every_head_is_shown_no_test_label(
     tmp_path: Path, cache: Path, labels: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[set[str], NDArray[Any]]] = []
-    fit_each = grid.fit_each
+    fit_each = fitting.fit_each
 
     def spy(jobs: Sequence[Job], data: Embedded, **kwargs: Any) -> Iterator[Any]:
         shown.append(({job.head.name for job in jobs}, data.labels.copy()))
         return fit_each(jobs, data, **kwargs)
 
-    monkeypatch.setattr(grid, "fit_each", spy)
+    monkeypatch.setattr(fitting, "fit_each", spy)
     options = SubsetOptions(sizes=("12",), n_folds=2)
     dvme.sweep(cache, tmp_path / "run", heads=light(*ALL_HEADS), options=options)
     manifest = Run.load(tmp_path / "run").manifest
@@ -488,7 +481,7 @@ def test_sweep__every_head_is_shown_no_test_label(
         assert set(seen[manifest.test].tolist()) == {-1}
         rest = np.setdiff1d(np.arange(len(labels)), manifest.test)
         assert (seen[rest] == labels[rest]).all()
-        assert (manifest.class_indices() == labels).all()
+        assert (manifest.targets.values == labels).all()
 
 
 MEASURE = (
@@ -614,10 +607,8 @@ def test_sweep__jobs_of_other_versions_are_named(tmp_path: Path, cache: Path, mo
         dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
     report = dvme.sweep(cache, tmp_path / "run", heads=light("linear", "knn"), options=options)
     (line,) = (each for each in report.notices if "torch 1.0" in each)
-    assert line == (
-        f"4 jobs of 8 were fitted before by torch 1.0 (now {ledger.versions()['torch']}); sweep into another folder to "
-        "fit all anew"
-    )
+    now = ledger.versions()["torch"]
+    assert line.startswith(f"4 jobs of 8 were fitted before by torch 1.0 (now {now}); dvme sweep into another ")
     fresh = dvme.sweep(cache, tmp_path / "other", heads=light("linear", "knn"), options=options)
     assert not any("fitted before by" in each for each in fresh.notices)
 
@@ -725,7 +716,7 @@ def test_sweep__an_order_that_changes_is_never_mixed(
     dvme.cache.label(graded, class_order=before.task.classes)
     same = dvme.sweep(graded, run, options=options, **one)  # only now it is known to be one
     assert (same.n_reused, same.task.is_order_given) == (same.n_jobs, True)
-    assert Run.load(run).manifest.is_order_given
+    assert Run.load(run).manifest.targets.is_order_given
     dvme.cache.label(graded, class_order=GRADES)
     with pytest.raises(OptionError, match=r"a run over other subsets .* the order of the classes are others"):
         dvme.sweep(graded, run, options=options, **one)

@@ -11,9 +11,10 @@ from scipy import stats
 from dvme.data import Task
 from dvme.stats.influence import Scored
 from dvme.stats.intervals import Interval
-from dvme.study.probe_outcome import FusionVerdict, ProbeReport, ProbeRow, Score, Verdict
+from dvme.study.methods import method_name
+from dvme.study.outcome import Cell, Column, FusionVerdict, Score, StudyReport, Verdict
 from dvme.study.standing import Standing
-from dvme.study.verdict import fusion_verdicts, verdict_of
+from dvme.study.verdict import Verdicts
 
 Make = Callable[..., Scored]
 Line = tuple[str, str, float]
@@ -22,25 +23,22 @@ ERROR = 0.05
 """Of every difference."""
 
 
-def _rows(lines: Sequence[Line]) -> list[ProbeRow]:
-    """Best on validation first."""
-    return [
-        ProbeRow(tuple(names), head, 4, -float(n), {"auc": Score(auc, 0.0, [auc])}, "=", Interval(auc, auc, auc), [{}])
-        for n, (head, names, auc) in enumerate(lines)
-    ]
+def _verdicts(lines: Sequence[Line], standing: Standing) -> Verdicts:
+    return Verdicts([(head, tuple(names)) for head, names, _ in lines], standing, 0, "auc")
 
 
 def _standing(make: Make, lines: Sequence[Line], **settings: Any) -> Standing:
+    """The first line is the best on validation."""
     scored = {(n, 0): make(auc, ERROR / np.sqrt(2), n + 1, **settings) for n, (_, _, auc) in enumerate(lines)}
     return Standing(scored, {(n, 0): -float(n) for n in range(len(lines))}, [0.0])
 
 
 def _fusions(make: Make, *lines: Line, **settings: Any) -> list[FusionVerdict]:
-    return fusion_verdicts(_rows(lines), _standing(make, lines, **settings))
+    return _verdicts(lines, _standing(make, lines, **settings)).fusions()
 
 
 def _verdict(make: Make, *lines: Line, **settings: Any) -> Verdict | None:
-    return verdict_of(_rows(lines), _standing(make, lines, **settings))
+    return _verdicts(lines, _standing(make, lines, **settings)).leading()
 
 
 def _ends(difference: float, n_comparisons: int) -> tuple[float, float]:
@@ -55,7 +53,7 @@ def _text(difference: float, n_comparisons: int) -> str:
     return f"{difference:+.3f} test AUC (95% CI {low:+.3f} to {high:+.3f}{together})"
 
 
-def test_fusion_verdicts__a_single_comparison_is_not_widened(make_scored: Make) -> None:
+def test_fusions__a_single_comparison_is_not_widened(make_scored: Make) -> None:
     (verdict,) = _fusions(make_scored, ("dvme", "ab", 0.92), ("linear", "a", 0.80))
     assert (verdict.fusion, verdict.rival) == ("dvme of 2 backbones", "a + linear")
     assert (verdict.role, verdict.word) == ("single backbone", "gain")
@@ -66,11 +64,11 @@ def test_fusion_verdicts__a_single_comparison_is_not_widened(make_scored: Make) 
 
 
 @pytest.mark.parametrize("controls", [(), ("mlp",), ("mlp", "concat", "mean-logits", "dvme-noattn")])
-def test_fusion_verdicts__intervals_widen_with_the_comparisons(make_scored: Make, controls: tuple[str, ...]) -> None:
+def test_fusions__intervals_widen_with_the_comparisons(make_scored: Make, controls: tuple[str, ...]) -> None:
     """The same difference is a gain over one rival alone, and none where it is one of five."""
     lines = [("dvme", "ab", 0.92), ("linear", "a", 0.80), *((name, "ab", 0.80) for name in controls)]
     verdicts = _fusions(make_scored, *lines)
-    assert [verdict.rival for verdict in verdicts] == [row.method for row in _rows(lines)[1:]]
+    assert [verdict.rival for verdict in verdicts] == [method_name(head, names) for head, names, _ in lines[1:]]
     n = 1 + len(controls)
     for verdict in verdicts:
         assert (verdict.difference.low, verdict.difference.high) == pytest.approx(_ends(0.12, n))
@@ -79,7 +77,7 @@ def test_fusion_verdicts__intervals_widen_with_the_comparisons(make_scored: Make
         assert (f"for {n} comparisons" in verdict.sentence) == (n > 1)
 
 
-def test_fusion_verdicts__sentences(make_scored: Make) -> None:
+def test_fusions__sentences(make_scored: Make) -> None:
     """Each of the 3 comparisons counts as 3."""
     lines = ("dvme", "ab", 0.75), ("concat", "ab", 0.95), ("linear", "a", 0.50), ("mlp", "ab", 0.70)
     verdicts = _fusions(make_scored, *lines)
@@ -95,7 +93,7 @@ def test_fusion_verdicts__sentences(make_scored: Make) -> None:
     ]
 
 
-def test_fusion_verdicts__every_single_backbone_that_may_be_the_best_has_to_be_beaten(make_scored: Make) -> None:
+def test_fusions__every_single_backbone_that_may_be_the_best_has_to_be_beaten(make_scored: Make) -> None:
     """`b + knn` is second on validation and cannot be told apart from the first; `a + linear` is clearly worse."""
     lines = ("dvme", "ab", 0.92), ("knn", "a", 0.75), ("knn", "b", 0.85), ("linear", "a", 0.50)
     (verdict,) = _fusions(make_scored, *lines)
@@ -106,18 +104,18 @@ def test_fusion_verdicts__every_single_backbone_that_may_be_the_best_has_to_be_b
     assert (alone.rival, alone.word) == ("a + knn", "gain")
 
 
-def test_fusion_verdicts__no_fusion_stands_in_for_a_single_backbone(make_scored: Make) -> None:
+def test_fusions__no_fusion_stands_in_for_a_single_backbone(make_scored: Make) -> None:
     lines = ("mlp", "a", 0.99), ("knn", "b", 0.60), ("dvme", "ab", 0.90), ("linear", "a", 0.30)
     (verdict,) = _fusions(make_scored, *lines)
     assert (verdict.rival, verdict.word) == ("b + knn", "gain")
 
 
-def test_fusion_verdicts__controls_are_those_on_the_same_backbones(make_scored: Make) -> None:
+def test_fusions__controls_are_those_on_the_same_backbones(make_scored: Make) -> None:
     lines = ("dvme", "ab", 0.9), ("mlp", "abc", 0.8), ("concat", "ab", 0.8), ("linear", "ab", 0.8)
     assert [verdict.rival for verdict in _fusions(make_scored, *lines)] == ["concat of 2 backbones"]
 
 
-def test_fusion_verdicts__every_fusion_by_attention_has_its_own(make_scored: Make) -> None:
+def test_fusions__every_fusion_by_attention_has_its_own(make_scored: Make) -> None:
     lines = ("dvme", "ab", 0.9), ("linear", "a", 0.8), ("dvme-tokens", "ab", 0.7), ("mlp", "ab", 0.8)
     assert [(verdict.fusion, verdict.rival) for verdict in _fusions(make_scored, *lines)] == [
         ("dvme of 2 backbones", "a + linear"),
@@ -127,15 +125,15 @@ def test_fusion_verdicts__every_fusion_by_attention_has_its_own(make_scored: Mak
     ]
 
 
-def test_fusion_verdicts__nothing_without_a_fusion_or_with_two_images_of_a_class(make_scored: Make) -> None:
+def test_fusions__nothing_without_a_fusion_or_with_two_images_of_a_class(make_scored: Make) -> None:
     assert _fusions(make_scored, ("linear", "a", 0.9), ("concat", "ab", 0.8)) == []
     assert _fusions(make_scored, ("dvme", "ab", 0.9), ("linear", "a", 0.8), n_second=2) == []
 
 
-def test_fusion_verdicts__the_same_predictions_are_no_gain(make_scored: Make) -> None:
-    rows = _rows([("dvme", "ab", 0.9), ("linear", "a", 0.9)])
+def test_fusions__the_same_predictions_are_no_gain(make_scored: Make) -> None:
     same = make_scored(0.9, ERROR, 1)
-    (verdict,) = fusion_verdicts(rows, Standing({(0, 0): same, (1, 0): same}, {(0, 0): 0.0, (1, 0): -1.0}, [0.0]))
+    standing = Standing({(0, 0): same, (1, 0): same}, {(0, 0): 0.0, (1, 0): -1.0}, [0.0])
+    (verdict,) = _verdicts([("dvme", "ab", 0.9), ("linear", "a", 0.9)], standing).fusions()
     assert (verdict.word, verdict.p_adjusted) == ("no gain shown", 1.0)
     assert "+0.000 test AUC (no interval: both are right about the same images): no gain is shown." in verdict.sentence
 
@@ -148,7 +146,7 @@ def test_fusion_verdicts__the_same_predictions_are_no_gain(make_scored: Make) ->
         (0.60, "a + linear leads on validation, but b + knn is better on the test set: {}. Trust neither yet."),
     ],
 )
-def test_verdict_of__sentences(make_scored: Make, auc: float, sentence: str) -> None:
+def test_leading__sentences(make_scored: Make, auc: float, sentence: str) -> None:
     """The first on other backbones is compared, here the third on validation; both comparisons count."""
     verdict = _verdict(make_scored, ("linear", "a", auc), ("concat", "a", auc + 0.4), ("knn", "b", 0.80))
     assert verdict is not None
@@ -157,7 +155,7 @@ def test_verdict_of__sentences(make_scored: Make, auc: float, sentence: str) -> 
     assert verdict.p_adjusted == pytest.approx(min(1.0, 2 * 2 * stats.t.sf(abs(auc - 0.80) / ERROR, 30)))
 
 
-def test_verdict_of__several_folds_that_share_rows(make_scored: Make) -> None:
+def test_leading__several_folds_that_share_rows(make_scored: Make) -> None:
     """What folds share of their training rows widens the interval, by the crossed test worked out by hand."""
     folds = [np.array([0.90, 0.92, 0.97]), np.array([0.80, 0.85, 0.81])]
     spread = float(np.var(folds[0] - folds[1], ddof=1))
@@ -166,9 +164,8 @@ def test_verdict_of__several_folds_that_share_rows(make_scored: Make) -> None:
         for n in (0, 1):
             flat = make_scored(0.0, ERROR / np.sqrt(2), n + 1, n_folds=3)
             scored[n, 0] = Scored("auc", folds[n], flat.parts, flat.units)
-        verdict = verdict_of(
-            _rows([("linear", "a", 0.93), ("knn", "b", 0.82)]), Standing(scored, {(0, 0): 0.9, (1, 0): 0.8}, [shared])
-        )
+        standing = Standing(scored, {(0, 0): 0.9, (1, 0): 0.8}, [shared])
+        verdict = _verdicts([("linear", "a", 0.93), ("knn", "b", 0.82)], standing).leading()
         assert verdict is not None
         from_folds = spread * (1 / 3 + shared / (1 - shared))
         variance = ERROR**2 + from_folds  # heads with the same parts have their whole test variance in common
@@ -178,13 +175,13 @@ def test_verdict_of__several_folds_that_share_rows(make_scored: Make) -> None:
         assert (verdict.difference.low, verdict.difference.high) == pytest.approx((0.11 - margin, 0.11 + margin))
 
 
-def test_verdict_of__one_set_of_backbones_compares_its_heads(make_scored: Make) -> None:
+def test_leading__one_set_of_backbones_compares_its_heads(make_scored: Make) -> None:
     verdict = _verdict(make_scored, ("knn", "a", 0.9), ("linear", "a", 0.8))
     assert verdict is not None
     assert verdict.runner_up == "a + linear"
 
 
-def test_verdict_of__nothing_to_say(make_scored: Make) -> None:
+def test_leading__nothing_to_say(make_scored: Make) -> None:
     lines = ("knn", "a", 0.9), ("linear", "a", 0.8)
     assert _verdict(make_scored, lines[0]) is None
     assert _verdict(make_scored, *lines, n_second=2) is None
@@ -197,11 +194,38 @@ def test_score__over_folds() -> None:
     assert math.isnan(Score.over([1.0]).std)
 
 
-def test_probe_report__to_json_is_plain() -> None:
-    (row,) = _rows([("dvme", "ab", 0.9)])
+def test_fusions__roles_go_by_the_head_whatever_its_settings(make_scored: Make) -> None:
+    """`dvme@heads=2` is a fusion by attention, `concat@strengths=1.0` its control, `knn@k=5` a single backbone's."""
+    lines = ("dvme@heads=2", "ab", 0.75), ("concat@strengths=1.0", "ab", 0.95), ("knn@k=5", "a", 0.50)
+    verdicts = _fusions(make_scored, *lines)
+    assert [(each.role, each.word) for each in verdicts] == [("single backbone", "gain"), ("control", "loss")]
+    assert [each.sentence for each in verdicts] == [
+        f"dvme@heads=2 beats the single backbone that leads on validation (a + knn@k=5): {_text(0.25, 2)}.",
+        f"dvme@heads=2 is worse than its control concat@strengths=1.0: {_text(-0.20, 2)}.",
+    ]
+
+
+def _cell(head: str, backbones: str, size: str, validation: float) -> Cell:
+    scores = {"auc": Score(0.9, 0.0, [0.9])}
+    between, nan = Interval(0.9, 0.8, 0.95), math.nan
+    return Cell(head, tuple(backbones), size, validation, scores, between, "=", False, None, nan, None, 1.0, 3, [{}])
+
+
+def test_study_report__rows_are_those_of_the_largest_size_and_json_is_plain() -> None:
     task = Task.from_labels(["x", "y"])
-    plain = ProbeReport("c.zarr", task, "plan", {}, [], [row], None, [], ["heads/dvme--a+b"]).to_json()
-    found = plain["rows"][0]
-    assert (found["backbone"], found["head"], found["mark"], found["chosen"]) == ("a+b", "dvme", "=", [{}])
+    lines = [("dvme", "ab", 0.7), ("knn", "a", math.nan), ("linear", "b", 0.8)]
+    cells = [_cell(head, names, size, each) for size in ("full", "10") for head, names, each in lines]
+    columns = [Column("full", 40.0, 10.0), Column("10", 10.0, 3.0)]  # the largest is no matter of the order
+    report = StudyReport(
+        *(None, "c.zarr", "hash", task, "plan", "auc", columns, cells, [], [], [], 12, 0, {}), saved=["heads/dvme--a+b"]
+    )
+    assert [(row.method, row.size) for row in report.rows] == [
+        *(("b + linear", "full"), ("dvme of 2 backbones", "full"), ("a + knn", "full"))
+    ]
+    assert report.methods == [("dvme", ("a", "b")), ("knn", ("a",)), ("linear", ("b",))]
+    plain = report.to_json()
+    found = plain["cells"][0]
+    assert (found["method"], found["head"], found["mark"]) == ("dvme of 2 backbones", "dvme", "=")
+    assert (list(found["backbones"]), found["chosen"]) == (["a", "b"], [{}])
     assert plain["task"] == task.to_json()
-    assert (plain["saved"], plain["fusion"], plain["verdict"]) == (["heads/dvme--a+b"], [], None)
+    assert (plain["saved"], plain["fusion"], plain["verdict"], plain["run"]) == (["heads/dvme--a+b"], [], None, None)
