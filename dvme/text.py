@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 CHARACTERS_SHOWN = 200
@@ -18,11 +18,37 @@ MARKS = (
 )
 """What the marks of a table of methods mean."""
 
+METRIC_NAMES = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "kappa": "quadratic kappa",
+}
+"""What metrics are called in a sentence."""
+WORDS = ("gain", "loss", "no gain shown", "no test")
+"""What may be said of one method less another."""
+
 NO_GROUPS = (
     "No image has a group: images of one patient may be on both sides of the split. --group-col of dvme extract and "
     "dvme cache label names the column of patients."
 )
 """A line for studies without groups."""
+
+
+class Aside(str):
+    """A notice that changes no decision; every other one may."""
+
+    __slots__ = ()
+
+
+def asides(notices: Iterable[str]) -> tuple[str, ...]:
+    """Those of the notices that change no decision, as plain texts."""
+    return tuple(str(each) for each in notices if isinstance(each, Aside))
+
+
+def told_apart(notices: Iterable[str], aside: Collection[str]) -> list[str]:
+    """Notices that were plain texts for a while, with those that change no decision told apart again."""
+    return [Aside(each) if each in aside else each for each in notices]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

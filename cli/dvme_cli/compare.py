@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.report.figures.style import METRIC_NAMES
+from dvme.text import METRIC_NAMES
 from dvme_cli.arguments import parse_pairs
 from dvme_cli.console import console, difference_text, expected_errors, progress_bars, say, show_json
 from dvme_cli.table import Table

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.progress import duration
-from dvme.report.figures.style import METRIC_NAMES
-from dvme.text import CONTROL, MARKS, counted, p_text
+from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted, p_text
 from dvme_cli.console import console, difference_text, say
 from dvme_cli.table import NARROW, Table
 

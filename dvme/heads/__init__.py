@@ -8,7 +8,7 @@ from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Head, Job, fit_jobs
-from dvme.heads.variation import differences, split_name, vary
+from dvme.heads.variation import base_name, differences, split_name, vary
 
 __all__ = [
     "ATTENTION_HEADS",
@@ -19,6 +19,7 @@ __all__ = [
     "FittedHead",
     "Head",
     "Job",
+    "base_name",
     "fit_jobs",
     "fitted_class",
     "full_name",

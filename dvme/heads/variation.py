@@ -33,6 +33,11 @@ def split_name(text: str) -> tuple[str, dict[str, str]]:
     return name, settings
 
 
+def base_name(text: str) -> str:
+    """The name without its settings: `knn` of `knn@k=5`."""
+    return text.partition("@")[0]
+
+
 def vary(head: Head, settings: Mapping[str, str]) -> Head:
     """A head with other settings.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 
-from dvme.report.figures.style import METRIC_NAMES
 from dvme.report.html.tables import Row, table
 from dvme.stats.curves import Amount
 from dvme.study.outcome import Cell, SweepReport
-from dvme.text import p_text
+from dvme.text import METRIC_NAMES, p_text
 
 
 def scores_table(summary: SweepReport, metric: str) -> str:

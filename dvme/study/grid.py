@@ -22,7 +22,7 @@ from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import KeptHeads, is_kept, largest_size, mark
 from dvme.study.ledger import FinishedJob, JobIdentity, Ledger, versions
 from dvme.study.methods import EMBEDDINGS_SHARE, HIDDEN, Method, convergence_notice, loaded, method_name
-from dvme.text import counted
+from dvme.text import Aside, counted
 from dvme_cache import EmbeddingCache
 
 COPIES = 3
@@ -96,8 +96,10 @@ class Grid:
             others = ", ".join(f"{name} {job.versions[name]} (now {here.get(name, 'absent')})" for name in names)
             differing.update([others] if others else [])
         return lines + [
-            f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {others}; "
-            "sweep into another --out to fit all anew"
+            Aside(
+                f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by "
+                f"{others}; sweep into another --out to fit all anew"
+            )
             for others, n in differing.items()
         ]
 

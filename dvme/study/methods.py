@@ -18,7 +18,7 @@ from dvme.metrics.classification import METRICS
 from dvme.stats.influence import FEWEST
 from dvme.stats.units import Units
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import NO_GROUPS, counted, first_few
+from dvme.text import NO_GROUPS, Aside, counted, first_few
 from dvme_cache import EmbeddingCache, RowState, content_id
 
 EMBEDDINGS_SHARE = 3
@@ -32,6 +32,8 @@ FEW = 10
 """Test images or groups of a class below which a study says so."""
 HIDDEN = -1
 """The label of every test image while heads are fitted: none may know its class."""
+NO_LABEL = "without a label"
+"""Why an image does not take part."""
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""
 
@@ -107,7 +109,7 @@ def method_notices(methods: Sequence[Method]) -> list[str]:
     lines = [f"{', '.join(alone)}: one backbone is nothing to fuse; pass more --backbones"] if alone else []
     heads = {method.head.name: method.head for method in methods}
     varied = [full_name(head) for name, head in heads.items() if full_name(head) != name]
-    return [*lines, *([f"settings that differ from the defaults: {', '.join(varied)}"] if varied else [])]
+    return [*lines, *([Aside(f"settings that differ from the defaults: {', '.join(varied)}")] if varied else [])]
 
 
 def convergence_notice(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
@@ -133,13 +135,19 @@ def usable_rows(store: EmbeddingCache, names: Sequence[str]) -> tuple[NDArray[An
     left_out = {
         "without an embedding": int((has_label & is_failed).sum()),
         "not extracted yet": int((has_label & is_pending).sum()),
-        "without a label": int((~has_label & ~store.samples.is_pruned).sum()),
+        NO_LABEL: int((~has_label & ~store.samples.is_pruned).sum()),
     }
     if not len(usable):
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
         message = f"{store.location} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})"
         raise DataError(message)
     return usable, left_out
+
+
+def left_out_notices(left_out: Mapping[str, int]) -> list[str]:
+    """A line for each reason of `usable_rows`; that images have no label is for most studies as it should be."""
+    lines = {reason: f"left out: {count:,} {reason}" for reason, count in left_out.items() if count}
+    return [Aside(line) if reason == NO_LABEL else line for reason, line in lines.items()]
 
 
 def group_notices(groups: NDArray[Any]) -> list[str]:
@@ -222,7 +230,7 @@ def test_units(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[str
     line = f"95% CI: over {counted(units.n, f'test {what}')}"
     if units.fewest < FEWEST:
         return units, f"no interval and no verdict: {named}, and it takes {FEWEST} of every class"
-    return units, f"{line}; few of a class: {named}, so differences hardly show" if rare else line
+    return units, f"{line}; few of a class: {named}, so differences hardly show" if rare else Aside(line)
 
 
 def loaded(

@@ -25,6 +25,8 @@ from dvme.study.design.matching import check_ordered, ordered, rows_of
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.subsets import draw_subsets, find_similar
+from dvme.study.diagnosis import diagnose
+from dvme.study.findings import find
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import JOBS, KeptHeads, largest_size
@@ -33,6 +35,7 @@ from dvme.study.methods import (
     Method,
     alike_rows,
     group_notices,
+    left_out_notices,
     make_methods,
     method_name,
     method_notices,
@@ -43,6 +46,7 @@ from dvme.study.methods import (
 from dvme.study.outcome import SweepReport
 from dvme.study.run import SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.study.suspects import Suspect, find_suspects
+from dvme.text import asides
 from dvme_cache import EmbeddingCache
 
 DEFAULT_HEADS = ("linear", "knn", "dvme")
@@ -111,10 +115,11 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         clock.lap("fit")
         judge, line = _judge(store, grid, metric)
         judge.score_all(progress)
-        cells, gains, suspects = judge.cells(), judge.gains(), _suspects(judge, *images_and_paths(store, rows))
+        named = [each.tolist() for each in images_and_paths(store, rows)]
+        cells, gains, suspects = judge.cells(), judge.gains(), _suspects(judge, *named)
         clock.lap("statistics")
         said = [
-            *(f"left out: {count:,} {reason}" for reason, count in left_out.items() if count),
+            *left_out_notices(left_out),
             *method_notices(methods),
             *notices,
             *group_notices(store.column("group")[rows]),
@@ -136,6 +141,9 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             n_jobs=len(grid.places),
             n_reused=grid.n_reused,
             seconds=clock.laps,
+            findings=find(judge, gains),
+            diagnoses=diagnose(judge, *named),
+            asides=asides(said),
         )
         write_results(folder, described, grid, report, duplicates)
     clock.lap("write")
@@ -172,12 +180,12 @@ def _judge(store: EmbeddingCache, grid: Grid, metric: str) -> tuple[Judge, str]:
     return Judge(manifest, named, by_cell(grid), units, metric), line
 
 
-def _suspects(judge: Judge, images: NDArray[Any], paths: NDArray[Any]) -> list[Suspect]:
+def _suspects(judge: Judge, images: Sequence[str], paths: Sequence[str]) -> list[Suspect]:
     """By the method that leads on validation at the largest size."""
     size = largest_size(judge.manifest)
     leader = judge.standing.leader(size) or 0
     name = method_name(*judge.methods[leader])
-    return find_suspects(judge.manifest, judge.finished[leader, size], size, name, images.tolist(), paths.tolist())
+    return find_suspects(judge.manifest, judge.finished[leader, size], size, name, images, paths)
 
 
 def by_cell(grid: Grid) -> dict[tuple[int, int], list[FinishedJob]]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
+from dvme.heads import ATTENTION_HEADS
 from dvme.metrics.classification import check_metric
 from dvme.report.figures import style
 from dvme.study.methods import method_name
-from dvme.text import p_text
+from dvme.study.roles import Roles
+from dvme.text import METRIC_NAMES, p_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -80,14 +81,14 @@ def learning_curve(
         figure.add_traces(_method_traces(results, method, wanted, line))
     figure.add_traces(list(_published_traces(published)))
     figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
-    figure.update_yaxes(title_text=f"test {style.METRIC_NAMES[wanted]}")
+    figure.update_yaxes(title_text=f"test {METRIC_NAMES[wanted]}")
     spread = "with the 95% interval over test images" if wanted == results.metric else "± std over the draws"
     if len(results.columns) == 1:
         middle = math.log10(results.columns[0].n_train)
         figure.update_xaxes(range=[middle - ALONE, middle + ALONE])
     return style.finished(
         figure,
-        title=f"Test {style.METRIC_NAMES[wanted]} by training images",
+        title=f"Test {METRIC_NAMES[wanted]} by training images",
         subtitle=f"Mean over the draws, {spread}",
         height=400,
         n_legend=len(results.methods) + len({_published_name(cell) for cell in published}),
@@ -116,16 +117,13 @@ def _lines(results: SweepReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], 
 def _leading(results: SweepReport) -> list[tuple[str, tuple[str, ...]]]:
     """The fusions by attention, then the single backbone and the control that lead on validation at the end."""
     largest = max(results.columns, key=lambda column: column.n_train).name if results.columns else ""
-    last = [cell for cell in results.cells if cell.size == largest]
-    attention = [method for method in results.methods if method[0] in ATTENTION_HEADS]
-    singles = [cell for cell in last if len(cell.backbones) == 1 and cell.head not in FUSIONS]
-    controls = [cell for cell in last if cell.head in CONTROLS]
+    validation = {(cell.head, cell.backbones): cell.validation for cell in results.cells if cell.size == largest}
+    roles = Roles(results.methods)
     leaders = []
-    for cells in (singles, controls):
-        known = [cell for cell in cells if not math.isnan(cell.validation)]
-        best = max(known, key=lambda cell: cell.validation, default=None)
-        leaders += [] if best is None else [(best.head, best.backbones)]
-    return [*attention, *leaders]
+    for some in (roles.singles, roles.controls):
+        known = [m for m in some if not math.isnan(validation[results.methods[m]])]
+        leaders += [max(known, key=lambda m: validation[results.methods[m]])] if known else []
+    return [results.methods[m] for m in (*roles.attention, *leaders)]
 
 
 def _method_traces(
@@ -196,7 +194,7 @@ def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
         f"<b>{style.whole(cell.method)}</b>",
         f"backbones: {style.whole(', '.join(cell.backbones))}",
         f"size {style.whole(cell.size)}: {n_train:,.0f} training images",
-        f"test {style.METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
+        f"test {METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
         f"{len(score.folds)} draws",
     ]
     if is_own:
@@ -263,6 +261,6 @@ def _published_hover(name: str, cell: PublishedCell) -> str:
     lines = [
         f"<b>published: {style.whole(name)}</b>",
         f"table {style.whole(cell.table)}, {cell.n_train:,} training images",
-        f"{style.METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
+        f"{METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
     ]
     return "<br>".join([*lines, *([f"doubtful: {style.whole(cell.doubt)}"] if cell.doubt else [])])

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvme.report.figures import style
-from dvme.stats.multiple import ALPHA, gain_word
+from dvme.stats.multiple import ALPHA
+from dvme.study.findings import Difference
+from dvme.text import METRIC_NAMES, WORDS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
     from dvme.explanation.ablation import Ablation, LeftOut
-    from dvme.stats.intervals import Comparison, Interval
+    from dvme.stats.intervals import Interval
     from dvme.study.outcome import SweepReport
 
 ROW = 46
 """Pixels of one comparison: its name, and its bar below."""
-WORDS = ("gain", "loss", "no gain shown", "no test")
 _LOOKS = {
     "gain": (style.PALETTE[0], "circle"),
     "loss": (style.PALETTE[3], "square"),
     "no gain shown": (style.NEUTRAL, "circle-open"),
     "no test": (style.NEUTRAL, "x-thin-open"),
 }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One method against another, at one size."""
-
-    name: str
-    against: str
-    size: str
-    """Such as `50`; nothing where there is only one."""
-    comparison: Comparison
-    """The method less the other."""
-    p_adjusted: float
-
-    @property
-    def word(self) -> str:
-        """`gain`, `loss`, `no gain shown`, or `no test`."""
-        return gain_word(self.comparison, self.p_adjusted)
 
 
 def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "Differences") -> Figure:
@@ -63,7 +45,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
         chosen = [(place, row) for place, row in zip(places, rows, strict=True) if row.word == word]
         if chosen:
             figure.add_trace(_points(chosen, word))
-    figure.update_xaxes(zeroline=True, title_text=f"difference in test {style.METRIC_NAMES.get(metric, 'score')}")
+    figure.update_xaxes(zeroline=True, title_text=f"difference in test {METRIC_NAMES.get(metric, 'score')}")
     _include_zero(figure, [row.comparison.difference for row in rows])
     bottom = max(places, default=0.0) + 0.4
     figure.update_yaxes(range=[bottom, -0.5], showgrid=False, showticklabels=False, ticks="")

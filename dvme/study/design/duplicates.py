@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.splits import Fold
-from dvme.text import counted, first_few
+from dvme.text import Aside, counted, first_few
 
 Redraw = Callable[[int, int, Fold], Draw]
 COSINE = 0.999
@@ -147,7 +147,11 @@ def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: R
 
 
 def describe(
-    duplicates: Sequence[NearDuplicate], names: Sequence[str] | NDArray[Any], blind: Sequence[str]
+    duplicates: Sequence[NearDuplicate],
+    names: Sequence[str] | NDArray[Any],
+    blind: Sequence[str],
+    *,
+    is_dropped: bool = False,
 ) -> list[str]:
     """Lines for the reader, none where nothing was found.
 
@@ -155,12 +159,15 @@ def describe(
         duplicates: on two sides.
         names: (N,) the images' paths.
         blind: backbones that were passed over.
+        is_dropped: whether they are left out of training.
     """
-    lines = []
+    lines = list[str]()
     if blind:
         lines.append(
-            f"near-duplicates were not looked for in {', '.join(blind)}: "
-            f"too many pairs of images have a cosine above {COSINE} for them to be copies"
+            Aside(
+                f"near-duplicates were not looked for in {', '.join(blind)}: "
+                f"too many pairs of images have a cosine above {COSINE} for them to be copies"
+            )
         )
     by_side: Mapping[str, list[NearDuplicate]] = {"test": [], "validation": []}
     for each in duplicates:
@@ -172,7 +179,10 @@ def describe(
                 for each in sorted(some, key=lambda each: -each.cosine)
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
-            lines.append(f"{pairs} between {side} and training images: {shown}; --drop-duplicates leaves them out")
+            said = f"{pairs} between {side} and training images: {shown}"
+            lines.append(
+                Aside(f"{said}: left out of training") if is_dropped else f"{said}; --drop-duplicates leaves them out"
+            )
     return lines
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dvme.data import Task
 from dvme.errors import DataError
 from dvme.files import written_aside
+from dvme.text import asides, told_apart
 
 FORMAT = 1
 
@@ -70,6 +71,12 @@ class SubsetManifest:
         return self.policy.get("separator") is not None
 
     @property
+    def largest(self) -> int:
+        """Index of the size with the most training images, the last of equal ones."""
+        n_train = [sum(draw.n_train[size] for draw in self.draws) for size in range(len(self.sizes))]
+        return max(range(len(n_train)), key=lambda size: (n_train[size], size))
+
+    @property
     def hash(self) -> str:
         """32 hexadecimal digits of everything but the notices and what is known of the order of the classes."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -95,7 +102,11 @@ class SubsetManifest:
 
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
-        aside_of_hash = {"notices": list(self.notices), "is_order_given": self.is_order_given}
+        aside_of_hash = {
+            "notices": list(self.notices),
+            "asides": asides(self.notices),
+            "is_order_given": self.is_order_given,
+        }
         described = {"format": FORMAT, "hash": self.hash} | aside_of_hash | self._content()
         lines = ",\n".join(f"{json.dumps(key)}: {_one_line_each(value)}" for key, value in described.items())
         with written_aside(Path(path)) as aside:
@@ -120,7 +131,7 @@ class SubsetManifest:
                 test=np.array(found["test"], dtype=np.int64),
                 draws=tuple(_draw(each) for each in found["draws"]),
                 policy=found["policy"],
-                notices=tuple(found["notices"]),
+                notices=tuple(told_apart(found["notices"], found.get("asides", ()))),
                 is_order_given=found.get("is_order_given") is True,
             )
         except FileNotFoundError as error:

@@ -111,10 +111,10 @@ def draw_subsets(
     similar = find_similar(store, names, rows, progress)
     found = across_splits(manifest, similar)
     paths = names_of_rows(store, rows)
-    lines = describe(found, paths, [name for name in similar.blind if name not in constant])
+    blind = [name for name in similar.blind if name not in constant]
+    lines = describe(found, paths, blind, is_dropped=options.drop_duplicates)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, similar, drawing.draw)
-        lines = [line.replace("; --drop-duplicates leaves them out", ": left out of training") for line in lines]
     manifest = _noted(manifest, [*drawing.notices, *lacking_notices(manifest), *constant.values(), *lines])
     return manifest, listed(found, paths)
 

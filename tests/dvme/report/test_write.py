@@ -250,7 +250,7 @@ def test_write_report__says_that_the_order_of_kappa_was_assumed(
     assert NO_GROUPS in page
     assert not any("kappa" in line or "group" in line for line in result.notices)  # of the box, which is for more
     cache = write_embeddings(tmp_path / "told.zarr", features, label=names)
-    dvme.upkeep.label(cache, class_order=["none", "mild", "severe"])
+    dvme.cache.label(cache, class_order=["none", "mild", "severe"])
     page = _report_of(cache, tmp_path / "told", light("linear"))[1]
     assert "assumed" not in page
     assert "which nobody gave" not in page
