@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import islice
+
+from dvme.errors import Text
 
 CHARACTERS_SHOWN = 200
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
@@ -23,11 +25,37 @@ MARKS = (
 )
 """What the marks of a table of methods mean."""
 
+METRIC_NAMES = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "kappa": "quadratic kappa",
+}
+"""What metrics are called in a sentence."""
+WORDS = ("gain", "loss", "no gain shown", "no test")
+"""What may be said of one method less another."""
+
 NO_GROUPS = (
     "No image has a group: images of one patient may be on both sides of the split. dvme extract --group-col and "
     "dvme cache label --group-col name the column of patients."
 )
 """A line for studies without groups."""
+
+
+class Aside(Text):
+    """A notice that changes no decision; every other one may."""
+
+    __slots__ = ()
+
+
+def asides(notices: Iterable[str]) -> tuple[str, ...]:
+    """Those of the notices that change no decision, as plain texts."""
+    return tuple(str(each) for each in notices if isinstance(each, Aside))
+
+
+def told_apart(notices: Iterable[str], aside: Collection[str]) -> list[str]:
+    """Notices that were plain texts for a while, with those that change no decision told apart again."""
+    return [Aside(each) if each in aside else each for each in notices]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
+from dvme.errors import DataError, OptionError
 
 METRICS = ("auc", "accuracy", "balanced_accuracy", "kappa")
 """In the order of the tables; the first is the one that methods are ranked by, on validation."""
@@ -21,6 +21,28 @@ def check_metric(metric: str) -> None:
     """
     if metric not in METRICS:
         raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
+
+
+def countable(
+    labels: NDArray[Any], probabilities: NDArray[Any], n_classes: int
+) -> tuple[NDArray[Any], NDArray[np.float64], int]:
+    """The labels and probabilities of images that have both, and how many have not.
+
+    Args:
+        labels: (N,) class indices; below 0: none.
+        probabilities: (N, C); an image counts where all of its own are finite.
+        n_classes: C.
+
+    Raises:
+        DataError: if the shapes do not fit, or a label is not a class.
+    """
+    shape = (len(labels), n_classes)
+    if probabilities.shape != shape:
+        raise DataError(f"probabilities are {probabilities.shape}, and labels and classes make {shape}; pass matching")
+    if len(labels) and labels.max() >= n_classes:
+        raise DataError(f"a label is {labels.max()}, and there are {n_classes} classes; count them from 0")
+    counts = (labels >= 0) & np.isfinite(probabilities).all(axis=1)
+    return labels[counts], probabilities[counts].astype(np.float64), int((~counts).sum())
 
 
 def log_odds(log_probabilities: NDArray[Any]) -> NDArray[np.float64]:

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from dvme.report.figures.curves import learning_curve
     from dvme.report.figures.diagnostics import calibration, confusion, precision_recall, roc
     from dvme.report.figures.embedding import embedding_maps
-    from dvme.report.figures.forest import Difference, differences, gains, reliance
+    from dvme.report.figures.forest import differences, gains, reliance
     from dvme.report.figures.matrices import attention, down_sampled, similarity, token_attention
     from dvme.report.figures.static import save_figures
+    from dvme.study.findings import Difference
     from dvme.study.run import read_summary
 
 _HOMES = {
-    "Difference": "dvme.report.figures.forest",
+    "Difference": "dvme.study.findings",
     "attention": "dvme.report.figures.matrices",
     "calibration": "dvme.report.figures.diagnostics",
     "class_counts": "dvme.report.figures.counts",

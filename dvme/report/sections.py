@@ -15,7 +15,7 @@ from dvme.data.order import order_text
 from dvme.errors import OptionError, UnknownNameError
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.heads import ATTENTION_HEADS, full_name, head_of
+from dvme.heads import full_name, head_of
 from dvme.metrics.classification import METRICS
 from dvme.report.figures import counts, curves, diagnostics, forest, matrices
 from dvme.report.html.page import Page, Section, text
@@ -85,10 +85,10 @@ def order_assumed(study: Study) -> str:
     )
 
 
-def differences(page: Page, study: Study, findings: Findings) -> Section | None:
+def differences(page: Page, study: Study) -> Section | None:
     """Who beats whom, with intervals."""
     body = ""
-    if findings.differences:
+    if study.findings.differences:
         caption = (
             f"Test {METRIC_NAMES[study.run.metric]} of each method less that of another: of a backbone, less the "
             "single backbone that leads on validation; of a fusion, less every single backbone not told apart from "
@@ -97,7 +97,7 @@ def differences(page: Page, study: Study, findings: Findings) -> Section | None:
         )
         body += page.figure(
             "differences",
-            forest.differences(findings.differences, metric=study.run.metric, title="At the largest size"),
+            forest.differences(study.findings.differences, metric=study.run.metric, title="At the largest size"),
             caption,
         )
     if study.summary.gains:
@@ -171,26 +171,22 @@ def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:
 
 def diagnosis(page: Page, study: Study) -> Section:
     """Where methods go wrong on the test set."""
-    labels, classes = study.test_labels, study.run.manifest.classes
-    attention = [m for m in study.fusions if study.run.methods[m][0] in ATTENTION_HEADS]
-    groups = (range(len(study.run.methods)), study.singles, attention, study.controls)
-    methods = list(dict.fromkeys(m for m in map(study.leader, groups) if m is not None)) or [0]
-    body = choice("method", "Method", {str(m): study.name(m) for m in methods}) if len(methods) > 1 else ""
-    for m in methods:
-        probabilities = study.tested(m)
+    methods = {study.run.methods.index((each.head, each.backbones)): each for each in study.diagnoses}
+    body = choice("method", "Method", {str(m): each.method for m, each in methods.items()}) if len(methods) > 1 else ""
+    for m, each in methods.items():
         drawn = {
-            "confusion": diagnostics.confusion(labels, probabilities, classes),
-            "roc": diagnostics.roc(labels, probabilities, classes),
-            "precision-recall": diagnostics.precision_recall(labels, probabilities, classes),
-            "calibration": diagnostics.calibration(labels, probabilities, classes),
+            "confusion": diagnostics.draw_confusion(each.confusion),
+            "roc": diagnostics.draw_roc(each.roc),
+            "precision-recall": diagnostics.draw_precision_recall(each.precision_recall),
+            "calibration": diagnostics.draw_calibration(each.calibration),
         }
-        own = re.sub(r"[^A-Za-z0-9]+", "-", study.name(m))[:LONGEST_FILE] or str(m)
+        own = re.sub(r"[^A-Za-z0-9]+", "-", each.method)[:LONGEST_FILE] or str(m)
         own = f"{own}-{m}" if f"roc-{own}" in page.figures else own
         figures = "".join(page.figure(f"{name}-{own}", figure) for name, figure in drawn.items())
-        body += part("method", str(m), f'<h3>{text(study.name(m))}</h3><div class="two">{figures}</div>')
+        body += part("method", str(m), f'<h3>{text(each.method)}</h3><div class="two">{figures}</div>')
     body += (
-        f'<p class="soft">{len(labels):,} test images, probabilities averaged over the heads of the largest size; such '
-        "an average may score above the table, whose numbers are means of the heads' own scores."
+        f'<p class="soft">{len(study.run.manifest.test):,} test images, probabilities averaged over the heads of the '
+        "largest size; such an average may score above the table, whose numbers are means of the heads' own scores."
     )
     if (study.run.test_groups != MISSING).any():
         body += (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +18,6 @@ from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explain
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.files import check_destination
-from dvme.heads import ATTENTION_HEADS, base_name
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
@@ -35,12 +34,10 @@ from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.points import names_of
 from dvme.runtime import Progress, automatic
-from dvme.study.findings import find
 from dvme.study.loaded import Study
-from dvme.study.notes import deciding, quiet
 from dvme.study.published import published_cells
 from dvme.study.suspects import TEST
-from dvme.text import NO_GROUPS, counted
+from dvme.text import NO_GROUPS, Aside, counted
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")
@@ -105,27 +102,26 @@ def write_report(
     fused = _tried("section on the fusion", lambda: _fused(study), notices, shown)
     drawn = _tried("maps", lambda: _drawn(study, fused, shown, progress), notices, shown)
     notices += _notices(study, drawn, shown, has_heads=fused is not None)
-    found = find(study)
     page = _page(study, shown)
     fusion = _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown)
     made = [
         sections.learning_curves(page, study, overlaid),
-        sections.differences(page, study, found),
+        sections.differences(page, study),
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
         sections.diagnosis(page, study),
         _images(study, shown),
-        sections.data(page, study, quiet(notices)),
+        sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
     ]
     page.sections = [each for each in made if each is not None]
-    page.head = sections.first_screen(page.title, found, deciding(study, notices), _described(study))
+    page.head = sections.first_screen(page.title, study.findings, _deciding(study, notices), _described(study))
     write_page(page, place)
     return ReportResult(
         run=os.fspath(run),
         html=os.fspath(out),
-        verdict=found.verdict,
-        answers={each.question: each.answer for each in found.answers},
+        verdict=study.findings.verdict,
+        answers={each.question: each.answer for each in study.findings.answers},
         n_points=0 if drawn is None else len(drawn.points.ids),
         n_without_thumbnail=0 if drawn is None else drawn.n_without_thumbnail,
         maps={} if drawn is None else drawn.qualities,
@@ -139,7 +135,7 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
     try:
         return make()
     except (DataError, CacheError) as error:
-        notices.append(f"no {what}" if shown.anonymous else f"no {what}: " + message_of(error))
+        notices.append(Aside(f"no {what}" if shown.anonymous else f"no {what}: " + message_of(error)))
         return None
 
 
@@ -160,20 +156,29 @@ def _described(study: Study) -> str:
 
 def _notices(study: Study, drawn: Drawn | None, shown: PageOptions, *, has_heads: bool) -> list[str]:
     """What the reader has to know; in an anonymous report nothing that may name a path or an image."""
-    attention = [head for head, names in study.run.methods if base_name(head) in ATTENTION_HEADS and len(names) > 1]
-    found = []
+    roles = study.leaders.roles
+    attention = [study.run.methods[m][0] for m in roles.attention if m in roles.fusions]
+    found = list[str]()
     if attention and not has_heads and study.store is not None:
         which = f"this run keeps no head of its {' and '.join(attention)}"
-        found.append(f"nothing on attention: {which}; run the same dvme sweep again, it fits those that are missing")
+        step = "run the same dvme sweep again, it fits those that are missing"
+        found.append(Aside(f"nothing on attention: {which}; {step}"))
     if study.run.metric == "kappa" and not study.summary.task.is_ordered:
         found.append(sections.order_assumed(study))
     if drawn is not None and (missing := drawn.missing(shown)):
-        found.append(missing)
+        found.append(Aside(missing))
     if shown.anonymous:
-        gone = "no maps and no images: the cache is gone, or was changed since the sweep"
+        gone = Aside("no maps and no images: the cache is gone, or was changed since the sweep")
         return [*found, *([gone] if study.store is None else [])]
     told_elsewhere = (study.resampling, NO_GROUPS)
     return [*found, *study.notices, *(line for line in study.summary.notices if line not in told_elsewhere)]
+
+
+def _deciding(study: Study, notices: Sequence[str]) -> list[str]:
+    """Of what is said, and of what the study says of its test images and groups, the lines that change a decision."""
+    own = [NO_GROUPS] if NO_GROUPS in study.summary.notices else []
+    own += [] if isinstance(study.resampling, Aside) else [f"{study.resampling}."]
+    return [*own, *(line for line in notices if not isinstance(line, Aside))]
 
 
 def _fused(study: Study) -> SavedHead | None:
@@ -183,13 +188,12 @@ def _fused(study: Study) -> SavedHead | None:
 
 
 def _fused_folder(study: Study) -> Path | None:
-    attention = {
-        study.run.methods.index((head, backbones)): folder
-        for (head, backbones), folder in study.run.kept_heads().items()
-        if base_name(head) in ATTENTION_HEADS and len(backbones) > 1
+    roles, kept = study.leaders.roles, study.run.kept_heads()
+    own = {
+        m: kept[study.run.methods[m]] for m in roles.attention if m in roles.fusions and study.run.methods[m] in kept
     }
-    lead = study.leader(list(attention)) if attention else None
-    return None if lead is None else attention[lead]
+    lead = study.leaders.of(list(own)) if own else None
+    return None if lead is None else own[lead]
 
 
 def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> Drawn | None:
@@ -228,7 +232,7 @@ def _images(study: Study, shown: PageOptions) -> Section | None:
     assert study.rows is not None
     paths, ids = study.store.column("path")[study.rows], study.store.samples.ids[study.rows]
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
-    return images_section(study, study.lead, Pictures(names, paths.tolist(), ids, shown.thumbnails))
+    return images_section(study, Pictures(names, paths.tolist(), ids, shown.thumbnails))
 
 
 def _maps(page: Page, study: Study, drawn: Drawn, *, has_fusion: bool) -> Section:

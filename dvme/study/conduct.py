@@ -21,6 +21,8 @@ from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot, named_backbones
 from dvme.study.design.subsets import Design, draw_design, load_design
 from dvme.study.design.units import units_of_test
+from dvme.study.diagnosis import diagnose
+from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
@@ -30,6 +32,7 @@ from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.run import SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.study.verdict import Verdicts
+from dvme.text import asides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,12 +123,11 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
     named = [(method.name, method.backbones) for method in grid.methods]
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
     judge.score_all(progress)
-    verdicts = Verdicts(named, judge.standing, manifest.largest, question.metric)
+    verdicts = Verdicts(judge.roles, judge.standing, manifest.largest, question.metric)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
     leading, fusions = verdicts.leading(), verdicts.fusions()
     clock.lap("statistics")
     notices = [
-        *(f"left out: {count:,} {reason}" for reason, count in snapshot.left_out.items()),
         *method_notices(grid.methods),
         *design.notices,
         *snapshot.notices,
@@ -149,6 +151,9 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         n_reused=grid.n_reused,
         seconds=clock.laps,
         n_left_out=dict(snapshot.left_out),
+        findings=find(judge, gains),
+        diagnoses=diagnose(judge, snapshot.images.tolist(), snapshot.paths.tolist()),
+        asides=asides(notices),
         verdict=leading,
         fusion=fusions,
         saved=[os.fspath(folder) for folder in saved],

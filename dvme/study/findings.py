@@ -8,16 +8,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvme.report.figures.forest import WORDS, Difference
+from dvme.backbones.description.variation import split_name
 from dvme.stats.curves import labels_needed, monotone
-from dvme.stats.intervals import Interval
-from dvme.stats.multiple import ALPHA
-from dvme.study.loaded import Study
+from dvme.stats.intervals import Comparison, Interval
+from dvme.stats.multiple import ALPHA, gain_word
+from dvme.study.methods import method_name
+from dvme.study.roles import Leaders, Roles
 from dvme.study.standing import Against
-from dvme.text import CONTROL, METRIC_NAMES, p_text
+from dvme.text import CONTROL, METRIC_NAMES, WORDS, p_text
+
+if TYPE_CHECKING:
+    from dvme.study.judge import Judge
+    from dvme.study.outcome import Gain
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
@@ -28,6 +34,24 @@ DECIDING = ("gain", "no gain shown", "no test", "loss")
 """What of a backbone's methods stands for it: the first of these."""
 NAMED = 3
 """Methods that a sentence names; of more it says how many."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One method against another, at one size."""
+
+    name: str
+    against: str
+    size: str
+    """Such as `50`; nothing where there is only one."""
+    comparison: Comparison
+    """The method less the other."""
+    p_adjusted: float
+
+    @property
+    def word(self) -> str:
+        """`gain`, `loss`, `no gain shown`, or `no test`."""
+        return gain_word(self.comparison, self.p_adjusted)
 
 
 @dataclass(frozen=True)
@@ -52,63 +76,83 @@ class Findings:
     backbone that cannot be told apart from that one."""
 
 
-def find(study: Study) -> Findings:
-    """Answer the three questions of a study."""
-    single = study.leader(study.singles)
-    leading = study.lead if single is None else single
-    others = _other_backbones(study, leading)
-    against = {m: study.judge.standing.against(m, study.singles, study.last) for m in study.fusions}
+@dataclass(frozen=True)
+class _Table:
+    """A judged study at its largest size."""
+
+    judge: Judge
+    gains: Sequence[Gain]
+    leaders: Leaders
+
+    def name(self, method: int) -> str:
+        """What a method is called in a sentence."""
+        return method_name(*self.judge.methods[method])
+
+
+def find(judge: Judge, gains: Sequence[Gain]) -> Findings:
+    """Answer the three questions of a study.
+
+    Args:
+        judge: of it, with every method scored.
+        gains: that this judge found.
+    """
+    table = _Table(judge, gains, Leaders(Roles(judge.methods), judge.standing, judge.manifest.largest))
+    leaders, roles = table.leaders, table.leaders.roles
+    single = leaders.of(roles.singles)
+    leading = leaders.overall if single is None else single
+    others = _other_backbones(table, leading)
+    against = {m: judge.standing.against(m, roles.singles, leaders.size) for m in roles.fusions}
     fusions = {m: each for m, each in against.items() if each is not None}
-    fusion = study.leader(list(fusions))
+    fusion = leaders.of(list(fusions))
     is_gain = fusion is not None and fusions[fusion].word == "gain"
     answers = (
-        _no_single(study, leading) if single is None else _which_backbone(study, single, others),
-        _is_fusion_worth_it(study, fusions),
-        _how_many_labels(study, fusion if fusion is not None and is_gain else leading),
+        _no_single(table, leading) if single is None else _which_backbone(table, single, others),
+        _is_fusion_worth_it(table, fusions),
+        _how_many_labels(table, fusion if fusion is not None and is_gain else leading),
     )
     clauses = [each.clause for each in answers if each.clause]
     verdict = f"{'; '.join(clauses)}." if clauses else "These data allow no verdict."
-    shown = [_difference(study, m, rival) for m, each in fusions.items() for rival in each.rivals]
-    return Findings(verdict, answers, (*others, *shown))
+    shown = [_difference(table, m, rival) for m, each in fusions.items() for rival in each.rivals]
+    return Findings(verdict, answers, (*others.values(), *shown))
 
 
-def _other_backbones(study: Study, single: int) -> list[Difference]:
+def _other_backbones(table: _Table, single: int) -> dict[int, Difference]:
     """Every other backbone less the leading method: worse where all of its methods are, else one that says why not.
 
     Of several such methods the one that leads on validation.
     """
     methods: dict[tuple[str, ...], list[int]] = {}
-    validation = {m: study.judge.validation[m, study.last] for m in study.singles}
+    validation = {m: table.judge.validation[m, table.leaders.size] for m in table.leaders.roles.singles}
     for m in sorted(validation, key=lambda m: (math.isnan(validation[m]), -validation[m])):
-        methods.setdefault(study.run.methods[m][1], []).append(m)
-    methods.pop(study.run.methods[single][1], None)
-    every = [[_difference(study, m, single) for m in some] for some in methods.values()]
-    return [min(some, key=lambda each: DECIDING.index(each.word)) for some in every]
+        methods.setdefault(table.judge.methods[m][1], []).append(m)
+    methods.pop(table.judge.methods[single][1], None)
+    every = [{m: _difference(table, m, single) for m in some} for some in methods.values()]
+    return dict(min(some.items(), key=lambda each: DECIDING.index(each[1].word)) for some in every)
 
 
-def _difference(study: Study, method: int, rival: int) -> Difference:
+def _difference(table: _Table, method: int, rival: int) -> Difference:
     """One method less another at the largest size, as one of all comparisons of the table."""
-    versus = study.judge.standing.versus(method, rival, study.last)
-    size = study.run.manifest.sizes[study.last]
-    return Difference(study.name(method), study.name(rival), size, versus.comparison, versus.p_adjusted)
+    versus = table.judge.standing.versus(method, rival, table.leaders.size)
+    size = table.judge.manifest.sizes[table.leaders.size]
+    return Difference(table.name(method), table.name(rival), size, versus.comparison, versus.p_adjusted)
 
 
-def _no_single(study: Study, leading: int) -> Finding:
-    question, name = "Which backbone?", study.name(leading)
-    reached = f"{name}: test {_metric(study)} {_scored(study, leading)}."
-    if study.singles:
-        why = f"{_metric(study)} is not defined on the validation images of any single backbone."
+def _no_single(table: _Table, leading: int) -> Finding:
+    question, name = "Which backbone?", table.name(leading)
+    reached = f"{name}: test {_metric(table)} {_scored(table, leading)}."
+    if table.leaders.roles.singles:
+        why = f"{_metric(table)} is not defined on the validation images of any single backbone."
         return Finding(question, "Nothing to choose by", (reached, why))
     details = (reached, "No backbone was tried alone.")
     return Finding(question, "Only fusions were fitted", details, f"{name} leads on validation")
 
 
-def _which_backbone(study: Study, single: int, others: Sequence[Difference]) -> Finding:
-    question, name = "Which backbone?", study.name(single)
-    reached = f"{name} leads on validation: test {_metric(study)} {_scored(study, single)}."
+def _which_backbone(table: _Table, single: int, others: Mapping[int, Difference]) -> Finding:
+    question, name = "Which backbone?", table.name(single)
+    reached = f"{name} leads on validation: test {_metric(table)} {_scored(table, single)}."
     if not others:
         return Finding(question, name, (reached, "No other backbone was tried."), f"{name} was the only backbone tried")
-    better, worse, tied, untested = ([each for each in others if each.word == word] for word in WORDS)
+    better, worse, tied, untested = ([each for each in others.values() if each.word == word] for word in WORDS)
     details = [reached]
     for some, said in (
         (worse, "Shown to be worse"),
@@ -116,9 +160,9 @@ def _which_backbone(study: Study, single: int, others: Sequence[Difference]) -> 
         (better, "Better on the test set"),
     ):
         if some:
-            details.append(f"{said}{_together(study)}: {'; '.join(map(_judged, some))}.")
-    untrained = [each.name for each in (*tied, *better) if each.name.partition("@")[0].split(" + ")[0] == UNTRAINED]
-    if untrained:
+            details.append(f"{said}{_together(table)}: {'; '.join(map(_judged, some))}.")
+    alike = (table.judge.methods[m][1][0] for m, each in others.items() if each.word in {"gain", "no gain shown"})
+    if any(split_name(backbone)[0] == UNTRAINED for backbone in alike):
         details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
     if untested:
         return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} leads on validation")
@@ -132,16 +176,16 @@ def _which_backbone(study: Study, single: int, others: Sequence[Difference]) -> 
     return Finding(question, name, tuple(details), f"{name} is better than every other backbone")
 
 
-def _is_fusion_worth_it(study: Study, fusions: Mapping[int, Against]) -> Finding:
+def _is_fusion_worth_it(table: _Table, fusions: Mapping[int, Against]) -> Finding:
     question = "Is fusion worth it?"
-    lead = study.leader(list(fusions))
+    lead = table.leaders.of(list(fusions))
     if lead is None:
         return Finding(
             question, "Not asked", ("It takes single backbones and fusions, such as the heads linear and dvme.",)
         )
-    shown, name = fusions[lead], study.name(lead)
-    head = name.partition(" of ")[0]
-    details = (_against(study, name, shown), *_other_fusions(study, fusions, lead), *_attention(study))
+    shown, name = fusions[lead], table.name(lead)
+    head = table.judge.methods[lead][0]
+    details = (_against(table, name, shown), *_other_fusions(table, fusions, lead), *_attention(table))
     if shown.word == "no test":
         return Finding(question, "Too few test images to say", (details[0], TOO_FEW))
     if shown.word == "gain":
@@ -149,70 +193,70 @@ def _is_fusion_worth_it(study: Study, fusions: Mapping[int, Against]) -> Finding
         alone = len(shown.rivals) == 1
         answer = f"{head} gains {least:+.3f}{'' if alone else ' or more'}"
         over = "" if alone else f" or more over each of the {len(shown.rivals)} single backbones that may be the best"
-        return Finding(question, answer, details, f"fusing by {head} gains {least:+.3f} {_metric(study)}{over}")
+        return Finding(question, answer, details, f"fusing by {head} gains {least:+.3f} {_metric(table)}{over}")
     if shown.word == "loss":
-        return Finding(question, "It is worse", details, f"fusing by {head} is worse than {study.name(shown.leader)}")
+        return Finding(question, "It is worse", details, f"fusing by {head} is worse than {table.name(shown.leader)}")
     return Finding(question, "No gain is shown", details, "no gain by fusion is shown")
 
 
-def _against(study: Study, name: str, shown: Against) -> str:
+def _against(table: _Table, name: str, shown: Against) -> str:
     """A fusion less the rivals that it has to beat."""
     nearest = sorted(shown.rivals.items(), key=lambda item: item[1].comparison.difference.estimate)
     rivals = "; ".join(
-        f"less {study.name(m)} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+        f"less {table.name(m)} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
         for m, each in nearest[:NAMED]
     )
     n = len(nearest)
     alike = f" and the {n - 1} that cannot be told apart from it, the nearest first" if n > 1 else ""
     more = f"; and {n - NAMED} more, below" if n > NAMED else ""
     which = f"{name}, the fusion that leads on validation, against the single backbone that leads there"
-    return f"{which}{alike}{_together(study)}: {rivals}{more}."
+    return f"{which}{alike}{_together(table)}: {rivals}{more}."
 
 
-def _other_fusions(study: Study, fusions: Mapping[int, Against], lead: int) -> list[str]:
+def _other_fusions(table: _Table, fusions: Mapping[int, Against], lead: int) -> list[str]:
     """Others that gain were found on the test set."""
     others = [m for m, each in fusions.items() if each.word == "gain" and m != lead]
     if others:
         picked = "picked on the test set, so taken with salt"
-        each = "; ".join(_judged(_difference(study, m, fusions[m].hardest)) for m in others)
+        each = "; ".join(_judged(_difference(table, m, fusions[m].hardest)) for m in others)
         return [f"Shown to gain as well, but {picked}: {each}."]
     is_alone = len(fusions) == 1 or fusions[lead].word == "gain"
     return [] if is_alone else ["No other fusion is shown to gain."]
 
 
-def _attention(study: Study) -> list[str]:
+def _attention(table: _Table) -> list[str]:
     """Whether attention itself is what gains."""
-    attention = [each for each in study.summary.gains if each.role == CONTROL]
+    attention = [each for each in table.gains if each.role == CONTROL]
     won = sum(each.word == "gain" for each in attention)
     if won:
         return [f"Attention beats the fusions without it in {won} of {len(attention)} comparisons."]
     return ["At no size is attention shown to beat the fusions without it."] if attention else []
 
 
-def _how_many_labels(study: Study, method: int) -> Finding:
-    question, name = "How many labels?", study.name(method)
-    places = {column.n_train: size for size, column in enumerate(study.judge.columns())}
+def _how_many_labels(table: _Table, method: int) -> Finding:
+    question, name = "How many labels?", table.name(method)
+    places = {column.n_train: size for size, column in enumerate(table.judge.columns())}
     n = sorted(places)
     if len(n) < 2:
-        reached = f"{name} with {n[-1]:,.0f} training images: {_scored(study, method)}. More sizes show a curve."
+        reached = f"{name} with {n[-1]:,.0f} training images: {_scored(table, method)}. More sizes show a curve."
         return Finding(question, "One size shows no curve", (reached,))
     # The last doubling: two sizes that hardly differ say nothing of growth.
     half = max((size for size in n if size <= n[-1] / 2), default=n[0])
-    growth = study.judge.grown(method, places[half], places[n[-1]])
+    growth = table.judge.grown(method, places[half], places[n[-1]])
     from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
     details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{_p(growth.p)}."]
     if math.isnan(growth.p):
         return Finding(question, "Too few test images to say", (*details, TOO_FEW))
-    near, interval, is_known = _nearly_there(study, method, n, [places[size] for size in n])
+    near, interval, is_known = _nearly_there(table, method, n, [places[size] for size in n])
     if near:
-        column = study.judge.columns()[places[n[-1]]]
+        column = table.judge.columns()[places[n[-1]]]
         details.append(
             f"Within {WITHIN} of its score with all {n[-1]:,.0f}: {near} ({interval}). These train; to choose on come "
             f"{column.n_validation / column.n_train:.0%} more."
         )
     if growth.p < ALPHA and growth.difference.estimate > 0:
         answer = f"More than {half:,.0f}: still rising at {n[-1]:,.0f}"
-        clause = f"more labels still help: {growth.difference.estimate:+.3f} {_metric(study)} {from_to}"
+        clause = f"more labels still help: {growth.difference.estimate:+.3f} {_metric(table)} {from_to}"
         return Finding(question, answer, tuple(details), clause)
     details[0] += " That is not shown to be more than chance."
     if not is_known:
@@ -222,9 +266,9 @@ def _how_many_labels(study: Study, method: int) -> Finding:
     return Finding(question, answer, tuple(details), clause)
 
 
-def _nearly_there(study: Study, method: int, n: Sequence[float], sizes: Sequence[int]) -> tuple[str, str, bool]:
+def _nearly_there(table: _Table, method: int, n: Sequence[float], sizes: Sequence[int]) -> tuple[str, str, bool]:
     """How many labels come near the score at the largest size, the interval, and whether that says anything."""
-    judge = study.judge
+    judge = table.judge
     places = [(method, size) for size in sizes]
     means, curves = [judge.scored[place].estimate for place in places], judge.elsewhere(places)
     estimate = labels_needed(n, means, means[-1] - WITHIN)
@@ -239,12 +283,12 @@ def _nearly_there(study: Study, method: int, n: Sequence[float], sizes: Sequence
     return f"{bound} {estimate.n[0]:,.0f}", interval, low > n[0] or high < n[-2]
 
 
-def _metric(study: Study) -> str:
-    return METRIC_NAMES[study.run.metric]
+def _metric(table: _Table) -> str:
+    return METRIC_NAMES[table.judge.metric]
 
 
-def _scored(study: Study, method: int) -> str:
-    return _with_interval(study.judge.scored[method, study.last].interval())
+def _scored(table: _Table, method: int) -> str:
+    return _with_interval(table.judge.scored[method, table.leaders.size].interval())
 
 
 def _judged(each: Difference) -> str:
@@ -255,8 +299,8 @@ def _p(value: float) -> str:
     return "" if math.isnan(value) else f", p {p_text(value)}"
 
 
-def _together(study: Study) -> str:
-    n = study.judge.standing.n_comparisons
+def _together(table: _Table) -> str:
+    n = table.judge.standing.n_comparisons
     return f" (intervals for {n} comparisons)" if n > 1 else ""
 
 

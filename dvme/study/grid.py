@@ -22,7 +22,7 @@ from dvme.study.fitting import Assignment, Predicted, fit_assignments
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
-from dvme.text import counted
+from dvme.text import Aside, counted
 
 KEPT_EVERY = 30.0
 """Seconds after which heads go to disk one by one, where the other draws of their methods are not fitted yet."""
@@ -117,8 +117,10 @@ class Grid:
             made_by = ", ".join(f"{name} {job.versions[name]} (now {here.get(name, 'absent')})" for name in names)
             differing.update([made_by] if made_by else [])
         return lines + [
-            f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by {made_by}; "
-            f"{command} into another folder to fit all anew"
+            Aside(
+                f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by "
+                f"{made_by}; {command} into another folder to fit all anew"
+            )
             for made_by, n in differing.items()
         ]
 

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, base_name
 from dvme.metrics.classification import METRICS, log_odds
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import compared, overlap
@@ -24,6 +23,7 @@ from dvme.study.design.manifest import SubsetManifest
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
 from dvme.study.outcome import Cell, Column, Gain, Rival, Score
+from dvme.study.roles import Roles
 from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
@@ -49,6 +49,7 @@ class Judge:
     def __post_init__(self) -> None:
         """Only what older jobs lack is computed yet."""
         self.labels: NDArray[np.int64] = self.manifest.targets.values
+        self.roles = Roles(self.methods)
         self.finished = {place: self._scored_jobs(place[1], jobs) for place, jobs in self.finished.items()}
         self.scored: dict[Place, Scored] = {}
         self.validation: dict[Place, float] = {}
@@ -92,14 +93,10 @@ class Judge:
 
     def gains(self) -> list[Gain]:
         """Every fusion by attention, or every fusion where there is none, against its rivals at every size."""
-        attention = [m for m, (head, _) in enumerate(self.methods) if base_name(head) in ATTENTION_HEADS]
-        fusions = attention or [m for m, (_, backbones) in enumerate(self.methods) if len(backbones) > 1]
         found = []
         for size in range(len(self.manifest.sizes)):
-            for fusion in fusions:
-                same = [m for m, (_, backbones) in enumerate(self.methods) if backbones == self.methods[fusion][1]]
-                controls = [m for m in same if base_name(self.methods[m][0]) in CONTROLS and m not in fusions]
-                for role, pool in ((SINGLE, self.singles), (CONTROL, controls)):
+            for fusion in self.roles.judged:
+                for role, pool in ((SINGLE, self.roles.singles), (CONTROL, self.roles.controls_of(fusion))):
                     against = self.standing.against(fusion, pool, size)
                     found += [self._gain(fusion, role, size, against)] if against is not None else []
         return found
@@ -115,12 +112,6 @@ class Judge:
         leader = self.standing.leader(size) or 0
         name = method_name(*self.methods[leader])
         return find_suspects(self.manifest, self.finished[leader, size], size, name, images.tolist(), paths.tolist())
-
-    @property
-    def singles(self) -> list[int]:
-        """Methods on one backbone."""
-        named = ((m, base_name(head), backbones) for m, (head, backbones) in enumerate(self.methods))
-        return [m for m, head, backbones in named if len(backbones) == 1 and head not in FUSIONS]
 
     def _gain(self, fusion: int, role: str, size: int, against: Against) -> Gain:
         names = [method_name(*method) for method in self.methods]

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, message_of, parameter
-from dvme.heads import CONTROLS, base_name
 from dvme.runtime import Progress, silent
 from dvme.study.design.matching import matched
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.units import units_of_test
+from dvme.study.diagnosis import Diagnosis, diagnose
+from dvme.study.findings import Findings, find
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
 from dvme.study.outcome import StudyReport
+from dvme.study.roles import Leaders, Roles
 from dvme.study.run import Run, read_summary
-from dvme.study.suspects import sides, unseen_probabilities
+from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
+from dvme.text import Aside, told_apart
 from dvme_cache import CacheError, EmbeddingCache
 
 
@@ -61,7 +62,9 @@ class Study:
         units, line = units_of_test(manifest.targets.values[manifest.test], run.test_groups, manifest.classes)
         judge = Judge(run.manifest, run.methods, run.finished, units, run.metric)
         judge.score_all(progress)
-        summary = replace(summary, cells=judge.cells(), gains=judge.gains())  # one source for all that a page says
+        # One source for all that a page says, whichever dvme wrote the summary.
+        notices_of_run = told_apart(summary.notices, summary.asides)
+        summary = replace(summary, cells=judge.cells(), gains=judge.gains(), notices=notices_of_run)
         return cls(run, summary, judge, store, rows, notices, line)
 
     @property
@@ -70,43 +73,34 @@ class Study:
         return self.run.manifest.largest
 
     @cached_property
-    def singles(self) -> list[int]:
-        """Methods on one backbone."""
-        return self.judge.singles
-
-    @cached_property
-    def fusions(self) -> list[int]:
-        """Methods on several backbones."""
-        return [m for m, (_, names) in enumerate(self.run.methods) if len(names) > 1]
-
-    @cached_property
-    def controls(self) -> list[int]:
-        """Fusions without attention."""
-        return [m for m in self.fusions if base_name(self.run.methods[m][0]) in CONTROLS]
+    def leaders(self) -> Leaders:
+        """Who leads at the largest size."""
+        return Leaders(Roles(self.run.methods), self.judge.standing, self.last)
 
     @property
     def lead(self) -> int:
         """The method that leads on validation at the largest size."""
-        found = self.leader(range(len(self.run.methods)))
-        return 0 if found is None else found
+        return self.leaders.overall
 
-    def leader(self, methods: Sequence[int]) -> int | None:
-        """Of these, the one that leads on validation at the largest size."""
-        return self.judge.standing.leader(self.last, methods)
+    @cached_property
+    def findings(self) -> Findings:
+        """The answers, of the judge as the tables are."""
+        return find(self.judge, self.summary.gains)
+
+    @cached_property
+    def diagnoses(self) -> tuple[Diagnosis, ...]:
+        """How the leading methods err; their images are named by content alone."""
+        return diagnose(self.judge)
+
+    @cached_property
+    def suspects(self) -> list[Suspect]:
+        """Labels that are likely wrong, by the leading method; their images are named by content alone."""
+        jobs = self.run.finished[self.lead, self.last]
+        return find_suspects(self.run.manifest, jobs, self.last, self.name(self.lead))
 
     def name(self, method: int) -> str:
         """What a method is called in a sentence."""
         return method_name(*self.run.methods[method])
-
-    def tested(self, method: int) -> NDArray[Any]:
-        """(N test, C) mean probabilities over the draws at the largest size."""
-        jobs = self.run.finished[method, self.last]
-        return np.asarray(np.mean([job.test for job in jobs], axis=0))
-
-    @property
-    def test_labels(self) -> NDArray[np.int64]:
-        """(N test,) class indices."""
-        return self.judge.labels[self.run.manifest.test]
 
     def predicted(self, method: int) -> NDArray[Any]:
         """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any."""
@@ -127,14 +121,16 @@ def _its_cache(
         place = str(beside)
     try:
         if cache is None and not EmbeddingCache.exists(place):
-            why = f"the cache is not at {place} any more; name it with " + parameter("cache")
-            return None, None, ("no maps and no images: " + why,)
+            return _without(f"the cache is not at {place} any more; name it with " + parameter("cache"))
         return *_rows_in(EmbeddingCache.open(place), run), ()
     except (CacheError, DataError) as error:
         if cache is not None:
             raise
-        why = message_of(error) + "; or name the run's own cache with " + parameter("cache")
-        return None, None, ("no maps and no images: " + why,)
+        return _without(message_of(error) + "; or name the run's own cache with " + parameter("cache"))
+
+
+def _without(why: str) -> tuple[None, None, tuple[str, ...]]:
+    return None, None, (Aside("no maps and no images: " + why),)
 
 
 def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[Any]]:

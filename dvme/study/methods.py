@@ -12,6 +12,7 @@ from dvme.errors import OptionError, UnknownNameError, parameter
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of
 from dvme.heads.variation import differences
 from dvme.metrics.classification import METRICS
+from dvme.text import Aside
 
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""
@@ -135,7 +136,7 @@ def method_notices(methods: Sequence[Method]) -> list[str]:
     step = "one backbone is nothing to fuse; pass more " + parameter("backbones")
     lines = [f"{', '.join(alone)}: " + step] if alone else []
     varied = dict.fromkeys(method.name for method in methods if method.name != method.head.name)
-    return [*lines, *([f"settings that differ from the defaults: {', '.join(varied)}"] if varied else [])]
+    return [*lines, *([Aside(f"settings that differ from the defaults: {', '.join(varied)}")] if varied else [])]
 
 
 def convergence_notice(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:

@@ -13,6 +13,8 @@ from dvme.data import Task
 from dvme.json_values import plain, rebuilt
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
+from dvme.study.diagnosis import Diagnosis
+from dvme.study.findings import Findings
 from dvme.study.methods import method_name
 from dvme.study.suspects import Suspect
 
@@ -174,6 +176,12 @@ class StudyReport:
     """Jobs that were finished before this call."""
     seconds: dict[str, float]
     """Where this call's time went."""
+    findings: Findings | None = None
+    """The verdict in words, and what it rests on; None in the summary of an older dvme."""
+    diagnoses: tuple[Diagnosis, ...] = ()
+    """How the leading methods err on the test images: the one that leads first; none in that of an older dvme."""
+    asides: tuple[str, ...] = ()
+    """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)
     """Images that take no part, by reason."""
     verdict: Verdict | None = None

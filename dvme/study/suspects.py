@@ -45,8 +45,8 @@ def find_suspects(
     jobs: Sequence[FinishedJob],
     size: int,
     method: str,
-    images: Sequence[str],
-    paths: Sequence[str],
+    images: Sequence[str] = (),
+    paths: Sequence[str] = (),
 ) -> list[Suspect]:
     """All of a study, the least likely label first.
 
@@ -55,8 +55,8 @@ def find_suspects(
         jobs: one method's at one size, a job for each draw.
         size: its position.
         method: what it is called.
-        images: N, as their source names them, in the manifest's order.
-        paths: N, where they are now.
+        images: N, as their source names them, in the manifest's order; none where they are not known.
+        paths: N, where they are now; none where that is not known.
     """
     probabilities, labels = unseen_probabilities(manifest, jobs, size), manifest.targets.values
     known = np.flatnonzero(~np.isnan(probabilities[:, 0]))
@@ -64,8 +64,8 @@ def find_suspects(
     predicted = probabilities.argmax(axis=1)
     return [
         Suspect(
-            image=str(images[i]),
-            path=str(paths[i]),
+            image=str(images[i]) if len(images) else "",
+            path=str(paths[i]) if len(paths) else "",
             label=manifest.classes[labels[i]],
             predicted=manifest.classes[predicted[i]],
             p_label=float(probabilities[i, labels[i]]),

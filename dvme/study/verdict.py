@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, base_name
 from dvme.study.methods import method_name
 from dvme.study.outcome import FusionVerdict, Verdict
+from dvme.study.roles import Roles
 from dvme.study.standing import Against, Standing, Versus
 from dvme.text import CONTROL, METRIC_NAMES, SINGLE
 
@@ -17,8 +16,7 @@ from dvme.text import CONTROL, METRIC_NAMES, SINGLE
 class Verdicts:
     """The sentences of one size."""
 
-    methods: Sequence[tuple[str, tuple[str, ...]]]
-    """(head, backbones) of each."""
+    roles: Roles
     standing: Standing
     size: int
     metric: str
@@ -38,10 +36,10 @@ class Verdicts:
         others = self._ranked(best)
         if best is None or not others:
             return None
-        against, own = None, self.methods[best][1]
-        second = next((m for m in others if self.methods[m][1] != own), others[0])
+        against, own = None, self.roles.methods[best][1]
+        second = next((m for m in others if self.roles.methods[m][1] != own), others[0])
         if len(own) > 1:
-            against = self.standing.against(best, self._singles(), self.size)
+            against = self.standing.against(best, self.roles.singles, self.size)
         versus = self.standing.versus(best, second, self.size)
         word, other = versus.word, self._name(second)
         if against is not None:
@@ -67,21 +65,20 @@ class Verdicts:
         found, best = [], self.standing.leader(self.size)
         ranked = [*([] if best is None else [best]), *self._ranked(best)]
         for fusion in ranked:
-            head, backbones = self.methods[fusion]
-            if base_name(head) not in ATTENTION_HEADS:
+            if fusion not in self.roles.attention:
                 continue
-            alike = [m for m in ranked if self.methods[m][1] == backbones]
-            controls = [m for m in alike if base_name(self.methods[m][0]) in CONTROLS]
-            for role, pool in ((SINGLE, self._singles()), *((CONTROL, [m]) for m in controls)):
+            own = self.roles.controls_of(fusion)
+            controls = [m for m in ranked if m in own]
+            for role, pool in ((SINGLE, self.roles.singles), *((CONTROL, [m]) for m in controls)):
                 against = self.standing.against(fusion, pool, self.size)
                 if against is not None and against.word != "no test":
                     found.append(self._fusion(fusion, role, against))
         return found
 
     def _fusion(self, fusion: int, role: str, against: Against) -> FusionVerdict:
-        hardest, head = against.rivals[against.hardest], self.methods[fusion][0]
+        hardest, head = against.rivals[against.hardest], self.roles.methods[fusion][0]
         rival, word, said = self._name(against.hardest), against.word, self._said(hardest)
-        named = f"its control {self.methods[against.hardest][0]}"
+        named = f"its control {self.roles.methods[against.hardest][0]}"
         if role != CONTROL:
             is_alone = len(against.rivals) == 1
             named = f"the single backbone that leads on validation ({rival})" if is_alone else self._hardest(against)
@@ -99,12 +96,8 @@ class Verdicts:
         values = {m: self.standing.validation[m, self.size] for m in self.standing.methods if m != besides}
         return sorted(values, key=lambda m: (math.isnan(values[m]), -values[m]))
 
-    def _singles(self) -> list[int]:
-        named = ((m, base_name(head), backbones) for m, (head, backbones) in enumerate(self.methods))
-        return [m for m, head, backbones in named if len(backbones) == 1 and head not in FUSIONS]
-
     def _name(self, method: int) -> str:
-        return method_name(*self.methods[method])
+        return method_name(*self.roles.methods[method])
 
     def _hardest(self, against: Against) -> str:
         """The rival that it exceeds the least, and how many there are."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
+from dvme.heads import ATTENTION_HEADS
 from dvme.metrics.classification import check_metric
 from dvme.report.figures import style
 from dvme.study.methods import method_name
+from dvme.study.roles import Roles
 from dvme.text import METRIC_NAMES, p_text
 
 if TYPE_CHECKING:
@@ -116,16 +117,13 @@ def _lines(results: StudyReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], 
 def _leading(results: StudyReport) -> list[tuple[str, tuple[str, ...]]]:
     """The fusions by attention, then the single backbone and the control that lead on validation at the end."""
     largest = max(results.columns, key=lambda column: column.n_train).name if results.columns else ""
-    last = [cell for cell in results.cells if cell.size == largest]
-    attention = [method for method in results.methods if method[0] in ATTENTION_HEADS]
-    singles = [cell for cell in last if len(cell.backbones) == 1 and cell.head not in FUSIONS]
-    controls = [cell for cell in last if cell.head in CONTROLS]
+    validation = {(cell.head, cell.backbones): cell.validation for cell in results.cells if cell.size == largest}
+    roles = Roles(results.methods)
     leaders = []
-    for cells in (singles, controls):
-        known = [cell for cell in cells if not math.isnan(cell.validation)]
-        best = max(known, key=lambda cell: cell.validation, default=None)
-        leaders += [] if best is None else [(best.head, best.backbones)]
-    return [*attention, *leaders]
+    for some in (roles.singles, roles.controls):
+        known = [m for m in some if not math.isnan(validation[results.methods[m]])]
+        leaders += [max(known, key=lambda m: validation[results.methods[m]])] if known else []
+    return [results.methods[m] for m in (*roles.attention, *leaders)]
 
 
 def _method_traces(

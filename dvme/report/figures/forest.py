@@ -4,47 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvme.report.figures import style
-from dvme.stats.multiple import ALPHA, gain_word
-from dvme.text import METRIC_NAMES
+from dvme.stats.multiple import ALPHA
+from dvme.study.findings import Difference
+from dvme.text import METRIC_NAMES, WORDS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
 
     from dvme.explanation.ablation import Ablation, LeftOut
-    from dvme.stats.intervals import Comparison, Interval
+    from dvme.stats.intervals import Interval
     from dvme.study.outcome import StudyReport
 
 ROW = 46
 """Pixels of one comparison: its name, and its bar below."""
-WORDS = ("gain", "loss", "no gain shown", "no test")
 _LOOKS = {
     "gain": (style.PALETTE[0], "circle"),
     "loss": (style.PALETTE[3], "square"),
     "no gain shown": (style.NEUTRAL, "circle-open"),
     "no test": (style.NEUTRAL, "x-thin-open"),
 }
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One method against another, at one size."""
-
-    name: str
-    against: str
-    size: str
-    """Such as `50`; nothing where there is only one."""
-    comparison: Comparison
-    """The method less the other."""
-    p_adjusted: float
-
-    @property
-    def word(self) -> str:
-        """`gain`, `loss`, `no gain shown`, or `no test`."""
-        return gain_word(self.comparison, self.p_adjusted)
 
 
 def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "Differences") -> Figure:

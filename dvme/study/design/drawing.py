@@ -19,7 +19,7 @@ from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
 from dvme.study.design.sizes import FULL, Size, parse_sizes
 from dvme.study.design.splits import Fold, check_sides, fold_again, make_plan, units_of
-from dvme.text import counted, first_few
+from dvme.text import Aside, counted, first_few
 
 LEAST_PER_CLASS = 2
 """Validation images per class that even the smallest subset has, where there are as many."""
@@ -57,7 +57,7 @@ class Drawing:
         if large:
             which = ", ".join(size.text for size in large)
             has = f"a fold has {self.n_train:,} training images"
-            self.notices.append(f"sizes left out of the usual ones: {which}; {has}")
+            self.notices.append(Aside(f"sizes left out of the usual ones: {which}; {has}"))
         return [size for size in self.sizes if size not in large]
 
     def counts(self, n_train: int, n_validation: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -119,8 +119,10 @@ class Drawing:
             # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.
             repeats = [folds * options.n_folds for folds in repeats]
             self.notices.append(
-                f"your val part is the one validation set: {counted(options.n_folds, 'draw')} of training images, "
-                "which coincide at the full size but for the heads' seeds"
+                Aside(
+                    f"your val part is the one validation set: {counted(options.n_folds, 'draw')} of training images, "
+                    "which coincide at the full size but for the heads' seeds"
+                )
             )
         return plan.test, plan.description, repeats
 
@@ -170,9 +172,10 @@ def lacking_notices(manifest: SubsetManifest) -> list[str]:
             lacking.append(f"{name} ({classes[rare]!r})")
         elif most - least > 1 and is_balanced and all(draw.n_train[size] < len(draw.train) for draw in manifest.draws):
             uneven.append(f"{name} (from {least} of {classes[rare]!r} to {most})")
-    lines = []
+    lines = list[str]()
     if uneven:
-        lines.append(f"not all classes have enough images for a balanced subset of {', '.join(uneven)}: all there are")
+        which = ", ".join(uneven)
+        lines.append(Aside(f"not all classes have enough images for a balanced subset of {which}: all there are"))
     if lacking:
         lines.append(f"a class is missing in some draw of size {first_few(lacking)}")
     return lines

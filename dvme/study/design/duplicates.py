@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dvme.errors import parameter
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.splits import Fold
-from dvme.text import counted, first_few
+from dvme.text import Aside, counted, first_few
 
 Redraw = Callable[[int, int, Fold], Draw]
 COSINE = 0.999
@@ -162,12 +162,13 @@ def describe(
         blind: backbones that were passed over.
         are_dropped: whether they are left out of training.
     """
-    step = "; " + parameter("drop_duplicates") + " leaves them out"
-    lines, end = [], ": left out of training" if are_dropped else step
+    lines = list[str]()
     if blind:
         lines.append(
-            f"near-duplicates were not looked for in {', '.join(blind)}: "
-            f"too many pairs of images have a cosine above {COSINE} for them to be copies"
+            Aside(
+                f"near-duplicates were not looked for in {', '.join(blind)}: "
+                f"too many pairs of images have a cosine above {COSINE} for them to be copies"
+            )
         )
     by_side: Mapping[str, list[NearDuplicate]] = {"test": [], "validation": []}
     for each in duplicates:
@@ -179,7 +180,9 @@ def describe(
                 for each in sorted(some, key=lambda each: -each.cosine)
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
-            lines.append(f"{pairs} between {side} and training images: {shown}" + end)
+            said = f"{pairs} between {side} and training images: {shown}"
+            step = said + "; " + parameter("drop_duplicates") + " leaves them out"
+            lines.append(Aside(f"{said}: left out of training") if are_dropped else step)
     return lines
 
 

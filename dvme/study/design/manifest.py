@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.files import written_aside
+from dvme.text import asides, told_apart
 
 FORMAT = 1
 
@@ -102,7 +103,11 @@ class SubsetManifest:
     def save(self, path: str | Path) -> None:
         """Write the file, whole or not at all."""
         # No subset depends on whether a user gave the order of the classes.
-        aside_of_hash = {"notices": list(self.notices), "is_order_given": self.targets.is_order_given}
+        aside_of_hash = {
+            "notices": list(self.notices),
+            "asides": asides(self.notices),
+            "is_order_given": self.targets.is_order_given,
+        }
         described = {"format": FORMAT, "hash": self.hash} | aside_of_hash | self._content()
         lines = ",\n".join(f"{json.dumps(key)}: {_one_line_each(value)}" for key, value in described.items())
         with written_aside(Path(path)) as aside:
@@ -128,7 +133,7 @@ class SubsetManifest:
                 test=np.array(found["test"], dtype=np.int64),
                 draws=tuple(_draw(each) for each in found["draws"]),
                 policy=found["policy"],
-                notices=tuple(found["notices"]),
+                notices=tuple(told_apart(found["notices"], found.get("asides", ()))),
             )
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist; dvme subsets CACHE --out {path} makes one") from error

@@ -14,9 +14,12 @@ from dvme.data.names import named_images
 from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import NO_GROUPS
+from dvme.text import NO_GROUPS, Aside
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
+
+NO_LABEL = "without a label"
+"""Why an image takes no part."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ class Snapshot:
         counts = {
             "without an embedding": int((has_label & is_failed).sum()),
             "not extracted yet": int((has_label & is_pending).sum()),
-            "without a label": int((~has_label & ~is_pruned).sum()),
+            NO_LABEL: int((~has_label & ~is_pruned).sum()),
         }
         left_out = {reason: count for reason, count in counts.items() if count}
         if not len(rows):
@@ -132,8 +135,13 @@ class Snapshot:
 
     @property
     def notices(self) -> list[str]:
-        """A line where no image has a group, so that nothing keeps a patient's images together."""
-        return [] if (self.groups != MISSING).any() else [NO_GROUPS]
+        """Who takes no part, and why; a line where no image has a group, which would keep a patient's together.
+
+        That images have no label is for most studies as it should be.
+        """
+        lines = {reason: f"left out: {count:,} {reason}" for reason, count in self.left_out.items()}
+        left_out = [Aside(line) if reason == NO_LABEL else line for reason, line in lines.items()]
+        return left_out if (self.groups != MISSING).any() else [*left_out, NO_GROUPS]
 
     def numbered_groups(self, positions: NDArray[Any]) -> list[int] | None:
         """Which of some images share a group, without its name; None where there are no groups."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dvme.stats.influence import FEWEST
 from dvme.stats.units import Units
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import counted, first_few
+from dvme.text import Aside, counted, first_few
 
 FEW = 10
 """Test images or groups of a class below which a study says so."""
@@ -33,4 +33,4 @@ def units_of_test(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[
     line = f"95% CI: over {counted(units.n, f'test {what}')}"
     if units.fewest < FEWEST:
         return units, f"no interval and no verdict: {named}, and it takes {FEWEST} of every class"
-    return units, f"{line}; few of a class: {named}, so differences hardly show" if rare else line
+    return units, f"{line}; few of a class: {named}, so differences hardly show" if rare else Aside(line)

@@ -13,10 +13,10 @@ import pytest
 import dvme
 from dvme.cache import import_embeddings
 from dvme.data.names import images_and_paths, names_of_rows
-from dvme.study.design.duplicates import describe
-from dvme.study.methods import make_methods, method_notices
-from dvme.study.notes import deciding
-from dvme.text import NO_GROUPS
+from dvme.study.design.duplicates import NearDuplicate, describe
+from dvme.study.methods import NO_LABEL, left_out_notices, make_methods, method_notices
+from dvme.study.run import read_summary
+from dvme.text import NO_GROUPS, asides
 from dvme_cache import EmbeddingCache
 
 N = 90
@@ -106,17 +106,20 @@ def test_report__the_box_has_what_changes_a_decision(page: str) -> None:
     assert "No thumbnails: the images of this cache are known by name only" in below
 
 
-def test_deciding__by_the_words_of_those_who_say_it(study: Path) -> None:
-    """Lines are made elsewhere: where their words change, they come into the box again."""
-    loaded = dvme.study.loaded.Study.load(study / "run")
-    own = deciding(loaded, [])
-    assert own == [NO_GROUPS]
-    said = [
-        *method_notices(make_methods(["linear@strengths=0.1"], ["one"], with_controls=False)),
-        *describe([], [], ["random"]),
-    ]
-    assert len(said) == 2
-    assert deciding(loaded, said) == own
-    assert deciding(loaded, ["left out: 3 without a label", "left out: 3 without an embedding"])[1:] == [
-        "left out: 3 without an embedding"
-    ]
+def test_notices__that_change_no_decision_are_told_apart_by_who_says_them(study: Path) -> None:
+    summary = read_summary(study / "run")
+    said = method_notices(
+        make_methods(["linear@strengths=0.01", "concat@strengths=0.01"], ["one", "two"], with_controls=False)
+    )
+    units = [line for line in summary.notices if line.startswith("95% CI: over ")]
+    assert list(summary.asides) == [*said, *units]
+    assert len(asides([*describe([], [], ["random"]), *left_out_notices({NO_LABEL: 3})])) == 2
+    assert asides(left_out_notices({"without an embedding": 3})) == ()
+    pair = NearDuplicate(0, 1, "test", "one", 0.9999)
+    assert (
+        asides(describe([pair], ["x", "y"], [])),
+        len(asides(describe([pair], ["x", "y"], [], is_dropped=True))),
+    ) == (
+        (),
+        1,
+    )

@@ -13,14 +13,15 @@ from light import named
 from scipy.linalg import hadamard
 from sklearn.metrics import roc_auc_score
 
-from dvme.report.figures.forest import Difference
 from dvme.stats.crossed import crossed
 from dvme.stats.curves import labels_needed
 from dvme.stats.influence import Scored
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
-from dvme.study.findings import _how_many_labels, _is_fusion_worth_it, _other_backbones, find
+from dvme.study.findings import Difference, Findings, _how_many_labels, _is_fusion_worth_it, _other_backbones, _Table
+from dvme.study.findings import find as find_of
 from dvme.study.loaded import Study
+from dvme.study.roles import Leaders, Roles
 from dvme.study.standing import Against, Standing, Versus
 from dvme.text import p_text
 
@@ -32,6 +33,15 @@ PAYS = dict.fromkeys("abcd", 0.3)
 """Four weak backbones with noise of their own know more together than each alone."""
 
 
+def find(study: Study) -> Findings:
+    """Of the judge that read the run."""
+    return find_of(study.judge, study.summary.gains)
+
+
+def _table(study: Study) -> _Table:
+    return _Table(study.judge, study.summary.gains, study.leaders)
+
+
 def _answers(folder: Path) -> tuple[list[str], str]:
     found = find(Study.load(folder / "run"))
     return [each.answer for each in found.answers], found.verdict
@@ -39,8 +49,8 @@ def _answers(folder: Path) -> tuple[list[str], str]:
 
 def _auc(study: Study, method: int, size: int) -> float:
     """Of the stored predictions, by scikit-learn: mean over the draws."""
-    jobs = study.run.finished[method, size]
-    return float(np.mean([roc_auc_score(study.test_labels, job.test, multi_class="ovr") for job in jobs]))
+    jobs, labels = study.run.finished[method, size], study.judge.labels[study.run.manifest.test]
+    return float(np.mean([roc_auc_score(labels, job.test, multi_class="ovr") for job in jobs]))
 
 
 def _by_hand(study: Study, one: int, other: int, size: int, level: float = 0.95) -> Comparison:
@@ -156,11 +166,11 @@ def test_find__the_fusion_is_singled_out_by_validation(clear_study: Study) -> No
     """Two fusions: the one that leads on validation is shown, even where another does better on the test set."""
     gain, none = (Against(2, {2: Versus(GAIN, p)}) for p in (0.001, 0.5))
     # Method 0 leads method 1 on validation by far; here they stand in for two fusions, and the fusion for their rival.
-    found = _is_fusion_worth_it(clear_study, {1: gain, 0: none})
+    found = _is_fusion_worth_it(_table(clear_study), {1: gain, 0: none})
     assert (found.answer, found.clause) == ("No gain is shown", "no gain by fusion is shown")
     assert f"less {CONCAT} of 2 backbones +0.050 (95% CI +0.020 to +0.080), p 0.500" in found.details[0]
     assert found.details[1].startswith("Shown to gain as well, but picked on the test set")
-    assert _is_fusion_worth_it(clear_study, {1: none, 0: gain}).answer.startswith(f"good + {LINEAR} gains")
+    assert _is_fusion_worth_it(_table(clear_study), {1: none, 0: gain}).answer.startswith(f"{LINEAR} gains")
 
 
 def test_find__says_that_random_learned_nothing(sweep_of: Sweep) -> None:
@@ -211,16 +221,11 @@ def test_which_backbone__is_worse_only_where_all_of_its_methods_are(clear_study:
     }
     standing = Standing(scored, {(m, 0): -float(m) for m in range(5)}, [0.0])
     assert [standing.mark(m, 0) for m in range(5)] == ["*", "", "=", "", ""]
-    study = replace(
-        clear_study,
-        run=replace(clear_study.run, methods=methods),
-        judge=SimpleNamespace(standing=standing, scored=scored, validation=standing.validation),
+    judge = SimpleNamespace(
+        standing=standing, methods=methods, validation=standing.validation, manifest=clear_study.run.manifest
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Study, "last", 0)
-        patch.setattr(Study, "singles", list(range(5)))
-        found = _other_backbones(study, 0)
-    assert {each.name: each.word for each in found} == {"b + knn": "no gain shown", "c + linear": "loss"}
+    found = _other_backbones(_Table(judge, [], Leaders(Roles(methods), standing, 0)), 0)
+    assert {each.name: each.word for each in found.values()} == {"b + knn": "no gain shown", "c + linear": "loss"}
 
 
 def test_how_many_labels__equal_scores_are_no_lack_of_images(clear_study: Study) -> None:
@@ -230,7 +235,7 @@ def test_how_many_labels__equal_scores_are_no_lack_of_images(clear_study: Study)
     before = dict(judge.scored)
     try:
         judge.scored.update({(0, 0): perfect, (0, 1): perfect})
-        found = _how_many_labels(clear_study, 0)
+        found = _how_many_labels(_table(clear_study), 0)
     finally:
         judge.scored.update(before)
     assert found.answer == "Too uncertain to say"

@@ -30,7 +30,6 @@ def test_predicted__means_of_heads_that_did_not_learn_from_the_image(clear_study
                 assert image not in manifest.train(own, 1)
         np.testing.assert_allclose(predicted[image], np.mean(found, axis=0), rtol=1e-6)
         assert len(found) == (3 if image in test else 1)
-    np.testing.assert_allclose(clear_study.tested(2), predicted[manifest.test], rtol=1e-6)
 
 
 def test_sides__test_and_the_folds(clear_study: Study) -> None:
@@ -39,11 +38,10 @@ def test_sides__test_and_the_folds(clear_study: Study) -> None:
     assert np.flatnonzero(sides == "test").tolist() == sorted(clear_study.run.manifest.test.tolist())
 
 
-def test_roles__singles_fusions_and_who_leads(clear_study: Study) -> None:
-    assert (clear_study.singles, clear_study.fusions, clear_study.controls) == ([0, 1], [2], [2])
+def test_leaders__of_the_largest_size(clear_study: Study) -> None:
     validation = {m: clear_study.judge.validation[m, 1] for m in range(3)}
     assert clear_study.lead == max(validation, key=lambda m: validation[m])
-    assert clear_study.leader([1]) == 1
+    assert clear_study.leaders.of([1]) == 1
 
 
 def test_load__rows_are_the_manifests_images(clear_study: Study) -> None:

@@ -1,0 +1,151 @@
+"""ROC and precision-recall curves of every class against the others, by scikit-learn, with fewer points."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.metrics.classification import countable, log_odds
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import sklearn.metrics as scikit_learn
+else:
+    scikit_learn = deferred("sklearn.metrics")
+
+MOST_THRESHOLDS, FEWEST_THRESHOLDS, OF_ALL_CLASSES = 500, 50, 5_000
+"""Of one curve that are kept: of many classes fewer, as together they would be more than a figure shows."""
+GRID = np.linspace(0.0, 1.0, 101)
+"""Where curves are averaged."""
+Points = tuple[NDArray[Any], NDArray[Any]]
+"""x, which does not fall, and y."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One class against the others."""
+
+    index: int
+    """Of the class."""
+    name: str
+    area: float
+    """Under the curve: AUC, or the average precision. It is of all thresholds."""
+    x: tuple[float, ...]
+    """False positive rates, or recalls; not falling."""
+    y: tuple[float, ...]
+    """True positive rates, or precisions."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Of all classes; of two that of the second."""
+
+    n_images: int
+    n_left_out: int
+    """Images without a label or a finite probability."""
+    n_undefined: int
+    """Classes without a curve, as all or none of the images have them."""
+    curves: tuple[Curve, ...]
+    mean_area: float
+    """Over the curves, each counted once."""
+    mean: tuple[float, ...]
+    """Mean height of the curves over GRID; where a curve rises or falls at once, the height that it arrives at
+    counts."""
+
+
+def roc(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> Curves:
+    """True over false positive rates, with the area under each curve.
+
+    Args:
+        labels: (N,) class indices; below 0: none.
+        probabilities: (N, C).
+        classes: C names.
+
+    Raises:
+        DataError: if the shapes do not fit, or a label is not a class.
+    """
+    return _curves(labels, probabilities, classes, _roc)
+
+
+def precision_recall(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequence[str]) -> Curves:
+    """Precisions over recalls as steps, with the average precision of each class.
+
+    Arguments and errors as `roc`. Between two thresholds there is no straight line: precision falls at once where
+    recall goes on.
+
+    Source: Davis and Goadrich 2006, on interpolation.
+    """
+    return _curves(labels, probabilities, classes, _precision_recall)
+
+
+def _curves(
+    labels: NDArray[Any],
+    probabilities: NDArray[Any],
+    classes: Sequence[str],
+    curve: Callable[[NDArray[Any], NDArray[Any]], tuple[float, Points, Callable[[int], Points]] | None],
+) -> Curves:
+    y, p, n_left_out = countable(labels, probabilities, len(classes))
+    ranked = p
+    if np.allclose(p.sum(axis=1), 1.0):  # else these are scores of another kind
+        with np.errstate(divide="ignore"):
+            ranked = log_odds(np.log(p))
+    positions = [1] if len(classes) == 2 else range(len(classes))
+    at_most = min(MOST_THRESHOLDS, max(FEWEST_THRESHOLDS, OF_ALL_CLASSES // max(1, len(positions))))
+    found, heights = [], []
+    for c in positions:
+        # By ranks: scikit-learn takes no infinite scores.
+        drawn = curve(y == c, np.unique(ranked[:, c], return_inverse=True)[1])
+        if drawn is None:
+            continue
+        area, whole, fewer = drawn
+        heights.append(np.interp(GRID, *whole))
+        found.append(Curve(c, classes[c], area, *(tuple(each.tolist()) for each in fewer(at_most))))
+    return Curves(
+        n_images=len(y),
+        n_left_out=n_left_out,
+        n_undefined=len(positions) - len(found),
+        curves=tuple(found),
+        mean_area=float(np.mean([each.area for each in found])) if found else math.nan,
+        mean=tuple(np.mean(heights, axis=0).tolist()) if found else (),
+    )
+
+
+def _roc(is_positive: NDArray[Any], ranks: NDArray[Any]) -> tuple[float, Points, Callable[[int], Points]] | None:
+    """The area, the curve, and what gives it with fewer points; None without positives or negatives."""
+    if is_positive.all() or not is_positive.any():
+        return None
+    x, y, _ = scikit_learn.roc_curve(is_positive, ranks)
+    return float(scikit_learn.auc(x, y)), (x, y), lambda at_most: _thinned(x, y, at_most)
+
+
+def _precision_recall(
+    is_positive: NDArray[Any], ranks: NDArray[Any]
+) -> tuple[float, Points, Callable[[int], Points]] | None:
+    """As `_roc`; None without positives."""
+    if not is_positive.any():
+        return None
+    precision, recall, _ = scikit_learn.precision_recall_curve(is_positive, ranks)
+    x, y = recall[-2::-1], precision[-2::-1]  # from the highest threshold on, without the point (0, 1)
+    is_step = np.diff(x, prepend=0.0) > 0  # where only negatives are added, the precision counts for no recall
+    x, y = x[is_step], y[is_step]
+    area = float(scikit_learn.average_precision_score(is_positive, ranks))
+    return area, _steps(x, y), lambda at_most: _steps(*_thinned(x, y, at_most))
+
+
+def _steps(x: NDArray[Any], y: NDArray[Any]) -> Points:
+    """A height holds from the point before to its own."""
+    return np.r_[0.0, np.repeat(x, 2)[:-1]], np.repeat(y, 2)
+
+
+def _thinned(x: NDArray[Any], y: NDArray[Any], at_most: int) -> Points:
+    """At most so many of the points, evenly along the way that the curve takes across and up; its ends among them."""
+    if len(x) <= at_most:
+        return x, y
+    way = np.r_[0.0, np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))]
+    kept = np.unique(np.searchsorted(way, np.linspace(0.0, way[-1], at_most)))
+    return x[kept], y[kept]
