@@ -10,6 +10,7 @@ from dvme.arguments import names
 from dvme.errors import OptionError
 from dvme.mapping.projection import METHODS
 from dvme.report.static import check_figures
+from dvme.seeds import checked_seed
 
 SUFFIXES = (".html", ".htm")
 
@@ -40,5 +41,6 @@ class PageOptions:
         if unknown or not self.methods:
             raise OptionError(f"unknown map {(unknown or [''])[0]!r}; choose one of {', '.join(METHODS)}")
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        object.__setattr__(self, "seed", checked_seed(self.seed))
         if self.figures is not None:
             check_figures(self.figures, self.figure_kind)

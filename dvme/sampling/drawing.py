@@ -18,6 +18,7 @@ from dvme.sampling.multilabel import iterative_split, nested_label_order, parse_
 from dvme.sampling.options import SubsetOptions
 from dvme.sampling.orders import nested_order
 from dvme.sampling.sizes import DEFAULT_SIZES, FULL, Size, parse_sizes
+from dvme.seeds import SEEDS
 from dvme.wording import counted, first_few
 
 LEAST_PER_CLASS = 2
@@ -128,7 +129,7 @@ class Drawing:
         )
         repeats = [plan.folds]
         for repeat in range(1, options.n_repeats):
-            seed = options.seed + 1000 * repeat
+            seed = (options.seed + 1000 * repeat) % SEEDS
             repeats.append(fold_again(plan, self.indices, self.groups, seed=seed, **shared))
         if len(plan.folds) == 1:
             # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.

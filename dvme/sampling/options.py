@@ -10,6 +10,7 @@ from dvme.errors import OptionError
 from dvme.evaluation.splits import check_folding
 from dvme.sampling.orders import Balance, check_balance
 from dvme.sampling.sizes import DEFAULT_SIZES, parse_sizes
+from dvme.seeds import checked_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ class SubsetOptions:
         object.__setattr__(self, "sizes", _named(self.sizes))
         check_balance(self.balance)
         parse_sizes(self.sizes)
+        object.__setattr__(self, "seed", checked_seed(self.seed))
         check_folding(self.n_folds, self.test_fraction)
         if self.n_repeats < 1:
             raise OptionError(f"{self.n_repeats} repeats are not possible; pass --repeats 1 or more")
