@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 from dvme.errors import ArgumentError
 from dvme.progress import watched
 from dvme.runtime import automatic
+from dvme.seeds import checked_seed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +39,7 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
 
     `heads`, `backbones` and `extra` take a name or several, `submission` and `class_order` several. Parameters of
     settings (`columns`, `runtime`, `options`) take a mapping of the fields as well, those of mappings only a mapping.
-    None stands for the default. `progress` is as `dvme.progress.watched` has it.
+    `seed` is as `checked_seed` has it. None stands for the default. `progress` is as `dvme.progress.watched` has it.
 
     Raises:
         ArgumentError: by the function, if it is given something else; no text is taken for its letters.
@@ -148,10 +149,11 @@ def settings(given: Any, what: str, *, kind: str) -> Any:
 
 def _taken(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
     """What makes a parameter's argument what the function takes; None if it is taken as it is."""
-    by_name = {
+    by_name: dict[str, Callable[[Any, str], Any]] = {
         "heads": head_names,
         **dict.fromkeys(("backbones", "extra"), names),
         **dict.fromkeys(("submission", "class_order"), listed),
+        "seed": checked_seed,
     }
     kind = annotation.partition(" | ")[0]
     if kind in SETTINGS:

@@ -18,6 +18,7 @@ from dvme.errors import DataError, OptionError
 from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.limits import every, whole
 from dvme.runtime import Runtime
+from dvme.seeds import checked_seed
 from dvme.vectors import finite_rows
 
 SPLIT_STREAM = 1
@@ -194,9 +195,9 @@ def _units(groups: ArrayLike, n_rows: int) -> NDArray[Any]:
 
 def _seed(random_state: int | np.random.RandomState | None) -> int:
     """An integer stands for itself, so that a fit is that of `dvme probe` with the same seed and rows."""
-    if isinstance(random_state, int | np.integer):
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    if random_state is None or hasattr(random_state, "randint"):  # a RandomState, or numpy.random itself
+        return int(check_random_state(random_state).randint(2**31 - 1))
+    return checked_seed(random_state, "random_state")
 
 
 def _block_sizes(blocks: Sequence[int] | None, n_columns: int) -> tuple[int, ...]:

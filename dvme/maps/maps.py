@@ -15,6 +15,7 @@ from dvme.maps.map_store import Kept, default_folder, key_of
 from dvme.maps.projection import check_method, initial_positions, project, refuse_equal, settings
 from dvme.maps.quality import ALL_POINTS, NEIGHBOURS, SAMPLE, SILHOUETTE_SAMPLE, MapQuality, measure
 from dvme.runtime import Progress, silent
+from dvme.seeds import checked_seed
 from dvme.vectors import unit_rows
 
 MIN_ROWS = 5
@@ -76,10 +77,11 @@ def make_maps(  # noqa: PLR0913 - what is known of the rows, and what a map depe
         progress: told (stage, done, total).
 
     Raises:
-        OptionError: if the method is unknown.
+        OptionError: if the method is unknown, or the seed is none.
         DataError: if there are too few rows, or all embeddings of a source are equal.
     """
     check_method(method)
+    seed = checked_seed(seed)
     if len(labels) < MIN_ROWS:
         raise DataError(f"{len(labels)} rows cannot be mapped, a map needs {MIN_ROWS}; add images")
     everyone = np.ones(len(labels), dtype=bool)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
+from dvme.seeds import checked_seed
 
 METHODS = ("tsne", "umap", "pca")
 PERPLEXITY = 30.0
@@ -38,7 +39,7 @@ def initial_positions(unit: NDArray[Any], seed: int) -> NDArray[Any]:
         DataError: if all rows are equal.
     """
     refuse_equal(unit)
-    return _principal(unit, 2, seed).astype(np.float64)
+    return _principal(unit, 2, checked_seed(seed)).astype(np.float64)
 
 
 def project(unit: NDArray[Any], method: str, *, initial: NDArray[Any] | None, seed: int) -> NDArray[Any]:
@@ -54,12 +55,13 @@ def project(unit: NDArray[Any], method: str, *, initial: NDArray[Any] | None, se
         (N, 2) float32.
 
     Raises:
-        OptionError: if the method is unknown.
+        OptionError: if the method is unknown, or the seed is none.
         DataError: if all rows are equal.
 
     Source: van der Maaten and Hinton 2008 (t-SNE); McInnes et al. 2018 (UMAP).
     """
     check_method(method)
+    seed = checked_seed(seed)
     refuse_equal(unit)
     if method == "pca":
         return _principal(unit, 2, seed).astype(np.float32)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.heads.neighbours.knn import votes
+from dvme.seeds import checked_seed
 
 NEIGHBOURS = 15
 ALL_POINTS, SAMPLE = 5000, 2000
@@ -64,7 +65,7 @@ def measure(
         is_known: (N,) bool, whose labels the kNN accuracy may look at, such as the training images.
         seed: of the samples, where there are too many points for all of them.
     """
-    k = min(NEIGHBOURS, (len(unit) - 1) // 2)
+    seed, k = checked_seed(seed), min(NEIGHBOURS, (len(unit) - 1) // 2)
     is_labelled = labels != MISSING
     asked, known = np.flatnonzero(is_asked & is_labelled), np.flatnonzero(is_known & is_labelled)
     trusted, preserved = neighbourhoods(unit, positions, k, _sample(np.arange(len(unit)), seed))

@@ -11,6 +11,7 @@ from dvme.defaults import FIGURE_KIND, MAPS, SEED
 from dvme.errors import OptionError
 from dvme.maps.projection import METHODS
 from dvme.report.figures.static import check_figures
+from dvme.seeds import checked_seed
 
 SUFFIXES = (".html", ".htm")
 
@@ -41,5 +42,6 @@ class PageOptions:
         if unknown or not self.methods:
             raise OptionError(f"unknown map {(unknown or [''])[0]!r}; choose one of {', '.join(METHODS)}")
         object.__setattr__(self, "methods", tuple(dict.fromkeys(self.methods)))
+        object.__setattr__(self, "seed", checked_seed(self.seed))
         if self.figures is not None:
             check_figures(self.figures, self.figure_kind)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.seeds import checked_seed
 from dvme.stats.units import Units
 
 N_RESAMPLES = 2000
@@ -62,7 +63,7 @@ def draw(
         seed: of the draws.
         n_resamples: R.
     """
-    return Draws(Units(labels, groups), seed, n_resamples)
+    return Draws(Units(labels, groups), checked_seed(seed), n_resamples)
 
 
 def resample_weights(
@@ -84,7 +85,7 @@ def resample_weights(
 
     Source: Efron and Tibshirani 1993, chapters 8 and 13; Field and Welsh 2007 for whole clusters.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     if groups is None:
         weights = np.empty((n_resamples, len(labels)), dtype=np.uint16)
         for c in np.unique(labels):
@@ -117,7 +118,7 @@ def jackknife_weights(
 
     Source: Efron and Tibshirani 1993, chapter 11; Shao and Tu 1995, section 2.3, for blocks.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(checked_seed(seed))
     units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
     n_units = int(units.max()) + 1
     strata = np.zeros(n_units, dtype=np.intp)

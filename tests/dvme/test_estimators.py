@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+import dvme
+from dvme.errors import OptionError
 from dvme.estimators import (
     ConcatProbe,
     DVMEClassifier,
@@ -416,3 +419,11 @@ def test_knn_probe__weights_are_repeated_rows() -> None:
     weighted = KNNProbe(**own).fit(X, y, sample_weight=weights)
     repeated = KNNProbe(**own).fit(np.repeat(X, weights, axis=0), np.repeat(y, weights))
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), atol=1e-5)  # float32 similarities
+
+
+@pytest.mark.parametrize("name", ["LinearProbe", "KNNProbe", "LinearAdamProbe"])
+@pytest.mark.parametrize("seed", [-1, 2**32, True, "3", 1.5])
+def test_fit__a_random_state_that_is_no_seed(name: str, seed: Any) -> None:
+    unit, labels = np.tile(np.eye(12, dtype=np.float32), (2, 1)), np.arange(24) % 2
+    with pytest.raises(OptionError, match=f"random_state {re.escape(repr(seed))} is not possible; pass a whole"):
+        getattr(dvme, name)(random_state=seed).fit(unit, labels)

@@ -13,6 +13,7 @@ from dvme.data import MISSING
 from dvme.data.targets import Targets
 from dvme.defaults import SIZES
 from dvme.errors import DataError, parameter
+from dvme.seeds import SEEDS
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.multilabel import iterative_split, nested_label_order
 from dvme.study.design.options import SubsetOptions
@@ -113,7 +114,7 @@ class Drawing:
         )
         repeats = [plan.folds]
         for repeat in range(1, options.n_repeats):
-            seed = options.seed + 1000 * repeat
+            seed = (options.seed + 1000 * repeat) % SEEDS
             repeats.append(fold_again(plan, labels, self.groups, seed=seed, **shared))
         if len(plan.folds) == 1:
             # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.

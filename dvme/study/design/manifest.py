@@ -71,9 +71,10 @@ class SubsetManifest:
             sides = ("train", draw.train, draw.n_train), ("choose", draw.validation, draw.n_validation)
             for verb, order, counts in sides:
                 if len(counts) != len(self.sizes) or not all(np.diff([0, *counts, len(order)]) >= 0):
+                    found = f"{verb} on {', '.join(map(str, counts))} of the {len(order)} images"
                     raise ValueError(
-                        f"sizes {', '.join(self.sizes)} {verb} on {', '.join(map(str, counts))} of the {len(order)} "
-                        f"images of repeat {draw.repeat}, fold {draw.fold}; they must ascend, one number for each size"
+                        f"sizes {', '.join(self.sizes)} {found} of repeat {draw.repeat}, fold {draw.fold}; "
+                        "they must ascend, one number for each size"
                     )
 
     @property

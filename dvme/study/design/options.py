@@ -8,6 +8,7 @@ from typing import Literal
 from dvme.arguments import several
 from dvme.defaults import BALANCE, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, VALIDATION
 from dvme.errors import OptionError, parameter
+from dvme.seeds import checked_seed
 from dvme.study.design.orders import Balance, check_balance
 from dvme.study.design.sizes import parse_sizes
 from dvme.study.design.splits import check_folding
@@ -44,6 +45,7 @@ class SubsetOptions:
         object.__setattr__(self, "sizes", _named(self.sizes))
         check_balance(self.balance)
         parse_sizes(self.sizes)
+        object.__setattr__(self, "seed", checked_seed(self.seed))
         check_folding(self.n_folds, self.test_fraction)
         if self.n_repeats < 1:
             raise OptionError(

@@ -338,3 +338,10 @@ def test_options__what_cannot_be_drawn(separator: str | None, options: dict[str,
 
 def test_lacking_notices__full_is_all_there_are() -> None:
     assert lacking_notices(_manifest(LABELS, sizes=("full",), balance="balanced")) == []
+
+
+def test_manifest__the_largest_seed_has_repeats_too() -> None:
+    """scikit-learn takes none above it, and each repeat has a seed of its own."""
+    manifest = _manifest(LABELS, sizes=("full",), n_repeats=2, n_folds=2, seed=2**32 - 1)
+    one, two = (draw.validation for draw in manifest.draws if draw.fold == 1)
+    assert not np.array_equal(np.sort(one), np.sort(two))
