@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.destination import check_destination
 from dvme.errors import DataError
-from dvme.explanation.explain import explain
+from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS
@@ -34,7 +33,6 @@ from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.points import names_of
 from dvme.runtime import Progress, automatic
-from dvme.study.kept_heads import KeptHeads
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
 from dvme.study.suspects import TEST
@@ -199,7 +197,9 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
     sources = [embedding_source(store, str(each["name"]), rows) for each in study.run.described["backbones"]]
     sources += [] if fused is None else [fused_source(fused, store, rows)]
     added = _predictions(study, side)
-    return draw(store, rows, sources, added, shown, is_new=side == TEST, progress=progress)
+    classes = np.array(study.run.manifest.classes, dtype=object)
+    own = {"label": classes[study.judge.labels], "group": study.groups}
+    return draw(store, rows, sources, added, shown, own=own, is_new=side == TEST, progress=progress)
 
 
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
@@ -242,12 +242,17 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     """What the fusion attends to and relies on; without one, how alike the backbones are."""
     if fused is None or study.store is None or len(study.run.manifest.test) < MIN_SAMPLES:
         return sections.fusion(page, None, _alike(study), None)
-    folder = KeptHeads(study.run.folder).folder(fused.name, fused.backbones)  # found sound by _fused
-    with tempfile.TemporaryDirectory() as aside:
-        place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
-        test = study.run.manifest.images[study.run.manifest.test]
-        report = explain(folder, study.store.location, images=test, full_map=place, progress=progress)
-        tokens = None if place is None else down_sampled(np.load(place), len(fused.backbones))
+    assert study.rows is not None
+    manifest, own = study.run.manifest, {name: c for c, name in enumerate(fused.classes)}
+    test = manifest.images[manifest.test]
+    some = needed(fused, manifest.images, test)
+    labels = np.array([own[name] for name in manifest.classes])[study.judge.labels[some]]
+    rows, groups = study.rows[some], study.groups[some]
+    is_mapped = fused.name == "dvme"
+    report, whole = explained(
+        fused, study.store, rows, labels, groups, images=test, is_mapped=is_mapped, progress=progress
+    )
+    tokens = None if whole is None else down_sampled(whole, len(fused.backbones))
     return sections.fusion(page, report, report.similarity, tokens)
 
 

@@ -7,11 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data import MISSING
 from dvme.errors import DataError
 from dvme.runtime import Progress, silent
 from dvme.study.design.matching import rows_of
+from dvme.study.design.splits import groups_to_resample
 from dvme.study.diagnosis import Diagnosis, diagnose
 from dvme.study.findings import Findings, find
 from dvme.study.judge import Judge
@@ -88,6 +91,24 @@ class Study:
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """How the leading methods err; their images are named by content alone."""
         return diagnose(self.judge)
+
+    @cached_property
+    def groups(self) -> NDArray[Any]:
+        """(N,) which images share a group, "" for none.
+
+        Of the test images as the run has it, by their names in the cache while those part the images alike. Of the
+        others nothing but the cache knows, so it is asked, as it is now.
+        """
+        if self.store is None or self.rows is None:
+            return np.full(len(self.run.manifest.images), MISSING, dtype=object)
+        names, test, known = self.store.column("group")[self.rows], self.run.manifest.test, self.run.test_groups
+        now = groups_to_resample(names[test])
+        texts = np.full(len(test), MISSING, dtype=object) if now is None else now.astype(object)
+        pairs = set(zip(texts, known, strict=True))
+        if not len(pairs) == len(set(texts)) == len(set(known)):
+            names = names.copy()
+            names[test] = known
+        return names
 
     @cached_property
     def suspects(self) -> list[Suspect]:
