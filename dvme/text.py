@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 CHARACTERS_SHOWN = 200
@@ -33,22 +33,6 @@ NO_GROUPS = (
     "dvme cache label names the column of patients."
 )
 """A line for studies without groups."""
-
-
-class Aside(str):
-    """A notice that changes no decision; every other one may."""
-
-    __slots__ = ()
-
-
-def asides(notices: Iterable[str]) -> tuple[str, ...]:
-    """Those of the notices that change no decision, as plain texts."""
-    return tuple(str(each) for each in notices if isinstance(each, Aside))
-
-
-def told_apart(notices: Iterable[str], aside: Collection[str]) -> list[str]:
-    """Notices that were plain texts for a while, with those that change no decision told apart again."""
-    return [Aside(each) if each in aside else each for each in notices]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -20,6 +20,7 @@ from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
+from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.report import sections
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
@@ -36,7 +37,7 @@ from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
 from dvme.study.suspects import TEST
-from dvme.text import NO_GROUPS, Aside, counted
+from dvme.text import NO_GROUPS, counted
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")

@@ -17,12 +17,13 @@ from dvme.heads.fitting.jobs import fit_each, kept_log_proba
 from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.metrics.classification import log_odds, score
+from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import KeptHeads, is_kept, largest_size, mark
 from dvme.study.ledger import FinishedJob, JobIdentity, Ledger, versions
 from dvme.study.methods import EMBEDDINGS_SHARE, HIDDEN, Method, convergence_notice, loaded, method_name
-from dvme.text import Aside, counted
+from dvme.text import counted
 from dvme_cache import EmbeddingCache
 
 COPIES = 3

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError
+from dvme.notices import Aside, told_apart
 from dvme.runtime import Progress, silent
 from dvme.study.design.matching import rows_of
 from dvme.study.design.splits import groups_to_resample
@@ -23,7 +24,6 @@ from dvme.study.outcome import SweepReport
 from dvme.study.roles import Leaders, Roles
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
-from dvme.text import Aside, told_apart
 from dvme_cache import CacheError, EmbeddingCache
 
 

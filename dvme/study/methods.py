@@ -15,10 +15,11 @@ from dvme.data import MISSING
 from dvme.errors import DataError, OptionError
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
 from dvme.metrics.classification import METRICS
+from dvme.notices import Aside
 from dvme.stats.influence import FEWEST
 from dvme.stats.units import Units
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import NO_GROUPS, Aside, counted, first_few
+from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cache import EmbeddingCache, RowState, content_id
 
 EMBEDDINGS_SHARE = 3

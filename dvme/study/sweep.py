@@ -17,6 +17,7 @@ from dvme.data.names import images_and_paths, names_of_rows
 from dvme.errors import OptionError
 from dvme.heads import Head
 from dvme.metrics.classification import METRICS, check_metric
+from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.design.duplicates import across_splits, describe, listed
@@ -46,7 +47,6 @@ from dvme.study.methods import (
 from dvme.study.outcome import SweepReport
 from dvme.study.run import SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.study.suspects import Suspect, find_suspects
-from dvme.text import asides
 from dvme_cache import EmbeddingCache
 
 DEFAULT_HEADS = ("linear", "knn", "dvme")
