@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-
-from dvme.errors import Text
 
 CHARACTERS_SHOWN = 200
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
@@ -40,22 +38,6 @@ NO_GROUPS = (
     "dvme cache label --group-col name the column of patients."
 )
 """A line for studies without groups."""
-
-
-class Aside(Text):
-    """A notice that changes no decision; every other one may."""
-
-    __slots__ = ()
-
-
-def asides(notices: Iterable[str]) -> tuple[str, ...]:
-    """Those of the notices that change no decision, as plain texts."""
-    return tuple(str(each) for each in notices if isinstance(each, Aside))
-
-
-def told_apart(notices: Iterable[str], aside: Collection[str]) -> list[str]:
-    """Notices that were plain texts for a while, with those that change no decision told apart again."""
-    return [Aside(each) if each in aside else each for each in notices]
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from dvme.heads.saving import SavedHead, load_head, subset_hash
 from dvme.json_values import as_json
 from dvme.places import check_head, open_cache
 from dvme.prediction.sources import check_fits
-from dvme.runtime import Progress, Runtime, automatic
+from dvme.runtime import Progress, Runtime, automatic, silent
 from dvme.study.design.splits import groups_to_resample
 from dvme_cache import EmbeddingCache
 
@@ -115,7 +115,62 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         raise OptionError(message + parameter("full_map"))
     store = open_cache(cache)
     check_fits(saved, store)
-    rows, labels, groups = _labelled(store, saved, images)
+    rows = store.complete_rows(saved.backbones)
+    if images is not None:
+        rows = rows[needed(saved, store.samples.ids[rows], images)]
+    report, attention = explained(
+        saved,
+        store,
+        *_labelled(store, saved, rows),
+        images=images,
+        all_images=all_images,
+        retrain=retrain,
+        is_mapped=full_map is not None,
+        runtime=runtime,
+        progress=progress,
+    )
+    if full_map is not None and attention is not None:
+        with written_aside(Path(full_map)) as aside, aside.open("wb") as file:
+            np.save(file, attention)
+        report = replace(report, full_map=os.fspath(full_map))
+    if out is not None:
+        with written_aside(Path(out)) as aside:
+            aside.write_text(as_json(report.to_json(), indent=2) + "\n")
+    return report
+
+
+def explained(  # noqa: PLR0913 - as of `explain`
+    saved: SavedHead,
+    store: EmbeddingCache,
+    rows: NDArray[Any],
+    labels: NDArray[np.int64],
+    groups: NDArray[Any],
+    *,
+    images: NDArray[np.uint8] | None = None,
+    all_images: bool = False,
+    retrain: bool = False,
+    is_mapped: bool = False,
+    runtime: Runtime | None = None,
+    progress: Progress = silent,
+) -> tuple[ExplainReport, NDArray[Any] | None]:
+    """`explain` on rows of a cache whose labels are known, and the (T, T) attention of the first fold's head.
+
+    Args:
+        saved: a fusion that fits the cache.
+        store: the cache.
+        rows: (N,) its rows with embeddings of every backbone; those that the head was fitted on among them.
+        labels: (N,) indices of the head's classes.
+        groups: (N,) "" for none.
+        images: see `explain`, and so for the rest.
+        all_images: see there.
+        retrain: see there.
+        is_mapped: whether to compute the attention between all tokens; else it is None.
+        runtime: see there.
+        progress: told (stage, done, total).
+
+    Raises:
+        DataError: if there is nothing to explain on.
+    """
     data = Embedded({name: store.embeddings(name).read(rows) for name in saved.backbones}, labels, len(saved.classes))
     jobs = _jobs(saved, store.samples.ids[rows])
     test, described = _explained(jobs, store.samples.ids[rows], saved, images, all_images=all_images)
@@ -137,26 +192,22 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         if retrain
         else None,
         similarity=alike,
-        full_map=None if full_map is None else _write_full_map(Path(full_map), heads[0], blocks),
+        full_map=None,
     )
-    if out is not None:
-        with written_aside(Path(out)) as aside:
-            aside.write_text(as_json(report.to_json(), indent=2) + "\n")
-    return report
+    return report, _full_map(heads[0], blocks) if is_mapped else None
+
+
+def needed(saved: SavedHead, ids: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(N,) which of (N, 16) content ids an explanation on some images needs: those, and what the head was fitted on."""
+    fitted = (some for fold in saved.folds for some in (fold.train_ids, fold.validation_ids))
+    wanted = {identity.tobytes() for some in (images, *fitted) for identity in some}
+    return np.array([identity.tobytes() in wanted for identity in ids], dtype=bool)
 
 
 def _labelled(
-    store: EmbeddingCache, saved: SavedHead, images: NDArray[np.uint8] | None
+    store: EmbeddingCache, saved: SavedHead, rows: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Cache rows with a label of the head's classes and all its embeddings, their class indices and groups.
-
-    Where images are given, only they and what the head was fitted on: the rest of the cache is nobody's business.
-    """
-    rows = store.complete_rows(saved.backbones)
-    if images is not None:
-        fitted = (some for fold in saved.folds for some in (fold.train_ids, fold.validation_ids))
-        wanted = {identity.tobytes() for some in (images, *fitted) for identity in some}
-        rows = rows[[identity.tobytes() in wanted for identity in store.samples.ids[rows]]]
+    """Those of the rows with a label, which are to be of the head's classes; their class indices and groups."""
     columns = store.columns(["label", "group"])
     names = columns["label"][rows]
     index = {name: c for c, name in enumerate(saved.classes)}
@@ -231,11 +282,8 @@ def _attention(
     )
 
 
-def _write_full_map(path: Path, head: FittedHead, blocks: Sequence[NDArray[Any]]) -> str:
+def _full_map(head: FittedHead, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     n_images = len(blocks[0])
     # Evenly over all of them: rows often come class by class.
     some = np.arange(min(n_images, FULL_MAP_IMAGES)) * n_images // min(n_images, FULL_MAP_IMAGES)
-    attention = full_attention(head, [block[some] for block in blocks])
-    with written_aside(path) as aside, aside.open("wb") as file:
-        np.save(file, attention)
-    return os.fspath(path)
+    return full_attention(head, [block[some] for block in blocks])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ def draw(
     added: Mapping[str, Column],
     options: PageOptions,
     *,
+    own: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     is_new: NDArray[Any] | None = None,
     progress: Progress = silent,
 ) -> Drawn:
@@ -86,19 +88,21 @@ def draw(
         sources: embeddings of these rows; the first is what all maps start from and are turned onto.
         added: further columns, see `points_of`.
         options: what is shown.
+        own: (N,) each: labels and groups of a run, in place of those that the cache has now.
         is_new: (N,) bool, images that no head has learned from: then quality by label is of these, voted on by the
             others; None: of all images, by all.
         progress: told (stage, done, total).
     """
-    kept, columns = Kept(default_folder()), store.columns(["label", "group"])
+    kept = Kept(default_folder())
+    columns = {name: values[rows] for name, values in store.columns(["label", "group"]).items()} | dict(own)
     maps = [
         each
         for method in options.methods
         for each in make_maps(
             sources,
             method=method,
-            labels=columns["label"][rows],
-            groups=columns["group"][rows],
+            labels=columns["label"],
+            groups=columns["group"],
             is_asked=is_new,
             is_known=None if is_new is None else ~is_new,
             seed=options.seed,
@@ -109,9 +113,10 @@ def draw(
     if options.anonymous:  # rows mostly lie in the order of their names
         order = np.argsort(names_of(store, rows, is_anonymous=True))
         rows, added = rows[order], {name: _taken(values, order) for name, values in added.items()}
+        own = {name: values[order] for name, values in own.items()}
         maps = [replace(each, positions=each.positions[order]) for each in maps]
     has_files = bool((store.column("path")[rows] != MISSING).any())
-    return Drawn(points_of(store, rows, added, options, kept=kept, progress=progress), maps, has_files)
+    return Drawn(points_of(store, rows, added, options, own=own, kept=kept, progress=progress), maps, has_files)
 
 
 def _taken(values: Column, order: NDArray[Any]) -> Column:

@@ -30,6 +30,7 @@ def points_of(
     added: Mapping[str, Column],
     options: PageOptions,
     *,
+    own: Mapping[str, NDArray[Any]],
     kept: Kept,
     progress: Progress = silent,
 ) -> Points:
@@ -40,10 +41,11 @@ def points_of(
         rows: (N,) its rows.
         added: further columns, shown after the label.
         options: what is shown.
+        own: (N,) each: columns in place of the cache's of these names.
         kept: where thumbnails are looked for and put.
         progress: told (stage, done, total).
     """
-    columns = {name: values[rows] for name, values in store.columns().items()}
+    columns = {name: values[rows] for name, values in store.columns().items()} | dict(own)
     none = np.full(len(rows), MISSING, dtype=object)
     groups = columns.get("group", none)
     found: dict[str, Column] = {"label": columns.get("label", none), **added}

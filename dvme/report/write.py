@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.errors import DataError, message_of
-from dvme.explanation.explain import explain
+from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.files import check_destination
 from dvme.heads.saving import SavedHead, load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
+from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.report import sections
 from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
@@ -37,7 +37,7 @@ from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
 from dvme.study.suspects import TEST
-from dvme.text import NO_GROUPS, Aside, counted
+from dvme.text import NO_GROUPS, counted
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")
@@ -183,17 +183,12 @@ def _deciding(study: Study, notices: Sequence[str]) -> list[str]:
 
 def _fused(study: Study) -> SavedHead | None:
     """The fusion by attention that leads on validation, of those whose heads were kept."""
-    folder = _fused_folder(study)
-    return None if folder is None else load_head(folder)
-
-
-def _fused_folder(study: Study) -> Path | None:
     roles, kept = study.leaders.roles, study.run.kept_heads()
     own = {
         m: kept[study.run.methods[m]] for m in roles.attention if m in roles.fusions and study.run.methods[m] in kept
     }
     lead = study.leaders.of(list(own)) if own else None
-    return None if lead is None else own[lead]
+    return None if lead is None else load_head(own[lead])
 
 
 def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> Drawn | None:
@@ -205,7 +200,9 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
     sources = [embedding_source(store, str(each["name"]), rows) for each in study.run.described["backbones"]]
     sources += [] if fused is None else [fused_source(fused, store, rows)]
     added = _predictions(study, side)
-    return draw(store, rows, sources, added, shown, is_new=side == TEST, progress=progress)
+    classes = np.array(study.run.manifest.classes, dtype=object)
+    own = {"label": classes[study.judge.labels], "group": study.groups}
+    return draw(store, rows, sources, added, shown, own=own, is_new=side == TEST, progress=progress)
 
 
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
@@ -248,13 +245,17 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     """What the fusion attends to and relies on; without one, how alike the backbones are."""
     if fused is None or study.store is None or len(study.run.manifest.test) < MIN_SAMPLES:
         return sections.fusion(page, None, _alike(study), None)
-    folder = _fused_folder(study)
-    assert folder is not None
-    with tempfile.TemporaryDirectory() as aside:
-        place = Path(aside) / "tokens.npy" if fused.name == "dvme" else None
-        test = study.run.manifest.images[study.run.manifest.test]
-        report = explain(folder, study.store.location, images=test, full_map=place, progress=progress)
-        tokens = None if place is None else down_sampled(np.load(place), len(fused.backbones))
+    assert study.rows is not None
+    manifest, own = study.run.manifest, {name: c for c, name in enumerate(fused.classes)}
+    test = manifest.images[manifest.test]
+    some = needed(fused, manifest.images, test)
+    labels = np.array([own[name] for name in manifest.classes])[study.judge.labels[some]]
+    rows, groups = study.rows[some], study.groups[some]
+    is_mapped = fused.name == "dvme"
+    report, whole = explained(
+        fused, study.store, rows, labels, groups, images=test, is_mapped=is_mapped, progress=progress
+    )
+    tokens = None if whole is None else down_sampled(whole, len(fused.backbones))
     return sections.fusion(page, report, report.similarity, tokens)
 
 

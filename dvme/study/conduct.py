@@ -15,6 +15,7 @@ from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
 from dvme.metrics.classification import METRICS, check_metric
+from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.options import SubsetOptions
@@ -32,7 +33,6 @@ from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.run import SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.study.verdict import Verdicts
-from dvme.text import asides
 
 
 @dataclass(frozen=True, kw_only=True)

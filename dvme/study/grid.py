@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dvme.heads import is_own
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
+from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
@@ -22,7 +23,7 @@ from dvme.study.fitting import Assignment, Predicted, fit_assignments
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
-from dvme.text import Aside, counted
+from dvme.text import counted
 
 KEPT_EVERY = 30.0
 """Seconds after which heads go to disk one by one, where the other draws of their methods are not fitted yet."""

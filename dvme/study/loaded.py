@@ -7,12 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data import MISSING
 from dvme.errors import DataError, message_of, parameter
+from dvme.notices import Aside, told_apart
 from dvme.runtime import Progress, silent
 from dvme.study.design.matching import matched
 from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.units import units_of_test
 from dvme.study.diagnosis import Diagnosis, diagnose
 from dvme.study.findings import Findings, find
@@ -22,7 +26,6 @@ from dvme.study.outcome import StudyReport
 from dvme.study.roles import Leaders, Roles
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
-from dvme.text import Aside, told_apart
 from dvme_cache import CacheError, EmbeddingCache
 
 
@@ -91,6 +94,25 @@ class Study:
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """How the leading methods err; their images are named by content alone."""
         return diagnose(self.judge)
+
+    @cached_property
+    def groups(self) -> NDArray[Any]:
+        """(N,) which images share a group, "" for none.
+
+        Of the test images as the run has it, by their names in the cache while those part the images alike. Of the
+        others nothing but the cache knows, so it is asked, as it is now.
+        """
+        if self.store is None or self.rows is None:
+            return np.full(len(self.run.manifest.images), MISSING, dtype=object)
+        names: NDArray[Any] = self.store.column("group")[self.rows]
+        test, known = self.run.manifest.test, self.run.test_groups
+        now = groups_to_resample(names[test])
+        texts = np.full(len(test), MISSING, dtype=object) if now is None else now.astype(object)
+        pairs = set(zip(texts, known, strict=True))
+        if not len(pairs) == len(set(texts)) == len(set(known)):
+            names = names.copy()
+            names[test] = known
+        return names
 
     @cached_property
     def suspects(self) -> list[Suspect]:

@@ -12,7 +12,7 @@ from dvme.errors import OptionError, UnknownNameError, parameter
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of
 from dvme.heads.variation import differences
 from dvme.metrics.classification import METRICS
-from dvme.text import Aside
+from dvme.notices import Aside
 
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""

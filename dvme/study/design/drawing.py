@@ -13,6 +13,7 @@ from dvme.data import MISSING
 from dvme.data.targets import Targets
 from dvme.defaults import SIZES
 from dvme.errors import DataError, parameter
+from dvme.notices import Aside
 from dvme.seeds import SEEDS
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.multilabel import iterative_split, nested_label_order
@@ -20,7 +21,7 @@ from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
 from dvme.study.design.sizes import FULL, Size, parse_sizes
 from dvme.study.design.splits import Fold, check_sides, fold_again, make_plan, units_of
-from dvme.text import Aside, counted, first_few
+from dvme.text import counted, first_few
 
 LEAST_PER_CLASS = 2
 """Validation images per class that even the smallest subset has, where there are as many."""

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import parameter
+from dvme.notices import Aside
 from dvme.study.design.manifest import Draw, SubsetManifest
 from dvme.study.design.splits import Fold
-from dvme.text import Aside, counted, first_few
+from dvme.text import counted, first_few
 
 Redraw = Callable[[int, int, Fold], Draw]
 COSINE = 0.999

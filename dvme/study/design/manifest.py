@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.files import written_aside
-from dvme.text import asides, told_apart
+from dvme.notices import asides, told_apart
 
 FORMAT = 1
 

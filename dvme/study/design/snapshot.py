@@ -13,8 +13,9 @@ from dvme.data import MISSING
 from dvme.data.names import named_images
 from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError
+from dvme.notices import Aside
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import NO_GROUPS, Aside
+from dvme.text import NO_GROUPS
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
 

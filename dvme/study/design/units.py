@@ -8,10 +8,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvme.notices import Aside
 from dvme.stats.influence import FEWEST
 from dvme.stats.units import Units
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import Aside, counted, first_few
+from dvme.text import counted, first_few
 
 FEW = 10
 """Test images or groups of a class below which a study says so."""

@@ -13,10 +13,11 @@ import pytest
 import dvme
 from dvme.cache import import_embeddings
 from dvme.data.names import images_and_paths, names_of_rows
+from dvme.notices import asides
 from dvme.study.design.duplicates import NearDuplicate, describe
 from dvme.study.methods import NO_LABEL, left_out_notices, make_methods, method_notices
 from dvme.study.run import read_summary
-from dvme.text import NO_GROUPS, asides
+from dvme.text import NO_GROUPS
 from dvme_cache import EmbeddingCache
 
 N = 90

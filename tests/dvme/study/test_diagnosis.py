@@ -26,7 +26,7 @@ LATER = {"findings", "diagnoses", "asides"}
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[SweepReport, Path]:
     folder = tmp_path_factory.mktemp("diagnosis") / "run"
-    options = dvme.SubsetOptions(sizes=["40", "full"], n_folds=3)
+    options = dvme.SubsetOptions(sizes=("40", "full"), n_folds=3)
     return dvme.sweep(cache, folder, heads=light("linear", "concat"), controls=False, options=options), folder
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_which_backbone__is_worse_only_where_all_of_its_methods_are(clear_study:
     }
     standing = Standing(scored, {(m, 0): -float(m) for m in range(5)}, [0.0])
     assert [standing.mark(m, 0) for m in range(5)] == ["*", "", "=", "", ""]
-    judge = SimpleNamespace(
+    judge: Any = SimpleNamespace(
         standing=standing, methods=methods, validation=standing.validation, manifest=clear_study.run.manifest
     )
     found = _other_backbones(_Table(judge, [], Leaders(Roles(methods), standing, 0)), 0)

@@ -107,3 +107,29 @@ def test_judge__of_patients_says_what_the_sweep_said(sweep_of: Callable[..., Pat
     study = Study.load(sweep_of({"a": 0.5}, ["linear"], group=groups) / "run")
     assert len(set(study.run.test_groups)) > 12
     assert [each.interval for each in study.judge.cells()] == [each.interval for each in study.summary.cells]
+
+
+def test_groups__of_test_images_are_the_runs_whatever_the_cache_says_now(
+    sweep_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    groups = np.array([f"p{image // 3:02d}" for image in range(240)], dtype=object)
+    root = sweep_of({"a": 0.5}, ["linear"], sizes=["full"], group=groups.tolist())
+    assert Study.load(root / "run").groups.tolist() == groups.tolist()
+
+    def relabelled(name: str, now: list[str]) -> Study:
+        shutil.copytree(root / "c.zarr", tmp_path / name)
+        with EmbeddingCache.writing(tmp_path / name) as cache:
+            cache.update_columns(np.arange(240), {"group": now})
+        return Study.load(root / "run", tmp_path / name)
+
+    renamed = [f"patient {group}" for group in groups]
+    assert relabelled("renamed.zarr", renamed).groups.tolist() == renamed
+    test = Study.load(root / "run").run.manifest.test
+    others = np.where(np.isin(np.arange(240), test), "all of one patient", renamed).tolist()
+    study = relabelled("others.zarr", others)
+    rest = np.setdiff1d(np.arange(240), test)
+    assert study.groups[rest].tolist() == np.array(others)[rest].tolist()
+    parts = study.groups[test]
+    assert [[one == other for one in parts] for other in parts] == [
+        [one == other for one in groups[test]] for other in groups[test]
+    ]
