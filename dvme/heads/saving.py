@@ -112,7 +112,7 @@ def folder_name(head: str, backbones: Sequence[str]) -> str:
 
     What file systems or shells may not take is written as in URLs: `linear--hf-hub%3Aorg%2Fname@size=448`.
     """
-    name = f"{head}--{'+'.join(quote(backbone, safe='@=') for backbone in backbones)}"
+    name = f"{quote(head, safe='@=')}--{'+'.join(quote(backbone, safe='@=') for backbone in backbones)}"
     if len(name) <= LONGEST_NAME:
         return name
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
