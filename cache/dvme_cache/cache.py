@@ -180,6 +180,10 @@ class EmbeddingCache:
         """
         return self.tables.read_all(self.n_rows, names)
 
+    def columns_and_order(self, names: Sequence[str]) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+        """Columns as `columns` has them, and the `class_order` of the same moment."""
+        return self.tables.read_with_order(self.n_rows, names)
+
     @property
     def class_order(self) -> tuple[str, ...]:
         """Labels from the lowest to the highest, as the user gave them; () where no order is given."""

@@ -40,9 +40,7 @@ class ColumnTables:
     @property
     def class_order(self) -> tuple[str, ...]:
         """Labels from the lowest to the highest, as the user gave them; () where no order is given."""
-        names = self._attributes().get("class_order", [])
-        assert isinstance(names, list)
-        return tuple(str(name) for name in names)
+        return _order(self._attributes())
 
     def read(self, column: str, n_rows: int) -> NDArray[Any]:
         """(N,) object array of str; "" where a value is missing or the column is unknown. Raises as `read_all`."""
@@ -61,11 +59,19 @@ class ColumnTables:
         Raises:
             CorruptCacheError: if a chunk is torn, flipped or gone, and so is its copy.
         """
+        return self.read_with_order(n_rows, columns)[0]
+
+    def read_with_order(
+        self, n_rows: int, columns: Sequence[str] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+        """As `read_all`, with the order of the labels in the same generation."""
         while True:
-            generation, known = self.current()
+            attributes = self._attributes()
+            generation, known = _current(attributes)
             wanted = known if columns is None else columns
             try:
-                return {name: self._read(generation, name, name in known, n_rows) for name in wanted}
+                found = {name: self._read(generation, name, name in known, n_rows) for name in wanted}
+                return found, _order(attributes)
             except CorruptCacheError:
                 if self.current()[0] == generation:
                     raise
@@ -142,12 +148,19 @@ class ColumnTables:
 
     def current(self) -> tuple[str, list[str]]:
         """(generation, columns) as they are on disk now, which another process may have replaced."""
-        attributes = self._attributes()
-        columns = attributes["columns"]
-        assert isinstance(columns, list)
-        return str(attributes["current"]), [str(name) for name in columns]
+        return _current(self._attributes())
 
     def _attributes(self) -> Mapping[str, Any]:
         """As they are on disk now."""
         group = zarr.open_group(self._group.store, path=self._group.path, mode="r", zarr_format=3)
         return group.attrs.asdict()
+
+
+def _current(attributes: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """(generation, columns) of these attributes."""
+    return str(attributes["current"]), [str(name) for name in attributes["columns"]]
+
+
+def _order(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of the labels."""
+    return tuple(str(name) for name in attributes.get("class_order", []))

@@ -59,7 +59,7 @@ class Snapshot:
         Raises:
             DataError: if there is nobody.
         """
-        columns = store.columns(["label", "split", "group", "path"])
+        columns, order = store.columns_and_order(["label", "split", "group", "path"])
         backbones = {name: store.embeddings(name) for name in names}
         states = np.stack([each.states() for each in backbones.values()])
         n_rows = min(states.shape[1], len(columns["label"]))  # a writer may add images between the reads
@@ -80,7 +80,7 @@ class Snapshot:
             raise DataError(f"{store.location} has {which} ({why or 'empty'})")
         images, paths = named_images(store.samples.paths, columns["path"], rows)
         label, split, group = (columns[name][rows] for name in ("label", "split", "group"))
-        ids, order = store.samples.ids[rows], store.class_order
+        ids = store.samples.ids[rows]
         return cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out)
 
     def __len__(self) -> int:

@@ -407,6 +407,7 @@ def test_folder_name__is_readable_where_it_can_be() -> None:
     assert folder_name("linear", ["supervised"]) == "linear--supervised"
     assert folder_name("dvme", ["dino@pool=class-token@size=448", "x"]) == "dvme--dino@pool=class-token@size=448+x"
     assert folder_name("knn", ["hf-hub:org/name"]) == "knn--hf-hub%3Aorg%2Fname"
+    assert folder_name("linear@strengths=0.1:1.0", ["a"]) == "linear@strengths=0.1%3A1.0--a"
 
 
 NAMES = st.lists(st.text(min_size=1), min_size=1, max_size=5)
