@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.targets import Targets
-from dvme.errors import DataError
 from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.fitting.jobs import Bounded, fit_each, kept_log_proba
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.methods import Method
-from dvme.vectors import finite_rows
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory."""
@@ -82,7 +79,6 @@ def fit_assignments(
     for names, positions in portions(assignments, snapshot, n_classes, budget):
         snapshot.forget(names)
         embeddings = {name: snapshot.read(name) for name in names}
-        _check_finite(embeddings)
         data = Embedded(embeddings, hidden.values, n_classes)
         some = [assignments[position] for position in positions]
         jobs = [Job(each.method.head, each.method.backbones, each.train, each.validation, each.seed) for each in some]
@@ -141,12 +137,3 @@ def _least(assignment: Assignment, snapshot: Snapshot, n_classes: int) -> int:
         return 0
     dims = [snapshot.backbones[name].dim for name in assignment.method.backbones]
     return head.least_bytes(len(assignment.train), dims, n_classes)
-
-
-def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse what no head should rest on; a head checks only what it learns from or chooses on."""
-    for name, values in embeddings.items():
-        n_bad = int((~finite_rows(values)).sum())
-        if n_bad:
-            rows = f"{n_bad} of {len(values)} rows of {name}"
-            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
