@@ -20,7 +20,7 @@ from dvme.explanation.attention_map import block_attention, full_attention
 from dvme.explanation.similarity import similarity
 from dvme.heads import Embedded, Job
 from dvme.heads.fusion.network_head import NetworkHead
-from dvme.heads.saving import load_head
+from dvme.heads.saving import load_head, save_head
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 
@@ -58,7 +58,7 @@ def _cache(path: Path, rows: NDArray[Any] | None = None, weights: str = "w", **c
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Heads of two folds, and of the one fold of a user's split with patients, beside their caches."""
+    """Heads of two folds, and of a user's split with patients, beside their caches."""
     root = tmp_path_factory.mktemp("study")
     run = partial(dvme.probe, heads=light("dvme", "dvme-tokens", "concat", "linear"), controls=False, n_folds=2)
     run(_cache(root / "folds.zarr"), save=root / "folds")
@@ -174,7 +174,8 @@ def test_explain__patients_are_resampled_whole(study: Path) -> None:
 
 def test_explain__the_report_is_strict_json_even_where_numbers_are_undefined(study: Path, tmp_path: Path) -> None:
     """One fold has no spread."""
-    head = study / "split" / filed("dvme-tokens", "a+b")
+    saved_head = load_head(study / "split" / filed("dvme-tokens", "a+b"))
+    head = save_head(tmp_path / "one fold", replace(saved_head, folds=saved_head.folds[:1]))
     report = dvme.explain(head, study / "split.zarr", out=tmp_path / "e.json")
     saved = _strict((tmp_path / "e.json").read_text())
     assert set(saved) == {
@@ -186,7 +187,7 @@ def test_explain__the_report_is_strict_json_even_where_numbers_are_undefined(stu
     assert saved["attention"]["overall"]["mean"] == np.asarray(report.attention.overall.mean).tolist()  # type: ignore[union-attr]
     assert saved["similarity"]["cka"] == report.similarity.cka.tolist()
     assert (saved["head"], saved["backbones"], saved["n_images"]) == ("dvme-tokens", ["a", "b"], 21)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["e.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["e.json", "one fold"]
 
 
 def test_explain__full_map_of_all_tokens(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
