@@ -16,7 +16,6 @@ from dvme.heads.fitting.jobs import Bounded, fit_each
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.methods import Method
-from dvme.vectors import finite_rows
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory."""
@@ -74,7 +73,7 @@ def fit_assignments(
         Each assignment once, as soon as it is done.
 
     Raises:
-        DataError: if an embedding is not finite, or a head gives no probabilities.
+        DataError: if a head gives no probabilities.
         OptionError: if the memory does not hold an assignment.
     """
     hidden, n_done, n_classes = targets.hidden(test), 0, len(targets.classes)
@@ -82,7 +81,6 @@ def fit_assignments(
     for names, positions in portions(assignments, snapshot, n_classes, budget):
         snapshot.forget(names)
         embeddings = {name: snapshot.read(name) for name in names}
-        _check_finite(embeddings)
         data = Embedded(embeddings, hidden.values, n_classes)
         some = [assignments[position] for position in positions]
         jobs = [Job(each.method.head, each.method.backbones, each.train, each.validation, each.seed) for each in some]
@@ -141,15 +139,6 @@ def _least(assignment: Assignment, snapshot: Snapshot, n_classes: int) -> int:
         return 0
     dims = [snapshot.backbones[name].dim for name in assignment.method.backbones]
     return head.least_bytes(len(assignment.train), dims, n_classes)
-
-
-def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse what no head should rest on; a head checks only what it learns from or chooses on."""
-    for name, values in embeddings.items():
-        n_bad = int((~finite_rows(values)).sum())
-        if n_bad:
-            rows = f"{n_bad} of {len(values)} rows of {name}"
-            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
 
 
 def _kept_log_proba(head: FittedHead, blocks: Sequence[NDArray[Any]], method: str) -> NDArray[np.float32]:

@@ -145,7 +145,7 @@ class _Ordinary:
     def __init__(self, cache: Path, run: Path, report: StudyReport) -> None:
         self.report = report
         self.manifest = SubsetManifest.load(run / SUBSETS)
-        self.labels = self.manifest.class_indices()
+        self.labels = self.manifest.targets.values
         store = EmbeddingCache.open(cache)
         n_rows = np.arange(store.n_rows)
         self.features = {name: store.embeddings(name).read(n_rows).astype(np.float32) for name in DIMS}

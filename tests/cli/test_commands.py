@@ -57,8 +57,8 @@ def test_probe__table_and_json(cache: Path) -> None:
     for part in ("val AUC", "95% CI", "kappa", "mean ± std over folds", "linear", "knn"):
         assert part in result.stdout
     report = json.loads(run("probe", cache, "--json").stdout)
-    assert [row["head"] for row in report["rows"]] in (["linear", "knn"], ["knn", "linear"])
-    assert len(report["rows"][0]["test"]["auc"]["folds"]) == 5
+    assert [cell["head"] for cell in report["cells"]] == ["linear", "knn"]
+    assert len(report["cells"][0]["test"]["auc"]["folds"]) == 5
 
 
 def test_info__table_and_json(cache: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import assert_refused, run, strict
-from light import RIVALS, spelled
+from light import RIVALS, filed, named, spelled
 
 from dvme.text import MARKS
 from dvme_cache import EmbeddingCache, Fingerprint
@@ -20,9 +20,9 @@ N = 60
 NAMES = ("hf-hub:org/name@size=448", "swav")
 FUSED = "hf-hub%3Aorg%2Fname@size=448+swav"
 LINES = (
-    "linear--swav",
-    "linear--hf-hub%3Aorg%2Fname@size=448",
-    *(f"{head}--{FUSED}" for head in ("dvme", "dvme-noattn", "mlp", "concat", "mean-logits")),
+    filed("linear", "swav"),
+    filed("linear", "hf-hub%3Aorg%2Fname@size=448"),
+    *(filed(head, FUSED) for head in ("dvme", "dvme-noattn", "mlp", "concat", "mean-logits")),
 )
 
 
@@ -72,7 +72,7 @@ def test_probe__a_fusion_is_shown_beside_all_that_it_has_to_beat(study: Path) ->
     assert "…" not in table  # a long name is folded, and takes no number its digits
     assert "dvme" in said
     for control in ("dvme-noattn", "mlp", "concat", "mean-logits"):
-        assert f"its control {control}: " in said
+        assert f"its control {named(control)}: " in said
     assert MARKS in said
     assert [line.split()[2] for line in table.splitlines() if " * " in line] == ["dvme"]
     assert "the hardest of the 2 single backbones that may be the best: " in said
@@ -89,20 +89,20 @@ def test_probe__no_controls_and_json(study: Path, tmp_path: Path) -> None:
     arguments = ("--head", spelled("dvme-tokens"), "--folds", 2, "--save", tmp_path / "heads")
     result = run("probe", study / "c.zarr", *arguments, "--no-controls", "--json")
     report = strict(result.stdout)
-    assert [(row["head"], row["backbone"]) for row in report["rows"]] == [("dvme-tokens", "+".join(NAMES))]
+    assert [(cell["head"], tuple(cell["backbones"])) for cell in report["cells"]] == [(named("dvme-tokens"), NAMES)]
     assert (report["fusion"], report["verdict"]) == ([], None)
-    assert report["saved"] == [str(tmp_path / "heads" / f"dvme-tokens--{FUSED}")]
+    assert report["saved"] == [str(tmp_path / "heads" / filed("dvme-tokens", FUSED))]
     report = strict(
         run("probe", study / "c.zarr", "--head", spelled("dvme-tokens", *RIVALS), "--folds", 2, "--json").stdout
     )
-    assert len(report["rows"]) == 7
+    assert len(report["cells"]) == 7
     assert {item["role"] for item in report["fusion"]} == {"single backbone", "control"}
 
 
 def test_probe__one_backbone_under_a_fusion(study: Path) -> None:
     result = run("probe", study / "c.zarr", "--head", spelled("concat"), "--backbones", "swav", "--folds", 2)
     assert result.exit_code == 0, result.output
-    assert "concat: one backbone is nothing to fuse; pass more --backbones" in result.stdout
+    assert f"{named('concat')}: one backbone is nothing to fuse; pass more --backbones" in result.stdout
 
 
 def test_probe__rows_that_one_backbone_lacks_are_counted(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_probe__what_cannot_be_learned_leaves_no_heads(
 
 
 def test_predict__as_typed(study: Path, tmp_path: Path) -> None:
-    head = study / "heads" / f"concat--{FUSED}"
+    head = study / "heads" / filed("concat", FUSED)
     result = run("predict", head, study / "c.zarr", "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     with (tmp_path / "p.csv").open(newline="") as file:
@@ -158,7 +158,7 @@ def test_predict__as_typed(study: Path, tmp_path: Path) -> None:
 
 
 def test_predict__submission(study: Path, tmp_path: Path) -> None:
-    head = study / "heads" / "linear--swav"
+    head = study / "heads" / filed("linear", "swav")
     arguments = ("predict", head, study / "c.zarr", "--out", tmp_path / "s.csv", "--submission")
     assert run(*arguments, "id_code,diagnosis").exit_code == 0
     first, *lines = (tmp_path / "s.csv").read_text().splitlines()
@@ -172,11 +172,13 @@ def test_predict__submission(study: Path, tmp_path: Path) -> None:
 
 def test_predict__names_what_is_left_out(study: Path, tmp_path: Path) -> None:
     cache = write_cache(tmp_path / "c.zarr", failed=7)
-    result = run("predict", study / "heads" / f"mean-logits--{FUSED}", cache, "--out", tmp_path / "p.csv")
+    result = run("predict", study / "heads" / filed("mean-logits", FUSED), cache, "--out", tmp_path / "p.csv")
     assert result.exit_code == 0, result.output
     assert "1 without a prediction:\n  test/07.png: image file is truncated" in result.stdout
     # The head of the other backbone alone has all that it needs.
-    other = run("predict", study / "heads" / "linear--hf-hub%3Aorg%2Fname@size=448", cache, "--out", tmp_path / "q.csv")
+    other = run(
+        "predict", study / "heads" / filed("linear", "hf-hub%3Aorg%2Fname@size=448"), cache, "--out", tmp_path / "q.csv"
+    )
     assert "60 images by linear" in other.stdout
 
 
@@ -208,7 +210,7 @@ def _no_json(folder: Path) -> None:
 
 def _swapped(folder: Path) -> None:
     """With those of the same head on the other backbone: the same images and shapes."""
-    shutil.copy(folder.parent / "linear--hf-hub%3Aorg%2Fname@size=448" / "weights.safetensors", folder)
+    shutil.copy(folder.parent / filed("linear", "hf-hub%3Aorg%2Fname@size=448") / "weights.safetensors", folder)
 
 
 @pytest.mark.parametrize("command", ["predict", "explain"])
@@ -228,18 +230,18 @@ def _swapped(folder: Path) -> None:
 def test_commands__heads_that_cannot_be_read(
     study: Path, tmp_path: Path, command: str, damage: Callable[[Path], None], message: str
 ) -> None:
-    for name in ("linear--swav", "linear--hf-hub%3Aorg%2Fname@size=448"):
+    for name in (filed("linear", "swav"), filed("linear", "hf-hub%3Aorg%2Fname@size=448")):
         shutil.copytree(study / "heads" / name, tmp_path / name)
-    damage(tmp_path / "linear--swav")
+    damage(tmp_path / filed("linear", "swav"))
     out = tmp_path / ("p.csv" if command == "predict" else "e.json")
-    assert_refused(run(command, tmp_path / "linear--swav", study / "c.zarr", "--out", out), message)
+    assert_refused(run(command, tmp_path / filed("linear", "swav"), study / "c.zarr", "--out", out), message)
     assert not out.exists()
 
 
 @pytest.mark.parametrize("command", ["predict", "explain"])
 def test_commands__what_is_no_head_or_no_cache(study: Path, tmp_path: Path, command: str) -> None:
     out = tmp_path / ("p.csv" if command == "predict" else "e.json")
-    head = study / "heads" / f"concat--{FUSED}"
+    head = study / "heads" / filed("concat", FUSED)
     for place, message in ((study / "heads", "name one of them"), (tmp_path / "no", "dvme probe --save makes heads")):
         assert_refused(run(command, place, study / "c.zarr", "--out", out), "is not a saved head", message)
     nowhere = "none.zarr does not exist" if command == "predict" else "there is no cache at"
@@ -257,7 +259,7 @@ def test_commands__what_is_no_head_or_no_cache(study: Path, tmp_path: Path, comm
 
 
 def test_predict__places_that_cannot_be_written(study: Path, tmp_path: Path) -> None:
-    arguments = ("predict", study / "heads" / "linear--swav", study / "c.zarr", "--out")
+    arguments = ("predict", study / "heads" / filed("linear", "swav"), study / "c.zarr", "--out")
     (tmp_path / "p.csv").write_text("mine")
     assert_refused(run(*arguments, tmp_path / "p.csv"), "p.csv is there already; name another file, or pass --force")
     assert_refused(run(*arguments, tmp_path / "p.txt"), "does not end in .csv or .parquet; name such a file")
@@ -268,7 +270,7 @@ def test_predict__places_that_cannot_be_written(study: Path, tmp_path: Path) -> 
 
 
 def test_explain__as_typed(study: Path, tmp_path: Path) -> None:
-    head = study / "heads" / f"dvme--{FUSED}"
+    head = study / "heads" / filed("dvme", FUSED)
     result = run("explain", head, study / "c.zarr", "--full-map", tmp_path / "m.npy", "--out", tmp_path / "e.json")
     assert result.exit_code == 0, result.output
     assert f"dvme on {'+'.join(NAMES)}, 2 folds, explained on the head's 12 test images" in result.stdout
@@ -284,7 +286,7 @@ def test_explain__as_typed(study: Path, tmp_path: Path) -> None:
 
 
 def test_explain__json_and_retrain(study: Path) -> None:
-    head = study / "heads" / f"concat--{FUSED}"
+    head = study / "heads" / filed("concat", FUSED)
     report = strict(run("explain", head, study / "c.zarr", "--retrain", "--json").stdout)
     assert report["attention"] is None
     assert [item["backbone"] for item in report["retrained"]["left_out"]] == list(NAMES)
@@ -297,8 +299,8 @@ def test_explain__json_and_retrain(study: Path) -> None:
 
 def test_explain__what_cannot_be_explained(study: Path, tmp_path: Path) -> None:
     cache, heads = study / "c.zarr", study / "heads"
-    assert_refused(run("explain", heads / "linear--swav", cache), "has one backbone")
-    concat, dvme = heads / f"concat--{FUSED}", heads / f"dvme--{FUSED}"
+    assert_refused(run("explain", heads / filed("linear", "swav"), cache), "has one backbone")
+    concat, dvme = heads / filed("concat", FUSED), heads / filed("dvme", FUSED)
     assert_refused(run("explain", concat, cache, "--full-map", tmp_path / "m.npy"), "is of the dvme head")
     assert_refused(run("explain", dvme, cache, "--full-map", tmp_path / "m.png"), "does not end in .npy")
     assert_refused(run("explain", dvme, cache, "--out", tmp_path / "e.csv"), "does not end in .json")
@@ -317,7 +319,7 @@ def test_explain__what_cannot_be_explained(study: Path, tmp_path: Path) -> None:
 
 
 def test_commands__wrong_usage_is_exit_2(study: Path) -> None:
-    head = study / "heads" / "linear--swav"
+    head = study / "heads" / filed("linear", "swav")
     assert run("predict", head, study / "c.zarr").exit_code == 2
     assert run("predict", head, study / "c.zarr", "--out", "p.csv", "--weights", "oops").exit_code == 2
     assert run("explain", head).exit_code == 2

@@ -175,7 +175,8 @@ def test_public_functions__tell_a_fixed_total_and_never_less(call: str, small_st
         assert ("sweep", 0, 16) in told  # knn on two backbones, two fusions; two sizes, two folds
         assert [*stages][-1] == "score"
     if call == "probe":
-        assert told[-1] == ("probe", 6, 6)  # linear on two backbones, concat; two folds
+        assert ("probe", 6, 6) in told  # linear on two backbones, concat; two folds
+        assert [*stages][-1] == "score"
 
 
 def test_lines__the_end_of_a_stage_is_told_once() -> None:

@@ -27,3 +27,8 @@ def light(*heads: str) -> list[str]:
 def spelled(*heads: str) -> str:
     """The same, as the option --head takes them."""
     return ",".join(light(*heads))
+
+
+def filed(head: str, backbones: str) -> str:
+    """The folder of a saved light head: its name and its backbones, written so that every file system takes them."""
+    return f"{named(head).replace(':', '%3A')}--{backbones}"

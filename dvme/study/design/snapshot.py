@@ -16,6 +16,7 @@ from dvme.errors import DataError, OptionError
 from dvme.notices import Aside
 from dvme.study.design.splits import groups_to_resample
 from dvme.text import NO_GROUPS
+from dvme.vectors import finite_rows
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
 
@@ -121,10 +122,15 @@ class Snapshot:
 
         Raises:
             MissingEmbeddingsError, CorruptCacheError: if they are gone, or are not what was committed.
+            DataError: if one is not finite: nothing should rest on it, and a head checks only what it learns from.
         """
         if name in self._held:
             return self._held[name]
         values = self.backbones[name].read(self.rows)
+        n_bad = int((~finite_rows(values)).sum())
+        if n_bad:
+            rows = f"{n_bad} of {len(values)} rows of {name}"
+            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
         if self.n_bytes <= self._most_held:
             self._held[name] = values
         return values

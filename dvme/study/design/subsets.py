@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.data import MISSING
 from dvme.errors import OptionError
 from dvme.files import check_destination
 from dvme.places import open_cache
@@ -132,7 +133,7 @@ def draw_design(
     lines = describe(found, snapshot.paths, seen.blind, are_dropped=options.drop_duplicates)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
-    notices = [*drawing.notices, *lacking_notices(manifest), *seen.constant.values(), *lines]
+    notices = [*drawing.notices, *lacking_notices(manifest), *seen.copies(snapshot), *seen.constant.values(), *lines]
     manifest = replace(manifest, notices=tuple(notices))
     return Design(snapshot, manifest, notices, listed(found, snapshot.paths))
 
@@ -173,6 +174,14 @@ class Seen:
     constant: dict[str, str]
     """By backbone, a line where it tells (nearly) nothing apart."""
     similar: Similar
+
+    def copies(self, snapshot: Snapshot) -> list[str]:
+        """A line where images show the same picture; across a user's split they are near-duplicates, called a leak."""
+        n_copies = len(self.twins) - len(set(self.twins.tolist()))
+        if not n_copies or (snapshot.splits != MISSING).any():
+            return []
+        show = "image shows" if n_copies == 1 else "images show"
+        return [f"{n_copies:,} {show} the same picture as another file (kept on one side)"]
 
     @property
     def blind(self) -> list[str]:

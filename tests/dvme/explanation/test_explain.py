@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import light
+from light import filed, light
 from numpy.typing import NDArray
 
 import dvme
@@ -20,7 +20,7 @@ from dvme.explanation.attention_map import block_attention, full_attention
 from dvme.explanation.similarity import similarity
 from dvme.heads import Embedded, Job
 from dvme.heads.fusion.network_head import NetworkHead
-from dvme.heads.saving import load_head
+from dvme.heads.saving import load_head, save_head
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 
@@ -58,7 +58,7 @@ def _cache(path: Path, rows: NDArray[Any] | None = None, weights: str = "w", **c
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Heads of two folds, and of the one fold of a user's split with patients, beside their caches."""
+    """Heads of two folds, and of a user's split with patients, beside their caches."""
     root = tmp_path_factory.mktemp("study")
     run = partial(dvme.probe, heads=light("dvme", "dvme-tokens", "concat", "linear"), controls=False, n_folds=2)
     run(_cache(root / "folds.zarr"), save=root / "folds")
@@ -104,7 +104,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def test_explain__every_part_is_of_the_test_images(study: Path) -> None:
-    head = study / "folds" / "dvme-tokens--a+b"
+    head = study / "folds" / filed("dvme-tokens", "a+b")
     test = _test_rows(head)
     report = dvme.explain(head, study / "folds.zarr")
     assert len(test) == report.n_images
@@ -127,14 +127,14 @@ def test_explain__every_part_is_of_the_test_images(study: Path) -> None:
 
 
 def test_explain__heads_without_attention(study: Path) -> None:
-    report = dvme.explain(study / "folds" / "concat--a+b", study / "folds.zarr")
+    report = dvme.explain(study / "folds" / filed("concat", "a+b"), study / "folds.zarr")
     assert report.attention is None
     assert report.to_json()["attention"] is None
     assert [item.backbone for item in report.reliance.left_out] == ["a", "b"]
 
 
 def test_explain__retrain_fits_the_others_on_the_same_rows(study: Path) -> None:
-    head = study / "folds" / "concat--a+b"
+    head = study / "folds" / filed("concat", "a+b")
     heads, jobs, data = _own(head)
     report = dvme.explain(head, study / "folds.zarr", retrain=True)
     expected = leave_one_out_retrained(jobs, data, _test_rows(head), heads=heads)
@@ -148,7 +148,7 @@ def test_explain__retrain_fits_the_others_on_the_same_rows(study: Path) -> None:
 
 def test_explain__patients_are_resampled_whole(study: Path) -> None:
     """21 test images of 7 patients, and of 7 patients and 7 images without one."""
-    head = study / "split" / "concat--a+b"
+    head = study / "split" / filed("concat", "a+b")
     heads, jobs, data = _own(head)
     test = np.arange(51, N)
     patients = np.array(GROUPS)[test]
@@ -174,7 +174,8 @@ def test_explain__patients_are_resampled_whole(study: Path) -> None:
 
 def test_explain__the_report_is_strict_json_even_where_numbers_are_undefined(study: Path, tmp_path: Path) -> None:
     """One fold has no spread."""
-    head = study / "split" / "dvme-tokens--a+b"
+    saved_head = load_head(study / "split" / filed("dvme-tokens", "a+b"))
+    head = save_head(tmp_path / "one fold", replace(saved_head, folds=saved_head.folds[:1]))
     report = dvme.explain(head, study / "split.zarr", out=tmp_path / "e.json")
     saved = _strict((tmp_path / "e.json").read_text())
     assert set(saved) == {
@@ -186,12 +187,12 @@ def test_explain__the_report_is_strict_json_even_where_numbers_are_undefined(stu
     assert saved["attention"]["overall"]["mean"] == np.asarray(report.attention.overall.mean).tolist()  # type: ignore[union-attr]
     assert saved["similarity"]["cka"] == report.similarity.cka.tolist()
     assert (saved["head"], saved["backbones"], saved["n_images"]) == ("dvme-tokens", ["a", "b"], 21)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["e.json"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["e.json", "one fold"]
 
 
 def test_explain__full_map_of_all_tokens(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "FULL_MAP_IMAGES", 4)
-    head = study / "folds" / "dvme--a+b"
+    head = study / "folds" / filed("dvme", "a+b")
     report = dvme.explain(head, study / "folds.zarr", full_map=tmp_path / "map.npy")
     attention = np.load(tmp_path / "map.npy")
     assert report.full_map == str(tmp_path / "map.npy")
@@ -214,7 +215,7 @@ def test_explain__full_map_takes_no_image_twice(study: Path, tmp_path: Path, mon
         return np.zeros((2, 2))
 
     monkeypatch.setattr(explaining, "full_attention", seen)
-    head = study / "folds" / "dvme--a+b"
+    head = study / "folds" / filed("dvme", "a+b")
     dvme.explain(head, study / "folds.zarr", full_map=tmp_path / "map.npy")
     for name, block in zip(NAMES, taken, strict=True):
         np.testing.assert_array_equal(block, _features(name)[_test_rows(head)])
@@ -222,23 +223,23 @@ def test_explain__full_map_takes_no_image_twice(study: Path, tmp_path: Path, mon
 
 def test_explain__what_has_no_fusion_or_no_map_is_refused(study: Path, tmp_path: Path) -> None:
     cache = study / "folds.zarr"
-    with pytest.raises(OptionError, match=r"linear--a has one backbone; there is nothing to explain"):
-        dvme.explain(study / "folds" / "linear--a", cache)
+    with pytest.raises(OptionError, match=r"--a has one backbone; there is nothing to explain"):
+        dvme.explain(study / "folds" / filed("linear", "a"), cache)
     for name in ("dvme-tokens", "concat"):
         with pytest.raises(OptionError, match=f"a map of all tokens is of the dvme head, .* is {name}; leave out"):
-            dvme.explain(study / "folds" / f"{name}--a+b", cache, full_map=tmp_path / "m.npy")
+            dvme.explain(study / "folds" / filed(name, "a+b"), cache, full_map=tmp_path / "m.npy")
     for options, message in (
         ({"out": tmp_path / "e.txt"}, r"does not end in \.json"),
         ({"full_map": tmp_path / "m.json"}, r"does not end in \.npy"),
         ({"out": tmp_path / "no" / "e.json"}, "no is not a folder; make it first"),
     ):
         with pytest.raises(OptionError, match=message):
-            dvme.explain(study / "folds" / "dvme--a+b", cache, **options)  # type: ignore[arg-type]
+            dvme.explain(study / "folds" / filed("dvme", "a+b"), cache, **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
 
 
 def test_explain__a_cache_of_known_images_only(study: Path, tmp_path: Path) -> None:
-    head = study / "folds" / "concat--a+b"
+    head = study / "folds" / filed("concat", "a+b")
     known = np.setdiff1d(np.arange(N), _test_rows(head))
     cache = _cache(tmp_path / "known.zarr", known)
     with pytest.raises(DataError, match="fitted on every labelled image of this cache; pass all_images=True"):
@@ -249,14 +250,14 @@ def test_explain__a_cache_of_known_images_only(study: Path, tmp_path: Path) -> N
 
 
 def test_explain__new_images_are_not_called_the_test_images(study: Path, tmp_path: Path) -> None:
-    head = study / "folds" / "concat--a+b"
+    head = study / "folds" / filed("concat", "a+b")
     cache = _cache(tmp_path / "fewer.zarr", np.setdiff1d(np.arange(N), _test_rows(head)[:1]))
     report = dvme.explain(head, cache)
     assert report.images == f"{len(_test_rows(head)) - 1} labelled images new to the head"
 
 
 def test_explain__images_without_a_label_take_no_part(study: Path, tmp_path: Path) -> None:
-    head = study / "folds" / "concat--a+b"
+    head = study / "folds" / filed("concat", "a+b")
     test = _test_rows(head)
     cache = _cache(tmp_path / "c.zarr")
     with EmbeddingCache.writing(cache) as store:
@@ -273,11 +274,11 @@ def test_explain__labels_that_the_head_does_not_know(study: Path, tmp_path: Path
     with EmbeddingCache.writing(cache) as store:
         store.update_columns(np.array([5]), {"label": ["melanoma"]})
     with pytest.raises(DataError, match="has class 'melanoma', which the head does not know"):
-        dvme.explain(study / "folds" / "concat--a+b", cache)
+        dvme.explain(study / "folds" / filed("concat", "a+b"), cache)
 
 
 def test_explain__the_images_that_the_head_learned_from_are_needed(study: Path, tmp_path: Path) -> None:
-    head = study / "folds" / "concat--a+b"
+    head = study / "folds" / filed("concat", "a+b")
     cache = _cache(tmp_path / "c.zarr", _test_rows(head))
     n_known = sum(len(ids) for ids in (load_head(head).folds[0].train_ids, load_head(head).folds[0].validation_ids))
     with pytest.raises(DataError, match=f"{n_known} images that the head learned from or chose on are not labelled in"):
@@ -287,7 +288,7 @@ def test_explain__the_images_that_the_head_learned_from_are_needed(study: Path, 
 @pytest.mark.parametrize("retrain", [False, True])
 def test_explain__the_images_that_the_head_chose_on_are_needed(study: Path, tmp_path: Path, retrain: bool) -> None:
     """Else a head that is fitted again would stop, or choose, by fewer of them or by none."""
-    head = study / "split" / "dvme-tokens--a+b"
+    head = study / "split" / filed("dvme-tokens", "a+b")
     cache = _cache(tmp_path / "c.zarr", np.setdiff1d(np.arange(N), [39, 40]))
     with pytest.raises(DataError, match=r"^2 images that the head learned from or chose on are not"):
         dvme.explain(head, cache, retrain=retrain)
@@ -299,7 +300,7 @@ def test_explain__retraining_is_the_fit_of_probe(tmp_path: Path) -> None:
     protocol = TrainingProtocol(min_epochs=1, max_epochs=2, batch_size=8, learning_rate=3e-3)
     heads = [NetworkHead("dvme-noattn", protocol)]
     dvme.probe(cache, heads=heads, controls=False, n_folds=2, seed=5, save=tmp_path / "heads")
-    head = tmp_path / "heads" / "dvme-noattn--a+b"
+    (head,) = (tmp_path / "heads").iterdir()
     saved = load_head(head)
     assert saved.head == NetworkHead("dvme-noattn", protocol)
     assert [fold.seed for fold in saved.folds] == [5, 5]
@@ -328,7 +329,7 @@ def test_explain__retraining_is_the_fit_of_probe(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["out", "full_map"])
 def test_explain__files_that_are_there_stay_without_force(study: Path, tmp_path: Path, option: str) -> None:
-    head, cache = study / "folds" / "dvme--a+b", study / "folds.zarr"
+    head, cache = study / "folds" / filed("dvme", "a+b"), study / "folds.zarr"
     place = tmp_path / ("e.json" if option == "out" else "m.npy")
     place.write_text("mine")
     options: dict[str, Any] = {option: place}
@@ -350,7 +351,7 @@ def test_explain__too_few_images_are_refused_before_anything_is_fitted(
         raise AssertionError("fitted")
 
     monkeypatch.setattr(ablation, "fit_jobs", never)
-    head = study / "folds" / "concat--a+b"
+    head = study / "folds" / filed("concat", "a+b")
     cache = _cache(tmp_path / "c.zarr", np.setdiff1d(np.arange(N), _test_rows(head)[3:]))
     with pytest.raises(DataError, match="N >= 4"):
         dvme.explain(head, cache, retrain=True)
@@ -358,4 +359,4 @@ def test_explain__too_few_images_are_refused_before_anything_is_fitted(
 
 def test_explain__embeddings_made_in_another_way(study: Path, tmp_path: Path) -> None:
     with pytest.raises(FingerprintMismatchError, match=r"a in .* weights is 'mine', the head's is 'w'"):
-        dvme.explain(study / "folds" / "concat--a+b", _cache(tmp_path / "c.zarr", weights="mine"))
+        dvme.explain(study / "folds" / filed("concat", "a+b"), _cache(tmp_path / "c.zarr", weights="mine"))

@@ -112,7 +112,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _head(study: Path) -> Path:
-    return study / "heads" / "concat--one+two"
+    return study / "heads" / "concat@strengths=0.01--one+two"
 
 
 def _predict(study: Path, images: str = "new.csv", **options: Any) -> tuple[Any, pd.DataFrame]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import light
+from light import filed, light
 from numpy.typing import NDArray
 from pictures import EVIL, write_pictures
 
@@ -133,7 +133,7 @@ def test_viz__the_layer_of_a_trained_head(
     features = {"a": make_features(LABELS, 1.0, 0), "b": make_features(LABELS, 1.0, 1)}
     cache = write_embeddings(tmp_path / "c.zarr", features, label=[str(c) for c in LABELS])
     dvme.probe(cache, heads=light("dvme", "linear"), controls=False, n_folds=2, save=tmp_path / "heads")
-    head = tmp_path / "heads" / "dvme--a+b"
+    head = tmp_path / "heads" / filed("dvme", "a+b")
     report = dvme.viz(cache, out=tmp_path / "m.html", head=head, options=PCA)
     assert list(report.maps["pca"]) == ["a", "b", "dvme, first fold"]
     assert report.maps["pca"]["a"].n_asked == N - sum(
@@ -142,7 +142,7 @@ def test_viz__the_layer_of_a_trained_head(
     page = (tmp_path / "m.html").read_text()
     assert '"name":"used by the head","values":["chosen on","new to the head","trained on"]' in page
     with pytest.raises(OptionError, match="head takes a dvme"):
-        dvme.viz(cache, out=tmp_path / "n.html", head=tmp_path / "heads" / "linear--a")
+        dvme.viz(cache, out=tmp_path / "n.html", head=tmp_path / "heads" / filed("linear", "a"))
 
 
 @pytest.mark.parametrize(("n", "method"), [(5, "tsne"), (7, "tsne"), pytest.param(5, "umap", marks=pytest.mark.umap)])

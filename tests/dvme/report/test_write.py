@@ -219,7 +219,7 @@ def test_write_report__the_command_repeats_the_run(tmp_path: Path) -> None:
 
 def test_write_report__a_damaged_head_costs_its_section_alone(small_study: Path, tmp_path: Path) -> None:
     linked(small_study / "run", tmp_path / "run")
-    (weights,) = (tmp_path / "run" / "heads").rglob("*.safetensors")
+    (weights,) = (tmp_path / "run" / "heads").glob("dvme@*/*.safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     replaced(weights, content)

@@ -8,8 +8,7 @@ from dvme.data import Task
 from dvme.errors import OptionError
 from dvme.report import learning_curve
 from dvme.stats.intervals import Interval
-from dvme.study.outcome import Cell, Column, StudyReport
-from dvme.study.probe_outcome import Score
+from dvme.study.outcome import Cell, Column, Score, StudyReport
 from dvme.study.published import PublishedCell, published_cells
 
 NAN = float("nan")

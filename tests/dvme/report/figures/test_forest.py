@@ -6,8 +6,7 @@ from dvme.data import Task
 from dvme.explanation.ablation import Ablation, LeftOut, Performance
 from dvme.report import Difference, differences, gains, reliance
 from dvme.stats.intervals import Comparison, Interval
-from dvme.study.outcome import Gain, Rival, StudyReport
-from dvme.study.probe_outcome import Score
+from dvme.study.outcome import Gain, Rival, Score, StudyReport
 
 NAN = float("nan")
 
