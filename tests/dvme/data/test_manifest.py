@@ -135,10 +135,10 @@ def test_manifest_samples__absolute_paths(folder: Path, write_manifest: WriteMan
 @pytest.mark.parametrize(
     ("columns", "named", "option"),
     [
-        (Columns(image="file"), "'file'", "choose one with image"),
-        (Columns(label="grade"), "'grade'", "choose one with label"),
-        (Columns(split="fold"), "'fold'", "choose one with split"),
-        (Columns(group="patient"), "'patient'", "choose one with group"),
+        (Columns(image="file"), "'file'", "image"),
+        (Columns(label="grade"), "'grade'", "label"),
+        (Columns(split="fold"), "'fold'", "split"),
+        (Columns(group="patient"), "'patient'", "group"),
     ],
 )
 def test_manifest_samples__missing_column(
