@@ -60,8 +60,8 @@ if NEW:
         ]
     } | {"old and new": old_and_new}
 ROUND_ON_CPU = {"old high", "old medium", "all tf32", "all bf16", "mkldnn bf16", "old and new"} | {
-    "mkldnn.matmul tf32",
-    "mkldnn.matmul bf16",
+    *("mkldnn.matmul tf32", "mkldnn.matmul bf16"),
+    *([] if NEW else ["old allow_tf32"]),  # one switch for all devices
 }
 
 

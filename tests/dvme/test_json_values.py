@@ -12,6 +12,7 @@ import pytest
 
 from dvme.data import Task
 from dvme.json_values import as_json, plain, rebuilt
+from dvme_cli.console import show_json
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,12 @@ def test_as_json__one_policy_at_any_depth(value: Any, text: str) -> None:
     assert as_json(value) == text
     assert json.loads(text, parse_constant=_no_constant) == plain(value)
     assert plain(plain(value)) == plain(value)
+
+
+def test_show_json__the_same_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show_json({"df": inf, "p": nan, "by": {2: [-inf]}})
+    found = json.loads(capsys.readouterr().out, parse_constant=_no_constant)
+    assert found == {"df": "inf", "p": None, "by": {"2": ["-inf"]}}
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"x", {"a": [1j]}])
