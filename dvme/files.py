@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from dvme.errors import DataError, DvmeError
 
 PARTIAL_SUFFIX = ".partial"
 DIGEST_BYTES = 16
+TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What bytes in memory that are not a whole archive of arrays may raise."""
 
 
 @contextmanager

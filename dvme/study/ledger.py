@@ -6,9 +6,6 @@ import hashlib
 import io
 import json
 import platform
-import struct
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -21,13 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.files import written_aside
+from dvme.files import TORN, written_aside
 from dvme.heads import Head
 from dvme.heads.saving import without_nan
 from dvme_cache import Fingerprint
 
-TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
-"""What bytes in memory that are not a whole job may raise."""
 PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
 """On which results depend; of the two faiss one is installed."""
 

@@ -17,17 +17,13 @@ from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head
 from dvme.metrics.classification import METRICS
 from dvme.stats.influence import FEWEST
 from dvme.stats.units import Units
+from dvme.study.design.inspection import Inspection, check_finite
 from dvme.study.design.splits import groups_to_resample
 from dvme.text import NO_GROUPS, counted, first_few
-from dvme_cache import EmbeddingCache, RowState, content_id
+from dvme_cache import EmbeddingCache, RowState
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory; heads make copies of them."""
-ALIKE = 0.9
-"""Share of a backbone's rows that are one and the same from which a study says so; some images do have copies."""
-ROUNDING, NOTHING = 8, 1e-6
-"""Units in the last place by which constant embeddings may differ; what is so small beside the largest value is 0."""
-ANEW = "dvme cache verify looks for damage, dvme extract --replace makes them anew"
 FEW = 10
 """Test images or groups of a class below which a study says so."""
 HIDDEN = -1
@@ -168,42 +164,11 @@ def alike_rows(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any]) 
     Raises:
         DataError: if no backbone tells any two rows apart.
     """
-    twins, lines = np.zeros(len(rows), dtype=np.int64), dict[str, str]()
+    inspection = Inspection()
     for name in names:
-        features = np.ascontiguousarray(store.embeddings(name).read(rows))
-        contents = [content_id(row.tobytes()) for row in features]
-        digests = list(zip(twins.tolist(), contents, strict=True))
-        numbers = {digest: number for number, digest in enumerate(sorted(set(digests)))}
-        twins = np.array([numbers[digest] for digest in digests])
-        lines[name] = constant_notice(name, features, Counter(contents))
-    if len(rows) > 1 and not twins.any():
-        raise DataError(f"all {len(rows):,} embeddings of {', '.join(names)} are identical: nothing to learn; {ANEW}")
-    return twins, {name: line for name, line in lines.items() if line}
-
-
-def constant_notice(name: str, features: NDArray[Any], contents: Counter[bytes]) -> str:
-    """A line where the embeddings of a backbone are one and the same, to the bit or up to rounding; else "".
-
-    Args:
-        name: of the backbone.
-        features: (N, D) as they are stored.
-        contents: how often each distinct row is there.
-    """
-    n, most = len(features), max(contents.values(), default=0)
-    if n < 2:
-        return ""
-    if most == n:
-        return f"all {n:,} embeddings of {name} are identical: it tells nothing apart; {ANEW}"
-    distinct = counted(len(contents), "distinct one")
-    if most >= ALIKE * n:
-        alike = f"{most:,} of {n:,} embeddings of {name} are identical ({distinct} in all)"
-        return f"{alike}, so it tells little apart; {ANEW}"
-    low, high = features.min(axis=0).astype(np.float64), features.max(axis=0).astype(np.float64)
-    largest = np.maximum(np.abs(low), np.abs(high))
-    near = ROUNDING * float(np.finfo(features.dtype).eps) * np.maximum(largest, NOTHING * largest.max(initial=0.0))
-    if np.isfinite(near).all() and (high - low <= near).all():
-        return f"all {n:,} embeddings of {name} are equal up to rounding ({distinct}): it tells nothing apart; {ANEW}"
-    return ""
+        inspection.add(name, store.embeddings(name).read(rows))
+    seen = inspection.found()
+    return seen.twins, dict(seen.constant)
 
 
 def test_units(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[str]) -> tuple[Units, str]:
@@ -246,13 +211,6 @@ def loaded(
         groups.setdefault(tuple(tables) if total <= n_bytes else method.backbones, []).append(method)
     for names, some in groups.items():
         embeddings = {name: tables[name].read(rows) for name in names}
-        _check_finite(embeddings)
+        for name, values in embeddings.items():
+            check_finite(name, values)
         yield embeddings, some
-
-
-def _check_finite(embeddings: Mapping[str, NDArray[Any]]) -> None:
-    for name, values in embeddings.items():
-        n_bad = int((~np.isfinite(values).all(axis=1)).sum())
-        if n_bad:
-            rows = f"{n_bad} of {len(values)} rows of {name}"
-            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")

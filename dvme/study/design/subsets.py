@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from dvme.destination import check_destination
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
 from dvme.study.design.drawing import Drawing, lacking_notices
-from dvme.study.design.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
+from dvme.study.design.duplicates import across_splits, describe, listed, without_duplicates
+from dvme.study.design.inspection import Inspection, Similar
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.methods import alike_rows, group_notices, named_backbones, usable_rows
@@ -123,14 +124,12 @@ def find_similar(
     store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], progress: Progress = silent
 ) -> Similar:
     """Pairs of rows that all but coincide in any backbone."""
-
-    def one_by_one() -> Iterator[tuple[str, NDArray[Any]]]:
-        for done, name in enumerate(names):
-            progress("compare images", done, len(names))
-            yield name, store.embeddings(name).read(rows)
-        progress("compare images", len(names), len(names))
-
-    return similar_pairs(one_by_one())
+    inspection = Inspection()
+    for done, name in enumerate(names):
+        progress("compare images", done, len(names))
+        inspection.add(name, store.embeddings(name).read(rows))
+    progress("compare images", len(names), len(names))
+    return inspection.found().similar
 
 
 def _noted(manifest: SubsetManifest, notices: Sequence[str]) -> SubsetManifest:

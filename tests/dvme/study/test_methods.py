@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from dvme.errors import OptionError
 from dvme.heads import Head, get_head
 from dvme.heads.exact.linear import Linear
-from dvme.study.methods import constant_notice, make_methods, method_notices
+from dvme.study.methods import make_methods, method_notices
 from dvme.study.methods import test_units as units_of_test
 
 BOTH = ("a", "b")
@@ -83,42 +79,3 @@ def test_test_units__a_line_says_what_is_independent(counts: tuple[int, int], pe
     units, said = units_of_test(labels, np.array(named, dtype=object), ("a", "b"))
     assert said.startswith(line)
     assert (units.n, units.groups is None) == (len(labels) // max(1, per_group), not per_group)
-
-
-CONSTANT = np.tile(np.array([3.0, 1e-3, 500.0, 0.0, -7.0], dtype=np.float32), (100, 1))
-
-
-def _noted(features: NDArray[Any]) -> str:
-    return constant_notice("bb", features, Counter(row.tobytes() for row in features))
-
-
-def test_constant_notice__identical_to_the_bit() -> None:
-    assert _noted(CONSTANT).startswith(
-        "all 100 embeddings of bb are identical: it tells nothing apart; dvme cache verify"
-    )
-    mostly = CONSTANT.copy()
-    mostly[:10] = np.random.default_rng(0).normal(size=(10, 5))
-    assert _noted(mostly).startswith("90 of 100 embeddings of bb are identical (11 distinct ones in all), so it tells")
-    mostly[10] = 0.5
-    assert _noted(mostly) == ""  # 89 of 100
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_constant_notice__equal_up_to_rounding(dtype: str) -> None:
-    constant = CONSTANT.astype(dtype)
-    up = np.random.default_rng(0).random(constant.shape) < 0.5
-    noisy = np.where(up, np.nextafter(constant, np.array(np.inf, dtype)), constant)  # the last bit is left to chance
-    assert len({row.tobytes() for row in noisy}) > 20
-    assert "embeddings of bb are equal up to rounding" in _noted(noisy)
-    for column in range(5):
-        told = noisy.copy()
-        told[:50, column] += np.array(0.02 * max(abs(float(constant[0, column])), 0.1), dtype)
-        assert _noted(told) == ""
-
-
-def test_constant_notice__a_single_row_and_what_is_not_finite() -> None:
-    assert _noted(CONSTANT[:1]) == ""
-    for odd in (np.nan, np.inf):
-        values = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
-        values[3, 1] = odd
-        assert _noted(values) == ""
