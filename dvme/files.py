@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from dvme_cache.files import PARTIAL_SUFFIX, make_folders, sync
 DIGEST_BYTES = 16
 REPLACED_SUFFIX = f".replaced{PARTIAL_SUFFIX}"
 """Of the folder that a new one takes the place of, until that is done."""
+TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+"""What bytes in memory that are not a whole archive of arrays may raise."""
 
 
 def check_destination(path: str | Path, suffixes: Sequence[str], *, force: bool) -> Path:

@@ -31,7 +31,7 @@ from dvme.study.kept_heads import JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
-from dvme.study.run import SUBSETS, check_run, one_writer, write_results, write_run
+from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, write_results, write_run
 from dvme.study.verdict import Verdicts
 
 
@@ -93,11 +93,12 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
 
 
 def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Design:
-    needs_order = question.metric == "kappa"
+    needs_order, kept = question.metric == "kappa", None if question.out is None else Path(question.out) / SEEN
     if question.subsets is None:
-        design = draw_design(snapshot, question.options or SubsetOptions(), progress, needs_order=needs_order)
+        options = question.options or SubsetOptions()
+        design = draw_design(snapshot, options, progress, needs_order=needs_order, kept=kept)
     else:
-        design = load_design(snapshot, question.subsets, progress, needs_order=needs_order)
+        design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
     if design.subsets.targets.is_multilabel:
         raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
     return design
@@ -112,6 +113,7 @@ def _run_folder(out: str | Path, question: Question, design: Design, methods: Se
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
         write_run(folder, _described(question, design, methods))
         design.subsets.save(folder / SUBSETS)
+        design.keep(folder / SEEN)
         yield folder
 
 

@@ -6,10 +6,7 @@ import hashlib
 import io
 import json
 import platform
-import struct
 import time
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,13 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.targets import Targets
-from dvme.files import written_aside
+from dvme.files import TORN, written_aside
 from dvme.json_values import as_json
 from dvme.metrics.classification import log_odds, score
 from dvme_cache.files import sync
 
-TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
-"""What bytes in memory that are not a whole job may raise."""
 SYNC_EVERY = 30.0
 """Seconds after which finished jobs are made durable, as the system does by itself."""
 PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")

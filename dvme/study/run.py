@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """1 kept probabilities, and its summary lacks what is said now."""
-RUN, SUBSETS = "run.json", "subsets.json"
+RUN, SUBSETS, SEEN = "run.json", "subsets.json", "seen.npz"
 WHERE = ("repeat", "fold")
 SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
 DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -11,19 +11,13 @@ from numpy.typing import NDArray
 
 from dvme.errors import parameter
 from dvme.notices import Aside
+from dvme.study.design.inspection import Similar
 from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.similarity import COSINE
 from dvme.study.design.splits import Fold
 from dvme.text import counted, first_few
 
 Redraw = Callable[[int, int, Fold], Draw]
-COSINE = 0.999
-"""Similarity above which two images count as near-duplicates."""
-BLIND = 0.01
-"""Share of random pairs above it that shows a backbone which cannot tell images apart, an untrained one say."""
-MOST_PAIRS = 50
-"""Pairs per image above it that show the same; this many copies of everything are no accident of a data set."""
-BLOCK = 2048
-SAMPLED_PAIRS = 20000
 
 
 @dataclass(frozen=True)
@@ -38,64 +32,6 @@ class NearDuplicate:
     """`test` or `validation`: where the first of them is."""
     backbone: str
     cosine: float
-
-
-@dataclass(frozen=True)
-class Similar:
-    """All pairs of similar images, whatever their sides."""
-
-    pairs: NDArray[np.int64]
-    """(P, 2) positions, the smaller first."""
-    cosines: NDArray[np.float32]
-    """(P,), the largest over the backbones."""
-    backbones: tuple[str, ...]
-    """(P,) the backbone of that largest one."""
-    blind: tuple[str, ...]
-    """Backbones that were passed over."""
-
-
-def similar_pairs(embeddings: Iterable[tuple[str, NDArray[Any]]]) -> Similar:
-    """Pairs of images with a cosine above COSINE in any backbone.
-
-    Args:
-        embeddings: name and (N, D) of each backbone; read one at a time.
-    """
-    best: dict[tuple[int, int], tuple[float, str]] = {}
-    blind = []
-    for name, values in embeddings:
-        unit = values.astype(np.float32)
-        unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        found = None if _is_blind(unit) else _close_pairs(unit)
-        if found is None:
-            blind.append(name)
-            continue
-        for one, two, cosine in zip(*(part.tolist() for part in found), strict=True):
-            if cosine > best.get((one, two), (0.0, ""))[0]:
-                best[one, two] = (cosine, name)
-    pairs = np.array(sorted(best), dtype=np.int64).reshape(-1, 2)
-    named = [best[one, two] for one, two in pairs.tolist()]
-    cosines = np.array([cosine for cosine, _ in named], dtype=np.float32)
-    return Similar(pairs, cosines, tuple(name for _, name in named), tuple(blind))
-
-
-def _close_pairs(unit: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]] | None:
-    """Positions of both, the smaller first, and cosines; None if there are more pairs than copies could explain."""
-    nothing = np.empty(0, dtype=np.int64)
-    parts = [(nothing, nothing, np.empty(0, dtype=np.float32))]
-    n_found = 0
-    for start in range(0, len(unit), BLOCK):
-        rows = unit[start : start + BLOCK]
-        for other in range(start, len(unit), BLOCK):
-            cosines = rows @ unit[other : other + BLOCK].T
-            one, two = np.nonzero(cosines > COSINE)
-            is_ordered = start + one < other + two
-            one, two = one[is_ordered], two[is_ordered]
-            parts.append((start + one, other + two, cosines[one, two]))
-            n_found += len(one)
-            if n_found > MOST_PAIRS * len(unit):
-                return None
-    first, second, close = (np.concatenate([part[which] for part in parts]) for which in range(3))
-    return first, second, close
 
 
 def across_splits(manifest: SubsetManifest, similar: Similar) -> list[NearDuplicate]:
@@ -133,7 +69,7 @@ def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: R
 
     Args:
         manifest: as drawn.
-        similar: see `similar_pairs`.
+        similar: the pairs of images, whatever their sides.
         draw_again: called with (repeat, fold, the rows that are left), so that what is left is balanced as well.
     """
     n_images = len(manifest.images)
@@ -205,17 +141,3 @@ def _neighbours(pairs: NDArray[np.int64], is_marked: NDArray[np.bool_]) -> NDArr
     mask[other[is_marked[one]]] = True
     mask[one[is_marked[other]]] = True
     return mask
-
-
-def _is_blind(unit: NDArray[Any]) -> bool:
-    """Whether many random pairs of images all but coincide."""
-    if len(unit) < 2:
-        return False
-    rng = np.random.default_rng(0)
-    one, other = rng.integers(0, len(unit), (2, SAMPLED_PAIRS))
-    one, other = one[one != other], other[one != other]
-    n_near = 0
-    for start in range(0, len(one), BLOCK):  # all pairs at once are more than the embeddings of most studies
-        some = slice(start, start + BLOCK)
-        n_near += int((np.einsum("pd,pd->p", unit[one[some]], unit[other[some]]) > COSINE).sum())
-    return n_near > BLIND * len(one)

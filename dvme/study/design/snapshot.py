@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from dvme.data.names import named_images
 from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError
 from dvme.notices import Aside
+from dvme.study.design.inspection import seen_key
 from dvme.study.design.splits import groups_to_resample
 from dvme.text import NO_GROUPS
 from dvme.vectors import finite_rows
@@ -102,6 +104,11 @@ class Snapshot:
         if not found.is_multilabel:
             found.task.check_trainable()
         return found
+
+    @cached_property
+    def key(self) -> str:
+        """Of what the embeddings of these images say, see `seen_key`."""
+        return seen_key({name: table.fingerprint for name, table in self.backbones.items()}, self.ids)
 
     @property
     def n_bytes(self) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import MISSING
@@ -16,9 +14,9 @@ from dvme.errors import OptionError
 from dvme.files import check_destination
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
-from dvme.study.design.alike import alike_rows
 from dvme.study.design.drawing import Drawing, lacking_notices
-from dvme.study.design.duplicates import Similar, across_splits, describe, listed, similar_pairs, without_duplicates
+from dvme.study.design.duplicates import across_splits, describe, listed, without_duplicates
+from dvme.study.design.inspection import Inspection, Seen
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.matching import matched
 from dvme.study.design.options import SubsetOptions
@@ -106,10 +104,21 @@ class Design:
     """The manifest's, and what is of this cache alone."""
     duplicates: list[dict[str, Any]]
     """Near-duplicates on two sides, as they are before any is dropped."""
+    seen: Seen
+    """What the embeddings say of the images."""
+
+    def keep(self, path: Path) -> None:
+        """Leave a file for `inspect`, so that the same embeddings are not compared again."""
+        self.seen.save(path, self.snapshot.key)
 
 
 def draw_design(
-    snapshot: Snapshot, options: SubsetOptions, progress: Progress = silent, *, needs_order: bool = False
+    snapshot: Snapshot,
+    options: SubsetOptions,
+    progress: Progress = silent,
+    *,
+    needs_order: bool = False,
+    kept: Path | None = None,
 ) -> Design:
     """Draw subsets of a snapshot.
 
@@ -118,6 +127,7 @@ def draw_design(
         options: how to draw.
         progress: told (stage, done, total).
         needs_order: whether the study judges by the order of the classes.
+        kept: see `inspect`.
 
     Raises:
         DataError: if its labels, splits and groups do not allow it.
@@ -127,19 +137,24 @@ def draw_design(
     if needs_order and not targets.is_multilabel:
         targets.task.check_ordered(snapshot.location)
     drawing = Drawing(options, targets, snapshot.splits, snapshot.groups)
-    seen = inspect(snapshot, progress)
+    seen = inspect(snapshot, kept, progress)
     manifest = drawing.manifest(snapshot.ids, seen.twins)
     found = across_splits(manifest, seen.similar)
     lines = describe(found, snapshot.paths, seen.blind, are_dropped=options.drop_duplicates)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
-    notices = [*drawing.notices, *lacking_notices(manifest), *seen.copies(snapshot), *seen.constant.values(), *lines]
+    notices = [*drawing.notices, *lacking_notices(manifest), *_copies(snapshot, seen), *seen.constant.values(), *lines]
     manifest = replace(manifest, notices=tuple(notices))
-    return Design(snapshot, manifest, notices, listed(found, snapshot.paths))
+    return Design(snapshot, manifest, notices, listed(found, snapshot.paths), seen)
 
 
 def load_design(
-    snapshot: Snapshot, path: str | Path, progress: Progress = silent, *, needs_order: bool = False
+    snapshot: Snapshot,
+    path: str | Path,
+    progress: Progress = silent,
+    *,
+    needs_order: bool = False,
+    kept: Path | None = None,
 ) -> Design:
     """Find the images of a subset file in a snapshot.
 
@@ -148,6 +163,7 @@ def load_design(
         path: of the file.
         progress: told (stage, done, total).
         needs_order: whether the study judges by the order of the classes.
+        kept: see `inspect`.
 
     Raises:
         DataError: if the file is no manifest, or images are missing, have other labels, or share a patient across
@@ -159,45 +175,36 @@ def load_design(
         if lines and snapshot.class_order:
             raise OptionError(f"quadratic kappa depends on the order of the classes: {lines[0]}")
         manifest.targets.task.check_ordered(snapshot.location)
-    seen = inspect(snapshot, progress)
+    seen = inspect(snapshot, kept, progress)
     found = across_splits(manifest, seen.similar)
     lines += [*seen.constant.values(), *describe(found, snapshot.paths, seen.blind)]
-    return Design(snapshot, manifest, list(dict.fromkeys([*manifest.notices, *lines])), listed(found, snapshot.paths))
+    notices = list(dict.fromkeys([*manifest.notices, *lines]))
+    return Design(snapshot, manifest, notices, listed(found, snapshot.paths), seen)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What the embeddings of a study say of its images."""
+def inspect(snapshot: Snapshot, kept: Path | None = None, progress: Progress = silent) -> Seen:
+    """Look at every embedding of a snapshot, or at what was kept of that.
 
-    twins: NDArray[Any]
-    """(N,) integers, equal for images that are bit-identical in every backbone."""
-    constant: dict[str, str]
-    """By backbone, a line where it tells (nearly) nothing apart."""
-    similar: Similar
-
-    def copies(self, snapshot: Snapshot) -> list[str]:
-        """A line where images show the same picture; across a user's split they are near-duplicates, called a leak."""
-        n_copies = len(self.twins) - len(set(self.twins.tolist()))
-        if not n_copies or (snapshot.splits != MISSING).any():
-            return []
-        show = "image shows" if n_copies == 1 else "images show"
-        return [f"{n_copies:,} {show} the same picture as another file (kept on one side)"]
-
-    @property
-    def blind(self) -> list[str]:
-        """Backbones in which near-duplicates were not looked for, and of which `constant` says nothing."""
-        return [name for name in self.similar.blind if name not in self.constant]
+    Args:
+        snapshot: N images.
+        kept: a file that an earlier look may have left, see `Design.keep`.
+        progress: told (stage, done, total).
+    """
+    seen = None if kept is None else Seen.load(kept, snapshot.key)
+    if seen is not None:
+        return seen
+    inspection, names = Inspection(), list(snapshot.backbones)
+    for done, name in enumerate(names):
+        progress("compare images", done, len(names))
+        inspection.add(name, snapshot.read(name))
+    progress("compare images", len(names), len(names))
+    return inspection.found()
 
 
-def inspect(snapshot: Snapshot, progress: Progress = silent) -> Seen:
-    """Look at every embedding of a snapshot."""
-    names = list(snapshot.backbones)
-
-    def one_by_one() -> Iterator[tuple[str, NDArray[Any]]]:
-        for done, name in enumerate(names):
-            progress("compare images", done, len(names))
-            yield name, snapshot.read(name)
-        progress("compare images", len(names), len(names))
-
-    twins, constant = alike_rows(snapshot.read, names)
-    return Seen(twins, constant, similar_pairs(one_by_one()))
+def _copies(snapshot: Snapshot, seen: Seen) -> list[str]:
+    """A line where images show the same picture; across a user's split they are near-duplicates, called a leak."""
+    n_copies = len(seen.twins) - len(set(seen.twins.tolist()))
+    if not n_copies or (snapshot.splits != MISSING).any():
+        return []
+    show = "image shows" if n_copies == 1 else "images show"
+    return [f"{n_copies:,} {show} the same picture as another file (kept on one side)"]

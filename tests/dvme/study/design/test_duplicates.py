@@ -1,36 +1,16 @@
 from __future__ import annotations
 
-from itertools import combinations
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from sklearn.metrics.pairwise import cosine_similarity
 
 from dvme.data.targets import Targets
-from dvme.study.design import duplicates
-from dvme.study.design.duplicates import (
-    COSINE,
-    Similar,
-    across_splits,
-    describe,
-    listed,
-    similar_pairs,
-    without_duplicates,
-)
+from dvme.study.design.duplicates import across_splits, describe, listed, without_duplicates
+from dvme.study.design.inspection import Similar
 from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.similarity import COSINE
 from dvme.study.design.splits import Fold
 
 N = 60
-
-
-def _embeddings(seed: int = 0, n: int = N, dim: int = 16) -> NDArray[Any]:
-    return np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-
-
-def _near(values: NDArray[Any], one: int, other: int, noise: float = 1e-3) -> None:
-    values[other] = 2.5 * values[one] + noise * np.random.default_rng(one).normal(size=values.shape[1])
 
 
 def _manifest(draws: tuple[Draw, ...], test: list[int], n: int = N) -> SubsetManifest:
@@ -47,44 +27,6 @@ def _draw(train: list[int], validation: list[int], fold: int = 1) -> Draw:
 def _similar(*pairs: tuple[int, int]) -> Similar:
     found = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
     return Similar(found, np.full(len(pairs), 0.9995, dtype=np.float32), ("swav",) * len(pairs), ())
-
-
-def test_similar_pairs__is_every_pair_above_the_cosine_in_any_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(duplicates, "BLOCK", 17)  # pairs within a block, and across blocks
-    one, two = _embeddings(0), _embeddings(1)
-    for pair in ((0, 1), (3, 50), (20, 40)):
-        _near(one, *pair)
-    _near(two, 3, 50, noise=1e-5)
-    _near(two, 58, 59)
-    found = similar_pairs([("swav", one), ("dino", two)])
-    cosines = {name: cosine_similarity(values.astype(np.float64)) for name, values in (("swav", one), ("dino", two))}
-    expected = [p for p in combinations(range(N), 2) if max(own[p] for own in cosines.values()) > COSINE]
-    assert [tuple(pair) for pair in found.pairs.tolist()] == expected == [(0, 1), (3, 50), (20, 40), (58, 59)]
-    assert found.backbones == ("swav", "dino", "swav", "dino")
-    np.testing.assert_allclose(found.cosines, [max(own[p] for own in cosines.values()) for p in expected], atol=1e-6)
-    assert found.blind == ()
-
-
-def test_similar_pairs__a_blind_backbone_is_passed_over() -> None:
-    """Untrained, say: every image is all but the same to it."""
-    blind = 100.0 + 1e-3 * _embeddings(2)
-    seeing = _embeddings(0)
-    _near(seeing, 5, 6)
-    found = similar_pairs([("random", blind), ("swav", seeing)])
-    assert (found.blind, found.pairs.tolist()) == (("random",), [[5, 6]])
-    line = describe([], [str(i) for i in range(N)], found.blind)
-    assert line == [
-        "near-duplicates were not looked for in random: "
-        "too many pairs of images have a cosine above 0.999 for them to be copies"
-    ]
-
-
-def test_similar_pairs__none_and_a_row_of_zeros() -> None:
-    values = _embeddings()
-    values[:2] = 0.0
-    found = similar_pairs([("swav", values.astype(np.float16))])
-    assert (found.pairs.shape, found.cosines.shape, found.backbones) == ((0, 2), (0,), ())
-    assert similar_pairs([("swav", values[:1])]).pairs.shape == (0, 2)
 
 
 def test_across_splits__only_pairs_on_two_sides() -> None:
@@ -145,3 +87,7 @@ def test_describe__names_the_nearest_and_what_to_do() -> None:
         {"one": "41.png", "other": "1.png", "side": "test", "backbone": "swav", "cosine": pytest.approx(0.9991)}
     ]
     assert describe([], names, []) == []
+    assert describe([], names, ["random", "dino"]) == [
+        "near-duplicates were not looked for in random, dino: "
+        "too many pairs of images have a cosine above 0.999 for them to be copies"
+    ]
