@@ -20,7 +20,6 @@ from dvme_cli.streams import drawable
 
 if TYPE_CHECKING:
     from dvme.runtime import Progress
-    from dvme.stats.intervals import Interval
 
 WIDTH_WITHOUT_TERMINAL = 120
 EXPECTED_ERRNOS = frozenset(
@@ -53,18 +52,6 @@ def note(message: str) -> None:
 def show_json(value: dict[str, Any] | list[Any]) -> None:
     """Print strict JSON to stdout; what is not a number becomes null, and parameters become options."""
     print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))  # noqa: T201
-
-
-def difference_text(difference: Interval) -> str:
-    """`+0.015 (-0.004 to +0.034)`; the estimate alone where there is no interval."""
-    if math.isnan(difference.low):
-        return f"{difference.estimate:+.3f}"
-    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-
-
-def number(value: float) -> str:
-    """Three digits after the point; nothing where there is no number."""
-    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 @contextmanager

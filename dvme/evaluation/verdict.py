@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dvme.evaluation.outcome import FusionVerdict, ProbeRow, Verdict
 from dvme.evaluation.standing import Against, Standing, Versus
 from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
-from dvme.wording import CONTROL, SINGLE
+from dvme.wording import CONTROL, SINGLE, ends_text, number_text
 
 
 def verdict_of(rows: Sequence[ProbeRow], standing: Standing) -> Verdict | None:
@@ -108,7 +108,8 @@ def _hardest(rows: Sequence[ProbeRow], against: Against) -> str:
 
 def _said(versus: Versus, n_comparisons: int) -> str:
     difference = versus.comparison.difference
+    estimate = number_text(difference.estimate, signed=True)
     together = f" for {n_comparisons} comparisons" if n_comparisons > 1 else ""
     if math.isnan(difference.low):
-        return f"{difference.estimate:+.3f} test AUC (no interval: both are right about the same images)"
-    return f"{difference.estimate:+.3f} test AUC (95% CI {difference.low:+.3f} to {difference.high:+.3f}{together})"
+        return f"{estimate} test AUC (no interval: both are right about the same images)"
+    return f"{estimate} test AUC (95% CI {ends_text(difference)}{together})"

@@ -12,7 +12,7 @@ from dvme.evaluation.metrics import check_metric
 from dvme.evaluation.study import method_name
 from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS
 from dvme.report import style
-from dvme.wording import p_text
+from dvme.wording import METRIC_NAMES, number_text, p_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -80,14 +80,14 @@ def learning_curve(
         figure.add_traces(_method_traces(results, method, wanted, line))
     figure.add_traces(list(_published_traces(published)))
     figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
-    figure.update_yaxes(title_text=f"test {style.METRIC_NAMES[wanted]}")
+    figure.update_yaxes(title_text=f"test {METRIC_NAMES[wanted]}")
     spread = "with the 95% interval over test images" if wanted == results.metric else "± std over the draws"
     if len(results.columns) == 1:
         middle = math.log10(results.columns[0].n_train)
         figure.update_xaxes(range=[middle - ALONE, middle + ALONE])
     return style.finished(
         figure,
-        title=f"Test {style.METRIC_NAMES[wanted]} by training images",
+        title=f"Test {METRIC_NAMES[wanted]} by training images",
         subtitle=f"Mean over the draws, {spread}",
         height=400,
         n_legend=len(results.methods) + len({_published_name(cell) for cell in published}),
@@ -196,14 +196,14 @@ def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
         f"<b>{style.whole(cell.method)}</b>",
         f"backbones: {style.whole(', '.join(cell.backbones))}",
         f"size {style.whole(cell.size)}: {n_train:,.0f} training images",
-        f"test {style.METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
+        f"test {METRIC_NAMES[metric]} {number_text(score.mean)} ± {number_text(score.std)} std over "
         f"{len(score.folds)} draws",
     ]
     if is_own:
-        low, high = style.number(cell.interval.low), style.number(cell.interval.high)
+        low, high = number_text(cell.interval.low), number_text(cell.interval.high)
         lines += [
             f"95% interval over test images {low} to {high}",
-            f"validation {style.number(cell.validation)}",
+            f"validation {number_text(cell.validation)}",
             _MARKED[cell.mark] + ("" if math.isnan(cell.p_adjusted) else f", p {p_text(cell.p_adjusted)}"),
         ]
     return "<br>".join(lines)
@@ -263,6 +263,6 @@ def _published_hover(name: str, cell: PublishedCell) -> str:
     lines = [
         f"<b>published: {style.whole(name)}</b>",
         f"table {style.whole(cell.table)}, {cell.n_train:,} training images",
-        f"{style.METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
+        f"{METRIC_NAMES[cell.metric]} {number_text(cell.mean, 4)} ± {number_text(cell.std, 4)} std over folds",
     ]
     return "<br>".join([*lines, *([f"doubtful: {style.whole(cell.doubt)}"] if cell.doubt else [])])

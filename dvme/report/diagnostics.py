@@ -17,6 +17,7 @@ from dvme.errors import DataError
 from dvme.evaluation.metrics import log_odds
 from dvme.report import style
 from dvme.report.thinning import thinned
+from dvme.wording import number_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -72,7 +73,7 @@ def confusion(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequen
     return style.finished(
         figure,
         title="Confusion matrix",
-        subtitle=f"{len(y):,} images, accuracy {style.number(accuracy)}; colour: share of the true class{note}",
+        subtitle=f"{len(y):,} images, accuracy {number_text(accuracy)}; colour: share of the true class{note}",
         height=min(740, max(340, 200 + 40 * len(classes))),
     )
 
@@ -145,7 +146,7 @@ def calibration(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequ
     figure.update_xaxes(title_text="confidence in the predicted class", row=2, col=1)
     figure.update_yaxes(title_text="accuracy", range=[-0.02, 1.02], row=1, col=1)
     figure.update_yaxes(title_text="images", row=2, col=1)
-    said = f"Expected calibration error {style.number(error)} over {N_BINS} bins, {len(y):,} images{note}"
+    said = f"Expected calibration error {number_text(error)} over {N_BINS} bins, {len(y):,} images{note}"
     return style.finished(figure, title="Calibration", subtitle=said, height=440)
 
 
@@ -255,7 +256,7 @@ def _curves(
     for c, (x, heights, area) in known.items():
         line = _line(*thinned(x, heights), classes[c], f"{what} {area:.3f}", c + is_many)
         figure.add_trace(line.update(line={"width": 1}, visible="legendonly") if is_many else line)
-    said = f"{len(y):,} images; macro {what} {style.number(mean)}" if len(found) > 1 else f"{len(y):,} images"
+    said = f"{len(y):,} images; macro {what} {number_text(mean)}" if len(found) > 1 else f"{len(y):,} images"
     n_absent = len(found) - len(known)
     absent = f"; {n_absent} {'class' if n_absent == 1 else 'classes'} without a curve" if n_absent else ""
     return figure, said + absent + note

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dvme.backbones.variation import split_name
 from dvme.evaluation.standing import Against
 from dvme.report.forest import WORDS, Difference
 from dvme.report.study import Study
-from dvme.report.style import METRIC_NAMES
 from dvme.stats.curves import labels_needed, monotone
 from dvme.stats.intervals import Interval
 from dvme.stats.multiple import ALPHA
-from dvme.wording import CONTROL, p_text
+from dvme.wording import CONTROL, METRIC_NAMES, difference_text, p_text
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
@@ -118,7 +118,8 @@ def _which_backbone(study: Study, single: int, others: Sequence[Difference]) -> 
     ):
         if some:
             details.append(f"{said}{_together(study)}: {'; '.join(map(_judged, some))}.")
-    untrained = [each.name for each in (*tied, *better) if each.name.partition("@")[0].split(" + ")[0] == UNTRAINED]
+    backbone_of = {study.name(m): split_name(study.run.methods[m][1][0])[0] for m in study.singles}
+    untrained = [each.name for each in (*tied, *better) if backbone_of[each.name] == UNTRAINED]
     if untrained:
         details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
     if untested:
@@ -141,7 +142,7 @@ def _is_fusion_worth_it(study: Study, fusions: Mapping[int, Against]) -> Finding
             question, "Not asked", ("It takes single backbones and fusions, such as the heads linear and dvme.",)
         )
     shown, name = fusions[lead], study.name(lead)
-    head = name.partition(" of ")[0]
+    head = study.run.methods[lead][0]
     details = (_against(study, name, shown), *_other_fusions(study, fusions, lead), *_attention(study))
     if shown.word == "no test":
         return Finding(question, "Too few test images to say", (details[0], TOO_FEW))
@@ -160,7 +161,7 @@ def _against(study: Study, name: str, shown: Against) -> str:
     """A fusion less the rivals that it has to beat."""
     nearest = sorted(shown.rivals.items(), key=lambda item: item[1].comparison.difference.estimate)
     rivals = "; ".join(
-        f"less {study.name(m)} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+        f"less {study.name(m)} {_with_interval(each.comparison.difference)}{_p(each.p_adjusted)}"
         for m, each in nearest[:NAMED]
     )
     n = len(nearest)
@@ -201,7 +202,7 @@ def _how_many_labels(study: Study, method: int) -> Finding:
     half = max((size for size in n if size <= n[-1] / 2), default=n[0])
     growth = study.judge.grown(method, places[half], places[n[-1]])
     from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
-    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{_p(growth.p)}."]
+    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference)}{_p(growth.p)}."]
     if math.isnan(growth.p):
         return Finding(question, "Too few test images to say", (*details, TOO_FEW))
     near, interval, is_known = _nearly_there(study, method, n, [places[size] for size in n])
@@ -245,11 +246,11 @@ def _metric(study: Study) -> str:
 
 
 def _scored(study: Study, method: int) -> str:
-    return _with_interval(study.judge.scored[method, study.last].interval())
+    return _with_interval(study.judge.scored[method, study.last].interval(), signed=False)
 
 
 def _judged(each: Difference) -> str:
-    return f"{each.name} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+    return f"{each.name} {_with_interval(each.comparison.difference)}{_p(each.p_adjusted)}"
 
 
 def _p(value: float) -> str:
@@ -268,8 +269,5 @@ def _listed(differences: Sequence[Difference]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _with_interval(interval: Interval, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if math.isnan(interval.low):
-        return f"{interval.estimate:{sign}.3f} (no interval)"
-    return f"{interval.estimate:{sign}.3f} (95% CI {interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
+def _with_interval(interval: Interval, *, signed: bool = True) -> str:
+    return difference_text(interval, named="95% CI", without="no interval", signed=signed)

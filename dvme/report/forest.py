@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvme.report import style
 from dvme.stats.multiple import ALPHA, gain_word
+from dvme.wording import METRIC_NAMES, difference_text, number_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -63,7 +64,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
         chosen = [(place, row) for place, row in zip(places, rows, strict=True) if row.word == word]
         if chosen:
             figure.add_trace(_points(chosen, word))
-    figure.update_xaxes(zeroline=True, title_text=f"difference in test {style.METRIC_NAMES.get(metric, 'score')}")
+    figure.update_xaxes(zeroline=True, title_text=f"difference in test {METRIC_NAMES.get(metric, 'score')}")
     _include_zero(figure, [row.comparison.difference for row in rows])
     bottom = max(places, default=0.0) + 0.4
     figure.update_yaxes(range=[bottom, -0.5], showgrid=False, showticklabels=False, ticks="")
@@ -180,14 +181,13 @@ def _hover(row: Difference) -> str:
         f"<b>{style.whole(row.name)}</b> less {style.whole(row.against)}",
         *([f"size {style.whole(row.size)}"] if row.size else []),
         _interval(comparison.difference),
-        f"p {style.number(comparison.p, 4)}, adjusted {style.number(row.p_adjusted, 4)}: <b>{row.word}</b>",
+        f"p {number_text(comparison.p, 4)}, adjusted {number_text(row.p_adjusted, 4)}: <b>{row.word}</b>",
     ]
     return "<br>".join(lines)
 
 
 def _interval(interval: Interval) -> str:
-    ends = " to ".join(style.number(end, 4, sign=True) for end in (interval.low, interval.high))
-    return f"{style.number(interval.estimate, 4, sign=True)} (95% interval {ends})"
+    return difference_text(interval, 4, named="95% interval", without="no interval")
 
 
 def _changes(left_out: Sequence[LeftOut]) -> tuple[tuple[list[Interval], str], tuple[list[Interval], str]]:

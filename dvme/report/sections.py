@@ -24,9 +24,8 @@ from dvme.report import counts, curves, diagnostics, forest, matrices
 from dvme.report.findings import Findings
 from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.report.study import Study
-from dvme.report.style import METRIC_NAMES
 from dvme.sweeping.suspects import TEST
-from dvme.wording import CONTROL, MARKS, counted
+from dvme.wording import CONTROL, MARKS, METRIC_NAMES, counted
 
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,12 +35,6 @@ LINE, MOST_LINES = 16, 2
 """Characters and lines of a name along an axis."""
 TITLE_LINE, NOTE_LINE = 42, 54
 """Characters of a heading that fit 380 pixels."""
-METRIC_NAMES: Mapping[str, str] = {
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "kappa": "quadratic kappa",
-}
 
 
 def template(*, is_dark: bool = False) -> dict[str, Any]:
@@ -188,11 +182,6 @@ def name_ticks(names: Sequence[str], *, at_most: int = 30) -> dict[str, Any]:
     is_crowded = len(names) > at_most // 2
     texts = [shown(names[place], LINE) if is_crowded else wrapped(names[place]) for place in positions]
     return {"tickmode": "array", "tickvals": positions, "ticktext": texts}
-
-
-def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
-    """A number in a sentence; `undefined` for nan."""
-    return "undefined" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
 def _escaped(text: str) -> str:
