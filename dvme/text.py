@@ -1,13 +1,21 @@
-"""How a message of one line counts things, and names the first few of many."""
+"""How messages and tables write counts, numbers, differences and names, for pages and the command line alike."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dvme.stats.curves import Amount, LabelsSaved
+    from dvme.stats.intervals import Interval
+    from dvme.study.outcome import Score
 
 CHARACTERS_SHOWN = 200
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
 """How many are named of a fault's places, of what is listed for its own sake, and of the things to choose from."""
+
 METRIC_NAMES: Mapping[str, str] = {
     "auc": "AUC",
     "accuracy": "accuracy",
@@ -23,13 +31,6 @@ MARKS = (
 )
 """What the marks of a table of methods mean."""
 
-METRIC_NAMES = {
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "kappa": "quadratic kappa",
-}
-"""What metrics are called in a sentence."""
 WORDS = ("gain", "loss", "no gain shown", "no test")
 """What may be said of one method less another."""
 
@@ -66,3 +67,56 @@ def probability_of(name: str) -> str:
 def p_text(p: float) -> str:
     """A p value as three decimals tell it: `< 0.001`, `0.012`, `> 0.999`."""
     return "< 0.001" if p < 0.0005 else "> 0.999" if p > 0.9995 else f"{p:.3f}"
+
+
+def number_text(value: float, digits: int = 3, *, signed: bool = False, undefined: str = "undefined") -> str:
+    """`0.815`, `+0.015`, and a word where there is no number."""
+    return undefined if math.isnan(value) else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def ends_text(interval: Interval, digits: int = 3, *, signed: bool = True) -> str:
+    """`-0.004 to +0.034`; nothing where there is no interval."""
+    ends = (number_text(end, digits, signed=signed) for end in (interval.low, interval.high))
+    return "" if math.isnan(interval.low) else " to ".join(ends)
+
+
+def difference_text(
+    difference: Interval, digits: int = 3, *, named: str = "", without: str = "", signed: bool = True
+) -> str:
+    """`+0.015 (-0.004 to +0.034)`, or any other estimate and its interval.
+
+    Args:
+        difference: what to write.
+        digits: after the point.
+        named: before the interval's ends, such as `95% CI`.
+        without: in place of an interval that there is not.
+        signed: whether positive numbers have a sign.
+    """
+    estimate = number_text(difference.estimate, digits, signed=signed)
+    ends = ends_text(difference, digits, signed=signed)
+    inside = f"{named} {ends}".strip() if ends else without
+    return f"{estimate} ({inside})" if inside else estimate
+
+
+def spread_text(score: Score) -> str:
+    """`0.815 ± 0.012`; the mean alone where there is no spread."""
+    return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
+
+
+def amount_text(amount: Amount) -> str:
+    """`120`, `≥ 1,200`, or `?`."""
+    if math.isnan(amount.value):
+        return "?"
+    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{round(amount.value):,}"  # no -0
+
+
+def saved_text(saved: LabelsSaved | None) -> str:
+    """`120 (80 to ≥ 400)`; nothing where it was not asked."""
+    if saved is None:
+        return ""
+    return f"{amount_text(saved.estimate)} ({amount_text(saved.low)} to {amount_text(saved.high)})"
+
+
+def together_text(backbones: Sequence[str]) -> str:
+    """The one backbone, or `3 together`."""
+    return backbones[0] if len(backbones) == 1 else f"{len(backbones)} together"

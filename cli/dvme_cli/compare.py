@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme.text import METRIC_NAMES
-from dvme_cli.console import console, difference_text, expected_errors, progress_bars, say, show_json
+from dvme.text import METRIC_NAMES, difference_text, p_text, spread_text
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.options import Json, Metric, Published, Run
 from dvme_cli.parsing import parse_pairs
 from dvme_cli.table import Table
@@ -65,7 +65,7 @@ def _show_runs(report: CompareReport) -> None:
     headings = ("method", "size", "first", "second", "difference, 95% CI", "p")
     table = Table(columns=headings, keys=2, numeric=4)
     for pair in report.pairs:
-        p = "-" if math.isnan(pair.p_adjusted) else f"{pair.p_adjusted:.3f}"
+        p = "-" if math.isnan(pair.p_adjusted) else p_text(pair.p_adjusted)
         table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), _difference(pair), p)
     table.show(console())
     say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over draws. Difference: the first less the second.")
@@ -98,12 +98,8 @@ def _mark(pair: Pair) -> str:
 
 
 def _shown(score: Score | None) -> str:
-    if score is None:
-        return ""
-    return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
+    return "" if score is None else spread_text(score)
 
 
 def _difference(pair: Pair) -> str:
-    if pair.comparison is None:
-        return ""
-    return difference_text(pair.comparison.difference)
+    return "" if pair.comparison is None else difference_text(pair.comparison.difference)

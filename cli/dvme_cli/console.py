@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from dvme_cli.streams import drawable
 
 if TYPE_CHECKING:
     from dvme.runtime import Progress
-    from dvme.stats.intervals import Interval
 
 WIDTH_WITHOUT_TERMINAL = 120
 EXPECTED_ERRNOS = frozenset(
@@ -54,18 +52,6 @@ def show_json(value: dict[str, Any] | list[Any]) -> None:
     from dvme.json_values import as_json
 
     print(as_json(_with_options(value), indent=2))  # noqa: T201
-
-
-def difference_text(difference: Interval) -> str:
-    """`+0.015 (-0.004 to +0.034)`; the estimate alone where there is no interval."""
-    if math.isnan(difference.low):
-        return f"{difference.estimate:+.3f}"
-    return f"{difference.estimate:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
-
-
-def number(value: float) -> str:
-    """Three digits after the point; nothing where there is no number."""
-    return "" if math.isnan(value) else f"{value:.3f}"
 
 
 @contextmanager

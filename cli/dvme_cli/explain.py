@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.defaults import DEVICE
+from dvme.text import difference_text
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.options import Cache, Device, Force, Head, Json, Memory, Numbers
 from dvme_cli.parsing import runtime_of
@@ -102,9 +103,9 @@ def _show_ablation(ablation: Ablation, heading: str) -> None:
         table.add_row(
             item.backbone,
             f"{item.performance.log_loss.mean:.3f}",
-            f"{loss.estimate:+.3f} ({loss.low:+.3f} to {loss.high:+.3f})",
+            difference_text(loss),
             f"{item.performance.auc.mean:.3f}",
-            f"{auc.estimate:+.3f} ({auc.low:+.3f} to {auc.high:+.3f})",
+            difference_text(auc),
         )
     say(heading)
     table.show(console())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dvme.defaults import DEVICE, PROBE_HEADS
-from dvme.text import MARKS
+from dvme.text import MARKS, spread_text, together_text
 from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.options import (
     Backbones,
@@ -28,7 +28,7 @@ from dvme_cli.parsing import optional_names, parse_names, runtime_of, typed
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
-    from dvme.study.outcome import Cell, Score, StudyReport
+    from dvme.study.outcome import StudyReport
 
 HEADS = ",".join(PROBE_HEADS)
 LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
@@ -79,13 +79,13 @@ def _show(report: StudyReport) -> None:
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "bal. acc.", "kappa")
     table = Table(columns=headings, keys=2, numeric=6, drop=LEAST_WORTH, padding=NARROW)
     for row in report.rows:
-        metrics = [_spread(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
+        metrics = [spread_text(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
         low, high = row.interval.low, row.interval.high
         table.add_row(
-            _together(row),
+            together_text(row.backbones),
             row.head,
             f"{row.validation:.3f}",
-            f"{_spread(row.test['auc'])} {row.mark or ' '}",
+            f"{spread_text(row.test['auc'])} {row.mark or ' '}",
             "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
             *(metrics if report.task.is_ordered else [*metrics[:-1], "-"]),
         )
@@ -93,8 +93,8 @@ def _show(report: StudyReport) -> None:
     shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
     auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
     say(f"Test scores, {shown}; sorted by validation. {auc}.")
-    for label, names in {_together(row): row.backbones for row in report.rows if len(row.backbones) > 1}.items():
-        say(f"{label}: {', '.join(names)}.")
+    for backbones in dict.fromkeys(row.backbones for row in report.rows if len(row.backbones) > 1):
+        say(f"{together_text(backbones)}: {', '.join(backbones)}.")
     if report.rows[1:]:
         say(MARKS)
     for notice in report.notices:
@@ -116,11 +116,3 @@ def _show_verdicts(report: StudyReport) -> None:
         say(report.verdict.sentence)
     for verdict in report.fusion:
         say(verdict.sentence)
-
-
-def _together(row: Cell) -> str:
-    return row.backbones[0] if len(row.backbones) == 1 else f"{len(row.backbones)} together"
-
-
-def _spread(score: Score) -> str:
-    return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.progress import duration
-from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted, p_text
-from dvme_cli.console import console, difference_text, say
+from dvme.text import (
+    CONTROL,
+    MARKS,
+    METRIC_NAMES,
+    counted,
+    difference_text,
+    p_text,
+    saved_text,
+    spread_text,
+    together_text,
+)
+from dvme_cli.console import console, say
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
-    from dvme.stats.curves import Amount
-    from dvme.study.outcome import Cell, Gain, StudyReport
+    from dvme.study.outcome import Cell, StudyReport
 
 
 def show_sweep(report: StudyReport) -> None:
@@ -40,7 +49,7 @@ def _show_scores(report: StudyReport) -> None:
     table = Table(columns=("backbone", "head", *sizes), keys=2, numeric=len(sizes), padding=NARROW)
     for head, backbones in report.methods:
         cells = (_score(cell, report.metric) for cell in report.row(head, backbones))
-        table.add_row(_together(backbones), head, *cells)
+        table.add_row(together_text(backbones), head, *cells)
     table.show(console())
     counts = ", ".join(f"{column.n_train:,.0f} + {column.n_validation:,.0f}" for column in report.columns)
     say(f"Images to train + to choose on: {counts}.")
@@ -49,27 +58,27 @@ def _show_scores(report: StudyReport) -> None:
     say(f"Test {metric}{extra}, mean ± std over draws; the highest of a size is bold, which claims nothing.")
     say(MARKS)
     for backbones in dict.fromkeys(each for _, each in report.methods if len(each) > 1):
-        say(f"{_together(backbones)}: {', '.join(backbones)}.")
+        say(f"{together_text(backbones)}: {', '.join(backbones)}.")
 
 
 def _score(cell: Cell, metric: str) -> Text:
     score = cell.test[metric]
-    shown = f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
-    return Text(f"{shown} {cell.mark or ' '}", style="bold" if cell.is_highest else "")
+    return Text(f"{spread_text(score)} {cell.mark or ' '}", style="bold" if cell.is_highest else "")
 
 
 def _show_gains(report: StudyReport) -> None:
+    heads = {cell.method: cell.head for cell in report.cells}
     for fusion in dict.fromkeys(gain.fusion for gain in report.gains):
         headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved")
         table = Table(columns=headings, keys=2, numeric=1, padding=NARROW)
         for gain in (each for each in report.gains if each.fusion == fusion):
             table.add_row(
                 gain.size,
-                gain.rival if gain.role != CONTROL else gain.rival.partition(" of ")[0],
+                heads[gain.rival] if gain.role == CONTROL else gain.rival,
                 difference_text(gain.comparison.difference),
                 "-" if math.isnan(gain.p_adjusted) else p_text(gain.p_adjusted),
                 gain.word,
-                _saved(gain),
+                saved_text(gain.saved),
             )
         table.show(console())
     if report.gains:
@@ -81,32 +90,15 @@ def _show_gains(report: StudyReport) -> None:
         say("Labels saved: what that single backbone needs more for the same score (95% CI).")
 
 
-def _saved(gain: Gain) -> str:
-    if gain.saved is None:
-        return ""
-    saved = gain.saved
-    return f"{_amount(saved.estimate)} ({_amount(saved.low)} to {_amount(saved.high)})"
-
-
-def _amount(amount: Amount) -> str:
-    if math.isnan(amount.value):
-        return "?"
-    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{round(amount.value):,}"  # no -0
-
-
 def _show_cost(report: StudyReport) -> None:
     table = Table(columns=("method", "seconds", "numbers held", "epochs to best"), keys=1, numeric=3)
     for head, backbones in report.methods:
         cells = report.row(head, backbones)
         epochs = [cell.epochs for cell in cells if cell.epochs is not None]
         shown = f"{epochs[0].mean:.0f} to {epochs[-1].mean:.0f}" if epochs else ""
-        name = f"{_together(backbones)} + {head}"
+        name = f"{together_text(backbones)} + {head}"
         table.add_row(name, f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}", shown)
     table.show(console())
     say(
         "Seconds of all fits; numbers that one head of the largest size holds; epochs at the smallest and largest size."
     )
-
-
-def _together(backbones: tuple[str, ...]) -> str:
-    return backbones[0] if len(backbones) == 1 else f"{len(backbones)} together"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dvme.defaults import FIGURE_KIND
-from dvme_cli.console import console, expected_errors, number, progress_bars, say, show_json
+from dvme.text import number_text
+from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
 from dvme_cli.options import (
     FIRST_MAPS,
     Anonymous,
@@ -87,7 +88,7 @@ def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:
     for method, qualities in maps.items():
         for name, quality in qualities.items():
             values = (quality.trustworthiness, quality.preservation, quality.silhouette, quality.knn_accuracy)
-            table.add_row(method, name, *map(number, values))
+            table.add_row(method, name, *(number_text(value, undefined="") for value in values))
     table.show(console())
 
 

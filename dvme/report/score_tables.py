@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from dvme.report.html.tables import Row, table
-from dvme.stats.curves import Amount
 from dvme.study.outcome import Cell, StudyReport
-from dvme.text import METRIC_NAMES, p_text
+from dvme.text import METRIC_NAMES, ends_text, number_text, p_text, saved_text, spread_text, together_text
 
 
 def scores_table(summary: StudyReport, metric: str) -> str:
@@ -19,7 +18,7 @@ def scores_table(summary: StudyReport, metric: str) -> str:
         cells = summary.row(head, backbones)
         best = frozenset(place for place, cell in enumerate(cells) if is_marked and cell.is_highest)
         shown = [_score(cell, metric, is_marked=is_marked) for cell in cells]
-        rows.append(Row((_together(backbones), head), shown, best, is_first=backbones != before))
+        rows.append(Row((together_text(backbones), head), shown, best, is_first=backbones != before))
         before = backbones
     return table(("backbone", "head"), headings, rows, f"Test {METRIC_NAMES[metric]} by method and size")
 
@@ -29,11 +28,9 @@ def gains_table(summary: StudyReport) -> str:
     rows: list[Row] = []
     for gain in summary.gains:
         difference = gain.comparison.difference
-        interval = "" if math.isnan(difference.low) else f"{difference.low:+.3f} to {difference.high:+.3f}"
         p = "" if math.isnan(gain.p_adjusted) else p_text(gain.p_adjusted)
-        saved = gain.saved
-        labels = "" if saved is None else f"{_amount(saved.estimate)} ({_amount(saved.low)} to {_amount(saved.high)})"
-        numbers = (f"{difference.estimate:+.3f}", interval, p, gain.word, labels)
+        estimate, saved = number_text(difference.estimate, signed=True), saved_text(gain.saved)
+        numbers = (estimate, ends_text(difference), p, gain.word, saved)
         is_first = not rows or rows[-1].names[0] != gain.size
         rows.append(Row((gain.size, gain.fusion, gain.rival), numbers, is_first=is_first))
     headings = ("difference", "95% CI", "p", "verdict", "labels saved (95% CI)")
@@ -46,7 +43,7 @@ def cost_table(summary: StudyReport) -> str:
     for head, backbones in summary.methods:
         cells = summary.row(head, backbones)
         numbers = (f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}")
-        rows.append(Row((_together(backbones), head), numbers))
+        rows.append(Row((together_text(backbones), head), numbers))
     return table(("backbone", "head"), ("seconds of all fits", "numbers held"), rows, "Cost")
 
 
@@ -54,15 +51,5 @@ def _score(cell: Cell, metric: str, *, is_marked: bool) -> str:
     score = cell.test[metric]
     if math.isnan(score.mean):
         return "not defined"
-    shown = f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
+    shown = spread_text(score)
     return f"{shown} {cell.mark or chr(0x2007)}" if is_marked else shown
-
-
-def _together(backbones: tuple[str, ...]) -> str:
-    return backbones[0] if len(backbones) == 1 else f"{len(backbones)} together"
-
-
-def _amount(amount: Amount) -> str:
-    if math.isnan(amount.value):
-        return "?"
-    return {"=": "", ">=": "≥ ", "<=": "≤ "}[amount.relation] + f"{round(amount.value):,}"  # no -0

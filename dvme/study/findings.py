@@ -19,7 +19,7 @@ from dvme.stats.multiple import ALPHA, gain_word
 from dvme.study.methods import method_name
 from dvme.study.roles import Leaders, Roles
 from dvme.study.standing import Against
-from dvme.text import CONTROL, METRIC_NAMES, WORDS, p_text
+from dvme.text import CONTROL, METRIC_NAMES, WORDS, difference_text, p_text
 
 if TYPE_CHECKING:
     from dvme.study.judge import Judge
@@ -203,7 +203,7 @@ def _against(table: _Table, name: str, shown: Against) -> str:
     """A fusion less the rivals that it has to beat."""
     nearest = sorted(shown.rivals.items(), key=lambda item: item[1].comparison.difference.estimate)
     rivals = "; ".join(
-        f"less {table.name(m)} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+        f"less {table.name(m)} {_with_interval(each.comparison.difference)}{_p(each.p_adjusted)}"
         for m, each in nearest[:NAMED]
     )
     n = len(nearest)
@@ -244,7 +244,7 @@ def _how_many_labels(table: _Table, method: int) -> Finding:
     half = max((size for size in n if size <= n[-1] / 2), default=n[0])
     growth = table.judge.grown(method, places[half], places[n[-1]])
     from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
-    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference, signed=True)}{_p(growth.p)}."]
+    details = [f"{name}, {from_to} training images: {_with_interval(growth.difference)}{_p(growth.p)}."]
     if math.isnan(growth.p):
         return Finding(question, "Too few test images to say", (*details, TOO_FEW))
     near, interval, is_known = _nearly_there(table, method, n, [places[size] for size in n])
@@ -288,11 +288,11 @@ def _metric(table: _Table) -> str:
 
 
 def _scored(table: _Table, method: int) -> str:
-    return _with_interval(table.judge.scored[method, table.leaders.size].interval())
+    return _with_interval(table.judge.scored[method, table.leaders.size].interval(), signed=False)
 
 
 def _judged(each: Difference) -> str:
-    return f"{each.name} {_with_interval(each.comparison.difference, signed=True)}{_p(each.p_adjusted)}"
+    return f"{each.name} {_with_interval(each.comparison.difference)}{_p(each.p_adjusted)}"
 
 
 def _p(value: float) -> str:
@@ -311,8 +311,5 @@ def _listed(differences: Sequence[Difference]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _with_interval(interval: Interval, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    if math.isnan(interval.low):
-        return f"{interval.estimate:{sign}.3f} (no interval)"
-    return f"{interval.estimate:{sign}.3f} (95% CI {interval.low:{sign}.3f} to {interval.high:{sign}.3f})"
+def _with_interval(interval: Interval, *, signed: bool = True) -> str:
+    return difference_text(interval, named="95% CI", without="no interval", signed=signed)

@@ -9,7 +9,7 @@ from dvme.study.methods import method_name
 from dvme.study.outcome import FusionVerdict, Verdict
 from dvme.study.roles import Roles
 from dvme.study.standing import Against, Standing, Versus
-from dvme.text import CONTROL, METRIC_NAMES, SINGLE
+from dvme.text import CONTROL, METRIC_NAMES, SINGLE, ends_text, number_text
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ class Verdicts:
     def _said(self, versus: Versus) -> str:
         difference, n = versus.comparison.difference, self.standing.n_comparisons
         together, what = f" for {n} comparisons" if n > 1 else "", f"test {METRIC_NAMES[self.metric]}"
+        estimate = number_text(difference.estimate, signed=True)
         if math.isnan(difference.low):
-            return f"{difference.estimate:+.3f} {what} (no interval: both are right about the same images)"
-        return f"{difference.estimate:+.3f} {what} (95% CI {difference.low:+.3f} to {difference.high:+.3f}{together})"
+            return f"{estimate} {what} (no interval: both are right about the same images)"
+        return f"{estimate} {what} (95% CI {ends_text(difference)}{together})"

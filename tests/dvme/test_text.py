@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from dvme.text import counted
+from dvme.stats.curves import Amount, LabelsSaved
+from dvme.stats.intervals import Interval
+from dvme.study.outcome import Score
+from dvme.text import counted, difference_text, number_text, saved_text, spread_text, together_text
 
 
 @pytest.mark.parametrize(
@@ -17,3 +20,31 @@ from dvme.text import counted
 )
 def test_counted(arguments: tuple[int, str], expected: str) -> None:
     assert counted(*arguments) == expected
+
+
+NOWHERE = Interval(0.0154, float("nan"), float("nan"))
+UNKNOWN = Amount(float("nan"), "=")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (difference_text(Interval(0.0154, -0.0041, 0.034)), "+0.015 (-0.004 to +0.034)"),
+        (difference_text(Interval(0.8, 0.7, 0.9), named="95% CI", signed=False), "0.800 (95% CI 0.700 to 0.900)"),
+        (difference_text(NOWHERE), "+0.015"),
+        (difference_text(NOWHERE, 4, without="no interval"), "+0.0154 (no interval)"),
+        (number_text(float("nan")), "undefined"),
+        (number_text(float("nan"), undefined=""), ""),
+        (spread_text(Score(0.8154, 0.0123, [0.8, 0.83])), "0.815 ± 0.012"),
+        (spread_text(Score(0.8154, float("nan"), [0.8])), "0.815"),
+        (saved_text(None), ""),
+        (
+            saved_text(LabelsSaved(Amount(1200.4, "="), Amount(-0.2, "<="), Amount(float("nan"), "="))),
+            "1,200 (≤ 0 to ?)",
+        ),
+        (together_text(("dino",)), "dino"),
+        (together_text(("dino", "swav")), "2 together"),
+    ],
+)
+def test_numbers__are_written_one_way(shown: str, expected: str) -> None:
+    assert shown == expected

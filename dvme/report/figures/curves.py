@@ -13,7 +13,7 @@ from dvme.metrics.classification import check_metric
 from dvme.report.figures import style
 from dvme.study.methods import method_name
 from dvme.study.roles import Roles
-from dvme.text import METRIC_NAMES, p_text
+from dvme.text import METRIC_NAMES, number_text, p_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -194,14 +194,14 @@ def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
         f"<b>{style.whole(cell.method)}</b>",
         f"backbones: {style.whole(', '.join(cell.backbones))}",
         f"size {style.whole(cell.size)}: {n_train:,.0f} training images",
-        f"test {METRIC_NAMES[metric]} {style.number(score.mean)} ± {style.number(score.std)} std over "
+        f"test {METRIC_NAMES[metric]} {number_text(score.mean)} ± {number_text(score.std)} std over "
         f"{len(score.folds)} draws",
     ]
     if is_own:
-        low, high = style.number(cell.interval.low), style.number(cell.interval.high)
+        low, high = number_text(cell.interval.low), number_text(cell.interval.high)
         lines += [
             f"95% interval over test images {low} to {high}",
-            f"validation {style.number(cell.validation)}",
+            f"validation {number_text(cell.validation)}",
             _MARKED[cell.mark] + ("" if math.isnan(cell.p_adjusted) else f", p {p_text(cell.p_adjusted)}"),
         ]
     return "<br>".join(lines)
@@ -261,6 +261,6 @@ def _published_hover(name: str, cell: PublishedCell) -> str:
     lines = [
         f"<b>published: {style.whole(name)}</b>",
         f"table {style.whole(cell.table)}, {cell.n_train:,} training images",
-        f"{METRIC_NAMES[cell.metric]} {style.number(cell.mean, 4)} ± {style.number(cell.std, 4)} std over folds",
+        f"{METRIC_NAMES[cell.metric]} {number_text(cell.mean, 4)} ± {number_text(cell.std, 4)} std over folds",
     ]
     return "<br>".join([*lines, *([f"doubtful: {style.whole(cell.doubt)}"] if cell.doubt else [])])

@@ -18,6 +18,7 @@ from dvme.metrics.calibration import N_BINS, Reliability, reliability
 from dvme.metrics.confusion import Confusion, count_confusion
 from dvme.metrics.curves import GRID, Curves
 from dvme.report.figures import style
+from dvme.text import number_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -90,7 +91,7 @@ def draw_confusion(found: Confusion) -> Figure:
         )
     )
     _name_classes(figure, classes)
-    said = f"{found.n_images:,} images, accuracy {style.number(found.accuracy)}; colour: share of the true class"
+    said = f"{found.n_images:,} images, accuracy {number_text(found.accuracy)}; colour: share of the true class"
     return style.finished(
         figure,
         title="Confusion matrix",
@@ -157,7 +158,7 @@ def draw_calibration(found: Reliability) -> Figure:
     figure.update_xaxes(title_text="confidence in the predicted class", row=2, col=1)
     figure.update_yaxes(title_text="accuracy", range=[-0.02, 1.02], row=1, col=1)
     figure.update_yaxes(title_text="images", row=2, col=1)
-    said = f"Expected calibration error {style.number(found.error)} over {N_BINS} bins, {found.n_images:,} images"
+    said = f"Expected calibration error {number_text(found.error)} over {N_BINS} bins, {found.n_images:,} images"
     subtitle = said + _left_out(found.n_left_out)
     return style.finished(figure, title="Calibration", subtitle=subtitle, height=440)
 
@@ -179,7 +180,7 @@ def _drawn(found: Curves, what: str) -> tuple[Figure, str]:
         line = _line(each.x, each.y, each.name, f"{what} {each.area:.3f}", each.index + is_many)
         figure.add_trace(line.update(line={"width": 1}, visible="legendonly") if is_many else line)
     n, n_absent = len(found.curves), found.n_undefined
-    macro_said = f"; macro {what} {style.number(found.mean_area)}" if n + n_absent > 1 else ""
+    macro_said = f"; macro {what} {number_text(found.mean_area)}" if n + n_absent > 1 else ""
     absent = f"; {n_absent} {'class' if n_absent == 1 else 'classes'} without a curve" if n_absent else ""
     return figure, f"{found.n_images:,} images{macro_said}{absent}{_left_out(found.n_left_out)}"
 

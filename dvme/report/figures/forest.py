@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dvme.report.figures import style
 from dvme.stats.multiple import ALPHA
 from dvme.study.findings import Difference
-from dvme.text import METRIC_NAMES, WORDS
+from dvme.text import METRIC_NAMES, WORDS, difference_text, number_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -162,14 +162,13 @@ def _hover(row: Difference) -> str:
         f"<b>{style.whole(row.name)}</b> less {style.whole(row.against)}",
         *([f"size {style.whole(row.size)}"] if row.size else []),
         _interval(comparison.difference),
-        f"p {style.number(comparison.p, 4)}, adjusted {style.number(row.p_adjusted, 4)}: <b>{row.word}</b>",
+        f"p {number_text(comparison.p, 4)}, adjusted {number_text(row.p_adjusted, 4)}: <b>{row.word}</b>",
     ]
     return "<br>".join(lines)
 
 
 def _interval(interval: Interval) -> str:
-    ends = " to ".join(style.number(end, 4, sign=True) for end in (interval.low, interval.high))
-    return f"{style.number(interval.estimate, 4, sign=True)} (95% interval {ends})"
+    return difference_text(interval, 4, named="95% interval", without="no interval")
 
 
 def _changes(left_out: Sequence[LeftOut]) -> tuple[tuple[list[Interval], str], tuple[list[Interval], str]]:

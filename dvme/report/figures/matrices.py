@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.errors import OptionError
 from dvme.report.figures import style
+from dvme.text import number_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Heatmap
@@ -155,7 +156,7 @@ def similarity(result: Similarity) -> Figure:
     figure = make_subplots(1, 2, subplot_titles=list(panels), horizontal_spacing=0.05, shared_yaxes=True)
     for column, (name, matrix) in enumerate(panels.items(), start=1):
         hover = [
-            [f"{style.whole(a)}<br>{style.whole(b)}<br>{name} {style.number(value, 4)}" for b, value in _named(row, of)]
+            [f"{style.whole(a)}<br>{style.whole(b)}<br>{name} {number_text(value, 4)}" for b, value in _named(row, of)]
             for a, row, of in ((a, row, result.backbones) for a, row in zip(result.backbones, matrix, strict=True))
         ]
         figure.add_trace(_heat_map(matrix, hover, digits=2), row=1, col=column)
@@ -217,7 +218,7 @@ def _attention_hover(backbones: Sequence[str], each: AttentionMap, panel: str) -
     return [
         [
             f"<b>{style.whole(giver)}</b> attends to <b>{style.whole(taker)}</b><br>{style.whole(panel)}: "
-            f"{style.number(each.mean[a, b], 4)} ± {style.number(each.std_over_folds[a, b], 4)} std over folds"
+            f"{number_text(each.mean[a, b], 4)} ± {number_text(each.std_over_folds[a, b], 4)} std over folds"
             for b, taker in enumerate(backbones)
         ]
         for a, giver in enumerate(backbones)

@@ -184,11 +184,6 @@ def name_ticks(names: Sequence[str], *, at_most: int = 30) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": positions, "ticktext": texts}
 
 
-def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
-    """A number in a sentence; `undefined` for nan."""
-    return "undefined" if math.isnan(value) else f"{value:{'+' if sign else ''}.{digits}f}"
-
-
 def _escaped(text: str) -> str:
     """Plotly knows few entities by name, and `&quot;` is none of them; browsers know both forms."""
     return html.escape(text).replace("&quot;", "&#34;")
