@@ -251,6 +251,13 @@ CACHE = (
         ("tests/cache/test_tables.py", "tests/reliability/test_concurrency.py"),
     ),
     Mutant(
+        "opened: a backbone that was replaced stays what it was",
+        "cache/dvme_cache/opened.py",
+        "if found is None or stamp is None or stamp != opened_at or found.n_rows != n_rows:",
+        "if found is None or found.n_rows != n_rows:",
+        ("tests/cache/test_opened.py",),
+    ),
+    Mutant(
         "locks: nobody waits",
         "cache/dvme_cache/locks.py",
         "timeout=-1 if wait else 0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,12 +21,13 @@ from dvme_cache.remote import RemoteFiles
 Features = Callable[..., NDArray[Any]]
 Ids = Callable[[Sequence[int] | range], list[bytes]]
 MakeCache = Callable[..., Path]
+Spawn = Callable[..., "subprocess.Popen[str]"]
 ROWS = np.arange(70)
 
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often each file of a folder was read whole, or in part."""
+    """How often each file of a folder was read, whole or in part; under `stamped`, only opened."""
     counts: Counter[str] = Counter()
 
     def counting(read: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,6 +39,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     monkeypatch.setattr(LocalFiles, "read", counting(LocalFiles.read))
     monkeypatch.setattr(LocalFiles, "read_into", counting(LocalFiles.read_into))
+    stamp = LocalFiles.stamp
+
+    def stamping(self: LocalFiles, key: str) -> object:
+        counts[f"stamped {key}"] += 1
+        return stamp(self, key)
+
+    monkeypatch.setattr(LocalFiles, "stamp", stamping)
     return counts
 
 
@@ -56,15 +65,18 @@ def test_embeddings__metadata_are_read_once(path: Path, features_of: Features, r
     cache.read_aligned(["m", "n"], ROWS)
     assert {key: reads[key] for key in reads if "embeddings" in key and key.endswith("zarr.json")} == {
         "embeddings/zarr.json": 2,
+        "stamped embeddings/zarr.json": 2,
         **{f"embeddings/{name}/{file}zarr.json": 1 for name in "mn" for file in ("", "features/")},
     }
     reads.clear()
     for _ in range(100):
         for features in cache.read_aligned(["m", "n"], np.array([3, 69])):
             np.testing.assert_array_equal(features, features_of([3, 69]))
+    assert reads.pop("stamped embeddings/zarr.json") == 200
     assert reads == {f"embeddings/{name}/features/c/{shard}/0": 100 for name in "mn" for shard in range(2)}
     reads.clear()
     assert cache.complete_rows(["m", "n"]).tolist() == ROWS.tolist()
+    assert reads.pop("stamped embeddings/zarr.json") == 2
     assert reads == {f"embeddings/{name}/state/c/{shard}": 1 for name in "mn" for shard in range(2)}
     reads.clear()
     cache.column("label")
@@ -119,6 +131,36 @@ def test_embeddings__what_is_opened_does_not_travel(path: Path, features_of: Fea
     sent = pickle.dumps(cache)
     assert len(sent) < fresh + 70 * 16 + 500  # the content ids alone
     np.testing.assert_array_equal(pickle.loads(sent).read_aligned(["n"], ROWS)[0], features_of(ROWS))
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from dvme_cache import EmbeddingCache, Fingerprint
+
+path, rows = sys.argv[1], np.arange(70)
+reader = EmbeddingCache.open(path)
+reader.read_aligned(["m", "n"], rows)
+came, go = os.pipe()
+child = os.fork()
+if not child:
+    os.read(came, 1)  # the parent has replaced m
+    opened = reader.embeddings("m")
+    right = opened.dim == 2 and (opened.read(rows) == rows[:, None]).all() and reader.embeddings("n").dim == 3
+    os._exit(0 if right else 1)
+with EmbeddingCache.writing(path) as writer:
+    writer.remove_embeddings("m")
+    made = writer.ensure_embeddings("m", Fingerprint({"a": 1}), dim=2, dtype="float32", provenance={})
+    made.write(rows, np.repeat(rows[:, None], 2, axis=1).astype(np.float32))
+os.write(go, b".")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), reader.embeddings("m").dim, flush=True)
+"""
+
+
+def test_embeddings__a_forked_reader_sees_what_its_parent_writes(path: Path, spawn: Spawn) -> None:
+    process = spawn(FORKED, path)
+    assert process.stdout is not None
+    assert process.stdout.read().split() == ["0", "2"]
 
 
 def test_embeddings__the_list_of_backbones_is_gone(path: Path, features_of: Features) -> None:
