@@ -94,33 +94,31 @@ def in_a_process(function: Callable[..., Any], *arguments: Any) -> Any:
         child.join()
 
 
-def settings_of(host: str, is_computing: bool) -> list[Any]:
+def left_alone(host: str) -> tuple[bool, float, list[Any]]:
+    """Whether products round in this program, the largest error of an attention, and its settings."""
+    tokens, slopes = torch.randn(2, 96, generator=torch.Generator().manual_seed(14)), torch.ones(2)
+    expected = exact_token_attention(tokens.double(), slopes.double())
     HOSTS[host]()
-    if is_computing:
-        with suppress(KeyError), full_float32(CPU):
-            if NEW:
-                assert {switch.fp32_precision for switch in OPERATIONS.values()} == {"ieee"}
-                assert backends.cuda.matmul.allow_tf32 is False, "older code may ask"
-            assert torch.get_float32_matmul_precision() == "highest"
-            raise KeyError
+    error = float((token_attention(tokens, slopes).double() - expected).abs().max())
+    return is_rounding(CPU), error, everything()
+
+
+def afterwards(host: str) -> list[Any]:
+    """The settings of this program once something was computed in full float32, which failed."""
+    HOSTS[host]()
+    with suppress(KeyError), full_float32(CPU):
+        if NEW:
+            assert {switch.fp32_precision for switch in OPERATIONS.values()} == {"ieee"}
+            assert backends.cuda.matmul.allow_tf32 is False, "older code may ask"
+        assert torch.get_float32_matmul_precision() == "highest"
+        raise KeyError
     return everything()
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_full_float32__restores_what_the_host_program_set(host: str) -> None:
-    assert in_a_process(settings_of, host, True) == in_a_process(settings_of, host, False)
-
-
-def attention_of(host: str) -> tuple[bool, float]:
-    """Whether products round, and the largest error of an attention."""
-    tokens, slopes = torch.randn(2, 96, generator=torch.Generator().manual_seed(14)), torch.ones(2)
-    expected = exact_token_attention(tokens.double(), slopes.double())
-    HOSTS[host]()
-    return is_rounding(CPU), float((token_attention(tokens, slopes).double() - expected).abs().max())
-
-
-@pytest.mark.parametrize("host", HOSTS)
-def test_token_attention__in_any_host_program(host: str) -> None:
-    is_lossy, error = in_a_process(attention_of, host)
+def test_full_float32__in_any_host_program(host: str) -> None:
+    """Attention keeps its digits as well, by itself."""
+    is_lossy, error, settings = in_a_process(left_alone, host)
     assert is_lossy == (host in ROUND_ON_CPU)
     assert error < 1e-5
+    assert in_a_process(afterwards, host) == settings
