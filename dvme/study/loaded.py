@@ -101,7 +101,8 @@ class Study:
         """
         if self.store is None or self.rows is None:
             return np.full(len(self.run.manifest.images), MISSING, dtype=object)
-        names, test, known = self.store.column("group")[self.rows], self.run.manifest.test, self.run.test_groups
+        names: NDArray[Any] = self.store.column("group")[self.rows]
+        test, known = self.run.manifest.test, self.run.test_groups
         now = groups_to_resample(names[test])
         texts = np.full(len(test), MISSING, dtype=object) if now is None else now.astype(object)
         pairs = set(zip(texts, known, strict=True))
