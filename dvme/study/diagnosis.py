@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MOST_MISTAKES = 100
 """That are listed, the most confident ones; predictions.parquet of a run has all."""
+Names = Sequence[str] | NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Diagnosis:
     """The most confident first; 100 at most."""
 
 
-def diagnose(judge: Judge, images: Sequence[str] = (), paths: Sequence[str] = ()) -> tuple[Diagnosis, ...]:
+def diagnose(judge: Judge, images: Names = (), paths: Names = ()) -> tuple[Diagnosis, ...]:
     """The method that leads on validation at the largest size, and of single backbones, attention and controls the one.
 
     Args:
@@ -74,7 +75,7 @@ def diagnose(judge: Judge, images: Sequence[str] = (), paths: Sequence[str] = ()
     return tuple(_diagnosis(judge, method, leaders.size, images, paths) for method in leaders.shown)
 
 
-def _diagnosis(judge: Judge, method: int, size: int, images: Sequence[str], paths: Sequence[str]) -> Diagnosis:
+def _diagnosis(judge: Judge, method: int, size: int, images: Names, paths: Names) -> Diagnosis:
     manifest, (head, backbones) = judge.manifest, judge.methods[method]
     test, classes = manifest.test, manifest.classes
     labels = judge.labels[test]
