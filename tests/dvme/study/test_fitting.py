@@ -149,7 +149,7 @@ def _fits(found: Any, assignments: Sequence[Assignment], snapshot: Snapshot, bud
             len(snapshot) * table.dim * np.dtype(table.dtype).itemsize * COPIES[table.dtype]
             for table in (snapshot.backbones[name] for name in names)
         )
-        if held + max(assignments[p].method.head.needs for p in positions) > budget:  # type: ignore[attr-defined]
+        if held + max(assignments[p].method.head.needs for p in positions) > budget:
             return False
     return True
 
