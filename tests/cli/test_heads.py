@@ -38,7 +38,10 @@ def write_cache(path: Path, weights: str = "published", failed: int | None = Non
             reasons = {} if failed is None or name != "swav" else {failed: "image file is truncated"}
             features[list(reasons)] = np.nan
             table = cache.ensure_embeddings(
-                name, Fingerprint({"weights": weights, "dtype": "float32"}), dim=12, dtype="float32", provenance={}
+                *(name, Fingerprint({"weights": weights, "dtype": "float32", "name": name})),
+                dim=12,
+                dtype="float32",
+                provenance={},
             )
             for shard in table.pending_shards():
                 table.commit(shard, features[shard], reasons)

@@ -49,7 +49,7 @@ def _cache(path: Path, rows: NDArray[Any] | None = None, weights: str = "w", **c
         cache.update_columns(places, {"label": labels, **columns})
         for name in NAMES:
             table = cache.ensure_embeddings(
-                name, Fingerprint({"weights": weights}), dim=6, dtype="float32", provenance={}
+                name, Fingerprint({"weights": weights, "name": name}), dim=6, dtype="float32", provenance={}
             )
             for shard in table.pending_shards():
                 table.commit(shard, _features(name)[rows[shard]], {})
@@ -303,7 +303,8 @@ def test_explain__retraining_is_the_fit_of_probe(tmp_path: Path) -> None:
     (head,) = (tmp_path / "heads").iterdir()
     saved = load_head(head)
     assert saved.head == NetworkHead("dvme-noattn", protocol)
-    assert [fold.seed for fold in saved.folds] == [5, 5]
+    seeds = [int(np.random.SeedSequence([5, 1, fold]).generate_state(1)[0]) for fold in (1, 2)]
+    assert [fold.seed for fold in saved.folds] == seeds
     jobs: list[Job] = []
     fit = ablation.fit_jobs
 
@@ -314,7 +315,7 @@ def test_explain__retraining_is_the_fit_of_probe(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablation, "fit_jobs", watched)
         one, other = (dvme.explain(head, cache, retrain=True).retrained for _ in range(2))
-    assert {(job.head, job.seed) for job in jobs} == {(NetworkHead("dvme-noattn", protocol), 5)}
+    assert {(job.head, job.seed) for job in jobs} == {(NetworkHead("dvme-noattn", protocol), seed) for seed in seeds}
     assert one is not None
     assert other is not None
     assert _same(one.to_json(), other.to_json())
