@@ -512,6 +512,27 @@ SPLITS = (
         ("tests/dvme/study/design/test_splits.py",),
     ),
     Mutant(
+        "similarity: what is left of a row beside the axes is forgotten",
+        "dvme/study/design/similarity.py",
+        "np.sqrt(np.maximum(0.0, 1.0 - squares))",
+        "0.0",
+        ("tests/dvme/study/design/test_similarity.py",),
+    ),
+    Mutant(
+        "similarity: float32 decides about pairs at the threshold",
+        "dvme/study/design/similarity.py",
+        "unsure = np.flatnonzero(cosines <= COSINE + doubt)",
+        "unsure = np.flatnonzero(cosines < 0.0)",
+        ("tests/dvme/study/design/test_similarity.py",),
+    ),
+    Mutant(
+        "inspection: twins are alike in the last backbone only",
+        "dvme/study/design/inspection.py",
+        "if self._twins is None else self._twins\n        keys",
+        "\n        keys",
+        ("tests/dvme/study/design/test_inspection.py",),
+    ),
+    Mutant(
         "duplicates: those of validation images still train",
         "dvme/study/design/duplicates.py",
         "near = near_test | _neighbours(similar.pairs, _mask(n_images, validation))",
