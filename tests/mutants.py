@@ -140,10 +140,10 @@ STATISTICS = (
     ),
     Mutant(
         "fusion verdicts: a fusion of one backbone stands in for the single one",
-        "dvme/study/verdict.py",
-        "if len(backbones) == 1 and head not in FUSIONS]",
-        "if len(backbones) == 1]",
-        ("tests/dvme/study/test_verdict.py",),
+        "dvme/study/roles.py",
+        "return [m for m in alone if self.heads[m] not in FUSIONS]",
+        "return alone",
+        ("tests/dvme/study/test_roles.py", "tests/dvme/study/test_verdict.py"),
     ),
     Mutant(
         "standing: the leader is chosen on the test set",
@@ -519,6 +519,27 @@ SPLITS = (
         ("tests/dvme/study/design/test_splits.py",),
     ),
     Mutant(
+        "similarity: what is left of a row beside the axes is forgotten",
+        "dvme/study/design/similarity.py",
+        "np.sqrt(np.maximum(0.0, 1.0 - squares))",
+        "0.0",
+        ("tests/dvme/study/design/test_similarity.py",),
+    ),
+    Mutant(
+        "similarity: float32 decides about pairs at the threshold",
+        "dvme/study/design/similarity.py",
+        "unsure = np.flatnonzero(cosines <= COSINE + doubt)",
+        "unsure = np.flatnonzero(cosines < 0.0)",
+        ("tests/dvme/study/design/test_similarity.py",),
+    ),
+    Mutant(
+        "inspection: twins are alike in the last backbone only",
+        "dvme/study/design/inspection.py",
+        "if self._twins is None else self._twins\n        keys",
+        "\n        keys",
+        ("tests/dvme/study/design/test_inspection.py",),
+    ),
+    Mutant(
         "duplicates: those of validation images still train",
         "dvme/study/design/duplicates.py",
         "near = near_test | _neighbours(similar.pairs, _mask(n_images, validation))",
@@ -557,11 +578,10 @@ SPLITS = (
     Mutant(
         "grid: a job counts before its head is kept",
         "dvme/study/grid.py",
-        "            self.heads.save(self.keys[place], self._saved(place, one, done))\n"
-        "        self.ledger.write(self.keys[place], done)\n",
-        "            self.ledger.write(self.keys[place], done)\n"
-        "            self.heads.save(self.keys[place], self._saved(place, one, done))\n"
-        "        self.ledger.write(self.keys[place], done)\n",
+        "                self.heads.save(self.keys[place], saved)  # first: what is in the ledger is never looked at again\n"
+        "                self.ledger.write(self.keys[place], self.finished[place])\n",
+        "                self.ledger.write(self.keys[place], self.finished[place])\n"
+        "                self.heads.save(self.keys[place], saved)\n",
         ("tests/dvme/study/test_kept_heads.py",),
     ),
     Mutant(

@@ -83,8 +83,12 @@ class Grid:
             runtime=runtime,
             progress=tell,
         )
-        for one in predicted:
-            self._keep(todo[one.position], one)
+        try:
+            for one in predicted:
+                self._keep(todo[one.position], one)
+        except BaseException:  # Ctrl-C, or a fit that is refused: what is done stays done
+            self._keep_waiting()
+            raise
         for index in self.kept:
             self._gather(index)
 

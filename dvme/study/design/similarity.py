@@ -22,7 +22,7 @@ AXES, TREE_AXES = 32, 4
 """Principal axes on which candidates are looked at, and those of them by which they are looked up."""
 SLACK = 1e-5
 """More than rounding changes of a product of two projections, or of the length of a row."""
-PAIRS_AT_ONCE, CANDIDATES_AT_ONCE = 64, 8192
+PAIRS_AT_ONCE, ROWS_AT_ONCE, CANDIDATES_AT_ONCE = 64, 256, 8192
 CLOSE_CALLS = 128
 """Where more than one pair in so many is within rounding of the threshold, all are multiplied in float64."""
 VISITED, COMPARED, LISTED, VERIFIED = 100, 200, 5000, 140
@@ -120,9 +120,9 @@ def _projected(
     In float64, so that what is left of a row that almost lies on the axes is not lost in rounding.
     """
     shadows = np.empty((len(rows), axes.shape[1] + 1))
-    for start in range(0, len(rows), BLOCK):
-        some = rows[start : start + BLOCK]
-        shadows[start : start + BLOCK, :-1] = (values[some] / lengths[some, None]) @ axes
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        shadows[start : start + ROWS_AT_ONCE, :-1] = (values[some] / lengths[some, None]) @ axes
     squares = np.einsum("nk,nk->n", shadows[:, :-1], shadows[:, :-1])
     shadows[:, -1] = np.sqrt(np.maximum(0.0, 1.0 - squares))
     return shadows
@@ -194,9 +194,9 @@ def _by_product(
     small terms meet a large sum.
     """
     unit = np.empty((len(able), values.shape[1]), dtype=np.float32)
-    for start in range(0, len(able), BLOCK):
-        some = able[start : start + BLOCK]
-        np.divide(values[some], lengths[some, None], out=unit[start : start + BLOCK], casting="same_kind")
+    for start in range(0, len(able), ROWS_AT_ONCE):
+        some = able[start : start + ROWS_AT_ONCE]
+        unit[start : start + ROWS_AT_ONCE] = values[some] / lengths[some, None]
     doubt = SLACK + values.shape[1] * float(np.finfo(np.float32).eps) / 2
     for start in range(0, len(able), block):
         for other in range(start, len(able), block):
@@ -245,11 +245,11 @@ def _all_cosines(
 
 def _lengths(values: NDArray[Any]) -> NDArray[np.float64]:
     """(N,) of the rows, in float64: squares of 1e20, and of 1e-23, leave the range of float32."""
-    lengths = np.empty(len(values))
-    for start in range(0, len(values), BLOCK):
-        some = values[start : start + BLOCK].astype(np.float64)
-        lengths[start : start + BLOCK] = np.linalg.norm(some, axis=1)
-    return lengths
+    squares = np.empty(len(values))
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        some = values[start : start + ROWS_AT_ONCE].astype(np.float64)
+        squares[start : start + ROWS_AT_ONCE] = np.einsum("nd,nd->n", some, some)
+    return np.sqrt(squares)
 
 
 def _is_blind(values: NDArray[Any], lengths: NDArray[np.float64]) -> bool:
