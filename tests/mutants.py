@@ -578,7 +578,8 @@ SPLITS = (
     Mutant(
         "grid: a job counts before its head is kept",
         "dvme/study/grid.py",
-        "                self.heads.save(self.keys[place], saved)  # first: what is in the ledger is never looked at again\n"
+        "                self.heads.save(self.keys[place], saved)  # first: "
+        "what is in the ledger is never looked at again\n"
         "                self.ledger.write(self.keys[place], self.finished[place])\n",
         "                self.ledger.write(self.keys[place], self.finished[place])\n"
         "                self.heads.save(self.keys[place], saved)\n",
