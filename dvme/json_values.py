@@ -77,7 +77,7 @@ def rebuilt(kind: Any, value: Any) -> Any:
 
 
 def _names(kind: Any, value: Mapping[str, Any]) -> list[str]:
-    """The fields of a dataclass or TypedDict, without those that are missing and have a default."""
+    """The fields of a dataclass or TypedDict, without those that are missing and may be."""
     if is_typeddict(kind):
-        return list(get_type_hints(kind))
+        return [name for name in get_type_hints(kind) if name in value or name in kind.__required_keys__]
     return [field.name for field in fields(kind) if field.name in value or field.default is MISSING]
