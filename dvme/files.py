@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -174,7 +175,8 @@ def _beside(path: Path, suffix: str) -> Path:
 
 def _check_writable(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OptionError(f"{folder} cannot be written to; name another place, or have yourself given the right")
+        reason = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OptionError(f"{folder} cannot be written to ({os.strerror(reason)}); name another place")
 
 
 def _sync_all(folder: Path) -> None:

@@ -77,11 +77,8 @@ def rebuilt(kind: Any, value: Any) -> Any:
 
 
 def _names(kind: Any, value: Mapping[str, Any]) -> list[str]:
-    """The fields of a dataclass or TypedDict, without those that are missing and have a default."""
+    """The fields of a dataclass or TypedDict, without those that are missing and may be."""
     if is_typeddict(kind):
-        return list(get_type_hints(kind))
-    needed = (field for field in fields(kind) if field.default is field.default_factory is MISSING)
-    return [
-        *value.keys() & {field.name for field in fields(kind)},
-        *(each.name for each in needed if each.name not in value),
-    ]
+        return [name for name in get_type_hints(kind) if name in value or name in kind.__required_keys__]
+    needed = {field.name for field in fields(kind) if field.default is field.default_factory is MISSING}
+    return [field.name for field in fields(kind) if field.name in value or field.name in needed]

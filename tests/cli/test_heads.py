@@ -119,7 +119,10 @@ def test_probe__places_that_cannot_be_saved_to(study: Path, tmp_path: Path) -> N
     arguments = ("probe", study / "c.zarr", "--head", "knn", "--folds", 2, "--save")
     assert_refused(run(*arguments, study / "heads"), "heads is there already; name another folder with --save")
     assert_refused(run(*arguments, tmp_path / "file"), "file is there already")
-    assert_refused(run(*arguments, tmp_path / "file" / "heads"), "Not a directory")
+    assert_refused(
+        run(*arguments, tmp_path / "file" / "heads"),
+        "file is there already and is a file",
+    )
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 

@@ -81,9 +81,9 @@ def test_check_folder__what_is_in_the_way(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_check__a_place_that_is_read_only(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
-    with pytest.raises(OptionError, match="cannot be written to; name another place"):
+    with pytest.raises(OptionError, match=r"cannot be written to \(Permission denied\); name another place"):
         check_folder(tmp_path / "a")
-    with pytest.raises(OptionError, match="cannot be written to; name another place"):
+    with pytest.raises(OptionError, match=r"cannot be written to \(Permission denied\); name another place"):
         check_destination(tmp_path / "a", (), force=True)
     tmp_path.chmod(0o755)
 

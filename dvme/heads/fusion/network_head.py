@@ -52,8 +52,8 @@ CPU_GROUP_BYTES = 1 << 27
 PREDICTED_ROWS = 256
 
 
-class Choice(TypedDict):
-    """What validation chose of a training."""
+class Choice(TypedDict, total=False):
+    """What validation chose of a training; nothing of a network that was not trained here."""
 
     epoch: int
     """From 1; whose parameters these are."""
