@@ -95,7 +95,7 @@ class Run:
         for method, size, _, key in described["jobs"]:
             job = ledger.read(key)
             if job is None:
-                raise DataError(f"{path} lacks a finished job; run the same dvme sweep again, it goes on from there")
+                raise DataError(f"{path} lacks a finished job; {_again(described)}, it goes on from there")
             finished.setdefault((method, size), []).append(job)
         oversample, metric = manifest.policy.get("oversample"), str(described["metric"])
         methods = tuple(
@@ -127,14 +127,14 @@ def read_summary(folder: str | Path) -> StudyReport:
         DataError: if the folder is not a run, or not finished, or its summary is torn or none.
     """
     path = Path(folder)
-    _read_finished(path)
+    described = _read_finished(path)
     try:
         return StudyReport.from_json(json.loads((path / SUMMARY).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise _unfinished(path) from error
+        raise _unfinished(path, described) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
-        step = "run the same dvme sweep again, it writes a new one"
+        step = f"{_again(described)}, it writes a new one"
         raise DataError(f"{path / SUMMARY} cannot be read as a summary ({why}); {step}") from error
 
 
@@ -229,12 +229,17 @@ def _read_finished(folder: Path) -> dict[str, Any]:
     if described is None:
         raise DataError(f"{folder} is not a run; dvme sweep CACHE --out {folder} makes one")
     if not described.get("jobs"):
-        raise _unfinished(folder)
+        raise _unfinished(folder, described)
     return described
 
 
-def _unfinished(folder: Path) -> DataError:
-    return DataError(f"{folder} is not finished; run the same dvme sweep again, it goes on from there")
+def _unfinished(folder: Path, described: Mapping[str, Any]) -> DataError:
+    return DataError(f"{folder} is not finished; {_again(described)}, it goes on from there")
+
+
+def _again(described: Mapping[str, Any]) -> str:
+    """What to do; an older dvme knew runs of sweeps only, and did not write which command made one."""
+    return f"run the same dvme {described.get('command', 'sweep')} again"
 
 
 def _read_described(folder: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,14 @@ def test_probe__heads_of_a_run_predict_and_explain(study: Path, tmp_path: Path, 
     else:
         assert explained.exit_code == 0, explained.output
         assert "swav" in explained.stdout
+
+
+def test_probe__a_run_that_is_not_finished_says_which_command_goes_on(study: Path, tmp_path: Path) -> None:
+    shutil.copytree(study / "run", tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    refused = run("report", tmp_path / "run", "--out", tmp_path / "r.html")
+    assert_refused(refused, "run is not finished; run the same dvme probe again, it goes on from there")
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_probe__two_variants_of_a_head_and_settings_that_there_are_not(study: Path, tmp_path: Path) -> None:

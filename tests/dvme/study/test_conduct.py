@@ -16,6 +16,7 @@ from once import digest
 import dvme
 from dvme.errors import OptionError
 from dvme.heads.neighbours.knn import KNN
+from dvme.study import conduct, fitting
 from dvme.study.design.options import SubsetOptions
 from dvme.study.ledger import FinishedJob, Ledger
 from dvme.study.outcome import Cell, StudyReport
@@ -185,18 +186,18 @@ def test_methods__two_variants_of_one_head_are_two_lines(cache: Path, tmp_path: 
 def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """How often the embeddings of each backbone and each column are read from the cache from now on."""
     found: Counter[str] = Counter()
-    read, read_all = Embeddings.read, ColumnTables.read_all
+    read, read_column = Embeddings.read, ColumnTables._read
 
     def counted(self: Embeddings, rows: NDArray[Any]) -> NDArray[Any]:
         found[f"embeddings of {self.name}"] += 1
         return read(self, rows)
 
-    def counted_all(self: ColumnTables, n_rows: int, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        found.update(self.columns if columns is None else columns)
-        return read_all(self, n_rows, columns)
+    def counted_column(self: ColumnTables, generation: str, column: str, *rest: Any) -> NDArray[Any]:
+        found[column] += 1
+        return read_column(self, generation, column, *rest)
 
     monkeypatch.setattr(Embeddings, "read", counted)
-    monkeypatch.setattr(ColumnTables, "read_all", counted_all)
+    monkeypatch.setattr(ColumnTables, "_read", counted_column)
     return found
 
 
@@ -215,12 +216,15 @@ def test_study__reads_everything_once(cache: Path, tmp_path: Path, reads: Counte
     assert reads == ONCE
 
 
-def test_study__reads_as_often_as_little_memory_makes_it(cache: Path, tmp_path: Path, reads: Counter[str]) -> None:
+def test_study__reads_as_often_as_little_memory_makes_it(
+    cache: Path, tmp_path: Path, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once for the same pictures, once for near-duplicates, and once for each set of backbones fitted together."""
-    heads = light("linear", "concat")
-    held = N * (8 + 10) * 4  # too much by a byte for a third of the memory, and 3,240 bytes are left for a fit
-    tight = SubsetOptions(sizes=("full",), n_folds=2)
-    report = dvme.sweep(cache, tmp_path / "run", heads=heads, options=tight, runtime=dvme.Runtime(memory=held * 3 - 1))
+    for module in (conduct, fitting):
+        monkeypatch.setattr(module, "EMBEDDINGS_SHARE", 10**6)  # as if they were large beside the memory
+    heads, memory = light("linear", "concat"), dvme.Runtime(memory=2**28)
+    report = dvme.sweep(cache, tmp_path / "run", heads=heads, options=FULL, runtime=memory)
     assert reads == ONCE | {"embeddings of a": 2 + 2, "embeddings of b": 2 + 2}
-    roomy = dvme.sweep(cache, tmp_path / "roomy", heads=heads, options=tight)
+    monkeypatch.undo()
+    roomy = dvme.sweep(cache, tmp_path / "roomy", heads=heads, options=FULL)
     assert [cell.chosen for cell in report.cells] == [cell.chosen for cell in roomy.cells]
