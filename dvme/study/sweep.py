@@ -26,7 +26,6 @@ from dvme.study.design.matching import check_ordered, ordered, rows_of
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.subsets import draw_subsets, find_similar
-from dvme.study.diagnosis import diagnose
 from dvme.study.findings import find
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
@@ -142,7 +141,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             n_reused=grid.n_reused,
             seconds=clock.laps,
             findings=find(judge, gains),
-            diagnoses=diagnose(judge, *named),
+            diagnoses=judge.diagnoses(*named),
             asides=asides(said),
         )
         write_results(folder, described, grid, report, duplicates)
