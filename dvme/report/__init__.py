@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from dvme.report.figures.forest import differences, gains, reliance
     from dvme.report.figures.matrices import attention, down_sampled, similarity, token_attention
     from dvme.report.figures.static import save_figures
-    from dvme.study.findings import Difference
+    from dvme.study.answers import Difference
     from dvme.study.run import read_summary
 
 _HOMES = {
-    "Difference": "dvme.study.findings",
+    "Difference": "dvme.study.answers",
     "attention": "dvme.report.figures.matrices",
     "calibration": "dvme.report.figures.diagnostics",
     "class_counts": "dvme.report.figures.counts",

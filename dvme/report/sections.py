@@ -21,7 +21,7 @@ from dvme.report.figures import counts, curves, diagnostics, forest, matrices
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import choice, facts, part
 from dvme.report.score_tables import cost_table, gains_table, scores_table
-from dvme.study.findings import Findings
+from dvme.study.answers import Findings
 from dvme.study.loaded import Study
 from dvme.study.published import PublishedCell
 from dvme.study.suspects import TEST

@@ -22,7 +22,6 @@ from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot, named_backbones
 from dvme.study.design.subsets import Design, draw_design, load_design
 from dvme.study.design.units import units_of_test
-from dvme.study.diagnosis import diagnose
 from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
@@ -154,7 +153,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         seconds=clock.laps,
         n_left_out=dict(snapshot.left_out),
         findings=find(judge, gains),
-        diagnoses=diagnose(judge, snapshot.images.tolist(), snapshot.paths.tolist()),
+        diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
         asides=asides(notices),
         verdict=leading,
         fusion=fusions,

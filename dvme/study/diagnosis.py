@@ -1,10 +1,10 @@
-"""How the leading methods of a study err on its test images: confusion, curves, calibration, confident mistakes."""
+"""How a method errs on the test images of a study: confusion, curves, calibration, confident mistakes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from dvme.metrics.calibration import Reliability, reliability
 from dvme.metrics.confusion import Confusion, count_confusion
 from dvme.metrics.curves import Curves, precision_recall, roc
+from dvme.study.design.manifest import SubsetManifest
+from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
-from dvme.study.roles import Leaders, Roles
 from dvme.study.suspects import unseen_probabilities
-
-if TYPE_CHECKING:
-    from dvme.study.judge import Judge
 
 MOST_MISTAKES = 100
 """That are listed, the most confident ones; predictions.parquet of a run has all."""
@@ -63,23 +61,28 @@ class Diagnosis:
     """The most confident first; 100 at most."""
 
 
-def diagnose(judge: Judge, images: Names = (), paths: Names = ()) -> tuple[Diagnosis, ...]:
-    """The method that leads on validation at the largest size, and of single backbones, attention and controls the one.
+def diagnose(
+    manifest: SubsetManifest,
+    method: tuple[str, tuple[str, ...]],
+    jobs: Sequence[FinishedJob],
+    labels: NDArray[np.int64],
+    images: Names = (),
+    paths: Names = (),
+) -> Diagnosis:
+    """How one method errs on the test images.
 
     Args:
-        judge: of a study, with every method scored.
-        images: N, as their source names them, in the manifest's order; none where they are not known.
+        manifest: the study's subsets.
+        method: (head, backbones).
+        jobs: its own at the largest size, a job for each draw.
+        labels: (N,) class indices, in the manifest's order.
+        images: N, as their source names them; none where they are not known.
         paths: N, where they are now; none where that is not known.
     """
-    leaders = Leaders(Roles(judge.methods), judge.standing, judge.manifest.largest)
-    return tuple(_diagnosis(judge, method, leaders.size, images, paths) for method in leaders.shown)
-
-
-def _diagnosis(judge: Judge, method: int, size: int, images: Names, paths: Names) -> Diagnosis:
-    manifest, (head, backbones) = judge.manifest, judge.methods[method]
-    test, classes = manifest.test, manifest.classes
-    labels = judge.labels[test]
-    probabilities = unseen_probabilities(manifest, judge.finished[method, size], size)[test]
+    head, backbones = method
+    test, classes, size = manifest.test, manifest.classes, manifest.largest
+    labels = labels[test]
+    probabilities = unseen_probabilities(manifest, jobs, size)[test]
     predicted = probabilities.argmax(axis=1)
     wrong = confident_mistakes(labels, probabilities)
     return Diagnosis(

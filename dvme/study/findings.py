@@ -8,22 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dvme.backbones.description.variation import split_name
 from dvme.stats.curves import labels_needed, monotone
-from dvme.stats.intervals import Comparison, Interval
-from dvme.stats.multiple import ALPHA, gain_word
+from dvme.stats.intervals import Interval
+from dvme.stats.multiple import ALPHA
+from dvme.study.answers import Difference, Finding, Findings
+from dvme.study.judge import Judge
 from dvme.study.methods import method_name
-from dvme.study.roles import Leaders, Roles
+from dvme.study.outcome import Gain
+from dvme.study.roles import Leaders
 from dvme.study.standing import Against
 from dvme.text import CONTROL, METRIC_NAMES, WORDS, difference_text, p_text
-
-if TYPE_CHECKING:
-    from dvme.study.judge import Judge
-    from dvme.study.outcome import Gain
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
@@ -37,52 +35,16 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One method against another, at one size."""
-
-    name: str
-    against: str
-    size: str
-    """Such as `50`; nothing where there is only one."""
-    comparison: Comparison
-    """The method less the other."""
-    p_adjusted: float
-
-    @property
-    def word(self) -> str:
-        """`gain`, `loss`, `no gain shown`, or `no test`."""
-        return gain_word(self.comparison, self.p_adjusted)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """An answer, as short as it can be said, and what it rests on."""
-
-    question: str
-    answer: str
-    details: tuple[str, ...]
-    clause: str = ""
-    """The answer as a part of the verdict."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """The answers, and the comparisons that they rest on."""
-
-    verdict: str
-    answers: tuple[Finding, ...]
-    differences: tuple[Difference, ...]
-    """At the largest size: other backbones less the one that leads on validation, then every fusion less every single
-    backbone that cannot be told apart from that one."""
-
-
-@dataclass(frozen=True)
 class _Table:
     """A judged study at its largest size."""
 
     judge: Judge
     gains: Sequence[Gain]
-    leaders: Leaders
+
+    @property
+    def leaders(self) -> Leaders:
+        """Who leads."""
+        return self.judge.leaders
 
     def name(self, method: int) -> str:
         """What a method is called in a sentence."""
@@ -96,7 +58,7 @@ def find(judge: Judge, gains: Sequence[Gain]) -> Findings:
         judge: of it, with every method scored.
         gains: that this judge found.
     """
-    table = _Table(judge, gains, Leaders(Roles(judge.methods), judge.standing, judge.manifest.largest))
+    table = _Table(judge, gains)
     leaders, roles = table.leaders, table.leaders.roles
     single = leaders.of(roles.singles)
     leading = leaders.overall if single is None else single

@@ -20,10 +20,11 @@ from dvme.stats.influence import Scored, scored
 from dvme.stats.intervals import Comparison
 from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
+from dvme.study.diagnosis import Diagnosis, Names, diagnose
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
 from dvme.study.outcome import Cell, Column, Gain, Rival, Score
-from dvme.study.roles import Roles
+from dvme.study.roles import Leaders, Roles
 from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
@@ -77,6 +78,19 @@ class Judge:
     def standing(self) -> Standing:
         """Who leads, and what may be said of any two."""
         return Standing(self.scored, self.validation, self.shared_rows)
+
+    @cached_property
+    def leaders(self) -> Leaders:
+        """Who leads at the largest size."""
+        return Leaders(Roles(self.methods), self.standing, self.manifest.largest)
+
+    def diagnoses(self, images: Names = (), paths: Names = ()) -> tuple[Diagnosis, ...]:
+        """How the methods err that lead at the largest size: of all, then of each kind, see `diagnose`."""
+        size = self.manifest.largest
+        return tuple(
+            diagnose(self.manifest, self.methods[m], self.finished[m, size], self.labels, images, paths)
+            for m in self.leaders.shown
+        )
 
     def cells(self) -> list[Cell]:
         """Methods within sizes."""

@@ -14,16 +14,17 @@ from dvme.data import MISSING
 from dvme.errors import DataError, message_of, parameter
 from dvme.notices import Aside, told_apart
 from dvme.runtime import Progress, silent
+from dvme.study.answers import Findings
 from dvme.study.design.matching import matched
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.units import units_of_test
-from dvme.study.diagnosis import Diagnosis, diagnose
-from dvme.study.findings import Findings, find
+from dvme.study.diagnosis import Diagnosis
+from dvme.study.findings import find
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
 from dvme.study.outcome import StudyReport
-from dvme.study.roles import Leaders, Roles
+from dvme.study.roles import Leaders
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
 from dvme_cache import CacheError, EmbeddingCache
@@ -75,10 +76,10 @@ class Study:
         """The largest size."""
         return self.run.manifest.largest
 
-    @cached_property
+    @property
     def leaders(self) -> Leaders:
         """Who leads at the largest size."""
-        return Leaders(Roles(self.run.methods), self.judge.standing, self.last)
+        return self.judge.leaders
 
     @property
     def lead(self) -> int:
@@ -93,7 +94,7 @@ class Study:
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """How the leading methods err; their images are named by content alone."""
-        return diagnose(self.judge)
+        return self.judge.diagnoses()
 
     @cached_property
     def groups(self) -> NDArray[Any]:

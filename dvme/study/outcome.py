@@ -13,8 +13,8 @@ from dvme.data import Task
 from dvme.json_values import plain, rebuilt
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
+from dvme.study.answers import Findings
 from dvme.study.diagnosis import Diagnosis
-from dvme.study.findings import Findings
 from dvme.study.methods import method_name
 from dvme.study.suspects import Suspect
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvme.report.figures import style
 from dvme.stats.multiple import ALPHA
-from dvme.study.findings import Difference
+from dvme.study.answers import Difference
 from dvme.text import METRIC_NAMES, WORDS, difference_text, number_text
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from dvme.stats.curves import labels_needed
 from dvme.stats.influence import Scored
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
-from dvme.study.findings import Difference, Findings, _how_many_labels, _is_fusion_worth_it, _other_backbones, _Table
+from dvme.study.answers import Difference, Findings
+from dvme.study.findings import _how_many_labels, _is_fusion_worth_it, _other_backbones, _Table
 from dvme.study.findings import find as find_of
 from dvme.study.loaded import Study
 from dvme.study.roles import Leaders, Roles
@@ -40,7 +41,7 @@ def find(study: Study) -> Findings:
 
 
 def _table(study: Study) -> _Table:
-    return _Table(study.judge, study.summary.gains, study.leaders)
+    return _Table(study.judge, study.summary.gains)
 
 
 def _answers(folder: Path) -> tuple[list[str], str]:
@@ -223,9 +224,13 @@ def test_which_backbone__is_worse_only_where_all_of_its_methods_are(clear_study:
     standing = Standing(scored, {(m, 0): -float(m) for m in range(5)}, [0.0])
     assert [standing.mark(m, 0) for m in range(5)] == ["*", "", "=", "", ""]
     judge: Any = SimpleNamespace(
-        standing=standing, methods=methods, validation=standing.validation, manifest=clear_study.run.manifest
+        leaders=Leaders(Roles(methods), standing, 0),
+        standing=standing,
+        methods=methods,
+        validation=standing.validation,
+        manifest=clear_study.run.manifest,
     )
-    found = _other_backbones(_Table(judge, [], Leaders(Roles(methods), standing, 0)), 0)
+    found = _other_backbones(_Table(judge, []), 0)
     assert {each.name: each.word for each in found.values()} == {"b + knn": "no gain shown", "c + linear": "loss"}
 
 
