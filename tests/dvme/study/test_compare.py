@@ -195,8 +195,8 @@ def test_compare__says_whose_numbers_they_are(beside: CompareReport, root: Path,
     dvme.sweep(root / "one.zarr", tmp_path / "run", heads=["knn"], subsets=subsets)
     nothing = dvme.compare(tmp_path / "run", published="truong2021:aptos")
     assert nothing.notices[-1] == (
-        "This run has no cell beside it: pass stands_for={'swav': 'BACKBONE'} where names differ, and sweep with sizes="
-        "truong2021:aptos"
+        "This run has no cell beside it: pass stands_for={'swav': 'BACKBONE'} where names differ, and sweep with "
+        "sizes=['truong2021:aptos']"
     )
     assert json.dumps(nothing.to_json()["pairs"][0]["method"]) == '"random, linear"'
 
