@@ -67,14 +67,19 @@ def _show(report: ExplainReport) -> None:
     if report.retrained is not None:
         _show_ablation(report.retrained, "The head fitted again on the other backbones:")
         say("Its intervals hold the luck of the test images, not that of the training: another seed moves these too.")
+    if report.backbones[1:]:
+        _show_similarity(report)
+    if report.full_map is not None:
+        say(f"saved {report.full_map}")
+
+
+def _show_similarity(report: ExplainReport) -> None:
     headings = ("linear CKA (debiased)", *report.backbones)
     table = Table(columns=headings, keys=1, numeric=len(report.backbones))
     for name, plain, debiased in zip(report.backbones, report.similarity.cka, report.similarity.debiased, strict=True):
         table.add_row(name, *(f"{value:.2f} ({other:.2f})" for value, other in zip(plain, debiased, strict=True)))
     table.show(console())
     say("1: the two backbones tell the images apart in the same way; 0: in unrelated ways.")
-    if report.full_map is not None:
-        say(f"saved {report.full_map}")
 
 
 def _show_attention(report: ExplainReport) -> None:

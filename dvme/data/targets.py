@@ -86,8 +86,8 @@ class Targets:
         return replace(self, values=self.values[rows])
 
     def hidden(self, rows: NDArray[Any]) -> Targets:
-        """The same, of which nobody can learn the classes of these images."""
-        values = self.values.copy()
+        """The same, of which nobody can learn the classes of these images; as int64, for a bool cannot be hidden."""
+        values = self.values.astype(np.int64)
         values[rows] = HIDDEN
         return replace(self, values=values)
 

@@ -83,7 +83,9 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> ExplainReport:
-    """Explain a fusion: attention between its backbones, what each is good for, and how alike they are.
+    """Explain a head: attention between its backbones, what each is good for, and how alike they are.
+
+    Of a head on one backbone that is how far its scores lie above those of a head that knows nothing of the image.
 
     Everything is computed on labelled images of the cache that the head neither learned from nor chose on.
 
@@ -108,8 +110,8 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
             check_destination(path, (suffix,), force=force)
     check_head(head, cache)
     saved = load_head(head)
-    if len(saved.backbones) < 2:
-        raise OptionError(f"{head} has one backbone; there is nothing to explain about its fusion")
+    if retrain and len(saved.backbones) < 2:
+        raise OptionError(f"{head} has one backbone, and none is left to fit it on; leave out " + parameter("retrain"))
     if full_map is not None and saved.name != "dvme":
         message = f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out "
         raise OptionError(message + parameter("full_map"))

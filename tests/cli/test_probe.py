@@ -71,11 +71,9 @@ def test_probe__heads_of_a_run_predict_and_explain(study: Path, tmp_path: Path, 
     assert predicted.exit_code == 0, predicted.output
     assert len((tmp_path / "p.csv").read_text().splitlines()) == N + 1
     explained = run("explain", head, study / "c.zarr")
-    if name == named("linear"):
-        assert_refused(explained, "has one backbone; there is nothing to explain about its fusion")
-    else:
-        assert explained.exit_code == 0, explained.output
-        assert "swav" in explained.stdout
+    assert explained.exit_code == 0, explained.output
+    assert "(nothing left out)" in explained.stdout
+    assert ("linear CKA" in explained.stdout) == (name == named("concat"))
 
 
 def test_probe__a_run_that_is_not_finished_says_which_command_goes_on(study: Path, tmp_path: Path) -> None:

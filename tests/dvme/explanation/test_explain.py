@@ -223,8 +223,11 @@ def test_explain__full_map_takes_no_image_twice(study: Path, tmp_path: Path, mon
 
 def test_explain__what_has_no_fusion_or_no_map_is_refused(study: Path, tmp_path: Path) -> None:
     cache = study / "folds.zarr"
-    with pytest.raises(OptionError, match=r"--a has one backbone; there is nothing to explain"):
-        dvme.explain(study / "folds" / filed("linear", "a"), cache)
+    alone = study / "folds" / filed("linear", "a")
+    with pytest.raises(OptionError, match=r"--a has one backbone, and none is left to fit it on; leave out retrain"):
+        dvme.explain(alone, cache, retrain=True)
+    (knowing_nothing,) = dvme.explain(alone, cache).reliance.left_out
+    assert knowing_nothing.performance.auc.mean == 0.5  # the same probabilities for every image
     for name in ("dvme-tokens", "concat"):
         with pytest.raises(OptionError, match=f"a map of all tokens is of the dvme head, .* is {name}; leave out"):
             dvme.explain(study / "folds" / filed(name, "a+b"), cache, full_map=tmp_path / "m.npy")
