@@ -109,4 +109,4 @@ def test_method_notices__settings_that_differ() -> None:
     assert method_notices(made) == ["settings that differ from the defaults: knn@k=5:20, dvme@max-epochs=7"]
     assert method_notices(make_methods(["linear", "dvme"], BOTH, with_controls=False)) == []
     alone = make_methods(["linear", "dvme", "concat"], ("a",), with_controls=False)
-    assert method_notices(alone) == ["dvme, concat: one backbone is nothing to fuse; pass more --backbones"]
+    assert method_notices(alone) == ["dvme, concat: one backbone is nothing to fuse; pass more backbones"]

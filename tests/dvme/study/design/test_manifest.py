@@ -104,16 +104,6 @@ def test_train_and_validation__are_beginnings() -> None:
     assert manifest.validation(first, 0).tolist() == [4]
 
 
-@pytest.mark.parametrize(
-    ("n_train", "expected"),
-    [((2, 3, 4), 2), ((4, 2, 3), 0), ((2, 4, 3), 1), ((2, 4, 4), 2)],
-)
-def test_largest__in_whatever_order_a_file_has_the_sizes(n_train: tuple[int, ...], expected: int) -> None:
-    """The last of equal ones."""
-    draws = tuple(replace(draw, n_train=n_train) for draw in _manifest().draws)
-    assert _manifest(sizes=("a", "b", "c"), draws=draws).largest == expected
-
-
 def test_save__comes_back(tmp_path: Path) -> None:
     manifest = _manifest()
     manifest.save(tmp_path / "s.json")
