@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import html
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from dvme.cache import import_embeddings
 from dvme.data.names import images_and_paths, names_of_rows
 from dvme.notices import asides
 from dvme.study.design.duplicates import NearDuplicate, describe
-from dvme.study.methods import NO_LABEL, left_out_notices, make_methods, method_notices
+from dvme.study.design.snapshot import NO_LABEL, Snapshot
+from dvme.study.methods import make_methods, method_notices
 from dvme.study.run import read_summary
 from dvme.text import NO_GROUPS
 from dvme_cache import EmbeddingCache
@@ -80,7 +82,7 @@ def test_files__name_images_by_their_ids(study: Path) -> None:
 
 def test_explain_and_predict__of_names_alone(study: Path, tmp_path: Path) -> None:
     dvme.probe(study / "c.zarr", heads=["concat@strengths=0.01"], save=tmp_path / "heads")
-    head = tmp_path / "heads" / "concat--one+two"
+    (head,) = (tmp_path / "heads").iterdir()
     assert dvme.explain(head, study / "c.zarr").n_images == 30
     dvme.predict(head, study / "c.zarr", out=tmp_path / "p.parquet")
     assert pd.read_parquet(tmp_path / "p.parquet")["image"].tolist() == [f"slide {row:02d}" for row in range(N)]
@@ -114,12 +116,14 @@ def test_notices__that_change_no_decision_are_told_apart_by_who_says_them(study:
     )
     units = [line for line in summary.notices if line.startswith("95% CI: over ")]
     assert list(summary.asides) == [*said, *units]
-    assert len(asides([*describe([], [], ["random"]), *left_out_notices({NO_LABEL: 3})])) == 2
-    assert asides(left_out_notices({"without an embedding": 3})) == ()
+    assert len(asides(describe([], [], ["random"]))) == 1
+    taken = Snapshot.take(EmbeddingCache.open(study / "c.zarr"), ["one"])
+    taken = replace(taken, left_out={NO_LABEL: 3, "without an embedding": 3})
+    assert asides(taken.notices) == ("left out: 3 without a label",)
     pair = NearDuplicate(0, 1, "test", "one", 0.9999)
     assert (
         asides(describe([pair], ["x", "y"], [])),
-        len(asides(describe([pair], ["x", "y"], [], is_dropped=True))),
+        len(asides(describe([pair], ["x", "y"], [], are_dropped=True))),
     ) == (
         (),
         1,

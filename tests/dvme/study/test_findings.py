@@ -57,7 +57,7 @@ def _auc(study: Study, method: int, size: int) -> float:
 
 def _by_hand(study: Study, one: int, other: int, size: int, level: float = 0.95) -> Comparison:
     gap = study.judge.scored[one, size] - study.judge.scored[other, size]
-    shared = study.judge.shared_rows(size)
+    shared = study.judge.shared_rows[size]
     found = crossed(gap.folds, gap.test_covariance, shared, test_df=gap.test_df, level=level)
     low, high = max(found.difference.low, -1.0), min(found.difference.high, 1.0)
     return replace(found, difference=replace(found.difference, low=low, high=high))
@@ -160,7 +160,7 @@ def test_find__growth_is_over_the_last_doubling(sweep_of: Sweep) -> None:
     rise = _auc(study, 0, 3) - _auc(study, 0, 1)
     assert detail.startswith(f"a + {LINEAR}, from 60 to 128 training images: {rise:+.3f} (")
     gap = study.judge.scored[0, 3] - study.judge.scored[0, 1]
-    growth = crossed(gap.folds, gap.test_covariance, study.judge.shared_rows(3), test_df=gap.test_df)
+    growth = crossed(gap.folds, gap.test_covariance, study.judge.shared_rows[3], test_df=gap.test_df)
     assert f"95% CI {growth.difference.low:+.3f} to {growth.difference.high:+.3f}), p {p_text(growth.p)}" in detail
 
 
