@@ -84,7 +84,7 @@ STATISTICS = (
     ),
     Mutant(
         "influence: a score near 1 rests on more images than there are",
-        "dvme/stats/reference.py",
+        "dvme/stats/t_comparison.py",
         "n = min(own / variance, most[0]) if",
         "n = own / variance if",
         ("tests/dvme/stats/test_influence.py",),
@@ -711,7 +711,7 @@ PAGES = (
     ),
     Mutant(
         "viz: anonymous points lose their places",
-        "dvme/report/drawn.py",
+        "dvme/report/page_maps.py",
         "        maps = [replace(each, positions=each.positions[order]) for each in maps]\n",
         "",
         ("tests/dvme/report/test_viz.py",),

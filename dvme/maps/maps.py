@@ -57,8 +57,8 @@ def make_maps(  # noqa: PLR0913 - what is known of the rows, and what a map depe
     method: str,
     labels: NDArray[Any],
     groups: NDArray[Any],
-    is_asked: NDArray[Any] | None = None,
-    is_known: NDArray[Any] | None = None,
+    is_query: NDArray[Any] | None = None,
+    may_vote: NDArray[Any] | None = None,
     seed: int = 0,
     kept: Kept | None = None,
     progress: Progress = silent,
@@ -70,8 +70,8 @@ def make_maps(  # noqa: PLR0913 - what is known of the rows, and what a map depe
         method: `tsne`, `umap` or `pca`.
         labels: (N,) str, "" for none.
         groups: (N,) str, such as the patient, "" for none.
-        is_asked: (N,) bool, see `quality.measure`; None: all.
-        is_known: (N,) bool, see `quality.measure`; None: all.
+        is_query: (N,) bool, see `quality.measure`; None: all.
+        may_vote: (N,) bool, see `quality.measure`; None: all.
         seed: of the maps and of the samples that their quality is measured on.
         kept: maps of before; None: those in the user's cache folder. `Kept(None)` neither reads nor writes any.
         progress: told (stage, done, total).
@@ -85,8 +85,8 @@ def make_maps(  # noqa: PLR0913 - what is known of the rows, and what a map depe
     if len(labels) < MIN_ROWS:
         raise DataError(f"{len(labels)} rows cannot be mapped, a map needs {MIN_ROWS}; add images")
     everyone = np.ones(len(labels), dtype=bool)
-    asked = everyone if is_asked is None else np.asarray(is_asked, dtype=bool)
-    known = everyone if is_known is None else np.asarray(is_known, dtype=bool)
+    asked = everyone if is_query is None else np.asarray(is_query, dtype=bool)
+    known = everyone if may_vote is None else np.asarray(may_vote, dtype=bool)
     annotated = _Annotated(labels, groups, asked, known)
     mapper = _Mapper(method, seed, Kept(default_folder()) if kept is None else kept, annotated)
     embeddings = [_Embedding(source, len(labels)) for source in sources]
@@ -109,12 +109,12 @@ class _Annotated:
 
     labels: NDArray[Any]
     groups: NDArray[Any]
-    is_asked: NDArray[Any]
-    is_known: NDArray[Any]
+    is_query: NDArray[Any]
+    may_vote: NDArray[Any]
 
     def key(self) -> str:
         """Of all of it."""
-        return key_of(*(values.tolist() for values in (self.labels, self.groups, self.is_asked, self.is_known)))
+        return key_of(*(values.tolist() for values in (self.labels, self.groups, self.is_query, self.may_vote)))
 
 
 @dataclass
@@ -181,8 +181,8 @@ class _Mapper:
             positions,
             self.annotated.labels,
             self.annotated.groups,
-            is_asked=self.annotated.is_asked,
-            is_known=self.annotated.is_known,
+            is_query=self.annotated.is_query,
+            may_vote=self.annotated.may_vote,
             seed=self.seed,
         )
         self.kept.write(key, **{name: np.asarray(value) for name, value in asdict(quality).items()})

@@ -50,8 +50,8 @@ def measure(
     labels: NDArray[Any],
     groups: NDArray[Any],
     *,
-    is_asked: NDArray[Any],
-    is_known: NDArray[Any],
+    is_query: NDArray[Any],
+    may_vote: NDArray[Any],
     seed: int,
 ) -> MapQuality:
     """Measure one map.
@@ -61,13 +61,13 @@ def measure(
         positions: (N, 2) of the map.
         labels: (N,) str, "" for none.
         groups: (N,) str, such as the patient, "" for none; those of one group do not vouch for each other.
-        is_asked: (N,) bool, whose labels silhouette and kNN accuracy are about, such as the test images.
-        is_known: (N,) bool, whose labels the kNN accuracy may look at, such as the training images.
+        is_query: (N,) bool, whose labels silhouette and kNN accuracy are about, such as the test images.
+        may_vote: (N,) bool, whose labels the kNN accuracy may look at, such as the training images.
         seed: of the samples, where there are too many points for all of them.
     """
     seed, k = checked_seed(seed), min(NEIGHBOURS, (len(unit) - 1) // 2)
     is_labelled = labels != MISSING
-    asked, known = np.flatnonzero(is_asked & is_labelled), np.flatnonzero(is_known & is_labelled)
+    asked, known = np.flatnonzero(is_query & is_labelled), np.flatnonzero(may_vote & is_labelled)
     trusted, preserved = neighbourhoods(unit, positions, k, _sample(np.arange(len(unit)), seed))
     accuracy, n_asked = knn_accuracy(unit, labels, groups, _sample(asked, seed), known)
     return MapQuality(trusted, preserved, silhouette(unit, labels, asked, seed), accuracy, k, n_asked)

@@ -20,12 +20,12 @@ from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
 from dvme.places import open_cache
 from dvme.prediction.sources import check_fits
-from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.figures.embedding import map_figures
 from dvme.report.figures.static import save_figures
 from dvme.report.html.explorer import METHOD_NAMES, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, text, write_page
 from dvme.report.options import SUFFIXES, PageOptions
+from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
 from dvme.runtime import Progress, automatic
 from dvme.study.design.snapshot import named_backbones
 from dvme.study.run import RUN
@@ -142,7 +142,7 @@ def _use(saved: SavedHead, ids: NDArray[np.uint8]) -> NDArray[Any]:
     return np.array([side.get(row.tobytes(), NEW) for row in ids], dtype=object)
 
 
-def _page(title: str, drawn: Drawn, n_left_out: int, notes: Sequence[str]) -> Page:
+def _page(title: str, drawn: PageMaps, n_left_out: int, notes: Sequence[str]) -> Page:
     points, maps = drawn.points, drawn.maps
     left_out = f"; {n_left_out:,} without an embedding left out" if n_left_out else ""
     methods = " and ".join(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))

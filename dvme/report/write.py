@@ -23,7 +23,6 @@ from dvme.maps.quality import MapQuality
 from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.report import sections
-from dvme.report.drawn import TAUGHT, Drawn, draw, embedding_source, fused_source
 from dvme.report.figures import style
 from dvme.report.figures.embedding import map_figures
 from dvme.report.figures.matrices import down_sampled
@@ -32,6 +31,7 @@ from dvme.report.gallery import Pictures, images_section
 from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
+from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
 from dvme.report.points import names_of
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
@@ -154,7 +154,7 @@ def _described(study: Study) -> str:
     )
 
 
-def _notices(study: Study, drawn: Drawn | None, shown: PageOptions, *, has_heads: bool) -> list[str]:
+def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_heads: bool) -> list[str]:
     """What the reader has to know; in an anonymous report nothing that may name a path or an image."""
     roles = study.leaders.roles
     attention = [study.run.methods[m][0] for m in roles.attention if m in roles.fusions]
@@ -191,7 +191,7 @@ def _fused(study: Study) -> SavedHead | None:
     return None if lead is None else load_head(own[lead])
 
 
-def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> Drawn | None:
+def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> PageMaps | None:
     """The images and their maps; None without the cache, or with too few images."""
     store, rows = study.store, study.rows
     if store is None or rows is None or len(rows) < MIN_ROWS:
@@ -232,7 +232,7 @@ def _images(study: Study, shown: PageOptions) -> Section | None:
     return images_section(study, Pictures(names, paths.tolist(), ids, shown.thumbnails))
 
 
-def _maps(page: Page, study: Study, drawn: Drawn, *, has_fusion: bool) -> Section:
+def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
     page.explorer = explorer_data(replace(drawn.points, class_order=study.run.manifest.classes), drawn.maps)
     said = (
         f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
@@ -268,7 +268,7 @@ def _alike(study: Study) -> Similarity | None:
     return similarity({name: study.store.embeddings(name).read(study.rows[test]) for name in names})
 
 
-def _figures(page: Page, study: Study, drawn: Drawn | None, shown: PageOptions) -> list[str]:
+def _figures(page: Page, study: Study, drawn: PageMaps | None, shown: PageOptions) -> list[str]:
     """Every figure of the page, and the maps, as files for a paper."""
     if shown.figures is None:
         return []

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from dvme.stats.influence import Scored
 from dvme.stats.intervals import LEVEL, Comparison
-from dvme.stats.reference import judge
+from dvme.stats.t_comparison import compared_by_t
 
 
 def crossed(
@@ -78,7 +78,7 @@ def crossed(
         raise ValueError(f"test_covariance is {covariance.shape}, and there are {n} differences; pass ({n}, {n})")
     mean = float(values.mean())
     if n < 2:
-        return judge(mean, float("nan"), float("nan"), level)
+        return compared_by_t(mean, float("nan"), float("nan"), level)
     own = float(np.trace(covariance)) / n
     common = max((float(covariance.sum()) - n * own) / (n * (n - 1)), 0.0)
     spread = float(values.var(ddof=1))
@@ -89,7 +89,7 @@ def crossed(
     from_spread = min(from_spread, variance)  # S^2 less test noise has n - 1 at least
     doubt = from_spread / (n - 1) + common / test_df
     df = variance / doubt if doubt > 0 else math.inf
-    return judge(mean, variance, df, level)
+    return compared_by_t(mean, variance, df, level)
 
 
 def compared(gap: Scored, shared_rows: float, *, level: float = LEVEL) -> Comparison:
@@ -101,7 +101,7 @@ def compared(gap: Scored, shared_rows: float, *, level: float = LEVEL) -> Compar
         level: of the interval.
     """
     if len(gap.folds) < 2:
-        found = judge(gap.estimate, gap.test_variance, gap.test_df, level)
+        found = compared_by_t(gap.estimate, gap.test_variance, gap.test_df, level)
     else:
         found = crossed(gap.folds, gap.test_covariance, shared_rows, test_df=gap.test_df, level=level)
     low, high = (float(np.clip(end, -gap.most, gap.most)) for end in (found.difference.low, found.difference.high))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.stats.intervals import LEVEL, Interval
-from dvme.stats.reference import judge
+from dvme.stats.t_comparison import compared_by_t
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def delong(
     difference = aucs[0] - aucs[1]
     is_counted = all(member.sum() > 1 for member in members)
     variance = sum(float(gaps[m].var(ddof=1)) / int(m.sum()) for m in members) if is_counted else float("nan")
-    found = judge(difference, variance, float("inf"), level)
+    found = compared_by_t(difference, variance, float("inf"), level)
     return DeLong(aucs[0], aucs[1], found.difference, found.statistic, found.p)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dvme.stats.intervals import LEVEL, Comparison
-from dvme.stats.reference import judge
+from dvme.stats.t_comparison import compared_by_t
 
 
 def nadeau_bengio(differences: ArrayLike, n_train: float, n_test: float, *, level: float = LEVEL) -> Comparison:
@@ -37,7 +37,7 @@ def nadeau_bengio(differences: ArrayLike, n_train: float, n_test: float, *, leve
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
     spread = float(values.var(ddof=1)) if n > 1 else float("nan")
-    return judge(float(values.mean()), spread * (1.0 / n + n_test / n_train), n - 1.0, level)
+    return compared_by_t(float(values.mean()), spread * (1.0 / n + n_test / n_train), n - 1.0, level)
 
 
 def welch(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> Comparison:
@@ -81,10 +81,10 @@ def welch_of(
     """
     (first, n_first), (second, n_second) = one, other
     if n_first < 2 or n_second < 2:
-        return judge(difference, float("nan"), float("nan"), level)
+        return compared_by_t(difference, float("nan"), float("nan"), level)
     total = first / n_first + second / n_second
     parts = (first / n_first) ** 2 / (n_first - 1) + (second / n_second) ** 2 / (n_second - 1)
-    return judge(difference, total, total**2 / parts if parts > 0 else n_first + n_second - 2.0, level)
+    return compared_by_t(difference, total, total**2 / parts if parts > 0 else n_first + n_second - 2.0, level)
 
 
 def two_sample_t(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> Comparison:
@@ -108,4 +108,4 @@ def two_sample_t(one: ArrayLike, other: ArrayLike, *, level: float = LEVEL) -> C
     df = len(a) + len(b) - 2
     squares = float(((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum())
     pooled = squares / df if df > 0 else float("nan")
-    return judge(float(a.mean() - b.mean()), pooled * (1.0 / len(a) + 1.0 / len(b)), float(df), level)
+    return compared_by_t(float(a.mean() - b.mean()), pooled * (1.0 / len(a) + 1.0 / len(b)), float(df), level)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dvme.metrics.classification import METRICS
 from dvme.stats.delong import auc_parts
 from dvme.stats.intervals import LEVEL, ROUNDING, Interval
-from dvme.stats.reference import satterthwaite, wilson
+from dvme.stats.t_comparison import satterthwaite, wilson
 from dvme.stats.units import Units
 from dvme_cache.deferred import deferred
 

@@ -204,7 +204,7 @@ def _how_many_labels(table: _Table, method: int) -> Finding:
         return Finding(question, "One size shows no curve", (reached,))
     # The last doubling: two sizes that hardly differ say nothing of growth.
     half = max((size for size in n if size <= n[-1] / 2), default=n[0])
-    growth = table.judge.grown(method, places[half], places[n[-1]])
+    growth = table.judge.growth(method, places[half], places[n[-1]])
     from_to = f"from {half:,.0f} to {n[-1]:,.0f}"
     details = [f"{name}, {from_to} training images: {_with_interval(growth.difference)}{_p(growth.p)}."]
     if math.isnan(growth.p):

@@ -145,7 +145,7 @@ class Judge:
             saved=self._saved(fusion, against.hardest, size) if role == SINGLE else None,
         )
 
-    def grown(self, method: int, smaller: int, larger: int) -> Comparison:
+    def growth(self, method: int, smaller: int, larger: int) -> Comparison:
         """One method at a size less itself at a smaller one, by the crossed test.
 
         The draws are nested, so the larger size's share of common rows is the careful one.

@@ -127,7 +127,7 @@ def test_measure__few_and_many_rows(n_rows: int, most: float) -> None:
     taken = []
     for _ in range(REPEATS):
         start = time.perf_counter()
-        found = measure(unit, unit[:, :2], labels, labels, is_asked=everyone, is_known=everyone, seed=0)
+        found = measure(unit, unit[:, :2], labels, labels, is_query=everyone, may_vote=everyone, seed=0)
         taken.append(time.perf_counter() - start)
     print(f"\nquality of {n_rows} x {DIM}, median of {REPEATS}: {np.median(taken):.2f} s, {found.n_asked} asked")
     assert np.median(taken) < most

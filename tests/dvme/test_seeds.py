@@ -32,7 +32,7 @@ TAKES: dict[str, Callable[..., Any]] = {
     "make_maps": partial(make_maps, [], method="pca", labels=NAMES, groups=NAMES),
     "project": partial(project, UNIT, "tsne", initial=None),
     "initial_positions": partial(initial_positions, UNIT),
-    "measure": partial(measure, UNIT, UNIT[:, :2], NAMES, NAMES, is_asked=EVERYONE, is_known=EVERYONE),
+    "measure": partial(measure, UNIT, UNIT[:, :2], NAMES, NAMES, is_query=EVERYONE, may_vote=EVERYONE),
     "draw": partial(draw, np.array([0, 1])),
     "resample_weights": partial(resample_weights, np.array([0, 1]), None),
     "jackknife_weights": partial(jackknife_weights, np.array([0, 1]), None),

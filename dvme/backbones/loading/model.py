@@ -15,7 +15,7 @@ from dvme.backbones.description.variation import split_name
 from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.registry import named_spec
-from dvme.backbones.model.bn_folding import fused
+from dvme.backbones.model.bn_folding import fold_batch_norms
 from dvme.backbones.model.pooling import POOLS, check_pooling
 from dvme.backbones.weights.key_problems import COUNTER
 from dvme.errors import CheckpointError, OptionError, parameter
@@ -45,7 +45,7 @@ class Backbone:
         try:
             noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
             with full_float32(device):
-                self._model = fused(frozen, noise.contiguous(memory_format=torch.channels_last))
+                self._model = fold_batch_norms(frozen, noise.contiguous(memory_format=torch.channels_last))
             measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
         except (RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError) as error:
             if isinstance(error, OptionError | torch.OutOfMemoryError):

@@ -13,7 +13,7 @@ AGREEMENT = 1e-4
 """Largest difference from the unfused model that is taken for rounding, relative to the largest output."""
 
 
-def fused(model: nn.Module, images: Tensor) -> nn.Module:
+def fold_batch_norms(model: nn.Module, images: Tensor) -> nn.Module:
     """A copy of a frozen model whose convolution and batch-normalisation pairs are one convolution each.
 
     The pairs are found by watching a forward pass: a normalisation that receives the very tensor which a

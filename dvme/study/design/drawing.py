@@ -15,7 +15,7 @@ from dvme.defaults import SIZES
 from dvme.errors import DataError, parameter
 from dvme.notices import Aside
 from dvme.seeds import SEEDS
-from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.manifest import FoldDraw, SubsetManifest
 from dvme.study.design.multilabel import iterative_split, nested_label_order
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
@@ -71,7 +71,7 @@ class Drawing:
         matched = (max(least, -(-n * n_validation // n_train)) for n in trained)
         return trained, tuple(min(n, n_validation) for n in matched)
 
-    def draw(self, repeat: int, number: int, fold: Fold) -> Draw:
+    def draw(self, repeat: int, number: int, fold: Fold) -> FoldDraw:
         """The orders of one fold's rows.
 
         Raises:
@@ -96,7 +96,7 @@ class Drawing:
             else:
                 order = rng.permutation(len(part))
             parts.append(part[order])
-        return Draw(repeat, number, parts[0], parts[1], n_train, n_validation)
+        return FoldDraw(repeat, number, parts[0], parts[1], n_train, n_validation)
 
     def _folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
         """The test rows, a line about where the split is from, and the folds of every repeat."""

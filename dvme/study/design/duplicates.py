@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from dvme.errors import parameter
 from dvme.notices import Aside
 from dvme.study.design.inspection import Similar
-from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.manifest import FoldDraw, SubsetManifest
 from dvme.study.design.similarity import COSINE
 from dvme.study.design.splits import Fold
 from dvme.text import counted, first_few
 
-Redraw = Callable[[int, int, Fold], Draw]
+Redraw = Callable[[int, int, Fold], FoldDraw]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Draw:
+class FoldDraw:
     """One fold of one repeat. All are positions in `SubsetManifest.images`."""
 
     repeat: int
@@ -54,7 +54,7 @@ class SubsetManifest:
     """S names, such as `50 (S)`; in no draw does a later one have fewer images than an earlier one."""
     test: NDArray[np.int64]
     """Positions of the test images."""
-    draws: tuple[Draw, ...]
+    draws: tuple[FoldDraw, ...]
     """Folds within repeats."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """How they were drawn: balance, seed, folds, repeats, validation, oversample, separator, plan."""
@@ -93,11 +93,11 @@ class SubsetManifest:
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def train(self, draw: Draw, size: int) -> NDArray[np.int64]:
+    def train(self, draw: FoldDraw, size: int) -> NDArray[np.int64]:
         """Positions that train in the size of this index."""
         return draw.train[: draw.n_train[size]]
 
-    def validation(self, draw: Draw, size: int) -> NDArray[np.int64]:
+    def validation(self, draw: FoldDraw, size: int) -> NDArray[np.int64]:
         """Positions to choose on in the size of this index."""
         return draw.validation[: draw.n_validation[size]]
 
@@ -161,8 +161,8 @@ class SubsetManifest:
         }
 
 
-def _draw(found: dict[str, Any]) -> Draw:
-    return Draw(
+def _draw(found: dict[str, Any]) -> FoldDraw:
+    return FoldDraw(
         repeat=found["repeat"],
         fold=found["fold"],
         train=np.array(found["train"], dtype=np.int64),

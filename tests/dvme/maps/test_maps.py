@@ -82,7 +82,7 @@ def test_make_maps__from_one_start_aligned_and_measured(loads: Loads, method: st
         assert not item.is_kept
         assert item.positions.dtype == np.float32
         np.testing.assert_array_equal(item.positions, aligned(positions, raw[0]))
-        assert item.quality == measure(unit, positions, LABELS, GROUPS, is_asked=ALL, is_known=ALL, seed=3)
+        assert item.quality == measure(unit, positions, LABELS, GROUPS, is_query=ALL, may_vote=ALL, seed=3)
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
@@ -98,8 +98,8 @@ def test_make_maps__the_second_time_nothing_is_read(loads: Loads, method: str, c
 @pytest.mark.parametrize("change", [
     {"labels": np.sort(LABELS)},
     {"groups": np.array([f"p{row % 9}" for row in range(N)], dtype=object)},
-    {"is_asked": np.arange(N) < 30},
-    {"is_known": np.arange(N) < 30},
+    {"is_query": np.arange(N) < 30},
+    {"may_vote": np.arange(N) < 30},
 ], ids=lambda change: next(iter(change)))  # fmt: skip
 def test_make_maps__other_labels_change_the_quality_alone(
     loads: Loads, change: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -48,7 +48,7 @@ def _positions(unit: NDArray[Any], noise: float = 0.1) -> NDArray[Any]:
 
 
 def _measure(unit: NDArray[Any], positions: NDArray[Any], labels: NDArray[Any], **changed: Any) -> MapQuality:
-    given = {"groups": NONE[: len(unit)], "is_asked": ALL[: len(unit)], "is_known": ALL[: len(unit)], "seed": 0}
+    given = {"groups": NONE[: len(unit)], "is_query": ALL[: len(unit)], "may_vote": ALL[: len(unit)], "seed": 0}
     return measure(unit, positions, labels, **(given | changed))
 
 
@@ -76,16 +76,16 @@ def _slow_silhouette(unit: NDArray[Any], labels: NDArray[Any], rows: list[int]) 
 
 
 def _slow_accuracy(
-    unit: NDArray[Any], labels: NDArray[Any], groups: NDArray[Any], is_asked: NDArray[Any], is_known: NDArray[Any]
+    unit: NDArray[Any], labels: NDArray[Any], groups: NDArray[Any], is_query: NDArray[Any], may_vote: NDArray[Any]
 ) -> tuple[float, int]:
     right = []
     for row in range(len(unit)):
-        if not is_asked[row] or not labels[row]:
+        if not is_query[row] or not labels[row]:
             continue
         voters = []
         for other in range(len(unit)):
             is_relative = bool(groups[row]) and groups[row] == groups[other]
-            if other != row and is_known[other] and labels[other] and not is_relative:
+            if other != row and may_vote[other] and labels[other] and not is_relative:
                 voters.append((float(unit[row].astype(float) @ unit[other].astype(float)), labels[other]))
         tally: dict[str, float] = defaultdict(float)
         for similarity, label in sorted(voters, reverse=True)[:K]:
@@ -135,9 +135,9 @@ def test_neighbourhoods__points_at_the_same_place_are_not_their_own_neighbours()
 
 
 def test_measure__silhouette_is_that_of_the_obvious_loop(unit: NDArray[Any], labels: NDArray[Any]) -> None:
-    is_asked = np.arange(N) % 4 > 0
-    rows = [row for row in range(N) if is_asked[row] and labels[row]]
-    found = _measure(unit, _positions(unit), labels, is_asked=is_asked)
+    is_query = np.arange(N) % 4 > 0
+    rows = [row for row in range(N) if is_query[row] and labels[row]]
+    found = _measure(unit, _positions(unit), labels, is_query=is_query)
     assert found.silhouette == pytest.approx(_slow_silhouette(unit, labels, rows), abs=1e-5)
     assert found.silhouette != pytest.approx(_measure(unit, _positions(unit), labels).silhouette, abs=1e-5)
 
@@ -158,11 +158,11 @@ def test_measure__silhouette_with_a_class_of_one(unit: NDArray[Any]) -> None:
 def test_measure__knn_accuracy_is_that_of_the_obvious_loop(
     unit: NDArray[Any], labels: NDArray[Any], groups: NDArray[Any], is_split: bool, is_grouped: bool
 ) -> None:
-    is_asked = np.arange(N) % 3 > 0 if is_split else ALL
-    is_known = np.arange(N) % 5 < 3 if is_split else ALL
+    is_query = np.arange(N) % 3 > 0 if is_split else ALL
+    may_vote = np.arange(N) % 5 < 3 if is_split else ALL
     patients = groups if is_grouped else NONE
-    found = _measure(unit, _positions(unit), labels, groups=patients, is_asked=is_asked, is_known=is_known)
-    expected, n_asked = _slow_accuracy(unit, labels, patients, is_asked, is_known)
+    found = _measure(unit, _positions(unit), labels, groups=patients, is_query=is_query, may_vote=may_vote)
+    expected, n_asked = _slow_accuracy(unit, labels, patients, is_query, may_vote)
     assert found.n_asked == n_asked
     assert found.knn_accuracy == pytest.approx(expected, abs=1e-12)
     assert 0 < expected < 1
@@ -189,13 +189,13 @@ def test_measure__rows_without_a_group_are_not_one_group(unit: NDArray[Any], lab
 
 def test_measure__nothing_to_ask_or_nobody_known(unit: NDArray[Any], labels: NDArray[Any]) -> None:
     nobody = np.zeros(N, dtype=bool)
-    for changed in ({"is_asked": nobody}, {"is_known": nobody}, {"labels": NONE}):
+    for changed in ({"is_query": nobody}, {"may_vote": nobody}, {"labels": NONE}):
         names = changed.pop("labels", labels)
         found = _measure(unit, _positions(unit), names, **changed)
         assert np.isnan(found.knn_accuracy)
         assert found.n_asked == 0
     only_itself = np.arange(N) == int(np.flatnonzero(labels != "")[0])
-    assert _measure(unit, _positions(unit), labels, is_asked=only_itself, is_known=only_itself).n_asked == 0
+    assert _measure(unit, _positions(unit), labels, is_query=only_itself, may_vote=only_itself).n_asked == 0
 
 
 def test_knn_accuracy__fewer_known_than_neighbours() -> None:
@@ -213,8 +213,8 @@ def test_measure__samples_are_near_the_whole_and_seeded(
     unit = unit_rows(make_features(classes, 0.8, seed=0))
     given: dict[str, Any] = {
         "groups": np.array([""] * n_rows, dtype=object),
-        "is_asked": np.ones(n_rows, dtype=bool),
-        "is_known": np.ones(n_rows, dtype=bool),
+        "is_query": np.ones(n_rows, dtype=bool),
+        "may_vote": np.ones(n_rows, dtype=bool),
     }
     names, positions = classes.astype(str).astype(object), _positions(unit)
     whole = _measure(unit, positions, names, **given)

@@ -17,7 +17,7 @@ from dvme.stats import Comparison, crossed, labels_saved, paired_effect
 from dvme.stats.elsewhere import elsewhere
 from dvme.stats.influence import scored
 from dvme.stats.units import Units
-from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.manifest import FoldDraw, SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.judge import MOST_SHARED, Judge
 from dvme.study.ledger import FinishedJob
@@ -193,7 +193,7 @@ def _study(n_sizes: int = 3, n_draws: int = 4) -> SubsetManifest:
     draws = []
     for fold in range(n_draws):
         order = rng.permutation(120)
-        draws.append(Draw(1, fold + 1, order[:80], order[80:], (10, 20, 40)[:n_sizes], (20,) * n_sizes))
+        draws.append(FoldDraw(1, fold + 1, order[:80], order[80:], (10, 20, 40)[:n_sizes], (20,) * n_sizes))
     targets = Targets(("0", "1"), np.arange(n) % 2)
     ids = np.arange(16 * n).astype(np.uint8).reshape(n, 16)
     return SubsetManifest(ids, targets, ("10", "20", "40")[:n_sizes], np.arange(120, n), tuple(draws), {})
@@ -286,7 +286,7 @@ def test_cells__strong_and_weak_methods_are_told_apart() -> None:
 def test_cells__a_single_method_and_a_class_that_validation_lacks() -> None:
     manifest = _study(n_sizes=1)
     even = np.flatnonzero(manifest.targets.values[:120] == 0)
-    one = Draw(1, 1, np.setdiff1d(np.arange(120), even[:20]), even[:20], (10,), (20,))
+    one = FoldDraw(1, 1, np.setdiff1d(np.arange(120), even[:20]), even[:20], (10,), (20,))
     lacking = SubsetManifest(**(vars(manifest) | {"draws": (one, *manifest.draws[1:])}))
     jobs = _jobs(lacking, 1.0, 0)
     (cell,) = _judge(lacking, {(0, 0): jobs}, METHODS[:1]).cells()

@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from dvme.backbones.model.bn_folding import AGREEMENT, fused
+from dvme.backbones.model.bn_folding import AGREEMENT, fold_batch_norms
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))
 
@@ -55,7 +55,7 @@ def test_fused__equals_the_plain_model(architecture: str, n_normalisations: int,
     model = randomise(timm.create_model(architecture, num_classes=0))
     with torch.inference_mode():
         expected = model(IMAGES)
-    folded = fused(model, 2.0 * IMAGES.flip(0))  # watched on other images than compared
+    folded = fold_batch_norms(model, 2.0 * IMAGES.flip(0))  # watched on other images than compared
     with torch.inference_mode():
         found = folded(IMAGES)
     assert folded is not model
@@ -68,7 +68,7 @@ def test_fused__leaves_the_model_as_it_was(randomise: Callable[..., Any]) -> Non
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with torch.inference_mode():
         expected = model(IMAGES)
-    folded = fused(model, IMAGES)
+    folded = fold_batch_norms(model, IMAGES)
     assert normalisations(model) == 20
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with torch.inference_mode():
@@ -86,7 +86,7 @@ def test_fused__by_hand() -> None:
     block.norm.running_var.copy_(torch.tensor([4.0, 1.0, 0.25]) - block.norm.eps)
     block.norm.weight.copy_(torch.tensor([1.0, 2.0, 1.0]))
     block.norm.bias.copy_(torch.tensor([0.0, 0.0, 5.0]))
-    folded = fused(block, IMAGES)
+    folded = fold_batch_norms(block, IMAGES)
     assert folded is not block
     # scale = weight / sqrt(var) = 0.5, 2, 2; shift = bias + scale * (conv.bias - mean) = -0.5, 2, 9
     torch.testing.assert_close(folded.conv.weight[:, :, 1, 1], torch.diag(torch.tensor([0.5, 2.0, 2.0])))
@@ -96,17 +96,17 @@ def test_fused__by_hand() -> None:
 @pytest.mark.parametrize("kind", [OutputUsedTwice, ConvolvedTwice, NormalisedTwice, SomethingBetween])
 def test_fused__pairs_that_must_not_be_folded(kind: type[Block], randomise: Callable[..., Any]) -> None:
     model = randomise(kind())
-    assert fused(model, IMAGES) is model
+    assert fold_batch_norms(model, IMAGES) is model
 
 
 def test_fused__nothing_to_fold(randomise: Callable[..., Any]) -> None:
     plain = randomise(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
-    assert fused(plain, IMAGES) is plain
+    assert fold_batch_norms(plain, IMAGES) is plain
 
 
 def test_fused__normalisation_without_running_statistics() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), nn.Flatten()).eval()
-    assert fused(model, IMAGES) is model
+    assert fold_batch_norms(model, IMAGES) is model
 
 
 def test_agreement__is_stricter_than_half_precision() -> None:

@@ -19,7 +19,7 @@ class Quality:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PageMaps:
     name: str
     positions: NDArray[np.float64]
     method: str = "tsne"
@@ -31,7 +31,7 @@ PLACES = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 1.0], [4.0, 3.0]])
 
 
 def test_embedding_maps__a_trace_for_each_class_and_panel() -> None:
-    figure = embedding_maps([Drawn("one", PLACES), Drawn("two", -PLACES)], LABELS, ids=["w", "x", "<y>", "z"])
+    figure = embedding_maps([PageMaps("one", PLACES), PageMaps("two", -PLACES)], LABELS, ids=["w", "x", "<y>", "z"])
     assert [trace.name for trace in figure.data[:3]] == ["cat (2)", "dog (1)", "(no label) (1)"]
     cat, dog = figure.data[:2]
     assert list(cat.x) == [0.0, 2.0]
@@ -46,7 +46,7 @@ def test_embedding_maps__a_trace_for_each_class_and_panel() -> None:
 
 
 def test_embedding_maps__equal_aspect_and_square_panels() -> None:
-    layout = embedding_maps([Drawn("one", PLACES)], LABELS).layout
+    layout = embedding_maps([PageMaps("one", PLACES)], LABELS).layout
     assert layout.yaxis.scaleanchor == "x"
     across, up = layout.xaxis.range, layout.yaxis.range
     assert across[1] - across[0] == pytest.approx(up[1] - up[0])
@@ -55,7 +55,7 @@ def test_embedding_maps__equal_aspect_and_square_panels() -> None:
 
 
 def test_embedding_maps__quality_in_the_panel_title() -> None:
-    text = embedding_maps([Drawn("<b>" + "x" * 300, PLACES)], LABELS).layout.annotations[0].text
+    text = embedding_maps([PageMaps("<b>" + "x" * 300, PLACES)], LABELS).layout.annotations[0].text
     assert text.startswith("<b>&lt;b&gt;xxx")
     assert "trust 0.97 · preserved 40%" in text
     assert "kNN 80%" in text
@@ -64,7 +64,7 @@ def test_embedding_maps__quality_in_the_panel_title() -> None:
 
 
 def test_embedding_maps__at_most_three_in_a_row() -> None:
-    maps = [Drawn(str(index), PLACES) for index in range(4)]
+    maps = [PageMaps(str(index), PLACES) for index in range(4)]
     assert embedding_maps(maps, LABELS).layout.yaxis4.domain[1] < embedding_maps(maps, LABELS).layout.yaxis.domain[0]
     single = embedding_maps(maps, LABELS, per_row=1).layout
     assert single.yaxis2.domain[1] < single.yaxis.domain[0]
@@ -73,18 +73,18 @@ def test_embedding_maps__at_most_three_in_a_row() -> None:
 
 @pytest.mark.parametrize(("n", "kind"), [(5_000, "scatter"), (5_001, "scattergl")])
 def test_embedding_maps__many_points_on_the_graphics_card(n: int, kind: str) -> None:
-    assert embedding_maps([Drawn("one", np.zeros((n, 2)))], ["a"] * n).data[0].type == kind
+    assert embedding_maps([PageMaps("one", np.zeros((n, 2)))], ["a"] * n).data[0].type == kind
 
 
 def test_embedding_maps__200_classes_differ_while_they_can() -> None:
-    figure = embedding_maps([Drawn("one", np.zeros((200, 2)))], [f"{index:03d}" for index in range(200)])
+    figure = embedding_maps([PageMaps("one", np.zeros((200, 2)))], [f"{index:03d}" for index in range(200)])
     looks = [(trace.marker.color, trace.marker.symbol) for trace in figure.data]
     assert len(looks) == 200
     assert len(set(looks)) == 64
 
 
 def test_embedding_maps__positions_that_are_not_finite() -> None:
-    layout = embedding_maps([Drawn("one", np.full((2, 2), np.nan))], ["a", "b"]).layout
+    layout = embedding_maps([PageMaps("one", np.full((2, 2), np.nan))], ["a", "b"]).layout
     assert np.isfinite(layout.xaxis.range).all()
 
 
@@ -92,6 +92,6 @@ def test_embedding_maps__refuses_what_does_not_fit() -> None:
     with pytest.raises(DataError, match="no map"):
         embedding_maps([], LABELS)
     with pytest.raises(DataError, match="for 3 labels"):
-        embedding_maps([Drawn("one", PLACES)], LABELS[:3])
+        embedding_maps([PageMaps("one", PLACES)], LABELS[:3])
     with pytest.raises(DataError, match="1 ids for 4"):
-        embedding_maps([Drawn("one", PLACES)], LABELS, ids=["a"])
+        embedding_maps([PageMaps("one", PLACES)], LABELS, ids=["a"])

@@ -6,22 +6,22 @@ import pytest
 from dvme.data.targets import Targets
 from dvme.study.design.duplicates import across_splits, describe, listed, without_duplicates
 from dvme.study.design.inspection import Similar
-from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.manifest import FoldDraw, SubsetManifest
 from dvme.study.design.similarity import COSINE
 from dvme.study.design.splits import Fold
 
 N = 60
 
 
-def _manifest(draws: tuple[Draw, ...], test: list[int], n: int = N) -> SubsetManifest:
+def _manifest(draws: tuple[FoldDraw, ...], test: list[int], n: int = N) -> SubsetManifest:
     ids = np.arange(16 * n, dtype=np.uint64).astype(np.uint8).reshape(n, 16)
     targets = Targets(("a", "b"), np.arange(n) % 2)
     return SubsetManifest(ids, targets, ("4", "full"), np.array(test), draws, {"balance": "balanced"})
 
 
-def _draw(train: list[int], validation: list[int], fold: int = 1) -> Draw:
+def _draw(train: list[int], validation: list[int], fold: int = 1) -> FoldDraw:
     sizes = (min(4, len(train)), len(train)), (1, len(validation))
-    return Draw(1, fold, np.array(train), np.array(validation), *sizes)
+    return FoldDraw(1, fold, np.array(train), np.array(validation), *sizes)
 
 
 def _similar(*pairs: tuple[int, int]) -> Similar:
@@ -52,7 +52,7 @@ def test_without_duplicates__test_stays_and_training_gives_way() -> None:
     similar = _similar((2, 41), (22, 44), (1, 12), (5, 6))
     asked: list[tuple[int, int]] = []
 
-    def again(repeat: int, fold: int, rows: Fold) -> Draw:
+    def again(repeat: int, fold: int, rows: Fold) -> FoldDraw:
         asked.append((repeat, fold))
         return _draw(rows.train.tolist(), rows.validation.tolist(), fold)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dvme.data.targets import Targets
 from dvme.errors import DataError
-from dvme.study.design.manifest import Draw, SubsetManifest
+from dvme.study.design.manifest import FoldDraw, SubsetManifest
 
 
 def _ids(n: int) -> Any:
@@ -27,8 +27,8 @@ SEVERAL = Targets(("healthy", "sick"), np.array([[1, 1], [0, 0], [0, 1], [1, 0],
 
 def _manifest(**changes: Any) -> SubsetManifest:
     draws = (
-        Draw(1, 1, np.array([0, 1, 2, 3]), np.array([4, 5]), (2, 4), (1, 2)),
-        Draw(1, 2, np.array([4, 5, 2, 3]), np.array([0, 1]), (2, 4), (1, 2)),
+        FoldDraw(1, 1, np.array([0, 1, 2, 3]), np.array([4, 5]), (2, 4), (1, 2)),
+        FoldDraw(1, 2, np.array([4, 5, 2, 3]), np.array([0, 1]), (2, 4), (1, 2)),
     )
     found = SubsetManifest(
         images=_ids(8),
@@ -42,7 +42,7 @@ def _manifest(**changes: Any) -> SubsetManifest:
     return replace(found, **changes)
 
 
-def _draws(**changes: Any) -> tuple[Draw, ...]:
+def _draws(**changes: Any) -> tuple[FoldDraw, ...]:
     first, second = _manifest().draws
     return replace(first, **changes), second
 
@@ -146,7 +146,7 @@ def test_save__any_content_comes_back(
         Targets(classes, rng.integers(0, len(classes), n)),
         ("1", "full"),
         order[:1],
-        (Draw(1, 1, order[1:], order[:0], (1, n - 1), (0, 0)),),
+        (FoldDraw(1, 1, order[1:], order[:0], (1, n - 1), (0, 0)),),
         {"seed": seed, "sizes": ["1", "full"], "share": 0.1 + 0.2, "nothing": None},
     )
     path = tmp_path_factory.mktemp("any") / "s.json"

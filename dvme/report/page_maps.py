@@ -32,7 +32,7 @@ TAUGHT = (
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PageMaps:
     """N images and their maps."""
 
     points: Points
@@ -79,7 +79,7 @@ def draw(
     own: Mapping[str, NDArray[Any]] = MappingProxyType({}),
     is_new: NDArray[Any] | None = None,
     progress: Progress = silent,
-) -> Drawn:
+) -> PageMaps:
     """Map embeddings of some rows, and describe their images.
 
     Args:
@@ -103,8 +103,8 @@ def draw(
             method=method,
             labels=columns["label"],
             groups=columns["group"],
-            is_asked=is_new,
-            is_known=None if is_new is None else ~is_new,
+            is_query=is_new,
+            may_vote=None if is_new is None else ~is_new,
             seed=options.seed,
             kept=kept,
             progress=progress,
@@ -116,7 +116,7 @@ def draw(
         own = {name: values[order] for name, values in own.items()}
         maps = [replace(each, positions=each.positions[order]) for each in maps]
     has_files = bool((store.column("path")[rows] != MISSING).any())
-    return Drawn(points_of(store, rows, added, options, own=own, kept=kept, progress=progress), maps, has_files)
+    return PageMaps(points_of(store, rows, added, options, own=own, kept=kept, progress=progress), maps, has_files)
 
 
 def _taken(values: Column, order: NDArray[Any]) -> Column:

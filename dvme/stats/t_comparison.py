@@ -14,7 +14,7 @@ from dvme_cache.deferred import deferred
 special = deferred("scipy.special")
 
 
-def judge(difference: float, variance: float, df: float, level: float) -> Comparison:
+def compared_by_t(difference: float, variance: float, df: float, level: float) -> Comparison:
     """Two-sided test of no difference, and the interval.
 
     Args:
