@@ -49,18 +49,19 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
 
 
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
-    """Scores by the number of labels, as curves and as the table."""
+    """Scores by the number of labels, as the table, and as curves where there is more than one size."""
     own, task = study.run.metric, study.summary.task
     metrics = [own, *(each for each in METRICS if each != own)]
     body = choice("metric", "Score", {each: METRIC_NAMES[each] for each in metrics} | {"kappa": task.kappa_name})
     if not task.is_ordered:
         body += part("metric", "kappa", f"<p>{text(order_assumed(study))}</p>")
-    for metric in metrics:
+    has_curve = bool(study.summary.columns[1:] or published)
+    for metric in metrics if has_curve else ():
         cells = [cell for cell in published if cell.metric == metric]
         figure = curves.learning_curve(study.summary, published=cells, metric=metric)
         caption = "Lines that are pale in the legend appear by a click."
         body += part("metric", metric, page.figure(f"learning-curve-{metric}", figure, caption))
-    body += "<h3>Every method at every size</h3>"
+    body += "<h3>Every method at every size</h3>" if has_curve else ""
     for metric in metrics:
         body += part("metric", metric, scores_table(study.summary, metric))
     body += (
@@ -73,7 +74,7 @@ def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]
         body += '<p class="soft">Published: other images, another test set; a difference is one between studies.'
         body += f"{''.join(f' ?: {text(each)}.' for each in doubts)}</p>"
     body += f"<details><summary>What it cost</summary>{cost_table(study.summary)}</details>"
-    return Section("labels", "How many labels", body)
+    return Section("labels", "How many labels" if has_curve else "Every method", body)
 
 
 def order_assumed(study: Study) -> str:

@@ -60,6 +60,7 @@ def test_probe__its_run_has_a_report(study: Path, tmp_path: Path) -> None:
     for line in table:
         assert line.split(" ± ")[0].split()[-1] in page  # its test AUC
     assert report["verdict"] in page
+    assert "figure-learning-curve" not in page  # one size shows none
     for section in ("differences", "maps", "errors", "data", "provenance"):
         assert f'<section id="{section}"' in page
 
