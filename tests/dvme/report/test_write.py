@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import run
-from light import light
+from light import light, named
 from numpy.typing import NDArray
 from once import linked, replaced
 from pictures import EVIL, write_pictures
@@ -130,7 +130,7 @@ def test_write_report__of_an_older_run_without_heads_says_what_to_do(
     options = replace(PCA, thumbnails=False)
     result = dvme.write_report(bare, out=tmp_path / "r.html", cache=small_study / "c.zarr", options=options)
     assert result.n_points == 120
-    assert "this run keeps no head of its dvme; run the same dvme sweep again" in result.notices[0]
+    assert f"this run keeps no head of its {named('dvme')}; run the same dvme sweep again" in result.notices[0]
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}"]
 
 
@@ -191,7 +191,7 @@ def test_write_report__what_the_data_do_not_allow_is_left_out_and_said(
     dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
     result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
     assert "no maps: all 90 dead embeddings are equal; there is nothing to map" in result.notices
-    assert result.answers["Which backbone?"] == "good + linear"
+    assert result.answers["Which backbone?"] == f"good + {named('linear')}"
     assert "maps" not in _sections((tmp_path / "r.html").read_text())
     options = replace(PCA, anonymous=True)
     closed = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=options, force=True)
