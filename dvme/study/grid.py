@@ -66,6 +66,7 @@ class Grid:
             del self.finished[place]
         self.n_reused = len(self.finished)
         self.waiting: dict[int, dict[Place, SavedHead]] = {}  # by method: heads that are not on disk yet
+        self.gathered: set[int] = set()
         self.kept_at = time.monotonic()
 
     def fit(self, runtime: Runtime, progress: Progress, stage: str) -> None:
@@ -90,7 +91,10 @@ class Grid:
             self._keep_waiting()
             raise
         for index in self.kept:
-            self._gather(index)
+            if index not in self.gathered:
+                self._gather(index)
+        if self.heads is not None:
+            self.heads.tidy(self.keys[place] for places in self.kept.values() for place in places)
 
     @property
     def kept_folders(self) -> list[Path]:
@@ -166,6 +170,7 @@ class Grid:
         self.heads.gather(method.name, method.backbones, jobs, list(fresh.values()))
         for place in fresh:
             self.ledger.write(self.keys[place], self.finished[place])
+        self.gathered.add(index)
 
     def _scored(self, place: Place, job: FinishedJob) -> FinishedJob:
         """With its scores."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class KeptHeads:
         jobs: Sequence[tuple[str, FinishedJob]],
         fresh: Sequence[SavedHead] = (),
     ) -> None:
-        """Put the heads of a method's jobs together, in this order, and remove what then lies there twice.
+        """Put the heads of a method's jobs together, in this order; `tidy` removes what then lies there twice.
 
         Args:
             head: the method's name.
@@ -100,8 +100,11 @@ class KeptHeads:
             found = [*fresh, *(load_head(folder) for folder in stored)]
             folds = {fold.job: fold for saved in reversed(found) for fold in saved.folds}
             save_head(together, replace(found[0], folds=[folds[each] for each in marks]), force=True)
-        for folder in alone:
-            shutil.rmtree(folder)
+
+    def tidy(self, keys: Iterable[str]) -> None:
+        """Remove the heads of single jobs that are together now; two methods of equal embeddings share them."""
+        for key in keys:
+            shutil.rmtree(whole(self._alone(key)), ignore_errors=True)
 
     def _alone(self, key: str) -> Path:
         return self.alone / key
