@@ -94,7 +94,7 @@ class Grid:
             if index not in self.gathered:
                 self._gather(index)
         if self.heads is not None:
-            self.heads.tidy(self.keys[place] for places in self.kept.values() for place in places)
+            self.heads.tidy({self.keys[place] for places in self.kept.values() for place in places})
 
     @property
     def kept_folders(self) -> list[Path]:

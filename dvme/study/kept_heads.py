@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,17 +94,22 @@ class KeptHeads:
         alone = [folder for key, _ in jobs if (folder := whole(self._alone(key))).exists()]
         # Not by the marks only: a single head that is there may stand for one whose folder was damaged.
         if fresh or alone or marks_of(together) != marks:
-            new = {fold.job for saved in fresh for fold in saved.folds}
             place = {each: folder for folder in (together, *alone) for each in marks_of(folder)}
-            stored = dict.fromkeys(place[each] for each in marks if each not in new)
-            found = [*fresh, *(load_head(folder) for folder in stored)]
-            folds = {fold.job: fold for saved in reversed(found) for fold in saved.folds}
-            save_head(together, replace(found[0], folds=[folds[each] for each in marks]), force=True)
+            folds = {fold.job: fold for saved in fresh for fold in saved.folds}
+            wanted = {each: place[each] for each in marks if each not in folds}
+            stored = {folder: load_head(folder) for folder in dict.fromkeys(wanted.values())}
+            folds |= {each: next(f for f in stored[folder].folds if f.job == each) for each, folder in wanted.items()}
+            (any_of_them, *_) = (*fresh, *stored.values())
+            save_head(together, replace(any_of_them, folds=[folds[each] for each in marks]), force=True)
 
-    def tidy(self, keys: Iterable[str]) -> None:
-        """Remove the heads of single jobs that are together now; two methods of equal embeddings share them."""
-        for key in keys:
-            shutil.rmtree(whole(self._alone(key)), ignore_errors=True)
+    def tidy(self, keys: Collection[str]) -> None:
+        """Remove the heads of single jobs that are together now, with what a kill left of one (`.KEY.partial`).
+
+        Not before all methods have theirs: two of equal embeddings share them.
+        """
+        for entry in list(self.alone.iterdir()) if self.alone.exists() else ():
+            if entry.is_dir() and entry.name.strip(".").partition(".")[0] in keys:
+                shutil.rmtree(entry)
 
     def _alone(self, key: str) -> Path:
         return self.alone / key
