@@ -9,6 +9,7 @@ import typer
 from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
 from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
+from dvme_cli.spelling import APPS
 
 app = typer.Typer(
     cls=Commands,
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+APPS.append(app)
 add_command(app, "extract", extract.extract)
 add_command(app, "info", info.info)
 add_command(app, "probe", probe.probe)

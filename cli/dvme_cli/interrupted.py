@@ -32,7 +32,8 @@ def _predict(given: Parameters) -> str:
 
 
 def _probe(given: Parameters) -> str:
-    return "nothing of a probe is kept" + (f", and no head is in {given['save']}" if given.get("save") else "")
+    kept = _sweep(given) if given.get("out") else "nothing of a probe is kept"
+    return kept + (f"; no head is in {given['save']}" if given.get("save") else "")
 
 
 def _sweep(given: Parameters) -> str:

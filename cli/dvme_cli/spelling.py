@@ -15,6 +15,9 @@ from dvme.errors import Parameter, Text
 COMMAND: ContextVar[Callable[..., Any] | None] = ContextVar("command", default=None)
 """The function of the command that runs: its options come first where several commands have one of the same name."""
 
+APPS: list[typer.Typer] = []
+"""The application, once it is there."""
+
 
 def spelled(text: str) -> str:
     """A message of the library with options in place of its parameters."""
@@ -71,11 +74,9 @@ def _spelled(parameter: Parameter) -> str:
 
 def _option(name: str) -> str | None:
     """What the command calls a parameter; else what the first one that has it does."""
-    from dvme_cli.app import app
-
     running = COMMAND.get()
     functions = [] if running is None else [running]
-    for function in (*functions, *(each for _, each in commands_of(app))):
+    for function in (*functions, *(each for app in APPS for _, each in commands_of(app))):
         found = options_of(function)
         if name in found:
             return found[name]

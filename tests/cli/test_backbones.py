@@ -246,7 +246,7 @@ def test_check__refused(own: Path) -> None:
     assert_refused(run("backbones", "check", "mine.toml", "--weights", "mine.toml"), "mine.toml")
     assert_refused(run("backbones", "check", "mine", "--weights", "plain.pth", "--arch", "resnet81"), "did you mean")
     assert_refused(run("backbones", "check", "dino"), "dino_deitsmall8_pretrain.pth is not here")
-    assert_refused(run("backbones", "check", f"{LITE}@pool=class-token"), "has no class token", "--pool average")
+    assert_refused(run("backbones", "check", f"{LITE}@pool=class-token"), "has no class token", "pool=average")
     assert_refused(run("backbones", "check", "mine.toml", "--device", "tpu7"), "device 'tpu7' cannot be used")
 
 
@@ -350,7 +350,7 @@ def test_extract__refused_and_nothing_written(options: list[str], parts: list[st
         ("dino", ["--arch", "dino=test_resnet"], ["dino is a backbone that dvme knows; choose another name"]),
         ("mine.toml,mine.toml@size=32", [], ["a backbone is named twice"]),
         ("random", ["--weights", "random=plain.pth"], ["random is untrained and takes no weights"]),
-        (LITE, ["--pool", "class-token"], ["has no class token for 'class-token'; choose --pool average"]),
+        (LITE, ["--pool", "class-token"], ["has no class token for 'class-token'; choose pool=average"]),
     ],
 )
 def test_extract__backbones_refused(backbones: str, options: list[str], parts: list[str], own: Path) -> None:

@@ -307,7 +307,7 @@ def test_explain__json_and_retrain(study: Path) -> None:
 
 def test_explain__what_cannot_be_explained(study: Path, tmp_path: Path) -> None:
     cache, heads = study / "c.zarr", study / "heads"
-    assert_refused(run("explain", heads / filed("linear", "swav"), cache), "has one backbone")
+    assert_refused(run("explain", heads / filed("linear", "swav"), cache, "--retrain"), "has one backbone")
     concat, dvme = heads / filed("concat", FUSED), heads / filed("dvme", FUSED)
     assert_refused(run("explain", concat, cache, "--full-map", tmp_path / "m.npy"), "is of the dvme head")
     assert_refused(run("explain", dvme, cache, "--full-map", tmp_path / "m.png"), "does not end in .npy")

@@ -24,19 +24,19 @@ PRESSED: list[tuple[list[str], str, str]] = [
     (["cache", "export", "c.zarr", "all.npz"], "dvme.upkeep.formats.npz", "all.npz is as it was"),
     (["cache", "label", "c.zarr", "table.parquet"], "pyarrow.parquet", "either all labels were changed or none"),
     (
+        ["extract", "images", "new.zarr", "--backbones", "random"],
+        "torch",
+        "committed are kept, and the same command",
+    ),
+    (
         ["probe", "c.zarr", "--head", "knn", "--save", "heads"],
         "faiss",
-        "nothing of a probe is kept, and no head is in heads",
+        "nothing of a probe is kept; no head is in heads",
     ),
     (
         ["viz", "c.zarr", "--out", "page.html", "--method", "pca"],
         "dvme.report.html.thumbnails",
         "page.html holds no half page",
-    ),
-    (
-        ["extract", "images", "new.zarr", "--backbones", "random"],
-        "torch",
-        "committed are kept, and the same command",
     ),
 ]
 """Command, the module during whose import Ctrl-C is pressed, what is said to be kept."""

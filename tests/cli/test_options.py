@@ -16,7 +16,7 @@ from PIL import Image
 import dvme
 from dvme.backbones import get_spec, listed
 from dvme.backbones.conversion.converting import convert
-from dvme.backbones.diagnosis import diagnose
+from dvme.backbones.loading.diagnosis import diagnose
 from dvme.errors import parameter
 from dvme_cli import options
 from dvme_cli.app import app

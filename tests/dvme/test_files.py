@@ -24,7 +24,7 @@ def test_check_destination__a_new_file_or_one_to_replace(tmp_path: Path) -> None
     [
         ("p.txt", True, r"p\.txt does not end in \.csv or \.parquet; name such a file"),
         ("folder.csv", True, r"folder\.csv is a folder; name a file"),
-        ("old.csv", False, r"old\.csv is there already; name another file, or pass --force"),
+        ("old.csv", False, r"old\.csv is there already; name another file, or pass force=True"),
         ("no/p.csv", True, "no is not a folder; make it first"),
         ("folder", True, r"folder is a folder; name a file"),
         ("old.csv/p.csv", True, r"old\.csv is not a folder"),

@@ -17,7 +17,7 @@ import torch
 from torch import backends
 
 from dvme.float32 import full_float32, is_rounding
-from dvme.heads.attention import exact_token_attention, token_attention
+from dvme.heads.fusion.attention import exact_token_attention, token_attention
 
 CUDNN: Any = backends.cudnn
 MKLDNN: Any = backends.mkldnn

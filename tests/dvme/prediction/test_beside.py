@@ -117,7 +117,7 @@ def _head(study: Path) -> Path:
 
 def _predict(study: Path, images: str = "new.csv", **options: Any) -> tuple[Any, pd.DataFrame]:
     options.setdefault("backbones", [f"{study}/one.py:net", f"{study}/two.py:net"])
-    out = study / "p.csv"
+    out = options.pop("out", study / "p.csv")
     report = dvme.predict(_head(study), study / images, out=out, cache=study / "study.zarr", force=True, **options)
     return report, pd.read_csv(out)
 
@@ -318,7 +318,8 @@ def test_predict__a_folder_that_cannot_be_written_keeps_nothing_and_says_so(
 ) -> None:
     access = os.access
     monkeypatch.setattr(os, "access", lambda place, mode: Path(place) != study and access(place, mode))
-    report, table = _predict(study)
+    (study.parent / "elsewhere").mkdir()
+    report, table = _predict(study, out=study.parent / "elsewhere" / "p.csv")
     assert (report.kept_in, len(table)) == (None, 8)
     assert (
         report.remarks[-1]

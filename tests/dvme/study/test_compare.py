@@ -63,7 +63,7 @@ def test_compare__two_runs_by_hand(root: Path) -> None:
                 for run in (one, other)
             )
             gap = mine["kappa"] - its["kappa"]
-            expected.append(crossed(gap.folds, gap.test_covariance, shared(size), test_df=gap.test_df))
+            expected.append(crossed(gap.folds, gap.test_covariance, shared[size], test_df=gap.test_df))
     assert [pair.method for pair in report.pairs] == [f"{name} + {named('linear')}" for name in ("dino", "swav")] * 3
     assert [pair.size for pair in report.pairs] == [name for name in ("50 (S)", "100", "full (F)") for _ in range(2)]
     adjusted = np.minimum(1.0, 6 * np.array([each.p for each in expected]))
@@ -142,7 +142,7 @@ def test_compare__published_cells_and_who_stands_beside_them(beside: CompareRepo
     assert pair.other is not None
     assert (pair.other.mean, pair.other.std) == (0.6330, 0.0204)
     assert pair.beside == f"swav + {named('linear')}"
-    assert _pair(beside, "dvme-no-attention", "full (F)").beside == "dvme-noattn of 2 backbones"
+    assert _pair(beside, "dvme-no-attention", "full (F)").beside == f"{named('dvme-noattn')} of 2 backbones"
     # Neither the run's knn nor a size that it lacks has a counterpart; nor do fine-tuned networks.
     assert _pair(beside, "swav, linear", "200").one is None
     assert _pair(beside, "swav, finetune", "50 (S)").beside == ""

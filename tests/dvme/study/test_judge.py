@@ -306,8 +306,8 @@ def test_judge__draws_of_the_same_rows_share_all_but_their_seeds() -> None:
     manifest = _study(n_sizes=1)
     same = SubsetManifest(**(vars(manifest) | {"draws": (manifest.draws[0],) * 4}))
     finished = {(0, 0): _jobs(manifest, 1.0, 0)}
-    assert _judge(same, finished, METHODS[:1]).shared_rows(0) == MOST_SHARED
-    shared = _judge(manifest, finished, METHODS[:1]).shared_rows(0)
+    assert _judge(same, finished, METHODS[:1]).shared_rows[0] == MOST_SHARED
+    shared = _judge(manifest, finished, METHODS[:1]).shared_rows[0]
     assert shared == pytest.approx(_overlap(manifest))
 
 

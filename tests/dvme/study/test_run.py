@@ -49,7 +49,7 @@ def folder(report: StudyReport, tmp_path: Path) -> Path:
 def test_run__holds_all_that_a_report_needs(report: StudyReport) -> None:
     folder = Path(report.run)
     tables = {"results.csv", "predictions.parquet", "duplicates.csv", "suspects.csv"}
-    names = {"run.json", "subsets.json", "jobs", "heads", "summary.json"} | tables
+    names = {"run.json", "subsets.json", "seen.npz", "jobs", "heads", "summary.json"} | tables
     assert {entry.name for entry in folder.iterdir()} == names
     described = json.loads((folder / "run.json").read_text())
     assert (described["format"], described["subsets"], described["metric"]) == (2, report.subsets, "auc")
@@ -237,12 +237,12 @@ def test_check_run__refuses_other_runs_and_other_folders(report: StudyReport, fo
 def test_one_writer__who_opened_the_lock_before_it_was_let_go_has_the_same_one(tmp_path: Path) -> None:
     """Of two sweeps that wait for the lock at once, one gets it: the file stays where the next one looks."""
     run = tmp_path / "run"
-    with one_writer(run), pytest.raises(OptionError, match="another dvme sweep is writing to"), one_writer(run):
+    with one_writer(run), pytest.raises(OptionError, match="another dvme is writing to"), one_writer(run):
         pass
     with one_writer(run):
         waiting = os.open(tmp_path / ".run.lock", os.O_RDWR)
     fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with pytest.raises(OptionError, match=r"another dvme sweep is writing to .*run; wait for it"), one_writer(run):
+    with pytest.raises(OptionError, match=r"another dvme is writing to .*run; wait for it"), one_writer(run):
         pass
     os.close(waiting)
     with one_writer(run):

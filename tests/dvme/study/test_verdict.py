@@ -13,6 +13,7 @@ from dvme.stats.influence import Scored
 from dvme.stats.intervals import Interval
 from dvme.study.methods import method_name
 from dvme.study.outcome import Cell, Column, FusionVerdict, Score, StudyReport, Verdict
+from dvme.study.roles import Roles
 from dvme.study.standing import Standing
 from dvme.study.verdict import Verdicts
 
@@ -24,7 +25,7 @@ ERROR = 0.05
 
 
 def _verdicts(lines: Sequence[Line], standing: Standing) -> Verdicts:
-    return Verdicts([(head, tuple(names)) for head, names, _ in lines], standing, 0, "auc")
+    return Verdicts(Roles([(head, tuple(names)) for head, names, _ in lines]), standing, 0, "auc")
 
 
 def _standing(make: Make, lines: Sequence[Line], **settings: Any) -> Standing:

@@ -23,11 +23,11 @@ from dvme.heads.neighbours.knn import (
     FittedKNN,
     counted,
     depth,
-    normalised,
     search,
     votes,
 )
 from dvme.runtime import Runtime
+from dvme.vectors import unit_rows
 
 
 def test_votes__worked_by_hand() -> None:
@@ -40,7 +40,7 @@ def test_votes__worked_by_hand() -> None:
 
 def test_search__is_exact_against_a_full_sort() -> None:
     rng = np.random.default_rng(0)
-    queries, bank = normalised(rng.normal(size=(7, 16))), normalised(rng.normal(size=(50, 16)))
+    queries, bank = unit_rows(rng.normal(size=(7, 16))), unit_rows(rng.normal(size=(50, 16)))
     similarities, neighbours = search(queries, bank, 5)
     full = queries @ bank.T
     np.testing.assert_array_equal(neighbours, np.argsort(-full, axis=1)[:, :5])
@@ -52,7 +52,7 @@ def test_search__is_exact_against_a_full_sort() -> None:
 def test_search__equal_similarities_come_in_bank_order(seed: int, k: int, n_distinct: int) -> None:
     rng = np.random.default_rng(seed)
     distinct = np.eye(12, dtype=np.float32)[:n_distinct]
-    bank, queries = distinct[rng.integers(0, n_distinct, 40)], normalised(rng.integers(0, 3, size=(9, 12)))
+    bank, queries = distinct[rng.integers(0, n_distinct, 40)], unit_rows(rng.integers(0, 3, size=(9, 12)))
     similarities, neighbours = search(queries, bank, k)
     full = queries @ bank.T  # a single product each: no rounding
     expected = np.argsort(-full, axis=1, kind="stable")[:, :k]
@@ -65,7 +65,7 @@ def test_search__embeddings_that_hardly_differ_keep_their_nearest(spread: float)
     """As of an untrained network: similarities follow each other closely, and still the far ones are no neighbours."""
     rng = np.random.default_rng(0)
     centre = np.abs(rng.normal(size=64))
-    bank, queries = (normalised(centre + spread * rng.normal(size=(n, 64))) for n in (900, 20))
+    bank, queries = (unit_rows(centre + spread * rng.normal(size=(n, 64))) for n in (900, 20))
     expected = np.argsort(-(queries.astype(np.float64) @ bank.T.astype(np.float64)), axis=1)
     found = search(queries, bank, [3, 20])[1]
     for k in (3, 20):
@@ -74,7 +74,7 @@ def test_search__embeddings_that_hardly_differ_keep_their_nearest(spread: float)
 
 def test_search__many_copies_of_one_row() -> None:
     rng = np.random.default_rng(0)
-    bank = normalised(rng.normal(size=(500, 32)))
+    bank = unit_rows(rng.normal(size=(500, 32)))
     copies = np.sort(rng.permutation(500)[:300])
     bank[copies] = bank[copies[0]]
     neighbours = search(bank[copies[:1]], bank, 20)[1]
@@ -86,10 +86,10 @@ def test_search__many_copies_of_one_row() -> None:
 def test_search__rows_that_are_the_same_to_the_bit_come_in_bank_order(dim: int, k: int) -> None:
     """Though a matrix product rounds their similarities differently."""
     rng = np.random.default_rng(dim)
-    bank = normalised(np.abs(rng.normal(size=(1503, dim))))
+    bank = unit_rows(np.abs(rng.normal(size=(1503, dim))))
     copies = np.sort(rng.permutation(1503)[:401])
     bank[copies] = bank[copies[0]]
-    queries = normalised(bank[copies[0]] + 0.1 * np.abs(rng.normal(size=(257, dim))) / np.sqrt(dim))
+    queries = unit_rows(bank[copies[0]] + 0.1 * np.abs(rng.normal(size=(257, dim))) / np.sqrt(dim))
     raw = knn._found(queries, bank, 401, "cpu")[0]
     assert (raw[:, 0] != raw[:, -1]).any()  # else this shows nothing
     similarities, neighbours = search(queries, bank, k)
@@ -100,7 +100,7 @@ def test_search__rows_that_are_the_same_to_the_bit_come_in_bank_order(dim: int, 
 
 def test_search__many_deep_queries_are_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
-    bank, queries = normalised(rng.integers(0, 2, size=(90, 4)) + 1e-3), normalised(rng.normal(size=(30, 4)))
+    bank, queries = unit_rows(rng.integers(0, 2, size=(90, 4)) + 1e-3), unit_rows(rng.normal(size=(30, 4)))
     whole = search(queries, bank, 7)
     monkeypatch.setattr(knn, "FOUND", 100)
     widest: list[int] = []
@@ -115,15 +115,15 @@ def test_search__many_deep_queries_are_taken_in_parts(monkeypatch: pytest.Monkey
     assert max(widest[1:]) <= 100  # after the first search, of as many as are asked for
 
 
-def test_normalised__zero_row_stays_zero() -> None:
-    unit = normalised(np.array([[3.0, 4.0], [0.0, 0.0]]))
+def test_unit_rows__zero_row_stays_zero() -> None:
+    unit = unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0.0, 0.0]])
 
 
 @pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-20, 1e19, 1e37])
-def test_normalised__any_scale(scale: float) -> None:
+def test_unit_rows__any_scale(scale: float) -> None:
     rows = np.array([[3.0, 4.0], [-4.0, 3.0]]) * scale
-    np.testing.assert_allclose(normalised(rows), [[0.6, 0.8], [-0.8, 0.6]], rtol=1e-6)
+    np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [-0.8, 0.6]], rtol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)
@@ -134,7 +134,7 @@ def test_knn__same_votes_as_scikit_learn_with_the_same_weights(seed: int, k: int
     labels[:3] = [0, 1, 2]
     train, rest = np.arange(40), np.arange(40, 60)
     fitted = fit_jobs([Job(KNN(neighbours=(k,)), ("a",), train, rest)], Embedded({"a": features}, labels, 3))[0]
-    unit = normalised(features).astype(np.float64)
+    unit = unit_rows(features).astype(np.float64)
     peer = KNeighborsClassifier(k, algorithm="brute", weights=lambda d: np.exp((1 - d**2 / 2) / TEMPERATURE)).fit(
         unit[train], labels[train]
     )  # |a - b|^2 = 2 - 2 cos
@@ -152,7 +152,7 @@ def test_knn__k_is_the_best_on_validation_and_never_more_than_the_bank(choose_by
         head = KNN(choose_by=choose_by, standard_errors=0)
         job = Job(head, ("a",), np.arange(60), np.arange(60, 150))
         fitted = fit_jobs([job], Embedded({"a": features}, labels, 2))[0]
-        unit = normalised(features)
+        unit = unit_rows(features)
         scores = {}
         for k in sorted({min(k, 60) for k in NEIGHBOURS}):
             shares = []
@@ -256,7 +256,7 @@ def test_knn__saved_and_pickled_heads_hold_their_own_rows_only() -> None:
     data, jobs = _sweep()
     for job, fitted in zip(jobs, fit_jobs(jobs, data), strict=True):
         assert isinstance(fitted, FittedKNN)
-        np.testing.assert_array_equal(fitted.bank, normalised(data.embeddings["a"])[job.train])
+        np.testing.assert_array_equal(fitted.bank, unit_rows(data.embeddings["a"])[job.train])
         for copy in (FittedKNN.restored(fitted.settings(), fitted.arrays()), pickle.loads(pickle.dumps(fitted))):
             assert len(copy.unit) == len(job.train)
             queries = [data.embeddings["a"][:50]]
@@ -292,7 +292,7 @@ def test_search__same_neighbours_on_a_gpu() -> None:
     if not hasattr(knn._faiss(), "StandardGpuResources"):
         pytest.skip("faiss-gpu is not installed")
     rng = np.random.default_rng(0)
-    bank, queries = normalised(rng.normal(size=(3000, 64))), normalised(rng.normal(size=(200, 64)))
+    bank, queries = unit_rows(rng.normal(size=(3000, 64))), unit_rows(rng.normal(size=(200, 64)))
     bank[100:150] = bank[0]
     for k in (1, 20, 2900):
         ours, theirs = search(queries, bank, k), search(queries, bank, k, device="cuda")
