@@ -55,6 +55,7 @@ class Grid:
         )
         counts = (range(n) for n in (len(methods), len(manifest.sizes), len(manifest.draws)))
         self.places = [Place(*place) for place in itertools.product(*counts)]
+        self.test_hash = subset_hash(manifest.images[manifest.test])
         self.seeds = [self._seed(draw.repeat, draw.fold) for draw in manifest.draws]
         digests = {name: table.fingerprint.digest for name, table in snapshot.backbones.items()}
         described = [method.identity(digests) for method in methods]
@@ -199,7 +200,7 @@ class Grid:
     def _saved(self, place: Place, one: Predicted, done: FinishedJob) -> SavedHead:
         """One job's head with all that predicting and explaining need to know."""
         method, images = self.methods[place.method], self.manifest.images
-        train, validation, test = self._parts(place)
+        train, validation, _ = self._parts(place)
         fold = SavedFold(
             head=one.head,
             train_ids=images[train],
@@ -215,7 +216,7 @@ class Grid:
             dims=tuple(table.dim for table in tables),
             fingerprints=tuple(table.fingerprint for table in tables),
             classes=self.manifest.classes,
-            test_hash=subset_hash(images[test]),
+            test_hash=self.test_hash,
             folds=[fold],
         )
 
