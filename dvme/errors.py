@@ -55,7 +55,7 @@ class Text(str):
 
     def __reduce__(self) -> tuple[type[Text], tuple[str | Parameter, ...]]:
         """Its parts, to be put together anew."""
-        return Text, self.parts
+        return type(self), self.parts
 
     def spelled(self, spell: Callable[[Parameter], str]) -> str:
         """The text with its parameters in another spelling."""

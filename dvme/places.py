@@ -17,7 +17,7 @@ Kind = Literal["", "cache", "run", "head", "heads", "images", "manifest", "expor
 """`heads`: a folder with saved heads in it. "": nothing is there, or nothing that shows what it is."""
 CALLED: dict[Kind, str] = {
     "cache": "a cache",
-    "run": "a run of dvme sweep",
+    "run": "a run of dvme sweep or probe",
     "head": "a saved head",
     "heads": "a folder of saved heads",
     "images": "a folder of images",
@@ -132,9 +132,7 @@ def check_head(head: str | Path, other: str | Path) -> None:
                 f"{head} is {CALLED[kind]} and {other} {CALLED[second]}: the head comes first; {_swap(head, other)}"
             )
         if kind == "run":
-            raise DataError(
-                f"{head} is a run, not a saved head; a run keeps the heads of its fusions in {Path(head) / 'heads'}"
-            )
+            raise DataError(f"{head} is a run, not a saved head; a run keeps its heads in {Path(head) / 'heads'}")
         raise DataError(f"{head} is {CALLED[kind]}, not a saved head; dvme probe --save makes heads")
     if second == "run":
         raise OptionError(f"{other} is {CALLED[second]}, not images or a cache; {_step(other, second)}")

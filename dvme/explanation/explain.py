@@ -90,7 +90,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     Everything is computed on labelled images of the cache that the head neither learned from nor chose on.
 
     Args:
-        head: a folder that `dvme probe --save` made, or that a sweep kept in `RUN/heads`.
+        head: a folder that `dvme probe --save` made, or that a run has in `RUN/heads`.
         cache: with the embeddings of the head's backbones, and labels.
         all_images: take the images that the head was fitted on as well; losses then flatter it.
         images: (n, 16) content ids of the images to explain on, whatever else the cache holds; None: all labelled ones

@@ -1,4 +1,4 @@
-"""The paper-style table of a sweep, and what fusions gain, as tables of a page."""
+"""The paper-style table of a study, and what fusions gain, as tables of a page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dvme.text import METRIC_NAMES, ends_text, number_text, p_text, saved_text, 
 
 
 def scores_table(summary: StudyReport, metric: str) -> str:
-    """Methods by sizes; marks only for the sweep's own metric, which the tests are about."""
+    """Methods by sizes; marks only for the study's own metric, which the tests are about."""
     headings = [f"{column.name} ({column.n_train:,.0f} + {column.n_validation:,.0f})" for column in summary.columns]
     rows, before = [], None
     is_marked = metric == summary.metric

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from dvme.data import MISSING
 from dvme.data.order import order_text
-from dvme.errors import OptionError, UnknownNameError
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.heads import full_name, head_of
 from dvme.metrics.classification import METRICS
 from dvme.report.figures import counts, curves, diagnostics, forest, matrices
 from dvme.report.html.page import Page, Section, text
@@ -82,7 +78,7 @@ def order_assumed(study: Study) -> str:
     order = order_text(study.summary.task.classes)
     return (
         f"Quadratic kappa counts {order} as an order, which nobody gave: do not rely on it. Where they have an order, "
-        "dvme cache label CACHE --class-order LOWEST,...,HIGHEST gives it, for the next sweep."
+        "dvme cache label CACHE --class-order LOWEST,...,HIGHEST gives it, for the next study."
     )
 
 
@@ -114,7 +110,7 @@ def differences(page: Page, study: Study) -> Section | None:
         body += f"<details><summary>The same in numbers, and labels saved</summary>{gains_table(study.summary)}"
         body += (
             '<p class="soft">Labels saved: how many more that single backbone needs to score the same; ≤ and ≥ are '
-            "bounds where the sweep goes no further.</p></details>"
+            "bounds where the sizes go no further.</p></details>"
         )
     return Section("differences", "Is it better?", body) if body else None
 
@@ -215,7 +211,7 @@ def data(page: Page, study: Study, notes: Sequence[str]) -> Section:
 def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
     """What the numbers come from."""
     described = study.run.described
-    heads = ",".join(dict.fromkeys(_as_typed(**each) for each in described["methods"]))
+    heads = ",".join(dict.fromkeys(head for head, _ in study.run.methods))
     backbones = ",".join(str(each["name"]) for each in described["backbones"])
     cache = str(described.get("cache", "")) if study.store is None else study.store.location
     cache, folder = ("CACHE", "RUN") if is_anonymous else (cache, str(study.run.folder))
@@ -235,13 +231,6 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
         for each in rest
     )
     return Section("provenance", "Provenance", facts(values) + details)
-
-
-def _as_typed(head: str, settings: Mapping[str, Any] | None = None, **_: Any) -> str:
-    """A method's head with its settings; one that this dvme does not know, by its name."""
-    with suppress(UnknownNameError, OptionError):
-        return head if settings is None else full_name(head_of(head, settings))
-    return head
 
 
 def _versions(study: Study) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`dvme report`: a finished sweep as one page that answers the question first and shows why below."""
+"""`dvme report`: a finished study as one page that answers the question first and shows why below."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from dvme.report.points import names_of
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
+from dvme.study.run import again
 from dvme.study.suspects import TEST
 from dvme.text import NO_GROUPS, counted
 from dvme_cache import CacheError
@@ -78,15 +79,14 @@ def write_report(
     force: bool = False,
     progress: Progress = automatic,
 ) -> ReportResult:
-    """Write the report of a finished sweep as one HTML file that opens without a network.
+    """Write the report of a finished study as one HTML file that opens without a network.
 
     Args:
-        run: a folder of `dvme sweep`.
+        run: a folder of `dvme sweep`, or of `dvme probe` with `out`.
         out: the HTML file, in a folder that is there.
         cache: where the run's cache is now; None: where it was. Without it there are neither maps nor images.
         published: a table to overlay, such as `truong2021:aptos`.
         options: what the page shows; None: the defaults.
-            force: replace a file that is there.
         force: replace a file that is there.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -161,14 +161,14 @@ def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_he
     found = list[str]()
     if attention and not has_heads and study.store is not None:
         which = f"this run keeps no head of its {' and '.join(attention)}"
-        step = "run the same dvme sweep again, it fits those that are missing"
+        step = f"{again(study.run.described)}, it fits those that are missing"
         found.append(Aside(f"nothing on attention: {which}; {step}"))
     if study.run.metric == "kappa" and not study.summary.task.is_ordered:
         found.append(sections.order_assumed(study))
     if drawn is not None and (missing := drawn.missing(shown)):
         found.append(Aside(missing))
     if shown.anonymous:
-        gone = Aside("no maps and no images: the cache is gone, or was changed since the sweep")
+        gone = Aside("no maps and no images: the cache is gone, or was changed since")
         return [*found, *([gone] if study.store is None else [])]
     told_elsewhere = (study.resampling, NO_GROUPS)
     return [*found, *study.notices, *(line for line in study.summary.notices if line not in told_elsewhere)]

@@ -169,9 +169,7 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
     mine: list[Score | None] = []
     for _, method, size in counterparts:
         jobs = run.finished[method, size] if method is not None and size is not None else []
-        values = [
-            job.scores["test"][wanted] if job.scores else score(labels, log_odds(job.log_test))[wanted] for job in jobs
-        ]
+        values = [score(labels, log_odds(job.log_test))[wanted] for job in jobs]
         mine.append(Score.over(values) if values else None)
     n = max(1, sum(own is not None for own in mine))
     comparisons = [_welch(own, cell, 1.0 - ALPHA / n) for own, (cell, _, _) in zip(mine, counterparts, strict=True)]
@@ -215,9 +213,13 @@ def _counterpart(run: Run, cell: PublishedCell, stands_for: Mapping[str, str]) -
     heads = OURS.get((cell.setting, "" if is_single else cell.method), ())
     backbone = stands_for.get(cell.method, cell.method)
     for head in heads:
-        for position, (own, backbones) in enumerate(run.methods):
-            if base_name(own) == head and (not is_single or backbones == (backbone,)):
-                return position
+        alike = [
+            m
+            for m, (own, names) in enumerate(run.methods)
+            if base_name(own) == head and (not is_single or names == (backbone,))
+        ]
+        if alike:
+            return min(alike, key=lambda m: run.methods[m][0] != head)  # as it is, before other settings of it
     return None
 
 

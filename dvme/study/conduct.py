@@ -26,7 +26,7 @@ from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
-from dvme.study.kept_heads import JOBS, KeptHeads
+from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
@@ -65,11 +65,12 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         check_new_run(question.cache, out)
     if question.save is not None:
         check_folder(question.save, step="name another folder with " + parameter("save"))
+        _check_apart(question)
     store = open_cache(question.cache)
     names = named_backbones(store, question.backbones)
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
-    room = runtime.memory_budget("cpu") // EMBEDDINGS_SHARE
-    design = _designed(question, Snapshot.take(store, names).holding(room), progress)
+    budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
+    design = _designed(question, Snapshot.take(store, names).holding(budget // EMBEDDINGS_SHARE), progress)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
     with ExitStack() as stack:  # all heads are saved, or none
@@ -80,7 +81,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             heads = KeptHeads(aside, aside / JOBS)
         ledger = Ledger(None if folder is None else folder / JOBS)
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
-        grid.fit(runtime, progress, question.command)
+        grid.fit(runtime, budget, progress, question.command)
         clock.lap("fit")
         report = _judged(question, design, grid, clock, progress)
         if folder is not None:
@@ -106,14 +107,28 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
 @contextmanager
 def _run_folder(out: str | Path, question: Question, design: Design, methods: Sequence[Method]) -> Iterator[Path]:
     """The run's folder, which nobody else writes to meanwhile."""
-    folder = check_run(out, design.subsets)
+    folder = check_run(out, design.subsets, question.command)
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
+        check_run(out, design.subsets, question.command)  # another may have written to it until now
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
-        write_run(folder, _described(question, design, methods))
+        write_run(folder, _described(question, design, methods), is_kept=True)
         design.subsets.save(folder / SUBSETS)
         design.keep(folder / SEEN)
         yield folder
+
+
+def _check_apart(question: Question) -> None:
+    """Refuse further heads in the run's folder, or the run among them: each is put in its place as a whole."""
+    if question.out is None or question.save is None:
+        return
+    run, heads = Path(question.out).resolve(), Path(question.save).resolve()
+    if run == heads or run in heads.parents or heads in run.parents:
+        raise OptionError(
+            f"{question.out} and {question.save} lie in one another; a run keeps its heads in {run / HEADS}: leave out "
+            + parameter("save")
+            + ", or name a folder apart"
+        )
 
 
 def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress) -> StudyReport:

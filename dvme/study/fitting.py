@@ -57,6 +57,7 @@ def fit_assignments(
     test: NDArray[np.int64],
     *,
     runtime: Runtime,
+    budget: int,
     progress: Progress,
 ) -> Iterator[Predicted]:
     """Fit every method on its draw, and ask it about the images that it chose on and about the test images.
@@ -66,7 +67,8 @@ def fit_assignments(
         snapshot: N images.
         targets: theirs; of a test image nobody is told.
         test: positions of the test images.
-        runtime: device and memory budget.
+        runtime: the device.
+        budget: bytes of embeddings and heads on the CPU.
         progress: told (stage, assignments done, all of them).
 
     Yields:
@@ -76,8 +78,10 @@ def fit_assignments(
         DataError: if a head gives no probabilities.
         OptionError: if the memory does not hold an assignment.
     """
+    if not assignments:  # torch is not asked for its devices
+        return
     hidden, n_done, n_classes = targets.hidden(test), 0, len(targets.classes)
-    budget, is_cpu = runtime.memory_budget("cpu"), runtime.torch_device() == "cpu"
+    is_cpu = runtime.torch_device().partition(":")[0] == "cpu"
     for names, positions in portions(assignments, snapshot, n_classes, budget):
         snapshot.forget(names)
         embeddings = {name: snapshot.read(name) for name in names}

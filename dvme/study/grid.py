@@ -70,8 +70,15 @@ class Grid:
         self.gathered: set[int] = set()
         self.kept_at = time.monotonic()
 
-    def fit(self, runtime: Runtime, progress: Progress, stage: str) -> None:
-        """Fit what is not finished. A kill costs at most the fits of the last half minute."""
+    def fit(self, runtime: Runtime, budget: int, progress: Progress, stage: str) -> None:
+        """Fit what is not finished. A kill costs at most the fits of the last half minute.
+
+        Args:
+            runtime: device and memory.
+            budget: bytes of embeddings and heads on the CPU.
+            progress: told (stage, jobs done, all of them).
+            stage: what it is called.
+        """
         before = len(self.finished)
         progress(stage, before, len(self.places))
 
@@ -83,6 +90,7 @@ class Grid:
         predicted = fit_assignments(
             *([self._assignment(place) for place in todo], self.snapshot, self.manifest.targets, self.manifest.test),
             runtime=runtime,
+            budget=budget,
             progress=tell,
         )
         try:
@@ -165,12 +173,13 @@ class Grid:
 
     def _gather(self, index: int) -> None:
         """Put the heads of a method together, all of whose draws are finished."""
-        method, places, fresh = self.methods[index], self.kept[index], self.waiting.pop(index, {})
+        method, places, fresh = self.methods[index], self.kept[index], self.waiting.get(index, {})
         assert self.heads is not None
         jobs = [(self.keys[place], self.finished[place]) for place in places]
         self.heads.gather(method.name, method.backbones, jobs, list(fresh.values()))
         for place in fresh:
             self.ledger.write(self.keys[place], self.finished[place])
+        self.waiting.pop(index, None)
         self.gathered.add(index)
 
     def _scored(self, place: Place, job: FinishedJob) -> FinishedJob:

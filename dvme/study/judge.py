@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -29,6 +29,8 @@ from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
 
+ROUNDING = 1e-6
+"""Scores of the same rows in another order differ by less."""
 MOST_SHARED = 0.99
 """Share of training rows that draws are taken to have in common where they have all: then only seeds differ."""
 Finished = Mapping[tuple[int, int], Sequence[FinishedJob]]
@@ -48,7 +50,7 @@ class Judge:
     metric: str
 
     def __post_init__(self) -> None:
-        """Only what older jobs lack is computed yet."""
+        """Nothing is judged yet."""
         self.labels: NDArray[np.int64] = self.manifest.targets.values
         self.roles = Roles(self.methods)
         self.finished = {place: self._scored_jobs(place[1], jobs) for place, jobs in self.finished.items()}
@@ -95,6 +97,11 @@ class Judge:
     def cells(self) -> list[Cell]:
         """Methods within sizes."""
         return [cell for size in range(len(self.manifest.sizes)) for cell in self._cells_of(size)]
+
+    @cached_property
+    def is_one_draw(self) -> list[bool]:
+        """Whether the draws of a size are the same, by size."""
+        return [self.manifest.is_one_draw(size) for size in range(len(self.manifest.sizes))]
 
     @cached_property
     def shared_rows(self) -> list[float]:
@@ -180,7 +187,7 @@ class Judge:
                     backbones=backbones,
                     size=self.manifest.sizes[size],
                     validation=self.validation[m, size],
-                    test={name: Score.over([job.scores["test"][name] for job in jobs]) for name in METRICS},
+                    test={name: self._over([job.scores["test"][name] for job in jobs], size) for name in METRICS},
                     interval=self.scored[m, size].interval(),
                     mark=self.standing.mark(m, size),
                     is_highest=bool(means[m] == np.nanmax(means, initial=-np.inf)),
@@ -193,6 +200,11 @@ class Judge:
                 )
             )
         return cells
+
+    def _over(self, values: Sequence[float], size: int) -> Score:
+        """Of one metric; a head that draws nothing has no spread over draws that are the same but for their order."""
+        found = Score.over(values)
+        return replace(found, std=float("nan")) if self.is_one_draw[size] and np.ptp(values) < ROUNDING else found
 
     def _scored_jobs(self, size: int, jobs: Sequence[FinishedJob]) -> list[FinishedJob]:
         test, validations = (

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.files import TORN, written_aside
 from dvme.json_values import as_json
-from dvme.metrics.classification import log_odds, score
+from dvme.metrics.classification import METRICS, log_odds, score
 from dvme_cache.files import sync
 
+SCORES = 1
+"""Raised when a metric of the same name gives other numbers."""
 SYNC_EVERY = 30.0
 """Seconds after which finished jobs are made durable, as the system does by itself."""
 PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
@@ -48,22 +50,25 @@ class FinishedJob:
     versions: Mapping[str, str] = field(default_factory=dict)
     """Of Python and PACKAGES, where it was fitted."""
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Every metric on `test` and on `validation`; none in what an older dvme wrote, see `scored_by`."""
+    """Every metric on `test` and on `validation`, see `scored_by`."""
+    scored_on: str = ""
+    """By which labels, and as which metrics: what is another has other scores."""
 
     def scored_by(self, test: NDArray[np.int64], validation: NDArray[np.int64]) -> FinishedJob:
-        """The job with its scores, which are computed only where it has none yet.
+        """The job with its scores, which are computed only where it has none of these labels and metrics yet.
 
         Args:
             test: (N test,) class indices.
             validation: (v,) class indices.
         """
-        if self.scores:
+        scored_on = _digest(test, validation, np.array([*METRICS, f"{SCORES}"], dtype="S32"))
+        if self.scored_on == scored_on:
             return self
         scores = {
             "test": score(test, log_odds(self.log_test)),
             "validation": score(validation, log_odds(self.log_validation)),
         }
-        return replace(self, scores=scores)
+        return replace(self, scores=scores, scored_on=scored_on)
 
     @property
     def test(self) -> NDArray[np.float64]:
@@ -149,6 +154,7 @@ class Ledger:
             "n_parameters": job.n_parameters,
             "versions": job.versions,
             "scores": job.scores,
+            "scored_on": job.scored_on,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.npz"

@@ -52,7 +52,7 @@ class Study:
         """Read a run and judge it again.
 
         Args:
-            folder: of `dvme sweep`.
+            folder: of the run.
             cache: where its cache is now; None: where it was.
             progress: told (stage, done, total).
 

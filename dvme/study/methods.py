@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError, parameter
-from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of
+from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of, is_own
 from dvme.heads.variation import differences
+from dvme.json_values import plain
 from dvme.metrics.classification import METRICS
 from dvme.notices import Aside
 
@@ -36,7 +36,7 @@ class Method:
     @property
     def settings(self) -> dict[str, Any]:
         """Of the head, as JSON values."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self.head)))  # type: ignore[call-overload]
+        values: dict[str, Any] = plain(asdict(self.head))  # type: ignore[call-overload]
         return values
 
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -45,9 +45,11 @@ class Method:
         Args:
             digests: of the embeddings' fingerprints, by backbone.
         """
+        kind = type(self.head)
+        name = kind.__name__ if is_own(self.head) else f"{kind.__module__}.{kind.__qualname__}"
         return {
             "revision": self.head.revision,
-            "head": {"kind": type(self.head).__name__} | self.settings,
+            "head": {"kind": name} | self.settings,
             "embeddings": [digests[name] for name in self.backbones],
         }
 
@@ -81,6 +83,9 @@ def make_methods(
         head = get_head(given) if isinstance(given, str) else given
         if not is_dataclass(head):
             raise OptionError(f"{given!r} is no head; pass a name such as 'linear', or a dataclass that is one")
+        lacking = [each for each in ("name", "is_fusion", "revision") if not hasattr(head, each)]
+        if lacking:
+            raise OptionError(f"{given!r} is no head: it has no {' and no '.join(lacking)}; see dvme.heads.Head")
         name = full_name(head)
         if wanted.setdefault(name, head) != head:
             raise OptionError(f"{name} is named twice with different settings; a study has each name once")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_folder, written_aside
-from dvme.json_values import as_json
+from dvme.json_values import as_json, plain
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
@@ -95,7 +95,7 @@ class Run:
         for method, size, _, key in described["jobs"]:
             job = ledger.read(key)
             if job is None:
-                raise DataError(f"{path} lacks a finished job; {_again(described)}, it goes on from there")
+                raise DataError(f"{path} lacks a finished job; {again(described)}, it goes on from there")
             finished.setdefault((method, size), []).append(job)
         oversample, metric = manifest.policy.get("oversample"), str(described["metric"])
         methods = tuple(
@@ -134,18 +134,23 @@ def read_summary(folder: str | Path) -> StudyReport:
         raise _unfinished(path, described) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
-        step = f"{_again(described)}, it writes a new one"
+        step = f"{again(described)}, it writes a new one"
         raise DataError(f"{path / SUMMARY} cannot be read as a summary ({why}); {step}") from error
 
 
-def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
+def check_run(folder: str | Path, manifest: SubsetManifest, command: str = "sweep") -> Path:
     """Refuse a folder that holds something else than a run over the same subsets.
+
+    Args:
+        folder: of the run.
+        manifest: what it is to be over.
+        command: that asks, for the message.
 
     Raises:
         OptionError: if it does.
         DataError: if its run cannot be read.
     """
-    path = check_folder(folder, step="name another folder with " + OUT, force=True)
+    path, is_sweep = check_folder(folder, step="name another folder with " + OUT, force=True), command == "sweep"
     if not path.exists():
         return path
     if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
@@ -158,9 +163,7 @@ def check_run(folder: str | Path, manifest: SubsetManifest) -> Path:
             f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}): images, "
             "labels, options or the order of the classes are others; name another folder with "
             + OUT
-            + ", or pass "
-            + parameter("subsets", path / SUBSETS)
-            + " to go on with its own"
+            + (", or pass " + parameter("subsets", path / SUBSETS) + " to go on with its own" if is_sweep else "")
         )
     return path
 
@@ -181,8 +184,17 @@ def one_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-def write_run(folder: Path, described: Mapping[str, Any]) -> None:
-    """Write run.json."""
+def write_run(folder: Path, described: Mapping[str, Any], *, is_kept: bool = False) -> None:
+    """Write run.json.
+
+    Args:
+        folder: of the run.
+        described: its configuration; with `jobs`, once it is finished.
+        is_kept: leave that of a finished run of the same configuration, which stays finished whatever comes.
+    """
+    before = _read_described(folder) if is_kept else None
+    if before is not None and before.get("jobs") and plain(described).items() <= before.items():
+        return
     header = {"format": FORMAT, "dvme": version("dvme"), "versions": dict(versions())}
     with written_aside(folder / RUN) as aside:
         aside.write_text(as_json(header | dict(described), indent=1) + "\n", encoding="utf-8")
@@ -195,7 +207,7 @@ def write_results(
     report: StudyReport,
     duplicates: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write what a finished sweep has to say: the summary, measurements, predictions, copies and suspects."""
+    """Write what a finished study has to say: the summary, measurements, predictions, copies and suspects."""
     import pandas as pd
     import pyarrow.parquet as pq
 
@@ -234,10 +246,10 @@ def _read_finished(folder: Path) -> dict[str, Any]:
 
 
 def _unfinished(folder: Path, described: Mapping[str, Any]) -> DataError:
-    return DataError(f"{folder} is not finished; {_again(described)}, it goes on from there")
+    return DataError(f"{folder} is not finished; {again(described)}, it goes on from there")
 
 
-def _again(described: Mapping[str, Any]) -> str:
+def again(described: Mapping[str, Any]) -> str:
     """What to do; an older dvme knew runs of sweeps only, and did not write which command made one."""
     return f"run the same dvme {described.get('command', 'sweep')} again"
 

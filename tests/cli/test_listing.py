@@ -71,7 +71,9 @@ def test_extract__a_manifest_with_gaps(
     told = result.stderr.splitlines()
     assert "2 images left out, for no file is there: images/gone/1.png and 1 more" in told
     assert "columns used of manifest.csv: image = 'Image', group = 'Group'; not used: diagnosis" in told
-    assert any(line.endswith("columns that could be it: diagnosis (4 values); name one with --label-col") for line in told)
+    assert any(
+        line.endswith("columns that could be it: diagnosis (4 values); name one with --label-col") for line in told
+    )
     assert "2 images left out, for no file is there: images/gone/1.png and 1 more" in result.stdout
     report = run(*command, "--skip-missing", "--label-col", "DIAGNOSIS", "--json")
     assert json.loads(report.stdout)["missing"] == ["images/gone/1.png", "images/gone/2.png"]

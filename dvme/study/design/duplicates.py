@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import parameter
 from dvme.notices import Aside
 from dvme.study.design.inspection import Similar
 from dvme.study.design.manifest import FoldDraw, SubsetManifest
@@ -118,8 +117,8 @@ def describe(
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
             said = f"{pairs} between {side} and training images: {shown}"
-            step = said + "; " + parameter("drop_duplicates") + " leaves them out"
-            lines.append(Aside(f"{said}: left out of training") if are_dropped else step)
+            step = "dvme subsets --drop-duplicates leaves them out"  # the line is kept on disk
+            lines.append(Aside(f"{said}: left out of training") if are_dropped else f"{said}; {step}")
     return lines
 
 

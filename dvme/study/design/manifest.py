@@ -82,6 +82,10 @@ class SubsetManifest:
         """Index of the size with the most training images."""
         return len(self.sizes) - 1
 
+    def is_one_draw(self, size: int) -> bool:
+        """Whether all draws train and choose on the same images: then heads differ by what they draw at random."""
+        return len({(frozenset(self.train(d, size)), frozenset(self.validation(d, size))) for d in self.draws}) == 1
+
     @property
     def classes(self) -> tuple[str, ...]:
         """C names."""

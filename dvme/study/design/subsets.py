@@ -108,8 +108,12 @@ class Design:
     """What the embeddings say of the images."""
 
     def keep(self, path: Path) -> None:
-        """Leave a file for `inspect`, so that the same embeddings are not compared again."""
-        self.seen.save(path, self.snapshot.key)
+        """Leave a file for `inspect`, so that the same embeddings are not compared again.
+
+        Not of a backbone that tells nothing apart: its embeddings are to be made anew, by the same fingerprint.
+        """
+        if not self.seen.constant:
+            self.seen.save(path, self.snapshot.key)
 
 
 def draw_design(

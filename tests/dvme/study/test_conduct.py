@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -228,3 +229,76 @@ def test_study__reads_as_often_as_little_memory_makes_it(
     monkeypatch.undo()
     roomy = dvme.sweep(cache, tmp_path / "roomy", heads=heads, options=FULL)
     assert [cell.chosen for cell in report.cells] == [cell.chosen for cell in roomy.cells]
+
+
+@pytest.mark.parametrize("where", ["run", "run/heads", "."])
+def test_probe__heads_in_the_run_or_around_it_are_refused_before_anything(
+    cache: Path, tmp_path: Path, where: str
+) -> None:
+    with pytest.raises(OptionError, match=r"lie in one another; a run keeps its heads in .*heads: leave out save"):
+        dvme.probe(cache, heads=EXACT, n_folds=2, out=tmp_path / "run", save=tmp_path / where)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_probe__another_study_is_not_told_of_an_option_it_lacks(cache: Path, tmp_path: Path) -> None:
+    dvme.probe(cache, heads=["knn"], n_folds=2, out=tmp_path / "run")
+    with pytest.raises(OptionError, match=r"are others; name another folder with out$"):
+        dvme.probe(cache, heads=["knn"], n_folds=3, out=tmp_path / "run")
+    with pytest.raises(OptionError, match=r"or pass subsets='.*' to go on with its own$"):
+        dvme.sweep(cache, tmp_path / "run", heads=["knn"], options=SIZES)
+
+
+def test_probe__what_is_refused_leaves_a_finished_run_finished(cache: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"heads": light("linear"), "n_folds": 2, "out": tmp_path / "run"}
+    dvme.probe(cache, **asked)
+    for place in (tmp_path / "run" / "jobs").glob("*.npz"):
+        place.unlink()
+    with pytest.raises(OptionError, match="a linear fit of"):
+        dvme.probe(cache, **asked, runtime=dvme.Runtime(device="cpu", memory=1))
+    assert '"jobs"' in (tmp_path / "run" / "run.json").read_text()
+
+
+def test_probe__nothing_to_fit_asks_for_no_device(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"heads": ["knn"], "n_folds": 2, "out": tmp_path / "run"}
+    dvme.probe(cache, **asked)
+    monkeypatch.setattr(dvme.Runtime, "torch_device", lambda _: pytest.fail("torch is asked"))
+    assert dvme.probe(cache, **asked).n_reused == 4
+
+
+def test_probe__ctrl_c_while_heads_are_put_together_keeps_the_jobs(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"heads": light("linear"), "backbones": ["a"], "n_folds": 2, "out": tmp_path / "run"}
+
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dvme.study.kept_heads.KeptHeads.gather", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dvme.probe(cache, **asked)
+    assert dvme.probe(cache, **asked).n_reused == 2
+
+
+def test_study__draws_of_one_set_show_no_spread_of_a_head_that_draws_nothing(cache_of: Callable[..., Path]) -> None:
+    """A user's own validation part: the draws differ in order and seed alone."""
+    report = dvme.probe(cache_of(**DATA["train, val and test"]), heads=light("linear", "linear-adam"), backbones=["a"])
+    spread = {cell.head: cell.test["auc"].std for cell in report.cells}
+    assert np.isnan(spread[named("linear")])
+    assert spread[named("linear-adam")] > 0.0
+    assert [len(cell.test["auc"].folds) for cell in report.cells] == [5, 5]
+
+
+def test_study__a_backbone_that_was_constant_is_looked_at_again(
+    tmp_path: Path, write_embeddings: Callable[..., Path], make_features: Callable[..., NDArray[Any]]
+) -> None:
+    """The line says to extract it anew, which gives it the same fingerprint."""
+    labels = np.arange(60) % 2
+    good, names = make_features(labels, 0.8, 0), [str(label) for label in labels]
+    asked: dict[str, Any] = {"heads": ["knn"], "n_folds": 2, "out": tmp_path / "run"}
+    said = []
+    for values in (np.ones_like(good), make_features(labels, 0.8, 1)):
+        write_embeddings(tmp_path / "c.zarr", {"a": good, "b": values}, label=names)
+        said.append([line for line in dvme.probe(tmp_path / "c.zarr", **asked).notices if "identical" in line])
+        shutil.rmtree(tmp_path / "c.zarr")
+    assert [len(lines) for lines in said] == [1, 0]

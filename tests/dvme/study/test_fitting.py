@@ -46,7 +46,8 @@ def _assignments(n_draws: int = 2, **settings: Any) -> list[Assignment]:
 
 def _fitted(assignments: list[Assignment], snapshot: Snapshot, memory: int) -> list[Any]:
     runtime = Runtime(device="cpu", memory=memory)
-    return list(fit_assignments(assignments, snapshot, snapshot.targets(), TEST, runtime=runtime, progress=silent))
+    given = assignments, snapshot, snapshot.targets(), TEST
+    return list(fit_assignments(*given, runtime=runtime, budget=memory, progress=silent))
 
 
 def test_fit_assignments__no_head_is_shown_a_test_label(snapshot: Snapshot, shown: list[Any], labels: Any) -> None:
@@ -98,7 +99,7 @@ def test_fit_assignments__tells_how_many_of_all_are_done(snapshot: Snapshot) -> 
     told: list[tuple[str, int, int]] = []
     short = Runtime(device="cpu", memory=20_000)
     given = _assignments(), snapshot, snapshot.targets(), TEST
-    list(fit_assignments(*given, runtime=short, progress=lambda *each: told.append(each)))
+    list(fit_assignments(*given, runtime=short, budget=20_000, progress=lambda *each: told.append(each)))
     assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
     assert (told[-1][1:], {total for _, _, total in told}) == ((6, 6), {6})
 

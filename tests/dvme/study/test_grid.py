@@ -69,12 +69,12 @@ def test_grid__keys_say_nothing_of_device_memory_or_place(
     order = np.random.default_rng(0).permutation(len(names)).tolist()
     elsewhere = write_embeddings(tmp_path / "far" / "c.zarr", features, order=order, label=names)
     assert _grid(elsewhere, manifest, tmp_path / "two").keys == first.keys
-    first.fit(Runtime(device="cpu", memory=2**22), silent, "probe")
+    first.fit(Runtime(device="cpu", memory=2**22), 2**22, silent, "probe")
     again = _grid(elsewhere, manifest, tmp_path / "one")
     assert again.n_reused == len(again.places)
     # With ample memory and its own fits, the other lab has the same predictions.
     other = _grid(elsewhere, manifest, tmp_path / "two")
-    other.fit(Runtime(device="cpu", memory=2**30), silent, "probe")
+    other.fit(Runtime(device="cpu", memory=2**30), 2**30, silent, "probe")
     for place in first.places:
         np.testing.assert_allclose(first.finished[place].test, other.finished[place].test, atol=1e-6)
 
@@ -121,7 +121,7 @@ def test_grid__metadata_is_opened_once_however_many_jobs_there_are(cache: Path) 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(LocalFiles, "read", noted)
             grid = _grid(cache, manifest, None, [Centroids()])
-            grid.fit(Runtime(device="cpu"), silent, "probe")
+            grid.fit(Runtime(device="cpu"), 2**30, silent, "probe")
         assert len(grid.finished) == 2 * 3 * 5 * n_repeats
     assert reads[6] == reads[1]
     assert 0 < reads[1].total() < 60
@@ -132,7 +132,7 @@ def test_grid__a_finished_job_carries_the_scores_of_its_own_images(
 ) -> None:
     """In its file too; of one that an older dvme wrote, from what it predicted."""
     grid = _grid(cache, manifest, tmp_path, [Centroids()])
-    grid.fit(Runtime(device="cpu"), silent, "probe")
+    grid.fit(Runtime(device="cpu"), 2**30, silent, "probe")
     for place, job in grid.finished.items():
         draw = manifest.draws[place.draw]
         chosen_on = draw.validation[: draw.n_validation[place.size]]

@@ -219,15 +219,23 @@ def test_scores__are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found is not None
     assert found.scores == {}
     assert found.scored_by(TEST, VALIDATION).scores == scored.scores
-    unscored = {"test": {"auc": float("nan"), "accuracy": 0.5}, "validation": {"auc": 0.25}}
-    ledger.write("k", replace(job, scores=unscored))
-    monkeypatch.setattr(ledgers, "score", None)  # whoever scores again fails
-    again = ledger.read("k")
-    assert again is not None
-    again = again.scored_by(TEST, VALIDATION)
-    assert np.isnan(again.scores["test"]["auc"])
-    assert (again.scores["test"]["accuracy"], again.scores["validation"]) == (0.5, {"auc": 0.25})
-    assert scored.scored_by(TEST, VALIDATION) is scored
+    kept = {"test": {"auc": float("nan"), "accuracy": 0.5}, "validation": {"auc": 0.25}}
+    ledger.write("k", replace(scored, scores=kept))
+    with monkeypatch.context() as patch:
+        patch.setattr(ledgers, "score", None)  # whoever scores again fails
+        again = ledger.read("k")
+        assert again is not None
+        again = again.scored_by(TEST, VALIDATION)
+        assert np.isnan(again.scores["test"]["auc"])
+        assert (again.scores["test"]["accuracy"], again.scores["validation"]) == (0.5, {"auc": 0.25})
+        assert scored.scored_by(TEST, VALIDATION) is scored
+    # By other labels, or with another metric, the job is scored again.
+    other = np.roll(TEST, 1)
+    assert again.scored_by(other, VALIDATION).scores["test"]["accuracy"] == skm.accuracy_score(
+        other, job.log_test.argmax(axis=1)
+    )
+    monkeypatch.setattr(ledgers, "METRICS", (*ledgers.METRICS, "mcc"))
+    assert again.scored_by(TEST, VALIDATION).scores == scored.scores
 
 
 def test_read__a_job_of_a_dvme_that_kept_no_scores(tmp_path: Path) -> None:
@@ -242,7 +250,11 @@ def test_read__a_job_of_a_dvme_that_kept_no_scores(tmp_path: Path) -> None:
     )
     found = Ledger(tmp_path).read("k")
     assert found is not None
-    assert {field.name: getattr(found, field.name) for field in fields(found)[2:]} == {**record, "scores": {}}
+    assert {field.name: getattr(found, field.name) for field in fields(found)[2:]} == {
+        **record,
+        "scores": {},
+        "scored_on": "",
+    }
     assert found.scored_by(TEST, VALIDATION).scores["test"]["accuracy"] == skm.accuracy_score(
         TEST, job.log_test.argmax(axis=1)
     )

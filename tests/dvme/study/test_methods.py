@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from dvme.errors import OptionError
@@ -110,3 +111,29 @@ def test_method_notices__settings_that_differ() -> None:
     assert method_notices(make_methods(["linear", "dvme"], BOTH, with_controls=False)) == []
     alone = make_methods(["linear", "dvme", "concat"], ("a",), with_controls=False)
     assert method_notices(alone) == ["dvme, concat: one backbone is nothing to fuse; pass more backbones"]
+
+
+@dataclass(frozen=True)
+class _Nameless:
+    name: str = "nameless"
+
+
+def test_make_methods__a_dataclass_that_is_no_head_is_told_what_it_lacks() -> None:
+    with pytest.raises(OptionError, match="is no head: it has no is_fusion and no revision"):
+        make_methods([_Nameless()], ("a",), with_controls=False)  # type: ignore[list-item]
+
+
+@dataclass(frozen=True)
+class _OwnKNN(KNN):
+    """A user's own, by the name of dvme's."""
+
+
+def test_identity__a_head_of_another_class_is_another_job() -> None:
+    """Its fields may be the same; what it does is not."""
+    digests = {"a": "d"}
+    (theirs,), (own,) = (make_methods([head], ("a",), with_controls=False) for head in (KNN(), _OwnKNN()))
+    assert theirs.settings == own.settings
+    assert theirs.identity(digests) != own.identity(digests)
+    assert theirs.identity(digests)["head"]["kind"] == "KNN"
+    odd = make_methods([KNN(neighbours=tuple(np.array([3, 5])))], ("a",), with_controls=False)
+    assert odd[0].settings["neighbours"] == [3, 5]

@@ -79,9 +79,9 @@ def test_describe__names_the_nearest_and_what_to_do() -> None:
     assert describe(found, names, []) == [
         "4 pairs of near-duplicates between test and training images: 42.png and 2.png (0.9999 in swav), "
         "44.png and 4.png (0.9993 in swav), 43.png and 3.png (0.9992 in swav), ...; "
-        "drop_duplicates leaves them out",
+        "dvme subsets --drop-duplicates leaves them out",
         "1 pair of near-duplicates between validation and training images: 25.png and 5.png (1.0000 in swav); "
-        "drop_duplicates leaves them out",
+        "dvme subsets --drop-duplicates leaves them out",
     ]
     assert listed(found[:1], names) == [
         {"one": "41.png", "other": "1.png", "side": "test", "backbone": "swav", "cosine": pytest.approx(0.9991)}

@@ -134,7 +134,7 @@ def test_subsets__near_duplicates_across_the_split_are_listed(
     notices = "\n".join(report.manifest.notices)
     assert "near-duplicates were not looked for in blind: too many pairs of images" in notices
     assert "5 pairs of near-duplicates between test and training images: " in notices
-    assert "drop_duplicates leaves them out" in notices
+    assert "dvme subsets --drop-duplicates leaves them out" in notices
     # All that train or choose are there still.
     assert len(report.manifest.draws[0].train) + len(report.manifest.draws[0].validation) == 120
 
