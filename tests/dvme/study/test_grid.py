@@ -140,7 +140,7 @@ def test_grid__a_finished_job_carries_the_scores_of_its_own_images(
             right = float((found.argmax(axis=1) == labels[rows]).mean())
             assert job.scores[part]["accuracy"] == pytest.approx(right, abs=1e-12)
         assert grid.ledger.read(grid.keys[place]).scores == job.scores  # type: ignore[union-attr]
-        grid.ledger.write(grid.keys[place], replace(job, scores={}))
+        grid.ledger.write(grid.keys[place], replace(job, scores={}, scored_on=""))
     again = _grid(cache, manifest, tmp_path, [Centroids()])
     assert again.n_reused == len(again.places)
     assert {place: job.scores for place, job in again.finished.items()} == {
