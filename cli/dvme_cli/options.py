@@ -25,8 +25,8 @@ from dvme.defaults import (
     TEST_FRACTION,
     VALIDATION,
 )
+from dvme.seeds import SEEDS
 
-MAX_SEED = 2**32 - 1
 PUBLISHED = "truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr"
 FIRST_MAPS = ",".join(MAPS)
 
@@ -147,7 +147,7 @@ Memory = Annotated[
     typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
 ]
 Seed = Annotated[
-    int | None, typer.Option(min=0, max=MAX_SEED, help=f"Seed of all that is left to chance. Default: {SEED}.")
+    int | None, typer.Option(min=0, max=SEEDS - 1, help=f"Seed of all that is left to chance. Default: {SEED}.")
 ]
 
 # A study.

@@ -61,13 +61,13 @@ class Grid:
         described = [method.identity(digests) for method in methods]
         self.keys = {place: self._key(place, described[place.method]) for place in self.places}
         self.kept = self._kept()
+        self.gathered: set[int] = set()  # methods whose heads lie together
         found = {place: ledger.read(key) for place, key in self.keys.items()}
         self.finished = {place: self._scored(place, job) for place, job in found.items() if job is not None}
         for place in self._without_head():
             del self.finished[place]
         self.n_reused = len(self.finished)
         self.waiting: dict[int, dict[Place, SavedHead]] = {}  # by method: heads that are not on disk yet
-        self.gathered: set[int] = set()
         self.kept_at = time.monotonic()
 
     def fit(self, runtime: Runtime, budget: int, progress: Progress, stage: str) -> None:
@@ -199,11 +199,14 @@ class Grid:
         """Jobs in the ledger whose head is to be kept and is not there, as in runs of a dvme that kept fewer."""
         lacking = []
         for index, places in self.kept.items():
-            method, keys = self.methods[index], [self.keys[place] for place in places]
             assert self.heads is not None
-            there = self.heads.marks(method.name, method.backbones, keys)
-            done = [place for place in places if place in self.finished]
-            lacking += [place for place in done if mark(self.keys[place], self.finished[place]) not in there]
+            together = self.heads.marks(self.methods[index].name, self.methods[index].backbones)
+            marks = {place: mark(self.keys[place], self.finished[place]) for place in places if place in self.finished}
+            if tuple(marks.get(place) for place in places) == together:
+                self.gathered.add(index)
+                continue
+            there = {*together, *self.heads.marks_alone([self.keys[place] for place in places])}
+            lacking += [place for place, own in marks.items() if own not in there]
         return lacking
 
     def _saved(self, place: Place, one: Predicted, done: FinishedJob) -> SavedHead:

@@ -64,16 +64,13 @@ class KeptHeads:
         """Keep one job's head, in place of an earlier fit's; one that a power cut tears is fitted again."""
         save_head(self._alone(key), saved, force=True, is_durable=False)
 
-    def marks(self, head: str, backbones: Sequence[str], keys: Sequence[str]) -> set[str]:
-        """Marks of a method's jobs whose heads are there and whole.
+    def marks(self, head: str, backbones: Sequence[str]) -> tuple[str, ...]:
+        """Marks of the jobs whose heads lie together in a method's folder, where it is whole."""
+        return marks_of(self.folder(head, backbones))
 
-        Args:
-            head: the method's name.
-            backbones: the method's.
-            keys: of its jobs.
-        """
-        folders = [self.folder(head, backbones), *map(self._alone, keys)]
-        return {each for folder in folders for each in marks_of(folder)}
+    def marks_alone(self, keys: Sequence[str]) -> set[str]:
+        """Marks of those of these jobs whose heads lie by themselves and are whole."""
+        return {each for key in keys for each in marks_of(self._alone(key))}
 
     def gather(
         self,

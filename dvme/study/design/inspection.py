@@ -20,6 +20,7 @@ from dvme.files import TORN, written_aside
 from dvme.study.design import similarity
 from dvme.study.design.similarity import Close, close_pairs
 from dvme.text import counted
+from dvme.vectors import finite_rows
 from dvme_cache import Fingerprint, content_id
 
 ALIKE = 0.9
@@ -209,7 +210,7 @@ def check_finite(name: str, values: NDArray[Any]) -> None:
     Raises:
         DataError: saying how many.
     """
-    n_bad = int((~np.isfinite(values).all(axis=1)).sum())
+    n_bad = int((~finite_rows(values)).sum())
     if n_bad:
         rows = f"{n_bad} of {len(values)} rows of {name}"
         raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")

@@ -18,7 +18,6 @@ from dvme.notices import Aside
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.splits import groups_to_resample
 from dvme.text import NO_GROUPS
-from dvme.vectors import finite_rows
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
 
@@ -129,15 +128,10 @@ class Snapshot:
 
         Raises:
             MissingEmbeddingsError, CorruptCacheError: if they are gone, or are not what was committed.
-            DataError: if one is not finite: nothing should rest on it, and a head checks only what it learns from.
         """
         if name in self._held:
             return self._held[name]
         values = self.backbones[name].read(self.rows)
-        n_bad = int((~finite_rows(values)).sum())
-        if n_bad:
-            rows = f"{n_bad} of {len(values)} rows of {name}"
-            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
         if self.n_bytes <= self._most_held:
             self._held[name] = values
         return values
