@@ -34,6 +34,8 @@ def show_sweep(report: StudyReport) -> None:
         say(notice)
     _show_scores(report)
     _show_gains(report)
+    if report.findings is not None:
+        say(report.findings.verdict)
     _show_cost(report)
     if report.suspects:
         n = counted(len(report.suspects), "image")

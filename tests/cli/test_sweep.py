@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: P
     assert "against" in rest
     assert "labels saved" in rest
     assert "gain" in rest
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["findings"]["verdict"] in rest.splitlines()
     assert "Seconds of all fits" in rest
     assert f"{7 * 3 * 3} jobs" in rest
     assert f"wrote {tmp_path / 'run'}" in rest
