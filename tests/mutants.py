@@ -143,7 +143,7 @@ STATISTICS = (
         "dvme/study/roles.py",
         "return [m for m in alone if self.heads[m] not in FUSIONS]",
         "return alone",
-        ("tests/dvme/study/test_roles.py", "tests/dvme/study/test_verdict.py"),
+        ("tests/dvme/study/test_roles.py", "tests/dvme/study/test_findings.py"),
     ),
     Mutant(
         "standing: the leader is chosen on the test set",

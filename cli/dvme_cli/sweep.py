@@ -29,7 +29,7 @@ from dvme_cli.options import (
     Validation,
 )
 from dvme_cli.parsing import optional_names, parse_names, runtime_of, subset_options, typed
-from dvme_cli.sweep_table import show_sweep
+from dvme_cli.study_table import show_sweep
 
 HEADS = ",".join(SWEEP_HEADS)
 

@@ -31,7 +31,6 @@ from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, write_results, write_run
-from dvme.study.verdict import Verdicts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,9 +138,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
     named = [(method.name, method.backbones) for method in grid.methods]
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
     judge.score_all(progress)
-    verdicts = Verdicts(judge.roles, judge.standing, manifest.largest, question.metric)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
-    leading, fusions = verdicts.leading(), verdicts.fusions()
     clock.lap("statistics")
     notices = [
         *method_notices(grid.methods),
@@ -170,8 +167,6 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
         asides=asides(notices),
-        verdict=leading,
-        fusion=fusions,
         saved=[os.fspath(folder) for folder in saved],
     )
 

@@ -113,7 +113,8 @@ def _which_backbone(table: _Table, single: int, others: Mapping[int, Difference]
     question, name = "Which backbone?", table.name(single)
     reached = f"{name} leads on validation: test {_metric(table)} {_scored(table, single)}."
     if not others:
-        return Finding(question, name, (reached, "No other backbone was tried."), f"{name} was the only backbone tried")
+        clause = f"{name} leads on validation, on the only backbone that was tried"
+        return Finding(question, name, (reached, "No other backbone was tried."), clause)
     better, worse, tied, untested = ([each for each in others.values() if each.word == word] for word in WORDS)
     details = [reached]
     for some, said in (

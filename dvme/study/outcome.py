@@ -121,37 +121,6 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the table allows to be said."""
-
-    best: str
-    runner_up: str
-    difference: Interval
-    """Test AUC of the best less that of the runner-up; the interval is for all comparisons of the table."""
-    p_adjusted: float
-    """Crossed test, over all comparisons of the table."""
-    sentence: str
-
-
-@dataclass(frozen=True)
-class FusionVerdict:
-    """What a fusion by attention gains over one rival that it has to beat."""
-
-    fusion: str
-    rival: str
-    role: str
-    """`single backbone` or `control`."""
-    word: str
-    """`gain` over every single backbone that is not told apart from the one that leads on validation, or over the
-    control; `loss` against that one; else `no gain shown`."""
-    difference: Interval
-    """Test AUC of the fusion less that of the rival, the hardest; the interval is for all comparisons of the table."""
-    p_adjusted: float
-    """Crossed test, over all comparisons of the table."""
-    sentence: str
-
-
-@dataclass(frozen=True)
 class StudyReport:
     """The outcome of `dvme probe`, which is a study of one size, and of `dvme sweep`."""
 
@@ -184,12 +153,13 @@ class StudyReport:
     """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)
     """Images that take no part, by reason."""
-    verdict: Verdict | None = None
-    """At the largest size; None with a single method, or where the test set is too small."""
-    fusion: list[FusionVerdict] = field(default_factory=list)
-    """At the largest size; empty without a fusion by attention, or where the test set is too small."""
     saved: list[str] = field(default_factory=list)
     """Folders of the heads of the largest size, where they were asked for beside the run's."""
+
+    @property
+    def verdict(self) -> str:
+        """What the table allows to be said, in one sentence; nothing in the summary of an older dvme."""
+        return "" if self.findings is None else self.findings.verdict
 
     @property
     def rows(self) -> list[Cell]:

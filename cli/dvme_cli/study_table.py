@@ -1,4 +1,4 @@
-"""A sweep as text: the papers' table, then what it allows to be said."""
+"""A study as text: the papers' table, then what it allows to be said."""
 
 from __future__ import annotations
 
@@ -25,17 +25,58 @@ from dvme_cli.table import NARROW, Table
 if TYPE_CHECKING:
     from dvme.study.outcome import Cell, StudyReport
 
+LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
+
+
+def show_probe(report: StudyReport) -> None:
+    """Print a study of one size: all metrics, then what they allow to be said."""
+    say(f"{report.task.describe()}")
+    say(f"{report.plan}")
+    headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "bal. acc.", "kappa")
+    table = Table(columns=headings, keys=2, numeric=6, drop=LEAST_WORTH, padding=NARROW)
+    for row in report.rows:
+        metrics = [spread_text(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
+        low, high = row.interval.low, row.interval.high
+        table.add_row(
+            together_text(row.backbones),
+            row.head,
+            f"{row.validation:.3f}",
+            f"{spread_text(row.test['auc'])} {row.mark or ' '}",
+            "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
+            *(metrics if report.task.is_ordered else [*metrics[:-1], "-"]),
+        )
+    table.show(console())
+    shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
+    auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
+    say(f"Test scores, {shown}; sorted by validation. {auc}.")
+    for backbones in dict.fromkeys(row.backbones for row in report.rows if len(row.backbones) > 1):
+        say(f"{together_text(backbones)}: {', '.join(backbones)}.")
+    if report.rows[1:]:
+        say(MARKS)
+    for notice in report.notices:
+        say(notice)
+    if report.task.kind != "binary":
+        from dvme.data.order import order_text
+
+        order = order_text(report.task.classes)
+        say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
+    _show_gains(report)
+    _show_verdict(report)
+    for folder in report.saved:
+        say(f"saved {folder}")
+    if report.run is not None:
+        say(f"kept in {report.run}; dvme report {report.run} --out report.html shows it")
+
 
 def show_sweep(report: StudyReport) -> None:
-    """Print the whole."""
+    """Print a study of several sizes: one metric, then what it allows to be said."""
     say(report.task.describe())
     say(report.plan)
     for notice in report.notices:
         say(notice)
     _show_scores(report)
     _show_gains(report)
-    if report.findings is not None:
-        say(report.findings.verdict)
+    _show_verdict(report)
     _show_cost(report)
     if report.suspects:
         n = counted(len(report.suspects), "image")
@@ -69,9 +110,9 @@ def _score(cell: Cell, metric: str) -> Text:
 
 
 def _show_gains(report: StudyReport) -> None:
-    heads = {cell.method: cell.head for cell in report.cells}
+    heads, several = {cell.method: cell.head for cell in report.cells}, len(report.columns) > 1
     for fusion in dict.fromkeys(gain.fusion for gain in report.gains):
-        headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", "labels saved")
+        headings = ("size", f"{fusion} against", "difference, 95% CI", "p", "", *(["labels saved"] if several else []))
         table = Table(columns=headings, keys=2, numeric=1, padding=NARROW)
         for gain in (each for each in report.gains if each.fusion == fusion):
             table.add_row(
@@ -80,7 +121,7 @@ def _show_gains(report: StudyReport) -> None:
                 difference_text(gain.comparison.difference),
                 "-" if math.isnan(gain.p_adjusted) else p_text(gain.p_adjusted),
                 gain.word,
-                saved_text(gain.saved),
+                *([saved_text(gain.saved)] if several else []),
             )
         table.show(console())
     if report.gains:
@@ -89,7 +130,15 @@ def _show_gains(report: StudyReport) -> None:
             "validation; of those that decide, the one that it exceeds the least is shown. Intervals and p are for all "
             "comparisons of the table, as its marks are."
         )
+    if report.gains and several:
         say("Labels saved: what that single backbone needs more for the same score (95% CI).")
+
+
+def _show_verdict(report: StudyReport) -> None:
+    """The sentence, and how the other backbones differ from the one that leads."""
+    say(report.verdict)
+    for detail in report.findings.answers[0].details[1:] if report.findings is not None else ():
+        say(detail)
 
 
 def _show_cost(report: StudyReport) -> None:
