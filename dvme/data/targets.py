@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.order import natural_key
+from dvme.data.findings import UNCERTAIN_VALUE, names_in, parsed
+from dvme.data.order import class_order
 from dvme.data.task import Task
+from dvme.data.uncertainty import Uncertainty
 
 HIDDEN = -1
 """The class of an image whose label nobody may know."""
+IGNORED = -1
+"""In JSON: what an uncertain cell teaches that teaches nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,23 +27,46 @@ class Targets:
     classes: tuple[str, ...]
     """C names, in their order."""
     values: NDArray[Any]
-    """(N,) int64 class indices, HIDDEN where nobody may know; (N, C) bool where an image may have several labels."""
+    """(N,) int64 class indices, HIDDEN where nobody may know. Where an image may have several labels, (N, C) float32: 1
+    has it, 0 has it not, nan where it is not known."""
     is_order_given: bool = False
     """Whether the order of the classes is a user's."""
+    taught: NDArray[Any] | None = field(default=None, repr=False)
+    """(N, C) as `values`, but what is uncertain is what heads are to learn of it, from 0 to 1; None: `values`."""
 
     @classmethod
-    def of(cls, labels: NDArray[Any], class_order: Sequence[str] = (), separator: str | None = None) -> Self:
-        """Read a column.
+    def of(cls, labels: NDArray[Any], given: Sequence[str] = ()) -> Self:
+        """Read a column of one label each.
 
         Args:
             labels: (N,) text, none of it missing.
-            class_order: the user's, from the lowest; see `Task.from_labels`.
-            separator: what stands between the labels of an image that may have several; None: each has one.
+            given: the user's order of classes, from the lowest; see `Task.from_labels`.
         """
-        if separator is not None:
-            return cls(*_taken_apart(labels, separator))
-        task = Task.from_labels(labels, class_order)
+        task = Task.from_labels(labels, given)
         return cls(task.classes, task.encode(labels), task.is_order_given)
+
+    @classmethod
+    def of_findings(
+        cls, labels: NDArray[Any], given: Sequence[str] = (), uncertainty: Uncertainty | None = None
+    ) -> Self:
+        """Read a column in which an image may have several labels, see `dvme.data.findings`.
+
+        Args:
+            labels: (N,) text, none of it missing.
+            given: the findings in their order; others that occur come after them.
+            uncertainty: what is made of uncertain and unknown cells.
+        """
+        policy = uncertainty or Uncertainty()
+        named = names_in(labels)
+        others = sorted(named - set(given), key=class_order(list(named)))
+        names = (*given, *others)
+        values = parsed(labels, names)
+        is_unsure = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
+        if policy.blank == "zeros":
+            values[np.isnan(values)] = 0.0
+        taught = np.where(values == UNCERTAIN_VALUE, np.float32(policy.value), values)
+        values[is_unsure] = np.nan
+        return cls(names, values, False, taught if is_unsure.any() else None)
 
     @classmethod
     def from_plain(cls, classes: Sequence[str], plain: Sequence[Any], *, is_order_given: bool = False) -> Self:
@@ -54,18 +81,38 @@ class Targets:
             if len(values) and not 0 <= values.min() <= values.max() < len(names):
                 raise ValueError(f"a label is none of {len(names)} classes")
             return cls(names, values, is_order_given)
-        values = np.zeros((len(plain), len(names)), dtype=bool)
-        for row, own in zip(values, plain, strict=True):
-            row[list(own)] = True
-        return cls(names, values, is_order_given)
+        values = np.zeros((len(plain), len(names)), dtype=np.float32)
+        taught = values.copy()
+        for position, own in enumerate(plain):
+            for entry in own:
+                label, part = entry if isinstance(entry, list | tuple) else (entry, 1.0)
+                values[position, label] = 1.0 if label is entry else np.nan
+                taught[position, label] = np.nan if part == IGNORED else part
+        is_same = np.array_equal(values, taught, equal_nan=True)
+        return cls(names, values, is_order_given, None if is_same else taught)
 
     @property
     def plain(self) -> list[Any]:
-        """Values for JSON: the index of each image's class, or the list of its classes."""
-        if self.is_multilabel:
-            return [np.flatnonzero(row).tolist() for row in self.values]
-        listed: list[Any] = self.values.tolist()
-        return listed
+        """Values for JSON: the index of each image's class, or the list of its classes.
+
+        In such a list [class, part] is one that is not known: heads learn this part of it, or nothing, IGNORED.
+        """
+        if not self.is_multilabel:
+            listed: list[Any] = self.values.tolist()
+            return listed
+        found = []
+        for known, taught in zip(self.values, self.learned, strict=True):
+            own: list[Any] = []
+            for label in np.flatnonzero(known != 0.0).tolist():
+                part = float(taught[label])
+                own.append(label if known[label] == 1.0 else [label, IGNORED if np.isnan(part) else part])
+            found.append(own)
+        return found
+
+    @property
+    def learned(self) -> NDArray[Any]:
+        """(N,) or (N, C), what heads learn from."""
+        return self.values if self.taught is None else self.taught
 
     @property
     def is_multilabel(self) -> bool:
@@ -74,7 +121,9 @@ class Targets:
 
     @property
     def task(self) -> Task:
-        """The task that they define, where an image has one label."""
+        """The task that they define."""
+        if self.is_multilabel:
+            return Task(self.classes, tuple(self.counts(np.arange(len(self))).tolist()), 0, False, is_multilabel=True)
         counts = np.bincount(self.values[self.values >= 0], minlength=len(self.classes))
         return Task(self.classes, tuple(counts.tolist()), 0, self.is_order_given)
 
@@ -83,36 +132,33 @@ class Targets:
 
     def at(self, rows: NDArray[Any]) -> Targets:
         """Those of some images."""
-        return replace(self, values=self.values[rows])
+        taught = None if self.taught is None else self.taught[rows]
+        return replace(self, values=self.values[rows], taught=taught)
 
     def hidden(self, rows: NDArray[Any]) -> Targets:
-        """The same, of which nobody can learn the classes of these images; as int64, for a bool cannot be hidden."""
-        values = self.values.astype(np.int64)
-        values[rows] = HIDDEN
-        return replace(self, values=values)
+        """The same, of which nobody can learn the classes of these images."""
+        nothing = np.nan if self.is_multilabel else HIDDEN
+        values, taught = (None if each is None else each.copy() for each in (self.values, self.taught))
+        for each in (values, taught):
+            if each is not None:
+                each[rows] = nothing
+        return replace(self, values=values, taught=taught)
 
     def counts(self, rows: NDArray[Any]) -> NDArray[np.int64]:
         """(C,) how many of these images have each class."""
         own = self.values[rows]
-        found = own.sum(axis=0) if self.is_multilabel else np.bincount(own, minlength=len(self.classes))
+        found = (own == 1.0).sum(axis=0) if self.is_multilabel else np.bincount(own, minlength=len(self.classes))
         return np.asarray(found, dtype=np.int64)
 
     def differing(self, other: Targets) -> NDArray[np.int64]:
         """Positions of the images whose classes, by name, are others in `other`, of the same N images."""
         names = tuple(dict.fromkeys((*self.classes, *other.classes)))
         one, two = (each.among(names) for each in (self, other))
-        return np.flatnonzero((one != two).any(axis=1))
+        return np.flatnonzero(((one != two) & ~(np.isnan(one) & np.isnan(two))).any(axis=1))
 
-    def among(self, names: Sequence[str]) -> NDArray[np.bool_]:
-        """(N, len(names)) which image has which of these classes."""
-        found = np.zeros((len(self), len(names)), dtype=bool)
+    def among(self, names: Sequence[str]) -> NDArray[np.float32]:
+        """(N, len(names)) which image has which of these classes: 1, 0, or nan where that is not known."""
+        found = np.zeros((len(self), len(names)), dtype=np.float32)
         own = self.values if self.is_multilabel else self.values[:, None] == np.arange(len(self.classes))
         found[:, [names.index(name) for name in self.classes]] = own
         return found
-
-
-def _taken_apart(labels: NDArray[Any], separator: str) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    """L names in natural order, and (N, L) who has which, of labels such as `effusion|nodule`."""
-    sets = [{part.strip() for part in str(text).split(separator) if part.strip()} for text in labels]
-    names = tuple(sorted(set().union(*sets), key=natural_key))
-    return names, np.array([[name in own for name in names] for own in sets], dtype=bool).reshape(len(sets), len(names))

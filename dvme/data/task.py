@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.order import class_order, names_tell_order, order_text
+from dvme.data.findings import names_in, parsed
+from dvme.data.order import class_order, names_tell_order, natural_key, order_text
 from dvme.data.samples import MISSING
 from dvme.data.spelling import number_twins
 from dvme.errors import DataError, OptionError
@@ -29,16 +30,30 @@ class Task:
     """Samples without a label."""
     is_order_given: bool = False
     """Whether the order is the user's."""
+    is_multilabel: bool = False
+    """Whether a sample may have several of the classes, or none."""
+    n_unknown: int = 0
+    """Of all samples and classes of a multi-label task: how often nobody knows."""
 
     @classmethod
-    def from_labels(cls, labels: Sequence[str] | NDArray[Any], given: Sequence[str] = ()) -> Task:
+    def from_labels(
+        cls, labels: Sequence[str] | NDArray[Any], given: Sequence[str] = (), *, is_multilabel: bool = False
+    ) -> Task:
         """Read the task off a column of labels; "" is no label.
 
         Args:
-            labels: (N,) class names.
+            labels: (N,) class names, or findings as `dvme.data.findings` writes them.
             given: the user's order of classes. It counts where it has every label; classes of it that no label has
-                are no part of the task.
+                are no part of the task, but findings are.
+            is_multilabel: whether they are findings.
         """
+        if is_multilabel:
+            known = [str(label) for label in labels if label != MISSING]
+            names = (*given, *sorted(names_in(known) - set(given), key=natural_key))
+            values = parsed(known, names)
+            counts_of = tuple((values == 1.0).sum(axis=0).tolist())
+            n_unknown = int(values.size - ((values == 1.0) | (values == 0.0)).sum())
+            return cls(names, counts_of, len(labels) - len(known), is_multilabel=True, n_unknown=n_unknown)
         counts = Counter(str(label) for label in labels)
         n_unlabelled = counts.pop(MISSING, 0)
         classes = tuple(sorted(counts, key=class_order(list(counts), given)))
@@ -47,13 +62,17 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """`binary`, `multiclass`, `single-class` or `unlabelled`."""
+        """`binary`, `multiclass`, `multi-label`, `single-class` or `unlabelled`."""
+        if self.is_multilabel:
+            return "multi-label"
         return {0: "unlabelled", 1: "single-class", 2: "binary"}.get(len(self.classes), "multiclass")
 
     @property
     def is_ordered(self) -> bool:
         """Whether a score may rest on the order: the user gave it, the names are numbers, or two classes need none."""
-        return len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
+        return (
+            not self.is_multilabel and len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
+        )
 
     @property
     def kappa_name(self) -> str:
@@ -100,6 +119,10 @@ class Task:
         """
         if not self.classes:
             raise DataError("no image has a label; extract again with class folders or a label column")
+        if self.is_multilabel:
+            if not any(self.counts):
+                raise DataError("no image has any of the findings; a task needs both images with and without one")
+            return
         if len(self.classes) == 1:
             message = f"all {self.counts[0]} labelled images are {self.classes[0]!r}; a task needs two classes"
             raise DataError(message)
@@ -113,4 +136,6 @@ class Task:
             return f"{self.kind}, {counted(self.n_unlabelled, 'image')}"
         counts = some_of([f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True)])
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
-        return f"{self.kind}, {len(self.classes)} classes: {counts}{extra}"
+        what = "findings" if self.is_multilabel else "classes"
+        unknown = f"; {self.n_unknown:,} cells uncertain or unknown" if self.n_unknown else ""
+        return f"{self.kind}, {len(self.classes)} {what}: {counts}{extra}{unknown}"

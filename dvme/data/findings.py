@@ -1,0 +1,183 @@
+"""Several findings per image, and what is known of each, as one text: `Effusion|Edema=?|Mass=|Nodule=0.7`.
+
+A finding that is named is there, and one that is not named is absent. `=?`: a reader was uncertain. `=`: nobody knows.
+A number: this part of the readers saw it. An image without any finding is NO_FINDING; without a text it has no label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.order import natural_key
+from dvme.data.samples import MISSING
+from dvme.errors import DataError, parameter
+from dvme.text import EXAMPLES, counted, first_few
+
+BETWEEN, OF = "|", "="
+NO_FINDING = "No Finding"
+UNCERTAIN = "?"
+UNCERTAIN_VALUE = -1.0
+"""What an uncertain cell is in the array of `parsed`, as in CheXpert."""
+CELLS: Mapping[str, float] = {
+    **dict.fromkeys(("1", "yes", "true", "y", "t", "positive"), 1.0),
+    **dict.fromkeys(("0", "no", "false", "n", "f", "negative"), 0.0),
+    **dict.fromkeys(("-1", "?", "u", "uncertain"), UNCERTAIN_VALUE),
+    **dict.fromkeys(("", "nan", "na", "n/a", "none", "null"), math.nan),
+}
+"""What is written in a column of one finding."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The labels of N images that may have several."""
+
+    texts: list[str]
+    """(N,) see above; "" for an image of which nothing is known."""
+    names: tuple[str, ...]
+    """L findings: columns in their order, others in natural order."""
+    remarks: tuple[str, ...] = ()
+    """What was read as what, a line each."""
+
+
+def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FINDING, source: str = "") -> Findings:
+    """Findings that stand in one cell, such as `Effusion;Mass`.
+
+    Args:
+        cells: (N,) texts; an empty one has no label.
+        separator: what stands between the findings.
+        no_finding: what a cell without any says.
+        source: for messages.
+
+    Raises:
+        DataError: if a finding has a sign in its name that stands between findings here.
+    """
+    texts, counts, n_both = [], Counter[str](), 0
+    for cell in cells:
+        every = dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip())
+        own = [name for name in every if name.casefold() != no_finding.casefold()]
+        n_both += bool(own) and len(own) < len(every)
+        counts.update(own)
+        texts.append(MISSING if not cell.strip() else BETWEEN.join(own) or NO_FINDING)
+    _check_names(counts, source)
+    names = tuple(sorted(counts, key=natural_key))
+    return Findings(texts, names, _remarks(n_both, no_finding))
+
+
+def from_columns(columns: Mapping[str, Sequence[str]], no_finding: str = NO_FINDING, source: str = "") -> Findings:
+    """Findings with a column each, of 1, 0, -1 (uncertain), a part of the readers, or nothing (unknown).
+
+    Args:
+        columns: name to (N,) cells. That of `no_finding` is no finding: where it is 1, empty cells beside it are 0.
+        no_finding: its name.
+        source: for messages.
+
+    Raises:
+        DataError: naming the column and the row of a cell that is none of these.
+    """
+    read = {name: _cells(name, cells, source) for name, cells in columns.items()}
+    nothing = next((read.pop(name) for name in list(read) if name.casefold() == no_finding.casefold()), None)
+    if not read:
+        raise DataError(f"{source}: {no_finding!r} is no finding; name the columns of findings too")
+    _check_names(read, source)
+    values = np.stack(list(read.values()), axis=1)
+    n_both = 0
+    if nothing is not None:
+        is_clear = nothing == 1.0
+        n_both = int((is_clear & (values > 0.0).any(axis=1)).sum())
+        values[is_clear] = np.where(np.isnan(values[is_clear]), 0.0, values[is_clear])
+    names = tuple(read)
+    return Findings([_text(names, row) for row in values], names, _remarks(n_both, no_finding))
+
+
+def matching_columns(wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+    """The columns that names or patterns such as `finding_*` mean, each once; a name that is none stays as it is."""
+    found: list[str] = []
+    for name in wanted:
+        own = [column for column in there if fnmatchcase(column, name)] if set("*?[") & set(name) else []
+        found += own or [name]
+    return list(dict.fromkeys(found))
+
+
+def parsed(texts: Iterable[str], names: Sequence[str]) -> NDArray[np.float32]:
+    """(N, L) of (N,) texts: 1, 0, a part of the readers, UNCERTAIN_VALUE, or nan where nobody knows.
+
+    Raises:
+        KeyError: if a finding is none of the names.
+    """
+    place = {name: position for position, name in enumerate(names)}
+    rows = list(texts)
+    values = np.zeros((len(rows), len(names)), dtype=np.float32)
+    for own, text in zip(values, rows, strict=True):
+        for part in text.split(BETWEEN) if text not in {NO_FINDING, MISSING} else ():
+            name, _, said = part.partition(OF)
+            own[place[name]] = 1.0 if part == name else _value(said)
+    return values
+
+
+def names_in(texts: Iterable[str]) -> set[str]:
+    """All findings that are named."""
+    distinct = set(texts) - {NO_FINDING, MISSING}
+    return {part.partition(OF)[0] for text in distinct for part in text.split(BETWEEN)}
+
+
+def _value(said: str) -> float:
+    return math.nan if not said else UNCERTAIN_VALUE if said == UNCERTAIN else float(said)
+
+
+def _text(names: Sequence[str], row: NDArray[np.float64]) -> str:
+    if np.isnan(row).all():
+        return MISSING
+    parts = [
+        name if value == 1.0 else f"{name}{OF}{_said(value)}" for name, value in zip(names, row, strict=True) if value
+    ]
+    return BETWEEN.join(parts) or NO_FINDING
+
+
+def _said(value: float) -> str:
+    return MISSING if math.isnan(value) else UNCERTAIN if value == UNCERTAIN_VALUE else f"{value:g}"
+
+
+def _cells(name: str, cells: Sequence[str], source: str) -> NDArray[np.float64]:
+    known: dict[str, float] = {}
+    for row, cell in enumerate(cells, start=1):
+        if cell not in known:
+            known[cell] = _cell(name, row, cell, source)
+    return np.array([known[cell] for cell in cells])
+
+
+def _cell(name: str, row: int, cell: str, source: str) -> float:
+    said = cell.strip().casefold()
+    if said in CELLS:
+        return CELLS[said]
+    try:
+        value = float(said)
+    except ValueError:
+        value = math.inf
+    if value == UNCERTAIN_VALUE or 0.0 <= value <= 1.0:
+        return value
+    raise DataError(
+        f"column {name!r} of {source} has {cell!r} in row {row}; a finding is 1, 0, -1 (uncertain), a part such as "
+        "0.67, or empty (unknown)"
+    )
+
+
+def _check_names(names: Iterable[str], source: str) -> None:
+    odd = [name for name in names if not name or {BETWEEN, OF} & set(name)]
+    if odd:
+        raise DataError(
+            f"{source}: a finding cannot be called {first_few(map(repr, odd), EXAMPLES)}, for {BETWEEN} and {OF} stand "
+            "between findings in a cache; rename it, or name another separator with " + parameter("label_separator")
+        )
+
+
+def _remarks(n_both: int, no_finding: str) -> tuple[str, ...]:
+    if not n_both:
+        return ()
+    return (f"{counted(n_both, 'image')} with {no_finding!r} and a finding: the finding counts",)
