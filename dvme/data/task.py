@@ -70,9 +70,9 @@ class Task:
     @property
     def is_ordered(self) -> bool:
         """Whether a score may rest on the order: the user gave it, the names are numbers, or two classes need none."""
-        return (
-            not self.is_multilabel and len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
-        )
+        if self.is_multilabel:
+            return False
+        return len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
 
     @property
     def kappa_name(self) -> str:

@@ -28,8 +28,8 @@ class Uncertainty:
         """Refuse what is no policy."""
         if self.blank not in ("ignore", "zeros"):
             raise OptionError(f"blank {self.blank!r} is not known; choose ignore or zeros")
-        if not math.isnan(self.value) and not 0.0 <= self.value <= 1.0:
-            raise OptionError(f"a soft label is from 0 to 1, and this is {self.value:g}; pass another")
+        if self.uncertain not in WORDS and not 0.0 <= self.value <= 1.0:
+            raise OptionError(f"a soft label is from 0 to 1, and this is {self.value}; pass another")
 
     @property
     def value(self) -> float:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import LabelEncoder, MultiLabelBinarizer
 
 from dvme.data.targets import HIDDEN, Targets
+from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError
 
 
@@ -19,7 +20,11 @@ def _column(*labels: str) -> NDArray[Any]:
 
 
 ONE = Targets.of(_column("b", "a", "c", "a"))
-SEVERAL = Targets.of(_column("effusion|nodule", "nodule", " effusion | mass ", "", "|"), separator="|")
+SEVERAL = Targets.of_findings(_column("effusion|nodule", "nodule", "effusion|mass", "No Finding", "No Finding"))
+UNSURE = Targets.of_findings(
+    _column("a|b=?", "b=0.25|c=", "No Finding"), ("c", "a", "b"), Uncertainty(uncertain="soft=0.75")
+)
+NAN = np.nan
 
 
 def test_of__one_label_each_in_the_order_of_the_names_or_the_users() -> None:
@@ -34,13 +39,28 @@ def test_of__several_labels_by_hand() -> None:
     assert SEVERAL.classes == ("effusion", "mass", "nodule")
     assert SEVERAL.values.astype(int).tolist() == [[1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0], [0, 0, 0]]
     assert (SEVERAL.is_multilabel, ONE.is_multilabel) == (True, False)
-    assert Targets.of(_column("f10|f2", "f1"), separator="|").classes == ("f1", "f2", "f10")
-    assert Targets.of(_column("", ""), separator="|").values.shape == (2, 0)
+    assert Targets.of_findings(_column("f10|f2", "f1")).classes == ("f1", "f2", "f10")
+    assert Targets.of_findings(_column("No Finding", "No Finding")).values.shape == (2, 0)
+    assert Targets.of_findings(_column("b", "a"), ("z", "b")).classes == ("z", "b", "a")  # nobody has z, which may be
+
+
+def test_of_findings__what_is_uncertain_is_known_to_nobody_and_teaches_by_the_policy() -> None:
+    assert UNSURE.classes == ("c", "a", "b")
+    np.testing.assert_array_equal(UNSURE.values, [[0, 1, NAN], [NAN, 0, NAN], [0, 0, 0]])
+    np.testing.assert_array_equal(UNSURE.learned, np.float32([[0, 1, 0.75], [NAN, 0, 0.25], [0, 0, 0]]))
+    taught = {"ignore": NAN, "zeros": 0.0, "ones": 1.0}
+    for policy, value in taught.items():
+        own = Targets.of_findings(_column("a|b=?"), (), Uncertainty(uncertain=policy))
+        np.testing.assert_array_equal(own.values, [[1, NAN]])
+        np.testing.assert_array_equal(own.learned, [[1, value]])
+    blank = Targets.of_findings(_column("a|b="), (), Uncertainty(blank="zeros"))
+    np.testing.assert_array_equal(blank.values, [[1, 0]])
+    assert blank.taught is None
 
 
 @given(labels=st.lists(st.lists(st.sampled_from("abcd"), max_size=4), min_size=1, max_size=20))
 def test_of__as_scikit_learn_encodes_them(labels: list[list[str]]) -> None:
-    several = Targets.of(_column(*("/".join(own) for own in labels)), separator="/")
+    several = Targets.of_findings(_column(*("|".join(dict.fromkeys(own)) or "No Finding" for own in labels)))
     peer = MultiLabelBinarizer()
     expected = peer.fit_transform(labels)
     assert several.classes == tuple(peer.classes_)
@@ -54,17 +74,19 @@ def test_of__as_scikit_learn_encodes_them(labels: list[list[str]]) -> None:
     assert dict(zip(one.classes, one.task.counts, strict=True)) == {name: first.count(name) for name in set(first)}
 
 
-@pytest.mark.parametrize("targets", [ONE, SEVERAL])
+@pytest.mark.parametrize("targets", [ONE, SEVERAL, UNSURE])
 def test_plain__comes_back_from_json(targets: Targets) -> None:
     plain = json.loads(json.dumps(targets.plain))
     back = Targets.from_plain(list(targets.classes), plain, is_order_given=True)
     np.testing.assert_array_equal(back.values, targets.values)
+    np.testing.assert_array_equal(back.learned, targets.learned)
     assert (back.values.dtype, back.classes, back.is_order_given) == (targets.values.dtype, targets.classes, True)
 
 
 def test_plain__by_hand() -> None:
     assert ONE.plain == [1, 0, 2, 0]
     assert SEVERAL.plain == [[0, 2], [2], [0, 1], [], []]
+    assert UNSURE.plain == [[1, [2, 0.75]], [[0, -1], [2, 0.25]], []]
 
 
 @pytest.mark.parametrize("plain", [[0, 3], [0, -1], ["a"], [[0], [3]], [[0], 1], [[0], None]])
@@ -79,6 +101,11 @@ def test_hidden__nobody_can_learn_them() -> None:
     assert hidden.values.tolist() == [HIDDEN, 0, 2, HIDDEN]
     assert ONE.values.tolist() == [1, 0, 2, 0]
     assert hidden.task.counts == (1, 0, 1)
+    several = UNSURE.hidden(np.array([0]))
+    assert np.isnan(several.values[0]).all()
+    assert np.isnan(several.learned[0]).all()
+    np.testing.assert_array_equal(several.learned[1:], UNSURE.learned[1:])
+    assert UNSURE.values[0, 1] == 1.0
 
 
 def test_differing__goes_by_names() -> None:
@@ -88,10 +115,10 @@ def test_differing__goes_by_names() -> None:
     assert ONE.differing(Targets.of(_column("b", "a", "c", "a"), ("c", "b", "a"))).tolist() == []
     swapped = Targets.of(_column("a", "b", "c", "b"))
     assert ONE.differing(swapped).tolist() == [0, 1, 3]
-    fewer = Targets.of(_column("nodule", "nodule", "mass|effusion", "", "tumour"), separator="|")
+    fewer = Targets.of_findings(_column("nodule", "nodule", "mass|effusion", "No Finding", "tumour"))
     assert SEVERAL.differing(fewer).tolist() == [0, 4]
     # One label of an image that may have several is that label.
-    assert ONE.differing(Targets.of(_column("b", "a", "c", "a|b"), separator="|")).tolist() == [3]
+    assert ONE.differing(Targets.of_findings(_column("b", "a", "c", "a|b"))).tolist() == [3]
 
 
 def test_at_and_among__of_some_images_and_names() -> None:
