@@ -20,6 +20,8 @@ METRIC_NAMES: Mapping[str, str] = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "kappa": "quadratic kappa",
+    "average_precision": "average precision",
+    "subset_accuracy": "subset accuracy",
 }
 """What a metric is called in a sentence."""
 SINGLE, CONTROL = "single backbone", "control"

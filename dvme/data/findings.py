@@ -1,7 +1,8 @@
-"""Several findings per image, and what is known of each, as one text: `Effusion|Edema=?|Mass=|Nodule=0.7`.
+"""Several findings per image, and what is known of each, as one label: `|Effusion|Edema=?|Mass=|Nodule=0.7|`.
 
 A finding that is named is there, and one that is not named is absent. `=?`: a reader was uncertain. `=`: nobody knows.
-A number: this part of the readers saw it. An image without any finding is NO_FINDING; without a text it has no label.
+A number: this part of the readers saw it. `|` is an image without any finding. A label that begins with no bar is the
+one class of its image.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dvme.text import EXAMPLES, counted, first_few
 
 BETWEEN, OF = "|", "="
 NO_FINDING = "No Finding"
+"""What tables call an image without any."""
 UNCERTAIN = "?"
 UNCERTAIN_VALUE = -1.0
 """What an uncertain cell is in the array of `parsed`, as in CheXpert."""
@@ -64,7 +66,7 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
         own = [name for name in every if name.casefold() != no_finding.casefold()]
         n_both += bool(own) and len(own) < len(every)
         counts.update(own)
-        texts.append(MISSING if not cell.strip() else BETWEEN.join(own) or NO_FINDING)
+        texts.append(_joined(own) if cell.strip() else MISSING)
     _check_names(counts, source)
     names = tuple(sorted(counts, key=natural_key))
     return Findings(texts, names, _remarks(n_both, no_finding))
@@ -106,7 +108,7 @@ def matching_columns(wanted: Sequence[str], there: Sequence[str]) -> list[str]:
 
 
 def parsed(texts: Iterable[str], names: Sequence[str]) -> NDArray[np.float32]:
-    """(N, L) of (N,) texts: 1, 0, a part of the readers, UNCERTAIN_VALUE, or nan where nobody knows.
+    """(N, L) of (N,) labels: 1, 0, a part of the readers, UNCERTAIN_VALUE, or nan where nobody knows.
 
     Raises:
         KeyError: if a finding is none of the names.
@@ -115,16 +117,49 @@ def parsed(texts: Iterable[str], names: Sequence[str]) -> NDArray[np.float32]:
     rows = list(texts)
     values = np.zeros((len(rows), len(names)), dtype=np.float32)
     for own, text in zip(values, rows, strict=True):
-        for part in text.split(BETWEEN) if text not in {NO_FINDING, MISSING} else ():
+        for part in _parts(text):
             name, _, said = part.partition(OF)
             own[place[name]] = 1.0 if part == name else _value(said)
     return values
 
 
-def names_in(texts: Iterable[str]) -> set[str]:
-    """All findings that are named."""
-    distinct = set(texts) - {NO_FINDING, MISSING}
-    return {part.partition(OF)[0] for text in distinct for part in text.split(BETWEEN)}
+def are_findings(labels: Iterable[str]) -> bool:
+    """Whether these labels, "" for none, are those of images that may have several.
+
+    Raises:
+        DataError: if some are, and others are the one class of their image.
+    """
+    distinct = set(labels) - {MISSING}
+    plain = {label for label in distinct if not label.startswith(BETWEEN)}
+    if plain and len(plain) < len(distinct):
+        raise DataError(
+            f"some images may have several findings, others have one class ({first_few(map(repr, sorted(plain)))}); "
+            "label all of them in one way with dvme cache label"
+        )
+    return bool(distinct) and not plain
+
+
+def names_in(labels: Iterable[str]) -> set[str]:
+    """Every finding that these labels name, or every class, where they are plain; "" is no label."""
+    distinct = set(labels) - {MISSING}
+    return {
+        name
+        for label in distinct
+        for name in ([part.partition(OF)[0] for part in _parts(label)] if label.startswith(BETWEEN) else [label])
+    }
+
+
+def finding_names(labels: Iterable[str], given: Sequence[str] = ()) -> tuple[str, ...]:
+    """Findings in their order: all that are given, then those that occur besides, in natural order."""
+    return (*given, *sorted(names_in(labels) - set(given), key=natural_key))
+
+
+def _parts(label: str) -> list[str]:
+    return [part for part in label.split(BETWEEN) if part]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return BETWEEN + "".join(part + BETWEEN for part in parts)
 
 
 def _value(said: str) -> float:
@@ -137,7 +172,7 @@ def _text(names: Sequence[str], row: NDArray[np.float64]) -> str:
     parts = [
         name if value == 1.0 else f"{name}{OF}{_said(value)}" for name, value in zip(names, row, strict=True) if value
     ]
-    return BETWEEN.join(parts) or NO_FINDING
+    return _joined(parts)
 
 
 def _said(value: float) -> str:

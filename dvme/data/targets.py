@@ -9,8 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.findings import UNCERTAIN_VALUE, names_in, parsed
-from dvme.data.order import class_order
+from dvme.data.findings import UNCERTAIN_VALUE, are_findings, finding_names, parsed
 from dvme.data.task import Task
 from dvme.data.uncertainty import Uncertainty
 
@@ -35,31 +34,23 @@ class Targets:
     """(N, C) as `values`, but what is uncertain is what heads are to learn of it, from 0 to 1; None: `values`."""
 
     @classmethod
-    def of(cls, labels: NDArray[Any], given: Sequence[str] = ()) -> Self:
-        """Read a column of one label each.
+    def of(cls, labels: NDArray[Any], given: Sequence[str] = (), uncertainty: Uncertainty | None = None) -> Self:
+        """Read a column.
 
         Args:
-            labels: (N,) text, none of it missing.
-            given: the user's order of classes, from the lowest; see `Task.from_labels`.
-        """
-        task = Task.from_labels(labels, given)
-        return cls(task.classes, task.encode(labels), task.is_order_given)
+            labels: (N,) text, none of it missing; see `dvme.data.findings` for those of several findings.
+            given: the user's order of classes, from the lowest, see `Task.from_labels`. Of findings it has all, also
+                those that no image has; others that occur come after them.
+            uncertainty: what is made of uncertain and unknown findings.
 
-    @classmethod
-    def of_findings(
-        cls, labels: NDArray[Any], given: Sequence[str] = (), uncertainty: Uncertainty | None = None
-    ) -> Self:
-        """Read a column in which an image may have several labels, see `dvme.data.findings`.
-
-        Args:
-            labels: (N,) text, none of it missing.
-            given: the findings in their order; others that occur come after them.
-            uncertainty: what is made of uncertain and unknown cells.
+        Raises:
+            DataError: if some images have one class, and others findings.
         """
+        if not are_findings(labels):
+            task = Task.from_labels(labels, given)
+            return cls(task.classes, task.encode(labels), task.is_order_given)
         policy = uncertainty or Uncertainty()
-        named = names_in(labels)
-        others = sorted(named - set(given), key=class_order(list(named)))
-        names = (*given, *others)
+        names = finding_names(labels, given)
         values = parsed(labels, names)
         is_unsure = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
         if policy.blank == "zeros":

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.findings import names_in, parsed
-from dvme.data.order import class_order, names_tell_order, natural_key, order_text
+from dvme.data.findings import are_findings, finding_names, parsed
+from dvme.data.order import class_order, names_tell_order, order_text
 from dvme.data.samples import MISSING
 from dvme.data.spelling import number_twins
 from dvme.errors import DataError, OptionError
@@ -36,20 +36,20 @@ class Task:
     """Of all samples and classes of a multi-label task: how often nobody knows."""
 
     @classmethod
-    def from_labels(
-        cls, labels: Sequence[str] | NDArray[Any], given: Sequence[str] = (), *, is_multilabel: bool = False
-    ) -> Task:
+    def from_labels(cls, labels: Sequence[str] | NDArray[Any], given: Sequence[str] = ()) -> Task:
         """Read the task off a column of labels; "" is no label.
 
         Args:
             labels: (N,) class names, or findings as `dvme.data.findings` writes them.
             given: the user's order of classes. It counts where it has every label; classes of it that no label has
                 are no part of the task, but findings are.
-            is_multilabel: whether they are findings.
+
+        Raises:
+            DataError: if some images have one class, and others findings.
         """
-        if is_multilabel:
+        if are_findings(labels):
             known = [str(label) for label in labels if label != MISSING]
-            names = (*given, *sorted(names_in(known) - set(given), key=natural_key))
+            names = finding_names(known, given)
             values = parsed(known, names)
             counts_of = tuple((values == 1.0).sum(axis=0).tolist())
             n_unknown = int(values.size - ((values == 1.0) | (values == 0.0)).sum())

@@ -92,6 +92,18 @@ class MeanScored(Scored):
         return MeanScored.over(gaps, self.members, self.units.n)
 
 
+def can_be_judged(truth: NDArray[Any], groups: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+    """(L,) whether FEWEST images or patients have a finding, and as many have it not.
+
+    Args:
+        truth: (N, L) of 1, 0 and nan.
+        groups: (N,) patients; None: every image counts.
+    """
+    units = np.arange(len(truth)) if groups is None else groups
+    n_units = [[len(np.unique(units[column == side])) for side in (0.0, 1.0)] for column in truth.T]
+    return np.array(n_units).reshape(-1, 2).min(axis=1, initial=len(truth)) >= FEWEST
+
+
 def scored_findings(
     truth: NDArray[Any], folds: Sequence[NDArray[Any]], groups: NDArray[Any] | None = None
 ) -> tuple[list[Scored | None], MeanScored | None]:
@@ -110,17 +122,14 @@ def scored_findings(
     """
     n_images = len(truth)
     unit = np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
-    found: list[Scored | None] = []
+    found: list[Scored | None] = [None] * truth.shape[1]
     members = []
-    for label in range(truth.shape[1]):
+    for label in np.flatnonzero(can_be_judged(truth, groups)).tolist():
         rows = np.flatnonzero(~np.isnan(truth[:, label]))
         has_it = truth[rows, label].astype(np.int64)
         units = Units(has_it, None if groups is None else unit[rows])
-        if len(units.counts) < 2 or units.fewest < FEWEST:
-            found.append(None)
-            continue
         own = [np.stack([-fold[rows, label], fold[rows, label]], axis=1) for fold in folds]
-        found.append(scored(has_it, own, units, [AUC])[AUC])
+        found[label] = scored(has_it, own, units, [AUC])[AUC]
         members.append(rows if groups is None else np.unique(unit[rows])[units.cells[1]])
     judged = [each for each in found if each is not None]
     n_units = int(unit.max()) + 1 if n_images else 0

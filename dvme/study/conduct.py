@@ -14,7 +14,7 @@ from typing import Any
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
-from dvme.metrics.classification import METRICS, check_metric
+from dvme.metrics.classification import METRICS
 from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
@@ -31,6 +31,7 @@ from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, write_results, write_run
+from dvme.study.scoring import check_metric, check_metric_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +99,7 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
         design = draw_design(snapshot, options, progress, needs_order=needs_order, kept=kept)
     else:
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
-    if design.subsets.targets.is_multilabel:
-        raise OptionError("these subsets are multi-label, and heads take one label per image; draw others")
+    check_metric_of(question.metric, design.subsets.targets.values)
     return design
 
 
@@ -166,6 +166,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         n_left_out=dict(snapshot.left_out),
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
+        per_finding=judge.per_finding(),
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
     )

@@ -85,7 +85,8 @@ def fit_assignments(
     for names, positions in portions(assignments, snapshot, n_classes, budget):
         snapshot.forget(names)
         embeddings = {name: snapshot.read(name) for name in names}
-        data = Embedded(embeddings, hidden.values, n_classes)
+        truth = hidden.values if targets.is_multilabel else None
+        data = Embedded(embeddings, hidden.learned, n_classes, truth=truth)
         some = [assignments[position] for position in positions]
         jobs = [Job(each.method.head, each.method.backbones, each.train, each.validation, each.seed) for each in some]
         left = max(1, budget - _held(snapshot, names))
@@ -98,7 +99,7 @@ def fit_assignments(
         for one in fit_each(jobs, data, runtime=own, progress=tell):
             job = jobs[one.position]
             log_test, log_validation = (
-                _kept_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title)
+                _kept_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title, targets)
                 for rows in (test, job.validation)
             )
             yield Predicted(positions[one.position], one.head, log_test, log_validation, one.seconds)
@@ -145,22 +146,28 @@ def _least(assignment: Assignment, snapshot: Snapshot, n_classes: int) -> int:
     return head.least_bytes(len(assignment.train), dims, n_classes)
 
 
-def _kept_log_proba(head: FittedHead, blocks: Sequence[NDArray[Any]], method: str) -> NDArray[np.float32]:
+def _kept_log_proba(
+    head: FittedHead, blocks: Sequence[NDArray[Any]], method: str, targets: Targets
+) -> NDArray[np.float32]:
     """(B, C) log probabilities as a study keeps and scores them.
 
     Args:
         head: a fitted one.
         blocks: (B, D_m) embeddings, as its `predict_proba` takes them.
         method: what the head is called in a message.
+        targets: of one class each the probabilities sum to 1; of several findings each is one.
 
     Raises:
         DataError: if they are not those of probabilities: an AUC of nan is 0.5 without a word.
     """
     logs = head.log_proba(blocks)
     with np.errstate(invalid="ignore", over="ignore"):
-        is_one = np.abs(np.exp(logs).sum(axis=1) - 1.0) < 1e-6
-    if not is_one.all():
-        n_bad = int((~is_one).sum())
+        if targets.is_multilabel:
+            is_sound = (logs <= 0.0).all(axis=1)  # nan is not
+        else:
+            is_sound = np.abs(np.exp(logs).sum(axis=1) - 1.0) < 1e-6
+    if not is_sound.all():
+        n_bad = int((~is_sound).sum())
         raise DataError(
             f"{method} gives no probabilities for {n_bad} of {len(logs)} images; rescale its embeddings, or leave it "
             "out"

@@ -19,10 +19,12 @@ from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.splits import groups_to_resample
 from dvme.study.fitting import Assignment, Predicted, fit_assignments
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
+from dvme.study.scoring import judged_labels
 from dvme.text import counted
 
 KEPT_EVERY = 30.0
@@ -55,6 +57,8 @@ class Grid:
         )
         counts = (range(n) for n in (len(methods), len(manifest.sizes), len(manifest.draws)))
         self.places = [Place(*place) for place in itertools.product(*counts)]
+        groups = groups_to_resample(snapshot.groups[manifest.test])
+        self.labels = judged_labels(manifest.targets.values, manifest.test, groups)
         self.test_hash = subset_hash(manifest.images[manifest.test])
         self.seeds = [self._seed(draw.repeat, draw.fold) for draw in manifest.draws]
         digests = {name: table.fingerprint.digest for name, table in snapshot.backbones.items()}
@@ -184,8 +188,8 @@ class Grid:
 
     def _scored(self, place: Place, job: FinishedJob) -> FinishedJob:
         """With its scores."""
-        values, validation = self.manifest.targets.values, self._parts(place)[1]
-        return job.scored_by(values[self.manifest.test], values[validation])
+        validation = self._parts(place)[1]
+        return job.scored_by(self.labels[self.manifest.test], self.labels[validation])
 
     def _kept(self) -> dict[int, list[Place]]:
         """Jobs whose heads are kept, by method: all draws of the largest size; of another's head none."""

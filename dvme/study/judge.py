@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.metrics.classification import METRICS, log_odds
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import compared, overlap
 from dvme.stats.curves import LabelsSaved, labels_saved
 from dvme.stats.effect import paired_effect
 from dvme.stats.elsewhere import elsewhere
-from dvme.stats.influence import Scored, scored
+from dvme.stats.influence import Scored
 from dvme.stats.intervals import Comparison
 from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.diagnosis import Diagnosis, Names, diagnose
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
-from dvme.study.outcome import Cell, Column, Gain, Rival, Score
+from dvme.study.outcome import Cell, Column, FindingScore, Gain, Rival, Score
+from dvme.study.per_finding import findings_of
 from dvme.study.roles import Leaders, Roles
+from dvme.study.scoring import judged_labels, metrics_of, ranked, scored_by
 from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
@@ -51,7 +52,8 @@ class Judge:
 
     def __post_init__(self) -> None:
         """Nothing is judged yet."""
-        self.labels: NDArray[np.int64] = self.manifest.targets.values
+        values, test = self.manifest.targets.values, self.manifest.test
+        self.labels: NDArray[Any] = judged_labels(values, test, self.units.groups)
         self.roles = Roles(self.methods)
         self.finished = {place: self._scored_jobs(place[1], jobs) for place, jobs in self.finished.items()}
         self.scored: dict[Place, Scored] = {}
@@ -89,10 +91,24 @@ class Judge:
     def diagnoses(self, images: Names = (), paths: Names = ()) -> tuple[Diagnosis, ...]:
         """How the methods err that lead at the largest size: of all, then of each kind, see `diagnose`."""
         size = self.manifest.largest
+        if self.labels.ndim == 2:
+            return ()
         return tuple(
             diagnose(self.manifest, self.methods[m], self.finished[m, size], self.labels, images, paths)
             for m in self.leaders.shown
         )
+
+    def per_finding(self) -> tuple[FindingScore, ...]:
+        """Each finding by the methods of `diagnoses`; none where an image has one class."""
+        test, size = self.manifest.test, self.manifest.largest
+        truth = self.manifest.targets.values[test]
+        if truth.ndim == 1:
+            return ()
+        found = []
+        for m in self.leaders.shown:
+            odds = [ranked(truth, job.log_test) for job in self.finished[m, size]]
+            found += findings_of(method_name(*self.methods[m]), self.manifest.classes, truth, odds, self.units.groups)
+        return tuple(found)
 
     def cells(self) -> list[Cell]:
         """Methods within sizes."""
@@ -130,6 +146,8 @@ class Judge:
             paths: (N,) where they are now.
         """
         size = self.manifest.largest
+        if self.labels.ndim == 2:
+            return []
         leader = self.standing.leader(size) or 0
         name = method_name(*self.methods[leader])
         return find_suspects(self.manifest, self.finished[leader, size], size, name, images.tolist(), paths.tolist())
@@ -167,15 +185,14 @@ class Judge:
     def _score(self, method: int, size: int) -> None:
         jobs = self.finished[method, size]
         test = self.labels[self.manifest.test]
-        ranked = [log_odds(job.log_test) for job in jobs]
-        self.scored[method, size] = scored(test, ranked, self.units, [self.metric])[self.metric]
+        self.scored[method, size] = scored_by(test, [job.log_test for job in jobs], self.units, self.metric)
         values = [job.scores["validation"][self.metric] for job in jobs]
         defined = [value for value in values if not np.isnan(value)]
         self.validation[method, size] = float(np.mean(defined)) if defined else float("nan")
 
     def _cells_of(self, size: int) -> list[Cell]:
         means = np.array([self.scored[m, size].estimate for m in range(len(self.methods))])
-        leader = self.standing.leader(size)
+        leader, names = self.standing.leader(size), metrics_of(self.labels)
         cells = []
         for m, (head, backbones) in enumerate(self.methods):
             jobs = self.finished[m, size]
@@ -187,7 +204,7 @@ class Judge:
                     backbones=backbones,
                     size=self.manifest.sizes[size],
                     validation=self.validation[m, size],
-                    test={name: self._over([job.scores["test"][name] for job in jobs], size) for name in METRICS},
+                    test={name: self._over([job.scores["test"][name] for job in jobs], size) for name in names},
                     interval=self.scored[m, size].interval(),
                     mark=self.standing.mark(m, size),
                     is_highest=bool(means[m] == np.nanmax(means, initial=-np.inf)),

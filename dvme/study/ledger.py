@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.files import TORN, written_aside
 from dvme.json_values import as_json
-from dvme.metrics.classification import METRICS, log_odds, score
+from dvme.study.scoring import metrics_of, scores_of
 from dvme_cache.files import sync
 
 SCORES = 1
@@ -58,15 +58,15 @@ class FinishedJob:
         """The job with its scores, which are computed only where it has none of these labels and metrics yet.
 
         Args:
-            test: (N test,) class indices.
-            validation: (v,) class indices.
+            test: (N test,) class indices, or (N test, L) findings.
+            validation: (v,) or (v, L).
         """
-        scored_on = _digest(test, validation, np.array([*METRICS, f"{SCORES}"], dtype="S32"))
+        scored_on = _digest(test, validation, np.array([*metrics_of(test), f"{SCORES}"], dtype="S32"))
         if self.scored_on == scored_on:
             return self
         scores = {
-            "test": score(test, log_odds(self.log_test)),
-            "validation": score(validation, log_odds(self.log_validation)),
+            "test": scores_of(test, self.log_test),
+            "validation": scores_of(validation, self.log_validation),
         }
         return replace(self, scores=scores, scored_on=scored_on)
 
@@ -104,7 +104,7 @@ def job_key(
     text = json.dumps(
         {
             **described,
-            "train": _digest(ids[train], targets.values[train]),
+            "train": _digest(ids[train], targets.learned[train]),
             "validation": _digest(ids[validation], targets.values[validation]),
             "test": _digest(ids[test]),
             "n_classes": len(targets.classes),

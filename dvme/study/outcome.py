@@ -85,6 +85,24 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class FindingScore:
+    """One finding of images that may have several, by one method at the largest size."""
+
+    method: str
+    finding: str
+    n_known: int
+    """Test images of which it is known whether they have it."""
+    n_positive: int
+    """Of these, how many have it."""
+    auc: Interval
+    """Mean over the draws' heads, with its interval; nan where it is not defined."""
+    average_precision: float
+    """Mean over the draws' heads; chance has the prevalence."""
+    why_not: str
+    """Why it takes no part in means and has no interval; mostly nothing."""
+
+
+@dataclass(frozen=True)
 class Rival:
     """What a fusion is compared with."""
 
@@ -149,6 +167,8 @@ class StudyReport:
     """The verdict in words, and what it rests on; None in the summary of an older dvme."""
     diagnoses: tuple[Diagnosis, ...] = ()
     """How the leading methods err on the test images: the one that leads first; none in that of an older dvme."""
+    per_finding: tuple[FindingScore, ...] = ()
+    """Of images that may have several findings: each of them, by the leading method, then by those of each kind."""
     asides: tuple[str, ...] = ()
     """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)

@@ -48,7 +48,11 @@ class Drawing:
             for repeat, folds in enumerate(repeats, start=1)
             for number, fold in enumerate(folds, start=1)
         ]
-        options = asdict(self.options) | {"plan": plan}
+        options = asdict(self.options)
+        uncertainty = options.pop("uncertainty")
+        # Of one class each there is no such choice: the policy, and so the hash, is what it was before there was.
+        options |= uncertainty if self.targets.is_multilabel else {"separator": None}
+        options["plan"] = plan
         policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
         names = tuple(size.label for size in self.sizes)
         return SubsetManifest(ids, self.targets, names, np.sort(test), tuple(draws), policy)
@@ -88,11 +92,10 @@ class Drawing:
         parts = []
         for side, (part, sizes) in enumerate(((fold.train, n_train), (fold.validation, n_validation))):
             rng = np.random.default_rng([self.options.seed, repeat, number, side])
-            own = self.targets.values[part]
             if not self.targets.is_multilabel:
-                order = nested_order(own, self.options.balance, rng)
+                order = nested_order(self.targets.values[part], self.options.balance, rng)
             elif self.options.balance != "natural":
-                order = nested_label_order(own, sizes, rng)
+                order = nested_label_order(self.targets.values[part] == 1.0, sizes, rng)
             else:
                 order = rng.permutation(len(part))
             parts.append(part[order])
@@ -143,14 +146,14 @@ class Drawing:
             where = f"your split: test {len(test):,}, train and val {len(pool):,} folded"
         else:
             shares = [1.0 - options.test_fraction, options.test_fraction]
-            part = iterative_split(self.targets.values, units, shares, rng)
+            part = iterative_split(self.targets.values == 1.0, units, shares, rng)
             pool, test = rows[part == 0], rows[part == 1]
             where = f"held out {len(test):,} of {len(rows):,} for testing"
         repeats = []
         for repeat in range(options.n_repeats):
             rng = np.random.default_rng([options.seed, 1 + repeat])
             shares = [1.0 / options.n_folds] * options.n_folds
-            part = iterative_split(self.targets.values[pool], units[pool], shares, rng)
+            part = iterative_split(self.targets.values[pool] == 1.0, units[pool], shares, rng)
             repeats.append([Fold(pool[part != fold], pool[part == fold]) for fold in range(options.n_folds)])
         plan = (
             f"{where}, {options.n_folds} folds: stratified by {len(self.targets.classes)} labels, seed {options.seed}"

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data.findings import from_separated
 from dvme.data.order import class_order, order_text
 from dvme.data.targets import Targets
+from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
@@ -31,7 +33,11 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
         DataError: if images are missing, have other labels, or share a patient across its sides.
     """
     snapshot = snapshot.at(_positions(snapshot, manifest, path))
-    own = Targets.of(snapshot.labels, separator=manifest.policy.get("separator"))
+    labels, separator = snapshot.labels, manifest.policy.get("separator")
+    if separator is not None:  # as the subsets of an older dvme say, whose caches had labels as they were
+        labels = np.array(from_separated(labels, separator).texts, dtype=object)
+    policy = {name: manifest.policy[name] for name in ("uncertain", "blank") if name in manifest.policy}
+    own = Targets.of(labels, manifest.classes if manifest.targets.is_multilabel else (), Uncertainty(**policy))
     differing = manifest.targets.differing(own)
     if len(differing):
         raise DataError(

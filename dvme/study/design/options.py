@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dvme.arguments import several
+from dvme.data.uncertainty import Uncertainty
 from dvme.defaults import BALANCE, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, VALIDATION
 from dvme.errors import OptionError, parameter
 from dvme.seeds import checked_seed
@@ -35,8 +36,8 @@ class SubsetOptions:
     """Part held out, where the user gave no split."""
     seed: int = SEED
     """Of the split, as in `dvme probe`, and of all draws."""
-    separator: str | None = None
-    """What stands between the labels of an image, where it may have several."""
+    uncertainty: Uncertainty = Uncertainty()
+    """What is made of uncertain and unknown findings, where an image may have several."""
     drop_duplicates: bool = False
     """Leave out training images that all but coincide with a test or validation image."""
 
@@ -53,8 +54,6 @@ class SubsetOptions:
             )
         if self.validation not in ("matched", "full"):
             raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
-        if self.separator == "":
-            raise OptionError("the label separator is empty; pass for example " + parameter("separator", "|"))
 
 
 def _named(sizes: object) -> tuple[str, ...]:

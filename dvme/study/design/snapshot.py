@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.names import named_images
 from dvme.data.targets import Targets
+from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError, OptionError
 from dvme.notices import Aside
 from dvme.study.design.inspection import seen_key
@@ -93,15 +94,14 @@ class Snapshot:
         per_image = ("rows", "ids", "labels", "splits", "groups", "images", "paths")
         return replace(self, _held={}, **{name: getattr(self, name)[positions] for name in per_image})
 
-    def targets(self, separator: str | None = None) -> Targets:
+    def targets(self, uncertainty: Uncertainty | None = None) -> Targets:
         """What the images are to be recognised as; see `Targets.of`.
 
         Raises:
-            DataError: if they have one label and it is all there is, or two labels are the same number.
+            DataError: if there is nothing to tell apart, or two labels are the same number.
         """
-        found = Targets.of(self.labels, self.class_order, separator)
-        if not found.is_multilabel:
-            found.task.check_trainable()
+        found = Targets.of(self.labels, self.class_order, uncertainty)
+        found.task.check_trainable()
         return found
 
     @cached_property

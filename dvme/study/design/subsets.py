@@ -137,7 +137,7 @@ def draw_design(
         DataError: if its labels, splits and groups do not allow it.
         OptionError: if an order is needed, and nobody gave one.
     """
-    targets = snapshot.targets(options.separator)
+    targets = snapshot.targets(options.uncertainty)
     if needs_order and not targets.is_multilabel:
         targets.task.check_ordered(snapshot.location)
     drawing = Drawing(options, targets, snapshot.splits, snapshot.groups)

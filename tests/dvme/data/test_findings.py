@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dvme.data.findings import UNCERTAIN_VALUE, from_columns, from_separated, matching_columns, names_in, parsed
+from dvme.data.findings import (
+    UNCERTAIN_VALUE,
+    are_findings,
+    from_columns,
+    from_separated,
+    matching_columns,
+    names_in,
+    parsed,
+)
 from dvme.errors import DataError
 
 NAN = math.nan
@@ -16,10 +24,10 @@ CELLS = st.sampled_from([1.0, 0.0, UNCERTAIN_VALUE, 0.25, NAN])
 
 def test_from_separated__by_hand() -> None:
     found = from_separated(["Effusion;Mass", "No Finding", "", " Mass ; no finding", "Mass;Mass"], ";")
-    assert found.texts == ["Effusion|Mass", "No Finding", "", "Mass", "Mass"]
+    assert found.texts == ["|Effusion|Mass|", "|", "", "|Mass|", "|Mass|"]
     assert found.names == ("Effusion", "Mass")
     assert found.remarks == ("1 image with 'No Finding' and a finding: the finding counts",)
-    assert from_separated(["a", "normal", "b,normal"], ",", "normal").texts == ["a", "No Finding", "b"]
+    assert from_separated(["a", "normal", "b,normal"], ",", "normal").texts == ["|a|", "|", "|b|"]
 
 
 def test_from_columns__chexpert_by_hand() -> None:
@@ -32,7 +40,7 @@ def test_from_columns__chexpert_by_hand() -> None:
         }
     )
     assert found.names == ("Edema", "Mass")
-    assert found.texts == ["No Finding", "Edema=?|Mass=", "Edema|Mass=0.67", "Edema", ""]
+    assert found.texts == ["|", "|Edema=?|Mass=|", "|Edema|Mass=0.67|", "|Edema|", ""]
     assert found.remarks == ("1 image with 'No Finding' and a finding: the finding counts",)
 
 
@@ -77,4 +85,12 @@ def test_matching_columns__names_and_patterns() -> None:
 
 def test_parsed__a_finding_that_has_no_place() -> None:
     with pytest.raises(KeyError):
-        parsed(["Edema"], ["Mass"])
+        parsed(["|Edema|"], ["Mass"])
+
+
+def test_are_findings__all_or_none() -> None:
+    assert are_findings(["|", "", "|a|"])
+    assert not are_findings(["a|b", "", "c"])
+    assert not are_findings(["", ""])
+    with pytest.raises(DataError, match=r"others have one class \('a|b'\); label all of them in one way"):
+        are_findings(["|a|", "a|b"])

@@ -20,10 +20,8 @@ def _column(*labels: str) -> NDArray[Any]:
 
 
 ONE = Targets.of(_column("b", "a", "c", "a"))
-SEVERAL = Targets.of_findings(_column("effusion|nodule", "nodule", "effusion|mass", "No Finding", "No Finding"))
-UNSURE = Targets.of_findings(
-    _column("a|b=?", "b=0.25|c=", "No Finding"), ("c", "a", "b"), Uncertainty(uncertain="soft=0.75")
-)
+SEVERAL = Targets.of(_column("|effusion|nodule|", "|nodule|", "|effusion|mass|", "|", "|"))
+UNSURE = Targets.of(_column("|a|b=?|", "|b=0.25|c=|", "|"), ("c", "a", "b"), Uncertainty(uncertain="soft=0.75"))
 NAN = np.nan
 
 
@@ -39,9 +37,9 @@ def test_of__several_labels_by_hand() -> None:
     assert SEVERAL.classes == ("effusion", "mass", "nodule")
     assert SEVERAL.values.astype(int).tolist() == [[1, 0, 1], [0, 0, 1], [1, 1, 0], [0, 0, 0], [0, 0, 0]]
     assert (SEVERAL.is_multilabel, ONE.is_multilabel) == (True, False)
-    assert Targets.of_findings(_column("f10|f2", "f1")).classes == ("f1", "f2", "f10")
-    assert Targets.of_findings(_column("No Finding", "No Finding")).values.shape == (2, 0)
-    assert Targets.of_findings(_column("b", "a"), ("z", "b")).classes == ("z", "b", "a")  # nobody has z, which may be
+    assert Targets.of(_column("|f10|f2|", "|f1|")).classes == ("f1", "f2", "f10")
+    assert Targets.of(_column("|", "|")).values.shape == (2, 0)
+    assert Targets.of(_column("|b|", "|a|"), ("z", "b")).classes == ("z", "b", "a")  # nobody has z, which may be
 
 
 def test_of_findings__what_is_uncertain_is_known_to_nobody_and_teaches_by_the_policy() -> None:
@@ -50,17 +48,17 @@ def test_of_findings__what_is_uncertain_is_known_to_nobody_and_teaches_by_the_po
     np.testing.assert_array_equal(UNSURE.learned, np.float32([[0, 1, 0.75], [NAN, 0, 0.25], [0, 0, 0]]))
     taught = {"ignore": NAN, "zeros": 0.0, "ones": 1.0}
     for policy, value in taught.items():
-        own = Targets.of_findings(_column("a|b=?"), (), Uncertainty(uncertain=policy))
+        own = Targets.of(_column("|a|b=?|"), (), Uncertainty(uncertain=policy))
         np.testing.assert_array_equal(own.values, [[1, NAN]])
         np.testing.assert_array_equal(own.learned, [[1, value]])
-    blank = Targets.of_findings(_column("a|b="), (), Uncertainty(blank="zeros"))
+    blank = Targets.of(_column("|a|b=|"), (), Uncertainty(blank="zeros"))
     np.testing.assert_array_equal(blank.values, [[1, 0]])
     assert blank.taught is None
 
 
 @given(labels=st.lists(st.lists(st.sampled_from("abcd"), max_size=4), min_size=1, max_size=20))
 def test_of__as_scikit_learn_encodes_them(labels: list[list[str]]) -> None:
-    several = Targets.of_findings(_column(*("|".join(dict.fromkeys(own)) or "No Finding" for own in labels)))
+    several = Targets.of(_column(*("".join(["|", *(f"{name}|" for name in dict.fromkeys(own))]) for own in labels)))
     peer = MultiLabelBinarizer()
     expected = peer.fit_transform(labels)
     assert several.classes == tuple(peer.classes_)
@@ -115,10 +113,10 @@ def test_differing__goes_by_names() -> None:
     assert ONE.differing(Targets.of(_column("b", "a", "c", "a"), ("c", "b", "a"))).tolist() == []
     swapped = Targets.of(_column("a", "b", "c", "b"))
     assert ONE.differing(swapped).tolist() == [0, 1, 3]
-    fewer = Targets.of_findings(_column("nodule", "nodule", "mass|effusion", "No Finding", "tumour"))
+    fewer = Targets.of(_column("|nodule|", "|nodule|", "|mass|effusion|", "|", "|tumour|"))
     assert SEVERAL.differing(fewer).tolist() == [0, 4]
     # One label of an image that may have several is that label.
-    assert ONE.differing(Targets.of_findings(_column("b", "a", "c", "a|b"))).tolist() == [3]
+    assert ONE.differing(Targets.of(_column("|b|", "|a|", "|c|", "|a|b|"))).tolist() == [3]
 
 
 def test_at_and_among__of_some_images_and_names() -> None:

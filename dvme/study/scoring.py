@@ -1,0 +1,108 @@
+"""What a study counts on a set of images: other metrics where an image has one class than where it may have several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import OptionError
+from dvme.metrics.classification import METRICS, log_odds, score
+from dvme.metrics.decisions import subset_accuracy
+from dvme.metrics.labelled import mean_over_labels
+from dvme.metrics.ranking import areas
+from dvme.stats.findings import can_be_judged, scored_findings
+from dvme.stats.influence import Scored, scored
+from dvme.stats.units import Units
+
+FINDING_METRICS = ("auc", "average_precision", "subset_accuracy")
+"""Of images that may have several findings: the first two are means over the findings that can be judged."""
+
+
+def metrics_of(labels: NDArray[Any]) -> tuple[str, ...]:
+    """In the order of the tables.
+
+    Args:
+        labels: (N,) class indices, or (N, L) of 1, 0 and nan.
+    """
+    return METRICS if labels.ndim == 1 else FINDING_METRICS
+
+
+def check_metric(metric: str) -> None:
+    """Refuse a metric that no labels have.
+
+    Raises:
+        OptionError: naming all.
+    """
+    known = dict.fromkeys((*METRICS, *FINDING_METRICS))
+    if metric not in known:
+        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(known)}")
+
+
+def check_metric_of(metric: str, labels: NDArray[Any]) -> None:
+    """Refuse a metric that these labels do not have.
+
+    Raises:
+        OptionError: naming those that they have.
+    """
+    known = metrics_of(labels)
+    if metric not in known:
+        what = "one class each" if labels.ndim == 1 else "several findings"
+        raise OptionError(f"metric {metric!r} is not of images with {what}; choose from {', '.join(known)}")
+
+
+def judged_labels(labels: NDArray[Any], test: NDArray[np.int64], groups: NDArray[Any] | None) -> NDArray[Any]:
+    """The labels by which a study scores: findings that the test images cannot judge are unknown everywhere.
+
+    Then a mean over findings is of the same ones in every row and column of a table.
+
+    Args:
+        labels: (N,) class indices, which stay as they are, or (N, L).
+        test: positions of the test images.
+        groups: of these, which are patients; None: every image is a unit of its own.
+    """
+    if labels.ndim == 1:
+        return labels
+    judged = labels.copy()
+    judged[:, ~can_be_judged(labels[test], groups)] = np.nan
+    return judged
+
+
+def ranked(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """(N, C) what an AUC goes by, see `log_odds`."""
+    return log_odds(log_probabilities, are_independent=labels.ndim == 2)
+
+
+def scores_of(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> dict[str, float]:
+    """Every metric of `metrics_of`.
+
+    Args:
+        labels: (N,) class indices, or (N, L) findings.
+        log_probabilities: (N, C).
+    """
+    odds = ranked(labels, log_probabilities)
+    if labels.ndim == 1:
+        return score(labels, odds)
+    found = areas(labels, odds)
+    return {
+        "auc": float(mean_over_labels(found.auc).mean),
+        "average_precision": float(mean_over_labels(found.average_precision).mean),
+        "subset_accuracy": float(subset_accuracy(labels, odds, 0.0)),
+    }
+
+
+def scored_by(labels: NDArray[Any], folds: Sequence[NDArray[Any]], units: Units, metric: str) -> Scored:
+    """One method's metric on the test set, with what every unit contributes.
+
+    Args:
+        labels: (N,) or (N, L), as `judged_labels` gives them.
+        folds: J of (N, C) log probabilities.
+        units: of the test images.
+        metric: of `metrics_of`.
+    """
+    odds = [ranked(labels, each) for each in folds]
+    if labels.ndim == 1:
+        return scored(labels, odds, units, [metric])[metric]
+    return scored_findings(labels, odds, units.groups)[1]
