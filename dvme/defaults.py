@@ -14,6 +14,10 @@ BALANCE: Final = "balanced"
 VALIDATION: Final = "matched"
 TEST_FRACTION: Final = 0.2
 SEED: Final = 0
+UNCERTAIN: Final = "ignore"
+BLANK: Final = "ignore"
+NO_FINDING: Final = "No Finding"
+"""What tables call an image without any finding."""
 
 DEVICE: Final = "auto"
 DTYPE: Final = "float32"

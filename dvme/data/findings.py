@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from dvme.data.order import natural_key
 from dvme.data.samples import MISSING
+from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, parameter
 from dvme.text import EXAMPLES, counted, first_few
 
 BETWEEN, OF = "|", "="
-NO_FINDING = "No Finding"
-"""What tables call an image without any."""
 UNCERTAIN = "?"
 UNCERTAIN_VALUE = -1.0
 """What an uncertain cell is in the array of `parsed`, as in CheXpert."""

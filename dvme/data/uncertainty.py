@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from dvme.defaults import BLANK, UNCERTAIN
 from dvme.errors import OptionError, parameter
 
 WORDS = {"ignore": math.nan, "zeros": 0.0, "ones": 1.0}
@@ -19,9 +20,9 @@ class Uncertainty:
     Source: Irvin et al. 2019 (CheXpert), section 3: U-Ignore, U-Zeros, U-Ones; Pham et al. 2021 for soft labels.
     """
 
-    uncertain: str = "ignore"
+    uncertain: str = UNCERTAIN
     """`ignore`: an uncertain cell teaches nothing; `zeros`, `ones`: that it is absent, or there; `soft=0.7`: a part."""
-    blank: Literal["ignore", "zeros"] = "ignore"
+    blank: Literal["ignore", "zeros"] = BLANK
     """An empty cell: `ignore` takes part in nothing, for that finding alone; `zeros`: the finding is absent."""
 
     def __post_init__(self) -> None:

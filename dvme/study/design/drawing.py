@@ -23,6 +23,8 @@ from dvme.study.design.sizes import FULL, Size, parse_sizes
 from dvme.study.design.splits import Fold, check_sides, fold_again, make_plan, units_of
 from dvme.text import counted, first_few
 
+POLICY = ("uncertain", "blank")
+"""Options that matter for findings alone."""
 LEAST_PER_CLASS = 2
 """Validation images per class that even the smallest subset has, where there are as many."""
 
@@ -48,11 +50,9 @@ class Drawing:
             for repeat, folds in enumerate(repeats, start=1)
             for number, fold in enumerate(folds, start=1)
         ]
-        options = asdict(self.options)
-        uncertainty = options.pop("uncertainty")
-        # Of one class each there is no such choice: the policy, and so the hash, is what it was before there was.
-        options |= uncertainty if self.targets.is_multilabel else {"separator": None}
-        options["plan"] = plan
+        options = asdict(self.options) | {"plan": plan}
+        if not self.targets.is_multilabel:  # the policy, and so the hash, is what it was before there were findings
+            options = {key: value for key, value in options.items() if key not in POLICY} | {"separator": None}
         policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
         names = tuple(size.label for size in self.sizes)
         return SubsetManifest(ids, self.targets, names, np.sort(test), tuple(draws), policy)

@@ -12,6 +12,7 @@ from dvme.data.order import class_order, order_text
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError
+from dvme.study.design.drawing import POLICY
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import check_sides
@@ -36,7 +37,7 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
     labels, separator = snapshot.labels, manifest.policy.get("separator")
     if separator is not None:  # as the subsets of an older dvme say, whose caches had labels as they were
         labels = np.array(from_separated(labels, separator).texts, dtype=object)
-    policy = {name: manifest.policy[name] for name in ("uncertain", "blank") if name in manifest.policy}
+    policy = {name: manifest.policy[name] for name in POLICY if name in manifest.policy}
     own = Targets.of(labels, manifest.classes if manifest.targets.is_multilabel else (), Uncertainty(**policy))
     differing = manifest.targets.differing(own)
     if len(differing):

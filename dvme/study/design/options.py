@@ -7,7 +7,7 @@ from typing import Literal
 
 from dvme.arguments import several
 from dvme.data.uncertainty import Uncertainty
-from dvme.defaults import BALANCE, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, VALIDATION
+from dvme.defaults import BALANCE, BLANK, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, UNCERTAIN, VALIDATION
 from dvme.errors import OptionError, parameter
 from dvme.seeds import checked_seed
 from dvme.study.design.orders import Balance, check_balance
@@ -36,8 +36,10 @@ class SubsetOptions:
     """Part held out, where the user gave no split."""
     seed: int = SEED
     """Of the split, as in `dvme probe`, and of all draws."""
-    uncertainty: Uncertainty = Uncertainty()
-    """What is made of uncertain and unknown findings, where an image may have several."""
+    uncertain: str = UNCERTAIN
+    """What heads learn of an uncertain finding, see `Uncertainty`."""
+    blank: Literal["ignore", "zeros"] = BLANK
+    """What an empty cell of a finding is, see `Uncertainty`."""
     drop_duplicates: bool = False
     """Leave out training images that all but coincide with a test or validation image."""
 
@@ -48,12 +50,18 @@ class SubsetOptions:
         parse_sizes(self.sizes)
         object.__setattr__(self, "seed", checked_seed(self.seed))
         check_folding(self.n_folds, self.test_fraction)
+        _ = self.uncertainty
         if self.n_repeats < 1:
             raise OptionError(
                 f"{self.n_repeats} repeats are not possible; pass " + parameter("n_repeats", 1) + " or more"
             )
         if self.validation not in ("matched", "full"):
             raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
+
+    @property
+    def uncertainty(self) -> Uncertainty:
+        """The policy."""
+        return Uncertainty(uncertain=self.uncertain, blank=self.blank)
 
 
 def _named(sizes: object) -> tuple[str, ...]:
