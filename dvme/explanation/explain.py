@@ -19,7 +19,7 @@ from dvme.explanation.attention_map import full_attention
 from dvme.explanation.attention_summary import AttentionSummary, summarise_attention
 from dvme.explanation.similarity import Similarity, similarity
 from dvme.files import check_destination, written_aside
-from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
+from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job, full_name
 from dvme.heads.saving import SavedHead, load_head, subset_hash
 from dvme.json_values import as_json
 from dvme.places import check_head, open_cache
@@ -181,7 +181,7 @@ def explained(  # noqa: PLR0913 - as of `explain`
     units = groups_to_resample(grouped)
     alike = similarity(dict(zip(saved.backbones, blocks, strict=True)))  # refuses what is too little for anything
     report = ExplainReport(
-        head=saved.name,
+        head=full_name(saved.head),
         backbones=saved.backbones,
         n_folds=len(heads),
         n_images=len(test),

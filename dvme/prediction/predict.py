@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
+from dvme.heads import full_name
 from dvme.heads.saving import SavedHead, load_head
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
@@ -122,7 +123,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     _write(path, _table(saved, named, predicted, probabilities, submission))
     counts = np.bincount(predicted, minlength=len(saved.classes))
     return PredictReport(
-        head=saved.name,
+        head=full_name(saved.head),
         backbones=saved.backbones,
         out=os.fspath(path),
         n_rows=len(predicted),
