@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dvme
 from dvme.text import METRIC_NAMES, difference_text, p_text, spread_text
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import Json, Metric, Published, Run
+from dvme_cli import options
+from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import parse_pairs
 from dvme_cli.table import Table
 
@@ -22,33 +23,27 @@ LEVEL = 0.05
 
 
 def compare(
-    run: Run,
+    run: options.Run,
     other: Annotated[str | None, typer.Argument(help="Another run over the same subsets.")] = None,
-    published: Published = None,
+    published: options.Published = None,
     stands_for: Annotated[
         list[str] | None,
         typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),
     ] = None,
-    metric: Metric = None,
-    json: Json = False,
+    metric: options.Metric = None,
+    json: options.Json = False,
 ) -> None:
     """Lay two runs side by side, with paired tests, or a run beside published numbers."""
-    with expected_errors():
-        import dvme
-
-        with progress_bars() as tell:
-            report = dvme.compare(
-                run,
-                other,
-                published=published,
-                stands_for=parse_pairs(stands_for or [], "--as", "BACKBONE"),
-                metric=metric,
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    with progress_bars() as tell:
+        report = dvme.compare(
+            run,
+            other,
+            published=published,
+            stands_for=parse_pairs(stands_for or [], "--as", "BACKBONE"),
+            metric=metric,
+            progress=tell,
+        )
+    answer(report, _show, is_json=json)
 
 
 def _show(report: CompareReport) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from dvme_cli import INTERRUPTED
-from dvme_cli.console import is_interrupt, note
+from dvme_cli.console import expected_errors, is_interrupt, note
 from dvme_cli.spelling import COMMAND
 
 Parameters = Mapping[str, Any]
@@ -82,7 +82,7 @@ KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
 
 
 def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> Callable[..., None]:
-    """Add a command that says what is kept, and exits with 130, when Ctrl-C ends it.
+    """Add a command that prints expected errors as one line, and says what is kept, with exit 130, after Ctrl-C.
 
     Args:
         app: the application, or a part of it.
@@ -97,7 +97,8 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
     def run(**given: Any) -> None:
         token = COMMAND.set(function)
         try:
-            function(**given)
+            with expected_errors():
+                function(**given)
         except BaseException as error:
             if not is_interrupt(error):
                 raise

@@ -7,18 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dvme
 from dvme.text import counted
-from dvme_cli.console import expected_errors, say, show_json
-from dvme_cli.options import (
-    Cache,
-    ClassOrder,
-    GroupColumn,
-    ImageColumn,
-    ImageRoot,
-    Json,
-    LabelColumn,
-    SplitColumn,
-)
+from dvme_cli import options
+from dvme_cli.console import answer, say
 from dvme_cli.parsing import parse_order
 
 if TYPE_CHECKING:
@@ -26,39 +18,32 @@ if TYPE_CHECKING:
 
 
 def label(  # noqa: PLR0913 - one parameter per option
-    cache: Cache,
+    cache: options.Cache,
     manifest: Annotated[
         Path | None, typer.Argument(help="A .csv, .tsv or .parquet file with a row per image; not for an order alone.")
     ] = None,
-    image: ImageColumn = None,
-    label: LabelColumn = None,
-    split: SplitColumn = None,
-    group: GroupColumn = None,
+    image: options.ImageColumn = None,
+    label: options.LabelColumn = None,
+    split: options.SplitColumn = None,
+    group: options.GroupColumn = None,
     extra: Annotated[list[str] | None, typer.Option(help="A further column to keep. Repeatable.")] = None,
-    image_root: ImageRoot = None,
-    class_order: ClassOrder = None,
-    json: Json = False,
+    image_root: options.ImageRoot = None,
+    class_order: options.ClassOrder = None,
+    json: options.Json = False,
 ) -> None:
     """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes."""
     if manifest is None and class_order is None:
         raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order")
-    with expected_errors():
-        import dvme
-        from dvme.cache import label as relabel
-
-        columns = dvme.Columns(image=image, label=label, split=split, group=group)
-        report = relabel(
-            cache,
-            manifest,
-            columns=columns,
-            extra=extra or [],
-            image_root=image_root,
-            class_order=parse_order(class_order),
-        )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    columns = dvme.Columns(image=image, label=label, split=split, group=group)
+    report = dvme.cache.label(
+        cache,
+        manifest,
+        columns=columns,
+        extra=extra or [],
+        image_root=image_root,
+        class_order=parse_order(class_order),
+    )
+    answer(report, _show, is_json=json)
 
 
 def _show(report: LabelReport) -> None:
