@@ -26,9 +26,7 @@ __all__ = [
     "Task",
     "decode",
     "decode_image",
-    "folder_samples",
     "load_samples",
-    "manifest_samples",
 ]
 
 
@@ -61,8 +59,7 @@ def load_samples(
                 f"{path} is a folder, " + COLUMN[given[0]] + " needs a manifest file; give a .csv, .tsv or .parquet"
             )
         if image_root is not None:
-            message = " needs a manifest file; leave it out"
-            raise DataError(f"{path} is a folder, " + parameter("image_root") + message)
+            raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
         samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:

@@ -24,10 +24,8 @@ def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
         images_only: the folders' names are not looked at.
 
     Raises:
-        DataError: if the folder is missing, holds no image, or mixes labelled and unlabelled images.
+        DataError: if the folder holds no image, or mixes labelled and unlabelled images.
     """
-    if not root.is_dir():
-        raise DataError(f"{root} is neither a folder nor a manifest file (.csv, .tsv, .parquet)")
     listing = list_images(root)
     files = listing.files
     if not files:
@@ -40,11 +38,10 @@ def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
     stray = labels.count(MISSING)
     if not has_splits and 0 < stray < len(files):
         example = files[labels.index(MISSING)].name
-        message = (
+        raise DataError(
             f"{root} mixes {counted(len(files) - stray, 'image')} in class folders with {stray} outside of any "
             f"(such as {example}); move them, or list the images in a manifest"
         )
-        raise DataError(message)
     return Samples(
         paths=files,
         ids=[path.relative_to(root).as_posix() for path in files],
@@ -67,10 +64,9 @@ def _begin_with_splits(places: Places, root: Path) -> bool:
     splits = sorted(top for top in tops if top.lower() in SPLIT_NAMES)
     if splits and not all(place and place[0] in splits for place in places):
         others = ", ".join(sorted(tops - set(splits))[:EXAMPLES]) or "images outside of them"
-        message = (
+        raise DataError(
             f"{root} has split folders ({', '.join(splits)}) beside others ({others}); use a manifest, or move them"
         )
-        raise DataError(message)
     return bool(splits)
 
 

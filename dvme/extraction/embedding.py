@@ -67,12 +67,12 @@ def extract_shards(
     with closing(batches):
         for rows in shards:
             growing = [_GrowingShard(target, rows) for target in targets]
-            for until in _ends(len(rows), size):
+            for start in range(0, len(rows), size):
                 batch = next(batches)
                 for target, shard in zip(targets, growing, strict=True):
                     shard.embed(batch[target.model.spec.preprocess])
                 outliers |= batch[targets[0].model.spec.preprocess].outliers
-                tell(done + until)
+                tell(done + min(start + size, len(rows)))
             for shard in growing:
                 unread |= shard.commit()
             done += len(rows)
@@ -84,12 +84,6 @@ def batches_of(shards: Iterable[NDArray[Any]], batch_size: int) -> Iterator[list
     for rows in shards:
         for start in range(0, len(rows), batch_size):
             yield rows[start : start + batch_size].tolist()
-
-
-def _ends(n_rows: int, size: int) -> Iterator[int]:
-    """How many of a shard's rows are done after each of its batches."""
-    for start in range(0, n_rows, size):
-        yield min(start + size, n_rows)
 
 
 def embed_batch(model: Backbone, batch: Batch, out: NDArray[Any]) -> None:

@@ -139,13 +139,7 @@ def extract_all(
 
         tell(0)
         started = time.perf_counter()
-        missed, found = extract_shards(
-            [lack.target for lack in shared],
-            shards,
-            index.work,
-            runtime,
-            tell,
-        )
+        missed, found = extract_shards([lack.target for lack in shared], shards, index.work, runtime, tell)
         outliers |= found
         for name in names:
             seconds[name] += time.perf_counter() - started
