@@ -84,13 +84,7 @@ KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
 def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> Callable[..., None]:
     """Add a command that prints expected errors as one line, and says what is kept, with exit 130, after Ctrl-C.
 
-    Args:
-        app: the application, or a part of it.
-        name: below `dvme`, such as `cache verify`.
-        function: its parameters are the options and arguments.
-
-    Returns:
-        What the command runs.
+    Its name is the one below `dvme`, such as `cache verify`; what it runs is returned.
     """
 
     @wraps(function)
@@ -112,11 +106,6 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
 
 
 def kept_of(command: str, given: Parameters) -> str:
-    """What of a command is kept.
-
-    Args:
-        command: its name below `dvme`.
-        given: its options and arguments.
-    """
+    """What is kept of a command, by its name below `dvme`."""
     kept = KEPT.get(command, NOTHING_CHANGED)
     return kept if isinstance(kept, str) else kept(given)

@@ -63,13 +63,7 @@ def parse_order(text: str | None) -> list[str] | None:
 
 
 def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
-    """Parse repeated `NAME=VALUE` options.
-
-    Args:
-        pairs: as typed.
-        option: such as `--weights`.
-        what: the value in capitals, for the message.
-    """
+    """Parse repeated `NAME=VALUE` options; messages call the value `what`."""
     from dvme.backbones.description.variation import KEYS
 
     parsed: dict[str, str] = {}

@@ -17,11 +17,7 @@ Places = Sequence[tuple[str, ...]]
 
 
 def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
-    """List the images below a folder; the folders' names are the labels, and the splits if they are such.
-
-    Args:
-        root: the folder.
-        images_only: the folders' names are not looked at.
+    """List the images below a folder; the folders' names, if they are looked at, are labels, and splits if such.
 
     Raises:
         DataError: if the folder holds no image, or mixes labelled and unlabelled images.

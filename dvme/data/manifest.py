@@ -50,14 +50,9 @@ def manifest_samples(
     skip_missing: bool = False,
     images_only: bool = False,
 ) -> Samples:
-    """Read a manifest and check that every image it names exists.
+    """Read a manifest and check that every image it names exists; the arguments are those of `load_samples`.
 
-    Args:
-        manifest: .csv, .tsv or .parquet.
-        columns: which column holds what; capitals and blanks in a header are no difference.
-        image_root: where relative image paths start; the manifest's folder by default.
-        skip_missing: leave images out whose files are not there, instead of refusing.
-        images_only: labels, splits and groups are not looked at.
+    Capitals and blanks in a header are no difference.
 
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.

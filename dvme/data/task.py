@@ -72,9 +72,6 @@ class Task:
     def check_ordered(self, cache: str) -> None:
         """Refuse to judge by quadratic kappa where nobody said which class is next to which.
 
-        Args:
-            cache: the cache's location, for the message.
-
         Raises:
             OptionError: naming the option that gives an order.
         """

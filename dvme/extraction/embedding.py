@@ -45,7 +45,7 @@ def extract_shards(
         targets: the backbones, all of which lack these rows.
         shards: the rows to embed of each shard, ascending.
         work_of: where the images of some rows lie.
-        runtime: batch size and workers.
+        runtime: batch size, workers and the largest image.
         tell: called with the number of images done.
 
     Returns:
@@ -57,9 +57,8 @@ def extract_shards(
     batches = decoded_batches(
         (work_of(rows) for rows in batches_of(shards, size)),
         [target.model.spec.preprocess for target in targets],
-        workers=runtime.n_workers,
+        runtime,
         is_decoding_ahead=device != "cpu",
-        max_pixels=runtime.max_pixels,
     )
     outliers: dict[int, Outliers] = {}
     unread: dict[int, str] = {}
@@ -101,14 +100,7 @@ def embed_images(
 ) -> Iterator[tuple[Batch, NDArray[Any]]]:
     """Each batch and its embeddings (B, D) by one backbone, NaN for rows without pixels; nothing is stored."""
     preprocess = model.spec.preprocess
-    decoded = decoded_batches(
-        batches,
-        [preprocess],
-        workers=runtime.n_workers,
-        is_decoding_ahead=is_decoding_ahead,
-        max_pixels=runtime.max_pixels,
-    )
-    with closing(decoded):
+    with closing(decoded_batches(batches, [preprocess], runtime, is_decoding_ahead=is_decoding_ahead)) as decoded:
         for each in decoded:
             batch = each[preprocess]
             features = np.full((len(batch.rows), model.dim), np.nan, dtype=dtype)

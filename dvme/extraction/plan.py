@@ -20,7 +20,7 @@ from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import batches_of, embed_images
+from dvme.extraction.embedding import embed_images
 from dvme.extraction.indexing import is_below, unknown_places
 from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
@@ -190,8 +190,7 @@ class _Trial:
         size = self.runtime.images_per_batch(model.device.type)
         chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
         chosen = chosen[: size * (1 + TRIAL_BATCHES)]
-        work = {item.row: item for item in chosen}
-        parts = [[work[row] for row in rows] for rows in batches_of([np.array(list(work))], size)]
+        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
 
         def run(batches: Sequence[Sequence[Work]]) -> float:
             started = time.perf_counter()
