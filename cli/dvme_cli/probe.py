@@ -86,15 +86,10 @@ def _show(report: StudyReport) -> None:
 
         order = order_text(report.task.classes)
         say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
-    _show_verdicts(report)
+    for verdict in (report.verdict, *report.fusion):
+        if verdict is not None:
+            say(verdict.sentence)
     for folder in report.saved:
         say(f"saved {folder}")
     if report.run is not None:
         say(f"kept in {report.run}; dvme report {report.run} --out report.html shows it")
-
-
-def _show_verdicts(report: StudyReport) -> None:
-    if report.verdict is not None:
-        say(report.verdict.sentence)
-    for verdict in report.fusion:
-        say(verdict.sentence)

@@ -79,7 +79,7 @@ def _is_folder(path: Path) -> bool:
     try:
         is_folder, is_file = S_ISDIR(path.stat().st_mode), S_ISREG(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        link = f" (a link to {path.readlink()}, which is not there; is it mounted?)" if _is_link(path) else ""
+        link = f" (a link to {path.readlink()}, which is not there; is it mounted?)" if path.is_symlink() else ""
         message = f"{path} does not exist{link}; name a folder of images or a manifest file"
         raise DataError(message) from error
     except OSError as error:
@@ -87,10 +87,3 @@ def _is_folder(path: Path) -> bool:
     if not is_folder and not is_file:
         raise DataError(f"{path} is a {NOT_A_FILE}; name a folder of images or a manifest file")
     return is_folder
-
-
-def _is_link(path: Path) -> bool:
-    try:
-        return path.is_symlink()
-    except (OSError, ValueError):
-        return False
