@@ -81,12 +81,10 @@ def open_cache(place: str | Path) -> EmbeddingCache:
     return EmbeddingCache.open(place)
 
 
-def check_new_cache(place: str | Path, step: str = "") -> None:
+def check_new_cache(place: str | Path) -> None:
     """Refuse a place where no cache should be made.
 
-    Args:
-        place: path or URL; a cache that is there may be called anything.
-        step: what to do instead, for a name that is a file's.
+    A cache that is there may be called anything.
 
     Raises:
         OptionError: if something else is there, or the name is a file's.
@@ -101,7 +99,7 @@ def check_new_cache(place: str | Path, step: str = "") -> None:
         is_format = suffix in {".h5", ".hdf5", ".npz", ".parquet", ".csv"}
         proper = path.with_suffix(".zarr")
         later = f", then dvme cache export {proper} {place} writes such a file" if is_format else ""
-        raise OptionError(f"{place} is no name for a cache, which is a folder, NAME.zarr; pass {step or proper}{later}")
+        raise OptionError(f"{place} is no name for a cache, which is a folder, NAME.zarr; pass {proper}{later}")
 
 
 def check_images_and_cache(images: str | Path, cache: str | Path) -> None:

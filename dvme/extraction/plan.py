@@ -22,7 +22,7 @@ from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import embed_images
 from dvme.extraction.indexing import is_below, unknown_places
-from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
+from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, automatic
@@ -116,28 +116,29 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         The same as `extract`, where the run would be refused.
     """
+    runtime = runtime or Runtime()
     request = ExtractRequest(
         images=images,
         cache=cache,
-        backbones=backbones,
+        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,
         class_order=class_order,
-        weights=weights,
-        architectures=architectures,
-        dtype=dtype,
-        runtime=runtime or Runtime(),
-        replace=replace,
-        retry_failed=retry_failed,
-        rows_per_shard=rows_per_shard,
+        options=Options(
+            dtype=dtype,
+            replace=replace,
+            retry_failed=retry_failed or runtime.max_pixels is not None,
+            rows_per_shard=rows_per_shard,
+        ),
+        runtime=runtime,
         announce=announce,
     )
     opened = open_run(request)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
         check_fingerprints(store, opened.models, dtype)
-    found = identify(opened.samples, request.runtime.n_workers, partial(progress, "hash"))
+    found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
     return _planned(request, opened, store, found)
 
 
