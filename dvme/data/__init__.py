@@ -77,13 +77,13 @@ def _is_folder(path: Path) -> bool:
         DataError: if nothing is there, something else, or nobody can say.
     """
     try:
-        is_folder, is_file = S_ISDIR(path.stat().st_mode), S_ISREG(path.stat().st_mode)
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         link = f" (a link to {path.readlink()}, which is not there; is it mounted?)" if path.is_symlink() else ""
         message = f"{path} does not exist{link}; name a folder of images or a manifest file"
         raise DataError(message) from error
     except OSError as error:
         raise DataError(f"{path} cannot be reached: {why(error)}; nothing was done, mend it and run again") from error
-    if not is_folder and not is_file:
+    if not S_ISDIR(mode) and not S_ISREG(mode):
         raise DataError(f"{path} is a {NOT_A_FILE}; name a folder of images or a manifest file")
-    return is_folder
+    return S_ISDIR(mode)

@@ -29,7 +29,8 @@ def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
     folders = [path.relative_to(root).parts[:-1] for path in files]
     places = [()] * len(files) if images_only else folders
     has_splits = _begin_with_splits(places, root)
-    depth = 1 if has_splits else _depth_of_splits(places)
+    are_below = all(len(place) > 1 and place[1].lower() in SPLIT_NAMES for place in places)
+    depth = 1 if has_splits else 2 if are_below else 0
     labels = [place[has_splits] if len(place) > has_splits else MISSING for place in places]
     stray = labels.count(MISSING)
     if not has_splits and 0 < stray < len(files):
@@ -64,11 +65,6 @@ def _begin_with_splits(places: Places, root: Path) -> bool:
             f"{root} has split folders ({', '.join(splits)}) beside others ({others}); use a manifest, or move them"
         )
     return bool(splits)
-
-
-def _depth_of_splits(places: Places) -> int:
-    """2 where every image lies in a folder of a split below that of its class, else 0."""
-    return 2 if all(len(place) > 1 and place[1].lower() in SPLIT_NAMES for place in places) else 0
 
 
 def _split_remarks(places: Places, depth: int) -> list[str]:
