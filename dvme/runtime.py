@@ -146,12 +146,7 @@ def set_thresholds(mallopt: Callable[[int, int], int]) -> bool:
     """Let memory of many megabytes come from the heap, and the heap stay.
 
     The threshold for trimming is only set beside one for mapping: alone it fixes the latter at its first 128 KiB.
-
-    Args:
-        mallopt: of the C library; it returns 0 where it refuses a value.
-
-    Returns:
-        Whether anything was set.
+    `mallopt`, of the C library, returns 0 where it refuses a value. Returned is whether anything was set.
     """
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in MMAP_THRESHOLDS) and bool(
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

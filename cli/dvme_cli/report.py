@@ -26,12 +26,7 @@ def report(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Write a finished sweep as one HTML page: which backbone, is fusion worth it, how many labels, and why."""
     page = page_options(
-        methods=methods,
-        seed=seed,
-        thumbnails=thumbnails,
-        anonymous=anonymous,
-        figures=figures,
-        figure_kind=figure_kind,
+        methods=methods, seed=seed, thumbnails=thumbnails, anonymous=anonymous, figures=figures, figure_kind=figure_kind
     )
     with progress_bars() as tell:
         result = dvme.write_report(

@@ -35,12 +35,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Draw embedding maps side by side, to explore, in one HTML file that opens without a network."""
     page = page_options(
-        methods=methods,
-        seed=seed,
-        thumbnails=thumbnails,
-        anonymous=anonymous,
-        figures=figures,
-        figure_kind=figure_kind,
+        methods=methods, seed=seed, thumbnails=thumbnails, anonymous=anonymous, figures=figures, figure_kind=figure_kind
     )
     with progress_bars() as tell:
         report = dvme.viz(

@@ -212,17 +212,7 @@ def _plan_one(
     trial: _Trial,
     donors: Sequence[EmbeddingCache],
 ) -> BackbonePlan:
-    """What one backbone lacks.
-
-    Args:
-        store: the cache, if there is one.
-        model: loaded, or known.
-        rows: of this run's images that the cache has.
-        new: content ids of this run that it does not have.
-        options: of the run.
-        trial: to measure the speed with.
-        donors: caches of predicted images, whose embeddings are taken.
-    """
+    """What one backbone lacks: of this run's images that the cache has, in `rows`, and of the `new` content ids."""
     name = model.spec.name
     made = model.fingerprint(options.dtype)
     taken = set() if options.replace else {content for donor in donors for content in rows_done(donor, made)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from dvme_cli import options
 from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import optional_names
 from dvme_cli.table import Table
-
-if TYPE_CHECKING:
-    from dvme.cache import ExportReport
 
 
 def export(
@@ -32,7 +29,7 @@ def export(
     answer(report, _show, is_json=json)
 
 
-def _show(report: ExportReport) -> None:
+def _show(report: dvme.cache.ExportReport) -> None:
     pruned = f"; {counted(report.n_pruned, 'pruned image')} left out" if report.n_pruned else ""
     files = " and ".join(report.files)
     say(f"{files}: {counted(report.n_rows, 'image')}, {report.n_bytes / 1e6:,.1f} MB ({report.format}){pruned}")

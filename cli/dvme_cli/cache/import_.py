@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from dvme_cli import options
 from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import parse_order
 from dvme_cli.table import Table
-
-if TYPE_CHECKING:
-    from dvme.cache import ImportReport
 
 
 def import_(  # noqa: PLR0913 - one parameter per option
@@ -61,7 +58,7 @@ def import_(  # noqa: PLR0913 - one parameter per option
     answer(report, _show, is_json=json)
 
 
-def _show(report: ImportReport) -> None:
+def _show(report: dvme.cache.ImportReport) -> None:
     origin = "an export of dvme" if report.is_export else "made elsewhere"
     say(f"{report.file} ({origin}): {counted(report.n_rows, 'image')} ({report.n_new:,} new to {report.cache})")
     headings = ("backbone", "dim", "dtype", "imported", "reused", "failed", "pending")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from dvme.text import counted
 from dvme_cli import options
 from dvme_cli.console import answer, say
 from dvme_cli.parsing import parse_order
-
-if TYPE_CHECKING:
-    from dvme.cache import LabelReport
 
 
 def label(  # noqa: PLR0913 - one parameter per option
@@ -46,7 +43,7 @@ def label(  # noqa: PLR0913 - one parameter per option
     answer(report, _show, is_json=json)
 
 
-def _show(report: LabelReport) -> None:
+def _show(report: dvme.cache.LabelReport) -> None:
     from dvme.data.order import order_line
 
     for line in report.remarks:
@@ -58,13 +55,11 @@ def _show(report: LabelReport) -> None:
         say(order_line(report.class_order, report.task.classes) or "class order: none is given any more")
 
 
-def _show_changes(report: LabelReport) -> None:
+def _show_changes(report: dvme.cache.LabelReport) -> None:
     changes = ", ".join(f"{name} of {count:,}" for name, count in report.n_changed.items() if count)
     say(f"{counted(report.n_rows, 'image')} named; changed: {changes or 'nothing'}")
     if report.n_untouched:
-        keep = (
-            "is not in the manifest and keeps its values"
-            if report.n_untouched == 1
-            else ("are not in the manifest and keep what they have")
-        )
+        keep = "is not in the manifest and keeps its values"
+        if report.n_untouched > 1:
+            keep = "are not in the manifest and keep what they have"
         say(f"{counted(report.n_untouched, 'image')} {keep}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -10,9 +10,6 @@ import dvme
 from dvme.text import counted
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars, say, say_some
-
-if TYPE_CHECKING:
-    from dvme.upkeep.prune import PruneReport
 
 PATHS_SHOWN = 10
 
@@ -34,7 +31,7 @@ def prune(
     answer(report, _show, is_json=json)
 
 
-def _show(report: PruneReport) -> None:
+def _show(report: dvme.cache.PruneReport) -> None:
     for line in report.remarks:
         say(line)
     if not report.removed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 import dvme
@@ -11,9 +9,6 @@ from dvme.text import counted
 from dvme_cli import options
 from dvme_cli.cache.verify import show_findings
 from dvme_cli.console import answer, progress_bars, say
-
-if TYPE_CHECKING:
-    from dvme.upkeep.verify import RepairReport
 
 
 def repair(cache: options.Cache, json: options.Json = False) -> None:
@@ -25,7 +20,7 @@ def repair(cache: options.Cache, json: options.Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _show(report: RepairReport) -> None:
+def _show(report: dvme.cache.RepairReport) -> None:
     if not report.mended and not report.left:
         say(f"{report.cache} is sound; there was nothing to repair.")
     if report.mended:

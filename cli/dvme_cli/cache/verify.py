@@ -17,7 +17,6 @@ from dvme_cli.parsing import optional_names, parse_pairs, runtime_of, typed
 
 if TYPE_CHECKING:
     from dvme.upkeep.reextraction import Comparison
-    from dvme.upkeep.verify import VerifyReport
     from dvme_cache import Finding
 
 FINDINGS_SHOWN = 20
@@ -53,7 +52,7 @@ def verify(  # noqa: PLR0913 - one parameter per option
         raise typer.Exit(1)
 
 
-def _show(report: VerifyReport) -> None:
+def _show(report: dvme.cache.VerifyReport) -> None:
     say(
         f"{report.cache}: {counted(report.n_files, 'file')}, {size(report.n_bytes)}; "
         f"{counted(report.n_embeddings, 'embedding')} compared with their checksums"
