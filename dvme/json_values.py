@@ -36,12 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def as_json(value: Any, **layout: Any) -> str:
-    """Strict JSON text.
-
-    Args:
-        value: as `plain` takes it.
-        layout: `indent`, `separators`, `sort_keys` and the like of `json.dumps`.
-    """
+    """Strict JSON text of what `plain` takes; `layout` is `indent`, `separators` and the like of `json.dumps`."""
     return json.dumps(plain(value), allow_nan=False, **layout)
 
 

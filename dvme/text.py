@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount, LabelsSaved
     from dvme.stats.intervals import Interval
+    from dvme.study.outcome import Score
 
 CHARACTERS_SHOWN = 200
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
@@ -38,18 +39,6 @@ NO_GROUPS = (
     "dvme cache label --group-col name the column of patients."
 )
 """A line for studies without groups."""
-
-
-class Spread(Protocol):
-    """A mean and a standard deviation, nan where there is one value only."""
-
-    @property
-    def mean(self) -> float:
-        """Of the values."""
-
-    @property
-    def std(self) -> float:
-        """Of the sample."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -96,12 +85,7 @@ def difference_text(
 ) -> str:
     """`+0.015 (-0.004 to +0.034)`, or any other estimate and its interval.
 
-    Args:
-        difference: what to write.
-        digits: after the point.
-        named: before the interval's ends, such as `95% CI`.
-        without: in place of an interval that there is not.
-        signed: whether positive numbers have a sign.
+    `named`, such as `95% CI`, stands before the ends, and `without` in place of an interval that there is not.
     """
     estimate = number_text(difference.estimate, digits, signed=signed)
     ends = ends_text(difference, digits, signed=signed)
@@ -109,7 +93,7 @@ def difference_text(
     return f"{estimate} ({inside})" if inside else estimate
 
 
-def spread_text(score: Spread) -> str:
+def spread_text(score: Score) -> str:
     """`0.815 ± 0.012`; the mean alone where there is no spread."""
     return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
 
