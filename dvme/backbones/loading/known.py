@@ -160,7 +160,7 @@ def _seen(file: Path) -> tuple[int, ...]:
 @cache
 def _sources() -> str:
     """Digest of the code that loads, adapts and hashes; "" where it is not there to be read."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]  # all of the backbones
     found = hashlib.blake2b(digest_size=DIGEST_BYTES)
     paths = sorted(folder.rglob("*.py"))
     for path in paths:
