@@ -12,7 +12,7 @@ from dvme_cli.console import expected_errors, note, say, show_json
 from dvme_cli.options import CheckpointFile, ForceConversion, Json, Safetensors
 
 if TYPE_CHECKING:
-    from dvme.backbones.conversion import Conversion
+    from dvme.backbones.conversion.converting import Conversion
 
 DROPPED_SHOWN = 5
 WARNING = (

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.timm_names import is_mentioned, is_registered, nearest
+from dvme.backbones.description.timm_names import architecture_names, is_mentioned, nearest
+from dvme.environment import explain_import
 from dvme.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def check_architecture(architecture: str, where: str) -> None:
     Raises:
         UnknownNameError: naming the nearest.
     """
-    if architecture in _RESNETS or is_registered(architecture):
+    if architecture in _RESNETS or architecture in architecture_names():
         return
     near = nearest(architecture, *_RESNETS, cutoff=0.5)
     if is_mentioned(architecture):
@@ -108,8 +109,6 @@ def import_timm() -> Any:
     Raises:
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    from dvme.environment import explain_import
-
     with explain_import():
         import timm
     return timm

@@ -185,7 +185,7 @@ def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, sour
     if layout.match == "position":
         fitted, problems = _by_position(converted, target)
     else:
-        fitted, problems = _by_name(converted, target)
+        fitted, problems = converted, name_problems(converted, target)
     if strangers:
         problems.append(f"unexpected keys {listed(strangers)}")
     if problems:
@@ -274,10 +274,6 @@ def _new_name(name: str, layout: Layout) -> str:
     for old, new in layout.rename:
         name = re.sub(old, new, name)
     return name
-
-
-def _by_name(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    return kept, name_problems(kept, target)
 
 
 def _by_position(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
