@@ -72,9 +72,7 @@ def load_timm_model(spec: BackboneSpec, weights: Path) -> LoadedModel:
         CheckpointError: if keys, shapes or kinds of numbers do not fit.
     """
     content = read_checkpoint(weights)
-    sets = weight_sets(content, ())
-    if not sets:
-        sets = [WeightSet((), state_dict_of(content, str(weights)), [], 0)]
+    sets = weight_sets(content, ()) or [WeightSet((), state_dict_of(content, str(weights)), [], 0)]
 
     def load(item: WeightSet) -> tuple[LoadedModel, Mapping[str, Tensor]]:
         found = _load(spec, item.tensors, weights)

@@ -28,11 +28,9 @@ def timm_spec(name: str) -> BackboneSpec:
         raise _unknown(model, nearest(model, cutoff=0.4))
     timm = import_timm()
     architecture, _, tag = model.partition(".")
-    known = timm.list_models() if not tag else timm.list_pretrained(f"{architecture}.*")
-    if model not in known:
-        candidates = (
-            timm.list_models() if not timm.is_model(architecture) else timm.list_pretrained(f"{architecture}.*")
-        )
+    tagged = timm.list_pretrained(f"{architecture}.*")
+    if model not in (tagged if tag else timm.list_models()):
+        candidates = tagged if timm.is_model(architecture) else timm.list_models()
         raise _unknown(model, difflib.get_close_matches(model, candidates, n=1, cutoff=0.4))
     config = timm.get_pretrained_cfg(model)
     if not (config.url or config.hf_hub_id or config.file):

@@ -24,10 +24,19 @@ def create(spec: BackboneSpec) -> nn.Module:
 
     Raises:
         EnvironmentMismatchError: if torch and torchvision do not fit together.
+        DataError: if the user's own function fails, or makes something else.
     """
-    if spec.build is not None:
-        return _built(spec)
-    return _created(spec, 0)
+    if spec.build is None:
+        return _created(spec, 0)
+    from torch import nn
+
+    try:
+        model = spec.build()
+    except Exception as error:
+        raise DataError(f"{spec.name}: build failed with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise DataError(f"{spec.name}: build returned {type(model).__name__}, not a torch.nn.Module")
+    return model
 
 
 def own_classifier(spec: BackboneSpec, names: Collection[str]) -> set[str]:
@@ -83,24 +92,6 @@ def check_architecture(architecture: str, where: str) -> None:
         near = difflib.get_close_matches(architecture, [*_RESNETS, *timm.list_models()], n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
     raise UnknownNameError(where + f": there is no such architecture; {hint}")
-
-
-def _built(spec: BackboneSpec) -> nn.Module:
-    """What a user's own function makes.
-
-    Raises:
-        DataError: if it fails, or makes something else.
-    """
-    from torch import nn
-
-    assert spec.build is not None
-    try:
-        model = spec.build()
-    except Exception as error:
-        raise DataError(f"{spec.name}: build failed with {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise DataError(f"{spec.name}: build returned {type(model).__name__}, not a torch.nn.Module")
-    return model
 
 
 def import_timm() -> Any:

@@ -166,13 +166,7 @@ def _classifier(
 
 
 def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, source: str) -> Fit:
-    """Map a checkpoint's tensors to the keys of a model.
-
-    Args:
-        content: what `read_checkpoint` returned.
-        layout: nesting, keys to keep, allowed leftovers, new names.
-        target: the model's `state_dict()`.
-        source: name of the file for messages.
+    """Fit a file in one layout, as `fit_checkpoint` does in the nearest.
 
     Raises:
         CheckpointError: naming missing, unexpected and mis-shaped keys, and those of another kind of number.

@@ -143,10 +143,7 @@ RESNETS = (
     ),
     _resnet50("random", "random", None, "none", "untrained control, seed 0", source="random"),
     _supervised(
-        "supervised-v2",
-        "11ad3fa6",
-        "He et al. 2016; torchvision's V2 weights and recipe",
-        Preprocess(resize=232),
+        "supervised-v2", "11ad3fa6", "He et al. 2016; torchvision's V2 weights and recipe", Preprocess(resize=232)
     ),
     _by_swav("deepcluster-v2", "deepclusterv2_800ep", "Caron et al. 2020, SwAV, section on DeepCluster-v2; 800 epochs"),
     _by_swav("sela-v2", "selav2_400ep", "Asano et al. 2020, SeLa; SwAV's 400 epochs of v2"),
@@ -162,9 +159,7 @@ RESNETS = (
         "Chen et al. 2021, MoCo v3; 1000 epochs",
     ),
     _by_pycontrast(
-        "insdis",
-        "AACcsSIt1_Njv7GsmsuzZ6Sta/InsDis",
-        "Wu et al. 2018, instance discrimination; PyContrast's 200 epochs",
+        "insdis", "AACcsSIt1_Njv7GsmsuzZ6Sta/InsDis", "Wu et al. 2018, instance discrimination; PyContrast's 200 epochs"
     ),
     _by_pycontrast(
         "pirl", "AADN4jKnvTI0U5oT6hTmQZz8a/PIRL", "Misra and van der Maaten 2020, PIRL; PyContrast's 200 epochs"
