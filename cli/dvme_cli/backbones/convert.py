@@ -13,7 +13,7 @@ from dvme_cli import options
 from dvme_cli.console import note, say, show_json
 
 if TYPE_CHECKING:
-    from dvme.backbones.conversion import Conversion
+    from dvme.backbones.conversion.converting import Conversion
 
 DROPPED_SHOWN = 5
 WARNING = (
