@@ -65,7 +65,8 @@ def names_of(store: EmbeddingCache, rows: NDArray[Any], *, is_anonymous: bool) -
     """What images are called on a page: by their paths, or by digests that only who has the cache can find again."""
     if not is_anonymous:
         return short_ids(names_of_rows(store, rows).tolist())
-    return [_digest(_secret(store, rows), row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
+    secret = _secret(store, rows)
+    return [_digest(secret, row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
 
 
 def numbered(groups: NDArray[Any], secret: bytes) -> NDArray[Any]:
