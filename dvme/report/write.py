@@ -101,7 +101,8 @@ def write_report(
     fused = _tried("section on the fusion", lambda: _fused(study), notices, shown)
     drawn = _tried("maps", lambda: _drawn(study, fused, shown, progress), notices, shown)
     notices += _notices(study, drawn, shown, has_heads=fused is not None)
-    page = _page(study, shown)
+    title = "dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
+    page = Page(title, themes={"light": style.template(), "dark": style.template(is_dark=True)})
     fusion = _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown)
     made = [
         sections.learning_curves(page, study, overlaid),
@@ -114,7 +115,7 @@ def write_report(
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
     ]
     page.sections = [each for each in made if each is not None]
-    page.head = sections.first_screen(page.title, study.findings, _deciding(study, notices), _described(study))
+    page.head = sections.first_screen(title, study.findings, _deciding(study, notices), _described(study))
     write_page(page, place)
     return ReportResult(
         run=os.fspath(run),
@@ -136,12 +137,6 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
     except (DataError, CacheError) as error:
         notices.append(Aside(f"no {what}" if shown.anonymous else f"no {what}: " + message_of(error)))
         return None
-
-
-def _page(study: Study, shown: PageOptions) -> Page:
-    """An empty page."""
-    themes = {"light": style.template(), "dark": style.template(is_dark=True)}
-    return Page("dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme", themes)
 
 
 def _described(study: Study) -> str:
@@ -186,7 +181,7 @@ def _fused(study: Study) -> SavedHead | None:
     own = {
         m: kept[study.run.methods[m]] for m in roles.attention if m in roles.fusions and study.run.methods[m] in kept
     }
-    lead = study.leaders.of(list(own)) if own else None
+    lead = study.leaders.of(list(own))
     return None if lead is None else load_head(own[lead])
 
 

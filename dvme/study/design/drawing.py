@@ -88,12 +88,10 @@ class Drawing:
         for side, (part, sizes) in enumerate(((fold.train, n_train), (fold.validation, n_validation))):
             rng = np.random.default_rng([self.options.seed, repeat, number, side])
             own = self.targets.values[part]
-            if not self.targets.is_multilabel:
-                order = nested_order(own, self.options.balance, rng)
-            elif self.options.balance != "natural":
+            if self.targets.is_multilabel and self.options.balance != "natural":
                 order = nested_label_order(own, sizes, rng)
             else:
-                order = rng.permutation(len(part))
+                order = nested_order(own, self.options.balance, rng)
             parts.append(part[order])
         return FoldDraw(repeat, number, parts[0], parts[1], n_train, n_validation)
 
@@ -128,7 +126,6 @@ class Drawing:
     def _multilabel_folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
         options = self.options
         units = units_of(self.groups, twins)
-        rows = np.arange(len(units))
         rng = np.random.default_rng([options.seed, 0])
         if (self.splits != MISSING).any():
             sides = {name: np.flatnonzero(self.splits == name) for name in ("train", "val", "test")}
@@ -141,8 +138,8 @@ class Drawing:
         else:
             shares = [1.0 - options.test_fraction, options.test_fraction]
             part = iterative_split(self.targets.values, units, shares, rng)
-            pool, test = rows[part == 0], rows[part == 1]
-            where = f"held out {len(test):,} of {len(rows):,} for testing"
+            pool, test = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+            where = f"held out {len(test):,} of {len(units):,} for testing"
         repeats = []
         for repeat in range(options.n_repeats):
             rng = np.random.default_rng([options.seed, 1 + repeat])
