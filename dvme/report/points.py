@@ -66,7 +66,8 @@ def names_of(store: EmbeddingCache, rows: NDArray[Any], *, is_anonymous: bool) -
     if not is_anonymous:
         _, names = named_images(store.samples.paths, store.column("path"), rows)
         return short_ids(names.tolist())
-    return [_digest(_secret(store, rows), row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
+    secret = _secret(store, rows)
+    return [_digest(secret, row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
 
 
 def numbered(groups: NDArray[Any], secret: bytes) -> NDArray[Any]:

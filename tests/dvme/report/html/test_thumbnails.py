@@ -55,8 +55,8 @@ def test_thumbnails__only_of_the_content_that_was_embedded(tmp_path: Path) -> No
     assert found.missing.tolist() == [1, 3, 5]
     assert found.to_json()["missing"] == [1, 3, 5]
     assert thumbnails(paths[1:2], ids[1:2], kept=Kept(None)) is None
-    assert large_thumbnail(paths[3], ids[3]) is None
-    assert (large_thumbnail(paths[0], ids[0]) or "").startswith("data:image/webp;base64,")
+    assert large_thumbnail(paths[3], ids[3].tobytes()) is None
+    assert (large_thumbnail(paths[0], ids[0].tobytes()) or "").startswith("data:image/webp;base64,")
 
 
 def test_thumbnails__kept_by_content(tmp_path: Path) -> None:
