@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -57,7 +56,7 @@ def check_order(
     cache: EmbeddingCache | None,
     columns: Mapping[str, NDArray[Any]],
     class_order: Sequence[str] | None,
-    source: str | Path = CLASS_ORDER,
+    source: str = CLASS_ORDER,
 ) -> None:
     """Refuse an order of classes that lacks a label of the cache or of the columns that come into it.
 
@@ -72,7 +71,7 @@ def check_order(
     """
     labels = [*columns.get("label", ()), *([] if cache is None else cache.column("label"))]
     if class_order is not None:
-        checked_order(class_order, labels, source=source if isinstance(source, str) else f"{source}")
+        checked_order(class_order, labels, source=source)
     elif cache is not None:
         checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
 

@@ -164,20 +164,13 @@ def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
     sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra)
     if not sources:
         held = first_few(table.names, CHOICES)
-        message = (
-            f"{manifest} has no column label, split or group (it has: {held}); name one with "
-            + parameter("label")
-            + " or "
-            + parameter("extra")
-        )
-        raise DataError(message)
+        message = f"{manifest} has no column label, split or group (it has: {held}); name one with "
+        raise DataError(message + parameter("label") + " or " + parameter("extra"))
     values = {name: table.texts(source) for name, source in sources.items()}
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
-    remarks = [columns_line(table, {"image": image} | sources)]
-    return _Told(
-        str(manifest), names, {name: np.array(column, dtype=object) for name, column in values.items()}, remarks
-    )
+    arrays = {name: np.array(column, dtype=object) for name, column in values.items()}
+    return _Told(str(manifest), names, arrays, [columns_line(table, {"image": image} | sources)])
 
 
 def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
@@ -190,9 +183,8 @@ def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
     found = {name: find_column(table.names, name, table.source) for name in extra}
     missing = [name for name, column in found.items() if column is None]
     if missing:
-        message = (
-            f"{table.source} has no column {first_few(map(repr, missing))}; it has: {first_few(table.names, CHOICES)}"
-        )
-        raise DataError(f"{message}; choose one with " + parameter("extra"))
+        held = first_few(table.names, CHOICES)
+        message = f"{table.source} has no column {first_few(map(repr, missing))}; it has: {held}; choose one with "
+        raise DataError(message + parameter("extra"))
     check_names(extra, source=parameter("extra"))
     return {name: column for name, column in found.items() if column is not None}
