@@ -21,7 +21,7 @@ from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime
 from dvme.text import counted, first_few
 from dvme.upkeep.columns import canonical_splits, check_names, check_order, fill_columns
-from dvme.upkeep.extractor import Lengths, check_alike, check_same, fingerprint_by_word, lengths_of, reference_of
+from dvme.upkeep.extractor import Lengths, check_alike, check_same, lengths_of, reference_of
 from dvme.upkeep.formats import read_elsewhere
 from dvme.upkeep.formats.bundle import DTYPES, BackboneHeader, EmbeddedRows, text_array
 from dvme.upkeep.formats.elsewhere import Elsewhere, check_ids
@@ -209,9 +209,9 @@ def _checked(
     content, lengths = _check_features(path, found, dtype, lambda done: progress("check", done, len(found.ids)))
     fingerprint = {"imported": request.backbone, "content": content, "dim": found.dim, "dtype": dtype}
     word: dict[str, str] = {}
-    if request.made_by is not None:
-        fingerprint = fingerprint_by_word(request.made_by, found.dim, dtype, lengths)
+    if request.made_by is not None:  # what stands for an unknown extractor: words, and what can be measured
         word = {"made_by": request.made_by}
+        fingerprint = word | {"dim": found.dim, "dtype": dtype, "l2_normalised": lengths.is_unit}
     elif reference is not None:
         check_alike(lengths, reference, str(path), str(request.like))
         fingerprint, word = dict(reference.fingerprint.fields), {"like": str(request.like)}

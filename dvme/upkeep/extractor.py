@@ -62,29 +62,21 @@ def reference_of(like: str, backbone: str) -> Embeddings:
     return store.embeddings(backbone)
 
 
-def fingerprint_by_word(made_by: str, dim: int, dtype: str, lengths: Lengths) -> dict[str, Any]:
-    """What stands for an extractor that dvme does not know: the user's words, and what can be measured."""
-    return {"made_by": made_by, "dim": dim, "dtype": dtype, "l2_normalised": lengths.is_unit}
-
-
 def check_alike(found: Lengths, embeddings: Embeddings, source: str, where: str) -> None:
     """Refuse embeddings that are scaled in another way than those whose fingerprint they are to have.
 
     Raises:
         DataError: saying how both are.
     """
-    known = stored_lengths(embeddings)
-    if known is not None and not found.is_like(known):
+    rows = np.flatnonzero(embeddings.states() == RowState.DONE)[:COMPARED]
+    if not len(rows):
+        return
+    known = Lengths.of(lengths_of(embeddings.read(rows)))
+    if not found.is_like(known):
         raise DataError(
             f"{source} has {embeddings.name} embeddings that are {found.text()}, those of {where} are {known.text()}; "
             "scale them alike, or import them under other words"
         )
-
-
-def stored_lengths(embeddings: Embeddings) -> Lengths | None:
-    """Of up to COMPARED embeddings of a cache; None where there are none."""
-    rows = np.flatnonzero(embeddings.states() == RowState.DONE)[:COMPARED]
-    return Lengths.of(lengths_of(embeddings.read(rows))) if len(rows) else None
 
 
 def lengths_of(block: NDArray[Any]) -> NDArray[np.float64]:

@@ -16,11 +16,12 @@ from dvme.data import MISSING, Columns, Task
 from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, columns_line, image_names
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
+from dvme.data.spelling import check_spelling
 from dvme.data.tables import Table, find_column, read_table
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
 from dvme.text import CHOICES, first_few
-from dvme.upkeep.columns import canonical_splits, check_columns, check_names
+from dvme.upkeep.columns import canonical_splits, check_names
 from dvme.upkeep.naming import check_distinct, rows_by_name
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -90,7 +91,8 @@ def label(
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
         rows, values = _checked(store, told, root, class_order)
-        remarks = [*told.remarks, *check_columns(store, rows, values, told.source)]
+        others = {name: np.delete(store.column(name), rows).tolist() for name in values if name in {"label", "group"}}
+        remarks = [*told.remarks, *check_spelling(values, told.source, others)]
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
         store.update_columns(rows, values, class_order=class_order)
         is_present = ~store.samples.is_pruned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -86,30 +87,20 @@ def schema(path: Path) -> pa.Schema:
     Raises:
         DataError: if it cannot be read, or is no text in UTF-8 or with the byte-order mark of another encoding.
     """
-    try:
-        with reading(path), _open(path) as reader:
-            found = reader.schema
-    except DataError as error:
-        if isinstance(error.__cause__, UnicodeError):
-            raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}") from error
-        raise
-    if any(pa.types.is_binary(field.type) for field in found):
-        raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}")
-    return found
+    with reading(path), suppress(UnicodeError), _open(path) as reader:
+        if not any(pa.types.is_binary(field.type) for field in reader.schema):
+            return reader.schema
+    raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}")
 
 
-def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Blocks:
+def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Iterator[NDArray[Any]]:
     """D numeric columns side by side, (B, D) at a time, their decimals read into one type; an empty cell is NaN."""
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        with reading(path):
-            for batch in batches(path, dict.fromkeys(names, kind)):
-                numbers = np.empty((len(batch), len(names)), dtype=kind.to_pandas_dtype())
-                for axis, name in enumerate(names):
-                    numbers[:, axis] = batch.column(name).to_numpy(zero_copy_only=False)
-                yield numbers
-
-    return blocks
+    with reading(path):
+        for batch in batches(path, dict.fromkeys(names, kind)):
+            numbers = np.empty((len(batch), len(names)), dtype=kind.to_pandas_dtype())
+            for axis, name in enumerate(names):
+                numbers[:, axis] = batch.column(name).to_numpy(zero_copy_only=False)
+            yield numbers
 
 
 def batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
@@ -140,8 +131,8 @@ def _number_columns(block: NDArray[Any], backbone: BackboneHeader) -> list[pa.Ar
 
 def _backbone_blocks(path: Path, backbone: BackboneHeader) -> Blocks:
     if backbone.dtype == "float32":
-        return number_blocks(path, feature_fields(backbone), pa.float32())
-    wide = number_blocks(path, feature_fields(backbone), pa.float64())
+        return partial(number_blocks, path, feature_fields(backbone), pa.float32())
+    wide = partial(number_blocks, path, feature_fields(backbone), pa.float64())
     return lambda: (block.astype(np.float16) for block in wide())
 
 

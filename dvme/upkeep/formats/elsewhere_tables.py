@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,14 @@ def _parquet_features(path: Path, names: list[str], schema: pa.Schema) -> tuple[
     """The features, and what numbers they are."""
     types = [schema.field(name).type for name in names]
     if _is_list(types[0]):
-        return parquet.list_blocks(path, names[0]), np.dtype(types[0].value_type.to_pandas_dtype()).name
+        dtype = np.dtype(types[0].value_type.to_pandas_dtype())
+        return partial(parquet.list_blocks, path, names[0]), dtype.name
     dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in types))
-    return parquet.column_blocks(path, names), dtype.name
+    return partial(parquet.column_blocks, path, names), dtype.name
 
 
 def _csv_features(path: Path, names: list[str]) -> tuple[Blocks, str]:
-    return csv_.number_blocks(path, names, pa.float64()), "decimals"
+    return partial(csv_.number_blocks, path, names, pa.float64()), "decimals"
 
 
 def _parquet_texts(path: Path, columns: Mapping[str, str]) -> dict[str, NDArray[Any]]:

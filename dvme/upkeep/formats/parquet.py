@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.files import reading
 from dvme.text import first_few
-from dvme.upkeep.formats.bundle import BLOCK_ROWS, FORMAT, BackboneHeader, Blocks, Bundle, Header
+from dvme.upkeep.formats.bundle import BLOCK_ROWS, FORMAT, BackboneHeader, Bundle, Header
 from dvme.upkeep.formats.fields import check_distinct, from_texts, record_batches, text_fields
 
 HEADER = FORMAT.encode()
@@ -57,33 +58,25 @@ def read(path: Path) -> Bundle:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=text_fields(header))
         texts = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
-        return from_texts(header, texts, lambda item: list_blocks(path, features_field(item.name)))
+        return from_texts(header, texts, lambda item: partial(list_blocks, path, features_field(item.name)))
 
 
-def list_blocks(path: Path, field: str) -> Blocks:
+def list_blocks(path: Path, field: str) -> Iterator[NDArray[Any]]:
     """The rows of a column of lists, a block at a time.
 
     Raises:
         DataError: while reading, if the lists are not of one length.
     """
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        with reading(path):
-            for batch in _batches(path, [field]):
-                yield _from_lists(batch.column(field), f"{field} of {path}")
-
-    return blocks
+    with reading(path):
+        for batch in _batches(path, [field]):
+            yield _from_lists(batch.column(field), f"{field} of {path}")
 
 
-def column_blocks(path: Path, names: list[str]) -> Blocks:
+def column_blocks(path: Path, names: list[str]) -> Iterator[NDArray[Any]]:
     """Numeric columns side by side, a block of rows at a time; a missing value is NaN."""
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        with reading(path):
-            for batch in _batches(path, names):
-                yield np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], axis=1)
-
-    return blocks
+    with reading(path):
+        for batch in _batches(path, names):
+            yield np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], axis=1)
 
 
 def _schema(header: Header) -> pa.Schema:
