@@ -195,11 +195,8 @@ CACHE = (
     Mutant(
         "files: renamed without a sync",
         "cache/dvme_cache/files.py",
-        "            os.fsync(descriptor)\n"
-        "        finally:\n"
-        "            os.close(descriptor)\n"
+        "            os.fsync(file.fileno())\n        aside.replace(path)",
         "        aside.replace(path)",
-        "        finally:\n            os.close(descriptor)\n        aside.replace(path)",
         ("tests/cache/test_files.py",),
     ),
     Mutant(
@@ -226,13 +223,13 @@ CACHE = (
         "samples: rows count before their columns are there",
         "cache/dvme_cache/samples.py",
         '            write_tail(self._array("content_id"), start, table)\n'
-        '            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))\n'
+        '            write_tail(self._array("path"), start, np.array(list(new.values()), dtype=object))\n'
         "            ids = np.concatenate([self.ids, table])\n"
-        "            self._commit(len(known))\n",
+        "            self._commit(start + len(new))\n",
         "            ids = np.concatenate([self.ids, table])\n"
-        "            self._commit(len(known))\n"
+        "            self._commit(start + len(new))\n"
         '            write_tail(self._array("content_id"), start, table)\n'
-        '            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))\n',
+        '            write_tail(self._array("path"), start, np.array(list(new.values()), dtype=object))\n',
         ("tests/cache/test_cache_killed.py", "tests/reliability/test_kill.py"),
     ),
     Mutant(
