@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError
 from dvme.maps import maps
 from dvme.maps.alignment import aligned
-from dvme.maps.map_store import Kept
+from dvme.maps.map_store import Kept, default_folder
 from dvme.maps.maps import EmbeddingMap, Source, make_maps
 from dvme.maps.projection import METHODS, initial_positions, project
 from dvme.maps.quality import measure
@@ -50,7 +50,8 @@ def loads(make_features: Callable[..., NDArray[Any]]) -> Loads:
 
 
 def _make(sources: list[Source], **changed: Any) -> list[EmbeddingMap]:
-    return make_maps(sources, **({"method": "pca", "labels": LABELS, "groups": GROUPS} | changed))
+    usual = {"method": "pca", "labels": LABELS, "groups": GROUPS, "kept": Kept(default_folder())}
+    return make_maps(sources, **(usual | changed))
 
 
 def _unread() -> NDArray[Any]:
@@ -187,26 +188,6 @@ def test_make_maps__five_rows_are_enough(loads: Loads, method: str) -> None:
     found = _make(few.sources(), method=method, labels=LABELS[:5], groups=GROUPS[:5])
     assert all(np.isfinite(item.positions).all() for item in found)
     assert all(item.quality.n_neighbours == 2 for item in found)
-
-
-def test_make_maps__no_source_no_map() -> None:
-    assert _make([]) == []
-
-
-def test_make_maps__unknown_method(loads: Loads) -> None:
-    with pytest.raises(OptionError, match=r"^unknown map 'isomap'; choose one of tsne, umap, pca$"):
-        _make(loads.sources(), method="isomap")
-    assert not loads.read
-
-
-def test_make_maps__too_few_rows(loads: Loads) -> None:
-    with pytest.raises(DataError, match=r"^4 rows cannot be mapped, a map needs 5; add images$"):
-        _make(loads.sources(), labels=LABELS[:4], groups=GROUPS[:4])
-
-
-def test_make_maps__other_rows_than_labels(loads: Loads) -> None:
-    with pytest.raises(DataError, match=r"^first has 60 embeddings for 59 labels; pass the same rows$"):
-        _make(loads.sources(), labels=LABELS[:59], groups=GROUPS[:59])
 
 
 @pytest.mark.parametrize("method", METHODS)
