@@ -39,8 +39,6 @@ CONTROLS = ("dvme-noattn", "mlp", "concat", "mean-logits")
 """What a fusion by attention has to beat, besides the best single backbone."""
 FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 """None of them stands in for a single backbone, not even on one."""
-
-
 _KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
     "linear": (Linear, FittedLinear),
     "linear-adam": (partial(NetworkHead, "linear-adam"), FittedNetwork),
