@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from dvme.stats.curves import Amount, LabelsSaved
     from dvme.stats.intervals import Interval
-    from dvme.study.outcome import Score
 
 CHARACTERS_SHOWN = 200
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
@@ -39,6 +38,18 @@ NO_GROUPS = (
     "dvme cache label --group-col name the column of patients."
 )
 """A line for studies without groups."""
+
+
+class Spread(Protocol):
+    """A mean and a standard deviation, nan where there is one value only."""
+
+    @property
+    def mean(self) -> float:
+        """Of the values."""
+
+    @property
+    def std(self) -> float:
+        """Of the sample."""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
@@ -93,7 +104,7 @@ def difference_text(
     return f"{estimate} ({inside})" if inside else estimate
 
 
-def spread_text(score: Score) -> str:
+def spread_text(score: Spread) -> str:
     """`0.815 ± 0.012`; the mean alone where there is no spread."""
     return f"{score.mean:.3f}" if math.isnan(score.std) else f"{score.mean:.3f} ± {score.std:.3f}"
 
