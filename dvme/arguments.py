@@ -85,11 +85,7 @@ def several(given: Any, what: str, wanted: str) -> tuple[Any, ...]:
 
 
 def names(given: Any, what: str) -> tuple[str, ...]:
-    """One name or several, in their order.
-
-    Args:
-        given: a text or a path, which is one name; or a list, tuple, generator, array or series of such.
-        what: the parameter, for the message.
+    """One name, which is a text or a path, or several, in their order.
 
     Raises:
         ArgumentError: if it is none of these.

@@ -41,20 +41,16 @@ class Text(str):
     def __new__(cls, *parts: str | Parameter) -> Text:
         """Put it together from texts and parameters."""
         text = super().__new__(cls, "".join(f"{part}" for part in parts))
-        flat = [each for part in parts for each in (part.parts if isinstance(part, Text) else (part,))]
-        text.parts = tuple(flat)
+        text.parts = tuple(each for part in parts for each in (part.parts if isinstance(part, Text) else (part,)))
         return text
 
     def __add__(self, other: str) -> Text:
-        """The two, one after the other."""
         return Text(self, other)
 
     def __radd__(self, other: str) -> Text:
-        """The two, one after the other."""
         return Text(other, self)
 
     def __reduce__(self) -> tuple[type[Text], tuple[str | Parameter, ...]]:
-        """Its parts, to be put together anew."""
         return type(self), self.parts
 
     def spelled(self, spell: Callable[[Parameter], str]) -> str:

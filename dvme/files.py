@@ -25,12 +25,7 @@ TORN = (ValueError, KeyError, TypeError, EOFError, OSError, RuntimeError, zipfil
 
 
 def check_destination(path: str | Path, suffixes: Sequence[str], *, force: bool) -> Path:
-    """The place of a file that can be written there.
-
-    Args:
-        path: as the user named it.
-        suffixes: what its name may end in; () for anything.
-        force: whether a file that is there may be replaced.
+    """The place of a file that can be written there; `suffixes` are what its name may end in, () for anything.
 
     Raises:
         OptionError: if it ends in something else, is a folder, is in none, or is there already.

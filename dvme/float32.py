@@ -29,9 +29,10 @@ def full_float32(device: torch.device) -> Iterator[None]:
     with ExitStack() as stack:
         if torch.is_autocast_enabled(device.type):
             stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(_new_switches() if HAS_NEW_SWITCHES else _old_convolutions())
+        stack.enter_context(_new_switches() if HAS_NEW_SWITCHES else _cudnn(allow_tf32=False))
         stack.enter_context(_old_products())
-        stack.enter_context(_fixed_algorithms())
+        # cuDNN is on, and does not choose algorithms by their time, which differs from run to run.
+        stack.enter_context(_cudnn(enabled=True, benchmark=False))
         yield
 
 
@@ -101,21 +102,12 @@ def _old_products() -> Iterator[None]:
 
 
 @contextmanager
-def _old_convolutions() -> Iterator[None]:
-    found = CUDNN.allow_tf32
+def _cudnn(**switches: bool) -> Iterator[None]:
+    found = {name: getattr(CUDNN, name) for name in switches}
     try:
-        CUDNN.allow_tf32 = False
+        for name, is_on in switches.items():
+            setattr(CUDNN, name, is_on)
         yield
     finally:
-        CUDNN.allow_tf32 = found
-
-
-@contextmanager
-def _fixed_algorithms() -> Iterator[None]:
-    """Let cuDNN be on, and not choose algorithms by their time, which differs from run to run."""
-    found = CUDNN.enabled, CUDNN.benchmark
-    try:
-        CUDNN.enabled, CUDNN.benchmark = True, False
-        yield
-    finally:
-        CUDNN.enabled, CUDNN.benchmark = found
+        for name, is_on in found.items():
+            setattr(CUDNN, name, is_on)

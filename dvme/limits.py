@@ -36,14 +36,15 @@ def positive(name: str, value: Any, below: float = math.inf) -> float:
 
 
 def every(name: str, values: Any, check: Callable[[str, Any], T]) -> tuple[T, ...]:
-    """One or several values, each of which passes a check.
+    """One or several values, each of which passes a check; each once.
 
     Raises:
         OptionError: if there is none, or one does not pass.
     """
     try:
-        checked = tuple(check(name, value) for value in values)
-    except TypeError as error:  # a number, say
+        several = (values,) if isinstance(values, Real) else values
+        checked = tuple(dict.fromkeys(check(name, value) for value in several))
+    except TypeError as error:  # None, say
         raise OptionError(f"{name} {values!r} are not possible; name one or several in a tuple") from error
     if not checked:
         raise OptionError(f"{name} {values!r} are not possible; name one or several")

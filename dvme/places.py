@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -37,7 +38,7 @@ ENTRIES_LOOKED_AT = 2000
 def kind_of(place: str | Path) -> Kind:
     """What a place holds, by its name and the names in it; a URL shows nothing."""
     path = Path(place)
-    if is_url(place) or not _exists(path):
+    if is_url(place) or not os.path.exists(path):  # noqa: PTH110 - Path's own fails for what is no name
         return ""
     if path.is_file():
         suffix = path.suffix.lower()
@@ -80,12 +81,10 @@ def open_cache(place: str | Path) -> EmbeddingCache:
     return EmbeddingCache.open(place)
 
 
-def check_new_cache(place: str | Path, step: str = "") -> None:
+def check_new_cache(place: str | Path) -> None:
     """Refuse a place where no cache should be made.
 
-    Args:
-        place: path or URL; a cache that is there may be called anything.
-        step: what to do instead, for a name that is a file's.
+    A cache that is there may be called anything.
 
     Raises:
         OptionError: if something else is there, or the name is a file's.
@@ -100,7 +99,7 @@ def check_new_cache(place: str | Path, step: str = "") -> None:
         is_format = suffix in {".h5", ".hdf5", ".npz", ".parquet", ".csv"}
         proper = path.with_suffix(".zarr")
         later = f", then dvme cache export {proper} {place} writes such a file" if is_format else ""
-        raise OptionError(f"{place} is no name for a cache, which is a folder, NAME.zarr; pass {step or proper}{later}")
+        raise OptionError(f"{place} is no name for a cache, which is a folder, NAME.zarr; pass {proper}{later}")
 
 
 def check_images_and_cache(images: str | Path, cache: str | Path) -> None:
@@ -168,14 +167,6 @@ def check_new_run(cache: str | Path, out: str | Path) -> None:
         raise OptionError(
             f"{out} is there already and is {CALLED[kind]}, not a run; name another folder with " + parameter("out")
         )
-
-
-def _exists(path: Path) -> bool:
-    """Whether something is there; what is no name, too long or with a null in it, is not."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
 
 
 def _swap(first: object, second: object) -> str:

@@ -63,19 +63,14 @@ class Runtime:
         if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
             known = ", ".join(sorted(DEVICES - {"meta"}))
             raise OptionError(f"device {self.device!r} cannot be used; try " + CPU + f", or another of {known}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise OptionError(
-                f"batch size {self.batch_size} is not possible; pass " + parameter("batch_size", 1) + " or more"
-            )
-        if self.workers is not None and self.workers < 1:
-            raise OptionError(f"{self.workers} workers are not possible; pass " + parameter("workers", 1) + " or more")
-        if self.memory is not None and self.memory < 1:
-            raise OptionError(
-                f"{self.memory} bytes of memory are not possible; pass " + parameter("memory", 1) + " or more"
-            )
-        if self.max_pixels is not None and self.max_pixels < 1:
-            allowed = parameter("max_pixels", 1) + " or more"
-            raise OptionError(f"images of {self.max_pixels} pixels are not possible; pass " + allowed)
+        for least, size, said in (
+            (parameter("batch_size", 1), self.batch_size, f"batch size {self.batch_size} is"),
+            (parameter("workers", 1), self.workers, f"{self.workers} workers are"),
+            (parameter("memory", 1), self.memory, f"{self.memory} bytes of memory are"),
+            (parameter("max_pixels", 1), self.max_pixels, f"images of {self.max_pixels} pixels are"),
+        ):
+            if size is not None and size < 1:
+                raise OptionError(f"{said} not possible; pass " + least + " or more")
 
     @property
     def n_workers(self) -> int:
@@ -151,12 +146,7 @@ def set_thresholds(mallopt: Callable[[int, int], int]) -> bool:
     """Let memory of many megabytes come from the heap, and the heap stay.
 
     The threshold for trimming is only set beside one for mapping: alone it fixes the latter at its first 128 KiB.
-
-    Args:
-        mallopt: of the C library; it returns 0 where it refuses a value.
-
-    Returns:
-        Whether anything was set.
+    `mallopt`, of the C library, returns 0 where it refuses a value. Returned is whether anything was set.
     """
     return any(mallopt(M_MMAP_THRESHOLD, size) for size in MMAP_THRESHOLDS) and bool(
         mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)

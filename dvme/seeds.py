@@ -12,14 +12,10 @@ SEEDS = 2**32
 
 
 def checked_seed(given: Any, what: str = "seed") -> int:
-    """A seed as an int.
-
-    Args:
-        given: a whole number of Python or NumPy.
-        what: the parameter, for the message.
+    """A seed as an int; messages call it `what`.
 
     Raises:
-        OptionError: if it is something else, below 0 or above 2^32 - 1.
+        OptionError: if it is no whole number of Python or NumPy, below 0 or above 2^32 - 1.
     """
     wanted = f"pass a whole number from 0 to {SEEDS - 1:,}"
     if isinstance(given, bool):

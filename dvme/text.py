@@ -98,12 +98,7 @@ def difference_text(
 ) -> str:
     """`+0.015 (-0.004 to +0.034)`, or any other estimate and its interval.
 
-    Args:
-        difference: what to write.
-        digits: after the point.
-        named: before the interval's ends, such as `95% CI`.
-        without: in place of an interval that there is not.
-        signed: whether positive numbers have a sign.
+    `named`, such as `95% CI`, stands before the ends, and `without` in place of an interval that there is not.
     """
     estimate = number_text(difference.estimate, digits, signed=signed)
     ends = ends_text(difference, digits, signed=signed)

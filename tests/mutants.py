@@ -195,11 +195,8 @@ CACHE = (
     Mutant(
         "files: renamed without a sync",
         "cache/dvme_cache/files.py",
-        "            os.fsync(descriptor)\n"
-        "        finally:\n"
-        "            os.close(descriptor)\n"
+        "            os.fsync(file.fileno())\n        aside.replace(path)",
         "        aside.replace(path)",
-        "        finally:\n            os.close(descriptor)\n        aside.replace(path)",
         ("tests/cache/test_files.py",),
     ),
     Mutant(
@@ -226,13 +223,13 @@ CACHE = (
         "samples: rows count before their columns are there",
         "cache/dvme_cache/samples.py",
         '            write_tail(self._array("content_id"), start, table)\n'
-        '            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))\n'
+        '            write_tail(self._array("path"), start, np.array(list(new.values()), dtype=object))\n'
         "            ids = np.concatenate([self.ids, table])\n"
-        "            self._commit(len(known))\n",
+        "            self._commit(start + len(new))\n",
         "            ids = np.concatenate([self.ids, table])\n"
-        "            self._commit(len(known))\n"
+        "            self._commit(start + len(new))\n"
         '            write_tail(self._array("content_id"), start, table)\n'
-        '            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))\n',
+        '            write_tail(self._array("path"), start, np.array(list(new.values()), dtype=object))\n',
         ("tests/cache/test_cache_killed.py", "tests/reliability/test_kill.py"),
     ),
     Mutant(
@@ -451,11 +448,8 @@ HEADS = (
     Mutant(
         "training: the last parameters, not the best",
         "dvme/heads/fusion/batched_training.py",
-        'parameters={name: value[position].to("cpu", copy=True) for name, value in self.best.items()},',
-        "parameters={\n"
-        '                    name: value.detach()[position].to("cpu", copy=True)\n'
-        "                    for name, value in self.parameters.items()\n"
-        "                },",
+        'best = {name: value[position].to("cpu", copy=True) for name, value in self.best.items()}',
+        'best = {name: value.detach()[position].to("cpu", copy=True) for name, value in self.parameters.items()}',
         ("tests/dvme/heads/fusion/test_batched_training.py",),
     ),
     # A sweep's heads, on their own.

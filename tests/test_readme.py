@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from dvme.heads import ATTENTION_HEADS
 from dvme_cache import EmbeddingCache
-from dvme_cli.main import app
+from dvme_cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

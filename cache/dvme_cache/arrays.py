@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,10 +112,3 @@ def write_tail(array: zarr.Array[Any], start: int, values: NDArray[Any]) -> None
     array.resize((start + len(values), *array.shape[1:]))
     with reading(array):
         array[start:] = values
-
-
-def attribute_mapping(group: zarr.Group, attribute: str) -> Mapping[str, Any]:
-    """An attribute that is a JSON object."""
-    value = group.attrs[attribute]
-    assert isinstance(value, Mapping)
-    return value

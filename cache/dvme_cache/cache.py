@@ -96,9 +96,8 @@ class EmbeddingCache:
     @property
     def backbones(self) -> list[str]:
         """Names of the backbones that have embeddings, sorted."""
-        names = self._group("embeddings").attrs["backbones"]
-        assert isinstance(names, list)
-        return sorted(str(name) for name in names)
+        attributes: Mapping[str, Any] = self._group("embeddings").attrs.asdict()
+        return sorted(attributes["backbones"])
 
     def embeddings(self, backbone: str) -> Embeddings:
         """The embeddings of one backbone; opened once, and again after any process added or removed a backbone.
@@ -124,7 +123,7 @@ class EmbeddingCache:
             FingerprintMismatchError: if the cache holds embeddings of another fingerprint.
         """
         if backbone not in self.backbones:
-            self._delete_tree(_folder(backbone))  # what a removal that was killed left behind
+            self.store.delete_tree(_folder(backbone))  # what a removal that was killed left behind
             Embeddings.create(
                 self.store,
                 _folder(backbone),
@@ -162,7 +161,7 @@ class EmbeddingCache:
         """Delete a backbone's embeddings, if there are any."""
         if backbone in self.backbones:
             self._register([name for name in self.backbones if name != backbone])  # from here on no reader sees it
-            self._delete_tree(_folder(backbone))
+            self.store.delete_tree(_folder(backbone))
 
     def n_bytes(self, backbone: str) -> int:
         """Stored size of a backbone's embeddings."""
@@ -293,10 +292,6 @@ class EmbeddingCache:
     def _gone(self, key: str) -> CorruptCacheError:
         message = f"{self.location}/{key} is gone or damaged, as after a partial copy; copy the cache again, or extract"
         return CorruptCacheError(f"{message} into a new one")
-
-    def _delete_tree(self, path: str) -> None:
-        for key in (path, f"copies/{path}"):
-            self.store.files.delete_tree(key)
 
 
 def count_states(states: NDArray[Any]) -> dict[str, int]:

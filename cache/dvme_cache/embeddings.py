@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import array_of, attribute_mapping, create_array, damaged, files_of, read_array, reading
+from dvme_cache.arrays import array_of, create_array, damaged, files_of, read_array, reading
 from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.files import LocalFiles
@@ -43,8 +43,9 @@ class Embeddings:
         self.features = ShardFiles(files, f"{path}/features", n_rows=size, dtype=self.dtype, row_shape=(self.dim,))
         self.checksum = ShardFiles(files, f"{path}/checksum", n_rows=size, dtype="uint32")
         self.state = ShardFiles(files, f"{path}/state", n_rows=size, dtype="uint8")
-        self.fingerprint = Fingerprint(attribute_mapping(group, "fingerprint"))
-        self.provenance = dict(attribute_mapping(group, "provenance"))
+        attributes: Mapping[str, Any] = group.attrs.asdict()
+        self.fingerprint = Fingerprint(attributes["fingerprint"])
+        self.provenance = dict(attributes["provenance"])
         """Versions and dates: informative, never compared."""
         self._digest = self.fingerprint.digest
         self._records: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}

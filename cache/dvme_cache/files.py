@@ -7,6 +7,7 @@ import re
 import shutil
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from dvme_cache.errors import CacheAccessError
@@ -15,7 +16,6 @@ from dvme_cache.remote import RemoteFiles
 
 PARTIAL_SUFFIX = ".partial"
 PARTIAL_NAME = re.compile(r"\..+\.[0-9a-f]+\.partial", re.DOTALL)
-BUFFERS_PER_WRITE = 512
 URL_SEPARATOR = "://"
 ONE_SLASH = re.compile(r"[a-z][a-z0-9]+:/(?!/)")
 
@@ -40,21 +40,16 @@ class LocalFiles:
     def read_into(self, key: str, runs: Sequence[Run]) -> None:
         """Fill every buffer from its place in the file."""
         try:
-            descriptor = os.open(self.root / key, os.O_RDONLY)
-        except NotADirectoryError as error:
-            raise FileNotFoundError(f"{key} is not there") from error
-        try:
-            for start, buffer in runs:
-                read = 0
-                while read < len(buffer):
-                    count = os.preadv(descriptor, [buffer[read:]], start + read)
-                    if not count:
-                        raise EOFError(f"{key} ends at byte {start + read}")
-                    read += count
-        except IsADirectoryError as error:
-            raise FileNotFoundError(f"{key} is a folder") from error
-        finally:
-            os.close(descriptor)
+            with (self.root / key).open("rb", buffering=0) as file:
+                for start, buffer in runs:
+                    read = 0
+                    while read < len(buffer):
+                        count = os.preadv(file.fileno(), [buffer[read:]], start + read)
+                        if not count:
+                            raise EOFError(f"{key} ends at byte {start + read}")
+                        read += count
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise FileNotFoundError(f"{key} is no file") from error
 
     def write(self, key: str, parts: Sequence[memoryview | bytes]) -> None:
         """Replace a file by the concatenation of the parts."""
@@ -77,13 +72,10 @@ class LocalFiles:
     def stamp(self, key: str) -> object:
         """Which file it is, and since when; None where there is none."""
         try:
-            descriptor = os.open(self.root / key, os.O_RDONLY)  # to open makes NFS ask its server, stat may not
-        except (FileNotFoundError, NotADirectoryError):
+            with (self.root / key).open("rb", buffering=0) as file:  # to open makes NFS ask its server, stat may not
+                found = os.fstat(file.fileno())
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
-        try:
-            found = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
         return found.st_ino, found.st_mtime_ns, found.st_size
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
@@ -92,10 +84,8 @@ class LocalFiles:
         for folder, _, names in os.walk(self.root / prefix):
             for name in names:
                 path = Path(folder) / name
-                try:
+                with suppress(FileNotFoundError):  # a writer renamed or removed it meanwhile
                     found[path.relative_to(self.root).as_posix()] = path.lstat().st_size
-                except FileNotFoundError:  # a writer renamed or removed it meanwhile
-                    continue
         return found
 
     def names(self, prefix: str) -> list[str]:
@@ -153,12 +143,10 @@ def write_durably(path: Path, *parts: memoryview | bytes) -> None:
     make_folders(path.parent)
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            _write_all(descriptor, [memoryview(part).cast("B") for part in parts if len(part)])
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with aside.open("xb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
     except BaseException:
         aside.unlink(missing_ok=True)
@@ -171,13 +159,3 @@ def remove_partial_files(root: Path) -> None:
     for path in root.rglob(f".*{PARTIAL_SUFFIX}"):
         if PARTIAL_NAME.fullmatch(path.name) and path.is_file():
             path.unlink(missing_ok=True)
-
-
-def _write_all(descriptor: int, buffers: list[memoryview]) -> None:
-    """Write the buffers one after the other without copying them together."""
-    while buffers:
-        written = os.writev(descriptor, buffers[:BUFFERS_PER_WRITE])
-        while buffers and written >= len(buffers[0]):
-            written -= len(buffers.pop(0))
-        if written:
-            buffers[0] = buffers[0][written:]

@@ -39,15 +39,9 @@ class Finding:
 
 
 def check_shard(embeddings: Embeddings, shard: int, *, is_quick: bool = False) -> list[Finding]:
-    """Compare one shard with what was committed.
+    """What is wrong with one shard, compared with what was committed.
 
-    Args:
-        embeddings: of one backbone.
-        shard: which.
-        is_quick: of the features, only whether the file is there and whole.
-
-    Returns:
-        What is wrong; nothing for a sound shard.
+    A quick check only looks whether the features' file is there and whole.
     """
     try:
         states = embeddings.state.read(shard)
@@ -153,9 +147,7 @@ def salvage_shard(embeddings: Embeddings, shard: int) -> int:
     """Keep the rows of a damaged shard that are proven, and make the others pending again.
 
     The states go first: a kill in between leaves rows pending that are still good, never a bad row that counts.
-
-    Returns:
-        How many rows are to be extracted again.
+    Returns how many rows are to be extracted again.
     """
     kept = remains_of(embeddings, shard)
     _rewrite(embeddings, shard, kept)
@@ -165,21 +157,14 @@ def salvage_shard(embeddings: Embeddings, shard: int) -> int:
 def salvage_damaged(embeddings: Embeddings) -> int:
     """Check every shard and salvage those that are not sound; rows that count are read and proven.
 
-    Reading the embeddings takes a fraction of the time in which a run hashes the images they are of.
-
-    Returns:
-        How many rows are to be extracted again.
+    Reading the embeddings takes a fraction of the time in which a run hashes the images they are of. Returns how many
+    rows are to be extracted again.
     """
     return sum(salvage_shard(embeddings, n) for n in range(embeddings.n_shards) if check_shard(embeddings, n))
 
 
 def erase_rows(embeddings: Embeddings, rows: NDArray[Any]) -> None:
-    """Make rows pending and overwrite what was stored of them, shard by shard.
-
-    Args:
-        embeddings: open for writing.
-        rows: (B,) ascending.
-    """
+    """Make rows (B,), ascending, pending and overwrite what was stored of them, shard by shard."""
     shards = rows // embeddings.shard_rows
     for shard in np.unique(shards).tolist():
         kept, places = remains_of(embeddings, shard), rows[shards == shard] % embeddings.shard_rows

@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -30,24 +30,16 @@ SAFE_SHARE = 0.75
 """Of the lease, in which its holder may begin a write without renewing it first."""
 
 
-@contextmanager
-def writer_lock(files: Files, *, wait: bool = False) -> Iterator[None]:
+def writer_lock(files: Files, *, wait: bool = False) -> AbstractContextManager[None]:
     """Be the one writer of a cache for as long as the context lasts.
-
-    Args:
-        files: of the cache.
-        wait: whether to wait for another writer to finish, or to refuse.
 
     Raises:
         CacheLockedError: another process writes to this cache.
     """
     if isinstance(files, RemoteFiles):
-        with _lease(files, wait=wait):
-            yield
-        return
+        return _lease(files, wait=wait)
     assert isinstance(files, LocalFiles)
-    with folder_lock(files.root, wait=wait):
-        yield
+    return folder_lock(files.root, wait=wait)
 
 
 def check_unlocked(location: str | Path) -> None:
@@ -197,10 +189,8 @@ class Lease:
     def keep(self) -> None:
         """Renew until released or lost. Runs in a thread of its own."""
         while not self._is_released.wait(RENEW_EVERY_S) and not self._is_lost.is_set():
-            try:
+            with suppress(CacheAccessError):  # check() knows how long it has been
                 self._renew()
-            except CacheAccessError:
-                continue  # check() knows how long it has been
 
     def _renew(self) -> None:
         """Renew, or learn that someone else took over."""
@@ -248,12 +238,9 @@ class Lease:
 
         if self._clock() - self._renewed > SAFE_SHARE * LEASE_S:
             self._renew()  # or someone takes over between the next two requests
-        with access_errors(self.url):
-            try:
-                if obstore.head(self._store, self._place)["e_tag"] == self._version["e_tag"]:
-                    obstore.delete(self._store, self._place)
-            except FileNotFoundError:
-                return
+        with access_errors(self.url), suppress(FileNotFoundError):
+            if obstore.head(self._store, self._place)["e_tag"] == self._version["e_tag"]:
+                obstore.delete(self._store, self._place)
 
     def _put(self, mode: PutMode) -> None:
         """Write the lease. Its content is never the same twice, for an unchanged object keeps its version."""

@@ -47,12 +47,9 @@ def check_is_cache(files: Files) -> None:
 def _root_attributes(files: Files) -> dict[str, Any]:
     """The root's attributes: from a sealed document, or from one of another kind that only is to be named."""
     try:
-        data = sound_file(files, METADATA)
+        data, is_sealed = sound_file(files, METADATA), True
     except CorruptCacheError:
-        data = files.read(METADATA)
-        is_sealed = False
-    else:
-        is_sealed = True
+        data, is_sealed = files.read(METADATA), False
     if data is None:
         raise NotACacheError(f"{files} is not a dvme cache (it has no {METADATA}); name another path")
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -75,11 +75,8 @@ class RemoteFiles:
         import obstore
 
         self._check_lease()
-        with access_errors(self.url):
-            try:
-                obstore.delete(self.store, key)
-            except FileNotFoundError:
-                return
+        with access_errors(self.url), suppress(FileNotFoundError):
+            obstore.delete(self.store, key)
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every object below a prefix."""

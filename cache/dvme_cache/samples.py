@@ -16,7 +16,6 @@ from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK
 if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
 
-PRUNED_ID = b"\xff" * CONTENT_ID_BYTES
 PRUNED_PATH = "(pruned)"
 
 
@@ -81,26 +80,20 @@ class SampleTable:
         Returns:
             (len(content_ids),) row indices; equal contents get equal rows.
         """
-        known = self.content_ids
-        row_of = {digest: row for row, digest in enumerate(known)}
-        start = len(known)
-        rows = np.empty(len(content_ids), dtype=np.int64)
-        new_paths: list[str] = []
-        for index, (digest, path) in enumerate(zip(content_ids, paths, strict=True)):
-            row = row_of.get(digest)
-            if row is None:
-                row = row_of[digest] = len(known)
-                known.append(digest)
-                new_paths.append(path)
-            rows[index] = row
-        if new_paths:
-            table = np.frombuffer(b"".join(known[start:]), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)
+        row_of = {digest: row for row, digest in enumerate(self.content_ids)}
+        start, new = len(self), dict[bytes, str]()
+        for digest, path in zip(content_ids, paths, strict=True):
+            if digest not in row_of:
+                row_of[digest] = start + len(new)
+                new[digest] = path
+        if new:
+            table = np.frombuffer(b"".join(new), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)
             write_tail(self._array("content_id"), start, table)
-            write_tail(self._array("path"), start, np.array(new_paths, dtype=object))
+            write_tail(self._array("path"), start, np.array(list(new.values()), dtype=object))
             ids = np.concatenate([self.ids, table])
-            self._commit(len(known))
+            self._commit(start + len(new))
             self._ids = ids
-        return rows
+        return np.array([row_of[digest] for digest in content_ids], dtype=np.int64)
 
     def prune(self, rows: NDArray[Any]) -> None:
         """Forget which images these rows were. The ids go last: until then a repeated call finds the same rows."""

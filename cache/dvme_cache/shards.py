@@ -28,15 +28,7 @@ class TornShardError(Exception):
 
 
 class ShardFiles:
-    """The shards of one array (N, ...) at `path`; row r lies in shard r // n_rows.
-
-    Args:
-        files: where they are.
-        path: of the array in the cache.
-        n_rows: rows per shard.
-        dtype: of the elements; stored little-endian.
-        row_shape: () or (D,).
-    """
+    """The shards of one array (N, ...) at `path`: n_rows rows in each, of shape () or (D,), stored little-endian."""
 
     def __init__(self, files: Files, path: str, *, n_rows: int, dtype: str, row_shape: tuple[int, ...] = ()) -> None:
         self._files = files
@@ -89,12 +81,7 @@ class ShardFiles:
         return rows
 
     def read_rows(self, shard: int, places: NDArray[Any], out: NDArray[Any]) -> None:
-        """Read some rows of a shard into `out`, unverified.
-
-        Args:
-            shard: which.
-            places: (B,) ascending distinct indices within the shard.
-            out: (B, ...) contiguous, of this array's dtype.
+        """Read rows at places (B,), ascending and distinct within the shard, into `out` (B, ...), unverified.
 
         Raises:
             TornShardError: if the file is gone or too short.
@@ -121,12 +108,7 @@ class ShardFiles:
             raise TornShardError(f"{self.key(shard)} is torn: {error}") from error
 
     def write(self, shard: int, rows: NDArray[Any]) -> None:
-        """Write a shard whole.
-
-        Args:
-            shard: which.
-            rows: (n_rows, ...).
-        """
+        """Write a shard whole: rows (n_rows, ...)."""
         assert rows.shape == (self.n_rows, *self._row_shape)
         raw = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1).view(np.uint8)
         self._files.write(self.key(shard), [raw.data, crc32c(raw).to_bytes(CRC_BYTES, "little")])

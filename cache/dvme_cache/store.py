@@ -45,7 +45,7 @@ class CacheStore(Store):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """A file or a part of it, from whichever of its two places is sound."""
-        data = await asyncio.to_thread(self.load, key)
+        data = await asyncio.to_thread(sound_file, self.files, key)
         return None if data is None else prototype.buffer.from_bytes(_part(data, byte_range))
 
     async def get_partial_values(
@@ -56,7 +56,7 @@ class CacheStore(Store):
 
     async def exists(self, key: str) -> bool:
         """Whether there is such a file."""
-        return await asyncio.to_thread(self.load, key) is not None
+        return await asyncio.to_thread(sound_file, self.files, key) is not None
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file, whole and durable, or raise and leave the old one."""
@@ -72,8 +72,7 @@ class CacheStore(Store):
     async def delete_dir(self, prefix: str) -> None:
         """Remove a folder and its copy."""
         self._check_writable()
-        for place in (prefix, copy_of(prefix)):
-            await asyncio.to_thread(self.files.delete_tree, place)
+        await asyncio.to_thread(self.delete_tree, prefix)
 
     async def list(self) -> AsyncIterator[str]:
         """Every key."""
@@ -90,13 +89,10 @@ class CacheStore(Store):
         for name in await asyncio.to_thread(self.files.names, prefix.rstrip("/")):
             yield name
 
-    def load(self, key: str) -> bytes | None:
-        """A file's bytes; its copy's where the file is not sound.
-
-        Raises:
-            CorruptCacheError: if it is a zarr.json of which no sound copy is left.
-        """
-        return sound_file(self.files, key)
+    def delete_tree(self, prefix: str) -> None:
+        """Remove a folder and its copy."""
+        for place in (prefix, copy_of(prefix)):
+            self.files.delete_tree(place)
 
     def save(self, key: str, data: bytes) -> None:
         """Write a file, the copy first where it is kept twice."""

@@ -42,19 +42,8 @@ class ColumnTables:
         """Labels from the lowest to the highest, as the user gave them; () where no order is given."""
         return _order(self._attributes())
 
-    def read(self, column: str, n_rows: int) -> NDArray[Any]:
-        """(N,) object array of str; "" where a value is missing or the column is unknown. Raises as `read_all`."""
-        return self.read_all(n_rows, [column])[column]
-
     def read_all(self, n_rows: int, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Columns of one generation, which a writer may replace while they are read: then those of the next.
-
-        Args:
-            n_rows: N.
-            columns: their names; None: all.
-
-        Returns:
-            Name to (N,) object array of str; "" where a value is missing or the column is unknown.
+        """As `EmbeddingCache.columns`; if a writer replaces the generation while it is read, those of the next.
 
         Raises:
             CorruptCacheError: if a chunk is torn, flipped or gone, and so is its copy.
@@ -90,14 +79,7 @@ class ColumnTables:
         columns: Mapping[str, Sequence[str] | NDArray[Any]],
         class_order: Sequence[str] | None,
     ) -> None:
-        """Set the columns of some rows, and the order of labels unless None, if anything changes.
-
-        Args:
-            n_rows: N.
-            rows: (B,) distinct row indices.
-            columns: name to B values; "" is missing.
-            class_order: of the labels; () takes it away, None keeps what is there.
-        """
+        """As `EmbeddingCache.update_columns`, of N rows in all."""
         merged = self.read_all(n_rows)
         is_changed = class_order is not None and tuple(class_order) != self.class_order
         is_changed |= not set(columns) <= set(merged)

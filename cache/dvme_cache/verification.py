@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvme_cache.cache import EmbeddingCache
 from dvme_cache.deferred import zarr
@@ -79,19 +81,18 @@ def verify_cache(
             done += 1
             if tell is not None:
                 tell(done, n_shards)
-        n_checked += _check_sample(table, sample, seed, findings)
-        n_pending += _count_pending(cache, table)
+        try:
+            states = table.states()
+        except CorruptCacheError:  # among the findings of its shards already
+            continue
+        n_pending += int(((states == RowState.PENDING) & ~cache.samples.is_pruned).sum())
+        n_checked += _check_sample(table, np.flatnonzero(states == RowState.DONE), sample, seed, findings)
     findings += _check_names(cache, sizes)
     return Verification(len(sizes), sum(sizes.values()), n_checked, n_pending, _once(findings))
 
 
 def repair_cache(cache: EmbeddingCache, *, tell: Tell | None = None) -> Repair:
-    """Mend what can be mended: copies stand in for each other, bad rows become pending, leftovers go.
-
-    Args:
-        cache: open for writing.
-        tell: progress.
-    """
+    """Mend what can be mended: copies stand in for each other, bad rows become pending, leftovers go."""
     before = verify_cache(cache, tell=tell)
     known = set(small_files(cache))
     for key in known & {finding.key.removeprefix(f"{COPIES}/") for finding in before.findings if finding.is_damage}:
@@ -100,13 +101,12 @@ def repair_cache(cache: EmbeddingCache, *, tell: Tell | None = None) -> Repair:
     n_lost: dict[str, int] = {}
     for name in cache.backbones:
         shards = {int(match[1]) for finding in before.findings if (match := _shard_of(finding, name))}
-        try:
-            if shards:
-                table = cache.embeddings(name)
-                table.grow()
-                n_lost[name] = sum(salvage_shard(table, shard) for shard in sorted(shards))
-        except CorruptCacheError:
-            continue  # metadata of which both copies are damaged: left, and said below
+        if not shards:
+            continue
+        with suppress(CorruptCacheError):  # metadata of which both copies are damaged: left, and said below
+            table = cache.embeddings(name)
+            table.grow()
+            n_lost[name] = sum(salvage_shard(table, shard) for shard in sorted(shards))
     for finding in before.findings:
         if finding.kind == "leftover":
             cache.store.files.delete(finding.key)
@@ -157,11 +157,9 @@ def small_files(cache: EmbeddingCache) -> list[str]:
         nodes += [f"tables/{generation}/", *(f"tables/{generation}/{encoded(name)}/" for name in columns)]
     for name in columns:
         path = f"tables/{generation}/{encoded(name)}"
-        try:
+        with suppress(CorruptCacheError, FileNotFoundError):
             length = zarr.open_array(cache.store, path=path, mode="r").shape[0]
-        except (CorruptCacheError, FileNotFoundError):
-            continue
-        keys += [f"{path}/c/{chunk}" for chunk in range(-(-length // ROWS_PER_SAMPLE_CHUNK))]
+            keys += [f"{path}/c/{chunk}" for chunk in range(-(-length // ROWS_PER_SAMPLE_CHUNK))]
     for name in cache.backbones:
         path = f"embeddings/{encoded(name)}"
         nodes += [f"{path}/", *(f"{path}/{array}/" for array in ARRAYS)]
@@ -192,12 +190,10 @@ def _check_size(table: Embeddings, shard: int, sizes: dict[str, int]) -> Iterato
             yield Finding(key, "damaged", what, table.window(shard).stop - table.window(shard).start, table.name)
 
 
-def _check_sample(table: Embeddings, sample: int | None, seed: int, findings: list[Finding]) -> int:
+def _check_sample(
+    table: Embeddings, done: NDArray[np.int64], sample: int | None, seed: int, findings: list[Finding]
+) -> int:
     """How many embeddings were compared; those of a sample are compared here, row by row."""
-    try:
-        done = np.flatnonzero(table.states() == RowState.DONE)
-    except CorruptCacheError:
-        return 0
     if sample is None:
         return len(done)
     chosen = np.sort(np.random.default_rng(seed).choice(done, min(sample, len(done)), replace=False))
@@ -207,14 +203,6 @@ def _check_sample(table: Embeddings, sample: int | None, seed: int, findings: li
         except CorruptCacheError:
             findings += check_shard(table, int(shard))
     return len(chosen)
-
-
-def _count_pending(cache: EmbeddingCache, table: Embeddings) -> int:
-    try:
-        is_pending = table.states() == RowState.PENDING
-    except CorruptCacheError:
-        return 0
-    return int((is_pending & ~cache.samples.is_pruned).sum())
 
 
 def _check_names(cache: EmbeddingCache, sizes: dict[str, int]) -> Iterator[Finding]:
@@ -266,10 +254,8 @@ def _rewrite_lost_columns(cache: EmbeddingCache) -> None:
         return
     columns = {}
     for name in names:
-        try:
+        with suppress(CorruptCacheError):
             columns[name] = cache.column(name)
-        except CorruptCacheError:
-            continue
     cache.tables.replace(columns, is_previous_kept=False)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+import dvme
 from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
 from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
@@ -35,9 +36,7 @@ app.add_typer(backbones.app, name="backbones")
 
 def _show_version(is_wanted: bool) -> None:
     if is_wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"dvme {version('dvme')}")
+        typer.echo(f"dvme {dvme.__version__}")
         raise typer.Exit
 
 

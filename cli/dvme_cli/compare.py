@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dvme
 from dvme.text import METRIC_NAMES, difference_text, p_text, spread_text
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import Json, Metric, Published, Run
+from dvme_cli import options
+from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import parse_pairs
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.study.compare import CompareReport, Pair
+    from dvme.study.compare import CompareReport
     from dvme.study.outcome import Score
 
 SIZES_ABREAST = 4
@@ -22,33 +23,27 @@ LEVEL = 0.05
 
 
 def compare(
-    run: Run,
+    run: options.Run,
     other: Annotated[str | None, typer.Argument(help="Another run over the same subsets.")] = None,
-    published: Published = None,
+    published: options.Published = None,
     stands_for: Annotated[
         list[str] | None,
         typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),
     ] = None,
-    metric: Metric = None,
-    json: Json = False,
+    metric: options.Metric = None,
+    json: options.Json = False,
 ) -> None:
     """Lay two runs side by side, with paired tests, or a run beside published numbers."""
-    with expected_errors():
-        import dvme
-
-        with progress_bars() as tell:
-            report = dvme.compare(
-                run,
-                other,
-                published=published,
-                stands_for=parse_pairs(stands_for or [], "--as", "BACKBONE"),
-                metric=metric,
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    with progress_bars() as tell:
+        report = dvme.compare(
+            run,
+            other,
+            published=published,
+            stands_for=parse_pairs(stands_for or [], "--as", "BACKBONE"),
+            metric=metric,
+            progress=tell,
+        )
+    answer(report, _show, is_json=json)
 
 
 def _show(report: CompareReport) -> None:
@@ -66,7 +61,8 @@ def _show_runs(report: CompareReport) -> None:
     table = Table(columns=headings, keys=2, numeric=4)
     for pair in report.pairs:
         p = "-" if math.isnan(pair.p_adjusted) else p_text(pair.p_adjusted)
-        table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), _difference(pair), p)
+        difference = "" if pair.comparison is None else difference_text(pair.comparison.difference)
+        table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), difference, p)
     table.show(console())
     say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over draws. Difference: the first less the second.")
     say(f"first: {report.one}")
@@ -85,7 +81,8 @@ def _show_beside(report: CompareReport) -> None:
         table.add_row(method, *(f"{_shown(pair.other)} {'?' if pair.doubt else ' '}" for pair in row))
         beside = {pair.beside for pair in row if pair.beside}
         if beside:
-            table.add_row(f"  {beside.pop()}", *(f"{_shown(pair.one)} {_mark(pair)}" for pair in row), style="bold")
+            marked = (f"{_shown(pair.one)} {'≠' if pair.p_adjusted < LEVEL else ' '}" for pair in row)
+            table.add_row(f"  {beside.pop()}", *marked, style="bold")
     table.show(console())
     say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over folds.")
     say("≠: yours and the published one differ.")
@@ -93,13 +90,5 @@ def _show_beside(report: CompareReport) -> None:
         say(f"?: {doubt}")
 
 
-def _mark(pair: Pair) -> str:
-    return "≠" if pair.p_adjusted < LEVEL else " "
-
-
 def _shown(score: Score | None) -> str:
     return "" if score is None else spread_text(score)
-
-
-def _difference(pair: Pair) -> str:
-    return "" if pair.comparison is None else difference_text(pair.comparison.difference)

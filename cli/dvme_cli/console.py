@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from dvme.runtime import Progress
 
 WIDTH_WITHOUT_TERMINAL = 120
+
+
+class Report(Protocol):
+    """What every command of the library gives."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+
+
+R = TypeVar("R", bound=Report)
 EXPECTED_ERRNOS = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EROFS),
@@ -52,6 +62,22 @@ def show_json(value: dict[str, Any] | list[Any]) -> None:
     from dvme.json_values import as_json
 
     print(as_json(_with_options(value), indent=2))  # noqa: T201
+
+
+def answer(report: R, show: Callable[[R], None], *, is_json: bool) -> None:
+    """Print a report as JSON, or in words."""
+    if is_json:
+        show_json(report.to_json())
+    else:
+        show(report)
+
+
+def say_some(lines: Sequence[str], at_most: int) -> None:
+    """Print the first lines, indented, and how many more there are."""
+    for line in lines[:at_most]:
+        say(f"  {line}")
+    if len(lines) > at_most:
+        say(f"  ... and {len(lines) - at_most} more (--json lists all)")
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dvme
 from dvme.defaults import DEVICE
 from dvme.text import difference_text
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import Cache, Device, Force, Head, Json, Memory, Numbers
+from dvme_cli import options
+from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import runtime_of
 from dvme_cli.table import Table
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def explain(  # noqa: PLR0913 - one parameter per option
-    head: Head,
-    cache: Cache,
+    head: options.Head,
+    cache: options.Cache,
     all_images: Annotated[
         bool, typer.Option("--all-images", help="Also those that the head was fitted on; losses then flatter it.")
     ] = False,
@@ -29,32 +30,26 @@ def explain(  # noqa: PLR0913 - one parameter per option
     full_map: Annotated[
         Path | None, typer.Option(help="A .npy file for the attention between all tokens of the dvme head.")
     ] = None,
-    out: Numbers = None,
-    force: Force = False,
-    device: Device = DEVICE,
-    memory: Memory = None,
-    json: Json = False,
+    out: options.Numbers = None,
+    force: options.Force = False,
+    device: options.Device = DEVICE,
+    memory: options.Memory = None,
+    json: options.Json = False,
 ) -> None:
     """Show who attends to whom in a fusion, what each backbone is good for, and how alike they are."""
-    with expected_errors():
-        import dvme
-
-        with progress_bars() as tell:
-            report = dvme.explain(
-                head,
-                cache,
-                all_images=all_images,
-                retrain=retrain,
-                full_map=full_map,
-                out=out,
-                force=force,
-                runtime=runtime_of(device=device, memory=memory),
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    with progress_bars() as tell:
+        report = dvme.explain(
+            head,
+            cache,
+            all_images=all_images,
+            retrain=retrain,
+            full_map=full_map,
+            out=out,
+            force=force,
+            runtime=runtime_of(device=device, memory=memory),
+            progress=tell,
+        )
+    answer(report, _show, is_json=json)
 
 
 def _show(report: ExplainReport) -> None:

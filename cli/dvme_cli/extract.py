@@ -8,37 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import dvme
 from dvme.defaults import DEVICE, DTYPE
-from dvme.text import NO_GROUPS, counted
-from dvme_cli.console import (
-    console,
-    expected_errors,
-    note,
-    progress_bars,
-    say,
-    show_json,
-)
-from dvme_cli.options import (
-    Architectures,
-    BatchSize,
-    ClassOrder,
-    Device,
-    Dtype,
-    GroupColumn,
-    ImageColumn,
-    ImageRoot,
-    Images,
-    Json,
-    LabelColumn,
-    MaxPixels,
-    NewBackbones,
-    NewCache,
-    Replace,
-    SkipMissing,
-    SplitColumn,
-    Weights,
-    Workers,
-)
+from dvme.text import NO_GROUPS, counted, first_few
+from dvme_cli import options
+from dvme_cli.console import answer, console, note, progress_bars, say, say_some
 from dvme_cli.parsing import parse_names, parse_order, parse_pairs, runtime_of, vary_names
 from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
@@ -51,18 +25,18 @@ REASONS_SHOWN = 3
 
 
 def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
-    images: Images,
-    cache: NewCache,
-    backbones: NewBackbones,
-    image: ImageColumn = None,
-    label: LabelColumn = None,
-    split: SplitColumn = None,
-    group: GroupColumn = None,
-    image_root: ImageRoot = None,
-    skip_missing: SkipMissing = False,
-    class_order: ClassOrder = None,
-    weights: Weights = None,
-    architectures: Architectures = None,
+    images: options.Images,
+    cache: options.NewCache,
+    backbones: options.NewBackbones,
+    image: options.ImageColumn = None,
+    label: options.LabelColumn = None,
+    split: options.SplitColumn = None,
+    group: options.GroupColumn = None,
+    image_root: options.ImageRoot = None,
+    skip_missing: options.SkipMissing = False,
+    class_order: options.ClassOrder = None,
+    weights: options.Weights = None,
+    architectures: options.Architectures = None,
     pool: Annotated[
         str | None, typer.Option(help="average, class-token, class-token-last-4, class-and-mean or model.")
     ] = None,
@@ -72,11 +46,11 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         str | None, typer.Option(help="KEY=VALUE,...: resize, crop, interpolation, mode, mean, std.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
-    dtype: Dtype = DTYPE,
-    device: Device = DEVICE,
-    batch_size: BatchSize = None,
-    workers: Workers = None,
-    replace: Replace = False,
+    dtype: options.Dtype = DTYPE,
+    device: options.Device = DEVICE,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    replace: options.Replace = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed to decode before.")
     ] = False,
@@ -87,46 +61,41 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
-    max_pixels: MaxPixels = None,
-    json: Json = False,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
 ) -> None:
     """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
-    with expected_errors():
-        import dvme
-
-        announced: list[str] = []
-        inputs: dict[str, Any] = {
-            "backbones": vary_names(
-                parse_names(backbones, "--backbones"),
-                pool=pool,
-                image_size=image_size,
-                in_chans=in_chans,
-                preprocess=preprocess,
-            ),
-            "columns": dvme.Columns(image=image, label=label, split=split, group=group),
-            "image_root": image_root,
-            "skip_missing": skip_missing,
-            "class_order": parse_order(class_order),
-            "weights": parse_pairs(weights or [], "--weights", "PATH"),
-            "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
-            "dtype": dtype,
-            "runtime": runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
-            "replace": replace,
-            "retry_failed": retry_failed,
-            "rows_per_shard": rows_per_shard,
-            "announce": partial(_announce, announced),
-        }
-        with progress_bars() as tell:
-            if plan:
-                planned = dvme.plan_extraction(images, cache, **inputs, progress=tell)
-            else:
-                done = dvme.extract(images, cache, **inputs, wait=wait, progress=tell)
-        if json:
-            show_json((planned if plan else done).to_json())
-        elif plan:
-            show_plan(planned)
+    announced: list[str] = []
+    inputs: dict[str, Any] = {
+        "backbones": vary_names(
+            parse_names(backbones, "--backbones"),
+            pool=pool,
+            image_size=image_size,
+            in_chans=in_chans,
+            preprocess=preprocess,
+        ),
+        "columns": dvme.Columns(image=image, label=label, split=split, group=group),
+        "image_root": image_root,
+        "skip_missing": skip_missing,
+        "class_order": parse_order(class_order),
+        "weights": parse_pairs(weights or [], "--weights", "PATH"),
+        "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
+        "dtype": dtype,
+        "runtime": runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
+        "replace": replace,
+        "retry_failed": retry_failed,
+        "rows_per_shard": rows_per_shard,
+        "announce": partial(_announce, announced),
+    }
+    with progress_bars() as tell:
+        if plan:
+            planned = dvme.plan_extraction(images, cache, **inputs, progress=tell)
         else:
-            _show(done, announced)
+            done = dvme.extract(images, cache, **inputs, wait=wait, progress=tell)
+    if plan:
+        answer(planned, show_plan, is_json=json)
+    else:
+        answer(done, partial(_show, announced=announced), is_json=json)
 
 
 def _announce(announced: list[str], task: Task, samples: Samples) -> None:
@@ -169,11 +138,8 @@ def _show_rows(report: ExtractReport) -> None:
     rows = f"{counted(report.n_rows, 'distinct image')} ({report.n_new:,} new to the cache)"
     say(rows + (f"; {counted(duplicates, 'copy', 'copies')} stored once{_example(report)}" if duplicates else ""))
     if report.contradictory:
-        shown = ", ".join(report.contradictory[:REASONS_SHOWN])
-        say(
-            f"{len(report.contradictory)} copies disagree on label, split or group and take part in nothing: {shown}"
-            f"{', ...' if len(report.contradictory) > REASONS_SHOWN else ''}"
-        )
+        shown = first_few(report.contradictory)
+        say(f"{len(report.contradictory)} copies disagree on label, split or group and take part in nothing: {shown}")
     _show_columns(report)
     if report.n_moved:
         were = "was" if report.n_moved == 1 else "were"
@@ -224,10 +190,7 @@ def _show_failures(report: ExtractReport) -> None:
         have = "has" if len(reasons) == 1 else "have"
         distinct = f" ({counted(n_images, 'distinct image')})" if n_images < len(reasons) else ""
         say(f"{counted(len(reasons), 'file')}{distinct} {have} no embedding (--retry-failed decodes again):")
-        for file, reason in list(reasons.items())[:REASONS_SHOWN]:
-            say(f"  {file}: {reason}")
-        if len(reasons) > REASONS_SHOWN:
-            say(f"  ... and {len(reasons) - REASONS_SHOWN} more (--json lists all)")
+        say_some([f"{file}: {reason}" for file, reason in reasons.items()], REASONS_SHOWN)
 
 
 def _show_outliers(report: ExtractReport) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dvme
 from dvme.text import counted, some_of
-from dvme_cli.console import console, expected_errors, say, show_json, size
-from dvme_cli.options import Cache, Json
+from dvme_cli import options
+from dvme_cli.console import answer, console, say, size
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -15,16 +16,10 @@ if TYPE_CHECKING:
 WORDS = {"made_by": "made by", "like": "made as in"}
 
 
-def info(cache: Cache, json: Json = False) -> None:
+def info(cache: options.Cache, json: options.Json = False) -> None:
     """Show what CACHE holds."""
-    with expected_errors():
-        import dvme
-
-        summary = dvme.info(cache)
-        if json:
-            show_json(summary.to_json())
-        else:
-            _show(summary)
+    summary = dvme.info(cache)
+    answer(summary, _show, is_json=json)
 
 
 def _show(summary: CacheSummary) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from dvme_cli import INTERRUPTED
-from dvme_cli.console import is_interrupt, note
+from dvme_cli.console import expected_errors, is_interrupt, note
 from dvme_cli.spelling import COMMAND
 
 Parameters = Mapping[str, Any]
@@ -82,22 +82,17 @@ KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
 
 
 def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> Callable[..., None]:
-    """Add a command that says what is kept, and exits with 130, when Ctrl-C ends it.
+    """Add a command that prints expected errors as one line, and says what is kept, with exit 130, after Ctrl-C.
 
-    Args:
-        app: the application, or a part of it.
-        name: below `dvme`, such as `cache verify`.
-        function: its parameters are the options and arguments.
-
-    Returns:
-        What the command runs.
+    Its name is the one below `dvme`, such as `cache verify`; what it runs is returned.
     """
 
     @wraps(function)
     def run(**given: Any) -> None:
         token = COMMAND.set(function)
         try:
-            function(**given)
+            with expected_errors():
+                function(**given)
         except BaseException as error:
             if not is_interrupt(error):
                 raise
@@ -111,11 +106,6 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
 
 
 def kept_of(command: str, given: Parameters) -> str:
-    """What of a command is kept.
-
-    Args:
-        command: its name below `dvme`.
-        given: its options and arguments.
-    """
+    """What is kept of a command, by its name below `dvme`."""
     kept = KEPT.get(command, NOTHING_CHANGED)
     return kept if isinstance(kept, str) else kept(given)

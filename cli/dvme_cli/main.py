@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from dvme_cli import INTERRUPTED
 
@@ -17,12 +16,3 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; nothing was changed\n")
         sys.exit(INTERRUPTED)
-
-
-def __getattr__(name: str) -> Any:
-    """The application, by the module that `dvme` starts from."""
-    if name != "app":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from dvme_cli.app import app
-
-    return app

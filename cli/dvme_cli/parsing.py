@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+import dvme
+
 if TYPE_CHECKING:
+    from dvme.report.options import PageOptions
     from dvme.runtime import Runtime
     from dvme.study.design.options import SubsetOptions
 
@@ -21,17 +24,18 @@ def typed(**given: Any) -> dict[str, Any]:
 
 def runtime_of(*, memory: float | None = None, **given: Any) -> Runtime:
     """How to compute, by the fields of dvme.Runtime; `memory` in GiB."""
-    import dvme
-
     return dvme.Runtime(memory=None if memory is None else int(memory * 2**30), **given)
 
 
 def subset_options(*, sizes: str | None, **given: Any) -> SubsetOptions | None:
     """The options that were typed; None if there are none, so that a subset file may stand in for all of them."""
-    from dvme.study.design.options import SubsetOptions
-
     known = typed(sizes=None if sizes is None else tuple(parse_names(sizes, "--sizes")), **given)
-    return SubsetOptions(**known) if known else None
+    return dvme.SubsetOptions(**known) if known else None
+
+
+def page_options(*, methods: str, **given: Any) -> PageOptions:
+    """How a page is to be, by the fields of dvme.PageOptions."""
+    return dvme.PageOptions(methods=parse_names(methods, "--method"), **typed(**given))
 
 
 def optional_names(text: str | None, option: str) -> list[str] | None:
@@ -59,13 +63,7 @@ def parse_order(text: str | None) -> list[str] | None:
 
 
 def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
-    """Parse repeated `NAME=VALUE` options.
-
-    Args:
-        pairs: as typed.
-        option: such as `--weights`.
-        what: the value in capitals, for the message.
-    """
+    """Parse repeated `NAME=VALUE` options; messages call the value `what`."""
     from dvme.backbones.description.variation import KEYS
 
     parsed: dict[str, str] = {}

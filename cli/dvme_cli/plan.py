@@ -26,15 +26,10 @@ def show_plan(plan: ExtractPlan) -> None:
     headings = ("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes")
     table = Table(columns=headings, keys=1, numeric=0)
     for item in plan.backbones:
+        costs = [size(item.n_bytes), f"{item.images_per_second:,.1f}", duration(item.seconds)]
+        counts = (f"{count:,}" for count in (item.reused, item.n_computed))
         table.add_row(
-            item.backbone,
-            f"{item.dim}",
-            f"{item.reused:,}",
-            f"{item.n_computed:,}",
-            _why(item),
-            size(item.n_bytes) if item.n_computed else "-",
-            f"{item.images_per_second:,.1f}" if item.n_computed else "-",
-            duration(item.seconds) if item.n_computed else "-",
+            item.backbone, f"{item.dim}", *counts, _why(item), *(costs if item.n_computed else ["-"] * len(costs))
         )
     table.show(console())
     total = sum(item.seconds for item in plan.backbones)

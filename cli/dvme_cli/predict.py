@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dvme
 from dvme.defaults import DEVICE
 from dvme.text import counted, some_of
-from dvme_cli.console import expected_errors, progress_bars, say, show_json
-from dvme_cli.options import (
-    Architectures,
-    BatchSize,
-    Device,
-    EmbeddingSource,
-    Force,
-    Head,
-    ImagesOrCache,
-    Json,
-    MaxPixels,
-    OwnBackbones,
-    Predictions,
-    SkipMissing,
-    Weights,
-    Workers,
-)
+from dvme_cli import options
+from dvme_cli.console import answer, progress_bars, say, say_some
 from dvme_cli.parsing import optional_names, parse_pairs, runtime_of
 
 if TYPE_CHECKING:
@@ -34,47 +21,41 @@ LEFT_OUT_SHOWN = 3
 
 
 def predict(  # noqa: PLR0913 - one parameter per option
-    head: Head,
-    images: ImagesOrCache,
-    out: Predictions,
-    cache: EmbeddingSource = None,
-    backbones: OwnBackbones = None,
-    architectures: Architectures = None,
-    weights: Weights = None,
+    head: options.Head,
+    images: options.ImagesOrCache,
+    out: options.Predictions,
+    cache: options.EmbeddingSource = None,
+    backbones: options.OwnBackbones = None,
+    architectures: options.Architectures = None,
+    weights: options.Weights = None,
     submission: Annotated[
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
-    skip_missing: SkipMissing = False,
-    force: Force = False,
-    device: Device = DEVICE,
-    batch_size: BatchSize = None,
-    workers: Workers = None,
-    max_pixels: MaxPixels = None,
-    json: Json = False,
+    skip_missing: options.SkipMissing = False,
+    force: options.Force = False,
+    device: options.Device = DEVICE,
+    batch_size: options.BatchSize = None,
+    workers: options.Workers = None,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
 ) -> None:
     """Apply a saved head: one line per image with its class and probabilities."""
-    with expected_errors():
-        import dvme
-
-        with progress_bars() as tell:
-            report = dvme.predict(
-                head,
-                images,
-                out=out,
-                cache=cache,
-                backbones=optional_names(backbones, "--backbones") or (),
-                architectures=parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
-                weights=parse_pairs(weights or [], "--weights", "PATH"),
-                submission=optional_names(submission, "--submission"),
-                skip_missing=skip_missing,
-                force=force,
-                runtime=runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report, cache)
+    with progress_bars() as tell:
+        report = dvme.predict(
+            head,
+            images,
+            out=out,
+            cache=cache,
+            backbones=optional_names(backbones, "--backbones") or (),
+            architectures=parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
+            weights=parse_pairs(weights or [], "--weights", "PATH"),
+            submission=optional_names(submission, "--submission"),
+            skip_missing=skip_missing,
+            force=force,
+            runtime=runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
+            progress=tell,
+        )
+    answer(report, partial(_show, cache=cache), is_json=json)
 
 
 def _show(report: PredictReport, cache: str | None) -> None:
@@ -89,7 +70,4 @@ def _show(report: PredictReport, cache: str | None) -> None:
         say(f"{report.n_known:,} of them the head was fitted on; their predictions say nothing about new images")
     if report.left_out:
         say(f"{len(report.left_out):,} without a prediction:")
-        for image, reason in list(report.left_out.items())[:LEFT_OUT_SHOWN]:
-            say(f"  {image}: {reason}")
-        if len(report.left_out) > LEFT_OUT_SHOWN:
-            say(f"  ... and {len(report.left_out) - LEFT_OUT_SHOWN} more (--json lists all)")
+        say_some([f"{image}: {reason}" for image, reason in report.left_out.items()], LEFT_OUT_SHOWN)

@@ -24,11 +24,6 @@ def spelled(text: str) -> str:
     return text.spelled(_spelled) if isinstance(text, Text) else text
 
 
-def options_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Parameter to option, of a command."""
-    return {name: option_of(name, info) for name, info in declared(function)}
-
-
 def declared(function: Callable[..., Any]) -> Iterator[tuple[str, OptionInfo | ArgumentInfo]]:
     """(parameter, what was declared) of a command's options and arguments."""
     for name, hint in get_type_hints(function, include_extras=True).items():
@@ -77,7 +72,7 @@ def _option(name: str) -> str | None:
     running = COMMAND.get()
     functions = [] if running is None else [running]
     for function in (*functions, *(each for app in APPS for _, each in commands_of(app))):
-        found = options_of(function)
-        if name in found:
-            return found[name]
+        for own, info in declared(function):
+            if own == name:
+                return option_of(name, info)
     return None

@@ -142,14 +142,16 @@ def _show_verdict(report: StudyReport) -> None:
 
 
 def _show_cost(report: StudyReport) -> None:
-    table = Table(columns=("method", "seconds", "numbers held", "epochs to best"), keys=1, numeric=3)
+    have_epochs = any(cell.epochs is not None for cell in report.cells)
+    named = ("method", "seconds", "numbers held", *(["epochs to best"] if have_epochs else []))
+    table = Table(columns=named, keys=1, numeric=len(named) - 1)
     for head, backbones in report.methods:
         cells = report.row(head, backbones)
         epochs = [cell.epochs for cell in cells if cell.epochs is not None]
         shown = f"{epochs[0].mean:.0f} to {epochs[-1].mean:.0f}" if epochs else ""
         name = f"{together_text(backbones)} + {head}"
-        table.add_row(name, f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}", shown)
+        numbers = (f"{sum(cell.seconds for cell in cells):,.1f}", f"{cells[-1].n_parameters:,}")
+        table.add_row(name, *numbers, *([shown] if have_epochs else []))
     table.show(console())
-    say(
-        "Seconds of all fits; numbers that one head of the largest size holds; epochs at the smallest and largest size."
-    )
+    at_which = "; epochs at the smallest and largest size" if have_epochs else ""
+    say(f"Seconds of all fits; numbers that one head of the largest size holds{at_which}.")

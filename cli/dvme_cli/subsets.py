@@ -6,23 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import (
-    Backbones,
-    Balance,
-    Cache,
-    DropDuplicates,
-    Folds,
-    Force,
-    Json,
-    Oversample,
-    Repeats,
-    Seed,
-    Sizes,
-    SubsetFile,
-    TestFraction,
-    Validation,
-)
+import dvme
+from dvme_cli import options
+from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import optional_names, subset_options
 from dvme_cli.table import Table
 
@@ -31,56 +17,45 @@ if TYPE_CHECKING:
 
 
 def subsets(  # noqa: PLR0913 - one parameter per option
-    cache: Cache,
-    out: SubsetFile,
-    sizes: Sizes = None,
-    n_folds: Folds = None,
-    n_repeats: Repeats = None,
-    balance: Balance = None,
-    validation: Validation = None,
-    oversample: Oversample = None,
-    test_fraction: TestFraction = None,
-    seed: Seed = None,
-    drop_duplicates: DropDuplicates = None,
+    cache: options.Cache,
+    out: options.SubsetFile,
+    sizes: options.Sizes = None,
+    n_folds: options.Folds = None,
+    n_repeats: options.Repeats = None,
+    balance: options.Balance = None,
+    validation: options.Validation = None,
+    oversample: options.Oversample = None,
+    test_fraction: options.TestFraction = None,
+    seed: options.Seed = None,
+    drop_duplicates: options.DropDuplicates = None,
     separator: Annotated[
         str | None,
         typer.Option(
             "--label-separator", help="What stands between the labels of an image that may have several, such as '|'."
         ),
     ] = None,
-    backbones: Backbones = None,
-    force: Force = False,
-    json: Json = False,
+    backbones: options.Backbones = None,
+    force: options.Force = False,
+    json: options.Json = False,
 ) -> None:
     """Draw nested training subsets and their folds into one file that another lab can load."""
-    with expected_errors():
-        import dvme
-
-        options = subset_options(
-            sizes=sizes,
-            n_folds=n_folds,
-            n_repeats=n_repeats,
-            balance=balance,
-            validation=validation,
-            oversample=oversample,
-            test_fraction=test_fraction,
-            seed=seed,
-            drop_duplicates=drop_duplicates,
-            separator=separator,
+    drawn = subset_options(
+        sizes=sizes,
+        n_folds=n_folds,
+        n_repeats=n_repeats,
+        balance=balance,
+        validation=validation,
+        oversample=oversample,
+        test_fraction=test_fraction,
+        seed=seed,
+        drop_duplicates=drop_duplicates,
+        separator=separator,
+    )
+    with progress_bars() as tell:
+        report = dvme.subsets(
+            cache, out, options=drawn, backbones=optional_names(backbones, "--backbones"), force=force, progress=tell
         )
-        with progress_bars() as tell:
-            report = dvme.subsets(
-                cache,
-                out,
-                options=options,
-                backbones=optional_names(backbones, "--backbones"),
-                force=force,
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    answer(report, _show, is_json=json)
 
 
 def _show(report: SubsetReport) -> None:

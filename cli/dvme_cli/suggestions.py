@@ -64,25 +64,14 @@ COMMANDS = {
 
 
 def options_like(typed: str, known: Sequence[str]) -> list[str]:
-    """Which of a command's options may have been meant, the likeliest first.
-
-    Args:
-        typed: with its dashes, without a value.
-        known: the options of the command, with their dashes.
-    """
+    """Which of a command's options, all with their dashes, may have been meant, the likeliest first."""
     named = [ours for ours, others in OPTIONS.items() if typed in others and ours.split()[0] in known]
     longer = [option for option in known if option.startswith(typed) or typed.startswith(f"{option}-")]
     return named or longer or get_close_matches(typed, known, n=2, cutoff=0.7)
 
 
 def commands_like(typed: str, known: Sequence[str], nested: Mapping[str, Sequence[str]]) -> list[str]:
-    """Which command may have been meant, the likeliest first.
-
-    Args:
-        typed: what stands in the command's place.
-        known: the commands that could.
-        nested: the commands of each that is a group.
-    """
+    """Which of the known commands may have been meant, the likeliest first; `nested` are those of the groups."""
     name = re.sub(r"[_\s]", "-", typed.lower())
     usual = [ours for ours, others in COMMANDS.items() if name in others and (ours in known or ours.startswith("--"))]
     within = [f"{group} {command}" for group, commands in nested.items() for command in commands if command == name]

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import dvme
 from dvme.defaults import FIGURE_KIND
 from dvme.text import number_text
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import (
-    FIRST_MAPS,
-    Anonymous,
-    Backbones,
-    Cache,
-    FigureKind,
-    Figures,
-    Force,
-    Json,
-    Maps,
-    Page,
-    SavedHead,
-    Seed,
-    Thumbnails,
-)
-from dvme_cli.parsing import optional_names, parse_names, typed
+from dvme_cli import options
+from dvme_cli.console import console, progress_bars, say, show_json
+from dvme_cli.parsing import optional_names, page_options
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -33,50 +20,42 @@ if TYPE_CHECKING:
 
 
 def viz(  # noqa: PLR0913 - one parameter per option
-    cache: Cache,
-    out: Page,
-    backbones: Backbones = None,
-    head: SavedHead = None,
-    methods: Maps = FIRST_MAPS,
-    seed: Seed = None,
-    thumbnails: Thumbnails = True,
-    anonymous: Anonymous = False,
-    figures: Figures = None,
-    figure_kind: FigureKind = FIGURE_KIND,
-    force: Force = False,
-    json: Json = False,
+    cache: options.Cache,
+    out: options.Page,
+    backbones: options.Backbones = None,
+    head: options.SavedHead = None,
+    methods: options.Maps = options.FIRST_MAPS,
+    seed: options.Seed = None,
+    thumbnails: options.Thumbnails = True,
+    anonymous: options.Anonymous = False,
+    figures: options.Figures = None,
+    figure_kind: options.FigureKind = FIGURE_KIND,
+    force: options.Force = False,
+    json: options.Json = False,
 ) -> None:
     """Draw embedding maps side by side, to explore, in one HTML file that opens without a network."""
-    with expected_errors():
-        import dvme
-
-        options = dvme.PageOptions(
-            methods=parse_names(methods, "--method"),
-            **typed(seed=seed),
-            thumbnails=thumbnails,
-            anonymous=anonymous,
-            figures=figures,
-            figure_kind=figure_kind,
+    page = page_options(
+        methods=methods, seed=seed, thumbnails=thumbnails, anonymous=anonymous, figures=figures, figure_kind=figure_kind
+    )
+    with progress_bars() as tell:
+        report = dvme.viz(
+            cache,
+            out=out,
+            backbones=optional_names(backbones, "--backbones"),
+            head=head,
+            options=page,
+            force=force,
+            progress=tell,
         )
-        with progress_bars() as tell:
-            report = dvme.viz(
-                cache,
-                out=out,
-                backbones=optional_names(backbones, "--backbones"),
-                head=head,
-                options=options,
-                force=force,
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-            return
-        show_maps(report.maps)
-        left_out = f"; {report.n_left_out:,} without an embedding left out" if report.n_left_out else ""
-        say(f"{report.html}: {' and '.join(report.methods)} maps of {report.n_points:,} images{left_out}")
-        for notice in report.notices:
-            say(notice)
-        say_rest(report.figures, figures, is_seen=thumbnails and anonymous)
+    if json:
+        show_json(report.to_json())
+        return
+    show_maps(report.maps)
+    left_out = f"; {report.n_left_out:,} without an embedding left out" if report.n_left_out else ""
+    say(f"{report.html}: {' and '.join(report.methods)} maps of {report.n_points:,} images{left_out}")
+    for notice in report.notices:
+        say(notice)
+    say_rest(report.figures, figures, is_seen=thumbnails and anonymous)
 
 
 def show_maps(maps: Mapping[str, Mapping[str, MapQuality]]) -> None:

@@ -26,9 +26,7 @@ __all__ = [
     "Task",
     "decode",
     "decode_image",
-    "folder_samples",
     "load_samples",
-    "manifest_samples",
 ]
 
 
@@ -61,8 +59,7 @@ def load_samples(
                 f"{path} is a folder, " + COLUMN[given[0]] + " needs a manifest file; give a .csv, .tsv or .parquet"
             )
         if image_root is not None:
-            message = " needs a manifest file; leave it out"
-            raise DataError(f"{path} is a folder, " + parameter("image_root") + message)
+            raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
         samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:
@@ -80,20 +77,13 @@ def _is_folder(path: Path) -> bool:
         DataError: if nothing is there, something else, or nobody can say.
     """
     try:
-        is_folder, is_file = S_ISDIR(path.stat().st_mode), S_ISREG(path.stat().st_mode)
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
-        link = f" (a link to {path.readlink()}, which is not there; is it mounted?)" if _is_link(path) else ""
+        link = f" (a link to {path.readlink()}, which is not there; is it mounted?)" if path.is_symlink() else ""
         message = f"{path} does not exist{link}; name a folder of images or a manifest file"
         raise DataError(message) from error
     except OSError as error:
         raise DataError(f"{path} cannot be reached: {why(error)}; nothing was done, mend it and run again") from error
-    if not is_folder and not is_file:
+    if not S_ISDIR(mode) and not S_ISREG(mode):
         raise DataError(f"{path} is a {NOT_A_FILE}; name a folder of images or a manifest file")
-    return is_folder
-
-
-def _is_link(path: Path) -> bool:
-    try:
-        return path.is_symlink()
-    except (OSError, ValueError):
-        return False
+    return S_ISDIR(mode)

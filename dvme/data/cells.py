@@ -25,11 +25,6 @@ def as_texts(column: pa.ChunkedArray, name: str = "", source: object = "") -> li
     Integers are exact. Whole numbers stay without a decimal point, even where a missing value made the column
     floating. Booleans are True and False, dates 2024-01-31, and categories what they stand for.
 
-    Args:
-        column: of any type that is not nested.
-        name: of the column, for the message.
-        source: the file, for the message.
-
     Raises:
         DataError: if the values are lists, or bytes that are no text.
     """

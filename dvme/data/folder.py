@@ -17,17 +17,11 @@ Places = Sequence[tuple[str, ...]]
 
 
 def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
-    """List the images below a folder; the folders' names are the labels, and the splits if they are such.
-
-    Args:
-        root: the folder.
-        images_only: the folders' names are not looked at.
+    """List the images below a folder; the folders' names, if they are looked at, are labels, and splits if such.
 
     Raises:
-        DataError: if the folder is missing, holds no image, or mixes labelled and unlabelled images.
+        DataError: if the folder holds no image, or mixes labelled and unlabelled images.
     """
-    if not root.is_dir():
-        raise DataError(f"{root} is neither a folder nor a manifest file (.csv, .tsv, .parquet)")
     listing = list_images(root)
     files = listing.files
     if not files:
@@ -35,16 +29,16 @@ def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
     folders = [path.relative_to(root).parts[:-1] for path in files]
     places = [()] * len(files) if images_only else folders
     has_splits = _begin_with_splits(places, root)
-    depth = 1 if has_splits else _depth_of_splits(places)
+    are_below = all(len(place) > 1 and place[1].lower() in SPLIT_NAMES for place in places)
+    depth = 1 if has_splits else 2 if are_below else 0
     labels = [place[has_splits] if len(place) > has_splits else MISSING for place in places]
     stray = labels.count(MISSING)
     if not has_splits and 0 < stray < len(files):
         example = files[labels.index(MISSING)].name
-        message = (
+        raise DataError(
             f"{root} mixes {counted(len(files) - stray, 'image')} in class folders with {stray} outside of any "
             f"(such as {example}); move them, or list the images in a manifest"
         )
-        raise DataError(message)
     return Samples(
         paths=files,
         ids=[path.relative_to(root).as_posix() for path in files],
@@ -67,16 +61,10 @@ def _begin_with_splits(places: Places, root: Path) -> bool:
     splits = sorted(top for top in tops if top.lower() in SPLIT_NAMES)
     if splits and not all(place and place[0] in splits for place in places):
         others = ", ".join(sorted(tops - set(splits))[:EXAMPLES]) or "images outside of them"
-        message = (
+        raise DataError(
             f"{root} has split folders ({', '.join(splits)}) beside others ({others}); use a manifest, or move them"
         )
-        raise DataError(message)
     return bool(splits)
-
-
-def _depth_of_splits(places: Places) -> int:
-    """2 where every image lies in a folder of a split below that of its class, else 0."""
-    return 2 if all(len(place) > 1 and place[1].lower() in SPLIT_NAMES for place in places) else 0
 
 
 def _split_remarks(places: Places, depth: int) -> list[str]:

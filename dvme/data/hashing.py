@@ -32,12 +32,7 @@ class Identified:
 
 
 def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Identified:
-    """Read and hash every file, and set those aside that cannot be read.
-
-    Args:
-        samples: the files.
-        workers: threads.
-        tell: called with (done, total).
+    """Read and hash every file, and set those aside that cannot be read; `tell` is called with (done, total).
 
     Raises:
         DataError: if no file can be read.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from errno import EINVAL
 from pathlib import Path, PurePosixPath
@@ -101,7 +100,7 @@ def list_images(root: Path) -> Listing:
 
 def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image; blanks at the end of its name are no part of the suffix."""
-    return PurePosixPath(name.rstrip()).suffix.lower() in SUFFIXES
+    return kind_of(name) in SUFFIXES
 
 
 def kind_of(name: str) -> str:
@@ -178,10 +177,8 @@ def _target(entry: os.DirEntry[str]) -> str:
 
 def _holds_images(folder: Path) -> bool:
     """Whether there is an image anywhere below; the walk ends at the first."""
-    return any(is_image_name(name) and not name.startswith(".") for name in _names_below(folder))
-
-
-def _names_below(folder: Path) -> Iterator[str]:
     for _, folders, names in os.walk(folder):
+        if any(is_image_name(name) and not name.startswith(".") for name in names):
+            return True
         folders[:] = [name for name in folders if name.casefold() not in SIDE_FOLDERS]
-        yield from names
+    return False

@@ -16,7 +16,6 @@ from dvme.errors import DataError, parameter
 from dvme.text import CHOICES, counted, first_few, some_of
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
-LISTED_AT_MOST, NAME_SHOWN = 3, 200
 MOST_CLASSES = 1000
 """A column of more values is not offered as one of labels."""
 
@@ -51,14 +50,9 @@ def manifest_samples(
     skip_missing: bool = False,
     images_only: bool = False,
 ) -> Samples:
-    """Read a manifest and check that every image it names exists.
+    """Read a manifest and check that every image it names exists; the arguments are those of `load_samples`.
 
-    Args:
-        manifest: .csv, .tsv or .parquet.
-        columns: which column holds what; capitals and blanks in a header are no difference.
-        image_root: where relative image paths start; the manifest's folder by default.
-        skip_missing: leave images out whose files are not there, instead of refusing.
-        images_only: labels, splits and groups are not looked at.
+    Capitals and blanks in a header are no difference.
 
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.
@@ -135,10 +129,8 @@ def _without_label(table: Table, chosen: Mapping[str, str | None]) -> list[str]:
     if not found:
         return [f"no labels: {table.source.name} has no column 'label', nor another that could be it"]
     offered = some_of([f"{name} ({count:,} values)" for name, count in sorted(found.items(), key=lambda item: item[1])])
-    message = (
-        f"no labels: {table.source.name} has no column 'label'; columns that could be it: {offered}; name one with "
-    )
-    return [message + parameter("label")]
+    said = f"no labels: {table.source.name} has no column 'label'; columns that could be it: {offered}; name one with "
+    return [said + parameter("label")]
 
 
 def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
@@ -149,8 +141,6 @@ def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
 
 
 def _refuse_missing(manifest: Path, missing: list[Path], n_images: int) -> None:
-    shown = ", ".join(str(path)[:NAME_SHOWN] for path in missing[:LISTED_AT_MOST])
-    more = ", ..." if len(missing) > LISTED_AT_MOST else ""
     step = (
         "or leave them out with " + parameter("skip_missing", True)
         if len(missing) < n_images
@@ -158,7 +148,7 @@ def _refuse_missing(manifest: Path, missing: list[Path], n_images: int) -> None:
     )
     raise DataError(
         f"{manifest} names {counted(len(missing), 'file')} that {'does' if len(missing) == 1 else 'do'} not exist: "
-        f"{shown}{more}; mend the paths or pass " + parameter("image_root") + ", " + step
+        f"{first_few(missing)}; mend the paths or pass " + parameter("image_root") + ", " + step
     )
 
 

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.samples import MISSING
-
-if TYPE_CHECKING:
-    from dvme_cache import EmbeddingCache
-
-
-def names_of_rows(store: EmbeddingCache, rows: NDArray[Any]) -> NDArray[Any]:
-    """(R,) object array of str: the path of each image now, else the path or id under which it was first seen."""
-    return images_and_paths(store, rows)[1]
-
-
-def images_and_paths(store: EmbeddingCache, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What joins a table to files: the columns `image` and `path`; the cache's tables and samples are read once.
-
-    Args and returns: see `named_images`.
-    """
-    return named_images(store.samples.paths, store.column("path"), rows)
 
 
 def named_images(

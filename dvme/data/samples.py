@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
@@ -14,6 +15,8 @@ from dvme.text import EXAMPLES, counted, some_of
 MISSING = ""
 STANDARD = ("label", "split", "group")
 """What may be known about an image, beside where it is."""
+COLUMNS = ("paths", "ids", "labels", "splits", "groups")
+"""Fields of Samples that have an entry per image."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Samples:
 
     def __post_init__(self) -> None:
         """Refuse ragged columns and repeated images."""
-        lengths = {len(self.paths), len(self.ids), len(self.labels), len(self.splits), len(self.groups)}
+        lengths = {len(getattr(self, name)) for name in COLUMNS}
         if len(lengths) != 1:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         seen: set[str] = set()
@@ -63,14 +66,8 @@ class Samples:
 
     def only(self, positions: Sequence[int]) -> Samples:
         """Some of the files; what else is said stays."""
-        return replace(
-            self,
-            paths=[self.paths[position] for position in positions],
-            ids=[self.ids[position] for position in positions],
-            labels=[self.labels[position] for position in positions],
-            splits=[self.splits[position] for position in positions],
-            groups=[self.groups[position] for position in positions],
-        )
+        columns: dict[str, Any] = {name: [getattr(self, name)[at] for at in positions] for name in COLUMNS}
+        return replace(self, **columns)
 
 
 def unlisted_line(unlisted: Mapping[str, str]) -> str:
@@ -91,13 +88,9 @@ def missing_line(missing: Sequence[str]) -> str:
 
 
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
 
 

@@ -144,12 +144,6 @@ def clean_names(names: Sequence[str], source: Path) -> dict[str, str]:
 def find_column(names: Sequence[str], wanted: str, source: Path, step: str = "rename one of them") -> str | None:
     """The column of a name, else the only one that differs from it in capitals and blanks alone, else None.
 
-    Args:
-        names: of all columns.
-        wanted: the name.
-        source: the file, for the message.
-        step: what the user can do where several are alike.
-
     Raises:
         DataError: if more than one does.
     """

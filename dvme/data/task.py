@@ -81,20 +81,15 @@ class Task:
 
     def order_caveat(self, cache: str) -> str:
         """Why quadratic kappa means little here, and how an order is given to a cache; "" where it is ordered."""
+        if self.is_ordered:
+            return ""
         return (
-            ""
-            if self.is_ordered
-            else (
-                f"quadratic kappa depends on the order of the classes, and {some_of(self.classes)} have none that is "
-                f"given; dvme cache label {cache} --class-order LOWEST,...,HIGHEST gives it"
-            )
+            f"quadratic kappa depends on the order of the classes, and {some_of(self.classes)} have none that is "
+            f"given; dvme cache label {cache} --class-order LOWEST,...,HIGHEST gives it"
         )
 
     def check_ordered(self, cache: str) -> None:
         """Refuse to judge by quadratic kappa where nobody said which class is next to which.
-
-        Args:
-            cache: the cache's location, for the message.
 
         Raises:
             OptionError: naming the option that gives an order.

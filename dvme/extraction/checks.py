@@ -54,10 +54,7 @@ def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | N
 def check_order(held: Held, found: Identified, class_order: Sequence[str] | None) -> None:
     """Refuse an order that lacks a label which the cache would hold: of these files, or of a row that keeps its own.
 
-    Args:
-        held: by the cache.
-        found: the files.
-        class_order: the new order; None: the cache's.
+    None stands for the cache's order.
 
     Raises:
         DataError: naming the labels.
@@ -83,10 +80,6 @@ def check_listed(samples: Samples) -> None:
 
 def check_names(held: Held, found: Identified) -> list[str]:
     """Refuse labels and groups that are a number which the rest of the cache writes in another way.
-
-    Args:
-        held: by the cache.
-        found: the files.
 
     Returns:
         What is odd about names beside those in the cache, a line each.

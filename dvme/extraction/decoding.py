@@ -22,6 +22,7 @@ from dvme.backbones.description.spec import Preprocess
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import Outliers, decode
 from dvme.errors import ImageError
+from dvme.runtime import Runtime
 from dvme_cache import content_id
 
 BATCHES_AHEAD = 2
@@ -78,10 +79,9 @@ class _Decoded:
 def decoded_batches(
     work: Iterable[Sequence[Work]],
     preprocesses: Collection[Preprocess],
+    runtime: Runtime,
     *,
-    workers: int,
     is_decoding_ahead: bool,
-    max_pixels: int | None = None,
 ) -> Generator[dict[Preprocess, Batch]]:
     """Yield the images of each batch of work, in order; never more than a few batches are held.
 
@@ -90,20 +90,21 @@ def decoded_batches(
     Args:
         work: what to decode, batch by batch.
         preprocesses: how to crop, each way once.
-        workers: threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
+        runtime: its workers are threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
         is_decoding_ahead: whether to decode while the caller is busy with the batch before.
-        max_pixels: the largest image to decode.
     """
     todo = iter(work)
-    readers = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    decoders = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    readers = ThreadPoolExecutor(runtime.n_workers, thread_name_prefix="read")
+    decoders = ThreadPoolExecutor(runtime.n_workers, thread_name_prefix="decode")
     ways = list(dict.fromkeys(preprocesses))
     pending: deque[list[tuple[Work, Future[bytes | Unread | _Decoded]]]] = deque()
 
     def decoded_of(content: bytes | Unread | _Decoded) -> _Decoded:
         if isinstance(content, _Decoded):
             return content
-        return _Decoded([content] * len(ways)) if isinstance(content, Unread) else _decode(content, ways, max_pixels)
+        if isinstance(content, Unread):
+            return _Decoded([content] * len(ways))
+        return _decode(content, ways, runtime.max_pixels)
 
     def prepare(item: Work) -> bytes | Unread | _Decoded:
         return decoded_of(_read(item)) if is_decoding_ahead else _read(item)

@@ -45,7 +45,7 @@ def extract_shards(
         targets: the backbones, all of which lack these rows.
         shards: the rows to embed of each shard, ascending.
         work_of: where the images of some rows lie.
-        runtime: batch size and workers.
+        runtime: batch size, workers and the largest image.
         tell: called with the number of images done.
 
     Returns:
@@ -57,9 +57,8 @@ def extract_shards(
     batches = decoded_batches(
         (work_of(rows) for rows in batches_of(shards, size)),
         [target.model.spec.preprocess for target in targets],
-        workers=runtime.n_workers,
+        runtime,
         is_decoding_ahead=device != "cpu",
-        max_pixels=runtime.max_pixels,
     )
     outliers: dict[int, Outliers] = {}
     unread: dict[int, str] = {}
@@ -67,12 +66,12 @@ def extract_shards(
     with closing(batches):
         for rows in shards:
             growing = [_GrowingShard(target, rows) for target in targets]
-            for until in _ends(len(rows), size):
+            for start in range(0, len(rows), size):
                 batch = next(batches)
                 for target, shard in zip(targets, growing, strict=True):
                     shard.embed(batch[target.model.spec.preprocess])
                 outliers |= batch[targets[0].model.spec.preprocess].outliers
-                tell(done + until)
+                tell(done + min(start + size, len(rows)))
             for shard in growing:
                 unread |= shard.commit()
             done += len(rows)
@@ -84,12 +83,6 @@ def batches_of(shards: Iterable[NDArray[Any]], batch_size: int) -> Iterator[list
     for rows in shards:
         for start in range(0, len(rows), batch_size):
             yield rows[start : start + batch_size].tolist()
-
-
-def _ends(n_rows: int, size: int) -> Iterator[int]:
-    """How many of a shard's rows are done after each of its batches."""
-    for start in range(0, n_rows, size):
-        yield min(start + size, n_rows)
 
 
 def embed_batch(model: Backbone, batch: Batch, out: NDArray[Any]) -> None:
@@ -107,14 +100,7 @@ def embed_images(
 ) -> Iterator[tuple[Batch, NDArray[Any]]]:
     """Each batch and its embeddings (B, D) by one backbone, NaN for rows without pixels; nothing is stored."""
     preprocess = model.spec.preprocess
-    decoded = decoded_batches(
-        batches,
-        [preprocess],
-        workers=runtime.n_workers,
-        is_decoding_ahead=is_decoding_ahead,
-        max_pixels=runtime.max_pixels,
-    )
-    with closing(decoded):
+    with closing(decoded_batches(batches, [preprocess], runtime, is_decoding_ahead=is_decoding_ahead)) as decoded:
         for each in decoded:
             batch = each[preprocess]
             features = np.full((len(batch.rows), model.dim), np.nan, dtype=dtype)

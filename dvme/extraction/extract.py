@@ -16,9 +16,9 @@ from dvme.data.hashing import identify
 from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
-from dvme.extraction.models import check_fingerprints, load_known
+from dvme.extraction.models import Choice, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
-from dvme.extraction.passes import BackboneOutcome, extract_all, is_all_there
+from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -122,21 +122,22 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError, FingerprintMismatchError,
         CacheLockedError: each says in one line what is wrong and what to do.
     """
+    runtime = runtime or Runtime()
     request = ExtractRequest(
         images=images,
         cache=cache,
-        backbones=backbones,
+        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,
         class_order=class_order,
-        weights=weights,
-        architectures=architectures,
-        dtype=dtype,
-        runtime=runtime or Runtime(),
-        replace=replace,
-        retry_failed=retry_failed,
-        rows_per_shard=rows_per_shard,
+        options=Options(
+            dtype=dtype,
+            replace=replace,
+            retry_failed=retry_failed or runtime.max_pixels is not None,
+            rows_per_shard=rows_per_shard,
+        ),
+        runtime=runtime,
         announce=announce,
     )
     if not wait:
@@ -146,7 +147,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     models = load_known(opened.models) if present is None else opened.models
     if present is not None:
         check_fingerprints(present, models, dtype)
-    found = identify(opened.samples, request.runtime.n_workers, partial(progress, "hash"))
+    found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
     if present is not None and not is_all_there(present, models, found.digests, request.options):
         models = load_known(models)
         check_fingerprints(present, models, dtype)
@@ -157,7 +158,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     ):
         index = index_samples(store, found, class_order)
         donors = donors_of(cache)
-        outcomes, outliers = extract_all(store, models, index, request.options, request.runtime, progress, donors)
+        outcomes, outliers = extract_all(store, models, index, request.options, runtime, progress, donors)
     return _report(request, opened, index, outcomes, outliers)
 
 

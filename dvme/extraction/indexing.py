@@ -83,10 +83,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     disagree on label, split or group, nobody knows which is right: the row keeps none of the three, so that it takes
     no part in training or testing.
 
-    Args:
-        cache: open for writing.
-        found: the files, and what identifies them.
-        class_order: of the labels; () takes the cache's away, None keeps it.
+    The cache is open for writing. Of orders of classes, () takes the cache's away, None keeps it.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
@@ -184,11 +181,7 @@ def _same_files(samples: Samples, copies: Sequence[int]) -> list[list[str]]:
 
 
 def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
-    """What copies say together.
-
-    Args:
-        samples: the files.
-        members: for each of R rows, the files that are copies of it.
+    """What copies say together; `members` are, for each of R rows, the files that are copies of it.
 
     Returns:
         Column that the source has to (R,) values; (R,) whether copies disagree, and so keep no value.

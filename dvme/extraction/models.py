@@ -125,12 +125,10 @@ def load_known(models: Sequence[Backbone | KnownBackbone]) -> list[Backbone]:
     Raises:
         WeightsError, CheckpointError: if one cannot be loaded any more.
     """
-    return [_load(model) if isinstance(model, KnownBackbone) else model for model in models]
-
-
-def _load(known: KnownBackbone) -> Backbone:
-    (model,) = load_specs([(known.spec, known.file)], known.runtime)
-    return model
+    return [
+        load_specs([(model.spec, model.file)], model.runtime)[0] if isinstance(model, KnownBackbone) else model
+        for model in models
+    ]
 
 
 def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runtime) -> list[Backbone]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,38 +24,14 @@ class ExtractRequest:
 
     images: str | Path
     cache: str | Path
-    backbones: Sequence[str]
+    choice: Choice
     columns: Columns | None
     image_root: str | Path | None
     skip_missing: bool
     class_order: Sequence[str] | None
-    weights: Mapping[str, str | Path] | None
-    architectures: Mapping[str, str] | None
-    dtype: str
+    options: Options
     runtime: Runtime
-    replace: bool
-    retry_failed: bool
-    rows_per_shard: int | None
     announce: Callable[[Task, Samples], None] | None
-
-    def __post_init__(self) -> None:
-        """Refuse options that cannot work."""
-        self.options  # noqa: B018 - checks itself
-
-    @cached_property
-    def choice(self) -> Choice:
-        """Which backbones, with which files."""
-        return Choice(names=self.backbones, weights=self.weights or {}, architectures=self.architectures or {})
-
-    @cached_property
-    def options(self) -> Options:
-        """How what the cache has is treated. A larger limit of pixels is a reason to try again what failed."""
-        return Options(
-            dtype=self.dtype,
-            replace=self.replace,
-            retry_failed=self.retry_failed or self.runtime.max_pixels is not None,
-            rows_per_shard=self.rows_per_shard,
-        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +54,7 @@ def open_run(request: ExtractRequest) -> Opened:
     request.choice.specs()
     samples = load_samples(request.images, request.columns, request.image_root, skip_missing=request.skip_missing)
     task = Task.from_labels(samples.labels, order_of(request.cache, samples, request.class_order))
-    if request.replace:
+    if request.options.replace:
         check_listed(samples)
     if request.announce is not None:
         request.announce(task, samples)

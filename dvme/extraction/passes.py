@@ -139,13 +139,7 @@ def extract_all(
 
         tell(0)
         started = time.perf_counter()
-        missed, found = extract_shards(
-            [lack.target for lack in shared],
-            shards,
-            index.work,
-            runtime,
-            tell,
-        )
+        missed, found = extract_shards([lack.target for lack in shared], shards, index.work, runtime, tell)
         outliers |= found
         for name in names:
             seconds[name] += time.perf_counter() - started
@@ -201,13 +195,9 @@ def _passes(lacks: Sequence[_Lack]) -> list[tuple[list[_Lack], list[NDArray[Any]
 def is_all_there(
     cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], digests: Sequence[bytes], options: Options
 ) -> bool:
-    """Whether a cache has every image's embedding by every model, or the reason why there is none.
+    """Whether a cache has the embedding of every content id by every model, or the reason why there is none.
 
-    Args:
-        cache: read only; damage on disk is not looked for.
-        models: whose embeddings in the cache have their fingerprints.
-        digests: content ids of the files.
-        options: which of the rows that failed count.
+    Damage on disk is not looked for, and what the cache has is taken to have the models' fingerprints.
     """
     row_of = {content: row for row, content in enumerate(cache.samples.content_ids)}
     if not all(model.spec.name in cache.backbones for model in models) or not row_of.keys() >= set(digests):

@@ -20,9 +20,9 @@ from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import batches_of, embed_images
+from dvme.extraction.embedding import embed_images
 from dvme.extraction.indexing import is_below, unknown_places
-from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
+from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, automatic
@@ -116,28 +116,29 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         The same as `extract`, where the run would be refused.
     """
+    runtime = runtime or Runtime()
     request = ExtractRequest(
         images=images,
         cache=cache,
-        backbones=backbones,
+        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,
         class_order=class_order,
-        weights=weights,
-        architectures=architectures,
-        dtype=dtype,
-        runtime=runtime or Runtime(),
-        replace=replace,
-        retry_failed=retry_failed,
-        rows_per_shard=rows_per_shard,
+        options=Options(
+            dtype=dtype,
+            replace=replace,
+            retry_failed=retry_failed or runtime.max_pixels is not None,
+            rows_per_shard=rows_per_shard,
+        ),
+        runtime=runtime,
         announce=announce,
     )
     opened = open_run(request)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     if store is not None and not replace:
         check_fingerprints(store, opened.models, dtype)
-    found = identify(opened.samples, request.runtime.n_workers, partial(progress, "hash"))
+    found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
     return _planned(request, opened, store, found)
 
 
@@ -190,8 +191,7 @@ class _Trial:
         size = self.runtime.images_per_batch(model.device.type)
         chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
         chosen = chosen[: size * (1 + TRIAL_BATCHES)]
-        work = {item.row: item for item in chosen}
-        parts = [[work[row] for row in rows] for rows in batches_of([np.array(list(work))], size)]
+        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
 
         def run(batches: Sequence[Sequence[Work]]) -> float:
             started = time.perf_counter()
@@ -212,17 +212,7 @@ def _plan_one(
     trial: _Trial,
     donors: Sequence[EmbeddingCache],
 ) -> BackbonePlan:
-    """What one backbone lacks.
-
-    Args:
-        store: the cache, if there is one.
-        model: loaded, or known.
-        rows: of this run's images that the cache has.
-        new: content ids of this run that it does not have.
-        options: of the run.
-        trial: to measure the speed with.
-        donors: caches of predicted images, whose embeddings are taken.
-    """
+    """What one backbone lacks: of this run's images that the cache has, in `rows`, and of the `new` content ids."""
     name = model.spec.name
     made = model.fingerprint(options.dtype)
     taken = set() if options.replace else {content for donor in donors for content in rows_done(donor, made)}

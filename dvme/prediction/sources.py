@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dvme.data import Samples, load_samples
 from dvme.data.hashing import Identified, identify
-from dvme.data.names import images_and_paths
+from dvme.data.names import named_images
 from dvme.errors import DataError, OptionError, parameter
 from dvme.extraction.beside import alike, place_beside
 from dvme.extraction.indexing import index_samples
@@ -95,7 +95,7 @@ def embedded(
             raise OptionError(f"{images} is a cache; " + what + " are for images, leave them out")
         check_fits(saved, store)
         rows = np.flatnonzero(~store.samples.is_pruned)
-        names, paths = images_and_paths(store, rows)
+        names, paths = named_images(store.samples.paths, store.column("path"), rows)
         yield Asked(names.tolist(), paths.tolist(), [Part(store, saved.backbones, np.arange(len(rows)), rows)])
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:

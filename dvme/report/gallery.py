@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dvme.report.html.page import Section, text
 from dvme.report.html.thumbnails import large_thumbnail
+from dvme.report.options import PageOptions
+from dvme.report.points import names_of
 from dvme.study.diagnosis import Mistake
 from dvme.study.loaded import Study
 from dvme.study.run import SUSPECTS
@@ -20,21 +20,12 @@ SHOWN = 14
 """Of each kind; the maps find all others by their columns."""
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Where a study's images are to be had."""
-
-    names: Sequence[str]
-    """N names, in the manifest's order."""
-    paths: Sequence[str]
-    ids: NDArray[np.uint8]
-    """(N, 16) content ids."""
-    is_shown: bool
-    """Whether the images may be seen."""
-
-
-def images_section(study: Study, pictures: Pictures) -> Section:
-    """The images that the leading method gets wrong, and the labels that it contradicts."""
+def images_section(study: Study, shown: PageOptions) -> Section | None:
+    """The images that the leading method gets wrong, and the labels that it contradicts; None without the cache."""
+    if study.store is None or study.rows is None:
+        return None
+    names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
+    paths = study.store.column("path")[study.rows].tolist() if shown.thumbnails else None
     leading, n_test = study.diagnoses[0], len(study.run.manifest.test)
     missed = f"{leading.method} takes {leading.n_mistakes:,} of {counted(n_test, 'test image')} for another class."
     n_known = int((~np.isnan(study.predicted(study.lead)[:, 0])).sum())
@@ -43,28 +34,31 @@ def images_section(study: Study, pictures: Pictures) -> Section:
         f"{counted(n_known, 'image')}, by confident learning (Northcutt et al. 2021). Many of them are hard images "
         f"with a right label: look before you change one. {SUSPECTS} of the run lists all."
     )
-    body = "" if pictures.is_shown else "<p>The images themselves were left out of this page.</p>"
+    body = "" if shown.thumbnails else "<p>The images themselves were left out of this page.</p>"
     for heading, said, n, found in (
         ("The most confident mistakes", missed, leading.n_mistakes, leading.mistakes),
         ("Labels that are likely wrong", doubted, len(study.suspects), study.suspects),
     ):
         first = f" The first {SHOWN} of them:" if n > SHOWN else ""
-        body += f"<h3>{heading}</h3><p>{text(said)}{first}</p>{_gallery(study, found[:SHOWN], pictures)}"
+        body += f"<h3>{heading}</h3><p>{text(said)}{first}</p>{_gallery(study, found[:SHOWN], names, paths)}"
     return Section("images", "Images to look at", body)
 
 
-def _gallery(study: Study, found: Sequence[Mistake | Suspect], pictures: Pictures) -> str:
-    """By content, for their own names may be secret."""
-    places = {identity.tobytes().hex(): place for place, identity in enumerate(study.run.manifest.images)}
+def _gallery(
+    study: Study, found: Sequence[Mistake | Suspect], names: Sequence[str], paths: Sequence[str] | None
+) -> str:
+    """By content, for their own names may be secret. N names and paths; without paths no image is shown."""
     entries = []
     for each in found:
-        position = places[each.content]
-        url = large_thumbnail(pictures.paths[position], pictures.ids[position]) if pictures.is_shown else None
-        picture = f'<img src="{url}" alt="" loading="lazy">' if url else ""
-        if pictures.is_shown and not url:
-            picture = '<span class="thumbnail none">no image</span>'
+        content, picture = bytes.fromhex(each.content), ""
+        is_it = (study.run.manifest.images == np.frombuffer(content, np.uint8)).all(axis=1)
+        position = int(is_it.argmax())
+        if paths is not None:
+            url = large_thumbnail(paths[position], content)
+            none = '<span class="thumbnail none">no image</span>'
+            picture = f'<img src="{url}" alt="" loading="lazy">' if url else none
         entries.append(
-            f"<li>{picture}<strong>{text(pictures.names[position])}</strong><br>label "
+            f"<li>{picture}<strong>{text(names[position])}</strong><br>label "
             f"{text(each.label)} ({each.p_label:.0%})<br>predicted {text(each.predicted)} ({each.p_predicted:.0%})</li>"
         )
     return f'<ul class="gallery">{"".join(entries)}</ul>' if entries else "<p>None.</p>"

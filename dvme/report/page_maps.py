@@ -63,10 +63,8 @@ class PageMaps:
     @property
     def qualities(self) -> dict[str, dict[str, MapQuality]]:
         """By method and embedding."""
-        found: dict[str, dict[str, MapQuality]] = {}
-        for each in self.maps:
-            found.setdefault(each.method, {})[each.name] = each.quality
-        return found
+        methods = dict.fromkeys(each.method for each in self.maps)
+        return {of: {each.name: each.quality for each in self.maps if each.method == of} for of in methods}
 
 
 def draw(
@@ -143,8 +141,5 @@ def fused_source(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any]) ->
     arrays = network.arrays()
     parts = [saved.name, *(each.digest for each in saved.fingerprints), store.samples.ids[rows].tobytes().hex()]
     digest = key_of("fused", *parts, *(key_of(name, arrays[name].tobytes().hex()) for name in sorted(arrays)))
-
-    def load() -> NDArray[Any]:
-        return network.hidden(store.read_aligned(saved.backbones, rows))
-
-    return Source(f"{saved.name}, first fold", digest, load)
+    name = f"{saved.name}, first fold"
+    return Source(name, digest, lambda: network.hidden(store.read_aligned(saved.backbones, rows)))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.data.names import names_of_rows
+from dvme.data.names import named_images
 from dvme.maps.map_store import Kept
 from dvme.report.html.explorer import Column, Measured, Points, measured_or_named, short_ids
 from dvme.report.html.thumbnails import thumbnails
@@ -64,8 +64,10 @@ def points_of(
 def names_of(store: EmbeddingCache, rows: NDArray[Any], *, is_anonymous: bool) -> list[str]:
     """What images are called on a page: by their paths, or by digests that only who has the cache can find again."""
     if not is_anonymous:
-        return short_ids(names_of_rows(store, rows).tolist())
-    return [_digest(_secret(store, rows), row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
+        _, names = named_images(store.samples.paths, store.column("path"), rows)
+        return short_ids(names.tolist())
+    secret = _secret(store, rows)
+    return [_digest(secret, row.tobytes())[:DIGITS] for row in store.samples.ids[rows]]
 
 
 def numbered(groups: NDArray[Any], secret: bytes) -> NDArray[Any]:

@@ -195,11 +195,9 @@ def diagnosis(page: Page, study: Study) -> Section:
 
 def data(page: Page, study: Study, notes: Sequence[str]) -> Section:
     """Classes, sides and sizes, and what is worth knowing without changing a decision."""
-    manifest, labels = study.run.manifest, study.judge.labels
-    sides = study.sides()
-    is_test = sides == TEST
+    manifest, is_test = study.run.manifest, study.sides() == TEST
     counted_by_side = {
-        name: {label: int((labels[some] == c).sum()) for c, label in enumerate(manifest.classes)}
+        name: dict(zip(manifest.classes, manifest.targets.counts(some).tolist(), strict=True))
         for name, some in (("train + validation", ~is_test), ("test", is_test))
     }
     body = f"<p>{text(study.summary.plan[:1].upper() + study.summary.plan[1:])}.</p>"
@@ -221,7 +219,8 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
     values |= {} if is_anonymous else {"run": folder, "cache": cache}
     for each in described["backbones"]:
         values[f"embeddings of {each['name']}"] = f"fingerprint {each['digest']}, {each['dim']} values"
-    values["made by"] = ", ".join(f"{name} {found}" for name, found in _versions(study).items())
+    versions = described.get("versions") or {"dvme": described.get("dvme", "?")}
+    values["made by"] = ", ".join(f"{name} {found}" for name, found in versions.items())
     values["report by"] = f"dvme {version}"
     # Fingerprints of imported embeddings, or of one's own backbones, hold texts of their makers.
     rest = [] if is_anonymous else [each for each in described["backbones"] if each.get("fingerprint")]
@@ -231,8 +230,3 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
         for each in rest
     )
     return Section("provenance", "Provenance", facts(values) + details)
-
-
-def _versions(study: Study) -> dict[str, str]:
-    described = study.run.described
-    return dict(described.get("versions") or {"dvme": str(described.get("dvme", "?"))})

@@ -80,7 +80,6 @@ def viz(
         backbones: names; None: all in the cache.
         head: a saved `dvme` or `dvme-tokens`; the layer that its first fold reads the class from is mapped as well.
         options: what the page shows; None: the defaults.
-            force: replace a file that is there.
         force: replace a file that is there.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 

@@ -27,12 +27,11 @@ from dvme.report.figures import style
 from dvme.report.figures.embedding import map_figures
 from dvme.report.figures.matrices import down_sampled
 from dvme.report.figures.static import save_figures
-from dvme.report.gallery import Pictures, images_section
+from dvme.report.gallery import images_section
 from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
-from dvme.report.points import names_of
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
@@ -102,7 +101,8 @@ def write_report(
     fused = _tried("section on the fusion", lambda: _fused(study), notices, shown)
     drawn = _tried("maps", lambda: _drawn(study, fused, shown, progress), notices, shown)
     notices += _notices(study, drawn, shown, has_heads=fused is not None)
-    page = _page(study, shown)
+    title = "dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
+    page = Page(title, themes={"light": style.template(), "dark": style.template(is_dark=True)})
     fusion = _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown)
     made = [
         sections.learning_curves(page, study, overlaid),
@@ -110,12 +110,12 @@ def write_report(
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
         sections.diagnosis(page, study),
-        _images(study, shown),
+        images_section(study, shown),
         sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
     ]
     page.sections = [each for each in made if each is not None]
-    page.head = sections.first_screen(page.title, study.findings, _deciding(study, notices), _described(study))
+    page.head = sections.first_screen(title, study.findings, _deciding(study, notices), _described(study))
     write_page(page, place)
     return ReportResult(
         run=os.fspath(run),
@@ -137,12 +137,6 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
     except (DataError, CacheError) as error:
         notices.append(Aside(f"no {what}" if shown.anonymous else f"no {what}: " + message_of(error)))
         return None
-
-
-def _page(study: Study, shown: PageOptions) -> Page:
-    """An empty page."""
-    themes = {"light": style.template(), "dark": style.template(is_dark=True)}
-    return Page("dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme", themes)
 
 
 def _described(study: Study) -> str:
@@ -187,7 +181,7 @@ def _fused(study: Study) -> SavedHead | None:
     own = {
         m: kept[study.run.methods[m]] for m in roles.attention if m in roles.fusions and study.run.methods[m] in kept
     }
-    lead = study.leaders.of(list(own)) if own else None
+    lead = study.leaders.of(list(own))
     return None if lead is None else load_head(own[lead])
 
 
@@ -199,37 +193,29 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
     side = study.sides()
     sources = [embedding_source(store, str(each["name"]), rows) for each in study.run.described["backbones"]]
     sources += [] if fused is None else [fused_source(fused, store, rows)]
+    own = {"label": _labels(study), "group": study.groups}
     added = _predictions(study, side)
-    classes = np.array(study.run.manifest.classes, dtype=object)
-    own = {"label": classes[study.judge.labels], "group": study.groups}
     return draw(store, rows, sources, added, shown, own=own, is_new=side == TEST, progress=progress)
+
+
+def _labels(study: Study) -> NDArray[Any]:
+    """(N,) names of the images' classes."""
+    return np.array(study.run.manifest.classes, dtype=object)[study.judge.labels]
 
 
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
     """What the leading method says of each image, by heads that did not learn from it."""
-    lead = study.lead
-    probabilities = study.predicted(lead)
-    is_known = ~np.isnan(probabilities[:, 0])
-    chosen = np.where(is_known, np.nan_to_num(probabilities).argmax(axis=1), 0)
-    classes = np.array(study.run.manifest.classes, dtype=object)
-    is_right = chosen == study.judge.labels
-    confidence = np.where(is_known, np.nan_to_num(probabilities).max(axis=1), np.nan)
+    probabilities = study.predicted(study.lead)
+    confidence, is_known = probabilities.max(axis=1), ~np.isnan(probabilities[:, 0])
+    chosen = np.array(study.run.manifest.classes, dtype=object)[probabilities.argmax(axis=1)]
+    error = np.where(chosen == _labels(study), "right", "wrong")
     texts = [f"{value:.3f}" if known else "" for value, known in zip(confidence, is_known, strict=True)]
     return {
-        "prediction": np.where(is_known, classes[chosen], "").astype(object),
-        "error": np.where(is_known, np.where(is_right, "right", "wrong"), "").astype(object),
+        "prediction": np.where(is_known, chosen, "").astype(object),
+        "error": np.where(is_known, error, "").astype(object),
         "confidence": Measured(confidence, texts),
         "test or fold": side,
     }
-
-
-def _images(study: Study, shown: PageOptions) -> Section | None:
-    if study.store is None:
-        return None
-    assert study.rows is not None
-    paths, ids = study.store.column("path")[study.rows], study.store.samples.ids[study.rows]
-    names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
-    return images_section(study, Pictures(names, paths.tolist(), ids, shown.thumbnails))
 
 
 def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
@@ -243,13 +229,12 @@ def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Sec
 
 def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progress) -> Section | None:
     """What the fusion attends to and relies on; without one, how alike the backbones are."""
-    if fused is None or study.store is None or len(study.run.manifest.test) < MIN_SAMPLES:
+    if fused is None or study.store is None or study.rows is None or len(study.run.manifest.test) < MIN_SAMPLES:
         return sections.fusion(page, None, _alike(study), None)
-    assert study.rows is not None
-    manifest, own = study.run.manifest, {name: c for c, name in enumerate(fused.classes)}
+    manifest = study.run.manifest
     test = manifest.images[manifest.test]
     some = needed(fused, manifest.images, test)
-    labels = np.array([own[name] for name in manifest.classes])[study.judge.labels[some]]
+    labels = np.array([fused.classes.index(name) for name in manifest.classes])[study.judge.labels[some]]
     rows, groups = study.rows[some], study.groups[some]
     is_mapped = fused.name == "dvme"
     report, whole = explained(
@@ -272,6 +257,5 @@ def _figures(page: Page, study: Study, drawn: PageMaps | None, shown: PageOption
     """Every figure of the page, and the maps, as files for a paper."""
     if shown.figures is None:
         return []
-    classes = np.array(study.run.manifest.classes, dtype=object)
-    maps = {} if drawn is None else map_figures(drawn.maps, classes[study.judge.labels], study.run.manifest.classes)
+    maps = {} if drawn is None else map_figures(drawn.maps, _labels(study), study.run.manifest.classes)
     return [os.fspath(file) for file in save_figures(page.figures | maps, shown.figures, kind=shown.figure_kind)]

@@ -20,6 +20,7 @@ from dvme.stats.crossed import compared
 from dvme.stats.folds import welch_of
 from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import ALPHA, times
+from dvme.study.design.manifest import alike_sizes
 from dvme.study.design.units import units_of_test
 from dvme.study.judge import Judge
 from dvme.study.outcome import Score
@@ -114,11 +115,12 @@ def compare(
 
 
 def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareReport:
-    if one.manifest.hash != other.manifest.hash:
+    sizes = alike_sizes(one.manifest, other.manifest)
+    if not sizes:
         raise DataError(
             f"{one.folder} and {other.folder} are over different subsets ({one.manifest.hash[:8]}, "
-            f"{other.manifest.hash[:8]}): their cells are of different images; sweep one of them again with "
-            + parameter("subsets", one.folder / SUBSETS)
+            f"{other.manifest.hash[:8]}): at no size do both train and test on the same images; sweep one of them "
+            "again with " + parameter("subsets", one.folder / SUBSETS)
         )
     # The same units for both, even where only one of the caches knew the test images' groups.
     groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
@@ -130,8 +132,8 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         raise DataError(f"{one.folder} and {other.folder} have no method in common; sweep the same heads and backbones")
     for each, which in zip(judges, ("first", "second"), strict=True):
         each.score_all(progress, f"score the {which}")
-    places = [(mine, its, size) for size in range(len(one.manifest.sizes)) for mine, its in both]
-    cells = [(judges[0].scored[mine, size], judges[1].scored[its, size]) for mine, its, size in places]
+    places = [(mine, its, size) for size in sizes for mine, its in both]
+    cells = [(judges[0].scored[mine, size], judges[1].scored[its, sizes[size]]) for mine, its, size in places]
     level = 1.0 - ALPHA / len(places)
     comparisons = [
         compared(mine - its, judges[0].shared_rows[size], level=level)
@@ -152,6 +154,10 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
     for run, others in ((one, other.methods), (other, one.methods)):
         alone = [name for name, method in zip(run.names, run.methods, strict=True) if method not in others]
         notices += [f"only in {run.folder}: {', '.join(alone)}"] if alone else []
+    for run, compared_sizes in ((one, set(sizes)), (other, set(sizes.values()))):
+        left = [name for size, name in enumerate(run.manifest.sizes) if size not in compared_sizes]
+        which = f"sizes of {run.folder} that the other has not with the same images: {', '.join(left)}"
+        notices += [which] if left else []
     return CompareReport(
         os.fspath(one.folder), os.fspath(other.folder), metric, "crossed", pairs, notices, is_published=False
     )

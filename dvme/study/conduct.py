@@ -30,7 +30,7 @@ from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
-from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, write_results, write_run
+from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_results, write_run
 from dvme.study.scoring import check_metric, check_metric_of
 
 
@@ -74,7 +74,9 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
     with ExitStack() as stack:  # all heads are saved, or none
-        folder = None if out is None else stack.enter_context(_run_folder(out, question, design, methods))
+        folder, earlier = None, list[str]()
+        if out is not None:
+            folder, earlier = stack.enter_context(_run_folder(out, question, design, methods))
         aside = None if question.save is None else stack.enter_context(new_folder(question.save))
         heads = KeptHeads.of_run(folder) if folder is not None else None
         if heads is None and aside is not None:
@@ -84,6 +86,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         grid.fit(runtime, budget, progress, question.command)
         clock.lap("fit")
         report = _judged(question, design, grid, clock, progress)
+        report.notices.extend(earlier)
         if folder is not None:
             write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
         if aside is not None:
@@ -104,17 +107,20 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
 
 
 @contextmanager
-def _run_folder(out: str | Path, question: Question, design: Design, methods: Sequence[Method]) -> Iterator[Path]:
-    """The run's folder, which nobody else writes to meanwhile."""
+def _run_folder(
+    out: str | Path, question: Question, design: Design, methods: Sequence[Method]
+) -> Iterator[tuple[Path, list[str]]]:
+    """The run's folder, which nobody else writes to meanwhile, and a line on what of an earlier call is set aside."""
     folder = check_run(out, design.subsets, question.command)
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         check_run(out, design.subsets, question.command)  # another may have written to it until now
+        earlier = set_aside(folder, methods)
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
         write_run(folder, _described(question, design, methods), is_kept=True)
         design.subsets.save(folder / SUBSETS)
         design.keep(folder / SEEN)
-        yield folder
+        yield folder, earlier
 
 
 def _check_apart(question: Question) -> None:

@@ -17,13 +17,14 @@ from dvme.data import MISSING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_folder, written_aside
 from dvme.json_values import as_json, plain
+from dvme.places import check_run as check_place
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
-from dvme.study.methods import full_name_of, method_name
+from dvme.study.methods import Method, full_name_of, method_name
 from dvme.study.outcome import StudyReport
 from dvme.study.suspects import Suspect
-from dvme.text import probability_of
+from dvme.text import counted, probability_of, some_of
 from dvme_cache import CacheLockedError
 from dvme_cache.files import PARTIAL_SUFFIX
 from dvme_cache.locks import folder_lock
@@ -184,6 +185,18 @@ def one_writer(folder: Path) -> Iterator[None]:
         yield
 
 
+def set_aside(folder: Path, methods: Sequence[Method]) -> list[str]:
+    """A line on the methods that an earlier call of a run had, and that are none of these; none without any."""
+    before = _read_described(folder) or {}
+    now = {(method.name, method.backbones) for method in methods}
+    named = [(str(each.get("name", each["head"])), tuple(each["backbones"])) for each in before.get("methods", ())]
+    others = [method_name(*each) for each in named if each not in now]
+    if not others:
+        return []
+    again = "name them again to have them in its table, without a new fit"
+    return [f"{folder} has {counted(len(others), 'more method')} of an earlier call ({some_of(others)}); {again}"]
+
+
 def write_run(folder: Path, described: Mapping[str, Any], *, is_kept: bool = False) -> None:
     """Write run.json.
 
@@ -236,7 +249,9 @@ def _read_finished(folder: Path) -> dict[str, Any]:
 
     Raises:
         DataError: if the folder is not a run, is not finished, or is of another dvme.
+        OptionError: if it is something else of the user's.
     """
+    check_place(folder)
     described = _read_described(folder)
     if described is None:
         raise DataError(f"{folder} is not a run; dvme sweep CACHE --out {folder} makes one")

@@ -21,10 +21,10 @@ from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime
 from dvme.text import counted, first_few
 from dvme.upkeep.columns import canonical_splits, check_names, check_order, fill_columns
-from dvme.upkeep.extractor import Lengths, check_alike, check_same, fingerprint_by_word, lengths_of, reference_of
-from dvme.upkeep.formats import BackboneHeader, Elsewhere, EmbeddedRows, read_elsewhere
-from dvme.upkeep.formats.bundle import DTYPES, text_array
-from dvme.upkeep.formats.elsewhere import check_ids
+from dvme.upkeep.extractor import Lengths, check_alike, check_same, lengths_of, reference_of
+from dvme.upkeep.formats import read_elsewhere
+from dvme.upkeep.formats.bundle import DTYPES, BackboneHeader, EmbeddedRows, text_array
+from dvme.upkeep.formats.elsewhere import Elsewhere, check_ids
 from dvme.upkeep.imported import ImportReport, check_backbones, kept_remark, origin, store_embeddings
 from dvme.upkeep.naming import NEW, check_distinct, real_path, rows_by_name
 from dvme_cache import EmbeddingCache, Embeddings, RowState
@@ -35,25 +35,17 @@ Hash = Callable[[Path], bytes | OSError]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What to take from the file, and under which name to keep it."""
+    """What to take from the file, and under which name to keep it, as `import_embeddings` has it."""
 
     backbone: str
-    features: str | None = None
-    """Array or column of features."""
-    ids: str | None = None
-    """Array or column of ids."""
-    table: Path | None = None
-    """A table of the ids."""
-    dtype: str | None = None
-    """Stored type; as in the file by default, float32 where the file has neither float32 nor float16."""
-    images: Path | None = None
-    """The folder in which the ids are paths."""
-    class_order: Sequence[str] | None = None
-    """All labels, the lowest first; () takes the cache's order away, None keeps it."""
-    made_by: str | None = None
-    """What made the embeddings, in the user's words: more of the same words may be added."""
-    like: str | None = None
-    """A cache whose embeddings of this name were made in the same way, by the user's word."""
+    features: str | None
+    ids: str | None
+    table: Path | None
+    dtype: str | None
+    images: Path | None
+    class_order: Sequence[str] | None
+    made_by: str | None
+    like: str | None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be stored."""
@@ -61,20 +53,14 @@ class Request:
             raise OptionError(f"dtype {self.dtype!r} is not known; choose one of {', '.join(DTYPES)}")
         check_names([self.backbone], source=parameter("backbone"), what="backbones")
         if self.made_by is not None and self.like is not None:
-            raise OptionError(
-                parameter("made_by")
-                + " and "
-                + parameter("like")
-                + " both say what made the embeddings; pass one of them"
-            )
+            both = parameter("made_by") + " and " + parameter("like")
+            raise OptionError(both + " both say what made the embeddings; pass one of them")
         if self.made_by is not None and not self.made_by.strip():
-            raise OptionError(
-                parameter("made_by") + " is empty; say what made the embeddings, such as 'UNI v1, 224 px'"
-            )
+            step = "say what made the embeddings, such as 'UNI v1, 224 px'"
+            raise OptionError(parameter("made_by") + " is empty; " + step)
         if self.images is not None and not self.images.is_dir():
-            raise DataError(
-                parameter("images", self.images) + " is not a folder; name the one in which the ids are paths"
-            )
+            step = "name the one in which the ids are paths"
+            raise DataError(parameter("images", self.images) + " is not a folder; " + step)
 
 
 def imported_id(name: str) -> bytes:
@@ -223,9 +209,9 @@ def _checked(
     content, lengths = _check_features(path, found, dtype, lambda done: progress("check", done, len(found.ids)))
     fingerprint = {"imported": request.backbone, "content": content, "dim": found.dim, "dtype": dtype}
     word: dict[str, str] = {}
-    if request.made_by is not None:
-        fingerprint = fingerprint_by_word(request.made_by, found.dim, dtype, lengths)
+    if request.made_by is not None:  # what stands for an unknown extractor: words, and what can be measured
         word = {"made_by": request.made_by}
+        fingerprint = word | {"dim": found.dim, "dtype": dtype, "l2_normalised": lengths.is_unit}
     elif reference is not None:
         check_alike(lengths, reference, str(path), str(request.like))
         fingerprint, word = dict(reference.fingerprint.fields), {"like": str(request.like)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.order import CLASS_ORDER, checked_order
 from dvme.data.samples import SPLIT_NAMES, canonical_split
-from dvme.data.spelling import check_spelling
 from dvme.errors import DataError
 from dvme.text import counted, first_few
 from dvme_cache import EmbeddingCache
@@ -57,7 +55,7 @@ def check_order(
     cache: EmbeddingCache | None,
     columns: Mapping[str, NDArray[Any]],
     class_order: Sequence[str] | None,
-    source: str | Path = CLASS_ORDER,
+    source: str = CLASS_ORDER,
 ) -> None:
     """Refuse an order of classes that lacks a label of the cache or of the columns that come into it.
 
@@ -72,30 +70,9 @@ def check_order(
     """
     labels = [*columns.get("label", ()), *([] if cache is None else cache.column("label"))]
     if class_order is not None:
-        checked_order(class_order, labels, source=source if isinstance(source, str) else f"{source}")
+        checked_order(class_order, labels, source=source)
     elif cache is not None:
         checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
-
-
-def check_columns(
-    cache: EmbeddingCache, rows: NDArray[Any], columns: Mapping[str, NDArray[Any]], source: str
-) -> list[str]:
-    """Refuse labels and groups that are a number which other rows of the cache write in another way.
-
-    Args:
-        cache: its tables are read.
-        rows: (N,) whose values are replaced.
-        columns: name to (N,) values.
-        source: where the values are from, for the message.
-
-    Returns:
-        A line for groups that may be one, and for names that usually stand for a missing value.
-
-    Raises:
-        DataError: naming both spellings; the cache is as it was.
-    """
-    known = {name: np.delete(cache.column(name), rows).tolist() for name in ("label", "group") if name in columns}
-    return check_spelling(columns, source, known)
 
 
 def fill_columns(
@@ -103,7 +80,7 @@ def fill_columns(
     rows: NDArray[Any],
     columns: Mapping[str, NDArray[Any]],
     n_before: int,
-    class_order: Sequence[str] | None = None,
+    class_order: Sequence[str] | None,
 ) -> int:
     """Give columns to the new rows, and to old ones that have no value in any column; what a row has, it keeps.
 

@@ -10,11 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.upkeep.formats import Blocks
-from dvme.upkeep.formats.bundle import row_slices
+from dvme.upkeep.formats.bundle import Blocks, row_slices
 from dvme_cache import Embeddings
-
-NOTHING: Mapping[int, str] = {}
 
 
 def commit_blocks(
@@ -23,7 +20,7 @@ def commit_blocks(
     blocks: Blocks,
     *,
     is_wanted: NDArray[np.bool_],
-    reasons: Mapping[int, str] = NOTHING,
+    reasons: Mapping[int, str],
 ) -> Iterator[int]:
     """Commit features of a stream; every shard is written once, and few rows are in memory at a time.
 
@@ -39,15 +36,14 @@ def commit_blocks(
     Yields:
         How many rows are committed so far, after every shard.
     """
-    targets = rows[is_wanted]
-    if len(targets) and (np.diff(targets) < 0).any():
-        chosen = _wanted(blocks, is_wanted)
-        yield from _commit(embeddings, np.sort(targets), _reordered(embeddings, targets, chosen), reasons)
-    else:
-        yield from _commit(embeddings, targets, _wanted(blocks, is_wanted), reasons)
+    targets, features = rows[is_wanted], wanted_entries(blocks, is_wanted)
+    if (np.diff(targets) < 0).any():
+        targets, features = np.sort(targets), _reordered(embeddings, targets, features)
+    yield from _commit(embeddings, targets, features, reasons)
 
 
-def _wanted(blocks: Blocks, is_wanted: NDArray[np.bool_]) -> Iterator[NDArray[Any]]:
+def wanted_entries(blocks: Blocks, is_wanted: NDArray[np.bool_]) -> Iterator[NDArray[Any]]:
+    """The entries of a stream that are wanted, of N in all."""
     start = 0
     for block in blocks():
         yield block[is_wanted[start : start + len(block)]]
@@ -62,7 +58,7 @@ def _commit(
     sizes = np.diff(starts, append=len(rows)).tolist()
     for start, block in zip(starts.tolist(), _recut(features, sizes), strict=True):
         window = rows[start : start + len(block)]
-        failed = {row: reasons[row] for row in window.tolist() if row in reasons} if reasons else {}
+        failed = {row: reasons[row] for row in window.tolist() if row in reasons}
         embeddings.commit(window, np.ascontiguousarray(block), failed)
         yield start + len(block)
 

@@ -16,11 +16,10 @@ from dvme.errors import DataError, OptionError
 from dvme.files import check_destination
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, automatic
-from dvme.upkeep.formats import BackboneHeader, Bundle, EmbeddedRows, Header, files_of, format_of, write_bundle
-from dvme.upkeep.formats.bundle import row_slices, text_array
+from dvme.upkeep.formats import files_of, format_of, write_bundle
+from dvme.upkeep.formats.bundle import BackboneHeader, Bundle, EmbeddedRows, Header, row_slices, text_array
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
 from dvme_cache.files import is_url
-from dvme_cache.identity import CONTENT_ID_BYTES
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,9 @@ def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], pro
         BackboneHeader(name, item.dim, item.dtype, dict(item.fingerprint.fields), item.provenance)
         for name, item in found.items()
     ]
-    digests = store.samples.content_ids
     return Bundle(
         header=Header(len(rows), tuple(columns), tuple(headers), store.class_order),
-        content_ids=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, CONTENT_ID_BYTES)[rows],
+        content_ids=store.samples.ids[rows],
         paths=text_array(store.samples.paths)[rows],
         columns={name: column[rows] for name, column in columns.items()},
         embeddings={name: _embedded(item, rows, progress) for name, item in found.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError, parameter
 from dvme.text import counted, first_few
-from dvme.upkeep.formats import Blocks
+from dvme.upkeep.committing import wanted_entries
+from dvme.upkeep.formats.bundle import Blocks
 from dvme_cache import EmbeddingCache, Embeddings, RowState
 
 COMPARED = 1000
@@ -62,29 +62,21 @@ def reference_of(like: str, backbone: str) -> Embeddings:
     return store.embeddings(backbone)
 
 
-def fingerprint_by_word(made_by: str, dim: int, dtype: str, lengths: Lengths) -> dict[str, Any]:
-    """What stands for an extractor that dvme does not know: the user's words, and what can be measured."""
-    return {"made_by": made_by, "dim": dim, "dtype": dtype, "l2_normalised": lengths.is_unit}
-
-
 def check_alike(found: Lengths, embeddings: Embeddings, source: str, where: str) -> None:
     """Refuse embeddings that are scaled in another way than those whose fingerprint they are to have.
 
     Raises:
         DataError: saying how both are.
     """
-    known = stored_lengths(embeddings)
-    if known is not None and not found.is_like(known):
+    rows = np.flatnonzero(embeddings.states() == RowState.DONE)[:COMPARED]
+    if not len(rows):
+        return
+    known = Lengths.of(lengths_of(embeddings.read(rows)))
+    if not found.is_like(known):
         raise DataError(
             f"{source} has {embeddings.name} embeddings that are {found.text()}, those of {where} are {known.text()}; "
             "scale them alike, or import them under other words"
         )
-
-
-def stored_lengths(embeddings: Embeddings) -> Lengths | None:
-    """Of up to COMPARED embeddings of a cache; None where there are none."""
-    rows = np.flatnonzero(embeddings.states() == RowState.DONE)[:COMPARED]
-    return Lengths.of(lengths_of(embeddings.read(rows))) if len(rows) else None
 
 
 def lengths_of(block: NDArray[Any]) -> NDArray[np.float64]:
@@ -109,7 +101,8 @@ def check_same(embeddings: Embeddings, rows: NDArray[np.int64], names: list[str]
     known = known[embeddings.states()[rows[known]] == RowState.DONE][:COMPARED]
     if not len(known):
         return
-    theirs = np.concatenate(list(_chosen(blocks, known))).astype(np.float64)
+    is_known = np.isin(np.arange(len(rows)), known)
+    theirs = np.concatenate(list(wanted_entries(blocks, is_known))).astype(np.float64)
     own = embeddings.read(rows[known]).astype(np.float64)
     differences = np.abs(theirs - own).max(axis=1)
     differing = known[differences > SAME * np.abs(own).max(axis=1)]
@@ -119,11 +112,3 @@ def check_same(embeddings: Embeddings, rows: NDArray[np.int64], names: list[str]
             f"{source} has other {embeddings.name} embeddings of {counted(len(differing), 'image')} that the cache has "
             f"({named}); one extractor gives one image one embedding: import them under other words"
         )
-
-
-def _chosen(blocks: Blocks, positions: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
-    """The entries of a stream at ascending positions."""
-    start = 0
-    for block in blocks():
-        yield block[positions[(positions >= start) & (positions < start + len(block))] - start]
-        start += len(block)

@@ -10,13 +10,13 @@ from dvme.arguments import public
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_new_cache, kind_of
 from dvme.runtime import Progress, automatic
-from dvme.upkeep.adopting import Request, adopt, imported_id
+from dvme.upkeep.adopting import Request, adopt
 from dvme.upkeep.formats import is_bundle
-from dvme.upkeep.imported import ImportedBackbone, ImportReport
+from dvme.upkeep.imported import ImportReport
 from dvme.upkeep.restoring import restore
 from dvme_cache import check_unlocked
 
-__all__ = ["ImportReport", "ImportedBackbone", "import_embeddings", "imported_id"]
+__all__ = ["ImportReport", "import_embeddings"]
 
 
 @public
@@ -71,20 +71,12 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     if not path.is_file():
         raise DataError(f"{path} is not a file; name an export of dvme, or a file of features and ids")
     if is_bundle(path):
-        given = [
-            (parameter("backbone"), backbone),
-            (parameter("features"), features),
-            (parameter("ids"), ids),
-            (parameter("table"), table),
-            (parameter("dtype"), dtype),
-            (parameter("images"), images),
-            (parameter("made_by"), made_by),
-            (parameter("like"), like),
-        ]
-        stray = [name for name, value in given if value is not None]
-        if stray:
+        names = ("backbone", "features", "ids", "table", "dtype", "images", "made_by", "like")
+        values = (backbone, features, ids, table, dtype, images, made_by, like)
+        stray = next((name for name, value in zip(names, values, strict=True) if value is not None), None)
+        if stray is not None:
             message = f"{path} is an export of dvme and comes back as it was, "
-            raise OptionError(message + stray[0] + " is not possible")
+            raise OptionError(message + parameter(stray) + " is not possible")
         return restore(path, cache, class_order=class_order, notes=notes, replace=replace, progress=progress)
     if backbone is None:
         message = f"{path} is not an export of dvme; name what made its embeddings with "

@@ -16,7 +16,7 @@ from dvme.files import file_digest
 from dvme.runtime import Progress
 from dvme.text import counted
 from dvme.upkeep.committing import commit_blocks
-from dvme.upkeep.formats import BackboneHeader, EmbeddedRows
+from dvme.upkeep.formats.bundle import BackboneHeader, EmbeddedRows
 from dvme_cache import (
     EmbeddingCache,
     Embeddings,
@@ -123,15 +123,10 @@ def store_embeddings(
     replace: bool,
     progress: Progress,
 ) -> ImportedBackbone:
-    """Commit what the cache lacks of one backbone's embeddings.
+    """Commit what the cache lacks of one backbone's embeddings, whose rows in it are (N,).
 
-    Args:
-        store: open for writing.
-        backbone: what made them.
-        embedded: N states and reasons, and the stream of features.
-        rows: (N,) the cache's row of each.
-        replace: delete what the cache holds under this name first.
-        progress: told (backbone, rows committed, rows to commit).
+    What it holds under this name goes first if it is to be replaced. Progress is told (backbone, rows committed, rows
+    to commit).
     """
     if replace:
         store.remove_embeddings(backbone.name)

@@ -16,11 +16,12 @@ from dvme.data import MISSING, Columns, Task
 from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, columns_line, image_names
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
+from dvme.data.spelling import check_spelling
 from dvme.data.tables import Table, find_column, read_table
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
 from dvme.text import CHOICES, first_few
-from dvme.upkeep.columns import canonical_splits, check_columns, check_names
+from dvme.upkeep.columns import canonical_splits, check_names
 from dvme.upkeep.naming import check_distinct, rows_by_name
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -90,7 +91,8 @@ def label(
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
         rows, values = _checked(store, told, root, class_order)
-        remarks = [*told.remarks, *check_columns(store, rows, values, told.source)]
+        others = {name: np.delete(store.column(name), rows).tolist() for name in values if name in {"label", "group"}}
+        remarks = [*told.remarks, *check_spelling(values, told.source, others)]
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
         store.update_columns(rows, values, class_order=class_order)
         is_present = ~store.samples.is_pruned
@@ -164,20 +166,13 @@ def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
     sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra)
     if not sources:
         held = first_few(table.names, CHOICES)
-        message = (
-            f"{manifest} has no column label, split or group (it has: {held}); name one with "
-            + parameter("label")
-            + " or "
-            + parameter("extra")
-        )
-        raise DataError(message)
+        message = f"{manifest} has no column label, split or group (it has: {held}); name one with "
+        raise DataError(message + parameter("label") + " or " + parameter("extra"))
     values = {name: table.texts(source) for name, source in sources.items()}
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
-    remarks = [columns_line(table, {"image": image} | sources)]
-    return _Told(
-        str(manifest), names, {name: np.array(column, dtype=object) for name, column in values.items()}, remarks
-    )
+    arrays = {name: np.array(column, dtype=object) for name, column in values.items()}
+    return _Told(str(manifest), names, arrays, [columns_line(table, {"image": image} | sources)])
 
 
 def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
@@ -190,9 +185,8 @@ def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
     found = {name: find_column(table.names, name, table.source) for name in extra}
     missing = [name for name, column in found.items() if column is None]
     if missing:
-        message = (
-            f"{table.source} has no column {first_few(map(repr, missing))}; it has: {first_few(table.names, CHOICES)}"
-        )
-        raise DataError(f"{message}; choose one with " + parameter("extra"))
+        held = first_few(table.names, CHOICES)
+        message = f"{table.source} has no column {first_few(map(repr, missing))}; it has: {held}; choose one with "
+        raise DataError(message + parameter("extra"))
     check_names(extra, source=parameter("extra"))
     return {name: column for name, column in found.items() if column is not None}

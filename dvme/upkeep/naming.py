@@ -83,13 +83,7 @@ def check_distinct(
     source: str,
     step: str = "keep one entry for each image (copies are one image)",
 ) -> None:
-    """Refuse two names of one image.
-
-    Args:
-        keys: N rows or content ids, which must be distinct.
-        names: N names.
-        source: the file that names them, for messages.
-        step: what the user can do.
+    """Refuse two names of one image: of N rows or content ids, each is there once.
 
     Raises:
         DataError: naming the first few.

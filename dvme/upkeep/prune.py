@@ -123,12 +123,7 @@ def _readable(samples: Samples, found: Sequence[bytes | OSError]) -> list[bytes]
 
 
 def _gone_folders(present: NDArray[Any], removed: NDArray[Any]) -> dict[str, int]:
-    """The outermost folders of which every image goes, such as one whose share is not mounted.
-
-    Args:
-        present: paths of all images.
-        removed: paths of those that go.
-    """
+    """The outermost folders of which every present image goes, such as one whose share is not mounted."""
     before, after = (Counter(folder for path in paths for folder in _folders(path)) for paths in (present, removed))
     whole = {folder for folder, count in after.items() if count == before[folder]}
     outermost = sorted(folder for folder in whole if whole.isdisjoint(_folders(folder)))

@@ -54,16 +54,7 @@ class Comparison:
 def compare_with_images(
     store: EmbeddingCache, name: str, weights: str | Path | None, runtime: Runtime, n_images: int, seed: int
 ) -> Comparison:
-    """Embed random images of the cache again and compare.
-
-    Args:
-        store: the cache.
-        name: of a backbone in it.
-        weights: its local checkpoint, if it needs one.
-        runtime: how to compute.
-        n_images: at most how many.
-        seed: of the choice.
-    """
+    """Embed at most so many random images of the cache again by one of its backbones, and compare."""
     embeddings = store.embeddings(name)
     try:
         (model,) = load_specs([(_spec_of(embeddings), None if weights is None else Path(weights))], runtime)

@@ -12,7 +12,8 @@ from dvme.data.order import CLASS_ORDER, order_text
 from dvme.files import reading
 from dvme.runtime import Progress
 from dvme.upkeep.columns import check_names, check_order, fill_columns
-from dvme.upkeep.formats import Bundle, read_bundle
+from dvme.upkeep.formats import read_bundle
+from dvme.upkeep.formats.bundle import Bundle
 from dvme.upkeep.formats.checks import checked_blocks
 from dvme.upkeep.imported import ImportReport, check_backbones, kept_remark, origin, store_embeddings
 from dvme_cache import EmbeddingCache
@@ -45,7 +46,7 @@ def restore(
     has_labels = store is not None and bool((store.column("label") != MISSING).any())
     is_its_own = class_order is None and bool(bundle.header.class_order) and not has_labels
     order = bundle.header.class_order if is_its_own else class_order
-    check_order(store, bundle.columns, order, path if is_its_own else CLASS_ORDER)
+    check_order(store, bundle.columns, order, str(path) if is_its_own else CLASS_ORDER)
     with EmbeddingCache.writing(cache) as store:
         n_before = store.n_rows
         rows = store.samples.add([digest.tobytes() for digest in bundle.content_ids], bundle.paths.tolist())

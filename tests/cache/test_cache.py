@@ -30,6 +30,7 @@ from dvme_cache import (
 )
 from dvme_cache import cache as module
 from dvme_cache.samples import PRUNED_PATH
+from dvme_cache.store import CacheStore
 
 Features = Callable[..., NDArray[Any]]
 Ids = Callable[[Sequence[int] | range], list[bytes]]
@@ -175,7 +176,7 @@ def test_remove_embeddings__starts_over(
         reader = EmbeddingCache.open(path)
         if is_interrupted:
             with monkeypatch.context() as patch:
-                patch.setattr(EmbeddingCache, "_delete_tree", fail)
+                patch.setattr(CacheStore, "delete_tree", fail)
                 with pytest.raises(OSError, match="Input/output error"):
                     cache.remove_embeddings("m")
             assert (path / "embeddings" / "m" / "features" / "c").exists()

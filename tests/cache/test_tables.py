@@ -26,7 +26,7 @@ def reopened(path: Path) -> ColumnTables:
 
 
 def content(tables: ColumnTables, n_rows: int = 2) -> dict[str, list[str]]:
-    return {name: tables.read(name, n_rows).tolist() for name in tables.columns}
+    return {name: values.tolist() for name, values in tables.read_all(n_rows).items()}
 
 
 def generations(path: Path) -> list[str]:
@@ -48,12 +48,12 @@ def path(tmp_path: Path) -> Path:
 def test_read__unknown_columns_and_rows_are_missing(path: Path) -> None:
     tables = reopened(path)
     assert tables.columns == []
-    assert tables.read("label", 2).tolist() == [MISSING, MISSING]
+    assert tables.read_all(2, ["label"])["label"].tolist() == [MISSING, MISSING]
     tables.replace({"label": ["cat", "", "dog"]})
-    assert tables.read("label", 5).tolist() == ["cat", "", "dog", "", ""]
-    assert tables.read("label", 1).tolist() == ["cat"]
-    assert tables.read("no such", 1).tolist() == [""]
-    assert tables.read("label", 2).dtype == object
+    assert tables.read_all(5)["label"].tolist() == ["cat", "", "dog", "", ""]
+    assert tables.read_all(1)["label"].tolist() == ["cat"]
+    assert tables.read_all(1, ["no such"])["no such"].tolist() == [""]
+    assert tables.read_all(2)["label"].dtype == object
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(file.read_bytes()[:-1])])
@@ -64,8 +64,8 @@ def test_read__one_of_two_copies_is_enough(path: Path, damage: Callable[[Path], 
     assert content(reopened(path)) == OLD
     damage(path / "copies" / chunk)
     with pytest.raises(CorruptCacheError, match=f"{path}/tables/00000001/label is damaged"):
-        reopened(path).read("label", 2)
-    assert reopened(path).read("split", 2).tolist() == OLD["split"]
+        reopened(path).read_all(2, ["label"])["label"]
+    assert reopened(path).read_all(2, ["split"])["split"].tolist() == OLD["split"]
 
 
 def test_replace__keeps_order_and_unicode(path: Path) -> None:
@@ -122,7 +122,7 @@ def test_replace__interrupted_before_the_switch_keeps_the_old_columns(path: Path
     assert content(reopened(path)) == OLD
     reopened(path).replace(NEW)
     assert content(reopened(path)) == NEW
-    assert reopened(path).read("left over", 2).tolist() == ["", ""]
+    assert reopened(path).read_all(2, ["left over"])["left over"].tolist() == ["", ""]
     assert not list(path.rglob("left*"))
 
 
@@ -176,9 +176,9 @@ def test_read_all__of_names_that_are_given(path: Path) -> None:
 def test_replace__an_open_reader_goes_on_reading(path: Path) -> None:
     reopened(path).replace(OLD)
     reader = reopened(path)
-    assert reader.read("label", 2).tolist() == OLD["label"]
+    assert reader.read_all(2, ["label"])["label"].tolist() == OLD["label"]
     reopened(path).replace(NEW)
-    assert reader.read("label", 2).tolist() in (OLD["label"], NEW["label"])
+    assert reader.read_all(2, ["label"])["label"].tolist() in (OLD["label"], NEW["label"])
 
 
 def test_class_order__kept_replaced_and_taken_away(tmp_path: Path) -> None:

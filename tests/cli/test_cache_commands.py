@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from dvme_cli.main import app
+from dvme_cli.app import app
 
 LITE = "efficientnet-lite0@size=32"
 """Real weights, on pictures a fiftieth as large as published: how good the embeddings are is not what is tested."""

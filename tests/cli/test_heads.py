@@ -155,7 +155,7 @@ def test_predict__as_typed(study: Path, tmp_path: Path) -> None:
         header, *lines = csv.reader(file)
     assert header == ["image", "path", "class", "p(0)", "p(1)", "p(2)"]
     assert [line[0] for line in lines] == [f"test/{row:02d}.png" for row in range(N)]
-    assert f"{tmp_path / 'p.csv'}: 60 images by concat on {'+'.join(NAMES)}: " in result.stdout
+    assert f"{tmp_path / 'p.csv'}: 60 images by {named('concat')} on {'+'.join(NAMES)}: " in result.stdout
     assert "48 of them the head was fitted on; their predictions say nothing about new images" in result.stdout
     again = run("predict", head, study / "c.zarr", "--out", tmp_path / "p.csv", "--force", "--json")
     report = strict(again.stdout)
@@ -279,7 +279,7 @@ def test_explain__as_typed(study: Path, tmp_path: Path) -> None:
     head = study / "heads" / filed("dvme", FUSED)
     result = run("explain", head, study / "c.zarr", "--full-map", tmp_path / "m.npy", "--out", tmp_path / "e.json")
     assert result.exit_code == 0, result.output
-    assert f"dvme on {'+'.join(NAMES)}, 2 folds, explained on the head's 12 test images" in result.stdout
+    assert f"{named('dvme')} on {'+'.join(NAMES)}, 2 folds, explained on the head's 12 test images" in result.stdout
     for part in ("all (12)", "to swav", "0.500 everywhere", "replaced by its mean", "linear CKA", f"saved {tmp_path}"):
         assert part in result.stdout
     assert "fitted again" not in result.stdout
@@ -288,7 +288,7 @@ def test_explain__as_typed(study: Path, tmp_path: Path) -> None:
     assert any(all(name in line for name in columns) for line in result.stdout.splitlines())
     assert np.load(tmp_path / "m.npy").shape == (1024, 1024)
     saved = strict((tmp_path / "e.json").read_text())
-    assert (saved["head"], saved["n_images"], saved["retrained"]) == ("dvme", 12, None)
+    assert (saved["head"], saved["n_images"], saved["retrained"]) == (named("dvme"), 12, None)
 
 
 def test_explain__json_and_retrain(study: Path) -> None:
@@ -297,7 +297,7 @@ def test_explain__json_and_retrain(study: Path) -> None:
     assert report["attention"] is None
     assert [item["backbone"] for item in report["retrained"]["left_out"]] == list(NAMES)
     result = run("explain", head, study / "c.zarr", "--retrain", "--all-images")
-    assert "concat has no attention to show." in result.stdout
+    assert f"{named('concat')} has no attention to show." in result.stdout
     assert "The head fitted again on the other backbones:" in result.stdout
     assert "Its intervals hold the luck of the test images, not that of the training" in result.stdout
     assert "all 60 labelled images, those that the head was fitted on among them" in result.stdout

@@ -72,7 +72,7 @@ def test_command__that_does_not_exist(typed: str, meant: str) -> None:
 def test_every_option_and_command_on_offer__exists() -> None:
     from typer.main import get_command
 
-    from dvme_cli.main import app
+    from dvme_cli.app import app
     from dvme_cli.suggestions import COMMANDS, OPTIONS
 
     root = get_command(app)

@@ -25,7 +25,7 @@ from dvme.backbones.loading import registry
 from dvme.backbones.loading.building import build_model
 from dvme.extraction import decoding
 from dvme_cache import EmbeddingCache
-from dvme_cli.main import app
+from dvme_cli.app import app
 
 N_IMAGES = 3
 State = dict[str, Tensor]

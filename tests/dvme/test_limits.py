@@ -35,10 +35,11 @@ def test_positive__anything_else(value: Any) -> None:
 
 def test_every__a_tuple_of_checked_values() -> None:
     check = partial(whole, least=1)
-    assert every("k", np.array([3, 1]), check) == (3, 1)
+    assert every("k", np.array([3, 1, 3]), check) == (3, 1)  # each once
+    assert every("k", 5, check) == (5,)
     for values, message in (
         ((), r"k \(\) are not possible; name one or several"),
-        (5, "k 5 are not possible; name one or several in a tuple"),
+        (None, "k None are not possible; name one or several in a tuple"),
         ((1, 0), "k 0 is not possible"),
         ("12", "k '1' is not possible"),
     ):

@@ -7,7 +7,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from dvme_cli.main import app
+from dvme_cli.app import app
 
 
 def run(*arguments: object) -> Result:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from dvme_cli import options
 from dvme_cli.backbones import check, convert, list_, show
 from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
-from dvme_cli.options import Json
 
 app = typer.Typer(cls=Commands, help="List and show backbones, check a checkpoint, convert one. Alone: list.")
 _list = add_command(app, "backbones list", list_.list_)
@@ -19,7 +19,7 @@ add_command(app, "backbones convert", convert.convert)
 @app.callback(invoke_without_command=True)
 def _alone(
     context: typer.Context,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     if context.invoked_subcommand is None:
         _list(json=json)

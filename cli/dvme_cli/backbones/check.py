@@ -9,8 +9,8 @@ import typer
 
 from dvme.defaults import DEVICE
 from dvme.text import counted
-from dvme_cli.console import console, expected_errors, say, show_json
-from dvme_cli.options import Backbone, Device, Json, OwnArchitecture, OwnWeights
+from dvme_cli import options
+from dvme_cli.console import answer, console, say
 from dvme_cli.parsing import runtime_of
 from dvme_cli.table import Table
 
@@ -19,25 +19,21 @@ if TYPE_CHECKING:
 
 
 def check(
-    name: Backbone,
-    weights: OwnWeights = None,
-    architecture: OwnArchitecture = None,
-    device: Device = DEVICE,
-    json: Json = False,
+    name: options.Backbone,
+    weights: options.OwnWeights = None,
+    architecture: options.OwnArchitecture = None,
+    device: options.Device = DEVICE,
+    json: options.Json = False,
 ) -> None:
     """Load a checkpoint strictly, say what was used and left over, and run real photographs through it."""
-    with expected_errors():
-        from dvme.backbones.loading.diagnosis import diagnose
+    from dvme.backbones.loading.diagnosis import diagnose
 
-        arch = None if architecture is None else _architecture_of(architecture, name)
-        file = None if weights is None else _file_of(weights, name, arch)
-        found = diagnose(name, weights=file, architecture=arch, runtime=runtime_of(device=device))
-        if json:
-            show_json(found.to_json())
-        else:
-            _show(found)
-        if found.problems:
-            raise typer.Exit(1)
+    arch = None if architecture is None else _architecture_of(architecture, name)
+    file = None if weights is None else _file_of(weights, name, arch)
+    found = diagnose(name, weights=file, architecture=arch, runtime=runtime_of(device=device))
+    answer(found, _show, is_json=json)
+    if found.problems:
+        raise typer.Exit(1)
 
 
 def _architecture_of(arch: str, name: str) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dvme_cli.console import console, expected_errors, note, say, show_json
-from dvme_cli.options import Json, ListedArchitecture, ListedMethod
+from dvme_cli import options
+from dvme_cli.console import console, note, say, show_json
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
@@ -16,33 +16,32 @@ if TYPE_CHECKING:
 
 
 def list_(
-    method: ListedMethod = None,
-    architecture: ListedArchitecture = None,
+    method: options.ListedMethod = None,
+    architecture: options.ListedArchitecture = None,
     licence: Annotated[str | None, typer.Option(help="Only licences that contain this, such as MIT.")] = None,
     is_commercial: Annotated[bool, typer.Option("--commercial", help="Without non-commercial licences.")] = False,
     is_available: Annotated[
         bool, typer.Option("--available", help="Only those that load now, without a network.")
     ] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """List the backbones and where their weights come from."""
-    with expected_errors():
-        from dvme.backbones import listed
-        from dvme.backbones.weights.finding import availability
+    from dvme.backbones import listed
+    from dvme.backbones.weights.finding import availability
 
-        specs = listed(
-            method=method,
-            architecture=architecture,
-            licence=licence,
-            is_commercial=is_commercial,
-            is_available=is_available,
-            tell=note,
-        )
-        if json:
-            found = [asdict(spec) | {"availability": availability(spec)} for spec in specs]
-            show_json([{key: value for key, value in spec.items() if key != "build"} for spec in found])
-            return
-        _show(specs)
+    specs = listed(
+        method=method,
+        architecture=architecture,
+        licence=licence,
+        is_commercial=is_commercial,
+        is_available=is_available,
+        tell=note,
+    )
+    if json:
+        found = [asdict(spec) | {"availability": availability(spec)} for spec in specs]
+        show_json([{key: value for key, value in spec.items() if key != "build"} for spec in found])
+        return
+    _show(specs)
 
 
 def _show(specs: list[BackboneSpec]) -> None:

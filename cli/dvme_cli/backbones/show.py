@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dvme_cli.console import expected_errors, say, show_json
-from dvme_cli.options import Backbone, Json
+from dvme_cli import options
+from dvme_cli.console import say, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,19 +13,18 @@ if TYPE_CHECKING:
     from dvme.backbones import BackboneSpec, Layout
 
 
-def show(name: Backbone, json: Json = False) -> None:
+def show(name: options.Backbone, json: options.Json = False) -> None:
     """Show everything that is known of one backbone."""
-    with expected_errors():
-        from dvme.backbones import get_spec
-        from dvme.backbones.own.custom import spec_to_mapping
-        from dvme.backbones.weights.finding import availability
+    from dvme.backbones import get_spec
+    from dvme.backbones.own.custom import spec_to_mapping
+    from dvme.backbones.weights.finding import availability
 
-        spec = get_spec(name)
-        if json:
-            show_json(spec_to_mapping(spec) | {"availability": availability(spec)})
-            return
-        for title, value in _lines(spec, availability(spec)):
-            say(f"{title:<15} {value}")
+    spec = get_spec(name)
+    if json:
+        show_json(spec_to_mapping(spec) | {"availability": availability(spec)})
+        return
+    for title, value in _lines(spec, availability(spec)):
+        say(f"{title:<15} {value}")
 
 
 def _lines(spec: BackboneSpec, availability: str) -> Iterator[tuple[str, str]]:

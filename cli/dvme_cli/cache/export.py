@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import dvme
 from dvme.text import counted
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import Backbones, Cache, Force, Json
+from dvme_cli import options
+from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import optional_names
 from dvme_cli.table import Table
 
-if TYPE_CHECKING:
-    from dvme.cache import ExportReport
-
 
 def export(
-    cache: Cache,
+    cache: options.Cache,
     out: Annotated[Path, typer.Argument(help="The file to write: .h5, .hdf5, .npz, .parquet or .csv.")],
-    backbones: Backbones = None,
-    force: Force = False,
-    json: Json = False,
+    backbones: options.Backbones = None,
+    force: options.Force = False,
+    json: options.Json = False,
 ) -> None:
     """Write CACHE to one file, from which `dvme cache import` restores it exactly."""
-    with expected_errors():
-        from dvme.cache import export as export_cache
-
-        names = optional_names(backbones, "--backbones")
-        with progress_bars() as tell:
-            report = export_cache(cache, out, backbones=names, force=force, progress=tell)
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    names = optional_names(backbones, "--backbones")
+    with progress_bars() as tell:
+        report = dvme.cache.export(cache, out, backbones=names, force=force, progress=tell)
+    answer(report, _show, is_json=json)
 
 
-def _show(report: ExportReport) -> None:
+def _show(report: dvme.cache.ExportReport) -> None:
     pruned = f"; {counted(report.n_pruned, 'pruned image')} left out" if report.n_pruned else ""
     files = " and ".join(report.files)
     say(f"{files}: {counted(report.n_rows, 'image')}, {report.n_bytes / 1e6:,.1f} MB ({report.format}){pruned}")

@@ -3,70 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import dvme
 from dvme.text import counted
-from dvme_cli.console import console, expected_errors, progress_bars, say, show_json
-from dvme_cli.options import ClassOrder, DtypeOfFile, EmbeddingFile, ImagesFolder, Json, NewCache, Replace
+from dvme_cli import options
+from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import parse_order
 from dvme_cli.table import Table
 
-if TYPE_CHECKING:
-    from dvme.cache import ImportReport
-
 
 def import_(  # noqa: PLR0913 - one parameter per option
-    file: EmbeddingFile,
-    cache: NewCache,
+    file: options.EmbeddingFile,
+    cache: options.NewCache,
     backbone: Annotated[str | None, typer.Option(help="Name for embeddings that another tool made.")] = None,
     features: Annotated[str | None, typer.Option(help="Array or column of features. Default: what fits.")] = None,
     ids: Annotated[str | None, typer.Option(help="Array or column of image names. Default: what fits.")] = None,
     table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,
-    dtype: DtypeOfFile = None,
-    images: ImagesFolder = None,
+    dtype: options.DtypeOfFile = None,
+    images: options.ImagesFolder = None,
     made_by: Annotated[
         str | None, typer.Option(help="What made the embeddings, in your words: more of the same may be added.")
     ] = None,
     like: Annotated[
         str | None, typer.Option(help="A cache whose embeddings of this backbone were made in the same way.")
     ] = None,
-    class_order: ClassOrder = None,
+    class_order: options.ClassOrder = None,
     notes: Annotated[
         list[str] | None, typer.Option("--note", help="KEY=VALUE to keep as provenance. Repeatable.")
     ] = None,
-    replace: Replace = False,
-    json: Json = False,
+    replace: options.Replace = False,
+    json: options.Json = False,
 ) -> None:
     """Bring FILE into CACHE: an export as it was, or embeddings made elsewhere under a name of yours."""
-    with expected_errors():
-        from dvme.cache import import_embeddings
-
-        with progress_bars() as tell:
-            report = import_embeddings(
-                file,
-                cache,
-                backbone=backbone,
-                features=features,
-                ids=ids,
-                table=table,
-                dtype=dtype,
-                images=images,
-                made_by=made_by,
-                like=like,
-                class_order=parse_order(class_order),
-                notes=_parse_notes(notes or []),
-                replace=replace,
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    with progress_bars() as tell:
+        report = dvme.cache.import_embeddings(
+            file,
+            cache,
+            backbone=backbone,
+            features=features,
+            ids=ids,
+            table=table,
+            dtype=dtype,
+            images=images,
+            made_by=made_by,
+            like=like,
+            class_order=parse_order(class_order),
+            notes=_parse_notes(notes or []),
+            replace=replace,
+            progress=tell,
+        )
+    answer(report, _show, is_json=json)
 
 
-def _show(report: ImportReport) -> None:
+def _show(report: dvme.cache.ImportReport) -> None:
     origin = "an export of dvme" if report.is_export else "made elsewhere"
     say(f"{report.file} ({origin}): {counted(report.n_rows, 'image')} ({report.n_new:,} new to {report.cache})")
     headings = ("backbone", "dim", "dtype", "imported", "reused", "failed", "pending")

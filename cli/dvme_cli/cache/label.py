@@ -3,65 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import dvme
 from dvme.text import counted
-from dvme_cli.console import expected_errors, say, show_json
-from dvme_cli.options import (
-    Cache,
-    ClassOrder,
-    GroupColumn,
-    ImageColumn,
-    ImageRoot,
-    Json,
-    LabelColumn,
-    SplitColumn,
-)
+from dvme_cli import options
+from dvme_cli.console import answer, say
 from dvme_cli.parsing import parse_order
-
-if TYPE_CHECKING:
-    from dvme.cache import LabelReport
 
 
 def label(  # noqa: PLR0913 - one parameter per option
-    cache: Cache,
+    cache: options.Cache,
     manifest: Annotated[
         Path | None, typer.Argument(help="A .csv, .tsv or .parquet file with a row per image; not for an order alone.")
     ] = None,
-    image: ImageColumn = None,
-    label: LabelColumn = None,
-    split: SplitColumn = None,
-    group: GroupColumn = None,
+    image: options.ImageColumn = None,
+    label: options.LabelColumn = None,
+    split: options.SplitColumn = None,
+    group: options.GroupColumn = None,
     extra: Annotated[list[str] | None, typer.Option(help="A further column to keep. Repeatable.")] = None,
-    image_root: ImageRoot = None,
-    class_order: ClassOrder = None,
-    json: Json = False,
+    image_root: options.ImageRoot = None,
+    class_order: options.ClassOrder = None,
+    json: options.Json = False,
 ) -> None:
     """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes."""
     if manifest is None and class_order is None:
         raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order")
-    with expected_errors():
-        import dvme
-        from dvme.cache import label as relabel
-
-        columns = dvme.Columns(image=image, label=label, split=split, group=group)
-        report = relabel(
-            cache,
-            manifest,
-            columns=columns,
-            extra=extra or [],
-            image_root=image_root,
-            class_order=parse_order(class_order),
-        )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    columns = dvme.Columns(image=image, label=label, split=split, group=group)
+    report = dvme.cache.label(
+        cache,
+        manifest,
+        columns=columns,
+        extra=extra or [],
+        image_root=image_root,
+        class_order=parse_order(class_order),
+    )
+    answer(report, _show, is_json=json)
 
 
-def _show(report: LabelReport) -> None:
+def _show(report: dvme.cache.LabelReport) -> None:
     from dvme.data.order import order_line
 
     for line in report.remarks:
@@ -73,13 +55,11 @@ def _show(report: LabelReport) -> None:
         say(order_line(report.class_order, report.task.classes) or "class order: none is given any more")
 
 
-def _show_changes(report: LabelReport) -> None:
+def _show_changes(report: dvme.cache.LabelReport) -> None:
     changes = ", ".join(f"{name} of {count:,}" for name, count in report.n_changed.items() if count)
     say(f"{counted(report.n_rows, 'image')} named; changed: {changes or 'nothing'}")
     if report.n_untouched:
-        keep = (
-            "is not in the manifest and keeps its values"
-            if report.n_untouched == 1
-            else ("are not in the manifest and keep what they have")
-        )
+        keep = "is not in the manifest and keeps its values"
+        if report.n_untouched > 1:
+            keep = "are not in the manifest and keep what they have"
         say(f"{counted(report.n_untouched, 'image')} {keep}")

@@ -2,54 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+import dvme
 from dvme.text import counted
-from dvme_cli.console import expected_errors, progress_bars, say, show_json
-from dvme_cli.options import Cache, ImageColumn, ImageRoot, ImagesThatStay, Json
-
-if TYPE_CHECKING:
-    from dvme.upkeep.prune import PruneReport
+from dvme_cli import options
+from dvme_cli.console import answer, progress_bars, say, say_some
 
 PATHS_SHOWN = 10
 
 
 def prune(
-    cache: Cache,
-    images: ImagesThatStay,
-    image: ImageColumn = None,
-    image_root: ImageRoot = None,
+    cache: options.Cache,
+    images: options.ImagesThatStay,
+    image: options.ImageColumn = None,
+    image_root: options.ImageRoot = None,
     confirmed: Annotated[bool, typer.Option("--yes", help="Erase them. Without it they are only listed.")] = False,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Erase the images of CACHE that are not among IMAGES: embeddings, labels and paths."""
-    with expected_errors():
-        import dvme
-
-        columns = dvme.Columns(image=image) if image else None
-        with progress_bars() as tell:
-            report = dvme.cache.prune(
-                cache, images, columns=columns, image_root=image_root, confirmed=confirmed, progress=tell
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    columns = dvme.Columns(image=image) if image else None
+    with progress_bars() as tell:
+        report = dvme.cache.prune(
+            cache, images, columns=columns, image_root=image_root, confirmed=confirmed, progress=tell
+        )
+    answer(report, _show, is_json=json)
 
 
-def _show(report: PruneReport) -> None:
+def _show(report: dvme.cache.PruneReport) -> None:
     for line in report.remarks:
         say(line)
     if not report.removed:
         images = counted(report.n_kept, "image")
         say(f"Every one of the {images} of {report.cache} is among these; there is nothing to prune.")
         return
-    for path in report.removed[:PATHS_SHOWN]:
-        say(f"  {path}")
-    if len(report.removed) > PATHS_SHOWN:
-        say(f"  ... and {len(report.removed) - PATHS_SHOWN} more (--json lists all)")
+    say_some(report.removed, PATHS_SHOWN)
     for folder, n_images in list(report.gone_folders.items())[:PATHS_SHOWN]:
         of = f"{n_images:,} of {counted(n_images, 'image')} below {folder}/"
         say(f"{of} {'is' if n_images == 1 else 'are'} gone; is it mounted?")

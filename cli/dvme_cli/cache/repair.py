@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
+import dvme
 from dvme.text import counted
+from dvme_cli import options
 from dvme_cli.cache.verify import show_findings
-from dvme_cli.console import expected_errors, progress_bars, say, show_json
-from dvme_cli.options import Cache, Json
-
-if TYPE_CHECKING:
-    from dvme.upkeep.verify import RepairReport
+from dvme_cli.console import answer, progress_bars, say
 
 
-def repair(cache: Cache, json: Json = False) -> None:
+def repair(cache: options.Cache, json: options.Json = False) -> None:
     """Mend CACHE: copies stand in for damaged files, rows whose bytes are lost are marked for extraction."""
-    with expected_errors():
-        import dvme
-
-        with progress_bars() as tell:
-            report = dvme.cache.repair(cache, progress=tell)
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    with progress_bars() as tell:
+        report = dvme.cache.repair(cache, progress=tell)
+    answer(report, _show, is_json=json)
     if report.left:
         raise typer.Exit(1)
 
 
-def _show(report: RepairReport) -> None:
+def _show(report: dvme.cache.RepairReport) -> None:
     if not report.mended and not report.left:
         say(f"{report.cache} is sound; there was nothing to repair.")
     if report.mended:

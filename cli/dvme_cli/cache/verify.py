@@ -8,57 +8,51 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import dvme
 from dvme.defaults import DEVICE
 from dvme.text import counted
-from dvme_cli.console import expected_errors, progress_bars, say, show_json, size
-from dvme_cli.options import Cache, ComparedBackbones, Device, ImagesAgain, Json, MaxPixels, Seed, Weights
+from dvme_cli import options
+from dvme_cli.console import answer, progress_bars, say, say_some, size
 from dvme_cli.parsing import optional_names, parse_pairs, runtime_of, typed
 
 if TYPE_CHECKING:
     from dvme.upkeep.reextraction import Comparison
-    from dvme.upkeep.verify import VerifyReport
     from dvme_cache import Finding
 
 FINDINGS_SHOWN = 20
 
 
 def verify(  # noqa: PLR0913 - one parameter per option
-    cache: Cache,
+    cache: options.Cache,
     sample: Annotated[
         int | None, typer.Option(help="Random embeddings to check per backbone. Default: all of them.")
     ] = None,
-    images: ImagesAgain = False,
-    backbones: ComparedBackbones = None,
-    weights: Weights = None,
-    device: Device = DEVICE,
-    seed: Seed = None,
-    max_pixels: MaxPixels = None,
-    json: Json = False,
+    images: options.ImagesAgain = False,
+    backbones: options.ComparedBackbones = None,
+    weights: options.Weights = None,
+    device: options.Device = DEVICE,
+    seed: options.Seed = None,
+    max_pixels: options.MaxPixels = None,
+    json: options.Json = False,
 ) -> None:
     """Check every file of CACHE against what was committed. Exit code 1 if anything has to be repaired."""
-    with expected_errors():
-        import dvme
-
-        with progress_bars() as tell:
-            report = dvme.cache.verify(
-                cache,
-                sample=sample,
-                images=images,
-                backbones=optional_names(backbones, "--backbones"),
-                weights=parse_pairs(weights or [], "--weights", "PATH"),
-                runtime=runtime_of(device=device, max_pixels=max_pixels),
-                **typed(seed=seed),
-                progress=tell,
-            )
-        if json:
-            show_json(report.to_json())
-        else:
-            _show(report)
+    with progress_bars() as tell:
+        report = dvme.cache.verify(
+            cache,
+            sample=sample,
+            images=images,
+            backbones=optional_names(backbones, "--backbones"),
+            weights=parse_pairs(weights or [], "--weights", "PATH"),
+            runtime=runtime_of(device=device, max_pixels=max_pixels),
+            **typed(seed=seed),
+            progress=tell,
+        )
+    answer(report, _show, is_json=json)
     if not report.is_sound:
         raise typer.Exit(1)
 
 
-def _show(report: VerifyReport) -> None:
+def _show(report: dvme.cache.VerifyReport) -> None:
     say(
         f"{report.cache}: {counted(report.n_files, 'file')}, {size(report.n_bytes)}; "
         f"{counted(report.n_embeddings, 'embedding')} compared with their checksums"
@@ -79,11 +73,11 @@ def _show(report: VerifyReport) -> None:
 
 def show_findings(findings: list[Finding]) -> None:
     """Print findings, the damage first, and how many rows each costs."""
-    ordered = sorted(findings, key=lambda finding: not finding.is_damage)
-    for finding in ordered[:FINDINGS_SHOWN]:
-        say(f"  {finding.kind}: {finding.what}" + (f" ({counted(finding.n_rows, 'row')})" if finding.n_rows else ""))
-    if len(ordered) > FINDINGS_SHOWN:
-        say(f"  ... and {len(ordered) - FINDINGS_SHOWN} more (--json lists all)")
+    lines = [
+        f"{finding.kind}: {finding.what}" + (f" ({counted(finding.n_rows, 'row')})" if finding.n_rows else "")
+        for finding in sorted(findings, key=lambda finding: not finding.is_damage)
+    ]
+    say_some(lines, FINDINGS_SHOWN)
 
 
 def _compared(item: Comparison) -> str:

@@ -20,9 +20,7 @@ from dvme.text import first_few
 
 EXPERIMENT = "experiment_state"
 PARAMETERS, STATE = "online_params", "online_state"
-FIELDS = {
-    "_ByolExperimentState": (PARAMETERS, "target_params", STATE, "target_state", "opt_state"),
-}
+FIELDS = {"_ByolExperimentState": (PARAMETERS, "target_params", STATE, "target_state", "opt_state")}
 """Fields of named tuples by their class, which a file may name without telling its fields."""
 STEM = re.compile(r"(?:.*/)?initial_(conv|batchnorm)(?:_1)?")
 BLOCK = re.compile(r"(?:.*/)?block_group_(\d+)/(?:.*/)?block_(\d+)/~/(conv|batchnorm)_(\d+)")
@@ -35,8 +33,6 @@ PADDING_REMARK = (
     "haiku pads strided convolutions and the max-pooling more on the right and below: dvme's byol does so as well, "
     "in torchvision's ResNet the embeddings would only come close"
 )
-
-Modules = dict[str, Mapping[Any, Any]]
 
 
 def is_byol(content: Any) -> bool:
@@ -83,7 +79,7 @@ def _children(value: Any) -> Mapping[Any, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _modules(value: Any, part: str, source: str) -> Modules:
+def _modules(value: Any, part: str, source: str) -> dict[str, Mapping[Any, Any]]:
     modules = {str(name): _children(entries) for name, entries in _children(value).items()}
     if empty := [name for name, entries in modules.items() if not entries]:
         raise CheckpointError(f"{source} holds {first_few(empty)} in its {part} without values; fetch it again")

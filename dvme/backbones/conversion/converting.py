@@ -29,7 +29,7 @@ from dvme.text import first_few
 
 HEAD_BYTES = 32
 SAFE_REMARK = "the file loads as it is: the conversion was not needed"
-UNSAVABLE = (SafetensorError, RuntimeError, ValueError, LookupError, TypeError, MemoryError)
+UNSAVABLE = (OSError, SafetensorError, RuntimeError, ValueError, LookupError, TypeError, MemoryError)
 
 Format = Literal["tensorflow", "haiku", "pickle"]
 Kind = Literal["zip", "legacy", "tar", "pickle"]
@@ -182,11 +182,8 @@ def _write(tensors: dict[str, Tensor], target: Path) -> None:
             mode = aside.stat().st_mode  # by the umask; safetensors makes files for their owner only
             save_file(whole, aside, metadata={"format": "pt"})
             aside.chmod(mode)
-    except OSError as error:
-        reason = error.strerror or error
-        raise CheckpointError(f"{target} cannot be written: {reason}; free space, or name another file") from error
     except UNSAVABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{target} cannot be written: {reason}; free space, or name another file") from error
 
 

@@ -51,8 +51,6 @@ class Inert:
         record.args, record.keywords, record.state, record.items, record.elements = args, keywords, None, {}, []
         return record
 
-    def __init__(self, *args: Any, **keywords: Any) -> None: ...
-
     def __setstate__(self, state: Any) -> None:
         self.state = state
 

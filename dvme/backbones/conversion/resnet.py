@@ -24,18 +24,27 @@ class Unit:
     conv: str
     norm: str
     kernel: int
+    takes: str
+    """The convolution whose channels reach this one; "" for the image."""
+    gives: str
+    """The convolution that gives as many channels: itself, or of a layer's sum the first that adds to it."""
 
 
 def units(blocks: Blocks) -> Iterator[Unit]:
     """Every convolution, a block's shortcut before its own ones: the order in which SimCLR creates them."""
-    yield Unit("conv1", "bn1", 7)
+    yield Unit("conv1", "bn1", 7, "", "conv1")
+    reaching = "conv1"
     for layer, n_blocks in enumerate(blocks, start=1):
+        leaving = f"layer{layer}.0.conv3"
         for block in range(n_blocks):
             prefix = f"layer{layer}.{block}"
+            first, second, third = (f"{prefix}.conv{i}" for i in (1, 2, 3))
             if block == 0:
-                yield Unit(f"{prefix}.downsample.0", f"{prefix}.downsample.1", 1)
-            for i, kernel in enumerate((1, 3, 1), start=1):
-                yield Unit(f"{prefix}.conv{i}", f"{prefix}.bn{i}", kernel)
+                yield Unit(f"{prefix}.downsample.0", f"{prefix}.downsample.1", 1, reaching, leaving)
+            yield Unit(first, f"{prefix}.bn1", 1, reaching, first)
+            yield Unit(second, f"{prefix}.bn2", 3, first, second)
+            yield Unit(third, f"{prefix}.bn3", 1, second, leaving)
+            reaching = leaving
 
 
 def check_resnet(state: Mapping[str, Tensor], source: str) -> int:
@@ -62,33 +71,14 @@ def check_resnet(state: Mapping[str, Tensor], source: str) -> int:
 
 
 def _check_shapes(state: Mapping[str, Tensor], blocks: Blocks, source: str) -> None:
-    given = _channels_given(state, blocks)
+    shapes = {unit.conv: tuple(state[f"{unit.conv}.weight"].shape) for unit in units(blocks)}
+    n_channels = {conv: shape[0] if len(shape) == 4 else 0 for conv, shape in shapes.items()} | {"": RGB}
     for unit in units(blocks):
-        name = f"{unit.conv}.weight"
-        shape = tuple(state[name].shape)
-        wanted = (given[unit.conv], given[unit.norm], unit.kernel, unit.kernel)
-        if len(shape) != 4 or (shape[1], shape[0], *shape[2:]) != wanted:
-            expected = (wanted[1], wanted[0], *wanted[2:])
+        name, shape = f"{unit.conv}.weight", shapes[unit.conv]
+        expected = (n_channels[unit.gives], n_channels[unit.takes], unit.kernel, unit.kernel)
+        if shape != expected:
             raise CheckpointError(f"{source} does not fit: {name} is {shape}, expected {expected}; is it a ResNet v1?")
         for part in NORM_PARTS:
             if (found := tuple(state[f"{unit.norm}.{part}"].shape)) != shape[:1]:
                 message = f"{source} does not fit: {unit.norm}.{part} is {found}, expected {shape[:1]}; fetch it again"
                 raise CheckpointError(message)
-
-
-def _channels_given(state: Mapping[str, Tensor], blocks: Blocks) -> dict[str, int]:
-    """Channels that reach each convolution, and that each normalisation must pass on."""
-    size = {name.removesuffix(".weight"): value.shape[0] for name, value in state.items() if value.ndim == 4}
-    size |= {unit.conv: size.get(unit.conv, 0) for unit in units(blocks)}
-    given = {"conv1": RGB, "bn1": size["conv1"]}
-    reaching = size["conv1"]
-    for layer, n_blocks in enumerate(blocks, start=1):
-        leaving = size[f"layer{layer}.0.conv3"]
-        given |= {f"layer{layer}.0.downsample.0": reaching, f"layer{layer}.0.downsample.1": leaving}
-        for block in range(n_blocks):
-            prefix = f"layer{layer}.{block}"
-            inner, middle = size[f"{prefix}.conv1"], size[f"{prefix}.conv2"]
-            given |= {f"{prefix}.conv1": reaching, f"{prefix}.conv2": inner, f"{prefix}.conv3": middle}
-            given |= {f"{prefix}.bn1": inner, f"{prefix}.bn2": middle, f"{prefix}.bn3": leaving}
-            reaching = leaving
-    return given

@@ -6,7 +6,6 @@ Source: google-research/simclr, resnet.py and model.py (Chen et al. 2020, arXiv 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +96,9 @@ def _renamed(bundle: Bundle, depth: int, convs: Layers, norms: Layers) -> dict[s
             shape = tuple(kernel.shape)
             raise CheckpointError(f"{convs[i]['kernel']} in {bundle.prefix} is {shape}, expected four dimensions")
         state[f"{unit.conv}.weight"] = kernel.permute(3, 2, 0, 1).contiguous()  # height, width, in, out
-        state |= _norm(bundle, unit.norm, norms[i])
+        for theirs, ours in NORM_PARTS.items():
+            state[f"{unit.norm}.{ours}"] = _float32(bundle, norms[i][theirs])
     return state
-
-
-def _norm(bundle: Bundle, name: str, layer: Mapping[str, str]) -> dict[str, Tensor]:
-    return {f"{name}.{ours}": _float32(bundle, layer[theirs]) for theirs, ours in NORM_PARTS.items()}
 
 
 def _float32(bundle: Bundle, name: str) -> Tensor:

@@ -223,10 +223,6 @@ def _of_subclass(rebuild: Any, _: Any, args: Any, *__: Any) -> Any:
     return rebuild(*args)
 
 
-def _size(numbers: Any = ()) -> tuple[Any, ...]:
-    return tuple(numbers)
-
-
 REBUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _rebuilt,
     "torch._utils._rebuild_tensor_v2": _rebuilt,
@@ -234,7 +230,7 @@ REBUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_parameter": _same,
     "torch._utils._rebuild_parameter_with_state": _same,
     "torch._tensor._rebuild_from_type_v2": _of_subclass,
-    "torch.Size": _size,
+    "torch.Size": tuple,
 }
 STORAGES = {
     f"{module}.{name}": dtype for module in ("torch", "torch.cuda", "torch.storage") for name, dtype in DTYPES.items()

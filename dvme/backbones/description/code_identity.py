@@ -50,7 +50,7 @@ def arguments_digest(build: Callable[..., Any], model: nn.Module) -> str:
 
 def plain_argument(value: Any) -> Any:
     """An argument as JSON can hold it: a class or a function by its name, and its source if it is no library's."""
-    if isinstance(value, bool | int | float | str | None):
+    if isinstance(value, SCALARS):
         return value
     if isinstance(value, list | tuple):
         return [plain_argument(item) for item in value]
@@ -65,17 +65,13 @@ def plain_argument(value: Any) -> Any:
     return f"{origin}{value.__qualname__}" + ("" if is_library else f" {_digest([_source(value)])[:SHORT_DIGEST]}")
 
 
-def is_plain(arguments: Mapping[str, Any]) -> bool:
-    """Whether arguments are values that a file can hold, so that the model can be made from them again."""
-    return all(_is_plain(value) for value in arguments.values())
-
-
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a file can hold an argument, or all in a mapping of them, so that the model can be made again."""
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return all(map(is_plain, value))
     if isinstance(value, Mapping):
-        return all(map(_is_plain, value.values()))
-    return isinstance(value, bool | int | float | str | None)
+        return all(map(is_plain, value.values()))
+    return isinstance(value, SCALARS)
 
 
 def _is_library(item: Any) -> bool:

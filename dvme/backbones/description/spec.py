@@ -113,12 +113,12 @@ class Layout:
         object.__setattr__(self, "nesting", tuple(self.nesting))
         object.__setattr__(self, "rename", rules)
         for pattern, replacement in ((self.keep, ""), (self.drop or "", ""), *rules):
+            what = f"{pattern!r} is no regular expression"
             try:
-                re.sub(pattern, replacement, "")  # which reads the replacement even where nothing matches
+                compiled = re.compile(pattern)
+                what = f"{replacement!r} cannot replace what {pattern!r} matches"
+                compiled.sub(replacement, "")  # which reads the replacement even where nothing matches
             except (re.error, IndexError) as error:
-                what = f"{pattern!r} is no regular expression"
-                if _is_pattern(pattern):
-                    what = f"{replacement!r} cannot replace what {pattern!r} matches"
                 raise OptionError(f"{what}: {error}") from error
 
 
@@ -144,7 +144,6 @@ class Checkpoint(Layout):
     """First hexadecimal digits of the file's MD5, where the publisher gives only them."""
     needs: Literal["", "convert"] = ""
     """`convert`: what is published is no PyTorch checkpoint; `dvme backbones convert` makes one of it."""
-
     local: str = ""
     """Where a copy lies; it is taken if it is there."""
 
@@ -221,14 +220,6 @@ def _check_choices(description: object, **kinds: Any) -> None:
         if getattr(description, name) not in get_args(kind):
             allowed = ", ".join(repr(choice) for choice in get_args(kind))
             raise OptionError(f"{name} {getattr(description, name)!r} is not known; choose one of {allowed}")
-
-
-def _is_pattern(pattern: str) -> bool:
-    try:
-        re.compile(pattern)
-    except re.error:
-        return False
-    return True
 
 
 def _numbers(values: Any, name: str) -> tuple[float, ...]:

@@ -12,13 +12,8 @@ REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 
 
 def architecture_names() -> tuple[str, ...]:
-    """Every name without a tag that timm's sources register."""
+    """Every name without a tag that timm's sources register; others may be known to timm all the same."""
     return tuple(REGISTERED.findall(_sources()))
-
-
-def is_registered(architecture: str) -> bool:
-    """Whether timm's sources register a name without a tag; others may be known to timm all the same."""
-    return architecture in architecture_names()
 
 
 def is_mentioned(architecture: str) -> bool:

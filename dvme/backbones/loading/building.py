@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.loading.timm_loading import load_timm_model
+from dvme.backbones.loading.timm_loading import LoadedModel, load_timm_model
 from dvme.backbones.loading.timm_models import published_weights
 from dvme.backbones.model.adaptation import adapt
 from dvme.backbones.model.architectures import create, own_classifier
 from dvme.backbones.weights.checkpoint import fit_checkpoint, read_checkpoint
 from dvme.backbones.weights.finding import check_weights, find_weights, obtain_weights
-from dvme.backbones.weights.weight_choice import Taken
 
 RANDOM_SEED = 0
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A plain model with its weights, without a classifier, and an account of the file."""
-
-    model: nn.Module
-    path: Path | None = None
-    """The file; None: it needs none."""
-    used: list[str] = field(default_factory=list)
-    """Keys of the file whose tensors the model has."""
-    left_over: list[str] = field(default_factory=list)
-    """Keys of the file that the layout allows to be left over."""
-    taken: Taken = field(default_factory=Taken)
-    """Which of several sets of weights in the file it is."""
 
 
 def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
@@ -54,9 +36,7 @@ def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
 
 def _loaded(spec: BackboneSpec, weights: Path | None) -> LoadedModel:
     if spec.source in {"timm", "hub"}:
-        path = find_weights(spec, weights) or published_weights(spec)
-        found = load_timm_model(spec, path)
-        return LoadedModel(found.model, path, found.used, found.left_over, found.taken)
+        return load_timm_model(spec, find_weights(spec, weights) or published_weights(spec))
     model = create(spec)
     if spec.source in {"random", "built"}:
         return LoadedModel(model)

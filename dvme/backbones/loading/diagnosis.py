@@ -23,8 +23,7 @@ from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
     import torch
-
-    from dvme.backbones.loading.model import Backbone
+    from torch import nn
 else:
     torch = deferred("torch")
 
@@ -99,10 +98,13 @@ def diagnose(
     check_weights(spec, weights)
     device = torch.device((runtime or Runtime()).torch_device())
     from dvme.backbones.loading.building import build_model
-    from dvme.backbones.loading.model import Backbone
 
     loaded = build_model(spec, weights)
-    features = _statistics(Backbone(spec, loaded.model, device))
+    features, untrained = _statistics(spec, loaded.model, device), None
+    if not spec.build:
+        arguments = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}
+        without = replace(spec, source="random", checkpoint=None, architecture_args=arguments)
+        untrained = _statistics(without, build_model(without).model, device)
     return Diagnosis(
         name=spec.name,
         architecture=spec.architecture,
@@ -111,7 +113,7 @@ def diagnose(
         left_over=_by_prefix(loaded.left_over) | dict(loaded.taken.others),
         choice=loaded.taken.remark(),
         features=features,
-        untrained=None if spec.build else _statistics_untrained(spec, device),
+        untrained=untrained,
         problems=problems_of(features),
         remarks=_remarks(features),
     )
@@ -138,17 +140,11 @@ def _remarks(features: Statistics) -> list[str]:
     return [f"different photographs look nearly the same to it ({cosine}), as they do to many untrained networks"]
 
 
-def _statistics_untrained(spec: BackboneSpec, device: torch.device) -> Statistics:
-    from dvme.backbones.loading.building import build_model
+def _statistics(spec: BackboneSpec, model: nn.Module, device: torch.device) -> Statistics:
     from dvme.backbones.loading.model import Backbone
 
-    arguments = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}
-    untrained = replace(spec, source="random", checkpoint=None, architecture_args=arguments)
-    return _statistics(Backbone(untrained, build_model(untrained).model, device))
-
-
-def _statistics(backbone: Backbone) -> Statistics:
-    crops = [[crop_image(part, backbone.spec.preprocess) for part in _parts(photo)] for photo in _photographs()]
+    backbone = Backbone(spec, model, device)
+    crops = [[crop_image(part, spec.preprocess) for part in _parts(photo)] for photo in _photographs()]
     embedded = [backbone.embed(torch.from_numpy(np.stack(parts))).cpu().double().numpy() for parts in crops]
     return statistics_of(*embedded)
 
@@ -162,7 +158,8 @@ def statistics_of(first: NDArray[np.float64], second: NDArray[np.float64]) -> St
     unit = finite / np.maximum(np.linalg.norm(finite, axis=1, keepdims=True), np.finfo(np.float64).tiny)
     cosines = unit @ unit.T  # (2 K, 2 K)
     n_first = len(first)
-    own = np.concatenate([_above_diagonal(cosines[:n_first, :n_first]), _above_diagonal(cosines[n_first:, n_first:])])
+    is_first = np.arange(len(both)) < n_first
+    is_own = np.triu(is_first[:, None] == is_first, k=1)  # each pair of crops of one photograph once
     return Statistics(
         dim=both.shape[1],
         n_dead=int((np.ptp(finite, axis=0) <= DEAD * rms).sum()),
@@ -171,13 +168,8 @@ def statistics_of(first: NDArray[np.float64], second: NDArray[np.float64]) -> St
         low=float(finite.min()),
         high=float(finite.max()),
         similarity=float(cosines[:n_first, n_first:].mean()),
-        own_similarity=float(own.mean()),
+        own_similarity=float(cosines[is_own].mean()),
     )
-
-
-def _above_diagonal(square: NDArray[np.float64]) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = square[np.triu_indices(len(square), k=1)]
-    return values
 
 
 def _photographs() -> list[Image.Image]:

@@ -22,12 +22,12 @@ from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.own.custom import spec_to_mapping
 from dvme.backbones.weights.finding import find_weights
 from dvme.environment import installed
+from dvme.files import DIGEST_BYTES, rest_digest
 from dvme.runtime import kept_folder
 
 FOLDER = "weights"
 LIBRARIES = ("torch", "torchvision", "timm", "safetensors")
 """What reads a file, builds the model and adapts it; another version of one of them may give other tensors."""
-DIGEST_BYTES = 16
 SETTLED_NS = 2_000_000_000
 """A file that changed later than this before it was looked at could change once more without showing it."""
 _OTHER_WEIGHTS = ("pretrained", "checkpoint")
@@ -84,14 +84,14 @@ class Place:
         assert self.file is not None
         try:
             with self.file.open("rb") as file:
-                found = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).hexdigest()
+                found = rest_digest(file)
             return found if _seen(self.file) == self.seen else None
         except OSError:
             return None
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            kept = json.loads((kept_folder(FOLDER) / self._name).read_bytes())
+            kept = json.loads((kept_folder(FOLDER) / f"{self.key}.json").read_bytes())
             seal = kept.pop("seal")
         except (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError):
             return None
@@ -104,7 +104,7 @@ class Place:
         kept: dict[str, Any] = asdict(facts) | {"digest": digest, "size": size}
         kept["seen"] = list(self.seen) if is_settled else None
         with suppress(OSError, RuntimeError):  # the second: there is no home
-            path = kept_folder(FOLDER) / self._name
+            path = kept_folder(FOLDER) / f"{self.key}.json"
             aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             try:
@@ -116,10 +116,6 @@ class Place:
     def _seal(self, kept: dict[str, Any]) -> str:
         """What proves that the content is whole, and kept under this key."""
         return _hash([self.key, kept])
-
-    @property
-    def _name(self) -> str:
-        return f"{self.key}.json"
 
 
 def place_of(spec: BackboneSpec, given: Path | None = None) -> Place | None:
@@ -160,7 +156,7 @@ def _seen(file: Path) -> tuple[int, ...]:
 @cache
 def _sources() -> str:
     """Digest of the code that loads, adapts and hashes; "" where it is not there to be read."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]  # all of the backbones
     found = hashlib.blake2b(digest_size=DIGEST_BYTES)
     paths = sorted(folder.rglob("*.py"))
     for path in paths:

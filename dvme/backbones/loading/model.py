@@ -32,7 +32,10 @@ class Backbone:
         """Which of several sets of weights in its file it has, a sentence."""
         self.weights_hash = hash_weights(model)
         # Before any image runs through it, for a model may keep what it has seen.
-        self._own_code = _own_code(spec, model)
+        self._own_code: dict[str, str] = {}
+        if spec.build is not None:
+            arguments = arguments_digest(spec.build, model)
+            self._own_code = {"code": code_digest(spec.build, model), "code.arguments": arguments}
         self.device = device
         check_pooling(model, spec.pooling, spec.name)
         self._pool = POOLS[spec.pooling]
@@ -120,13 +123,6 @@ def load_backbone(
     backbone = Backbone(spec, loaded.model, torch.device(device))
     backbone.choice = loaded.taken.remark()
     return backbone
-
-
-def _own_code(spec: BackboneSpec, model: nn.Module) -> dict[str, str]:
-    """What only code tells of a model that a function of the user's builds; nothing for timm's."""
-    if spec.build is None:
-        return {}
-    return {"code": code_digest(spec.build, model), "code.arguments": arguments_digest(spec.build, model)}
 
 
 def hash_weights(model: nn.Module) -> str:

@@ -8,11 +8,15 @@ from pathlib import Path
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.unknown import unknown_backbone
 from dvme.backbones.description.variation import split_name, vary
+from dvme.backbones.loading.timm_models import hub_spec, timm_spec
+from dvme.backbones.own.custom import installed_names, installed_spec, spec_from_architecture, spec_from_toml
+from dvme.backbones.own.own_python import spec_from_python
+from dvme.backbones.weights.finding import is_here
+from dvme.backbones.weights.hub import PREFIX as HUB_PREFIX
 from dvme.backbones.zoo import ZOO
 from dvme.errors import DvmeError, UnknownNameError, message_of
 
 TIMM_PREFIX = "timm:"
-HUB_PREFIX = "hf-hub:"
 _SPECS: dict[str, BackboneSpec] = {spec.name: spec for spec in ZOO}
 
 
@@ -52,9 +56,6 @@ def listed(
         is_available: only those that load now, without a network.
         tell: told what is wrong with a package whose backbone cannot be listed.
     """
-    from dvme.backbones.own.custom import installed_names
-    from dvme.backbones.weights.finding import is_here
-
     specs = list(_SPECS.values())
     for name in installed_names():
         try:
@@ -99,8 +100,6 @@ def named_spec(name: str, architectures: Mapping[str, str]) -> BackboneSpec:
     base, options = split_name(name)
     if base not in architectures:
         return get_spec(name)
-    from dvme.backbones.own.custom import spec_from_architecture
-
     return vary(spec_from_architecture(base, architectures[base]), options)
 
 
@@ -108,22 +107,14 @@ def _published_spec(name: str) -> BackboneSpec:
     if name in _SPECS:
         return _SPECS[name]
     if name.startswith(TIMM_PREFIX):
-        from dvme.backbones.loading.timm_models import timm_spec
-
         return timm_spec(name)
     if name.startswith(HUB_PREFIX):
-        from dvme.backbones.loading.timm_models import hub_spec
-
         return hub_spec(name)
-    from dvme.backbones.own import custom
-
     if name.endswith(".toml"):
-        return custom.spec_from_toml(Path(name))
+        return spec_from_toml(Path(name))
     if ".py:" in name or name.endswith(".py"):
-        from dvme.backbones.own.own_python import spec_from_python
-
         return spec_from_python(name)
-    spec = custom.installed_spec(name)
+    spec = installed_spec(name)
     if spec is not None:
         return spec
-    raise UnknownNameError(unknown_backbone(name, [*_SPECS.values()], custom.installed_names()))
+    raise UnknownNameError(unknown_backbone(name, [*_SPECS.values()], installed_names()))

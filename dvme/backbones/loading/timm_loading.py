@@ -46,20 +46,22 @@ EXCEPTIONS = (
 
 
 @dataclass(frozen=True)
-class TimmModel:
-    """A model without classifier, and an account of the file that it was loaded from."""
+class LoadedModel:
+    """A plain model with its weights, without a classifier, and an account of the file."""
 
     model: nn.Module
-    used: list[str]
-    """Keys of the file whose tensors the model had when it was loaded, its classifier's among them."""
+    path: Path | None = None
+    """The file; None: it needs none."""
+    used: list[str] = field(default_factory=list)
+    """Keys of the file whose tensors the model had when it was loaded, of timm's models their classifier's as well."""
     left_over: list[str] = field(default_factory=list)
-    """Keys that timm's own translation of the file passes over, that the family's files have in excess, or that are
-    of another classifier."""
+    """Keys that the layout allows to be left over. Of timm's models: that its own translation of the file passes over,
+    that the family's files have in excess, or that are of another classifier."""
     taken: Taken = field(default_factory=Taken)
     """Which of several sets of weights in the file it is."""
 
 
-def load_timm_model(spec: BackboneSpec, weights: Path) -> TimmModel:
+def load_timm_model(spec: BackboneSpec, weights: Path) -> LoadedModel:
     """Build a model with its classifier, load strictly, then take the classifier off.
 
     timm falls back to a lax load for some families, and for any when asked for another number of classes than
@@ -70,11 +72,9 @@ def load_timm_model(spec: BackboneSpec, weights: Path) -> TimmModel:
         CheckpointError: if keys, shapes or kinds of numbers do not fit.
     """
     content = read_checkpoint(weights)
-    sets = weight_sets(content, ())
-    if not sets:
-        sets = [WeightSet((), state_dict_of(content, str(weights)), [], 0)]
+    sets = weight_sets(content, ()) or [WeightSet((), state_dict_of(content, str(weights)), [], 0)]
 
-    def load(item: WeightSet) -> tuple[TimmModel, Mapping[str, Tensor]]:
+    def load(item: WeightSet) -> tuple[LoadedModel, Mapping[str, Tensor]]:
         found = _load(spec, item.tensors, weights)
         return found, {key: item.tensors[key] for key in found.used}
 
@@ -89,7 +89,7 @@ def load_timm_model(spec: BackboneSpec, weights: Path) -> TimmModel:
     return replace(found, taken=taken, left_over=[*found.left_over, *beside])
 
 
-def _load(spec: BackboneSpec, state: Mapping[str, Tensor], weights: Path) -> TimmModel:
+def _load(spec: BackboneSpec, state: Mapping[str, Tensor], weights: Path) -> LoadedModel:
     model, translated = _translated(spec, state, weights)
     full = model.state_dict()
     if hasattr(model, "reset_classifier"):
@@ -108,7 +108,8 @@ def _load(spec: BackboneSpec, state: Mapping[str, Tensor], weights: Path) -> Tim
     model.load_state_dict(kept | fitted, strict=True)
     foreign = {key for key in classifier if key not in full or translated[key].shape != full[key].shape}
     left_over = _left_over(spec, state, translated, weights) | ((excess | foreign) & set(state))
-    return TimmModel(model, [key for key in state if key not in left_over], [key for key in state if key in left_over])
+    used = [key for key in state if key not in left_over]
+    return LoadedModel(model, weights, used, [key for key in state if key in left_over])
 
 
 def _translated(spec: BackboneSpec, state: Mapping[str, Tensor], weights: Path) -> tuple[nn.Module, dict[str, Tensor]]:

@@ -13,10 +13,8 @@ from dvme.backbones.description.timm_names import is_mentioned, nearest
 from dvme.backbones.description.variation import split_name
 from dvme.backbones.model.architectures import import_timm
 from dvme.backbones.weights.finding import fetch
-from dvme.backbones.weights.hub import WEIGHT_FILES, hub_config, hub_file, hub_weights, pretrained_settings
+from dvme.backbones.weights.hub import WEIGHT_FILES, hub_config, hub_file, pretrained_settings, split_hub_name
 from dvme.errors import UnknownNameError, parameter
-
-PREFIX = "timm:"
 
 
 def timm_spec(name: str) -> BackboneSpec:
@@ -30,11 +28,9 @@ def timm_spec(name: str) -> BackboneSpec:
         raise _unknown(model, nearest(model, cutoff=0.4))
     timm = import_timm()
     architecture, _, tag = model.partition(".")
-    known = timm.list_models() if not tag else timm.list_pretrained(f"{architecture}.*")
-    if model not in known:
-        candidates = (
-            timm.list_models() if not timm.is_model(architecture) else timm.list_pretrained(f"{architecture}.*")
-        )
+    tagged = timm.list_pretrained(f"{architecture}.*")
+    if model not in (tagged if tag else timm.list_models()):
+        candidates = tagged if timm.is_model(architecture) else timm.list_models()
         raise _unknown(model, difflib.get_close_matches(model, candidates, n=1, cutoff=0.4))
     config = timm.get_pretrained_cfg(model)
     if not (config.url or config.hf_hub_id or config.file):
@@ -105,15 +101,17 @@ def published_weights(spec: BackboneSpec) -> Path:
     Raises:
         WeightsError: if it is not here and cannot be fetched.
     """
+    base = split_name(spec.name)[0]
+    option = "download it elsewhere and pass " + parameter("weights", {base: "PATH"})
     if spec.source == "hub":
-        return hub_weights(spec)
+        repository, revision = split_hub_name(base)
+        return hub_file(repository, WEIGHT_FILES, option, revision=revision)
     config = import_timm().get_pretrained_cfg(spec.architecture)
     if config is None or not (config.url or config.hf_hub_id):
         raise UnknownNameError(
             f"{spec.name}: timm publishes no weights for {spec.architecture!r}; choose a name of "
             "timm.list_pretrained(), or add a [checkpoint]"
         )
-    option = "download it elsewhere and pass " + parameter("weights", {split_name(spec.name)[0]: "PATH"})
     if not config.hf_hub_id:
         return fetch(config.url, Path(config.url).name, option=option)
     return hub_file(config.hf_hub_id, (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES, option)

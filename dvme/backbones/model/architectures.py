@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.timm_names import is_mentioned, is_registered, nearest
+from dvme.backbones.description.timm_names import architecture_names, is_mentioned, nearest
+from dvme.environment import explain_import
 from dvme.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -23,10 +24,19 @@ def create(spec: BackboneSpec) -> nn.Module:
 
     Raises:
         EnvironmentMismatchError: if torch and torchvision do not fit together.
+        DataError: if the user's own function fails, or makes something else.
     """
-    if spec.build is not None:
-        return _built(spec)
-    return _created(spec, 0)
+    if spec.build is None:
+        return _created(spec, 0)
+    from torch import nn
+
+    try:
+        model = spec.build()
+    except Exception as error:
+        raise DataError(f"{spec.name}: build failed with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise DataError(f"{spec.name}: build returned {type(model).__name__}, not a torch.nn.Module")
+    return model
 
 
 def own_classifier(spec: BackboneSpec, names: Collection[str]) -> set[str]:
@@ -72,7 +82,7 @@ def check_architecture(architecture: str, where: str) -> None:
     Raises:
         UnknownNameError: naming the nearest.
     """
-    if architecture in _RESNETS or is_registered(architecture):
+    if architecture in _RESNETS or architecture in architecture_names():
         return
     near = nearest(architecture, *_RESNETS, cutoff=0.5)
     if is_mentioned(architecture):
@@ -84,32 +94,12 @@ def check_architecture(architecture: str, where: str) -> None:
     raise UnknownNameError(where + f": there is no such architecture; {hint}")
 
 
-def _built(spec: BackboneSpec) -> nn.Module:
-    """What a user's own function makes.
-
-    Raises:
-        DataError: if it fails, or makes something else.
-    """
-    from torch import nn
-
-    assert spec.build is not None
-    try:
-        model = spec.build()
-    except Exception as error:
-        raise DataError(f"{spec.name}: build failed with {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise DataError(f"{spec.name}: build returned {type(model).__name__}, not a torch.nn.Module")
-    return model
-
-
 def import_timm() -> Any:
     """The module timm, or one readable message about what keeps it from being imported.
 
     Raises:
         EnvironmentMismatchError: if torch and torchvision do not fit together.
     """
-    from dvme.environment import explain_import
-
     with explain_import():
         import timm
     return timm

@@ -12,12 +12,6 @@ from dvme.errors import ImageError
 MAX_ASPECT_RATIO = 50
 """Beyond it the resized image would be huge, and its central crop would show next to nothing of it."""
 
-_RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-
 
 def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Resize and centre-crop a grey or RGB image.
@@ -42,7 +36,7 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
     if max(target) > MAX_ASPECT_RATIO * size:
         raise ImageError(f"is {width} x {height} pixels, longer than {MAX_ASPECT_RATIO} to 1")
     if target != image.size:
-        image = image.resize(target, _RESAMPLING[preprocess.interpolation])
+        image = image.resize(target, Image.Resampling[preprocess.interpolation.upper()])
     left = round((image.width - preprocess.crop) / 2.0)
     top = round((image.height - preprocess.crop) / 2.0)
     crop = image.crop((left, top, left + preprocess.crop, top + preprocess.crop))

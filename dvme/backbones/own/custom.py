@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Layout, Preprocess
+from dvme.backbones.model.architectures import check_architecture
+from dvme.backbones.zoo import ZOO
 from dvme.errors import DataError, parameter
 
 OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -40,8 +42,6 @@ def spec_from_architecture(name: str, architecture: str) -> BackboneSpec:
     Raises:
         UnknownNameError: if there is no such architecture.
     """
-    from dvme.backbones.model.architectures import check_architecture
-
     check_own_name(name, parameter("architectures"))
     check_architecture(architecture, parameter("architectures", {name: architecture}))
     return BackboneSpec(
@@ -130,12 +130,9 @@ def spec_from_mapping(content: Mapping[str, Any], *, source: str) -> BackboneSpe
 
 def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
     """Plain values from which `spec_from_mapping` makes the spec again; a `build` function is no such value."""
-    fields = {name for name in spec.__dataclass_fields__ if name not in _NOT_IN_A_FILE}
-    values = {name: getattr(spec, name) for name in fields} | {"architecture_args": dict(spec.architecture_args)}
-    for section in _SECTIONS:
-        if values[section] is not None:
-            values[section] = dataclasses.asdict(values[section])
-    return values
+    values = dataclasses.asdict(dataclasses.replace(spec, build=None, architecture_args={}))
+    del values["build"]
+    return values | {"architecture_args": dict(spec.architecture_args)}
 
 
 def installed_spec(name: str) -> BackboneSpec | None:
@@ -182,8 +179,6 @@ def check_own_name(name: str, source: str) -> None:
     Raises:
         DataError: saying which.
     """
-    from dvme.backbones.zoo import ZOO
-
     if not OWN_NAME.fullmatch(name):
         raise DataError(source + f": the name {name!r} will not do; use letters, digits, '.', '_', '+' and '-'")
     if name in {spec.name for spec in ZOO}:

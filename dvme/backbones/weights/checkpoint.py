@@ -166,13 +166,7 @@ def _classifier(
 
 
 def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, source: str) -> Fit:
-    """Map a checkpoint's tensors to the keys of a model.
-
-    Args:
-        content: what `read_checkpoint` returned.
-        layout: nesting, keys to keep, allowed leftovers, new names.
-        target: the model's `state_dict()`.
-        source: name of the file for messages.
+    """Fit a file in one layout, as `fit_checkpoint` does in the nearest.
 
     Raises:
         CheckpointError: naming missing, unexpected and mis-shaped keys, and those of another kind of number.
@@ -185,7 +179,7 @@ def fit_keys(content: Any, layout: Layout, target: Mapping[str, Tensor], *, sour
     if layout.match == "position":
         fitted, problems = _by_position(converted, target)
     else:
-        fitted, problems = _by_name(converted, target)
+        fitted, problems = converted, name_problems(converted, target)
     if strangers:
         problems.append(f"unexpected keys {listed(strangers)}")
     if problems:
@@ -274,10 +268,6 @@ def _new_name(name: str, layout: Layout) -> str:
     for old, new in layout.rename:
         name = re.sub(old, new, name)
     return name
-
-
-def _by_name(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    return kept, name_problems(kept, target)
 
 
 def _by_position(kept: dict[str, Tensor], target: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

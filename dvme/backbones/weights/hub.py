@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.variation import split_name
 from dvme.backbones.weights.finding import check_host
-from dvme.errors import UnknownNameError, WeightsError, parameter
+from dvme.errors import UnknownNameError, WeightsError
 
 PREFIX = "hf-hub:"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -46,21 +44,6 @@ def pretrained_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a configuration that is about input and classifier; older files have it at the top."""
     settings = config.get("pretrained_cfg") or config
     return dict(settings) | {"num_classes": config.get("num_classes", settings.get("num_classes", 1000))}
-
-
-def hub_weights(spec: BackboneSpec) -> Path:
-    """The local file of a hub model's weights, downloaded on first use.
-
-    Raises:
-        WeightsError: if it is not here and cannot be fetched.
-    """
-    repository, revision = split_hub_name(split_name(spec.name)[0])
-    return hub_file(
-        repository,
-        WEIGHT_FILES,
-        "download it elsewhere and pass " + parameter("weights", {split_name(spec.name)[0]: "PATH"}),
-        revision=revision,
-    )
 
 
 def hub_file(repository: str, filenames: tuple[str, ...], option: str, *, revision: str | None = None) -> Path:

@@ -5,13 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dvme_cache.deferred import deferred
-
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
-else:
-    torch = deferred("torch")
 
 COUNTER = "num_batches_tracked"
 LISTED_AT_MOST = 4
@@ -46,13 +41,11 @@ def listed(keys: Sequence[str]) -> str:
 def _is_of_kind(value: Tensor, wanted: Tensor) -> bool:
     """Whether numbers mean the same in a model's tensor: floats of any width do, what was quantised does not."""
     is_plain = value.layout == wanted.layout and not value.is_quantized
-    return is_plain and (value.is_floating_point(), value.is_complex()) == (
-        wanted.is_floating_point(),
-        wanted.is_complex(),
-    )
+    is_float, is_complex = value.is_floating_point(), value.is_complex()
+    return is_plain and (is_float, is_complex) == (wanted.is_floating_point(), wanted.is_complex())
 
 
 def _kind(value: Tensor) -> str:
     """`int8`, or `sparse float32`."""
-    layout = "" if value.layout == torch.strided else f"{value.layout} ".removeprefix("torch.").replace("_", " ")
-    return layout + str(value.dtype).removeprefix("torch.")
+    layout, dtype = (str(kind).removeprefix("torch.") for kind in (value.layout, value.dtype))
+    return dtype if layout == "strided" else f"{layout.replace('_', ' ')} {dtype}"

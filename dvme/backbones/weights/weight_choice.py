@@ -119,9 +119,9 @@ def rivals(content: Any, used: Mapping[str, Tensor]) -> tuple[tuple[str, int], .
     """(place, number of tensors) of the other sets of a file that hold what a stated layout took from one."""
     if not used:
         return ()
-    first = next(iter(used.values()))
+    name, first = next(iter(used.items()))
     found = [item for item in weight_sets(content, used) if item.has(used)]
-    return tuple((item.label, len(item.tensors)) for item in found if not _is_same(item, used, first))
+    return tuple((item.label, len(item.tensors)) for item in found if item.tensors[name] is not first)
 
 
 def choice_between_sets(content: Any) -> str:
@@ -132,10 +132,6 @@ def choice_between_sets(content: Any) -> str:
         if others:
             return _account(item, others, [], content).remark()
     return ""
-
-
-def _is_same(item: WeightSet, used: Mapping[str, Tensor], first: Tensor) -> bool:
-    return item.tensors[next(iter(used))] is first
 
 
 def _check_choice(item: WeightSet, others: list[WeightSet], used: Mapping[str, Tensor], source: str) -> None:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.weights.key_problems import COUNTER
@@ -152,11 +153,8 @@ def _prefixes(state: Mapping[str, Tensor], names: Collection[str]) -> list[tuple
     """The prefixes that may be taken off a state dict's names, as parts, the shortest first."""
     found: set[tuple[str, ...]] = {()}
     for key in state:
-        parts = key.split(".")[:-1]
-        end = 0
-        while end < min(len(parts), DEEPEST) and is_wrapper(parts[end]):
-            end += 1
-            found.add(tuple(parts[:end]))
+        wrappers = tuple(takewhile(is_wrapper, key.split(".")[:-1][:DEEPEST]))
+        found |= {wrappers[:end] for end in range(1, len(wrappers) + 1)}
     anchor = max((name for name in names if not name.endswith(COUNTER)), key=len, default=None)
     if anchor is not None:
         ending = f".{anchor}"

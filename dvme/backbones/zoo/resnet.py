@@ -43,11 +43,10 @@ INAT: dict[str, Any] = {
     "drop": r"(module\.)?fc\.",
 }
 
+PREPROCESS = Preprocess()
 # The first value differs from ImageNet's 0.229: so it is in the authors' training and evaluation.
 SWAV_PREPROCESS = Preprocess(std=(0.228, 0.224, 0.225))
 NON_COMMERCIAL = "CC-BY-NC-4.0"
-INAT_LICENCE = "not stated"
-INAT_REMARK = "the code is MIT; nothing is said of the weights"
 
 
 def _resnet50(
@@ -57,7 +56,7 @@ def _resnet50(
     licence: str,
     paper: str,
     *,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess = PREPROCESS,
     **more: Any,
 ) -> BackboneSpec:
     return BackboneSpec(
@@ -66,7 +65,7 @@ def _resnet50(
         architecture="resnet50",
         dim=2048,
         pooling="average",
-        preprocess=preprocess or Preprocess(),
+        preprocess=preprocess,
         checkpoint=checkpoint,
         licence=licence,
         paper=paper,
@@ -78,31 +77,57 @@ def _at(address: str, **rules: Any) -> Checkpoint:
     return Checkpoint(filename=address.rpartition("/")[2].partition("?")[0], url=address, **rules)
 
 
-def _in_bundle(filename: str, **rules: Any) -> Checkpoint:
-    return Checkpoint(filename=filename, url="", page=INAT_BUNDLE, **rules)
+def _supervised(name: str, digest: str, paper: str, preprocess: Preprocess = PREPROCESS) -> BackboneSpec:
+    checkpoint = _at(f"https://download.pytorch.org/models/resnet50-{digest}.pth", sha256=digest, **TORCHVISION)
+    return _resnet50(name, "supervised", checkpoint, "BSD-3-Clause", paper, preprocess=preprocess)
+
+
+def _by_swav(method: str, run: str, paper: str) -> BackboneSpec:
+    """One of the three methods whose checkpoints SwAV's repository publishes."""
+    address = f"{FACEBOOK}/deepcluster/{run}_pretrain.pth.tar"
+    checkpoint = _at(address, nesting=("state_dict",), is_nesting_optional=True, **SWAV)
+    return _resnet50(method, method, checkpoint, NON_COMMERCIAL, paper, preprocess=SWAV_PREPROCESS)
+
+
+def _by_vissl(name: str, method: str, digest: str, entry: str, paper: str) -> BackboneSpec:
+    """One of 800 epochs, which is published under the name that all of these have."""
+    checkpoint = Checkpoint(
+        filename="model_final_checkpoint_phase799.torch",
+        url="",
+        page=f"VISSL's MODEL_ZOO.md ({entry}, {digest})",
+        saved_as=f"vissl-{method}-800ep-{digest}.torch",
+        **VISSL,
+    )
+    return _resnet50(name, method, checkpoint, "MIT", f"{paper}; VISSL's 800 epochs")
+
+
+def _moco(name: str, run: str, md5: str, paper: str) -> BackboneSpec:
+    checkpoint = _at(f"{FACEBOOK}/moco/moco_checkpoints/{run}/{run}_pretrain.pth.tar", md5=md5, **MOCO)
+    return _resnet50(name, "moco", checkpoint, "MIT", paper)
+
+
+def _by_pycontrast(method: str, path: str, paper: str) -> BackboneSpec:
+    checkpoint = _at(f"{PYCONTRAST}/{path}.pth?dl=1", **PYCONTRAST_LAYOUT)
+    return _resnet50(method, method, checkpoint, "BSD-2-Clause", paper)
+
+
+def _pcl(version: int) -> BackboneSpec:
+    address = f"https://storage.googleapis.com/sfr-pcl-data-research/PCL_checkpoint/PCL_v{version}_epoch200.pth.tar"
+    return _resnet50(
+        f"pcl-v{version}", "pcl", _at(address, **MOCO), "MIT", f"Li et al. 2021, PCL v{version}; 200 epochs"
+    )
+
+
+def _inat(name: str, method: str, filename: str, what: str, **rules: Any) -> BackboneSpec:
+    checkpoint = Checkpoint(filename=filename, url="", page=INAT_BUNDLE, **rules)
+    paper = f"Van Horn et al. 2021, iNat2021; {what}"
+    remark = "the code is MIT; nothing is said of the weights"
+    return _resnet50(name, method, checkpoint, "not stated", paper, remark=remark)
 
 
 RESNETS = (
-    _resnet50(
-        "supervised",
-        "supervised",
-        _at("https://download.pytorch.org/models/resnet50-0676ba61.pth", sha256="0676ba61", **TORCHVISION),
-        "BSD-3-Clause",
-        "He et al. 2016; torchvision's V1 weights",
-    ),
-    _resnet50(
-        "swav",
-        "swav",
-        _at(
-            f"{FACEBOOK}/deepcluster/swav_800ep_pretrain.pth.tar",
-            nesting=("state_dict",),
-            is_nesting_optional=True,
-            **SWAV,
-        ),
-        NON_COMMERCIAL,
-        "Caron et al. 2020, SwAV; 800 epochs",
-        preprocess=SWAV_PREPROCESS,
-    ),
+    _supervised("supervised", "0676ba61", "He et al. 2016; torchvision's V1 weights"),
+    _by_swav("swav", "swav_800ep", "Caron et al. 2020, SwAV; 800 epochs"),
     _resnet50(
         "simclr",
         "simclr",
@@ -116,82 +141,16 @@ RESNETS = (
         "MIT",
         "Chen et al. 2020, SimCLR; VISSL's 1000 epochs",
     ),
-    _resnet50(
-        "random",
-        "random",
-        None,
-        "none",
-        "untrained control, seed 0",
-        source="random",
+    _resnet50("random", "random", None, "none", "untrained control, seed 0", source="random"),
+    _supervised(
+        "supervised-v2", "11ad3fa6", "He et al. 2016; torchvision's V2 weights and recipe", Preprocess(resize=232)
     ),
-    _resnet50(
-        "supervised-v2",
-        "supervised",
-        _at("https://download.pytorch.org/models/resnet50-11ad3fa6.pth", sha256="11ad3fa6", **TORCHVISION),
-        "BSD-3-Clause",
-        "He et al. 2016; torchvision's V2 weights and recipe",
-        preprocess=Preprocess(resize=232),
-    ),
-    _resnet50(
-        "deepcluster-v2",
-        "deepcluster-v2",
-        _at(
-            f"{FACEBOOK}/deepcluster/deepclusterv2_800ep_pretrain.pth.tar",
-            nesting=("state_dict",),
-            is_nesting_optional=True,
-            **SWAV,
-        ),
-        NON_COMMERCIAL,
-        "Caron et al. 2020, SwAV, section on DeepCluster-v2; 800 epochs",
-        preprocess=SWAV_PREPROCESS,
-    ),
-    _resnet50(
-        "sela-v2",
-        "sela-v2",
-        _at(
-            f"{FACEBOOK}/deepcluster/selav2_400ep_pretrain.pth.tar",
-            nesting=("state_dict",),
-            is_nesting_optional=True,
-            **SWAV,
-        ),
-        NON_COMMERCIAL,
-        "Asano et al. 2020, SeLa; SwAV's 400 epochs of v2",
-        preprocess=SWAV_PREPROCESS,
-    ),
-    _resnet50(
-        "simclr-800ep",
-        "simclr",
-        Checkpoint(
-            filename="model_final_checkpoint_phase799.torch",
-            url="",
-            page="VISSL's MODEL_ZOO.md (simclr_rn50_800ep, 7e8feed1)",
-            saved_as="vissl-simclr-800ep-7e8feed1.torch",
-            **VISSL,
-        ),
-        "MIT",
-        "Chen et al. 2020, SimCLR; VISSL's 800 epochs",
-    ),
-    _resnet50(
-        "moco-v1",
-        "moco",
-        _at(f"{FACEBOOK}/moco/moco_checkpoints/moco_v1_200ep/moco_v1_200ep_pretrain.pth.tar", md5="b251726a", **MOCO),
-        "MIT",
-        "He et al. 2020, MoCo; 200 epochs",
-    ),
-    _resnet50(
-        "moco-v2",
-        "moco",
-        _at(f"{FACEBOOK}/moco/moco_checkpoints/moco_v2_800ep/moco_v2_800ep_pretrain.pth.tar", md5="a04e12f8", **MOCO),
-        "MIT",
-        "Chen et al. 2020, MoCo v2; 800 epochs",
-    ),
-    _resnet50(
-        "moco-v2-200ep",
-        "moco",
-        _at(f"{FACEBOOK}/moco/moco_checkpoints/moco_v2_200ep/moco_v2_200ep_pretrain.pth.tar", md5="59fd9945", **MOCO),
-        "MIT",
-        "Chen et al. 2020, MoCo v2; 200 epochs",
-    ),
+    _by_swav("deepcluster-v2", "deepclusterv2_800ep", "Caron et al. 2020, SwAV, section on DeepCluster-v2; 800 epochs"),
+    _by_swav("sela-v2", "selav2_400ep", "Asano et al. 2020, SeLa; SwAV's 400 epochs of v2"),
+    _by_vissl("simclr-800ep", "simclr", "7e8feed1", "simclr_rn50_800ep", "Chen et al. 2020, SimCLR"),
+    _moco("moco-v1", "moco_v1_200ep", "b251726a", "He et al. 2020, MoCo; 200 epochs"),
+    _moco("moco-v2", "moco_v2_800ep", "a04e12f8", "Chen et al. 2020, MoCo v2; 800 epochs"),
+    _moco("moco-v2-200ep", "moco_v2_200ep", "59fd9945", "Chen et al. 2020, MoCo v2; 200 epochs"),
     _resnet50(
         "moco-v3",
         "moco-v3",
@@ -199,53 +158,18 @@ RESNETS = (
         NON_COMMERCIAL,
         "Chen et al. 2021, MoCo v3; 1000 epochs",
     ),
-    _resnet50(
-        "insdis",
-        "insdis",
-        _at(f"{PYCONTRAST}/AACcsSIt1_Njv7GsmsuzZ6Sta/InsDis.pth?dl=1", **PYCONTRAST_LAYOUT),
-        "BSD-2-Clause",
-        "Wu et al. 2018, instance discrimination; PyContrast's 200 epochs",
+    _by_pycontrast(
+        "insdis", "AACcsSIt1_Njv7GsmsuzZ6Sta/InsDis", "Wu et al. 2018, instance discrimination; PyContrast's 200 epochs"
     ),
-    _resnet50(
-        "pirl",
-        "pirl",
-        _at(f"{PYCONTRAST}/AADN4jKnvTI0U5oT6hTmQZz8a/PIRL.pth?dl=1", **PYCONTRAST_LAYOUT),
-        "BSD-2-Clause",
-        "Misra and van der Maaten 2020, PIRL; PyContrast's 200 epochs",
+    _by_pycontrast(
+        "pirl", "AADN4jKnvTI0U5oT6hTmQZz8a/PIRL", "Misra and van der Maaten 2020, PIRL; PyContrast's 200 epochs"
     ),
-    _resnet50(
-        "pirl-vissl",
-        "pirl",
-        Checkpoint(
-            filename="model_final_checkpoint_phase799.torch",
-            url="",
-            page="VISSL's MODEL_ZOO.md (pirl_jigsaw_4node, 34377f59)",
-            saved_as="vissl-pirl-800ep-34377f59.torch",
-            **VISSL,
-        ),
-        "MIT",
-        "Misra and van der Maaten 2020, PIRL; VISSL's 800 epochs",
+    _by_vissl("pirl-vissl", "pirl", "34377f59", "pirl_jigsaw_4node", "Misra and van der Maaten 2020, PIRL"),
+    _by_pycontrast(
+        "infomin", "AAAzMTynP3Qc8mIE4XWkgILUa/InfoMin_800", "Tian et al. 2020, InfoMin; PyContrast's 800 epochs"
     ),
-    _resnet50(
-        "infomin",
-        "infomin",
-        _at(f"{PYCONTRAST}/AAAzMTynP3Qc8mIE4XWkgILUa/InfoMin_800.pth?dl=1", **PYCONTRAST_LAYOUT),
-        "BSD-2-Clause",
-        "Tian et al. 2020, InfoMin; PyContrast's 800 epochs",
-    ),
-    *(
-        _resnet50(
-            f"pcl-v{version}",
-            "pcl",
-            _at(
-                f"https://storage.googleapis.com/sfr-pcl-data-research/PCL_checkpoint/PCL_v{version}_epoch200.pth.tar",
-                **MOCO,
-            ),
-            "MIT",
-            f"Li et al. 2021, PCL v{version}; 200 epochs",
-        )
-        for version in (1, 2)
-    ),
+    _pcl(1),
+    _pcl(2),
     _resnet50(
         "barlow-twins",
         "barlow-twins",
@@ -262,14 +186,7 @@ RESNETS = (
         preprocess=Preprocess(interpolation="bicubic"),
     ),
     *(
-        _resnet50(
-            name,
-            "supervised",
-            _in_bundle(f"inat2021_supervised_{part}.pth.tar", **INAT),
-            INAT_LICENCE,
-            f"Van Horn et al. 2021, iNat2021; {what}",
-            remark=INAT_REMARK,
-        )
+        _inat(name, "supervised", f"inat2021_supervised_{part}.pth.tar", what, **INAT)
         for name, part, what in (
             ("inat2021", "large", "all images, from ImageNet weights"),
             ("inat2021-scratch", "large_from_scratch", "all images, from scratch"),
@@ -277,21 +194,20 @@ RESNETS = (
             ("inat2021-mini-scratch", "mini_from_scratch", "the mini set, from scratch"),
         )
     ),
-    _resnet50(
+    _inat(
         "inat2021-mini-moco-v2",
         "moco",
-        _in_bundle("inat2021_moco_v2_mini_1000_ep.pth.tar", **MOCO),
-        INAT_LICENCE,
-        "Van Horn et al. 2021, iNat2021; MoCo v2 on the mini set, 1000 epochs",
-        remark=INAT_REMARK,
+        "inat2021_moco_v2_mini_1000_ep.pth.tar",
+        "MoCo v2 on the mini set, 1000 epochs",
+        **MOCO,
     ),
-    _resnet50(
+    _inat(
         "inat2021-mini-swav",
         "swav",
-        _in_bundle("inat2021_swav_mini_1000_ep.pth", nesting=("state_dict",), **SWAV),
-        INAT_LICENCE,
-        "Van Horn et al. 2021, iNat2021; SwAV on the mini set, 1000 epochs",
-        remark=INAT_REMARK,
+        "inat2021_swav_mini_1000_ep.pth",
+        "SwAV on the mini set, 1000 epochs",
+        nesting=("state_dict",),
+        **SWAV,
     ),
 )
 """The first four are those of Truong et al. 2021 and the untrained control."""

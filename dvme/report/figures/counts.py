@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dvme.report.figures import style
+from dvme.text import counted
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -54,11 +55,10 @@ def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
     if max(totals, default=0) <= FEW:
         figure.update_xaxes(dtick=1)
     figure.update_layout(barmode="stack", bargap=0.2, legend_traceorder="normal")
-    many = f"{len(classes):,} {'class' if len(classes) == 1 else 'classes'}"
     return style.finished(
         figure,
         title="Images by class",
-        subtitle=f"{sum(totals):,} images of {many}",
+        subtitle=f"{sum(totals):,} images of {counted(len(classes), 'class', 'classes')}",
         height=height + 70,
         n_legend=len(counts),
     )

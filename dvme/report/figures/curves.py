@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
@@ -28,7 +27,6 @@ RIBBON = 0.15
 STEP, ALONE = 1.03, 0.3
 """Between the points of a lone size, as a factor, and the powers of ten around it."""
 
-
 _MARKED = {
     "*": "leads on validation at its size",
     "=": "not told apart from the one that leads on validation",
@@ -36,20 +34,6 @@ _MARKED = {
     "": "worse than the one that leads on validation",
     "?": "no test could be made",
 }
-
-
-@dataclass(frozen=True)
-class _Line:
-    """How one line is drawn."""
-
-    color: str
-    symbol: str
-    dash: str
-    is_leading: bool
-    visible: bool | str
-    group: str
-    step: float
-    """To the right, as a factor: lone points of several methods would hide each other."""
 
 
 def learning_curve(
@@ -77,8 +61,9 @@ def learning_curve(
     if strange:
         raise OptionError(f"the cells were published as {strange.pop()}, the figure shows {wanted}; pass metric=")
     figure = graph_objects.Figure()
-    for method, line in _lines(results):
-        figure.add_traces(_method_traces(results, method, wanted, line))
+    leading = _leading(results)
+    for index, method in enumerate([*leading, *(each for each in results.methods if each not in leading)]):
+        figure.add_traces(_method_traces(results, method, wanted, index, is_leading=index < len(leading)))
     figure.add_traces(list(_published_traces(published)))
     figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
     figure.update_yaxes(title_text=f"test {METRIC_NAMES[wanted]}")
@@ -95,67 +80,47 @@ def learning_curve(
     )
 
 
-def _lines(results: StudyReport) -> Iterator[tuple[tuple[str, tuple[str, ...]], _Line]]:
-    """Every method and how it is drawn, the leading ones first."""
-    leading = _leading(results)
-    for index, method in enumerate([*leading, *(each for each in results.methods if each not in leading)]):
-        is_hidden = index >= len(leading) and len(results.methods) > MOST_LINES
-        yield (
-            method,
-            _Line(
-                color=style.color_of(index),
-                symbol=style.symbol_of(index),
-                dash=style.dash_of(index),
-                is_leading=index < len(leading),
-                visible="legendonly" if is_hidden else True,
-                group=f"method {index}",
-                step=STEP**index if len(results.columns) == 1 else 1.0,
-            ),
-        )
-
-
 def _leading(results: StudyReport) -> list[tuple[str, tuple[str, ...]]]:
     """The fusions by attention, then the single backbone and the control that lead on validation at the end."""
-    largest = max(results.columns, key=lambda column: column.n_train).name if results.columns else ""
-    validation = {(cell.head, cell.backbones): cell.validation for cell in results.cells if cell.size == largest}
     roles = Roles(results.methods)
-    leaders = []
-    for some in (roles.singles, roles.controls):
-        known = [m for m in some if not math.isnan(validation[results.methods[m]])]
-        leaders += [max(known, key=lambda m: validation[results.methods[m]])] if known else []
-    return [results.methods[m] for m in (*roles.attention, *leaders)]
+    known = [cell for cell in results.rows if not math.isnan(cell.validation)]
+    ranked = [results.methods.index((cell.head, cell.backbones)) for cell in known]
+    leaders = [next((m for m in ranked if m in some), None) for some in (roles.singles, roles.controls)]
+    return [results.methods[m] for m in (*roles.attention, *leaders) if m is not None]
 
 
 def _method_traces(
-    results: StudyReport, method: tuple[str, tuple[str, ...]], metric: str, line: _Line
+    results: StudyReport, method: tuple[str, tuple[str, ...]], metric: str, index: int, *, is_leading: bool
 ) -> list[Scatter]:
-    """One line with markers, after its ribbon where it has one; a lone size has bars in place of the ribbon."""
+    """One line with markers, after its ribbon where it leads; a lone size has bars in place of the ribbon."""
     from plotly import graph_objects
 
+    color, is_hidden = style.color_of(index), not is_leading and len(results.methods) > MOST_LINES
+    shared = {"legendgroup": f"method {index}", "visible": "legendonly" if is_hidden else True}
+    step = STEP**index if len(results.columns) == 1 else 1.0  # lone points of several methods would hide each other
     n_train = {column.name: column.n_train for column in results.columns}
     cells = sorted(results.row(*method), key=lambda cell: n_train[cell.size])
-    ends = [_ends(cell, metric, is_own=metric == results.metric) for cell in cells]
     means = [cell.test[metric].mean for cell in cells]
     trace = graph_objects.Scatter(
-        x=[n_train[cell.size] * line.step for cell in cells],
+        x=[n_train[cell.size] * step for cell in cells],
         y=means,
         mode="lines+markers",
         name=_method_name(*method),
-        legendgroup=line.group,
-        visible=line.visible,
-        line={"color": line.color, "dash": line.dash, "width": 3 if line.is_leading else 1.25},
-        marker={"color": line.color, "symbol": line.symbol, "size": 9 if line.is_leading else 6},
+        line={"color": color, "dash": style.dash_of(index), "width": 3 if is_leading else 1.25},
+        marker={"color": color, "symbol": style.symbol_of(index), "size": 9 if is_leading else 6},
         hovertext=[_hover(cell, n_train[cell.size], metric, is_own=metric == results.metric) for cell in cells],
         hoverinfo="text",
+        **shared,
     )
-    band = [(n_train[cell.size], *end) for cell, end in zip(cells, ends, strict=True) if not math.isnan(sum(end))]
-    if not line.is_leading or not band:
+    ends = [(n_train[cell.size], *_ends(cell, metric, is_own=metric == results.metric)) for cell in cells]
+    band = [each for each in ends if not math.isnan(sum(each))]
+    if not is_leading or not band:
         return [trace]
     if len(cells) == 1:
-        low, high = ends[0]
+        _, low, high = band[0]
         trace.error_y = {"type": "data", "array": [high - means[0]], "arrayminus": [means[0] - low]}
         return [trace]
-    return [_ribbon(band, line), trace]
+    return [_ribbon(band, color, shared), trace]
 
 
 def _method_name(head: str, backbones: Sequence[str]) -> str:
@@ -163,22 +128,21 @@ def _method_name(head: str, backbones: Sequence[str]) -> str:
     return style.shown(method_name(head, [style.cut(name, style.LONGEST_NAME - len(head) - 3) for name in backbones]))
 
 
-def _ribbon(band: Sequence[tuple[float, float, float]], line: _Line) -> Scatter:
+def _ribbon(band: Sequence[tuple[float, float, float]], color: str, shared: dict[str, Any]) -> Scatter:
     """The area between the (x, low, high)."""
     from plotly import graph_objects
 
-    there, back = list(band), list(reversed(band))
+    x, low, high = zip(*band, strict=True)
     return graph_objects.Scatter(
-        x=[x for x, _, _ in [*there, *back]],
-        y=[*(high for _, _, high in there), *(low for _, low, _ in back)],
+        x=[*x, *reversed(x)],
+        y=[*high, *reversed(low)],
         mode="lines",
         fill="toself",
-        fillcolor=style.faded(line.color, RIBBON),
-        line={"width": 0, "color": line.color},
-        legendgroup=line.group,
+        fillcolor=style.faded(color, RIBBON),
+        line={"width": 0, "color": color},
         showlegend=False,
-        visible=line.visible,
         hoverinfo="skip",
+        **shared,
     )
 
 

@@ -202,14 +202,11 @@ def _line(x: Sequence[float] | NDArray[Any], y: Sequence[float], name: str, area
 def _name_classes(figure: Figure, classes: Sequence[str]) -> None:
     """Along both axes, the first at the top left; of many every n-th, as fits a telephone's width."""
     most = MOST_CELLS if len(classes) <= MOST_CELLS else 12
-    across, down = (style.name_ticks(classes, at_most=each) for each in (most, MOST_CELLS))
+    across, down = (style.name_ticks(classes, at_most=each) | {"showgrid": False} for each in (most, MOST_CELLS))
     last = len(classes) - 0.5
     figure.update_xaxes(range=[-0.5, last], title_text="predicted class", autotickangles=[0, 90], **across)
     figure.update_yaxes(range=[last, -0.5], title_text="true class", **down)
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(showgrid=False)
-    scale = {"colorscale": style.SEQUENTIAL, "cmin": 0.0, "cmax": 1.0, "colorbar": style.color_bar(tickformat=".0%")}
-    figure.update_layout(coloraxis=scale)
+    style.share_colors(figure, 0.0, 1.0, tickformat=".0%")
 
 
 def _confusion_hover(counts: NDArray[Any], shares: NDArray[Any], classes: Sequence[str]) -> list[list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from dvme.report.figures import style
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter, Scattergl
 
+    from dvme.maps.maps import EmbeddingMap
+
 MAPS_PER_ROW = 3
 PANEL = 330
 """Pixels of a panel's height, its heading apart."""
@@ -26,48 +28,8 @@ MOST_SHAPES = 5_000
 UNLABELLED = "(no label)"
 
 
-class Quality(Protocol):
-    """What is measured of a map; nan where it is undefined."""
-
-    @property
-    def trustworthiness(self) -> float:
-        """Whether neighbours in the map are neighbours in the embedding."""
-
-    @property
-    def preservation(self) -> float:
-        """Share of the neighbours in the embedding that are neighbours in the map."""
-
-    @property
-    def silhouette(self) -> float:
-        """How well the classes part, -1 to 1."""
-
-    @property
-    def knn_accuracy(self) -> float:
-        """Share of images whose neighbours have their class."""
-
-
-class DrawnMap(Protocol):
-    """One embedding in the plane."""
-
-    @property
-    def name(self) -> str:
-        """Of the backbone or the head."""
-
-    @property
-    def method(self) -> str:
-        """Such as `tsne`."""
-
-    @property
-    def positions(self) -> NDArray[Any]:
-        """(N, 2)."""
-
-    @property
-    def quality(self) -> Quality:
-        """How far the map can be trusted."""
-
-
 def embedding_maps(
-    maps: Sequence[DrawnMap],
+    maps: Sequence[EmbeddingMap],
     labels: NDArray[Any] | Sequence[str],
     *,
     ids: Sequence[str] | NDArray[Any] | None = None,
@@ -116,21 +78,18 @@ def embedding_maps(
 
 
 def map_figures(
-    maps: Sequence[DrawnMap], labels: NDArray[Any] | Sequence[str], class_order: Sequence[str] = ()
+    maps: Sequence[EmbeddingMap], labels: NDArray[Any] | Sequence[str], class_order: Sequence[str] = ()
 ) -> dict[str, Figure]:
     """`maps-METHOD` to the maps by that method, as files are named."""
-    by_method: dict[str, list[DrawnMap]] = {}
-    for each in maps:
-        by_method.setdefault(each.method, []).append(each)
-    return {
-        f"maps-{method}": embedding_maps(
-            some, labels, per_row=2 if len(some) in (2, 4) else MAPS_PER_ROW, class_order=class_order
-        )
-        for method, some in by_method.items()
-    }
+    figures = {}
+    for method in dict.fromkeys(each.method for each in maps):
+        some = [each for each in maps if each.method == method]
+        per_row = 2 if len(some) in (2, 4) else MAPS_PER_ROW
+        figures[f"maps-{method}"] = embedding_maps(some, labels, per_row=per_row, class_order=class_order)
+    return figures
 
 
-def _check(maps: Sequence[DrawnMap], labels: Sequence[str] | NDArray[Any], ids: Any) -> None:
+def _check(maps: Sequence[EmbeddingMap], labels: Sequence[str] | NDArray[Any], ids: Any) -> None:
     if not maps:
         raise DataError("there is no map to draw; pass at least one")
     for each in maps:
@@ -158,7 +117,7 @@ def _square(positions: NDArray[Any]) -> tuple[list[float], list[float]]:
     return x, y
 
 
-def _panel_title(each: DrawnMap) -> str:
+def _panel_title(each: EmbeddingMap) -> str:
     """The name, and below it what is defined of the quality."""
     quality = each.quality
     parts = [

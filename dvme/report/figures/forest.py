@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dvme.report.figures import style
 from dvme.stats.multiple import ALPHA
@@ -26,6 +28,11 @@ _LOOKS = {
     "no gain shown": (style.NEUTRAL, "circle-open"),
     "no test": (style.NEUTRAL, "x-thin-open"),
 }
+_CHANGES = (
+    ("auc_difference", "AUC", "change of test AUC (left is worse)"),
+    ("log_loss_difference", "log loss", "change of log loss, nats (right is worse)"),
+)
+"""What the panels of `reliance` show, from the top: the interval, its name, and its axis."""
 
 
 def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "Differences") -> Figure:
@@ -84,16 +91,16 @@ def reliance(kept: Ablation, retrained: Ablation | None = None) -> Figure:
     if retrained is not None:
         looks.append((retrained, "head fitted again without it", style.PALETTE[3], "diamond-open", 0.13))
     for ablation, name, color, symbol, shift in looks:
-        for row, (intervals, what) in enumerate(_changes(ablation.left_out), start=1):
-            trace = _changed(ablation.left_out, intervals, what, shift, {"color": color, "symbol": symbol, "size": 9})
+        marker = {"color": color, "symbol": symbol, "size": 9, "line": {"width": 2, "color": color}}
+        for row, (interval, what, _) in enumerate(_CHANGES, start=1):
+            trace = _changed(ablation.left_out, interval, what, shift, marker)
             figure.add_trace(trace.update(name=name, legendgroup=name, showlegend=row == 1), row=row, col=1)
     names = [item.backbone for item in kept.left_out]
     figure.update_yaxes(range=[len(names) - 0.5, -0.5], showgrid=False, **style.name_ticks(names, at_most=100))
     figure.update_xaxes(zeroline=True)
-    figure.update_xaxes(title_text="change of test AUC (left is worse)", row=1, col=1)
-    figure.update_xaxes(title_text="change of log loss, nats (right is worse)", row=2, col=1)
-    for row in (1, 2):
-        both = [each for ablation, *_ in looks for each in _changes(ablation.left_out)[row - 1][0]]
+    for row, (interval, _, axis) in enumerate(_CHANGES, start=1):
+        figure.update_xaxes(title_text=axis, row=row, col=1)
+        both = [getattr(item, interval) for ablation, *_ in looks for item in ablation.left_out]
         _include_zero(figure, both, row=row, col=1)
     return style.finished(
         figure,
@@ -138,13 +145,9 @@ def _points(chosen: Sequence[tuple[float, Difference]], word: str) -> Scatter:
 
 def _bars(intervals: Sequence[Interval], color: str) -> dict[str, Any]:
     """No bar where an end is undefined."""
-
-    def lengths() -> Iterator[tuple[float, float]]:
-        for each in intervals:
-            is_known = not math.isnan(each.low + each.high + each.estimate)
-            yield (each.high - each.estimate, each.estimate - each.low) if is_known else (0.0, 0.0)
-
-    above, below = [length for length, _ in lengths()], [length for _, length in lengths()]
+    low, middle, high = np.array([(each.low, each.estimate, each.high) for each in intervals]).T
+    is_known = ~np.isnan(low + middle + high)
+    above, below = (np.where(is_known, length, 0.0).tolist() for length in (high - middle, middle - low))
     return {"type": "data", "array": above, "arrayminus": below, "color": color, "thickness": 2, "width": 0}
 
 
@@ -171,29 +174,20 @@ def _interval(interval: Interval) -> str:
     return difference_text(interval, 4, named="95% interval", without="no interval")
 
 
-def _changes(left_out: Sequence[LeftOut]) -> tuple[tuple[list[Interval], str], tuple[list[Interval], str]]:
-    """The intervals of the two panels, and what they are of."""
-    return (
-        ([item.auc_difference for item in left_out], "AUC"),
-        ([item.log_loss_difference for item in left_out], "log loss"),
-    )
-
-
-def _changed(
-    left_out: Sequence[LeftOut], intervals: Sequence[Interval], what: str, shift: float, marker: dict[str, Any]
-) -> Scatter:
+def _changed(left_out: Sequence[LeftOut], interval: str, what: str, shift: float, marker: dict[str, Any]) -> Scatter:
     from plotly import graph_objects
 
+    intervals = [getattr(item, interval) for item in left_out]
     hover = [
-        f"without <b>{style.whole(item.backbone)}</b><br>{what} {_interval(interval)}"
-        for item, interval in zip(left_out, intervals, strict=True)
+        f"without <b>{style.whole(item.backbone)}</b><br>{what} {_interval(change)}"
+        for item, change in zip(left_out, intervals, strict=True)
     ]
     return graph_objects.Scatter(
-        x=[interval.estimate for interval in intervals],
+        x=[change.estimate for change in intervals],
         y=[place + shift for place in range(len(left_out))],
         error_x=_bars(intervals, marker["color"]),
         mode="markers",
-        marker=marker | {"line": {"width": 2, "color": marker["color"]}},
+        marker=marker,
         hovertext=hover,
         hoverinfo="text",
     )

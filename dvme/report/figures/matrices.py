@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,18 +60,18 @@ def attention(summary: AttentionSummary, *, classes: Sequence[str] | None = None
     for panel, (name, each) in enumerate(maps.items()):
         hover = _attention_hover(summary.backbones, each, name)
         place = {"row": panel // columns + 1, "col": panel % columns + 1}
-        figure.add_trace(_heat_map(each.mean, hover, digits=2), **place)
+        figure.add_trace(_heat_map(each.mean, hover), **place)
     # A column that ends early shows its names where it ends.
     for panel in range(max(0, len(maps) - columns), len(maps)):
         figure.update_xaxes(showticklabels=True, row=panel // columns + 1, col=panel % columns + 1)
     _name_axes(figure, summary.backbones)
-    means = [each.mean for each in maps.values()]
-    _share_colors(figure, 0.0, max((float(np.nanmax(mean)) for mean in means if not np.isnan(mean).all()), default=1.0))
+    known = _known([each.mean for each in maps.values()])
+    style.share_colors(figure, 0.0, float(known.max()) if len(known) else 1.0)
     left_out = len(wanted) - MOST_CLASSES
     return style.finished(
         figure,
         title="Attention between backbones" + (f" ({left_out} classes left out)" if left_out > 0 else ""),
-        subtitle=_uniformity(summary, means),
+        subtitle=_uniformity(len(summary.backbones), known),
         height=210 * rows + 110,
         panel_lines=2,
     )
@@ -116,8 +116,8 @@ def token_attention(matrix: NDArray[Any], backbones: Sequence[str]) -> Figure:
     figure.update_yaxes(range=[end, -0.5], showgrid=False, scaleanchor="x", constrain="domain", **ticks)
     figure.update_xaxes(autotickangles=[0, 90])
     figure.update_yaxes(constraintoward="top", title_text="attends")
-    known = matrix[~np.isnan(matrix)]
-    _share_colors(figure, 0.0, float(known.max()) if len(known) else 1.0)
+    known = _known([matrix])
+    style.share_colors(figure, 0.0, float(known.max()) if len(known) else 1.0)
     title, note = "Attention between tokens", "Rows attend to columns; gaps part the backbones"
     return style.finished(figure, title=title, subtitle=note, height=440)
 
@@ -156,13 +156,16 @@ def similarity(result: Similarity) -> Figure:
     figure = make_subplots(1, 2, subplot_titles=list(panels), horizontal_spacing=0.05, shared_yaxes=True)
     for column, (name, matrix) in enumerate(panels.items(), start=1):
         hover = [
-            [f"{style.whole(a)}<br>{style.whole(b)}<br>{name} {number_text(value, 4)}" for b, value in _named(row, of)]
-            for a, row, of in ((a, row, result.backbones) for a, row in zip(result.backbones, matrix, strict=True))
+            [
+                f"{style.whole(one)}<br>{style.whole(other)}<br>{name} {number_text(matrix[a, b], 4)}"
+                for b, other in enumerate(result.backbones)
+            ]
+            for a, one in enumerate(result.backbones)
         ]
-        figure.add_trace(_heat_map(matrix, hover, digits=2), row=1, col=column)
+        figure.add_trace(_heat_map(matrix, hover), row=1, col=column)
     _name_axes(figure, result.backbones)
-    known = np.concatenate([matrix[~np.isnan(matrix)] for matrix in panels.values()])
-    _share_colors(figure, min(0.0, float(known.min())) if len(known) else 0.0, 1.0)
+    known = _known(panels.values())
+    style.share_colors(figure, min(0.0, float(known.min())) if len(known) else 0.0, 1.0)
     return style.finished(
         figure,
         title="How alike the embeddings are",
@@ -177,12 +180,12 @@ def _check_blocks(matrix: NDArray[Any], n_backbones: int) -> None:
         raise OptionError(f"a map of {matrix.shape} tokens does not part into {n_backbones} backbones of equal size")
 
 
-def _heat_map(matrix: NDArray[Any], hover: Sequence[Sequence[str]], *, digits: int) -> Heatmap:
+def _heat_map(matrix: NDArray[Any], hover: Sequence[Sequence[str]]) -> Heatmap:
     """Cells at 0, 1, ... with their numbers where there is room for them."""
     from plotly import graph_objects
 
     has_numbers = len(matrix) <= MOST_NUMBERS
-    numbers = [["n/a" if np.isnan(value) else f"{value:.{digits}f}" for value in row] for row in matrix]
+    numbers = [["n/a" if np.isnan(value) else f"{value:.2f}" for value in row] for row in matrix]
     return graph_objects.Heatmap(
         z=matrix.astype(np.float64),
         text=numbers if has_numbers else None,
@@ -204,14 +207,9 @@ def _name_axes(figure: Figure, backbones: Sequence[str]) -> None:
     figure.update_annotations(font_size=13)
 
 
-def _share_colors(figure: Figure, low: float, high: float) -> None:
-    """One colour scale for all panels, its bar below them."""
-    scale = {"colorscale": style.SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": style.color_bar()}
-    figure.update_layout(coloraxis=scale)
-
-
-def _named(row: NDArray[Any], names: Sequence[str]) -> list[tuple[str, float]]:
-    return list(zip(names, row.tolist(), strict=True))
+def _known(matrices: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """All numbers of several matrices that are defined."""
+    return np.concatenate([matrix[~np.isnan(matrix)] for matrix in matrices])
 
 
 def _attention_hover(backbones: Sequence[str], each: AttentionMap, panel: str) -> list[list[str]]:
@@ -225,10 +223,8 @@ def _attention_hover(backbones: Sequence[str], each: AttentionMap, panel: str) -
     ]
 
 
-def _uniformity(summary: AttentionSummary, means: Sequence[NDArray[Any]]) -> str:
+def _uniformity(n_backbones: int, known: NDArray[Any]) -> str:
     """What no preference would look like, and how far from it the maps are."""
-    uniform = 1.0 / len(summary.backbones)
-    gaps = [np.abs(mean - uniform) for mean in means]
-    farthest = max((float(np.nanmax(gap)) for gap in gaps if not np.isnan(gap).all()), default=math.nan)
+    uniform = 1.0 / n_backbones
     said = f"Rows attend to columns. Uniform attention is {uniform:.3f} everywhere"
-    return said if math.isnan(farthest) else f"{said}; the largest deviation here is {farthest:.2g}"
+    return f"{said}; the largest deviation here is {np.abs(known - uniform).max():.2g}" if len(known) else said

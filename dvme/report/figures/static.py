@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
@@ -48,13 +47,12 @@ def save_figures(figures: Mapping[str, Figure], folder: str | Path, *, kind: str
     if strange:
         raise OptionError(f"{strange[0]!r} is not the name of a file; name figures without a folder")
     paths = [target / f"{name}.{kind}" for name in figures]
-    kaleido = _kaleido()
     if not paths:
         return paths
     target.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         asides = [stack.enter_context(written_aside(path)) for path in paths]
-        _draw([_printed(figure) for figure in figures.values()], asides, kind, kaleido)
+        _draw([_printed(figure) for figure in figures.values()], asides, kind)
     return paths
 
 
@@ -67,15 +65,11 @@ def check_figures(folder: str | Path, kind: str) -> Path:
     if kind not in KINDS:
         raise OptionError(f"unknown kind of figure {kind!r}; choose one of {', '.join(KINDS)}")
     target = check_folder(folder, step="name a folder for the figures", force=True)
-    _kaleido()
-    return target
-
-
-def _kaleido() -> ModuleType:
     try:
-        return import_module("kaleido")
+        import_module("kaleido")
     except ImportError as error:
         raise OptionError("figures need kaleido: pip install 'dvme[figures]'") from error
+    return target
 
 
 def _printed(figure: Figure) -> dict[str, Any]:
@@ -84,9 +78,9 @@ def _printed(figure: Figure) -> dict[str, Any]:
     return plain | {"data": [trace for trace in plain["data"] if trace.get("visible", True) is True]}
 
 
-def _draw(figures: list[dict[str, Any]], paths: list[Path], kind: str, kaleido: ModuleType) -> None:
+def _draw(figures: list[dict[str, Any]], paths: list[Path], kind: str) -> None:
     """All of them in one browser: to start one takes seconds."""
-    errors = import_module("kaleido.errors")
+    kaleido, errors = import_module("kaleido"), import_module("kaleido.errors")
     options = {"format": kind, "scale": PNG_SCALE if kind == "png" else 1}
     work = [
         {"fig": figure, "path": path, "opts": options | {"width": figure["layout"].get("width") or WIDTH}}

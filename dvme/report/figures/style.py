@@ -25,9 +25,6 @@ NEUTRAL = "#8A8A8A"
 """What has no class or no part in a comparison."""
 SEQUENTIAL = "Cividis"
 """Colour scale of matrices: perceptually even, and alike for the common colour-vision deficiencies."""
-DIVERGING = (
-    (0.0, "#0072B2"), (0.5, "#F2F2F2"), (1.0, "#D55E00"),
-)  # fmt: skip
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 LONGEST_NAME = 40
 """Characters of a name in a figure; the whole name is in what hovers."""
@@ -116,9 +113,9 @@ def finished(
     return figure
 
 
-def color_bar(**more: Any) -> dict[str, Any]:
-    """The bar of a colour scale, below the panels."""
-    return {
+def share_colors(figure: Figure, low: float, high: float, **more: Any) -> None:
+    """One colour scale for all panels, its bar below them; more: of the bar."""
+    bar = {
         "orientation": "h",
         "yref": "container",
         "y": 0.0,
@@ -127,6 +124,7 @@ def color_bar(**more: Any) -> dict[str, Any]:
         "nticks": 5,
         "exponentformat": "none",
     } | more
+    figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": low, "cmax": high, "colorbar": bar})
 
 
 def color_of(index: int) -> str:

@@ -57,7 +57,7 @@ def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any
     return {
         "ids": list(points.ids),
         "maps": [
-            {"name": each.name, "method": METHOD_NAMES[each.method], "places": _packed(each.positions, np.float32)}
+            {"name": each.name, "method": METHOD_NAMES[each.method], "places": _packed(each.positions, "<f4")}
             for each in maps
         ],
         "columns": [_column(name, values, points.class_order) for name, values in points.columns.items()],
@@ -121,15 +121,14 @@ def _quality(each: EmbeddingMap) -> str:
 def _column(name: str, values: Column, order: Sequence[str]) -> dict[str, Any]:
     """Numbers with their texts, texts as categories with their codes."""
     if isinstance(values, Measured):
-        return {"name": name, "numbers": _packed(values.values, np.float32), "texts": list(values.texts)}
+        return {"name": name, "numbers": _packed(values.values, "<f4"), "texts": list(values.texts)}
     texts = [str(value) for value in values]
     present = sorted(set(texts) - {""})
     distinct = sorted(present, key=class_order(present, order)) + ([""] if "" in texts else [])
     place = {value: code for code, value in enumerate(distinct)}
-    return {"name": name, "values": distinct, "codes": _packed(np.array([place[t] for t in texts]), np.uint32)}
+    return {"name": name, "values": distinct, "codes": _packed(np.array([place[t] for t in texts]), "<u4")}
 
 
-def _packed(values: NDArray[Any], dtype: type) -> str:
-    """Little-endian bytes as text."""
-    plain = np.ascontiguousarray(values, dtype=np.dtype(dtype).newbyteorder("<"))
-    return base64.b64encode(plain.tobytes()).decode("ascii")
+def _packed(values: NDArray[Any], dtype: str) -> str:
+    """Its bytes as text."""
+    return base64.b64encode(values.astype(dtype).tobytes()).decode("ascii")

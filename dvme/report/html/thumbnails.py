@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -82,13 +83,10 @@ def thumbnails(
     return None if len(lost) == len(paths) else Thumbnails(len(paths), edge, sheets, lost)
 
 
-def large_thumbnail(path: str, identity: NDArray[np.uint8]) -> str | None:
+def large_thumbnail(path: str, identity: bytes) -> str | None:
     """A larger picture of one image as a URL; None where it is not to be had."""
-    image = _read(path, identity.tobytes())
-    if image is None:
-        return None
-    image.thumbnail((LARGE_EDGE, LARGE_EDGE))
-    return as_url(_encoded(image, LARGE_QUALITY))
+    image = _small(path, identity, LARGE_EDGE)
+    return None if image is None else as_url(_encoded(image, LARGE_QUALITY))
 
 
 def as_url(content: bytes) -> str:
@@ -100,7 +98,7 @@ def _sheet(paths: Sequence[str], ids: NDArray[np.uint8], edge: int, kept: Kept) 
     """One sheet, and which of its images are missing."""
     key = key_of("thumbnails", REVISION, edge, ids.tobytes().hex())
     found = kept.read(key)
-    if found is not None and not len(found["missing"]) and all(_is_there(path) for path in paths):
+    if found is not None and not len(found["missing"]) and all(map(os.path.isfile, paths)):
         return found["sheet"].tobytes(), found["missing"]
     with ThreadPoolExecutor(Runtime().n_workers) as pool:
         images = list(pool.map(partial(_small, edge=edge), paths, [row.tobytes() for row in ids]))
@@ -132,13 +130,6 @@ def _read(path: str, identity: bytes) -> Image.Image | None:
         return decode_image(data) if content_id(data) == identity else None
     except (OSError, ValueError, ImageError):
         return None
-
-
-def _is_there(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def _encoded(image: Image.Image, quality: int) -> bytes:

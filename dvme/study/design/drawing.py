@@ -20,7 +20,7 @@ from dvme.study.design.multilabel import iterative_split, nested_label_order
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
 from dvme.study.design.sizes import FULL, Size, parse_sizes
-from dvme.study.design.splits import Fold, check_sides, fold_again, make_plan, units_of
+from dvme.study.design.splits import Fold, check_sides, make_plan, units_of
 from dvme.text import counted, first_few
 
 POLICY = ("uncertain", "blank")
@@ -50,10 +50,9 @@ class Drawing:
             for repeat, folds in enumerate(repeats, start=1)
             for number, fold in enumerate(folds, start=1)
         ]
-        options = asdict(self.options) | {"plan": plan}
+        policy = asdict(self.options) | {"plan": plan, "sizes": list(self.options.sizes)}
         if not self.targets.is_multilabel:  # the policy, and so the hash, is what it was before there were findings
-            options = {key: value for key, value in options.items() if key not in POLICY} | {"separator": None}
-        policy = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+            policy = {key: value for key, value in policy.items() if key not in POLICY} | {"separator": None}
         names = tuple(size.label for size in self.sizes)
         return SubsetManifest(ids, self.targets, names, np.sort(test), tuple(draws), policy)
 
@@ -92,12 +91,11 @@ class Drawing:
         parts = []
         for side, (part, sizes) in enumerate(((fold.train, n_train), (fold.validation, n_validation))):
             rng = np.random.default_rng([self.options.seed, repeat, number, side])
-            if not self.targets.is_multilabel:
-                order = nested_order(self.targets.values[part], self.options.balance, rng)
-            elif self.options.balance != "natural":
-                order = nested_label_order(self.targets.values[part] == 1.0, sizes, rng)
+            own = self.targets.values[part]
+            if self.targets.is_multilabel and self.options.balance != "natural":
+                order = nested_label_order(own == 1.0, sizes, rng)
             else:
-                order = rng.permutation(len(part))
+                order = nested_order(own, self.options.balance, rng)
             parts.append(part[order])
         return FoldDraw(repeat, number, parts[0], parts[1], n_train, n_validation)
 
@@ -106,20 +104,18 @@ class Drawing:
         options = self.options
         if self.targets.is_multilabel:
             return self._multilabel_folds(twins)
-        labels = self.targets.values
-        shared: dict[str, Any] = {"twins": twins, "classes": self.targets.classes, "n_folds": options.n_folds}
         plan = make_plan(
-            labels,
+            self.targets.values,
             self.splits,
             self.groups,
+            twins=twins,
+            classes=self.targets.classes,
+            n_folds=options.n_folds,
             test_fraction=options.test_fraction,
             seed=options.seed,
-            **shared,
         )
-        repeats = [plan.folds]
-        for repeat in range(1, options.n_repeats):
-            seed = (options.seed + 1000 * repeat) % SEEDS
-            repeats.append(fold_again(plan, labels, self.groups, seed=seed, **shared))
+        seeds = [(options.seed + 1000 * repeat) % SEEDS for repeat in range(1, options.n_repeats)]
+        repeats = [plan.folds, *(plan.folded_again(seed) for seed in seeds)]
         if len(plan.folds) == 1:
             # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.
             repeats = [folds * options.n_folds for folds in repeats]
@@ -134,7 +130,6 @@ class Drawing:
     def _multilabel_folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
         options = self.options
         units = units_of(self.groups, twins)
-        rows = np.arange(len(units))
         rng = np.random.default_rng([options.seed, 0])
         if (self.splits != MISSING).any():
             sides = {name: np.flatnonzero(self.splits == name) for name in ("train", "val", "test")}
@@ -147,8 +142,8 @@ class Drawing:
         else:
             shares = [1.0 - options.test_fraction, options.test_fraction]
             part = iterative_split(self.targets.values == 1.0, units, shares, rng)
-            pool, test = rows[part == 0], rows[part == 1]
-            where = f"held out {len(test):,} of {len(rows):,} for testing"
+            pool, test = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+            where = f"held out {len(test):,} of {len(units):,} for testing"
         repeats = []
         for repeat in range(options.n_repeats):
             rng = np.random.default_rng([options.seed, 1 + repeat])

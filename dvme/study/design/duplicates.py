@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -106,14 +106,11 @@ def describe(
                 f"too many pairs of images have a cosine above {COSINE} for them to be copies"
             )
         )
-    by_side: Mapping[str, list[NearDuplicate]] = {"test": [], "validation": []}
-    for each in duplicates:
-        by_side[each.side].append(each)
-    for side, some in by_side.items():
+    for side in ("test", "validation"):
+        some = sorted((each for each in duplicates if each.side == side), key=lambda each: -each.cosine)
         if some:
             shown = first_few(
-                f"{names[each.one]} and {names[each.other]} ({each.cosine:.4f} in {each.backbone})"
-                for each in sorted(some, key=lambda each: -each.cosine)
+                f"{names[each.one]} and {names[each.other]} ({each.cosine:.4f} in {each.backbone})" for each in some
             )
             pairs = counted(len(some), "pair of near-duplicates", "pairs of near-duplicates")
             said = f"{pairs} between {side} and training images: {shown}"

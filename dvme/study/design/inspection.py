@@ -136,7 +136,10 @@ class Inspection:
         Raises:
             DataError: if a row is not finite.
         """
-        check_finite(name, values)
+        n_bad = int((~finite_rows(values)).sum())
+        if n_bad:
+            rows = f"{n_bad} of {len(values)} rows of {name}"
+            raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
         contents = [content_id(row.tobytes()) for row in values]
         digests = np.array(contents, dtype="S16")
         twins = np.zeros(len(values), dtype=np.int64) if self._twins is None else self._twins
@@ -202,15 +205,3 @@ def constant_notice(name: str, features: NDArray[Any], contents: Counter[bytes])
     if np.isfinite(near).all() and (high - low <= near).all():
         return f"all {n:,} embeddings of {name} are equal up to rounding ({distinct}): it tells nothing apart; {ANEW}"
     return ""
-
-
-def check_finite(name: str, values: NDArray[Any]) -> None:
-    """Refuse (N, D) embeddings with rows that are not finite.
-
-    Raises:
-        DataError: saying how many.
-    """
-    n_bad = int((~finite_rows(values)).sum())
-    if n_bad:
-        rows = f"{n_bad} of {len(values)} rows of {name}"
-        raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")

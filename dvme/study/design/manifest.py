@@ -165,6 +165,30 @@ class SubsetManifest:
         }
 
 
+def alike_sizes(one: SubsetManifest, other: SubsetManifest) -> dict[int, int]:
+    """Sizes of one that another has as well, by index: the same classes, test images, and images in every draw."""
+    if one.hash == other.hash:
+        return {size: size for size in range(len(one.sizes))}
+    tests = [_named(each, each.test) for each in (one, other)]
+    if one.classes != other.classes or tests[0] != tests[1]:
+        return {}
+    theirs = {_drawn(other, size): size for size in range(len(other.sizes))}
+    mine = {size: _drawn(one, size) for size in range(len(one.sizes))}
+    return {size: theirs[drawn] for size, drawn in mine.items() if drawn in theirs}
+
+
+def _named(manifest: SubsetManifest, positions: NDArray[np.int64]) -> list[tuple[bytes, Any]]:
+    """Images by content, with their labels, in their order."""
+    plain = manifest.targets.at(positions).plain
+    return [(row.tobytes(), label) for row, label in zip(manifest.images[positions], plain, strict=True)]
+
+
+def _drawn(manifest: SubsetManifest, size: int) -> tuple[tuple[frozenset[bytes], ...], ...]:
+    """Who trains and who is chosen on, in every draw."""
+    parts = [(manifest.train(draw, size), manifest.validation(draw, size)) for draw in manifest.draws]
+    return tuple(tuple(frozenset(row.tobytes() for row in manifest.images[part]) for part in both) for both in parts)
+
+
 def _draw(found: dict[str, Any]) -> FoldDraw:
     return FoldDraw(
         repeat=found["repeat"],

@@ -34,8 +34,7 @@ def iterative_split(
         waiting = np.flatnonzero(part_of < 0)
         left = amounts[waiting, :-1].sum(axis=0)
         label = int(np.where(left > 0, left, np.inf).argmin()) if (left > 0).any() else -1
-        some = waiting[amounts[waiting, label] > 0]
-        some = rng.permutation(some)
+        some = rng.permutation(waiting[amounts[waiting, label] > 0])
         some = some[np.argsort(-amounts[some, label], kind="stable")]  # large units first, while there is room
         for unit in some:
             need = wanted[:, label]
@@ -66,9 +65,8 @@ def nested_label_order(has_label: NDArray[np.bool_], sizes: Sequence[int], rng: 
         share = size / len(inside)
         part = iterative_split(has_label[inside], np.arange(len(inside)), [share, 1.0 - share], rng)
         # Rounding may leave a row too many on one side; it changes places at random.
-        first, rest = inside[part == 0], inside[part == 1]
-        first, rest = np.concatenate([first, rest])[:size], np.concatenate([first, rest])[size:]
-        outer.append(rng.permutation(rest))
-        inside = first
+        both = np.concatenate([inside[part == 0], inside[part == 1]])
+        inside = both[:size]
+        outer.append(rng.permutation(both[size:]))
     order: NDArray[Any] = np.concatenate([rng.permutation(inside), *outer[::-1]])
     return order

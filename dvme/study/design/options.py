@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from dvme.arguments import several
 from dvme.data.uncertainty import Uncertainty
 from dvme.defaults import BALANCE, BLANK, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, UNCERTAIN, VALIDATION
 from dvme.errors import OptionError, parameter
 from dvme.seeds import checked_seed
-from dvme.study.design.orders import Balance, check_balance
+from dvme.study.design.orders import Balance
 from dvme.study.design.sizes import parse_sizes
-from dvme.study.design.splits import check_folding
+
+MIN_FOLDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +47,17 @@ class SubsetOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
         object.__setattr__(self, "sizes", _named(self.sizes))
-        check_balance(self.balance)
+        if self.balance not in get_args(Balance):
+            raise OptionError(f"balance {self.balance!r} is not known; choose from {', '.join(get_args(Balance))}")
         parse_sizes(self.sizes)
         object.__setattr__(self, "seed", checked_seed(self.seed))
-        check_folding(self.n_folds, self.test_fraction)
+        if self.n_folds < MIN_FOLDS:
+            raise OptionError(
+                f"{self.n_folds} folds are not possible; pass " + parameter("n_folds", MIN_FOLDS) + " or more"
+            )
+        if not 0.0 < self.test_fraction <= 0.5:
+            allowed = parameter("test_fraction") + " above 0, at most 0.5"
+            raise OptionError(f"test fraction {self.test_fraction} is not possible; pass " + allowed)
         _ = self.uncertainty
         if self.n_repeats < 1:
             raise OptionError(

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
-
 Balance = Literal["balanced", "stratified", "natural"]
 """`balanced`: as many of each class; `stratified`: as in the whole; `natural`: as chance has it."""
-
-
-def check_balance(balance: str) -> None:
-    """Refuse an unknown word.
-
-    Raises:
-        OptionError: naming the known ones.
-    """
-    if balance not in get_args(Balance):
-        raise OptionError(f"balance {balance!r} is not known; choose from {', '.join(get_args(Balance))}")
 
 
 def nested_order(labels: NDArray[Any], balance: Balance, rng: np.random.Generator) -> NDArray[Any]:
@@ -41,7 +29,6 @@ def nested_order(labels: NDArray[Any], balance: Balance, rng: np.random.Generato
 
     Source: Truong et al. 2021, section 5.3 and appendix A, for `balanced`; see `_turns` for `stratified`.
     """
-    check_balance(balance)
     if balance == "natural" or not len(labels):
         return rng.permutation(len(labels))
     classes, own = np.unique(labels, return_inverse=True)

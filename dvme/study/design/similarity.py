@@ -60,13 +60,13 @@ def close_pairs(values: NDArray[Any], *, block: int = BLOCK) -> Close | None:
             and at most the rows as float32.
     """
     lengths = _lengths(values)
-    able = np.flatnonzero((lengths > 0) & np.isfinite(lengths))
-    if _is_blind(values, lengths):
+    is_able = (lengths > 0) & np.isfinite(lengths)
+    if _is_blind(values, lengths, is_able):
         return None
     nothing = np.empty(0, dtype=np.int64)
     found: list[tuple[NDArray[Any], ...]] = [(nothing, nothing, np.empty(0, dtype=np.float32))]
     n_found = 0
-    for part in _found(values, lengths, able, block):
+    for part in _found(values, lengths, np.flatnonzero(is_able), block):
         found.append(part)
         n_found += len(part[0])
         if n_found > MOST_PAIRS * len(values):
@@ -92,8 +92,8 @@ def _found(
         yield from _by_product(values, lengths, able, block)
         return
     for one, two in candidates:
-        for start in range(0, len(one), CANDIDATES_AT_ONCE):
-            first, second = one[start : start + CANDIDATES_AT_ONCE], two[start : start + CANDIDATES_AT_ONCE]
+        for part in _parts(len(one), CANDIDATES_AT_ONCE):
+            first, second = one[part], two[part]
             is_near = np.einsum("pk,pk->p", shadows[first], shadows[second]) > COSINE - SLACK
             first, second = able[first[is_near]], able[second[is_near]]
             cosines = _cosines(values, lengths, first, second)
@@ -106,7 +106,7 @@ def _principal_axes(values: NDArray[Any], lengths: NDArray[np.float64], able: ND
     from sklearn.utils.extmath import randomized_svd
 
     sample = np.random.default_rng(0).choice(able, min(SAMPLED_ROWS, len(able)), replace=False)
-    unit = values[sample] / lengths[sample, None]
+    unit = _unit(values, lengths, sample)
     axes = randomized_svd(unit, min(AXES, *unit.shape), n_iter=2, random_state=0)[2]
     orthonormal: NDArray[np.float64] = np.linalg.qr(axes.T)[0]  # to the last bit, whatever the rank of the sample
     return orthonormal
@@ -120,9 +120,8 @@ def _projected(
     In float64, so that what is left of a row that almost lies on the axes is not lost in rounding.
     """
     shadows = np.empty((len(rows), axes.shape[1] + 1))
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
-        shadows[start : start + ROWS_AT_ONCE, :-1] = (values[some] / lengths[some, None]) @ axes
+    for part in _parts(len(rows), ROWS_AT_ONCE):
+        shadows[part, :-1] = _unit(values, lengths, rows[part]) @ axes
     squares = np.einsum("nk,nk->n", shadows[:, :-1], shadows[:, :-1])
     shadows[:, -1] = np.sqrt(np.maximum(0.0, 1.0 - squares))
     return shadows
@@ -194,9 +193,8 @@ def _by_product(
     small terms meet a large sum.
     """
     unit = np.empty((len(able), values.shape[1]), dtype=np.float32)
-    for start in range(0, len(able), ROWS_AT_ONCE):
-        some = able[start : start + ROWS_AT_ONCE]
-        unit[start : start + ROWS_AT_ONCE] = values[some] / lengths[some, None]
+    for part in _parts(len(able), ROWS_AT_ONCE):
+        unit[part] = _unit(values, lengths, able[part])
     doubt = SLACK + values.shape[1] * float(np.finfo(np.float32).eps) / 2
     for start in range(0, len(able), block):
         for other in range(start, len(able), block):
@@ -206,7 +204,8 @@ def _by_product(
             cosines: NDArray[np.float64] = products[one - start, two - other].astype(np.float64)
             unsure = np.flatnonzero(cosines <= COSINE + doubt)
             if len(unsure) * CLOSE_CALLS > products.size:
-                exact = _all_cosines(values, lengths, able[start : start + block], able[other : other + block])
+                own, rest = (_unit(values, lengths, able[begin : begin + block]) for begin in (start, other))
+                exact: NDArray[np.float64] = own @ rest.T
                 cosines = exact[one - start, two - other]
             elif len(unsure):
                 cosines[unsure] = _cosines(values, lengths, able[one[unsure]], able[two[unsure]])
@@ -228,38 +227,39 @@ def _cosines(
 ) -> NDArray[np.float64]:
     """(P,) of pairs of rows, in float64."""
     cosines = np.empty(len(one))
-    for start in range(0, len(one), PAIRS_AT_ONCE):
-        first, second = one[start : start + PAIRS_AT_ONCE], two[start : start + PAIRS_AT_ONCE]
+    for part in _parts(len(one), PAIRS_AT_ONCE):
+        first, second = one[part], two[part]
         products = np.einsum("pd,pd->p", values[first].astype(np.float64), values[second].astype(np.float64))
-        cosines[start : start + PAIRS_AT_ONCE] = products / lengths[first] / lengths[second]
+        cosines[part] = products / lengths[first] / lengths[second]
     return cosines
 
 
-def _all_cosines(
-    values: NDArray[Any], lengths: NDArray[np.float64], rows: NDArray[np.int64], others: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Cosines of all rows with all others, in float64."""
-    cosines: NDArray[np.float64] = (values[rows] / lengths[rows, None]) @ (values[others] / lengths[others, None]).T
-    return cosines
+def _unit(values: NDArray[Any], lengths: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(n, D) some rows at length 1, in float64."""
+    unit: NDArray[np.float64] = values[rows] / lengths[rows, None]
+    return unit
 
 
 def _lengths(values: NDArray[Any]) -> NDArray[np.float64]:
     """(N,) of the rows, in float64: squares of 1e20, and of 1e-23, leave the range of float32."""
     squares = np.empty(len(values))
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        some = values[start : start + ROWS_AT_ONCE].astype(np.float64)
-        squares[start : start + ROWS_AT_ONCE] = np.einsum("nd,nd->n", some, some)
+    for part in _parts(len(values), ROWS_AT_ONCE):
+        some = values[part].astype(np.float64)
+        squares[part] = np.einsum("nd,nd->n", some, some)
     return np.sqrt(squares)
 
 
-def _is_blind(values: NDArray[Any], lengths: NDArray[np.float64]) -> bool:
+def _parts(n: int, at_once: int) -> Iterator[slice]:
+    return (slice(start, start + at_once) for start in range(0, n, at_once))
+
+
+def _is_blind(values: NDArray[Any], lengths: NDArray[np.float64], is_able: NDArray[np.bool_]) -> bool:
     """Whether many random pairs of images all but coincide."""
     if len(values) < 2:
         return False
     rng = np.random.default_rng(0)
     one, two = rng.integers(0, len(values), (2, SAMPLED_PAIRS))
     one, two = one[one != two], two[one != two]
-    is_able = (lengths > 0) & np.isfinite(lengths)
     both = is_able[one] & is_able[two]
     n_near = int((_cosines(values, lengths, one[both], two[both]) > COSINE).sum())
     return n_near > BLIND * len(one)

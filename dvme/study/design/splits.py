@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.spelling import is_clear, number_twins
 from dvme.defaults import N_FOLDS, SEED, TEST_FRACTION
-from dvme.errors import DataError, OptionError, Text, parameter
+from dvme.errors import DataError, Text, parameter
 from dvme.study.design.holdout import held_out
 from dvme.text import counted, some_of
 
-MIN_FOLDS = 2
 FOLDS = parameter("n_folds")
 MET = 0.15
 """A part this far from the fraction, in units of it, is what was asked for."""
@@ -32,6 +31,23 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """What is split."""
+
+    labels: NDArray[Any]
+    """(N,) class indices."""
+    apart: NDArray[Any]
+    """(N,) groups by number, as they would be if no two rows were twins."""
+    units: NDArray[Any]
+    """(N,) integers, equal for rows that stay together."""
+    classes: tuple[str, ...]
+
+    def at(self, rows: NDArray[Any]) -> _Rows:
+        """Some of them."""
+        return _Rows(self.labels[rows], self.apart[rows], self.units[rows], self.classes)
+
+
+@dataclass(frozen=True)
 class Plan:
     """One test set, never looked at before the end, and the folds of everything else."""
 
@@ -39,6 +55,19 @@ class Plan:
     folds: list[Fold]
     description: str
     """One line that says where the split comes from."""
+    rows: _Rows
+    """What was split."""
+
+    def folded_again(self, seed: int) -> list[Fold]:
+        """Other folds of the training pool, by another seed; its one validation set, if it has that, stays.
+
+        Raises:
+            DataError: if a class is too small.
+        """
+        if len(self.folds) == 1:
+            return self.folds
+        pool = np.sort(np.concatenate([self.folds[0].train, self.folds[0].validation]))
+        return _folds(pool, self.rows, len(self.folds), seed)
 
 
 def make_plan(
@@ -74,9 +103,7 @@ def make_plan(
 
     Raises:
         DataError: if a class is too small, or a group is on both sides of the user's split.
-        OptionError: if the folds or the fraction make no sense.
     """
-    check_folding(n_folds, test_fraction)
     every = _Rows(labels, units_of(groups), units_of(groups, twins), classes)
     units = every.units
     if (splits != MISSING).any():
@@ -87,54 +114,15 @@ def make_plan(
     test = held_out(labels, units, test_fraction, n_folds=n_folds, seed=seed)
     pool = np.setdiff1d(np.arange(len(labels)), test)
     folds = _folds(pool, every, n_folds, seed, FOLDS + " or " + parameter("test_fraction"))
-    _check_classes(
-        {"test": test, **_named(folds)},
-        labels,
-        classes,
-        "try another " + parameter("seed") + ", fewer " + FOLDS + " or a larger " + parameter("test_fraction"),
-    )
+    parts = {"test": test}
+    for number, fold in enumerate(folds, start=1):
+        parts |= {f"fold {number}'s training": fold.train, f"fold {number}'s validation": fold.validation}
+    step = "try another " + parameter("seed") + ", fewer " + FOLDS + " or a larger " + parameter("test_fraction")
+    _check_classes(parts, every, step)
     grouped = ", grouped" if (groups != MISSING).any() else ""
-    return Plan(
-        test=test,
-        folds=folds,
-        description=(
-            f"held out {len(test):,} of {len(labels):,} for testing{_why_another(every, len(test), test_fraction)}, "
-            f"{n_folds} folds of the other {len(pool):,}: stratified{grouped}, seed {seed}"
-        ),
-    )
-
-
-def fold_again(
-    plan: Plan,
-    labels: NDArray[Any],
-    groups: NDArray[Any],
-    *,
-    twins: NDArray[Any] | None = None,
-    classes: tuple[str, ...],
-    n_folds: int,
-    seed: int,
-) -> list[Fold]:
-    """Other folds of a plan's training pool, by another seed; its one validation set, if it has that, stays.
-
-    Args and raises: as of `make_plan`.
-    """
-    if len(plan.folds) == 1:
-        return plan.folds
-    pool = np.sort(np.concatenate([plan.folds[0].train, plan.folds[0].validation]))
-    return _folds(pool, _Rows(labels, units_of(groups), units_of(groups, twins), classes), n_folds, seed)
-
-
-def check_folding(n_folds: int, test_fraction: float) -> None:
-    """Refuse folds or a test fraction that make no sense.
-
-    Raises:
-        OptionError: naming what is allowed.
-    """
-    if n_folds < MIN_FOLDS:
-        raise OptionError(f"{n_folds} folds are not possible; pass " + parameter("n_folds", MIN_FOLDS) + " or more")
-    if not 0.0 < test_fraction <= 0.5:
-        allowed = parameter("test_fraction") + " above 0, at most 0.5"
-        raise OptionError(f"test fraction {test_fraction} is not possible; pass " + allowed)
+    held = f"held out {len(test):,} of {len(labels):,} for testing{_why_another(every, len(test), test_fraction)}"
+    described = f"{held}, {n_folds} folds of the other {len(pool):,}: stratified{grouped}, seed {seed}"
+    return Plan(test, folds, described, every)
 
 
 def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
@@ -147,14 +135,13 @@ def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
     Raises:
         DataError: naming the sides.
     """
-    units, names = units_of(groups), list(sides)
-    for position, first in enumerate(names):
-        for second in names[position + 1 :]:
-            shared = np.intersect1d(units[sides[first]], units[sides[second]])
-            if len(shared):
-                raise DataError(
-                    f"{len(shared)} groups are in both {first} and {second}: a leak; mend the split or the group column"
-                )
+    units = units_of(groups)
+    for first, second in combinations(sides, 2):
+        shared = np.intersect1d(units[sides[first]], units[sides[second]])
+        if len(shared):
+            raise DataError(
+                f"{len(shared)} groups are in both {first} and {second}: a leak; mend the split or the group column"
+            )
 
 
 def units_of(groups: NDArray[Any], twins: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -180,23 +167,6 @@ def groups_to_resample(groups: NDArray[Any]) -> NDArray[Any] | None:
     return units_of(groups) if (groups != MISSING).any() else None
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What is split."""
-
-    labels: NDArray[Any]
-    """(N,) class indices."""
-    apart: NDArray[Any]
-    """(N,) groups by number, as they would be if no two rows were twins."""
-    units: NDArray[Any]
-    """(N,) integers, equal for rows that stay together."""
-    classes: tuple[str, ...]
-
-    def at(self, rows: NDArray[Any]) -> _Rows:
-        """Some of them."""
-        return _Rows(self.labels[rows], self.apart[rows], self.units[rows], self.classes)
-
-
 def _why_another(rows: _Rows, n_test: int, test_fraction: float) -> str:
     """Why the test part is not as large as it was asked to be; "" where it is."""
     n = len(rows.labels)
@@ -217,7 +187,7 @@ def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]]
         found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
         raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
     parts = {"train": train, "test": test, **({"val": validation} if len(validation) else {})}
-    _check_classes(parts, rows.labels, rows.classes, "add some, or leave the class out")
+    _check_classes(parts, rows, "add some, or leave the class out")
     left_out = int((splits == MISSING).sum())
     rest = f"; {left_out} rows without a split left out" if left_out else ""
     if len(validation):
@@ -226,24 +196,19 @@ def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]]
     else:
         folds = _folds(train, rows, n_folds, seed)
         described = f"your split: test {len(test):,}{notice}, {n_folds} stratified folds of train {len(train):,}{rest}"
-    return Plan(test=test, folds=folds, description=described)
+    return Plan(test, folds, described, rows)
 
 
 def _folds(pool: NDArray[Any], rows: _Rows, n_folds: int, seed: int, options: Text = FOLDS) -> list[Fold]:
-    _check_counts(rows.at(pool), n_folds, f"{n_folds} folds, once the test set is held out,", options)
-    return [Fold(train, validation) for train, validation in _folded(pool, rows.labels, rows.units, n_folds, seed)]
-
-
-def _folded(
-    rows: NDArray[Any], labels: NDArray[Any], units: NDArray[Any], n_parts: int, seed: int
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """(rest, part) for every part of the rows: stratified, and whole units where rows share one."""
+    """Of some rows: stratified, and of whole units where rows share one."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    is_grouped = len(np.unique(units[rows])) < len(rows)
-    splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_parts, shuffle=True, random_state=seed)
-    for rest, part in splitter.split(rows, labels[rows], units[rows] if is_grouped else None):
-        yield rows[rest], rows[part]
+    own = rows.at(pool)
+    _check_counts(own, n_folds, f"{n_folds} folds, once the test set is held out,", options)
+    is_grouped = len(np.unique(own.units)) < len(pool)
+    splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
+    parts = splitter.split(pool, own.labels, own.units if is_grouped else None)
+    return [Fold(pool[rest], pool[part]) for rest, part in parts]
 
 
 def _merged(units: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
@@ -259,17 +224,10 @@ def _merged(units: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
     return merged
 
 
-def _named(folds: list[Fold]) -> dict[str, NDArray[Any]]:
-    parts: dict[str, NDArray[Any]] = {}
-    for number, fold in enumerate(folds, start=1):
-        parts |= {f"fold {number}'s training": fold.train, f"fold {number}'s validation": fold.validation}
-    return parts
-
-
-def _check_classes(parts: dict[str, NDArray[Any]], labels: NDArray[Any], classes: tuple[str, ...], step: str) -> None:
+def _check_classes(parts: dict[str, NDArray[Any]], rows: _Rows, step: str) -> None:
     """Refuse a part without some class: neither its scores nor a ranking by them would mean anything."""
-    for part, rows in parts.items():
-        lacking = [name for index, name in enumerate(classes) if index not in labels[rows]]
+    for part, own in parts.items():
+        lacking = [name for index, name in enumerate(rows.classes) if index not in rows.labels[own]]
         if lacking:
             raise DataError(
                 f"the {part} part has no image of class {some_of([repr(name) for name in lacking])}; " + step

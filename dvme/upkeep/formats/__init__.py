@@ -8,25 +8,9 @@ from typing import Any
 
 from dvme.errors import DataError, parameter
 from dvme.files import reading, written_aside
-from dvme.upkeep.formats.bundle import BackboneHeader, Blocks, Bundle, EmbeddedRows, Header
+from dvme.upkeep.formats.bundle import Bundle
 from dvme.upkeep.formats.checks import check_rows, check_texts
 from dvme.upkeep.formats.elsewhere import Elsewhere
-
-__all__ = [
-    "SUFFIXES",
-    "BackboneHeader",
-    "Blocks",
-    "Bundle",
-    "Elsewhere",
-    "EmbeddedRows",
-    "Header",
-    "files_of",
-    "format_of",
-    "is_bundle",
-    "read_bundle",
-    "read_elsewhere",
-    "write_bundle",
-]
 
 SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", ".parquet": "parquet", ".csv": "csv"}
 ARRAY_SUFFIXES, TABLE_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy"), (".parquet", ".csv", ".tsv")
@@ -112,12 +96,8 @@ def read_elsewhere(path: Path, *, features: str | None, ids: str | None, table: 
         known = ", ".join((*ARRAY_SUFFIXES, *TABLE_SUFFIXES))
         raise DataError(f"{path} has no suffix of a format that can be imported; use one of {known}")
     if table is not None:
-        raise DataError(
-            f"{path} is a table itself, "
-            + parameter("table")
-            + " is for files of arrays; leave it out, name columns with "
-            + parameter("ids")
-        )
+        step = " is for files of arrays; leave it out, name columns with "
+        raise DataError(f"{path} is a table itself, " + parameter("table") + step + parameter("ids"))
     from dvme.upkeep.formats.elsewhere_tables import read_tables
 
     return read_tables(path, features=features, ids=ids)

@@ -51,11 +51,7 @@ class Header:
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str) -> Header:
-        """Read a header.
-
-        Args:
-            text: JSON.
-            source: the file, for messages.
+        """Read a header; messages name the source.
 
         Raises:
             DataError: if it is damaged, or of a newer version.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from itertools import repeat
+from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from dvme.data.tables import SAVE, check_file, dialect_of, not_text
 from dvme.errors import DataError
 from dvme.files import file_digest, reading, written_aside
-from dvme.upkeep.formats.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header, row_slices
-from dvme.upkeep.formats.fields import check_distinct, from_texts, text_columns, text_fields
+from dvme.upkeep.formats.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header
+from dvme.upkeep.formats.fields import check_distinct, from_texts, record_batches, text_fields
 
 SIDECAR_SUFFIX = ".json"
 MIN_BLOCK_BYTES, ROWS_PER_BLOCK, CHARACTERS_PER_NUMBER = 1 << 22, 256, 26
@@ -31,32 +31,19 @@ def sidecar(path: Path) -> Path:
 
 def write(path: Path, bundle: Bundle) -> None:
     """Write the bundle to a new file, without its header."""
-    backbones = bundle.header.backbones
     fields = [pa.field(name, pa.string()) for name in text_fields(bundle.header)]
-    for backbone in backbones:
+    for backbone in bundle.header.backbones:
         kind = pa.float32() if backbone.dtype == "float32" else pa.float64()
         fields += [pa.field(name, kind) for name in feature_fields(backbone)]
     schema = pa.schema(fields)
     check_distinct(schema.names)
-    streams = [bundle.embeddings[backbone.name].blocks() for backbone in backbones]
-    blocks = zip(*streams, strict=True) if streams else repeat(())
     with pc.CSVWriter(str(path), schema) as writer:
-        for window, features in zip(row_slices(bundle.header.n_rows), blocks, strict=bool(streams)):
-            arrays = list(text_columns(bundle, window).values())
-            for block in features:
-                numbers = _shortest(block) if block.dtype == np.float16 else block
-                arrays += [pa.array(column) for column in np.ascontiguousarray(numbers.T)]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
+        for batch in record_batches(bundle, schema, _number_columns):
+            writer.write_batch(batch)
 
 
 def write_sidecar(path: Path, header: Header, data: Path) -> None:
-    """Write the header of a CSV, with the digest by which it is known to belong to it.
-
-    Args:
-        path: where the CSV is going to be.
-        header: its header.
-        data: where the CSV lies now.
-    """
+    """Write the header of a CSV that is going to be at `path`, with the digest of the data that lie elsewhere now."""
     fields = {"digest": file_digest(data), "header": json.loads(header.to_json())}
     with written_aside(sidecar(path)) as aside:
         aside.write_text(json.dumps(fields, indent=1), encoding="utf-8")
@@ -86,7 +73,7 @@ def read(path: Path) -> Bundle:
             for name in texts:
                 texts[name] += batch.column(name).to_pylist()
         columns = {name: np.array(values, dtype=object) for name, values in texts.items()}
-        return from_texts(header, columns, lambda name: _backbone_blocks(path, header, name))
+        return from_texts(header, columns, partial(_backbone_blocks, path))
 
 
 def feature_fields(backbone: BackboneHeader) -> list[str]:
@@ -100,36 +87,20 @@ def schema(path: Path) -> pa.Schema:
     Raises:
         DataError: if it cannot be read, or is no text in UTF-8 or with the byte-order mark of another encoding.
     """
-    try:
-        with reading(path), _open(path) as reader:
-            found = reader.schema
-    except DataError as error:
-        if isinstance(error.__cause__, UnicodeError):
-            raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}") from error
-        raise
-    if any(pa.types.is_binary(field.type) for field in found):
-        raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}")
-    return found
+    with reading(path), suppress(UnicodeError), _open(path) as reader:
+        if not any(pa.types.is_binary(field.type) for field in reader.schema):
+            return reader.schema
+    raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}")
 
 
-def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Blocks:
-    """Numeric columns side by side, (B, D) at a time; an empty cell is NaN.
-
-    Args:
-        path: .csv or .tsv.
-        names: D columns.
-        kind: the type into which decimals are read.
-    """
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        with reading(path):
-            for batch in batches(path, dict.fromkeys(names, kind)):
-                numbers = np.empty((len(batch), len(names)), dtype=kind.to_pandas_dtype())
-                for axis, name in enumerate(names):
-                    numbers[:, axis] = batch.column(name).to_numpy(zero_copy_only=False)
-                yield numbers
-
-    return blocks
+def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Iterator[NDArray[Any]]:
+    """D numeric columns side by side, (B, D) at a time, their decimals read into one type; an empty cell is NaN."""
+    with reading(path):
+        for batch in batches(path, dict.fromkeys(names, kind)):
+            numbers = np.empty((len(batch), len(names)), dtype=kind.to_pandas_dtype())
+            for axis, name in enumerate(names):
+                numbers[:, axis] = batch.column(name).to_numpy(zero_copy_only=False)
+            yield numbers
 
 
 def batches(path: Path, types: Mapping[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
@@ -153,11 +124,15 @@ def _open(path: Path, **options: Any) -> pc.CSVStreamingReader:
     )
 
 
-def _backbone_blocks(path: Path, header: Header, name: str) -> Blocks:
-    backbone = next(item for item in header.backbones if item.name == name)
+def _number_columns(block: NDArray[Any], backbone: BackboneHeader) -> list[pa.Array]:
+    numbers = _shortest(block) if backbone.dtype == "float16" else block
+    return [pa.array(column) for column in np.ascontiguousarray(numbers.T)]
+
+
+def _backbone_blocks(path: Path, backbone: BackboneHeader) -> Blocks:
     if backbone.dtype == "float32":
-        return number_blocks(path, feature_fields(backbone), pa.float32())
-    wide = number_blocks(path, feature_fields(backbone), pa.float64())
+        return partial(number_blocks, path, feature_fields(backbone), pa.float32())
+    wide = partial(number_blocks, path, feature_fields(backbone), pa.float64())
     return lambda: (block.astype(np.float16) for block in wide())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from dvme.errors import DataError, parameter
 from dvme.text import CHOICES, first_few
 from dvme.upkeep.formats.bundle import Blocks, text_array
 
-IMAGE = "image"
+IDS, IMAGE = "ids", "image"
 COLUMNS = ("label", "split", "group")
 """What comes along under these names."""
+NO_TEXT = re.compile(r"[\0\ud800-\udfff]")
+"""NUL, and half of a surrogate pair, which UTF-8 does not have."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def check_ids(ids: Sequence[str], n_rows: int, source: Path) -> None:
     empty = [row for row, name in enumerate(ids, start=1) if not name.strip()]
     if empty:
         raise DataError(f"{source} has {len(empty)} rows without an id: rows {first_few(empty)}; name the images there")
-    bad = [ascii(name) for name in ids if "\0" in name or not _is_encodable(name)]
+    bad = [ascii(name) for name in ids if NO_TEXT.search(name)]
     if bad:
         raise DataError(f"{source} has {len(bad)} ids that are no text: {first_few(bad)}; rename these images")
 
@@ -89,34 +92,32 @@ def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, ND
         DataError: if it cannot be read, or the column is not clear.
     """
     if table.suffix.lower() not in MANIFEST_SUFFIXES:
-        raise DataError(
-            f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with " + parameter("table")
-        )
+        message = f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with "
+        raise DataError(message + parameter("table"))
     read = read_table(table)
-    found = standard_columns(read.names, table)
     held = dict.fromkeys(filter(None, read.names), "")
-    candidates = id_candidates(list(held), found.values(), find_column(list(held), IMAGE, table))
-    name = chosen(ids, candidates, held, source=table, what="columns of ids", option=parameter("ids"))
-    found = {column: held for column, held in found.items() if held != name}
-    columns = {column: text_array(read.texts(held)) for column, held in found.items()}
-    return read.texts(name), columns, columns_used(table, {"ids": name} | found)
+    used = used_columns(ids, held, source=table, texts=list(held), scalars=list(held))
+    columns = {name: text_array(read.texts(column)) for name, column in used.items() if name != IDS}
+    return read.texts(used[IDS]), columns, columns_used(table, used)
 
 
-def standard_columns(names: Sequence[str], source: Path) -> dict[str, str]:
-    """Label, split and group to the columns that hold them, as far as there are any; capitals do not matter."""
-    found = {name: find_column(names, name, source) for name in COLUMNS}
-    return {name: column for name, column in found.items() if column is not None}
+def used_columns(
+    given: str | None, held: Mapping[str, object], *, source: Path, texts: Sequence[str], scalars: Sequence[str]
+) -> dict[str, str]:
+    """`ids`, and label, split and group as far as there are any, to the columns that hold them; in any capitals.
 
+    Args:
+        given: the column of ids, if the user named one.
+        held: name to a description, of every column.
+        source: the file.
+        texts: the columns that may hold ids where none is called `image`.
+        scalars: those of which one may be called `image`.
 
-def id_candidates(texts: Sequence[str], along: Collection[str], image: str | None) -> list[str]:
-    """The columns that may hold the ids: that of the images, or else all of text that do not come along."""
-    return [name for name in texts if name not in along] if image is None else [image]
-
-
-def _is_encodable(name: str) -> bool:
-    """Whether a name is text in UTF-8, which half of a surrogate pair is not."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    Raises:
+        DataError: if the column of ids is not clear.
+    """
+    found = {name: find_column(list(held), name, source) for name in COLUMNS}
+    image = find_column(scalars, IMAGE, source)
+    candidates = [name for name in texts if name not in found.values()] if image is None else [image]
+    ids = chosen(given, candidates, held, source=source, what="columns of ids", option=parameter("ids"))
+    return {IDS: ids} | {name: column for name, column in found.items() if column is not None and column != ids}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,25 @@ from numpy.typing import NDArray
 
 from dvme.data.cells import as_texts
 from dvme.data.manifest import columns_used
-from dvme.data.tables import clean_names, find_column
+from dvme.data.tables import clean_names
 from dvme.errors import DataError, parameter
 from dvme.files import reading
 from dvme.upkeep.formats import csv_, parquet
 from dvme.upkeep.formats.bundle import Blocks, text_array
-from dvme.upkeep.formats.elsewhere import IMAGE, Elsewhere, check_ids, chosen, id_candidates, standard_columns
+from dvme.upkeep.formats.elsewhere import IDS, Elsewhere, check_ids, chosen, used_columns
 
 NUMBERED = re.compile(r"(.*?)(\d+)", re.DOTALL)
 MIN_NUMBERED = 2
 
 
 def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhere:
-    """Choose the features and the ids of a table.
+    """As `read_elsewhere`, of .parquet, .csv or .tsv.
 
     Args:
-        path: .parquet, .csv or .tsv.
+        path: the table.
         features: a column of lists, or how the names of the numeric columns begin; by default the only column of
             lists, or the only run of columns that are numbered, such as f0, f1, f2.
         ids: the column of ids; by default `image`, or the only one of text that is not label, split or group.
-
-    Raises:
-        DataError: if the file cannot be read, or its columns are not clear.
     """
     is_parquet = path.suffix.lower() == ".parquet"
     with reading(path):
@@ -44,23 +42,19 @@ def read_tables(path: Path, *, features: str | None, ids: str | None) -> Elsewhe
     originals = clean_names(schema.names, path)
     fields = [schema.field(original).with_name(name) for name, original in originals.items()]
     held = {field.name: str(field.type) for field in fields}
-    standard = standard_columns(list(held), path)
     texts = [field.name for field in fields if _is_text(field.type)]
-    image = find_column([field.name for field in fields if not _is_list(field.type)], IMAGE, path)
-    candidates = id_candidates(texts, standard.values(), image)
-    id_column = chosen(ids, candidates, held, source=path, what="columns of ids", option=parameter("ids"))
-    along = {name: column for name, column in standard.items() if column != id_column}
-    wanted = {name: originals[column] for name, column in ({"ids": id_column} | along).items()}
+    scalars = [field.name for field in fields if not _is_list(field.type)]
+    used = used_columns(ids, held, source=path, texts=texts, scalars=scalars)
+    wanted = {name: originals[column] for name, column in used.items()}
     columns = _parquet_texts(path, wanted) if is_parquet else _csv_texts(path, wanted)
-    identities = columns.pop("ids").tolist()
+    identities = columns.pop(IDS).tolist()
     if not identities:
         raise DataError(f"{path} has no rows; there is nothing to import")
     check_ids(identities, len(identities), path)
-    rest = [field for field in fields if field.name not in {id_column, *standard.values()}]
+    rest = [field for field in fields if field.name not in used.values()]
     names = [originals[name] for name in _feature_columns(path, rest, features)]
     blocks, dtype = _parquet_features(path, names, schema) if is_parquet else _csv_features(path, names)
-    remark = columns_used(path, {"ids": id_column} | along)
-    return Elsewhere(identities, next(blocks()).shape[1], dtype, blocks, columns, (remark,))
+    return Elsewhere(identities, next(blocks()).shape[1], dtype, blocks, columns, (columns_used(path, used),))
 
 
 def _feature_columns(path: Path, fields: Sequence[pa.Field], given: str | None) -> list[str]:
@@ -108,13 +102,14 @@ def _parquet_features(path: Path, names: list[str], schema: pa.Schema) -> tuple[
     """The features, and what numbers they are."""
     types = [schema.field(name).type for name in names]
     if _is_list(types[0]):
-        return parquet.list_blocks(path, names[0]), np.dtype(types[0].value_type.to_pandas_dtype()).name
+        dtype = np.dtype(types[0].value_type.to_pandas_dtype())
+        return partial(parquet.list_blocks, path, names[0]), dtype.name
     dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in types))
-    return parquet.column_blocks(path, names), dtype.name
+    return partial(parquet.column_blocks, path, names), dtype.name
 
 
 def _csv_features(path: Path, names: list[str]) -> tuple[Blocks, str]:
-    return csv_.number_blocks(path, names, pa.float64()), "decimals"
+    return partial(csv_.number_blocks, path, names, pa.float64()), "decimals"
 
 
 def _parquet_texts(path: Path, columns: Mapping[str, str]) -> dict[str, NDArray[Any]]:

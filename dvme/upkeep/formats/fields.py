@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.upkeep.formats.bundle import Blocks, Bundle, EmbeddedRows, Header, text_array
+from dvme.upkeep.formats.bundle import BackboneHeader, Blocks, Bundle, EmbeddedRows, Header, row_slices, text_array
 from dvme_cache import RowState
 from dvme_cache.identity import CONTENT_ID_BYTES
 
@@ -18,8 +19,10 @@ CONTENT_ID, FIRST_SEEN = "content_id", "first_seen"
 STATES = np.array([state.name.lower() for state in RowState], dtype=object)
 """By their number in the cache."""
 
-FeatureBlocks = Callable[[str], Blocks]
-"""From a backbone's name to its features."""
+FeatureBlocks = Callable[[BackboneHeader], Blocks]
+"""From a backbone to its features."""
+FeatureArrays = Callable[[NDArray[Any], BackboneHeader], Iterable[pa.Array]]
+"""From a block of a backbone's features (B, D) to what stands in their fields."""
 
 
 def column_field(name: str) -> str:
@@ -56,15 +59,26 @@ def check_distinct(fields: Sequence[str]) -> None:
         raise DataError(f"two columns would be called {twice!r} in one table; export to .h5 or .npz")
 
 
-def text_columns(bundle: Bundle, window: slice) -> dict[str, pa.Array]:
-    """Field to its texts of some rows."""
+def record_batches(bundle: Bundle, schema: pa.Schema, feature_arrays: FeatureArrays) -> Iterator[pa.RecordBatch]:
+    """All rows, a block at a time: the fields that hold no features, then those that do."""
+    backbones = bundle.header.backbones
+    streams = [bundle.embeddings[backbone.name].blocks() for backbone in backbones]
+    blocks = zip(*streams, strict=True) if streams else repeat(())
+    for window, features in zip(row_slices(bundle.header.n_rows), blocks, strict=bool(streams)):
+        arrays = _text_columns(bundle, window)
+        for block, backbone in zip(features, backbones, strict=True):
+            arrays += feature_arrays(block, backbone)
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _text_columns(bundle: Bundle, window: slice) -> list[pa.Array]:
+    """Some rows of the fields that hold no features."""
     digests = [row.tobytes().hex() for row in bundle.content_ids[window]]
     texts = [digests, bundle.paths[window], *(values[window] for values in bundle.columns.values())]
     for backbone in bundle.header.backbones:
         rows = bundle.embeddings[backbone.name]
         texts += [STATES[rows.states[window]], rows.reasons[window]]
-    arrays = (pa.array(values, type=pa.string()) for values in texts)
-    return dict(zip(text_fields(bundle.header), arrays, strict=True))
+    return [pa.array(values, type=pa.string()) for values in texts]
 
 
 def from_texts(header: Header, texts: Mapping[str, NDArray[Any]], blocks: FeatureBlocks) -> Bundle:
@@ -75,9 +89,9 @@ def from_texts(header: Header, texts: Mapping[str, NDArray[Any]], blocks: Featur
         KeyError: if a field is missing.
     """
     embeddings = {}
-    for name in (backbone.name for backbone in header.backbones):
-        states, reasons = texts[state_field(name)], texts[reason_field(name)]
-        embeddings[name] = EmbeddedRows(_state_numbers(states), text_array(reasons), blocks(name))
+    for backbone in header.backbones:
+        states, reasons = texts[state_field(backbone.name)], texts[reason_field(backbone.name)]
+        embeddings[backbone.name] = EmbeddedRows(_state_numbers(states), text_array(reasons), blocks(backbone))
     digests = b"".join(bytes.fromhex(digest) for digest in texts[CONTENT_ID])
     return Bundle(
         header=header,

@@ -94,12 +94,15 @@ def read(path: Path) -> Bundle:
 
 
 def dataset_blocks(path: Path, name: str) -> Blocks:
-    """The rows of a two-dimensional dataset, a block at a time."""
+    """The rows of a dataset, a block at a time; texts as str."""
 
     def blocks() -> Iterator[NDArray[Any]]:
         with reading(path), h5py.File(path) as file:
             dataset = file[name]
-            for window in row_slices(len(dataset)):
+            n_rows = len(dataset)
+            if h5py.check_string_dtype(dataset.dtype) is not None:
+                dataset = dataset.asstr()
+            for window in row_slices(n_rows):
                 yield np.asarray(dataset[window])
 
     return blocks

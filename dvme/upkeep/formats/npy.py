@@ -40,13 +40,6 @@ class Layout:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
 
-def write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Begin an array whose rows follow as they lie in memory."""
-    description = np.lib.format.dtype_to_descr(dtype)
-    header = {"descr": description, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
 def read_header(file: IO[bytes]) -> Layout:
     """Read up to the first element.
 
@@ -78,12 +71,7 @@ def layouts(path: Path) -> dict[str, Layout]:
 
 
 def array_blocks(path: Path, name: str, layout: Layout) -> Blocks:
-    """The rows of an array, a block at a time, each checked to be whole.
-
-    Args:
-        path: .npz or .npy.
-        name: of the array in an .npz; "" for an .npy.
-        layout: what its header says.
+    """The rows of an array that `layouts` names, a block at a time, each checked to be whole.
 
     Raises:
         DataError: if it holds Python objects; while reading, if it is torn.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.files import reading
 from dvme.upkeep.formats.bundle import Bundle, EmbeddedRows, Header, file_name, row_slices, text_array
-from dvme.upkeep.formats.npy import SUFFIX, Layout, array_blocks, layouts, read_whole, write_header
+from dvme.upkeep.formats.npy import SUFFIX, Layout, array_blocks, layouts, read_whole
 
 HEADER = "meta.json"
 TEXT_LEVEL = 1
@@ -91,13 +91,14 @@ def _write_array(
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
-    blocks: Iterable[NDArray[Any]] | Iterator[NDArray[Any]],
+    blocks: Iterable[NDArray[Any]],
     *,
     is_text: bool = False,
 ) -> None:
-    """One member, whose rows come in blocks."""
+    """One member, whose rows come in blocks, as they lie in memory."""
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     archive.compression = zipfile.ZIP_DEFLATED if is_text else zipfile.ZIP_STORED
     with archive.open(name + SUFFIX, "w", force_zip64=True) as member:
-        write_header(member, shape, dtype)
+        np.lib.format.write_array_header_1_0(member, header)
         for block in blocks:
             member.write(np.ascontiguousarray(block).view(np.uint8).data)

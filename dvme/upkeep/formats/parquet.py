@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import repeat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.files import reading
 from dvme.text import first_few
-from dvme.upkeep.formats.bundle import BLOCK_ROWS, FORMAT, BackboneHeader, Blocks, Bundle, Header, row_slices
-from dvme.upkeep.formats.fields import check_distinct, from_texts, text_columns, text_fields
+from dvme.upkeep.formats.bundle import BLOCK_ROWS, FORMAT, BackboneHeader, Bundle, Header
+from dvme.upkeep.formats.fields import check_distinct, from_texts, record_batches, text_fields
 
 HEADER = FORMAT.encode()
 ROWS_READ_AT_ONCE = 512
@@ -31,15 +31,11 @@ def features_field(backbone: str) -> str:
 
 def write(path: Path, bundle: Bundle) -> None:
     """Write the bundle to a new file."""
-    backbones, texts, schema = bundle.header.backbones, text_fields(bundle.header), _schema(bundle.header)
+    texts, schema = text_fields(bundle.header), _schema(bundle.header)
     check_distinct(schema.names)
-    streams = [bundle.embeddings[backbone.name].blocks() for backbone in backbones]
-    blocks = zip(*streams, strict=True) if streams else repeat(())
     with pq.ParquetWriter(path, schema, use_dictionary=texts, write_page_checksum=True) as writer:
-        for window, features in zip(row_slices(bundle.header.n_rows), blocks, strict=bool(streams)):
-            lists = [_as_lists(block, item) for block, item in zip(features, backbones, strict=True)]
-            arrays = [*text_columns(bundle, window).values(), *lists]
-            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema), row_group_size=BLOCK_ROWS)
+        for batch in record_batches(bundle, schema, _as_lists):
+            writer.write_batch(batch, row_group_size=BLOCK_ROWS)
 
 
 def is_bundle(path: Path) -> bool:
@@ -62,33 +58,25 @@ def read(path: Path) -> Bundle:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns=text_fields(header))
         texts = {name: table.column(name).to_numpy(zero_copy_only=False) for name in table.column_names}
-        return from_texts(header, texts, lambda name: list_blocks(path, features_field(name)))
+        return from_texts(header, texts, lambda item: partial(list_blocks, path, features_field(item.name)))
 
 
-def list_blocks(path: Path, field: str) -> Blocks:
+def list_blocks(path: Path, field: str) -> Iterator[NDArray[Any]]:
     """The rows of a column of lists, a block at a time.
 
     Raises:
         DataError: while reading, if the lists are not of one length.
     """
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        with reading(path):
-            for batch in _batches(path, [field]):
-                yield _from_lists(batch.column(field), f"{field} of {path}")
-
-    return blocks
+    with reading(path):
+        for batch in _batches(path, [field]):
+            yield _from_lists(batch.column(field), f"{field} of {path}")
 
 
-def column_blocks(path: Path, names: list[str]) -> Blocks:
+def column_blocks(path: Path, names: list[str]) -> Iterator[NDArray[Any]]:
     """Numeric columns side by side, a block of rows at a time; a missing value is NaN."""
-
-    def blocks() -> Iterator[NDArray[Any]]:
-        with reading(path):
-            for batch in _batches(path, names):
-                yield np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], axis=1)
-
-    return blocks
+    with reading(path):
+        for batch in _batches(path, names):
+            yield np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in names], axis=1)
 
 
 def _schema(header: Header) -> pa.Schema:
@@ -105,9 +93,9 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
             yield from file.iter_batches(ROWS_READ_AT_ONCE, row_groups=[group], columns=columns)
 
 
-def _as_lists(block: NDArray[Any], backbone: BackboneHeader) -> pa.Array:
+def _as_lists(block: NDArray[Any], backbone: BackboneHeader) -> list[pa.Array]:
     values = pa.array(np.ascontiguousarray(block, dtype=backbone.dtype).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(values, backbone.dim)
+    return [pa.FixedSizeListArray.from_arrays(values, backbone.dim)]
 
 
 def _from_lists(lists: pa.Array, source: str) -> NDArray[Any]:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dvme.data import Samples, folder_samples, load_samples
+from dvme.data import Samples, load_samples
+from dvme.data.folder import folder_samples
 from dvme.errors import DataError
 
 SaveImage = Callable[..., Path]
@@ -86,9 +87,7 @@ def test_folder_samples__empty_folder(tmp_path: Path) -> None:
         folder_samples(tmp_path)
 
 
-def test_folder_samples__missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither a folder nor a manifest"):
-        folder_samples(tmp_path / "nowhere")
+def test_load_samples__missing_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere does not exist"):
         load_samples(tmp_path / "nowhere")
 

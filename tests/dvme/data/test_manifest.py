@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from dvme.data import Columns, load_samples, manifest_samples
+from dvme.data import Columns, load_samples
+from dvme.data.manifest import manifest_samples
 from dvme.errors import DataError
 
 WriteManifest = Callable[..., Path]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import filed, light
+from light import filed, light, named
 from numpy.typing import NDArray
 
 import dvme
@@ -109,7 +109,7 @@ def test_explain__every_part_is_of_the_test_images(study: Path) -> None:
     report = dvme.explain(head, study / "folds.zarr")
     assert len(test) == report.n_images
     assert report.images == f"the head's {len(test)} test images"
-    assert (report.head, report.backbones, report.n_folds) == ("dvme-tokens", NAMES, 2)
+    assert (report.head, report.backbones, report.n_folds) == (named("dvme-tokens"), NAMES, 2)
     heads, jobs, data = _own(head)
     blocks = data.blocks(NAMES, test)
     assert report.attention is not None
@@ -137,7 +137,7 @@ def test_explain__retrain_fits_the_others_on_the_same_rows(study: Path) -> None:
     head = study / "folds" / filed("concat", "a+b")
     heads, jobs, data = _own(head)
     report = dvme.explain(head, study / "folds.zarr", retrain=True)
-    expected = leave_one_out_retrained(jobs, data, _test_rows(head), heads=heads)
+    expected = leave_one_out_retrained(heads, jobs, data, _test_rows(head))
     assert report.retrained is not None
     assert report.retrained.is_retrained
     assert not report.reliance.is_retrained
@@ -186,7 +186,7 @@ def test_explain__the_report_is_strict_json_even_where_numbers_are_undefined(stu
     assert saved["reliance"]["left_out"][0]["performance"]["auc"]["std"] is None
     assert saved["attention"]["overall"]["mean"] == np.asarray(report.attention.overall.mean).tolist()  # type: ignore[union-attr]
     assert saved["similarity"]["cka"] == report.similarity.cka.tolist()
-    assert (saved["head"], saved["backbones"], saved["n_images"]) == ("dvme-tokens", ["a", "b"], 21)
+    assert (saved["head"], saved["backbones"], saved["n_images"]) == (named("dvme-tokens"), ["a", "b"], 21)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["e.json", "one fold"]
 
 

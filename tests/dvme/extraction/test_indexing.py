@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import dvme
-from dvme.data import Samples, folder_samples
+from dvme.data import Samples
+from dvme.data.folder import folder_samples
 from dvme.data.hashing import identify
 from dvme.data.samples import STANDARD
 from dvme.errors import DataError

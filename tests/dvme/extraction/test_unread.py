@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import dvme
-from dvme.data import Samples, folder_samples, load_samples
+from dvme.data import Samples, load_samples
+from dvme.data.folder import folder_samples
 from dvme.data.hashing import identify
 from dvme.errors import DataError
 from dvme.extraction.indexing import Index, index_samples

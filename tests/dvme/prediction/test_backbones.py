@@ -22,7 +22,7 @@ from dvme.heads.fusion.controls import Concat
 from dvme.heads.saving import SavedFold, SavedHead, save_head, subset_hash
 from dvme.prediction import sources
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
-from dvme_cli.main import app
+from dvme_cli.app import app
 
 OWN = """
 from torch import nn

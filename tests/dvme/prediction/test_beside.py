@@ -22,7 +22,7 @@ from dvme.errors import DataError
 from dvme.extraction.beside import place_beside
 from dvme.extraction.plan import plan_extraction
 from dvme_cache import CacheLockedError, EmbeddingCache, Fingerprint, FingerprintMismatchError
-from dvme_cli.main import app
+from dvme_cli.app import app
 
 OWN = """
 from torch import nn

@@ -115,7 +115,8 @@ def test_predict__one_line_per_image_of_a_cache(head: Path, cache: Path, tmp_pat
     assert [line[2] for line in lines] == [CLASSES[c] for c in expected.argmax(axis=1)]
     np.testing.assert_allclose(np.array([line[3:] for line in lines], dtype=float), expected, rtol=1e-12)
     counts = {name: int((expected.argmax(axis=1) == c).sum()) for c, name in enumerate(CLASSES)}
-    assert (report.head, report.backbones, report.out) == ("mean-logits", ("bb", "a"), str(tmp_path / "p.csv"))
+    assert (report.head, report.backbones) == ("mean-logits@strengths=0.01", ("bb", "a"))
+    assert report.out == str(tmp_path / "p.csv")
     assert (report.n_rows, report.counts, report.left_out) == (N, counts, {})
     json.dumps(report.to_json(), allow_nan=False)
 

@@ -103,6 +103,25 @@ def test_compare__runs_over_other_subsets(root: Path, tmp_path: Path) -> None:
         dvme.compare(root / "one", tmp_path / "run")
 
 
+def test_compare__a_probe_and_a_sweep_at_the_size_that_both_have(root: Path, tmp_path: Path) -> None:
+    """The full size of the sweep is the probe: nothing differs. The other sizes are named."""
+    probed = tmp_path / "probe"
+    dvme.probe(root / "one.zarr", heads=light("linear"), n_folds=3, out=probed)
+    report = dvme.compare(root / "one", probed, metric="auc")
+    assert [(pair.method, pair.size) for pair in report.pairs] == [
+        (f"{name} + {named('linear')}", "full (F)") for name in ("dino", "swav")
+    ]
+    for pair in report.pairs:
+        assert pair.one is not None
+        assert pair.other is not None
+        assert pair.one.folds == pair.other.folds
+        assert pair.p_adjusted == 1.0
+    left = f"sizes of {root / 'one'} that the other has not with the same images: 50 (S), 100"
+    assert report.notices[-1] == left
+    back = dvme.compare(probed, root / "one", metric="auc")
+    assert [(pair.method, pair.size) for pair in back.pairs] == [(pair.method, "full") for pair in report.pairs]
+
+
 def test_compare__runs_without_a_method_in_common(root: Path, tmp_path: Path) -> None:
     subsets = root / "one" / "subsets.json"
     dvme.sweep(root / "one.zarr", tmp_path / "run", heads=light("concat"), subsets=subsets)

@@ -124,6 +124,11 @@ def test_probe__out_is_a_run_that_is_gone_on_with(cache: Path, tmp_path: Path) -
     swept = dvme.sweep(cache, run, heads=light("linear", "concat"), options=FULL)  # of one size: the same jobs
     assert (swept.n_jobs, swept.n_reused) == (6, 6)
     assert _said(swept) == _said(more) | {"n_reused": "6"}
+    fewer = dvme.probe(cache, heads=light("concat"), n_folds=2, out=run)  # who asks for less is told what there was
+    (line,) = (line for line in fewer.notices if "of an earlier call" in line)
+    assert line.startswith(f"{run} has 2 more methods of an earlier call (a + {named('linear')}, ")
+    assert not any("of an earlier call" in line for line in more.notices)
+    assert dvme.probe(cache, heads=light("linear", "concat"), n_folds=2, out=run).n_reused == 6
     before = digest(run)
     for other in ({"seed": 1}, {"n_folds": 3}, {"test_fraction": 0.3}):
         with pytest.raises(OptionError, match="is a run over other subsets") as refused:

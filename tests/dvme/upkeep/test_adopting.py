@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dvme.cache import import_embeddings
-from dvme.upkeep.import_ import imported_id
+from dvme.upkeep.adopting import imported_id
 from dvme_cache import EmbeddingCache, content_id
 
 MakeCache = Callable[..., Path]

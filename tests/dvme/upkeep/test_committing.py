@@ -64,7 +64,7 @@ def test_commit_blocks__every_shard_is_written_once(cache: Path, monkeypatch: py
     with EmbeddingCache.writing(cache) as store:
         made = store.ensure_embeddings("once", Fingerprint({}), dim=DIM, dtype="float16", provenance={})
         blocks = lambda: (features[start : start + 7] for start in range(0, N_ROWS, 7))  # noqa: E731
-        list(commit_blocks(made, rows, blocks, is_wanted=np.ones(N_ROWS, dtype=bool)))
+        list(commit_blocks(made, rows, blocks, is_wanted=np.ones(N_ROWS, dtype=bool), reasons={}))
     assert shards == list(range(made.n_shards))
 
 
@@ -73,5 +73,5 @@ def test_commit_blocks__stream_that_ends_early(cache: Path) -> None:
         made = store.ensure_embeddings("short", Fingerprint({}), dim=DIM, dtype="float32", provenance={})
         blocks = lambda: iter([np.ones((100, DIM), dtype=np.float32)])  # noqa: E731
         with pytest.raises(DataError, match="became shorter while it was imported"):
-            list(commit_blocks(made, np.arange(N_ROWS), blocks, is_wanted=np.ones(N_ROWS, dtype=bool)))
+            list(commit_blocks(made, np.arange(N_ROWS), blocks, is_wanted=np.ones(N_ROWS, dtype=bool), reasons={}))
     assert int((made.states() == 1).sum()) == made.shard_rows

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dvme.cache import export, import_embeddings, label
-from dvme.upkeep.formats import Header
+from dvme.upkeep.formats.bundle import Header
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
 
 MakeCache = Callable[..., Path]

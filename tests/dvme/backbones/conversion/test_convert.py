@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dvme.backbones.conversion import Conversion, convert
+from dvme.backbones.conversion.converting import Conversion, convert
 from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.errors import CheckpointError
 

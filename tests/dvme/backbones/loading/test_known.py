@@ -125,10 +125,10 @@ def test_recall__not_with_other_libraries_sources_or_machines(file: Path, monkey
 
 
 def test_sources__change_with_any_file_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "zoo").mkdir()
-    for name in ("known.py", "zoo/vit.py"):
+    for name in ("loading/known.py", "zoo/vit.py"):
+        (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("one")
-    monkeypatch.setattr(known, "__file__", str(tmp_path / "known.py"))
+    monkeypatch.setattr(known, "__file__", str(tmp_path / "loading/known.py"))
     digest: Callable[[], str] = known._sources.__wrapped__
     first = digest()
     (tmp_path / "zoo" / "vit.py").write_text("two")

@@ -15,7 +15,7 @@ from small_networks import NARROW
 from torch import Tensor, nn
 
 from dvme.backbones import BackboneSpec, get_spec
-from dvme.backbones.conversion import convert
+from dvme.backbones.conversion.converting import convert
 from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.timm_loading import load_timm_model
 from dvme.backbones.weights.checkpoint import read_checkpoint

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from dvme.backbones.conversion import convert
+from dvme.backbones.conversion.converting import convert
 from dvme.backbones.weights.checkpoint import read_checkpoint
 from dvme.backbones.weights.file_kinds import foreign_kind
 from dvme.errors import CheckpointError

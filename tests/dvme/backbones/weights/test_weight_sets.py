@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from dvme.backbones import BackboneSpec, get_spec
-from dvme.backbones.conversion import convert
-from dvme.backbones.loading.building import LoadedModel, build_model
+from dvme.backbones.conversion.converting import convert
+from dvme.backbones.loading.building import build_model
+from dvme.backbones.loading.timm_loading import LoadedModel
 from dvme.backbones.own.custom import spec_from_architecture
 from dvme.errors import CheckpointError
 

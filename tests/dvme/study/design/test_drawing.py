@@ -324,7 +324,7 @@ def test_draw__what_is_left_is_balanced_too() -> None:
         ({"n_repeats": 0}, "0 repeats are not possible; pass n_repeats=1 or more"),
         ({"test_fraction": 0.0}, "test fraction 0.0 is not possible; pass test_fraction above 0, at most 0.5"),
         ({"test_fraction": 1.5}, "test fraction 1.5 is not possible"),
-        ({"balance": "even"}, "balance 'even' is not known"),
+        ({"balance": "even"}, "balance 'even' is not known; choose from balanced, stratified, natural"),
         ({"validation": "none"}, "validation 'none' is not known; choose matched or full"),
         ({"sizes": ("ten",)}, "size 'ten' is not a number of images"),
         ({"separator": ""}, "the label separator is empty"),

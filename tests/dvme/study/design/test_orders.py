@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
 from dvme.study.design.orders import Balance, nested_order
 
 COUNTS = st.lists(st.integers(1, 30), min_size=1, max_size=8)
@@ -87,7 +86,5 @@ def test_nested_order__other_seeds_draw_others() -> None:
         assert _order(labels, balance, 0)[:10].tolist() != _order(labels, balance, 1)[:10].tolist()
 
 
-def test_nested_order__nothing_and_unknown_words() -> None:
+def test_nested_order__of_nothing() -> None:
     assert len(_order(np.empty(0, dtype=np.int64), "balanced")) == 0
-    with pytest.raises(OptionError, match="balance 'even' is not known; choose from balanced, stratified, natural"):
-        _order(np.zeros(3, dtype=np.int64), "even")  # type: ignore[arg-type]

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvme.upkeep.formats import BackboneHeader, Bundle, EmbeddedRows, Header
-from dvme.upkeep.formats.bundle import row_slices, text_array
+from dvme.upkeep.formats.bundle import BackboneHeader, Bundle, EmbeddedRows, Header, row_slices, text_array
 
 MakeBundle = Callable[..., Bundle]
 Contents = Callable[[Bundle], dict[str, Any]]

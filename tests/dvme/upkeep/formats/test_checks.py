@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dvme.upkeep.formats import Bundle
+from dvme.upkeep.formats.bundle import Bundle
 from dvme.upkeep.formats.checks import check_rows, checked_blocks
 
 MakeBundle = Callable[..., Bundle]

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.upkeep.formats import Elsewhere, read_elsewhere
+from dvme.upkeep.formats import read_elsewhere
+from dvme.upkeep.formats.elsewhere import Elsewhere
 
 IDS = ["a.png", "b.png", "ü.png"]
 TABLE = np.array([[1.5, -0.0], [2.5, 3.0], [1e-5, 7.0]], dtype=np.float32)

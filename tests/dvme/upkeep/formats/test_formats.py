@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.files import reading
-from dvme.upkeep.formats import BackboneHeader, Bundle, EmbeddedRows, Header, is_bundle, read_bundle, write_bundle
-from dvme.upkeep.formats.bundle import text_array
+from dvme.upkeep.formats import is_bundle, read_bundle, write_bundle
+from dvme.upkeep.formats.bundle import BackboneHeader, Bundle, EmbeddedRows, Header, text_array
 from dvme.upkeep.formats.checks import checked_blocks
 
 SUFFIXES = (".h5", ".npz", ".parquet", ".csv")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dvme.upkeep.formats import Bundle, read_bundle, write_bundle
+from dvme.upkeep.formats import read_bundle, write_bundle
+from dvme.upkeep.formats.bundle import Bundle
 
 N_ROWS, DIM = 60_000, 128
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from dvme.upkeep.formats import Bundle, write_bundle
+from dvme.upkeep.formats import write_bundle
+from dvme.upkeep.formats.bundle import Bundle
 
 MakeBundle = Callable[..., Bundle]
 LABELS = ["a", 'b, "c"', "line\nbreak", "", "ü", "a", "a", "a", "a", "a"]
