@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, DTYPE
+from dvme.defaults import DEVICE, DTYPE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
@@ -30,6 +30,8 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     backbones: options.NewBackbones,
     image: options.ImageColumn = None,
     label: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
+    no_finding: options.NoFinding = NO_FINDING,
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     image_root: options.ImageRoot = None,
@@ -74,7 +76,9 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             in_chans=in_chans,
             preprocess=preprocess,
         ),
-        "columns": dvme.Columns(image=image, label=label, split=split, group=group),
+        "columns": dvme.Columns(
+            image=image, label=label, split=split, group=group, label_separator=label_separator, no_finding=no_finding
+        ),
         "image_root": image_root,
         "skip_missing": skip_missing,
         "class_order": parse_order(class_order),
@@ -165,7 +169,7 @@ def _show_columns(report: ExtractReport) -> None:
     """What became of labels, their order, splits and groups."""
     from dvme.data.order import order_line
 
-    if report.class_order:
+    if report.class_order and not report.task.is_multilabel:
         say(order_line(report.class_order, report.task.classes))
     if report.n_grouped:
         say(f"{counted(report.n_grouped, 'image')} of {counted(report.n_groups, 'group')}")

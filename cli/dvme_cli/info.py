@@ -28,7 +28,7 @@ def _show(summary: CacheSummary) -> None:
     say(f"{summary.cache}: {summary.n_rows:,} images; {summary.task.describe()}")
     pruned = f", {summary.n_pruned:,} pruned rows" if summary.n_pruned else ""
     say(f"format {summary.format_version}, {size(summary.n_bytes)} on disk{pruned}")
-    if summary.class_order:
+    if summary.class_order and not summary.task.is_multilabel:
         say(order_line(summary.class_order, summary.task.classes))
     known = ", ".join(f"{name} ({count:,})" for name, count in summary.columns.items() if count)
     say(f"columns: {known or 'none'}")

@@ -73,7 +73,21 @@ ImageColumn = Annotated[
     str | None,
     typer.Option("--image-col", help="Column of image paths; cache label takes content ids, too. Default: image."),
 ]
-LabelColumn = Annotated[str | None, typer.Option("--label-col", help="Column of class names. Default: label, if any.")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-col", help="Column of classes, or columns of findings: A,B or 'finding_*'. Default: label."),
+]
+LabelSeparator = Annotated[
+    str | None, typer.Option(help="What stands between the findings of one cell, such as '|'. Default: one class each.")
+]
+Uncertain = Annotated[
+    str | None,
+    typer.Option(help="What heads learn of uncertain findings: ignore, zeros, ones or soft=0.7. Default: ignore."),
+]
+Blank = Annotated[
+    str | None, typer.Option(help="What an empty cell of a finding is: ignore (unknown) or zeros. Default: ignore.")
+]
+NoFinding = Annotated[str, typer.Option(help="What the table calls an image without any finding.")]
 SplitColumn = Annotated[
     str | None, typer.Option("--split-col", help="Column of train/val/test. Default: split, if any.")
 ]

@@ -25,6 +25,8 @@ def probe(  # noqa: PLR0913 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
+    uncertain: options.Uncertain = None,
+    blank: options.Blank = None,
     out: options.OptionalRunFolder = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
@@ -40,7 +42,14 @@ def probe(  # noqa: PLR0913 - one parameter per option
             heads=parse_names(heads, "--head"),
             backbones=optional_names(backbones, "--backbones"),
             controls=controls,
-            **typed(n_folds=n_folds, test_fraction=test_fraction, seed=seed, drop_duplicates=drop_duplicates),
+            **typed(
+                n_folds=n_folds,
+                test_fraction=test_fraction,
+                seed=seed,
+                drop_duplicates=drop_duplicates,
+                uncertain=uncertain,
+                blank=blank,
+            ),
             out=out,
             save=save,
             runtime=runtime_of(device=device, memory=memory),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 import dvme
 from dvme_cli import options
@@ -28,12 +26,8 @@ def subsets(  # noqa: PLR0913 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
-    separator: Annotated[
-        str | None,
-        typer.Option(
-            "--label-separator", help="What stands between the labels of an image that may have several, such as '|'."
-        ),
-    ] = None,
+    uncertain: options.Uncertain = None,
+    blank: options.Blank = None,
     backbones: options.Backbones = None,
     force: options.Force = False,
     json: options.Json = False,
@@ -49,7 +43,8 @@ def subsets(  # noqa: PLR0913 - one parameter per option
         test_fraction=test_fraction,
         seed=seed,
         drop_duplicates=drop_duplicates,
-        separator=separator,
+        uncertain=uncertain,
+        blank=blank,
     )
     with progress_bars() as tell:
         report = dvme.subsets(

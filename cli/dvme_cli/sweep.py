@@ -16,13 +16,13 @@ from dvme_cli.study_table import show_sweep
 HEADS = ",".join(SWEEP_HEADS)
 
 
-def sweep(  # noqa: PLR0913 - one parameter per option
+def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     cache: options.Cache,
     out: options.RunFolder,
     heads: options.Heads = HEADS,
     backbones: options.Backbones = None,
     controls: options.Controls = True,
-    subsets: Annotated[str | None, typer.Option(help="A file of dvme subsets, in place of the next nine.")] = None,
+    subsets: Annotated[str | None, typer.Option(help="A file of dvme subsets, in place of the next eleven.")] = None,
     sizes: options.Sizes = None,
     n_folds: options.Folds = None,
     n_repeats: options.Repeats = None,
@@ -32,6 +32,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
+    uncertain: options.Uncertain = None,
+    blank: options.Blank = None,
     metric: options.Metric = METRIC,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
@@ -48,6 +50,8 @@ def sweep(  # noqa: PLR0913 - one parameter per option
         test_fraction=test_fraction,
         seed=seed,
         drop_duplicates=drop_duplicates,
+        uncertain=uncertain,
+        blank=blank,
     )
     with progress_bars() as tell:
         report = dvme.sweep(

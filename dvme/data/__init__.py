@@ -7,10 +7,11 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from dvme.arguments import public
+from dvme.data.columns import COLUMN, Columns
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
-from dvme.data.manifest import COLUMN, MANIFEST_SUFFIXES, Columns, manifest_samples
+from dvme.data.manifest import MANIFEST_SUFFIXES, manifest_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers

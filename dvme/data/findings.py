@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.order import natural_key
+from dvme.data.natural import natural_key
 from dvme.data.samples import MISSING
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, parameter

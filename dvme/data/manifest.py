@@ -3,43 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from errno import ENAMETOOLONG
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
+from dvme.data.columns import Columns, Labels, chosen_column, read_labels
 from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
-from dvme.data.tables import Table, clean_name, find_column, read_table
+from dvme.data.tables import Table, read_table
 from dvme.errors import DataError, parameter
-from dvme.text import CHOICES, counted, first_few, some_of
+from dvme.text import counted, first_few, some_of
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 MOST_CLASSES = 1000
 """A column of more values is not offered as one of labels."""
-
-COLUMN = {
-    "image": parameter("image"),
-    "label": parameter("label"),
-    "split": parameter("split"),
-    "group": parameter("group"),
-}
-"""Fields of Columns, as messages name them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """Names of a manifest's columns. None means: the default name, if there is such a column."""
-
-    image: str | None = None
-    """Paths, absolute or relative to the manifest's folder; default `image`."""
-    label: str | None = None
-    """Class names; default `label`."""
-    split: str | None = None
-    """train, val or test; default `split`."""
-    group: str | None = None
-    """Patients; default `group`."""
 
 
 def manifest_samples(
@@ -61,7 +39,8 @@ def manifest_samples(
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
     looked_for = () if images_only else STANDARD
-    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in looked_for}
+    labels = read_labels(table, columns) if looked_for else None
+    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in looked_for if name != "label"}
     ids = image_names(table, image)
     root = manifest.parent if image_root is None else image_root
     paths = [root / identity for identity in ids]
@@ -72,14 +51,21 @@ def manifest_samples(
     there = [row for row, gone in enumerate(is_missing) if not gone]
     used = {name: column for name, column in chosen.items() if column is not None}
     values = {name: table.texts(used[name]) if name in used else [MISSING] * len(ids) for name in STANDARD}
+    remarks = [columns_line(table, {"image": image} | chosen, labels)]
+    if labels is not None:
+        values["label"] = labels.texts
+        remarks += labels.remarks
+    elif looked_for:
+        remarks += _without_label(table, [image, *used.values()])
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
         labels=[values["label"][row] for row in there],
         splits=_splits([values["split"][row] for row in there], used.get("split"), manifest),
         groups=[values["group"][row] for row in there],
-        given=frozenset(used),
-        remarks=(columns_line(table, {"image": image} | chosen), *_without_label(table, {"image": image} | chosen)),
+        given=frozenset(used) | ({"label"} if labels is not None else set()),
+        findings=() if labels is None else labels.findings,
+        remarks=tuple(remarks),
         missing=tuple(missing),
     )
 
@@ -100,11 +86,13 @@ def image_names(table: Table, column: str) -> list[str]:
     return names
 
 
-def columns_line(table: Table, chosen: Mapping[str, str | None]) -> str:
+def columns_line(table: Table, chosen: Mapping[str, str | None], labels: Labels | None) -> str:
     """Says which columns are used, and which are not."""
     used = {name: column for name, column in chosen.items() if column is not None}
-    others = [name or "(without a name)" for name in table.names if name not in used.values()]
-    return columns_used(table.source, used) + (f"; not used: {some_of(others)}" if others else "")
+    of_labels = () if labels is None else labels.columns
+    others = [name or "(without a name)" for name in table.names if name not in {*used.values(), *of_labels}]
+    shown = {"image": used.pop("image")} | ({"label": some_of(of_labels)} if of_labels else {}) | used
+    return columns_used(table.source, shown) + (f"; not used: {some_of(others)}" if others else "")
 
 
 def columns_used(source: Path, used: Mapping[str, str]) -> str:
@@ -113,13 +101,11 @@ def columns_used(source: Path, used: Mapping[str, str]) -> str:
     return f"columns used of {source.name}: {', '.join(shown)}"
 
 
-def _without_label(table: Table, chosen: Mapping[str, str | None]) -> list[str]:
+def _without_label(table: Table, used: Sequence[str]) -> list[str]:
     """Where no column of labels is chosen: the columns that could be it, for their values are few and repeated."""
-    if "label" not in chosen or chosen["label"] is not None:  # not looked for, or there
-        return []
     found: dict[str, int] = {}
     for name in table.names:
-        if name and name not in chosen.values():
+        if name and name not in used:
             try:
                 count = len(set(table.texts(name)) - {MISSING})
             except DataError:  # lists are no labels
@@ -168,19 +154,3 @@ def _is_missing(path: Path) -> bool:
         what = "a folder" if S_ISDIR(mode) else f"a {NOT_A_FILE}"
         raise DataError(f"{path} is {what}, no image file; mend the manifest")
     return False
-
-
-def chosen_column(table: Table, given: str | None, default: str) -> str | None:
-    """The column to use: the one asked for, which must exist, else the default, if it exists.
-
-    Raises:
-        DataError: if it does not exist, or more than one differs from it in capitals and blanks alone.
-    """
-    option = COLUMN[default]
-    found = find_column(
-        table.names, default if given is None else clean_name(given), table.source, "name one with " + option
-    )
-    if found is None and given is not None:
-        columns = first_few(table.names, CHOICES)
-        raise DataError(f"{table.source} has no column {given!r}; it has: {columns}; choose one with " + option)
-    return found

@@ -6,25 +6,16 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from dvme.data.findings import names_in
+from dvme.data.natural import natural_key
 from dvme.errors import DataError, OptionError, parameter
 from dvme.text import some_of
 
 LEADING_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 GRADE = re.compile(r"[-+]?\d+(\.\d+)?(%|[\s_:;.,()/-]|$)")
 """A number that stands for itself: `2`, `33%`, `1 mild`, `1_mild`; not the 3 of `3T3`."""
-DIGITS = re.compile("([0-9]+)")
 BELOW = " < "
 CLASS_ORDER = parameter("class_order")
-
-
-def natural_key(name: str) -> Any:
-    """The sort key under which `grade2` comes before `grade10`: runs of digits by their value, the rest by character.
-
-    It is total: names that differ only in leading zeros are ordered as text.
-    """
-    parts = DIGITS.split(name)
-    numbers = [(len(digits), digits) for digits in (part.lstrip("0") for part in parts[1::2])]
-    return tuple(zip(parts[::2], [*numbers, (0, "")], strict=True)), name
 
 
 def class_order(names: Sequence[str], given: Sequence[str] = ()) -> Callable[[str], Any]:
@@ -54,7 +45,7 @@ def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = 
 
     Args:
         order: class names, the lowest first; names that no label has are fine.
-        labels: all that occur; "" is no label.
+        labels: all that occur, also findings; "" is no label.
         source: where the order is from, for the message.
 
     Raises:
@@ -66,8 +57,8 @@ def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = 
         raise OptionError(
             source + f" has {some_of([repr(name) for name in twice])} twice, or empty; name each class once"
         )
-    lacking = sorted(set(labels) - {"", *order}, key=natural_key)
-    if order and lacking:
+    lacking = sorted(names_in(labels) - set(order), key=natural_key) if order else []
+    if lacking:
         raise DataError(
             source
             + f" ({order_text(order)}) lacks {some_of([repr(name) for name in lacking])}; name all classes with "

@@ -36,6 +36,8 @@ class Samples:
     given: frozenset[str] = frozenset(STANDARD)
     """Which of label, split and group the source tells at all. A missing value of these means that there is none; of
     the others nothing is known here, and a cache keeps what it has."""
+    findings: tuple[str, ...] = ()
+    """Of images that may have several labels, all that the source asks about, in its order."""
     remarks: tuple[str, ...] = ()
     """What was passed over, which columns were used, and what else is worth knowing, a line each."""
     unlisted: Mapping[str, str] = field(default_factory=dict)

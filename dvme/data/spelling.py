@@ -10,7 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvme.data.order import natural_key
+from dvme.data.natural import natural_key
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 

@@ -128,11 +128,12 @@ class Targets:
 
     def hidden(self, rows: NDArray[Any]) -> Targets:
         """The same, of which nobody can learn the classes of these images."""
-        nothing = np.nan if self.is_multilabel else HIDDEN
-        values, taught = (None if each is None else each.copy() for each in (self.values, self.taught))
-        for each in (values, taught):
-            if each is not None:
-                each[rows] = nothing
+        nothing, values = np.nan if self.is_multilabel else HIDDEN, self.values.copy()
+        values[rows] = nothing
+        if self.taught is None:
+            return replace(self, values=values)
+        taught = self.taught.copy()
+        taught[rows] = nothing
         return replace(self, values=values, taught=taught)
 
     def counts(self, rows: NDArray[Any]) -> NDArray[np.int64]:

@@ -156,7 +156,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         warnings.catch_warnings(action="ignore", category=UserWarning),
         EmbeddingCache.writing(cache, wait=wait) as store,
     ):
-        index = index_samples(store, found, class_order)
+        index = index_samples(store, found, opened.class_order)
         donors = donors_of(cache)
         outcomes, outliers = extract_all(store, models, index, request.options, runtime, progress, donors)
     return _report(request, opened, index, outcomes, outliers)

@@ -146,7 +146,7 @@ def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | No
     samples, digests, remarks = found.samples, found.digests, list(opened.samples.remarks)
     if store is not None:
         held = Held.by(store)
-        check_order(held, found, request.class_order)
+        check_order(held, found, opened.class_order)
         remarks += check_names(held, found)
     known = {} if store is None else {digest: row for row, digest in enumerate(held.contents)}
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
@@ -200,7 +201,11 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
 
 def _labels(study: Study) -> NDArray[Any]:
     """(N,) names of the images' classes."""
-    return np.array(study.run.manifest.classes, dtype=object)[study.judge.labels]
+    targets = study.run.manifest.targets
+    if targets.is_multilabel:
+        return np.array([", ".join(np.array(targets.classes)[row == 1.0]) or NO_FINDING for row in targets.values])
+    names: NDArray[Any] = np.array(targets.classes, dtype=object)[targets.values]
+    return names
 
 
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:

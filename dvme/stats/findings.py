@@ -101,7 +101,8 @@ def can_be_judged(truth: NDArray[Any], groups: NDArray[Any] | None = None) -> ND
     """
     units = np.arange(len(truth)) if groups is None else groups
     n_units = [[len(np.unique(units[column == side])) for side in (0.0, 1.0)] for column in truth.T]
-    return np.array(n_units).reshape(-1, 2).min(axis=1, initial=len(truth)) >= FEWEST
+    fewest: NDArray[np.intp] = np.array(n_units, dtype=np.intp).reshape(-1, 2).min(axis=1, initial=len(truth))
+    return fewest >= FEWEST
 
 
 def scored_findings(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from dvme.arguments import public
-from dvme.defaults import N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION
+from dvme.defaults import BLANK, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
 from dvme.heads import Head
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
@@ -26,6 +27,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     test_fraction: float = TEST_FRACTION,
     seed: int = SEED,
     drop_duplicates: bool = False,
+    uncertain: str = UNCERTAIN,
+    blank: Literal["ignore", "zeros"] = BLANK,
     out: str | Path | None = None,
     save: str | Path | None = None,
     runtime: Runtime | None = None,
@@ -48,6 +51,9 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         test_fraction: part held out, where the user gave no split.
         seed: of the split and the heads.
         drop_duplicates: leave out training images that all but coincide with a test or validation image.
+        uncertain: of images that may have several findings, what heads learn of an uncertain one: `ignore`, `zeros`,
+            `ones`, or a part, `soft=0.7`. Nobody is chosen or tested on it.
+        blank: what an empty cell is: `ignore`, unknown for that finding alone, or `zeros`, absent.
         out: a run's folder, made or gone on with; it keeps jobs, heads and predictions, and `dvme.write_report` takes
             it. None: nothing is kept.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
@@ -58,7 +64,13 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     options = SubsetOptions(
-        sizes=(FULL,), n_folds=n_folds, test_fraction=test_fraction, seed=seed, drop_duplicates=drop_duplicates
+        sizes=(FULL,),
+        n_folds=n_folds,
+        test_fraction=test_fraction,
+        seed=seed,
+        drop_duplicates=drop_duplicates,
+        uncertain=uncertain,
+        blank=blank,
     )
     question = Question(
         command="probe",

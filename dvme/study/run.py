@@ -318,7 +318,12 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
     manifest, tested = grid.manifest, grid.snapshot.at(grid.manifest.test)
     n_draws, n_images = len(manifest.draws), len(tested)
     contents = [row.tobytes().hex() for row in manifest.images[manifest.test]]
-    named = {"image": tested.images, "path": tested.paths, "content": contents, "label": tested.labels}
+    named: dict[str, NDArray[Any] | list[str]] = {
+        "image": tested.images,
+        "path": tested.paths,
+        "content": contents,
+        "label": tested.labels,
+    }
     of_images = {name: pa.array(list(values) * n_draws) for name, values in named.items()}
     of_draws = {
         name: pa.array(np.repeat([getattr(draw, name) for draw in manifest.draws], n_images), pa.int32())

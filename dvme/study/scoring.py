@@ -105,4 +105,6 @@ def scored_by(labels: NDArray[Any], folds: Sequence[NDArray[Any]], units: Units,
     odds = [ranked(labels, each) for each in folds]
     if labels.ndim == 1:
         return scored(labels, odds, units, [metric])[metric]
-    return scored_findings(labels, odds, units.groups)[1]
+    _, mean = scored_findings(labels, odds, units.groups)
+    assert mean is not None  # `units_of_test` refuses a test set without a finding to judge
+    return mean

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Task
-from dvme.data.manifest import MANIFEST_SUFFIXES, chosen_column, columns_line, image_names
+from dvme.data.columns import chosen_column, read_labels
+from dvme.data.manifest import MANIFEST_SUFFIXES, columns_line, image_names
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.data.spelling import check_spelling
@@ -87,6 +88,8 @@ def label(
     store = open_cache(cache)
     told = _Told() if manifest is None else _read(Path(manifest), columns or Columns(), extra)
     root = None if manifest is None else Path(image_root or Path(manifest).parent)
+    if class_order is None and told.findings:
+        class_order = told.findings
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
@@ -117,6 +120,8 @@ class _Told:
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
     """Column to (N,) values."""
     remarks: list[str] = field(default_factory=list)
+    findings: tuple[str, ...] = ()
+    """See `Samples`."""
 
 
 def _checked(
@@ -162,17 +167,22 @@ def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
     names = image_names(table, image)
-    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD}
+    labels = read_labels(table, columns)
+    chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD if name != "label"}
     sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra)
-    if not sources:
+    if not sources and labels is None:
         held = first_few(table.names, CHOICES)
         message = f"{manifest} has no column label, split or group (it has: {held}); name one with "
         raise DataError(message + parameter("label") + " or " + parameter("extra"))
     values = {name: table.texts(source) for name, source in sources.items()}
+    remarks = [columns_line(table, {"image": image} | sources, labels)]
+    if labels is not None:
+        values = {"label": labels.texts} | values
+        remarks += labels.remarks
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
     arrays = {name: np.array(column, dtype=object) for name, column in values.items()}
-    return _Told(str(manifest), names, arrays, [columns_line(table, {"image": image} | sources)])
+    return _Told(str(manifest), names, arrays, remarks, () if labels is None else labels.findings)
 
 
 def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:

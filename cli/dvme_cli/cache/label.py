@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 import dvme
+from dvme.defaults import NO_FINDING
 from dvme.text import counted
 from dvme_cli import options
 from dvme_cli.console import answer, say
@@ -21,6 +22,8 @@ def label(  # noqa: PLR0913 - one parameter per option
     ] = None,
     image: options.ImageColumn = None,
     label: options.LabelColumn = None,
+    label_separator: options.LabelSeparator = None,
+    no_finding: options.NoFinding = NO_FINDING,
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     extra: Annotated[list[str] | None, typer.Option(help="A further column to keep. Repeatable.")] = None,
@@ -31,7 +34,9 @@ def label(  # noqa: PLR0913 - one parameter per option
     """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes."""
     if manifest is None and class_order is None:
         raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order")
-    columns = dvme.Columns(image=image, label=label, split=split, group=group)
+    columns = dvme.Columns(
+        image=image, label=label, split=split, group=group, label_separator=label_separator, no_finding=no_finding
+    )
     report = dvme.cache.label(
         cache,
         manifest,
@@ -51,6 +56,8 @@ def _show(report: dvme.cache.LabelReport) -> None:
     if report.manifest is not None:
         _show_changes(report)
     say(f"{report.cache}: {report.task.describe()}")
+    if report.task.is_multilabel:
+        return
     if report.class_order or report.manifest is None:
         say(order_line(report.class_order, report.task.classes) or "class order: none is given any more")
 

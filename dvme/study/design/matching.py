@@ -36,7 +36,7 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
     snapshot = snapshot.at(_positions(snapshot, manifest, path))
     labels, separator = snapshot.labels, manifest.policy.get("separator")
     if separator is not None:  # as the subsets of an older dvme say, whose caches had labels as they were
-        labels = np.array(from_separated(labels, separator).texts, dtype=object)
+        labels = np.array(from_separated(labels.tolist(), separator).texts, dtype=object)
     policy = {name: manifest.policy[name] for name in POLICY if name in manifest.policy}
     own = Targets.of(labels, manifest.classes if manifest.targets.is_multilabel else (), Uncertainty(**policy))
     differing = manifest.targets.differing(own)

@@ -1,0 +1,108 @@
+"""Which columns of a table hold what; and its labels: one class for each image, or findings in one column or many."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dvme.data.findings import from_columns, from_separated, matching_columns
+from dvme.data.tables import Table, clean_name, find_column
+from dvme.defaults import NO_FINDING
+from dvme.errors import DataError, OptionError, parameter
+from dvme.text import CHOICES, first_few
+
+COLUMN = {
+    "image": parameter("image"),
+    "label": parameter("label"),
+    "split": parameter("split"),
+    "group": parameter("group"),
+}
+"""Fields of Columns, as messages name them."""
+PATTERN = frozenset("*?[")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Names of a manifest's columns. None means: the default name, if there is such a column."""
+
+    image: str | None = None
+    """Paths, absolute or relative to the manifest's folder; default `image`."""
+    label: str | Sequence[str] | None = None
+    """Class names; default `label`. Several columns are findings, of which an image may have any number: 1 has it, 0
+    has it not, -1 is uncertain, nothing is unknown. A text may name several between commas, or be a pattern."""
+    split: str | None = None
+    """train, val or test; default `split`."""
+    group: str | None = None
+    """Patients; default `group`."""
+    label_separator: str | None = None
+    """What stands between the findings of a cell; None: a cell is one class."""
+    no_finding: str = NO_FINDING
+    """What a table calls an image without any finding."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a table says of N images."""
+
+    texts: list[str]
+    """(N,) classes, or findings as `dvme.data.findings` writes them; "" is no label."""
+    columns: tuple[str, ...]
+    """Of the table, that were read."""
+    findings: tuple[str, ...] = ()
+    """In the order of their columns."""
+    remarks: tuple[str, ...] = ()
+    """What was read as what, a line each."""
+
+
+def chosen_column(table: Table, given: str | None, default: str) -> str | None:
+    """The column to use: the one asked for, which must exist, else the default, if it exists.
+
+    Raises:
+        DataError: if it does not exist, or more than one differs from it in capitals and blanks alone.
+    """
+    option = COLUMN[default]
+    found = find_column(
+        table.names, default if given is None else clean_name(given), table.source, "name one with " + option
+    )
+    if found is None and given is not None:
+        columns = first_few(table.names, CHOICES)
+        raise DataError(f"{table.source} has no column {given!r}; it has: {columns}; choose one with " + option)
+    return found
+
+
+def read_labels(table: Table, columns: Columns) -> Labels | None:
+    """The labels; None where none are named and there is no column `label`.
+
+    Raises:
+        DataError: if a column is not there, or a cell cannot be read.
+        OptionError: if several columns and a separator are given.
+    """
+    names, separator, source = _label_columns(table, columns.label), columns.label_separator, f"{table.source}"
+    if not names:
+        return None
+    if separator is not None and not separator.strip():
+        raise OptionError("the label separator is empty; pass for example " + parameter("label_separator", "|"))
+    if len(names) == 1:
+        texts = table.texts(names[0])
+        if separator is None:
+            return Labels(texts, names)
+        found = from_separated(texts, separator, columns.no_finding, source)
+        return Labels(found.texts, names, (), found.remarks)
+    if separator is not None:
+        raise OptionError(
+            f"a separator is for findings in one column, and {len(names)} are named; leave out "
+            + parameter("label_separator", separator)
+        )
+    found = from_columns({name: table.texts(name) for name in names}, columns.no_finding, source)
+    return Labels(found.texts, names, found.names, found.remarks)
+
+
+def _label_columns(table: Table, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The names as the table has them; none where none is given and the default is not there."""
+    if given is None or (isinstance(given, str) and find_column(table.names, clean_name(given), table.source)):
+        name = chosen_column(table, given, "label")  # also one with a comma in its name
+        return () if name is None else (name,)
+    several = next(csv.reader([given], skipinitialspace=True)) if isinstance(given, str) else list(given)
+    wanted = matching_columns([clean_name(name) for name in several], table.names)
+    return tuple(dict.fromkeys(name for each in wanted if (name := chosen_column(table, each, "label")) is not None))
