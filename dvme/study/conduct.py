@@ -30,7 +30,8 @@ from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
-from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_results, write_run
+from dvme.study.results import write_results
+from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
 
 
