@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError, OptionError
+from dvme.metrics.agreement import accuracy, count_tables, kappa, recalls
+from dvme.metrics.labelled import mean_over_labels
+from dvme.metrics.ranking import auc
 
 METRICS = ("auc", "accuracy", "balanced_accuracy", "kappa")
 """In the order of the tables; the first is the one that methods are ranked by, on validation."""
@@ -75,12 +78,12 @@ def score(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any] | No
             by.
         weights: (N,) above 0: 2 is as if a sample were there twice; None: 1.
     """
-    predicted = scores.argmax(axis=1)
+    table = count_tables(labels, scores.argmax(axis=1), scores.shape[1], weights)
     return {
         "auc": macro_auc(labels, scores, weights),
-        "accuracy": float(np.average(predicted == labels, weights=weights)),
-        "balanced_accuracy": balanced_accuracy(labels, predicted, weights),
-        "kappa": quadratic_kappa(labels, predicted, scores.shape[1], weights),
+        "accuracy": float(accuracy(table)),
+        "balanced_accuracy": float(mean_over_labels(recalls(table)).mean),
+        "kappa": float(kappa(table)),
     }
 
 
@@ -91,61 +94,5 @@ def macro_auc(labels: NDArray[Any], probabilities: NDArray[Any], weights: NDArra
     that holds for every class.
     """
     n_classes = probabilities.shape[1]
-    classes = [1] if n_classes == 2 else range(n_classes)
-    counts = np.ones((1, len(labels))) if weights is None else weights[None]
-    areas = [weighted_auc(labels == c, probabilities[:, c], counts)[0] for c in classes]
-    defined = [area for area in areas if not np.isnan(area)]
-    return float(np.mean(defined)) if defined else float("nan")
-
-
-def weighted_auc(is_positive: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any]) -> NDArray[Any]:
-    """Areas under the ROC curve for many weightings of the same samples at once.
-
-    P(score of a positive > score of a negative) + P(equal) / 2, every sample counted as often as its
-    weight says; that is the Mann-Whitney statistic, from one sort.
-
-    Args:
-        is_positive: (N,) bool.
-        scores: (N,).
-        weights: (R, N), non-negative.
-
-    Returns:
-        (R,); nan where a weighting has no positive or no negative.
-    """
-    order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] > ordered[:-1]])  # one block per distinct score, infinities too
-    positive = np.add.reduceat(weights[:, order] * is_positive[order], starts, axis=1)
-    negative = np.add.reduceat(weights[:, order] * ~is_positive[order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    wins = (positive * (below + 0.5 * negative)).sum(axis=1)
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    areas: NDArray[Any] = np.divide(wins, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
-    return areas
-
-
-def balanced_accuracy(labels: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
-    """Mean recall over the classes that occur in the labels."""
-    recalls = []
-    for c in np.unique(labels):
-        rows = labels == c
-        recalls.append(float(np.average(predicted[rows] == c, weights=None if weights is None else weights[rows])))
-    return float(np.mean(recalls))
-
-
-def quadratic_kappa(
-    labels: NDArray[Any], predicted: NDArray[Any], n_classes: int, weights: NDArray[Any] | None = None
-) -> float:
-    """Cohen's kappa with weights (i - j)^2 over the full list of classes, whichever of them occur.
-
-    nan where labels and predictions are the same single class, so that chance agreement is certain.
-
-    Source: Cohen 1968; the metric of the Kaggle diabetic retinopathy and APTOS 2019 challenges.
-    """
-    observed = np.zeros((n_classes, n_classes))
-    np.add.at(observed, (labels, predicted), 1.0 if weights is None else weights)
-    grades = np.arange(n_classes)
-    apart = (grades[:, None] - grades[None, :]) ** 2.0
-    expected = np.outer(observed.sum(axis=1), observed.sum(axis=0)) / observed.sum()
-    chance = float((apart * expected).sum())
-    return 1.0 - float((apart * observed).sum()) / chance if chance > 0 else float("nan")
+    classes = np.array([1]) if n_classes == 2 else np.arange(n_classes)
+    return float(mean_over_labels(auc(labels[:, None] == classes, probabilities[:, classes], weights)).mean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.metrics.classification import METRICS, weighted_auc
+from dvme.metrics.classification import METRICS
+from dvme.metrics.ranking import auc
+from dvme.metrics.weighting import blocks, ratio
 from dvme.stats.draws import Draws
 from dvme.stats.influence import Scored, scored
 from dvme.stats.intervals import LEVEL, Interval, acceleration, bca_interval
 
-BLOCK_VALUES = 1 << 20
-"""Weights worked on at once, in float64: bounds the memory, as the test set may be large."""
 PAIRS = 1 << 20
 """Most pairs of a positive and a negative whose comparisons are kept as a table; beyond, one sort is faster."""
 
@@ -130,12 +130,6 @@ def fold_scores(
     return {name: scores[name] for name in metrics}
 
 
-def _blocks(weights: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    size = max(1, BLOCK_VALUES // max(1, weights.shape[1]))
-    for start in range(0, len(weights), size):
-        yield slice(start, start + size), weights[start : start + size].astype(np.float64)
-
-
 def _counted(labels: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any]) -> dict[str, NDArray[Any]]:
     """(R,) accuracy, balanced accuracy and quadratic kappa, from one product of the weights with (N, 2 C + 5) columns.
 
@@ -147,16 +141,16 @@ def _counted(labels: NDArray[Any], predicted: NDArray[Any], weights: NDArray[Any
     moments = np.stack([i, i**2, j, j**2, (i - j) ** 2], axis=1)
     columns = np.concatenate([is_class, is_class & (labels == predicted)[:, None], moments], axis=1)
     sums = np.empty((len(weights), columns.shape[1]))
-    for rows, block in _blocks(weights):
+    for rows, block in blocks(weights):
         sums[rows] = block @ columns
     n_of_class, n_right = sums[:, : len(classes)], sums[:, len(classes) : 2 * len(classes)]
     n = n_of_class.sum(axis=1)
     i1, i2, j1, j2, apart = sums[:, 2 * len(classes) :].T
     chance = n * (i2 + j2) - 2.0 * i1 * j1  # sums of whole numbers: exactly 0 where it is 0
     return {
-        "accuracy": _ratio(n_right.sum(axis=1), n),
-        "balanced_accuracy": _ratio(n_right, n_of_class).mean(axis=1),
-        "kappa": 1.0 - _ratio(n * apart, chance),
+        "accuracy": ratio(n_right.sum(axis=1), n),
+        "balanced_accuracy": ratio(n_right, n_of_class).mean(axis=1),
+        "kappa": 1.0 - ratio(n * apart, chance),
     }
 
 
@@ -172,9 +166,10 @@ def _aucs(
         if int(is_positive.sum()) * int((~is_positive).sum()) <= PAIRS:
             areas += _compared_areas(is_positive, scores, weights, are_pooled=are_pooled)
             continue
-        for rows, block in _blocks(weights):
-            each = np.stack([weighted_auc(is_positive, score, block) for score in scores], axis=1)
-            areas[rows] += each.mean(axis=1, keepdims=True) if are_pooled else each
+        by_head = auc(
+            np.broadcast_to(is_positive[:, None], (len(labels), len(scores))), np.stack(scores, axis=1), weights
+        )
+        areas += by_head.mean(axis=1, keepdims=True) if are_pooled else by_head
     return areas / len(classes) if classes else np.full_like(areas, np.nan)
 
 
@@ -188,14 +183,8 @@ def _compared_areas(
     tables = (0.5 + 0.5 * np.sign(np.subtract.outer(score[is_positive], score[~is_positive])) for score in scores)
     some = [sum(tables) / len(scores)] if are_pooled else list(tables)
     areas = np.empty((len(weights), len(some)))
-    for rows, block in _blocks(weights):
+    for rows, block in blocks(weights):
         positive, negative = block[:, is_positive], block[:, ~is_positive]
         wins = np.stack([np.einsum("rn,rn->r", positive @ table, negative) for table in some], axis=1)
-        areas[rows] = _ratio(wins, (positive.sum(axis=1) * negative.sum(axis=1))[:, None])
+        areas[rows] = ratio(wins, (positive.sum(axis=1) * negative.sum(axis=1))[:, None])
     return areas
-
-
-def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[Any]:
-    """The quotient; nan where there is nothing to divide by."""
-    result: NDArray[Any] = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-    return result

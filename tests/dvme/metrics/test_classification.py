@@ -10,36 +10,10 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa
 
 from dvme.metrics.classification import (
     METRICS,
-    balanced_accuracy,
     log_odds,
     macro_auc,
-    quadratic_kappa,
     score,
-    weighted_auc,
 )
-
-
-def test_weighted_auc__worked_by_hand() -> None:
-    is_positive = np.array([True, False, True, False])
-    scores = np.array([0.9, 0.8, 0.4, 0.4])
-    # pairs: (0.9, 0.8) won, (0.9, 0.4) won, (0.4, 0.8) lost, (0.4, 0.4) half
-    assert weighted_auc(is_positive, scores, np.ones((1, 4)))[0] == 2.5 / 4
-    # the second sample twice: (won, won, won, lost, lost, half) of 6 pairs
-    assert weighted_auc(is_positive, scores, np.array([[1.0, 2.0, 1.0, 1.0]]))[0] == pytest.approx(3.5 / 6)
-
-
-@settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 100_000), n=st.integers(2, 40), n_values=st.integers(1, 10))
-def test_weighted_auc__same_as_scikit_learn_on_repeated_samples(seed: int, n: int, n_values: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels, scores = rng.random(n) < 0.5, rng.integers(0, n_values, n) / n_values
-    weights = rng.integers(0, 4, size=(5, n)).astype(float)
-    for weight, area in zip(weights, weighted_auc(labels, scores, weights), strict=True):
-        repeated = np.repeat(np.arange(n), weight.astype(int))
-        if len(np.unique(labels[repeated])) < 2:
-            assert np.isnan(area)
-        else:
-            assert area == pytest.approx(roc_auc_score(labels[repeated], scores[repeated]))
 
 
 @settings(max_examples=12, deadline=None)
@@ -99,30 +73,6 @@ def test_macro_auc__absent_class_is_passed_over_and_single_class_is_undefined() 
     probabilities = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
     assert macro_auc(np.array([0, 1, 0]), probabilities) == 1.0
     assert np.isnan(macro_auc(np.array([0, 0, 0]), probabilities))
-
-
-def test_quadratic_kappa__full_label_list_matters() -> None:
-    labels, predicted = np.array([0, 0, 4, 4, 1, 3]), np.array([0, 1, 4, 3, 1, 4])  # grade 2 never occurs
-    expected = cohen_kappa_score(labels, predicted, labels=range(5), weights="quadratic")
-    assert quadratic_kappa(labels, predicted, 5) == pytest.approx(expected)
-    assert quadratic_kappa(labels, predicted, 5) != pytest.approx(
-        cohen_kappa_score(labels, predicted, weights="quadratic")
-    )
-
-
-def test_quadratic_kappa__worked_by_hand() -> None:
-    # observed disagreement 1 (one pair off by one); chance: 0-1 and 1-0 cells hold 2 * 2/4 + ... = 1 each
-    assert quadratic_kappa(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2) == pytest.approx(1 - 1 / 2)
-
-
-def test_quadratic_kappa__constant_is_undefined() -> None:
-    assert np.isnan(quadratic_kappa(np.zeros(5, int), np.zeros(5, int), 3))
-
-
-def test_balanced_accuracy__as_scikit_learn() -> None:
-    rng = np.random.default_rng(1)
-    labels, predicted = rng.integers(0, 3, 50), rng.integers(0, 3, 50)
-    assert balanced_accuracy(labels, predicted) == pytest.approx(balanced_accuracy_score(labels, predicted))
 
 
 def test_score__has_every_metric() -> None:
