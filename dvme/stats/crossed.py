@@ -79,17 +79,34 @@ def crossed(
     mean = float(values.mean())
     if n < 2:
         return compared_by_t(mean, float("nan"), float("nan"), level)
-    own = float(np.trace(covariance)) / n
-    common = max((float(covariance.sum()) - n * own) / (n * (n - 1)), 0.0)
-    spread = float(values.var(ddof=1))
+    variance, common, from_spread = crossed_variance(values, covariance, shared_rows)
+    doubt = from_spread / (n - 1) + common / test_df
+    df = variance / doubt if doubt > 0 else math.inf
+    return compared_by_t(mean, variance, df, level)
+
+
+def crossed_variance(
+    differences: NDArray[Any], test_covariance: NDArray[Any], shared_rows: float
+) -> tuple[float, float, float]:
+    """Variance of the mean difference over training sets and test images, see `crossed`.
+
+    Args:
+        differences: (J,), two or more.
+        test_covariance: (J, J).
+        shared_rows: o, from 0 to below 1.
+
+    Returns:
+        The variance; what of it test images give all folds in common; and what comes from the folds' spread.
+    """
+    n = len(differences)
+    own = float(np.trace(test_covariance)) / n
+    common = max((float(test_covariance.sum()) - n * own) / (n * (n - 1)), 0.0)
+    spread = float(differences.var(ddof=1))
     correction = shared_rows / (1.0 - shared_rows)
     training = max(spread - max(own - common, 0.0), 0.0)
     variance = common + spread / n + correction * training
     from_spread = spread * (1.0 / n + (correction if training > 0 else 0.0))  # what of it has n - 1 degrees of freedom
-    from_spread = min(from_spread, variance)  # S^2 less test noise has n - 1 at least
-    doubt = from_spread / (n - 1) + common / test_df
-    df = variance / doubt if doubt > 0 else math.inf
-    return compared_by_t(mean, variance, df, level)
+    return variance, common, min(from_spread, variance)  # S^2 less test noise has n - 1 at least
 
 
 def compared(gap: Scored, shared_rows: float, *, level: float = LEVEL) -> Comparison:

@@ -47,7 +47,7 @@ class Scored:
     """No value, and no difference of two, is farther from 0: 1, or 2 of a difference of kappas."""
     is_difference: bool = False
 
-    @property
+    @cached_property
     def estimate(self) -> float:
         """Mean over the heads."""
         return float(self.folds.mean())
@@ -66,7 +66,7 @@ class Scored:
             return np.full((len(self.folds), len(self.folds)), np.nan)
         return covariance(self.units, self.parts)
 
-    @property
+    @cached_property
     def test_variance(self) -> float:
         """Of the mean over the heads, over test sets; 0 where rounding would leave less, as of heads that cancel."""
         return max(float(self.test_covariance.mean()), 0.0)  # nan stays nan
@@ -79,7 +79,7 @@ class Scored:
         variances: NDArray[Any] = squares * counts / np.maximum(counts - 1.0, 1.0)
         return variances
 
-    @property
+    @cached_property
     def test_df(self) -> float:
         """Degrees of freedom of the variance of the mean over the heads: few where a rare class decides it.
 

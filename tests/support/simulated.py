@@ -109,10 +109,40 @@ def patients_of(setting: Setting, labels: NDArray[np.intp], rng: np.random.Gener
     return np.unique(patients * setting.n_classes + labels, return_inverse=True)[1]
 
 
+def fitted_heads(
+    setting: Setting, separation: float, rng: np.random.Generator
+) -> tuple[list[NDArray[np.float64]], float]:
+    """(D, C) weights of each fold's head of one method, and the folds' overlap."""
+    labels = np.repeat(np.arange(setting.n_classes), setting.pool)
+    pool = separation * _means(setting)[labels] + _noise(1, labels, None, setting.dim, rng)
+    trains = [train for train, _ in _folds(setting, labels, rng)]
+    heads = [_fitted(pool[:, rows], np.eye(setting.n_classes)[labels[rows]])[0] for rows in trains]
+    return heads, overlap(trains)
+
+
+def images_of(
+    setting: Setting, labels: NDArray[np.intp], patients: NDArray[np.intp] | None, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(N, D) fresh images of one method's view, of classes as far apart as `separation` says."""
+    images: NDArray[np.float64] = setting.separation * _means(setting)[labels]
+    return images + _noise(1, labels, patients, setting.dim, rng)[0]
+
+
+def true_aucs(setting: Setting, heads: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(J,) of heads on all images like `images_of`, of classes as many as they are in the test set."""
+    means = setting.separation * _means(setting)[None]
+    return np.array([_true_aucs(means, head[None], setting)[0] for head in heads])
+
+
+def _means(setting: Setting) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.eye(setting.n_classes, setting.dim) / np.sqrt(2)
+    return means
+
+
 def _study(
     setting: Setting, separations: NDArray[np.float64], shares: Sequence[float], rng: np.random.Generator
 ) -> Study:
-    means = np.eye(setting.n_classes, setting.dim) / np.sqrt(2)
+    means = _means(setting)
     labels, test_labels = (np.repeat(np.arange(setting.n_classes), n) for n in (setting.pool, setting.test))
     patients = patients_of(setting, test_labels, rng)
     pool, test = (
