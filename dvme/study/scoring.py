@@ -72,7 +72,7 @@ def judged_labels(labels: NDArray[Any], test: NDArray[np.int64], groups: NDArray
 
 def ranked(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[np.float64]:
     """(N, C) what an AUC goes by, see `log_odds`."""
-    return log_odds(log_probabilities, are_independent=labels.ndim == 2)
+    return log_odds(log_probabilities, is_multilabel=labels.ndim == 2)
 
 
 def scores_of(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> dict[str, float]:

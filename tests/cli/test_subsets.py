@@ -100,13 +100,13 @@ def test_subsets__published_sizes_and_uneven_classes(
 def test_subsets__several_labels(
     tmp_path: Path, write_embeddings: Callable[..., Path], make_features: Callable[..., NDArray[Any]]
 ) -> None:
-    labels = [("effusion", "effusion|mass", "none")[i % 3] for i in range(N)]
+    labels = [("|effusion|", "|effusion|mass|", "|")[i % 3] for i in range(N)]
     cache = write_embeddings(tmp_path / "c.zarr", {"a": make_features(LABELS, 1.0, 0)}, label=labels)
-    result = run("subsets", cache, "--out", tmp_path / "s.json", *ARGUMENTS, "--label-separator", "|")
+    result = run("subsets", cache, "--out", tmp_path / "s.json", *ARGUMENTS)
     assert result.exit_code == 0, result.output
-    assert "stratified by 3 labels" in result.stdout
-    refused = run("sweep", cache, "--out", tmp_path / "run", "--head", "knn", "--subsets", tmp_path / "s.json")
-    assert_refused(refused, "these subsets are multi-label, and heads take one label per image")
+    assert "stratified by 2 labels" in result.stdout
+    result = run("sweep", cache, "--out", tmp_path / "run", "--head", "knn", "--subsets", tmp_path / "s.json")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_subsets__several_labels(
         (("--balance", "even"), "balance 'even' is not known; choose from balanced, stratified, natural"),
         (("--validation", "none"), "validation 'none' is not known; choose matched or full"),
         (("--test-fraction", 0.9), "test fraction 0.9 is not possible"),
-        (("--label-separator", ""), "the label separator is empty"),
-        (("--label-separator", "|", "--folds", 0), "0 folds are not possible"),
+        (("--uncertain", "half"), "uncertain 'half' is not known; choose from ignore, zeros, ones and soft=0.7"),
+        (("--blank", "ones"), "blank 'ones' is not known; choose ignore or zeros"),
         (("--backbones", "clip"), "has no clip embeddings"),
     ],
 )

@@ -585,20 +585,6 @@ def test_package__commands_can_be_called_whatever_was_imported() -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("is_file", [True, False])
-def test_sweep__subsets_of_several_labels_are_refused(
-    is_file: bool, tmp_path: Path, write_embeddings: Callable[..., Path], make_features: Callable[..., NDArray[Any]]
-) -> None:
-    labels = np.arange(60) % 3
-    path = write_embeddings(tmp_path / "c.zarr", {"swav": make_features(labels, 1.0, 0)}, label=["a", "a|b", "b"] * 20)
-    options = dvme.SubsetOptions(sizes=("10", "full"), n_folds=2, separator="|")
-    dvme.subsets(path, tmp_path / "s.json", options=options)
-    drawn: dict[str, Any] = {"subsets": tmp_path / "s.json"} if is_file else {"options": options}
-    with pytest.raises(OptionError, match="these subsets are multi-label, and heads take one label per image"):
-        dvme.sweep(path, tmp_path / "run", heads=["knn"], **drawn)
-    assert not (tmp_path / "run").exists()
-
-
 def test_sweep__jobs_of_other_versions_are_named(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = SubsetOptions(sizes=("12",), n_folds=2)
     older = {**ledger.versions(), "torch": "1.0"}

@@ -32,7 +32,7 @@ def _drawing(
     n = len(labels)
     nothing = np.full(n, "", dtype=object)
     chosen = SubsetOptions(**options)
-    targets = Targets.of(_text(labels), separator=chosen.separator)
+    targets = Targets.of(_text(labels))
     drawing = Drawing(chosen, targets, nothing if splits is None else splits, nothing if groups is None else groups)
     ids = np.random.default_rng(0).integers(0, 256, (n, 16), dtype=np.uint8)
     return drawing.manifest(ids, np.arange(n) if twins is None else twins), drawing
@@ -221,7 +221,7 @@ def _units(groups: NDArray[Any]) -> NDArray[Any]:
     seed=st.integers(0, 50),
     n_folds=st.integers(2, 4),
     n_repeats=st.integers(1, 2),
-    separator=st.sampled_from([None, "|"]),
+    are_findings=st.booleans(),
 )
 def test_manifest__nobody_is_on_two_sides_and_subsets_are_nested(
     patients: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
@@ -229,13 +229,14 @@ def test_manifest__nobody_is_on_two_sides_and_subsets_are_nested(
     seed: int,
     n_folds: int,
     n_repeats: int,
-    separator: str | None,
+    are_findings: bool,
 ) -> None:
     labels, groups, twins = patients
+    named = [f"|{label}|" for label in labels] if are_findings else labels
     sizes = ("4", "25%", "20", "60%", "full")
     options: dict[str, Any] = {"balance": balance, "seed": seed, "n_folds": n_folds, "n_repeats": n_repeats}
     try:
-        manifest = _manifest(labels, groups=groups, twins=twins, sizes=sizes, separator=separator, **options)
+        manifest = _manifest(_text(named), groups=groups, twins=twins, sizes=sizes, **options)
     except (DataError, OptionError):  # too few patients of a class, or images for a size
         assume(False)
     units = _units(groups)
@@ -262,7 +263,7 @@ def _chest(n: int = 400) -> NDArray[Any]:
     rng = np.random.default_rng(0)
     has = rng.random((n, 4)) < np.array([0.4, 0.2, 0.06, 0.03])
     names = np.array(["effusion", "mass", "nodule", "hernia"], dtype=object)
-    return np.array(["|".join(names[own]) or "no finding" for own in has], dtype=object)
+    return np.array(["|" + "".join(f"{name}|" for name in names[own]) for own in has], dtype=object)
 
 
 def _shares(manifest: SubsetManifest, rows: NDArray[Any]) -> NDArray[Any]:
@@ -275,7 +276,7 @@ def test_manifest__several_labels_are_stratified_more_closely_than_by_chance() -
     everyone = np.arange(len(labels))
 
     def apart(balance: str, seed: int) -> float:
-        manifest = _manifest(labels, separator="|", sizes=("40", "full"), balance=balance, seed=seed)
+        manifest = _manifest(labels, sizes=("40", "full"), balance=balance, seed=seed)
         assert manifest.targets.is_multilabel
         own = [manifest.train(draw, 0) for draw in manifest.draws]
         return float(np.mean([np.abs(_shares(manifest, rows) - _shares(manifest, everyone)).mean() for rows in own]))
@@ -283,7 +284,7 @@ def test_manifest__several_labels_are_stratified_more_closely_than_by_chance() -
     assert np.mean([apart("stratified", seed) for seed in range(3)]) < 0.5 * np.mean(
         [apart("natural", seed) for seed in range(3)]
     )
-    manifest = _manifest(labels, separator="|", sizes=("40", "full"))
+    manifest = _manifest(labels, sizes=("40", "full"))
     for rows in (manifest.test, *(draw.validation for draw in manifest.draws)):
         assert np.abs(_shares(manifest, rows) - _shares(manifest, everyone)).max() < 0.03
     assert len(manifest.test) == pytest.approx(80, abs=4)
@@ -292,15 +293,15 @@ def test_manifest__several_labels_are_stratified_more_closely_than_by_chance() -
 def test_manifest__several_labels_with_the_users_split() -> None:
     labels = _chest(200)
     splits = np.array(["train"] * 120 + ["val"] * 30 + ["test"] * 50, dtype=object)
-    manifest = _manifest(labels, splits=splits, separator="|", sizes=("20", "full"), n_folds=3)
+    manifest = _manifest(labels, splits=splits, sizes=("20", "full"), n_folds=3)
     assert manifest.test.tolist() == list(range(150, 200))
     for draw in manifest.draws:
         assert sorted([*draw.train.tolist(), *draw.validation.tolist()]) == list(range(150))
     groups = _text(np.arange(200) // 60)  # the third is in val and test
     with pytest.raises(DataError, match="are in both val and test: a leak"):
-        _manifest(labels, splits=splits, groups=groups, separator="|", sizes=("20",))
+        _manifest(labels, splits=splits, groups=groups, sizes=("20",))
     with pytest.raises(DataError, match="the split needs train rows, and test or val rows"):
-        _manifest(labels, splits=np.full(200, "test", dtype=object), separator="|", sizes=("20",))
+        _manifest(labels, splits=np.full(200, "test", dtype=object), sizes=("20",))
 
 
 def test_draw__what_is_left_is_balanced_too() -> None:
@@ -327,13 +328,24 @@ def test_draw__what_is_left_is_balanced_too() -> None:
         ({"balance": "even"}, "balance 'even' is not known; choose from balanced, stratified, natural"),
         ({"validation": "none"}, "validation 'none' is not known; choose matched or full"),
         ({"sizes": ("ten",)}, "size 'ten' is not a number of images"),
-        ({"separator": ""}, "the label separator is empty"),
+        ({"uncertain": "half"}, "uncertain 'half' is not known; choose from ignore, zeros, ones"),
+        ({"blank": "ones"}, "blank 'ones' is not known; choose ignore or zeros"),
     ],
 )
-@pytest.mark.parametrize("separator", [None, "|"])
-def test_options__what_cannot_be_drawn(separator: str | None, options: dict[str, Any], message: str) -> None:
+def test_options__what_cannot_be_drawn(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        SubsetOptions(**{"separator": separator, **options})
+        SubsetOptions(**options)
+
+
+def test_manifest__the_policy_of_findings_is_theirs_alone() -> None:
+    """Of one class each the policy, and so the hash, is what it was before there were findings."""
+    options: dict[str, Any] = {"sizes": ("20", "full"), "uncertain": "ones", "blank": "zeros"}
+    one = _manifest(LABELS, **options)
+    assert "uncertain" not in one.policy
+    assert (one.policy["separator"], one.hash) == (None, _manifest(LABELS, sizes=("20", "full")).hash)
+    several = _manifest(_chest(), **options)
+    assert (several.policy["uncertain"], several.policy["blank"]) == ("ones", "zeros")
+    assert several.hash != _manifest(_chest(), sizes=("20", "full")).hash
 
 
 def test_lacking_notices__full_is_all_there_are() -> None:

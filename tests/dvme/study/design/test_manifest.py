@@ -22,7 +22,9 @@ def _ids(n: int) -> Any:
 
 
 ONE_EACH = Targets(("healthy", "sick"), np.arange(8) % 2)
-SEVERAL = Targets(("healthy", "sick"), np.array([[1, 1], [0, 0], [0, 1], [1, 0], [1, 1], [0, 0], [0, 0], [1, 0]], bool))
+SEVERAL = Targets(
+    ("healthy", "sick"), np.array([[1, 1], [0, 0], [0, 1], [1, 0], [1, 1], [0, 0], [0, 0], [1, 0]], np.float32)
+)
 
 
 def _manifest(**changes: Any) -> SubsetManifest:

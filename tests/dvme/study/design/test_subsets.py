@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +165,25 @@ def test_subsets__drop_duplicates_leaves_them_out_of_training_alone(
 def test_subsets__several_labels(tmp_path: Path, write_embeddings: Write, features: Any) -> None:
     rng = np.random.default_rng(0)
     names = np.array(["effusion", "mass"], dtype=object)
-    labels = ["|".join(names[rng.random(2) < 0.5]) or "none" for _ in range(N)]
+    labels = ["|" + "".join(f"{name}|" for name in names[rng.random(2) < 0.5]) for _ in range(N)]
     cache = write_embeddings(tmp_path / "c.zarr", features, label=labels)
-    manifest = dvme.subsets(cache, options=SubsetOptions(sizes=("20", "full"), separator="|")).manifest
-    assert (manifest.classes, manifest.targets.is_multilabel) == (("effusion", "mass", "none"), True)
-    with pytest.raises(OptionError, match="these subsets are multi-label, and heads take one label per image"):
-        dvme.sweep(cache, tmp_path / "run", options=SubsetOptions(sizes=("20", "full"), separator="|"))
-    assert not (tmp_path / "run").exists()
+    manifest = dvme.subsets(cache, tmp_path / "s.json", options=SubsetOptions(sizes=("20", "full"))).manifest
+    assert (manifest.classes, manifest.targets.is_multilabel) == (("effusion", "mass"), True)
+    for row, label in zip(manifest.targets.values, labels, strict=True):
+        assert row.tolist() == [float(f"|{name}|" in label) for name in names]
+    back = dvme.sweep(cache, tmp_path / "run", heads=["knn"], subsets=tmp_path / "s.json")
+    assert back.subsets == manifest.hash
+
+
+def test_subsets__of_an_older_dvme_with_a_separator(tmp_path: Path, write_embeddings: Write, features: Any) -> None:
+    """Its cache has the labels as they were in the table."""
+    labels = [("a|b", "a", "none")[i % 3] for i in range(N)]
+    new = write_embeddings(tmp_path / "new.zarr", features, label=[f"|{label}|" for label in labels])
+    old = write_embeddings(tmp_path / "old.zarr", features, label=labels)
+    manifest = dvme.subsets(new, options=SubsetOptions(sizes=("full",))).manifest
+    replace(manifest, policy={**manifest.policy, "separator": "|"}).save(tmp_path / "s.json")
+    report = dvme.sweep(old, tmp_path / "run", heads=["knn"], subsets=tmp_path / "s.json")
+    assert report.task.classes == ("a", "b", "none")
 
 
 def test_subsets__what_cannot_be_written_or_read(tmp_path: Path, write_embeddings: Write, features: Any) -> None:
