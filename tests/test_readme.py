@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from light import RIVALS, spelled
+from light import RIVALS, filed, spelled
 from typer.testing import CliRunner
 
 from dvme.heads import ATTENTION_HEADS
@@ -36,6 +36,8 @@ def _lighter(words: list[str]) -> list[str]:
     """A command with the same heads and their rivals, but with few epochs and strengths; few images embedded again."""
     if words[:2] == ["cache", "verify"]:
         return [*words, "--sample", "2"]
+    # A head's folder is called by its settings.
+    words = [re.sub(r"^heads/(\w+)--(.*)", lambda found: f"heads/{filed(*found.groups())}", word) for word in words]
     if words[0] not in {"probe", "sweep"} or "--head" not in words:
         return words
     at = words.index("--head") + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -214,13 +215,11 @@ class Embeddings:
     def has_reasons(self, shard: int) -> NDArray[np.bool_]:
         """(shard rows,) whether a reason can be read; nowhere if the chunk is damaged."""
         has = np.zeros(self.shard_rows, dtype=bool)
-        try:
+        with suppress(CorruptCacheError):
             array = self._array("reason")
             with reading(array):
                 stored = np.asarray(array[self.window(shard)])
-        except CorruptCacheError:
-            return has
-        has[: len(stored)] = stored != ""  # shorter until the next extraction, where images were added since
+            has[: len(stored)] = stored != ""  # shorter until the next extraction, where images were added since
         return has
 
     def clear_reasons(self, shard: int, places: NDArray[np.bool_]) -> None:

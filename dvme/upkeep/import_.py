@@ -71,12 +71,19 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     if not path.is_file():
         raise DataError(f"{path} is not a file; name an export of dvme, or a file of features and ids")
     if is_bundle(path):
-        names = ("backbone", "features", "ids", "table", "dtype", "images", "made_by", "like")
-        values = (backbone, features, ids, table, dtype, images, made_by, like)
-        stray = next((name for name, value in zip(names, values, strict=True) if value is not None), None)
-        if stray is not None:
-            message = f"{path} is an export of dvme and comes back as it was, "
-            raise OptionError(message + parameter(stray) + " is not possible")
+        given = [
+            (parameter("backbone"), backbone),
+            (parameter("features"), features),
+            (parameter("ids"), ids),
+            (parameter("table"), table),
+            (parameter("dtype"), dtype),
+            (parameter("images"), images),
+            (parameter("made_by"), made_by),
+            (parameter("like"), like),
+        ]
+        for name, value in given:
+            if value is not None:
+                raise OptionError(f"{path} is an export of dvme and comes back as it was, " + name + " is not possible")
         return restore(path, cache, class_order=class_order, notes=notes, replace=replace, progress=progress)
     if backbone is None:
         message = f"{path} is not an export of dvme; name what made its embeddings with "

@@ -236,15 +236,14 @@ def test_fit__without_validation_rows_takes_the_middle_of_the_path() -> None:
         (LinearProbe(validation_fraction=1.0), "validation_fraction 1.0 is not possible"),
         (LinearProbe(strengths=(0.0,)), "strengths 0.0 is not possible"),
         (LinearProbe(strengths=()), r"strengths \(\) are not possible"),
-        (LinearProbe(strengths=1e-2), "strengths 0.01 are not possible; name one or several"),  # type: ignore[arg-type]
         (ConcatProbe(strengths=("a",)), "strengths 'a' is not possible"),  # type: ignore[arg-type]
         (MeanLogitsEnsemble(strengths=(np.inf,)), "strengths inf is not possible"),
         (KNNProbe(neighbours=(0,)), "neighbours 0 is not possible"),
-        (KNNProbe(neighbours=5), "neighbours 5 are not possible; name one or several"),  # type: ignore[arg-type]
+        (KNNProbe(neighbours=None), "neighbours None are not possible; name one or several"),  # type: ignore[arg-type]
         (KNNProbe(neighbours=(2.5,)), "neighbours 2.5 is not possible"),  # type: ignore[arg-type]
         (MLPFusion(batch_size="64"), "batch_size '64' is not possible"),  # type: ignore[arg-type]
         (MLPFusion(plateau_factor=1.0), "plateau_factor 1.0 is not possible"),
-        (MLPFusion(blocks=5), "blocks 5 are not possible"),  # type: ignore[arg-type]
+        (MLPFusion(blocks=5), r"blocks \(5,\) sum to 5 columns but X has 10"),  # type: ignore[arg-type]
         (LinearProbe(validation_fraction="a"), "validation_fraction 'a' is not possible"),  # type: ignore[arg-type]
         (MLPFusion(max_epochs=0), "max_epochs 0 is not possible"),
         (MLPFusion(sampling="all"), "sampling 'all' is not known"),  # type: ignore[arg-type]

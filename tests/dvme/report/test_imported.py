@@ -13,7 +13,7 @@ import pytest
 
 import dvme
 from dvme.cache import import_embeddings
-from dvme.data.names import images_and_paths, names_of_rows
+from dvme.data.names import named_images
 from dvme.notices import asides
 from dvme.study.design.duplicates import NearDuplicate, describe
 from dvme.study.design.snapshot import NO_LABEL, Snapshot
@@ -95,8 +95,8 @@ def test_names__the_path_now_else_as_first_seen(study: Path, tmp_path: Path) -> 
     with EmbeddingCache.writing(tmp_path / "c.zarr") as writable:
         writable.update_columns(np.array([2]), {"path": ["/now/2.png"]})
     store, rows = EmbeddingCache.open(tmp_path / "c.zarr"), np.array([3, 2])
-    assert names_of_rows(store, rows).tolist() == ["slide 03", "/now/2.png"]
-    assert images_and_paths(store, rows)[0].tolist() == ["slide 03", "slide 02"]
+    images, paths = named_images(store.samples.paths, store.column("path"), rows)
+    assert (images.tolist(), paths.tolist()) == (["slide 03", "slide 02"], ["slide 03", "/now/2.png"])
 
 
 def test_report__the_box_has_what_changes_a_decision(page: str) -> None:

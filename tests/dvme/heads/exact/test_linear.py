@@ -148,7 +148,7 @@ def test_linear__what_fits_at_no_strength_is_refused_before_anything_is_fitted(m
     _fit(features, labels, jobs, Runtime(memory=least))
 
 
-@pytest.mark.parametrize("strengths", [(), 1e-2, (0.0,), (-1.0,), ("a",), (np.nan,), (np.inf,), None])
+@pytest.mark.parametrize("strengths", [(), 0.0, (0.0,), (-1.0,), ("a",), (np.nan,), (np.inf,), None])
 def test_linear__impossible_strengths(strengths: Any) -> None:
     with pytest.raises(OptionError, match=r"^strengths .* not possible"):
         Linear(strengths)

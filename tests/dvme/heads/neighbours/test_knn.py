@@ -269,7 +269,7 @@ def test_knn__without_validation_rows_the_middle_k() -> None:
     assert fitted.chosen["k"] == 10  # of 1, 5, 10, 20, 40
 
 
-@pytest.mark.parametrize("neighbours", [(), (0, 5), (2.5,), ("5",), 5, None, (5, True)])
+@pytest.mark.parametrize("neighbours", [(), (0, 5), (2.5,), ("5",), 0, None, (5, True)])
 def test_knn__impossible_neighbours(neighbours: Any) -> None:
     with pytest.raises(OptionError, match=r"^neighbours .* not possible"):
         KNN(neighbours=neighbours)
