@@ -5,10 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from math import isfinite, isnan
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+
+
+class ToJson:
+    """A dataclass of others, of values that JSON has, and of arrays."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`; arrays and tuples as lists."""
+        return asdict(self, dict_factory=_listed)  # type: ignore[call-overload, no-any-return]
+
+
+def _listed(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    arrays = {name: value.tolist() for name, value in items if hasattr(value, "tolist")}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in items} | arrays
 
 
 def plain(value: Any) -> Any:

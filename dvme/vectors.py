@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,3 +26,9 @@ def unit_rows(features: NDArray[Any]) -> NDArray[Any]:
     scaled = features / np.where(largest > 0, largest, 1.0)
     lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
     return scaled / np.where(lengths > 0, lengths, 1.0)
+
+
+def spans(n: int, width: int, most: int) -> Iterator[slice]:
+    """Consecutive pieces of n rows of this width, each of so many values at most; a single row may exceed it."""
+    size = max(1, most // max(1, width))
+    return (slice(start, start + size) for start in range(0, n, size))

@@ -451,11 +451,8 @@ HEADS = (
     Mutant(
         "training: the last parameters, not the best",
         "dvme/heads/fusion/batched_training.py",
-        'parameters={name: value[position].to("cpu", copy=True) for name, value in self.best.items()},',
-        "parameters={\n"
-        '                    name: value.detach()[position].to("cpu", copy=True)\n'
-        "                    for name, value in self.parameters.items()\n"
-        "                },",
+        'best = {name: value[position].to("cpu", copy=True) for name, value in self.best.items()}',
+        'best = {name: value.detach()[position].to("cpu", copy=True) for name, value in self.parameters.items()}',
         ("tests/dvme/heads/fusion/test_batched_training.py",),
     ),
     # A sweep's heads, on their own.

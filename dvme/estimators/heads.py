@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from numpy.typing import ArrayLike, NDArray
 
 from dvme.errors import OptionError
 from dvme.estimators.base import HeadClassifier, estimator
 from dvme.heads import Head
-from dvme.heads.neighbours.knn import NEIGHBOURS
+from dvme.heads.exact.linear import FittedLinear, Linear
+from dvme.heads.fusion.controls import Concat, MeanLogits
+from dvme.heads.fusion.network_head import NetworkHead
+from dvme.heads.neighbours.knn import KNN, NEIGHBOURS
 from dvme.training.batches import Sampling
 from dvme.training.schedule import TrainingProtocol
-
-if TYPE_CHECKING:
-    from dvme.heads.exact.linear import Linear
 
 Attention = Literal["values", "tokens", "none"]
 HEAD_OF_ATTENTION: dict[str, str] = {"values": "dvme", "tokens": "dvme-tokens", "none": "dvme-noattn"}
@@ -32,8 +32,6 @@ class LinearProbe(HeadClassifier):
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """(B, C) logits of (B, D) embeddings; of two classes (B,), the second's less the first's."""
-        from dvme.heads.exact.linear import FittedLinear
-
         (features,) = self._checked_blocks(X)
         assert isinstance(self.head_, FittedLinear)
         logits = self.head_.logits(features)
@@ -57,8 +55,6 @@ class KNNProbe(HeadClassifier):
     """Where to search; a GPU is used with faiss-gpu only."""
 
     def _head(self) -> Head:
-        from dvme.heads.neighbours.knn import KNN
-
         return KNN(self.neighbours, self.choose_by, self.standard_errors)
 
 
@@ -75,8 +71,6 @@ class ConcatProbe(HeadClassifier):
     """As of LinearProbe."""
 
     def _head(self) -> Head:
-        from dvme.heads.fusion.controls import Concat
-
         return Concat(linear=_linear_head(self.strengths))
 
 
@@ -93,8 +87,6 @@ class MeanLogitsEnsemble(HeadClassifier):
     """As of LinearProbe; each block chooses its own."""
 
     def _head(self) -> Head:
-        from dvme.heads.fusion.controls import MeanLogits
-
         return MeanLogits(linear=_linear_head(self.strengths))
 
 
@@ -128,8 +120,6 @@ class LinearAdamProbe(HeadClassifier):
         return self._network_head("linear-adam")
 
     def _network_head(self, name: str) -> Head:
-        from dvme.heads.fusion.network_head import NetworkHead
-
         own = {field.name: getattr(self, field.name) for field in fields(TrainingProtocol)}
         return NetworkHead(name, TrainingProtocol(**own))
 
@@ -166,6 +156,4 @@ class DVMEClassifier(LinearAdamProbe):
 
 
 def _linear_head(strengths: Sequence[float] | None) -> Linear:
-    from dvme.heads.exact.linear import Linear
-
     return Linear() if strengths is None else Linear(strengths=strengths)

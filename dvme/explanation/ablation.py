@@ -8,14 +8,14 @@ the same. `leave_one_out_retrained` fits that other head: what the backbone adds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, fit_jobs
+from dvme.json_values import ToJson
 from dvme.metrics.classification import log_odds, macro_auc
 from dvme.runtime import Progress, Runtime, silent
 from dvme.stats.influence import Scored, mean_scored, scored
@@ -54,7 +54,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Ablation:
+class Ablation(ToJson):
     """What every backbone of a fusion is good for.
 
     Intervals are over test samples or groups under the heads at hand, see `dvme.stats.influence.Scored.interval`. They
@@ -69,10 +69,6 @@ class Ablation:
     """With all backbones."""
     left_out: tuple[LeftOut, ...]
     """In the order of the backbones."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self) | {"left_out": [asdict(item) for item in self.left_out]}  # a list, not a tuple
 
 
 @dataclass(frozen=True)
@@ -106,23 +102,20 @@ def leave_one_out(
         test: (n,) row indices of the shared test set.
         groups: (n,) group (patient) of each test row; None: every row on its own.
 
-    Raises:
-        OptionError: if the jobs do not share their backbones.
-
     Source: Breiman 2001, section 10, with the mean in place of a permutation; Covert et al. 2021, on such removals.
     """
-    names = _shared_backbones(jobs)
+    names = jobs[0].backbones
     intact = _predictions(heads, jobs, data, test)
     others = [_predictions(heads, jobs, data, test, absent=m) for m in range(len(names))]
     return _compared(names, intact, others, Units(data.labels[test], groups), is_retrained=False)
 
 
 def leave_one_out_retrained(
+    heads: Sequence[FittedHead],
     jobs: Sequence[Job],
     data: Embedded,
     test: NDArray[Any],
     *,
-    heads: Sequence[FittedHead] | None = None,
     groups: NDArray[Any] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = silent,
@@ -133,40 +126,26 @@ def leave_one_out_retrained(
     with them.
 
     Args:
-        jobs: the fits with all M >= 2 backbones, one for each of F folds.
+        heads: one for each of F folds, fitted on all M >= 2 backbones.
+        jobs: what they were fitted on, in the same order.
         data: embeddings and labels of all rows that the jobs and `test` name.
         test: (n,) row indices of the shared test set.
-        heads: the jobs' fitted heads, if they are at hand; None: fitted along with the others.
         groups: (n,) group (patient) of each test row; None: every row on its own.
         runtime: device and memory budget.
         progress: told (stage, done, total) of the fits.
 
     Raises:
-        OptionError: if the jobs do not share their backbones, or have only one.
         DataError: see fit_jobs.
     """
-    names = _shared_backbones(jobs)
-    if len(names) < 2:
-        raise OptionError(f"nothing is left without {names[0]}; fit a head on two backbones or more")
+    names = jobs[0].backbones
     reduced = [replace(job, backbones=(*names[:m], *names[m + 1 :])) for m in range(len(names)) for job in jobs]
-    wanted = [*(jobs if heads is None else []), *reduced]
-    fitted = [*(heads or []), *fit_jobs(wanted, data, runtime=runtime, progress=progress)]
-    every, size = [*jobs, *reduced], len(jobs)
-    intact, *others = [
-        _predictions(fitted[start : start + size], every[start : start + size], data, test)
-        for start in range(0, len(every), size)
+    fitted, size = fit_jobs(reduced, data, runtime=runtime, progress=progress), len(jobs)
+    intact = _predictions(heads, jobs, data, test)
+    others = [
+        _predictions(fitted[start : start + size], reduced[start : start + size], data, test)
+        for start in range(0, len(reduced), size)
     ]
     return _compared(names, intact, others, Units(data.labels[test], groups), is_retrained=True)
-
-
-def _shared_backbones(jobs: Sequence[Job]) -> tuple[str, ...]:
-    every = {job.backbones for job in jobs}
-    if len(every) != 1:
-        named = ", ".join("+".join(names) for names in sorted(every)) or "none"
-        raise OptionError(
-            f"the folds are to share their backbones, and theirs are {named}; explain one fusion at a time"
-        )
-    return every.pop()
 
 
 def _predictions(

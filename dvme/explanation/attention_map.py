@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, OptionError
-from dvme.heads import ATTENTION_HEADS
+from dvme.errors import DataError
 from dvme.heads.fitting.jobs import FittedHead
 from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.fusion.networks import WIDTH, Parameters, Tokens, projected
@@ -53,16 +52,15 @@ def block_attention(head: FittedHead, blocks: Sequence[NDArray[Any]]) -> NDArray
         (B, M, M) float64 in [0, 1]; rows sum to 1.
 
     Raises:
-        OptionError: if the head has no attention.
         DataError: if a sample is not finite.
 
     Source: Truong et al. 2021, appendix F.
     """
-    network = _attentive(head, blocks)
+    assert isinstance(head, FittedNetwork)
     n_samples, n_backbones = len(blocks[0]), len(blocks)
     maps = np.empty((n_samples, n_backbones, n_backbones))
-    for rows, tokens, parameters in _projected(network, blocks):
-        if network.name == "dvme-tokens":
+    for rows, tokens, parameters in _projected(head, blocks):
+        if head.name == "dvme-tokens":
             maps[rows] = _attention_of_embeddings(parameters, tokens)
         else:
             slope = _slope(parameters)
@@ -74,41 +72,23 @@ def full_attention(head: FittedHead, blocks: Sequence[NDArray[Any]]) -> NDArray[
     """Every token's attention to every token, averaged over the samples, which are taken one at a time.
 
     Args:
-        head: a fitted `dvme` or `dvme-tokens`.
+        head: a fitted `dvme`.
         blocks: (B, D_m) embeddings of each backbone, B >= 1, in the order of the head.
 
     Returns:
-        (T, T) float64, query by key, rows sum to 1. T is 512 M, backbone by backbone, or M for `dvme-tokens`.
+        (T, T) float64, query by key, rows sum to 1. T is 512 M, backbone by backbone.
 
     Raises:
-        OptionError: if the head has no attention, or there is no sample.
         DataError: if a sample is not finite.
     """
-    network = _attentive(head, blocks)
-    n_samples = len(blocks[0])
-    if not n_samples:
-        raise OptionError("an attention map is a mean over samples, and none is given; name at least one")
-    if network.name == "dvme-tokens":
-        mean: NDArray[Any] = block_attention(network, blocks).mean(axis=0)
-        return mean
+    assert isinstance(head, FittedNetwork)
     n_tokens = WIDTH * len(blocks)
     total = np.zeros((n_tokens, n_tokens))
-    for _, tokens, parameters in _projected(network, blocks):
+    for _, tokens, parameters in _projected(head, blocks):
         for values in tokens.numpy():
             for queries, weights in _weights(values, _slope(parameters)):
                 total[queries] += weights / weights.sum(axis=1, keepdims=True)
-    return total / n_samples
-
-
-def _attentive(head: FittedHead, blocks: Sequence[NDArray[Any]]) -> FittedNetwork:
-    """The head, if it has an attention and takes these blocks."""
-    if not isinstance(head, FittedNetwork) or head.name not in ATTENTION_HEADS:
-        name = head.name if isinstance(head, FittedNetwork) else type(head).__name__
-        raise OptionError(f"{name} has no attention to look at; heads that have are {' and '.join(ATTENTION_HEADS)}")
-    shapes = [block.shape for block in blocks]
-    if tuple(shape[-1] for shape in shapes) != tuple(head.dims) or len({shape[:-1] for shape in shapes}) != 1:
-        raise ValueError(f"blocks are {shapes}; the head takes (B, D) with D = {list(head.dims)}, as many rows in each")
-    return head
+    return total / len(blocks[0])
 
 
 def _projected(head: FittedNetwork, blocks: Sequence[NDArray[Any]]) -> Iterator[tuple[slice, Tensor, Parameters]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.explanation.attention_map import block_attention
 from dvme.heads.fitting.jobs import FittedHead
+from dvme.json_values import ToJson
 from dvme.runtime import Progress, silent
 
 
@@ -29,13 +30,9 @@ class AttentionMap:
     folds: NDArray[Any]
     """(F, M, M) mean over the samples, of every fold."""
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; matrices as lists of rows."""
-        return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-
 
 @dataclass(frozen=True)
-class AttentionSummary:
+class AttentionSummary(ToJson):
     """Who attends to whom over a set."""
 
     backbones: tuple[str, ...]
@@ -44,14 +41,6 @@ class AttentionSummary:
     """Over all samples."""
     classes: dict[str, AttentionMap]
     """Over the samples of each class, in the order of the classes."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "backbones": list(self.backbones),
-            "overall": self.overall.to_json(),
-            "classes": {name: attention.to_json() for name, attention in self.classes.items()},
-        }
 
 
 def summarise_attention(
@@ -74,17 +63,10 @@ def summarise_attention(
         progress: told (stage, done, total) of the folds.
 
     Raises:
-        OptionError: if a head has no attention.
         DataError: if a sample is not finite.
 
     Source: Truong et al. 2021, appendix F, which shows the mean over the test set only.
     """
-    is_known = (labels >= 0) & (labels < len(classes))
-    if not heads or len(backbones) != len(blocks) or len(labels) != len(blocks[0]) or not is_known.all():
-        raise ValueError(
-            f"{len(heads)} heads, {len(blocks)} blocks of {len(blocks[0])} rows for {len(backbones)} backbones, and "
-            f"{len(labels)} labels, {int((~is_known).sum())} of them outside the {len(classes)} classes"
-        )
     is_member = np.stack([np.ones(len(labels), dtype=bool), *(labels == c for c in range(len(classes)))])
     means, variances = [], []
     for done, head in enumerate(heads):  # one fold at a time: the maps of all samples may be many

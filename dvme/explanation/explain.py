@@ -20,8 +20,8 @@ from dvme.explanation.attention_summary import AttentionSummary, summarise_atten
 from dvme.explanation.similarity import Similarity, similarity
 from dvme.files import check_destination, written_aside
 from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job
-from dvme.heads.saving import SavedHead, load_head, subset_hash
-from dvme.json_values import as_json
+from dvme.heads.saving import SavedHead, keys_of, load_head, subset_hash
+from dvme.json_values import ToJson, as_json
 from dvme.places import check_head, open_cache
 from dvme.prediction.sources import check_fits
 from dvme.runtime import Progress, Runtime, automatic, silent
@@ -33,7 +33,7 @@ FULL_MAP_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class ExplainReport:
+class ExplainReport(ToJson):
     """The explanation of one saved head."""
 
     head: str
@@ -52,21 +52,6 @@ class ExplainReport:
     """Linear CKA between the backbones."""
     full_map: str | None
     """File of the T x T map, where it was asked for."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return {
-            "head": self.head,
-            "backbones": list(self.backbones),
-            "n_folds": self.n_folds,
-            "n_images": self.n_images,
-            "images": self.images,
-            "attention": None if self.attention is None else self.attention.to_json(),
-            "reliance": self.reliance.to_json(),
-            "retrained": None if self.retrained is None else self.retrained.to_json(),
-            "similarity": self.similarity.to_json(),
-            "full_map": self.full_map,
-        }
 
 
 @public
@@ -157,18 +142,9 @@ def explained(  # noqa: PLR0913 - as of `explain`
 ) -> tuple[ExplainReport, NDArray[Any] | None]:
     """`explain` on rows of a cache whose labels are known, and the (T, T) attention of the first fold's head.
 
-    Args:
-        saved: a fusion that fits the cache.
-        store: the cache.
-        rows: (N,) its rows with embeddings of every backbone; those that the head was fitted on among them.
-        labels: (N,) indices of the head's classes.
-        groups: (N,) "" for none.
-        images: see `explain`, and so for the rest.
-        all_images: see there.
-        retrain: see there.
-        is_mapped: whether to compute the attention between all tokens; else it is None.
-        runtime: see there.
-        progress: told (stage, done, total).
+    `rows` are (N,) of a cache that the head fits, with embeddings of every backbone and those that it was fitted on
+    among them; `labels` are (N,) indices of its classes, `groups` (N,), "" for none. The attention between all tokens
+    is None unless it `is_mapped`. The other arguments are those of `explain`.
 
     Raises:
         DataError: if there is nothing to explain on.
@@ -186,11 +162,13 @@ def explained(  # noqa: PLR0913 - as of `explain`
         n_folds=len(heads),
         n_images=len(test),
         images=described,
-        attention=_attention(saved, heads, blocks, labels[test], progress),
-        reliance=leave_one_out(heads, jobs, data, test, groups=units),
-        retrained=leave_one_out_retrained(
-            jobs, data, test, heads=heads, groups=units, runtime=runtime, progress=progress
+        attention=summarise_attention(
+            heads, blocks, labels[test], backbones=saved.backbones, classes=saved.classes, progress=progress
         )
+        if saved.name in ATTENTION_HEADS
+        else None,
+        reliance=leave_one_out(heads, jobs, data, test, groups=units),
+        retrained=leave_one_out_retrained(heads, jobs, data, test, groups=units, runtime=runtime, progress=progress)
         if retrain
         else None,
         similarity=alike,
@@ -201,9 +179,8 @@ def explained(  # noqa: PLR0913 - as of `explain`
 
 def needed(saved: SavedHead, ids: NDArray[np.uint8], images: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(N,) which of (N, 16) content ids an explanation on some images needs: those, and what the head was fitted on."""
-    fitted = (some for fold in saved.folds for some in (fold.train_ids, fold.validation_ids))
-    wanted = {identity.tobytes() for some in (images, *fitted) for identity in some}
-    return np.array([identity.tobytes() in wanted for identity in ids], dtype=bool)
+    is_needed: NDArray[np.bool_] = np.isin(keys_of(ids), keys_of(np.concatenate([images, saved.fitted_ids])))
+    return is_needed
 
 
 def _labelled(
@@ -225,16 +202,16 @@ def _labelled(
 
 def _jobs(saved: SavedHead, ids: NDArray[np.uint8]) -> list[Job]:
     """What each fold was fitted on, as positions among the labelled images."""
-    place = {identity.tobytes(): position for position, identity in enumerate(ids)}
+    keys = keys_of(ids)
+    order = np.argsort(keys)
 
     def positions(fold_ids: NDArray[np.uint8]) -> NDArray[Any]:
-        return np.array([place[identity.tobytes()] for identity in fold_ids], dtype=np.int64)
+        return order[np.searchsorted(keys, keys_of(fold_ids), sorter=order)]
 
     for fold in saved.folds:
-        named = [identity.tobytes() for identity in (*fold.train_ids, *fold.validation_ids)]
-        n_gone = sum(identity not in place for identity in named)
-        if n_gone:
-            which = f"{n_gone} images that the head learned from or chose on"
+        is_here = np.isin(keys_of(np.concatenate([fold.train_ids, fold.validation_ids])), keys)
+        if not is_here.all():
+            which = f"{np.count_nonzero(~is_here)} images that the head learned from or chose on"
             raise DataError(f"{which} are not labelled in this cache; name its own cache")
     return [
         Job(saved.head, saved.backbones, positions(fold.train_ids), positions(fold.validation_ids), fold.seed)
@@ -257,8 +234,7 @@ def _explained(
     for job in jobs:
         is_new[job.train] = is_new[job.validation] = False
     if images is not None:
-        asked = {identity.tobytes() for identity in images}
-        is_new &= np.array([identity.tobytes() in asked for identity in ids])
+        is_new &= np.isin(keys_of(ids), keys_of(images))
     new = np.flatnonzero(is_new)
     if not len(new):
         raise DataError(
@@ -268,20 +244,6 @@ def _explained(
         )
     is_test = subset_hash(ids[new]) == saved.test_hash
     return new, f"the head's {len(new):,} test images" if is_test else f"{len(new):,} labelled images new to the head"
-
-
-def _attention(
-    saved: SavedHead,
-    heads: Sequence[FittedHead],
-    blocks: Sequence[NDArray[Any]],
-    labels: NDArray[Any],
-    progress: Progress,
-) -> AttentionSummary | None:
-    if saved.name not in ATTENTION_HEADS:
-        return None
-    return summarise_attention(
-        heads, blocks, labels, backbones=saved.backbones, classes=saved.classes, progress=progress
-    )
 
 
 def _full_map(head: FittedHead, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:

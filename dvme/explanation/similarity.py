@@ -15,7 +15,7 @@ Source: Kornblith et al. 2019, section 3; Song et al. 2012, HSIC_1; Nguyen et al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.json_values import ToJson
+from dvme.vectors import spans
 
 BLOCK_ELEMENTS = 1 << 22
 """Values of one embedding in float64 at once; a single row or column may exceed it."""
@@ -37,7 +39,7 @@ VOID = 1e-12
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(ToJson):
     """Linear CKA between backbones on one set of samples."""
 
     backbones: tuple[str, ...]
@@ -47,11 +49,6 @@ class Similarity:
     """(M, M) in [0, 1], symmetric; biased upwards when there are few samples for the dimensions."""
     debiased: NDArray[Any]
     """(M, M) in [-1, 1], symmetric; about 0 for independent embeddings."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; matrices as lists of rows."""
-        matrices = {"cka": self.cka.tolist(), "debiased": self.debiased.tolist()}
-        return {"backbones": list(self.backbones), "n_samples": self.n_samples, **matrices}
 
 
 def similarity(embeddings: Mapping[str, NDArray[Any]]) -> Similarity:
@@ -68,9 +65,6 @@ def similarity(embeddings: Mapping[str, NDArray[Any]]) -> Similarity:
         DataError: if there are fewer than 4 samples, or values that are not finite.
     """
     features = {name: _Features(name, array) for name, array in embeddings.items()}
-    sizes = {len(each.squares) for each in features.values()}
-    if len(sizes) != 1:
-        raise ValueError(f"embeddings of {sorted(sizes)} samples cannot be compared; give the same samples of each")
     products = np.diag([_inner_product(each, each) for each in features.values()])
     for (a, one), (b, other) in combinations(enumerate(features.values()), 2):
         products[a, b] = products[b, a] = _inner_product(one, other)
@@ -78,34 +72,7 @@ def similarity(embeddings: Mapping[str, NDArray[Any]]) -> Similarity:
     is_constant = np.array([each.is_constant for each in features.values()])
     unbiased = _unbiased(products, squares)
     is_void = is_constant | (np.diag(unbiased) <= VOID * np.diag(products))
-    return Similarity(tuple(features), sizes.pop(), _aligned(products, is_constant), _aligned(unbiased, is_void))
-
-
-def cka_matrix(embeddings: Mapping[str, NDArray[Any]], *, debiased: bool = False) -> NDArray[Any]:
-    """(M, M) linear CKA, in the order of the mapping; see `similarity`."""
-    both = similarity(embeddings)
-    return both.debiased if debiased else both.cka
-
-
-def linear_cka(X: NDArray[Any], Y: NDArray[Any], *, debiased: bool = False) -> float:
-    """Linear CKA of two embeddings of the same samples.
-
-    It stays the same when the features of either are rotated, rescaled as a whole, or shifted.
-
-    Args:
-        X: (N, D), N >= 4.
-        Y: (N, E), of the same samples.
-        debiased: by unbiased estimates, for few samples of many dimensions.
-
-    Returns:
-        In [0, 1], debiased in [-1, 1]; nan if either embedding is the same for all samples.
-
-    Raises:
-        DataError: if there are fewer than 4 samples, or values that are not finite.
-
-    Source: module docstring.
-    """
-    return float(cka_matrix({"X": X, "Y": Y}, debiased=debiased)[0, 1])
+    return Similarity(tuple(features), squares.shape[1], _aligned(products, is_constant), _aligned(unbiased, is_void))
 
 
 class _Features:
@@ -125,7 +92,9 @@ class _Features:
     @cached_property
     def squares(self) -> NDArray[Any]:
         """(N,) squared length of every centred row."""
-        return np.concatenate([np.square(self.rows(some)).sum(axis=1) for some in _spans(self.n_samples, self.dim)])
+        return np.concatenate(
+            [np.square(self.rows(some)).sum(axis=1) for some in spans(self.n_samples, self.dim, BLOCK_ELEMENTS)]
+        )
 
     @property
     def is_constant(self) -> bool:
@@ -141,7 +110,7 @@ class _Features:
     def gram(self) -> NDArray[Any]:
         """(N, N) products of the centred rows."""
         total = np.zeros((self.n_samples, self.n_samples))
-        for some in _spans(self.dim, self.n_samples):
+        for some in spans(self.dim, self.n_samples, BLOCK_ELEMENTS):
             columns = self.array[:, some].astype(np.float64) - self.mean[some]
             total += columns @ columns.T
         return total
@@ -153,16 +122,10 @@ def _inner_product(X: _Features, Y: _Features) -> float:
         gram = X.gram()
         return float(np.vdot(gram, gram if Y is X else Y.gram()))
     cross = np.zeros((X.dim, Y.dim))
-    for some in _spans(X.n_samples, max(X.dim, Y.dim)):
+    for some in spans(X.n_samples, max(X.dim, Y.dim), BLOCK_ELEMENTS):
         rows = X.rows(some)
         cross += rows.T @ (rows if Y is X else Y.rows(some))
     return float(np.vdot(cross, cross))
-
-
-def _spans(n: int, width: int) -> Iterator[slice]:
-    """Consecutive pieces of n rows or columns of this width, each of BLOCK_ELEMENTS at most."""
-    size = max(1, BLOCK_ELEMENTS // max(1, width))
-    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def _unbiased(products: NDArray[Any], squares: NDArray[Any]) -> NDArray[Any]:

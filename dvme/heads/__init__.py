@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError
+from dvme.heads.exact.linear import FittedLinear, Linear
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.heads.fusion.controls import Concat, FittedConcat, FittedMeanLogits, MeanLogits
+from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
+from dvme.heads.neighbours.knn import KNN, FittedKNN
 from dvme.heads.variation import base_name, differences, split_name, vary
 
 __all__ = [
@@ -34,53 +39,18 @@ CONTROLS = ("dvme-noattn", "mlp", "concat", "mean-logits")
 """What a fusion by attention has to beat, besides the best single backbone."""
 FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 """None of them stands in for a single backbone, not even on one."""
-
-
-def _linear() -> Head:
-    from dvme.heads.exact.linear import Linear
-
-    return Linear()
-
-
-def _knn() -> Head:
-    from dvme.heads.neighbours.knn import KNN
-
-    return KNN()
-
-
-def _concat() -> Head:
-    from dvme.heads.fusion.controls import Concat
-
-    return Concat()
-
-
-def _mean_logits() -> Head:
-    from dvme.heads.fusion.controls import MeanLogits
-
-    return MeanLogits()
-
-
-def _network(name: str) -> Callable[[], Head]:
-    def make() -> Head:
-        from dvme.heads.fusion.network_head import NetworkHead
-
-        return NetworkHead(name)
-
-    return make
-
-
-_MAKERS: dict[str, Callable[[], Head]] = {
-    "linear": _linear,
-    "linear-adam": _network("linear-adam"),
-    "knn": _knn,
-    "dvme": _network("dvme"),
-    "dvme-noattn": _network("dvme-noattn"),
-    "dvme-tokens": _network("dvme-tokens"),
-    "mlp": _network("mlp"),
-    "concat": _concat,
-    "mean-logits": _mean_logits,
+_KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
+    "linear": (Linear, FittedLinear),
+    "linear-adam": (partial(NetworkHead, "linear-adam"), FittedNetwork),
+    "knn": (KNN, FittedKNN),
+    "dvme": (partial(NetworkHead, "dvme"), FittedNetwork),
+    "dvme-noattn": (partial(NetworkHead, "dvme-noattn"), FittedNetwork),
+    "dvme-tokens": (partial(NetworkHead, "dvme-tokens"), FittedNetwork),
+    "mlp": (partial(NetworkHead, "mlp"), FittedNetwork),
+    "concat": (Concat, FittedConcat),
+    "mean-logits": (MeanLogits, FittedMeanLogits),
 }
-HEADS = tuple(_MAKERS)
+HEADS = tuple(_KINDS)
 
 
 def get_head(name: str) -> Head:
@@ -91,15 +61,15 @@ def get_head(name: str) -> Head:
         OptionError: naming the settings that there are, or what a value may be.
     """
     base, settings = split_name(name)
-    if base not in _MAKERS:
+    if base not in _KINDS:
         hint = "; several values are separated by colons" if base[:1].isdigit() else ""
         raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(HEADS)}{hint}")
-    return vary(_MAKERS[base](), settings)
+    return vary(_KINDS[base][0](), settings)
 
 
 def is_own(head: Head) -> bool:
     """Whether the head is one of dvme's, so that a saved one can be built again; another's lives in its program."""
-    return head.name in _MAKERS and type(get_head(head.name)) is type(head)
+    return head.name in _KINDS and type(get_head(head.name)) is type(head)
 
 
 def full_name(head: Head) -> str:
@@ -137,18 +107,6 @@ def fitted_class(name: str) -> type[FittedHead]:
     Raises:
         UnknownNameError: naming the heads that there are.
     """
-    from dvme.heads.exact.linear import FittedLinear
-    from dvme.heads.fusion.controls import FittedConcat, FittedMeanLogits
-    from dvme.heads.fusion.network_head import NETWORKS, FittedNetwork
-    from dvme.heads.neighbours.knn import FittedKNN
-
-    fitted: dict[str, type[FittedHead]] = {
-        "linear": FittedLinear,
-        "knn": FittedKNN,
-        "concat": FittedConcat,
-        "mean-logits": FittedMeanLogits,
-        **dict.fromkeys(NETWORKS, FittedNetwork),
-    }
-    if name not in fitted:
+    if name not in _KINDS:
         raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(HEADS)}")
-    return fitted[name]
+    return _KINDS[name][1]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
+from dvme.heads import fitted_class, head_of
 from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme.json_values import as_json, plain, rebuilt
 from dvme_cache import Fingerprint
@@ -70,6 +71,11 @@ class SavedHead:
         """Of the head."""
         return self.head.name
 
+    @property
+    def fitted_ids(self) -> NDArray[np.uint8]:
+        """(n, 16) content ids of all that any fold learned from or chose on."""
+        return np.concatenate([ids for fold in self.folds for ids in (fold.train_ids, fold.validation_ids)])
+
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) mean of the folds' probabilities.
 
@@ -87,6 +93,12 @@ class SavedHead:
                 raise DataError(message)
         mean: NDArray[Any] = np.mean([fold.head.predict_proba(blocks) for fold in self.folds], axis=0)
         return mean
+
+
+def keys_of(ids: NDArray[np.uint8]) -> NDArray[Any]:
+    """(n,) one comparable value per content id."""
+    keys: NDArray[Any] = np.ascontiguousarray(ids).view("V16")[:, 0]
+    return keys
 
 
 def subset_hash(ids: NDArray[np.uint8]) -> str:
@@ -176,8 +188,6 @@ def _check_description(path: Path, described: dict[str, Any]) -> None:
 
 def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
     from safetensors.numpy import load_file
-
-    from dvme.heads import fitted_class, head_of
 
     arrays = load_file(os.fspath(path / WEIGHTS))
     _check_same(path, file_digest(path / WEIGHTS), described["weights_digest"])

@@ -67,17 +67,13 @@ def differences(usual: Head, head: Head) -> list[str]:
     return [f"{key}={_text(value)}" for key, value in settings_of(head).items() if value != values[key]]
 
 
-def settings_of(head: Head) -> dict[str, Any]:
+def settings_of(part: Any) -> dict[str, Any]:
     """Every setting's value by the name that is typed, those of the heads and protocols in it included."""
-    return _flat(head)
-
-
-def _flat(part: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field in fields(part):
         value = getattr(part, field.name)
         if is_dataclass(value):
-            found.update(_flat(value))
+            found |= settings_of(value)
         elif field.name not in FIXED:
             found[_typed(field.name)] = value
     return found

@@ -25,15 +25,13 @@ class Kept:
     of another key counts as absent, and where nothing can be written nothing is kept.
     """
 
-    folder: Path | None
-    """Made when first written to; None: keep nothing."""
+    folder: Path
+    """Made when first written to."""
 
     def read(self, key: str) -> dict[str, NDArray[Any]] | None:
         """What was written under a key; None where there is nothing sound."""
-        if self.folder is None:
-            return None
         try:
-            content = self._path(self.folder, key).read_bytes()
+            content = self._path(key).read_bytes()
         except OSError:
             return None
         body, seal = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
@@ -44,20 +42,17 @@ class Kept:
 
     def write(self, key: str, **arrays: NDArray[Any]) -> None:
         """Keep arrays under a key, if the folder can be written to."""
-        if self.folder is None:
-            return
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes the names for `allow_pickle`
         body = buffer.getvalue()
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # thumbnails of patients may be among them
-            with written_aside(self._path(self.folder, key)) as aside:
+            with written_aside(self._path(key)) as aside:
                 aside.touch(mode=0o600)
                 aside.write_bytes(body + _seal(body, key))
 
-    @staticmethod
-    def _path(folder: Path, key: str) -> Path:
-        return folder / f"{key}.npz"
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.npz"
 
 
 def default_folder() -> Path:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, OptionError
-from dvme.seeds import checked_seed
+from dvme.errors import DataError
 
 METHODS = ("tsne", "umap", "pca")
 PERPLEXITY = 30.0
@@ -33,13 +32,8 @@ _LIBRARIES = {"tsne": ("openTSNE", "scikit-learn"), "umap": ("umap-learn", "scik
 
 
 def initial_positions(unit: NDArray[Any], seed: int) -> NDArray[Any]:
-    """(N, 2) float64 first two principal components of (N, D) L2-normalised rows; every map may start from them.
-
-    Raises:
-        DataError: if all rows are equal.
-    """
-    refuse_equal(unit)
-    return _principal(unit, 2, checked_seed(seed)).astype(np.float64)
+    """(N, 2) float64 first two principal components of (N, D) L2-normalised rows; every map may start from them."""
+    return _principal(unit, 2, seed).astype(np.float64)
 
 
 def project(unit: NDArray[Any], method: str, *, initial: NDArray[Any] | None, seed: int) -> NDArray[Any]:
@@ -48,39 +42,25 @@ def project(unit: NDArray[Any], method: str, *, initial: NDArray[Any] | None, se
     Args:
         unit: (N, D) float32, L2-normalised, so that Euclidean neighbours are cosine neighbours; N >= 5.
         method: one of METHODS.
-        initial: (N, 2) where t-SNE and UMAP start from, in any scale; None: the rows' own first two components.
+        initial: (N, 2) where t-SNE and UMAP start from, in any scale; PCA does without.
         seed: of everything that is drawn.
 
     Returns:
         (N, 2) float32.
 
-    Raises:
-        OptionError: if the method is unknown, or the seed is none.
-        DataError: if all rows are equal.
-
     Source: van der Maaten and Hinton 2008 (t-SNE); McInnes et al. 2018 (UMAP).
     """
-    check_method(method)
-    seed = checked_seed(seed)
-    refuse_equal(unit)
     if method == "pca":
         return _principal(unit, 2, seed).astype(np.float32)
-    if initial is None:
-        initial = initial_positions(unit, seed)
+    assert initial is not None
     reduced = _principal(unit, COMPONENTS, seed)
     return (_tsne if method == "tsne" else _umap)(reduced, initial, seed)
 
 
-def check_method(method: str) -> None:
-    """Raise OptionError for a map that there is not."""
-    if method not in METHODS:
-        raise OptionError(f"unknown map {method!r}; choose one of {', '.join(METHODS)}")
-
-
-def refuse_equal(unit: NDArray[Any], name: str = "") -> None:
+def refuse_equal(unit: NDArray[Any], name: str) -> None:
     """Raise DataError if all (N, D) rows are equal up to rounding; `name` says of which embedding."""
     if np.ptp(unit, axis=0).max() <= ROUNDING:
-        raise DataError(f"all {len(unit)} {name + ' ' if name else ''}embeddings are equal; there is nothing to map")
+        raise DataError(f"all {len(unit)} {name} embeddings are equal; there is nothing to map")
 
 
 def settings(method: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.heads.neighbours.knn import votes
-from dvme.seeds import checked_seed
+from dvme.vectors import spans
 
 NEIGHBOURS = 15
 ALL_POINTS, SAMPLE = 5000, 2000
@@ -65,7 +64,7 @@ def measure(
         may_vote: (N,) bool, whose labels the kNN accuracy may look at, such as the training images.
         seed: of the samples, where there are too many points for all of them.
     """
-    seed, k = checked_seed(seed), min(NEIGHBOURS, (len(unit) - 1) // 2)
+    k = min(NEIGHBOURS, (len(unit) - 1) // 2)
     is_labelled = labels != MISSING
     asked, known = np.flatnonzero(is_query & is_labelled), np.flatnonzero(may_vote & is_labelled)
     trusted, preserved = neighbourhoods(unit, positions, k, _sample(np.arange(len(unit)), seed))
@@ -89,7 +88,7 @@ def neighbourhoods(unit: NDArray[Any], positions: NDArray[Any], k: int, queries:
     """
     near = _nearest_in_map(positions, queries, k)
     excess, n_preserved = 0, 0
-    for block in _blocks(len(queries), len(unit)):
+    for block in spans(len(queries), len(unit), BLOCK):
         rows = queries[block]
         similarities = unit[rows] @ unit.T  # (B, N)
         similarities[np.arange(len(rows)), rows] = -np.inf
@@ -137,7 +136,7 @@ def knn_accuracy(
     group_codes = np.where(groups == MISSING, -1 - np.arange(len(groups)), group_codes)  # each a group of its own
     bank, k = unit[known], min(NEIGHBOURS, len(known))
     n_right = n_asked = 0
-    for block in _blocks(len(asked), len(known)):
+    for block in spans(len(asked), len(known), BLOCK):
         rows = asked[block]
         similarities = unit[rows] @ bank.T  # (B, n)
         similarities[group_codes[rows][:, None] == group_codes[known]] = -np.inf
@@ -160,13 +159,6 @@ def _nearest_in_map(positions: NDArray[Any], queries: NDArray[Any], k: int) -> N
     itself_last = np.argsort(found == queries[:, None], axis=1, kind="stable")
     nearest: NDArray[Any] = np.take_along_axis(found, itself_last, axis=1)[:, :k]
     return nearest
-
-
-def _blocks(n_queries: int, n_bank: int) -> Iterator[slice]:
-    """Slices of the queries, each with at most BLOCK similarities."""
-    size = max(1, BLOCK // max(1, n_bank))
-    for start in range(0, n_queries, size):
-        yield slice(start, start + size)
 
 
 def _sample(rows: NDArray[Any], seed: int) -> NDArray[Any]:

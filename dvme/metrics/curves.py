@@ -87,7 +87,7 @@ def _curves(
     labels: NDArray[Any],
     probabilities: NDArray[Any],
     classes: Sequence[str],
-    curve: Callable[[NDArray[Any], NDArray[Any]], tuple[float, Points, Callable[[int], Points]] | None],
+    curve: Callable[[NDArray[Any], NDArray[Any], int], tuple[float, Points, Points] | None],
 ) -> Curves:
     y, p, n_left_out = countable(labels, probabilities, len(classes))
     ranked = p
@@ -99,12 +99,12 @@ def _curves(
     found, heights = [], []
     for c in positions:
         # By ranks: scikit-learn takes no infinite scores.
-        drawn = curve(y == c, np.unique(ranked[:, c], return_inverse=True)[1])
+        drawn = curve(y == c, np.unique(ranked[:, c], return_inverse=True)[1], at_most)
         if drawn is None:
             continue
         area, whole, fewer = drawn
         heights.append(np.interp(GRID, *whole))
-        found.append(Curve(c, classes[c], area, *(tuple(each.tolist()) for each in fewer(at_most))))
+        found.append(Curve(c, classes[c], area, *(tuple(each.tolist()) for each in fewer)))
     return Curves(
         n_images=len(y),
         n_left_out=n_left_out,
@@ -115,17 +115,17 @@ def _curves(
     )
 
 
-def _roc(is_positive: NDArray[Any], ranks: NDArray[Any]) -> tuple[float, Points, Callable[[int], Points]] | None:
-    """The area, the curve, and what gives it with fewer points; None without positives or negatives."""
+def _roc(is_positive: NDArray[Any], ranks: NDArray[Any], at_most: int) -> tuple[float, Points, Points] | None:
+    """The area, the curve, and the curve with so many points at most; None without positives or negatives."""
     if is_positive.all() or not is_positive.any():
         return None
     x, y, _ = scikit_learn.roc_curve(is_positive, ranks)
-    return float(scikit_learn.auc(x, y)), (x, y), lambda at_most: _thinned(x, y, at_most)
+    return float(scikit_learn.auc(x, y)), (x, y), _thinned(x, y, at_most)
 
 
 def _precision_recall(
-    is_positive: NDArray[Any], ranks: NDArray[Any]
-) -> tuple[float, Points, Callable[[int], Points]] | None:
+    is_positive: NDArray[Any], ranks: NDArray[Any], at_most: int
+) -> tuple[float, Points, Points] | None:
     """As `_roc`; None without positives."""
     if not is_positive.any():
         return None
@@ -134,7 +134,7 @@ def _precision_recall(
     is_step = np.diff(x, prepend=0.0) > 0  # where only negatives are added, the precision counts for no recall
     x, y = x[is_step], y[is_step]
     area = float(scikit_learn.average_precision_score(is_positive, ranks))
-    return area, _steps(x, y), lambda at_most: _steps(*_thinned(x, y, at_most))
+    return area, _steps(x, y), _steps(*_thinned(x, y, at_most))
 
 
 def _steps(x: NDArray[Any], y: NDArray[Any]) -> Points:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
-from dvme.heads.saving import SavedHead, load_head
+from dvme.heads.saving import SavedHead, keys_of, load_head
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.sources import Part, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.text import probability_of
+from dvme.vectors import spans
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,8 +116,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         positions = np.concatenate([part.positions for part in parts])
         probabilities = _probabilities(saved, parts, progress)[np.argsort(positions)]
         contents = np.concatenate([part.store.samples.ids[part.rows] for part in parts])
-        known = np.concatenate([part for fold in saved.folds for part in (fold.train_ids, fold.validation_ids)])
-        n_known = int(np.isin(_as_keys(contents), _as_keys(known)).sum())
+        n_known = int(np.isin(keys_of(contents), keys_of(saved.fitted_ids)).sum())
     named = {name: [of[i] for i in np.sort(positions)] for name, of in (("image", asked.ids), ("path", asked.paths))}
     predicted = probabilities.argmax(axis=1)
     _write(path, _table(saved, named, predicted, probabilities, submission))
@@ -140,8 +140,8 @@ def _probabilities(saved: SavedHead, parts: Sequence[Part], progress: Progress) 
     found, n_rows = [], sum(len(part.rows) for part in parts)
     done = 0
     for part in parts:
-        for start in range(0, len(part.rows), ROWS_AT_ONCE):
-            some = part.rows[start : start + ROWS_AT_ONCE]
+        for rows in spans(len(part.rows), 1, ROWS_AT_ONCE):
+            some = part.rows[rows]
             found.append(saved.predict_proba(part.store.read_aligned(part.backbones, some)))
             done += len(some)
             progress("predict", done, n_rows)
@@ -175,9 +175,3 @@ def _write(path: Path, table: pd.DataFrame) -> None:
             table.to_parquet(aside, index=False)
         else:
             table.to_csv(aside, index=False)
-
-
-def _as_keys(ids: NDArray[np.uint8]) -> NDArray[Any]:
-    """(n,) one comparable value per content id."""
-    keys: NDArray[Any] = np.ascontiguousarray(ids).view("V16")[:, 0]
-    return keys

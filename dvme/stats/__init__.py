@@ -13,12 +13,13 @@ Wilcoxon's signed-rank test over folds is not offered: of five folds its exact p
 from dvme.stats.crossed import crossed, overlap
 from dvme.stats.curves import Amount, LabelsNeeded, LabelsSaved, labels_needed, labels_saved, monotone
 from dvme.stats.delong import DeLong, delong
+from dvme.stats.draws import Draws, draw, resample_weights
 from dvme.stats.effect import independent_effect, paired_effect
 from dvme.stats.folds import nadeau_bengio, two_sample_t, welch
 from dvme.stats.intervals import Comparison, Interval, bca_interval, percentile_interval
 from dvme.stats.multiple import holm
 from dvme.stats.paired import paired_bootstrap
-from dvme.stats.resampling import Draws, Resampled, draw, resample, resample_weights, resampled_scores
+from dvme.stats.resampling import Resampled, resample, resampled_scores
 
 __all__ = [
     "Amount",

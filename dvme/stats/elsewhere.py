@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.seeds import checked_seed
 from dvme.stats.influence import Scored, covariance
 from dvme.stats.intervals import ROUNDING
 
@@ -46,7 +45,7 @@ def elsewhere(cells: Sequence[Scored], shared_rows: Sequence[float], *, seed: in
         df = 1.0 / (shares / (n_folds - 1) + (1.0 - shares) / df)
     if np.isnan(total).any() or np.isnan(means).any():
         return np.full((N_DRAWS, len(cells)), np.nan)
-    rng = np.random.default_rng(checked_seed(seed))
+    rng = np.random.default_rng(seed)
     values, vectors = np.linalg.eigh(total)
     normal = rng.standard_normal((N_DRAWS, len(cells))) @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
     fewest = float(df.min())

@@ -11,20 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.metrics.classification import METRICS, weighted_auc
-from dvme.stats.draws import Draws, draw, jackknife_weights, resample_weights
+from dvme.stats.draws import Draws
 from dvme.stats.influence import Scored, scored
 from dvme.stats.intervals import LEVEL, Interval, acceleration, bca_interval
-
-__all__ = [
-    "Draws",
-    "Resampled",
-    "draw",
-    "fold_scores",
-    "jackknife_weights",
-    "resample",
-    "resample_weights",
-    "resampled_scores",
-]
 
 BLOCK_VALUES = 1 << 20
 """Weights worked on at once, in float64: bounds the memory, as the test set may be large."""

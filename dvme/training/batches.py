@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
-
 Sampling = Literal["auto", "shuffled", "oversampled"]
-SAMPLINGS = get_args(Sampling)
 
 
-def check_sampling(sampling: str) -> None:
-    """Refuse an unknown name."""
-    if sampling not in SAMPLINGS:
-        raise OptionError(f"sampling {sampling!r} is not known; choose from {', '.join(SAMPLINGS)}")
-
-
-def resolve_sampling(sampling: Sampling, labels: NDArray[Any], weights: NDArray[Any] | None = None) -> Sampling:
-    """What `auto` means for these training labels: oversampled where the classes differ in number, or in weight.
+def resolve_sampling(sampling: Sampling, labels: NDArray[Any], weights: NDArray[Any]) -> Sampling:
+    """What `auto` means for these training labels: oversampled where the classes differ in (n,) weight.
 
     Source: Truong et al. 2021, section 5.3 and appendix A: class-balanced subsets, and oversampling where
     a data set does not allow them.
     """
     if sampling != "auto":
         return sampling
-    counts = (
-        np.unique(labels, return_counts=True)[1] if weights is None else np.bincount(labels, weights)[np.unique(labels)]
-    )
+    counts = np.bincount(labels, weights)[np.unique(labels)]
     return "shuffled" if counts.max() - counts.min() <= 1 else "oversampled"
 
 
-def loss_weights(labels: NDArray[Any], sampling: Sampling, weights: NDArray[Any] | None) -> NDArray[Any]:
+def loss_weights(labels: NDArray[Any], sampling: Sampling, weights: NDArray[Any]) -> NDArray[Any]:
     """(n,) what the loss of a training row counts for whenever the row is drawn; their mean is 1.
 
     Classes that are drawn equally often keep their shares, so that weights are relative to those of the class.
@@ -41,10 +30,8 @@ def loss_weights(labels: NDArray[Any], sampling: Sampling, weights: NDArray[Any]
     Args:
         labels: (n,) class indices of the training rows.
         sampling: resolved, not `auto`.
-        weights: (n,) how often each row counts; None: once.
+        weights: (n,) how often each row counts.
     """
-    if weights is None:
-        return np.ones(len(labels))
     means = (
         weights.mean()
         if sampling == "shuffled"

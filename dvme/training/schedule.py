@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
+from dvme.errors import OptionError
 from dvme.limits import positive, whole
-from dvme.training.batches import Sampling, check_sampling
+from dvme.training.batches import Sampling
 
 PLATEAU_THRESHOLD = 1e-4
 """Relative gain below which an epoch counts as one without progress; torch's default."""
@@ -47,7 +49,8 @@ class TrainingProtocol:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
-        check_sampling(self.sampling)
+        if self.sampling not in get_args(Sampling):
+            raise OptionError(f"sampling {self.sampling!r} is not known; choose from {', '.join(get_args(Sampling))}")
         for name, least in LEAST.items():
             object.__setattr__(self, name, whole(name, getattr(self, name), least))
         for name, below in (("learning_rate", math.inf), ("plateau_factor", 1.0)):
@@ -64,6 +67,7 @@ class Schedule:
         self.best_epoch = 0
         """From 1; 0 as long as no loss was finite."""
         self.best_loss = math.inf
+        """nan without validation rows."""
         self._plateau_loss, self._n_stalled = math.inf, 0
 
     def close_epoch(self, loss: float | None) -> bool:

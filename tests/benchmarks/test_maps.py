@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from dvme.maps import Kept, Source, initial_positions, make_maps, measure, project
+from dvme.maps.map_store import Kept
+from dvme.maps.maps import Source, make_maps
+from dvme.maps.projection import initial_positions, project
+from dvme.maps.quality import measure
 from dvme.vectors import unit_rows
 from dvme_cache import EmbeddingCache
 

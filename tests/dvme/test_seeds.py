@@ -13,26 +13,18 @@ import pytest
 
 import dvme
 from dvme.errors import OptionError
-from dvme.maps import initial_positions, make_maps, measure, project
 from dvme.report.options import PageOptions
 from dvme.seeds import checked_seed
 from dvme.stats import draw, resample_weights
 from dvme.stats.draws import jackknife_weights
 from dvme.study.design.options import SubsetOptions
 
-UNIT = np.eye(12, dtype=np.float32)
-NAMES = np.array(["a", "b"] * 6)
-EVERYONE = np.ones(12, dtype=bool)
 TAKES: dict[str, Callable[..., Any]] = {
     "probe": partial(dvme.probe, "nowhere.zarr", heads="linear"),
     "verify": partial(dvme.cache.verify, "nowhere.zarr"),
     "subsets": lambda seed: dvme.subsets("nowhere.zarr", options=cast("SubsetOptions", {"seed": seed})),
     "SubsetOptions": SubsetOptions,
     "PageOptions": PageOptions,
-    "make_maps": partial(make_maps, [], method="pca", labels=NAMES, groups=NAMES),
-    "project": partial(project, UNIT, "tsne", initial=None),
-    "initial_positions": partial(initial_positions, UNIT),
-    "measure": partial(measure, UNIT, UNIT[:, :2], NAMES, NAMES, is_query=EVERYONE, may_vote=EVERYONE),
     "draw": partial(draw, np.array([0, 1])),
     "resample_weights": partial(resample_weights, np.array([0, 1]), None),
     "jackknife_weights": partial(jackknife_weights, np.array([0, 1]), None),

@@ -123,13 +123,8 @@ def fit_from_gram(
 ) -> list[LogisticFit]:
     """The same from inner products of rows: logits of a row are its products with the n_j rows times A, plus b.
 
-    Args:
-        grams: J times (n_j, n_j) float64, positive semi-definite; of rows with any origin, the nearer to their
-            mean the more exact.
-        labels: as of `fit_logistic`, and so the others.
-        l2: J times (S,) positive strengths.
-        n_classes: C.
-        weights: of rows.
+    `grams` are J times (n_j, n_j) float64, positive semi-definite; of rows with any origin, the nearer to their mean
+    the more exact. The other arguments are those of `fit_logistic`.
 
     Returns:
         J fits, in order, with A for weights: those of the features are X^T A.

@@ -5,11 +5,12 @@ See logistic.py for the objective and for when which is used.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
-from dvme.heads.exact.minimise import dot
+from dvme.heads.exact.minimise import Problem, dot
 from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ LEAST_ENERGY = 1e-13
 """Eigenvalues of a Gram matrix, relative to its trace, below which they are rounding."""
 
 
-class LogisticProblem(ABC):
-    """J problems, padded: a minimise.Problem, with Q = C or, for two classes, 1. The intercept comes last in P + 1.
+class LogisticProblem(Problem):
+    """J problems, padded, with Q = C or, for two classes, 1. The intercept comes last in P + 1.
 
     Parameters are rows, for matrix libraries multiply a few rows by a large matrix several times faster than a
     few columns.
@@ -75,14 +76,6 @@ class LogisticProblem(ABC):
     @abstractmethod
     def leading_eigenvectors(own: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of X^T X: (K, I, P) orthonormal in the metric, (K,) eigenvalues, and the sum of all eigenvalues."""
-
-    @abstractmethod
-    def logits(self, parameters: Tensor) -> Tensor:
-        """See Problem."""
-
-    @abstractmethod
-    def renewed(self, parameters: Tensor) -> Tensor:
-        """See Problem."""
 
     @abstractmethod
     def backward(self, residuals: Tensor, parameters: Tensor) -> Tensor:
@@ -170,15 +163,10 @@ class FromRows(LogisticProblem):
         """None: all of them are axes, and `diagonal` has their eigenvalues."""
         return own.new_zeros(0, 1, own.shape[1]), own.new_zeros(0), own.new_zeros(())
 
-    def __init__(
-        self,
-        matrices: Sequence[Tensor],
-        targets: Sequence[Tensor],
-        weights: Sequence[Tensor],
-        l2: Tensor,
-    ) -> None:
-        super().__init__(matrices, targets, weights, l2)
-        self.diagonal = self.matrix.square().sum(1)[:, None, None]  # (J, 1, 1, D)
+    @cached_property
+    def diagonal(self) -> Tensor:
+        """(J, 1, 1, D) eigenvalues of the scatter matrices."""
+        return self.matrix.square().sum(1)[:, None, None]
 
     def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
         """See LogisticProblem."""

@@ -153,7 +153,15 @@ class _State:
 
     def move(self, problem: Problem, direction: Tensor, slope: Tensor) -> None:
         """Backtrack from step 1 along a direction and remember what it told about the curvature."""
-        length, self.logits, self.value = _search(problem, self, direction, slope)
+        length, self.logits, self.value = backtracked(
+            problem,
+            (self.logits, self.current),
+            (problem.logits(direction), direction),
+            self.value,
+            slope,
+            is_done=self.is_done,
+            max_halvings=MAX_HALVINGS,
+        )
         self.is_stuck = (length == 0.0) & ~self.is_done
         step = length[..., None, None, None] * direction
         self.current = self.current + step
@@ -222,19 +230,34 @@ def _dots(vectors: Tensor, other: Tensor) -> Tensor:
     return (vectors[:, :, :, 0].flatten(3) @ other[:, :, -1].flatten(2)[..., None])[..., 0]
 
 
-def _search(problem: Problem, state: _State, direction: Tensor, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Step lengths (J, S), 0 where nothing is left to gain in floating point, and logits and objectives there.
+def backtracked(
+    problem: Problem,
+    point: tuple[Tensor, Tensor],
+    towards: tuple[Tensor, Tensor],
+    level: Tensor,
+    slope: Tensor,
+    *,
+    is_done: Tensor,
+    max_halvings: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Lengths of steps (J, S), 0 where floating point has nothing to gain, and logits and objectives there.
 
-    Logits are linear in the step, so a trial costs no matrix product.
+    Args:
+        problem: its logits are linear in the step, so that a trial costs no matrix product.
+        point: logits and parameters.
+        towards: changes of both by a whole step, which is tried first.
+        level: (J, S) objectives to come below, the farther the longer the step.
+        slope: (J, S) of the objective along a whole step.
+        is_done: (J, S), which do not move.
+        max_halvings: of a step, before it is given up.
     """
-    along = problem.logits(direction)
-    length = torch.where(state.is_done, 0.0, torch.ones_like(slope))
-    for trial in range(MAX_HALVINGS + 2):
-        logits = state.logits + length[..., None, None] * along
-        value = problem.objective(logits, state.current + length[..., None, None, None] * direction)
-        is_lower = (value >= 0) & (value <= state.value + SUFFICIENT_DECREASE * length * slope)
+    length = torch.where(is_done, 0.0, torch.ones_like(level))
+    for trial in range(max_halvings + 2):
+        logits = point[0] + length[..., None, None] * towards[0]
+        value = problem.objective(logits, point[1] + length[..., None, None, None] * towards[1])
+        is_lower = (value >= 0) & (value <= level + SUFFICIENT_DECREASE * length * slope)
         is_enough = (length == 0.0) | is_lower
         if bool(is_enough.all()):
             break
-        length = torch.where(is_enough, length, 0.0 if trial >= MAX_HALVINGS else 0.5 * length)
+        length = torch.where(is_enough, length, 0.0 if trial >= max_halvings else 0.5 * length)
     return length, logits, value

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from dvme.heads.exact.minimise import Optima, Problem, dot
+from dvme.heads.exact.minimise import Optima, Problem, backtracked, dot
 from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ MAX_STEPS, MAX_PRODUCTS = 25, 150
 COARSEST = 0.1
 """A Newton step is solved for at least to this residual, relative to the gradient."""
 MAX_HALVINGS = 20
-SUFFICIENT_DECREASE = 1e-4
 ROUNDING = 1e-7
 """Rise of the objective, relative to it, that is rounding where it is small beside the logits; a step that rises more
 is not taken."""
@@ -50,8 +49,15 @@ def polish(problem: Problem, optima: Optima) -> Optima:
     value = problem.objective(logits, current)
     for _ in range(MAX_STEPS):
         step, along, before, after = _Descent(problem, logits, current, value, is_done).newton_step()
-        size, value = _search(problem, (logits, current, value), (along, step, before), is_done)
-        logits = logits + size[..., None, None] * along
+        size, logits, value = backtracked(
+            problem,
+            (logits, current),
+            (along, step),
+            value * (1.0 + ROUNDING),
+            -before,
+            is_done=is_done,
+            max_halvings=MAX_HALVINGS,
+        )
         current = current + size[..., None, None, None] * step
         left = torch.where(size == 1.0, after, before)
         job, strength = (~is_done).nonzero(as_tuple=True)
@@ -68,32 +74,6 @@ def polish(problem: Problem, optima: Optima) -> Optima:
             kept = current, logits, value, is_done
             current, logits, value, is_done = (x[busy_jobs][:, busy_strengths] for x in kept)
     return Optima(parameters, objectives, is_converged)
-
-
-def _search(
-    problem: Problem, point: tuple[Tensor, ...], towards: tuple[Tensor, ...], is_done: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Sizes (J, S) of the steps, 1 near the optimum and 0 where none goes down, and objectives there.
-
-    Args:
-        problem: its logits are linear in the step, so that a trial costs no matrix product.
-        point: logits, parameters and objectives.
-        towards: changes of the first two by a whole step, and squared decrements.
-        is_done: (J, S), which do not move.
-    """
-    logits, current, value = point
-    along, step, decrement = towards
-    size = torch.where(is_done, 0.0, torch.ones_like(value))
-    for trial in range(MAX_HALVINGS + 2):
-        reached = problem.objective(
-            logits + size[..., None, None] * along, current + size[..., None, None, None] * step
-        )
-        most = value * (1.0 + ROUNDING) - SUFFICIENT_DECREASE * size * decrement
-        is_lower = (size == 0.0) | ((reached >= 0) & (reached <= most))
-        if bool(is_lower.all()):
-            break
-        size = torch.where(is_lower, size, 0.0 if trial >= MAX_HALVINGS else 0.5 * size)
-    return size, reached
 
 
 class _Descent:

@@ -29,7 +29,7 @@ VALIDATION_ROWS = 512
 """Validation rows of every job that are scored at once."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TrainingJob:
     """Rows, start and schedule of one network."""
 
@@ -44,22 +44,8 @@ class TrainingJob:
     seed: int
     """Of the first parameters, the order of rows and the dropout."""
     protocol: TrainingProtocol
-    weights: NDArray[Any] | None = None
-    """(N,) how often each row counts, above 0; None: once."""
-
-
-@dataclass(frozen=True)
-class TrainedNetwork:
-    """The parameters with the lowest validation loss."""
-
-    parameters: dict[str, Tensor]
-    """On the CPU, without the axis of jobs."""
-    best_epoch: int
-    """From 1; 0 if no epoch had a finite validation loss, and then the parameters mean nothing."""
-    n_epochs: int
-    """Epochs trained."""
-    validation_loss: float
-    """The watched one at the best epoch, see _Clock; nan without validation rows."""
+    weights: NDArray[np.float64]
+    """(N,) how often each row counts, above 0."""
 
 
 def train_together(
@@ -69,7 +55,7 @@ def train_together(
     jobs: Sequence[TrainingJob],
     *,
     tell: Callable[[int], None] | None = None,
-) -> list[TrainedNetwork]:
+) -> list[tuple[dict[str, Tensor], Schedule]]:
     """Train one network for each job, all at once.
 
     Args:
@@ -80,7 +66,8 @@ def train_together(
         tell: called with the number of jobs that are through, whenever an epoch of any ends.
 
     Returns:
-        One network per job, in order.
+        For each job, in order, the parameters with the lowest validation loss, on the CPU and without the axis of jobs,
+        and its course through the epochs.
     """
     group = _Group(network, dims, n_classes, jobs)
     while group.active:
@@ -104,9 +91,8 @@ class _Clock:
         self.order = np.random.default_rng(job.seed)
         self.dropout = torch.Generator(self.device).manual_seed(job.seed)
         self.labels = job.labels[job.train]
-        own_weights = None if job.weights is None else job.weights[job.train].astype(np.float64)
-        self.sampling = resolve_sampling(job.protocol.sampling, self.labels, own_weights)
-        self.loss_weights = loss_weights(self.labels, self.sampling, own_weights)
+        self.sampling = resolve_sampling(job.protocol.sampling, self.labels, job.weights[job.train])
+        self.loss_weights = loss_weights(self.labels, self.sampling, job.weights[job.train])
         self.n_batches = -(-len(job.train) // job.protocol.batch_size)
         self.batch = 0
         self.rows = self.targets = self.weights = torch.empty(0)
@@ -148,7 +134,7 @@ class _Group:
         self.means = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         self.squares = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
         self.best = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
-        self.trained: dict[int, TrainedNetwork] = {}
+        self.trained: dict[int, tuple[dict[str, Tensor], Schedule]] = {}
         self.n_steps = 0
 
     def step(self) -> list[int]:
@@ -175,13 +161,8 @@ class _Group:
         if not leaving:
             return
         for position in leaving:
-            schedule = self.active[position].schedule
-            self.trained[id(self.active[position])] = TrainedNetwork(
-                parameters={name: value[position].to("cpu", copy=True) for name, value in self.best.items()},
-                best_epoch=schedule.best_epoch,
-                n_epochs=schedule.n_epochs,
-                validation_loss=schedule.best_loss,
-            )
+            best = {name: value[position].to("cpu", copy=True) for name, value in self.best.items()}
+            self.trained[id(self.active[position])] = best, self.active[position].schedule
         staying = [position for position in range(len(self.active)) if position not in leaving]
         self.active = [self.active[position] for position in staying]
         for values in (self.parameters, self.means, self.squares, self.best):
@@ -248,22 +229,14 @@ class _Group:
                 ]
             )
             targets = np.stack([clock.job.labels[some] for clock, some in zip(clocks, rows, strict=True)])
+            weights = np.stack([clock.job.weights[some] for clock, some in zip(clocks, rows, strict=True)])
             blocks = _gathered(clocks, list(torch.from_numpy(rows).to(self.device)))
             logits = self.network.logits(parameters, blocks, lambda hidden: hidden).double()
             goals = torch.from_numpy(targets).to(self.device)
             losses = functional.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none").cpu()
             is_own = torch.arange(start, start + width) < n_rows[:, None]
-            losses = losses.view_as(is_own)
-            for position, (clock, some) in enumerate(zip(clocks, rows, strict=True)):
-                if clock.job.weights is not None:
-                    losses[position] *= torch.from_numpy(clock.job.weights[some].astype(np.float64))
-            totals += torch.where(is_own, losses, 0.0).sum(dim=1)
-        counts = [
-            len(clock.job.validation)
-            if clock.job.weights is None
-            else float(clock.job.weights[clock.job.validation].sum())
-            for clock in clocks
-        ]
+            totals += torch.where(is_own, losses.view_as(is_own) * torch.from_numpy(weights), 0.0).sum(dim=1)
+        counts = [float(clock.job.weights[clock.job.validation].sum()) for clock in clocks]
         return [total / count if count else None for total, count in zip(totals.tolist(), counts, strict=True)]
 
 

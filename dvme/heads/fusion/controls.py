@@ -19,36 +19,12 @@ from dvme.vectors import unit_rows
 
 
 @dataclass(frozen=True)
-class FittedConcat:
+class FittedConcat(FittedLinear):
     """Logistic regression on embeddings of length 1, side by side."""
-
-    linear: FittedLinear
-
-    @property
-    def chosen(self) -> Mapping[str, Any]:
-        """See FittedLinear."""
-        return self.linear.chosen
-
-    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C)."""
-        return self.linear.predict_proba([concatenated(blocks)])
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C)."""
-        return self.linear.log_proba([concatenated(blocks)])
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """See FittedHead."""
-        return self.linear.arrays()
-
-    def settings(self) -> dict[str, Any]:
-        """See FittedHead."""
-        return self.linear.settings()
-
-    @classmethod
-    def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedConcat:
-        """See FittedHead."""
-        return cls(FittedLinear.restored(settings, arrays))
+        return super().log_proba([concatenated(blocks)])
 
 
 @dataclass(frozen=True)
@@ -132,7 +108,7 @@ class Concat:
 
         joined = replace(data, embeddings=together)
         for position, head in Linear.fit_together(flat, joined, runtime, tell):
-            yield position, FittedConcat(_linear(head))
+            yield position, FittedConcat(**vars(head))
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,14 @@ from dvme.heads.fusion.networks import (
 from dvme.json_values import rebuilt
 from dvme.runtime import Progress, Runtime, keep_freed_memory
 from dvme.training.schedule import TrainingProtocol
+from dvme.vectors import spans
 from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from dvme.heads.fusion.batched_training import TrainedNetwork, TrainingJob
+    from dvme.heads.fusion.batched_training import TrainingJob
 else:
     torch = deferred("torch")
 
@@ -56,7 +57,7 @@ class Choice(TypedDict, total=False):
     """What validation chose of a training; nothing of a network that was not trained here."""
 
     epoch: int
-    """From 1; whose parameters these are."""
+    """From 1; whose parameters these are. 0 if no epoch had a finite validation loss: then they mean nothing."""
     n_epochs: int
     """Trained."""
     validation_loss: float
@@ -164,10 +165,10 @@ class NetworkHead:
             keep_freed_memory()
             budget = min(budget, CPU_GROUP_BYTES)
         kinds: dict[tuple[str, tuple[int, ...], int], list[int]] = {}
-        for index, job in enumerate(jobs):
-            head = _network_head(job)
-            kinds.setdefault((head.name, data.dims(job.backbones), head.protocol.batch_size), []).append(index)
-        on_device, n_trained = _OnDevice(data, device), 0
+        prepared, n_trained = _training_jobs(jobs, data, device), 0
+        for index, (job, own) in enumerate(zip(jobs, prepared, strict=True)):
+            kind = job.head.name, data.dims(job.backbones), own.protocol.batch_size
+            kinds.setdefault(kind, []).append(index)
         for (name, dims, batch_size), members in kinds.items():
             size = max(1, budget // bytes_per_job(NETWORKS[name], dims, data.n_classes, batch_size))
             # Jobs of like length share a group, so that none idles.
@@ -178,61 +179,46 @@ class NetworkHead:
                     NETWORKS[name],
                     dims,
                     data.n_classes,
-                    [on_device.training_job(jobs[index]) for index in some],
+                    [prepared[index] for index in some],
                     tell=partial(_tell, progress, f"train {name}", n_trained, len(jobs)),
                 )
                 n_trained += len(some)
-                for index, network in zip(some, trained, strict=True):
-                    _check_trained(jobs[index], network)
-                    chosen = Choice(
-                        epoch=network.best_epoch,
-                        n_epochs=network.n_epochs,
-                        validation_loss=network.validation_loss,
-                    )
-                    yield index, FittedNetwork(name, dims, data.n_classes, network.parameters, chosen)
+                for index, (parameters, course) in zip(some, trained, strict=True):
+                    chosen = Choice(epoch=course.best_epoch, n_epochs=course.n_epochs, validation_loss=course.best_loss)
+                    _check_trained(jobs[index], parameters, chosen)
+                    yield index, FittedNetwork(name, dims, data.n_classes, parameters, chosen)
 
 
-class _OnDevice:
-    """Embeddings as float32 tensors on the device, each brought there once."""
+def _training_jobs(jobs: Sequence[Job], data: Embedded, device: str) -> list[TrainingJob]:
+    """The jobs as the engine takes them; embeddings are brought to the device once, in float32."""
+    from dvme.heads.fusion.batched_training import TrainingJob
 
-    def __init__(self, data: Embedded, device: str) -> None:
-        self.data = data
-        self.device = device
-        self.tensors: dict[str, Tensor] = {}
-        self.blocks: dict[tuple[str, ...], list[Tensor]] = {}
-
-    def training_job(self, job: Job) -> TrainingJob:
-        """The job as the engine takes it."""
-        from dvme.heads.fusion.batched_training import TrainingJob
-
+    tensors: dict[str, Tensor] = {}
+    blocks: dict[tuple[str, ...], list[Tensor]] = {}
+    weights = np.ones(len(data.labels)) if data.weights is None else data.weights.astype(np.float64)
+    found = []
+    for job in jobs:
+        assert isinstance(job.head, NetworkHead)
         for name in job.backbones:
-            if name not in self.tensors:
-                values = np.ascontiguousarray(self.data.embeddings[name], dtype=np.float32)
-                self.tensors[name] = torch.from_numpy(values).to(self.device)
-        blocks = self.blocks.setdefault(job.backbones, [self.tensors[name] for name in job.backbones])
-        return TrainingJob(
-            blocks=blocks,
-            labels=self.data.labels,
-            train=job.train,
-            validation=job.validation,
-            seed=job.seed,
-            protocol=_network_head(job).protocol,
-            weights=self.data.weights,
-        )
+            if name not in tensors:
+                values = np.ascontiguousarray(data.embeddings[name], dtype=np.float32)
+                tensors[name] = torch.from_numpy(values).to(device)
+        own = blocks.setdefault(job.backbones, [tensors[name] for name in job.backbones])
+        found.append(TrainingJob(own, data.labels, job.train, job.validation, job.seed, job.head.protocol, weights))
+    return found
 
 
 def _row_parts(blocks: Sequence[NDArray[Any]]) -> Iterator[list[Tensor]]:
     """Embeddings (1, b, D_m) of a few rows at a time, so that activations stay small however many rows there are."""
-    for start in range(0, len(blocks[0]), PREDICTED_ROWS):
-        rows = slice(start, start + PREDICTED_ROWS)
+    for rows in spans(len(blocks[0]), 1, PREDICTED_ROWS):
         yield [torch.from_numpy(np.asarray(block[rows], dtype=np.float32))[None] for block in blocks]
 
 
-def _check_trained(job: Job, network: TrainedNetwork) -> None:
+def _check_trained(job: Job, parameters: Mapping[str, Tensor], chosen: Choice) -> None:
     """Refuse a network whose training diverged: its predictions would be taken for a weak head's."""
-    is_finite = all(bool(value.isfinite().all()) for value in network.parameters.values())
-    if not network.best_epoch or not is_finite:
-        what = "its parameters are not finite" if network.best_epoch else "no epoch had a finite validation loss"
+    is_finite = all(bool(value.isfinite().all()) for value in parameters.values())
+    if not chosen["epoch"] or not is_finite:
+        what = "its parameters are not finite" if chosen["epoch"] else "no epoch had a finite validation loss"
         raise DataError(
             f"{job.head.name} on {'+'.join(job.backbones)} diverged: {what}; rescale its embeddings, or leave it out"
         )
@@ -240,12 +226,6 @@ def _check_trained(job: Job, network: TrainedNetwork) -> None:
 
 def _tell(progress: Progress, stage: str, before: int, total: int, n_ended: int) -> None:
     progress(stage, before + n_ended, total)
-
-
-def _network_head(job: Job) -> NetworkHead:
-    if not isinstance(job.head, NetworkHead):
-        raise TypeError(f"{job.head.name} is not trained by minibatches")
-    return job.head
 
 
 def bytes_per_job(network: Network, dims: Sequence[int], n_classes: int, batch_size: int) -> int:

@@ -17,7 +17,7 @@ from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, onl
 from dvme.limits import every, whole
 from dvme.metrics.classification import METRICS, check_metric
 from dvme.runtime import Progress, Runtime
-from dvme.vectors import unit_rows
+from dvme.vectors import spans, unit_rows
 
 STUDY = "study"
 """To choose by what the study is about."""
@@ -69,8 +69,8 @@ class FittedKNN:
         """(B, C) shares of the votes of the k nearest training rows."""
         queries, bank, k = only_block(blocks), self.bank, self.chosen["k"]
         parts = [np.empty((0, self.n_classes))]
-        for start in range(0, len(queries), QUERIES):
-            some = unit_rows(queries[start : start + QUERIES])
+        for rows in spans(len(queries), 1, QUERIES):
+            some = unit_rows(queries[rows])
             similarities, neighbours = search(some, bank, depth(k, self.weights, len(bank)), device=self.device)
             counts = None if self.weights is None else counted(self.weights[neighbours], k)
             parts.append(votes(similarities, self.labels[neighbours], self.n_classes, counts))
@@ -163,8 +163,7 @@ class KNN:
             return candidates[len(candidates) // 2]
         bank, bank_labels, truth = unit[job.train], labels[job.train], labels[job.validation]
         shares = np.empty((len(candidates), len(job.validation), n_classes))
-        for start in range(0, len(job.validation), QUERIES):
-            rows = slice(start, start + QUERIES)
+        for rows in spans(len(job.validation), 1, QUERIES):
             depths = [depth(k, weights, len(bank)) for k in candidates]
             similarities, found = search(unit[job.validation[rows]], bank, depths, device=device)
             for position, (k, near) in enumerate(zip(candidates, depths, strict=True)):
@@ -218,9 +217,7 @@ def _sorted(
     """The first k of the (B, K) rows that were found, by similarity in float64, then by the order of the bank."""
     # Not a matrix product: rows that are the same to the bit get the same similarity, wherever they are.
     exact, wide = np.empty(found.shape), queries.astype(np.float64)
-    size = max(1, FOUND // max(1, queries.size))
-    for start in range(0, found.shape[1], size):
-        columns = slice(start, start + size)
+    for columns in spans(found.shape[1], queries.size, FOUND):
         exact[:, columns] = np.einsum("bd,bkd->bk", wide, bank[found[:, columns]].astype(np.float64))
     order = np.lexsort((found, -exact))[:, :k]
     return np.take_along_axis(exact, order, axis=1), np.take_along_axis(found, order, axis=1)
@@ -289,8 +286,7 @@ def _found(queries: NDArray[Any], bank: NDArray[Any], k: int, device: str) -> tu
     metric = faiss.METRIC_INNER_PRODUCT
     if device.startswith("cuda") and k <= GPU_NEIGHBOURS:
         index = int(device.partition(":")[2] or -1)  # -1: the current one
-        found = faiss.knn_gpu(_gpu_resources(), queries, bank, k, metric=metric, device=index)
+        similarities, neighbours = faiss.knn_gpu(_gpu_resources(), queries, bank, k, metric=metric, device=index)
     else:
-        found = faiss.knn(queries, bank, k, metric=metric)
-    similarities, neighbours = found
+        similarities, neighbours = faiss.knn(queries, bank, k, metric=metric)
     return similarities, neighbours

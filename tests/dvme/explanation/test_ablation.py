@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from dvme.errors import OptionError
 from dvme.explanation.ablation import FLOOR, Ablation, leave_one_out, leave_one_out_retrained
 from dvme.heads import Embedded, FittedHead, Job, fit_jobs, get_head
 from dvme.heads.exact.linear import Linear
@@ -70,9 +69,7 @@ def test_leave_one_out__finds_the_backbone_that_carries_the_signal(head: str, is
     data, jobs = _planted(), _jobs(head, ("signal", "noise"))
     fitted = fit_jobs(jobs, data)
     result = (
-        leave_one_out_retrained(jobs, data, TEST, heads=fitted)
-        if is_retrained
-        else leave_one_out(fitted, jobs, data, TEST)
+        leave_one_out_retrained(fitted, jobs, data, TEST) if is_retrained else leave_one_out(fitted, jobs, data, TEST)
     )
     assert result.is_retrained == is_retrained
     signal, noise = _found(result)["signal"], _found(result)["noise"]
@@ -88,7 +85,7 @@ def test_leave_one_out__of_two_that_know_the_same_both_matter_until_retrained() 
     data, jobs = _planted(), _jobs("concat", ("signal", "copy"))
     fitted = fit_jobs(jobs, data)
     reliance = _found(leave_one_out(fitted, jobs, data, TEST))
-    retrained = _found(leave_one_out_retrained(jobs, data, TEST, heads=fitted))
+    retrained = _found(leave_one_out_retrained(fitted, jobs, data, TEST))
     for name in ("signal", "copy"):
         assert reliance[name][0].low > 0.05
         assert abs(retrained[name][0].estimate) < 0.03
@@ -212,9 +209,7 @@ def test_leave_one_out__an_impossible_class_costs_a_finite_loss() -> None:
 
 def test_leave_one_out_retrained__fits_the_same_folds_on_the_others() -> None:
     data, jobs = _planted(), _jobs("concat", ("signal", "copy", "noise"))
-    result = leave_one_out_retrained(jobs, data, TEST)
-    given = leave_one_out_retrained(jobs, data, TEST, heads=fit_jobs(jobs, data))
-    assert json.dumps(result.to_json()) == json.dumps(given.to_json())
+    result = leave_one_out_retrained(fit_jobs(jobs, data), jobs, data, TEST)
     others = {"signal": ("copy", "noise"), "copy": ("signal", "noise"), "noise": ("signal", "copy")}
     for item in result.left_out:
         reduced = [Job(job.head, others[item.backbone], job.train, job.validation) for job in jobs]
@@ -233,13 +228,3 @@ def test_leave_one_out__becomes_json() -> None:
     assert [item["backbone"] for item in value["left_out"]] == ["signal", "noise"]
     assert set(value["left_out"][0]["log_loss_difference"]) == {"estimate", "low", "high"}
     assert len(value["intact"]["auc"]["folds"]) == 2
-
-
-def test_leave_one_out__refuses_what_is_not_one_fusion() -> None:
-    data = _planted()
-    mixed = [*_jobs("concat", ("signal", "noise"), 1), *_jobs("concat", ("signal", "copy"), 1)]
-    for jobs in (mixed, []):
-        with pytest.raises(OptionError, match="one fusion at a time"):
-            leave_one_out([_stub(1.0, 1.0)] * len(jobs), jobs, data, TEST)
-    with pytest.raises(OptionError, match="nothing is left without signal"):
-        leave_one_out_retrained(_jobs("concat", ("signal",)), data, TEST)

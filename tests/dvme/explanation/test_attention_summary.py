@@ -81,11 +81,3 @@ def test_summarise_attention__becomes_json() -> None:
     assert value["classes"]["yes"]["n_samples"] == 3
     np.testing.assert_array_equal(value["overall"]["mean"], summary.overall.mean)
     np.testing.assert_array_equal(value["overall"]["folds"], summary.overall.folds)
-
-
-@pytest.mark.parametrize(
-    ("labels", "backbones"), [([0, 1, 2], NAMES), ([0, 1, -1], NAMES), ([0, 1], NAMES), ([0, 1, 0], ("a", "b"))]
-)
-def test_summarise_attention__refuses_what_does_not_fit(labels: list[int], backbones: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="blocks of 3 rows"):
-        summarise_attention([_head(0)], _blocks(3), np.array(labels), backbones=backbones, classes=["no", "yes"])

@@ -137,7 +137,7 @@ def test_explain__retrain_fits_the_others_on_the_same_rows(study: Path) -> None:
     head = study / "folds" / filed("concat", "a+b")
     heads, jobs, data = _own(head)
     report = dvme.explain(head, study / "folds.zarr", retrain=True)
-    expected = leave_one_out_retrained(jobs, data, _test_rows(head), heads=heads)
+    expected = leave_one_out_retrained(heads, jobs, data, _test_rows(head))
     assert report.retrained is not None
     assert report.retrained.is_retrained
     assert not report.reliance.is_retrained

@@ -40,13 +40,6 @@ def test_kept__nothing_is_absent(tmp_path: Path) -> None:
     assert Kept(tmp_path / "maps").read(key_of("another")) is None
 
 
-def test_kept__no_folder_keeps_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Kept(None).write(KEY, positions=POSITIONS)
-    assert Kept(None).read(KEY) is None
-    assert not list(tmp_path.iterdir())
-
-
 def test_kept__every_torn_file_counts_as_absent(tmp_path: Path) -> None:
     file = _written(tmp_path)
     whole = file.read_bytes()

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError
 from dvme.maps import projection
-from dvme.maps.projection import METHODS, initial_positions, project, settings
+from dvme.maps.projection import METHODS, initial_positions, project, refuse_equal, settings
 from dvme.vectors import unit_rows
 
 Make = Callable[..., NDArray[Any]]
@@ -81,8 +81,6 @@ def test_project__scale_and_place_of_the_start_mean_nothing(unit: NDArray[Any], 
     found = project(unit, method, initial=initial, seed=0)
     moved = project(unit, method, initial=1000 * initial + 5, seed=0)
     assert trustworthiness(found, moved, n_neighbors=15) > 0.9
-    default = project(unit, method, initial=None, seed=0)
-    np.testing.assert_array_equal(default, project(unit, method, initial=initial_positions(unit, 0), seed=0))
 
 
 def test_project__tsne_is_the_same_to_the_bit_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,9 +89,10 @@ def test_project__tsne_is_the_same_to_the_bit_whatever_the_threads(monkeypatch: 
     monkeypatch.setattr(openTSNE.TSNE, "fit", lambda self, **said: given.append(self.n_jobs) or fit(self, **said))
     rng = np.random.default_rng(0)
     unit = unit_rows(rng.normal(size=(300, 20)) + 2 * np.eye(20)[np.arange(300) % 4])
-    alone = project(unit, "tsne", initial=None, seed=0)
+    initial = initial_positions(unit, 0)
+    alone = project(unit, "tsne", initial=initial, seed=0)
     monkeypatch.setattr(projection, "THREADED_ROWS", 300)
-    together = project(unit, "tsne", initial=None, seed=0)
+    together = project(unit, "tsne", initial=initial, seed=0)
     assert given == [1, -1]
     assert np.ptp(alone) > 1
     np.testing.assert_array_equal(together, alone)
@@ -117,7 +116,7 @@ def test_project__tsne_is_opentsnes_with_exact_neighbours(n_rows: int) -> None:
 def test_project__tsne_needs_no_pynndescent() -> None:
     code = (
         "import sys, numpy as np; from dvme.maps.projection import project; "
-        "project(np.eye(8, dtype=np.float32), 'tsne', initial=None, seed=0); "
+        "project(np.eye(8, dtype=np.float32), 'tsne', initial=np.eye(8)[:, :2], seed=0); "
         "print(sorted({'pynndescent', 'numba', 'umap'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
@@ -144,20 +143,12 @@ def test_project__copies_and_a_single_dimension(method: str) -> None:
         assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_project__equal_rows_are_refused(method: str) -> None:
+def test_refuse_equal__up_to_roundings() -> None:
     row = np.random.default_rng(0).normal(size=7)
     unit = unit_rows(np.linspace(0.1, 30, 6)[:, None] * row)
     assert np.ptp(unit, axis=0).any()  # by roundings
-    with pytest.raises(DataError, match=r"^all 6 embeddings are equal; there is nothing to map$"):
-        project(unit, method, initial=np.zeros((6, 2)), seed=0)
-    with pytest.raises(DataError, match="are equal"):
-        initial_positions(unit, 0)
-
-
-def test_project__unknown_method(unit: NDArray[Any]) -> None:
-    with pytest.raises(OptionError, match=r"^unknown map 'isomap'; choose one of tsne, umap, pca$"):
-        project(unit, "isomap", initial=None, seed=0)
+    with pytest.raises(DataError, match=r"^all 6 of-a-kind embeddings are equal; there is nothing to map$"):
+        refuse_equal(unit, "of-a-kind")
 
 
 def test_settings__name_the_libraries() -> None:

@@ -119,7 +119,7 @@ def test_measure__in_blocks_as_in_one(
     positions = _positions(unit)
     whole = _measure(unit, positions, labels)
     monkeypatch.setattr(quality, "BLOCK", 7 * N)
-    assert [len(range(*block.indices(N))) for block in quality._blocks(N, N)] == [7] * 11 + [3]
+    assert [len(range(*block.indices(N))) for block in quality.spans(N, N, quality.BLOCK)] == [7] * 11 + [3]
     assert _measure(unit, positions, labels) == whole
 
 

@@ -6,8 +6,9 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from dvme.stats import delong, draw, resample
+from dvme.stats.draws import jackknife_weights
 from dvme.stats.intervals import jackknife_covariance
-from dvme.stats.resampling import fold_scores, jackknife_weights
+from dvme.stats.resampling import fold_scores
 
 
 def _kernel(x: float, y: float) -> float:

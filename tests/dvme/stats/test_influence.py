@@ -7,9 +7,10 @@ from scipy.stats import binomtest, t
 
 from dvme.metrics.classification import METRICS, score
 from dvme.stats.crossed import compared
+from dvme.stats.draws import jackknife_weights, resample_weights
 from dvme.stats.influence import FEWEST, Scored, covariance, scored
 from dvme.stats.intervals import jackknife_covariance
-from dvme.stats.resampling import fold_scores, jackknife_weights, resample_weights, resampled_scores
+from dvme.stats.resampling import fold_scores, resampled_scores
 from dvme.stats.units import Units
 
 

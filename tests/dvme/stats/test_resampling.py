@@ -7,15 +7,9 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa
 
 from dvme.metrics.classification import METRICS, score
 from dvme.stats import resampling
+from dvme.stats.draws import draw, jackknife_weights, resample_weights
 from dvme.stats.intervals import acceleration, bca_interval, percentile_interval
-from dvme.stats.resampling import (
-    draw,
-    fold_scores,
-    jackknife_weights,
-    resample,
-    resample_weights,
-    resampled_scores,
-)
+from dvme.stats.resampling import fold_scores, resample, resampled_scores
 
 
 def _binary(second: np.ndarray) -> np.ndarray:

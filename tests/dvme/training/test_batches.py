@@ -36,8 +36,8 @@ def test_epoch_order__shuffled_has_every_row_once_and_another_order_each_time() 
     [([0, 0, 1, 1], "shuffled"), ([0, 0, 1], "shuffled"), ([0, 0, 0, 1], "oversampled"), ([0, 2, 2, 2], "oversampled")],
 )
 def test_resolve_sampling__auto_oversamples_where_classes_differ(labels: list[int], expected: str) -> None:
-    assert resolve_sampling("auto", np.array(labels)) == expected
-    assert resolve_sampling("shuffled", np.array(labels)) == "shuffled"
+    assert resolve_sampling("auto", np.array(labels), np.ones(len(labels))) == expected
+    assert resolve_sampling("shuffled", np.array(labels), np.ones(len(labels))) == "shuffled"
 
 
 def test_protocol__refuses_what_cannot_be_trained() -> None:
@@ -52,11 +52,11 @@ def test_loss_weights__by_hand() -> None:
     labels, weights = np.array([0, 0, 1, 1]), np.array([1.0, 3.0, 8.0, 8.0])
     np.testing.assert_allclose(loss_weights(labels, "shuffled", weights), [0.2, 0.6, 1.6, 1.6])  # their mean is 5
     np.testing.assert_allclose(loss_weights(labels, "oversampled", weights), [0.5, 1.5, 1.0, 1.0])  # 2 and 8
-    assert loss_weights(labels, "shuffled", None).tolist() == [1.0] * 4
+    assert loss_weights(labels, "shuffled", np.ones(4)).tolist() == [1.0] * 4
 
 
 def test_resolve_sampling__by_weight() -> None:
     labels = np.array([0, 0, 0, 2])  # classes need not all be there
-    assert resolve_sampling("auto", labels) == "oversampled"
+    assert resolve_sampling("auto", labels, np.ones(len(labels))) == "oversampled"
     assert resolve_sampling("auto", labels, np.array([1.0, 1.0, 1.0, 3.0])) == "shuffled"
     assert resolve_sampling("auto", labels, np.array([1.0, 1.0, 1.0, 5.5])) == "oversampled"

@@ -30,7 +30,7 @@ def _images(folder: Path, n: int, mode: str = "L") -> tuple[list[str], NDArray[n
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_thumbnails__each_in_its_place(tmp_path: Path, mode: str) -> None:
     paths, ids = _images(tmp_path, 40, mode)
-    found = thumbnails(paths, ids, kept=Kept(None))
+    found = thumbnails(paths, ids, kept=Kept(Path("/dev/null/maps")))
     assert found is not None
     edge = found.edge
     sheet = np.asarray(Image.open(io.BytesIO(found.sheets[0])).convert(mode), dtype=float)
@@ -50,11 +50,11 @@ def test_thumbnails__only_of_the_content_that_was_embedded(tmp_path: Path) -> No
     Path(paths[1]).unlink()
     Path(paths[3]).write_bytes(Path(paths[4]).read_bytes())
     Path(paths[5]).write_bytes(b"torn")
-    found = thumbnails(paths, ids, kept=Kept(None))
+    found = thumbnails(paths, ids, kept=Kept(Path("/dev/null/maps")))
     assert found is not None
     assert found.missing.tolist() == [1, 3, 5]
     assert found.to_json()["missing"] == [1, 3, 5]
-    assert thumbnails(paths[1:2], ids[1:2], kept=Kept(None)) is None
+    assert thumbnails(paths[1:2], ids[1:2], kept=Kept(Path("/dev/null/maps"))) is None
     assert large_thumbnail(paths[3], ids[3]) is None
     assert (large_thumbnail(paths[0], ids[0]) or "").startswith("data:image/webp;base64,")
 
@@ -84,7 +84,7 @@ def test_thumbnails__many_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "PER_SHEET", 4)
     paths, ids = _images(tmp_path, 10)
     Path(paths[6]).unlink()
-    found = thumbnails(paths, ids, kept=Kept(None))
+    found = thumbnails(paths, ids, kept=Kept(Path("/dev/null/maps")))
     assert found is not None
     assert len(found.sheets) == 3
     assert found.missing.tolist() == [6]
@@ -94,4 +94,4 @@ def test_thumbnails__many_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_thumbnails__none_where_images_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "EDGES", ((2, 32),))
     paths, ids = _images(tmp_path, 3)
-    assert thumbnails(paths, ids, kept=Kept(None)) is None
+    assert thumbnails(paths, ids, kept=Kept(Path("/dev/null/maps"))) is None
