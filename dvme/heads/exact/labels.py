@@ -1,9 +1,9 @@
-"""Several labels of one image: a binary logistic regression for each, at all strengths, on the rows where it is known."""
+"""Several labels of an image: a logistic regression for each, at all strengths, on the rows where it is known."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,8 +44,8 @@ class LabelRows:
         is_known, is_constant = ~np.isnan(cells), ~np.isnan(only)
         targets = np.where(is_constant, 0.5, np.where(is_known, cells, 0.0))
         weights = np.where(is_constant, 1.0, is_known if counts is None else is_known * counts[:, None])
-        by_label = (torch.from_numpy(np.ascontiguousarray(each.T)) for each in (targets, weights))
-        return cls(*by_label, torch.from_numpy(only))
+        by_label = [torch.from_numpy(np.ascontiguousarray(each.T)) for each in (targets, weights)]
+        return cls(by_label[0], by_label[1], torch.from_numpy(only))
 
     def each(self, of: Callable[[Tensor], Tensor]) -> Tensor:
         """(L,) what is told of each label by its (n,) weights; labels of equal ones are asked about once."""
@@ -87,8 +87,9 @@ class LabelOptima:
         """Of each label the one with the lower loss, of equal ones this."""
         is_other = other.losses < self.losses
         names = ("positions", "losses", "weights", "intercepts", "is_converged")
-        joined = [torch.where(is_other, getattr(other, name), getattr(self, name)) for name in names]
-        return LabelOptima(*joined, self.constant)
+        return replace(
+            self, **{name: torch.where(is_other, getattr(other, name), getattr(self, name)) for name in names}
+        )
 
 
 def label_optima(

@@ -44,6 +44,15 @@ def constant_labels(cells: NDArray[Any]) -> list[int]:
     return listed
 
 
+def frequencies(cells: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    """(L,) mean of the known of (n, L) cells, by (n,) weights if there are any; UNKNOWN where none is."""
+    counts = ~np.isnan(cells) * (np.ones(len(cells)) if weights is None else weights)[:, None]
+    total = counts.sum(axis=0)
+    sums = (np.nan_to_num(cells) * counts).sum(axis=0)
+    means: NDArray[np.float64] = np.divide(sums, total, out=np.full(cells.shape[1], UNKNOWN), where=total > 0)
+    return means
+
+
 def rarest(cells: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[np.int64]:
     """(n,) the rarest label that each row has; L where it has none, or none is known.
 
@@ -55,4 +64,5 @@ def rarest(cells: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[
     counts = has.sum(axis=0) if weights is None else weights @ has
     order = np.argsort(counts, kind="stable")
     first = order[has[:, order].argmax(axis=1)]
-    return np.where(has.any(axis=1), first, cells.shape[1]).astype(np.int64)
+    own: NDArray[np.int64] = np.where(has.any(axis=1), first, cells.shape[1]).astype(np.int64)
+    return own

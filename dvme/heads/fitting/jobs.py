@@ -279,10 +279,13 @@ def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _counted(job: Job, data: Embedded) -> Job:
-    """The job without its rows of weight 0."""
-    if data.weights is None:
-        return job
-    train, validation = (rows[data.weights[rows] != 0] for rows in (job.train, job.validation))
+    """The job without rows that tell nothing: of weight 0, or of several labels without a cell that is known."""
+    train, validation = job.train, job.validation
+    if data.weights is not None:
+        train, validation = (rows[data.weights[rows] != 0] for rows in (train, validation))
+    if data.is_multilabel:
+        train = train[~np.isnan(data.labels[train]).all(axis=1)]
+        validation = validation[~np.isnan(data.truth_of(validation)).all(axis=1)]
     return replace(job, train=train, validation=validation)
 
 

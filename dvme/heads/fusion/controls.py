@@ -39,7 +39,12 @@ class FittedMeanLogits:
         return {
             "strength": [member.chosen["strength"] for member in self.members],
             "is_converged": all(member.chosen["is_converged"] for member in self.members),
-        }
+        } | {name: value for name, value in self.members[0].chosen.items() if name == "constant_labels"}
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether probabilities are independent."""
+        return self.members[0].is_multilabel
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) softmax of the mean logits, that is the normalised geometric mean of the probabilities.
@@ -52,7 +57,7 @@ class FittedMeanLogits:
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C)."""
         logits = [member.logits(block) for member, block in zip(self.members, blocks, strict=True)]
-        return log_proba_of(np.mean(logits, axis=0), is_multilabel=self.members[0].is_multilabel)
+        return log_proba_of(np.mean(logits, axis=0), is_multilabel=self.is_multilabel)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See FittedHead."""

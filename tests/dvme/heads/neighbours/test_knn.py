@@ -15,27 +15,10 @@ from dvme.errors import OptionError
 from dvme.heads.fitting.choosing import last_near_best
 from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
 from dvme.heads.neighbours import knn
-from dvme.heads.neighbours.knn import (
-    KNN,
-    NEIGHBOURS,
-    TEMPERATURE,
-    TIED,
-    FittedKNN,
-    counted,
-    depth,
-    search,
-    votes,
-)
+from dvme.heads.neighbours.knn import KNN, NEIGHBOURS, TIED, FittedKNN, search
+from dvme.heads.neighbours.votes import TEMPERATURE
 from dvme.runtime import Runtime
 from dvme.vectors import unit_rows
-
-
-def test_votes__worked_by_hand() -> None:
-    similarities = np.array([[0.9, 0.83, 0.76]])
-    shares = votes(similarities, np.array([[1, 0, 0]]), n_classes=3)
-    # weights relative to the nearest: 1, e^-1, e^-2
-    weight = 1 + np.exp(-1) + np.exp(-2)
-    np.testing.assert_allclose(shares, [[(np.exp(-1) + np.exp(-2)) / weight, 1 / weight, 0.0]])
 
 
 def test_search__is_exact_against_a_full_sort() -> None:
@@ -302,15 +285,6 @@ def test_search__same_neighbours_on_a_gpu() -> None:
     fitted = fit_jobs(jobs[:1], data, runtime=Runtime(device="cuda"))[0]
     assert isinstance(fitted, FittedKNN)
     assert fitted.device == "cuda"
-
-
-def test_counted_and_depth__by_hand() -> None:
-    weights = np.array([[2.0, 0.5, 3.0, 1.0]])
-    assert counted(weights, 4).tolist() == [[2.0, 0.5, 1.5, 0.0]]
-    assert counted(weights, 1).tolist() == [[1.0, 0.0, 0.0, 0.0]]
-    assert counted(weights, 9).tolist() == weights.tolist()
-    assert [depth(k, weights[0], 4) for k in (1, 2, 4, 7)] == [2, 3, 4, 4]  # sums of the least: 0.5, 1.5, 3.5, 6.5
-    assert depth(3, None, 4) == 3
 
 
 @pytest.mark.parametrize("choose_by", ["auc", "accuracy", "balanced_accuracy", "kappa"])
