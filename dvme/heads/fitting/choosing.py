@@ -74,20 +74,22 @@ def last_near_best_of_labels(
     if not len(judges):
         return len(settings) // 2
     metric = metric if has_both.any() else "accuracy"
-    values, parts = np.zeros(len(settings)), np.zeros((len(settings), len(truth)))
+    counted = _counted_rows(len(truth), weights)
+    values, parts = np.zeros(len(settings)), np.zeros((len(settings), len(counted)))
     for label in judges:
         known = np.flatnonzero(~np.isnan(truth[:, label]))
-        own = truth[known, label].astype(np.int64)
-        both = np.stack([1.0 - settings[:, known, label], settings[:, known, label]], axis=-1)
         own_weights = None if weights is None else weights[known]
-        values += [score(own, each, own_weights)[metric] / len(judges) for each in both]
-        rows = _counted_rows(len(known), own_weights)
-        units = Units(own[rows])
+        both = np.stack([1.0 - settings[..., label], settings[..., label]], axis=-1)
+        values += [score(truth[known, label].astype(np.int64), each[known], own_weights)[metric] for each in both]
+        places = np.flatnonzero(~np.isnan(truth[counted, label]))
+        rows = counted[places]
+        own = truth[rows, label].astype(np.int64)
+        units = Units(own)
         if units.fewest >= FEWEST:
-            widened = np.sqrt(units.counts / (units.counts - 1.0).clip(1.0))[own[rows]] / len(judges)
+            widened = np.sqrt(units.counts / (units.counts - 1.0).clip(1.0))[own]
             for position, each in enumerate(both):
-                found = scored(own[rows], [each[rows]], units, [metric])[metric].parts[:, 0]
-                np.add.at(parts[position], known[rows], found * widened)
+                parts[position, places] += scored(own, [each[rows]], units, [metric])[metric].parts[:, 0] * widened
+    values, parts = values / len(judges), parts / len(judges)
     return _last(values, lambda best, position: float(np.square(parts[best] - parts[position]).sum()), n_errors)
 
 
