@@ -496,14 +496,14 @@ HEADS = (
     ),
     Mutant(
         "knn: multiplied by the temperature",
-        "dvme/heads/neighbours/knn.py",
+        "dvme/heads/neighbours/votes.py",
         ".astype(np.float64) / TEMPERATURE)",
         ".astype(np.float64) * TEMPERATURE)",
         ("tests/dvme/heads/neighbours/test_knn.py",),
     ),
     Mutant(
         "linear: a part of the path forgets where it starts",
-        "dvme/heads/exact/linear.py",
+        "dvme/heads/exact/choice.py",
         "abs(start + index - middle)",
         "abs(index - middle)",
         ("tests/dvme/heads/exact/test_linear.py",),

@@ -24,7 +24,8 @@ from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme.json_values import as_json, plain, rebuilt
 from dvme_cache import Fingerprint
 
-FORMAT = 2
+FORMAT, MULTILABEL_FORMAT = 2, 3
+"""The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -70,6 +71,11 @@ class SavedHead:
     def name(self) -> str:
         """Of the head."""
         return self.head.name
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether images may have several of the classes, so that probabilities are independent."""
+        return any(getattr(fold.head, "is_multilabel", False) for fold in self.folds)
 
     @property
     def fitted_ids(self) -> NDArray[np.uint8]:
@@ -174,9 +180,10 @@ def content_digest(described: Mapping[str, Any]) -> str:
 
 def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
-    if described["format"] != FORMAT:
+    if described["format"] not in (FORMAT, MULTILABEL_FORMAT):
         step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
-        raise DataError(f"{path} is of head format {described['format']}, this dvme reads {FORMAT}; {step}")
+        known = f"{FORMAT} and {MULTILABEL_FORMAT}"
+        raise DataError(f"{path} is of head format {described['format']}, this dvme reads {known}; {step}")
     if content_digest(described) != described["digest"]:
         raise DataError(f"{path} is damaged: its {DESCRIPTION} was changed after it was written; save it again")
     names = [each["name"] for each in described["backbones"]]
@@ -234,7 +241,7 @@ def _arrays(saved: SavedHead) -> dict[str, NDArray[Any]]:
 def _description(saved: SavedHead) -> dict[str, Any]:
     parts = zip(saved.backbones, saved.dims, saved.fingerprints, strict=True)
     return {
-        "format": FORMAT,
+        "format": MULTILABEL_FORMAT if saved.is_multilabel else FORMAT,
         "head": saved.name,
         "settings": asdict(saved.head),  # type: ignore[call-overload]
         "backbones": [

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
-from dvme.heads.neighbours.knn import votes
+from dvme.heads.neighbours.votes import votes
 from dvme.vectors import spans
 
 NEIGHBOURS = 15

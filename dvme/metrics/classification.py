@@ -48,16 +48,21 @@ def countable(
     return labels[counts], probabilities[counts].astype(np.float64), int((~counts).sum())
 
 
-def log_odds(log_probabilities: NDArray[Any]) -> NDArray[np.float64]:
+def log_odds(log_probabilities: NDArray[Any], *, is_multilabel: bool = False) -> NDArray[np.float64]:
     """What images are ranked by: log p - log (1 - p), which keeps apart what as probabilities are all 1.
 
     Args:
         log_probabilities: (N, C); -inf for a probability of 0.
+        is_multilabel: whether classes do not exclude each other, so that each column is a probability of its own.
 
     Returns:
         (N, C); of two classes the difference of the two logarithms. The most probable class has the largest.
     """
     logs = log_probabilities.astype(np.float64)
+    if is_multilabel:
+        with np.errstate(divide="ignore"):
+            independent: NDArray[np.float64] = logs - np.log(-np.expm1(logs))
+        return independent
     with np.errstate(invalid="ignore"):  # 0 to 0
         if logs.shape[1] == 2:
             return logs - logs[:, ::-1]

@@ -38,7 +38,8 @@ from dvme.heads.exact.linear import STRENGTHS, Linear
 from dvme.heads.fusion import networks
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
-from dvme.heads.neighbours.knn import KNN, TEMPERATURE
+from dvme.heads.neighbours.knn import KNN
+from dvme.heads.neighbours.votes import TEMPERATURE
 from dvme.training.schedule import TrainingProtocol
 
 QUICK: dict[str, Any] = {"learning_rate": 2e-2, "max_epochs": 4, "batch_size": 32}

@@ -14,6 +14,8 @@ PADDING, SMALL_JOB, LARGEST_GROUPED = 1.3, 80, 512
 PARAMETER_ARRAYS, LOGIT_ARRAYS = 45, 12
 """What an iteration holds of either, at its peak: ten pairs of L-BFGS, twice while they move up, and the work in
 progress. Measured."""
+OWN_ARRAYS = 6
+"""As many more of the logits' size where each of them has targets and weights of its own."""
 GIB = 1 << 30
 
 
@@ -25,14 +27,17 @@ class Footprint:
     """D."""
     n_classes: int
     """C."""
+    is_multilabel: bool = False
+    """Whether each class is a problem of its own, with its own rows."""
 
     def __call__(self, n_rows: int, n_strengths: int) -> int:
         """For a job of so many training rows, at so many strengths at once."""
         is_few = is_spanned(n_rows, self.dim)
         width, n_views = (n_rows, 2) if is_few else (self.dim, 1)  # of a vector of parameters, see minimise
         rows = 3 * n_rows * self.dim + 3 * n_rows * width
-        columns = n_strengths * (self.n_classes if self.n_classes > 2 else 1)
-        iteration = columns * (PARAMETER_ARRAYS * n_views * width + LOGIT_ARRAYS * n_rows)
+        columns = n_strengths * (self.n_classes if self.n_classes > 2 or self.is_multilabel else 1)
+        logit_arrays = LOGIT_ARRAYS + (OWN_ARRAYS if self.is_multilabel else 0)
+        iteration = columns * (PARAMETER_ARRAYS * n_views * width + logit_arrays * n_rows)
         return 8 * (rows + iteration + 2 * n_strengths * self.n_classes * self.dim)
 
     def at_once(self, n_rows: int, n_strengths: int, budget: int) -> int:

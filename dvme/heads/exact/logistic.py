@@ -10,6 +10,13 @@ vector w = w_1 - w_0; the symmetric optimum here has ||W||^2 = ||w||^2 / 2, so l
 A class without a row gets no probability and the others are solved without it. Where two are left, one
 vector stands for both, which halves the work.
 
+Labels that do not exclude each other are binary problems on the same rows: their targets t from 0 to 1 and weights lie
+beside the strengths, so that one product with the rows serves all of them. There F is scikit-learn's for two classes,
+
+    F(w, b) = sum over i of  v_i (t_i log(1 + exp(-z_i)) + (1 - t_i) log(1 + exp(z_i)))  +  l2 / 2 * ||w||^2
+
+with z = x w + b.
+
 L-BFGS takes all strengths of all problems near the optimum in step, see `minimise`, and Newton's method to it, see
 `newton`. What they multiply by depends on the rows:
 
@@ -54,7 +61,7 @@ class LogisticFit:
     weights: Tensor
     """(S, D, C); zero for a class without a row. From a Gram matrix: A (S, n, C), its columns sum to 0."""
     intercepts: Tensor
-    """(S, C); -inf for a class without a row. Finite ones have mean 0."""
+    """(S, C); -inf for a class without a row. Finite ones have mean 0, but for C = 1."""
     objectives: Tensor
     """(S,) F at the optimum."""
     is_converged: Tensor
@@ -72,10 +79,10 @@ def fit_logistic(
 
     Args:
         features: J times (n_j, D) float64, n_j >= 1; left as they are.
-        labels: J times (n_j,) int64 in [0, C).
+        labels: J times (n_j,) int64 in [0, C). For C = 1 (S, n_j) float64 targets of a binary problem at each strength.
         l2: J times (S,) positive strengths, in the units of the objective above.
-        n_classes: C >= 2.
-        weights: J times (n_j,) above 0; None: 1.
+        n_classes: C >= 2, or 1: a column is one label's logit.
+        weights: J times (n_j,) above 0; None: 1. For C = 1 (S, n_j): 0 where a row is not of the problem.
 
     Returns:
         J fits, in order. One does not depend on the others beyond rounding.
@@ -158,6 +165,8 @@ def is_spanned(n_rows: int, dim: int) -> bool:
 
 def _with_intercepts(fit: LogisticFit, intercepts: Tensor) -> LogisticFit:
     """Their mean tells nothing, for a shift of all changes no probability: made 0."""
+    if intercepts.shape[1] == 1:
+        return replace(fit, intercepts=intercepts)
     is_present = intercepts.isfinite()
     mean = torch.where(is_present, intercepts, 0.0).sum(1, keepdim=True) / is_present.sum(1, keepdim=True)
     return replace(fit, intercepts=intercepts - mean)
@@ -172,6 +181,8 @@ def _fit(
     weights: Sequence[Tensor],
 ) -> list[LogisticFit]:
     """Fits to centred matrices, with weights for their columns. Problems with as many classes go together."""
+    if n_classes == 1:
+        return _fit_binary(kind, matrices, [own[:, None] for own in labels], l2, weights)
     fits: dict[int, LogisticFit] = {}
     alike: dict[int, list[int]] = {}
     present = [torch.unique(own) for own in labels]
@@ -181,11 +192,13 @@ def _fit(
         if n_present == 1:
             fits |= {index: _one_class(matrices[index], present[index], l2[index], n_classes) for index in members}
             continue
-        targets = [torch.searchsorted(present[index], labels[index]) for index in members]
+        places = [torch.searchsorted(present[index], labels[index]) for index in members]
+        one_hot = [torch.nn.functional.one_hot(own, n_present).T.to(l2[0].dtype) for own in places]
+        targets = [own[None, 1:] if n_present == 2 else own[None] for own in one_hot]
         halved = 0.5 if n_present == 2 < n_classes else 1.0
         strengths = torch.stack([l2[index] for index in members]) * halved
         own_matrices, own_weights = ([each[index] for index in members] for each in (matrices, weights))
-        problem = kind(own_matrices, targets, own_weights, strengths, n_present)
+        problem = kind(own_matrices, targets, own_weights, strengths)
         optima = polish(copy(problem), minimise(problem))
         for position, index in enumerate(members):
             own = optima.parameters[position, :, 0]  # (S, Q, P + 1)
@@ -196,6 +209,25 @@ def _fit(
             reached = {"objectives": optima.objectives[position], "is_converged": optima.is_converged[position]}
             fits[index] = replace(fit, **reached)
     return [fits[index] for index in range(len(matrices))]
+
+
+def _fit_binary(
+    kind: type[LogisticProblem],
+    matrices: Sequence[Tensor],
+    targets: Sequence[Tensor],
+    l2: Sequence[Tensor],
+    weights: Sequence[Tensor],
+) -> list[LogisticFit]:
+    """Of (S, 1, n) targets, each with a strength and weights of its own."""
+    if not matrices:
+        return []
+    problem = kind(matrices, targets, weights, torch.stack(list(l2)))
+    optima = polish(copy(problem), minimise(problem))
+    found = zip(matrices, optima.parameters[:, :, 0], optima.objectives, optima.is_converged, strict=True)
+    return [
+        LogisticFit(own[..., : matrix.shape[1]].mT, own[..., -1], objectives, is_converged)
+        for matrix, own, objectives, is_converged in found
+    ]
 
 
 def _one_class(matrix: Tensor, label: Tensor, l2: Tensor, n_classes: int) -> LogisticFit:

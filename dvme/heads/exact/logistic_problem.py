@@ -41,33 +41,33 @@ class LogisticProblem(Problem):
         targets: Sequence[Tensor],
         weights: Sequence[Tensor],
         l2: Tensor,
-        n_classes: int,
     ) -> None:
+        """J times (n, P), (T, Q, n) and (T, n); T is 1 where all strengths share targets and weights, else S."""
         n_rows, width = (max(own.shape[axis] for own in matrices) for axis in (0, 1))
-        n_outputs = 1 if n_classes == 2 else n_classes
+        n_sets, n_outputs, _ = targets[0].shape
         n_jobs = len(matrices)
         self.matrix = matrices[0][None] if n_jobs == 1 else l2.new_zeros(n_jobs, n_rows, width)
-        self.weights = l2.new_zeros(n_jobs, 1, n_rows)
+        self.weights = l2.new_zeros(n_jobs, n_sets, n_rows)
         self.n_rows = l2.new_zeros(n_jobs, 1)
-        self.targets = l2.new_zeros(n_jobs, 1, n_outputs, n_rows)
+        self.targets = l2.new_zeros(n_jobs, n_sets, n_outputs, n_rows)
         rank = min(RANK, width)
         self.rest, self.energies = l2.new_zeros(n_jobs, 1), l2.new_zeros(n_jobs, 1, rank)
         self.leading = l2.new_zeros(n_jobs, rank, self.n_views, width)
         self.l2 = l2
-        for index, (own, classes) in enumerate(zip(matrices, targets, strict=True)):
+        for index, own in enumerate(matrices):
             n_own, own_width = own.shape
             if n_jobs > 1:
                 self.matrix[index, :n_own, :own_width] = own
-            self.weights[index, 0, :n_own] = weights[index]
+            self.weights[index, :, :n_own] = weights[index]
             self.n_rows[index] = n_own
-            one_hot = torch.nn.functional.one_hot(classes, n_classes).T.to(l2.dtype)
-            self.targets[index, 0, :, :n_own] = one_hot[1:] if n_classes == 2 else one_hot
+            self.targets[index, ..., :n_own] = targets[index]
             leading, energies, total = self.leading_eigenvectors(own)
             self.leading[index, : len(leading), :, :own_width] = leading
             self.energies[index, 0, : len(energies)] = energies
             self.rest[index] = (total - energies.sum()).clamp_min(0.0) / max(1, own_width - len(energies))
-        total = self.weights.sum(-1)  # (J, 1)
-        frequencies = (self.targets * self.weights[:, :, None]).sum(-1) / total[..., None]  # (J, 1, Q)
+        self.is_soft = n_outputs == 1 and bool(((self.targets > 0.0) & (self.targets < 1.0)).any())
+        total = self.weights.sum(-1)  # (J, T)
+        frequencies = (self.targets * self.weights[:, :, None]).sum(-1) / total[..., None]  # (J, T, Q)
         prior = torch.logit(frequencies) if n_outputs == 1 else frequencies.log()
         self.start = l2.new_zeros(*l2.shape, self.n_views, n_outputs, width + 1)
         self.start[..., -1] = (prior - prior.mean(-1, keepdim=True) * (n_outputs > 1))[:, :, None]
@@ -84,14 +84,19 @@ class LogisticProblem(Problem):
     def keep(self, jobs: Tensor, strengths: Tensor) -> None:
         """See Problem."""
         self.l2 = self.l2[:, strengths]
+        if self.weights.shape[1] > 1:
+            self.weights, self.targets = self.weights[:, strengths], self.targets[:, strengths]
         if not bool(jobs.all()):
             for name, kept in vars(self).items():
-                if name != "start":
+                if name not in ("start", "is_soft"):
                     setattr(self, name, kept[jobs])
 
     def objective(self, logits: Tensor, parameters: Tensor) -> Tensor:
         """See Problem."""
-        if logits.shape[2] == 1:
+        if self.is_soft:
+            above = logits.clamp_min(0.0) - self.targets * logits
+            losses = (torch.nn.functional.softplus(-logits.abs()) + above)[:, :, 0]
+        elif logits.shape[2] == 1:
             losses = torch.nn.functional.softplus((1.0 - 2.0 * self.targets) * logits, threshold=700.0)[:, :, 0]
         else:
             losses = torch.logsumexp(logits, dim=2) - (logits * self.targets).sum(2)

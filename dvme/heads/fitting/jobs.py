@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.heads.fitting.cells import check_cells
 from dvme.heads.fitting.counting import JobCount
 from dvme.runtime import Progress, Runtime, silent
 from dvme.vectors import finite_rows
@@ -41,12 +42,25 @@ class Embedded:
     embeddings: Mapping[str, NDArray[Any]]
     """(N, D_m) by backbone."""
     labels: NDArray[Any]
-    """(N,) class indices; only rows named in a job are looked at."""
+    """(N,) class indices; only rows named in a job are looked at. Where an image may have several labels, (N, L)
+    float32: 1 has it, 0 has it not, values between teach a part, nan is not known and takes no part in that label."""
     n_classes: int
-    """C."""
+    """C, or L."""
     weights: NDArray[Any] | None = None
     """(N,) how often each row counts, in learning and in choosing: 2 as if it were there twice, 0 as if it were not.
     None: once."""
+    truth: NDArray[Any] | None = None
+    """(N, L) of several labels, what heads are chosen on: 1, 0, nan. None: `labels`, where a part is not known."""
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return self.labels.ndim == 2
+
+    def truth_of(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """(n, L) of some rows: 1, 0, nan."""
+        cells = (self.labels if self.truth is None else self.truth)[rows].astype(np.float64)
+        return np.where((cells == 0.0) | (cells == 1.0), cells, np.nan)
 
     def dims(self, backbones: Sequence[str]) -> tuple[int, ...]:
         """D_m of each backbone."""
@@ -62,7 +76,7 @@ class Embedded:
 
 
 class FittedHead(Protocol):
-    """A head that has learned."""
+    """A head that has learned. Of images with several labels C is L, and probabilities are independent."""
 
     @property
     def chosen(self) -> Mapping[str, Any]:
@@ -75,7 +89,7 @@ class FittedHead(Protocol):
             blocks: (B, D_m) embeddings, one array for each backbone of the job, in its order.
 
         Returns:
-            (B, C) float64, rows sum to 1.
+            (B, C) float64, rows sum to 1; those of several labels do not.
         """
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -146,7 +160,7 @@ class Ensemble(Protocol):
 class Bounded(Protocol):
     """A head whose fit needs a memory of its own; others make do with what there is."""
 
-    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int, *, is_multilabel: bool = False) -> int:
         """Bytes that a job of so many training rows, on backbones of these dimensions, holds at least."""
 
 
@@ -177,7 +191,7 @@ def fit_jobs(
 
     Raises:
         DataError: if a job has no training rows, chooses on rows that it trains on, features are not
-            finite in float32, or weights are not numbers of 0 or more.
+            finite in float32, weights are not numbers of 0 or more, or cells of several labels not from 0 to 1.
     """
     heads = {one.position: one.head for one in fit_each(jobs, data, runtime=runtime, progress=progress)}
     return [heads[position] for position in range(len(jobs))]
@@ -265,22 +279,22 @@ def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 
 def _counted(job: Job, data: Embedded) -> Job:
-    """The job without its rows of weight 0."""
-    if data.weights is None:
-        return job
-    train, validation = (rows[data.weights[rows] != 0] for rows in (job.train, job.validation))
+    """The job without rows that tell nothing: of weight 0, or of several labels without a cell that is known."""
+    train, validation = job.train, job.validation
+    if data.weights is not None:
+        train, validation = (rows[data.weights[rows] != 0] for rows in (train, validation))
+    if data.is_multilabel:
+        train = train[~np.isnan(data.labels[train]).all(axis=1)]
+        validation = validation[~np.isnan(data.truth_of(validation)).all(axis=1)]
     return replace(job, train=train, validation=validation)
 
 
 def _check(jobs: Sequence[Job], data: Embedded) -> None:
     """Refuse what no head can learn from."""
     for job in jobs:
-        weights = data.weights_of(np.concatenate([job.train, job.validation]))
-        if weights is None:
-            break
-        n_bad = int((~(np.isfinite(weights) & (weights > 0))).sum())
-        if n_bad:
-            raise DataError(f"{n_bad} of {len(weights)} weights are negative or not finite; a weight is 0 or more")
+        _check_weights(data.weights_of(np.concatenate([job.train, job.validation])))
+    if data.is_multilabel and jobs:
+        check_cells(data.labels[np.unique(np.concatenate([job.train for job in jobs]))], data.n_classes)
     rows_of: dict[str, list[NDArray[Any]]] = {}
     for job in jobs:
         if not len(job.train):
@@ -297,3 +311,9 @@ def _check(jobs: Sequence[Job], data: Embedded) -> None:
                 f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; dvme cache verify says which, then "
                 "extract them or leave them out"
             )
+
+
+def _check_weights(weights: NDArray[Any] | None) -> None:
+    n_bad = 0 if weights is None else int((~(np.isfinite(weights) & (weights > 0))).sum())
+    if weights is not None and n_bad:
+        raise DataError(f"{n_bad} of {len(weights)} weights are negative or not finite; a weight is 0 or more")

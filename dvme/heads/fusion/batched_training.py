@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.adam import adam
 
+from dvme.heads.fitting.cells import rarest
 from dvme.heads.fusion.networks import Network, initial_parameters
 from dvme.training.batches import epoch_order, loss_weights, resolve_sampling
 from dvme.training.schedule import Schedule, TrainingProtocol
@@ -36,7 +37,7 @@ class TrainingJob:
     blocks: Sequence[Tensor]
     """(N, D_m) float32 of each backbone, on the device; jobs may share them."""
     labels: NDArray[Any]
-    """(N,) class indices."""
+    """(N,) class indices; of several labels (N, L) cells, see Embedded."""
     train: NDArray[Any]
     """(n,) rows."""
     validation: NDArray[Any]
@@ -46,6 +47,8 @@ class TrainingJob:
     protocol: TrainingProtocol
     weights: NDArray[np.float64]
     """(N,) how often each row counts, above 0."""
+    truth: NDArray[Any]
+    """What validation rows are scored against: `labels`, or (N, L) 1, 0, nan."""
 
 
 def train_together(
@@ -91,14 +94,20 @@ class _Clock:
         self.order = np.random.default_rng(job.seed)
         self.dropout = torch.Generator(self.device).manual_seed(job.seed)
         self.labels = job.labels[job.train]
-        self.sampling = resolve_sampling(job.protocol.sampling, self.labels, job.weights[job.train])
-        self.loss_weights = loss_weights(self.labels, self.sampling, job.weights[job.train])
+        own = job.weights[job.train]
+        self.classes = self.labels if self.labels.ndim == 1 else rarest(self.labels, own)
+        """(n,) what is drawn equally often, if anything is: of several labels images by the rarest that they have."""
+        self.sampling = resolve_sampling(job.protocol.sampling, self.classes, own)
+        self.loss_weights = loss_weights(self.classes, self.sampling, own)
         self.n_batches = -(-len(job.train) // job.protocol.batch_size)
         self.batch = 0
         self.rows = self.targets = self.weights = torch.empty(0)
 
     def next_batch(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,) rows, class indices and weights, whose sum is 1 but for the rows' own; what pads a minibatch has 0."""
+        """(B,) rows, class indices and weights, whose sum is 1 but for the rows' own; what pads a minibatch has 0.
+
+        Of several labels (B, L) cells and weights; those of what is not known are 0.
+        """
         if self.batch == 0:
             self._draw_epoch()
         now = self.batch
@@ -106,14 +115,17 @@ class _Clock:
         return self.rows[now], self.targets[now], self.weights[now]
 
     def _draw_epoch(self) -> None:
-        order = epoch_order(self.labels, self.sampling, self.order)
-        counts = np.full(self.n_batches, self.width)
-        counts[-1] = len(order) - self.width * (self.n_batches - 1)
-        weights = (np.arange(self.width) < counts[:, None]) / counts[:, None]
+        order = epoch_order(self.classes, self.sampling, self.order)
+        n_rows = np.full(self.n_batches, self.width)
+        n_rows[-1] = len(order) - self.width * (self.n_batches - 1)
+        is_row = np.arange(self.width) < n_rows[:, None]
         order = np.resize(order, (self.n_batches, self.width))  # what pads the end has weight 0
         self.rows = torch.from_numpy(self.job.train[order]).to(self.device)
-        self.targets = torch.from_numpy(self.labels[order]).to(self.device)
-        weights = weights * self.loss_weights[order]
+        targets = self.labels[order]
+        counts = _by_cell(is_row, targets) & _is_known(targets)
+        shares = counts / _by_cell(np.maximum(counts.reshape(self.n_batches, -1).sum(axis=1), 1), targets)
+        weights = shares * _by_cell(self.loss_weights[order], targets)
+        self.targets = torch.from_numpy(np.where(counts, targets, 0).astype(targets.dtype)).to(self.device)
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(self.device)
 
 
@@ -144,8 +156,7 @@ class _Group:
         blocks = _gathered(self.active, [batch[0] for batch in batches])
         with torch.enable_grad():
             logits = self.network.logits(self.parameters, blocks, self._dropped)
-            losses = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-            loss = (losses * weights.flatten()).sum()  # the jobs share no parameter: their gradients do not mix
+            loss = (_losses(logits, targets) * weights).sum()  # the jobs share no parameter: their gradients do not mix
         gradients = torch.autograd.grad(loss, list(self.parameters.values()))
         self._descend(gradients)
         return [position for position, clock in enumerate(self.active) if clock.batch == 0]
@@ -228,16 +239,40 @@ class _Group:
                     for some, clock in zip(own, clocks, strict=True)
                 ]
             )
-            targets = np.stack([clock.job.labels[some] for clock, some in zip(clocks, rows, strict=True)])
+            targets = np.stack([clock.job.truth[some] for clock, some in zip(clocks, rows, strict=True)])
             weights = np.stack([clock.job.weights[some] for clock, some in zip(clocks, rows, strict=True)])
             blocks = _gathered(clocks, list(torch.from_numpy(rows).to(self.device)))
             logits = self.network.logits(parameters, blocks, lambda hidden: hidden).double()
-            goals = torch.from_numpy(targets).to(self.device)
-            losses = functional.cross_entropy(logits.flatten(0, 1), goals.flatten(), reduction="none").cpu()
-            is_own = torch.arange(start, start + width) < n_rows[:, None]
-            totals += torch.where(is_own, losses.view_as(is_own) * torch.from_numpy(weights), 0.0).sum(dim=1)
-        counts = [float(clock.job.weights[clock.job.validation].sum()) for clock in clocks]
-        return [total / count if count else None for total, count in zip(totals.tolist(), counts, strict=True)]
+            losses = _losses(logits, torch.from_numpy(targets).to(self.device)).cpu()
+            is_own = (torch.arange(start, start + width) < n_rows[:, None]).numpy()
+            counts = torch.from_numpy(_by_cell(is_own, targets) & _is_known(targets))
+            weighted = losses * torch.from_numpy(_by_cell(weights, targets))
+            totals += torch.where(counts, weighted, 0.0).flatten(1).sum(dim=1)
+        sums = [_validation_weight(clock.job) for clock in clocks]
+        return [total / own if own else None for total, own in zip(totals.tolist(), sums, strict=True)]
+
+
+def _losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """(A, B) cross entropies of (A, B) class indices, or (A, B, L) binary ones of cells; from (A, B, C) logits."""
+    if targets.ndim == 3:
+        return functional.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+
+
+def _is_known(targets: NDArray[Any]) -> NDArray[np.bool_]:
+    known: NDArray[np.bool_] = targets == targets  # noqa: PLR0124  # nan is not itself
+    return known
+
+
+def _by_cell(values: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
+    """Values of rows, or minibatches, in the dimensions of targets."""
+    return values.reshape(values.shape + (1,) * (targets.ndim - values.ndim))
+
+
+def _validation_weight(job: TrainingJob) -> float:
+    """Summed over what is known on validation."""
+    known = _is_known(job.truth[job.validation])
+    return float((_by_cell(job.weights[job.validation], known) * known).sum())
 
 
 def _gathered(clocks: Sequence[_Clock], rows: Sequence[Tensor]) -> list[Tensor]:

@@ -6,13 +6,13 @@ Both stand on exact logistic regression. `concat` sees all embeddings at once, `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads.exact.linear import FittedLinear, Linear, log_softmax
+from dvme.heads.exact.linear import FittedLinear, Linear, log_proba_of
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
 from dvme.runtime import Progress, Runtime
 from dvme.vectors import unit_rows
@@ -39,17 +39,25 @@ class FittedMeanLogits:
         return {
             "strength": [member.chosen["strength"] for member in self.members],
             "is_converged": all(member.chosen["is_converged"] for member in self.members),
-        }
+        } | {name: value for name, value in self.members[0].chosen.items() if name == "constant_labels"}
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether probabilities are independent."""
+        return self.members[0].is_multilabel
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) softmax of the mean logits, that is the normalised geometric mean of the probabilities."""
+        """(B, C) softmax of the mean logits, that is the normalised geometric mean of the probabilities.
+
+        Of several labels, the sigmoid of the mean log odds.
+        """
         probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C)."""
         logits = [member.logits(block) for member, block in zip(self.members, blocks, strict=True)]
-        return log_softmax(np.mean(logits, axis=0))
+        return log_proba_of(np.mean(logits, axis=0), is_multilabel=self.is_multilabel)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See FittedHead."""
@@ -83,9 +91,9 @@ class Concat:
     is_fusion: bool = True
     revision: ClassVar[int] = 1
 
-    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int, *, is_multilabel: bool = False) -> int:
         """See Bounded."""
-        return self.linear.least_bytes(n_rows, dims, n_classes)
+        return self.linear.least_bytes(n_rows, dims, n_classes, is_multilabel=is_multilabel)
 
     @staticmethod
     def fit_together(
@@ -103,7 +111,7 @@ class Concat:
             del stage
             progress("fit concat", done, total)
 
-        joined = Embedded(together, data.labels, data.n_classes, data.weights)
+        joined = replace(data, embeddings=together)
         for position, head in Linear.fit_together(flat, joined, runtime, tell):
             yield position, FittedConcat(**vars(head))
 
@@ -117,9 +125,10 @@ class MeanLogits:
     is_fusion: bool = True
     revision: ClassVar[int] = 1
 
-    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int, *, is_multilabel: bool = False) -> int:
         """See Bounded."""
-        return max(self.linear.least_bytes(n_rows, [dim], n_classes) for dim in dims)
+        least = self.linear.least_bytes
+        return max(least(n_rows, [dim], n_classes, is_multilabel=is_multilabel) for dim in dims)
 
     def members(self, job: Job) -> list[Job]:
         """See Ensemble: the very jobs of `linear` on each backbone."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.heads.fitting.cells import constant_labels
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
 from dvme.heads.fusion.networks import (
     DVME,
@@ -62,6 +63,8 @@ class Choice(TypedDict, total=False):
     """Trained."""
     validation_loss: float
     """The watched one; nan without validation rows."""
+    constant_labels: list[int]
+    """Of several labels those of which training knows one value only, or none."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +76,31 @@ class FittedNetwork:
     dims: tuple[int, ...]
     """D_m of each backbone."""
     n_classes: int
-    """C."""
+    """C, or L."""
     parameters: Mapping[str, Tensor]
     """Under torch's names and in its layouts, without the axis of jobs."""
     chosen: Mapping[str, Any]
     """See Choice."""
+    is_multilabel: bool = False
+    """Whether probabilities are independent."""
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) softmax of the logits."""
+        """(B, C) softmax of the logits; of several labels their sigmoid."""
         probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) float64 log softmax of the logits."""
+        """(B, C) float64 logarithms of the same."""
         network, parameters = NETWORKS[self.name], self._stacked()
         parts = [np.empty((0, self.n_classes))]
         with torch.no_grad():
             for some in _row_parts(blocks):
                 logits = network.logits(parameters, some, lambda hidden: hidden)[0]
-                parts.append(torch.log_softmax(logits.double(), dim=-1).numpy())
+                logits = logits.double()
+                logs = (
+                    torch.nn.functional.logsigmoid(logits) if self.is_multilabel else torch.log_softmax(logits, dim=-1)
+                )
+                parts.append(logs.numpy())
         return np.concatenate(parts)
 
     def hidden(self, blocks: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -124,14 +133,17 @@ class FittedNetwork:
 
     def settings(self) -> dict[str, Any]:
         """See FittedHead."""
-        return {"name": self.name, "dims": list(self.dims), "n_classes": self.n_classes, "chosen": dict(self.chosen)}
+        several = {"is_multilabel": True} if self.is_multilabel else {}
+        own = {"name": self.name, "dims": list(self.dims), "n_classes": self.n_classes, "chosen": dict(self.chosen)}
+        return own | several
 
     @classmethod
     def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedNetwork:
         """See FittedHead."""
         parameters = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
         dims, n_classes = tuple(settings["dims"]), settings["n_classes"]
-        return cls(settings["name"], dims, n_classes, parameters, rebuilt(Choice, settings["chosen"]))
+        chosen, is_multilabel = rebuilt(Choice, settings["chosen"]), settings.get("is_multilabel", False)
+        return cls(settings["name"], dims, n_classes, parameters, chosen, is_multilabel)
 
     def _stacked(self) -> dict[str, Tensor]:
         """The parameters as those of J = 1 heads."""
@@ -186,7 +198,11 @@ class NetworkHead:
                 for index, (parameters, course) in zip(some, trained, strict=True):
                     chosen = Choice(epoch=course.best_epoch, n_epochs=course.n_epochs, validation_loss=course.best_loss)
                     _check_trained(jobs[index], parameters, chosen)
-                    yield index, FittedNetwork(name, dims, data.n_classes, parameters, chosen)
+                    if data.is_multilabel:
+                        cells = data.labels[jobs[index].train]
+                        chosen["constant_labels"] = constant_labels(cells)
+                        _silence(parameters, np.isnan(cells).all(axis=0))
+                    yield index, FittedNetwork(name, dims, data.n_classes, parameters, chosen, data.is_multilabel)
 
 
 def _training_jobs(jobs: Sequence[Job], data: Embedded, device: str) -> list[TrainingJob]:
@@ -196,6 +212,7 @@ def _training_jobs(jobs: Sequence[Job], data: Embedded, device: str) -> list[Tra
     tensors: dict[str, Tensor] = {}
     blocks: dict[tuple[str, ...], list[Tensor]] = {}
     weights = np.ones(len(data.labels)) if data.weights is None else data.weights.astype(np.float64)
+    truth = data.truth_of(np.arange(len(data.labels))) if data.is_multilabel else data.labels
     found = []
     for job in jobs:
         assert isinstance(job.head, NetworkHead)
@@ -204,8 +221,15 @@ def _training_jobs(jobs: Sequence[Job], data: Embedded, device: str) -> list[Tra
                 values = np.ascontiguousarray(data.embeddings[name], dtype=np.float32)
                 tensors[name] = torch.from_numpy(values).to(device)
         own = blocks.setdefault(job.backbones, [tensors[name] for name in job.backbones])
-        found.append(TrainingJob(own, data.labels, job.train, job.validation, job.seed, job.head.protocol, weights))
+        rows = job.train, job.validation
+        found.append(TrainingJob(own, data.labels, *rows, job.seed, job.head.protocol, weights, truth))
     return found
+
+
+def _silence(parameters: Mapping[str, Tensor], is_unknown: NDArray[Any]) -> None:
+    """A probability of a half for (L,) labels that training knows nothing of: their outputs are as they were drawn."""
+    for name in ("classifier.weight", "classifier.bias"):
+        parameters[name][torch.from_numpy(is_unknown)] = 0.0
 
 
 def _row_parts(blocks: Sequence[NDArray[Any]]) -> Iterator[list[Tensor]]:

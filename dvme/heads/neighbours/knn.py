@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
-from dvme.heads.fitting.choosing import last_near_best
+from dvme.heads.fitting.cells import constant_labels
+from dvme.heads.fitting.choosing import last_near_best, last_near_best_of_labels
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.neighbours.votes import depth, shares_of
 from dvme.limits import every, whole
 from dvme.metrics.classification import METRICS, check_metric
 from dvme.runtime import Progress, Runtime
@@ -22,7 +24,6 @@ from dvme.vectors import spans, unit_rows
 STUDY = "study"
 """To choose by what the study is about."""
 NEIGHBOURS = (1, 5, 10, 20, 100, 200)
-TEMPERATURE = 0.07
 QUERIES = 4096
 """Rows that are searched for at once; what they hold grows with k, not with the bank."""
 TIED = 8 * float(np.finfo(np.float32).eps)
@@ -43,15 +44,20 @@ class FittedKNN:
     rows: NDArray[Any] | slice
     """(n,) rows of `unit` that are the bank: those trained on."""
     labels: NDArray[Any]
-    """(n,) class indices of the bank."""
+    """(n,) class indices of the bank; of several labels (n, L) cells, see Embedded."""
     n_classes: int
-    """C."""
+    """C, or L."""
     chosen: Mapping[str, Any]
-    """`k`."""
+    """`k`; of several labels also `constant_labels`, of which training knows one value only, or none."""
     device: str = "cpu"
     """Where to search; not saved."""
     weights: NDArray[Any] | None = None
     """(n,) how many of the k neighbours each row of the bank stands for; None: one."""
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether probabilities are independent."""
+        return self.labels.ndim == 2
 
     @property
     def bank(self) -> NDArray[Any]:
@@ -66,14 +72,17 @@ class FittedKNN:
         return logs
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) shares of the votes of the k nearest training rows."""
+        """(B, C) shares of the votes of the k nearest training rows.
+
+        Of several labels each has the votes of those among them that know it. Where none does, it is as frequent as in
+        training.
+        """
         queries, bank, k = only_block(blocks), self.bank, self.chosen["k"]
         parts = [np.empty((0, self.n_classes))]
         for rows in spans(len(queries), 1, QUERIES):
             some = unit_rows(queries[rows])
             similarities, neighbours = search(some, bank, depth(k, self.weights, len(bank)), device=self.device)
-            counts = None if self.weights is None else counted(self.weights[neighbours], k)
-            parts.append(votes(similarities, self.labels[neighbours], self.n_classes, counts))
+            parts.append(shares_of(similarities, neighbours, k, self.labels, self.weights, self.n_classes))
         return np.concatenate(parts)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -83,7 +92,8 @@ class FittedKNN:
 
     def settings(self) -> dict[str, Any]:
         """See FittedHead."""
-        return {"n_classes": self.n_classes, "chosen": dict(self.chosen)}
+        several = {"is_multilabel": True} if self.is_multilabel else {}
+        return {"n_classes": self.n_classes, "chosen": dict(self.chosen)} | several
 
     @classmethod
     def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedKNN:
@@ -116,7 +126,7 @@ class KNN:
 
     Without validation rows the middle one is taken."""
     choose_by: str = STUDY
-    """The metric on validation that k is chosen by; `study`: that of the sweep, or AUC."""
+    """The metric on validation that k is chosen by; `study`: that of the sweep, or AUC. Of several labels the mean."""
     standard_errors: float = 1.0
     """How many of the difference from the best k a larger one may be worse; 0: of equal scores the largest k."""
     name: str = "knn"
@@ -149,7 +159,9 @@ class KNN:
             unit = unit_rows(only_block(data.blocks(backbones, slice(None))))
             for index in members:
                 job = jobs[index]
-                chosen = {"k": head._chosen_k(unit, data, job, device)}  # noqa: SLF001
+                chosen: dict[str, Any] = {"k": head._chosen_k(unit, data, job, device)}  # noqa: SLF001
+                if data.is_multilabel:
+                    chosen["constant_labels"] = constant_labels(data.labels[job.train])
                 n_fitted += 1
                 progress("fit knn", n_fitted, len(jobs))
                 labels, weights = data.labels[job.train], data.weights_of(job.train)
@@ -161,17 +173,19 @@ class KNN:
         candidates = sorted({min(k, most) for k in self.neighbours})
         if len(candidates) == 1 or not len(job.validation):
             return candidates[len(candidates) // 2]
-        bank, bank_labels, truth = unit[job.train], labels[job.train], labels[job.validation]
+        bank, bank_labels = unit[job.train], labels[job.train]
         shares = np.empty((len(candidates), len(job.validation), n_classes))
         for rows in spans(len(job.validation), 1, QUERIES):
             depths = [depth(k, weights, len(bank)) for k in candidates]
             similarities, found = search(unit[job.validation[rows]], bank, depths, device=device)
             for position, (k, near) in enumerate(zip(candidates, depths, strict=True)):
-                counts = None if weights is None else counted(weights[found[:, :near]], k)
-                shares[position, rows] = votes(similarities[:, :near], bank_labels[found[:, :near]], n_classes, counts)
+                own = similarities[:, :near], found[:, :near], k
+                shares[position, rows] = shares_of(*own, bank_labels, weights, n_classes)
         metric = METRICS[0] if self.choose_by == STUDY else self.choose_by
         judges = data.weights_of(job.validation)
-        return candidates[last_near_best(metric, truth, shares, judges, n_errors=self.standard_errors)]
+        choose = last_near_best_of_labels if data.is_multilabel else last_near_best
+        truth = data.truth_of(job.validation) if data.is_multilabel else labels[job.validation]
+        return candidates[choose(metric, truth, shares, judges, n_errors=self.standard_errors)]
 
 
 def search(
@@ -221,40 +235,6 @@ def _sorted(
         exact[:, columns] = np.einsum("bd,bkd->bk", wide, bank[found[:, columns]].astype(np.float64))
     order = np.lexsort((found, -exact))[:, :k]
     return np.take_along_axis(exact, order, axis=1), np.take_along_axis(found, order, axis=1)
-
-
-def depth(k: int, weights: NDArray[Any] | None, n_rows: int) -> int:
-    """How many rows are enough for k neighbours, whichever they are, where a row stands for its weight of them."""
-    if weights is None:
-        return k
-    return min(n_rows, int(np.searchsorted(np.cumsum(np.sort(weights)), k)) + 1)
-
-
-def counted(weights: NDArray[Any], k: int) -> NDArray[Any]:
-    """(B, K) how much of the weight of each neighbour, the nearest first, is among the first k."""
-    through = np.cumsum(weights, axis=1)
-    counts: NDArray[Any] = np.clip(k - (through - weights), 0.0, weights)
-    return counts
-
-
-def votes(
-    similarities: NDArray[Any], labels: NDArray[Any], n_classes: int, counts: NDArray[Any] | None = None
-) -> NDArray[Any]:
-    """(B, C) vote shares of neighbours, each weighing exp(similarity / TEMPERATURE).
-
-    Args:
-        similarities: (B, K), descending.
-        labels: (B, K) class indices of the neighbours.
-        n_classes: C.
-        counts: (B, K) how often each neighbour votes; None: once.
-    """
-    weights = np.exp((similarities - similarities[:, :1]).astype(np.float64) / TEMPERATURE)
-    if counts is not None:
-        weights *= counts
-    tally = np.zeros((len(labels), n_classes))
-    np.add.at(tally, (np.arange(len(labels))[:, None], labels), weights)
-    shares: NDArray[Any] = tally / tally.sum(axis=1, keepdims=True)
-    return shares
 
 
 @cache

@@ -39,7 +39,8 @@ from dvme.backbones.weights.finding import download_folder
 from dvme.backbones.zoo import ZOO
 from dvme.errors import CheckpointError, OptionError
 from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
-from dvme.heads.neighbours.knn import KNN, votes
+from dvme.heads.neighbours.knn import KNN
+from dvme.heads.neighbours.votes import votes
 
 from .zoo.catalogue import FILES, PUBLISHED
 from .zoo.published import COUNTER, PublishedFile, State, blank, normal, resnet, vit

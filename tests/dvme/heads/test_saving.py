@@ -77,6 +77,36 @@ def _saved(name: str) -> SavedHead:
     )
 
 
+@cache
+def _saved_multilabel(name: str) -> SavedHead:
+    """The same of three labels that an image may have together, with cells that are not known."""
+    rng = np.random.default_rng(1)
+    cells = np.where(rng.random((N, 3)) < 0.2, np.nan, rng.integers(0, 2, (N, 3))).astype(np.float32)
+    usual = _saved(name)
+    rows = np.arange(18)
+    parts = [rows[::3], rows[1::3]]
+    jobs = [Job(usual.head, usual.backbones, np.setdiff1d(rows, part), part, 0) for part in parts]
+    fitted = fit_jobs(jobs, replace(_data(), labels=cells))
+    return replace(usual, folds=[replace(fold, head=own) for fold, own in zip(usual.folds, fitted, strict=True)])
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_load_head__of_several_labels_says_so_and_predicts_to_the_bit(name: str, tmp_path: Path) -> None:
+    saved = _saved_multilabel(name)
+    loaded = load_head(save_head(tmp_path / name, saved))
+    described = _strict((tmp_path / name / "head.json").read_text())
+    assert described["format"] == 3
+    assert saved.is_multilabel
+    assert loaded.is_multilabel
+    assert not _saved(name).is_multilabel
+    blocks = _data().blocks(saved.backbones, slice(None))
+    np.testing.assert_array_equal(loaded.predict_proba(blocks), saved.predict_proba(blocks))
+    for fold, before in zip(loaded.folds, saved.folds, strict=True):
+        assert fold.head.chosen == before.head.chosen
+        np.testing.assert_array_equal(fold.head.log_proba(blocks), before.head.log_proba(blocks))
+    assert np.abs(saved.predict_proba(blocks).sum(axis=1) - 1.0).max() > 0.01
+
+
 def _strict(text: str) -> Any:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -309,8 +339,8 @@ def _edited(*, is_sealed: bool = True, **changes: Any) -> Callable[[Path], None]
         (_no_json, "cannot be read as a head"),
         (_a_list, "cannot be read as a head"),
         (_no_text, "cannot be read as a head"),
-        (_edited(format=3), "is of head format 3, this dvme reads 2; update dvme"),
-        (_edited(format=1), "is of head format 1, this dvme reads 2; save it again with dvme probe --save"),
+        (_edited(format=4), "is of head format 4, this dvme reads 2 and 3; update dvme"),
+        (_edited(format=1), "is of head format 1, this dvme reads 2 and 3; save it again with dvme probe --save"),
         (_edited(is_sealed=False, classes=lambda names: names[::-1]), "its head.json was changed after it was written"),
         (_edited(is_sealed=False, digest=None), "cannot be read as a head"),
         (_edited(folds=lambda _: []), "has no folds"),

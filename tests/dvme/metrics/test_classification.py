@@ -106,3 +106,16 @@ def test_score__weighted_of_a_single_class() -> None:
     assert np.isnan(score(labels, probabilities, weights)["auc"])
     assert np.isnan(score(labels, probabilities, weights)["kappa"])
     assert score(labels, probabilities, weights)["balanced_accuracy"] == 1.0
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 100_000), spread=st.sampled_from([0.1, 3.0, 60.0, 300.0]))
+def test_log_odds__of_independent_labels(seed: int, spread: float) -> None:
+    """In four hundred digits, from the logarithms alone."""
+    logits = np.random.default_rng(seed).normal(size=(5, 2)) * spread
+    with localcontext() as context:
+        context.prec = 400
+        shares = [[1 / (1 + (-Decimal(value)).exp()) for value in row] for row in logits.tolist()]
+        logs = np.array([[float(share.ln()) for share in row] for row in shares])
+    np.testing.assert_allclose(log_odds(logs, is_multilabel=True), logits, rtol=1e-9, atol=1e-9)
+    assert log_odds(np.array([[0.0, -np.inf]]), is_multilabel=True).tolist() == [[np.inf, -np.inf]]

@@ -308,3 +308,123 @@ def test_fit__weights_are_repeated_rows_where_a_minibatch_holds_them_all(n_valid
 
 def _weighted(data: Embedded, weights: NDArray[Any]) -> Embedded:
     return Embedded(data.embeddings, data.labels, data.n_classes, weights)
+
+
+def _cells(seed: int = 0, n_labels: int = 3) -> Embedded:
+    rng = np.random.default_rng(seed)
+    data = _data(seed=seed)
+    cells = (data.embeddings["a"][:, :n_labels] + rng.normal(size=(N, n_labels)) > 0.7).astype(np.float32)
+    cells[rng.random(cells.shape) < 0.3] = np.nan
+    cells[np.isnan(cells).all(axis=1), 0] = 0.0
+    return Embedded(data.embeddings, cells, n_labels)
+
+
+def _slow_loop_of_labels(job: Job, data: Embedded) -> tuple[dict[str, torch.Tensor], int, float]:
+    """As `_slow_loop`, one cell after the other: no weights, no masks, what is not known is never looked at."""
+    assert isinstance(job.head, NetworkHead)
+    protocol, network = job.head.protocol, NETWORKS[job.head.name]
+    start = initial_parameters(network.shapes(data.dims(job.backbones), data.n_classes), job.seed)
+    parameters = {name: value.clone().requires_grad_() for name, value in start.items()}
+    optimizer = torch.optim.Adam(parameters.values(), lr=protocol.learning_rate, fused=False, foreach=False)
+    order_of = np.random.default_rng(job.seed)
+    features = [torch.from_numpy(data.embeddings[name]) for name in job.backbones]
+
+    def loss_on(rows: NDArray[Any], cells: NDArray[Any]) -> torch.Tensor:
+        stacked = {name: value[None] for name, value in parameters.items()}
+        logits = network.logits(stacked, [f[rows][None] for f in features], lambda hidden: hidden)[0]
+        losses = []
+        for row, own in enumerate(cells[rows]):
+            for label, value in enumerate(own.tolist()):
+                if value == value:  # noqa: PLR0124
+                    probability = torch.sigmoid(logits[row, label].double())
+                    losses.append(-value * torch.log(probability) - (1.0 - value) * torch.log(1.0 - probability))
+        return torch.stack(losses).mean()
+
+    best: tuple[dict[str, torch.Tensor], int, float] = ({}, 0, np.inf)
+    for epoch in range(1, protocol.max_epochs + 1):
+        order = job.train[epoch_order(np.zeros(len(job.train)), "shuffled", order_of)]
+        for begin in range(0, len(order), protocol.batch_size):
+            optimizer.zero_grad()
+            loss_on(order[begin : begin + protocol.batch_size], data.labels).backward()
+            optimizer.step()
+        with torch.no_grad():
+            loss = float(loss_on(job.validation, data.truth_of(np.arange(N))))
+        if loss < best[2]:
+            best = ({name: value.detach().clone() for name, value in parameters.items()}, epoch, loss)
+    return best
+
+
+@pytest.mark.parametrize("name", ["linear-adam", "dvme-noattn"])
+def test_train__several_labels_against_a_loop_over_known_cells(name: str) -> None:
+    data = _cells()
+    data.labels[5:60:9, 1] = 0.7
+    protocol = TrainingProtocol(max_epochs=3, min_epochs=1, batch_size=16, sampling="shuffled", learning_rate=1e-2)
+    job = _job(name, 57, protocol=protocol)
+    parameters, epoch, loss = _slow_loop_of_labels(job, data)
+    together = fit_jobs([_job(name, 40, seed=1, protocol=protocol), job], data, runtime=Runtime(device="cpu"))[1]
+    assert isinstance(together, FittedNetwork)
+    assert together.chosen["epoch"] == epoch
+    assert together.chosen["validation_loss"] == pytest.approx(loss, rel=1e-5)
+    for key, value in parameters.items():
+        torch.testing.assert_close(together.parameters[key], value, atol=2e-6, rtol=1e-4)
+
+
+def test_train__a_masked_label_is_trained_as_if_its_other_rows_were_not_there() -> None:
+    data = _cells(1, n_labels=1)
+    data.labels[::3] = np.nan
+    job = _job("mlp", 80)
+    kept = Job(
+        job.head, job.backbones, *(rows[~np.isnan(data.labels[rows, 0])] for rows in (job.train, job.validation))
+    )
+    full = Embedded(data.embeddings, np.nan_to_num(data.labels), 1)
+    masked, removed = fit_jobs([job], data)[0], fit_jobs([kept], full)[0]
+    np.testing.assert_array_equal(_probabilities(masked, data, job), _probabilities(removed, full, kept))
+
+
+def test_train__oversamples_images_by_the_rarest_label_that_they_have() -> None:
+    cells = np.zeros((N, 2), dtype=np.float32)
+    cells[:40, 0] = 1.0  # 34 of it alone
+    cells[34:44, 1] = 1.0  # and 10 of this
+    data = Embedded(_data().embeddings, cells, 2)
+    protocol = TrainingProtocol(batch_size=16)
+    rows = np.arange(90)
+    truth = data.truth_of(np.arange(N))
+    job = training.TrainingJob([torch.zeros(N, 7)], cells, rows, rows[:0], 0, protocol, np.ones(N), truth)
+    clock = training._Clock(job, 16)
+    seen = np.concatenate([clock.next_batch()[0][: 16 if batch < 5 else 10].numpy() for batch in range(6)])
+    assert np.bincount(np.select([seen < 34, seen < 44], [0, 1], 2)).tolist() == [30, 30, 30]
+
+
+def test_train__labels_of_which_nothing_is_known_are_a_half_and_named() -> None:
+    data = _cells(2)
+    data.labels[:, 1] = np.nan
+    data.labels[:, 2] = np.where(np.isnan(data.labels[:, 2]), np.nan, 0.0)
+    for name in NETWORKS:
+        job = _job(name, 40)
+        head = fit_jobs([job], data)[0]
+        assert head.chosen["constant_labels"] == [1, 2]
+        probabilities = _probabilities(head, data, job)
+        assert (probabilities[:, 1] == 0.5).all()
+        assert len(np.unique(probabilities[:, 0])) > 1
+
+
+def test_train__several_labels_twice_the_same_and_beside_others() -> None:
+    data = _cells(3)
+    for name in NETWORKS:
+        jobs = [_job(name, n_train, seed=n_train) for n_train in (33, 60)]
+        one, other = fit_jobs(jobs, data), fit_jobs(jobs, data)
+        for job, first, second in zip(jobs, one, other, strict=True):
+            np.testing.assert_array_equal(_probabilities(first, data, job), _probabilities(second, data, job))
+            alone = fit_jobs([job], data)[0]
+            np.testing.assert_allclose(_probabilities(first, data, job), _probabilities(alone, data, job), atol=1e-4)
+
+
+def test_train__several_labels_without_validation_keep_the_last_epoch() -> None:
+    data = _cells(4)
+    job = _job("linear-adam", 60)
+    unknown = Embedded(data.embeddings, data.labels, 3, truth=np.full((N, 3), np.nan))
+    head = fit_jobs([job], unknown)[0]
+    assert head.chosen["epoch"] == SHORT.max_epochs
+    assert np.isnan(head.chosen["validation_loss"])
+    same = fit_jobs([Job(job.head, job.backbones, job.train, job.validation[:0], job.seed)], data)[0]
+    np.testing.assert_array_equal(_probabilities(head, data, job), _probabilities(same, data, job))

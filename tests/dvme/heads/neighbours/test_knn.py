@@ -15,27 +15,10 @@ from dvme.errors import OptionError
 from dvme.heads.fitting.choosing import last_near_best
 from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
 from dvme.heads.neighbours import knn
-from dvme.heads.neighbours.knn import (
-    KNN,
-    NEIGHBOURS,
-    TEMPERATURE,
-    TIED,
-    FittedKNN,
-    counted,
-    depth,
-    search,
-    votes,
-)
+from dvme.heads.neighbours.knn import KNN, NEIGHBOURS, TIED, FittedKNN, search
+from dvme.heads.neighbours.votes import TEMPERATURE
 from dvme.runtime import Runtime
 from dvme.vectors import unit_rows
-
-
-def test_votes__worked_by_hand() -> None:
-    similarities = np.array([[0.9, 0.83, 0.76]])
-    shares = votes(similarities, np.array([[1, 0, 0]]), n_classes=3)
-    # weights relative to the nearest: 1, e^-1, e^-2
-    weight = 1 + np.exp(-1) + np.exp(-2)
-    np.testing.assert_allclose(shares, [[(np.exp(-1) + np.exp(-2)) / weight, 1 / weight, 0.0]])
 
 
 def test_search__is_exact_against_a_full_sort() -> None:
@@ -304,15 +287,6 @@ def test_search__same_neighbours_on_a_gpu() -> None:
     assert fitted.device == "cuda"
 
 
-def test_counted_and_depth__by_hand() -> None:
-    weights = np.array([[2.0, 0.5, 3.0, 1.0]])
-    assert counted(weights, 4).tolist() == [[2.0, 0.5, 1.5, 0.0]]
-    assert counted(weights, 1).tolist() == [[1.0, 0.0, 0.0, 0.0]]
-    assert counted(weights, 9).tolist() == weights.tolist()
-    assert [depth(k, weights[0], 4) for k in (1, 2, 4, 7)] == [2, 3, 4, 4]  # sums of the least: 0.5, 1.5, 3.5, 6.5
-    assert depth(3, None, 4) == 3
-
-
 @pytest.mark.parametrize("choose_by", ["auc", "accuracy", "balanced_accuracy", "kappa"])
 @pytest.mark.parametrize("seed", range(3))
 def test_knn__weights_are_repeated_rows_in_voting_and_in_choosing(seed: int, choose_by: str) -> None:
@@ -331,3 +305,79 @@ def test_knn__weights_are_repeated_rows_in_voting_and_in_choosing(seed: int, cho
     np.testing.assert_allclose(weighted.predict_proba([features]), expected, atol=1e-5)
     restored = FittedKNN.restored(weighted.settings(), weighted.arrays())
     np.testing.assert_array_equal(restored.predict_proba([features]), weighted.predict_proba([features]))
+
+
+def _labelled(seed: int, n: int = 90) -> Embedded:
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, 6)).astype(np.float32)
+    cells = (features[:, :3] + 0.7 * rng.normal(size=(n, 3)) > [0.0, 0.8, -0.3]).astype(np.float32)
+    cells[rng.random(cells.shape) < 0.3] = np.nan
+    cells[np.isnan(cells).all(axis=1), 0] = 0.0
+    return Embedded({"a": features}, cells, 3)
+
+
+def _slow_votes(data: Embedded, job: Job, k: int, rows: np.ndarray) -> np.ndarray:
+    """One query and one label after the other, as often as weights say."""
+    unit = unit_rows(data.embeddings["a"]).astype(np.float64)
+    train = job.train if data.weights is None else np.repeat(job.train, data.weights[job.train].astype(int))
+    shares = np.empty((len(rows), data.n_classes))
+    for position, row in enumerate(rows):
+        near = np.argsort(-(unit[train] @ unit[row]), kind="stable")[:k]
+        for label in range(data.n_classes):
+            own = train[near][~np.isnan(data.labels[train[near], label])]
+            weights = np.exp(unit[own] @ unit[row] / TEMPERATURE)
+            known = data.labels[train, label]
+            prior = np.mean(known[~np.isnan(known)])
+            shares[position, label] = weights @ data.labels[own, label] / weights.sum() if len(own) else prior
+    return shares
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_knn__several_labels_against_a_slow_vote_and_scikit_learns_auc(seed: int, is_weighted: bool) -> None:
+    data = _labelled(seed)
+    if is_weighted:
+        data = replace(data, weights=np.random.default_rng(seed).integers(1, 4, 90).astype(float))
+    job = Job(KNN((1, 3, 8, 30), standard_errors=0.0), ("a",), np.arange(50), np.arange(50, 80))
+    (fitted,) = fit_jobs([job], data)
+    areas = []
+    for k in (1, 3, 8, 30):
+        shares = _slow_votes(data, job, k, job.validation)
+        own = []
+        for label in range(3):
+            truth = data.labels[job.validation, label]
+            known = ~np.isnan(truth)
+            counts = None if data.weights is None else data.weights[job.validation][known]
+            own.append(roc_auc_score(truth[known], shares[known, label], sample_weight=counts))
+        areas.append(np.mean(own))
+    assert fitted.chosen["k"] == (1, 3, 8, 30)[3 - int(np.argmax(areas[::-1]))]
+    rows = np.arange(90)
+    np.testing.assert_allclose(
+        fitted.predict_proba(data.blocks(("a",), rows)), _slow_votes(data, job, fitted.chosen["k"], rows), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("choose_by", ["auc", "accuracy", "balanced_accuracy", "kappa"])
+def test_knn__one_label_is_two_classes_that_exclude_each_other(choose_by: str) -> None:
+    data = _labelled(4)
+    known = np.flatnonzero(~np.isnan(data.labels[:, 0]))
+    pair = Embedded(data.embeddings, np.nan_to_num(data.labels[:, 0]).astype(int), 2)
+    alone = Embedded(data.embeddings, data.labels[:, :1], 1)
+    head = KNN((1, 3, 8, 30), choose_by=choose_by)
+    (both,) = fit_jobs([Job(head, ("a",), known[:40], known[40:])], pair)
+    # rows of which nothing is known are as good as not there
+    split = known[40]
+    (one,) = fit_jobs([Job(head, ("a",), np.arange(split), np.arange(split, 90))], alone)
+    assert one.chosen["k"] == both.chosen["k"]
+    blocks = data.blocks(("a",), slice(None))
+    np.testing.assert_allclose(one.predict_proba(blocks)[:, 0], both.predict_proba(blocks)[:, 1], atol=1e-12)
+
+
+def test_knn__labels_that_no_neighbour_knows_are_as_frequent_as_in_training() -> None:
+    features = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], dtype=np.float32)
+    cells = np.array([[1, np.nan, np.nan], [0, np.nan, np.nan], [np.nan, 1, np.nan], [np.nan, 0.5, np.nan]], np.float32)
+    job = Job(KNN((1,)), ("a",), np.arange(4), np.array([], dtype=int))
+    (fitted,) = fit_jobs([job], Embedded({"a": features}, cells, 3))
+    expected = [[1.0, 0.75, 0.5], [0.0, 0.75, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 0.5]]
+    np.testing.assert_allclose(fitted.predict_proba([features]), expected)
+    assert fitted.chosen == {"k": 1, "constant_labels": [2]}

@@ -1,0 +1,139 @@
+"""Which strength of a path each job takes: by log loss on its validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError
+from dvme.heads.exact.logistic import LogisticFit
+from dvme.heads.fitting.jobs import Embedded, Job
+from dvme_cache.deferred import deferred
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+else:
+    torch = deferred("torch")
+
+LEAST_PROBABILITY = 1e-15
+"""Of the truth: a class that training lacked costs a bounded log loss."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """Strengths to choose from, some of them at once."""
+
+    strengths: Sequence[float]
+    at_once: int
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Of one job, at one strength."""
+
+    position: int
+    """Of the strength on the path."""
+    loss: float
+    """Mean log loss on the validation rows; without any, the distance from the middle of the path. inf where either
+    or the parameters are not finite."""
+    weights: Tensor
+    """(D, C) or (n, C), see LogisticFit."""
+    intercepts: Tensor
+    """(C,)."""
+    is_converged: bool
+
+    def chosen(self, path: Path) -> dict[str, Any]:
+        """What a head says of it."""
+        return {"strength": path.strengths[self.position], "is_converged": self.is_converged}
+
+
+def optima(
+    jobs: Sequence[Job],
+    data: Embedded,
+    path: Path,
+    *,
+    spreads: Sequence[Tensor],
+    fit: Callable[..., list[LogisticFit]],
+    inputs: Callable[[Job], Tensor],
+) -> list[Optimum]:
+    """Every job's best optimum. Strengths do not depend on each other, and of those that are done the best is kept.
+
+    Args:
+        jobs: what to fit.
+        data: their labels.
+        path: strengths, relative to the spreads.
+        spreads: summed squared distance of each job's rows from their mean.
+        fit: solves all jobs, given their targets and strengths, C, and weights.
+        inputs: what a job's optima take for its validation rows, (v, D) or (v, n).
+    """
+    strengths = torch.tensor(path.strengths, dtype=torch.float64)
+    targets = [_targets(data, job.train) for job in jobs]
+    weights = None if data.weights is None else [weights_of(data, job.train) for job in jobs]
+    middle = len(strengths) // 2
+    best: list[Optimum] = []
+    for start in range(0, len(strengths), path.at_once):
+        part = strengths[start : start + path.at_once]
+        fits = fit(targets, [spread * part for spread in spreads], data.n_classes, weights)
+        found = [
+            _best(own, inputs(job), _targets(data, job.validation), weights_of(data, job.validation), start, middle)
+            for job, own in zip(jobs, fits, strict=True)
+        ]
+        del fits
+        best = [min(pair, key=lambda optimum: optimum.loss) for pair in zip(best or found, found, strict=True)]
+    for job, optimum in zip(jobs, best, strict=True):
+        check_finite(job, optimum.loss)
+    return best
+
+
+def check_finite(job: Job, loss: float) -> None:
+    """Refuse a job that no strength solves."""
+    if loss == np.inf:
+        raise DataError(
+            f"{job.head.name} on {'+'.join(job.backbones)} diverged: no strength had a finite loss; rescale its "
+            "embeddings, or leave it out"
+        )
+
+
+def _best(
+    fit: LogisticFit, inputs: Tensor, targets: Tensor, weights: Tensor | None, start: int, middle: int
+) -> Optimum:
+    """The strength with the least mean log loss on (v, D) rows or (v, n) products; the middle one without a row.
+
+    A class that training lacked costs a bounded amount. `start` is the first strength's position on the path.
+    """
+    if len(targets):
+        losses = [
+            _log_loss(inputs @ own + shift, targets, weights)
+            for own, shift in zip(fit.weights, fit.intercepts, strict=True)
+        ]
+    else:
+        losses = [float(abs(start + index - middle)) for index in range(len(fit.weights))]
+    is_sound = fit.weights.isfinite().all(2).all(1) & ~fit.intercepts.isnan().any(1)
+    losses = [loss if sound and np.isfinite(loss) else np.inf for loss, sound in zip(losses, is_sound, strict=True)]
+    index = int(np.argmin(losses))
+    # Copies, not views that keep the whole path.
+    weights, intercepts = fit.weights[index].clone(), fit.intercepts[index].clone()
+    return Optimum(start + index, losses[index], weights, intercepts, bool(fit.is_converged[index]))
+
+
+def _log_loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+    """Mean over (v, C) logits, by (v,) weights if there are any."""
+    log_probabilities = torch.log_softmax(logits, dim=-1).clamp_min(np.log(LEAST_PROBABILITY))
+    losses = -log_probabilities[torch.arange(len(targets)), targets]
+    return float(losses.mean() if weights is None else losses @ weights / weights.sum())
+
+
+def _targets(data: Embedded, rows: NDArray[np.int64]) -> Tensor:
+    """(n,) int64 labels."""
+    return torch.from_numpy(data.labels[rows].astype(np.int64))
+
+
+def weights_of(data: Embedded, rows: NDArray[np.int64]) -> Tensor | None:
+    """(n,) float64."""
+    weights = data.weights_of(rows)
+    return None if weights is None else torch.from_numpy(weights)
