@@ -25,17 +25,27 @@ from dvme_cli.table import NARROW, Table
 if TYPE_CHECKING:
     from dvme.study.outcome import Cell, StudyReport
 
-LEAST_WORTH = ("kappa", "bal. acc.", "accuracy", "95% CI", "val AUC")
+FURTHER = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "bal. acc.",
+    "kappa": "kappa",
+    "average_precision": "avg. prec.",
+    "subset_accuracy": "subset acc.",
+}
+"""Metrics beside the AUC, as columns are called."""
+LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "95% CI", "val AUC")
 
 
 def show_probe(report: StudyReport) -> None:
     """Print a study of one size: all metrics, then what they allow to be said."""
     say(f"{report.task.describe()}")
     say(f"{report.plan}")
-    headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", "accuracy", "bal. acc.", "kappa")
-    table = Table(columns=headings, keys=2, numeric=6, drop=LEAST_WORTH, padding=NARROW)
+    names = [name for name in FURTHER if name in report.rows[0].test]
+    headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", *(FURTHER[name] for name in names))
+    table = Table(columns=headings, keys=2, numeric=len(headings) - 2, drop=LEAST_WORTH, padding=NARROW)
     for row in report.rows:
-        metrics = [spread_text(row.test[name]) for name in ("accuracy", "balanced_accuracy", "kappa")]
+        has_order = report.task.is_ordered
+        metrics = ["-" if name == "kappa" and not has_order else spread_text(row.test[name]) for name in names]
         low, high = row.interval.low, row.interval.high
         table.add_row(
             together_text(row.backbones),
@@ -43,19 +53,18 @@ def show_probe(report: StudyReport) -> None:
             f"{row.validation:.3f}",
             f"{spread_text(row.test['auc'])} {row.mark or ' '}",
             "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
-            *(metrics if report.task.is_ordered else [*metrics[:-1], "-"]),
+            *metrics,
         )
     table.show(console())
     shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
-    auc = "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
-    say(f"Test scores, {shown}; sorted by validation. {auc}.")
+    say(f"Test scores, {shown}; sorted by validation. {_what_auc_is(report)}.")
     for backbones in dict.fromkeys(row.backbones for row in report.rows if len(row.backbones) > 1):
         say(f"{together_text(backbones)}: {', '.join(backbones)}.")
     if report.rows[1:]:
         say(MARKS)
     for notice in report.notices:
         say(notice)
-    if report.task.kind != "binary":
+    if report.task.kind == "multiclass":
         from dvme.data.order import order_text
 
         order = order_text(report.task.classes)
@@ -87,6 +96,13 @@ def show_sweep(report: StudyReport) -> None:
     say(f"wrote {report.run}; dvme report {report.run} --out report.html draws it")
 
 
+def _what_auc_is(report: StudyReport) -> str:
+    if not report.task.is_multilabel:
+        return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
+    judged = {each.finding for each in report.per_finding if not each.why_not}
+    return f"AUC and average precision are means over the {len(judged)} findings that can be judged"
+
+
 def _show_scores(report: StudyReport) -> None:
     sizes = [column.name for column in report.columns]
     table = Table(columns=("backbone", "head", *sizes), keys=2, numeric=len(sizes), padding=NARROW)
@@ -97,8 +113,8 @@ def _show_scores(report: StudyReport) -> None:
     counts = ", ".join(f"{column.n_train:,.0f} + {column.n_validation:,.0f}" for column in report.columns)
     say(f"Images to train + to choose on: {counts}.")
     metric = METRIC_NAMES[report.metric]
-    extra = ", macro one-versus-rest" if report.metric == "auc" and report.task.kind != "binary" else ""
-    say(f"Test {metric}{extra}, mean ± std over draws; the highest of a size is bold, which claims nothing.")
+    extra = f" {_what_auc_is(report)}." if report.metric in ("auc", "average_precision") else ""
+    say(f"Test {metric}, mean ± std over draws; the highest of a size is bold, which claims nothing.{extra}")
     say(MARKS)
     for backbones in dict.fromkeys(each for _, each in report.methods if len(each) > 1):
         say(f"{together_text(backbones)}: {', '.join(backbones)}.")

@@ -82,7 +82,7 @@ def fit_assignments(
         return
     hidden, n_done, n_classes = targets.hidden(test), 0, len(targets.classes)
     is_cpu = runtime.torch_device().partition(":")[0] == "cpu"
-    for names, positions in portions(assignments, snapshot, n_classes, budget):
+    for names, positions in portions(assignments, snapshot, targets, budget):
         snapshot.forget(names)
         embeddings = {name: snapshot.read(name) for name in names}
         truth = hidden.values if targets.is_multilabel else None
@@ -107,7 +107,7 @@ def fit_assignments(
 
 
 def portions(
-    assignments: Sequence[Assignment], snapshot: Snapshot, n_classes: int, budget: int
+    assignments: Sequence[Assignment], snapshot: Snapshot, targets: Targets, budget: int
 ) -> list[tuple[tuple[str, ...], list[int]]]:
     """Which assignments are fitted on embeddings that are held together: all, or those of the same backbones.
 
@@ -116,14 +116,14 @@ def portions(
     Args:
         assignments: J.
         snapshot: of the images.
-        n_classes: C.
+        targets: of its images.
         budget: bytes of embeddings and heads.
 
     Returns:
         (backbones, positions) of each portion, without those that have nothing to do.
     """
     every = tuple(dict.fromkeys(name for each in assignments for name in each.method.backbones))
-    needed = max((_least(each, snapshot, n_classes) for each in assignments), default=0)
+    needed = max((_least(each, snapshot, targets) for each in assignments), default=0)
     at_once = sum(map(snapshot.size_of, every)) * EMBEDDINGS_SHARE <= budget
     at_once = at_once and _held(snapshot, every) + needed <= budget
     found: dict[tuple[str, ...], list[int]] = {}
@@ -137,13 +137,14 @@ def _held(snapshot: Snapshot, names: Sequence[str]) -> int:
     return sum(snapshot.size_of(name) * COPIES[snapshot.backbones[name].dtype] for name in names)
 
 
-def _least(assignment: Assignment, snapshot: Snapshot, n_classes: int) -> int:
+def _least(assignment: Assignment, snapshot: Snapshot, targets: Targets) -> int:
     """Bytes that a fit holds at least, beside the embeddings; 0 of a head that fits itself to what there is."""
     head = assignment.method.head
     if not isinstance(head, Bounded):
         return 0
     dims = [snapshot.backbones[name].dim for name in assignment.method.backbones]
-    return head.least_bytes(len(assignment.train), dims, n_classes)
+    n_rows, n_classes = len(assignment.train), len(targets.classes)
+    return head.least_bytes(n_rows, dims, n_classes, is_multilabel=targets.is_multilabel)
 
 
 def _kept_log_proba(

@@ -23,9 +23,10 @@ from dvme.study.diagnosis import Diagnosis, Names, diagnose
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
 from dvme.study.outcome import Cell, Column, FindingScore, Gain, Rival, Score
+from dvme.study.panel import Panel
 from dvme.study.per_finding import findings_of
 from dvme.study.roles import Leaders, Roles
-from dvme.study.scoring import judged_labels, metrics_of, ranked, scored_by
+from dvme.study.scoring import judged_labels, metrics_of, scored_by
 from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
@@ -98,17 +99,27 @@ class Judge:
             for m in self.leaders.shown
         )
 
+    def panel(self, method: int) -> Panel:
+        """What its heads of the largest size say of the test images."""
+        jobs, test = self.finished[method, self.manifest.largest], self.manifest.test
+        return Panel.of(self.manifest.targets.at(test), [job.log_test for job in jobs], self.units.groups)
+
+    def validation_panels(self, method: int) -> list[Panel]:
+        """For each draw of the largest size what its head says of the images that it was chosen on."""
+        size = self.manifest.largest
+        parts = [self.manifest.validation(draw, size) for draw in self.manifest.draws]
+        jobs = self.finished[method, size]
+        return [
+            Panel.of(self.manifest.targets.at(rows), [job.log_validation])
+            for rows, job in zip(parts, jobs, strict=True)
+        ]
+
     def per_finding(self) -> tuple[FindingScore, ...]:
         """Each finding by the methods of `diagnoses`; none where an image has one class."""
-        test, size = self.manifest.test, self.manifest.largest
-        truth = self.manifest.targets.values[test]
-        if truth.ndim == 1:
+        if not self.manifest.targets.is_multilabel:
             return ()
-        found = []
-        for m in self.leaders.shown:
-            odds = [ranked(truth, job.log_test) for job in self.finished[m, size]]
-            found += findings_of(method_name(*self.methods[m]), self.manifest.classes, truth, odds, self.units.groups)
-        return tuple(found)
+        shown = [(method_name(*self.methods[m]), self.panel(m)) for m in self.leaders.shown]
+        return tuple(each for name, panel in shown for each in findings_of(name, panel))
 
     def cells(self) -> list[Cell]:
         """Methods within sizes."""

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from dvme.metrics.ranking import Areas, areas
 from dvme.stats.findings import scored_findings
 from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import Interval
 from dvme.study.outcome import FindingScore
+from dvme.study.panel import Panel
 
 
-def findings_of(
-    method: str,
-    names: Sequence[str],
-    truth: NDArray[Any],
-    folds: Sequence[NDArray[Any]],
-    groups: NDArray[Any] | None,
-) -> list[FindingScore]:
+def findings_of(method: str, panel: Panel) -> list[FindingScore]:
     """Every finding by one method, those that cannot be judged as well, with the reason.
 
     Args:
         method: what it is called.
-        names: of L findings.
-        truth: (N, L) of 1, 0 and nan.
-        folds: J of (N, L) scores.
-        groups: (N,) patients; None: every image is a unit of its own.
+        panel: what its heads say of the test images.
     """
+    truth, folds, groups = panel.truth, panel.odds, panel.groups
     judged, _ = scored_findings(truth, folds, groups)
     every = [areas(truth, fold) for fold in folds]
     aucs, precisions = (np.mean([getattr(each, name) for each in every], axis=0) for name in Areas._fields)
     units = np.arange(len(truth)) if groups is None else groups
     what = "images" if groups is None else "groups"
     found = []
-    for label, (name, own) in enumerate(zip(names, judged, strict=True)):
+    for label, (name, own) in enumerate(zip(panel.names, judged, strict=True)):
         column = truth[:, label]
         n_with, n_without = (len(np.unique(units[column == side])) for side in (1.0, 0.0))
         nan = float("nan")

@@ -59,9 +59,9 @@ class Centroids:
     shown: ClassVar[list[tuple[list[Job], Embedded, int]]] = []
     """(jobs, data, bytes that may be held) of every fit since a test cleared it."""
 
-    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int) -> int:
+    def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int, *, is_multilabel: bool = False) -> int:
         """See Bounded."""
-        del n_rows, dims, n_classes
+        del n_rows, dims, n_classes, is_multilabel
         return self.needs
 
     @staticmethod

@@ -87,9 +87,8 @@ class LabelOptima:
         """Of each label the one with the lower loss, of equal ones this."""
         is_other = other.losses < self.losses
         names = ("positions", "losses", "weights", "intercepts", "is_converged")
-        return replace(
-            self, **{name: torch.where(is_other, getattr(other, name), getattr(self, name)) for name in names}
-        )
+        own: dict[str, Any] = {n: torch.where(is_other, getattr(other, n), getattr(self, n)) for n in names}
+        return replace(self, **own)
 
 
 def label_optima(

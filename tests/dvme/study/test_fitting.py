@@ -14,6 +14,7 @@ from own_head import Centroids
 from sklearn.neighbors import NearestCentroid
 
 import dvme
+from dvme.data.targets import Targets
 from dvme.errors import OptionError
 from dvme.heads.exact.linear import Linear
 from dvme.runtime import Runtime, silent
@@ -23,6 +24,7 @@ from dvme.study.fitting import Assignment, fit_assignments, portions
 from dvme.study.methods import Method
 from dvme_cache import EmbeddingCache
 
+THREE = Targets(("a", "b", "c"), np.zeros(0, dtype=np.int64))
 TRAIN, VALIDATION, TEST = np.arange(60), np.arange(60, 90), np.arange(90, 150)
 
 
@@ -162,7 +164,7 @@ def test_portions__more_memory_never_makes_a_study_impossible(
         )
         for need in needs
     ]
-    less, ample = (portions(assignments, snapshot, 3, each) for each in (budget, budget + more))
+    less, ample = (portions(assignments, snapshot, THREE, each) for each in (budget, budget + more))
     for found in (less, ample):
         assert sorted(p for _, positions in found for p in positions) == list(range(len(needs)))
         assert all(set(assignments[p].method.backbones) <= set(own) for own, positions in found for p in positions)
@@ -179,12 +181,12 @@ def test_portions__all_together_where_a_third_of_the_memory_holds_them_and_the_r
     methods = [Method("own", Centroids(need), (name,)) for name, need in (("m0", 5_000), ("m1", 9_000))]
     given = [Assignment(method, TRAIN, VALIDATION, 0) for method in methods]
     apart = [(("m0",), [0]), (("m1",), [1])]
-    assert portions(given, snapshot, 3, 28_999) == apart
-    assert portions(given, snapshot, 3, 29_000) == [(("m0", "m1"), [0, 1])]
+    assert portions(given, snapshot, THREE, 28_999) == apart
+    assert portions(given, snapshot, THREE, 29_000) == [(("m0", "m1"), [0, 1])]
     small = [Assignment(Method("own", Centroids(0), each.method.backbones), TRAIN, VALIDATION, 0) for each in given]
-    assert portions(small, snapshot, 3, 23_999) == apart
-    assert portions(small, snapshot, 3, 24_000) == [(("m0", "m1"), [0, 1])]
-    assert portions([], snapshot, 3, 1) == []
+    assert portions(small, snapshot, THREE, 23_999) == apart
+    assert portions(small, snapshot, THREE, 24_000) == [(("m0", "m1"), [0, 1])]
+    assert portions([], snapshot, THREE, 1) == []
 
 
 @pytest.fixture(scope="module")
