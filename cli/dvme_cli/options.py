@@ -217,6 +217,28 @@ DropDuplicates = Annotated[
     bool | None,
     typer.Option("--drop-duplicates", help="Leave out training images that all but coincide with a test image."),
 ]
+Sites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test",
+        help="A cache of another site, PATH or NAME=PATH: the heads are tested there as well. Repeatable.",
+    ),
+]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="OURS=THEIRS: what a finding or class is called at other sites; SITE:OURS=THEIRS at one. Repeatable. "
+        "Default: the same.",
+    ),
+]
+Portions = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="Weights of sites, and of `test`, the study's own test set: private=0.51,public=0.49.",
+    ),
+]
 
 # Pages.
 Published = Annotated[str | None, typer.Option("--with", help=f"A published table: {PUBLISHED}.")]

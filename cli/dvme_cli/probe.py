@@ -10,7 +10,7 @@ import dvme
 from dvme.defaults import DEVICE, PROBE_HEADS
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars
-from dvme_cli.parsing import optional_names, parse_names, runtime_of, typed
+from dvme_cli.parsing import optional_names, parse_names, runtime_of, site_options, typed
 from dvme_cli.study_table import show_probe
 
 HEADS = ",".join(PROBE_HEADS)
@@ -31,6 +31,9 @@ def probe(  # noqa: PLR0913 - one parameter per option
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
     ] = None,
+    test: options.Sites = None,
+    label_map: options.LabelMap = None,
+    score: options.Portions = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -52,6 +55,7 @@ def probe(  # noqa: PLR0913 - one parameter per option
             ),
             out=out,
             save=save,
+            **site_options(test=test, label_map=label_map, score=score),
             runtime=runtime_of(device=device, memory=memory),
             progress=tell,
         )

@@ -10,7 +10,7 @@ import dvme
 from dvme.defaults import DEVICE, METRIC, SWEEP_HEADS
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars
-from dvme_cli.parsing import optional_names, parse_names, runtime_of, subset_options, typed
+from dvme_cli.parsing import optional_names, parse_names, runtime_of, site_options, subset_options, typed
 from dvme_cli.study_table import show_sweep
 
 HEADS = ",".join(SWEEP_HEADS)
@@ -35,6 +35,9 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     uncertain: options.Uncertain = None,
     blank: options.Blank = None,
     metric: options.Metric = METRIC,
+    test: options.Sites = None,
+    label_map: options.LabelMap = None,
+    score: options.Portions = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -63,6 +66,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
             subsets=subsets,
             options=drawn,
             **typed(metric=metric),
+            **site_options(test=test, label_map=label_map, score=score),
             runtime=runtime_of(device=device, memory=memory),
             progress=tell,
         )

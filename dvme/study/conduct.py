@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from dvme.study.outcome import StudyReport
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
+from dvme.study.sites.asked import SiteOptions, open_sites
+from dvme.study.sites.judging import judge_sites, matched_sites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +55,8 @@ class Question:
     """The run's folder; None: nothing is kept."""
     save: str | Path | None = None
     """A further folder for the heads."""
+    sites: SiteOptions = field(default_factory=SiteOptions)
+    """Other caches on which the heads are tested as well."""
 
 
 def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyReport:
@@ -71,7 +76,9 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     names = named_backbones(store, question.backbones)
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
+    opened = open_sites(question.sites, store, names)
     design = _designed(question, Snapshot.take(store, names).holding(budget // EMBEDDINGS_SHARE), progress)
+    sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
     with ExitStack() as stack:  # all heads are saved, or none
@@ -82,12 +89,19 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         heads = KeptHeads.of_run(folder) if folder is not None else None
         if heads is None and aside is not None:
             heads = KeptHeads(aside, aside / JOBS)
+        if heads is None and sites:
+            passing = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvme-sites-")))
+            heads = KeptHeads(passing, passing / JOBS)
         ledger = Ledger(None if folder is None else folder / JOBS)
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
         grid.fit(runtime, budget, progress, question.command)
         clock.lap("fit")
-        report = _judged(question, design, grid, clock, progress)
+        judge, report = _judged(question, design, grid, clock, progress)
         report.notices.extend(earlier)
+        if sites:
+            found, lines = judge_sites(sites, question.sites, design.snapshot, judge, grid, progress)
+            report = report.with_sites(found, lines)
+            clock.lap("sites")
         if folder is not None:
             write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
         if aside is not None:
@@ -137,7 +151,9 @@ def _check_apart(question: Question) -> None:
         )
 
 
-def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress) -> StudyReport:
+def _judged(
+    question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress
+) -> tuple[Judge, StudyReport]:
     """What the finished jobs allow to be said."""
     snapshot, manifest = design.snapshot, design.subsets
     groups = snapshot.groups[manifest.test]
@@ -155,7 +171,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         line,
     ]
     saved = [] if question.save is None else [Path(question.save) / folder.name for folder in grid.kept_folders]
-    return StudyReport(
+    return judge, StudyReport(
         run=None if question.out is None else os.fspath(question.out),
         cache=os.fspath(question.cache),
         subsets=manifest.hash,

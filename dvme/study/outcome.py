@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
 from dvme.data import Task
 from dvme.json_values import plain, rebuilt
+from dvme.notices import asides
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
 from dvme.study.answers import Findings
 from dvme.study.diagnosis import Diagnosis
 from dvme.study.methods import method_name
+from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect
 
 
@@ -175,6 +177,8 @@ class StudyReport:
     """Images that take no part, by reason."""
     saved: list[str] = field(default_factory=list)
     """Folders of the heads of the largest size, where they were asked for beside the run's."""
+    sites: SitesResult | None = None
+    """The heads of the largest size on other caches, where there are any."""
 
     @property
     def verdict(self) -> str:
@@ -196,6 +200,10 @@ class StudyReport:
     def methods(self) -> list[tuple[str, tuple[str, ...]]]:
         """(head, backbones) of every line."""
         return list(dict.fromkeys((cell.head, cell.backbones) for cell in self.cells))
+
+    def with_sites(self, sites: SitesResult, lines: Sequence[str]) -> Self:
+        """The same, with what was found at other sites and the lines on it."""
+        return replace(self, sites=sites, notices=[*self.notices, *lines], asides=(*self.asides, *asides(lines)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`: nan is None, an infinity "inf" or "-inf"."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.sizes import FULL
 from dvme.study.outcome import StudyReport
+from dvme.study.sites.asked import SiteOptions
 
 
 @public
@@ -31,6 +32,9 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     blank: Literal["ignore", "zeros"] = BLANK,
     out: str | Path | None = None,
     save: str | Path | None = None,
+    test: Sequence[str | Path] = (),
+    label_map: Mapping[str, str | Sequence[str]] | None = None,
+    score: Mapping[str, float] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -57,6 +61,12 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         out: a run's folder, made or gone on with; it keeps jobs, heads and predictions, and `dvme.write_report` takes
             it. None: nothing is kept.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
+        test: caches of other sites, as paths or NAME=PATH: every head of the largest size is judged there as well,
+            without a fit. Their embeddings have the study's fingerprints. Each labelled image counts.
+        label_map: what a finding or class is called there, such as {"Effusion": "Pleural Effusion"}, or several names;
+            of one site alone under "SITE:Effusion". Others are matched by name.
+        score: weights of `test`, which is the study's own test set, and of sites by their names: every method's
+            weighted score. They sum to 1.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -81,5 +91,6 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         options=options,
         out=out,
         save=save,
+        sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
     )
     return conduct(question, runtime or Runtime(), progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
@@ -13,6 +13,7 @@ from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.outcome import StudyReport
+from dvme.study.sites.asked import SiteOptions
 
 
 @public
@@ -26,6 +27,9 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     subsets: str | Path | None = None,
     options: SubsetOptions | None = None,
     metric: str = METRIC,
+    test: Sequence[str | Path] = (),
+    label_map: Mapping[str, str | Sequence[str]] | None = None,
+    score: Mapping[str, float] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -45,6 +49,12 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
         options: how subsets are drawn; not together with `subsets`.
         metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it.
+        test: caches of other sites, as paths or NAME=PATH: every head of the largest size is judged there as well,
+            without a fit. Their embeddings have the study's fingerprints. Each labelled image counts.
+        label_map: what a finding or class is called there, such as {"Effusion": "Pleural Effusion"}, or several names;
+            of one site alone under "SITE:Effusion". Others are matched by name.
+        score: weights of `test`, which is the study's own test set, and of sites by their names: every method's
+            weighted score. They sum to 1.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -64,5 +74,6 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         subsets=subsets,
         metric=metric,
         out=out,
+        sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
     )
     return conduct(question, runtime or Runtime(), progress)
