@@ -104,8 +104,8 @@ def _show_shifts(found: SitesResult) -> None:
     table.show(console())
     say(
         "Told apart: how well a linear classifier tells which site an image is of (0.5: not at all). MMD²: squared "
-        "mean discrepancy with a permutation test. Robustness: neighbours of the same findings at another site, against "
-        "those of others at the same site (1: the site does not matter); compare it with chance. 95% CI."
+        "mean discrepancy with a permutation test. Robustness: neighbours of the same findings at another site, "
+        "against those of others at the same site (1: the site does not matter); compare it with chance. 95% CI."
     )
     for reason in dict.fromkeys(reasons):
         say(reason)

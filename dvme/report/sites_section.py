@@ -66,7 +66,7 @@ def _judged(site: SiteResult) -> str:
 def _caption(found: SitesResult) -> str:
     return (
         f"{METRIC_NAMES[found.metric]} of the heads of the largest size, fitted once: on the study's own test images, "
-        "over what both have, and at each site. Dotted: chance."
+        "over what both have, and at each site. Dotted: chance, where it is one number."
     )
 
 

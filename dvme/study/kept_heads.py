@@ -21,6 +21,7 @@ from dvme.files import file_digest, whole
 from dvme.heads.saving import (
     DESCRIPTION,
     FORMAT,
+    MULTILABEL_FORMAT,
     WEIGHTS,
     SavedHead,
     content_digest,
@@ -121,7 +122,9 @@ def marks_of(folder: Path) -> tuple[str, ...]:
     folder = whole(folder)
     try:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        is_whole = described["format"] == FORMAT and content_digest(described) == described["digest"]
+        is_whole = (
+            described["format"] in (FORMAT, MULTILABEL_FORMAT) and content_digest(described) == described["digest"]
+        )
         marks = tuple(fold["job"] for fold in described["folds"])
         digest = described["weights_digest"]
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):

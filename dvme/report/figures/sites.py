@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 OFFSET = 0.13
 """By how much the two bars of a row lie apart, in rows."""
-CHANCE = 0.5
+CHANCE = {"auc": 0.5, "kappa": 0.0}
+"""Of metrics whose chance does not depend on how frequent the classes are."""
 OWN_LOOK, SITE_LOOK = (style.PALETTE[0], "circle-open"), (style.PALETTE[3], "diamond")
 
 
@@ -51,9 +52,8 @@ def sites(found: SitesResult) -> Figure:
                 hoverinfo="text",
             )
         )
-    figure.add_vline(
-        x=CHANCE if found.metric != "kappa" else 0.0, line={"color": style.NEUTRAL, "dash": "dot", "width": 1}
-    )
+    if found.metric in CHANCE:
+        figure.add_vline(x=CHANCE[found.metric], line={"color": style.NEUTRAL, "dash": "dot", "width": 1})
     figure.update_xaxes(title_text=METRIC_NAMES[found.metric])
     figure.update_yaxes(range=[position + 0.1, -0.5], showgrid=False, showticklabels=False, ticks="")
     for place, text in texts:

@@ -141,8 +141,8 @@ class SitesResult:
             f"{site.name} and {difference_text(own.internal, signed=False)} on the study's own test set"
         )
         verdict = {
-            DROP: f"these heads drop by {difference_text(change)}",
-            RISE: f"these heads rise by {difference_text(_turned(change))}",
+            DROP: f"these heads drop by {difference_text(change, signed=False)}",
+            RISE: f"these heads rise by {difference_text(_turned(change), signed=False)}",
             NOT_SHOWN: f"no drop is shown: {difference_text(change)}",
         }[own.word]
         if ends := ends_text(own.anew.difference):
