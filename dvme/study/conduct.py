@@ -130,7 +130,7 @@ def _run_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         check_run(out, design.subsets, question.command)  # another may have written to it until now
-        earlier = set_aside(folder, methods)
+        earlier = set_aside(folder, methods, question.sites.places)
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
         write_run(folder, _described(question, design, methods), is_kept=True)
         design.subsets.save(folder / SUBSETS)
@@ -231,7 +231,7 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
             }
             for method in methods
         ],
-    }
+    } | ({"sites": question.sites.places} if question.sites.test else {})
 
 
 class _Clock:

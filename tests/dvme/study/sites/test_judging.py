@@ -115,6 +115,10 @@ def test_sites__are_kept_in_the_summary_and_the_same_when_gone_on_with(root: Pat
     )
     assert again.n_reused == again.n_jobs
     assert repr(again.sites) == repr(report.sites)
+    fewer = dvme.probe(root / "own.zarr", heads=HEADS, n_folds=2, out=root / "run", test=root / "ny.zarr")
+    before = f"{root / 'run'} had kids as other sites in an earlier call; name them again with test to have them in its"
+    assert f"{before} report" in fewer.notices
+    assert not any("in an earlier call" in line for line in again.notices)
     alone = dvme.probe(root / "own.zarr", heads=HEADS, n_folds=2)  # and keeps no head
     assert alone.sites is None
     assert repr(alone.cells[0].test) == repr(report.cells[0].test)

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import ndtr
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from dvme.metrics.classification import log_odds
 from dvme.stats.influence import scored
 from dvme.stats.units import Units
-from dvme.stats.unpaired import drop
+from dvme.stats.unpaired import Unpaired, drop
 from dvme.study.panel import Panel
 from dvme.study.sites.outcome import NO_TEST
 from dvme.study.sites.scores import Side, comparable, drop_of, findings_of, together, weighted
@@ -163,3 +164,25 @@ def test_weighted__a_portion_without_a_score_says_so() -> None:
     found = weighted("m", few, {"test": 0.5, "ny": 0.5}, "accuracy")
     assert not np.isnan(found.total.estimate)
     assert found.why_not == "ny: it takes 3 images or patients of every class"
+
+
+def test_drop_of__covers_a_mean_over_findings_of_patients() -> None:
+    """Two findings of patients with two images; a sixth of the signal less at the site."""
+    rng, n, n_covered = np.random.default_rng(0), 250, 0
+    signals = np.array([1.5, 1.2])
+
+    def side(n_images: int, strength: float) -> Side:
+        patient = np.arange(n_images) // 2
+        truth = (rng.random((n_images // 2, 2)) < 0.4).astype(float)[patient]
+        noise = np.sqrt(0.5) * (rng.normal(size=(n_images // 2, 2))[patient] + rng.normal(size=(n_images, 2)))
+        odds = (truth * signals * strength + noise,)
+        return Side(Panel(NAMES[:2], truth, odds, patient), None, odds)
+
+    true = [float(ndtr(signals * strength / np.sqrt(2)).mean()) for strength in (1.0, 5 / 6)]
+    for _ in range(n):
+        one, other = (each.scored("auc") for each in together([side(160, 1.0), side(120, 5 / 6)]))
+        assert one is not None
+        assert other is not None
+        found = Unpaired(one, other).interval()  # as `drop`, without p
+        n_covered += found.low <= true[0] - true[1] <= found.high
+    assert abs(n_covered / n - 0.95) <= 0.02 + np.sqrt(0.95 * 0.05 / n)
