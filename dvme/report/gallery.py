@@ -21,7 +21,10 @@ SHOWN = 14
 
 
 def images_section(study: Study, shown: PageOptions) -> Section | None:
-    """The images that the leading method gets wrong, and the labels that it contradicts; None without the cache, or diagnoses."""
+    """The images that the leading method gets wrong, and the labels that it contradicts.
+
+    None without the cache, and where no method was diagnosed.
+    """
     if study.store is None or study.rows is None or not study.diagnoses:
         return None
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
