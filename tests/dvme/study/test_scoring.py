@@ -170,6 +170,8 @@ def test_study__uncertain_cells_teach_by_the_policy_and_are_never_judged(tmp_pat
     for report in found.values():
         effusion = next(each for each in report.per_finding if each.finding == "Effusion")
         assert effusion.n_known < 48
+    assert "48 uncertain cells: they teach 0.7 (uncertain: soft=0.7)" in found["soft=0.7"].notices
+    assert "48 uncertain cells: they teach nothing (uncertain: ignore)" in found["ignore"].notices
 
 
 @pytest.mark.parametrize(
@@ -192,3 +194,10 @@ def test_study__a_metric_of_one_class_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"metric 'kappa' is not of images with several findings; choose from auc"):
         dvme.sweep(_cache(tmp_path / "c.zarr"), heads=["linear"], metric="kappa", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_study__a_policy_of_findings_is_refused_for_one_class_each(small_study: Path) -> None:
+    with pytest.raises(OptionError, match=r"one class each, of which none is uncertain; leave out uncertain"):
+        dvme.probe(small_study / "c.zarr", heads=["linear"], uncertain="zeros")
+    with pytest.raises(OptionError, match=r"leave out blank"):
+        dvme.probe(small_study / "c.zarr", heads=["linear"], blank="zeros")
