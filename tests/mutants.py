@@ -225,8 +225,8 @@ STATISTICS = (
     Mutant(
         "kept heads: those of several labels are not found again",
         "dvme/study/kept_heads.py",
-        "in (FORMAT, MULTILABEL_FORMAT)",
-        "== FORMAT",
+        "in FORMATS",
+        "== 2",
         ("tests/dvme/study/sites/test_judging.py",),
     ),
     Mutant(
@@ -567,8 +567,8 @@ HEADS = (
     Mutant(
         "training: what pads a minibatch counts",
         "dvme/heads/fusion/batched_training.py",
-        "weights = (np.arange(self.width) < counts[:, None]) / counts[:, None]",
-        "weights = np.full((self.n_batches, self.width), 1.0 / self.width)",
+        "counts = _by_cell(is_row, targets) & _is_known(targets)",
+        "counts = _is_known(targets)",
         ("tests/dvme/heads/fusion/test_batched_training.py",),
     ),
     Mutant(
@@ -684,7 +684,7 @@ SPLITS = (
     Mutant(
         "targets: a label that is hidden is there for whoever looks",
         "dvme/data/targets.py",
-        "        values[rows] = HIDDEN\n",
+        "        values[rows] = nothing\n",
         "",
         ("tests/dvme/data/test_targets.py", "tests/dvme/study/test_fitting.py"),
     ),
@@ -715,8 +715,8 @@ SPLITS = (
     Mutant(
         "probe: its seed is another than the sweep's",
         "dvme/study/probe.py",
-        "test_fraction=test_fraction, seed=seed, drop_duplicates=",
-        "test_fraction=test_fraction, seed=seed + 1, drop_duplicates=",
+        "        seed=seed,\n",
+        "        seed=seed + 1,\n",
         ("tests/dvme/study/test_probe.py",),
     ),
     Mutant(
@@ -736,8 +736,8 @@ SPLITS = (
     Mutant(
         "grid: a job is scored on the labels of other images",
         "dvme/study/grid.py",
-        "job.scored_by(values[self.manifest.test], values[validation])",
-        "job.scored_by(values[self.manifest.test[::-1]], values[validation])",
+        "job.scored_by(self.labels[self.manifest.test], self.labels[validation])",
+        "job.scored_by(self.labels[self.manifest.test[::-1]], self.labels[validation])",
         ("tests/dvme/study/test_grid.py",),
     ),
     Mutant(

@@ -24,7 +24,7 @@ from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme.json_values import as_json, plain, rebuilt
 from dvme_cache import Fingerprint
 
-FORMAT, MULTILABEL_FORMAT = 2, 3
+FORMATS = FORMAT, MULTILABEL_FORMAT = 2, 3
 """The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
@@ -164,7 +164,7 @@ def load_head(folder: str | Path) -> SavedHead:
         _check_description(path, described)
         saved = _restored(path, described)
         _check_answer(path, saved)
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error
@@ -180,7 +180,7 @@ def content_digest(described: Mapping[str, Any]) -> str:
 
 def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
-    if described["format"] not in (FORMAT, MULTILABEL_FORMAT):
+    if described["format"] not in FORMATS:
         step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
         known = f"{FORMAT} and {MULTILABEL_FORMAT}"
         raise DataError(f"{path} is of head format {described['format']}, this dvme reads {known}; {step}")
