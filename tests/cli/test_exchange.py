@@ -124,12 +124,12 @@ def test_label__table_and_json(cache: Path, write_manifest: Callable[..., Path])
         ["file", "grade", "part", "patient", "site"],
     )
     columns = ("--image-col", "file", "--label-col", "grade", "--split-col", "part", "--group-col", "patient")
-    result = run("label", cache, manifest, *columns, "--extra", "site")
+    result = run("label", cache, manifest, *columns, "--keep-col", "site")
     assert result.exit_code == 0, result.output
     assert "2 images named; changed: label of 2, split of 1, group of 1, site of 1" in result.stdout
     assert "8 images are not in the manifest and keep what they have" in result.stdout
     assert "multiclass, 3 classes: a (4), b (4), x (1); 1 unlabelled" in result.stdout
-    report = json.loads(run("label", cache, manifest, *columns, "--extra", "site", "--json").stdout)
+    report = json.loads(run("label", cache, manifest, *columns, "--keep-col", "site", "--json").stdout)
     assert report["n_changed"] == {"label": 0, "split": 0, "group": 0, "site": 0}
     assert "changed: nothing" in run("label", cache, manifest, *columns).stdout
 
@@ -137,7 +137,7 @@ def test_label__table_and_json(cache: Path, write_manifest: Callable[..., Path])
 def test_label__is_refused(cache: Path, write_manifest: Callable[..., Path]) -> None:
     manifest = write_manifest([["11.png", "x"]], ["image", "label"])
     assert_refused(run("label", cache, manifest), "names 1 image that", "does not hold: 11.png")
-    assert_refused(run("label", cache, manifest, "--extra", "path"), "--extra path is not possible")
+    assert_refused(run("label", cache, manifest, "--keep-col", "path"), "--keep-col path is not possible")
 
 
 def test_commands__wrong_usage_is_exit_2(cache: Path, tmp_path: Path) -> None:
