@@ -33,6 +33,7 @@ from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
+from dvme.report.people_section import people_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
@@ -110,6 +111,7 @@ def write_report(
         sections.differences(page, study),
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
+        people_section(page, study.summary, is_anonymous=shown.anonymous),
         sections.diagnosis(page, study),
         images_section(study, shown),
         sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
