@@ -12,7 +12,6 @@ from dvme.data import MISSING
 from dvme.data.order import order_text
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.metrics.classification import METRICS
 from dvme.report.figures import counts, curves, diagnostics, forest, matrices
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import choice, facts, part
@@ -47,9 +46,10 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
     """Scores by the number of labels, as the table, and as curves where there is more than one size."""
     own, task = study.run.metric, study.summary.task
-    metrics = [own, *(each for each in METRICS if each != own)]
-    body = choice("metric", "Score", {each: METRIC_NAMES[each] for each in metrics} | {"kappa": task.kappa_name})
-    if not task.is_ordered:
+    metrics = [own, *(each for each in study.summary.cells[0].test if each != own)]
+    named = {**METRIC_NAMES, "kappa": task.kappa_name}
+    body = choice("metric", "Score", {each: named[each] for each in metrics})
+    if "kappa" in metrics and not task.is_ordered:
         body += part("metric", "kappa", f"<p>{text(order_assumed(study))}</p>")
     has_curve = bool(study.summary.columns[1:] or published)
     for metric in metrics if has_curve else ():
@@ -166,8 +166,10 @@ def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:
     )
 
 
-def diagnosis(page: Page, study: Study) -> Section:
-    """Where methods go wrong on the test set."""
+def diagnosis(page: Page, study: Study) -> Section | None:
+    """Where methods go wrong on the test set, where each image has one class."""
+    if not study.diagnoses:
+        return None
     methods = {study.run.methods.index((each.head, each.backbones)): each for each in study.diagnoses}
     body = choice("method", "Method", {str(m): each.method for m, each in methods.items()}) if len(methods) > 1 else ""
     for m, each in methods.items():

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.data.targets import Targets
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explained, needed
@@ -205,17 +206,29 @@ def _labels(study: Study) -> NDArray[Any]:
     """(N,) names of the images' classes."""
     targets = study.run.manifest.targets
     if targets.is_multilabel:
-        return np.array([", ".join(np.array(targets.classes)[row == 1.0]) or NO_FINDING for row in targets.values])
+        return _found(targets, targets.values == 1.0)
     names: NDArray[Any] = np.array(targets.classes, dtype=object)[targets.values]
     return names
 
 
+def _found(targets: Targets, has: NDArray[np.bool_]) -> NDArray[Any]:
+    """(N,) the findings of each image, by name."""
+    names = np.array(targets.classes)
+    return np.array([", ".join(names[row]) or NO_FINDING for row in has], dtype=object)
+
+
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
     """What the leading method says of each image, by heads that did not learn from it."""
-    probabilities = study.predicted(study.lead)
-    confidence, is_known = probabilities.max(axis=1), ~np.isnan(probabilities[:, 0])
-    chosen = np.array(study.run.manifest.classes, dtype=object)[probabilities.argmax(axis=1)]
-    error = np.where(chosen == _labels(study), "right", "wrong")
+    targets, probabilities = study.run.manifest.targets, study.predicted(study.lead)
+    is_known = ~np.isnan(probabilities[:, 0])
+    if targets.is_multilabel:
+        confidence, yes = np.abs(probabilities - 0.5).mean(axis=1) + 0.5, probabilities > 0.5
+        chosen, is_right = _found(targets, yes), (yes == (targets.values == 1.0)) | np.isnan(targets.values)
+        error = np.where(is_right.all(axis=1), "right", "wrong")
+    else:
+        confidence = probabilities.max(axis=1)
+        chosen = np.array(targets.classes, dtype=object)[probabilities.argmax(axis=1)]
+        error = np.where(chosen == _labels(study), "right", "wrong")
     texts = [f"{value:.3f}" if known else "" for value, known in zip(confidence, is_known, strict=True)]
     return {
         "prediction": np.where(is_known, chosen, "").astype(object),

@@ -177,7 +177,8 @@ def lacking_notices(manifest: SubsetManifest) -> list[str]:
         which = ", ".join(uneven)
         lines.append(Aside(f"not all classes have enough images for a balanced subset of {which}: all there are"))
     if lacking:
-        lines.append(f"a class is missing in some draw of size {first_few(lacking)}")
+        what = "finding" if manifest.targets.is_multilabel else "class"
+        lines.append(f"a {what} is missing in some draw of size {first_few(lacking)}")
     return lines
 
 
