@@ -69,19 +69,24 @@ class People:
         return tuple(dict.fromkeys([*found, *([self.per] if self.per not in {None, PATIENT} else [])]))
 
     def check(self, snapshot: Snapshot) -> None:
-        """Refuse, before anything is fitted, to join the images of patients whom nobody knows.
+        """Refuse, before anything is fitted, columns that say nothing, and patients whom nobody knows.
 
         Raises:
-            DataError: saying how to name them.
+            DataError: if a column is empty, or no image has a group.
+            OptionError: if a column has too many values.
         """
+        for name in self.columns:
+            if not (snapshot.kept[name] != MISSING).any():
+                raise DataError(
+                    f"column {name!r} of {snapshot.location} is empty; dvme cache label fills it with "
+                    + parameter("keep", [name])
+                )
+        for divider in self.dividers:
+            divider.divide(snapshot.kept[divider.column])
         if self.per == PATIENT and not (snapshot.groups != MISSING).any():
             raise DataError(
                 f"no image of {snapshot.location} has a group, so nobody knows its patient; dvme cache label adds them "
                 "with " + parameter("group")
-            )
-        if self.per not in {None, PATIENT} and not (snapshot.kept[self.per] != MISSING).any():
-            raise DataError(
-                f"column {self.per!r} of {snapshot.location} is empty; name another with " + parameter("per")
             )
 
     def by_subgroup(self, judge: Judge, snapshot: Snapshot) -> BySubgroup | None:

@@ -77,7 +77,7 @@ class Divider:
         names: list[str] = sorted(set(values[~is_missing].tolist()), key=natural_key)
         if len(names) > MOST:
             raise OptionError(
-                f"{self.column} has {len(names):,} values among the test images, and subgroups are at most {MOST}; cut "
+                f"{self.column} has {len(names):,} values, and subgroups are at most {MOST}; cut "
                 "numbers at edges with " + parameter("by", [f"{self.column}:0-40-60-120"])
             )
         return Divided({name: values == name for name in names}, tuple(left_out))
@@ -90,15 +90,13 @@ class Divider:
         for place, (low, high) in enumerate(pairwise(self.edges)):
             is_below = numbers <= high if place == last else numbers < high
             members[f"[{low:g}, {high:g}{']' if place == last else ')'}"] = (numbers >= low) & is_below
-        lines = []
-        for rows, why in (
-            (is_there & ~is_number, f"whose {self.column} is no number"),
-            (
-                is_number & ~np.any([*members.values()], axis=0),
-                f"whose {self.column} is outside of {self.edges[0]:g} to {self.edges[-1]:g}",
-            ),
-        ):
-            if rows.any():
-                shown = some_of(sorted(set(values[rows].tolist()), key=natural_key), EXAMPLES)
-                lines.append(f"{counted(int(rows.sum()), 'test image')} {why}: {shown}")
+        lines, is_odd = [], is_there & ~is_number
+        is_outside = is_number & ~np.any([*members.values()], axis=0)
+        if is_odd.any():
+            shown = some_of(sorted(set(values[is_odd].tolist()), key=natural_key), EXAMPLES)
+            lines.append(f"{counted(int(is_odd.sum()), 'test image')} whose {self.column} is no number: {shown}")
+        if is_outside.any():
+            shown = some_of(sorted(set(values[is_outside].tolist()), key=float), EXAMPLES)
+            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {shown}"
+            lines.append(f"{counted(int(is_outside.sum()), 'test image')} whose {self.column} is {outside}")
         return members, lines

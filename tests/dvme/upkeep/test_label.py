@@ -114,21 +114,36 @@ def test_label__twice_changes_nothing(make_cache: MakeCache, write_manifest: Wri
         ),
         ([["", "x"], ["1.png", "x"]], ["image", "label"], {}, ["has 1 row without an image, the first in row 1"]),
         ([], ["image", "label"], {}, ["m.csv has no rows"]),
-        ([["1.png", "x"]], ["image", "path"], {"columns": Columns(keep=["path"])}, ["keep=['path'] is not possible (path is where"]),
+        (
+            [["1.png", "x"]],
+            ["image", "path"],
+            {"columns": Columns(keep=["path"])},
+            ["keep=['path'] is not possible (path is where"],
+        ),
         (
             [["1.png", "x"]],
             ["image", "label"],
             {"columns": Columns(keep=["label"])},
             ["keep=['label'] is not possible (it has an option"],
         ),
-        ([["1.png", "x"]], ["image", "a"], {"columns": Columns(keep=["b"])}, ["has no column 'b'; it has: image, a; choose one with"]),
+        (
+            [["1.png", "x"]],
+            ["image", "a"],
+            {"columns": Columns(keep=["b"])},
+            ["has no column 'b'; it has: image, a; choose one with"],
+        ),
         (
             [["1.png", "x"]],
             ["image", "a"],
             {"columns": Columns(keep=["a", "a"])},
             ["keep gives some columns twice: a;"],
         ),
-        ([["1.png", "x"]], ["image", "ü" * 99], {"columns": Columns(keep=["ü" * 99])}, ["with a name that no cache can keep"]),
+        (
+            [["1.png", "x"]],
+            ["image", "ü" * 99],
+            {"columns": Columns(keep=["ü" * 99])},
+            ["with a name that no cache can keep"],
+        ),
     ],
 )
 def test_label__is_refused_in_one_line(
