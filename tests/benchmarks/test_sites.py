@@ -195,7 +195,7 @@ FINDINGS = {
         0.0,
     ),
 }
-"""By name: images of each subgroup, prevalences, images of a patient, whether subgroups share patients, unknown cells."""
+"""By name: images of each subgroup, prevalences, images of a patient, if subgroups share patients, unknown part."""
 
 
 @pytest.mark.parametrize("name", FINDINGS)
