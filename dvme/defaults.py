@@ -16,6 +16,8 @@ TEST_FRACTION: Final = 0.2
 SEED: Final = 0
 UNCERTAIN: Final = "ignore"
 BLANK: Final = "ignore"
+JOIN: Final = "mean"
+CONFLICTS: Final = "any"
 NO_FINDING: Final = "No Finding"
 """What tables call an image without any finding."""
 

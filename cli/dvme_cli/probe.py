@@ -27,6 +27,10 @@ def probe(  # noqa: PLR0913 - one parameter per option
     drop_duplicates: options.DropDuplicates = None,
     uncertain: options.Uncertain = None,
     blank: options.Blank = None,
+    by: options.By = None,
+    per: options.Per = None,
+    join: options.JoinImages = None,
+    conflicts: options.ConflictingLabels = None,
     out: options.OptionalRunFolder = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
@@ -45,6 +49,8 @@ def probe(  # noqa: PLR0913 - one parameter per option
             heads=parse_names(heads, "--head"),
             backbones=optional_names(backbones, "--backbones"),
             controls=controls,
+            by=optional_names(by, "--by") or (),
+            per=per,
             **typed(
                 n_folds=n_folds,
                 test_fraction=test_fraction,
@@ -52,6 +58,8 @@ def probe(  # noqa: PLR0913 - one parameter per option
                 drop_duplicates=drop_duplicates,
                 uncertain=uncertain,
                 blank=blank,
+                join=join,
+                conflicts=conflicts,
             ),
             out=out,
             save=save,

@@ -20,6 +20,7 @@ from dvme.text import (
     together_text,
 )
 from dvme_cli.console import console, say
+from dvme_cli.people_table import show_people
 from dvme_cli.sites_table import show_sites
 from dvme_cli.table import NARROW, Table
 
@@ -72,6 +73,7 @@ def show_probe(report: StudyReport) -> None:
         say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
     _show_gains(report)
     show_sites(report.sites)
+    show_people(report)
     _show_verdict(report)
     for folder in report.saved:
         say(f"saved {folder}")
@@ -88,6 +90,7 @@ def show_sweep(report: StudyReport) -> None:
     _show_scores(report)
     _show_gains(report)
     show_sites(report.sites)
+    show_people(report)
     _show_verdict(report)
     _show_cost(report)
     if report.suspects:

@@ -34,6 +34,7 @@ from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
+from dvme.report.people_section import people_section
 from dvme.report.sites_section import sites_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
@@ -112,6 +113,7 @@ def write_report(
         sections.differences(page, study),
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
+        people_section(page, study.summary, is_anonymous=shown.anonymous),
         sections.diagnosis(page, study),
         sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
         images_section(study, shown),

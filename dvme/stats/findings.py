@@ -64,7 +64,7 @@ class MeanScored(Scored):
         """(2 L,) of every finding the variance that comes from the images that have it not, and have it."""
         return np.concatenate([each.class_variances for each in self.findings]) / len(self.findings) ** 2
 
-    @property
+    @cached_property
     def test_df(self) -> float:
         """Degrees of freedom: those of a sum of variances, of which a rare finding may decide.
 

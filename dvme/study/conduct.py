@@ -31,6 +31,7 @@ from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
+from dvme.study.people import People
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
@@ -51,6 +52,7 @@ class Question:
     options: SubsetOptions | None
     subsets: str | Path | None = None
     metric: str = METRICS[0]
+    people: People = field(default_factory=People)
     out: str | Path | None = None
     """The run's folder; None: nothing is kept."""
     save: str | Path | None = None
@@ -77,7 +79,9 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
     opened = open_sites(question.sites, store, names)
-    design = _designed(question, Snapshot.take(store, names).holding(budget // EMBEDDINGS_SHARE), progress)
+    snapshot = Snapshot.take(store, names, question.people.columns)
+    question.people.check(snapshot)
+    design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
@@ -190,6 +194,8 @@ def _judged(
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
         per_finding=judge.per_finding(),
+        subgroups=question.people.by_subgroup(judge, snapshot),
+        per_patient=question.people.per_unit(judge, snapshot),
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
     )

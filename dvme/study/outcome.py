@@ -15,8 +15,10 @@ from dvme.notices import asides
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
 from dvme.study.answers import Findings
+from dvme.study.by_subgroup import BySubgroup
 from dvme.study.diagnosis import Diagnosis
 from dvme.study.methods import method_name
+from dvme.study.per_unit import PerUnit
 from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect
 
@@ -171,6 +173,10 @@ class StudyReport:
     """How the leading methods err on the test images: the one that leads first; none in that of an older dvme."""
     per_finding: tuple[FindingScore, ...] = ()
     """Of images that may have several findings: each of them, by the leading method, then by those of each kind."""
+    subgroups: BySubgroup | None = None
+    """The leading method by subgroups of the test images, where they were asked for."""
+    per_patient: PerUnit | None = None
+    """The leading method per image and per patient or study, where that was asked for."""
     asides: tuple[str, ...] = ()
     """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)

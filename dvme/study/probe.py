@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from dvme.arguments import public
-from dvme.defaults import BLANK, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
+from dvme.defaults import BLANK, CONFLICTS, JOIN, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
 from dvme.heads import Head
+from dvme.metrics.joining import Conflicts, Join
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.sizes import FULL
 from dvme.study.outcome import StudyReport
+from dvme.study.people import People
 from dvme.study.sites.asked import SiteOptions
 
 
@@ -30,6 +32,10 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     drop_duplicates: bool = False,
     uncertain: str = UNCERTAIN,
     blank: Literal["ignore", "zeros"] = BLANK,
+    by: Sequence[str] = (),
+    per: str | None = None,
+    join: Join = JOIN,
+    conflicts: Conflicts = CONFLICTS,
     out: str | Path | None = None,
     save: str | Path | None = None,
     test: Sequence[str | Path] = (),
@@ -58,6 +64,13 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         uncertain: of images that may have several findings, what heads learn of an uncertain one: `ignore`, `zeros`,
             `ones`, or a part, `soft=0.7`. Nobody is chosen or tested on it.
         blank: what an empty cell is: `ignore`, unknown for that finding alone, or `zeros`, absent.
+        by: columns that the cache keeps, by whose values the leading method is scored and its largest gap tested; with
+            edges for numbers: `age:0-40-60-120` is [0, 40), [40, 60) and [60, 120].
+        per: `patient` (the groups) or a column that the cache keeps, such as `study`: the predictions of its images are
+            joined, and the leading method is scored per image and per unit.
+        join: how probabilities are joined: `mean`, `max`, or `noisy-or`, 1 - prod(1 - p).
+        conflicts: a unit of which some images have a finding and some have it not has it (`any`), or is left out
+            (`drop`). Of several classes conflicts are always left out.
         out: a run's folder, made or gone on with; it keeps jobs, heads and predictions, and `dvme.write_report` takes
             it. None: nothing is kept.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
@@ -89,6 +102,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         backbones=backbones,
         controls=controls,
         options=options,
+        people=People(by=by, per=per, join=join, conflicts=conflicts),
         out=out,
         save=save,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),

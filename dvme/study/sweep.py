@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.defaults import METRIC, SWEEP_HEADS
+from dvme.defaults import CONFLICTS, JOIN, METRIC, SWEEP_HEADS
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
+from dvme.metrics.joining import Conflicts, Join
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.outcome import StudyReport
+from dvme.study.people import People
 from dvme.study.sites.asked import SiteOptions
 
 
@@ -30,6 +32,10 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     test: Sequence[str | Path] = (),
     label_map: Mapping[str, str | Sequence[str]] | None = None,
     score: Mapping[str, float] | None = None,
+    by: Sequence[str] = (),
+    per: str | None = None,
+    join: Join = JOIN,
+    conflicts: Conflicts = CONFLICTS,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -55,6 +61,13 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             of one site alone under "SITE:Effusion". Others are matched by name.
         score: weights of `test`, which is the study's own test set, and of sites by their names: every method's
             weighted score. They sum to 1.
+        by: columns that the cache keeps, by whose values the leading method is scored and its largest gap tested; with
+            edges for numbers: `age:0-40-60-120` is [0, 40), [40, 60) and [60, 120].
+        per: `patient` (the groups) or a column that the cache keeps, such as `study`: the predictions of its images are
+            joined, and the leading method is scored per image and per unit.
+        join: how probabilities are joined: `mean`, `max`, or `noisy-or`, 1 - prod(1 - p).
+        conflicts: a unit of which some images have a finding and some have it not has it (`any`), or is left out
+            (`drop`). Of several classes conflicts are always left out.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -73,6 +86,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         options=options,
         subsets=subsets,
         metric=metric,
+        people=People(by=by, per=per, join=join, conflicts=conflicts),
         out=out,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
     )
