@@ -26,6 +26,7 @@ from dvme_cache import Fingerprint
 
 FORMAT, MULTILABEL_FORMAT = 2, 3
 """The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
+FORMATS = (FORMAT, MULTILABEL_FORMAT)
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -180,7 +181,7 @@ def content_digest(described: Mapping[str, Any]) -> str:
 
 def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
-    if described["format"] not in (FORMAT, MULTILABEL_FORMAT):
+    if described["format"] not in FORMATS:
         step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
         known = f"{FORMAT} and {MULTILABEL_FORMAT}"
         raise DataError(f"{path} is of head format {described['format']}, this dvme reads {known}; {step}")
