@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from dvme.arguments import public
-from dvme.defaults import BLANK, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
+from dvme.defaults import AT, BLANK, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
 from dvme.heads import Head
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.sizes import FULL
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 
 
@@ -29,6 +30,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     drop_duplicates: bool = False,
     uncertain: str = UNCERTAIN,
     blank: Literal["ignore", "zeros"] = BLANK,
+    at: str = AT,
+    prevalence: float | Mapping[str, float] | None = None,
     out: str | Path | None = None,
     save: str | Path | None = None,
     runtime: Runtime | None = None,
@@ -54,6 +57,9 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         uncertain: of images that may have several findings, what heads learn of an uncertain one: `ignore`, `zeros`,
             `ones`, or a part, `soft=0.7`. Nobody is chosen or tested on it.
         blank: what an empty cell is: `ignore`, unknown for that finding alone, or `zeros`, absent.
+        at: what the operating point of a finding, or of a class against the others, reaches on validation:
+            `specificity=0.9`, `sensitivity=0.95` and the like.
+        prevalence: of the findings where the head is to be used, for predictive values: one for all, or by finding.
         out: a run's folder, made or gone on with; it keeps jobs, heads and predictions, and `dvme.write_report` takes
             it. None: nothing is kept.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
@@ -79,6 +85,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         backbones=backbones,
         controls=controls,
         options=options,
+        operation=Operation.of(at, prevalence),
         out=out,
         save=save,
     )

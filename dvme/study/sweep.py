@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.defaults import METRIC, SWEEP_HEADS
+from dvme.defaults import AT, METRIC, SWEEP_HEADS
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 
 
@@ -26,6 +27,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     subsets: str | Path | None = None,
     options: SubsetOptions | None = None,
     metric: str = METRIC,
+    at: str = AT,
+    prevalence: float | Mapping[str, float] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -45,6 +48,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
         options: how subsets are drawn; not together with `subsets`.
         metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it.
+        at: what the operating point of a finding, or of a class against the others, reaches on validation.
+        prevalence: of the findings where the head is to be used, for predictive values: one for all, or by finding.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -63,6 +68,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         options=options,
         subsets=subsets,
         metric=metric,
+        operation=Operation.of(at, prevalence),
         out=out,
     )
     return conduct(question, runtime or Runtime(), progress)

@@ -1,0 +1,74 @@
+"""Intervals of shares of images, such as a sensitivity, and of what follows from two of them, such as an F1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.stats.influence import Scored
+from dvme.stats.intervals import Interval
+from dvme.stats.units import Units
+
+
+def share(holds: NDArray[Any], groups: NDArray[Any] | None = None) -> Interval:
+    """The part of the images of which something holds, mean over the heads, on other images of the kind.
+
+    Args:
+        holds: (N, J) of 0 and 1, a column for each head.
+        groups: (N,) patients; None: every image is a unit of its own.
+
+    Returns:
+        Wilson's interval with the number of images that has the same variance, see `Scored.interval`; nan ends with
+        fewer than FEWEST units, and a nan estimate without images.
+    """
+    if not len(holds):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    values = np.asarray(holds, dtype=np.float64).mean(axis=1, keepdims=True)
+    mean = values.mean(axis=0)
+    return scored_share(mean, (values - mean) / len(values), groups).interval()
+
+
+def scored_share(values: NDArray[Any], parts: NDArray[Any], groups: NDArray[Any] | None = None) -> Scored:
+    """A score in [0, 1] of J heads, of images that are all of one kind.
+
+    Args:
+        values: (J,).
+        parts: (N, J) what each image contributes, to first order; they sum to 0.
+        groups: as of `share`.
+    """
+    units = Units(np.zeros(len(parts), dtype=np.int64), groups)
+    return Scored("accuracy", values, units.sums(parts), units)
+
+
+def share_left_out(one: Interval) -> Interval:
+    """1 less a share, such as the part of the positives that is missed."""
+    return Interval(1.0 - one.estimate, 1.0 - one.high, 1.0 - one.low)
+
+
+def combined(value: Callable[[float, float], float], one: Interval, other: Interval) -> Interval:
+    """What follows from two shares that rise and fall independently, and that itself rises with both.
+
+    Each share moves it by itself, to the end of its own interval; the two distances are squared and added. Of patients
+    with images on both sides the two shares are a little dependent. As a head that scores all images of a patient higher
+    gains in the one what it loses in the other, the interval is then too wide rather than too narrow.
+
+    Args:
+        value: of the two shares, within [0, 1]; nan where it is not defined.
+        one: such as a sensitivity.
+        other: such as a specificity.
+
+    Returns:
+        nan ends where a share has none, or the value is not defined.
+
+    Source: Zou and Donner 2008; Newcombe 2011 for functions of two shares.
+    """
+    middle = value(one.estimate, other.estimate)
+    lower = math.hypot(middle - value(one.low, other.estimate), middle - value(one.estimate, other.low))
+    higher = math.hypot(value(one.high, other.estimate) - middle, value(one.estimate, other.high) - middle)
+    if math.isnan(lower + higher):
+        return Interval(middle, float("nan"), float("nan"))
+    return Interval(middle, max(0.0, middle - lower), min(1.0, middle + higher))
