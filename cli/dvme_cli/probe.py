@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, PROBE_HEADS
+from dvme.defaults import AT, DEVICE, PROBE_HEADS
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars
-from dvme_cli.parsing import optional_names, parse_names, runtime_of, typed
+from dvme_cli.parsing import optional_names, parse_names, parse_shares, runtime_of, typed
 from dvme_cli.study_table import show_probe
 
 HEADS = ",".join(PROBE_HEADS)
@@ -27,6 +27,8 @@ def probe(  # noqa: PLR0913 - one parameter per option
     drop_duplicates: options.DropDuplicates = None,
     uncertain: options.Uncertain = None,
     blank: options.Blank = None,
+    at: options.At = AT,
+    prevalence: options.Prevalence = None,
     out: options.OptionalRunFolder = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
@@ -49,7 +51,9 @@ def probe(  # noqa: PLR0913 - one parameter per option
                 drop_duplicates=drop_duplicates,
                 uncertain=uncertain,
                 blank=blank,
+                prevalence=parse_shares(prevalence, "--prevalence"),
             ),
+            at=at,
             out=out,
             save=save,
             runtime=runtime_of(device=device, memory=memory),

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, METRIC, SWEEP_HEADS
+from dvme.defaults import AT, DEVICE, METRIC, SWEEP_HEADS
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars
-from dvme_cli.parsing import optional_names, parse_names, runtime_of, subset_options, typed
+from dvme_cli.parsing import optional_names, parse_names, parse_shares, runtime_of, subset_options, typed
 from dvme_cli.study_table import show_sweep
 
 HEADS = ",".join(SWEEP_HEADS)
@@ -35,6 +35,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     uncertain: options.Uncertain = None,
     blank: options.Blank = None,
     metric: options.Metric = METRIC,
+    at: options.At = AT,
+    prevalence: options.Prevalence = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -62,7 +64,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
             controls=controls,
             subsets=subsets,
             options=drawn,
-            **typed(metric=metric),
+            **typed(metric=metric, prevalence=parse_shares(prevalence, "--prevalence")),
+            at=at,
             runtime=runtime_of(device=device, memory=memory),
             progress=tell,
         )

@@ -75,8 +75,8 @@ class Gaps:
 
         The gaps are drawn anew from the normal distribution that the images, or patients, give them. Chance makes the
         errors larger than they are, as gaps of either sign count, and drawing does so once more: by as much as the
-        draws exceed the error the interval lies below it (the basic bootstrap). It always reaches up to the error itself,
-        which would lie above it where it is mostly chance. Ends are cut at 0 and 1.
+        draws exceed the error the interval lies below it (the basic bootstrap). It is made to reach up to the error
+        itself, which else lies above it where it is mostly chance. Ends are cut at 0 and 1.
 
         Returns:
             nan ends with fewer than FEWEST units, and where no gap varies.

@@ -53,8 +53,8 @@ def combined(value: Callable[[float, float], float], one: Interval, other: Inter
     """What follows from two shares that rise and fall independently, and that itself rises with both.
 
     Each share moves it by itself, to the end of its own interval; the two distances are squared and added. Of patients
-    with images on both sides the two shares are a little dependent. As a head that scores all images of a patient higher
-    gains in the one what it loses in the other, the interval is then too wide rather than too narrow.
+    with images on both sides the two shares depend on each other. A patient whose images all score high is good for
+    the one and bad for the other, so that the interval is too wide there rather than too narrow.
 
     Args:
         value: of the two shares, within [0, 1]; nan where it is not defined.

@@ -309,7 +309,8 @@ def _shares(sensitivity: float, specificity: float, prevalence: float = 0.5) -> 
 def _distance(odds: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float64]:
     """(n, J) how far log odds are from the threshold; infinite ones from an equal one: 0."""
     with np.errstate(invalid="ignore"):
-        return np.nan_to_num(np.abs(odds - thresholds), nan=0.0, posinf=np.inf)
+        away: NDArray[np.float64] = np.abs(odds - thresholds)
+    return np.where(np.isnan(away), 0.0, away)
 
 
 def _weights(units: Units, n_resamples: int) -> Iterator[NDArray[Any]]:

@@ -189,7 +189,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
 
 
 def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_] | None:
-    """(N test, L) which test images the labels call uncertain, as the cache has them; None where an image has one class."""
+    """(N test, L) which test images the cache's labels call uncertain; None where an image has one class."""
     if not manifest.targets.is_multilabel:
         return None
     labels = snapshot.labels[manifest.test]

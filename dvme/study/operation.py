@@ -70,7 +70,9 @@ class Operation:
     def described(self) -> str:
         """`specificity 0.90`."""
         return (
-            f"{self.measure} {self.target:.2f}" if round(self.target, 2) == self.target else self.at.replace("=", " ")
+            f"{self.measure} {self.target:.{2 if round(self.target, 2) == self.target else 4}f}"
+            if round(self.target, 2) == self.target
+            else self.at.replace("=", " ")
         )
 
     def check_names(self, names: Sequence[str]) -> None:

@@ -151,7 +151,7 @@ class StudyReport:
     diagnoses: tuple[Diagnosis, ...] = ()
     """How the leading methods err on the test images: the one that leads first; none in that of an older dvme."""
     reliability: Reliability | None = None
-    """How far the leading methods can be trusted, finding by finding or class by class; None in that of an older dvme."""
+    """How far the leading methods can be trusted, finding by finding or class by class; None in an older summary."""
     asides: tuple[str, ...] = ()
     """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)
