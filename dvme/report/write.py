@@ -34,6 +34,7 @@ from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
+from dvme.report.reliability_section import reliability_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
@@ -112,6 +113,7 @@ def write_report(
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
         sections.diagnosis(page, study),
+        reliability_section(page, study.reliability),
         images_section(study, shown),
         sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),

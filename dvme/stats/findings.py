@@ -103,7 +103,9 @@ def can_be_judged(truth: NDArray[Any], groups: NDArray[Any] | None = None) -> ND
         n_units = [[int((column == side).sum()) for side in (0.0, 1.0)] for column in truth.T]
     else:
         unit = np.unique(groups, return_inverse=True)[1]
-        n_units = [[np.count_nonzero(np.bincount(unit[column == side])) for side in (0.0, 1.0)] for column in truth.T]
+        n_units = [
+            [int(np.count_nonzero(np.bincount(unit[column == side]))) for side in (0.0, 1.0)] for column in truth.T
+        ]
     fewest: NDArray[np.intp] = np.array(n_units, dtype=np.intp).reshape(-1, 2).min(axis=1, initial=len(truth))
     return fewest >= FEWEST
 

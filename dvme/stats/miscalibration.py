@@ -29,6 +29,8 @@ class Gaps:
     """(J, B) mean probability; nan in an empty bin."""
     gap: NDArray[np.float64]
     """(J, B) share that has the label less mean probability; 0 in an empty bin."""
+    n_images: int
+    """N."""
     parts: NDArray[np.float64]
     """(U, J B) what each image or patient contributes to a gap."""
 
@@ -62,7 +64,7 @@ class Gaps:
             confidence[head] = np.where(counts, np.bincount(place, p, n_bins) / filled, np.nan)
             gap[head] = np.bincount(place, is_positive - p, n_bins) / filled
             np.add.at(parts, (unit, head * n_bins + place), (is_positive - p - gap[head, place]) / filled[place])
-        return cls(weight, confidence, gap, parts)
+        return cls(weight, confidence, gap, n, parts)
 
     def errors(self, gap: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Expected and largest calibration error, mean over the heads, for (..., J, B) gaps."""
@@ -71,33 +73,42 @@ class Gaps:
         return (absolute * self.weight).sum(axis=-1).mean(axis=-1), largest.mean(axis=-1)
 
     def intervals(self, *, level: float = LEVEL, seed: int = 0) -> tuple[Interval, Interval]:
-        """Expected and largest calibration error on other images, with the same bins.
+        """Expected and largest calibration error on other images, with the same bins: these cover at least so often.
 
-        The gaps are drawn anew from the normal distribution that the images, or patients, give them. Chance makes the
-        errors larger than they are, as gaps of either sign count, and drawing does so once more: by as much as the
-        draws exceed the error the interval lies below it (the basic bootstrap). It is made to reach up to the error
-        itself, which else lies above it where it is mostly chance. Ends are cut at 0 and 1.
+        Chance makes the errors larger than they are, as gaps of either sign count: resampling cannot undo that near 0.
+        But no error exceeds the true one by more than the error of the gaps' noise alone (triangle inequality), whose
+        distribution is known. The other way, an expected error falls short by no more than the noise in the direction
+        of the gaps. So the intervals are wide rather than wrong. The noise is normal, with the covariance that images
+        or patients give the gaps, and at least the variance of a share of which two more images of either kind were
+        seen.
 
         Returns:
-            nan ends with fewer than FEWEST units, and where no gap varies.
+            Ends within [0, 1]; nan with fewer than FEWEST units.
 
-        Source: Davison and Hinkley 1997, section 5.2; Bröcker 2012 and Kumar et al. 2019 for the bias.
+        Source: Agresti and Coull 1998 for the two more images; Bröcker 2012 and Kumar et al. 2019 for the bias.
         """
         expected, largest = (float(each) for each in self.errors())
         n_units, nan = len(self.parts), float("nan")
-        covariance = self.parts.T @ self.parts * (n_units / max(n_units - 1, 1))
-        if n_units < FEWEST or not np.diag(covariance).any():
+        if n_units < FEWEST:
             return Interval(expected, nan, nan), Interval(largest, nan, nan)
-        values, vectors = np.linalg.eigh(covariance)
+        covariance = self.parts.T @ self.parts * (n_units / (n_units - 1.0))
+        short = np.maximum(self._least_variance().ravel() - np.diag(covariance), 0.0)
+        values, vectors = np.linalg.eigh(covariance + np.diag(short))
         noise = np.random.default_rng(checked_seed(seed)).standard_normal((N_DRAWS, len(values)))
-        drawn = noise * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
-        many = self.errors(self.gap + drawn.reshape(N_DRAWS, *self.gap.shape))
-        shares = [(1.0 + level) / 2.0, (1.0 - level) / 2.0]
-        ends = [
-            np.clip(np.maximum(2.0 * one - np.quantile(each, shares), [0.0, one]), 0.0, 1.0)
-            for one, each in zip((expected, largest), many, strict=True)
-        ]
-        return Interval(expected, *map(float, ends[0])), Interval(largest, *map(float, ends[1]))
+        drawn = (noise * np.sqrt(np.maximum(values, 0.0)) @ vectors.T).reshape(N_DRAWS, *self.gap.shape)
+        over, over_largest = (float(np.quantile(each, (1.0 + level) / 2.0)) for each in self.errors(drawn))
+        along = (drawn * np.sign(self.gap) * self.weight).sum(axis=-1).mean(axis=-1)
+        under = float(np.quantile(along, (1.0 + level) / 2.0))
+        return (
+            Interval(expected, max(0.0, expected - over), min(1.0, expected + under)),
+            Interval(largest, max(0.0, largest - over_largest), min(1.0, largest + over_largest)),
+        )
+
+    def _least_variance(self) -> NDArray[np.float64]:
+        """(J, B) of a gap; 0 in an empty bin."""
+        n = self.weight * self.n_images
+        share = (np.nan_to_num(self.confidence + self.gap) * n + 2.0) / (n + 4.0)
+        return np.where(n > 0, share * (1.0 - share) / np.maximum(n, 1.0), 0.0)
 
 
 def mean_loss(losses: NDArray[Any], groups: NDArray[Any] | None = None) -> Interval:

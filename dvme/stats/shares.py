@@ -10,26 +10,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.stats.influence import Scored
-from dvme.stats.intervals import Interval
+from dvme.stats.intervals import LEVEL, Interval
+from dvme.stats.t_comparison import wilson
 from dvme.stats.units import Units
+from dvme_cache.deferred import deferred
+
+special = deferred("scipy.special")
+
+MOST_GAINED = 2.0
+"""By a mean over heads, as a factor on the number of images."""
 
 
-def share(holds: NDArray[Any], groups: NDArray[Any] | None = None) -> Interval:
+def share(holds: NDArray[Any], groups: NDArray[Any] | None = None, *, level: float = LEVEL) -> Interval:
     """The part of the images of which something holds, mean over the heads, on other images of the kind.
+
+    Wilson's interval with the number of images that has the same variance. A mean over heads varies less than one head,
+    as if there were more images: MOST_GAINED times as many count at most. Without that bound, intervals of high shares
+    with 30 images or patients covered 89 per cent; with a bound of 1, of most shares 98 to 100 per cent.
 
     Args:
         holds: (N, J) of 0 and 1, a column for each head.
         groups: (N,) patients; None: every image is a unit of its own.
+        level: of the interval.
 
     Returns:
-        Wilson's interval with the number of images that has the same variance, see `Scored.interval`; nan ends with
-        fewer than FEWEST units, and a nan estimate without images.
+        nan ends with fewer than FEWEST units, and a nan estimate without images.
+
+    Source: Wilson 1927; Korn and Graubard 1998 for the effective number.
     """
+    nan = float("nan")
     if not len(holds):
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return Interval(nan, nan, nan)
+    n_images, n_heads = holds.shape
     values = np.asarray(holds, dtype=np.float64).mean(axis=1, keepdims=True)
     mean = values.mean(axis=0)
-    return scored_share(mean, (values - mean) / len(values), groups).interval()
+    found = scored_share(mean, (values - mean) / n_images, groups)
+    if math.isnan(found.test_variance):
+        return Interval(found.estimate, nan, nan)
+    quantile = float(special.stdtrit(found.test_df, (1.0 + level) / 2.0))
+    most = (n_images * min(n_heads, MOST_GAINED), float(found.units.n))
+    return Interval(found.estimate, *wilson(found.estimate, found.test_variance, most, quantile))
 
 
 def scored_share(values: NDArray[Any], parts: NDArray[Any], groups: NDArray[Any] | None = None) -> Scored:

@@ -35,7 +35,7 @@ from dvme.study.reliability import (
     Reliability,
 )
 from dvme.study.scalings import Scalings
-from dvme.text import some_of
+from dvme.text import counted, some_of
 from dvme_cache.deferred import deferred
 
 special = deferred("scipy.special")
@@ -139,8 +139,8 @@ class _Assessment:
         counts = {side: len(np.unique(units[truth == side])) for side in (1.0, 0.0)}
         why_not = brief = ""
         if min(counts.values()) < FEWEST:
-            what = "images" if groups is None else "groups"
-            why_not = f"{counts[1.0]} test {what} with it, {counts[0.0]} without: it takes {FEWEST} of either"
+            what = "test image" if groups is None else "test group"
+            why_not = f"{counted(counts[1.0], what)} with it, {counts[0.0]} without: it takes {FEWEST} of either"
             side = "with" if counts[1.0] < FEWEST else "without"
             brief = f"{min(counts.values())} {side}, takes {FEWEST}"
         return FindingReliability(
