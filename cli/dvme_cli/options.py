@@ -187,6 +187,14 @@ Metric = Annotated[
     str | None,
     typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about."),
 ]
+At = Annotated[
+    str,
+    typer.Option(help="What each operating point reaches on validation: specificity=0.9, sensitivity=0.9 or the like."),
+]
+Prevalence = Annotated[
+    list[str] | None,
+    typer.Option(help="For predictive values elsewhere: 0.1 of every finding, or Effusion=0.12. Repeatable."),
+]
 Sizes = Annotated[
     str | None,
     typer.Option(

@@ -98,6 +98,18 @@ def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
     return parsed
 
 
+def parse_shares(texts: Sequence[str] | None, option: str) -> dict[str, float] | None:
+    """Parse repeated `NAME=0.12`; a number alone is of every other name, which is "" here."""
+    found = {}
+    for text in texts or ():
+        name, _, value = text.rpartition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"{option} {text} is neither a number nor NAME=NUMBER, such as 0.1") from error
+    return found or None
+
+
 def vary_names(
     names: Sequence[str], *, pool: str | None, image_size: int | None, in_chans: int | None, preprocess: str | None
 ) -> list[str]:

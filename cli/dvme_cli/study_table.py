@@ -21,6 +21,7 @@ from dvme.text import (
 )
 from dvme_cli.console import console, say
 from dvme_cli.people_table import show_people
+from dvme_cli.reliability_table import show_reliability
 from dvme_cli.sites_table import show_sites
 from dvme_cli.table import NARROW, Table
 
@@ -75,6 +76,8 @@ def show_probe(report: StudyReport) -> None:
     show_sites(report.sites)
     show_people(report)
     _show_verdict(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
     for folder in report.saved:
         say(f"saved {folder}")
     if report.run is not None:
@@ -92,6 +95,8 @@ def show_sweep(report: StudyReport) -> None:
     show_sites(report.sites)
     show_people(report)
     _show_verdict(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
     _show_cost(report)
     if report.suspects:
         n = counted(len(report.suspects), "image")
@@ -105,8 +110,9 @@ def show_sweep(report: StudyReport) -> None:
 def _what_auc_is(report: StudyReport) -> str:
     if not report.task.is_multilabel:
         return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
-    judged = {each.finding for each in report.per_finding if not each.why_not}
-    return f"AUC and average precision are means over the {len(judged)} findings that can be judged"
+    assert report.reliability is not None  # a study that has just ended
+    n_judged = len(report.reliability.leading.judged)
+    return f"AUC and average precision are means over the {n_judged} findings that can be judged"
 
 
 def _show_scores(report: StudyReport) -> None:

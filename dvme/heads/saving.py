@@ -26,6 +26,7 @@ from dvme_cache import Fingerprint
 
 FORMATS = FORMAT, MULTILABEL_FORMAT = 2, 3
 """The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
+FORMATS = (FORMAT, MULTILABEL_FORMAT)
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200

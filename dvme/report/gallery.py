@@ -21,10 +21,7 @@ SHOWN = 14
 
 
 def images_section(study: Study, shown: PageOptions) -> Section | None:
-    """The images that the leading method gets wrong, and the labels that it contradicts.
-
-    None without the cache, and where no method was diagnosed.
-    """
+    """The images that the leading method gets wrong, and labels it contradicts; None without cache or diagnoses."""
     if study.store is None or study.rows is None or not study.diagnoses:
         return None
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)

@@ -35,6 +35,7 @@ from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
 from dvme.report.people_section import people_section
+from dvme.report.reliability_section import reliability_section
 from dvme.report.sites_section import sites_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
@@ -116,6 +117,7 @@ def write_report(
         people_section(page, study.summary, is_anonymous=shown.anonymous),
         sections.diagnosis(page, study),
         sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
+        reliability_section(page, study.reliability),
         images_section(study, shown),
         sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.findings import finding_names, parsed
+from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -19,6 +24,7 @@ from dvme.metrics.classification import METRICS
 from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
+from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot, named_backbones
 from dvme.study.design.subsets import Design, draw_design, load_design
@@ -30,6 +36,7 @@ from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, make_methods, method_notices, sampled
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 from dvme.study.people import People
 from dvme.study.results import write_results
@@ -53,6 +60,8 @@ class Question:
     subsets: str | Path | None = None
     metric: str = METRICS[0]
     people: People = field(default_factory=People)
+    operation: Operation = field(default_factory=Operation)
+    """What the single findings are meant for."""
     out: str | Path | None = None
     """The run's folder; None: nothing is kept."""
     save: str | Path | None = None
@@ -122,6 +131,7 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
     else:
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
     check_metric_of(question.metric, design.subsets.targets.values)
+    question.operation.check_names(design.subsets.classes)
     return design
 
 
@@ -193,12 +203,22 @@ def _judged(
         n_left_out=dict(snapshot.left_out),
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
-        per_finding=judge.per_finding(),
         subgroups=question.people.by_subgroup(judge, snapshot),
         per_patient=question.people.per_unit(judge, snapshot),
+        reliability=judge.reliability(question.operation, _uncertain(snapshot, manifest)),
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
     )
+
+
+def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_] | None:
+    """(N test, L) which test images the cache's labels call uncertain; None where an image has one class."""
+    if not manifest.targets.is_multilabel:
+        return None
+    labels = snapshot.labels[manifest.test]
+    values = parsed(labels, finding_names(labels, manifest.classes))[:, : len(manifest.classes)]
+    unsure: NDArray[np.bool_] = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
+    return unsure
 
 
 def _place_heads(grid: Grid, aside: Path) -> None:

@@ -23,7 +23,9 @@ from dvme.study.diagnosis import Diagnosis
 from dvme.study.findings import find
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
+from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
@@ -95,6 +97,11 @@ class Study:
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """How the leading methods err; their images are named by content alone."""
         return self.judge.diagnoses()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """As the study found it, which takes a while; found again where an older dvme wrote the summary."""
+        return self.summary.reliability or self.judge.reliability(Operation())
 
     @cached_property
     def groups(self) -> NDArray[Any]:

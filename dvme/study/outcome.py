@@ -19,6 +19,7 @@ from dvme.study.by_subgroup import BySubgroup
 from dvme.study.diagnosis import Diagnosis
 from dvme.study.methods import method_name
 from dvme.study.per_unit import PerUnit
+from dvme.study.reliability import Reliability
 from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect
 
@@ -89,24 +90,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class FindingScore:
-    """One finding of images that may have several, by one method at the largest size."""
-
-    method: str
-    finding: str
-    n_known: int
-    """Test images of which it is known whether they have it."""
-    n_positive: int
-    """Of these, how many have it."""
-    auc: Interval
-    """Mean over the draws' heads, with its interval; nan where it is not defined."""
-    average_precision: float
-    """Mean over the draws' heads; chance has the prevalence."""
-    why_not: str
-    """Why it takes no part in means and has no interval; mostly nothing."""
-
-
-@dataclass(frozen=True)
 class Rival:
     """What a fusion is compared with."""
 
@@ -171,12 +154,12 @@ class StudyReport:
     """The verdict in words, and what it rests on; None in the summary of an older dvme."""
     diagnoses: tuple[Diagnosis, ...] = ()
     """How the leading methods err on the test images: the one that leads first; none in that of an older dvme."""
-    per_finding: tuple[FindingScore, ...] = ()
-    """Of images that may have several findings: each of them, by the leading method, then by those of each kind."""
     subgroups: BySubgroup | None = None
     """The leading method by subgroups of the test images, where they were asked for."""
     per_patient: PerUnit | None = None
     """The leading method per image and per patient or study, where that was asked for."""
+    reliability: Reliability | None = None
+    """How far the leading methods can be trusted, finding by finding or class by class; None in an older summary."""
     asides: tuple[str, ...] = ()
     """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)

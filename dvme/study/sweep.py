@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.defaults import CONFLICTS, JOIN, METRIC, SWEEP_HEADS
+from dvme.defaults import AT, CONFLICTS, JOIN, METRIC, SWEEP_HEADS
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 from dvme.study.people import People
 from dvme.study.sites.asked import SiteOptions
@@ -36,6 +37,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     per: str | None = None,
     join: Join = JOIN,
     conflicts: Conflicts = CONFLICTS,
+    at: str = AT,
+    prevalence: float | Mapping[str, float] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -68,6 +71,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         join: how probabilities are joined: `mean`, `max`, or `noisy-or`, 1 - prod(1 - p).
         conflicts: a unit of which some images have a finding and some have it not has it (`any`), or is left out
             (`drop`). Of several classes conflicts are always left out.
+        at: what the operating point of a finding, or of a class against the others, reaches on validation.
+        prevalence: of the findings where the head is to be used, for predictive values: one for all, or by finding.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -87,6 +92,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         subsets=subsets,
         metric=metric,
         people=People(by=by, per=per, join=join, conflicts=conflicts),
+        operation=Operation.of(at, prevalence),
         out=out,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
     )

@@ -93,10 +93,10 @@ class Divider:
         lines, is_odd = [], is_there & ~is_number
         is_outside = is_number & ~np.any([*members.values()], axis=0)
         if is_odd.any():
-            shown = some_of(sorted(set(values[is_odd].tolist()), key=natural_key), EXAMPLES)
+            shown = some_of(sorted(set(map(str, values[is_odd])), key=natural_key), EXAMPLES)
             lines.append(f"{counted(int(is_odd.sum()), 'test image')} whose {self.column} is no number: {shown}")
         if is_outside.any():
-            shown = some_of(sorted(set(values[is_outside].tolist()), key=float), EXAMPLES)
+            shown = some_of(sorted(set(map(str, values[is_outside])), key=float), EXAMPLES)
             outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {shown}"
             lines.append(f"{counted(int(is_outside.sum()), 'test image')} whose {self.column} is {outside}")
         return members, lines
