@@ -239,7 +239,9 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     manifest = study.run.manifest
     test = manifest.images[manifest.test]
     some = needed(fused, manifest.images, test)
-    labels = np.array([fused.classes.index(name) for name in manifest.classes])[study.judge.labels[some]]
+    labels = manifest.targets.at(np.flatnonzero(some)).values
+    places = [fused.classes.index(name) for name in manifest.classes]
+    labels = labels[:, np.argsort(places)] if labels.ndim == 2 else np.array(places)[labels]
     rows, groups = study.rows[some], study.groups[some]
     is_mapped = fused.name == "dvme"
     report, whole = explained(

@@ -28,7 +28,7 @@ from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
-from dvme.study.methods import Method, make_methods, method_notices, sampled
+from dvme.study.methods import Method, check_order, make_methods, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
@@ -72,6 +72,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
     design = _designed(question, Snapshot.take(store, names).holding(budget // EMBEDDINGS_SHARE), progress)
+    check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
     with ExitStack() as stack:  # all heads are saved, or none

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvme.metrics.calibration import Reliability, reliability
 from dvme.metrics.confusion import Confusion, count_confusion
 from dvme.metrics.curves import Curves, precision_recall, roc
+from dvme.metrics.grades import mean_cuts, predicted_classes
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
@@ -37,7 +38,7 @@ class Mistake:
     p_label: float
     """Probability of the label."""
     p_predicted: float
-    """Probability of the most probable class."""
+    """Probability of what it is taken for, mostly the most probable class."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,15 @@ def diagnose(
     test, classes, size = manifest.test, manifest.classes, manifest.largest
     labels = labels[test]
     probabilities = unseen_probabilities(manifest, jobs, size)[test]
-    predicted = probabilities.argmax(axis=1)
-    wrong = confident_mistakes(labels, probabilities)
+    cuts = mean_cuts([job.cuts for job in jobs])
+    predicted = predicted_classes(probabilities, cuts)
+    wrong = confident_mistakes(labels, probabilities, predicted)
     return Diagnosis(
         method=method_name(head, backbones),
         head=head,
         backbones=backbones,
         size=manifest.sizes[size],
-        confusion=count_confusion(labels, probabilities, classes),
+        confusion=count_confusion(labels, probabilities, classes, cuts),
         roc=roc(labels, probabilities, classes),
         precision_recall=precision_recall(labels, probabilities, classes),
         calibration=reliability(labels, probabilities, len(classes)),
@@ -110,17 +112,20 @@ def diagnose(
     )
 
 
-def confident_mistakes(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
+def confident_mistakes(
+    labels: NDArray[Any], probabilities: NDArray[Any], predicted: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
     """Wrongly classified images, the most confident first.
 
     Args:
         labels: (N,) class indices.
         probabilities: (N, C).
+        predicted: (N,) what they are taken for; None: the most probable class.
 
     Returns:
         (n,) positions.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1) if predicted is None else predicted
     wrong = np.flatnonzero(predicted != labels)
     confidence = probabilities[wrong, predicted[wrong]]
     return wrong[np.argsort(-confidence, kind="stable")]
