@@ -12,7 +12,6 @@ from dvme.data import MISSING
 from dvme.data.order import order_text
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.metrics.classification import METRICS
 from dvme.report.figures import counts, curves, diagnostics, forest, matrices
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import choice, facts, part
@@ -20,6 +19,7 @@ from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.study.answers import Findings
 from dvme.study.loaded import Study
 from dvme.study.published import PublishedCell
+from dvme.study.scoring import MAE
 from dvme.study.suspects import TEST
 from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted
 
@@ -47,9 +47,11 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
     """Scores by the number of labels, as the table, and as curves where there is more than one size."""
     own, task = study.run.metric, study.summary.task
-    metrics = [own, *(each for each in METRICS if each != own)]
-    body = choice("metric", "Score", {each: METRIC_NAMES[each] for each in metrics} | {"kappa": task.kappa_name})
-    if not task.is_ordered:
+    there = [each for each in METRIC_NAMES if each in study.summary.cells[0].test]
+    metrics = [own, *(each for each in there if each != own and (each != MAE or task.has_grades))]
+    names = {each: task.kappa_name if each == "kappa" else METRIC_NAMES[each] for each in metrics}
+    body = choice("metric", "Score", names)
+    if "kappa" in metrics and not task.is_ordered:
         body += part("metric", "kappa", f"<p>{text(order_assumed(study))}</p>")
     has_curve = bool(study.summary.columns[1:] or published)
     for metric in metrics if has_curve else ():

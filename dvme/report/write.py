@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
-from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
@@ -32,13 +31,13 @@ from dvme.report.gallery import images_section
 from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
-from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
+from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
 from dvme.study.run import again
 from dvme.study.suspects import TEST
-from dvme.text import NO_GROUPS, counted
+from dvme.text import NO_GROUPS, counted, probability_of
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")
@@ -200,10 +199,11 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
 
 
 def _labels(study: Study) -> NDArray[Any]:
-    """(N,) names of the images' classes."""
+    """(N,) names of the images' classes; their findings, as the cache has them."""
     targets = study.run.manifest.targets
-    if targets.is_multilabel:
-        return np.array([", ".join(np.array(targets.classes)[row == 1.0]) or NO_FINDING for row in targets.values])
+    if targets.is_multilabel and study.store is not None:
+        own: NDArray[Any] = study.store.column("label")[study.rows]
+        return own
     names: NDArray[Any] = np.array(targets.classes, dtype=object)[targets.values]
     return names
 
@@ -211,24 +211,31 @@ def _labels(study: Study) -> NDArray[Any]:
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
     """What the leading method says of each image, by heads that did not learn from it."""
     probabilities = study.predicted(study.lead)
-    confidence, is_known = probabilities.max(axis=1), ~np.isnan(probabilities[:, 0])
-    chosen = np.array(study.run.manifest.classes, dtype=object)[probabilities.argmax(axis=1)]
+    is_known = ~np.isnan(probabilities[:, 0])
+    if study.run.manifest.targets.is_multilabel:
+        of_findings = zip(study.run.manifest.classes, probabilities.T, strict=True)
+        return {probability_of(name): _measured(own, is_known) for name, own in of_findings} | {"test or fold": side}
+    chosen = np.array(study.run.manifest.classes, dtype=object)[study.taken_for(study.lead)]
     error = np.where(chosen == _labels(study), "right", "wrong")
-    texts = [f"{value:.3f}" if known else "" for value, known in zip(confidence, is_known, strict=True)]
     return {
         "prediction": np.where(is_known, chosen, "").astype(object),
         "error": np.where(is_known, error, "").astype(object),
-        "confidence": Measured(confidence, texts),
+        "confidence": _measured(probabilities.max(axis=1), is_known),
         "test or fold": side,
     }
 
 
+def _measured(values: NDArray[Any], is_known: NDArray[Any]) -> Measured:
+    return Measured(values, [f"{value:.3f}" if known else "" for value, known in zip(values, is_known, strict=True)])
+
+
 def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
     page.explorer = explorer_data(replace(drawn.points, class_order=study.run.manifest.classes), drawn.maps)
+    what = "Probabilities are" if study.run.manifest.targets.is_multilabel else "Prediction, error and confidence are"
     said = (
-        f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
+        f"{what} of {study.name(study.lead)}, by heads that did not learn from the image."
     )
-    notes = [said, *([TAUGHT] if has_fusion else [])]
+    notes = [said, *([TAUGHT] if has_fusion else []), *drawn.notes]
     return Section("maps", "Maps", explorer_html(drawn.points, drawn.maps, notes))
 
 
@@ -264,5 +271,7 @@ def _figures(page: Page, study: Study, drawn: PageMaps | None, shown: PageOption
     """Every figure of the page, and the maps, as files for a paper."""
     if shown.figures is None:
         return []
-    maps = {} if drawn is None else map_figures(drawn.maps, _labels(study), study.run.manifest.classes)
+    maps = {} if drawn is None else map_figures(
+        drawn.maps, colours(_labels(study), shown.finding), study.run.manifest.classes
+    )
     return [os.fspath(file) for file in save_figures(page.figures | maps, shown.figures, kind=shown.figure_kind)]

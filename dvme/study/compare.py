@@ -126,7 +126,7 @@ def compare(
     if (metric or one.metric) == "kappa":
         one.manifest.targets.task.check_ordered(str(one.described.get("cache", "CACHE")))
     runs = [_about(each, finding) for each in (one, Run.load(other))]
-    return replace(_two_runs(*runs, metric or one.metric, progress), finding=finding)
+    return _two_runs(*runs, metric or one.metric, finding, progress)
 
 
 def _about(run: Run, finding: str | None) -> Run:
@@ -145,7 +145,7 @@ def _about(run: Run, finding: str | None) -> Run:
     return replace(run, manifest=replace(run.manifest, targets=replace(targets, values=values)))
 
 
-def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareReport:
+def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: Progress) -> CompareReport:
     if one.manifest.targets.is_multilabel and metric != AUC:
         raise OptionError(f"runs of several findings are compared by auc, not by {metric}; pass " + parameter("metric", AUC))
     sizes = alike_sizes(one.manifest, other.manifest)
@@ -183,7 +183,8 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         )
         for (method, _, size), (mine, its), comparison in zip(places, cells, comparisons, strict=True)
     ]
-    notices = [] if isinstance(line, Aside) or not one.manifest.targets.is_multilabel else [line]
+    is_known = isinstance(line, Aside) or not one.manifest.targets.is_multilabel or finding is not None
+    notices = [] if is_known else [line]
     for run, others in ((one, other.methods), (other, one.methods)):
         alone = [name for name, method in zip(run.names, run.methods, strict=True) if method not in others]
         notices += [f"only in {run.folder}: {', '.join(alone)}"] if alone else []
@@ -192,7 +193,7 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         which = f"sizes of {run.folder} that the other has not with the same images: {', '.join(left)}"
         notices += [which] if left else []
     return CompareReport(
-        os.fspath(one.folder), os.fspath(other.folder), metric, "crossed", pairs, notices, is_published=False
+        os.fspath(one.folder), os.fspath(other.folder), metric, "crossed", pairs, notices, is_published=False, finding=finding
     )
 
 

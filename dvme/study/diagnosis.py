@@ -112,6 +112,31 @@ def diagnose(
     )
 
 
+def finding_mistakes(manifest: SubsetManifest, jobs: Sequence[FinishedJob]) -> list[Mistake]:
+    """Findings of test images that are taken for there where they are not, or the other way round, at a half.
+
+    Args:
+        manifest: of images that may have several findings.
+        jobs: one method's at the largest size, a job for each draw.
+
+    Returns:
+        One for each image and finding, the most confident first. Images are named by content alone.
+    """
+    test, truth = manifest.test, manifest.targets.values[manifest.test]
+    probabilities = unseen_probabilities(manifest, jobs, manifest.largest)[test]
+    is_wrong = np.where(np.isnan(truth), False, (probabilities > 0.5) != (truth == 1.0))
+    places = np.argwhere(is_wrong)
+    order = np.argsort(-np.abs(probabilities[is_wrong] - 0.5), kind="stable")
+    found = []
+    for image, label in places[order].tolist():
+        name, p = manifest.classes[label], float(probabilities[image, label])
+        texts, both = (f"no {name}", name), (1.0 - p, p)
+        is_there, is_taken = int(truth[image, label]), int(p > 0.5)
+        content = manifest.images[test[image]].tobytes().hex()
+        found.append(Mistake("", "", content, texts[is_there], texts[is_taken], both[is_there], both[is_taken]))
+    return found
+
+
 def confident_mistakes(
     labels: NDArray[Any], probabilities: NDArray[Any], predicted: NDArray[Any] | None = None
 ) -> NDArray[np.int64]:

@@ -234,8 +234,7 @@ class Judge:
 
     def _error(self, jobs: Sequence[FinishedJob]) -> Interval | None:
         """None where classes are in no order, or two of them."""
-        task = self.manifest.targets.task
-        if not task.is_ordered or len(task.classes) < 3:
+        if not self.manifest.targets.task.has_grades:
             return None
         folds, cuts = [job.log_test for job in jobs], [job.cuts for job in jobs]
         return error_in_grades(self.labels[self.manifest.test], folds, self.units, cuts)
