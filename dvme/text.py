@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from dvme.stats.curves import Amount, LabelsSaved
     from dvme.stats.intervals import Interval
 
-CHARACTERS_SHOWN = 200
+CHARACTERS_SHOWN = 300
+"""Of a value in a line; a longer one keeps both of its ends."""
 EXAMPLES, NAMES, CHOICES = 3, 10, 20
 """How many are named of a fault's places, of what is listed for its own sake, and of the things to choose from."""
 
@@ -61,16 +62,23 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 
 def first_few(values: Iterable[object], at_most: int = EXAMPLES) -> str:
-    """`a, b, c, ...`: the first ones, each cut at 200 characters, on one line."""
-    found = [" ".join(str(value).split())[:CHARACTERS_SHOWN] for value in islice(values, at_most + 1)]
+    """`a, b, c, ...`: the first ones, on one line, long ones cut in the middle."""
+    found = [_cut(value) for value in islice(values, at_most + 1)]
     return ", ".join(found[:at_most]) + (", ..." if len(found) > at_most else "")
 
 
 def some_of(values: Sequence[object], at_most: int = NAMES, joint: str = ", ") -> str:
     """`a, b, c and 290 more`: the first ones, on one line, and how many there are beside them."""
-    shown = [" ".join(str(value).split())[:CHARACTERS_SHOWN] for value in values[:at_most]]
+    shown = [_cut(value) for value in values[:at_most]]
     more = len(values) - len(shown)
     return joint.join(shown) + (f" and {more:,} more" if more else "")
+
+
+def _cut(value: object) -> str:
+    """On one line, and of CHARACTERS_SHOWN at most: what ends a text, as a reason or a file's name, says most."""
+    line, gap = " ".join(str(value).split()), " ... "
+    kept = (CHARACTERS_SHOWN - len(gap)) // 2
+    return line if len(line) <= CHARACTERS_SHOWN else line[:kept] + gap + line[-kept:]
 
 
 def probability_of(name: str) -> str:

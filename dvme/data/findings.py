@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from dvme.data.natural import natural_key
 from dvme.data.samples import MISSING
+from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.text import EXAMPLES, counted, first_few
 
 BETWEEN, OF = "|", "="
 UNCERTAIN = "?"
-UNCERTAIN_VALUE = -1.0
-"""What an uncertain cell is in the array of `parsed`, as in CheXpert."""
 CELLS: Mapping[str, float] = {
     **dict.fromkeys(("1", "yes", "true", "y", "t", "positive"), 1.0),
     **dict.fromkeys(("0", "no", "false", "n", "f", "negative"), 0.0),

@@ -117,12 +117,12 @@ class Task:
         Raises:
             DataError: if there are no labels, or only one class.
         """
-        if not self.classes:
-            raise DataError("no image has a label; extract again with class folders or a label column")
         if self.is_multilabel:
             if not any(self.counts):
-                raise DataError("no image has any of the findings; a task needs both images with and without one")
+                raise DataError("no image is known to have any finding; a task needs images with one, and without it")
             return
+        if not self.classes:
+            raise DataError("no image has a label; extract again with class folders or a label column")
         if len(self.classes) == 1:
             message = f"all {self.counts[0]} labelled images are {self.classes[0]!r}; a task needs two classes"
             raise DataError(message)

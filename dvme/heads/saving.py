@@ -25,7 +25,7 @@ from dvme.json_values import as_json, plain, rebuilt
 from dvme.metrics.grades import mean_cuts
 from dvme_cache import Fingerprint
 
-FORMAT, MULTILABEL_FORMAT = 2, 3
+FORMATS = FORMAT, MULTILABEL_FORMAT = 2, 3
 """The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
 FORMATS = (FORMAT, MULTILABEL_FORMAT)
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"

@@ -21,13 +21,17 @@ SHOWN = 14
 
 
 def images_section(study: Study, shown: PageOptions) -> Section | None:
-    """The images that the leading method gets wrong, and the labels that it contradicts; None without the cache."""
-    if study.store is None or study.rows is None:
+    """The images that the leading method gets wrong, and the labels that it contradicts.
+
+    None without the cache, and where no method was diagnosed.
+    """
+    several = study.run.manifest.targets.is_multilabel
+    if study.store is None or study.rows is None or not (several or study.diagnoses):
         return None
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
     paths = study.store.column("path")[study.rows].tolist() if shown.thumbnails else None
     body = "" if shown.thumbnails else "<p>The images themselves were left out of this page.</p>"
-    if study.run.manifest.targets.is_multilabel:
+    if several:
         return Section("images", "Images to look at", body + _of_findings(study, names, paths))
     leading, n_test = study.diagnoses[0], len(study.run.manifest.test)
     missed = f"{leading.method} takes {leading.n_mistakes:,} of {counted(n_test, 'test image')} for another class."

@@ -47,10 +47,10 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
     """Scores by the number of labels, as the table, and as curves where there is more than one size."""
     own, task = study.run.metric, study.summary.task
-    there = [each for each in METRIC_NAMES if each in study.summary.cells[0].test]
-    metrics = [own, *(each for each in there if each != own and (each != MAE or task.has_grades))]
-    names = {each: task.kappa_name if each == "kappa" else METRIC_NAMES[each] for each in metrics}
-    body = choice("metric", "Score", names)
+    there = [each for each in study.summary.cells[0].test if each != MAE or task.has_grades]
+    metrics = [own, *(each for each in there if each != own)]
+    named = {**METRIC_NAMES, "kappa": task.kappa_name}
+    body = choice("metric", "Score", {each: named[each] for each in metrics})
     if "kappa" in metrics and not task.is_ordered:
         body += part("metric", "kappa", f"<p>{text(order_assumed(study))}</p>")
     has_curve = bool(study.summary.columns[1:] or published)
@@ -168,8 +168,10 @@ def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:
     )
 
 
-def diagnosis(page: Page, study: Study) -> Section:
-    """Where methods go wrong on the test set."""
+def diagnosis(page: Page, study: Study) -> Section | None:
+    """Where methods go wrong on the test set, where each image has one class."""
+    if not study.diagnoses:
+        return None
     methods = {study.run.methods.index((each.head, each.backbones)): each for each in study.diagnoses}
     body = choice("method", "Method", {str(m): each.method for m, each in methods.items()}) if len(methods) > 1 else ""
     for m, each in methods.items():

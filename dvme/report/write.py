@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.data.targets import Targets
+from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
@@ -208,20 +210,33 @@ def _labels(study: Study) -> NDArray[Any]:
     return names
 
 
+def _found(targets: Targets, has: NDArray[np.bool_]) -> NDArray[Any]:
+    """(N,) the findings of each image, by name."""
+    names = np.array(targets.classes)
+    return np.array([", ".join(names[row]) or NO_FINDING for row in has], dtype=object)
+
+
 def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
     """What the leading method says of each image, by heads that did not learn from it."""
-    probabilities = study.predicted(study.lead)
+    targets, probabilities = study.run.manifest.targets, study.predicted(study.lead)
     is_known = ~np.isnan(probabilities[:, 0])
-    if study.run.manifest.targets.is_multilabel:
-        of_findings = zip(study.run.manifest.classes, probabilities.T, strict=True)
-        return {probability_of(name): _measured(own, is_known) for name, own in of_findings} | {"test or fold": side}
-    chosen = np.array(study.run.manifest.classes, dtype=object)[study.taken_for(study.lead)]
-    error = np.where(chosen == _labels(study), "right", "wrong")
+    of_each: dict[str, Column] = {}
+    if targets.is_multilabel:
+        confidence, yes = np.abs(probabilities - 0.5).mean(axis=1) + 0.5, probabilities > 0.5
+        chosen, is_right = _found(targets, yes), (yes == (targets.values == 1.0)) | np.isnan(targets.values)
+        error = np.where(is_right.all(axis=1), "right", "wrong")
+        of_findings = zip(targets.classes, probabilities.T, strict=True)
+        of_each = {probability_of(name): _measured(own, is_known) for name, own in of_findings}
+    else:
+        confidence = probabilities.max(axis=1)
+        chosen = np.array(targets.classes, dtype=object)[study.taken_for(study.lead)]
+        error = np.where(chosen == _labels(study), "right", "wrong")
     return {
         "prediction": np.where(is_known, chosen, "").astype(object),
         "error": np.where(is_known, error, "").astype(object),
-        "confidence": _measured(probabilities.max(axis=1), is_known),
+        "confidence": _measured(confidence, is_known),
         "test or fold": side,
+        **of_each,
     }
 
 
@@ -231,7 +246,7 @@ def _measured(values: NDArray[Any], is_known: NDArray[Any]) -> Measured:
 
 def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
     page.explorer = explorer_data(replace(drawn.points, class_order=study.run.manifest.classes), drawn.maps)
-    what = "Probabilities are" if study.run.manifest.targets.is_multilabel else "Prediction, error and confidence are"
+    what = "Prediction, error, confidence and probabilities are"
     said = (
         f"{what} of {study.name(study.lead)}, by heads that did not learn from the image."
     )

@@ -1,11 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from dvme.stats.curves import Amount, LabelsSaved
 from dvme.stats.intervals import Interval
 from dvme.study.outcome import Score
-from dvme.text import counted, difference_text, number_text, saved_text, spread_text, together_text
+from dvme.text import (
+    counted,
+    difference_text,
+    first_few,
+    number_text,
+    saved_text,
+    some_of,
+    spread_text,
+    together_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +59,14 @@ UNKNOWN = Amount(float("nan"), "=")
 )
 def test_numbers__are_written_one_way(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+@pytest.mark.parametrize("shown", [first_few, some_of])
+def test_names__a_long_one_keeps_both_of_its_ends(shown: Callable[[list[str]], str]) -> None:
+    assert shown(["x" * 300]) == "x" * 300
+    long = f"/begin/{'folder/' * 60}end: No such file or directory"
+    found = shown([long, "next"])
+    assert found.startswith("/begin/folder")
+    assert found.endswith("end: No such file or directory, next")
+    assert " ... " in found
+    assert len(found) <= 300 + len(", next")
