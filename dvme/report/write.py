@@ -246,9 +246,8 @@ def _measured(values: NDArray[Any], is_known: NDArray[Any]) -> Measured:
 
 def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
     page.explorer = explorer_data(replace(drawn.points, class_order=study.run.manifest.classes), drawn.maps)
-    what = "Prediction, error, confidence and probabilities are"
     said = (
-        f"{what} of {study.name(study.lead)}, by heads that did not learn from the image."
+        f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
     )
     notes = [said, *([TAUGHT] if has_fusion else []), *drawn.notes]
     return Section("maps", "Maps", explorer_html(drawn.points, drawn.maps, notes))
