@@ -23,6 +23,7 @@ METRIC_NAMES: Mapping[str, str] = {
     "kappa": "quadratic kappa",
     "average_precision": "average precision",
     "subset_accuracy": "subset accuracy",
+    "mae": "mean absolute error in grades (lower is better)",
 }
 """What a metric is called in a sentence."""
 SINGLE, CONTROL = "single backbone", "control"

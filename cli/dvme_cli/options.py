@@ -301,6 +301,13 @@ Maps = Annotated[
     str, typer.Option("--method", help="tsne, umap and pca, separated by commas; the page shows one at a time.")
 ]
 Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
+ColouredBy = Annotated[
+    str | None,
+    typer.Option(
+        "--finding",
+        help="Of images with several findings: the one that colours the points first. Default: the most frequent.",
+    ),
+]
 Anonymous = Annotated[
     bool,
     typer.Option(

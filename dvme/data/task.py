@@ -75,6 +75,11 @@ class Task:
         return len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
 
     @property
+    def has_grades(self) -> bool:
+        """Whether there are more than two classes, and they are in order: then one may be off by several."""
+        return self.is_ordered and len(self.classes) > 2
+
+    @property
     def kappa_name(self) -> str:
         """`quadratic kappa`, with the order where nobody gave one."""
         return "quadratic kappa" + ("" if self.is_ordered else f" (order assumed: {order_text(self.classes, 5)})")

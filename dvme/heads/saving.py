@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
-from dvme.heads import fitted_class, head_of
+from dvme.heads import fitted_class, head_of, written
 from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme.json_values import as_json, plain, rebuilt
+from dvme.metrics.grades import mean_cuts
 from dvme_cache import Fingerprint
 
 FORMATS = FORMAT, MULTILABEL_FORMAT = 2, 3
@@ -77,6 +78,11 @@ class SavedHead:
     def is_multilabel(self) -> bool:
         """Whether images may have several of the classes, so that probabilities are independent."""
         return any(getattr(fold.head, "is_multilabel", False) for fold in self.folds)
+
+    @property
+    def cuts(self) -> list[float] | None:
+        """Of the expected grade, where what images are taken for was tuned; see `predicted_classes`."""
+        return mean_cuts([fold.head.chosen.get("cuts") for fold in self.folds])
 
     @property
     def fitted_ids(self) -> NDArray[np.uint8]:
@@ -244,7 +250,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
     return {
         "format": MULTILABEL_FORMAT if saved.is_multilabel else FORMAT,
         "head": saved.name,
-        "settings": asdict(saved.head),  # type: ignore[call-overload]
+        "settings": written(asdict(saved.head)),  # type: ignore[call-overload]
         "backbones": [
             {"name": name, "dim": dim, "digest": fingerprint.digest, "fingerprint": dict(fingerprint.fields)}
             for name, dim, fingerprint in parts

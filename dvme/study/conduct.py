@@ -35,7 +35,7 @@ from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
-from dvme.study.methods import Method, make_methods, method_notices, sampled
+from dvme.study.methods import Method, check_order, make_methods, method_notices, sampled
 from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 from dvme.study.people import People
@@ -91,6 +91,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     snapshot = Snapshot.take(store, names, question.people.columns)
     question.people.check(snapshot)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
+    check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
     sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")

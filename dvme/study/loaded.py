@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, message_of, parameter
+from dvme.metrics.grades import mean_cuts, predicted_classes
 from dvme.notices import Aside, told_apart
 from dvme.runtime import Progress, silent
 from dvme.study.answers import Findings
@@ -135,6 +136,11 @@ class Study:
     def predicted(self, method: int) -> NDArray[Any]:
         """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any."""
         return unseen_probabilities(self.run.manifest, self.run.finished[method, self.last], self.last)
+
+    def taken_for(self, method: int) -> NDArray[np.int64]:
+        """(N,) the class that `predicted` takes each image for; of one without probabilities it means nothing."""
+        cuts = mean_cuts([job.cuts for job in self.run.finished[method, self.last]])
+        return predicted_classes(self.predicted(method), cuts)
 
     def sides(self) -> NDArray[Any]:
         """(N,) see `dvme.study.suspects.sides`."""

@@ -82,6 +82,9 @@ class Cell:
     """Numbers that one head holds; of `knn`, its bank."""
     chosen: list[dict[str, Any]] = field(default_factory=list)
     """What validation chose, by draw."""
+    error_in_grades: Interval | None = None
+    """Mean absolute error of classes in order, with its interval on other test images; lower is better. None of others,
+    of two classes, and in the summary of an older dvme."""
 
     @property
     def method(self) -> str:

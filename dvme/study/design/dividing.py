@@ -93,10 +93,11 @@ class Divider:
         lines, is_odd = [], is_there & ~is_number
         is_outside = is_number & ~np.any([*members.values()], axis=0)
         if is_odd.any():
-            shown = some_of(sorted(set(map(str, values[is_odd])), key=natural_key), EXAMPLES)
-            lines.append(f"{counted(int(is_odd.sum()), 'test image')} whose {self.column} is no number: {shown}")
+            odd: list[str] = sorted(set(values[is_odd].tolist()), key=natural_key)
+            images = counted(int(is_odd.sum()), "test image")
+            lines.append(f"{images} whose {self.column} is no number: {some_of(odd, EXAMPLES)}")
         if is_outside.any():
-            shown = some_of(sorted(set(map(str, values[is_outside])), key=float), EXAMPLES)
-            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {shown}"
+            far: list[str] = sorted(set(values[is_outside].tolist()), key=float)
+            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {some_of(far, EXAMPLES)}"
             lines.append(f"{counted(int(is_outside.sum()), 'test image')} whose {self.column} is {outside}")
         return members, lines
