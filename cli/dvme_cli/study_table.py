@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.progress import duration
+from dvme.study.answers import WHICH
 from dvme.text import (
     CONTROL,
     MARKS,
@@ -177,8 +178,9 @@ def _show_gains(report: StudyReport) -> None:
 def _show_verdict(report: StudyReport) -> None:
     """The sentence, and how the other backbones differ from the one that leads."""
     say(report.verdict)
-    for detail in report.findings.answers[0].details[1:] if report.findings is not None else ():
-        say(detail)
+    for answer in report.findings.answers if report.findings is not None else ():
+        for detail in answer.details[1:] if answer.question == WHICH else ():
+            say(detail)
 
 
 def _show_cost(report: StudyReport) -> None:

@@ -21,6 +21,7 @@ from dvme.stats.draws import resample_weights
 from dvme.stats.findings import can_be_judged, scored_findings
 from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import Interval, percentile_interval
+from dvme.stats.multiple import ALPHA
 from dvme.stats.selective import area_scored
 from dvme.stats.shares import combined, share, share_left_out
 from dvme.stats.units import Units
@@ -122,6 +123,7 @@ class _Assessment:
                 row = replace(
                     self._judged(row, label),
                     auc=auc.interval(),
+                    auc_together=auc.interval(1.0 - ALPHA / judged.sum()),
                     average_precision=precisions[label],
                     oracle=oracle[label],
                     cumulative_oracle=cumulative[label],

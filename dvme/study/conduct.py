@@ -116,6 +116,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             found, lines = judge_sites(sites, question.sites, design.snapshot, judge, grid, progress)
             report = report.with_sites(found, lines)
             clock.lap("sites")
+        report = report.with_trust()
         if folder is not None:
             write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
         if aside is not None:

@@ -15,7 +15,7 @@ from dvme.backbones.description.variation import split_name
 from dvme.stats.curves import labels_needed, monotone
 from dvme.stats.intervals import Interval
 from dvme.stats.multiple import ALPHA
-from dvme.study.answers import Difference, Finding, Findings
+from dvme.study.answers import WHICH, Difference, Finding, Findings
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
 from dvme.study.outcome import Gain
@@ -100,7 +100,7 @@ def _difference(table: _Table, method: int, rival: int) -> Difference:
 
 
 def _no_single(table: _Table, leading: int) -> Finding:
-    question, name = "Which backbone?", table.name(leading)
+    question, name = WHICH, table.name(leading)
     reached = f"{name}: test {_metric(table)} {_scored(table, leading)}."
     if table.leaders.roles.singles:
         why = f"{_metric(table)} is not defined on the validation images of any single backbone."
@@ -110,7 +110,7 @@ def _no_single(table: _Table, leading: int) -> Finding:
 
 
 def _which_backbone(table: _Table, single: int, others: Mapping[int, Difference]) -> Finding:
-    question, name = "Which backbone?", table.name(single)
+    question, name = WHICH, table.name(single)
     reached = f"{name} leads on validation: test {_metric(table)} {_scored(table, single)}."
     if not others:
         clause = f"{name} leads on validation, on the only backbone that was tried"

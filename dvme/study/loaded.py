@@ -30,6 +30,7 @@ from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
+from dvme.study.trust import with_trust
 from dvme_cache import CacheError, EmbeddingCache
 
 
@@ -92,7 +93,8 @@ class Study:
     @cached_property
     def findings(self) -> Findings:
         """The answers, of the judge as the tables are."""
-        return find(self.judge, self.summary.gains)
+        found = find(self.judge, self.summary.gains)
+        return with_trust(found, self.reliability, self.summary.sites, self.summary.subgroups)
 
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:

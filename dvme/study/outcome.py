@@ -22,6 +22,7 @@ from dvme.study.per_unit import PerUnit
 from dvme.study.reliability import Reliability
 from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect
+from dvme.study.trust import with_trust
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,12 @@ class StudyReport:
     def with_sites(self, sites: SitesResult, lines: Sequence[str]) -> Self:
         """The same, with what was found at other sites and the lines on it."""
         return replace(self, sites=sites, notices=[*self.notices, *lines], asides=(*self.asides, *asides(lines)))
+
+    def with_trust(self) -> Self:
+        """The same, whose answers begin with what can be trusted, where that was asked; see `dvme.study.trust`."""
+        if self.findings is None:
+            return self
+        return replace(self, findings=with_trust(self.findings, self.reliability, self.sites, self.subgroups))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`: nan is None, an infinity "inf" or "-inf"."""

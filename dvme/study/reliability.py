@@ -88,6 +88,8 @@ class FindingReliability:
     brief: str = ""
     """The same in a few words."""
     auc: Interval = UNDEFINED
+    auc_together: Interval = UNDEFINED
+    """The same, widened for all findings that can be judged (Bonferroni): all of them hold in 95 of 100 studies."""
     average_precision: Interval = UNDEFINED
     """Chance has the prevalence."""
     at: OperatingPoint | None = None
@@ -157,6 +159,21 @@ class Reliability:
         """The method that leads on validation."""
         return self.methods[0]
 
+    @property
+    def told(self) -> list[FindingReliability]:
+        """What the leading method tells from chance, by the intervals for all findings together."""
+        return [each for each in self.leading.judged if each.auc_together.low > 0.5]
+
+    @property
+    def untold(self) -> list[FindingReliability]:
+        """What it is not shown to."""
+        return [each for each in self.leading.judged if not each.auc_together.low > 0.5]
+
+    @property
+    def unjudged(self) -> list[FindingReliability]:
+        """What the test images cannot judge."""
+        return [each for each in self.leading.findings if each.why_not]
+
     def said(self) -> str:
         """One sentence on what the leading method finds, and what it cannot be asked."""
         own = self.leading
@@ -164,9 +181,8 @@ class Reliability:
         lost = f"; {some_of(empty)} cannot be judged" if empty else ""
         if not judged:
             return f"No {self.what} can be judged: too few test images have one, or have it not."
-        told = [each for each in judged if each.auc.low > 0.5]
         many = counted(len(judged), self.what, "classes" if self.what == "class" else "")
-        start = f"{own.method} tells {len(told)} of {many} from chance (95% CI of the AUC above 0.5)"
+        start = f"{own.method} tells {len(self.told)} of {many} from chance (AUC above 0.5)"
         pointed = [each for each in judged if each.at is not None]
         if not pointed:
             return f"{start}{lost}."
