@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from dvme.progress import duration
-from dvme.study.answers import WHICH
 from dvme.text import (
     CONTROL,
     MARKS,
     METRIC_NAMES,
+    WHICH,
     counted,
     difference_text,
     p_text,

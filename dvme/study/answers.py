@@ -26,9 +26,6 @@ class Difference:
         return gain_word(self.comparison, self.p_adjusted)
 
 
-WHICH = "Which backbone?"
-
-
 @dataclass(frozen=True)
 class Finding:
     """An answer, as short as it can be said, and what it rests on."""

@@ -15,13 +15,13 @@ from dvme.backbones.description.variation import split_name
 from dvme.stats.curves import labels_needed, monotone
 from dvme.stats.intervals import Interval
 from dvme.stats.multiple import ALPHA
-from dvme.study.answers import WHICH, Difference, Finding, Findings
+from dvme.study.answers import Difference, Finding, Findings
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
 from dvme.study.outcome import Gain
 from dvme.study.roles import Leaders
 from dvme.study.standing import Against
-from dvme.text import CONTROL, METRIC_NAMES, WORDS, difference_text, p_text
+from dvme.text import CONTROL, METRIC_NAMES, WHICH, WORDS, difference_text, p_text
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
