@@ -39,11 +39,9 @@ class SiteOptions:
         Raises:
             OptionError: naming what is wrong.
         """
-        given = {name: value for name, value in (("label_map", self.label_map), ("score", self.score)) if value}
-        if given and not self.test:
-            raise OptionError(
-                parameter(next(iter(given))) + " is about other sites; name them with " + parameter("test")
-            )
+        if (self.label_map or self.score) and not self.test:
+            which = parameter("label_map") if self.label_map else parameter("score")
+            raise OptionError(which + " is about other sites; name them with " + parameter("test"))
         if not self.score:
             return
         known = [OWN, *self.places]
