@@ -147,7 +147,7 @@ def per_unit(
     patients = groups_to_resample(groups)
     truth, is_conflict = joined_truth(panel.truth, units.of_image, how.conflicts)
     if not is_multilabel:
-        is_conflict = is_conflict.any(axis=1)[:, None]
+        is_conflict = np.asarray(is_conflict.any(axis=1))[:, None]
         if len(panel.names) > 1:  # of several classes nobody is of two
             truth[is_conflict[:, 0]] = np.nan
     names = panel.names if is_multilabel else ("",)
