@@ -680,6 +680,42 @@ SPLITS = (
         "np.arange(count) + rng.random(count) * 1.999",
         ("tests/dvme/study/design/test_orders.py",),
     ),
+    # Subgroups and patients.
+    Mutant(
+        "joining: noisy-or leaves out that no image shows it",
+        "dvme/metrics/joining.py",
+        "np.log(-np.expm1(none)) - none",
+        "np.log(-np.expm1(none))",
+        ("tests/dvme/metrics/test_joining.py",),
+    ),
+    Mutant(
+        "dividing: an upper edge is in two subgroups",
+        "dvme/study/design/dividing.py",
+        "numbers <= high if place == last else numbers < high",
+        "numbers <= high",
+        ("tests/dvme/study/design/test_dividing.py",),
+    ),
+    Mutant(
+        "subgroups: a gap counts as if one column were tested",
+        "dvme/study/by_subgroup.py",
+        "min(1.0, n_tests * gap.p_adjusted)",
+        "gap.p_adjusted",
+        ("tests/dvme/study/test_by_subgroup.py",),
+    ),
+    Mutant(
+        "patients: a patient's studies are independent",
+        "dvme/study/per_unit.py",
+        "other = Panel(panel.names, truth, odds, units.patients)",
+        "other = Panel(panel.names, truth, odds)",
+        ("tests/dvme/study/test_per_unit.py",),
+    ),
+    Mutant(
+        "subgroups: findings are averaged over others in each subgroup",
+        "dvme/stats/subgroups.py",
+        "asked, found = np.where(common, truth, np.nan), []",
+        "asked, found = truth, []",
+        ("tests/dvme/stats/test_subgroups.py",),
+    ),
     # Whole sweeps.
     Mutant(
         "targets: a label that is hidden is there for whoever looks",

@@ -74,7 +74,7 @@ class Divider:
         if self.edges:
             members, further = self._cut(values, ~is_missing)
             return Divided(members, (*left_out, *further))
-        names: list[str] = sorted(set(values[~is_missing].tolist()), key=natural_key)
+        names = _distinct(values[~is_missing])
         if len(names) > MOST:
             raise OptionError(
                 f"{self.column} has {len(names):,} values, and subgroups are at most {MOST}; cut "
@@ -90,14 +90,19 @@ class Divider:
         for place, (low, high) in enumerate(pairwise(self.edges)):
             is_below = numbers <= high if place == last else numbers < high
             members[f"[{low:g}, {high:g}{']' if place == last else ')'}"] = (numbers >= low) & is_below
-        lines, is_odd = [], is_there & ~is_number
+        is_odd, lines = is_there & ~is_number, []
         is_outside = is_number & ~np.any([*members.values()], axis=0)
         if is_odd.any():
-            odd: list[str] = sorted(set(values[is_odd].tolist()), key=natural_key)
-            images = counted(int(is_odd.sum()), "test image")
-            lines.append(f"{images} whose {self.column} is no number: {some_of(odd, EXAMPLES)}")
+            shown = some_of(_distinct(values[is_odd]), EXAMPLES)
+            lines.append(f"{counted(int(is_odd.sum()), 'test image')} whose {self.column} is no number: {shown}")
         if is_outside.any():
-            far: list[str] = sorted(set(values[is_outside].tolist()), key=float)
-            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {some_of(far, EXAMPLES)}"
+            shown = some_of(sorted(_distinct(values[is_outside]), key=float), EXAMPLES)
+            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {shown}"
             lines.append(f"{counted(int(is_outside.sum()), 'test image')} whose {self.column} is {outside}")
         return members, lines
+
+
+def _distinct(values: NDArray[Any]) -> list[str]:
+    """In natural order."""
+    found: set[str] = set(values.tolist())
+    return sorted(found, key=natural_key)
