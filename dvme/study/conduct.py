@@ -155,6 +155,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
+    reliability = judge.reliability(question.operation, _uncertain(snapshot, manifest))
     clock.lap("statistics")
     notices = [
         *method_notices(grid.methods),
@@ -182,7 +183,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         n_left_out=dict(snapshot.left_out),
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
-        reliability=judge.reliability(question.operation, _uncertain(snapshot, manifest)),
+        reliability=reliability,
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from dvme_cli.parsing import parse_names
+from dvme_cli.parsing import parse_names, parse_shares
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_parse_names(text: str, names: list[str]) -> None:
 def test_parse_names__nothing(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="--backbones is empty"):
         parse_names(text, "--backbones")
+
+
+def test_parse_shares() -> None:
+    assert parse_shares(["0.1", "Effusion=0.12", "a=b=.5"], "--prevalence") == {"": 0.1, "Effusion": 0.12, "a=b": 0.5}
+    assert parse_shares(None, "--prevalence") is None
+    assert parse_shares([], "--prevalence") is None
+    with pytest.raises(typer.BadParameter, match="--prevalence Mass=x is neither a number nor NAME=NUMBER"):
+        parse_shares(["Mass=x"], "--prevalence")
