@@ -15,7 +15,7 @@ from dvme.stats.influence import FEWEST, mean_scored
 from dvme.stats.intervals import LEVEL, Interval
 from dvme.stats.units import Units
 
-N_DRAWS = 2000
+N_DRAWS = 1000
 """Of the bins' gaps."""
 
 

@@ -178,6 +178,7 @@ def _judged(
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
+    reliability = judge.reliability(question.operation, _uncertain(snapshot, manifest))
     clock.lap("statistics")
     notices = [
         *method_notices(grid.methods),
@@ -207,7 +208,7 @@ def _judged(
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
         subgroups=question.people.by_subgroup(judge, snapshot),
         per_patient=question.people.per_unit(judge, snapshot),
-        reliability=judge.reliability(question.operation, _uncertain(snapshot, manifest)),
+        reliability=reliability,
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
     )

@@ -69,11 +69,8 @@ class Operation:
     @property
     def described(self) -> str:
         """`specificity 0.90`."""
-        return (
-            f"{self.measure} {self.target:.{2 if round(self.target, 2) == self.target else 4}f}"
-            if round(self.target, 2) == self.target
-            else self.at.replace("=", " ")
-        )
+        digits = 2 if round(self.target, 2) == self.target else 3
+        return f"{self.measure} {self.target:.{digits}f}"
 
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse a prevalence of what the study does not have.

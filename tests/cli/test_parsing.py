@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from dvme_cli.parsing import parse_names, site_options
+from dvme_cli.parsing import parse_names, parse_shares, site_options
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,11 @@ def test_site_options__are_the_parameters_of_the_library() -> None:
 def test_site_options__what_is_none(given: dict[str, object], said: str) -> None:
     with pytest.raises(typer.BadParameter, match=said):
         site_options(**({"test": [], "label_map": [], "score": None} | given))  # type: ignore[arg-type]
+
+
+def test_parse_shares() -> None:
+    assert parse_shares(["0.1", "Effusion=0.12", "a=b=.5"], "--prevalence") == {"": 0.1, "Effusion": 0.12, "a=b": 0.5}
+    assert parse_shares(None, "--prevalence") is None
+    assert parse_shares([], "--prevalence") is None
+    with pytest.raises(typer.BadParameter, match="--prevalence Mass=x is neither a number nor NAME=NUMBER"):
+        parse_shares(["Mass=x"], "--prevalence")
