@@ -76,11 +76,11 @@ def show_probe(report: StudyReport) -> None:
         say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
         _show_error(report)
     _show_gains(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
     show_sites(report.sites)
     show_people(report)
     _show_verdict(report)
-    if report.reliability is not None:
-        show_reliability(report.reliability)
     for folder in report.saved:
         say(f"saved {folder}")
     if report.run is not None:
@@ -103,11 +103,11 @@ def show_sweep(report: StudyReport) -> None:
         say(notice)
     _show_scores(report)
     _show_gains(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
     show_sites(report.sites)
     show_people(report)
     _show_verdict(report)
-    if report.reliability is not None:
-        show_reliability(report.reliability)
     _show_cost(report)
     if report.suspects:
         n = counted(len(report.suspects), "image")

@@ -112,12 +112,12 @@ def write_report(
     made = [
         sections.learning_curves(page, study, overlaid),
         sections.differences(page, study),
+        reliability_section(page, study.reliability),
+        sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
+        people_section(page, study.summary, is_anonymous=shown.anonymous),
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
-        people_section(page, study.summary, is_anonymous=shown.anonymous),
         sections.diagnosis(page, study),
-        sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
-        reliability_section(page, study.reliability),
         images_section(study, shown),
         sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
@@ -149,8 +149,9 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
 
 def _described(study: Study) -> str:
     manifest = study.run.manifest
+    what = ("finding",) if manifest.targets.is_multilabel else ("class", "classes")
     return (
-        f"{len(manifest.images):,} images of {len(manifest.classes)} classes, {len(manifest.test):,} for testing; "
+        f"{len(manifest.images):,} images, {counted(len(manifest.classes), *what)}; {len(manifest.test):,} for testing; "
         f"{counted(len(study.run.described['backbones']), 'backbone')}, {counted(len(study.run.methods), 'method')}, "
         f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {study.resampling}."
     )

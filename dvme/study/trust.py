@@ -39,7 +39,7 @@ def with_trust(
         details += lines
     if sites is not None:
         dropped = [site.name for site in sites.sites if (own := site.of(sites.leader)) and own.word == DROP]
-        clauses += [f"it loses at {_names(dropped)}"] if dropped else []
+        clauses += [f"these heads lose at {_names(dropped)}"] if dropped else []
         answer = answer or (f"Not at {_names(dropped)}" if dropped else "No drop elsewhere is shown")
         details.append(sites.said())
     if subgroups is not None:
