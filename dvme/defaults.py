@@ -18,6 +18,8 @@ UNCERTAIN: Final = "ignore"
 BLANK: Final = "ignore"
 JOIN: Final = "mean"
 CONFLICTS: Final = "any"
+AT: Final = "specificity=0.9"
+"""What the operating point of a finding reaches on validation."""
 NO_FINDING: Final = "No Finding"
 """What tables call an image without any finding."""
 

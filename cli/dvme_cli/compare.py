@@ -31,6 +31,9 @@ def compare(
         typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),
     ] = None,
     metric: options.Metric = None,
+    finding: Annotated[
+        str | None, typer.Option(help="Of runs of several findings: compare by this one, not by their mean.")
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Lay two runs side by side, with paired tests, or a run beside published numbers."""
@@ -41,6 +44,7 @@ def compare(
             published=published,
             stands_for=parse_pairs(stands_for or [], "--as", "BACKBONE"),
             metric=metric,
+            finding=finding,
             progress=tell,
         )
     answer(report, _show, is_json=json)
@@ -64,7 +68,8 @@ def _show_runs(report: CompareReport) -> None:
         difference = "" if pair.comparison is None else difference_text(pair.comparison.difference)
         table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), difference, p)
     table.show(console())
-    say(f"Test {METRIC_NAMES[report.metric]}, mean ± std over draws. Difference: the first less the second.")
+    of = "" if report.finding is None else f" of {report.finding}"
+    say(f"Test {METRIC_NAMES[report.metric]}{of}, mean ± std over draws. Difference: the first less the second.")
     say(f"first: {report.one}")
     say(f"second: {report.other}")
 

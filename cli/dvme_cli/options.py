@@ -187,6 +187,14 @@ Metric = Annotated[
     str | None,
     typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about."),
 ]
+At = Annotated[
+    str,
+    typer.Option(help="What each operating point reaches on validation: specificity=0.9, sensitivity=0.9 or the like."),
+]
+Prevalence = Annotated[
+    list[str] | None,
+    typer.Option(help="For predictive values elsewhere: 0.1 of every finding, or Effusion=0.12. Repeatable."),
+]
 Sizes = Annotated[
     str | None,
     typer.Option(
@@ -222,6 +230,28 @@ TestFraction = Annotated[
 DropDuplicates = Annotated[
     bool | None,
     typer.Option("--drop-duplicates", help="Leave out training images that all but coincide with a test image."),
+]
+Sites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test",
+        help="A cache of another site, PATH or NAME=PATH: the heads are tested there as well. Repeatable.",
+    ),
+]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="OURS=THEIRS: what a finding or class is called at other sites; SITE:OURS=THEIRS at one. Repeatable. "
+        "Default: the same.",
+    ),
+]
+Portions = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="Weights of sites, and of `test`, the study's own test set: private=0.51,public=0.49.",
+    ),
 ]
 By = Annotated[
     str | None,
@@ -271,6 +301,13 @@ Maps = Annotated[
     str, typer.Option("--method", help="tsne, umap and pca, separated by commas; the page shows one at a time.")
 ]
 Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
+ColouredBy = Annotated[
+    str | None,
+    typer.Option(
+        "--finding",
+        help="Of images with several findings: the one that colours the points first. Default: the most frequent.",
+    ),
+]
 Anonymous = Annotated[
     bool,
     typer.Option(

@@ -61,6 +61,8 @@ def predict(  # noqa: PLR0913 - one parameter per option
 def _show(report: PredictReport, cache: str | None) -> None:
     counts = some_of([f"{name} ({count:,})" for name, count in report.counts.items()])
     say(f"{report.out}: {report.n_rows:,} images by {report.head} on {'+'.join(report.backbones)}: {counts}")
+    if report.n_without_finding is not None:
+        say(f"findings with a probability above a half; {counted(report.n_without_finding, 'image')} without any")
     for line in report.remarks:
         say(line)
     if report.kept_in is not None and report.n_computed:

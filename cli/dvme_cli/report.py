@@ -19,6 +19,7 @@ def report(  # noqa: PLR0913 - one parameter per option
     seed: options.Seed = None,
     thumbnails: options.Thumbnails = True,
     anonymous: options.Anonymous = False,
+    finding: options.ColouredBy = None,
     figures: options.Figures = None,
     figure_kind: options.FigureKind = FIGURE_KIND,
     force: options.Force = False,
@@ -26,7 +27,13 @@ def report(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Write a finished sweep as one HTML page: which backbone, is fusion worth it, how many labels, and why."""
     page = page_options(
-        methods=methods, seed=seed, thumbnails=thumbnails, anonymous=anonymous, figures=figures, figure_kind=figure_kind
+        methods=methods,
+        seed=seed,
+        thumbnails=thumbnails,
+        anonymous=anonymous,
+        finding=finding,
+        figures=figures,
+        figure_kind=figure_kind,
     )
     with progress_bars() as tell:
         result = dvme.write_report(
@@ -38,7 +45,7 @@ def report(  # noqa: PLR0913 - one parameter per option
     for notice in result.notices:
         say(notice)
     show_maps(result.maps)
-    if result.maps:
+    if any(each.n_asked for of in result.maps.values() for each in of.values()):
         say("silhouette and kNN accuracy are of the test images, which the others vote on")
     say(result.verdict)
     say(f"wrote {result.html}")

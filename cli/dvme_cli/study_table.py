@@ -12,6 +12,7 @@ from dvme.text import (
     CONTROL,
     MARKS,
     METRIC_NAMES,
+    WHICH,
     counted,
     difference_text,
     p_text,
@@ -21,6 +22,8 @@ from dvme.text import (
 )
 from dvme_cli.console import console, say
 from dvme_cli.people_table import show_people
+from dvme_cli.reliability_table import show_reliability
+from dvme_cli.sites_table import show_sites
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
@@ -32,20 +35,21 @@ FURTHER = {
     "kappa": "kappa",
     "average_precision": "avg. prec.",
     "subset_accuracy": "subset acc.",
+    "mae": "MAE",
 }
 """Metrics beside the AUC, as columns are called."""
-LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "95% CI", "val AUC")
+LEAST_WORTH = ("MAE", "kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "95% CI", "val AUC")
 
 
 def show_probe(report: StudyReport) -> None:
     """Print a study of one size: all metrics, then what they allow to be said."""
     say(f"{report.task.describe()}")
     say(f"{report.plan}")
-    names = [name for name in FURTHER if name in report.rows[0].test]
+    has_order, is_graded = report.task.is_ordered, report.task.has_grades
+    names = [name for name in FURTHER if name in report.rows[0].test and (name != "mae" or is_graded)]
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", *(FURTHER[name] for name in names))
     table = Table(columns=headings, keys=2, numeric=len(headings) - 2, drop=LEAST_WORTH, padding=NARROW)
     for row in report.rows:
-        has_order = report.task.is_ordered
         metrics = ["-" if name == "kappa" and not has_order else spread_text(row.test[name]) for name in names]
         low, high = row.interval.low, row.interval.high
         table.add_row(
@@ -70,13 +74,25 @@ def show_probe(report: StudyReport) -> None:
 
         order = order_text(report.task.classes)
         say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
+        _show_error(report)
     _show_gains(report)
+    show_sites(report.sites)
     show_people(report)
     _show_verdict(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
     for folder in report.saved:
         say(f"saved {folder}")
     if report.run is not None:
         say(f"kept in {report.run}; dvme report {report.run} --out report.html shows it")
+
+
+def _show_error(report: StudyReport) -> None:
+    """By how many grades the methods are off, with intervals, which the table has no room for."""
+    errors = [(cell.method, cell.error_in_grades) for cell in report.rows if cell.error_in_grades is not None]
+    if errors:
+        said = "; ".join(f"{name} {difference_text(error, signed=False)}" for name, error in errors)
+        say(f"MAE: mean absolute error in grades, lower is better; mean over folds (95% CI): {said}.")
 
 
 def show_sweep(report: StudyReport) -> None:
@@ -87,8 +103,11 @@ def show_sweep(report: StudyReport) -> None:
         say(notice)
     _show_scores(report)
     _show_gains(report)
+    show_sites(report.sites)
     show_people(report)
     _show_verdict(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
     _show_cost(report)
     if report.suspects:
         n = counted(len(report.suspects), "image")
@@ -102,8 +121,9 @@ def show_sweep(report: StudyReport) -> None:
 def _what_auc_is(report: StudyReport) -> str:
     if not report.task.is_multilabel:
         return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
-    judged = {each.finding for each in report.per_finding if not each.why_not}
-    return f"AUC and average precision are means over the {len(judged)} findings that can be judged"
+    assert report.reliability is not None  # a study that has just ended
+    n_judged = len(report.reliability.leading.judged)
+    return f"AUC and average precision are means over the {n_judged} findings that can be judged"
 
 
 def _show_scores(report: StudyReport) -> None:
@@ -119,6 +139,8 @@ def _show_scores(report: StudyReport) -> None:
     extra = f" {_what_auc_is(report)}." if report.metric in ("auc", "average_precision") else ""
     say(f"Test {metric}, mean ± std over draws; the highest of a size is bold, which claims nothing.{extra}")
     say(MARKS)
+    if report.metric == "kappa":
+        _show_error(report)
     for backbones in dict.fromkeys(each for _, each in report.methods if len(each) > 1):
         say(f"{together_text(backbones)}: {', '.join(backbones)}.")
 
@@ -156,8 +178,9 @@ def _show_gains(report: StudyReport) -> None:
 def _show_verdict(report: StudyReport) -> None:
     """The sentence, and how the other backbones differ from the one that leads."""
     say(report.verdict)
-    for detail in report.findings.answers[0].details[1:] if report.findings is not None else ():
-        say(detail)
+    for answer in report.findings.answers if report.findings is not None else ():
+        for detail in answer.details[1:] if answer.question == WHICH else ():
+            say(detail)
 
 
 def _show_cost(report: StudyReport) -> None:

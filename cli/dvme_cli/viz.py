@@ -28,6 +28,7 @@ def viz(  # noqa: PLR0913 - one parameter per option
     seed: options.Seed = None,
     thumbnails: options.Thumbnails = True,
     anonymous: options.Anonymous = False,
+    finding: options.ColouredBy = None,
     figures: options.Figures = None,
     figure_kind: options.FigureKind = FIGURE_KIND,
     force: options.Force = False,
@@ -35,7 +36,13 @@ def viz(  # noqa: PLR0913 - one parameter per option
 ) -> None:
     """Draw embedding maps side by side, to explore, in one HTML file that opens without a network."""
     page = page_options(
-        methods=methods, seed=seed, thumbnails=thumbnails, anonymous=anonymous, figures=figures, figure_kind=figure_kind
+        methods=methods,
+        seed=seed,
+        thumbnails=thumbnails,
+        anonymous=anonymous,
+        finding=finding,
+        figures=figures,
+        figure_kind=figure_kind,
     )
     with progress_bars() as tell:
         report = dvme.viz(

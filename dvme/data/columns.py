@@ -99,8 +99,6 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
     names, separator, source = _label_columns(table, columns.label), columns.label_separator, f"{table.source}"
     if not names:
         return None
-    if separator is not None and not separator.strip():
-        raise OptionError("the label separator is empty; pass for example " + parameter("label_separator", "|"))
     if len(names) == 1:
         texts = table.texts(names[0])
         if separator is None:

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 
 from dvme.data.natural import natural_key
 from dvme.data.samples import MISSING
+from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.defaults import NO_FINDING
-from dvme.errors import DataError, parameter
+from dvme.errors import DataError, OptionError, parameter
 from dvme.text import EXAMPLES, counted, first_few
 
 BETWEEN, OF = "|", "="
 UNCERTAIN = "?"
-UNCERTAIN_VALUE = -1.0
-"""What an uncertain cell is in the array of `parsed`, as in CheXpert."""
 CELLS: Mapping[str, float] = {
     **dict.fromkeys(("1", "yes", "true", "y", "t", "positive"), 1.0),
     **dict.fromkeys(("0", "no", "false", "n", "f", "negative"), 0.0),
@@ -58,7 +57,10 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
 
     Raises:
         DataError: if a finding has a sign in its name that stands between findings here.
+        OptionError: if the separator is empty.
     """
+    if not separator.strip():
+        raise OptionError("the label separator is empty; pass for example " + parameter("label_separator", "|"))
     texts, counts, n_both = [], Counter[str](), 0
     for cell in cells:
         every = dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip())

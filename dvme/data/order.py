@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from dvme.data.findings import names_in
+from dvme.data.findings import are_findings, names_in
 from dvme.data.natural import natural_key
 from dvme.errors import DataError, OptionError, parameter
 from dvme.text import some_of
@@ -50,8 +50,10 @@ def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = 
 
     Raises:
         OptionError: if a name is empty or there twice.
-        DataError: naming the labels that it lacks.
+        DataError: naming the labels that it lacks; or if some labels are findings, and others a class.
     """
+    labels = set(labels)
+    are_findings(labels)
     if "" in order or len(set(order)) < len(order):
         twice = [name for name in dict.fromkeys(order) if list(order).count(name) > 1 or not name]
         raise OptionError(

@@ -9,9 +9,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.findings import UNCERTAIN_VALUE, are_findings, finding_names, parsed
+from dvme.data.findings import are_findings, finding_names, parsed
 from dvme.data.task import Task
-from dvme.data.uncertainty import Uncertainty
+from dvme.data.uncertainty import UNCERTAIN_VALUE, Uncertainty
 
 HIDDEN = -1
 """The class of an image whose label nobody may know."""

@@ -75,6 +75,11 @@ class Task:
         return len(self.classes) <= 2 or self.is_order_given or names_tell_order(self.classes)
 
     @property
+    def has_grades(self) -> bool:
+        """Whether there are more than two classes, and they are in order: then one may be off by several."""
+        return self.is_ordered and len(self.classes) > 2
+
+    @property
     def kappa_name(self) -> str:
         """`quadratic kappa`, with the order where nobody gave one."""
         return "quadratic kappa" + ("" if self.is_ordered else f" (order assumed: {order_text(self.classes, 5)})")
@@ -112,12 +117,12 @@ class Task:
         Raises:
             DataError: if there are no labels, or only one class.
         """
-        if not self.classes:
-            raise DataError("no image has a label; extract again with class folders or a label column")
         if self.is_multilabel:
             if not any(self.counts):
-                raise DataError("no image has any of the findings; a task needs both images with and without one")
+                raise DataError("no image is known to have any finding; a task needs images with one, and without it")
             return
+        if not self.classes:
+            raise DataError("no image has a label; extract again with class folders or a label column")
         if len(self.classes) == 1:
             message = f"all {self.counts[0]} labelled images are {self.classes[0]!r}; a task needs two classes"
             raise DataError(message)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvme.defaults import BLANK, UNCERTAIN
 from dvme.errors import OptionError, parameter
+from dvme.text import counted
 
 WORDS = {"ignore": math.nan, "zeros": 0.0, "ones": 1.0}
 SOFT = "soft="
+UNCERTAIN_VALUE = -1.0
+"""What an uncertain cell is in an array, as in CheXpert."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,23 @@ class Uncertainty:
             raise OptionError(f"blank {self.blank!r} is not known; choose ignore or zeros")
         if self.uncertain not in WORDS and not 0.0 <= self.value <= 1.0:
             raise OptionError(f"a soft label is from 0 to 1, and this is {self.value}; pass another")
+
+    def said_of(self, values: NDArray[Any]) -> list[str]:
+        """What is made of cells that are neither there nor absent, a line each.
+
+        Args:
+            values: (N, L) as `findings.parsed` gives them.
+        """
+        words = {"ignore": "teach nothing", "zeros": "teach that it is absent", "ones": "teach that it is there"}
+        unsure = words.get(self.uncertain, f"teach {self.value:g}") + f" (uncertain: {self.uncertain})"
+        empty = ("count as absent" if self.blank == "zeros" else "take no part") + f" (blank: {self.blank})"
+        kinds = (
+            (values == UNCERTAIN_VALUE, ("uncertain cell",), unsure),
+            ((values > 0.0) & (values < 1.0), ("cell between 0 and 1", "cells between 0 and 1"), "teach that part"),
+            (np.isnan(values), ("empty cell",), empty),
+        )
+        lines = [f"{counted(int(own.sum()), *what)}: they {how}" for own, what, how in kinds if own.any()]
+        return [*lines, "heads are chosen and tested on cells of 1 and 0 only"] if lines else []
 
     @property
     def value(self) -> float:

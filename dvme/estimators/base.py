@@ -11,12 +11,21 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
 
 from dvme.errors import DataError, OptionError
-from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
+from dvme.estimators.indicator import (
+    checked_indicator,
+    indicator_of,
+    split_rows_of_labels,
+    weights_of_cells,
+    weights_of_classes,
+)
+from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs, needs_order
 from dvme.limits import every, whole
+from dvme.metrics.grades import predicted_classes
 from dvme.runtime import Runtime
 from dvme.seeds import checked_seed
 from dvme.vectors import finite_rows
@@ -33,7 +42,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """What all heads share. The fields are the hyper-parameters; `fit` stores everything else.
 
     Attributes:
-        classes_: (C,) labels, in the order of the probabilities.
+        classes_: (C,) labels, in the order of the probabilities; of several labels (L,) their columns, from 0.
         n_features_in_: columns of X.
         feature_names_in_: their names, where X is a DataFrame with names that are strings.
         blocks_: columns of each block.
@@ -64,7 +73,9 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: (N, D) embeddings; those of several backbones side by side.
-            y: (N,) labels, integers or strings, of at least 2 classes.
+            y: (N,) labels, integers or strings, of at least 2 classes. Or (N, L) where a row may have several labels or
+                none: 1 has it, 0 has it not, values between teach a part, nan is not known and takes no part in that
+                label. It may be sparse.
             groups: (N,) whose each row is, say the patient's number: rows of one group are never on both sides of the
                 validation split. A missing one (None, NaN, "") is a group of its own. None: rows are drawn one by one,
                 and images of one patient then choose the head that learned from the others.
@@ -74,38 +85,66 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             ValueError: if X, y, groups or weights are not that, or a hyper-parameter is not possible.
         """
-        features, targets = validate_data(self, X, y, dtype=(np.float64, np.float32), ensure_all_finite=False)
+        cells = indicator_of(y)
+        features, targets = self._validated(X, y, cells)
         _check_finite(features)
-        check_classification_targets(targets)
         rows, weights = _counting_rows(features, sample_weight)
-        self.classes_, labels = np.unique(targets[rows], return_inverse=True)
-        if len(self.classes_) < 2:
-            raise DataError(f"y has 1 class, {self.classes_.tolist()[0]!r}; a classifier needs 2 or more")
-        head = self._head()
+        head, class_weight = self._head(), getattr(self, "class_weight", None)
+        cell_weights = None
+        if cells is not None:
+            labels = checked_indicator(targets, len(features))[rows]
+            self.classes_ = np.arange(labels.shape[1])
+            cell_weights = weights_of_cells(class_weight, labels, weights)
+        else:
+            check_classification_targets(targets)
+            self.classes_, labels = np.unique(targets[rows], return_inverse=True)
+            if len(self.classes_) < 2:
+                raise DataError(f"y has 1 class, {self.classes_.tolist()[0]!r}; a classifier needs 2 or more")
+            if needs_order(head) and self.classes_.dtype.kind not in "biuf":
+                raise DataError("classes in order are numbers, and y has names; pass their places, from the lowest")
+            own = weights_of_classes(class_weight, self.classes_, labels, weights)
+            weights = own if weights is None else weights if own is None else weights * own
+        self._indicator_dtype = None if cells is None else cells.dtype
         self.blocks_ = _block_sizes(getattr(self, "blocks", None), features.shape[1])
         seed = _seed(self.random_state)
-        units = None if groups is None else _units(groups, len(targets))[rows]
+        units = None if groups is None else _units(groups, len(features))[rows]
         train, validation = split_validation(labels, self.validation_fraction, seed, units)
         self.validation_rows_ = rows[validation]
         blocks = _split_columns(features[rows] if len(rows) < len(features) else features, self.blocks_)
         embeddings = {f"block {m}": block for m, block in enumerate(blocks)}
         job = Job(head, tuple(embeddings), train, validation, seed)
         runtime = Runtime(device=getattr(self, "device", "cpu"))
-        data = Embedded(embeddings, labels, len(self.classes_), weights)
+        data = Embedded(embeddings, labels, len(self.classes_), weights, cell_weights)
         self.head_: FittedHead = fit_jobs([job], data, runtime=runtime)[0]
         self.chosen_ = dict(self.head_.chosen)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """(B, C) class probabilities of (B, D) embeddings, in the order of `classes_`."""
+        """(B, C) class probabilities of (B, D) embeddings, in the order of `classes_`; of several labels each is one."""
         blocks = self._checked_blocks(X)
         return self.head_.predict_proba(blocks)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """(B,) most probable labels of (B, D) embeddings."""
-        most_probable = self.predict_proba(X).argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[most_probable]
+        """(B,) most probable labels of (B, D) embeddings; of several labels (B, L) which have a probability above 0.5."""
+        probabilities = self.predict_proba(X)
+        if self._indicator_dtype is not None:
+            return (probabilities > 0.5).astype(self._indicator_dtype)
+        labels: NDArray[Any] = self.classes_[predicted_classes(probabilities, self.chosen_.get("cuts"))]
         return labels
+
+    def __sklearn_tags__(self) -> Tags:
+        """A row may have several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def _validated(self, X: ArrayLike, y: ArrayLike, cells: NDArray[Any] | None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Features, and labels as they are."""
+        how: dict[str, Any] = {"dtype": (np.float64, np.float32), "ensure_all_finite": False}
+        if cells is not None:
+            return validate_data(self, X, **how), cells
+        both: tuple[NDArray[Any], NDArray[Any]] = validate_data(self, X, y, **how)
+        return both
 
     def _head(self) -> Head:
         """The head with its hyper-parameters."""
@@ -124,7 +163,7 @@ def split_validation(
     """Rows to learn from and rows to choose on, both ascending; see HeadClassifier.
 
     Args:
-        labels: (N,) class indices.
+        labels: (N,) class indices, or (N, L) of several labels.
         fraction: of each class, in [0, 1); None: 0.
         seed: of the draw.
         units: (N,) integers, equal for rows that stay together; None: every row may be drawn on its own.
@@ -135,6 +174,8 @@ def split_validation(
     fraction = fraction or 0.0
     if not isinstance(fraction, Real) or not 0.0 <= fraction < 1.0:
         raise OptionError(f"validation_fraction {fraction!r} is not possible; it must be from 0 to below 1")
+    if labels.ndim == 2:
+        return split_rows_of_labels(labels, float(fraction), seed, units)
     if units is None or len(np.unique(units)) == len(units):
         is_validation = _drawn_rows(labels, float(fraction), seed)
     else:

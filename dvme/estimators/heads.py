@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, Literal, get_args
 
 from numpy.typing import ArrayLike, NDArray
 
 from dvme.errors import OptionError
 from dvme.estimators.base import HeadClassifier, estimator
+from dvme.estimators.indicator import ClassWeight
 from dvme.heads import Head
-from dvme.heads.exact.linear import FittedLinear, Linear
+from dvme.heads.exact.linear import ARGMAX, SOFTMAX, FittedLinear, Linear
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.neighbours.knn import KNN, NEIGHBOURS
@@ -29,16 +30,28 @@ class LinearProbe(HeadClassifier):
 
     strengths: Sequence[float] | None = None
     """Penalties to choose from, see `dvme.heads.exact.linear.STRENGTHS`; None: those."""
+    class_weight: ClassWeight = None
+    """How often rows of a class count, in learning and in choosing: `balanced`, each class as much as another; a dict of
+    weights by class; of several labels `balanced`, each for itself, or a list of such dicts of 0 and 1."""
+    link: str = SOFTMAX
+    """`softmax`; or `cumulative` for classes that are grades, numbers in order. See `dvme.heads.exact.linear.Linear`."""
+    tune: str = ARGMAX
+    """What `predict` gives: `argmax`, the most probable class; or `kappa` for grades: the expected grade is cut where
+    quadratic kappa on the validation rows is largest."""
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
-        """(B, C) logits of (B, D) embeddings; of two classes (B,), the second's less the first's."""
+        """(B, C) logits of (B, D) embeddings; of two classes (B,), the second's less the first's.
+
+        Of several labels (B, L) log odds. By cumulative link (B, C - 1) log odds of a grade above each but the last.
+        """
         (features,) = self._checked_blocks(X)
         assert isinstance(self.head_, FittedLinear)
         logits = self.head_.logits(features)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        is_pair = len(self.classes_) == 2 and self._indicator_dtype is None
+        return logits[:, 1] - logits[:, 0] if is_pair else logits
 
     def _head(self) -> Head:
-        return _linear_head(self.strengths)
+        return replace(_linear_head(self.strengths), link=self.link, tune=self.tune)
 
 
 @estimator
@@ -69,6 +82,8 @@ class ConcatProbe(HeadClassifier):
     """Columns of each backbone, in order; None: all of one."""
     strengths: Sequence[float] | None = None
     """As of LinearProbe."""
+    class_weight: ClassWeight = None
+    """As of LinearProbe."""
 
     def _head(self) -> Head:
         return Concat(linear=_linear_head(self.strengths))
@@ -85,6 +100,8 @@ class MeanLogitsEnsemble(HeadClassifier):
     """Columns of each backbone, in order; None: all of one."""
     strengths: Sequence[float] | None = None
     """As of LinearProbe; each block chooses its own."""
+    class_weight: ClassWeight = None
+    """As of LinearProbe."""
 
     def _head(self) -> Head:
         return MeanLogits(linear=_linear_head(self.strengths))

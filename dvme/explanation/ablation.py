@@ -1,5 +1,8 @@
 """What a fusion loses without one of its backbones: as it was fitted, or fitted again on the others.
 
+Of several findings the log loss of a sample is the mean over the findings of which it is known whether they are there,
+and the AUC is the mean over the findings that the test samples can judge.
+
 The two answer different questions. `leave_one_out` keeps the head and shows it the mean embedding in place of a
 backbone's: how much this head relies on that backbone. Another head could do as well without it, where backbones know
 the same. `leave_one_out_retrained` fits that other head: what the backbone adds to the others.
@@ -14,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.errors import DataError
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, fit_jobs
 from dvme.json_values import ToJson
-from dvme.metrics.classification import log_odds, macro_auc
+from dvme.metrics.classification import log_odds
 from dvme.runtime import Progress, Runtime, silent
-from dvme.stats.influence import Scored, mean_scored, scored
+from dvme.stats.findings import scored_findings
+from dvme.stats.influence import FEWEST, Scored, mean_scored, scored
 from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
 from dvme.study.outcome import Score
@@ -36,7 +41,7 @@ class Performance:
     log_loss: Score
     """On the test set, in nats; lower is better."""
     auc: Score
-    """Macro AUC on the test set."""
+    """Macro AUC on the test set; of several findings the mean of theirs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,44 @@ class _Predictions:
     validation_losses: list[float]
 
 
+@dataclass(frozen=True)
+class _Test:
+    """The test samples."""
+
+    labels: NDArray[Any]
+    """(n,) class indices, or (n, L) findings."""
+    groups: NDArray[Any] | None
+
+    @property
+    def units(self) -> Units:
+        """Of one class, where a sample may have several."""
+        several = self.labels.ndim == 2
+        return Units(np.zeros(len(self.labels), dtype=np.int64) if several else self.labels, self.groups)
+
+    def auc(self, folds: Sequence[NDArray[Any]]) -> Scored:
+        """Of (n, C) log probabilities by each fold's head.
+
+        Raises:
+            DataError: if no finding can be judged.
+        """
+        if self.labels.ndim == 1:
+            return scored(self.labels, [log_odds(fold) for fold in folds], self.units, ["auc"])["auc"]
+        odds = [log_odds(fold, is_multilabel=True) for fold in folds]
+        _, mean = scored_findings(self.labels, odds, self.groups)
+        if mean is None:
+            raise DataError(
+                f"no finding can be judged on these {len(self.labels)} images: it takes {FEWEST} images or groups that "
+                "have it and as many that have not; explain on more images"
+            )
+        return mean
+
+    def mean_losses(self, losses: NDArray[Any]) -> Scored:
+        """The mean of (n,) losses over the samples that have one."""
+        known = np.flatnonzero(~np.isnan(losses))
+        groups = None if self.groups is None else self.groups[known]
+        return mean_scored(losses[known], _Test(self.labels[known], groups).units)
+
+
 def leave_one_out(
     heads: Sequence[FittedHead],
     jobs: Sequence[Job],
@@ -107,7 +150,7 @@ def leave_one_out(
     names = jobs[0].backbones
     intact = _predictions(heads, jobs, data, test)
     others = [_predictions(heads, jobs, data, test, absent=m) for m in range(len(names))]
-    return _compared(names, intact, others, Units(data.labels[test], groups), is_retrained=False)
+    return _compared(names, intact, others, _Test(data.labels[test], groups), is_retrained=False)
 
 
 def leave_one_out_retrained(
@@ -145,7 +188,7 @@ def leave_one_out_retrained(
         _predictions(fitted[start : start + size], reduced[start : start + size], data, test)
         for start in range(0, len(reduced), size)
     ]
-    return _compared(names, intact, others, Units(data.labels[test], groups), is_retrained=True)
+    return _compared(names, intact, others, _Test(data.labels[test], groups), is_retrained=True)
 
 
 def _predictions(
@@ -165,36 +208,52 @@ def _predictions(
         result.test.append(head.log_proba(shown))
         loss = float("nan")
         if len(job.validation):
-            loss = float(_losses(data.labels[job.validation], head.log_proba(validation)).mean())
+            loss = float(np.nanmean(_losses(_truth(data, job.validation), head.log_proba(validation))))
         result.validation_losses.append(loss)
     return result
 
 
 def _compared(
-    names: Sequence[str], intact: _Predictions, others: Sequence[_Predictions], units: Units, *, is_retrained: bool
+    names: Sequence[str], intact: _Predictions, others: Sequence[_Predictions], test: _Test, *, is_retrained: bool
 ) -> Ablation:
     """Every other way of using the backbones beside the intact one, paired by fold and by test sample."""
-    labels = units.labels
-    before, auc_before = _performance(intact, labels), _auc(intact, units)
+    labels = test.labels
+    auc_before = test.auc(intact.test)
+    before = _performance(intact, labels, auc_before)
     left_out = []
     for name, other in zip(names, others, strict=True):
         gaps = np.subtract(other.validation_losses, intact.validation_losses).tolist()
         increases = _mean_losses(labels, other) - _mean_losses(labels, intact)
-        log_loss, auc = mean_scored(increases, units).interval(), (_auc(other, units) - auc_before).interval()
-        left_out.append(LeftOut(name, _performance(other, labels), Score.over(gaps), log_loss, auc))
+        log_loss, auc = test.mean_losses(increases).interval(), test.auc(other.test)
+        after = _performance(other, labels, auc)
+        left_out.append(LeftOut(name, after, Score.over(gaps), log_loss, (auc - auc_before).interval()))
     return Ablation(is_retrained, len(labels), before, tuple(left_out))
 
 
-def _performance(predictions: _Predictions, labels: NDArray[Any]) -> Performance:
+def _performance(predictions: _Predictions, labels: NDArray[Any], auc: Scored) -> Performance:
     return Performance(
         validation_log_loss=Score.over(predictions.validation_losses),
-        log_loss=Score.over([float(_losses(labels, fold).mean()) for fold in predictions.test]),
-        auc=Score.over([macro_auc(labels, log_odds(fold)) for fold in predictions.test]),
+        log_loss=Score.over([float(np.nanmean(_losses(labels, fold))) for fold in predictions.test]),
+        auc=Score.over(auc.folds.tolist()),
     )
 
 
+def _truth(data: Embedded, rows: NDArray[Any]) -> NDArray[Any]:
+    """Labels of some rows, as losses are counted on them."""
+    truth: NDArray[Any] = data.truth_of(rows) if data.is_multilabel else data.labels[rows]
+    return truth
+
+
 def _losses(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[Any]:
-    """(n,) log loss of every sample."""
+    """(n,) log loss of every sample; of several findings the mean over those that are known, nan where none is."""
+    if labels.ndim == 2:
+        with np.errstate(divide="ignore"):
+            against = np.log(-np.expm1(log_probabilities))
+        each = np.where(
+            np.isnan(labels), 0.0, -np.maximum(np.where(labels == 1.0, log_probabilities, against), np.log(FLOOR))
+        )
+        n_known = (~np.isnan(labels)).sum(axis=1)
+        return np.divide(each.sum(axis=1), n_known, out=np.full(len(labels), np.nan), where=n_known > 0)
     losses: NDArray[Any] = -np.maximum(log_probabilities[np.arange(len(labels)), labels], np.log(FLOOR))
     return losses
 
@@ -203,7 +262,3 @@ def _mean_losses(labels: NDArray[Any], predictions: _Predictions) -> NDArray[Any
     """(n,) log loss of every test sample, averaged over the folds."""
     mean: NDArray[Any] = np.mean([_losses(labels, fold) for fold in predictions.test], axis=0)
     return mean
-
-
-def _auc(predictions: _Predictions, units: Units) -> Scored:
-    return scored(units.labels, [log_odds(fold) for fold in predictions.test], units, ["auc"])["auc"]

@@ -40,7 +40,7 @@ class AttentionSummary(ToJson):
     overall: AttentionMap
     """Over all samples."""
     classes: dict[str, AttentionMap]
-    """Over the samples of each class, in the order of the classes."""
+    """Over the samples of each class, or with each finding, in their order."""
 
 
 def summarise_attention(
@@ -57,7 +57,7 @@ def summarise_attention(
     Args:
         heads: one fitted `dvme` or `dvme-tokens` for each of F folds, F >= 1.
         blocks: (B, D_m) embeddings of each backbone, usually those of the test set.
-        labels: (B,) class indices.
+        labels: (B,) class indices; or (B, L) findings, and the samples of a class are those that have it.
         backbones: names of the M backbones, in the order of the blocks.
         classes: names of the classes, by index.
         progress: told (stage, done, total) of the folds.
@@ -67,7 +67,8 @@ def summarise_attention(
 
     Source: Truong et al. 2021, appendix F, which shows the mean over the test set only.
     """
-    is_member = np.stack([np.ones(len(labels), dtype=bool), *(labels == c for c in range(len(classes)))])
+    own = (labels[:, None] == np.arange(len(classes))) if labels.ndim == 1 else labels == 1.0
+    is_member = np.concatenate([np.ones((1, len(labels)), dtype=bool), own.T])
     means, variances = [], []
     for done, head in enumerate(heads):  # one fold at a time: the maps of all samples may be many
         maps = block_attention(head, blocks)

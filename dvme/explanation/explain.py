@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import MISSING
+from dvme.data.findings import are_findings, names_in
+from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError, parameter
 from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import full_attention
@@ -72,7 +74,9 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
 
     Of a head on one backbone that is how far its scores lie above those of a head that knows nothing of the image.
 
-    Everything is computed on labelled images of the cache that the head neither learned from nor chose on.
+    Everything is computed on labelled images of the cache that the head neither learned from nor chose on. Of several
+    findings losses are means over the cells that are known, AUCs means over the findings that can be judged, and
+    attention is shown of the images with each.
 
     Args:
         head: a folder that `dvme probe --save` made, or that a run has in `RUN/heads`.
@@ -80,7 +84,8 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
         all_images: take the images that the head was fitted on as well; losses then flatter it.
         images: (n, 16) content ids of the images to explain on, whatever else the cache holds; None: all labelled ones
             that the head neither learned from nor chose on.
-        retrain: also fit the head again without each backbone: with its hyper-parameters, rows and seeds.
+        retrain: also fit the head again without each backbone: with its hyper-parameters, rows and seeds. Of uncertain
+            findings it then learns nothing.
         full_map: a .npy file for the (T, T) attention of the first fold's head, mean over up to 64 images.
         out: a .json file for the report.
         force: replace files that are there.
@@ -130,7 +135,7 @@ def explained(  # noqa: PLR0913 - as of `explain`
     saved: SavedHead,
     store: EmbeddingCache,
     rows: NDArray[Any],
-    labels: NDArray[np.int64],
+    labels: NDArray[Any],
     groups: NDArray[Any],
     *,
     images: NDArray[np.uint8] | None = None,
@@ -143,8 +148,8 @@ def explained(  # noqa: PLR0913 - as of `explain`
     """`explain` on rows of a cache whose labels are known, and the (T, T) attention of the first fold's head.
 
     `rows` are (N,) of a cache that the head fits, with embeddings of every backbone and those that it was fitted on
-    among them; `labels` are (N,) indices of its classes, `groups` (N,), "" for none. The attention between all tokens
-    is None unless it `is_mapped`. The other arguments are those of `explain`.
+    among them; `labels` are (N,) indices of its classes, or (N, L) of its findings, `groups` (N,), "" for none. The
+    attention between all tokens is None unless it `is_mapped`. The other arguments are those of `explain`.
 
     Raises:
         DataError: if there is nothing to explain on.
@@ -189,14 +194,22 @@ def _labelled(
     """Those of the rows with a label, which are to be of the head's classes; their class indices and groups."""
     columns = store.columns(["label", "group"])
     names = columns["label"][rows]
+    if are_findings(names) != saved.is_multilabel:
+        what = ("one class", "several findings") if saved.is_multilabel else ("several findings", "one class")
+        raise DataError(
+            f"images of {store.location} have {what[0]} each, and the head tells of {what[1]}; label it as it was"
+        )
     index = {name: c for c, name in enumerate(saved.classes)}
-    strange = sorted({str(name) for name in names} - set(index) - {MISSING})
+    strange = sorted(names_in(names) - set(index))
     if strange:
         raise DataError(f"{store.location} has class {strange[0]!r}, which the head does not know; label it as it was")
     rows = rows[names != MISSING]
     if not len(rows):
         raise DataError(f"{store.location} has no labelled image with embeddings of {', '.join(saved.backbones)}")
-    labels = np.array([index[str(name)] for name in columns["label"][rows]], dtype=np.int64)
+    names = columns["label"][rows]
+    if saved.is_multilabel:
+        return rows, Targets.of(names, saved.classes).values, columns["group"][rows]
+    labels = np.array([index[str(name)] for name in names], dtype=np.int64)
     return rows, labels, columns["group"][rows]
 
 

@@ -13,7 +13,7 @@ from dvme.heads.fitting.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.fusion.controls import Concat, FittedConcat, FittedMeanLogits, MeanLogits
 from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
 from dvme.heads.neighbours.knn import KNN, FittedKNN
-from dvme.heads.variation import base_name, differences, split_name, vary
+from dvme.heads.variation import LATER, base_name, differences, needs_order, split_name, vary, written
 
 __all__ = [
     "ATTENTION_HEADS",
@@ -31,6 +31,8 @@ __all__ = [
     "get_head",
     "head_of",
     "is_own",
+    "needs_order",
+    "written",
 ]
 
 ATTENTION_HEADS = ("dvme", "dvme-tokens")
@@ -93,6 +95,7 @@ def head_of(name: str, settings: Mapping[str, Any]) -> Head:
 def _with_settings(default: Any, settings: Mapping[str, Any]) -> Any:
     """A dataclass like the default, dataclasses in its fields included."""
     own = {field.name: getattr(default, field.name) for field in fields(default)}
+    settings = {key: value for key, value in LATER.items() if key in own} | dict(settings)
     if set(own) != set(settings):
         raise OptionError(f"the settings are {', '.join(sorted(settings))}; they must be {', '.join(sorted(own))}")
     values = {

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
-from dvme.heads import fitted_class, head_of
+from dvme.heads import fitted_class, head_of, written
 from dvme.heads.fitting.jobs import FittedHead, Head
 from dvme.json_values import as_json, plain, rebuilt
+from dvme.metrics.grades import mean_cuts
 from dvme_cache import Fingerprint
 
-FORMAT, MULTILABEL_FORMAT = 2, 3
+FORMATS = FORMAT, MULTILABEL_FORMAT = 2, 3
 """The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
+FORMATS = (FORMAT, MULTILABEL_FORMAT)
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -76,6 +78,11 @@ class SavedHead:
     def is_multilabel(self) -> bool:
         """Whether images may have several of the classes, so that probabilities are independent."""
         return any(getattr(fold.head, "is_multilabel", False) for fold in self.folds)
+
+    @property
+    def cuts(self) -> list[float] | None:
+        """Of the expected grade, where what images are taken for was tuned; see `predicted_classes`."""
+        return mean_cuts([fold.head.chosen.get("cuts") for fold in self.folds])
 
     @property
     def fitted_ids(self) -> NDArray[np.uint8]:
@@ -164,7 +171,7 @@ def load_head(folder: str | Path) -> SavedHead:
         _check_description(path, described)
         saved = _restored(path, described)
         _check_answer(path, saved)
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error
@@ -180,7 +187,7 @@ def content_digest(described: Mapping[str, Any]) -> str:
 
 def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
-    if described["format"] not in (FORMAT, MULTILABEL_FORMAT):
+    if described["format"] not in FORMATS:
         step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
         known = f"{FORMAT} and {MULTILABEL_FORMAT}"
         raise DataError(f"{path} is of head format {described['format']}, this dvme reads {known}; {step}")
@@ -243,7 +250,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
     return {
         "format": MULTILABEL_FORMAT if saved.is_multilabel else FORMAT,
         "head": saved.name,
-        "settings": asdict(saved.head),  # type: ignore[call-overload]
+        "settings": written(asdict(saved.head)),  # type: ignore[call-overload]
         "backbones": [
             {"name": name, "dim": dim, "digest": fingerprint.digest, "fingerprint": dict(fingerprint.fields)}
             for name, dim, fingerprint in parts

@@ -14,6 +14,10 @@ FIXED = frozenset({"name", "is_fusion"})
 SHORT = {"neighbours": "k"}
 """Settings that are typed under another name than their field's."""
 
+LATER = {"link": "softmax", "tune": "argmax"}
+"""Settings that heads have had for less long. At these values they are not written, so that what is written of a head,
+and the key of a job, is what it was before."""
+
 
 def split_name(text: str) -> tuple[str, dict[str, str]]:
     """(name, settings as typed) of `NAME@SETTING=VALUE@...`.
@@ -77,6 +81,21 @@ def settings_of(part: Any) -> dict[str, Any]:
         elif field.name not in FIXED:
             found[_typed(field.name)] = value
     return found
+
+
+def written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they are written, those of heads in them included: without those of LATER that change nothing."""
+    return {
+        key: written(value) if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if key not in LATER or value != LATER[key]
+    }
+
+
+def needs_order(head: Head) -> bool:
+    """Whether the head goes by the order of the classes."""
+    own = settings_of(head)
+    return any(own.get(key, usual) != usual for key, usual in LATER.items())
 
 
 def _varied(part: Any, settings: Mapping[str, str]) -> Any:

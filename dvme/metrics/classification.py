@@ -74,7 +74,13 @@ def log_odds(log_probabilities: NDArray[Any], *, is_multilabel: bool = False) ->
     return odds
 
 
-def score(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any] | None = None) -> dict[str, float]:
+def score(
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    weights: NDArray[Any] | None = None,
+    *,
+    predicted: NDArray[Any] | None = None,
+) -> dict[str, float]:
     """Every metric of METRICS.
 
     Args:
@@ -82,8 +88,9 @@ def score(labels: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any] | No
         scores: (N, C) log odds, or probabilities: the largest of a row is the prediction, a column is what an AUC ranks
             by.
         weights: (N,) above 0: 2 is as if a sample were there twice; None: 1.
+        predicted: (N,) what samples are taken for, where that is not the class of the largest score.
     """
-    table = count_tables(labels, scores.argmax(axis=1), scores.shape[1], weights)
+    table = count_tables(labels, scores.argmax(axis=1) if predicted is None else predicted, scores.shape[1], weights)
     return {
         "auc": macro_auc(labels, scores, weights),
         "accuracy": float(accuracy(table)),

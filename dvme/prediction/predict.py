@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.data.findings import BETWEEN
+from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
 from dvme.heads import full_name
 from dvme.heads.saving import SavedHead, keys_of, load_head
+from dvme.metrics.grades import predicted_classes
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.sources import Part, embedded, with_embeddings
@@ -40,7 +43,7 @@ class PredictReport:
     n_rows: int
     """Lines of the file."""
     counts: dict[str, int]
-    """Predictions by class."""
+    """Predictions by class; of several findings those of each."""
     n_known: int
     """Predicted images that the head learned from or chose on; their predictions say nothing about new images."""
     left_out: dict[str, str]
@@ -49,6 +52,8 @@ class PredictReport:
     """Images whose embeddings were computed for this."""
     kept_in: str | None = None
     """The cache that keeps those, beside `cache`; None where there are none, or none are kept."""
+    n_without_finding: int | None = None
+    """Images of which no finding is predicted; None of a head that gives each image one class."""
     remarks: list[str] = field(default_factory=list)
     """What of a folder was passed over, and which columns of a manifest were used, a line each."""
 
@@ -75,6 +80,9 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
 ) -> PredictReport:
     """Apply a saved head and write one line per image: image, path, class and the probability of every class.
 
+    Of a head of several findings the column is `findings`: those of a probability above a half, with `|` between them,
+    or `No Finding`, as `Columns(label="findings", label_separator="|")` reads it. Its probabilities sum to nothing.
+
     The folds' heads predict together, by their mean probability. Labels, splits and groups of a manifest are not looked
     at, and no cache that a study uses is written to.
 
@@ -91,7 +99,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         architectures: of torchvision-style checkpoints, by backbone name.
         weights: local checkpoints by backbone name.
         submission: names of two columns, such as ("id_code", "diagnosis"); the file then has only these, the
-            file's name without its suffix and the class, as competitions ask for it.
+            file's name without its suffix and the class, as competitions ask for it. Not of several findings.
         skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
         force: replace a file that is there.
         runtime: device, batch size, workers.
@@ -107,9 +115,15 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         step = "pass " + parameter("submission", ["id", "label"])
         raise OptionError(f"a submission has two different columns, not {given!r}; " + step)
     check_head(head, images)
+    saved = load_head(head)
+    if submission is not None and saved.is_multilabel:
+        raise OptionError(
+            f"a submission has one class for each image, and {head} tells of {len(saved.classes)} findings; leave out "
+            + parameter("submission")
+            + ": the columns p(FINDING) are what is asked for there"
+        )
     if cache is not None:
         check_new_cache(cache)
-    saved = load_head(head)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
     found = embedded(images, cache, saved, own, runtime or Runtime(), progress, skip_missing=skip_missing)
     with found as asked:
@@ -119,19 +133,19 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         contents = np.concatenate([part.store.samples.ids[part.rows] for part in parts])
         n_known = int(np.isin(keys_of(contents), keys_of(saved.fitted_ids)).sum())
     named = {name: [of[i] for i in np.sort(positions)] for name, of in (("image", asked.ids), ("path", asked.paths))}
-    predicted = probabilities.argmax(axis=1)
-    _write(path, _table(saved, named, predicted, probabilities, submission))
-    counts = np.bincount(predicted, minlength=len(saved.classes))
+    is_it = _decided(saved, probabilities)
+    _write(path, _table(saved, named, is_it, probabilities, submission))
     return PredictReport(
         head=full_name(saved.head),
         backbones=saved.backbones,
         out=os.fspath(path),
-        n_rows=len(predicted),
-        counts=dict(zip(saved.classes, counts.tolist(), strict=True)),
+        n_rows=len(is_it),
+        counts=dict(zip(saved.classes, is_it.sum(axis=0).tolist(), strict=True)),
         n_known=n_known,
         left_out=left_out,
         n_computed=asked.n_computed,
         kept_in=asked.kept_in,
+        n_without_finding=int((~is_it.any(axis=1)).sum()) if saved.is_multilabel else None,
         remarks=list(asked.remarks),
     )
 
@@ -149,16 +163,24 @@ def _probabilities(saved: SavedHead, parts: Sequence[Part], progress: Progress) 
     return np.concatenate(found)
 
 
+def _decided(saved: SavedHead, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
+    """(R, C) what each image is taken for: one class, or findings, each above a half."""
+    if saved.is_multilabel:
+        return probabilities > 0.5
+    return predicted_classes(probabilities, saved.cuts)[:, None] == np.arange(len(saved.classes))
+
+
 def _table(
     saved: SavedHead,
     named: Mapping[str, Sequence[str]],
-    predicted: NDArray[Any],
+    is_it: NDArray[np.bool_],
     probabilities: NDArray[Any],
     submission: Sequence[str] | None,
 ) -> pd.DataFrame:
     import pandas as pd
 
-    classes = np.array(saved.classes, dtype=object)[predicted]
+    names = np.array(saved.classes, dtype=object)
+    classes = [BETWEEN.join(names[row]) or NO_FINDING for row in is_it]
     if submission is not None:
         stems = [PurePosixPath(identity).stem for identity in named["image"]]
         if len(set(stems)) < len(stems):
@@ -167,7 +189,7 @@ def _table(
             )
         return pd.DataFrame({submission[0]: stems, submission[1]: classes})
     columns = {probability_of(name): probabilities[:, c] for c, name in enumerate(saved.classes)}
-    return pd.DataFrame({**named, "class": classes, **columns})
+    return pd.DataFrame({**named, "findings" if saved.is_multilabel else "class": classes, **columns})
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ from dvme.report.html.page import Section, text
 from dvme.report.html.thumbnails import large_thumbnail
 from dvme.report.options import PageOptions
 from dvme.report.points import names_of
-from dvme.study.diagnosis import Mistake
+from dvme.study.diagnosis import Mistake, finding_mistakes
 from dvme.study.loaded import Study
 from dvme.study.run import SUSPECTS
 from dvme.study.suspects import Suspect
@@ -21,11 +21,18 @@ SHOWN = 14
 
 
 def images_section(study: Study, shown: PageOptions) -> Section | None:
-    """The images that the leading method gets wrong, and the labels that it contradicts; None without the cache, or diagnoses."""
-    if study.store is None or study.rows is None or not study.diagnoses:
+    """The images that the leading method gets wrong, and the labels that it contradicts.
+
+    None without the cache, and where an image has one class and no method was diagnosed.
+    """
+    several = study.run.manifest.targets.is_multilabel
+    if study.store is None or study.rows is None or not (several or study.diagnoses):
         return None
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
     paths = study.store.column("path")[study.rows].tolist() if shown.thumbnails else None
+    body = "" if shown.thumbnails else "<p>The images themselves were left out of this page.</p>"
+    if several:
+        return Section("images", "Images to look at", body + _of_findings(study, names, paths))
     leading, n_test = study.diagnoses[0], len(study.run.manifest.test)
     missed = f"{leading.method} takes {leading.n_mistakes:,} of {counted(n_test, 'test image')} for another class."
     n_known = int((~np.isnan(study.predicted(study.lead)[:, 0])).sum())
@@ -34,7 +41,6 @@ def images_section(study: Study, shown: PageOptions) -> Section | None:
         f"{counted(n_known, 'image')}, by confident learning (Northcutt et al. 2021). Many of them are hard images "
         f"with a right label: look before you change one. {SUSPECTS} of the run lists all."
     )
-    body = "" if shown.thumbnails else "<p>The images themselves were left out of this page.</p>"
     for heading, said, n, found in (
         ("The most confident mistakes", missed, leading.n_mistakes, leading.mistakes),
         ("Labels that are likely wrong", doubted, len(study.suspects), study.suspects),
@@ -42,6 +48,22 @@ def images_section(study: Study, shown: PageOptions) -> Section | None:
         first = f" The first {SHOWN} of them:" if n > SHOWN else ""
         body += f"<h3>{heading}</h3><p>{text(said)}{first}</p>{_gallery(study, found[:SHOWN], names, paths)}"
     return Section("images", "Images to look at", body)
+
+
+def _of_findings(study: Study, names: Sequence[str], paths: Sequence[str] | None) -> str:
+    """The most confident mistakes, of one finding of one image each."""
+    found = finding_mistakes(study.run.manifest, study.run.finished[study.lead, study.last])
+    n_known = int((~np.isnan(study.run.manifest.targets.values[study.run.manifest.test])).sum())
+    first = f" The first {SHOWN} of them:" if len(found) > SHOWN else ""
+    said = (
+        f"{study.name(study.lead)} is wrong about {len(found):,} of {counted(n_known, 'finding')} that the test images "
+        f"are known to have or not to have, at a probability of a half.{first}"
+    )
+    unsought = "Labels that are likely wrong are looked for only where each image has one class."
+    return (
+        f"<h3>The most confident mistakes</h3><p>{text(said)}</p>{_gallery(study, found[:SHOWN], names, paths)}"
+        f'<p class="soft">{unsought}</p>'
+    )
 
 
 def _gallery(

@@ -30,6 +30,9 @@ class PageOptions:
     """Names of images become digests that only who has the cache can find again, groups numbers; paths, splits, further
     columns, fingerprints' texts and notices are left out, as any of them may name someone. Names of classes and
     backbones stay."""
+    finding: str | None = None
+    """Of images that may have several findings: the one that colours the points first, and the figures of maps; None:
+    the most frequent. A page offers all of them."""
     figures: str | Path | None = None
     """A folder for every figure as a file."""
     figure_kind: str = FIGURE_KIND

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.findings import are_findings
 from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.saving import SavedHead
 from dvme.maps.map_store import Kept, default_folder, key_of
 from dvme.maps.maps import EmbeddingMap, Source, make_maps
 from dvme.maps.quality import MapQuality
+from dvme.report.finding_columns import NO_NUMBERS, check_finding, finding_columns
 from dvme.report.html.explorer import Column, Measured, Points
 from dvme.report.html.thumbnails import EDGES
 from dvme.report.options import PageOptions
@@ -40,6 +42,8 @@ class PageMaps:
     """Embeddings within methods."""
     has_files: bool = True
     """Whether the path of any image is known; imported embeddings may be of names alone."""
+    notes: tuple[str, ...] = ()
+    """What is to be said above the maps."""
 
     @property
     def n_without_thumbnail(self) -> int:
@@ -93,13 +97,16 @@ def draw(
     """
     kept = Kept(default_folder())
     columns = {name: values[rows] for name, values in store.columns(["label", "group"]).items()} | dict(own)
+    check_finding(options.finding, columns["label"])
+    several = are_findings(columns["label"])
+    judged = np.full(len(rows), MISSING, dtype=object) if several else columns["label"]
     maps = [
         each
         for method in options.methods
         for each in make_maps(
             sources,
             method=method,
-            labels=columns["label"],
+            labels=judged,
             groups=columns["group"],
             is_query=is_new,
             may_vote=None if is_new is None else ~is_new,
@@ -114,7 +121,8 @@ def draw(
         own = {name: values[order] for name, values in own.items()}
         maps = [replace(each, positions=each.positions[order]) for each in maps]
     has_files = bool((store.column("path")[rows] != MISSING).any())
-    return PageMaps(points_of(store, rows, added, options, own=own, kept=kept, progress=progress), maps, has_files)
+    points = points_of(store, rows, added, options, own=own, kept=kept, progress=progress)
+    return PageMaps(points, maps, has_files, (NO_NUMBERS,) if several else ())
 
 
 def _taken(values: Column, order: NDArray[Any]) -> Column:
@@ -122,6 +130,14 @@ def _taken(values: Column, order: NDArray[Any]) -> Column:
         return Measured(values.values[order], [values.texts[place] for place in order])
     taken: NDArray[Any] = values[order]
     return taken
+
+
+def colours(labels: NDArray[Any], finding: str | None) -> NDArray[Any]:
+    """(N,) what the points of a figure are coloured by: labels, or whether images have a finding, see `PageOptions`."""
+    if not are_findings(labels):
+        return labels
+    name, words = next(iter(finding_columns(labels, finding).items()))
+    return np.array([f"{name}: {word}" if word != MISSING else MISSING for word in words], dtype=object)
 
 
 def embedding_source(store: EmbeddingCache, name: str, rows: NDArray[Any]) -> Source:

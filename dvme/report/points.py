@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.findings import are_findings
 from dvme.data.names import named_images
 from dvme.maps.map_store import Kept
+from dvme.report.finding_columns import check_finding, finding_columns
 from dvme.report.html.explorer import Column, Measured, Points, measured_or_named, short_ids
 from dvme.report.html.thumbnails import thumbnails
 from dvme.report.options import PageOptions
@@ -39,7 +41,7 @@ def points_of(
     Args:
         store: the cache.
         rows: (N,) its rows.
-        added: further columns, shown after the label.
+        added: further columns, shown after the label, or the findings.
         options: what is shown.
         own: (N,) each: columns in place of the cache's of these names.
         kept: where thumbnails are looked for and put.
@@ -48,7 +50,10 @@ def points_of(
     columns = {name: values[rows] for name, values in store.columns().items()} | dict(own)
     none = np.full(len(rows), MISSING, dtype=object)
     groups = columns.get("group", none)
-    found: dict[str, Column] = {"label": columns.get("label", none), **added}
+    labels = columns.get("label", none)
+    check_finding(options.finding, labels)
+    several = finding_columns(labels, options.finding) if are_findings(labels) else {"label": labels}
+    found: dict[str, Column] = {**several, **added}
     if options.anonymous:
         found["group"] = numbered(groups, _secret(store, rows))
     else:

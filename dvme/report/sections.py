@@ -19,6 +19,7 @@ from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.study.answers import Findings
 from dvme.study.loaded import Study
 from dvme.study.published import PublishedCell
+from dvme.study.scoring import MAE
 from dvme.study.suspects import TEST
 from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted
 
@@ -46,7 +47,8 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
     """Scores by the number of labels, as the table, and as curves where there is more than one size."""
     own, task = study.run.metric, study.summary.task
-    metrics = [own, *(each for each in study.summary.cells[0].test if each != own)]
+    there = [each for each in study.summary.cells[0].test if each != MAE or task.has_grades]
+    metrics = [own, *(each for each in there if each != own)]
     named = {**METRIC_NAMES, "kappa": task.kappa_name}
     body = choice("metric", "Score", {each: named[each] for each in metrics})
     if "kappa" in metrics and not task.is_ordered:

@@ -25,7 +25,7 @@ from dvme.report.figures.static import save_figures
 from dvme.report.html.explorer import METHOD_NAMES, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, text, write_page
 from dvme.report.options import SUFFIXES, PageOptions
-from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
+from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.runtime import Progress, automatic
 from dvme.study.design.snapshot import named_backbones
 from dvme.study.run import RUN
@@ -106,11 +106,11 @@ def viz(
     n_left_out = int((~store.samples.is_pruned).sum()) - len(rows)
     title = "dvme: embedding maps" if shown.anonymous else f"{store.name}: embedding maps"
     missing = drawn.missing(shown)
-    notes = [*([TAUGHT] if saved is not None else []), *([missing] if missing else [])]
+    notes = [*([TAUGHT] if saved is not None else []), *drawn.notes, *([missing] if missing else [])]
     write_page(_page(title, drawn, n_left_out, notes), place)
     files: list[Path] = []
     if shown.figures is not None:
-        figures = map_figures(drawn.maps, store.column("label")[rows], store.class_order)
+        figures = map_figures(drawn.maps, colours(store.column("label")[rows], shown.finding), store.class_order)
         files = save_figures(figures, shown.figures, kind=shown.figure_kind)
     return VizReport(
         cache=os.fspath(cache),
@@ -119,7 +119,7 @@ def viz(
         n_points=len(rows),
         n_left_out=n_left_out,
         n_without_thumbnail=drawn.n_without_thumbnail,
-        notices=[missing] if missing else [],
+        notices=[*drawn.notes, *([missing] if missing else [])],
         maps=drawn.qualities,
         figures=[os.fspath(file) for file in files],
     )

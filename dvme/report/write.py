@@ -33,14 +33,16 @@ from dvme.report.gallery import images_section
 from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_html
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
-from dvme.report.page_maps import TAUGHT, PageMaps, draw, embedding_source, fused_source
+from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.report.people_section import people_section
+from dvme.report.reliability_section import reliability_section
+from dvme.report.sites_section import sites_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
 from dvme.study.run import again
 from dvme.study.suspects import TEST
-from dvme.text import NO_GROUPS, counted
+from dvme.text import NO_GROUPS, counted, probability_of
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")
@@ -114,6 +116,8 @@ def write_report(
         fusion,
         people_section(page, study.summary, is_anonymous=shown.anonymous),
         sections.diagnosis(page, study),
+        sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
+        reliability_section(page, study.reliability),
         images_section(study, shown),
         sections.data(page, study, [each for each in notices if isinstance(each, Aside)]),
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
@@ -203,10 +207,11 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
 
 
 def _labels(study: Study) -> NDArray[Any]:
-    """(N,) names of the images' classes."""
+    """(N,) names of the images' classes; their findings, as the cache has them."""
     targets = study.run.manifest.targets
-    if targets.is_multilabel:
-        return _found(targets, targets.values == 1.0)
+    if targets.is_multilabel and study.store is not None:
+        own: NDArray[Any] = study.store.column("label")[study.rows]
+        return own
     names: NDArray[Any] = np.array(targets.classes, dtype=object)[targets.values]
     return names
 
@@ -221,21 +226,28 @@ def _predictions(study: Study, side: NDArray[Any]) -> Mapping[str, Column]:
     """What the leading method says of each image, by heads that did not learn from it."""
     targets, probabilities = study.run.manifest.targets, study.predicted(study.lead)
     is_known = ~np.isnan(probabilities[:, 0])
+    of_each: dict[str, Column] = {}
     if targets.is_multilabel:
         confidence, yes = np.abs(probabilities - 0.5).mean(axis=1) + 0.5, probabilities > 0.5
         chosen, is_right = _found(targets, yes), (yes == (targets.values == 1.0)) | np.isnan(targets.values)
         error = np.where(is_right.all(axis=1), "right", "wrong")
+        of_findings = zip(targets.classes, probabilities.T, strict=True)
+        of_each = {probability_of(name): _measured(own, is_known) for name, own in of_findings}
     else:
         confidence = probabilities.max(axis=1)
-        chosen = np.array(targets.classes, dtype=object)[probabilities.argmax(axis=1)]
+        chosen = np.array(targets.classes, dtype=object)[study.taken_for(study.lead)]
         error = np.where(chosen == _labels(study), "right", "wrong")
-    texts = [f"{value:.3f}" if known else "" for value, known in zip(confidence, is_known, strict=True)]
     return {
         "prediction": np.where(is_known, chosen, "").astype(object),
         "error": np.where(is_known, error, "").astype(object),
-        "confidence": Measured(confidence, texts),
+        "confidence": _measured(confidence, is_known),
         "test or fold": side,
+        **of_each,
     }
+
+
+def _measured(values: NDArray[Any], is_known: NDArray[Any]) -> Measured:
+    return Measured(values, [f"{value:.3f}" if known else "" for value, known in zip(values, is_known, strict=True)])
 
 
 def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
@@ -243,7 +255,7 @@ def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Sec
     said = (
         f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
     )
-    notes = [said, *([TAUGHT] if has_fusion else [])]
+    notes = [said, *([TAUGHT] if has_fusion else []), *drawn.notes]
     return Section("maps", "Maps", explorer_html(drawn.points, drawn.maps, notes))
 
 
@@ -254,7 +266,9 @@ def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progres
     manifest = study.run.manifest
     test = manifest.images[manifest.test]
     some = needed(fused, manifest.images, test)
-    labels = np.array([fused.classes.index(name) for name in manifest.classes])[study.judge.labels[some]]
+    labels = manifest.targets.at(np.flatnonzero(some)).values
+    places = [fused.classes.index(name) for name in manifest.classes]
+    labels = labels[:, np.argsort(places)] if labels.ndim == 2 else np.array(places)[labels]
     rows, groups = study.rows[some], study.groups[some]
     is_mapped = fused.name == "dvme"
     report, whole = explained(
@@ -277,5 +291,9 @@ def _figures(page: Page, study: Study, drawn: PageMaps | None, shown: PageOption
     """Every figure of the page, and the maps, as files for a paper."""
     if shown.figures is None:
         return []
-    maps = {} if drawn is None else map_figures(drawn.maps, _labels(study), study.run.manifest.classes)
+    maps = (
+        {}
+        if drawn is None
+        else map_figures(drawn.maps, colours(_labels(study), shown.finding), study.run.manifest.classes)
+    )
     return [os.fspath(file) for file in save_figures(page.figures | maps, shown.figures, kind=shown.figure_kind)]

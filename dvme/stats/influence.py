@@ -201,7 +201,12 @@ def covariance(units: Units, parts: NDArray[Any]) -> NDArray[Any]:
 
 
 def scored(
-    labels: NDArray[Any], folds: Sequence[NDArray[Any]], units: Units, metrics: Sequence[str] = METRICS
+    labels: NDArray[Any],
+    folds: Sequence[NDArray[Any]],
+    units: Units,
+    metrics: Sequence[str] = METRICS,
+    *,
+    predicted: Sequence[NDArray[Any]] | None = None,
 ) -> dict[str, Scored]:
     """One method's metrics on the test set, with what every unit contributes.
 
@@ -210,13 +215,15 @@ def scored(
         folds: J of (N, C) scores, one of each fold's head; their order within a column is what an AUC goes by.
         units: of these labels.
         metrics: names in METRICS.
+        predicted: J of (N,) what images are taken for, where that is not the class of the largest score.
     """
+    taken = [fold.argmax(axis=1) for fold in folds] if predicted is None else predicted
     found = {}
     for metric in metrics:
-        values, parts = _auc(labels, folds) if metric == "auc" else _counted(labels, folds, metric)
+        values, parts = _auc(labels, folds) if metric == "auc" else _counted(labels, taken, metric)
         recalls = None
         if metric == "balanced_accuracy":
-            right = np.mean([fold.argmax(axis=1) == labels for fold in folds], axis=0)
+            right = np.mean([fold == labels for fold in taken], axis=0)
             recalls = np.array([right[labels == c].mean() for c in np.unique(labels)])
         found[metric] = Scored(metric, values, units.sums(parts), units, recalls)
     return found
@@ -246,9 +253,9 @@ def _auc(labels: NDArray[Any], folds: Sequence[NDArray[Any]]) -> tuple[NDArray[A
     return values, parts
 
 
-def _counted(labels: NDArray[Any], folds: Sequence[NDArray[Any]], metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def _counted(labels: NDArray[Any], taken: Sequence[NDArray[Any]], metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """(J,) accuracies, balanced accuracies or quadratic kappas, and (N, J) parts."""
-    predicted = np.stack([fold.argmax(axis=1) for fold in folds], axis=1)
+    predicted = np.stack(taken, axis=1)
     n, classes = len(labels), np.unique(labels)
     if metric == "kappa":
         values, parts = _kappa(labels[:, None].astype(np.float64), predicted.astype(np.float64))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dvme.arguments import public
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.heads import base_name
-from dvme.metrics.classification import check_metric, log_odds, score
+from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.runtime import Progress, automatic
 from dvme.stats.crossed import compared
+from dvme.stats.findings import AUC
 from dvme.stats.folds import welch_of
 from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import ALPHA, times
@@ -26,6 +29,8 @@ from dvme.study.judge import Judge
 from dvme.study.outcome import Score
 from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.study.run import SUBSETS, Run
+from dvme.study.scoring import check_metric, check_metric_of, scores_of
+from dvme.text import some_of
 
 OURS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("dvme", "dvme"): ("dvme",),
@@ -62,12 +67,15 @@ class CompareReport:
     one: str
     other: str
     metric: str
+    """Of several findings the AUC is the mean over those that can be judged, or that of `finding`."""
     test: str
     """The test behind the p values."""
     pairs: list[Pair]
     notices: list[str]
     is_published: bool
     """Whether the other is a published table."""
+    finding: str | None = None
+    """Which finding this is about; None: all, or images with one class each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -82,6 +90,7 @@ def compare(
     published: str | None = None,
     stands_for: Mapping[str, str] | None = None,
     metric: str | None = None,
+    finding: str | None = None,
     progress: Progress = automatic,
 ) -> CompareReport:
     """Lay a run beside another over the same subsets, or beside a published table.
@@ -91,7 +100,8 @@ def compare(
         other: another one; methods of the same name are compared image by image.
         published: such as `truong2021:aptos`.
         stands_for: by published initialisation, the backbone of the run that is to stand beside it, where names differ.
-        metric: of METRICS; None: the run's, or the published one.
+        metric: of METRICS; None: the run's, or the published one. Runs of several findings are compared by AUC.
+        finding: of runs of several findings, the one to compare by; None: the mean over all that can be judged.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
@@ -106,15 +116,40 @@ def compare(
         if named is not None:
             check_run(named)
     one = Run.load(run)
+    if metric is not None:
+        check_metric_of(metric, one.manifest.targets.values)
+    if finding is not None and published is not None:
+        raise OptionError("a published table has one class for each image; leave out " + parameter("finding"))
     if published is not None:
         return _with_published(one, published, stands_for or {}, metric)
     assert other is not None
     if (metric or one.metric) == "kappa":
         one.manifest.targets.task.check_ordered(str(one.described.get("cache", "CACHE")))
-    return _two_runs(one, Run.load(other), metric or one.metric, progress)
+    runs = [_about(each, finding) for each in (one, Run.load(other))]
+    return _two_runs(*runs, metric or one.metric, finding, progress)
 
 
-def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareReport:
+def _about(run: Run, finding: str | None) -> Run:
+    """The run with one finding, of which alone it is known which image has it.
+
+    Raises:
+        OptionError: if it has no such finding.
+    """
+    targets = run.manifest.targets
+    if finding is None:
+        return run
+    if not targets.is_multilabel or finding not in targets.classes:
+        there = f"choose from {some_of(targets.classes)}" if targets.is_multilabel else "its images have one class each"
+        raise OptionError(f"{run.folder} has no finding {finding!r}; {there}")
+    values = np.where(np.array(targets.classes) == finding, targets.values, np.float32(np.nan))
+    return replace(run, manifest=replace(run.manifest, targets=replace(targets, values=values)))
+
+
+def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: Progress) -> CompareReport:
+    if one.manifest.targets.is_multilabel and metric != AUC:
+        raise OptionError(
+            f"runs of several findings are compared by auc, not by {metric}; pass " + parameter("metric", AUC)
+        )
     sizes = alike_sizes(one.manifest, other.manifest)
     if not sizes:
         raise DataError(
@@ -124,7 +159,7 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         )
     # The same units for both, even where only one of the caches knew the test images' groups.
     groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
-    units, _ = units_of_test(one.manifest.targets.values[one.manifest.test], groups, one.manifest.classes)
+    units, line = units_of_test(one.manifest.targets.values[one.manifest.test], groups, one.manifest.classes)
     judges = [Judge(run.manifest, run.methods, run.finished, units, metric) for run in (one, other)]
     theirs = {method: position for position, method in enumerate(other.methods)}
     both = [(m, theirs[method]) for m, method in enumerate(one.methods) if method in theirs]
@@ -150,7 +185,8 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         )
         for (method, _, size), (mine, its), comparison in zip(places, cells, comparisons, strict=True)
     ]
-    notices = []
+    is_known = isinstance(line, Aside) or not one.manifest.targets.is_multilabel or finding is not None
+    notices = [] if is_known else [line]
     for run, others in ((one, other.methods), (other, one.methods)):
         alone = [name for name, method in zip(run.names, run.methods, strict=True) if method not in others]
         notices += [f"only in {run.folder}: {', '.join(alone)}"] if alone else []
@@ -159,7 +195,14 @@ def _two_runs(one: Run, other: Run, metric: str, progress: Progress) -> CompareR
         which = f"sizes of {run.folder} that the other has not with the same images: {', '.join(left)}"
         notices += [which] if left else []
     return CompareReport(
-        os.fspath(one.folder), os.fspath(other.folder), metric, "crossed", pairs, notices, is_published=False
+        os.fspath(one.folder),
+        os.fspath(other.folder),
+        metric,
+        "crossed",
+        pairs,
+        notices,
+        is_published=False,
+        finding=finding,
     )
 
 
@@ -172,10 +215,12 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
     sizes = {size.split(" ")[0]: position for position, size in enumerate(run.manifest.sizes)}
     counterparts = [(cell, _counterpart(run, cell, stands_for), sizes.get(cell.size)) for cell in cells]
     labels = run.manifest.targets.values[run.manifest.test]
+    if labels.ndim == 2:
+        raise OptionError(f"{run.folder} has several findings, and {name} one class for each image; compare two runs")
     mine: list[Score | None] = []
     for _, method, size in counterparts:
         jobs = run.finished[method, size] if method is not None and size is not None else []
-        values = [score(labels, log_odds(job.log_test))[wanted] for job in jobs]
+        values = [scores_of(labels, job.log_test, job.cuts)[wanted] for job in jobs]
         mine.append(Score.over(values) if values else None)
     n = max(1, sum(own is not None for own in mine))
     comparisons = [_welch(own, cell, 1.0 - ALPHA / n) for own, (cell, _, _) in zip(mine, counterparts, strict=True)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvme.metrics.calibration import Reliability, reliability
 from dvme.metrics.confusion import Confusion, count_confusion
 from dvme.metrics.curves import Curves, precision_recall, roc
+from dvme.metrics.grades import mean_cuts, predicted_classes
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
@@ -37,7 +38,7 @@ class Mistake:
     p_label: float
     """Probability of the label."""
     p_predicted: float
-    """Probability of the most probable class."""
+    """Probability of what it is taken for, mostly the most probable class."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,15 @@ def diagnose(
     test, classes, size = manifest.test, manifest.classes, manifest.largest
     labels = labels[test]
     probabilities = unseen_probabilities(manifest, jobs, size)[test]
-    predicted = probabilities.argmax(axis=1)
-    wrong = confident_mistakes(labels, probabilities)
+    cuts = mean_cuts([job.cuts for job in jobs])
+    predicted = predicted_classes(probabilities, cuts)
+    wrong = confident_mistakes(labels, probabilities, predicted)
     return Diagnosis(
         method=method_name(head, backbones),
         head=head,
         backbones=backbones,
         size=manifest.sizes[size],
-        confusion=count_confusion(labels, probabilities, classes),
+        confusion=count_confusion(labels, probabilities, classes, cuts),
         roc=roc(labels, probabilities, classes),
         precision_recall=precision_recall(labels, probabilities, classes),
         calibration=reliability(labels, probabilities, len(classes)),
@@ -110,17 +112,45 @@ def diagnose(
     )
 
 
-def confident_mistakes(labels: NDArray[Any], probabilities: NDArray[Any]) -> NDArray[np.int64]:
+def finding_mistakes(manifest: SubsetManifest, jobs: Sequence[FinishedJob]) -> list[Mistake]:
+    """Findings of test images that are taken for there where they are not, or the other way round, at a half.
+
+    Args:
+        manifest: of images that may have several findings.
+        jobs: one method's at the largest size, a job for each draw.
+
+    Returns:
+        One for each image and finding, the most confident first. Images are named by content alone.
+    """
+    test, truth = manifest.test, manifest.targets.values[manifest.test]
+    probabilities = unseen_probabilities(manifest, jobs, manifest.largest)[test]
+    is_wrong = np.where(np.isnan(truth), False, (probabilities > 0.5) != (truth == 1.0))
+    places = np.argwhere(is_wrong)
+    order = np.argsort(-np.abs(probabilities[is_wrong] - 0.5), kind="stable")
+    found = []
+    for image, label in places[order].tolist():
+        name, p = manifest.classes[label], float(probabilities[image, label])
+        texts, both = (f"no {name}", name), (1.0 - p, p)
+        is_there, is_taken = int(truth[image, label]), int(p > 0.5)
+        content = manifest.images[test[image]].tobytes().hex()
+        found.append(Mistake("", "", content, texts[is_there], texts[is_taken], both[is_there], both[is_taken]))
+    return found
+
+
+def confident_mistakes(
+    labels: NDArray[Any], probabilities: NDArray[Any], predicted: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
     """Wrongly classified images, the most confident first.
 
     Args:
         labels: (N,) class indices.
         probabilities: (N, C).
+        predicted: (N,) what they are taken for; None: the most probable class.
 
     Returns:
         (n,) positions.
     """
-    predicted = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1) if predicted is None else predicted
     wrong = np.flatnonzero(predicted != labels)
     confidence = probabilities[wrong, predicted[wrong]]
     return wrong[np.argsort(-confidence, kind="stable")]

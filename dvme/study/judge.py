@@ -16,17 +16,19 @@ from dvme.stats.curves import LabelsSaved, labels_saved
 from dvme.stats.effect import paired_effect
 from dvme.stats.elsewhere import elsewhere
 from dvme.stats.influence import Scored
-from dvme.stats.intervals import Comparison
+from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
+from dvme.study.assess import assessed, gathered
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.diagnosis import Diagnosis, Names, diagnose
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
-from dvme.study.outcome import Cell, Column, FindingScore, Gain, Rival, Score
+from dvme.study.operation import Operation
+from dvme.study.outcome import Cell, Column, Gain, Rival, Score
 from dvme.study.panel import Panel
-from dvme.study.per_finding import findings_of
+from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders, Roles
-from dvme.study.scoring import judged_labels, metrics_of, scored_by
+from dvme.study.scoring import error_in_grades, judged_labels, scored_by, shown_of
 from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
 from dvme.text import CONTROL, SINGLE
@@ -114,12 +116,29 @@ class Judge:
             for rows, job in zip(parts, jobs, strict=True)
         ]
 
-    def per_finding(self) -> tuple[FindingScore, ...]:
-        """Each finding by the methods of `diagnoses`; none where an image has one class."""
-        if not self.manifest.targets.is_multilabel:
-            return ()
-        shown = [(method_name(*self.methods[m]), self.panel(m)) for m in self.leaders.shown]
-        return tuple(each for name, panel in shown for each in findings_of(name, panel))
+    def reliability(self, asked: Operation, uncertain: NDArray[np.bool_] | None = None) -> Reliability:
+        """How far the methods of `diagnoses` can be trusted, finding by finding or class by class.
+
+        Args:
+            asked: for which use.
+            uncertain: (N test, L) what the labels of the test images call uncertain; None: nobody can tell.
+        """
+        shown = {m: self.panel(m) for m in self.leaders.shown}
+        is_exclusive = not self.manifest.targets.is_multilabel
+        found = [
+            assessed(
+                method_name(*self.methods[m]),
+                panel,
+                self.validation_panels(m),
+                self.units,
+                asked,
+                is_exclusive=is_exclusive,
+                uncertain=uncertain,
+            )
+            for m, panel in shown.items()
+        ]
+        what = "class" if is_exclusive else "finding"
+        return gathered(found, next(iter(shown.values())), self.units, asked, what)
 
     def cells(self) -> list[Cell]:
         """Methods within sizes."""
@@ -196,14 +215,16 @@ class Judge:
     def _score(self, method: int, size: int) -> None:
         jobs = self.finished[method, size]
         test = self.labels[self.manifest.test]
-        self.scored[method, size] = scored_by(test, [job.log_test for job in jobs], self.units, self.metric)
+        self.scored[method, size] = scored_by(
+            test, [job.log_test for job in jobs], self.units, self.metric, [job.cuts for job in jobs]
+        )
         values = [job.scores["validation"][self.metric] for job in jobs]
         defined = [value for value in values if not np.isnan(value)]
         self.validation[method, size] = float(np.mean(defined)) if defined else float("nan")
 
     def _cells_of(self, size: int) -> list[Cell]:
         means = np.array([self.scored[m, size].estimate for m in range(len(self.methods))])
-        leader, names = self.standing.leader(size), metrics_of(self.labels)
+        leader, names = self.standing.leader(size), shown_of(self.labels)
         cells = []
         for m, (head, backbones) in enumerate(self.methods):
             jobs = self.finished[m, size]
@@ -225,9 +246,17 @@ class Judge:
                     seconds=self._seconds(head, size),
                     n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
                     chosen=[dict(job.chosen) for job in jobs],
+                    error_in_grades=self._error(jobs),
                 )
             )
         return cells
+
+    def _error(self, jobs: Sequence[FinishedJob]) -> Interval | None:
+        """None where classes are in no order, or two of them."""
+        if not self.manifest.targets.task.has_grades:
+            return None
+        folds, cuts = [job.log_test for job in jobs], [job.cuts for job in jobs]
+        return error_in_grades(self.labels[self.manifest.test], folds, self.units, cuts)
 
     def _over(self, values: Sequence[float], size: int) -> Score:
         """Of one metric; a head that draws nothing has no spread over draws that are the same but for their order."""

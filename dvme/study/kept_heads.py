@@ -20,7 +20,7 @@ from typing import Any
 from dvme.files import file_digest, whole
 from dvme.heads.saving import (
     DESCRIPTION,
-    FORMAT,
+    FORMATS,
     WEIGHTS,
     SavedHead,
     content_digest,
@@ -121,7 +121,7 @@ def marks_of(folder: Path) -> tuple[str, ...]:
     folder = whole(folder)
     try:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-        is_whole = described["format"] == FORMAT and content_digest(described) == described["digest"]
+        is_whole = described["format"] in FORMATS and content_digest(described) == described["digest"]
         marks = tuple(fold["job"] for fold in described["folds"])
         digest = described["weights_digest"]
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):

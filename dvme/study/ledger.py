@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.files import TORN, written_aside
 from dvme.json_values import as_json
-from dvme.study.scoring import metrics_of, scores_of
+from dvme.study.scoring import scores_of, shown_of
 from dvme_cache.files import sync
 
 SCORES = 1
@@ -61,14 +61,19 @@ class FinishedJob:
             test: (N test,) class indices, or (N test, L) findings.
             validation: (v,) or (v, L).
         """
-        scored_on = _digest(test, validation, np.array([*metrics_of(test), f"{SCORES}"], dtype="S32"))
+        scored_on = _digest(test, validation, np.array([*shown_of(test), f"{SCORES}"], dtype="S32"))
         if self.scored_on == scored_on:
             return self
         scores = {
-            "test": scores_of(test, self.log_test),
-            "validation": scores_of(validation, self.log_validation),
+            "test": scores_of(test, self.log_test, self.cuts),
+            "validation": scores_of(validation, self.log_validation, self.cuts),
         }
         return replace(self, scores=scores, scored_on=scored_on)
+
+    @property
+    def cuts(self) -> list[float] | None:
+        """Of the expected grade, where the head tuned what images are taken for; see `predicted_classes`."""
+        return self.chosen.get("cuts")
 
     @property
     def test(self) -> NDArray[np.float64]:

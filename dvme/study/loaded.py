@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, message_of, parameter
+from dvme.metrics.grades import mean_cuts, predicted_classes
 from dvme.notices import Aside, told_apart
 from dvme.runtime import Progress, silent
 from dvme.study.answers import Findings
@@ -23,10 +24,13 @@ from dvme.study.diagnosis import Diagnosis
 from dvme.study.findings import find
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
+from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
+from dvme.study.trust import with_trust
 from dvme_cache import CacheError, EmbeddingCache
 
 
@@ -89,12 +93,18 @@ class Study:
     @cached_property
     def findings(self) -> Findings:
         """The answers, of the judge as the tables are."""
-        return find(self.judge, self.summary.gains)
+        found = find(self.judge, self.summary.gains)
+        return with_trust(found, self.reliability, self.summary.sites, self.summary.subgroups)
 
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """How the leading methods err; their images are named by content alone."""
         return self.judge.diagnoses()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """As the study found it, which takes a while; found again where an older dvme wrote the summary."""
+        return self.summary.reliability or self.judge.reliability(Operation())
 
     @cached_property
     def groups(self) -> NDArray[Any]:
@@ -128,6 +138,11 @@ class Study:
     def predicted(self, method: int) -> NDArray[Any]:
         """(N, C) probabilities by heads of the largest size that did not learn from the image; nan without any."""
         return unseen_probabilities(self.run.manifest, self.run.finished[method, self.last], self.last)
+
+    def taken_for(self, method: int) -> NDArray[np.int64]:
+        """(N,) the class that `predicted` takes each image for; of one without probabilities it means nothing."""
+        cuts = mean_cuts([job.cuts for job in self.run.finished[method, self.last]])
+        return predicted_classes(self.predicted(method), cuts)
 
     def sides(self) -> NDArray[Any]:
         """(N,) see `dvme.study.suspects.sides`."""

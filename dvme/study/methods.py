@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
+from dvme.data.task import Task
 from dvme.errors import OptionError, UnknownNameError, parameter
-from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of, is_own
-from dvme.heads.variation import differences
+from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of, is_own, needs_order, written
+from dvme.heads.variation import differences, settings_of
 from dvme.json_values import plain
 from dvme.metrics.classification import METRICS
 from dvme.notices import Aside
+from dvme.text import some_of
 
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""
@@ -36,7 +38,7 @@ class Method:
     @property
     def settings(self) -> dict[str, Any]:
         """Of the head, as JSON values."""
-        values: dict[str, Any] = plain(asdict(self.head))  # type: ignore[call-overload]
+        values: dict[str, Any] = plain(written(asdict(self.head)))  # type: ignore[call-overload]
         return values
 
     def identity(self, digests: Mapping[str, str]) -> dict[str, Any]:
@@ -100,6 +102,22 @@ def make_methods(
     return single + [Method(name, head, tuple(backbones)) for name, head in named if head.is_fusion]
 
 
+def check_order(methods: Sequence[Method], task: Task, cache: str) -> None:
+    """Refuse heads that go by an order of the classes where nobody gave one, or of several findings.
+
+    Raises:
+        OptionError: naming the head, and how an order is given.
+    """
+    named = next((method.name for method in methods if needs_order(method.head)), None)
+    if named is not None and task.is_multilabel:
+        raise OptionError(f"{named} is for classes in order, and {cache} has findings, which are in none; name another")
+    if named is not None and not task.is_ordered:
+        raise OptionError(
+            f"{named} goes by the order of the classes, and {some_of(task.classes)} have none that is given; "
+            f"dvme cache label {cache} --class-order LOWEST,...,HIGHEST gives it"
+        )
+
+
 def _choosing_by(head: Head, metric: str) -> Head:
     """The head, with the metric that it chooses by where it takes the study's."""
     from dvme.heads.neighbours.knn import KNN, STUDY
@@ -140,6 +158,12 @@ def method_notices(methods: Sequence[Method]) -> list[str]:
     alone = [method.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
     step = "one backbone is nothing to fuse; pass more " + parameter("backbones")
     lines = [f"{', '.join(alone)}: " + step] if alone else []
+    tuned = dict.fromkeys(method.name for method in methods if settings_of(method.head).get("tune") == "kappa")
+    if tuned:
+        lines.append(
+            f"{', '.join(tuned)}: what images are taken for was tuned on the validation images, so validation flatters "
+            "kappa and accuracy there; the test scores count"
+        )
     varied = dict.fromkeys(method.name for method in methods if method.name != method.head.name)
     return [*lines, *([Aside(f"settings that differ from the defaults: {', '.join(varied)}")] if varied else [])]
 

@@ -9,16 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
+from dvme.metrics.agreement import count_tables, mean_absolute_error
 from dvme.metrics.classification import METRICS, log_odds, score
 from dvme.metrics.decisions import subset_accuracy
+from dvme.metrics.grades import predicted_classes
 from dvme.metrics.labelled import mean_over_labels
 from dvme.metrics.ranking import areas
 from dvme.stats.findings import can_be_judged, scored_findings
-from dvme.stats.influence import Scored, scored
+from dvme.stats.influence import Scored, mean_scored, scored
+from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
 
 FINDING_METRICS = ("auc", "average_precision", "subset_accuracy")
 """Of images that may have several findings: the first two are means over the findings that can be judged."""
+
+MAE = "mae"
+"""Mean absolute error in grades, beside the metrics of images with one class each. It means something where classes are
+in order. Lower is better, so nothing is ranked or judged by it."""
 
 
 def metrics_of(labels: NDArray[Any]) -> tuple[str, ...]:
@@ -30,12 +37,22 @@ def metrics_of(labels: NDArray[Any]) -> tuple[str, ...]:
     return METRICS if labels.ndim == 1 else FINDING_METRICS
 
 
+def shown_of(labels: NDArray[Any]) -> tuple[str, ...]:
+    """The metrics, and what stands beside them."""
+    return (*metrics_of(labels), *([MAE] if labels.ndim == 1 else []))
+
+
 def check_metric(metric: str) -> None:
-    """Refuse a metric that no labels have.
+    """Refuse a metric that no labels have, or by which nothing is judged.
 
     Raises:
         OptionError: naming all.
     """
+    if metric == MAE:
+        raise OptionError(
+            "lower is better in mae, and a study judges by what is higher where better; judge by kappa: mae stands "
+            "beside it"
+        )
     known = dict.fromkeys((*METRICS, *FINDING_METRICS))
     if metric not in known:
         raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(known)}")
@@ -75,16 +92,26 @@ def ranked(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[np.
     return log_odds(log_probabilities, is_multilabel=labels.ndim == 2)
 
 
-def scores_of(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> dict[str, float]:
-    """Every metric of `metrics_of`.
+def decided(log_probabilities: NDArray[Any], cuts: Sequence[float] | None) -> NDArray[np.int64]:
+    """(N,) what images are taken for: the class with the largest of (N, C) log odds, or by tuned cuts."""
+    return predicted_classes(log_odds(log_probabilities) if cuts is None else np.exp(log_probabilities), cuts)
+
+
+def scores_of(
+    labels: NDArray[Any], log_probabilities: NDArray[Any], cuts: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Everything of `shown_of`.
 
     Args:
         labels: (N,) class indices, or (N, L) findings.
         log_probabilities: (N, C).
+        cuts: see `predicted_classes`.
     """
     odds = ranked(labels, log_probabilities)
     if labels.ndim == 1:
-        return score(labels, odds)
+        taken = decided(log_probabilities, cuts)
+        error = mean_absolute_error(count_tables(labels, taken, odds.shape[1]))
+        return score(labels, odds, predicted=taken) | {MAE: float(error)}
     found = areas(labels, odds)
     return {
         "auc": float(mean_over_labels(found.auc).mean),
@@ -93,7 +120,13 @@ def scores_of(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> dict[str
     }
 
 
-def scored_by(labels: NDArray[Any], folds: Sequence[NDArray[Any]], units: Units, metric: str) -> Scored:
+def scored_by(
+    labels: NDArray[Any],
+    folds: Sequence[NDArray[Any]],
+    units: Units,
+    metric: str,
+    cuts: Sequence[Sequence[float] | None] | None = None,
+) -> Scored:
     """One method's metric on the test set, with what every unit contributes.
 
     Args:
@@ -101,10 +134,26 @@ def scored_by(labels: NDArray[Any], folds: Sequence[NDArray[Any]], units: Units,
         folds: J of (N, C) log probabilities.
         units: of the test images.
         metric: of `metrics_of`.
+        cuts: of each head, see `predicted_classes`.
     """
     odds = [ranked(labels, each) for each in folds]
     if labels.ndim == 1:
-        return scored(labels, odds, units, [metric])[metric]
+        taken = [decided(fold, own) for fold, own in zip(folds, cuts or [None] * len(folds), strict=True)]
+        return scored(labels, odds, units, [metric], predicted=taken)[metric]
     _, mean = scored_findings(labels, odds, units.groups)
     assert mean is not None  # `units_of_test` refuses a test set without a finding to judge
     return mean
+
+
+def error_in_grades(
+    labels: NDArray[Any],
+    folds: Sequence[NDArray[Any]],
+    units: Units,
+    cuts: Sequence[Sequence[float] | None] | None = None,
+) -> Interval:
+    """By how many grades images are taken for another class, mean over images and heads, with its interval.
+
+    Arguments are those of `scored_by`, for images with one class each.
+    """
+    taken = [decided(fold, own) for fold, own in zip(folds, cuts or [None] * len(folds), strict=True)]
+    return mean_scored(np.mean([np.abs(own - labels) for own in taken], axis=0), units).interval()

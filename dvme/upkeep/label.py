@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Task
 from dvme.data.columns import chosen_column, kept_columns, read_labels
+from dvme.data.findings import are_findings, from_separated
 from dvme.data.manifest import MANIFEST_SUFFIXES, columns_line, image_names
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
@@ -21,7 +22,7 @@ from dvme.data.spelling import check_spelling
 from dvme.data.tables import read_table
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
-from dvme.text import CHOICES, first_few
+from dvme.text import CHOICES, counted, first_few
 from dvme.upkeep.columns import canonical_splits
 from dvme.upkeep.naming import check_distinct, rows_by_name
 from dvme_cache import EmbeddingCache, check_unlocked
@@ -35,7 +36,7 @@ class LabelReport:
     manifest: str | None
     """None where only the order of the classes was given."""
     n_rows: int
-    """Rows that the manifest names."""
+    """Rows that the manifest names; without one, that have a label which was read anew."""
     n_changed: dict[str, int]
     """Column to the number of rows whose value is another than before."""
     n_untouched: int
@@ -68,8 +69,10 @@ def label(
 
     Args:
         cache: the cache's location.
-        manifest: .csv, .tsv or .parquet, with a row per image; None where only the order is to change.
-        columns: the manifest's columns, and which further ones to keep.
+        manifest: .csv, .tsv or .parquet, with a row per image; None where only the order is to change, or where the
+            classes that the cache has are findings with a separator between them: `Effusion|Mass`.
+        columns: the manifest's columns, and which further ones to keep. Without a manifest only `label_separator` and
+            `no_finding`.
         image_root: where relative paths start; the manifest's folder by default.
         class_order: all labels, the lowest first; () takes the cache's order away, None keeps it.
 
@@ -78,19 +81,25 @@ def label(
         OptionError: if there is nothing to do.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
     """
-    if manifest is None and class_order is None:
+    columns = columns or Columns()
+    if manifest is None and class_order is None and columns.label_separator is None:
         message = f"nothing to change in {cache}; name a manifest of labels, or pass "
-        raise OptionError(message + parameter("class_order"))
+        raise OptionError(message + parameter("class_order") + " or " + parameter("label_separator", "|"))
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
-    told = _Told() if manifest is None else _read(Path(manifest), columns or Columns())
+    columns = columns or Columns()
+    if manifest is not None:
+        told = _read(Path(manifest), columns)
+    else:
+        told = _Told() if columns.label_separator is None else _reread(store, columns)
     root = None if manifest is None else Path(image_root or Path(manifest).parent)
     if class_order is None and told.findings:
         class_order = told.findings
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
+        told = _reread(store, columns) if told.is_reread else told  # others may have labelled meanwhile
         rows, values = _checked(store, told, root, class_order)
         others = {name: np.delete(store.column(name), rows).tolist() for name in values if name in {"label", "group"}}
         remarks = [*told.remarks, *check_spelling(values, told.source, others)]
@@ -100,9 +109,9 @@ def label(
         return LabelReport(
             cache=os.fspath(cache),
             manifest=None if manifest is None else os.fspath(manifest),
-            n_rows=len(rows),
+            n_rows=int((values["label"] != MISSING).sum()) if told.is_reread else len(rows),
             n_changed=n_changed,
-            n_untouched=int(is_present.sum()) - len(rows),
+            n_untouched=0 if told.is_reread else int(is_present.sum()) - len(rows),
             task=Task.from_labels(store.column("label")[is_present], store.class_order),
             class_order=store.class_order,
             remarks=remarks,
@@ -120,14 +129,19 @@ class _Told:
     remarks: list[str] = field(default_factory=list)
     findings: tuple[str, ...] = ()
     """See `Samples`."""
+    is_reread: bool = False
+    """Whether these are the labels of a cache, row by row, read as findings."""
 
 
 def _checked(
     store: EmbeddingCache, told: _Told, image_root: Path | None, class_order: Sequence[str] | None
 ) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     """(R,) the rows that are named and column to (R,) values, where they fit what else the cache holds."""
-    rows = rows_by_name(store, told.names, source=told.source, image_root=image_root, are_distinct=False)
-    rows, values = _merged(rows, told)
+    if told.is_reread:
+        rows, values = np.arange(len(told.values["label"])), told.values
+    else:
+        rows = rows_by_name(store, told.names, source=told.source, image_root=image_root, are_distinct=False)
+        rows, values = _merged(rows, told)
     labels = store.column("label")
     labels[rows] = values.get("label", labels[rows])
     if class_order is None:
@@ -182,3 +196,31 @@ def _read(manifest: Path, columns: Columns) -> _Told:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
     arrays = {name: np.array(column, dtype=object) for name, column in values.items()}
     return _Told(str(manifest), names, arrays, remarks, () if labels is None else labels.findings)
+
+
+def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
+    """The classes that a cache has, as findings that stand in one cell each.
+
+    Raises:
+        DataError: if it has no label, or they are findings already.
+        OptionError: if columns of a manifest are named.
+    """
+    assert columns.label_separator is not None
+    named = [name for name in STANDARD if getattr(columns, name) is not None]
+    if named or columns.image is not None:
+        step = "name the manifest that has it, or leave it out"
+        raise OptionError(parameter([*named, "image"][0]) + f" is a column of a manifest; {step}")
+    labels = store.column("label")
+    if are_findings(labels):
+        raise DataError(f"the labels of {store.location} are findings already; name a manifest to set others")
+    if not (labels != MISSING).any():
+        raise DataError(f"{store.location} has no label to read anew; name a manifest of labels")
+    found = from_separated(labels.tolist(), columns.label_separator, columns.no_finding, store.location)
+    several = int(sum(columns.label_separator in label for label in labels))
+    remarks = [
+        f"findings are the classes of before, parted at {columns.label_separator!r}: "
+        f"{counted(several, 'image')} had several in one",
+        *found.remarks,
+    ]
+    values = {"label": np.array(found.texts, dtype=object)}
+    return _Told(store.location, [], values, remarks, found.names, is_reread=True)

@@ -104,7 +104,7 @@ def test_subsets__several_labels(
     cache = write_embeddings(tmp_path / "c.zarr", {"a": make_features(LABELS, 1.0, 0)}, label=labels)
     result = run("subsets", cache, "--out", tmp_path / "s.json", *ARGUMENTS)
     assert result.exit_code == 0, result.output
-    assert "stratified by 2 labels" in result.stdout
+    assert "stratified by 2 findings" in result.stdout
     result = run("sweep", cache, "--out", tmp_path / "run", "--head", "knn", "--subsets", tmp_path / "s.json")
     assert result.exit_code == 0, result.output
 

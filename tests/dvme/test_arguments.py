@@ -107,11 +107,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"backbones": "dino", "columns": "diagnosis"},
         "columns takes a dvme.Columns, or a mapping with any of",
     ),
-    (
-        "extract",
-        {"backbones": "dino", "columns": {"labels": "x"}},
-        "image, label, split, group, label_separator, no_finding, keep; not labels",
-    ),
+    ("extract", {"backbones": "dino", "columns": {"labels": "x"}}, "image, label, split, group, label_separator"),
     ("extract", {"backbones": "dino", "class_order": "none,mild"}, "class_order takes a list"),
     ("extract", {"backbones": "dino", "weights": "dino=x.pth"}, "weights takes a mapping of names to values"),
     ("plan_extraction", {"backbones": 5}, "backbones takes a name"),

@@ -18,7 +18,10 @@ from dvme_cli.parsing import optional_names, parse_order
 def label(  # noqa: PLR0913 - one parameter per option
     cache: options.Cache,
     manifest: Annotated[
-        Path | None, typer.Argument(help="A .csv, .tsv or .parquet file with a row per image; not for an order alone.")
+        Path | None,
+        typer.Argument(
+            help="A .csv, .tsv or .parquet file with a row per image; not for an order or a separator alone."
+        ),
     ] = None,
     image: options.ImageColumn = None,
     label: options.LabelColumn = None,
@@ -31,9 +34,12 @@ def label(  # noqa: PLR0913 - one parameter per option
     class_order: options.ClassOrder = None,
     json: options.Json = False,
 ) -> None:
-    """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes."""
-    if manifest is None and class_order is None:
-        raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order")
+    """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes.
+
+    Without MANIFEST, --label-separator reads the labels that CACHE has as findings.
+    """
+    if manifest is None and class_order is None and label_separator is None:
+        raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order or --label-separator")
     columns = dvme.Columns(
         image=image,
         label=label,
@@ -58,7 +64,7 @@ def _show(report: dvme.cache.LabelReport) -> None:
 
     for line in report.remarks:
         say(line)
-    if report.manifest is not None:
+    if report.manifest is not None or report.n_changed:
         _show_changes(report)
     say(f"{report.cache}: {report.task.describe()}")
     if report.task.is_multilabel:
@@ -69,7 +75,8 @@ def _show(report: dvme.cache.LabelReport) -> None:
 
 def _show_changes(report: dvme.cache.LabelReport) -> None:
     changes = ", ".join(f"{name} of {count:,}" for name, count in report.n_changed.items() if count)
-    say(f"{counted(report.n_rows, 'image')} named; changed: {changes or 'nothing'}")
+    named = "named" if report.manifest is not None else "with a label"
+    say(f"{counted(report.n_rows, 'image')} {named}; changed: {changes or 'nothing'}")
     if report.n_untouched:
         keep = "is not in the manifest and keeps its values"
         if report.n_untouched > 1:

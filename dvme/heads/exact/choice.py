@@ -30,6 +30,8 @@ class Path:
 
     strengths: Sequence[float]
     at_once: int
+    log_proba: Callable[[Tensor], Tensor] | None = None
+    """(v, C) log probabilities of what weights and intercepts make of rows; None: softmax."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,9 @@ def optima(
         part = strengths[start : start + path.at_once]
         fits = fit(targets, [spread * part for spread in spreads], data.n_classes, weights)
         found = [
-            _best(own, inputs(job), _targets(data, job.validation), weights_of(data, job.validation), start, middle)
+            _best(
+                own, inputs(job), _targets(data, job.validation), weights_of(data, job.validation), start, middle, path
+            )
             for job, own in zip(jobs, fits, strict=True)
         ]
         del fits
@@ -100,7 +104,7 @@ def check_finite(job: Job, loss: float) -> None:
 
 
 def _best(
-    fit: LogisticFit, inputs: Tensor, targets: Tensor, weights: Tensor | None, start: int, middle: int
+    fit: LogisticFit, inputs: Tensor, targets: Tensor, weights: Tensor | None, start: int, middle: int, path: Path
 ) -> Optimum:
     """The strength with the least mean log loss on (v, D) rows or (v, n) products; the middle one without a row.
 
@@ -108,7 +112,7 @@ def _best(
     """
     if len(targets):
         losses = [
-            _log_loss(inputs @ own + shift, targets, weights)
+            _log_loss(inputs @ own + shift, targets, weights, path.log_proba)
             for own, shift in zip(fit.weights, fit.intercepts, strict=True)
         ]
     else:
@@ -121,9 +125,12 @@ def _best(
     return Optimum(start + index, losses[index], weights, intercepts, bool(fit.is_converged[index]))
 
 
-def _log_loss(logits: Tensor, targets: Tensor, weights: Tensor | None) -> float:
+def _log_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor | None, log_proba: Callable[[Tensor], Tensor] | None
+) -> float:
     """Mean over (v, C) logits, by (v,) weights if there are any."""
-    log_probabilities = torch.log_softmax(logits, dim=-1).clamp_min(np.log(LEAST_PROBABILITY))
+    logs = torch.log_softmax(logits, dim=-1) if log_proba is None else log_proba(logits)
+    log_probabilities = logs.clamp_min(np.log(LEAST_PROBABILITY))
     losses = -log_probabilities[torch.arange(len(targets)), targets]
     return float(losses.mean() if weights is None else losses @ weights / weights.sum())
 

@@ -39,11 +39,15 @@ class LabelRows:
     def of(cls, data: Embedded, job: Job) -> LabelRows:
         """Those of a job."""
         cells = data.labels[job.train].astype(np.float64)
+        if data.cell_weights is not None:
+            cells[data.cell_weights[job.train] == 0.0] = np.nan
         counts = data.weights_of(job.train)
         only = constants(cells)
         is_known, is_constant = ~np.isnan(cells), ~np.isnan(only)
         targets = np.where(is_constant, 0.5, np.where(is_known, cells, 0.0))
-        weights = np.where(is_constant, 1.0, is_known if counts is None else is_known * counts[:, None])
+        weights = is_known if counts is None else is_known * counts[:, None]
+        weights = weights if data.cell_weights is None else weights * data.cell_weights[job.train]
+        weights = np.where(is_constant, 1.0, weights)
         by_label = [torch.from_numpy(np.ascontiguousarray(each.T)) for each in (targets, weights)]
         return cls(by_label[0], by_label[1], torch.from_numpy(only))
 
@@ -139,6 +143,8 @@ def _losses(fit: LogisticFit, data: Embedded, job: Job, inputs: Tensor, distance
     counts = data.weights_of(job.validation)
     is_known = ~truth.isnan()
     weights = is_known.double() if counts is None else is_known * torch.from_numpy(counts)[:, None]
+    if data.cell_weights is not None:
+        weights = weights * torch.from_numpy(data.cell_weights[job.validation])
     n_labels = truth.shape[1]
     losses = []
     for start in range(0, len(fit.weights), n_labels):

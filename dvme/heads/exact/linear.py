@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.errors import DataError, OptionError
 from dvme.heads.exact.choice import Optimum, Path, optima, weights_of
+from dvme.heads.exact.cumulative import cumulative_log_proba, fit_cumulative
 from dvme.heads.exact.footprint import Footprint, alike
 from dvme.heads.exact.gram_pool import GramPool, pooled
 from dvme.heads.exact.labels import LabelOptima, LabelRows, label_optima
-from dvme.heads.exact.logistic import fit_from_gram, fit_logistic, is_spanned
+from dvme.heads.exact.logistic import LogisticFit, fit_from_gram, fit_logistic, is_spanned
 from dvme.heads.exact.spreads import spread_of_gram, spread_of_rows
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
 from dvme.limits import every, positive
+from dvme.metrics.grades import expected_grades, kappa_cuts
 from dvme.runtime import Progress, Runtime
 from dvme_cache.deferred import deferred
 
@@ -35,6 +38,11 @@ training rows set the scale. The features themselves are not rescaled, as in the
 (Kornblith et al. 2019, appendix B; Ericsson et al. 2021, section 3).
 """
 
+SOFTMAX, CUMULATIVE = "softmax", "cumulative"
+LINKS = (SOFTMAX, CUMULATIVE)
+ARGMAX, KAPPA = "argmax", "kappa"
+TUNED = (ARGMAX, KAPPA)
+
 LEAST_SPREAD = 1e-6
 """Squared distance of a job's rows from their mean, relative to that from the mean of the pool, below which inner
 products about the latter keep too few digits."""
@@ -42,16 +50,20 @@ products about the latter keep too few digits."""
 
 @dataclass(frozen=True)
 class FittedLinear:
-    """softmax(x W + b), or of several labels sigmoid(x W + b)."""
+    """softmax(x W + b), or of several labels sigmoid(x W + b); or of classes in order one score and its cuts."""
 
     weights: NDArray[Any]
-    """(D, C) float64."""
+    """(D, C) float64; (D, 1) of one score."""
     intercepts: NDArray[Any]
-    """(C,) float64; -inf for a class that training lacked, of a label that all rows had inf."""
+    """(C,) float64; -inf for a class that training lacked, of a label that all rows had inf. Of one score (C - 1,), the
+    cuts, which fall."""
     chosen: Mapping[str, Any]
-    """`strength`, and whether it `is_converged`; of several labels see `LabelOptima`."""
+    """`strength`, and whether it `is_converged`; of several labels see `LabelOptima`. `cuts`, where they were tuned, are
+    those of `predicted_classes`."""
     is_multilabel: bool = False
     """Whether probabilities are independent."""
+    link: str = SOFTMAX
+    """Of LINKS: how logits become probabilities."""
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) probabilities of (B, D) features."""
@@ -60,10 +72,11 @@ class FittedLinear:
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) float64 log probabilities; -inf for a class that training lacked."""
-        return log_proba_of(self.logits(only_block(blocks)), is_multilabel=self.is_multilabel)
+        logits = self.logits(only_block(blocks))
+        return log_proba_of(logits, is_multilabel=self.is_multilabel, link=self.link)
 
     def logits(self, features: NDArray[Any]) -> NDArray[Any]:
-        """(B, C) float64."""
+        """(B, C) float64; by cumulative link (B, C - 1) log odds of a class above each."""
         logits: NDArray[Any] = features.astype(np.float64) @ self.weights + self.intercepts
         return logits
 
@@ -73,13 +86,15 @@ class FittedLinear:
 
     def settings(self) -> dict[str, Any]:
         """See FittedHead."""
-        return {"chosen": dict(self.chosen)} | ({"is_multilabel": True} if self.is_multilabel else {})
+        own: dict[str, Any] = {"chosen": dict(self.chosen)} | ({"is_multilabel": True} if self.is_multilabel else {})
+        return own if self.link == SOFTMAX else own | {"link": self.link}
 
     @classmethod
     def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedLinear:
         """See FittedHead."""
         is_multilabel = settings.get("is_multilabel", False)
-        return cls(arrays["weights"], arrays["intercepts"], settings["chosen"], is_multilabel)
+        link = settings.get("link", SOFTMAX)
+        return cls(arrays["weights"], arrays["intercepts"], settings["chosen"], is_multilabel, link)
 
 
 @dataclass(frozen=True)
@@ -91,6 +106,13 @@ class Linear:
 
     strengths: Sequence[float] = STRENGTHS
     """The path, see STRENGTHS; kept as a tuple. Without validation rows the middle of it is taken."""
+    link: str = SOFTMAX
+    """`softmax`; or `cumulative` for classes in order: one score and a cut between each class and the next, which is
+    proportional odds (McCullagh 1980). Of two classes they are the same."""
+    tune: str = ARGMAX
+    """What an image is taken for: `argmax`, its most probable class; or `kappa` for classes in order: the expected grade
+    is cut where quadratic kappa on validation is largest. Probabilities stay as they are, and so does all that goes by
+    them, such as the AUC. Without two classes on validation it is `argmax`."""
     name: str = "linear"
     is_fusion: bool = False
     revision: ClassVar[int] = 1
@@ -98,6 +120,9 @@ class Linear:
     def __post_init__(self) -> None:
         """Refuse what is no path."""
         object.__setattr__(self, "strengths", every("strengths", self.strengths, positive))
+        for name, value, known in (("link", self.link, LINKS), ("tune", self.tune, TUNED)):
+            if value not in known:
+                raise OptionError(f"{name} {value!r} is not known; choose from {', '.join(known)}")
 
     def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int, *, is_multilabel: bool = False) -> int:
         """See Bounded."""
@@ -113,11 +138,13 @@ class Linear:
 
         Raises:
             OptionError: if the budget does not hold a job at a single strength.
-            DataError: if a job is finite at no strength.
+            DataError: if a job is finite at no strength, or is to take several labels for classes in order.
         """
         n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, Linear)
+            if data.is_multilabel and (head.link, head.tune) != (SOFTMAX, ARGMAX):
+                raise DataError("several labels of an image are in no order; take linear without link and tune")
             features = only_block(data.blocks(backbones, slice(None)))
             sizes = {index: len(jobs[index].train) for index in members}
             footprint = Footprint(features.shape[1], data.n_classes, data.is_multilabel)
@@ -128,15 +155,24 @@ class Linear:
             rest = budget if pool is None else budget - pool.n_bytes
             at_once = {size: footprint.at_once(size, n_strengths, rest) for size in set(sizes.values())}
             for group in alike(sizes, footprint, n_strengths, rest):
-                path = Path(head.strengths, min(at_once[sizes[index]] for index in group))
+                is_cumulative = head.link == CUMULATIVE and data.n_classes > 2
+                path = Path(
+                    head.strengths,
+                    min(at_once[sizes[index]] for index in group),
+                    _cumulative_log_proba if is_cumulative else None,
+                )
                 heads = _fit_group([jobs[index] for index in group], features, pool, data, path)
+                if head.tune == KAPPA:
+                    heads = [_tuned(own, jobs[index], features, data) for own, index in zip(heads, group, strict=True)]
                 n_fitted += len(group)
                 progress("fit linear", n_fitted, len(jobs))
                 yield from zip(group, heads, strict=True)
 
 
-def log_proba_of(logits: NDArray[Any], *, is_multilabel: bool) -> NDArray[Any]:
-    """(B, C) log probabilities of (B, C) logits."""
+def log_proba_of(logits: NDArray[Any], *, is_multilabel: bool, link: str = SOFTMAX) -> NDArray[Any]:
+    """(B, C) log probabilities of (B, C) logits; of cumulative ones, (B, C - 1)."""
+    if link == CUMULATIVE:
+        return cumulative_log_proba(logits)
     if is_multilabel:
         from scipy.special import log_expit
 
@@ -149,7 +185,7 @@ def log_proba_of(logits: NDArray[Any], *, is_multilabel: bool) -> NDArray[Any]:
 
 def _fit_group(
     jobs: Sequence[Job], features: NDArray[Any], pool: GramPool | None, data: Embedded, path: Path
-) -> list[FittedHead]:
+) -> list[FittedLinear]:
     """Fit, and choose on each job's validation rows: from the pool where it serves, else from the job's own rows."""
     grams: dict[int, Tensor] = {}
     for index, job in enumerate(jobs):
@@ -158,7 +194,7 @@ def _fit_group(
             spreads = _spreads(data, job, partial(spread_of_gram, gram)) if data.is_multilabel else spread_of_gram(gram)
             if bool((spreads > LEAST_SPREAD * gram.trace()).all()):
                 grams[index] = gram
-    heads: dict[int, FittedHead] = {}
+    heads: dict[int, FittedLinear] = {}
     if pool is not None and grams:
         from_pool = _fit_from_pool([jobs[index] for index in grams], list(grams.values()), pool, data, path)
         heads |= zip(grams, from_pool, strict=True)
@@ -168,7 +204,7 @@ def _fit_group(
     return [heads[index] for index in range(len(jobs))]
 
 
-def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, path: Path) -> list[FittedHead]:
+def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, path: Path) -> list[FittedLinear]:
     """Gather each job's own rows."""
     rows = [torch.from_numpy(features[job.train]).double() for job in jobs]
     found = _optima(data)(
@@ -176,7 +212,7 @@ def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, 
         data,
         path,
         spreads=[_spreads(data, job, partial(spread_of_rows, own)) for own, job in zip(rows, jobs, strict=True)],
-        fit=partial(fit_logistic, rows),
+        fit=partial(fit_logistic, rows, solve=_solve(path)),
         inputs=lambda job: torch.from_numpy(features[job.validation]).double(),
     )
     return [_head(optimum, optimum.weights, optimum.intercepts, path) for optimum in found]
@@ -184,20 +220,21 @@ def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, 
 
 def _fit_from_pool(
     jobs: Sequence[Job], grams: Sequence[Tensor], pool: GramPool, data: Embedded, path: Path
-) -> list[FittedHead]:
+) -> list[FittedLinear]:
     """Work with inner products; only the weights of the chosen strengths take the features."""
     found = _optima(data)(
         jobs,
         data,
         path,
         spreads=[_spreads(data, job, partial(spread_of_gram, gram)) for gram, job in zip(grams, jobs, strict=True)],
-        fit=partial(fit_from_gram, grams),
+        fit=partial(fit_from_gram, grams, solve=_solve(path)),
         inputs=lambda job: pool.block(job.validation, job.train),
     )
-    placed = torch.zeros(len(jobs), data.n_classes, len(pool.members), dtype=torch.float64)
+    n_outputs = found[0].weights.shape[1]
+    placed = torch.zeros(len(jobs), n_outputs, len(pool.members), dtype=torch.float64)
     for own, job, optimum in zip(placed, jobs, found, strict=True):
         own.index_add_(1, pool.positions(job.train), optimum.weights.T.contiguous())
-    weights = (placed.flatten(0, 1) @ pool.rows).view(len(jobs), data.n_classes, -1).mT
+    weights = (placed.flatten(0, 1) @ pool.rows).view(len(jobs), n_outputs, -1).mT
     return [
         _head(optimum, own, optimum.intercepts - pool.centre @ own, path)
         for own, optimum in zip(weights, found, strict=True)
@@ -206,6 +243,21 @@ def _fit_from_pool(
 
 def _optima(data: Embedded) -> Callable[..., Sequence[Optimum | LabelOptima]]:
     return label_optima if data.is_multilabel else optima
+
+
+def _solve(path: Path) -> Callable[..., list[LogisticFit]] | None:
+    return None if path.log_proba is None else fit_cumulative
+
+
+def _cumulative_log_proba(logits: Tensor) -> Tensor:
+    return torch.from_numpy(cumulative_log_proba(logits.numpy()))
+
+
+def _tuned(head: FittedLinear, job: Job, features: NDArray[Any], data: Embedded) -> FittedLinear:
+    """With the cuts of the largest quadratic kappa on validation, where that is defined."""
+    labels, grades = data.labels[job.validation], expected_grades(head.predict_proba([features[job.validation]]))
+    cuts = kappa_cuts(labels, grades, data.n_classes, data.weights_of(job.validation))
+    return head if cuts is None else replace(head, chosen={**head.chosen, "cuts": cuts})
 
 
 def _spreads(data: Embedded, job: Job, of: Callable[[Tensor | None], Tensor]) -> Tensor:
@@ -218,5 +270,7 @@ def _head(optimum: Optimum | LabelOptima, weights: Tensor, intercepts: Tensor, p
     own, chosen = weights.contiguous().numpy().copy(), optimum.chosen(path)
     if isinstance(optimum, LabelOptima):
         return FittedLinear(own, intercepts.numpy(), chosen, is_multilabel=True)
+    if path.log_proba is not None:
+        return FittedLinear(own, intercepts.numpy(), chosen, link=CUMULATIVE)
     is_present = intercepts.isfinite()
     return FittedLinear(own, (intercepts - intercepts[is_present].mean()).numpy(), chosen)

@@ -34,9 +34,10 @@ mean of the rest, as in the Nystroem preconditioner (Frangella, Tropp and Udell 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from dvme.heads.exact.logistic_problem import FromGram, FromRows, LogisticProblem
@@ -59,9 +60,11 @@ class LogisticFit:
     """Optima of one problem at its S strengths."""
 
     weights: Tensor
-    """(S, D, C); zero for a class without a row. From a Gram matrix: A (S, n, C), its columns sum to 0."""
+    """(S, D, C); zero for a class without a row. From a Gram matrix: A (S, n, C), its columns sum to 0. One column for
+    C = 1, and where classes are in order."""
     intercepts: Tensor
-    """(S, C); -inf for a class without a row. Finite ones have mean 0, but for C = 1."""
+    """(S, C); -inf for a class without a row. Finite ones have mean 0, but for C = 1. Of classes in order (S, C - 1), see
+    `cumulative.fit_cumulative`."""
     objectives: Tensor
     """(S,) F at the optimum."""
     is_converged: Tensor
@@ -74,6 +77,8 @@ def fit_logistic(
     l2: Sequence[Tensor],
     n_classes: int,
     weights: Sequence[Tensor] | None = None,
+    *,
+    solve: Callable[..., list[LogisticFit]] | None = None,
 ) -> list[LogisticFit]:
     """Solve J problems on the device of their features. They may differ in size, but are padded to the largest.
 
@@ -83,6 +88,7 @@ def fit_logistic(
         l2: J times (S,) positive strengths, in the units of the objective above.
         n_classes: C >= 2, or 1: a column is one label's logit.
         weights: J times (n_j,) above 0; None: 1. For C = 1 (S, n_j): 0 where a row is not of the problem.
+        solve: another objective's optimum, see `cumulative.fit_cumulative`; None: that of the module docstring.
 
     Returns:
         J fits, in order. One does not depend on the others beyond rounding.
@@ -90,6 +96,7 @@ def fit_logistic(
     Source: module docstring.
     """
     weights = weights or [torch.ones_like(rows[:, 0]) for rows in features]
+    solve = solve or _fit
     fits: dict[int, LogisticFit] = {}
     for is_few in (True, False):
         members = [index for index, rows in enumerate(features) if is_spanned(*rows.shape) == is_few]
@@ -102,12 +109,12 @@ def fit_logistic(
             [weights[index] for index in members],
         )
         if is_few:
-            raw = fit_from_gram([rows @ rows.T for rows in centred], *own)
+            raw = fit_from_gram([rows @ rows.T for rows in centred], *own, solve=solve)
             raw = [replace(fit, weights=rows.T @ fit.weights) for fit, rows in zip(raw, centred, strict=True)]
         else:
             bases = [torch.linalg.eigh(rows.T @ rows).eigenvectors for rows in centred]
             turned = [rows @ basis for rows, basis in zip(centred, bases, strict=True)]
-            raw = _fit(FromRows, turned, *own)
+            raw = solve(FromRows, turned, *own)
             raw = [replace(fit, weights=basis @ fit.weights) for fit, basis in zip(raw, bases, strict=True)]
         for index, centre, fit in zip(members, centres, raw, strict=True):
             fits[index] = _with_intercepts(fit, fit.intercepts - centre @ fit.weights)
@@ -120,6 +127,8 @@ def fit_from_gram(
     l2: Sequence[Tensor],
     n_classes: int,
     weights: Sequence[Tensor] | None = None,
+    *,
+    solve: Callable[..., list[LogisticFit]] | None = None,
 ) -> list[LogisticFit]:
     """The same from inner products of rows: logits of a row are its products with the n_j rows times A, plus b.
 
@@ -132,12 +141,14 @@ def fit_from_gram(
     Source: module docstring.
     """
     weights = weights or [torch.ones_like(gram[0]) for gram in grams]
+    solve = solve or _fit
     means = [gram.mean(dim=0) for gram in grams]
     centred = [(gram - mean).sub_((mean - mean.mean())[:, None]) for gram, mean in zip(grams, means, strict=True)]
-    raw = _fit(FromGram, centred, labels, l2, n_classes, weights)
+    raw = solve(FromGram, centred, labels, l2, n_classes, weights)
     for index, fit in enumerate(raw):
         if not bool(fit.is_converged.all()):
-            raw[index] = _factored(centred[index], labels[index], l2[index], n_classes, weights[index])
+            own = [labels[index]], [l2[index]], n_classes, [weights[index]]
+            raw[index] = _factored(centred[index], partial(solve, FromRows), *own)
     fits = []
     for fit, mean in zip(raw, means, strict=True):
         coefficients = fit.weights - fit.weights.mean(dim=1, keepdim=True)
@@ -145,7 +156,7 @@ def fit_from_gram(
     return fits
 
 
-def _factored(gram: Tensor, labels: Tensor, l2: Tensor, n_classes: int, weights: Tensor) -> LogisticFit:
+def _factored(gram: Tensor, solve: Callable[..., list[LogisticFit]], *own: object) -> LogisticFit:
     """From rows that have this Gram matrix, where coefficients of it lose their digits.
 
     Coefficients that its null space takes to 0, as of rows that are there twice, or of all but one that is far out, are
@@ -154,7 +165,7 @@ def _factored(gram: Tensor, labels: Tensor, l2: Tensor, n_classes: int, weights:
     energies, vectors = torch.linalg.eigh(gram)
     is_kept = energies > NULL * energies[-1]
     lengths, vectors = energies[is_kept].sqrt(), vectors[:, is_kept]
-    (fit,) = _fit(FromRows, [vectors * lengths], [labels], [l2], n_classes, [weights])
+    (fit,) = solve([vectors * lengths], *own)
     return replace(fit, weights=(vectors / lengths) @ fit.weights)
 
 
@@ -164,8 +175,8 @@ def is_spanned(n_rows: int, dim: int) -> bool:
 
 
 def _with_intercepts(fit: LogisticFit, intercepts: Tensor) -> LogisticFit:
-    """Their mean tells nothing, for a shift of all changes no probability: made 0."""
-    if intercepts.shape[1] == 1:
+    """Their mean tells nothing, for a shift of all changes no probability: made 0. Of one column of weights it does."""
+    if fit.weights.shape[2] == 1:
         return replace(fit, intercepts=intercepts)
     is_present = intercepts.isfinite()
     mean = torch.where(is_present, intercepts, 0.0).sum(1, keepdim=True) / is_present.sum(1, keepdim=True)

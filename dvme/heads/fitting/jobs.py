@@ -49,6 +49,9 @@ class Embedded:
     weights: NDArray[Any] | None = None
     """(N,) how often each row counts, in learning and in choosing: 2 as if it were there twice, 0 as if it were not.
     None: once."""
+    cell_weights: NDArray[Any] | None = None
+    """(N, L) of several labels: how often each cell counts, beside the weight of its row. `linear` and those made of it
+    go by it. None: once."""
     truth: NDArray[Any] | None = None
     """(N, L) of several labels, what heads are chosen on: 1, 0, nan. None: `labels`, where a part is not known."""
 

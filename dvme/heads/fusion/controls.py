@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads.exact.linear import FittedLinear, Linear, log_proba_of
+from dvme.errors import OptionError
+from dvme.heads.exact.linear import ARGMAX, FittedLinear, Linear, log_proba_of
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
 from dvme.runtime import Progress, Runtime
 from dvme.vectors import unit_rows
@@ -49,7 +50,8 @@ class FittedMeanLogits:
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) softmax of the mean logits, that is the normalised geometric mean of the probabilities.
 
-        Of several labels, the sigmoid of the mean log odds.
+        Of several labels the sigmoid of the mean log odds; of classes in order the log odds of being above each are
+        averaged.
         """
         probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
@@ -57,7 +59,7 @@ class FittedMeanLogits:
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C)."""
         logits = [member.logits(block) for member, block in zip(self.members, blocks, strict=True)]
-        return log_proba_of(np.mean(logits, axis=0), is_multilabel=self.is_multilabel)
+        return log_proba_of(np.mean(logits, axis=0), is_multilabel=self.is_multilabel, link=self.members[0].link)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See FittedHead."""
@@ -124,6 +126,11 @@ class MeanLogits:
     name: str = "mean-logits"
     is_fusion: bool = True
     revision: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse cuts that each member has for itself."""
+        if self.linear.tune != ARGMAX:
+            raise OptionError(f"{self.name} has no cuts of its own to tune; take concat, or linear on each backbone")
 
     def least_bytes(self, n_rows: int, dims: Sequence[int], n_classes: int, *, is_multilabel: bool = False) -> int:
         """See Bounded."""

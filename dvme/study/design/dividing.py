@@ -96,8 +96,8 @@ class Divider:
             shown = some_of(_distinct(values[is_odd]), EXAMPLES)
             lines.append(f"{counted(int(is_odd.sum()), 'test image')} whose {self.column} is no number: {shown}")
         if is_outside.any():
-            beyond = sorted(_distinct(values[is_outside]), key=float)
-            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {some_of(beyond, EXAMPLES)}"
+            far = sorted(_distinct(values[is_outside]), key=float)
+            outside = f"outside of {self.edges[0]:g} to {self.edges[-1]:g}: {some_of(far, EXAMPLES)}"
             lines.append(f"{counted(int(is_outside.sum()), 'test image')} whose {self.column} is {outside}")
         return members, lines
 

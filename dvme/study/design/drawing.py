@@ -20,7 +20,7 @@ from dvme.study.design.multilabel import iterative_split, nested_label_order
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.orders import nested_order
 from dvme.study.design.sizes import FULL, Size, parse_sizes
-from dvme.study.design.splits import Fold, check_sides, make_plan, units_of
+from dvme.study.design.splits import Fold, make_plan, split_notes, units_of, user_sides
 from dvme.text import counted, first_few
 
 POLICY = ("uncertain", "blank")
@@ -117,43 +117,58 @@ class Drawing:
         seeds = [(options.seed + 1000 * repeat) % SEEDS for repeat in range(1, options.n_repeats)]
         repeats = [plan.folds, *(plan.folded_again(seed) for seed in seeds)]
         if len(plan.folds) == 1:
-            # One validation set: the draws of a repeat differ in who trains, not in who is chosen on.
-            repeats = [folds * options.n_folds for folds in repeats]
-            self.notices.append(
-                Aside(
-                    f"your val part is the one validation set: {counted(options.n_folds, 'draw')} of training images, "
-                    "which coincide at the full size but for the heads' seeds"
-                )
-            )
+            repeats = [self._drawn_from(folds[0]) for folds in repeats]
         return plan.test, plan.description, repeats
 
+    def _drawn_from(self, fold: Fold) -> list[Fold]:
+        """The draws of one validation set: they differ in who trains, not in who is chosen on."""
+        n_draws = self.options.n_folds
+        notice = Aside(
+            f"your val part is the one validation set: {counted(n_draws, 'draw')} of training images, which coincide "
+            "at the full size but for the heads' seeds"
+        )
+        self.notices += [] if notice in self.notices else [notice]
+        return [fold] * n_draws
+
     def _multilabel_folds(self, twins: NDArray[Any]) -> tuple[NDArray[Any], str, list[list[Fold]]]:
-        options = self.options
+        """The same, stratified by all findings at once."""
+        options, has_label = self.options, self.targets.values == 1.0
         units = units_of(self.groups, twins)
         rng = np.random.default_rng([options.seed, 0])
+        stratified = f"stratified by {counted(len(self.targets.classes), 'finding')}"
         if (self.splits != MISSING).any():
-            sides = {name: np.flatnonzero(self.splits == name) for name in ("train", "val", "test")}
-            check_sides(self.groups, sides)
-            test = sides["test"] if len(sides["test"]) else sides["val"]
-            pool = np.sort(np.concatenate([sides["train"], sides["val"]])) if len(sides["test"]) else sides["train"]
-            if not len(test) or not len(pool):
-                raise DataError("the split needs train rows, and test or val rows")
-            where = f"your split: test {len(test):,}, train and val {len(pool):,} folded"
+            train, validation, test = user_sides(self.splits, self.groups)
+            notice, rest = split_notes(self.splits)
+            if len(validation):
+                where = f"your split: train {len(train):,}, val {len(validation):,}, test {len(test):,}{rest}"
+                return test, where, [self._drawn_from(Fold(train, validation))] * options.n_repeats
+            where = f"your split: test {len(test):,}{notice}, {options.n_folds} folds of train {len(train):,}"
+            pool, where = train, f"{where}: {stratified}{rest}"
         else:
+            _check_units(units, options.n_folds + 1, f"{options.n_folds} folds and a part for testing")
             shares = [1.0 - options.test_fraction, options.test_fraction]
-            part = iterative_split(self.targets.values == 1.0, units, shares, rng)
+            part = iterative_split(has_label, units, shares, rng)
             pool, test = np.flatnonzero(part == 0), np.flatnonzero(part == 1)
+            grouped = ", grouped" if (self.groups != MISSING).any() else ""
             where = f"held out {len(test):,} of {len(units):,} for testing"
+            where = f"{where}, {options.n_folds} folds of the other {len(pool):,}: {stratified}{grouped}"
+        _check_units(units[pool], options.n_folds, f"{options.n_folds} folds")
         repeats = []
         for repeat in range(options.n_repeats):
             rng = np.random.default_rng([options.seed, 1 + repeat])
             shares = [1.0 / options.n_folds] * options.n_folds
-            part = iterative_split(self.targets.values[pool] == 1.0, units[pool], shares, rng)
+            part = iterative_split(has_label[pool], units[pool], shares, rng)
             repeats.append([Fold(pool[part != fold], pool[part == fold]) for fold in range(options.n_folds)])
-        plan = (
-            f"{where}, {options.n_folds} folds: stratified by {len(self.targets.classes)} labels, seed {options.seed}"
-        )
-        return test, plan, repeats
+        return test, f"{where}, seed {options.seed}", repeats
+
+
+def _check_units(units: NDArray[Any], needed: int, what: str) -> None:
+    """Refuse fewer images, or groups of them, than there are sides."""
+    n_units = len(np.unique(units))
+    if n_units < needed:
+        groups = f" of {counted(n_units, 'group')}" if n_units < len(units) else ""
+        few = f"{counted(len(units), 'image')}{groups}, too few for {what}, which need {needed}"
+        raise DataError(f"{few}; pass a smaller " + parameter("n_folds") + ", or label more images")
 
 
 def lacking_notices(manifest: SubsetManifest) -> list[str]:

@@ -107,9 +107,7 @@ def make_plan(
     every = _Rows(labels, units_of(groups), units_of(groups, twins), classes)
     units = every.units
     if (splits != MISSING).any():
-        sides = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
-        check_sides(groups, sides)
-        return _user_plan(every, splits, sides, n_folds, seed)
+        return _user_plan(every, splits, user_sides(splits, groups), n_folds, seed)
     _check_counts(every, n_folds + 1, f"{n_folds} folds and a part for testing")
     test = held_out(labels, units, test_fraction, n_folds=n_folds, seed=seed)
     pool = np.setdiff1d(np.arange(len(labels)), test)
@@ -123,6 +121,30 @@ def make_plan(
     held = f"held out {len(test):,} of {len(labels):,} for testing{_why_another(every, len(test), test_fraction)}"
     described = f"{held}, {n_folds} folds of the other {len(pool):,}: stratified{grouped}, seed {seed}"
     return Plan(test, folds, described, every)
+
+
+def user_sides(splits: NDArray[Any], groups: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Rows to train on, to choose on, which may be none, and to test on: `val`, where there is no `test`.
+
+    Raises:
+        DataError: if rows to train or to test on are missing, or a group is on two sides.
+    """
+    sides = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test")}
+    check_sides(groups, sides)
+    train, validation, test = sides.values()
+    if not len(test):
+        test, validation = validation, validation[:0]
+    if not len(train) or not len(test):
+        found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
+        raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
+    return train, validation, test
+
+
+def split_notes(splits: NDArray[Any]) -> tuple[str, str]:
+    """What to say of a user's split that has no test part, and of rows that are on none of its sides."""
+    notice = "" if (splits == "test").any() else " (the split has no test part: its val part is the test set)"
+    left_out = int((splits == MISSING).sum())
+    return notice, f"; {left_out} rows without a split left out" if left_out else ""
 
 
 def check_sides(groups: NDArray[Any], sides: dict[str, NDArray[Any]]) -> None:
@@ -177,19 +199,13 @@ def _why_another(rows: _Rows, n_test: int, test_fraction: float) -> str:
     return f", not a part of {test_fraction:g}, as every class is to be on both sides{whole}"
 
 
-def _user_plan(rows: _Rows, splits: NDArray[Any], sides: dict[str, NDArray[Any]], n_folds: int, seed: int) -> Plan:
-    train, validation, test = sides["train"], sides["val"], sides["test"]
-    notice = ""
-    if not len(test):
-        test, validation = validation, validation[:0]
-        notice = " (the split has no test part: its val part is the test set)"
-    if not len(train) or not len(test):
-        found = ", ".join(f"{name} {count}" for name, count in sorted(Counter(splits.tolist()).items()) if name)
-        raise DataError(f"the split has {found or 'no rows'}; it needs labelled train rows, and test or val rows")
+def _user_plan(
+    rows: _Rows, splits: NDArray[Any], sides: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], n_folds: int, seed: int
+) -> Plan:
+    train, validation, test = sides
+    notice, rest = split_notes(splits)
     parts = {"train": train, "test": test, **({"val": validation} if len(validation) else {})}
     _check_classes(parts, rows, "add some, or leave the class out")
-    left_out = int((splits == MISSING).sum())
-    rest = f"; {left_out} rows without a split left out" if left_out else ""
     if len(validation):
         folds = [Fold(train, validation)]
         described = f"your split: train {len(train):,}, val {len(validation):,}, test {len(test):,}{rest}"

@@ -10,7 +10,11 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.data import MISSING
-from dvme.errors import OptionError
+from dvme.data.findings import parsed
+from dvme.data.targets import Targets
+from dvme.data.uncertainty import Uncertainty
+from dvme.defaults import UNCERTAIN
+from dvme.errors import OptionError, parameter
 from dvme.files import check_destination
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
@@ -140,11 +144,12 @@ def draw_design(
     targets = snapshot.targets(options.uncertainty)
     if needs_order and not targets.is_multilabel:
         targets.task.check_ordered(snapshot.location)
+    lines = policy_lines(snapshot, targets, options.uncertainty)
     drawing = Drawing(options, targets, snapshot.splits, snapshot.groups)
     seen = inspect(snapshot, kept, progress)
     manifest = drawing.manifest(snapshot.ids, seen.twins)
     found = across_splits(manifest, seen.similar)
-    lines = describe(found, snapshot.paths, seen.blind, are_dropped=options.drop_duplicates)
+    lines += describe(found, snapshot.paths, seen.blind, are_dropped=options.drop_duplicates)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
     notices = [*drawing.notices, *lacking_notices(manifest), *_copies(snapshot, seen), *seen.constant.values(), *lines]
@@ -203,6 +208,22 @@ def inspect(snapshot: Snapshot, kept: Path | None = None, progress: Progress = s
         inspection.add(name, snapshot.read(name))
     progress("compare images", len(names), len(names))
     return inspection.found()
+
+
+def policy_lines(snapshot: Snapshot, targets: Targets, policy: Uncertainty) -> list[str]:
+    """What is made of findings that are uncertain or unknown.
+
+    Raises:
+        OptionError: if a policy is given for images that have one class each.
+    """
+    if targets.is_multilabel:
+        return policy.said_of(parsed(snapshot.labels, targets.classes))
+    if policy != Uncertainty():
+        option = parameter("uncertain") if policy.uncertain != UNCERTAIN else parameter("blank")
+        raise OptionError(
+            f"the images of {snapshot.location} have one class each, of which none is uncertain; leave out " + option
+        )
+    return []
 
 
 def _copies(snapshot: Snapshot, seen: Seen) -> list[str]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from dvme.data.uncertainty import Uncertainty
@@ -28,3 +29,19 @@ def test_uncertainty__a_part_beyond_the_whole(uncertain: str) -> None:
 def test_uncertainty__blank() -> None:
     with pytest.raises(OptionError, match="blank 'ones' is not known; choose ignore or zeros"):
         Uncertainty(blank="ones")  # type: ignore[arg-type]
+
+
+def test_uncertainty__says_what_is_made_of_every_kind_of_cell() -> None:
+    values = np.array([[-1.0, 0.7, 1.0], [np.nan, -1.0, 0.0], [np.nan, 0.0, -1.0]])
+    assert Uncertainty().said_of(values) == [
+        "3 uncertain cells: they teach nothing (uncertain: ignore)",
+        "1 cell between 0 and 1: they teach that part",
+        "2 empty cells: they take no part (blank: ignore)",
+        "heads are chosen and tested on cells of 1 and 0 only",
+    ]
+    assert Uncertainty(uncertain="soft=0.7", blank="zeros").said_of(values[1:]) == [
+        "2 uncertain cells: they teach 0.7 (uncertain: soft=0.7)",
+        "2 empty cells: they count as absent (blank: zeros)",
+        "heads are chosen and tested on cells of 1 and 0 only",
+    ]
+    assert Uncertainty().said_of(np.array([[1.0, 0.0]])) == []

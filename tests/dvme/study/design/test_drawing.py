@@ -300,7 +300,7 @@ def test_manifest__several_labels_with_the_users_split() -> None:
     groups = _text(np.arange(200) // 60)  # the third is in val and test
     with pytest.raises(DataError, match="are in both val and test: a leak"):
         _manifest(labels, splits=splits, groups=groups, sizes=("20",))
-    with pytest.raises(DataError, match="the split needs train rows, and test or val rows"):
+    with pytest.raises(DataError, match="the split has test 200; it needs labelled train rows, and test or val rows"):
         _manifest(labels, splits=np.full(200, "test", dtype=object), sizes=("20",))
 
 

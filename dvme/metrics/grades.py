@@ -1,0 +1,104 @@
+"""One grade for each image where classes are in order: by cuts of the expected grade, tuned for quadratic kappa."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError
+
+MAX_STEPS = 100
+
+
+def expected_grades(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """(N,) mean grade, from 0 to C - 1, by (N, C) probabilities of classes in order."""
+    grades: NDArray[np.float64] = probabilities.astype(np.float64) @ np.arange(probabilities.shape[1])
+    return grades
+
+
+def predicted_classes(probabilities: NDArray[Any], cuts: Sequence[float] | None = None) -> NDArray[np.int64]:
+    """(N,) the class that each image is taken for.
+
+    Args:
+        probabilities: (N, C), or without cuts any scores.
+        cuts: (C - 1,) ascending; the class is how many of them the expected grade lies above. None: the most probable.
+    """
+    if cuts is None:
+        return probabilities.argmax(axis=1).astype(np.int64)
+    return np.searchsorted(np.asarray(cuts, dtype=np.float64), expected_grades(probabilities)).astype(np.int64)
+
+
+def mean_cuts(cuts: Sequence[Sequence[float] | None]) -> list[float] | None:
+    """The cuts of heads that predict together by their mean probability: the mean of theirs; None if one has none."""
+    if any(own is None for own in cuts):
+        return None
+    mean: list[float] = np.mean(cuts, axis=0).tolist()
+    return mean
+
+
+def kappa_cuts(
+    labels: NDArray[Any], grades: NDArray[Any], n_classes: int, weights: NDArray[Any] | None = None
+) -> list[float] | None:
+    """The cuts with the largest quadratic kappa of all there are.
+
+    Kappa is 1 - A / B, with A the mean squared distance of class and label and B what it is by chance. Given the labels,
+    both are sums over images. So for a number q a pass over the images in the order of their grades finds the cuts that
+    minimise A - q B, and q is the least A / B once that is 0.
+
+    Args:
+        labels: (N,) class indices.
+        grades: (N,) what is cut, from 0 to C - 1; images of equal grades are never parted.
+        n_classes: C.
+        weights: (N,) above 0; None: 1.
+
+    Returns:
+        (C - 1,) ascending, each in the middle between two grades; -0.5 or C - 0.5 where all lie on one side. None where
+        kappa is not defined: fewer than two classes have labels.
+
+    Raises:
+        DataError: if a grade is not finite.
+
+    Source: Dinkelbach 1967 for the least of a ratio.
+    """
+    if len(np.unique(labels)) < 2:
+        return None
+    if not np.isfinite(grades).all():
+        raise DataError("a grade to cut is not finite; leave the image out")
+    counts = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+    values, place = np.unique(grades, return_inverse=True)
+    classes = np.arange(n_classes, dtype=np.float64)
+    apart, chance = np.zeros((len(values), n_classes)), np.zeros((len(values), n_classes))
+    shares = np.bincount(labels, counts, minlength=n_classes) / counts.sum()
+    np.add.at(apart, place, counts[:, None] * (classes - labels[:, None]) ** 2)
+    np.add.at(chance, place, counts[:, None] * (((classes[:, None] - classes) ** 2) @ shares))
+    ratio, best = np.inf, np.zeros(len(values), dtype=np.int64)
+    for _ in range(MAX_STEPS):
+        chosen = _rising(apart - min(ratio, 1.0) * chance)
+        rows = np.arange(len(values))
+        found = float(apart[rows, chosen].sum() / chance[rows, chosen].sum())
+        if found >= ratio:
+            break
+        ratio, best = found, chosen
+    ends = np.array([-0.5, n_classes - 0.5])
+    padded = np.concatenate([ends[:1], values, ends[1:]])
+    first = np.searchsorted(best, np.arange(1, n_classes))  # values below each cut
+    middles = (padded[first] + padded[first + 1]) / 2.0
+    return np.where(first == 0, ends[0], np.where(first == len(values), ends[1], middles)).tolist()
+
+
+def _rising(costs: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(V,) classes that never fall, with the least sum of (V, C) costs."""
+    n_values, n_classes = costs.shape
+    least = np.empty_like(costs)
+    least[0] = costs[0]
+    for row in range(1, n_values):
+        least[row] = costs[row] + np.minimum.accumulate(least[row - 1])
+    chosen = np.empty(n_values, dtype=np.int64)
+    last = n_classes
+    for row in range(n_values - 1, -1, -1):
+        last = int(least[row, : last + 1].argmin())
+        chosen[row] = last
+    return chosen
