@@ -22,7 +22,7 @@ SIZES_ABREAST = 4
 LEVEL = 0.05
 
 
-def compare(  # noqa: PLR0913 - one parameter per option
+def compare(
     run: options.Run,
     other: Annotated[str | None, typer.Argument(help="Another run over the same subsets.")] = None,
     published: options.Published = None,

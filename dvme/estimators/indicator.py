@@ -123,7 +123,9 @@ def weights_of_cells(
     is_listed = isinstance(class_weight, Sequence) and not isinstance(class_weight, str)
     each = list(class_weight) if is_listed else [class_weight] * n_labels
     if len(each) != n_labels or (isinstance(class_weight, Mapping)):
-        raise OptionError(f"y has {n_labels} labels; pass class_weight 'balanced', or a list with a dict for each label")
+        raise OptionError(
+            f"y has {n_labels} labels; pass class_weight 'balanced', or a list with a dict for each label"
+        )
     if not np.isin(cells[~np.isnan(cells)], (0.0, 1.0)).all():
         raise OptionError("class_weight is for labels of 0 and 1, and some of y are between; leave it out")
     found = np.ones(cells.shape)

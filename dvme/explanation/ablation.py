@@ -249,7 +249,9 @@ def _losses(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[An
     if labels.ndim == 2:
         with np.errstate(divide="ignore"):
             against = np.log(-np.expm1(log_probabilities))
-        each = np.where(np.isnan(labels), 0.0, -np.maximum(np.where(labels == 1.0, log_probabilities, against), np.log(FLOOR)))
+        each = np.where(
+            np.isnan(labels), 0.0, -np.maximum(np.where(labels == 1.0, log_probabilities, against), np.log(FLOOR))
+        )
         n_known = (~np.isnan(labels)).sum(axis=1)
         return np.divide(each.sum(axis=1), n_known, out=np.full(len(labels), np.nan), where=n_known > 0)
     losses: NDArray[Any] = -np.maximum(log_probabilities[np.arange(len(labels)), labels], np.log(FLOOR))
@@ -260,4 +262,3 @@ def _mean_losses(labels: NDArray[Any], predictions: _Predictions) -> NDArray[Any
     """(n,) log loss of every test sample, averaged over the folds."""
     mean: NDArray[Any] = np.mean([_losses(labels, fold) for fold in predictions.test], axis=0)
     return mean
-

@@ -15,8 +15,8 @@ from dvme.text import some_of
 
 YES, NO, UNCERTAIN = "yes", "no", "uncertain"
 NO_NUMBERS = (
-    "Images may have several findings: choose one to colour the points. Silhouette and kNN accuracy are of one class for "
-    "each image, and are not given."
+    "Images may have several findings: choose one to colour the points. Silhouette and kNN accuracy are of one class "
+    "for each image, and are not given."
 )
 
 
@@ -39,9 +39,9 @@ def finding_columns(labels: NDArray[Any], first: str | None = None) -> dict[str,
     is_labelled = labels != MISSING
     values[is_labelled] = parsed(labels[is_labelled], names)
     leading = names.index(first) if first is not None else int((values == 1.0).sum(axis=0).argmax())
-    words = np.select(
-        [np.isnan(values), values == 1.0, values == 0.0], [MISSING, YES, NO], default=UNCERTAIN
-    ).astype(object)
+    words = np.select([np.isnan(values), values == 1.0, values == 0.0], [MISSING, YES, NO], default=UNCERTAIN).astype(
+        object
+    )
     order = [leading, *(place for place in range(len(names)) if place != leading)]
     texts = [", ".join(np.array(names, dtype=object)[row]) or NO_FINDING for row in values == 1.0]
     whole = np.where(is_labelled, np.array(texts, dtype=object), MISSING)

@@ -285,7 +285,9 @@ def _figures(page: Page, study: Study, drawn: PageMaps | None, shown: PageOption
     """Every figure of the page, and the maps, as files for a paper."""
     if shown.figures is None:
         return []
-    maps = {} if drawn is None else map_figures(
-        drawn.maps, colours(_labels(study), shown.finding), study.run.manifest.classes
+    maps = (
+        {}
+        if drawn is None
+        else map_figures(drawn.maps, colours(_labels(study), shown.finding), study.run.manifest.classes)
     )
     return [os.fspath(file) for file in save_figures(page.figures | maps, shown.figures, kind=shown.figure_kind)]

@@ -147,7 +147,9 @@ def _about(run: Run, finding: str | None) -> Run:
 
 def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: Progress) -> CompareReport:
     if one.manifest.targets.is_multilabel and metric != AUC:
-        raise OptionError(f"runs of several findings are compared by auc, not by {metric}; pass " + parameter("metric", AUC))
+        raise OptionError(
+            f"runs of several findings are compared by auc, not by {metric}; pass " + parameter("metric", AUC)
+        )
     sizes = alike_sizes(one.manifest, other.manifest)
     if not sizes:
         raise DataError(
@@ -193,7 +195,14 @@ def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: 
         which = f"sizes of {run.folder} that the other has not with the same images: {', '.join(left)}"
         notices += [which] if left else []
     return CompareReport(
-        os.fspath(one.folder), os.fspath(other.folder), metric, "crossed", pairs, notices, is_published=False, finding=finding
+        os.fspath(one.folder),
+        os.fspath(other.folder),
+        metric,
+        "crossed",
+        pairs,
+        notices,
+        is_published=False,
+        finding=finding,
     )
 
 

@@ -71,10 +71,7 @@ def several(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Callable
     }
     doubt = ["=?" if row % 10 == 0 else "=" if row % 11 == 0 else "" for row in range(N)]
     texts = [
-        "|"
-        + "Edema|" * bool(own[0])
-        + "Effusion|" * bool(own[1])
-        + f"Mass{mark}|" * (bool(own[2]) or bool(mark))
+        "|" + "Edema|" * bool(own[0]) + "Effusion|" * bool(own[1]) + f"Mass{mark}|" * (bool(own[2]) or bool(mark))
         for own, mark in zip(truth, doubt, strict=True)
     ]
     write_embeddings(root / "c.zarr", features, label=texts)

@@ -18,7 +18,10 @@ from dvme_cli.parsing import parse_order
 def label(  # noqa: PLR0913 - one parameter per option
     cache: options.Cache,
     manifest: Annotated[
-        Path | None, typer.Argument(help="A .csv, .tsv or .parquet file with a row per image; not for an order or a separator alone.")
+        Path | None,
+        typer.Argument(
+            help="A .csv, .tsv or .parquet file with a row per image; not for an order or a separator alone."
+        ),
     ] = None,
     image: options.ImageColumn = None,
     label: options.LabelColumn = None,

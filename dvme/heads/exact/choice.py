@@ -82,7 +82,9 @@ def optima(
         part = strengths[start : start + path.at_once]
         fits = fit(targets, [spread * part for spread in spreads], data.n_classes, weights)
         found = [
-            _best(own, inputs(job), _targets(data, job.validation), weights_of(data, job.validation), start, middle, path)
+            _best(
+                own, inputs(job), _targets(data, job.validation), weights_of(data, job.validation), start, middle, path
+            )
             for job, own in zip(jobs, fits, strict=True)
         ]
         del fits

@@ -1,4 +1,4 @@
-"""Classes in their order by one score: proportional odds with an L2 penalty, for several problems and strengths at once.
+"""Classes in order by one score: proportional odds with an L2 penalty, for several problems and strengths at once.
 
 The cuts b_0 > b_1 > ... lie between the classes. With z = x w,
 
@@ -197,7 +197,9 @@ class CumulativeProblem(Problem):
     def hessian(self, probabilities: Tensor, direction: Tensor, along: Tensor) -> Tensor:
         """See Problem."""
         bend, change = self._split(probabilities), self._split(along)
-        return self._ascent((bend[0] * change[0], bend[1] * change[1]), bend[2] * change[2], direction, is_weighted=True)
+        return self._ascent(
+            (bend[0] * change[0], bend[1] * change[1]), bend[2] * change[2], direction, is_weighted=True
+        )
 
     def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
         """See Problem: weights and cuts apart."""

@@ -434,7 +434,9 @@ def test_predict__several_findings(several: Path, tmp_path: Path) -> None:
     head = next((several / "run" / "heads").glob("linear*--good"))
     report = dvme.predict(head, several / "c.zarr", out=tmp_path / "p.csv")
     saved, store = load_head(head), EmbeddingCache.open(several / "c.zarr")
-    expected = np.mean([fold.head.predict_proba([store.embeddings("good").read(np.arange(240))]) for fold in saved.folds], axis=0)
+    expected = np.mean(
+        [fold.head.predict_proba([store.embeddings("good").read(np.arange(240))]) for fold in saved.folds], axis=0
+    )
     header, *lines = _lines(tmp_path / "p.csv")
     assert header == ["image", "path", "findings", "p(Edema)", "p(Effusion)", "p(Mass)"]
     np.testing.assert_allclose(np.array([line[3:] for line in lines], dtype=float), expected, rtol=1e-12)

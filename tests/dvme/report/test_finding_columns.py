@@ -48,7 +48,9 @@ def test_viz__offers_every_finding_to_colour_by(several: Path, tmp_path: Path) -
     assert report.notices == [NO_NUMBERS]
     assert all(np.isnan(each.knn_accuracy) and np.isnan(each.silhouette) for each in report.maps["pca"].values())
     with pytest.raises(OptionError, match="Hernia"):
-        dvme.viz(several / "c.zarr", out=tmp_path / "w.html", options=dvme.PageOptions(methods=["pca"], finding="Hernia"))
+        dvme.viz(
+            several / "c.zarr", out=tmp_path / "w.html", options=dvme.PageOptions(methods=["pca"], finding="Hernia")
+        )
 
 
 def test_report__offers_findings_and_their_probabilities(several: Path, tmp_path: Path) -> None:

@@ -241,7 +241,12 @@ def test_label__a_pipe_among_the_images_is_not_waited_for(
 
 def test_label__reads_the_classes_of_before_as_findings(make_cache: MakeCache, write_manifest: Write) -> None:
     cache = make_cache(range(4))
-    label(cache, write_manifest([["0.png", "Mass;Edema"], ["1.png", "none"], ["2.png", "Mass"], ["3.png", ""]], ["image", "label"]))
+    label(
+        cache,
+        write_manifest(
+            [["0.png", "Mass;Edema"], ["1.png", "none"], ["2.png", "Mass"], ["3.png", ""]], ["image", "label"]
+        ),
+    )
     report = label(cache, columns=Columns(label_separator=";", no_finding="None"))
     assert columns(cache)["label"] == ["|Mass|Edema|", "|", "|Mass|", ""]
     assert (report.manifest, report.n_rows, report.n_changed, report.n_untouched) == (None, 3, {"label": 3}, 0)

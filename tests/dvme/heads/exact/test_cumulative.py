@@ -162,14 +162,18 @@ def test_linear__by_cumulative_link_takes_the_strength_of_the_least_log_loss() -
     assert isinstance(head, FittedLinear)
     rows = data.embeddings["a"][job.train].astype(float)
     spread = float(np.square(rows - rows.mean(axis=0)).sum())
-    every = [fit_jobs([replace(job, head=replace(job.head, strengths=(each,)))], data)[0] for each in job.head.strengths]
+    every = [
+        fit_jobs([replace(job, head=replace(job.head, strengths=(each,)))], data)[0] for each in job.head.strengths
+    ]
     chosen = [each.predict_proba([data.embeddings["a"][job.validation]]) for each in every]
     best = int(np.argmin([log_loss(data.labels[job.validation], p, labels=np.arange(C)) for p in chosen]))
     assert head.chosen["strength"] == job.head.strengths[best]
     strengths = [torch.tensor([job.head.strengths[best] * spread], dtype=torch.float64)]
     given = [torch.from_numpy(rows)], [torch.from_numpy(data.labels[job.train])], strengths, C
     fit = fit_logistic(*given, solve=fit_cumulative)[0]
-    expected = _probabilities(data.embeddings["a"].astype(float), fit.weights[0, :, 0].numpy(), fit.intercepts[0].numpy())
+    expected = _probabilities(
+        data.embeddings["a"].astype(float), fit.weights[0, :, 0].numpy(), fit.intercepts[0].numpy()
+    )
     np.testing.assert_allclose(head.predict_proba([data.embeddings["a"]]), expected, atol=1e-7)
     assert head.arrays()["weights"].shape == (30, 1)
 
