@@ -34,7 +34,7 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/solar_cells.py --images $(DEMO_IMAGES) --out $(DEMO).csv
 	$(BIN)/dvme extract $(DEMO).csv $(DEMO).zarr --backbones $(BACKBONES)
-	$(BIN)/dvme cache label $(DEMO).zarr $(DEMO).csv --extra cell_type
+	$(BIN)/dvme cache label $(DEMO).zarr $(DEMO).csv --keep-col cell_type
 	$(BIN)/dvme probe   $(DEMO).zarr --head linear,knn
 	$(BIN)/dvme sweep   $(DEMO).zarr --out $(DEMO) --head linear,knn,concat,mean-logits > $(DEMO).txt
 	$(BIN)/dvme report  $(DEMO) --out $(DEMO).html --force

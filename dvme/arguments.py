@@ -23,7 +23,9 @@ EXAMPLES = {
     "submission": ["id_code", "diagnosis"],
     "class_order": ["none", "mild", "severe"],
     "methods": ["tsne", "pca"],
-    "extra": ["age", "sex"],
+    "test": ["other.zarr", "ny=hospital.zarr"],
+    "keep": ["age", "sex"],
+    "by": ["sex", "age:0-40-60-120"],
 }
 SETTINGS = {
     "Columns": "dvme.data",
@@ -37,7 +39,7 @@ SETTINGS = {
 def public(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function take names and settings as callers write them, and show how far it has come.
 
-    `heads`, `backbones` and `extra` take a name or several, `submission` and `class_order` several. Parameters of
+    `heads`, `backbones`, `test` and `by` take a name or several, `submission` and `class_order` several. Parameters of
     settings (`columns`, `runtime`, `options`) take a mapping of the fields as well, those of mappings only a mapping.
     `seed` is as `checked_seed` has it. None stands for the default. `progress` is as `dvme.progress.watched` has it.
 
@@ -147,7 +149,7 @@ def _taken(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
     """What makes a parameter's argument what the function takes; None if it is taken as it is."""
     by_name: dict[str, Callable[[Any, str], Any]] = {
         "heads": head_names,
-        **dict.fromkeys(("backbones", "extra"), names),
+        **dict.fromkeys(("backbones", "by", "test"), names),
         **dict.fromkeys(("submission", "class_order"), listed),
         "seed": checked_seed,
     }

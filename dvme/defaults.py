@@ -16,6 +16,10 @@ TEST_FRACTION: Final = 0.2
 SEED: Final = 0
 UNCERTAIN: Final = "ignore"
 BLANK: Final = "ignore"
+JOIN: Final = "mean"
+CONFLICTS: Final = "any"
+AT: Final = "specificity=0.9"
+"""What the operating point of a finding reaches on validation."""
 NO_FINDING: Final = "No Finding"
 """What tables call an image without any finding."""
 

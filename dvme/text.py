@@ -37,6 +37,8 @@ MARKS = (
 WORDS = ("gain", "loss", "no gain shown", "no test")
 """What may be said of one method less another."""
 
+WHICH = "Which backbone?"
+"""The question of a study of which the command line prints the whole answer."""
 NO_GROUPS = (
     "No image has a group: images of one patient may be on both sides of the split. dvme extract --group-col and "
     "dvme cache label --group-col name the column of patients."

@@ -188,6 +188,48 @@ STATISTICS = (
         ("tests/dvme/stats/test_unpaired.py",),
     ),
     Mutant(
+        "weighted sum: weights count for the ends, not for their squares",
+        "dvme/stats/unpaired.py",
+        "math.hypot(*(",
+        "math.fsum(abs(each) for each in (",
+        ("tests/dvme/stats/test_unpaired.py",),
+    ),
+    Mutant(
+        "sites: own images of classes that the site lacks count",
+        "dvme/study/sites/scores.py",
+        "set.intersection(*(set(own.tolist()) for own in labels))",
+        "set.union(*(set(own.tolist()) for own in labels))",
+        ("tests/dvme/study/sites/test_scores.py",),
+    ),
+    Mutant(
+        "sites: each side is the mean over what it can judge itself",
+        "dvme/study/sites/scores.py",
+        "return [side.over(judged) for side in sides]",
+        "return [side.over(side.judged | judged) for side in sides]",
+        ("tests/dvme/study/sites/test_scores.py",),
+    ),
+    Mutant(
+        "sites: what is not known of a finding is absent",
+        "dvme/study/sites/matching.py",
+        "np.where(np.isnan(values).any(axis=1), np.nan, 0.0)",
+        "np.zeros(len(values))",
+        ("tests/dvme/study/sites/test_matching.py",),
+    ),
+    Mutant(
+        "sites: near-duplicates of two sites are none",
+        "dvme/study/sites/external.py",
+        "pairs = list(combinations(every, 2))",
+        "pairs = [(STUDY, name) for name in sites]",
+        ("tests/dvme/study/sites/test_external.py",),
+    ),
+    Mutant(
+        "kept heads: those of several labels are not found again",
+        "dvme/study/kept_heads.py",
+        "in FORMATS",
+        "== 2",
+        ("tests/dvme/study/sites/test_judging.py",),
+    ),
+    Mutant(
         "gaps: patients of both subgroups count for nothing",
         "dvme/stats/subgroups.py",
         "Unpaired(_of(some[g]), _of(some[h]), shared_rows, parts[g].T @ parts[h])",
@@ -525,8 +567,8 @@ HEADS = (
     Mutant(
         "training: what pads a minibatch counts",
         "dvme/heads/fusion/batched_training.py",
-        "weights = (np.arange(self.width) < counts[:, None]) / counts[:, None]",
-        "weights = np.full((self.n_batches, self.width), 1.0 / self.width)",
+        "counts = _by_cell(is_row, targets) & _is_known(targets)",
+        "counts = _is_known(targets)",
         ("tests/dvme/heads/fusion/test_batched_training.py",),
     ),
     Mutant(
@@ -638,11 +680,47 @@ SPLITS = (
         "np.arange(count) + rng.random(count) * 1.999",
         ("tests/dvme/study/design/test_orders.py",),
     ),
+    # Subgroups and patients.
+    Mutant(
+        "joining: noisy-or leaves out that no image shows it",
+        "dvme/metrics/joining.py",
+        "np.log(-np.expm1(none)) - none",
+        "np.log(-np.expm1(none))",
+        ("tests/dvme/metrics/test_joining.py",),
+    ),
+    Mutant(
+        "dividing: an upper edge is in two subgroups",
+        "dvme/study/design/dividing.py",
+        "numbers <= high if place == last else numbers < high",
+        "numbers <= high",
+        ("tests/dvme/study/design/test_dividing.py",),
+    ),
+    Mutant(
+        "subgroups: a gap counts as if one column were tested",
+        "dvme/study/by_subgroup.py",
+        "min(1.0, n_tests * gap.p_adjusted)",
+        "gap.p_adjusted",
+        ("tests/dvme/study/test_by_subgroup.py",),
+    ),
+    Mutant(
+        "patients: a patient's studies are independent",
+        "dvme/study/per_unit.py",
+        "other = Panel(panel.names, truth, odds, units.patients)",
+        "other = Panel(panel.names, truth, odds)",
+        ("tests/dvme/study/test_per_unit.py",),
+    ),
+    Mutant(
+        "subgroups: findings are averaged over others in each subgroup",
+        "dvme/stats/subgroups.py",
+        "asked, found = np.where(common, truth, np.nan), []",
+        "asked, found = truth, []",
+        ("tests/dvme/stats/test_subgroups.py",),
+    ),
     # Whole sweeps.
     Mutant(
         "targets: a label that is hidden is there for whoever looks",
         "dvme/data/targets.py",
-        "        values[rows] = HIDDEN\n",
+        "        values[rows] = nothing\n",
         "",
         ("tests/dvme/data/test_targets.py", "tests/dvme/study/test_fitting.py"),
     ),
@@ -673,8 +751,8 @@ SPLITS = (
     Mutant(
         "probe: its seed is another than the sweep's",
         "dvme/study/probe.py",
-        "test_fraction=test_fraction, seed=seed, drop_duplicates=",
-        "test_fraction=test_fraction, seed=seed + 1, drop_duplicates=",
+        "        seed=seed,\n",
+        "        seed=seed + 1,\n",
         ("tests/dvme/study/test_probe.py",),
     ),
     Mutant(
@@ -694,8 +772,8 @@ SPLITS = (
     Mutant(
         "grid: a job is scored on the labels of other images",
         "dvme/study/grid.py",
-        "job.scored_by(values[self.manifest.test], values[validation])",
-        "job.scored_by(values[self.manifest.test[::-1]], values[validation])",
+        "job.scored_by(self.labels[self.manifest.test], self.labels[validation])",
+        "job.scored_by(self.labels[self.manifest.test[::-1]], self.labels[validation])",
         ("tests/dvme/study/test_grid.py",),
     ),
     Mutant(

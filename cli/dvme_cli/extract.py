@@ -13,7 +13,7 @@ from dvme.defaults import DEVICE, DTYPE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
-from dvme_cli.parsing import parse_names, parse_order, parse_pairs, runtime_of, vary_names
+from dvme_cli.parsing import optional_names, parse_names, parse_order, parse_pairs, runtime_of, vary_names
 from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
 
@@ -34,6 +34,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     no_finding: options.NoFinding = NO_FINDING,
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
+    keep: options.KeepColumns = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
     class_order: options.ClassOrder = None,
@@ -77,7 +78,13 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             preprocess=preprocess,
         ),
         "columns": dvme.Columns(
-            image=image, label=label, split=split, group=group, label_separator=label_separator, no_finding=no_finding
+            image=image,
+            label=label,
+            split=split,
+            group=group,
+            label_separator=label_separator,
+            no_finding=no_finding,
+            keep=optional_names(keep, "--keep-col") or (),
         ),
         "image_root": image_root,
         "skip_missing": skip_missing,

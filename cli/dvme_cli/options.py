@@ -14,7 +14,9 @@ import typer
 from dvme.defaults import (
     ACCELERATOR_BATCH,
     BALANCE,
+    CONFLICTS,
     CPU_BATCH,
+    JOIN,
     MAPS,
     MAX_PIXELS,
     MAX_WORKERS,
@@ -92,6 +94,10 @@ SplitColumn = Annotated[
     str | None, typer.Option("--split-col", help="Column of train/val/test. Default: split, if any.")
 ]
 GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of patients. Default: group, if any.")]
+KeepColumns = Annotated[
+    str | None,
+    typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
+]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]
 ClassOrder = Annotated[
@@ -181,6 +187,14 @@ Metric = Annotated[
     str | None,
     typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about."),
 ]
+At = Annotated[
+    str,
+    typer.Option(help="What each operating point reaches on validation: specificity=0.9, sensitivity=0.9 or the like."),
+]
+Prevalence = Annotated[
+    list[str] | None,
+    typer.Option(help="For predictive values elsewhere: 0.1 of every finding, or Effusion=0.12. Repeatable."),
+]
 Sizes = Annotated[
     str | None,
     typer.Option(
@@ -216,6 +230,56 @@ TestFraction = Annotated[
 DropDuplicates = Annotated[
     bool | None,
     typer.Option("--drop-duplicates", help="Leave out training images that all but coincide with a test image."),
+]
+Sites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--test",
+        help="A cache of another site, PATH or NAME=PATH: the heads are tested there as well. Repeatable.",
+    ),
+]
+LabelMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="OURS=THEIRS: what a finding or class is called at other sites; SITE:OURS=THEIRS at one. Repeatable. "
+        "Default: the same.",
+    ),
+]
+Portions = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        help="Weights of sites, and of `test`, the study's own test set: private=0.51,public=0.49.",
+    ),
+]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        help="Score the leading method by subgroups of kept columns: sex,view,age:0-40-60-120; the edges make [0, 40), "
+        "[40, 60) and [60, 120].",
+    ),
+]
+Per = Annotated[
+    str | None,
+    typer.Option(
+        help="Also join the images of each patient (the groups), or of a kept column's values, such as study."
+    ),
+]
+JoinImages = Annotated[
+    str | None,
+    typer.Option(
+        "--join", help=f"How probabilities are joined: mean, max, or noisy-or, 1 - prod(1 - p). Default: {JOIN}."
+    ),
+]
+ConflictingLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--conflicts",
+        help="Labels of joined images that differ. any: it takes one image to have a finding; drop: left out. "
+        f"Default: {CONFLICTS}.",
+    ),
 ]
 
 # Pages.

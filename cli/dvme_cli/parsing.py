@@ -57,6 +57,26 @@ def parse_names(text: str, option: str) -> list[str]:
     return names
 
 
+def site_options(*, test: Sequence[str] | None, label_map: Sequence[str] | None, score: str | None) -> dict[str, Any]:
+    """What is asked of other sites, by the parameters of `dvme.probe` and `dvme.sweep`; nothing where it is nothing."""
+    names: dict[str, list[str]] = {}
+    for pair in label_map or ():
+        ours, separator, theirs = (part.strip() for part in pair.partition("="))
+        if not separator or not ours or not theirs:
+            raise typer.BadParameter(f"--map {pair} is not OURS=THEIRS")
+        names.setdefault(ours, []).append(theirs)
+    weights: dict[str, float] = {}
+    for part in parse_names(score, "--score") if score is not None else ():
+        name, _, weight = part.rpartition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            name = ""
+        if not name:
+            raise typer.BadParameter(f"--score {part} is not NAME=WEIGHT, such as private=0.51")
+    return typed(test=test or None, label_map=names or None, score=weights or None)
+
+
 def parse_order(text: str | None) -> list[str] | None:
     """Split `none,mild,severe`; nothing between quotes is an order of no classes, None is None."""
     return None if text is None else parse_names(text, "--class-order") if text.strip() else []
@@ -76,6 +96,18 @@ def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
             raise typer.BadParameter(f"{option} takes names without variations; pass {option} {base}={what}")
         parsed[name] = value
     return parsed
+
+
+def parse_shares(texts: Sequence[str] | None, option: str) -> dict[str, float] | None:
+    """Parse repeated `NAME=0.12`; a number alone is of every other name, which is "" here."""
+    found = {}
+    for text in texts or ():
+        name, _, value = text.rpartition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError as error:
+            raise typer.BadParameter(f"{option} {text} is neither a number nor NAME=NUMBER, such as 0.1") from error
+    return found or None
 
 
 def vary_names(

@@ -7,16 +7,23 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, PROBE_HEADS
+from dvme.defaults import AT, DEVICE, PROBE_HEADS
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars
-from dvme_cli.parsing import optional_names, parse_names, runtime_of, typed
+from dvme_cli.parsing import (
+    optional_names,
+    parse_names,
+    parse_shares,
+    runtime_of,
+    site_options,
+    typed,
+)
 from dvme_cli.study_table import show_probe
 
 HEADS = ",".join(PROBE_HEADS)
 
 
-def probe(  # noqa: PLR0913 - one parameter per option
+def probe(  # noqa: PLR0913, PLR0917 - one parameter per option
     cache: options.Cache,
     heads: options.Heads = HEADS,
     backbones: options.Backbones = None,
@@ -27,10 +34,19 @@ def probe(  # noqa: PLR0913 - one parameter per option
     drop_duplicates: options.DropDuplicates = None,
     uncertain: options.Uncertain = None,
     blank: options.Blank = None,
+    by: options.By = None,
+    per: options.Per = None,
+    join: options.JoinImages = None,
+    conflicts: options.ConflictingLabels = None,
+    at: options.At = AT,
+    prevalence: options.Prevalence = None,
     out: options.OptionalRunFolder = None,
     save: Annotated[
         str | None, typer.Option(help="A new folder for the fitted heads, one in it for each line.")
     ] = None,
+    test: options.Sites = None,
+    label_map: options.LabelMap = None,
+    score: options.Portions = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -42,6 +58,8 @@ def probe(  # noqa: PLR0913 - one parameter per option
             heads=parse_names(heads, "--head"),
             backbones=optional_names(backbones, "--backbones"),
             controls=controls,
+            by=optional_names(by, "--by") or (),
+            per=per,
             **typed(
                 n_folds=n_folds,
                 test_fraction=test_fraction,
@@ -49,9 +67,14 @@ def probe(  # noqa: PLR0913 - one parameter per option
                 drop_duplicates=drop_duplicates,
                 uncertain=uncertain,
                 blank=blank,
+                join=join,
+                conflicts=conflicts,
+                prevalence=parse_shares(prevalence, "--prevalence"),
             ),
+            at=at,
             out=out,
             save=save,
+            **site_options(test=test, label_map=label_map, score=score),
             runtime=runtime_of(device=device, memory=memory),
             progress=tell,
         )

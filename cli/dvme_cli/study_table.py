@@ -12,6 +12,7 @@ from dvme.text import (
     CONTROL,
     MARKS,
     METRIC_NAMES,
+    WHICH,
     counted,
     difference_text,
     p_text,
@@ -20,6 +21,9 @@ from dvme.text import (
     together_text,
 )
 from dvme_cli.console import console, say
+from dvme_cli.people_table import show_people
+from dvme_cli.reliability_table import show_reliability
+from dvme_cli.sites_table import show_sites
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
@@ -72,6 +76,10 @@ def show_probe(report: StudyReport) -> None:
         say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
         _show_error(report)
     _show_gains(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
+    show_sites(report.sites)
+    show_people(report)
     _show_verdict(report)
     for folder in report.saved:
         say(f"saved {folder}")
@@ -95,6 +103,10 @@ def show_sweep(report: StudyReport) -> None:
         say(notice)
     _show_scores(report)
     _show_gains(report)
+    if report.reliability is not None:
+        show_reliability(report.reliability)
+    show_sites(report.sites)
+    show_people(report)
     _show_verdict(report)
     _show_cost(report)
     if report.suspects:
@@ -109,8 +121,9 @@ def show_sweep(report: StudyReport) -> None:
 def _what_auc_is(report: StudyReport) -> str:
     if not report.task.is_multilabel:
         return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
-    judged = {each.finding for each in report.per_finding if not each.why_not}
-    return f"AUC and average precision are means over the {len(judged)} findings that can be judged"
+    assert report.reliability is not None  # a study that has just ended
+    n_judged = len(report.reliability.leading.judged)
+    return f"AUC and average precision are means over the {n_judged} findings that can be judged"
 
 
 def _show_scores(report: StudyReport) -> None:
@@ -165,8 +178,9 @@ def _show_gains(report: StudyReport) -> None:
 def _show_verdict(report: StudyReport) -> None:
     """The sentence, and how the other backbones differ from the one that leads."""
     say(report.verdict)
-    for detail in report.findings.answers[0].details[1:] if report.findings is not None else ():
-        say(detail)
+    for answer in report.findings.answers if report.findings is not None else ():
+        for detail in answer.details[1:] if answer.question == WHICH else ():
+            say(detail)
 
 
 def _show_cost(report: StudyReport) -> None:

@@ -7,10 +7,18 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, METRIC, SWEEP_HEADS
+from dvme.defaults import AT, DEVICE, METRIC, SWEEP_HEADS
 from dvme_cli import options
 from dvme_cli.console import answer, progress_bars
-from dvme_cli.parsing import optional_names, parse_names, runtime_of, subset_options, typed
+from dvme_cli.parsing import (
+    optional_names,
+    parse_names,
+    parse_shares,
+    runtime_of,
+    site_options,
+    subset_options,
+    typed,
+)
 from dvme_cli.study_table import show_sweep
 
 HEADS = ",".join(SWEEP_HEADS)
@@ -34,7 +42,16 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     drop_duplicates: options.DropDuplicates = None,
     uncertain: options.Uncertain = None,
     blank: options.Blank = None,
+    by: options.By = None,
+    per: options.Per = None,
+    join: options.JoinImages = None,
+    conflicts: options.ConflictingLabels = None,
     metric: options.Metric = METRIC,
+    test: options.Sites = None,
+    label_map: options.LabelMap = None,
+    score: options.Portions = None,
+    at: options.At = AT,
+    prevalence: options.Prevalence = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -60,9 +77,18 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
             heads=parse_names(heads, "--head"),
             backbones=optional_names(backbones, "--backbones"),
             controls=controls,
+            by=optional_names(by, "--by") or (),
+            per=per,
             subsets=subsets,
             options=drawn,
-            **typed(metric=metric),
+            **typed(
+                metric=metric,
+                join=join,
+                conflicts=conflicts,
+                prevalence=parse_shares(prevalence, "--prevalence"),
+            ),
+            at=at,
+            **site_options(test=test, label_map=label_map, score=score),
             runtime=runtime_of(device=device, memory=memory),
             progress=tell,
         )

@@ -47,7 +47,7 @@ def load_samples(
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start; its own folder by default.
         skip_missing: leave images out that a manifest names and that are not there.
-        images_only: labels, splits and groups are not looked at, and so refuse nothing.
+        images_only: labels, splits, groups and further columns are not looked at, and so refuse nothing.
 
     Raises:
         DataError: if nothing is there, or it cannot be used as it is.

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from dvme.arguments import names as listed_names
 from dvme.data.findings import from_columns, from_separated, matching_columns
+from dvme.data.samples import STANDARD
 from dvme.data.tables import Table, clean_name, find_column
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
@@ -17,9 +20,12 @@ COLUMN = {
     "label": parameter("label"),
     "split": parameter("split"),
     "group": parameter("group"),
+    "keep": parameter("keep"),
 }
 """Fields of Columns, as messages name them."""
 PATTERN = frozenset("*?[")
+LONGEST_NAME = 200
+"""Of a folder, in which whatever is no letter or digit takes three characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,18 @@ class Columns:
     """What stands between the findings of a cell; None: a cell is one class."""
     no_finding: str = NO_FINDING
     """What a table calls an image without any finding."""
+    keep: str | Sequence[str] = ()
+    """Further columns to keep beside these, under the names that are given here: sex, view, age. A text may name
+    several between commas."""
+
+    def __post_init__(self) -> None:
+        """Take the names of further columns apart.
+
+        Raises:
+            ArgumentError: if they are none.
+        """
+        keep = _between_commas(self.keep) if isinstance(self.keep, str) else self.keep
+        object.__setattr__(self, "keep", listed_names(keep, "keep"))
 
 
 @dataclass(frozen=True)
@@ -96,11 +114,57 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
     return Labels(found.texts, names, found.names, found.remarks)
 
 
+def kept_columns(table: Table, columns: Columns) -> dict[str, str]:
+    """Each further column under the name that it is kept by, by the column of the table that holds it.
+
+    Raises:
+        DataError: if there is no such column, it has an option of its own, or no cache can keep the name.
+    """
+    given = list(columns.keep)
+    reserved = [name for name in given if name in {*STANDARD, "path"}]
+    if reserved:
+        meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
+        step = f" is not possible ({meaning}); leave it out, or rename the column in the manifest"
+        raise DataError(parameter("keep", reserved[:1]) + step)
+    found = {name: find_column(table.names, clean_name(name), table.source) for name in given}
+    missing = [name for name, column in found.items() if column is None]
+    if missing:
+        held = first_few(table.names, CHOICES)
+        message = f"{table.source} has no column {first_few(map(repr, missing))}; it has: {held}; choose one with "
+        raise DataError(message + parameter("keep"))
+    check_names(given, source=parameter("keep"))
+    return {name: column for name, column in found.items() if column is not None}
+
+
+def check_names(names: Sequence[str], *, source: str, what: str = "columns") -> None:
+    """Refuse names of columns or backbones that could not be told apart, or not be kept on disk.
+
+    Raises:
+        DataError: naming the first few.
+    """
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise DataError(source + f" gives some {what} twice: {first_few(repeated)}; name each once")
+    bad = [name for name in names if not _is_possible(name)]
+    if bad:
+        message = source + f" has {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
+        raise DataError(f"{message}; use one to {LONGEST_NAME} letters and digits")
+
+
+def _is_possible(name: str) -> bool:
+    return bool(name.strip()) and "\0" not in name and len(quote(name, safe="")) <= LONGEST_NAME
+
+
+def _between_commas(text: str) -> list[str]:
+    """What a text names; a name that has a comma stands in double quotes."""
+    return next(csv.reader([text], skipinitialspace=True), [])
+
+
 def _label_columns(table: Table, given: str | Sequence[str] | None) -> tuple[str, ...]:
     """The names as the table has them; none where none is given and the default is not there."""
     if given is None or (isinstance(given, str) and find_column(table.names, clean_name(given), table.source)):
         name = chosen_column(table, given, "label")  # also one with a comma in its name
         return () if name is None else (name,)
-    several = next(csv.reader([given], skipinitialspace=True)) if isinstance(given, str) else list(given)
+    several = _between_commas(given) if isinstance(given, str) else list(given)
     wanted = matching_columns([clean_name(name) for name in several], table.names)
     return tuple(dict.fromkeys(name for each in wanted if (name := chosen_column(table, each, "label")) is not None))

@@ -8,7 +8,7 @@ from errno import ENAMETOOLONG
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from dvme.data.columns import Columns, Labels, chosen_column, read_labels
+from dvme.data.columns import Columns, Labels, chosen_column, kept_columns, read_labels
 from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
 from dvme.data.tables import Table, read_table
@@ -41,6 +41,7 @@ def manifest_samples(
     looked_for = () if images_only else STANDARD
     labels = read_labels(table, columns) if looked_for else None
     chosen = {name: chosen_column(table, getattr(columns, name), name) for name in looked_for if name != "label"}
+    kept = kept_columns(table, columns) if looked_for else {}
     ids = image_names(table, image)
     root = manifest.parent if image_root is None else image_root
     paths = [root / identity for identity in ids]
@@ -51,12 +52,13 @@ def manifest_samples(
     there = [row for row, gone in enumerate(is_missing) if not gone]
     used = {name: column for name, column in chosen.items() if column is not None}
     values = {name: table.texts(used[name]) if name in used else [MISSING] * len(ids) for name in STANDARD}
-    remarks = [columns_line(table, {"image": image} | chosen, labels)]
+    further = {name: table.texts(source) for name, source in kept.items()}
+    remarks = [columns_line(table, {"image": image} | chosen | kept, labels)]
     if labels is not None:
         values["label"] = labels.texts
         remarks += labels.remarks
     elif looked_for:
-        remarks += _without_label(table, [image, *used.values()])
+        remarks += _without_label(table, [image, *used.values(), *kept.values()])
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
@@ -64,6 +66,7 @@ def manifest_samples(
         splits=_splits([values["split"][row] for row in there], used.get("split"), manifest),
         groups=[values["group"][row] for row in there],
         given=frozenset(used) | ({"label"} if labels is not None else set()),
+        kept={name: [column[row] for row in there] for name, column in further.items()},
         findings=() if labels is None else labels.findings,
         remarks=tuple(remarks),
         missing=tuple(missing),

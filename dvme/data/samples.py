@@ -36,6 +36,8 @@ class Samples:
     given: frozenset[str] = frozenset(STANDARD)
     """Which of label, split and group the source tells at all. A missing value of these means that there is none; of
     the others nothing is known here, and a cache keeps what it has."""
+    kept: Mapping[str, list[str]] = field(default_factory=dict)
+    """Further columns that the source is asked for, by name."""
     findings: tuple[str, ...] = ()
     """Of images that may have several labels, all that the source asks about, in its order."""
     remarks: tuple[str, ...] = ()
@@ -47,7 +49,7 @@ class Samples:
 
     def __post_init__(self) -> None:
         """Refuse ragged columns and repeated images."""
-        lengths = {len(getattr(self, name)) for name in COLUMNS}
+        lengths = {len(column) for column in (*(getattr(self, name) for name in COLUMNS), *self.kept.values())}
         if len(lengths) != 1:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         seen: set[str] = set()
@@ -69,7 +71,8 @@ class Samples:
     def only(self, positions: Sequence[int]) -> Samples:
         """Some of the files; what else is said stays."""
         columns: dict[str, Any] = {name: [getattr(self, name)[at] for at in positions] for name in COLUMNS}
-        return replace(self, **columns)
+        kept = {name: [values[at] for at in positions] for name, values in self.kept.items()}
+        return replace(self, kept=kept, **columns)
 
 
 def unlisted_line(unlisted: Mapping[str, str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -28,14 +28,14 @@ class Held:
     contents: list[bytes]
     """N content ids."""
     columns: Mapping[str, NDArray[Any]]
-    """Path, label, split and group to (N,) values."""
+    """Path, label, split and group, and what else was asked for, to (N,) values."""
     class_order: tuple[str, ...]
     """The user's, () without one."""
 
     @classmethod
-    def by(cls, cache: EmbeddingCache) -> Self:
-        """By a cache now."""
-        columns = cache.columns(("path", *STANDARD))
+    def by(cls, cache: EmbeddingCache, further: Iterable[str] = ()) -> Self:
+        """By a cache now, which may lack the further columns."""
+        columns = cache.columns(("path", *STANDARD, *further))
         return cls(cache.location, cache.samples.content_ids, columns, cache.class_order)
 
 

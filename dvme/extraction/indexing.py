@@ -17,6 +17,7 @@ from dvme.data.hashing import Identified
 from dvme.data.samples import STANDARD
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
+from dvme.text import counted
 from dvme_cache import EmbeddingCache, unreadable_id
 
 
@@ -43,7 +44,7 @@ class Index:
     digests: list[bytes]
     """R content ids."""
     columns: Mapping[str, NDArray[Any]]
-    """Label, split and group to (R,) values, as the cache has them now."""
+    """Label, split, group and the source's further columns to (R,) values, as the cache has them now."""
     class_order: tuple[str, ...]
     """The user's, as the cache has it now; () without one."""
     n_new: int
@@ -51,7 +52,7 @@ class Index:
     contradictory: list[str]
     """Ids of duplicates that disagree on label, split or group; they lost all three."""
     changes: Changes
-    """What became of labels, splits and groups that the cache had."""
+    """What became of labels, splits, groups and further columns that the cache had."""
     n_unlisted: int
     """Labelled rows of the cache that are not among the files."""
     n_moved: int
@@ -63,7 +64,7 @@ class Index:
     same_files: list[list[str]]
     """Names of one and the same file, by links or by other spellings of its path."""
     remarks: list[str]
-    """What is odd about names beside those in the cache."""
+    """What is odd about names beside those in the cache, and of what copies disagree."""
 
     def work(self, rows: Sequence[int]) -> list[Work]:
         """Some of the rows, as what is to be read and decoded."""
@@ -81,18 +82,18 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     A column that the source does not have, such as the groups where the source is a folder, stays as the cache has
     it; in one that it has, a missing value takes the cache's away. Copies of one image share a row. Where copies
     disagree on label, split or group, nobody knows which is right: the row keeps none of the three, so that it takes
-    no part in training or testing.
+    no part in training or testing. Of a further column on which they disagree the row keeps nothing, and takes part.
 
     The cache is open for writing. Of orders of classes, () takes the cache's away, None keeps it.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
     """
-    samples, held = found.samples, Held.by(cache)
+    samples, held = found.samples, Held.by(cache, found.samples.kept)
     check_order(held, found, class_order)
     remarks = check_names(held, found)
     if _forget_stand_ins(cache, held, samples):
-        held = Held.by(cache)
+        held = Held.by(cache, samples.kept)
     n_before, order = len(held.contents), held.class_order if class_order is None else tuple(class_order)
     rows = cache.samples.add(found.digests, samples.ids)
     members: dict[int, list[int]] = defaultdict(list)
@@ -102,9 +103,10 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     files = [members[row] for row in distinct.tolist()]
     before = _before(cache, held, set(members), set(samples.real_paths))
     n_unlisted = _count_unlisted(before, distinct, found)
-    told, is_contradictory = _merged(samples, files)
-    known = {name: before[name][distinct] for name in STANDARD}
-    columns = {name: told.get(name, np.where(is_contradictory, MISSING, known[name])) for name in STANDARD}
+    told, is_contradictory, disputed = _merged(samples, files)
+    remarks += disputed
+    known = {name: before[name][distinct] for name in (*STANDARD, *samples.kept)}
+    columns = {name: told.get(name, np.where(is_contradictory, MISSING, before)) for name, before in known.items()}
     paths = np.array([samples.real_paths[first] for first, *_ in files], dtype=object)
     n_moved = int(((before["path"][distinct] != MISSING) & (before["path"][distinct] != paths)).sum())
     del held, before  # the cache is about to hold its columns as well
@@ -180,34 +182,44 @@ def _same_files(samples: Samples, copies: Sequence[int]) -> list[list[str]]:
     return [same for same in names.values() if len(same) > 1]
 
 
-def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_]]:
+def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArray[Any]], NDArray[np.bool_], list[str]]:
     """What copies say together; `members` are, for each of R rows, the files that are copies of it.
 
     Returns:
-        Column that the source has to (R,) values; (R,) whether copies disagree, and so keep no value.
+        Column that the source has to (R,) values; (R,) whether copies disagree on label, split or group, and so keep
+        none of them; a line for each further column on which some disagree, and of which these keep nothing.
     """
-    sources = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
-    is_contradictory = np.zeros(len(members), dtype=bool)
+    standard = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
+    sources = {name: standard[name] for name in STANDARD if name in samples.given} | dict(samples.kept)
     firsts = np.array([first for first, *_ in members], dtype=np.int64)
     copies = [(position, files) for position, files in enumerate(members) if len(files) > 1]
-    merged = {name: np.array(sources[name], dtype=object)[firsts] for name in STANDARD if name in samples.given}
+    merged = {name: np.array(values, dtype=object)[firsts] for name, values in sources.items()}
+    disagree = {name: np.zeros(len(members), dtype=bool) for name in sources}
     for name, values in merged.items():
         for position, files in copies:
             found = {sources[name][file] for file in files} - {MISSING}
-            is_contradictory[position] |= len(found) > 1
+            disagree[name][position] = len(found) > 1
             values[position] = next(iter(found), MISSING)
-    for values in merged.values():
-        values[is_contradictory] = MISSING
-    return merged, is_contradictory
+    is_contradictory = np.zeros(len(members), dtype=bool)
+    for name in samples.given & disagree.keys():
+        is_contradictory |= disagree[name]
+    for name, values in merged.items():
+        values[disagree[name] if name in samples.kept else is_contradictory] = MISSING
+    lines = [
+        f"copies of {counted(int(disagree[name].sum()), 'image')} disagree on {name!r} and keep none of it"
+        for name in samples.kept
+        if disagree[name].any()
+    ]
+    return merged, is_contradictory, lines
 
 
 def _changes(known: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[Any]], given: Collection[str]) -> Changes:
     """What writing columns does to those that the cache knew."""
-    had = {name: known[name] != MISSING for name in STANDARD}
-    has = {name: columns[name] != MISSING for name in STANDARD}
-    replaced = {name: had[name] & has[name] & (columns[name] != known[name]) for name in STANDARD}
-    removed = {name: had[name] & ~has[name] for name in STANDARD}
-    kept = {name: had[name] & has[name] for name in STANDARD if name not in given}
+    had = {name: values != MISSING for name, values in known.items()}
+    has = {name: values != MISSING for name, values in columns.items()}
+    replaced = {name: had[name] & has[name] & (columns[name] != known[name]) for name in known}
+    removed = {name: had[name] & ~has[name] for name in known}
+    kept = {name: had[name] & has[name] for name in known if name not in given}
     return Changes(
         *({name: int(rows.sum()) for name, rows in found.items() if rows.any()} for found in (replaced, removed, kept))
     )

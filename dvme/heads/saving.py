@@ -171,7 +171,7 @@ def load_head(folder: str | Path) -> SavedHead:
         _check_description(path, described)
         saved = _restored(path, described)
         _check_answer(path, saved)
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error

@@ -125,11 +125,23 @@ def calibration(
     return Calibration(weight, ratio(total, weight), ratio(n_positive, weight))
 
 
+def bin_places(
+    probabilities: NDArray[Any], n_bins: int = N_BINS, bins: Literal["width", "mass"] = "width"
+) -> NDArray[np.intp]:
+    """(N,) the bin, from 0, that `calibration` puts each of N probabilities into where all weigh the same."""
+    if bins == "width":
+        return np.searchsorted(np.arange(1, n_bins) / n_bins, probabilities, side="left")
+    values, place, counts = np.unique(probabilities, return_inverse=True, return_counts=True)
+    twice_middle = 2 * np.cumsum(counts) - counts
+    inside: NDArray[np.intp] = np.minimum(twice_middle * n_bins // max(2 * len(place), 1), n_bins - 1)
+    return inside[place] if len(values) else place
+
+
 def _equal_width(given: Labelled, n_bins: int) -> NDArray[np.float64]:
     """(3, R, L, B) sums of weights, of probabilities and of positives."""
     images, labels = np.nonzero(given.is_known)
     p, is_positive = given.scores[images, labels], given.is_positive[images, labels]
-    place = labels * n_bins + np.searchsorted(np.arange(1, n_bins) / n_bins, p, side="left")
+    place = labels * n_bins + bin_places(p, n_bins)
     shape = (given.scores.shape[1], n_bins)
     matrices = (gathering(place, images, shape[0] * n_bins, len(given.scores), each) for each in (None, p, is_positive))
     return np.stack([given.weighting.sums(each).reshape(-1, *shape) for each in matrices])

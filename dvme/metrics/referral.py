@@ -75,6 +75,28 @@ def cumulative_oracle_auc(
     return _oracle_auc(truth, probabilities, weights, fractions, is_cumulative=True)
 
 
+def referred(
+    probabilities: NDArray[Any], fractions: tuple[float, ...] = FRACTIONS, *, is_cumulative: bool = False
+) -> NDArray[np.bool_]:
+    """(T, N) which images `oracle_auc`, or `cumulative_oracle_auc`, refers at each fraction where all weigh the same.
+
+    Args:
+        probabilities: (N, L).
+        fractions: T.
+        is_cumulative: each on top of those before it.
+
+    Raises:
+        OptionError: if a fraction is not within [0, 1].
+    """
+    _check_fractions(fractions)
+    confidence = image_confidence(probabilities)
+    rank = np.empty(len(confidence), dtype=np.intp)
+    rank[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
+    limits = np.floor(len(confidence) * np.asarray(fractions) + ROUNDING)
+    found: NDArray[np.bool_] = rank < (np.cumsum(limits) if is_cumulative else limits)[:, None]
+    return found
+
+
 def collaborative_auc(
     truth: NDArray[Any],
     probabilities: NDArray[Any],

@@ -23,7 +23,7 @@ SHOWN = 14
 def images_section(study: Study, shown: PageOptions) -> Section | None:
     """The images that the leading method gets wrong, and the labels that it contradicts.
 
-    None without the cache, and where no method was diagnosed.
+    None without the cache, and where an image has one class and no method was diagnosed.
     """
     several = study.run.manifest.targets.is_multilabel
     if study.store is None or study.rows is None or not (several or study.diagnoses):

@@ -23,6 +23,8 @@ from dvme.study.scoring import MAE
 from dvme.study.suspects import TEST
 from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted
 
+QUESTIONS = 3
+"""Answers that every study gives; one on what can be trusted stands before them."""
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""
 LONGEST_FILE = 60
@@ -31,8 +33,9 @@ LONGEST_FILE = 60
 
 def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> str:
     """The verdict, the three answers that it is made of, and what changes how they are to be taken."""
+    trusted = findings.answers[:-QUESTIONS]
     cards = "".join(
-        f'<div class="card"><h3>{text(each.question)}</h3><strong>{text(each.answer)}</strong>'
+        f'<div class="card{" wide" if each in trusted else ""}"><h3>{text(each.question)}</h3><strong>{text(each.answer)}</strong>'
         f"{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
         for each in findings.answers
     )

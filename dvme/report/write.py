@@ -34,6 +34,9 @@ from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
+from dvme.report.people_section import people_section
+from dvme.report.reliability_section import reliability_section
+from dvme.report.sites_section import sites_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
@@ -109,6 +112,9 @@ def write_report(
     made = [
         sections.learning_curves(page, study, overlaid),
         sections.differences(page, study),
+        reliability_section(page, study.reliability),
+        sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
+        people_section(page, study.summary, is_anonymous=shown.anonymous),
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
         fusion,
         sections.diagnosis(page, study),
@@ -143,8 +149,9 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
 
 def _described(study: Study) -> str:
     manifest = study.run.manifest
+    what = ("finding",) if manifest.targets.is_multilabel else ("class", "classes")
     return (
-        f"{len(manifest.images):,} images of {len(manifest.classes)} classes, {len(manifest.test):,} for testing; "
+        f"{len(manifest.images):,} images, {counted(len(manifest.classes), *what)}; {len(manifest.test):,} for testing; "
         f"{counted(len(study.run.described['backbones']), 'backbone')}, {counted(len(study.run.methods), 'method')}, "
         f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {study.resampling}."
     )

@@ -26,7 +26,7 @@ from dvme.stats.paired import paired_bootstrap
 from dvme.stats.resampling import Resampled, resample, resampled_scores
 from dvme.stats.scaling import Platt, Temperature, platt, temperature_of_classes, temperature_of_labels
 from dvme.stats.shift import Discrepancy, DomainClassifier, discrepancy, domain_classifier
-from dvme.stats.subgroups import Gap, Gaps, Subgroup, gaps, subgroups
+from dvme.stats.subgroups import Gap, Gaps, Subgroup, gaps, subgroups, subgroups_of_findings
 from dvme.stats.unpaired import drop
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "resample_weights",
     "resampled_scores",
     "subgroups",
+    "subgroups_of_findings",
     "temperature_of_classes",
     "temperature_of_labels",
     "two_sample_t",

@@ -64,7 +64,7 @@ class MeanScored(Scored):
         """(2 L,) of every finding the variance that comes from the images that have it not, and have it."""
         return np.concatenate([each.class_variances for each in self.findings]) / len(self.findings) ** 2
 
-    @property
+    @cached_property
     def test_df(self) -> float:
         """Degrees of freedom: those of a sum of variances, of which a rare finding may decide.
 
@@ -99,8 +99,13 @@ def can_be_judged(truth: NDArray[Any], groups: NDArray[Any] | None = None) -> ND
         truth: (N, L) of 1, 0 and nan.
         groups: (N,) patients; None: every image counts.
     """
-    units = np.arange(len(truth)) if groups is None else groups
-    n_units = [[len(np.unique(units[column == side])) for side in (0.0, 1.0)] for column in truth.T]
+    if groups is None:
+        n_units = [[int((column == side).sum()) for side in (0.0, 1.0)] for column in truth.T]
+    else:
+        unit = np.unique(groups, return_inverse=True)[1]
+        n_units = [
+            [int(np.count_nonzero(np.bincount(unit[column == side]))) for side in (0.0, 1.0)] for column in truth.T
+        ]
     fewest: NDArray[np.intp] = np.array(n_units, dtype=np.intp).reshape(-1, 2).min(axis=1, initial=len(truth))
     return fewest >= FEWEST
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.seeds import checked_seed
+from dvme.stats.findings import can_be_judged, scored_findings
 from dvme.stats.influence import FEWEST, Scored, scored
 from dvme.stats.intervals import LEVEL, ROUNDING, Comparison, Interval
 from dvme.stats.units import Units
@@ -35,6 +36,8 @@ class Subgroup:
     scored: Scored | None
     """The metric on these images; None where `reason` says why not."""
     reason: str = ""
+    units: NDArray[np.intp] | None = None
+    """(K,) for each cell of the score's units, which image or patient of the whole test set it is of."""
 
     @property
     def n_images(self) -> int:
@@ -85,6 +88,7 @@ def subgroups(
     units: Units,
     members: Mapping[str, NDArray[np.bool_]],
     metric: str = "auc",
+    classes: Sequence[str] = (),
 ) -> tuple[Subgroup, ...]:
     """A metric of the same heads on every subgroup.
 
@@ -94,6 +98,7 @@ def subgroups(
         units: of these labels.
         members: by name (N,) which images are in it; an image, or a patient, may be in several, or in none.
         metric: a name in METRICS.
+        classes: what images of each class are called in a reason; () for `of class 0` and so on.
 
     Returns:
         In the order of `members`. A subgroup with fewer than FEWEST units of a class that is in the test set has no
@@ -102,23 +107,64 @@ def subgroups(
     Raises:
         ValueError: if a mask is not of N images.
     """
-    classes, found = np.unique(labels), []
-    for name, mask in members.items():
-        rows = np.asarray(mask, dtype=bool)
-        if rows.shape != labels.shape:
-            raise ValueError(f"subgroup {name!r} is {rows.shape}, and there are {labels.shape} images; pass matching")
+    present, found, unit = np.unique(labels), [], _unit_of(len(labels), units.groups)
+    for name, rows in _masks(members, len(labels)):
         own = Units(labels[rows], None if units.groups is None else units.groups[rows])
-        counts = np.bincount(own.cells[2], minlength=int(classes.max()) + 1)[classes]
+        counts = np.bincount(own.cells[2], minlength=int(present.max()) + 1)[present]
         if counts.min() < FEWEST:
-            what = "images" if units.groups is None else "patients"
-            reason = f"{counts.min()} {what} of class {classes[counts.argmin()]}; it takes {FEWEST} of every class"
+            what, rarest = _what(units.groups, int(counts.min())), int(present[counts.argmin()])
+            which = classes[rarest] if classes else f"of class {rarest}"
+            reason = f"{what} {which}; it takes {FEWEST} of every class"
             found.append(Subgroup(name, rows, own.n, None, reason))
             continue
         one = scored(labels[rows], [fold[rows] for fold in folds], own, [metric])[metric]
         is_defined = not np.isnan(one.folds).any()
         reason = "" if is_defined else f"{metric} is not defined: labels and predictions are one class"
-        found.append(Subgroup(name, rows, own.n, one if is_defined else None, reason))
+        whose = np.unique(unit[rows])[own.cells[1]]
+        found.append(Subgroup(name, rows, own.n, one if is_defined else None, reason, whose))
     return tuple(found)
+
+
+def subgroups_of_findings(
+    truth: NDArray[Any],
+    folds: Sequence[NDArray[Any]],
+    groups: NDArray[Any] | None,
+    members: Mapping[str, NDArray[np.bool_]],
+) -> tuple[tuple[Subgroup, ...], NDArray[np.bool_]]:
+    """The mean AUC over findings of the same heads on every subgroup.
+
+    All means are over the same findings, as one over others would be another score: those that can be judged in every
+    subgroup that can judge any at all.
+
+    Args:
+        truth: (N, L) of 1, 0, and nan where it is not known.
+        folds: J of (N, L) scores, one of each draw's head.
+        groups: (N,) patients; None: every image is a unit of its own.
+        members: as `subgroups` takes them.
+
+    Returns:
+        In the order of `members`; a subgroup that can judge no finding has no score. (L,) which findings the means are
+        over; where there is none, no subgroup has a score.
+
+    Raises:
+        ValueError: if a mask is not of N images.
+    """
+    masks, unit = _masks(members, len(truth)), _unit_of(len(truth), groups)
+    judged = {name: can_be_judged(truth[rows], None if groups is None else groups[rows]) for name, rows in masks}
+    some = [own for own in judged.values() if own.any()]
+    common: NDArray[np.bool_] = np.all(some, axis=0) if some else np.zeros(truth.shape[1], dtype=bool)
+    asked, found = np.where(common, truth, np.nan), []
+    for name, rows in masks:
+        whose = np.unique(unit[rows])
+        what = "images" if groups is None else "patients"
+        reason = f"no finding that {FEWEST} {what} have and {FEWEST} have not"
+        score = None
+        if judged[name].any():
+            reason = "" if common.any() else "no finding can be judged in all subgroups"
+            own = None if groups is None else groups[rows]
+            _, score = scored_findings(asked[rows], [fold[rows] for fold in folds], own)
+        found.append(Subgroup(name, rows, len(whose), score, reason, whose))
+    return tuple(found), common
 
 
 def gaps(groups: Sequence[Subgroup], *, shared_rows: float | None = None, level: float = LEVEL, seed: int = 0) -> Gaps:
@@ -157,6 +203,23 @@ def gaps(groups: Sequence[Subgroup], *, shared_rows: float | None = None, level:
     )
 
 
+def _masks(members: Mapping[str, NDArray[np.bool_]], n_images: int) -> list[tuple[str, NDArray[np.bool_]]]:
+    found = [(name, np.asarray(mask, dtype=bool)) for name, mask in members.items()]
+    for name, rows in found:
+        if rows.shape != (n_images,):
+            raise ValueError(f"subgroup {name!r} is {rows.shape}, and there are {(n_images,)} images; pass matching")
+    return found
+
+
+def _unit_of(n_images: int, groups: NDArray[Any] | None) -> NDArray[np.intp]:
+    """(N,) number of each image's unit in the whole test set."""
+    return np.arange(n_images) if groups is None else np.unique(groups, return_inverse=True)[1]
+
+
+def _what(groups: NDArray[Any] | None, count: int) -> str:
+    return f"{count} {'image' if groups is None else 'patient'}{'' if count == 1 else 's'}"
+
+
 def _of(group: Subgroup) -> Scored:
     assert group.scored is not None
     return group.scored
@@ -164,11 +227,7 @@ def _of(group: Subgroup) -> Scored:
 
 def _parts(groups: Sequence[Subgroup]) -> list[NDArray[Any]]:
     """By subgroup (U, J) what each unit of the test set contributes, scaled to the variance that the score has."""
-    of_cells = []
-    for each in groups:
-        units = _of(each).units
-        every = np.flatnonzero(each.rows) if units.groups is None else np.unique(units.groups)
-        of_cells.append(every[units.cells[1]])
+    of_cells = [each.units for each in groups if each.units is not None]
     _, unit = np.unique(np.concatenate(of_cells), return_inverse=True)
     n_units, start, found = int(unit.max()) + 1, 0, []
     for each, cells in zip(groups, of_cells, strict=True):

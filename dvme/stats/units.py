@@ -45,7 +45,7 @@ class Units:
     @cached_property
     def n(self) -> int:
         """Units."""
-        return len(np.unique(self.cells[1]))
+        return len(self.labels) if self.groups is None else len(np.unique(self.cells[1]))
 
     @property
     def fewest(self) -> int:

@@ -1,4 +1,4 @@
-"""Two scores of the same heads on different images: the drop from one test set to another, and what `subgroups` needs.
+"""Scores of the same heads on different images: drops, weighted sums, and what `subgroups` needs.
 
 A difference on the same images is of each image with itself, see `influence`; here every side has images of its own.
 """
@@ -6,6 +6,7 @@ A difference on the same images is of each image with itself, see `influence`; h
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -145,3 +146,27 @@ def drop(internal: Scored, external: Scored, *, shared_rows: float | None = None
     Source: Newcombe 1998; Zou and Donner 2008; see `crossed` for the luck of training.
     """
     return Unpaired(internal, external, shared_rows).comparison(level)
+
+
+def weighted_sum(scores: Sequence[Interval], weights: Sequence[float]) -> Interval:
+    """A weighted sum of scores on test sets that have no image or patient in common.
+
+    Put together from their intervals, square and add; nan where one of them has none.
+
+    Args:
+        scores: of the same heads, each with its interval.
+        weights: one for each, above 0.
+
+    Raises:
+        ValueError: if there are not as many of both.
+
+    Source: Zou and Donner 2008 for two; Zou, Huang and Zhang 2009 for linear functions of several.
+    """
+    if len(scores) != len(weights):
+        raise ValueError(f"there are {len(scores)} scores and {len(weights)} weights; pass one for each")
+    total = math.fsum(weight * each.estimate for each, weight in zip(scores, weights, strict=True))
+    low, high = (
+        math.hypot(*(weight * (end - each.estimate) for each, weight, end in zip(scores, weights, ends, strict=True)))
+        for ends in ([each.low for each in scores], [each.high for each in scores])
+    )
+    return Interval(total, total - low, total + high)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.findings import finding_names, parsed
+from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -18,6 +24,7 @@ from dvme.metrics.classification import METRICS
 from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
+from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot, named_backbones
 from dvme.study.design.subsets import Design, draw_design, load_design
@@ -29,10 +36,14 @@ from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, check_order, make_methods, method_notices, sampled
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
+from dvme.study.people import People
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
+from dvme.study.sites.asked import SiteOptions, open_sites
+from dvme.study.sites.judging import judge_sites, matched_sites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +59,15 @@ class Question:
     options: SubsetOptions | None
     subsets: str | Path | None = None
     metric: str = METRICS[0]
+    people: People = field(default_factory=People)
+    operation: Operation = field(default_factory=Operation)
+    """What the single findings are meant for."""
     out: str | Path | None = None
     """The run's folder; None: nothing is kept."""
     save: str | Path | None = None
     """A further folder for the heads."""
+    sites: SiteOptions = field(default_factory=SiteOptions)
+    """Other caches on which the heads are tested as well."""
 
 
 def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyReport:
@@ -71,8 +87,12 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     names = named_backbones(store, question.backbones)
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
-    design = _designed(question, Snapshot.take(store, names).holding(budget // EMBEDDINGS_SHARE), progress)
+    opened = open_sites(question.sites, store, names)
+    snapshot = Snapshot.take(store, names, question.people.columns)
+    question.people.check(snapshot)
+    design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
+    sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
     with ExitStack() as stack:  # all heads are saved, or none
@@ -83,12 +103,20 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         heads = KeptHeads.of_run(folder) if folder is not None else None
         if heads is None and aside is not None:
             heads = KeptHeads(aside, aside / JOBS)
+        if heads is None and sites:
+            passing = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvme-sites-")))
+            heads = KeptHeads(passing, passing / JOBS)
         ledger = Ledger(None if folder is None else folder / JOBS)
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
         grid.fit(runtime, budget, progress, question.command)
         clock.lap("fit")
-        report = _judged(question, design, grid, clock, progress)
+        judge, report = _judged(question, design, grid, clock, progress)
         report.notices.extend(earlier)
+        if sites:
+            found, lines = judge_sites(sites, question.sites, design.snapshot, judge, grid, progress)
+            report = report.with_sites(found, lines)
+            clock.lap("sites")
+        report = report.with_trust()
         if folder is not None:
             write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
         if aside is not None:
@@ -105,6 +133,7 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
     else:
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
     check_metric_of(question.metric, design.subsets.targets.values)
+    question.operation.check_names(design.subsets.classes)
     return design
 
 
@@ -117,7 +146,7 @@ def _run_folder(
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         check_run(out, design.subsets, question.command)  # another may have written to it until now
-        earlier = set_aside(folder, methods)
+        earlier = set_aside(folder, methods, question.sites.places)
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
         write_run(folder, _described(question, design, methods), is_kept=True)
         design.subsets.save(folder / SUBSETS)
@@ -138,7 +167,9 @@ def _check_apart(question: Question) -> None:
         )
 
 
-def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress) -> StudyReport:
+def _judged(
+    question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress
+) -> tuple[Judge, StudyReport]:
     """What the finished jobs allow to be said."""
     snapshot, manifest = design.snapshot, design.subsets
     groups = snapshot.groups[manifest.test]
@@ -147,6 +178,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
+    reliability = judge.reliability(question.operation, _uncertain(snapshot, manifest))
     clock.lap("statistics")
     notices = [
         *method_notices(grid.methods),
@@ -156,7 +188,7 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         line,
     ]
     saved = [] if question.save is None else [Path(question.save) / folder.name for folder in grid.kept_folders]
-    return StudyReport(
+    return judge, StudyReport(
         run=None if question.out is None else os.fspath(question.out),
         cache=os.fspath(question.cache),
         subsets=manifest.hash,
@@ -174,10 +206,22 @@ def _judged(question: Question, design: Design, grid: Grid, clock: _Clock, progr
         n_left_out=dict(snapshot.left_out),
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
-        per_finding=judge.per_finding(),
+        subgroups=question.people.by_subgroup(judge, snapshot),
+        per_patient=question.people.per_unit(judge, snapshot),
+        reliability=reliability,
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
     )
+
+
+def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_] | None:
+    """(N test, L) which test images the cache's labels call uncertain; None where an image has one class."""
+    if not manifest.targets.is_multilabel:
+        return None
+    labels = snapshot.labels[manifest.test]
+    values = parsed(labels, finding_names(labels, manifest.classes))[:, : len(manifest.classes)]
+    unsure: NDArray[np.bool_] = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
+    return unsure
 
 
 def _place_heads(grid: Grid, aside: Path) -> None:
@@ -216,7 +260,7 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
             }
             for method in methods
         ],
-    }
+    } | ({"sites": question.sites.places} if question.sites.test else {})
 
 
 class _Clock:

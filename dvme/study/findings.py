@@ -21,7 +21,7 @@ from dvme.study.methods import method_name
 from dvme.study.outcome import Gain
 from dvme.study.roles import Leaders
 from dvme.study.standing import Against
-from dvme.text import CONTROL, METRIC_NAMES, WORDS, difference_text, p_text
+from dvme.text import CONTROL, METRIC_NAMES, WHICH, WORDS, difference_text, p_text
 
 WITHIN = 0.02
 """Of the score at the largest size: what counts as near it, in the metric's units."""
@@ -100,7 +100,7 @@ def _difference(table: _Table, method: int, rival: int) -> Difference:
 
 
 def _no_single(table: _Table, leading: int) -> Finding:
-    question, name = "Which backbone?", table.name(leading)
+    question, name = WHICH, table.name(leading)
     reached = f"{name}: test {_metric(table)} {_scored(table, leading)}."
     if table.leaders.roles.singles:
         why = f"{_metric(table)} is not defined on the validation images of any single backbone."
@@ -110,7 +110,7 @@ def _no_single(table: _Table, leading: int) -> Finding:
 
 
 def _which_backbone(table: _Table, single: int, others: Mapping[int, Difference]) -> Finding:
-    question, name = "Which backbone?", table.name(single)
+    question, name = WHICH, table.name(single)
     reached = f"{name} leads on validation: test {_metric(table)} {_scored(table, single)}."
     if not others:
         clause = f"{name} leads on validation, on the only backbone that was tried"

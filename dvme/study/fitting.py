@@ -99,7 +99,7 @@ def fit_assignments(
         for one in fit_each(jobs, data, runtime=own, progress=tell):
             job = jobs[one.position]
             log_test, log_validation = (
-                _kept_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title, targets)
+                sound_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title, targets)
                 for rows in (test, job.validation)
             )
             yield Predicted(positions[one.position], one.head, log_test, log_validation, one.seconds)
@@ -147,7 +147,7 @@ def _least(assignment: Assignment, snapshot: Snapshot, targets: Targets) -> int:
     return head.least_bytes(n_rows, dims, n_classes, is_multilabel=targets.is_multilabel)
 
 
-def _kept_log_proba(
+def sound_log_proba(
     head: FittedHead, blocks: Sequence[NDArray[Any]], method: str, targets: Targets
 ) -> NDArray[np.float32]:
     """(B, C) log probabilities as a study keeps and scores them.

@@ -18,13 +18,15 @@ from dvme.stats.elsewhere import elsewhere
 from dvme.stats.influence import Scored
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
+from dvme.study.assess import assessed, gathered
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.diagnosis import Diagnosis, Names, diagnose
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import method_name
-from dvme.study.outcome import Cell, Column, FindingScore, Gain, Rival, Score
+from dvme.study.operation import Operation
+from dvme.study.outcome import Cell, Column, Gain, Rival, Score
 from dvme.study.panel import Panel
-from dvme.study.per_finding import findings_of
+from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders, Roles
 from dvme.study.scoring import error_in_grades, judged_labels, scored_by, shown_of
 from dvme.study.standing import Against, Place, Standing
@@ -114,12 +116,29 @@ class Judge:
             for rows, job in zip(parts, jobs, strict=True)
         ]
 
-    def per_finding(self) -> tuple[FindingScore, ...]:
-        """Each finding by the methods of `diagnoses`; none where an image has one class."""
-        if not self.manifest.targets.is_multilabel:
-            return ()
-        shown = [(method_name(*self.methods[m]), self.panel(m)) for m in self.leaders.shown]
-        return tuple(each for name, panel in shown for each in findings_of(name, panel))
+    def reliability(self, asked: Operation, uncertain: NDArray[np.bool_] | None = None) -> Reliability:
+        """How far the methods of `diagnoses` can be trusted, finding by finding or class by class.
+
+        Args:
+            asked: for which use.
+            uncertain: (N test, L) what the labels of the test images call uncertain; None: nobody can tell.
+        """
+        shown = {m: self.panel(m) for m in self.leaders.shown}
+        is_exclusive = not self.manifest.targets.is_multilabel
+        found = [
+            assessed(
+                method_name(*self.methods[m]),
+                panel,
+                self.validation_panels(m),
+                self.units,
+                asked,
+                is_exclusive=is_exclusive,
+                uncertain=uncertain,
+            )
+            for m, panel in shown.items()
+        ]
+        what = "class" if is_exclusive else "finding"
+        return gathered(found, next(iter(shown.values())), self.units, asked, what)
 
     def cells(self) -> list[Cell]:
         """Methods within sizes."""

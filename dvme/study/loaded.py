@@ -24,10 +24,13 @@ from dvme.study.diagnosis import Diagnosis
 from dvme.study.findings import find
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
+from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders
 from dvme.study.run import Run, read_summary
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
+from dvme.study.trust import with_trust
 from dvme_cache import CacheError, EmbeddingCache
 
 
@@ -90,12 +93,18 @@ class Study:
     @cached_property
     def findings(self) -> Findings:
         """The answers, of the judge as the tables are."""
-        return find(self.judge, self.summary.gains)
+        found = find(self.judge, self.summary.gains)
+        return with_trust(found, self.reliability, self.summary.sites, self.summary.subgroups)
 
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:
         """How the leading methods err; their images are named by content alone."""
         return self.judge.diagnoses()
+
+    @cached_property
+    def reliability(self) -> Reliability:
+        """As the study found it, which takes a while; found again where an older dvme wrote the summary."""
+        return self.summary.reliability or self.judge.reliability(Operation())
 
     @cached_property
     def groups(self) -> NDArray[Any]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
 from dvme.data import Task
 from dvme.json_values import plain, rebuilt
+from dvme.notices import asides
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
 from dvme.study.answers import Findings
+from dvme.study.by_subgroup import BySubgroup
 from dvme.study.diagnosis import Diagnosis
 from dvme.study.methods import method_name
+from dvme.study.per_unit import PerUnit
+from dvme.study.reliability import Reliability
+from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect
+from dvme.study.trust import with_trust
 
 
 @dataclass(frozen=True)
@@ -88,24 +94,6 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class FindingScore:
-    """One finding of images that may have several, by one method at the largest size."""
-
-    method: str
-    finding: str
-    n_known: int
-    """Test images of which it is known whether they have it."""
-    n_positive: int
-    """Of these, how many have it."""
-    auc: Interval
-    """Mean over the draws' heads, with its interval; nan where it is not defined."""
-    average_precision: float
-    """Mean over the draws' heads; chance has the prevalence."""
-    why_not: str
-    """Why it takes no part in means and has no interval; mostly nothing."""
-
-
-@dataclass(frozen=True)
 class Rival:
     """What a fusion is compared with."""
 
@@ -170,14 +158,20 @@ class StudyReport:
     """The verdict in words, and what it rests on; None in the summary of an older dvme."""
     diagnoses: tuple[Diagnosis, ...] = ()
     """How the leading methods err on the test images: the one that leads first; none in that of an older dvme."""
-    per_finding: tuple[FindingScore, ...] = ()
-    """Of images that may have several findings: each of them, by the leading method, then by those of each kind."""
+    subgroups: BySubgroup | None = None
+    """The leading method by subgroups of the test images, where they were asked for."""
+    per_patient: PerUnit | None = None
+    """The leading method per image and per patient or study, where that was asked for."""
+    reliability: Reliability | None = None
+    """How far the leading methods can be trusted, finding by finding or class by class; None in an older summary."""
     asides: tuple[str, ...] = ()
     """Those of the notices that change no decision; in the summary of an older dvme any may."""
     n_left_out: dict[str, int] = field(default_factory=dict)
     """Images that take no part, by reason."""
     saved: list[str] = field(default_factory=list)
     """Folders of the heads of the largest size, where they were asked for beside the run's."""
+    sites: SitesResult | None = None
+    """The heads of the largest size on other caches, where there are any."""
 
     @property
     def verdict(self) -> str:
@@ -199,6 +193,16 @@ class StudyReport:
     def methods(self) -> list[tuple[str, tuple[str, ...]]]:
         """(head, backbones) of every line."""
         return list(dict.fromkeys((cell.head, cell.backbones) for cell in self.cells))
+
+    def with_sites(self, sites: SitesResult, lines: Sequence[str]) -> Self:
+        """The same, with what was found at other sites and the lines on it."""
+        return replace(self, sites=sites, notices=[*self.notices, *lines], asides=(*self.asides, *asides(lines)))
+
+    def with_trust(self) -> Self:
+        """The same, whose answers begin with what can be trusted, where that was asked; see `dvme.study.trust`."""
+        if self.findings is None:
+            return self
+        return replace(self, findings=with_trust(self.findings, self.reliability, self.sites, self.subgroups))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`: nan is None, an infinity "inf" or "-inf"."""

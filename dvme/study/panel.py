@@ -53,6 +53,14 @@ class Panel:
         own = None if self.groups is None else self.groups[rows]
         return replace(self, truth=self.truth[rows], odds=tuple(fold[rows] for fold in self.odds), groups=own)
 
+    def classes(self) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+        """Of images with one class each: (N,) class indices, and J of (N, C) scores, as `dvme.stats` takes them."""
+        if len(self.names) == 1:
+            return self.truth[:, 0].astype(np.int64), [
+                np.stack([-fold[:, 0], fold[:, 0]], axis=1) for fold in self.odds
+            ]
+        return self.truth.argmax(axis=1), list(self.odds)
+
     @property
     def probabilities(self) -> list[NDArray[np.float64]]:
         """(J,) of (N, L)."""

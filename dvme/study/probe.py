@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 from dvme.arguments import public
-from dvme.defaults import BLANK, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
+from dvme.defaults import AT, BLANK, CONFLICTS, JOIN, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
 from dvme.heads import Head
+from dvme.metrics.joining import Conflicts, Join
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.sizes import FULL
+from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
+from dvme.study.people import People
+from dvme.study.sites.asked import SiteOptions
 
 
 @public
@@ -29,8 +33,17 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     drop_duplicates: bool = False,
     uncertain: str = UNCERTAIN,
     blank: Literal["ignore", "zeros"] = BLANK,
+    by: Sequence[str] = (),
+    per: str | None = None,
+    join: Join = JOIN,
+    conflicts: Conflicts = CONFLICTS,
+    at: str = AT,
+    prevalence: float | Mapping[str, float] | None = None,
     out: str | Path | None = None,
     save: str | Path | None = None,
+    test: Sequence[str | Path] = (),
+    label_map: Mapping[str, str | Sequence[str]] | None = None,
+    score: Mapping[str, float] | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -54,9 +67,25 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         uncertain: of images that may have several findings, what heads learn of an uncertain one: `ignore`, `zeros`,
             `ones`, or a part, `soft=0.7`. Nobody is chosen or tested on it.
         blank: what an empty cell is: `ignore`, unknown for that finding alone, or `zeros`, absent.
+        by: columns that the cache keeps, by whose values the leading method is scored and its largest gap tested; with
+            edges for numbers: `age:0-40-60-120` is [0, 40), [40, 60) and [60, 120].
+        per: `patient` (the groups) or a column that the cache keeps, such as `study`: the predictions of its images are
+            joined, and the leading method is scored per image and per unit.
+        join: how probabilities are joined: `mean`, `max`, or `noisy-or`, 1 - prod(1 - p).
+        conflicts: a unit of which some images have a finding and some have it not has it (`any`), or is left out
+            (`drop`). Of several classes conflicts are always left out.
+        at: what the operating point of a finding, or of a class against the others, reaches on validation:
+            `specificity=0.9`, `sensitivity=0.95` and the like.
+        prevalence: of the findings where the head is to be used, for predictive values: one for all, or by finding.
         out: a run's folder, made or gone on with; it keeps jobs, heads and predictions, and `dvme.write_report` takes
             it. None: nothing is kept.
         save: a folder for the fitted heads, one folder in it for each line of the table; it must not be there.
+        test: caches of other sites, as paths or NAME=PATH: every head of the largest size is judged there as well,
+            without a fit. Their embeddings have the study's fingerprints. Each labelled image counts.
+        label_map: what a finding or class is called there, such as {"Effusion": "Pleural Effusion"}, or several names;
+            of one site alone under "SITE:Effusion". Others are matched by name.
+        score: weights of `test`, which is the study's own test set, and of sites by their names: every method's
+            weighted score. They sum to 1.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -79,7 +108,10 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         backbones=backbones,
         controls=controls,
         options=options,
+        people=People(by=by, per=per, join=join, conflicts=conflicts),
+        operation=Operation.of(at, prevalence),
         out=out,
         save=save,
+        sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
     )
     return conduct(question, runtime or Runtime(), progress)

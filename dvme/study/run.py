@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -182,16 +182,20 @@ def one_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-def set_aside(folder: Path, methods: Sequence[Method]) -> list[str]:
-    """A line on the methods that an earlier call of a run had, and that are none of these; none without any."""
+def set_aside(folder: Path, methods: Sequence[Method], sites: Collection[str] = ()) -> list[str]:
+    """Lines on the methods and sites that an earlier call of a run had, and that are none of these."""
     before = _read_described(folder) or {}
+    gone = [str(name) for name in before.get("sites", {}) if name not in sites]
+    step = "; name them again with " + parameter("test") + " to have them in its report"
+    lines: list[str] = [f"{folder} had {some_of(gone)} as other sites in an earlier call" + step] if gone else []
     now = {(method.name, method.backbones) for method in methods}
     named = [(str(each.get("name", each["head"])), tuple(each["backbones"])) for each in before.get("methods", ())]
     others = [method_name(*each) for each in named if each not in now]
-    if not others:
-        return []
-    again = "name them again to have them in its table, without a new fit"
-    return [f"{folder} has {counted(len(others), 'more method')} of an earlier call ({some_of(others)}); {again}"]
+    if others:
+        again = "name them again to have them in its table, without a new fit"
+        which = f"{counted(len(others), 'more method')} of an earlier call ({some_of(others)})"
+        lines.append(f"{folder} has {which}; {again}")
+    return lines
 
 
 def write_run(folder: Path, described: Mapping[str, Any], *, is_kept: bool = False) -> None:

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.data.columns import check_names
 from dvme.data.hashing import hash_file, hash_files
 from dvme.data.spelling import check_spelling
 from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime
 from dvme.text import counted, first_few
-from dvme.upkeep.columns import canonical_splits, check_names, check_order, fill_columns
+from dvme.upkeep.columns import canonical_splits, check_order, fill_columns
 from dvme.upkeep.extractor import Lengths, check_alike, check_same, lengths_of, reference_of
 from dvme.upkeep.formats import read_elsewhere
 from dvme.upkeep.formats.bundle import DTYPES, BackboneHeader, EmbeddedRows, text_array

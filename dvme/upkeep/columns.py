@@ -1,10 +1,9 @@
-"""What a cache's columns may be called and hold, checked before the cache is opened for writing."""
+"""What a cache's columns may hold, checked before the cache is opened for writing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +14,6 @@ from dvme.data.samples import SPLIT_NAMES, canonical_split
 from dvme.errors import DataError
 from dvme.text import counted, first_few
 from dvme_cache import EmbeddingCache
-
-LONGEST_NAME = 200
-"""Of a folder, in which whatever is no letter or digit takes three characters."""
-
-
-def check_names(names: Sequence[str], *, source: str, what: str = "columns") -> None:
-    """Refuse names of columns or backbones that could not be told apart, or not be kept on disk.
-
-    Raises:
-        DataError: naming the first few.
-    """
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(source + f" gives some {what} twice: {first_few(repeated)}; name each once")
-    bad = [name for name in names if not _is_possible(name)]
-    if bad:
-        message = source + f" has {what} with a name that no cache can keep: {first_few(map(repr, bad))}"
-        raise DataError(f"{message}; use one to {LONGEST_NAME} letters and digits")
 
 
 def canonical_splits(values: Sequence[str], *, source: str) -> list[str]:
@@ -112,7 +93,3 @@ def fill_columns(
     for name, values in columns.items():
         is_other |= known.get(name, nothing)[rows] != values
     return int((is_other & ~is_blank).sum())
-
-
-def _is_possible(name: str) -> bool:
-    return bool(name.strip()) and "\0" not in name and len(quote(name, safe="")) <= LONGEST_NAME

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Task
-from dvme.data.columns import chosen_column, read_labels
+from dvme.data.columns import chosen_column, kept_columns, read_labels
 from dvme.data.findings import are_findings, from_separated
 from dvme.data.manifest import MANIFEST_SUFFIXES, columns_line, image_names
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.data.spelling import check_spelling
-from dvme.data.tables import Table, find_column, read_table
+from dvme.data.tables import read_table
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
 from dvme.text import CHOICES, counted, first_few
-from dvme.upkeep.columns import canonical_splits, check_names
+from dvme.upkeep.columns import canonical_splits
 from dvme.upkeep.naming import check_distinct, rows_by_name
 from dvme_cache import EmbeddingCache, check_unlocked
 
@@ -59,7 +59,6 @@ def label(
     manifest: str | Path | None = None,
     *,
     columns: Columns | None = None,
-    extra: Sequence[str] = (),
     image_root: str | Path | None = None,
     class_order: Sequence[str] | None = None,
 ) -> LabelReport:
@@ -72,8 +71,8 @@ def label(
         cache: the cache's location.
         manifest: .csv, .tsv or .parquet, with a row per image; None where only the order is to change, or where the
             classes that the cache has are findings with a separator between them: `Effusion|Mass`.
-        columns: the manifest's columns. Without a manifest only `label_separator` and `no_finding`.
-        extra: further columns to keep, by their own names.
+        columns: the manifest's columns, and which further ones to keep. Without a manifest only `label_separator` and
+            `no_finding`.
         image_root: where relative paths start; the manifest's folder by default.
         class_order: all labels, the lowest first; () takes the cache's order away, None keeps it.
 
@@ -89,8 +88,9 @@ def label(
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
+    columns = columns or Columns()
     if manifest is not None:
-        told = _read(Path(manifest), columns, extra)
+        told = _read(Path(manifest), columns)
     else:
         told = _Told() if columns.label_separator is None else _reread(store, columns)
     root = None if manifest is None else Path(image_root or Path(manifest).parent)
@@ -171,7 +171,7 @@ def _merged(rows: NDArray[Any], told: _Told) -> tuple[NDArray[Any], dict[str, ND
     return distinct, merged
 
 
-def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
+def _read(manifest: Path, columns: Columns) -> _Told:
     """What a manifest says, everything checked."""
     if manifest.suffix.lower() not in MANIFEST_SUFFIXES:
         raise DataError(f"{manifest} is not a manifest; give a file of {', '.join(MANIFEST_SUFFIXES)}")
@@ -181,11 +181,12 @@ def _read(manifest: Path, columns: Columns, extra: Sequence[str]) -> _Told:
     names = image_names(table, image)
     labels = read_labels(table, columns)
     chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD if name != "label"}
-    sources = {name: source for name, source in chosen.items() if source is not None} | _extra(table, extra)
+    sources = {name: source for name, source in chosen.items() if source is not None}
+    sources |= kept_columns(table, columns)
     if not sources and labels is None:
         held = first_few(table.names, CHOICES)
         message = f"{manifest} has no column label, split or group (it has: {held}); name one with "
-        raise DataError(message + parameter("label") + " or " + parameter("extra"))
+        raise DataError(message + parameter("label") + " or " + parameter("keep"))
     values = {name: table.texts(source) for name, source in sources.items()}
     remarks = [columns_line(table, {"image": image} | sources, labels)]
     if labels is not None:
@@ -223,20 +224,3 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
     ]
     values = {"label": np.array(found.texts, dtype=object)}
     return _Told(store.location, [], values, remarks, found.names, is_reread=True)
-
-
-def _extra(table: Table, extra: Sequence[str]) -> dict[str, str]:
-    """Each further column under its own name, by the column that holds it."""
-    reserved = [name for name in extra if name in {*STANDARD, "path"}]
-    if reserved:
-        meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
-        step = f" is not possible ({meaning}); leave it out, or rename the column in the manifest"
-        raise DataError(parameter("extra", reserved[:1]) + step)
-    found = {name: find_column(table.names, name, table.source) for name in extra}
-    missing = [name for name, column in found.items() if column is None]
-    if missing:
-        held = first_few(table.names, CHOICES)
-        message = f"{table.source} has no column {first_few(map(repr, missing))}; it has: {held}; choose one with "
-        raise DataError(message + parameter("extra"))
-    check_names(extra, source=parameter("extra"))
-    return {name: column for name, column in found.items() if column is not None}

@@ -8,10 +8,11 @@ from dataclasses import replace as changed
 from pathlib import Path
 
 from dvme.data import MISSING
+from dvme.data.columns import check_names
 from dvme.data.order import CLASS_ORDER, order_text
 from dvme.files import reading
 from dvme.runtime import Progress
-from dvme.upkeep.columns import check_names, check_order, fill_columns
+from dvme.upkeep.columns import check_order, fill_columns
 from dvme.upkeep.formats import read_bundle
 from dvme.upkeep.formats.bundle import Bundle
 from dvme.upkeep.formats.checks import checked_blocks

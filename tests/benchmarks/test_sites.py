@@ -12,13 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import norm
 from simulated import SETTINGS, Setting, fitted_heads, images_of, patients_of, true_aucs
+from simulated_findings import draw_findings
 
 from dvme.heads.neighbours.robustness import robustness_index
 from dvme.stats.influence import Scored, scored
 from dvme.stats.intervals import Interval
 from dvme.stats.shift import domain_classifier
-from dvme.stats.subgroups import gaps, subgroups
+from dvme.stats.subgroups import gaps, subgroups, subgroups_of_findings
 from dvme.stats.units import Units
 from dvme.stats.unpaired import drop
 
@@ -177,6 +179,46 @@ def test_gaps__level_and_coverage(name: str, are_heads_fixed: bool) -> None:
     assert np.mean(apart) <= HIGHEST
     assert np.mean(covered, axis=0)[np.array(sizes) >= ENOUGH].min() >= LEAST
     assert np.mean(covered, axis=0).min() >= LEAST_OF_FEW
+
+
+SHIFT = 1.2
+FINDINGS = {
+    "2 subgroups of 200 and 60 images": ((200, 60), (0.4, 0.2, 0.1), 1, False, 0.0),
+    "4 of 300, 150, 80, 40 images, a tenth unknown": ((300, 150, 80, 40), (0.4, 0.3, 0.2), 1, False, 0.1),
+    "3 of patients with 3 images in one": ((300, 120, 60), (0.4, 0.3, 0.2), 3, False, 0.0),
+    "3 views of the same patients": ((300, 120, 60), (0.4, 0.3, 0.2), 3, True, 0.0),
+    "2 of patients with 3 images, 13 findings, some rare": (
+        (300, 200),
+        (0.5, *(0.1,) * 6, *(0.04,) * 6),
+        3,
+        False,
+        0.0,
+    ),
+}
+"""By name: images of each subgroup, prevalences, images of a patient, if subgroups share patients, unknown part."""
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_gaps_of_findings__level_and_coverage(name: str) -> None:
+    """Subgroups in which every finding is recognised equally well, by the mean AUC over the findings."""
+    (sizes, prevalence, per_patient, are_views, unknown), started = FINDINGS[name], time.perf_counter()
+    rng, apart, covered, n_common = np.random.default_rng(list(FINDINGS).index(name)), [], [], []
+    truth_of_all = float(norm.cdf(SHIFT / np.sqrt(2.0)))
+    for seed in range(N_STUDIES):
+        truth, heads, patients, members = draw_findings(
+            rng, sizes, prevalence, per_patient=per_patient, are_views=are_views, shift=SHIFT, unknown=unknown
+        )
+        found, is_common = subgroups_of_findings(truth, heads, patients, members)
+        tested = gaps(found, seed=seed)
+        apart.append(tested.p < LEVEL)
+        covered.append([_covers(each.interval(), truth_of_all) for each in found])
+        n_common.append(int(is_common.sum()))
+    print(
+        f"\n{name}: a gap in {_percent(apart)} of studies; {np.mean(n_common):.1f} findings in common; scores covered "
+        f"{', '.join(_percent(each) for each in np.array(covered).T)}  [{_since(started)}]"
+    )
+    assert np.mean(apart) <= HIGHEST
+    assert np.mean(covered, axis=0).min() >= LEAST
 
 
 N_SHIFTS = 300

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import run as invoke
 from typer.testing import CliRunner, Result
 
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
@@ -124,20 +125,43 @@ def test_label__table_and_json(cache: Path, write_manifest: Callable[..., Path])
         ["file", "grade", "part", "patient", "site"],
     )
     columns = ("--image-col", "file", "--label-col", "grade", "--split-col", "part", "--group-col", "patient")
-    result = run("label", cache, manifest, *columns, "--extra", "site")
+    result = run("label", cache, manifest, *columns, "--keep-col", "site")
     assert result.exit_code == 0, result.output
     assert "2 images named; changed: label of 2, split of 1, group of 1, site of 1" in result.stdout
     assert "8 images are not in the manifest and keep what they have" in result.stdout
     assert "multiclass, 3 classes: a (4), b (4), x (1); 1 unlabelled" in result.stdout
-    report = json.loads(run("label", cache, manifest, *columns, "--extra", "site", "--json").stdout)
+    report = json.loads(run("label", cache, manifest, *columns, "--keep-col", "site", "--json").stdout)
     assert report["n_changed"] == {"label": 0, "split": 0, "group": 0, "site": 0}
     assert "changed: nothing" in run("label", cache, manifest, *columns).stdout
+
+
+def test_keep_col__stays_through_extract_export_import_verify_and_info(
+    class_folders: Path, write_manifest: Callable[..., Path], tmp_path: Path
+) -> None:
+    files = sorted(class_folders.rglob("*.png"))[::4]
+    rows = [[path, "x", "FM"[place % 2], place] for place, path in enumerate(files)]
+    manifest, cache = write_manifest(rows, ["image", "label", "sex", "age"]), tmp_path / "k.zarr"
+    backbone = ("--backbones", "random@size=32", "--device", "cpu")
+    result = invoke("extract", manifest, cache, *backbone, "--keep-col", "sex,age")
+    assert result.exit_code == 0, result.output
+    assert "columns used of manifest.csv: image, label, sex, age" in result.output
+    again = invoke("extract", class_folders, cache, *backbone)  # a folder has no such columns
+    assert again.exit_code == 0, again.output
+    assert run("export", cache, tmp_path / "k.h5").exit_code == 0
+    assert run("import", tmp_path / "k.h5", tmp_path / "back.zarr").exit_code == 0
+    for place in (cache, tmp_path / "back.zarr"):
+        store = EmbeddingCache.open(place)
+        found = dict(zip(store.column("path").tolist(), store.column("sex").tolist(), strict=True))
+        assert {str(path): found[str(path)] for path, *_ in rows} == {str(path): sex for path, _, sex, _ in rows}
+        assert f"sex ({len(rows)}), age ({len(rows)})" in invoke("info", place).stdout
+        assert run("verify", place).exit_code == 0
+    assert_refused(invoke("extract", manifest, cache, *backbone, "--keep-col", "race"), "choose one with --keep-col")
 
 
 def test_label__is_refused(cache: Path, write_manifest: Callable[..., Path]) -> None:
     manifest = write_manifest([["11.png", "x"]], ["image", "label"])
     assert_refused(run("label", cache, manifest), "names 1 image that", "does not hold: 11.png")
-    assert_refused(run("label", cache, manifest, "--extra", "path"), "--extra path is not possible")
+    assert_refused(run("label", cache, manifest, "--keep-col", "path"), "--keep-col path is not possible")
 
 
 def test_commands__wrong_usage_is_exit_2(cache: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from dvme.defaults import NO_FINDING
 from dvme.text import counted
 from dvme_cli import options
 from dvme_cli.console import answer, say
-from dvme_cli.parsing import parse_order
+from dvme_cli.parsing import optional_names, parse_order
 
 
 def label(  # noqa: PLR0913 - one parameter per option
@@ -29,7 +29,7 @@ def label(  # noqa: PLR0913 - one parameter per option
     no_finding: options.NoFinding = NO_FINDING,
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
-    extra: Annotated[list[str] | None, typer.Option(help="A further column to keep. Repeatable.")] = None,
+    keep: options.KeepColumns = None,
     image_root: options.ImageRoot = None,
     class_order: options.ClassOrder = None,
     json: options.Json = False,
@@ -41,13 +41,18 @@ def label(  # noqa: PLR0913 - one parameter per option
     if manifest is None and class_order is None and label_separator is None:
         raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order or --label-separator")
     columns = dvme.Columns(
-        image=image, label=label, split=split, group=group, label_separator=label_separator, no_finding=no_finding
+        image=image,
+        label=label,
+        split=split,
+        group=group,
+        label_separator=label_separator,
+        no_finding=no_finding,
+        keep=optional_names(keep, "--keep-col") or (),
     )
     report = dvme.cache.label(
         cache,
         manifest,
         columns=columns,
-        extra=extra or [],
         image_root=image_root,
         class_order=parse_order(class_order),
     )

@@ -134,7 +134,7 @@ def _points(chosen: Sequence[tuple[float, Difference]], word: str) -> Scatter:
     return graph_objects.Scatter(
         x=[row.comparison.difference.estimate for _, row in chosen],
         y=[place for place, _ in chosen],
-        error_x=_bars([row.comparison.difference for _, row in chosen], color),
+        error_x=bars([row.comparison.difference for _, row in chosen], color),
         mode="markers",
         name=word,
         marker={"color": color, "symbol": symbol, "size": 10, "line": {"width": 2, "color": color}},
@@ -143,7 +143,7 @@ def _points(chosen: Sequence[tuple[float, Difference]], word: str) -> Scatter:
     )
 
 
-def _bars(intervals: Sequence[Interval], color: str) -> dict[str, Any]:
+def bars(intervals: Sequence[Interval], color: str) -> dict[str, Any]:
     """No bar where an end is undefined."""
     low, middle, high = np.array([(each.low, each.estimate, each.high) for each in intervals]).T
     is_known = ~np.isnan(low + middle + high)
@@ -185,7 +185,7 @@ def _changed(left_out: Sequence[LeftOut], interval: str, what: str, shift: float
     return graph_objects.Scatter(
         x=[change.estimate for change in intervals],
         y=[place + shift for place in range(len(left_out))],
-        error_x=_bars(intervals, marker["color"]),
+        error_x=bars(intervals, marker["color"]),
         mode="markers",
         marker=marker,
         hovertext=hover,

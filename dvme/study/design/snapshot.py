@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.names import named_images
+from dvme.data.samples import STANDARD
+from dvme.data.tables import find_column
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
-from dvme.errors import DataError, OptionError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.notices import Aside
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.splits import groups_to_resample
-from dvme.text import NO_GROUPS
+from dvme.text import CHOICES, NO_GROUPS, first_few
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
 
@@ -52,17 +55,20 @@ class Snapshot:
     """Open, by name."""
     left_out: Mapping[str, int]
     """Images that take no part, by reason; only reasons that there are."""
+    kept: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """Further columns that were asked for, by the name that they were asked by, to (N,) texts."""
     _held: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     _most_held: int = 0
 
     @classmethod
-    def take(cls, store: EmbeddingCache, names: Sequence[str]) -> Snapshot:
-        """Everybody with a label and an embedding of each of these backbones.
+    def take(cls, store: EmbeddingCache, names: Sequence[str], further: Sequence[str] = ()) -> Snapshot:
+        """Everybody with a label and an embedding of each of these backbones, and further columns of them.
 
         Raises:
-            DataError: if there is nobody.
+            DataError: if there is nobody, or no such column.
         """
-        columns, order = store.columns_and_order(["label", "split", "group", "path"])
+        sources = {name: _further(store, name) for name in further}
+        columns, order = store.columns_and_order(["label", "split", "group", "path", *sources.values()])
         backbones = {name: store.embeddings(name) for name in names}
         states = np.stack([each.states() for each in backbones.values()])
         n_rows = min(states.shape[1], len(columns["label"]))  # a writer may add images between the reads
@@ -84,7 +90,8 @@ class Snapshot:
         images, paths = named_images(store.samples.paths, columns["path"], rows)
         label, split, group = (columns[name][rows] for name in ("label", "split", "group"))
         ids = store.samples.ids[rows]
-        return cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out)
+        kept = {name: columns[source][rows] for name, source in sources.items()}
+        return cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out, kept)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -92,7 +99,8 @@ class Snapshot:
     def at(self, positions: NDArray[Any]) -> Snapshot:
         """Some of the images, in this order."""
         per_image = ("rows", "ids", "labels", "splits", "groups", "images", "paths")
-        return replace(self, _held={}, **{name: getattr(self, name)[positions] for name in per_image})
+        kept = {name: values[positions] for name, values in self.kept.items()}
+        return replace(self, _held={}, kept=kept, **{name: getattr(self, name)[positions] for name in per_image})
 
     def targets(self, uncertainty: Uncertainty | None = None) -> Targets:
         """What the images are to be recognised as; see `Targets.of`.
@@ -155,6 +163,21 @@ class Snapshot:
         """Which of some images share a group, without its name; None where there are no groups."""
         units = groups_to_resample(self.groups[positions])
         return None if units is None else units.tolist()
+
+
+def _further(store: EmbeddingCache, name: str) -> str:
+    """The column of a cache that is asked for; capitals and blanks are no difference.
+
+    Raises:
+        DataError: if there is none, naming those that there are.
+    """
+    others = [column for column in store.tables.columns if column not in {*STANDARD, "path"}]
+    found = find_column(others, name, Path(store.location))
+    if found is None:
+        held = f"it has: {first_few(others, CHOICES)}" if others else "it has none beside label, split and group"
+        step = f"; dvme cache label {store.location} MANIFEST adds columns with "
+        raise DataError(f"{store.location} has no column {name!r}; {held}{step}" + parameter("keep", [name]))
+    return found
 
 
 def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:

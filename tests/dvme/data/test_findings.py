@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dvme.data.findings import (
-    UNCERTAIN_VALUE,
     are_findings,
     from_columns,
     from_separated,
@@ -16,6 +15,7 @@ from dvme.data.findings import (
     names_in,
     parsed,
 )
+from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.errors import DataError
 
 NAN = math.nan

@@ -312,3 +312,34 @@ def test_manifest_samples__a_split_of_another_kind_is_named_with_its_column(
     text = message_of(write_manifest([["a.png", "3"]], ["image", "Split"]))
     assert "column 'Split' of " in text
     assert "split '3' is not known" in text
+
+
+def test_manifest_samples__further_columns_are_exact_text(folder: Path, write_manifest: WriteManifest) -> None:
+    rows = [["a.png", "F", "007", "x"], ["b.png", "", "42", "y"]]
+    manifest = write_manifest(rows, ["image", "Sex", "age", "site"])
+    samples = manifest_samples(manifest, Columns(keep=("sex", "age")))
+    assert samples.kept == {"sex": ["F", ""], "age": ["007", "42"]}
+    assert samples.only([1]).kept == {"sex": [""], "age": ["42"]}
+    assert samples.remarks[0] == "columns used of manifest.csv: image, sex = 'Sex', age; not used: site"
+    assert manifest_samples(manifest, Columns(keep="sex, age")).kept == samples.kept
+    assert manifest_samples(manifest, Columns(keep="sex"), images_only=True).kept == {}
+
+
+def test_manifest_samples__a_further_column_of_a_missing_image_goes_with_it(
+    folder: Path, write_manifest: WriteManifest
+) -> None:
+    manifest = write_manifest([["gone.png", "F"], ["b.png", "M"]], ["image", "sex"])
+    assert manifest_samples(manifest, Columns(keep="sex"), skip_missing=True).kept == {"sex": ["M"]}
+
+
+def test_manifest_samples__further_columns_are_refused_in_one_line(folder: Path, write_manifest: WriteManifest) -> None:
+    manifest = write_manifest([["a.png", "F", "x"]], ["image", "sex", "label"])
+    assert "has no column 'race'; it has: image, sex, label; choose one with keep" in message_of(
+        manifest, Columns(keep="race")
+    )
+    for keep, said in (("label", "(it has an option of its own)"), ("path", "(path is where dvme extract found the")):
+        with pytest.raises(DataError, match=rf"^keep=\['{keep}'\] is not possible") as caught:
+            manifest_samples(manifest, Columns(keep=keep))
+        assert said in str(caught.value)
+    with pytest.raises(DataError, match="is a folder, keep needs a manifest file"):
+        load_samples(folder, Columns(keep="sex"))

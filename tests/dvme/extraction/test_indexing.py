@@ -34,8 +34,9 @@ def index(files: list[Path], tmp_path: Path) -> Callable[..., Index]:
 
     def run(order: Sequence[str] | None = None, **columns: Sequence[str]) -> Index:
         values = {name: list(columns.get(name, [""] * 4)) for name in STANDARD}
-        ids = [path.name for path in files]
-        samples = Samples(files, ids, values["label"], values["split"], values["group"], frozenset(columns))
+        kept = {name: list(column) for name, column in columns.items() if name not in STANDARD}
+        ids, given = [path.name for path in files], frozenset(columns) - set(kept)
+        samples = Samples(files, ids, values["label"], values["split"], values["group"], given, kept)
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
             return index_samples(cache, identify(samples, 1, lambda *_: None), order)
 
@@ -95,6 +96,37 @@ def test_index_samples__contradictory_copies_lose_all_three(
     assert found.contradictory == ["c.png", "d.png"]
     assert found.changes == Changes({}, {"label": 1, "split": 1, "group": 1}, {"split": 2, "group": 2})
     assert columns() == [["x", "y", ""], ["train", "val", ""], ["p", "p", ""]]
+
+
+def test_index_samples__further_columns_go_by_the_rules_of_groups(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]], tmp_path: Path
+) -> None:
+    """An empty cell removes, of copies one cell is enough, and a source without the column keeps it."""
+
+    def sexes() -> list[str]:
+        return EmbeddingCache.open(tmp_path / "c.zarr").column("sex").tolist()
+
+    found = index(**ALL, sex=["F", "M", "", "F"])
+    assert (sexes(), found.changes) == (["F", "M", "F"], Changes({}, {}, {}))
+    assert index(**ALL).changes == Changes({}, {}, {})
+    assert sexes() == ["F", "M", "F"]
+    found = index(**ALL, sex=["M", "", "F", "F"])
+    assert (sexes(), found.changes) == (["M", "", "F"], Changes({"sex": 1}, {"sex": 1}, {}))
+    assert found.columns["sex"].tolist() == sexes()
+    assert columns() == MERGED
+
+
+def test_index_samples__copies_that_disagree_on_a_further_column_lose_that_one_alone(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]], tmp_path: Path
+) -> None:
+    found = index(**ALL, sex=["F", "M", "F", "M"], age=["1", "2", "3", "3"])
+    assert found.remarks == ["copies of 1 image disagree on 'sex' and keep none of it"]
+    assert found.contradictory == []
+    assert columns() == MERGED
+    cache = EmbeddingCache.open(tmp_path / "c.zarr")
+    assert [cache.column(name).tolist() for name in ("sex", "age")] == [["F", "M", ""], ["1", "2", "3"]]
+    index(label=["x", "y", "x", "y"], age=["1", "2", "3", "3"])  # and disagreeing labels leave it
+    assert EmbeddingCache.open(tmp_path / "c.zarr").column("age").tolist() == ["1", "2", "3"]
 
 
 def test_index_samples__new_values_are_no_change(index: Callable[..., Index]) -> None:

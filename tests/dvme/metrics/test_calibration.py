@@ -14,7 +14,7 @@ from labelled_cases import Case, cases
 from scipy.stats import binomtest
 from sklearn.calibration import calibration_curve
 
-from dvme.metrics.calibration import calibration, reliability, wilson
+from dvme.metrics.calibration import bin_places, calibration, reliability, wilson
 
 
 def test_reliability__by_hand() -> None:
@@ -131,3 +131,16 @@ def test_calibration__of_a_calibrated_method_is_small() -> None:
     truth = (rng.random(p.shape) < p).astype(float)
     assert calibration(truth, p).expected_error[0] < 0.005
     assert calibration(truth, p**2).expected_error[0] > 0.1
+
+
+@pytest.mark.parametrize("bins", ["width", "mass"])
+def test_bin_places__are_those_of_calibration(bins: Literal["width", "mass"]) -> None:
+    rng = np.random.default_rng(0)
+    for p in (rng.random(57), rng.random(200).round(1), np.full(5, 0.3), np.array([0.0, 1.0])):
+        truth = (rng.random(len(p)) < 0.5).astype(float)
+        found = calibration(truth[:, None], p[:, None], bins=bins, n_bins=7)
+        place = bin_places(p, 7, bins)
+        np.testing.assert_array_equal(np.bincount(place, minlength=7), found.weight[0])
+        for own in np.unique(place):
+            assert p[place == own].mean() == pytest.approx(found.confidence[0, own])
+    assert len(bin_places(np.zeros(0), 7, bins)) == 0

@@ -21,6 +21,7 @@ from dvme.metrics.referral import (
     cumulative_oracle_auc,
     image_confidence,
     oracle_auc,
+    referred,
     risk_coverage,
     risk_coverage_area,
 )
@@ -218,3 +219,16 @@ def test_referral__refuses() -> None:
         risk_coverage_area(np.ones(3), np.ones(2))
     with pytest.raises(DataError, match="a confidence is nan"):
         risk_coverage_area(np.ones(2), np.array([0.5, np.nan]))
+
+
+def test_referred__are_those_whose_truth_the_oracle_told() -> None:
+    """Told by hand they give the metric, and rounding leaves them as many as it does there."""
+    rng = np.random.default_rng(0)
+    truth, p = (rng.random((37, 3)) < 0.4).astype(float), rng.random((37, 3)).round(1)
+    for is_cumulative, metric in ((False, oracle_auc), (True, cumulative_oracle_auc)):
+        masks = referred(p, is_cumulative=is_cumulative)
+        told = [auc(truth, np.where(mask[:, None], truth, p)) for mask in masks]
+        np.testing.assert_allclose(metric(truth, p), told, atol=1e-12)
+        assert masks.sum(axis=1).tolist() == ([0, 1, 4, 9, 16, 25] if is_cumulative else [0, 1, 3, 5, 7, 9])
+    with pytest.raises(OptionError, match=r"fractions of referred images lie from 0 to 1, not 1\.2"):
+        referred(p, (1.2,))

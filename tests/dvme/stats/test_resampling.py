@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import bootstrap
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
+from dvme.metrics import weighting
 from dvme.metrics.classification import METRICS, score
 from dvme.stats import resampling
 from dvme.stats.draws import draw, jackknife_weights, resample_weights
@@ -85,7 +86,7 @@ def _weighted_peers(labels: np.ndarray, probabilities: np.ndarray, weight: np.nd
 @pytest.mark.parametrize("pairs", [0, 1 << 20])
 def test_resampled_scores__same_as_scikit_learn(n_classes: int, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "PAIRS", pairs)
-    monkeypatch.setattr(resampling, "BLOCK_VALUES", 150)  # several blocks
+    monkeypatch.setattr(weighting, "BLOCK_VALUES", 150)  # several blocks
     rng = np.random.default_rng(n_classes)
     labels = rng.permutation(np.arange(60) % n_classes)
     folds = [np.round(rng.dirichlet(np.ones(n_classes), 60), 1) for _ in range(3)]  # with ties

@@ -5,9 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm, studentized_range
+from simulated_findings import draw_findings
 
+from dvme.metrics.ranking import auc
+from dvme.stats.findings import can_be_judged, scored_findings
 from dvme.stats.influence import scored
-from dvme.stats.subgroups import Subgroup, _adjusted, _largest, _own_alpha, _parts, gaps, subgroups
+from dvme.stats.subgroups import (
+    Subgroup,
+    _adjusted,
+    _largest,
+    _own_alpha,
+    _parts,
+    gaps,
+    subgroups,
+    subgroups_of_findings,
+)
 from dvme.stats.units import Units
 
 
@@ -59,6 +71,13 @@ def test_subgroups__too_small_ones_say_so() -> None:
     assert nothing.reason == "1 of 3 subgroups have a score; a gap is between two"
     assert np.isnan(nothing.p)
     assert not subgroups(labels, heads, Units(labels), members)[1].reason  # three images
+
+
+def test_subgroups__a_reason_calls_the_classes_by_their_names() -> None:
+    labels = np.array([0, 1] * 5 + [1])
+    members = {"few": np.arange(11) > 7}
+    some = subgroups(labels, [_binary(labels)], Units(labels), members, classes=("without it", "with it"))
+    assert some[0].reason == "1 image without it; it takes 3 of every class"
 
 
 def test_subgroups__an_undefined_metric_says_so() -> None:
@@ -163,3 +182,78 @@ def test_subgroup__without_a_score_is_left_out_of_gaps() -> None:
     (with_it,), (without,) = gaps([some[0], empty, some[1]]).pairs, gaps(some).pairs
     assert (with_it.one, with_it.other, with_it.p_adjusted) == (without.one, without.other, without.p_adjusted)
     assert with_it.comparison.difference == without.comparison.difference
+
+
+def test_subgroups_of_findings__are_scored_as_test_sets_of_their_own() -> None:
+    """The second finding is so rare that the smaller subgroup cannot judge it."""
+    rng = np.random.default_rng(0)
+    truth, heads, patients, members = draw_findings(rng, (160, 40), (0.4, 0.06, 0.3), per_patient=2, unknown=0.1)
+    found, is_common = subgroups_of_findings(truth, heads, patients, members)
+    assert can_be_judged(truth, patients).all()
+    assert is_common.tolist() == [True, False, True]
+    for each, rows in zip(found, members.values(), strict=True):
+        some = truth[rows][:, [0, 2]]
+        _, alone = scored_findings(some, [head[rows][:, [0, 2]] for head in heads], patients[rows])
+        assert alone is not None
+        assert each.interval(0.9) == alone.interval(0.9)
+        by_hand = np.mean([auc(some, head[rows][:, [0, 2]]) for head in heads])
+        assert each.interval().estimate == pytest.approx(by_hand)
+        assert (each.n_images, each.n_units) == (rows.sum(), len(np.unique(patients[rows])))
+
+
+def test_subgroups_of_findings__too_small_ones_say_so_and_decide_nothing() -> None:
+    truth, heads, _, members = draw_findings(np.random.default_rng(0), (80, 80, 4), (0.4, 0.3))
+    found, is_common = subgroups_of_findings(truth, heads, None, members)
+    assert [each.reason for each in found] == ["", "", "no finding that 3 images have and 3 have not"]
+    assert is_common.all()
+    assert [(gap.one, gap.other) for gap in gaps(found).pairs] == [("group 0", "group 1")]
+
+
+def test_subgroups_of_findings__without_a_common_one_nothing_is_compared() -> None:
+    truth = np.full((24, 2), np.nan)
+    truth[:12, 0] = truth[12:, 1] = np.arange(12) % 2
+    members = {"one": np.arange(24) < 12, "other": np.arange(24) >= 12}
+    found, is_common = subgroups_of_findings(truth, [np.random.default_rng(0).normal(size=(24, 2))], None, members)
+    assert not is_common.any()
+    assert {each.reason for each in found} == {"no finding can be judged in all subgroups"}
+    assert np.isnan(found[0].interval().estimate)
+    assert gaps(found).largest is None
+    with pytest.raises(ValueError, match=r"subgroup 'a' is \(3,\), and there are \(24,\) images"):
+        subgroups_of_findings(truth, [truth], None, {"a": np.ones(3, dtype=bool)})
+
+
+def test_gaps__of_findings_know_which_patients_are_in_both() -> None:
+    """What units give two means has the covariance that the means have over studies."""
+    rng, scores, found = np.random.default_rng(1), [], []
+    for _ in range(250):
+        truth, heads, patients, members = draw_findings(
+            rng, (60, 60), (0.5, 0.4), per_patient=4, are_views=True, n_heads=1
+        )
+        some, _ = subgroups_of_findings(truth, heads, patients, members)
+        scores.append([each.interval().estimate for each in some])
+        parts = np.concatenate(_parts(some), axis=1)
+        found.append(parts.T @ parts)
+    expected = np.cov(np.array(scores).T)
+    assert expected[0, 1] > 0.1 * expected[0, 0]
+    np.testing.assert_allclose(np.mean(found, axis=0), expected, atol=0.2 * expected.max())
+
+
+@pytest.mark.parametrize("are_views", [False, True])
+def test_gaps__of_findings_are_rarely_found_where_there_are_none(are_views: bool) -> None:
+    """The long form is tests/benchmarks/test_sites.py."""
+    rng, n, apart = np.random.default_rng(0), 80, []
+    for seed in range(n):
+        truth, heads, patients, members = draw_findings(
+            rng, (90, 60, 40), (0.4, 0.3), per_patient=3, are_views=are_views
+        )
+        apart.append(gaps(subgroups_of_findings(truth, heads, patients, members)[0], seed=seed).p < 0.05)
+    assert np.mean(apart) <= 0.05 + 2.5 * np.sqrt(0.05 * 0.95 / n)
+
+
+def test_gaps__of_findings_find_the_subgroup_that_is_worse() -> None:
+    truth, heads, patients, members = draw_findings(np.random.default_rng(0), (150, 150), (0.4, 0.3), per_patient=2)
+    worse = members["group 1"]
+    noisy = [np.where(worse[:, None], -head, head) for head in heads]
+    (gap,) = gaps(subgroups_of_findings(truth, noisy, patients, members)[0], shared_rows=0.5).pairs
+    assert gap.p_adjusted < 0.01
+    assert gap.comparison.difference.low > 0.2

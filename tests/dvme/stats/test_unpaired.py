@@ -8,8 +8,9 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import t
 
 from dvme.stats.influence import Scored, scored
+from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
-from dvme.stats.unpaired import LEAST_P, Unpaired, drop
+from dvme.stats.unpaired import LEAST_P, Unpaired, drop, weighted_sum
 
 
 def _answers(labels: np.ndarray, is_right: np.ndarray) -> np.ndarray:
@@ -146,3 +147,26 @@ def test_drop__covers(counts: tuple[tuple[int, int], ...], areas: tuple[float, f
         n_covered += interval.low <= areas[0] - areas[1] <= interval.high
     error = np.sqrt(0.95 * 0.05 / n)
     assert 0.93 - error <= n_covered / n <= 0.97 + error
+
+
+def test_weighted_sum__by_hand() -> None:
+    """3 and 4 hundredths below, weighted alike, are 5 halves below; above they are 6 and 8."""
+    found = weighted_sum([Interval(0.8, 0.77, 0.86), Interval(0.6, 0.56, 0.68)], [0.5, 0.5])
+    assert (found.estimate, found.low, found.high) == pytest.approx((0.7, 0.675, 0.75))
+    alone = weighted_sum([Interval(0.8, 0.77, 0.86)], [1.0])
+    assert (alone.estimate, alone.low, alone.high) == pytest.approx((0.8, 0.77, 0.86))
+    nothing = weighted_sum([Interval(0.8, 0.77, 0.86), Interval(0.6, float("nan"), float("nan"))], [0.5, 0.5])
+    assert nothing.estimate == pytest.approx(0.7)
+    assert np.isnan([nothing.low, nothing.high]).all()
+    with pytest.raises(ValueError, match="there are 1 scores and 2 weights"):
+        weighted_sum([Interval(0.8, 0.77, 0.86)], [0.5, 0.5])
+
+
+def test_weighted_sum__covers() -> None:
+    """0.7 of an accuracy of 0.95 on 60 images, and 0.3 of one of 0.6 on 40."""
+    rng, n_covered, n = np.random.default_rng(2), 0, 400
+    for _ in range(n):
+        one, other = (_accuracy(int(rng.binomial(m, p)), m).interval() for m, p in ((60, 0.95), (40, 0.6)))
+        found = weighted_sum([one, other], [0.7, 0.3])
+        n_covered += found.low <= 0.7 * 0.95 + 0.3 * 0.6 <= found.high
+    assert abs(n_covered / n - 0.95) <= 0.02 + np.sqrt(0.95 * 0.05 / n)

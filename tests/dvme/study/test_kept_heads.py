@@ -410,6 +410,24 @@ def test_marks_of__what_cannot_be_read_is_not_taken_for_torn(folder: Path) -> No
         marks_of(place)
 
 
+@pytest.mark.parametrize("place", ["linear--a", "knn--a"])
+def test_sweep__heads_of_several_findings_go_to_disk_one_by_one_as_well(
+    tmp_path: Path,
+    write_embeddings: Callable[..., Path],
+    features: dict[str, NDArray[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+) -> None:
+    """And are known again by a second call, which fits nothing."""
+    monkeypatch.setattr(grid, "KEPT_EVERY", -1.0)
+    texts = ["|x|" if row % 3 else "|y|" if row % 2 else "|x|y|" for row in range(150)]
+    cache = write_embeddings(tmp_path / "c.zarr", {"a": features["a"]}, label=texts)
+    for n_reused in (0, 2):
+        report = dvme.probe(cache, heads=[place.partition("--")[0]], n_folds=2, out=tmp_path / "run")
+        assert report.n_reused == n_reused
+    assert len(marks_of(tmp_path / "run" / "heads" / place)) == 2
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_predict__takes_a_kept_head(swept: Path, cache: Path, tmp_path: Path, place: str) -> None:
     """Whatever the study recommends."""

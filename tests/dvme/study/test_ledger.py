@@ -19,6 +19,7 @@ from dvme.heads.neighbours.knn import KNN
 from dvme.study import ledger as ledgers
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method
+from dvme.study.scoring import metrics_of
 from dvme.training.schedule import TrainingProtocol
 
 IDS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
@@ -222,7 +223,7 @@ def test_scores__are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     kept = {"test": {"auc": float("nan"), "accuracy": 0.5}, "validation": {"auc": 0.25}}
     ledger.write("k", replace(scored, scores=kept))
     with monkeypatch.context() as patch:
-        patch.setattr(ledgers, "score", None)  # whoever scores again fails
+        patch.setattr(ledgers, "scores_of", None)  # whoever scores again fails
         again = ledger.read("k")
         assert again is not None
         again = again.scored_by(TEST, VALIDATION)
@@ -234,7 +235,7 @@ def test_scores__are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert again.scored_by(other, VALIDATION).scores["test"]["accuracy"] == skm.accuracy_score(
         other, job.log_test.argmax(axis=1)
     )
-    monkeypatch.setattr(ledgers, "METRICS", (*ledgers.METRICS, "mcc"))
+    monkeypatch.setattr(ledgers, "metrics_of", lambda labels: (*metrics_of(labels), "mcc"))
     assert again.scored_by(TEST, VALIDATION).scores == scored.scores
 
 

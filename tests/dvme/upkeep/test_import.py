@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dvme.cache import export, import_embeddings, label
+from dvme.data import Columns
 from dvme.upkeep.formats.bundle import Header
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
 
@@ -95,7 +96,7 @@ def test_import__merges_rows_in_any_order(
 def test_import__known_rows_keep_their_columns(make_cache: MakeCache, write_manifest: Any, tmp_path: Path) -> None:
     cache = make_cache(range(10))
     export(cache, tmp_path / "x.npz")
-    label(cache, write_manifest([["1.png", "mine", "7"]], ["image", "label", "site"]), extra=["site"])
+    label(cache, write_manifest([["1.png", "mine", "7"]], ["image", "label", "site"]), columns=Columns(keep=["site"]))
     report = import_embeddings(tmp_path / "x.npz", cache)
     assert report.remarks == ["1 row keeps columns that differ from the file's; dvme cache label changes them"]
     assert EmbeddingCache.open(cache).column("label")[1] == "mine"

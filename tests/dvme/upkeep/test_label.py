@@ -63,8 +63,8 @@ def test_label__other_and_further_columns(make_cache: MakeCache, tmp_path: Path)
     cache = make_cache(range(3))
     table = pd.DataFrame({"file": ["0.png", "1.png"], "grade": [3, 4], "site": ["x", None], "age": [1.0, None]})
     table.to_parquet(tmp_path / "m.parquet")
-    chosen = Columns(image="file", label="grade", group="site")
-    report = label(cache, tmp_path / "m.parquet", columns=chosen, extra=["age", "site"])
+    chosen = Columns(image="file", label="grade", group="site", keep=["age", "site"])
+    report = label(cache, tmp_path / "m.parquet", columns=chosen)
     assert report.n_changed == {"label": 2, "group": 1, "age": 1, "site": 1}
     after = columns(cache)
     assert after["label"][:2] == ["3", "4"]
@@ -115,21 +115,36 @@ def test_label__twice_changes_nothing(make_cache: MakeCache, write_manifest: Wri
         ),
         ([["", "x"], ["1.png", "x"]], ["image", "label"], {}, ["has 1 row without an image, the first in row 1"]),
         ([], ["image", "label"], {}, ["m.csv has no rows"]),
-        ([["1.png", "x"]], ["image", "path"], {"extra": ["path"]}, ["extra=['path'] is not possible (path is where"]),
+        (
+            [["1.png", "x"]],
+            ["image", "path"],
+            {"columns": Columns(keep=["path"])},
+            ["keep=['path'] is not possible (path is where"],
+        ),
         (
             [["1.png", "x"]],
             ["image", "label"],
-            {"extra": ["label"]},
-            ["extra=['label'] is not possible (it has an option"],
+            {"columns": Columns(keep=["label"])},
+            ["keep=['label'] is not possible (it has an option"],
         ),
-        ([["1.png", "x"]], ["image", "a"], {"extra": ["b"]}, ["has no column 'b'; it has: image, a; choose one with"]),
         (
             [["1.png", "x"]],
             ["image", "a"],
-            {"extra": ["a", "a"]},
-            ["extra gives some columns twice: a;"],
+            {"columns": Columns(keep=["b"])},
+            ["has no column 'b'; it has: image, a; choose one with"],
         ),
-        ([["1.png", "x"]], ["image", "ü" * 99], {"extra": ["ü" * 99]}, ["with a name that no cache can keep"]),
+        (
+            [["1.png", "x"]],
+            ["image", "a"],
+            {"columns": Columns(keep=["a", "a"])},
+            ["keep gives some columns twice: a;"],
+        ),
+        (
+            [["1.png", "x"]],
+            ["image", "ü" * 99],
+            {"columns": Columns(keep=["ü" * 99])},
+            ["with a name that no cache can keep"],
+        ),
     ],
 )
 def test_label__is_refused_in_one_line(
@@ -211,7 +226,7 @@ def test_label__copies_that_disagree_are_named(make_cache: MakeCache, write_mani
 
 def test_label__columns_by_other_capitals_are_said(make_cache: MakeCache, write_manifest: Write) -> None:
     cache = make_cache(range(4))
-    report = label(cache, write_manifest([["1.png", "nan", "3"]], [" Image", "LABEL", "age"]), extra=["Age"])
+    report = label(cache, write_manifest([["1.png", "nan", "3"]], [" Image", "LABEL", "age"]), columns={"keep": "Age"})
     assert report.n_changed == {"label": 1, "Age": 1}
     assert report.remarks[0] == "columns used of manifest.csv: image = 'Image', label = 'LABEL', Age = 'age'"
     assert report.remarks[1].startswith("'nan' is a class like any other, of 1 image")

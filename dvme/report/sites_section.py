@@ -1,0 +1,157 @@
+"""Other sites in a report: in words, as a forest, and in tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from dvme.report.figures import sites as figures
+from dvme.report.html.page import Page, Section, text
+from dvme.report.html.tables import Row, table
+from dvme.stats.intervals import Interval
+from dvme.study.sites.outcome import SiteResult, SitesResult
+from dvme.text import METRIC_NAMES, difference_text, ends_text, number_text, p_text, some_of
+
+
+def sites_section(page: Page, found: SitesResult | None, *, is_anonymous: bool) -> Section | None:
+    """What the heads do at other sites; None without any.
+
+    Args:
+        page: that keeps the figure.
+        found: of the study's summary.
+        is_anonymous: whether sites become numbers, as their names may tell a hospital.
+    """
+    if found is None:
+        return None
+    if is_anonymous:
+        found = _numbered(found)
+    body = f"<p>{text(found.said())}</p>"
+    body += "".join(f"<p>{text(line)}</p>" for site in found.sites for line in site.why_not_external)
+    body += "".join(f"<p>{text(_judged(site))}</p>" for site in found.sites)
+    if any(site.judged and site.drops for site in found.sites):
+        body += page.figure("sites", figures.sites(found), _caption(found))
+    body += "".join(_of_site(found, site) for site in found.sites)
+    body += _scores(found) + _shifts(found)
+    return Section("sites", "At other sites", body)
+
+
+def _numbered(found: SitesResult) -> SitesResult:
+    names = {site.name: f"site {number}" for number, site in enumerate(found.sites, start=1)}
+    sites = tuple(replace(site, name=names[site.name], cache="", why_not_external=()) for site in found.sites)
+    scores = tuple(
+        replace(
+            each,
+            portions=tuple(replace(own, name=names.get(own.name, own.name)) for own in each.portions),
+            why_not="" if not each.why_not else "a portion has too few images of a class",
+        )
+        for each in found.scores
+    )
+    return replace(found, sites=sites, scores=scores)
+
+
+def _judged(site: SiteResult) -> str:
+    groups = "" if site.n_groups is None else f" of {site.n_groups:,} groups"
+    renamed = [f"{name} is {' or '.join(own)} there" for name, own in site.pairs.items() if own != (name,)]
+    left = [f"{count:,} {reason}" for reason, count in site.n_left_out.items()]
+    parts = [
+        f"{site.name}: {site.n_images:,} images{groups}, judged over {some_of(site.judged) or 'nothing'}",
+        *([some_of(renamed)] if renamed else []),
+        *([f"it lacks {some_of(site.ours_only)}"] if site.ours_only else []),
+        *([f"the study lacks {some_of(site.theirs_only)}"] if site.theirs_only else []),
+        *([f"left out: {some_of(left)}"] if left else []),
+    ]
+    return "; ".join(parts) + "."
+
+
+def _caption(found: SitesResult) -> str:
+    return (
+        f"{METRIC_NAMES[found.metric]} of the heads of the largest size, fitted once: on the study's own test images, "
+        "over what both have, and at each site. Dotted: chance, where it is one number."
+    )
+
+
+def _of_site(found: SitesResult, site: SiteResult) -> str:
+    """Every method, and every finding by the leading one."""
+    rows = [
+        Row(
+            (each.method,),
+            (
+                *(_interval(own) for own in (each.internal, each.external)),
+                _interval(each.drop.difference, signed=True),
+                "" if math.isnan(each.drop.p) else p_text(each.drop.p),
+                ends_text(each.anew.difference),
+                each.why_not or each.word,
+            ),
+        )
+        for each in site.drops
+    ]
+    headings = ("own test images", f"at {site.name}", "drop (95% CI)", "p", "heads fitted anew", "")
+    body = f"<h3>{text(site.name)}</h3>"
+    body += table(("method",), headings, rows, f"{METRIC_NAMES[found.metric]} at {site.name}")
+    body += (
+        '<p class="soft">Drop: own less theirs, of these heads on other images of both places, patients as units; '
+        "each interval is for itself. Heads fitted anew: the interval of the drop where heads are left to chance, "
+        "too.</p>"
+    )
+    if len(site.findings) > 1 or any(each.why_not for each in site.findings):
+        body += _findings(found, site)
+    return body
+
+
+def _findings(found: SitesResult, site: SiteResult) -> str:
+    rows = [
+        Row(
+            (each.finding, ", ".join(each.theirs)),
+            (
+                *(f"{n:,} of {known:,}" for n, known in zip(each.n_positive, each.n_known, strict=True)),
+                *(_interval(own) for own in (each.internal, each.external)),
+                each.why_not or f"{_interval(each.drop.difference, signed=True)} {each.word}",
+            ),
+        )
+        for each in site.findings
+    ]
+    headings = ("with it, own", "with it, there", "own AUC", f"AUC at {site.name}", "drop (95% CI)")
+    return table(("finding", "there"), headings, rows, f"Findings at {site.name}, by {found.leader}")
+
+
+def _scores(found: SitesResult) -> str:
+    if not found.scores:
+        return ""
+    portions = found.scores[0].portions
+    rows = [
+        Row((each.method,), (_interval(each.total), *(_interval(own.score) for own in each.portions), each.why_not))
+        for each in found.scores
+    ]
+    headings = ("weighted score (95% CI)", *(f"{own.name}, {own.weight:g}" for own in portions), "")
+    return "<h3>Weighted score</h3>" + table(("method",), headings, rows, "Weighted score")
+
+
+def _shifts(found: SitesResult) -> str:
+    rows = []
+    for site in found.sites:
+        for number, each in enumerate(site.shifts):
+            robust, apart = each.robustness, each.discrepancy
+            reasons = dict.fromkeys(why for why in (each.classifier.reason, apart.reason, robust.reason) if why)
+            numbers = (
+                _interval(each.classifier.auc),
+                number_text(apart.squared, 4, undefined=""),
+                "" if math.isnan(apart.p) else p_text(apart.p),
+                _interval(robust.index),
+                number_text(robust.by_chance, undefined=""),
+                "; ".join(reasons),
+            )
+            rows.append(Row((site.name, each.backbone), numbers, is_first=number == 0))
+    headings = ("told apart, AUC", "MMD²", "p", "robustness index", "by chance", "")
+    return (
+        "<h3>How far apart the images are</h3>"
+        + table(("site", "backbone"), headings, rows, "Shift by site and backbone")
+        + '<p class="soft">Told apart: how well a linear classifier tells which place an image is of; 0.5: not at '
+        "all. MMD²: squared mean discrepancy of the embeddings, with a permutation test of whole patients. Robustness: "
+        "of the 20 nearest neighbours, those with the same findings at another place, against those with other "
+        "findings at the same place; 1: the place does not matter. Compare it with chance, which depends on how "
+        "frequent findings and places are.</p>"
+    )
+
+
+def _interval(interval: Interval, *, signed: bool = False) -> str:
+    return "" if math.isnan(interval.estimate) else difference_text(interval, without="no interval", signed=signed)

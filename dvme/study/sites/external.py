@@ -1,0 +1,128 @@
+"""Whether sites are what they seem: equal images, near-duplicates and known collections across caches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.heads.saving import keys_of
+from dvme.notices import Aside
+from dvme.runtime import Progress
+from dvme.study.design.inspection import together
+from dvme.study.design.similarity import COSINE, close_pairs
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.sites.families import collections_of
+from dvme.text import counted, first_few
+
+STUDY = "the study"
+
+
+def in_common(
+    study: Snapshot,
+    test: NDArray[np.int64],
+    sites: Mapping[str, Snapshot],
+    classes: Mapping[str, Sequence[str]],
+    progress: Progress,
+) -> tuple[dict[str, list[str]], list[str]]:
+    """What makes a site no external one, a line each, by its name; and what could not be looked at.
+
+    Args:
+        study: N images.
+        test: positions of its test images.
+        sites: by name.
+        classes: the labels' names by site, and of the study under `STUDY`.
+        progress: told (stage, done, total).
+    """
+    every = {STUDY: study, **sites}
+    pairs = list(combinations(every, 2))
+    found: dict[str, list[str]] = {name: [] for name in sites}
+    equal = {}
+    for one, other in pairs:
+        equal[one, other], line = _equal(one, other, every, test)
+        found[other] += [line] if line else []
+    alike, lines = _near(every, equal, progress)
+    held = {
+        name: collections_of(each.location, each.images.tolist(), each.paths.tolist(), classes[name])
+        for name, each in every.items()
+    }
+    for one, other in pairs:
+        found[other] += [alike[one, other]] if (one, other) in alike else []
+        found[other] += _families(one, other, held)
+    return found, lines
+
+
+def _equal(
+    one: str, other: str, every: Mapping[str, Snapshot], test: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], str]:
+    """(N,) which images of the second are files of the first as well, and a line."""
+    first, second = every[one], every[other]
+    keys = keys_of(first.ids)
+    is_equal = np.isin(keys_of(second.ids), keys)
+    n = int(is_equal.sum())
+    if not n:
+        return is_equal, ""
+    which = first_few(second.images[is_equal].tolist())
+    known = ""
+    if one == STUDY:
+        n_known = int(np.isin(np.delete(keys, test), keys_of(second.ids)).sum())
+        known = (
+            f", {n_known:,} of them among those that heads learn from or are chosen on" if n_known else ", all tested"
+        )
+    files = "are files of" if n > 1 else "is a file of"
+    return is_equal, f"{other} is not external: {n:,} of its {len(second):,} images {files} {one} ({which}){known}"
+
+
+def _near(
+    every: Mapping[str, Snapshot], equal: Mapping[tuple[str, str], NDArray[np.bool_]], progress: Progress
+) -> tuple[dict[tuple[str, str], str], list[str]]:
+    """A line for each two caches with near-duplicates that are not equal files; and one on blind backbones."""
+    names, sizes = list(every), [len(each) for each in every.values()]
+    which, start = np.repeat(np.arange(len(names)), sizes), np.cumsum([0, *sizes])
+    backbones, close = list(every[STUDY].backbones), {}
+    for done, backbone in enumerate(backbones):
+        progress("compare sites", done, len(backbones))
+        close[backbone] = close_pairs(np.concatenate([each.read(backbone) for each in every.values()]))
+    progress("compare sites", len(backbones), len(backbones))
+    similar, found = together(close), {}
+    sides = which[similar.pairs]
+    for pair, is_equal in equal.items():
+        one, other = (names.index(name) for name in pair)
+        is_across = (sides == (one, other)).all(axis=1)
+        there = similar.pairs[:, 1] - start[other]
+        is_across[is_across] = ~is_equal[there[is_across]]
+        rows = np.flatnonzero(is_across)
+        if not len(rows):
+            continue
+        first, second = every[pair[0]], every[pair[1]]
+        best = rows[np.argsort(-similar.cosines[rows], kind="stable")]
+        shown = first_few(
+            f"{second.images[there[row]]} and {first.images[similar.pairs[row, 0] - start[one]]} "
+            f"({similar.cosines[row]:.4f} in {similar.backbones[row]})"
+            for row in best
+        )
+        n = len(np.unique(there[rows]))
+        found[pair] = (
+            f"{pair[1]} may not be external: {counted(n, 'image')} of it all but "
+            f"{'coincides' if n == 1 else 'coincide'} with some of {pair[0]}: {shown}"
+        )
+    blind = ", ".join(similar.blind)
+    why = f"too many pairs of images have a cosine above {COSINE} for them to be copies"
+    return found, [Aside(f"near-duplicates across sites were not looked for in {blind}: {why}")] if blind else []
+
+
+def _families(one: str, other: str, held: Mapping[str, Mapping[str, tuple[tuple[str, ...], str]]]) -> list[str]:
+    """A line where both seem to hold pictures of one collection."""
+    for name, (pictures, shown) in held[other].items():
+        for mine, (own, mine_shown) in held[one].items():
+            both = [each for each in pictures if each in own]
+            if both:
+                its = "" if name == both[0] else f"{name} ({shown}), which has pictures of "
+                theirs = "" if mine == both[0] else f", as {mine}"
+                whose = f"{both[0]} ({shown})" if not its else both[0]
+                return [
+                    f"{other} may not be external: it looks like {its}{whose}, and so does {one}{theirs} ({mine_shown})"
+                ]
+    return []

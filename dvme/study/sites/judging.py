@@ -1,0 +1,242 @@
+"""A study's heads at other sites: what they say there, how far their scores drop, and what else differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.targets import Targets
+from dvme.data.uncertainty import Uncertainty
+from dvme.heads.saving import load_head
+from dvme.metrics.classification import METRICS, log_odds
+from dvme.runtime import Progress
+from dvme.study.design.drawing import POLICY
+from dvme.study.design.manifest import SubsetManifest
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.splits import groups_to_resample
+from dvme.study.fitting import sound_log_proba
+from dvme.study.grid import Grid
+from dvme.study.judge import Judge
+from dvme.study.methods import method_name
+from dvme.study.panel import Panel
+from dvme.study.sites.asked import SiteOptions, mapped
+from dvme.study.sites.external import STUDY, in_common
+from dvme.study.sites.matching import Matched, matched
+from dvme.study.sites.outcome import OWN, Drop, FindingDrop, SiteResult, SitesResult, WeightedScore
+from dvme.study.sites.scores import AUC, Side, comparable, drop_of, findings_of, together, weighted
+from dvme.study.sites.shifts import Located, shifts
+from dvme.text import METRIC_NAMES
+from dvme.vectors import spans
+
+ROWS_AT_ONCE = 4096
+Folds = Sequence[NDArray[np.float32]]
+"""J of (N, C) log probabilities."""
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One site, matched with a study."""
+
+    name: str
+    snapshot: Snapshot
+    """Of the images that are judged."""
+    matched: Matched
+
+
+@dataclass
+class _Found:
+    """What was found of a site so far."""
+
+    drops: list[Drop] = field(default_factory=list)
+    findings: list[FindingDrop] = field(default_factory=list)
+
+
+def matched_sites(
+    options: SiteOptions, opened: Mapping[str, Snapshot], manifest: SubsetManifest, n_bytes: int
+) -> list[Site]:
+    """Every site's labels as the study's findings or classes.
+
+    Args:
+        options: what the sites call them.
+        opened: of `open_sites`.
+        manifest: of the study.
+        n_bytes: of embeddings that may be held for all sites together.
+
+    Raises:
+        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched.
+    """
+    policy = Uncertainty(**{name: manifest.policy[name] for name in POLICY if name in manifest.policy})
+    found = []
+    for name, snapshot in opened.items():
+        theirs = Targets.of(snapshot.labels, snapshot.class_order, policy)
+        own = matched(name, theirs, manifest.targets, mapped(options, name, manifest.classes))
+        found.append(Site(name, snapshot.at(own.rows).holding(n_bytes // len(opened)), own))
+    return found
+
+
+def judge_sites(
+    sites: Sequence[Site], options: SiteOptions, study: Snapshot, judge: Judge, grid: Grid, progress: Progress
+) -> tuple[SitesResult, list[str]]:
+    """Every method's heads of the largest size at every site, and lines on what the reader has to know.
+
+    Args:
+        sites: of `matched_sites`.
+        options: with the weights of portions.
+        study: the study's images, in the manifest's order.
+        judge: of the study.
+        grid: whose heads are kept.
+        progress: told (stage, done, total).
+    """
+    manifest, kept = judge.manifest, list(grid.kept)
+    metric, notices = _metric(judge, sites)
+    for site in sites:
+        left_out = site.snapshot.left_out.items()
+        notices += [
+            *site.matched.notices,
+            *(f"{site.name}: left out: {count:,} {reason}" for reason, count in left_out),
+        ]
+        if groups_to_resample(site.snapshot.groups) is None:
+            notices.append(f"{site.name}: no image has a group, so its images count as independent")
+    named = {site.name: site.snapshot for site in sites}
+    lists = {STUDY: manifest.classes} | {
+        site.name: (*(each for own in site.matched.pairs.values() for each in own), *site.matched.theirs_only)
+        for site in sites
+    }
+    common, lines = in_common(study, manifest.test, named, lists, progress)
+    notices += [*lines, *(line for own in common.values() for line in own)]
+    leader, found, scores = judge.leaders.of(kept), {site.name: _Found() for site in sites}, list[WeightedScore]()
+    for done, method in enumerate(kept):
+        progress("other sites", done, len(kept))
+        sides = {OWN: own_side(judge, method)} | {
+            site.name: site_side(judge, site, folds) for site, folds in _predicted(grid, method, sites)
+        }
+        for site in sites:
+            _compare(
+                judge, method, sides[OWN], sides[site.name], site, metric, found[site.name], is_leader=method == leader
+            )
+        if options.score:
+            shared = dict(
+                zip(options.score, together(comparable([sides[name] for name in options.score])), strict=True)
+            )
+            scores.append(weighted(method_name(*judge.methods[method]), shared, dict(options.score), metric))
+    progress("other sites", len(kept), len(kept))
+    results = [
+        _result(site, options.places[site.name], judge, study, found[site.name], common[site.name], progress)
+        for site in sites
+    ]
+    name = "" if leader is None else method_name(*judge.methods[leader])
+    return SitesResult(metric, name, tuple(results), tuple(scores)), notices
+
+
+def own_side(judge: Judge, method: int) -> Side:
+    """A method's heads on the study's own test images."""
+    targets, panel = judge.manifest.targets.at(judge.manifest.test), judge.panel(method)
+    jobs = judge.finished[method, judge.manifest.largest]
+    odds = tuple(log_odds(job.log_test, is_multilabel=targets.is_multilabel) for job in jobs)
+    return Side(panel, None if targets.is_multilabel else targets.values, odds)
+
+
+def site_side(judge: Judge, site: Site, folds: Folds) -> Side:
+    """A method's heads at a site.
+
+    Args:
+        judge: of the study.
+        site: R images.
+        folds: what the heads say of them.
+    """
+    targets, found = judge.manifest.targets, site.matched
+    odds = tuple(log_odds(fold, is_multilabel=targets.is_multilabel) for fold in folds)
+    first = _first(targets)
+    groups = groups_to_resample(site.snapshot.groups)
+    panel = Panel(targets.classes[first:], found.truth[:, first:], tuple(fold[:, first:] for fold in odds), groups)
+    return Side(panel, found.labels if found.is_of_classes else None, odds)
+
+
+def _first(targets: Targets) -> int:
+    """The first class that is asked for, see `Panel`: of two the second."""
+    return 0 if targets.is_multilabel or len(targets.classes) > 2 else 1
+
+
+def _metric(judge: Judge, sites: Sequence[Site]) -> tuple[str, list[str]]:
+    """The study's metric where all sites allow it, else the AUC."""
+    if judge.metric == AUC or judge.manifest.targets.is_multilabel or judge.metric not in METRICS:
+        return AUC, [] if judge.metric == AUC else [
+            f"other sites are judged by AUC, not by {METRIC_NAMES[judge.metric]}"
+        ]
+    others = [site.name for site in sites if not site.matched.is_of_classes]
+    if not others:
+        return judge.metric, []
+    why = "whose images do not have one class of the study each"
+    return AUC, [
+        f"other sites are judged by AUC, for {METRIC_NAMES[judge.metric]} is not of {', '.join(others)}, {why}"
+    ]
+
+
+def _predicted(grid: Grid, method: int, sites: Sequence[Site]) -> Iterator[tuple[Site, Folds]]:
+    """What the method's kept heads say of each site's images."""
+    own, targets = grid.methods[method], grid.manifest.targets
+    assert grid.heads is not None
+    saved = load_head(grid.heads.folder(own.name, own.backbones))
+    for site in sites:
+        parts = list(spans(len(site.snapshot), 1, ROWS_AT_ONCE))
+        blocks = [site.snapshot.read(name) for name in own.backbones]
+        folds = []
+        for fold in saved.folds:
+            some = ([block[part] for block in blocks] for part in parts)
+            folds.append(np.concatenate([sound_log_proba(fold.head, each, own.title, targets) for each in some]))
+        yield site, folds
+
+
+def _compare(
+    judge: Judge, method: int, own: Side, there: Side, site: Site, metric: str, found: _Found, *, is_leader: bool
+) -> None:
+    """Add a method's drop, and of the leading one those of all findings."""
+    name, shared_rows = method_name(*judge.methods[method]), judge.shared_rows[judge.manifest.largest]
+    own, there = comparable([own, there])
+    if is_leader:
+        found.findings += findings_of(name, own, there, site.matched.pairs, shared_rows)
+    own, there = together([own, there])
+    found.drops.append(drop_of(name, own, there, metric, shared_rows))
+
+
+def _result(
+    site: Site, place: str, judge: Judge, study: Snapshot, found: _Found, common: Sequence[str], progress: Progress
+) -> SiteResult:
+    own, groups = site.matched, groups_to_resample(site.snapshot.groups)
+    judged = tuple(each.finding for each in found.findings if not math.isnan(each.drop.difference.estimate))
+    apart = []
+    for done, each in enumerate(shifts(*_located(site, judge, study, judged), _seed(judge)), start=1):
+        apart.append(each)
+        progress(f"shift to {site.name}", done, len(study.backbones))
+    return SiteResult(
+        name=site.name,
+        cache=place,
+        n_images=len(site.snapshot),
+        n_groups=None if groups is None else len(np.unique(groups)),
+        n_left_out=dict(site.snapshot.left_out) | own.left_out,
+        pairs=dict(own.pairs),
+        ours_only=own.ours_only,
+        theirs_only=own.theirs_only,
+        judged=judged,
+        drops=tuple(found.drops),
+        findings=tuple(found.findings),
+        shifts=tuple(apart),
+        why_not_external=tuple(str(line) for line in common),
+    )
+
+
+def _located(site: Site, judge: Judge, study: Snapshot, judged: Sequence[str]) -> tuple[Located, Located]:
+    """All images of the study, and those of the site, with what is known of these findings or classes."""
+    targets, own = judge.manifest.targets, site.matched
+    places = [targets.classes.index(name) for name in judged]
+    is_shared = np.isin(targets.values, own.shared) if own.is_of_classes else np.ones(len(study), dtype=bool)
+    mine = Located(study, targets.among(targets.classes)[:, places], is_shared)
+    return mine, Located(site.snapshot, own.truth[:, places], np.ones(len(own.rows), dtype=bool))
+
+
+def _seed(judge: Judge) -> int:
+    return int(judge.manifest.policy.get("seed", 0))

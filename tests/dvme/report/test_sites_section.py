@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hospitals import write_site
+from light import light
+from numpy.typing import NDArray
+
+import dvme
+from dvme.report.html.page import Page
+from dvme.report.sites_section import sites_section
+from dvme.study.outcome import StudyReport
+
+NAME = "<script>alert(1)<"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, make_features: Callable[..., NDArray[Any]]) -> StudyReport:
+    """A study of three classes, and a site that has two of them and one of its own."""
+    root, labels, there = tmp_path_factory.mktemp("sites"), np.arange(120) % 3, np.arange(60) % 2
+    values = make_features(np.concatenate([labels, there]), 1.0, 0)
+    write_site(root / "own.zarr", {"a": values[:120]}, [f"c{label}" for label in labels])
+    names = ["rare" if image < 5 else ("c0", NAME)[label] for image, label in enumerate(there)]
+    write_site(root / "ny.zarr", {"a": values[120:]}, names, first=110)  # ten files are the study's
+    found: StudyReport = dvme.probe(
+        root / "own.zarr",
+        heads=light("linear"),
+        n_folds=2,
+        out=root / "run",
+        test=[f"St. Mary={root / 'ny.zarr'}"],
+        label_map={"c1": NAME},
+        score={"test": 0.5, "St. Mary": 0.5},
+    )
+    return found
+
+
+def _plain(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#x27;", "'").split())
+
+
+def test_sites_section__says_it_first_and_shows_every_number(report: StudyReport) -> None:
+    page, found = Page("x"), report.sites
+    assert found is not None
+    section = sites_section(page, found, is_anonymous=False)
+    assert section is not None
+    words = _plain(section.body)
+    assert words.startswith(_plain(found.said()))
+    (site,) = found.sites
+    assert site.why_not_external[0] in words
+    said = "it lacks c2; the study lacks rare; left out: 5 of no class of the study."
+    assert f"St. Mary: 55 images, judged over c0, c1; c1 is &lt;script&gt;alert(1)&lt; there; {said}" in words
+    (drop,), (score,), (shift,) = site.drops, found.scores, site.shifts
+    for interval in (drop.internal, drop.external, score.total, shift.classifier.auc, shift.robustness.index):
+        assert f"{interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})" in words
+    assert f"{drop.anew.difference.low:+.3f} to {drop.anew.difference.high:+.3f}" in words
+    assert NAME not in section.body
+    assert list(page.figures) == ["sites"]
+
+
+def test_sites_section__anonymous_sites_are_numbers(report: StudyReport) -> None:
+    page = Page("x")
+    section = sites_section(page, report.sites, is_anonymous=True)
+    assert section is not None
+    for named in ("Mary", "zarr", ".png"):
+        assert named not in section.body
+        assert named not in page.figures["sites"].to_json()
+    assert "site 1" in section.body
+
+
+def test_sites_section__none_without_sites() -> None:
+    assert sites_section(Page("x"), None, is_anonymous=False) is None
+
+
+def test_write_report__has_the_section(report: StudyReport, tmp_path: Path) -> None:
+    assert report.run is not None
+    dvme.write_report(report.run, out=tmp_path / "r.html", options=dvme.PageOptions(methods=["pca"]))
+    assert 'id="sites"' in (tmp_path / "r.html").read_text()
