@@ -120,12 +120,12 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """(B, C) class probabilities of (B, D) embeddings, in the order of `classes_`; of several labels each is one."""
+        """(B, C) class probabilities of (B, D) embeddings, in the order of `classes_`; several labels have one each."""
         blocks = self._checked_blocks(X)
         return self.head_.predict_proba(blocks)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """(B,) most probable labels of (B, D) embeddings; of several labels (B, L) which have a probability above 0.5."""
+        """(B,) most probable labels of (B, D) embeddings; of several (B, L) which have a probability above 0.5."""
         probabilities = self.predict_proba(X)
         if self._indicator_dtype is not None:
             return (probabilities > 0.5).astype(self._indicator_dtype)

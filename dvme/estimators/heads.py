@@ -31,10 +31,10 @@ class LinearProbe(HeadClassifier):
     strengths: Sequence[float] | None = None
     """Penalties to choose from, see `dvme.heads.exact.linear.STRENGTHS`; None: those."""
     class_weight: ClassWeight = None
-    """How often rows of a class count, in learning and in choosing: `balanced`, each class as much as another; a dict of
-    weights by class; of several labels `balanced`, each for itself, or a list of such dicts of 0 and 1."""
+    """How often rows of a class count, in learning and in choosing: `balanced`, each class as much as another; a dict
+    of weights by class; of several labels `balanced`, each for itself, or a list of such dicts of 0 and 1."""
     link: str = SOFTMAX
-    """`softmax`; or `cumulative` for classes that are grades, numbers in order. See `dvme.heads.exact.linear.Linear`."""
+    """`softmax`; or `cumulative` for classes that are grades, numbers in order. See `dvme.heads.exact.linear`."""
     tune: str = ARGMAX
     """What `predict` gives: `argmax`, the most probable class; or `kappa` for grades: the expected grade is cut where
     quadratic kappa on the validation rows is largest."""

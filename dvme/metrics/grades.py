@@ -28,14 +28,16 @@ def predicted_classes(probabilities: NDArray[Any], cuts: Sequence[float] | None 
     """
     if cuts is None:
         return probabilities.argmax(axis=1).astype(np.int64)
-    return np.searchsorted(np.asarray(cuts, dtype=np.float64), expected_grades(probabilities)).astype(np.int64)
+    taken: NDArray[np.int64] = np.searchsorted(np.asarray(cuts, dtype=np.float64), expected_grades(probabilities))
+    return taken
 
 
 def mean_cuts(cuts: Sequence[Sequence[float] | None]) -> list[float] | None:
     """The cuts of heads that predict together by their mean probability: the mean of theirs; None if one has none."""
-    if any(own is None for own in cuts):
+    tuned = [own for own in cuts if own is not None]
+    if len(tuned) < len(cuts):
         return None
-    mean: list[float] = np.mean(cuts, axis=0).tolist()
+    mean: list[float] = np.mean(tuned, axis=0).tolist()
     return mean
 
 
@@ -44,9 +46,9 @@ def kappa_cuts(
 ) -> list[float] | None:
     """The cuts with the largest quadratic kappa of all there are.
 
-    Kappa is 1 - A / B, with A the mean squared distance of class and label and B what it is by chance. Given the labels,
-    both are sums over images. So for a number q a pass over the images in the order of their grades finds the cuts that
-    minimise A - q B, and q is the least A / B once that is 0.
+    Kappa is 1 - A / B, with A the mean squared distance of class and label and B what it is by chance. Given the
+    labels, both are sums over images. So for a number q a pass over the images in the order of their grades finds the
+    cuts that minimise A - q B, and q is the least A / B once that is 0.
 
     Args:
         labels: (N,) class indices.
@@ -86,7 +88,8 @@ def kappa_cuts(
     padded = np.concatenate([ends[:1], values, ends[1:]])
     first = np.searchsorted(best, np.arange(1, n_classes))  # values below each cut
     middles = (padded[first] + padded[first + 1]) / 2.0
-    return np.where(first == 0, ends[0], np.where(first == len(values), ends[1], middles)).tolist()
+    cuts: list[float] = np.where(first == 0, ends[0], np.where(first == len(values), ends[1], middles)).tolist()
+    return cuts
 
 
 def _rising(costs: NDArray[np.float64]) -> NDArray[np.int64]:

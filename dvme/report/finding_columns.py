@@ -15,8 +15,8 @@ from dvme.text import some_of
 
 YES, NO, UNCERTAIN = "yes", "no", "uncertain"
 NO_NUMBERS = (
-    "Images may have several findings: choose one to colour the points. Silhouette and kNN accuracy are of one class for "
-    "each image, and are not given."
+    "Images may have several findings: choose one to colour the points. Silhouette and kNN accuracy are of one class "
+    "for each image, and are not given."
 )
 
 

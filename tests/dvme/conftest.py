@@ -56,3 +56,25 @@ def clear(sweep_of: Callable[..., Path]) -> Path:
 def clear_study(clear: Path) -> Study:
     """That run, read and judged."""
     return Study.load(clear / "run")
+
+
+@pytest.fixture(scope="session")
+def several(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Callable[..., Path]) -> Path:
+    """A folder with `c.zarr`, images that may have several of three findings, and its run `run`; every tenth image is
+    uncertain of `Mass`, every eleventh unknown."""
+    root, rng = tmp_path_factory.mktemp("several"), np.random.default_rng(0)
+    truth = rng.random((N, 3)) < [0.5, 0.3, 0.2]
+    signal = {"good": 1.0, "noise": 0.2}
+    features = {
+        name: (size * truth @ rng.normal(size=(3, 8)) + rng.normal(size=(N, 8))).astype(np.float32)
+        for name, size in signal.items()
+    }
+    doubt = ["=?" if row % 10 == 0 else "=" if row % 11 == 0 else "" for row in range(N)]
+    texts = [
+        "|" + "Edema|" * bool(own[0]) + "Effusion|" * bool(own[1]) + f"Mass{mark}|" * (bool(own[2]) or bool(mark))
+        for own, mark in zip(truth, doubt, strict=True)
+    ]
+    write_embeddings(root / "c.zarr", features, label=texts)
+    options = dvme.SubsetOptions(sizes=["60", "full"], n_folds=2)
+    dvme.sweep(root / "c.zarr", root / "run", heads=light("linear", "concat"), controls=False, options=options)
+    return root

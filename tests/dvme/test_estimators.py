@@ -13,12 +13,14 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score, cross_validate
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import dvme
@@ -34,7 +36,7 @@ from dvme.estimators import (
 )
 from dvme.estimators.base import HeadClassifier, split_validation
 from dvme.heads import Embedded, Head, Job, fit_jobs
-from dvme.heads.exact.linear import STRENGTHS, Linear
+from dvme.heads.exact.linear import STRENGTHS, FittedLinear, Linear
 from dvme.heads.fusion import networks
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
@@ -427,3 +429,139 @@ def test_fit__a_random_state_that_is_no_seed(name: str, seed: Any) -> None:
     unit, labels = np.tile(np.eye(12, dtype=np.float32), (2, 1)), np.arange(24) % 2
     with pytest.raises(OptionError, match=f"random_state {re.escape(repr(seed))} is not possible; pass a whole"):
         getattr(dvme, name)(random_state=seed).fit(unit, labels)
+
+
+def _several(n_rows: int = 80, unknown: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n_rows, 6))
+    y = (X @ rng.normal(size=(6, 3)) + rng.normal(size=(n_rows, 3)) > [0.0, 1.0, -1.0]).astype(float)
+    y[rng.random(y.shape) < unknown] = np.nan
+    return X, y
+
+
+STRENGTH = 1e-2
+
+
+def _peer(X: np.ndarray, y: np.ndarray, weights: np.ndarray, class_weight: Any = None) -> LogisticRegression:
+    """scikit-learn with the penalty of a relative strength: of the spread of rows by their weights."""
+    mean = weights @ X / weights.sum()
+    scale = float(weights @ np.square(X - mean).sum(axis=1))
+    return LogisticRegression(C=1 / (STRENGTH * scale), solver="newton-cholesky", tol=1e-12, class_weight=class_weight)
+
+
+def _objectives(
+    probe: LinearProbe, label: int, X: np.ndarray, y: np.ndarray, weights: np.ndarray
+) -> tuple[float, float]:
+    """Of the probe's label and of scikit-learn's own, at the same penalty and weights."""
+    peer = _peer(X, y, weights).fit(X, y, sample_weight=weights)
+
+    def value(w: np.ndarray, b: float) -> float:
+        z = X @ w + b
+        return float(weights @ np.logaddexp(0.0, np.where(y == 1.0, -z, z)) + w @ w / (2.0 * peer.C))
+
+    assert isinstance(probe.head_, FittedLinear)
+    own = value(probe.head_.weights[:, label], float(probe.head_.intercepts[label]))
+    return own, value(peer.coef_[0], float(peer.intercept_[0]))
+
+
+@pytest.mark.parametrize("unknown", [0.0, 0.3])
+@pytest.mark.parametrize("class_weight", [None, "balanced", [{0: 1, 1: 5}, {0: 2}, {1: 0.5}]])
+def test_linear_probe__of_several_labels_is_a_logistic_regression_for_each(unknown: float, class_weight: Any) -> None:
+    X, y = _several(unknown=unknown)
+    sample_weight = np.random.default_rng(1).integers(1, 4, len(X)).astype(float)
+    probe = LinearProbe(strengths=[STRENGTH], validation_fraction=0, class_weight=class_weight)
+    probe.fit(X, y, sample_weight=sample_weight)
+    for label in range(3):
+        known = ~np.isnan(y[:, label])
+        own = class_weight[label] if isinstance(class_weight, list) else class_weight
+        truth, weights = y[known, label], sample_weight[known]
+        if own is not None:
+            given = compute_class_weight(own, classes=np.array([0.0, 1.0]), y=truth, sample_weight=weights)
+            weights = weights * given[truth.astype(int)]
+        found, expected = _objectives(probe, label, X[known], truth, weights)
+        assert found == pytest.approx(expected, abs=1e-6)
+    assert probe.classes_.tolist() == [0, 1, 2]
+    p = probe.predict_proba(X)
+    np.testing.assert_allclose(p, 1.0 / (1.0 + np.exp(-probe.decision_function(X))))
+    np.testing.assert_array_equal(probe.predict(X), p > 0.5)
+
+
+@pytest.mark.parametrize("kind", [LinearProbe, ConcatProbe, MeanLogitsEnsemble])
+@pytest.mark.parametrize("class_weight", ["balanced", {"a": 3.0, "c": 0.5}])
+def test_class_weight__is_a_sample_weight_of_the_class(kind: Any, class_weight: Any) -> None:
+    X, labels = _task()
+    y = np.array(["a", "b", "c"])[np.where(labels == 2, 2, labels // 2)]
+    weighted = kind(class_weight=class_weight, validation_fraction=0).fit(X, y)
+    own = compute_sample_weight(class_weight, y)
+    plain = kind(validation_fraction=0).fit(X, y, sample_weight=own)
+    np.testing.assert_allclose(weighted.predict_proba(X), plain.predict_proba(X), atol=1e-9)
+    assert not np.allclose(weighted.predict_proba(X), kind(validation_fraction=0).fit(X, y).predict_proba(X), atol=1e-3)
+
+
+def test_class_weight__balanced_as_scikit_learn_does() -> None:
+    X, labels = _task(n_classes=2)
+    y = np.where(np.arange(90) < 60, 0, labels)
+    weights = compute_sample_weight("balanced", y)
+    probe = LinearProbe(strengths=[STRENGTH], validation_fraction=0, class_weight="balanced").fit(X, y)
+    peer = _peer(X, y, weights, "balanced").fit(X, y)
+    np.testing.assert_allclose(probe.predict_proba(X), peer.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", EVERY, ids=_name)
+def test_fit__several_labels_by_every_head(estimator: HeadClassifier) -> None:
+    """Of known cells; a label that nobody has is there and is 0."""
+    X, y = _several(unknown=0.2)
+    y = np.column_stack([y, np.where(np.isnan(y[:, 0]), np.nan, 0.0)])
+    fitted = clone(estimator).fit(X, y)
+    p = fitted.predict_proba(X)
+    assert p.shape == y.shape
+    np.testing.assert_array_equal(fitted.predict(X), (p > 0.5).astype(y.dtype))
+    if not isinstance(estimator, LinearAdamProbe):  # four epochs are too few to tell
+        assert (fitted.predict(X)[:, 3] == 0.0).all()
+    rows = fitted.validation_rows_
+    assert 8 <= len(rows) <= 24
+    groups = np.arange(len(X)) // 4
+    own = clone(estimator).fit(X, y, groups=groups).validation_rows_
+    assert not set(groups[own]) & set(groups[np.setdiff1d(np.arange(len(X)), own)])
+
+
+def test_fit__several_labels_in_scikit_learns_tools() -> None:
+    X, y = _several()
+    dense = LinearProbe(strengths=[STRENGTH]).fit(X, y.astype(int))
+    sparse = LinearProbe(strengths=[STRENGTH]).fit(X, csr_matrix(y.astype(int)))
+    np.testing.assert_array_equal(dense.predict_proba(X), sparse.predict_proba(X))
+    assert dense.predict(X).dtype == int
+    scores = cross_val_score(LinearProbe(), X, y.astype(int), scoring="roc_auc", cv=3)
+    assert (scores > 0.7).all()
+    assert dense.score(X, y) == np.mean((dense.predict(X) == y).all(axis=1))
+
+
+def test_linear_probe__grades_by_cumulative_link_and_cuts() -> None:
+    X, labels = _task(n_classes=4)
+    probe = LinearProbe(strengths=[STRENGTH], link="cumulative", tune="kappa").fit(X, labels * 10)
+    assert probe.decision_function(X).shape == (90, 3)
+    cuts = probe.chosen_["cuts"]
+    taken = (probe.predict_proba(X) @ np.arange(4) > np.array(cuts)[:, None]).sum(axis=0)
+    np.testing.assert_array_equal(probe.predict(X), taken * 10)
+    with pytest.raises(ValueError, match="classes in order are numbers"):
+        LinearProbe(link="cumulative").fit(X, np.array(list("abcd"))[labels])
+
+
+@pytest.mark.parametrize(
+    ("y", "class_weight", "message"),
+    [
+        (np.full((80, 2), 2.0), None, "160 of 160 cells are not from 0 to 1"),
+        (np.zeros((80, 2)), None, "no label of y has both 0 and 1"),
+        (np.array([["a", "b"]] * 80), None, "y has several columns of <U1"),
+        (np.zeros((7, 2)), None, "y has 7 rows and X has 80"),
+        (_several()[1], {0: 1.0}, "a list with a dict for each label"),
+        (_several()[1], [{0: 1.0}] * 2, "y has 3 labels"),
+        (_several()[1] * 0.5, "balanced", "labels of 0 and 1"),
+        (np.arange(80) % 2, "even", "pass 'balanced', or a weight for each class"),
+        (np.arange(80) % 2, {0: -1.0}, "below 0"),
+        (np.arange(80) % 2, {7: 1.0}, r"does not fit the classes \[0, 1\]"),
+    ],
+)
+def test_fit__impossible_several_labels_and_class_weights(y: Any, class_weight: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LinearProbe(class_weight=class_weight).fit(_several()[0], y)

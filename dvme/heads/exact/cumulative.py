@@ -1,4 +1,4 @@
-"""Classes in their order by one score: proportional odds with an L2 penalty, for several problems and strengths at once.
+"""Classes in order by one score: proportional odds with an L2 penalty, for several problems and strengths at once.
 
 The cuts b_0 > b_1 > ... lie between the classes. With z = x w,
 

@@ -58,8 +58,8 @@ class FittedLinear:
     """(C,) float64; -inf for a class that training lacked, of a label that all rows had inf. Of one score (C - 1,), the
     cuts, which fall."""
     chosen: Mapping[str, Any]
-    """`strength`, and whether it `is_converged`; of several labels see `LabelOptima`. `cuts`, where they were tuned, are
-    those of `predicted_classes`."""
+    """`strength`, and whether it `is_converged`; of several labels see `LabelOptima`. Where they were tuned, the `cuts`
+    of `predicted_classes`."""
     is_multilabel: bool = False
     """Whether probabilities are independent."""
     link: str = SOFTMAX
@@ -110,9 +110,9 @@ class Linear:
     """`softmax`; or `cumulative` for classes in order: one score and a cut between each class and the next, which is
     proportional odds (McCullagh 1980). Of two classes they are the same."""
     tune: str = ARGMAX
-    """What an image is taken for: `argmax`, its most probable class; or `kappa` for classes in order: the expected grade
-    is cut where quadratic kappa on validation is largest. Probabilities stay as they are, and so does all that goes by
-    them, such as the AUC. Without two classes on validation it is `argmax`."""
+    """What an image is taken for: `argmax`, its most probable class; or `kappa` for classes in order: the expected
+    grade is cut where quadratic kappa on validation is largest. Probabilities stay as they are, and so does all that
+    goes by them, such as the AUC. Without two classes on validation it is `argmax`."""
     name: str = "linear"
     is_fusion: bool = False
     revision: ClassVar[int] = 1

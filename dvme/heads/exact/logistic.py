@@ -63,8 +63,8 @@ class LogisticFit:
     """(S, D, C); zero for a class without a row. From a Gram matrix: A (S, n, C), its columns sum to 0. One column for
     C = 1, and where classes are in order."""
     intercepts: Tensor
-    """(S, C); -inf for a class without a row. Finite ones have mean 0, but for C = 1. Of classes in order (S, C - 1), see
-    `cumulative.fit_cumulative`."""
+    """(S, C); -inf for a class without a row. Finite ones have mean 0, but for C = 1. Of classes in order (S, C - 1),
+    see `cumulative.fit_cumulative`."""
     objectives: Tensor
     """(S,) F at the optimum."""
     is_converged: Tensor

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
 from dvme.heads import ATTENTION_HEADS
-from dvme.metrics.classification import check_metric
 from dvme.report.figures import style
 from dvme.study.methods import method_name
 from dvme.study.roles import Roles
@@ -48,7 +47,7 @@ def learning_curve(
     Args:
         results: of a sweep.
         published: cells of a paper, of the metric shown; open markers with their std.
-        metric: of METRICS; None: the sweep's own.
+        metric: that the cells have; None: the sweep's own.
 
     Raises:
         OptionError: if the metric is unknown, or the published cells are of another.
@@ -56,7 +55,9 @@ def learning_curve(
     from plotly import graph_objects
 
     wanted = metric or results.metric
-    check_metric(wanted)
+    there = results.cells[0].test
+    if wanted not in there:
+        raise OptionError(f"metric {wanted!r} is none of this study; choose from {', '.join(there)}")
     strange = {cell.metric for cell in published} - {wanted}
     if strange:
         raise OptionError(f"the cells were published as {strange.pop()}, the figure shows {wanted}; pass metric=")

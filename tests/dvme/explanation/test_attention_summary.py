@@ -81,3 +81,15 @@ def test_summarise_attention__becomes_json() -> None:
     assert value["classes"]["yes"]["n_samples"] == 3
     np.testing.assert_array_equal(value["overall"]["mean"], summary.overall.mean)
     np.testing.assert_array_equal(value["overall"]["folds"], summary.overall.folds)
+
+
+def test_summarise_attention__of_several_findings_by_the_samples_that_have_each() -> None:
+    truth = (np.random.default_rng(0).random((30, 2)) < 0.4).astype(np.float32)
+    truth[::7, 1] = np.nan
+    head, blocks = _head(0), _blocks(30)
+    found = summarise_attention([head], blocks, truth, backbones=NAMES, classes=("Edema", "Mass"))
+    every = block_attention(head, blocks)
+    for place, name in enumerate(("Edema", "Mass")):
+        has_it = truth[:, place] == 1.0
+        assert found.classes[name].n_samples == has_it.sum() > 0
+        np.testing.assert_allclose(found.classes[name].mean, every[has_it].mean(axis=0))

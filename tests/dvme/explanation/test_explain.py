@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from light import filed, light, named
 from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
 
 import dvme
+from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError
 from dvme.explanation import ablation
 from dvme.explanation import explain as explaining
@@ -20,7 +23,7 @@ from dvme.explanation.attention_map import block_attention, full_attention
 from dvme.explanation.similarity import similarity
 from dvme.heads import Embedded, Job
 from dvme.heads.fusion.network_head import NetworkHead
-from dvme.heads.saving import load_head, save_head
+from dvme.heads.saving import keys_of, load_head, save_head
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 
@@ -364,3 +367,45 @@ def test_explain__too_few_images_are_refused_before_anything_is_fitted(
 def test_explain__embeddings_made_in_another_way(study: Path, tmp_path: Path) -> None:
     with pytest.raises(FingerprintMismatchError, match=r"a in .* weights is 'mine', the head's is 'w'"):
         dvme.explain(study / "folds" / filed("concat", "a+b"), _cache(tmp_path / "c.zarr", weights="mine"))
+
+
+def test_explain__several_findings(several: Path) -> None:
+    """Losses are means over known cells, AUCs means over findings, both by scikit-learn."""
+    head = next((several / "run" / "heads").glob("concat*"))
+    report = dvme.explain(head, several / "c.zarr")
+    saved, store = load_head(head), EmbeddingCache.open(several / "c.zarr")
+    known = np.isin(keys_of(store.samples.ids), keys_of(saved.fitted_ids))
+    rows = np.flatnonzero(~known)
+    truth = Targets.of(store.column("label"), saved.classes).values[rows]
+    blocks = [store.embeddings(name).read(rows) for name in saved.backbones]
+    losses, aucs = [], []
+    for fold in saved.folds:
+        p = fold.head.predict_proba(blocks)
+        cells = -np.where(truth == 1.0, np.log(p), np.log(1.0 - p))
+        losses.append(np.nanmean(np.nanmean(np.where(np.isnan(truth), np.nan, cells), axis=1)))
+        columns = [(truth[:, c], p[:, c], ~np.isnan(truth[:, c])) for c in range(3)]
+        aucs.append(np.mean([roc_auc_score(t[some], own[some]) for t, own, some in columns]))
+    assert report.n_images == len(rows)
+    assert report.reliance.intact.log_loss.folds == pytest.approx(losses)
+    assert report.reliance.intact.auc.folds == pytest.approx(aucs)
+    without = {each.backbone: each for each in report.reliance.left_out}
+    assert without["good"].auc_difference.high < 0.0 < without["good"].log_loss_difference.low
+    assert without["noise"].auc_difference.low < 0.0 < without["noise"].auc_difference.high
+    again = dvme.explain(head, several / "c.zarr", retrain=True)
+    assert again.retrained is not None
+    assert {each.backbone for each in again.retrained.left_out} == {"good", "noise"}
+
+
+def test_explain__findings_that_no_image_can_judge(tmp_path: Path, several: Path) -> None:
+    head = next((several / "run" / "heads").glob("linear*--good"))
+    shutil.copytree(several / "c.zarr", tmp_path / "c.zarr")
+    saved = load_head(head)
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as store:
+        new = np.flatnonzero(~np.isin(keys_of(store.samples.ids), keys_of(saved.fitted_ids)))
+        store.update_columns(new, {"label": ["|Edema|"] * len(new)})
+    with pytest.raises(DataError, match="no finding can be judged on these 48 images: it takes 3"):
+        dvme.explain(head, tmp_path / "c.zarr")
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as store:
+        store.update_columns(np.arange(240), {"label": ["Edema"] * 240})
+    with pytest.raises(DataError, match="have one class each, and the head tells of several findings"):
+        dvme.explain(head, tmp_path / "c.zarr")

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pytest
 
 from dvme.errors import OptionError, UnknownNameError
-from dvme.heads import HEADS, full_name, get_head
+from dvme.heads import HEADS, full_name, get_head, needs_order, written
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import NetworkHead
@@ -81,3 +81,38 @@ class Mine(KNN):
 def test_full_name__of_a_head_that_dvme_does_not_know() -> None:
     assert full_name(Mine()) == "knn"
     assert full_name(Mine(name="mine")) == "mine"
+
+
+def test_written__settings_of_before_are_what_they_were() -> None:
+    assert set(written(asdict(get_head("linear")))) == {"strengths", "name", "is_fusion"}
+    assert set(written(asdict(get_head("concat")))["linear"]) == {"strengths", "name", "is_fusion"}
+    assert written(asdict(get_head("linear@link=cumulative")))["link"] == "cumulative"
+
+
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("linear", False),
+        ("knn", False),
+        ("concat@link=cumulative", True),
+        ("linear@tune=kappa", True),
+        ("linear@link=cumulative@tune=kappa", True),
+    ],
+)
+def test_needs_order__is_asked_of_settings(name: str, needs: bool) -> None:
+    assert needs_order(get_head(name)) is needs
+    assert full_name(get_head(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("linear@link=probit", "link 'probit' is not known; choose from softmax, cumulative"),
+        ("linear@tune=f1", "tune 'f1' is not known; choose from argmax, kappa"),
+        ("mean-logits@tune=kappa", "no cuts of its own to tune"),
+        ("knn@link=cumulative", "knn has no setting 'link'"),
+    ],
+)
+def test_get_head__what_no_link_or_cut_is(name: str, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        get_head(name)

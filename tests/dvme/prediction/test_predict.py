@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import dvme
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.loading import model
+from dvme.data.findings import from_separated, parsed
 from dvme.errors import DataError, OptionError
 from dvme.extraction.passes import extract_all
 from dvme.heads import Embedded, Job, fit_jobs
@@ -426,3 +427,42 @@ def test_predict__what_cannot_be_listed_read_or_found_is_left_out_by_name(
     report = dvme.predict(photographs / "head", tmp_path / "m.csv", out=tmp_path / "q.csv", skip_missing=True)
     assert report.left_out == {"new/a/3.png": "no file is there"}
     assert report.n_rows == 1
+
+
+def test_predict__several_findings(several: Path, tmp_path: Path) -> None:
+    """Each has a probability and a decision of its own, and the column of them is read as findings again."""
+    head = next((several / "run" / "heads").glob("linear*--good"))
+    report = dvme.predict(head, several / "c.zarr", out=tmp_path / "p.csv")
+    saved, store = load_head(head), EmbeddingCache.open(several / "c.zarr")
+    expected = np.mean(
+        [fold.head.predict_proba([store.embeddings("good").read(np.arange(240))]) for fold in saved.folds], axis=0
+    )
+    header, *lines = _lines(tmp_path / "p.csv")
+    assert header == ["image", "path", "findings", "p(Edema)", "p(Effusion)", "p(Mass)"]
+    np.testing.assert_allclose(np.array([line[3:] for line in lines], dtype=float), expected, rtol=1e-12)
+    assert not np.allclose(expected.sum(axis=1), 1.0)
+    names = np.array(["Edema", "Effusion", "Mass"])
+    assert [line[2] for line in lines] == ["|".join(names[row > 0.5]) or "No Finding" for row in expected]
+    assert report.counts == dict(zip(names.tolist(), (expected > 0.5).sum(axis=0).tolist(), strict=True))
+    assert report.n_without_finding == int((expected <= 0.5).all(axis=1).sum()) > 0
+    read = from_separated([line[2] for line in lines], "|")
+    np.testing.assert_array_equal(parsed(read.texts, names.tolist()) == 1.0, expected > 0.5)
+    with pytest.raises(OptionError, match=r"has one class for each image, and .* tells of 3 findings.*p\(FINDING\)"):
+        dvme.predict(head, several / "c.zarr", out=tmp_path / "s.csv", submission=("id", "label"))
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_predict__a_head_that_tuned_its_cuts_predicts_by_them(
+    tmp_path: Path, write_embeddings: Callable[..., Path], make_features: Callable[..., NDArray[Any]]
+) -> None:
+    labels = np.arange(90) % 3
+    cache = write_embeddings(tmp_path / "c.zarr", {"a": make_features(labels, 0.4, 0)}, label=[str(c) for c in labels])
+    dvme.probe(cache, heads=["linear@strengths=0.1@tune=kappa"], save=tmp_path / "heads")
+    (head,) = (tmp_path / "heads").iterdir()
+    dvme.predict(head, cache, out=tmp_path / "p.csv")
+    _, *lines = _lines(tmp_path / "p.csv")
+    cuts = np.mean([fold.head.chosen["cuts"] for fold in load_head(head).folds], axis=0)
+    p = np.array([line[3:] for line in lines], dtype=float)
+    taken = (p @ np.arange(3) > cuts[:, None]).sum(axis=0)
+    assert [line[2] for line in lines] == [str(c) for c in taken]
+    assert (taken != p.argmax(axis=1)).any()

@@ -12,7 +12,7 @@ import pytest
 from light import light, named
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind_from_stats
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 import dvme
 from dvme.errors import DataError, OptionError, UnknownNameError
@@ -241,3 +241,42 @@ def test_compare__what_cannot_be_compared(
     given = {**arguments, "other": root / arguments["other"]} if "other" in arguments else arguments
     with pytest.raises(error, match=message):
         dvme.compare(root / "one", **given)
+
+
+def test_compare__runs_of_several_findings_by_their_mean_and_by_one(several: Path) -> None:
+    run = Run.load(several / "run")
+    truth = run.manifest.targets.values[run.manifest.test]
+    whole, one = (dvme.compare(several / "run", several / "run", finding=each) for each in (None, "Mass"))
+    for report, columns in ((whole, (0, 1, 2)), (one, (2,))):
+        assert report.metric == "auc"
+        for pair in report.pairs:
+            method, size = run.names.index(pair.method), run.manifest.sizes.index(pair.size)
+            known = {c: ~np.isnan(truth[:, c]) for c in columns}
+            expected = [
+                np.mean([roc_auc_score(truth[some, c], job.log_test[some, c]) for c, some in known.items()])
+                for job in run.finished[method, size]
+            ]
+            assert pair.one is not None
+            assert pair.one.folds == pytest.approx(expected)
+    assert (whole.finding, one.finding) == (None, "Mass")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"metric": "kappa"}, "not of images with several findings"),
+        ({"metric": "subset_accuracy"}, "compared by auc, not by subset_accuracy"),
+        ({"finding": "Hernia"}, "no finding 'Hernia'; choose from Edema, Effusion, Mass"),
+        ({"metric": "mae"}, "lower is better in mae"),
+    ],
+)
+def test_compare__what_several_findings_do_not_have(several: Path, asked: dict[str, str], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        dvme.compare(several / "run", several / "run", **asked)
+
+
+def test_compare__several_findings_beside_a_published_table_of_classes(several: Path, root: Path) -> None:
+    with pytest.raises(OptionError, match="one class for each image"):
+        dvme.compare(several / "run", published="truong2021:aptos")
+    with pytest.raises(OptionError, match="its images have one class each"):
+        dvme.compare(root / "one", root / "other", finding="Mass")

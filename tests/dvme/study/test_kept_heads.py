@@ -440,3 +440,18 @@ def test_explain__takes_a_kept_fusion(swept: Path, cache: Path) -> None:
     n_test = len(Run.load(swept).manifest.test)
     assert (report.n_folds, report.n_images, report.images) == (2, n_test, f"the head's {n_test} test images")
     assert report.attention is not None
+
+
+def test_marks__of_heads_of_several_labels(several: Path) -> None:
+    """They have a format of their own; once a fit that took half a minute could not find what it had just kept."""
+    run = Run.load(several / "run")
+    for (head, backbones), place in run.kept_heads().items():
+        jobs = run.finished[run.methods.index((head, backbones)), run.manifest.largest]
+        assert len(marks_of(place)) == len(jobs) == 2
+    before = {path: path.stat().st_mtime_ns for path in (several / "run" / "heads").rglob("*")}
+    options = SubsetOptions(sizes=("60", "full"), n_folds=2)
+    again = dvme.sweep(
+        several / "c.zarr", several / "run", heads=light("linear", "concat"), controls=False, options=options
+    )
+    assert again.n_reused == again.n_jobs
+    assert {path: path.stat().st_mtime_ns for path in (several / "run" / "heads").rglob("*")} == before

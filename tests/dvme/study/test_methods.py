@@ -7,12 +7,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from dvme.data import Task
 from dvme.errors import OptionError
 from dvme.heads import Head, get_head
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.neighbours.knn import KNN
-from dvme.study.methods import convergence_notice, make_methods, method_notices, sampled
+from dvme.study.methods import check_order, convergence_notice, make_methods, method_notices, sampled
 
 BOTH = ("a", "b")
 RIVALS = [("linear", ("a",)), ("linear", ("b",))]
@@ -137,3 +138,22 @@ def test_identity__a_head_of_another_class_is_another_job() -> None:
     assert theirs.identity(digests)["head"]["kind"] == "KNN"
     odd = make_methods([KNN(neighbours=tuple(np.array([3, 5])))], ("a",), with_controls=False)
     assert odd[0].settings["neighbours"] == [3, 5]
+
+
+@pytest.mark.parametrize("name", ["linear@link=cumulative", "concat@tune=kappa"])
+def test_check_order__heads_that_go_by_an_order_nobody_gave(name: str) -> None:
+    methods = make_methods([name], BOTH, with_controls=False)
+    check_order(methods, Task.from_labels(["1", "2", "3"]), "c.zarr")
+    check_order(methods, Task.from_labels(["mild", "none"]), "c.zarr")
+    check_order(methods, Task.from_labels(["mild", "none", "severe"], ["none", "mild", "severe"]), "c.zarr")
+    with pytest.raises(
+        OptionError, match=f"{name} goes by the order of the classes.*label c.zarr --class-order LOWEST"
+    ):
+        check_order(methods, Task.from_labels(["mild", "none", "severe"]), "c.zarr")
+    with pytest.raises(OptionError, match=f"{name} is for classes in order, and c.zarr has findings"):
+        check_order(methods, Task.from_labels(["|Edema|", "|"]), "c.zarr")
+
+
+def test_method_notices__validation_that_cuts_were_tuned_on() -> None:
+    (line, _) = method_notices(make_methods(["linear", "linear@tune=kappa"], BOTH, with_controls=False))
+    assert line.startswith("linear@tune=kappa: what images are taken for was tuned on the validation images")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    mean_absolute_error,
+    roc_auc_score,
+)
 
 import dvme
 from dvme.errors import DataError, OptionError
@@ -201,3 +210,81 @@ def test_study__a_policy_of_findings_is_refused_for_one_class_each(small_study: 
         dvme.probe(small_study / "c.zarr", heads=["linear"], uncertain="zeros")
     with pytest.raises(OptionError, match=r"leave out blank"):
         dvme.probe(small_study / "c.zarr", heads=["linear"], blank="zeros")
+
+
+GRADES = ("none", "mild", "severe", "worst")
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Callable[..., Path]) -> Path:
+    """A run of classes in order that one direction tells, with and without cuts tuned for kappa."""
+    folder, rng = tmp_path_factory.mktemp("graded"), np.random.default_rng(1)
+    labels = rng.choice(4, 240, p=[0.5, 0.2, 0.1, 0.2])
+    features = (0.4 * labels[:, None] * rng.normal(size=8) + rng.normal(size=(240, 8))).astype(np.float32)
+    write_embeddings(folder / "c.zarr", {"a": features}, label=[GRADES[label] for label in labels])
+    dvme.cache.label(folder / "c.zarr", class_order=GRADES)
+    heads = [f"linear@strengths=0.01{more}" for more in ("", "@link=cumulative", "@tune=kappa")]
+    options = SubsetOptions(sizes=("full",), n_folds=3)
+    dvme.sweep(folder / "c.zarr", folder / "run", heads=heads, metric="kappa", options=options)
+    return folder
+
+
+def test_sweep__cuts_decide_the_class_and_nothing_else(graded: Path) -> None:
+    study = Study.load(graded / "run")
+    truth = study.run.manifest.targets.values[study.run.manifest.test]
+    plain, tuned = (study.run.finished[method, 0] for method in (0, 2))
+    for before, job in zip(plain, tuned, strict=True):
+        np.testing.assert_array_equal(before.log_test, job.log_test)
+        assert job.cuts is not None
+        taken = (job.test @ np.arange(4) > np.array(job.cuts)[:, None]).sum(axis=0)
+        expected = {
+            "auc": before.scores["test"]["auc"],
+            "accuracy": accuracy_score(truth, taken),
+            "balanced_accuracy": balanced_accuracy_score(truth, taken),
+            "kappa": cohen_kappa_score(truth, taken, weights="quadratic", labels=range(4)),
+            "mae": mean_absolute_error(truth, taken),
+        }
+        assert job.scores["test"] == pytest.approx(expected)
+    cells = {cell.head: cell for cell in study.summary.cells}
+    cell = cells["linear@strengths=0.01@tune=kappa"]
+    assert cell.interval.estimate == pytest.approx(np.mean([job.scores["test"]["kappa"] for job in tuned]))
+    assert cell.test["kappa"].folds != cells["linear@strengths=0.01"].test["kappa"].folds
+
+
+def test_sweep__the_error_in_grades_has_an_interval_of_its_own(graded: Path) -> None:
+    """Of the mean over heads: the t interval of images within their classes, from its formula."""
+    study = Study.load(graded / "run")
+    truth = study.run.manifest.targets.values[study.run.manifest.test]
+    (cell,) = (each for each in study.summary.cells if each.head == "linear@strengths=0.01@link=cumulative")
+    jobs = study.run.finished[1, 0]
+    off = np.mean([np.abs(job.test.argmax(axis=1) - truth) for job in jobs], axis=0)
+    variance = sum(((truth == c).mean() ** 2) * off[truth == c].var(ddof=1) / (truth == c).sum() for c in range(4))
+    assert cell.error_in_grades is not None
+    low, high = cell.error_in_grades.low, cell.error_in_grades.high
+    assert cell.error_in_grades.estimate == pytest.approx(off.mean()) == cell.test["mae"].mean
+    assert (low + high) / 2 == pytest.approx(off.mean())
+    assert 1.9 < (high - low) / 2 / np.sqrt(variance) < 5.0  # between the normal quantile and that of few images
+
+
+def test_sweep__decisions_of_tuned_heads_in_the_diagnosis(graded: Path) -> None:
+    study = Study.load(graded / "run")
+    shown = {each.head: each for each in study.diagnoses}
+    method = study.lead
+    head = study.run.methods[method][0]
+    taken = study.taken_for(method)[study.run.manifest.test]
+    truth = study.run.manifest.targets.values[study.run.manifest.test]
+    assert shown[head].confusion.counts == tuple(map(tuple, confusion_matrix(truth, taken, labels=range(4)).tolist()))
+    assert shown[head].n_mistakes == (taken != truth).sum()
+
+
+def test_sweep__is_not_judged_by_an_error(graded: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="lower is better in mae"):
+        dvme.sweep(graded / "c.zarr", tmp_path / "run", heads=["linear"], metric="mae")
+
+
+def test_sweep__a_head_that_needs_an_order_is_refused_without(graded: Path, tmp_path: Path) -> None:
+    shutil.copytree(graded / "c.zarr", tmp_path / "c.zarr")
+    dvme.cache.label(tmp_path / "c.zarr", class_order=[])
+    with pytest.raises(OptionError, match="goes by the order of the classes"):
+        dvme.sweep(tmp_path / "c.zarr", tmp_path / "run", heads=["linear@link=cumulative"])
+    assert not (tmp_path / "run").exists()

@@ -13,6 +13,7 @@ import pytest
 
 from dvme.cache import label
 from dvme.data import Columns
+from dvme.errors import DataError, OptionError
 from dvme_cache import CacheNotFoundError, EmbeddingCache, content_id
 
 MakeCache = Callable[..., Path]
@@ -251,3 +252,41 @@ def test_label__a_pipe_among_the_images_is_not_waited_for(
     manifest = write_manifest([["pipe.png", "x"]], ["image", "label"])
     with refused("does not hold: pipe.png"):
         label(cache, manifest)
+
+
+def test_label__reads_the_classes_of_before_as_findings(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    label(
+        cache,
+        write_manifest(
+            [["0.png", "Mass;Edema"], ["1.png", "none"], ["2.png", "Mass"], ["3.png", ""]], ["image", "label"]
+        ),
+    )
+    report = label(cache, columns=Columns(label_separator=";", no_finding="None"))
+    assert columns(cache)["label"] == ["|Mass|Edema|", "|", "|Mass|", ""]
+    assert (report.manifest, report.n_rows, report.n_changed, report.n_untouched) == (None, 3, {"label": 3}, 0)
+    assert report.task.is_multilabel
+    assert report.task.classes == ("Edema", "Mass")
+    assert report.remarks[0] == "findings are the classes of before, parted at ';': 1 image had several in one"
+    with pytest.raises(DataError, match="are findings already"):
+        label(cache, columns=Columns(label_separator=";"))
+
+
+def test_label__rereads_nothing_that_is_not_there(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(2))
+    label(cache, write_manifest([["0.png", ""], ["1.png", ""]], ["image", "label"]))
+    with pytest.raises(DataError, match="has no label to read anew"):
+        label(cache, columns=Columns(label_separator=";"))
+    with pytest.raises(OptionError, match="is a column of a manifest"):
+        label(cache, columns=Columns(label_separator=";", group="patient"))
+    with pytest.raises(OptionError, match="separator is empty"):
+        label(make_cache(range(2), name="d.zarr"), columns=Columns(label_separator=" "))
+
+
+def test_label__findings_beside_classes_are_refused(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(4))
+    before = columns(cache)
+    manifest = write_manifest([["0.png", "Mass;Edema"]], ["image", "label"])
+    with pytest.raises(DataError, match="some images may have several findings, others have one class"):
+        label(cache, manifest, columns=Columns(label_separator=";"))
+    assert columns(cache) == before
