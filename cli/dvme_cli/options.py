@@ -294,11 +294,7 @@ Maps = Annotated[
 ]
 Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
 ColouredBy = Annotated[
-    str | None,
-    typer.Option(
-        "--finding",
-        help="Of images with several findings: the one that colours the points first. Default: the most frequent.",
-    ),
+    str | None, typer.Option("--finding", help="Which of several colours the points. Default: the most frequent.")
 ]
 Anonymous = Annotated[
     bool,

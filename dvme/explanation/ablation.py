@@ -208,7 +208,7 @@ def _predictions(
         result.test.append(head.log_proba(shown))
         loss = float("nan")
         if len(job.validation):
-            loss = float(np.nanmean(_losses(_truth(data, job.validation), head.log_proba(validation))))
+            loss = _mean(_losses(_truth(data, job.validation), head.log_proba(validation)))
         result.validation_losses.append(loss)
     return result
 
@@ -233,7 +233,7 @@ def _compared(
 def _performance(predictions: _Predictions, labels: NDArray[Any], auc: Scored) -> Performance:
     return Performance(
         validation_log_loss=Score.over(predictions.validation_losses),
-        log_loss=Score.over([float(np.nanmean(_losses(labels, fold))) for fold in predictions.test]),
+        log_loss=Score.over([_mean(_losses(labels, fold)) for fold in predictions.test]),
         auc=Score.over(auc.folds.tolist()),
     )
 
@@ -253,9 +253,16 @@ def _losses(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[An
             np.isnan(labels), 0.0, -np.maximum(np.where(labels == 1.0, log_probabilities, against), np.log(FLOOR))
         )
         n_known = (~np.isnan(labels)).sum(axis=1)
-        return np.divide(each.sum(axis=1), n_known, out=np.full(len(labels), np.nan), where=n_known > 0)
+        means: NDArray[Any] = np.full(len(labels), np.nan)
+        return np.divide(each.sum(axis=1), n_known, out=means, where=n_known > 0)
     losses: NDArray[Any] = -np.maximum(log_probabilities[np.arange(len(labels)), labels], np.log(FLOOR))
     return losses
+
+
+def _mean(losses: NDArray[Any]) -> float:
+    """Over the samples that have one; nan without any."""
+    known = losses[~np.isnan(losses)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _mean_losses(labels: NDArray[Any], predictions: _Predictions) -> NDArray[Any]:

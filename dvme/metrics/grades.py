@@ -27,7 +27,8 @@ def predicted_classes(probabilities: NDArray[Any], cuts: Sequence[float] | None 
         cuts: (C - 1,) ascending; the class is how many of them the expected grade lies above. None: the most probable.
     """
     if cuts is None:
-        return probabilities.argmax(axis=1).astype(np.int64)
+        likely: NDArray[np.int64] = probabilities.argmax(axis=1)
+        return likely
     taken: NDArray[np.int64] = np.searchsorted(np.asarray(cuts, dtype=np.float64), expected_grades(probabilities))
     return taken
 

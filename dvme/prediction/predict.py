@@ -165,9 +165,10 @@ def _probabilities(saved: SavedHead, parts: Sequence[Part], progress: Progress) 
 
 def _decided(saved: SavedHead, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
     """(R, C) what each image is taken for: one class, or findings, each above a half."""
-    if saved.is_multilabel:
-        return probabilities > 0.5
-    return predicted_classes(probabilities, saved.cuts)[:, None] == np.arange(len(saved.classes))
+    is_it: NDArray[np.bool_] = probabilities > 0.5
+    if not saved.is_multilabel:
+        is_it = predicted_classes(probabilities, saved.cuts)[:, None] == np.arange(len(saved.classes))
+    return is_it
 
 
 def _table(

@@ -125,8 +125,8 @@ def compare(
     assert other is not None
     if (metric or one.metric) == "kappa":
         one.manifest.targets.task.check_ordered(str(one.described.get("cache", "CACHE")))
-    runs = [_about(each, finding) for each in (one, Run.load(other))]
-    return _two_runs(*runs, metric or one.metric, finding, progress)
+    first, second = (_about(each, finding) for each in (one, Run.load(other)))
+    return _two_runs(first, second, metric or one.metric, finding, progress)
 
 
 def _about(run: Run, finding: str | None) -> Run:

@@ -35,7 +35,7 @@ from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
-from dvme.study.methods import Method, check_order, make_methods, method_notices, sampled
+from dvme.study.methods import Method, check_cuts, check_order, make_methods, method_notices, sampled
 from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 from dvme.study.people import People
@@ -86,6 +86,8 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     store = open_cache(question.cache)
     names = named_backbones(store, question.backbones)
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
+    people = question.people
+    check_cuts(methods, is_asked_elsewhere=bool(people.by or people.per or question.sites.test))
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
     opened = open_sites(question.sites, store, names)
     snapshot = Snapshot.take(store, names, question.people.columns)

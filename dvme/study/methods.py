@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 from dvme.data.task import Task
-from dvme.errors import OptionError, UnknownNameError, parameter
+from dvme.errors import OptionError, Text, UnknownNameError, parameter
 from dvme.heads import ATTENTION_HEADS, CONTROLS, Head, full_name, get_head, head_of, is_own, needs_order, written
 from dvme.heads.variation import differences, settings_of
 from dvme.json_values import plain
@@ -16,6 +16,8 @@ from dvme.metrics.classification import METRICS
 from dvme.notices import Aside
 from dvme.text import some_of
 
+KAPPA = "kappa"
+"""What `linear@tune=kappa` is tuned for."""
 SINGLE_CONTROL = "linear"
 """The head under which every single backbone stands beside a fusion."""
 
@@ -118,6 +120,24 @@ def check_order(methods: Sequence[Method], task: Task, cache: str) -> None:
         )
 
 
+def check_cuts(methods: Sequence[Method], *, is_asked_elsewhere: bool) -> None:
+    """Refuse heads whose cuts were tuned where more than the single images of the study's test set are judged.
+
+    Raises:
+        OptionError: naming the head and what to leave out.
+    """
+    named = next((method.name for method in methods if settings_of(method.head).get("tune") == KAPPA), None)
+    if named is not None and is_asked_elsewhere:
+        raise OptionError(
+            f"{named}: the cuts that it tunes are for single images of the study's own test set; leave it out, or "
+            + parameter("by")
+            + ", "
+            + parameter("per")
+            + " and "
+            + parameter("test")
+        )
+
+
 def _choosing_by(head: Head, metric: str) -> Head:
     """The head, with the metric that it chooses by where it takes the study's."""
     from dvme.heads.neighbours.knn import KNN, STUDY
@@ -154,16 +174,14 @@ def full_name_of(described: Mapping[str, Any], metric: str, oversample: bool | N
 
 
 def method_notices(methods: Sequence[Method]) -> list[str]:
-    """A line where a fusion has one backbone only, and one that names settings that differ from the defaults."""
+    """A line where a fusion has one backbone only, one where validation flatters, one on settings of other values."""
     alone = [method.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
     step = "one backbone is nothing to fuse; pass more " + parameter("backbones")
     lines = [f"{', '.join(alone)}: " + step] if alone else []
-    tuned = dict.fromkeys(method.name for method in methods if settings_of(method.head).get("tune") == "kappa")
+    tuned = dict.fromkeys(method.name for method in methods if settings_of(method.head).get("tune") == KAPPA)
     if tuned:
-        lines.append(
-            f"{', '.join(tuned)}: what images are taken for was tuned on the validation images, so validation flatters "
-            "kappa and accuracy there; the test scores count"
-        )
+        which = f"{', '.join(tuned)}: what images are taken for was tuned on the validation images"
+        lines.append(Text(f"{which}, so validation flatters kappa and accuracy there; the test scores count"))
     varied = dict.fromkeys(method.name for method in methods if method.name != method.head.name)
     return [*lines, *([Aside(f"settings that differ from the defaults: {', '.join(varied)}")] if varied else [])]
 

@@ -208,8 +208,9 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
     assert columns.label_separator is not None
     named = [name for name in STANDARD if getattr(columns, name) is not None]
     if named or columns.image is not None:
-        step = "name the manifest that has it, or leave it out"
-        raise OptionError(parameter([*named, "image"][0]) + f" is a column of a manifest; {step}")
+        raise OptionError(
+            f"there is no manifest with the column of the {[*named, 'image'][0]}; name it after {store.location}"
+        )
     labels = store.column("label")
     if are_findings(labels):
         raise DataError(f"the labels of {store.location} are findings already; name a manifest to set others")

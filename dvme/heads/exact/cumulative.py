@@ -173,7 +173,8 @@ class CumulativeProblem(Problem):
         weights = parameters[..., : -self.n_cuts]
         squares = torch.linalg.vecdot(weights[:, :, 0, 0], weights[:, :, -1, 0])
         barrier = -(self.between * torch.log(-torch.expm1(-gaps))).sum(-1)
-        return (losses * self.inner.weights).sum(-1) + barrier + 0.5 * self.inner.l2 * squares
+        value: Tensor = (losses * self.inner.weights).sum(-1) + barrier + 0.5 * self.inner.l2 * squares
+        return value
 
     def gradient(self, logits: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """See Problem; the mean curvature over rows, times their weights, then the (K, K) Hessian of the cuts."""
@@ -214,7 +215,7 @@ class CumulativeProblem(Problem):
 
     def _solved(self, gradient: Tensor, curvature: Tensor) -> Tensor:
         """(J, S, K) a gradient's cuts over their Hessian."""
-        of_cuts = curvature[..., 1:].unflatten(-1, (self.n_cuts, self.n_cuts))
+        of_cuts = curvature[..., 1:].reshape(*curvature.shape[:2], self.n_cuts, self.n_cuts)
         solved: Tensor = torch.linalg.solve(of_cuts, gradient[:, :, 0, 0, -self.n_cuts :])
         return solved
 
@@ -234,8 +235,8 @@ class CumulativeProblem(Problem):
     def _split(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(J, S, n) of the cuts below, of those above, and (J, S, K - 1) gaps."""
         n_rows = self.below.shape[-1]
-        below, above, gaps = logits[:, :, 0].split([n_rows, n_rows, self.n_cuts - 1], dim=-1)
-        return below, above, gaps
+        own = logits[:, :, 0]
+        return own[..., :n_rows], own[..., n_rows : 2 * n_rows], own[..., 2 * n_rows :]
 
     def _has(self, cuts: Tensor) -> Tensor:
         """(J, 1, n) whether a row has one of (J, K, n) cuts."""

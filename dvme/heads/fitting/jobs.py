@@ -50,8 +50,7 @@ class Embedded:
     """(N,) how often each row counts, in learning and in choosing: 2 as if it were there twice, 0 as if it were not.
     None: once."""
     cell_weights: NDArray[Any] | None = None
-    """(N, L) of several labels: how often each cell counts, beside the weight of its row. `linear` and those made of it
-    go by it. None: once."""
+    """(N, L) of several labels: how often each cell counts beside its row, for `linear` and what is made of it."""
     truth: NDArray[Any] | None = None
     """(N, L) of several labels, what heads are chosen on: 1, 0, nan. None: `labels`, where a part is not known."""
 
@@ -310,10 +309,8 @@ def _check(jobs: Sequence[Job], data: Embedded) -> None:
         rows = np.unique(np.concatenate(parts))
         n_bad = int((~finite_rows(data.embeddings[name][rows])).sum())
         if n_bad:
-            raise DataError(
-                f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; dvme cache verify says which, then "
-                "extract them or leave them out"
-            )
+            step = "dvme cache verify says which, then extract them or leave them out"
+            raise DataError(f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; {step}")
 
 
 def _check_weights(weights: NDArray[Any] | None) -> None:

@@ -13,7 +13,7 @@ from dvme.heads import Head, get_head
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.neighbours.knn import KNN
-from dvme.study.methods import check_order, convergence_notice, make_methods, method_notices, sampled
+from dvme.study.methods import check_cuts, check_order, convergence_notice, make_methods, method_notices, sampled
 
 BOTH = ("a", "b")
 RIVALS = [("linear", ("a",)), ("linear", ("b",))]
@@ -157,3 +157,11 @@ def test_check_order__heads_that_go_by_an_order_nobody_gave(name: str) -> None:
 def test_method_notices__validation_that_cuts_were_tuned_on() -> None:
     (line, _) = method_notices(make_methods(["linear", "linear@tune=kappa"], BOTH, with_controls=False))
     assert line.startswith("linear@tune=kappa: what images are taken for was tuned on the validation images")
+
+
+def test_check_cuts__where_decisions_are_not_by_cuts() -> None:
+    tuned = make_methods(["linear", "concat@tune=kappa"], BOTH, with_controls=False)
+    check_cuts(tuned, is_asked_elsewhere=False)
+    check_cuts(make_methods(["linear"], BOTH, with_controls=False), is_asked_elsewhere=True)
+    with pytest.raises(OptionError, match="concat@tune=kappa: the cuts .* leave it out, or by=..., per=... and test"):
+        check_cuts(tuned, is_asked_elsewhere=True)

@@ -277,7 +277,7 @@ def test_label__rereads_nothing_that_is_not_there(make_cache: MakeCache, write_m
     label(cache, write_manifest([["0.png", ""], ["1.png", ""]], ["image", "label"]))
     with pytest.raises(DataError, match="has no label to read anew"):
         label(cache, columns=Columns(label_separator=";"))
-    with pytest.raises(OptionError, match="is a column of a manifest"):
+    with pytest.raises(OptionError, match="there is no manifest with the column of the group"):
         label(cache, columns=Columns(label_separator=";", group="patient"))
     with pytest.raises(OptionError, match="separator is empty"):
         label(make_cache(range(2), name="d.zarr"), columns=Columns(label_separator=" "))
