@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -71,13 +72,16 @@ def test_people_section__names_are_no_markup(summary: StudyReport) -> None:
 
 
 def test_write_report__has_the_section(clear: Path, tmp_path: Path) -> None:
-    """A run whose summary has what was asked."""
+    """A run whose summary has what was asked; its cache is gone, so that no map is drawn."""
     run = tmp_path / "run"
-    options = dvme.PageOptions(methods="pca", thumbnails=False)
     shutil.copytree(clear / "run", run)
     found = replace(read_summary(run), subgroups=some_subgroups(), per_patient=some_patients())
     (run / "summary.json").write_text(as_json(found.to_json()))
-    dvme.write_report(run, out=tmp_path / "r.html", cache=clear / "c.zarr", options=options)
+    described = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(as_json(described | {"cache": str(tmp_path / "gone.zarr")}))
+    dvme.write_report(run, out=tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text()
     assert '<section id="people"' in page
     assert "Subgroups and patients" in page
+    assert found.per_patient is not None
+    assert found.per_patient.said() in page
