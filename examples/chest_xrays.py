@@ -2,10 +2,10 @@
 
     python examples/chest_xrays.py DATA/chest_xray_nih/manifest.csv --out nih.csv
 
-The table that is read has the columns image, findings (`Effusion|Mass`, or `No Finding`), patient, age, sex and view. The
-one that is written has a column for each finding: 1, 0, or -1 where it is uncertain. NIH's labels were read off reports
-by a program. A report that names a pneumonia and no opacity that would show it leaves open which one the reader saw; so
-there Consolidation and Infiltration are uncertain, not absent.
+The table that is read has the columns image, findings (`Effusion|Mass`, or `No Finding`), patient, age, sex and view.
+The one that is written has a column for each finding: 1, 0, or -1 where it is uncertain. NIH's labels were read off
+reports by a program. A report that names a pneumonia, and no opacity that would show it, leaves open which one the
+reader saw. So there Consolidation and Infiltration are uncertain, not absent.
 
 Source: Wang et al. 2017; Irvin et al. 2019 for -1.
 """

@@ -132,6 +132,27 @@ STATISTICS = (
         ("tests/dvme/metrics/test_labelled.py",),
     ),
     Mutant(
+        "shares: heads' mean gains without bound",
+        "dvme/stats/shares.py",
+        "most = (n_images * min(n_heads, MOST_GAINED), float(found.units.n))",
+        "most = (n_images * n_heads * 99.0, float(n_images))",
+        ("tests/dvme/stats/test_shares.py",),
+    ),
+    Mutant(
+        "miscalibration: an image alone in its bin has no noise",
+        "dvme/stats/miscalibration.py",
+        "np.linalg.eigh(covariance + np.diag(short))",
+        "np.linalg.eigh(covariance)",
+        ("tests/dvme/stats/test_miscalibration.py",),
+    ),
+    Mutant(
+        "assess: thresholds of test images",
+        "dvme/study/assess.py",
+        "[self.asked.thresholds(each.truth, each.odds[0]) for each in self.validation]",
+        "[self.asked.thresholds(self.test.truth, each) for each in self.test.odds]",
+        ("tests/dvme/study/test_assess.py",),
+    ),
+    Mutant(
         "operating points: the next threshold, which misses the target",
         "dvme/metrics/operating_points.py",
         "values[np.argmax(shares >= specificity - ROUNDING)]",

@@ -256,29 +256,21 @@ Portions = Annotated[
 By = Annotated[
     str | None,
     typer.Option(
-        "--by",
-        help="Score the leading method by subgroups of kept columns: sex,view,age:0-40-60-120; the edges make [0, 40), "
-        "[40, 60) and [60, 120].",
+        "--by", help="Subgroups by kept columns: sex,view,age:0-40-60-120 cuts at [0, 40), [40, 60), [60, 120]."
     ),
 ]
 Per = Annotated[
     str | None,
-    typer.Option(
-        help="Also join the images of each patient (the groups), or of a kept column's values, such as study."
-    ),
+    typer.Option(help="Also join the images of each patient (the groups), or of a kept column such as study."),
 ]
 JoinImages = Annotated[
     str | None,
-    typer.Option(
-        "--join", help=f"How probabilities are joined: mean, max, or noisy-or, 1 - prod(1 - p). Default: {JOIN}."
-    ),
+    typer.Option("--join", help=f"Of probabilities: mean, max, or noisy-or, 1 - prod(1 - p). Default: {JOIN}."),
 ]
 ConflictingLabels = Annotated[
     str | None,
     typer.Option(
-        "--conflicts",
-        help="Labels of joined images that differ. any: it takes one image to have a finding; drop: left out. "
-        f"Default: {CONFLICTS}.",
+        "--conflicts", help=f"Joined labels that differ. any: one is enough; drop: left out. Default: {CONFLICTS}."
     ),
 ]
 

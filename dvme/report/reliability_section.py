@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dvme.report.figures import reliability as figures
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import Row, choice, part, table
+from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import Interval
 from dvme.study.reliability import SCALINGS, FindingReliability, MethodReliability, Reliability
 from dvme.text import counted, difference_text, number_text
@@ -61,7 +62,8 @@ def _explained(found: Reliability) -> str:
         f'<p class="soft">{found.n_images:,} test images; every number is the mean over {heads} of the largest size, '
         f"each with the threshold ({text(found.at)}) and the scaling of its own validation images. Nothing was chosen "
         f"on test images. Where it is not known whether an image has a {found.what}, the image takes no part in it. "
-        "Intervals are for each number by itself, of these heads and thresholds on other images, over "
+        f"To judge one it takes {FEWEST} {found.unit}s with it, and as many without. Intervals are for each number by "
+        "itself, of these heads and thresholds on other images, over "
         f"{found.n_units:,} {found.unit}s; those of average precision are of {found.n_resamples:,} resamples.</p>"
     )
 
@@ -99,18 +101,16 @@ def _tables(page: Page, found: Reliability, method: MethodReliability, m: int) -
 
 def _counts_table(found: Reliability, method: MethodReliability) -> str:
     has_masked = any(each.n_masked for each in method.findings)
-    has_reason = any(each.why_not for each in method.findings)
     rows = []
     for each in method.findings:
         numbers = [f"{each.n_positive:,}", f"{each.n_known:,}"]
         if has_masked:
             unsure = "?" if each.n_uncertain is None else f"{each.n_uncertain:,}"
             numbers += [unsure, f"{each.n_masked:,}"]
-        numbers += [_cell(each.prevalence), _cell(each.auc), _cell(each.average_precision)]
-        rows.append(Row((each.finding,), [*numbers, *([each.why_not] if has_reason else [])]))
+        scores = [each.brief, ""] if each.why_not else [_cell(each.auc), _cell(each.average_precision)]
+        rows.append(Row((each.finding,), [*numbers, _cell(each.prevalence), *scores]))
     masked = ("uncertain", "not known") if has_masked else ()
     headings = ["with it", "known", *masked, "prevalence (95% CI)", "AUC (95% CI)", "average precision (95% CI)"]
-    headings += ["why it is empty"] if has_reason else []
     return table((found.what,), headings, rows, f"Counts and ranking by {found.what}")
 
 

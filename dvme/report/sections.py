@@ -35,8 +35,8 @@ def first_screen(title: str, findings: Findings, notices: Sequence[str], describ
     """The verdict, the three answers that it is made of, and what changes how they are to be taken."""
     trusted = findings.answers[:-QUESTIONS]
     cards = "".join(
-        f'<div class="card{" wide" if each in trusted else ""}"><h3>{text(each.question)}</h3><strong>{text(each.answer)}</strong>'
-        f"{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
+        f'<div class="card{" wide" if each in trusted else ""}"><h3>{text(each.question)}</h3>'
+        f"<strong>{text(each.answer)}</strong>{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
         for each in findings.answers
     )
     said = "".join(f"<p>{text(notice)}</p>" for notice in notices)

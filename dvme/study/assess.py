@@ -184,7 +184,7 @@ class _Assessment:
             row,
             fits={name: self._scalings.fit(name, label) for name in SCALINGS},
             notes=self._scalings.notes(label),
-            missed=tuple(sides.missed(yes) for yes in yes_at),
+            missed=tuple(share_left_out(sides.sensitivity(yes)) for yes in yes_at),
             alarms=tuple(share_left_out(sides.specificity(yes)) for yes in yes_at),
         )
 
@@ -295,10 +295,6 @@ class _Sides:
     def specificity(self, yes: NDArray[np.bool_]) -> Interval:
         """Of (n, J) decisions."""
         return self._share(~yes, ~self.has_it)
-
-    def missed(self, yes: NDArray[np.bool_]) -> Interval:
-        """False negative rate of (n, J) decisions."""
-        return share_left_out(self.sensitivity(yes))
 
 
 def _shares(sensitivity: float, specificity: float, prevalence: float = 0.5) -> Decisions:

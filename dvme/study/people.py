@@ -51,8 +51,8 @@ class People:
             if given not in known:
                 raise OptionError(f"{name} {given!r} is not known; choose from {', '.join(known)}")
         if self.per is None and (self.join, self.conflicts) != (JOIN, CONFLICTS):
-            which = "join" if self.join != JOIN else "conflicts"
-            raise OptionError(parameter(which) + " is about joined images; add " + parameter("per", PATIENT))
+            which = parameter("join") if self.join != JOIN else parameter("conflicts")
+            raise OptionError(which + " is about joined images; add " + parameter("per", PATIENT))
         columns = [each.column for each in self.dividers]
         if len(set(columns)) < len(columns):
             raise OptionError(parameter("by") + " names a column twice; name each once")

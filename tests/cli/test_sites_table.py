@@ -58,7 +58,7 @@ def test_probe__findings_of_a_site_are_rows(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        (["--test", "{root}/kids.zarr"], ["site kids has none of the study's findings", "--map Mass="]),
+        (["--test", "{root}/kids.zarr"], ["site kids has none of the study's findings", "--map OURS=THEIRS"]),
         (["--map", "a=b"], ["--map is about other sites; name them with --test"]),
         (
             ["--test", "{root}/kids.zarr", "--map", "Edema=x"],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
-from dvme.heads.saving import load_head
+from dvme.heads.saving import keys_of, load_head
 from dvme.metrics.classification import METRICS, log_odds
 from dvme.runtime import Progress
 from dvme.study.design.drawing import POLICY
@@ -101,6 +101,8 @@ def judge_sites(
         ]
         if groups_to_resample(site.snapshot.groups) is None:
             notices.append(f"{site.name}: no image has a group, so its images count as independent")
+        if n_known := int(_is_known(site, study).sum()):
+            notices.append(f"{site.name}: how far apart it is was measured without {n_known:,} images of the study")
     named = {site.name: site.snapshot for site in sites}
     lists = {STUDY: manifest.classes} | {
         site.name: (*(each for own in site.matched.pairs.values() for each in own), *site.matched.theirs_only)
@@ -230,12 +232,18 @@ def _result(
 
 
 def _located(site: Site, judge: Judge, study: Snapshot, judged: Sequence[str]) -> tuple[Located, Located]:
-    """All images of the study, and those of the site, with what is known of these findings or classes."""
+    """All images of the study, and the site's others, with what is known of these findings or classes."""
     targets, own = judge.manifest.targets, site.matched
     places = [targets.classes.index(name) for name in judged]
     is_shared = np.isin(targets.values, own.shared) if own.is_of_classes else np.ones(len(study), dtype=bool)
     mine = Located(study, targets.among(targets.classes)[:, places], is_shared)
-    return mine, Located(site.snapshot, own.truth[:, places], np.ones(len(own.rows), dtype=bool))
+    others = np.flatnonzero(~_is_known(site, study))
+    return mine, Located(site.snapshot.at(others), own.truth[others][:, places], np.ones(len(others), dtype=bool))
+
+
+def _is_known(site: Site, study: Snapshot) -> NDArray[np.bool_]:
+    """(R,) which of the site's images are files of the study."""
+    return np.isin(keys_of(site.snapshot.ids), keys_of(study.ids))
 
 
 def _seed(judge: Judge) -> int:

@@ -82,7 +82,7 @@ def matched(site: str, theirs: Targets, ours: Targets, wanted: Mapping[str, Sequ
         raise DataError(
             f"site {site} has none of the study's {'findings' if ours.is_multilabel else 'classes'} "
             f"({some_of(ours.classes)}), it has {some_of(known)}; say what they are called with "
-            + parameter("label_map", {ours.classes[-1]: _alike(ours.classes[-1], theirs.classes)})
+            + parameter("label_map", _hints(ours.classes, theirs.classes) or {"OURS": "THEIRS"})
         )
     truth = np.full((len(theirs), len(ours.classes)), np.nan)
     for name, names in pairs.items():
@@ -150,8 +150,7 @@ def _said(site: str, found: Matched, theirs: Targets, ours: Targets) -> list[str
     if renamed:
         lines.append(Aside(f"{site}: {some_of(renamed)} there"))
     if found.ours_only:
-        alike = {name: _alike(name, found.theirs_only, at_all=False) for name in found.ours_only}
-        hints = {name: other for name, other in alike.items() if other}
+        hints = _hints(found.ours_only, found.theirs_only)
         step = ("; if it is the same, pass " + parameter("label_map", hints)) if hints else ""
         lines.append(f"{site}: of the study's {what} it lacks {some_of(found.ours_only)}" + step)
     if found.theirs_only:
@@ -166,10 +165,10 @@ def _said(site: str, found: Matched, theirs: Targets, ours: Targets) -> list[str
     return lines
 
 
-def _alike(name: str, others: Sequence[str], *, at_all: bool = True) -> str:
-    """One of the others that is the same but for case, blanks and underlines; else the first, or nothing."""
-    same = [other for other in others if _plain(other) == _plain(name)]
-    return same[0] if same else others[0] if at_all and others else ""
+def _hints(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
+    """Names that are the same but for case, blanks and underlines."""
+    known = {_plain(name): name for name in theirs}
+    return {name: known[_plain(name)] for name in ours if _plain(name) in known}
 
 
 def _plain(name: str) -> str:

@@ -125,8 +125,8 @@ def findings_of(
         if one is not None and other is not None:
             own_drop, anew = drop(one, other), drop(one, other, shared_rows=shared_rows)
         lacking = [
-            _few(side, column)
-            for side, column, score in zip(("own test", "the site's"), columns, scores, strict=True)
+            _few(whose, column, side.panel.groups)
+            for whose, column, side, score in zip(("own test", "the site's"), columns, both, scores, strict=True)
             if score is None
         ]
         n_known, n_positive = (
@@ -163,9 +163,10 @@ def weighted(method: str, sides: dict[str, Side], weights: dict[str, float], met
     return WeightedScore(method, total, portions, why)
 
 
-def _few(whose: str, column: NDArray[Any]) -> str:
-    n_with, n_without = int((column == 1.0).sum()), int((column == 0.0).sum())
-    return f"{n_with} of {whose} images with it, {n_without} without"
+def _few(whose: str, column: NDArray[Any], groups: NDArray[Any] | None) -> str:
+    units, what = (np.arange(len(column)), "images") if groups is None else (groups, "groups")
+    n_with, n_without = (len(np.unique(units[column == side])) for side in (1.0, 0.0))
+    return f"{n_with} of {whose} {what} with it, {n_without} without"
 
 
 def _nothing_in_common(own: Side, there: Side, metric: str) -> str:

@@ -253,3 +253,18 @@ def test_sites__a_head_of_the_users_own_is_not_kept_and_not_judged(root: Path) -
     assert report.sites is not None
     assert report.sites.said() == "Nothing can be said of ny: no head of this study is kept."
     assert report.sites.sites[0].drops == ()
+
+
+def test_sites__the_shift_is_of_images_that_the_study_does_not_have(root: Path, tmp_path: Path) -> None:
+    """Else a copy would be its own nearest neighbour, and be told apart worse than by chance."""
+    ny, own = Hospital(1, M, 0.5), Hospital(0, N)
+    values = {name: np.concatenate([own.values[name][-40:], ny.values[name]]) for name in own.values}
+    both = write_site(tmp_path / "both.zarr", {"a": values["a"]}, [*own.labels[-40:], *ny.labels], first=N - 40)
+    copied = dvme.probe(root / "own.zarr", heads=light("linear"), n_folds=2, backbones=["a"], test=both)
+    assert copied.sites is not None
+    (site,) = copied.sites.sites
+    assert site.n_images == M + 40
+    assert site.shifts[0].classifier.n_all == (N, M)
+    assert site.shifts[0].robustness.n_all == N + M
+    assert "both: how far apart it is was measured without 40 images of the study" in copied.notices
+    assert site.why_not_external[0].startswith("both is not external: 40 of its 130 images are files of the study")

@@ -97,7 +97,12 @@ def test_matched__classes_at_a_site_of_classes() -> None:
 @pytest.mark.parametrize(
     ("labels", "ours", "wanted", "said"),
     [
-        (["a", "b"], BINARY, {}, r"none of the study's classes \(NORMAL, PNEUMONIA\), it has a, b; say .*label_map="),
+        (
+            ["a", "b"],
+            BINARY,
+            {},
+            r"none of the study's classes \(NORMAL, PNEUMONIA\), it has a, b; say .*{'OURS': 'THEIRS'}",
+        ),
         (["|pneumonia|"], BINARY, {}, r"it has pneumonia, No Finding; .*label_map={'PNEUMONIA': 'pneumonia'}"),
         (["|Mass|"], FINDINGS, {"Edema": "Oedema"}, r"has no 'Oedema' for label_map={'Edema': 'Oedema'}; it has Mass"),
         (["a", "b"], FINDINGS, {"Edema": "No Finding"}, r"has no 'No Finding' for .*; it has a, b"),

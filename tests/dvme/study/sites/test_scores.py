@@ -91,8 +91,9 @@ def test_findings_of__those_that_cannot_be_judged_say_why() -> None:
     there.panel.truth[:, 2] = np.where(np.isnan(there.panel.truth[:, 2]), np.nan, 0.0)
     rows = findings_of("m", own, there, {name: (name,) for name in NAMES}, 0.5)
     assert [each.why_not for each in rows[:2]] == ["", ""]
-    n = int((there.panel.truth[:, 2] == 0.0).sum())
-    assert rows[2].why_not == f"0 of the site's images with it, {n} without: it takes 3 of each"
+    assert there.panel.groups is not None
+    n = len(set(there.panel.groups[there.panel.truth[:, 2] == 0.0].tolist()))
+    assert rows[2].why_not == f"0 of the site's groups with it, {n} without: it takes 3 of each"
     assert np.isnan(rows[2].external.estimate)
     assert rows[2].internal.estimate == pytest.approx(_area(own, 2), abs=1e-12)
     assert rows[2].word == NO_TEST
