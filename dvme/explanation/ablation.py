@@ -253,8 +253,9 @@ def _losses(labels: NDArray[Any], log_probabilities: NDArray[Any]) -> NDArray[An
             np.isnan(labels), 0.0, -np.maximum(np.where(labels == 1.0, log_probabilities, against), np.log(FLOOR))
         )
         n_known = (~np.isnan(labels)).sum(axis=1)
-        means: NDArray[Any] = np.full(len(labels), np.nan)
-        return np.divide(each.sum(axis=1), n_known, out=means, where=n_known > 0)
+        sums = each.sum(axis=1)
+        means: NDArray[Any] = np.divide(sums, n_known, out=np.full(len(labels), np.nan), where=n_known > 0)
+        return means
     losses: NDArray[Any] = -np.maximum(log_probabilities[np.arange(len(labels)), labels], np.log(FLOOR))
     return losses
 

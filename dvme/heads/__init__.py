@@ -95,8 +95,7 @@ def head_of(name: str, settings: Mapping[str, Any]) -> Head:
 def _with_settings(default: Any, settings: Mapping[str, Any]) -> Any:
     """A dataclass like the default, dataclasses in its fields included."""
     own = {field.name: getattr(default, field.name) for field in fields(default)}
-    settings = {key: value for key, value in LATER.items() if key in own} | dict(settings)
-    if set(own) != set(settings):
+    if set(settings) - set(own) or set(own) - set(settings) - set(LATER):
         raise OptionError(f"the settings are {', '.join(sorted(settings))}; they must be {', '.join(sorted(own))}")
     values = {
         key: _with_settings(own[key], value) if is_dataclass(own[key]) else value for key, value in settings.items()

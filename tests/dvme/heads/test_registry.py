@@ -36,7 +36,7 @@ def test_head_of__other_settings_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown head 'forest'"):
         head_of("forest", settings)
     with pytest.raises(
-        OptionError, match=r"the settings are is_fusion, linear, name; they must be is_fusion, name, str"
+        OptionError, match=r"the settings are is_fusion, linear, name; they must be is_fusion, link, name, str"
     ):
         head_of("linear", settings)
     with pytest.raises(OptionError, match="of 'mean-logits', not of 'concat'"):
