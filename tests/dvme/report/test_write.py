@@ -73,7 +73,17 @@ def test_write_report__says_what_the_sweep_said(small_study: Path, written: tupl
     assert (result.n_points, result.n_without_thumbnail) == (120, 0)
     _assert_no_part_is_missing(result)
     assert list(result.answers) == ["Which backbone?", "Is fusion worth it?", "How many labels?"]
-    assert _sections(page) == ["labels", "differences", "maps", "fusion", "errors", "images", "data", "provenance"]
+    assert _sections(page) == [
+        "labels",
+        "differences",
+        "maps",
+        "fusion",
+        "errors",
+        "reliability",
+        "images",
+        "data",
+        "provenance",
+    ]
     assert list(result.maps["pca"]) == ["one", f"two {EVIL}", "dvme, first fold"]
     assert EVIL not in page
     assert "<script>alert" not in page
@@ -107,7 +117,7 @@ def test_write_report__without_its_cache_is_still_a_page_with_published_numbers(
     assert "no maps and no images" in result.notices[0]
     assert (result.n_points, result.maps) == (0, {})
     page = (tmp_path / "r.html").read_text()
-    assert _sections(page) == ["labels", "differences", "errors", "data", "provenance"]
+    assert _sections(page) == ["labels", "differences", "errors", "reliability", "data", "provenance"]
     found = re.search(r'id="figure-learning-curve-auc">(.*?)</script>', page)
     assert found is not None
     names = [trace.get("name", "") for trace in json.loads(found[1])["data"]]

@@ -91,7 +91,7 @@ def test_first_screen__answers_the_question_and_the_page_is_whole(report: Path, 
     assert cards is not None
     assert cards["y"] + cards["height"] < 900
     assert page.locator("nav a").all_inner_texts() == page.locator("section h2").all_inner_texts()
-    assert {"labels", "differences", "maps", "fusion", "errors", "images", "data", "provenance"} == set(
+    assert {"labels", "differences", "maps", "fusion", "errors", "reliability", "images", "data", "provenance"} == set(
         page.locator("section").evaluate_all("all => all.map(each => each.id)")
     )
     _map(page)
