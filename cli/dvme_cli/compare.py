@@ -31,9 +31,7 @@ def compare(
         typer.Option("--as", help="swav=BACKBONE: which of the run's backbones stands beside a published one."),
     ] = None,
     metric: options.Metric = None,
-    finding: Annotated[
-        str | None, typer.Option(help="Of runs of several findings: compare by this one, not by their mean.")
-    ] = None,
+    finding: options.ComparedFinding = None,
     json: options.Json = False,
 ) -> None:
     """Lay two runs side by side, with paired tests, or a run beside published numbers."""

@@ -293,6 +293,9 @@ Maps = Annotated[
     str, typer.Option("--method", help="tsne, umap and pca, separated by commas; the page shows one at a time.")
 ]
 Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
+ComparedFinding = Annotated[
+    str | None, typer.Option("--finding", help="Of runs of several findings: compare by this one, not by their mean.")
+]
 ColouredBy = Annotated[
     str | None, typer.Option("--finding", help="Which of several colours the points. Default: the most frequent.")
 ]

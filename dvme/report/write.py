@@ -150,8 +150,9 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
 def _described(study: Study) -> str:
     manifest = study.run.manifest
     what = ("finding",) if manifest.targets.is_multilabel else ("class", "classes")
+    classes = counted(len(manifest.classes), *what)
     return (
-        f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; {counted(len(manifest.classes), *what)}, "
+        f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; {classes}, "
         f"{counted(len(study.run.described['backbones']), 'backbone')}, {counted(len(study.run.methods), 'method')}, "
         f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {study.resampling}."
     )

@@ -280,4 +280,4 @@ def _said_of(
     if conflicts == "drop":
         return [f"{who}: left out{' of the finding in question' if is_multilabel else ''}"]
     what = "what an image of it has" if is_multilabel else f"{names[0]}, if an image of it is"
-    return [f"{who}: each counts as {what}; --conflicts drop leaves them out"]
+    return [f"{who}: each counts as {what} (conflicts: any; `drop` leaves them out)"]

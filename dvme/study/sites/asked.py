@@ -146,9 +146,9 @@ def _is_same(place: str, location: str) -> bool:
 
 
 def _check_fits(site: EmbeddingCache, store: EmbeddingCache, backbone: str) -> None:
-    again = f"dvme extract IMAGES {site.location} --backbones {backbone}"
     if backbone not in site.backbones:
-        raise DataError(f"{site.location} has no embeddings of {backbone}; run {again}, or leave the backbone out")
+        step = f"dvme extract IMAGES {site.location} --backbones {backbone}"
+        raise DataError(f"{site.location} has no embeddings of {backbone}; run {step}, or leave the backbone out")
     own, its = (each.embeddings(backbone).fingerprint for each in (store, site))
     differences = own.differences(its)
     if not differences:
@@ -157,8 +157,9 @@ def _check_fits(site: EmbeddingCache, store: EmbeddingCache, backbone: str) -> N
     more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
     is_imported = not {"imported", "made_by"}.isdisjoint(own.fields)
     step = f"dvme cache import FILE {site.location} --backbone {backbone} --like {store.location}"
+    step = step if is_imported else f"dvme extract IMAGES {site.location} --backbones {backbone} --replace"
     raise FingerprintMismatchError(
         f"{backbone} in {site.location} was not made as in {store.location}: {name} is {other!r}, the "
         f"study's is {mine!r}{more}; "
-        f"run {step if is_imported else f'{again} --replace'}, or leave the backbone out"
+        f"run {step}, or leave the backbone out"
     )

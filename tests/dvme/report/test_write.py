@@ -76,10 +76,10 @@ def test_write_report__says_what_the_sweep_said(small_study: Path, written: tupl
     assert _sections(page) == [
         "labels",
         "differences",
+        "reliability",
         "maps",
         "fusion",
         "errors",
-        "reliability",
         "images",
         "data",
         "provenance",
@@ -117,7 +117,7 @@ def test_write_report__without_its_cache_is_still_a_page_with_published_numbers(
     assert "no maps and no images" in result.notices[0]
     assert (result.n_points, result.maps) == (0, {})
     page = (tmp_path / "r.html").read_text()
-    assert _sections(page) == ["labels", "differences", "errors", "reliability", "data", "provenance"]
+    assert _sections(page) == ["labels", "differences", "reliability", "errors", "data", "provenance"]
     found = re.search(r'id="figure-learning-curve-auc">(.*?)</script>', page)
     assert found is not None
     names = [trace.get("name", "") for trace in json.loads(found[1])["data"]]

@@ -19,7 +19,7 @@ from dvme.heads.neighbours.knn import KNN
 from dvme.study import ledger as ledgers
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method
-from dvme.study.scoring import metrics_of
+from dvme.study.scoring import shown_of
 from dvme.training.schedule import TrainingProtocol
 
 IDS = np.random.default_rng(0).integers(0, 256, (12, 16), dtype=np.uint8)
@@ -206,6 +206,7 @@ def test_scores__are_those_of_scikit_learn() -> None:
                 "accuracy": skm.accuracy_score(labels, guesses),
                 "balanced_accuracy": skm.balanced_accuracy_score(labels, guesses),
                 "kappa": skm.cohen_kappa_score(labels, guesses, weights="quadratic"),
+                "mae": skm.mean_absolute_error(labels, guesses),
             },
             abs=1e-12,
         )
@@ -235,7 +236,7 @@ def test_scores__are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert again.scored_by(other, VALIDATION).scores["test"]["accuracy"] == skm.accuracy_score(
         other, job.log_test.argmax(axis=1)
     )
-    monkeypatch.setattr(ledgers, "metrics_of", lambda labels: (*metrics_of(labels), "mcc"))
+    monkeypatch.setattr(ledgers, "shown_of", lambda labels: (*shown_of(labels), "mcc"))
     assert again.scored_by(TEST, VALIDATION).scores == scored.scores
 
 

@@ -121,8 +121,8 @@ def test_per_unit__conflicts_are_counted_named_and_a_policy() -> None:
     counts = {policy: [(s.units.n, s.units.n_positive) for s in each.scores[1:]] for policy, each in found.items()}
     assert counts == {"any": [(13, 7), (13, 7)], "drop": [(12, 6), (13, 7)]}
     assert found["any"].remarks == (
-        "1 patient with conflicting labels (p1): each counts as what an image of it has; --conflicts drop leaves them "
-        "out",
+        "1 patient with conflicting labels (p1): each counts as what an image of it has (conflicts: any; `drop` leaves "
+        "them out)",
     )
     assert found["drop"].remarks == ("1 patient with conflicting labels (p1): left out of the finding in question",)
     assert [s.images.n for s in found["drop"].scores[1:]] == [15, 14]

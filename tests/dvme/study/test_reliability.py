@@ -18,7 +18,9 @@ def _row(name: str, low: float, sensitivity: float | None = None, why_not: str =
         found = Interval(sensitivity, sensitivity - 0.1, sensitivity + 0.1)
         at = OperatingPoint((0.2, NAN), *([found] * 7), NAN, UNDEFINED, UNDEFINED, 1.0, 2.0, 3.0, 4.0)
     auc = UNDEFINED if why_not else Interval(0.8, low, 0.9)
-    return FindingReliability(name, 10, 4, 2, None, Interval(0.4, 0.2, 0.6), why_not=why_not, auc=auc, at=at)
+    return FindingReliability(
+        name, 10, 4, 2, None, Interval(0.4, 0.2, 0.6), why_not=why_not, auc=auc, auc_together=auc, at=at
+    )
 
 
 def _said(*rows: FindingReliability, what: str = "finding") -> Reliability:
@@ -32,20 +34,20 @@ def _said(*rows: FindingReliability, what: str = "finding") -> Reliability:
         (
             [_row("Mass", 0.6, 0.4), _row("Edema", 0.45, 0.7), _row("Hernia", NAN, why_not="1 test image")],
             "finding",
-            "a + linear tells 1 of 2 findings from chance (95% CI of the AUC above 0.5); at specificity 0.90, chosen "
+            "a + linear tells 1 of 2 findings from chance (AUC above 0.5); at specificity 0.90, chosen "
             "on validation, it finds most of Edema 0.70 (95% CI 0.60 to 0.80) and least of Mass 0.40 (95% CI 0.30 to "
             "0.50); Hernia cannot be judged.",
         ),
         (
             [_row("b", 0.5, 0.4)],
             "class",
-            "a + linear tells 0 of 1 class from chance (95% CI of the AUC above 0.5); at specificity 0.90, chosen on "
+            "a + linear tells 0 of 1 class from chance (AUC above 0.5); at specificity 0.90, chosen on "
             "validation, it finds of b 0.40 (95% CI 0.30 to 0.50).",
         ),
         (
             [_row("x", 0.6), _row("y", 0.6)],
             "class",
-            "a + linear tells 2 of 2 classes from chance (95% CI of the AUC above 0.5).",
+            "a + linear tells 2 of 2 classes from chance (AUC above 0.5).",
         ),
         (
             [_row("x", NAN, why_not="no images")],

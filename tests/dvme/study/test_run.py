@@ -74,7 +74,7 @@ def test_run__results_are_one_row_per_measurement(report: StudyReport) -> None:
     assert list(table.columns) == [*where, "part", "metric", "value"]
     assert not table.duplicated(["head", "backbones", "size", "repeat", "fold", "part", "metric"]).any()
     tested = table[table["part"] == "test"]
-    assert len(tested) == 5 * 3 * 3 * 4
+    assert len(tested) == 5 * 3 * 3 * 5
     for cell in report.cells:
         own = tested[(tested["head"] == cell.head) & (tested["backbones"] == "+".join(cell.backbones))]
         own = own[(own["size"].astype(str) == cell.size) & (own["metric"] == "auc")]

@@ -93,11 +93,9 @@ def _watched(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     for name in ("fit_logistic", "fit_from_gram"):
         original = getattr(linear, name)
 
-        def watched(
-            rows: Any, targets: Any, l2: list[Any], n_classes: int, weights: Any, original: Any = original
-        ) -> Any:
+        def watched(rows: Any, targets: Any, l2: list[Any], *rest: Any, original: Any = original, **named: Any) -> Any:
             calls.append([len(own) for own in l2])
-            return original(rows, targets, l2, n_classes, weights)
+            return original(rows, targets, l2, *rest, **named)
 
         monkeypatch.setattr(linear, name, watched)
     return calls
@@ -243,8 +241,8 @@ def _spoiled(monkeypatch: pytest.MonkeyPatch, positions: list[int], value: float
     """Overwrite what the solver gives at some strengths."""
     original = linear.fit_logistic
 
-    def spoiled(*arguments: Any) -> list[LogisticFit]:
-        fits = original(*arguments)
+    def spoiled(*arguments: Any, **named: Any) -> list[LogisticFit]:
+        fits = original(*arguments, **named)
         for fit in fits:
             fit.weights[positions] = value
         return fits

@@ -142,7 +142,7 @@ def test_learning_curve__a_published_table_draws_few_lines() -> None:
 def test_learning_curve__refuses_another_metric_than_published() -> None:
     with pytest.raises(OptionError, match="published as kappa"):
         learning_curve(sweep(), published=published_cells("truong2021:aptos"))
-    with pytest.raises(OptionError, match="not known"):
+    with pytest.raises(OptionError, match="none of this study"):
         learning_curve(sweep(), metric="f1")
 
 
