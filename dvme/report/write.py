@@ -151,7 +151,8 @@ def _described(study: Study) -> str:
     manifest = study.run.manifest
     what = ("finding",) if manifest.targets.is_multilabel else ("class", "classes")
     return (
-        f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; {counted(len(manifest.classes), *what)}, "
+        f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; "
+        f"{counted(len(manifest.classes), *what)}, "
         f"{counted(len(study.run.described['backbones']), 'backbone')}, {counted(len(study.run.methods), 'method')}, "
         f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {study.resampling}."
     )

@@ -177,7 +177,8 @@ def test_study__uncertain_cells_teach_by_the_policy_and_are_never_judged(tmp_pat
     folds = {policy: tuple(report.rows[0].test["auc"].folds) for policy, report in found.items()}
     assert len(set(folds.values())) == 4
     for report in found.values():
-        effusion = next(each for each in report.per_finding if each.finding == "Effusion")
+        assert report.reliability is not None
+        effusion = next(each for each in report.reliability.leading.findings if each.finding == "Effusion")
         assert effusion.n_known < 48
     assert "48 uncertain cells: they teach 0.7 (uncertain: soft=0.7)" in found["soft=0.7"].notices
     assert "48 uncertain cells: they teach nothing (uncertain: ignore)" in found["ignore"].notices
