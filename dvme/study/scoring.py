@@ -53,21 +53,22 @@ def check_metric(metric: str) -> None:
             "lower is better in mae, and a study judges by what is higher where better; judge by kappa: mae stands "
             "beside it"
         )
-    known = dict.fromkeys((*METRICS, *FINDING_METRICS))
-    if metric not in known:
-        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(known)}")
+    if metric not in METRICS:
+        beside = metric in FINDING_METRICS
+        what = "stands beside the AUC of several findings, and is not judged by" if beside else "is not known"
+        raise OptionError(f"metric {metric!r} {what}; choose from {', '.join(METRICS)}")
 
 
 def check_metric_of(metric: str, labels: NDArray[Any]) -> None:
-    """Refuse a metric that these labels do not have.
+    """Refuse a metric by which these labels are not judged.
 
     Raises:
-        OptionError: naming those that they have.
+        OptionError: naming the one that they are.
     """
-    known = metrics_of(labels)
-    if metric not in known:
-        what = "one class each" if labels.ndim == 1 else "several findings"
-        raise OptionError(f"metric {metric!r} is not of images with {what}; choose from {', '.join(known)}")
+    if labels.ndim == 2 and metric != METRICS[0]:
+        raise OptionError(
+            f"a study of several findings is judged by {METRICS[0]}, not by {metric}; leave out the metric"
+        )
 
 
 def judged_labels(labels: NDArray[Any], test: NDArray[np.int64], groups: NDArray[Any] | None) -> NDArray[Any]:

@@ -201,8 +201,11 @@ def test_study__nothing_to_learn_is_one_line(truth: NDArray[Any], said: str, tmp
 
 
 def test_study__a_metric_of_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"metric 'kappa' is not of images with several findings; choose from auc"):
-        dvme.sweep(_cache(tmp_path / "c.zarr"), heads=["linear"], metric="kappa", out=tmp_path / "run")
+    cache = _cache(tmp_path / "c.zarr")
+    with pytest.raises(OptionError, match=r"several findings is judged by auc, not by kappa; leave out the metric"):
+        dvme.sweep(cache, heads=["linear"], metric="kappa", out=tmp_path / "run")
+    with pytest.raises(OptionError, match=r"'average_precision' stands beside the AUC of several findings"):
+        dvme.sweep(cache, heads=["linear"], metric="average_precision", out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
