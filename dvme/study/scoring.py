@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import OptionError
+from dvme.errors import OptionError, parameter
 from dvme.metrics.agreement import count_tables, mean_absolute_error
 from dvme.metrics.classification import METRICS, log_odds, score
 from dvme.metrics.decisions import subset_accuracy
@@ -66,9 +66,8 @@ def check_metric_of(metric: str, labels: NDArray[Any]) -> None:
         OptionError: naming the one that they are.
     """
     if labels.ndim == 2 and metric != METRICS[0]:
-        raise OptionError(
-            f"a study of several findings is judged by {METRICS[0]}, not by {metric}; leave out the metric"
-        )
+        said = f"a study of several findings is judged by {METRICS[0]}, not by {metric}; leave out "
+        raise OptionError(said + parameter("metric"))
 
 
 def judged_labels(labels: NDArray[Any], test: NDArray[np.int64], groups: NDArray[Any] | None) -> NDArray[Any]:

@@ -202,7 +202,7 @@ def test_study__nothing_to_learn_is_one_line(truth: NDArray[Any], said: str, tmp
 
 def test_study__a_metric_of_one_class_is_refused(tmp_path: Path) -> None:
     cache = _cache(tmp_path / "c.zarr")
-    with pytest.raises(OptionError, match=r"several findings is judged by auc, not by kappa; leave out the metric"):
+    with pytest.raises(OptionError, match=r"several findings is judged by auc, not by kappa; leave out metric"):
         dvme.sweep(cache, heads=["linear"], metric="kappa", out=tmp_path / "run")
     with pytest.raises(OptionError, match=r"'average_precision' stands beside the AUC of several findings"):
         dvme.sweep(cache, heads=["linear"], metric="average_precision", out=tmp_path / "run")
