@@ -25,9 +25,9 @@ def show_reliability(found: Reliability) -> None:
         table.add_row(each.finding, f"{each.n_positive:,}/{each.n_known:,}", _two(each.prevalence), *_scores(each))
     table.show(console())
     say(
-        f"{found.leading.method}: with: test images that have it, of those of which it is known. Sens. and spec. at "
-        f"{found.at} of validation; ECE before and after Platt scaling on validation. "
-        f"Intervals are over {found.n_units:,} {found.unit}s. {_masked(found)}"
+        f"Of {found.leading.method}. With: test images that have it, of those known. Sensitivity and specificity at "
+        f"{found.at} of validation; calibration error (ECE) before and after Platt scaling on validation. "
+        f"Intervals are over {found.n_units:,} {found.unit}s.{_masked(found)}"
     )
     say(found.said())
 
@@ -45,9 +45,9 @@ def _masked(found: Reliability) -> str:
     rows = found.leading.findings
     n_masked, n_uncertain = sum(each.n_masked for each in rows), sum(each.n_uncertain or 0 for each in rows)
     if not n_masked:
-        return f"Each {found.what} is known of every test image."
+        return ""
     unsure = f", {n_uncertain:,} of them uncertain" if all(each.n_uncertain is not None for each in rows) else ""
-    return f"{n_masked:,} cells are not known{unsure}, and take no part."
+    return f" {n_masked:,} cells are not known{unsure}, and take no part."
 
 
 def _two(share: Interval) -> str:

@@ -88,11 +88,11 @@ def show_probe(report: StudyReport) -> None:
 
 
 def _show_error(report: StudyReport) -> None:
-    """By how many grades the methods are off, with intervals, which the table has no room for."""
-    errors = [(cell.method, cell.error_in_grades) for cell in report.rows if cell.error_in_grades is not None]
-    if errors:
-        said = "; ".join(f"{name} {difference_text(error, signed=False)}" for name, error in errors)
-        say(f"MAE: mean absolute error in grades, lower is better; mean over folds (95% CI): {said}.")
+    """By how many grades the leading method is off, with its interval; --json has those of all."""
+    leading = report.rows[0]
+    if leading.error_in_grades is not None:
+        said = difference_text(leading.error_in_grades, named="95% CI", signed=False)
+        say(f"MAE: mean absolute error in grades, lower is better; of {leading.method} {said}.")
 
 
 def show_sweep(report: StudyReport) -> None:
