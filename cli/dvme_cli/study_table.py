@@ -35,18 +35,16 @@ FURTHER = {
     "kappa": "kappa",
     "average_precision": "avg. prec.",
     "subset_accuracy": "subset acc.",
-    "mae": "MAE",
 }
 """Metrics beside the AUC, as columns are called."""
-LEAST_WORTH = ("MAE", "kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "95% CI", "val AUC")
+LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "95% CI", "val AUC")
 
 
 def show_probe(report: StudyReport) -> None:
     """Print a study of one size: all metrics, then what they allow to be said."""
     say(f"{report.task.describe()}")
     say(f"{report.plan}")
-    has_order, is_graded = report.task.is_ordered, report.task.has_grades
-    names = [name for name in FURTHER if name in report.rows[0].test and (name != "mae" or is_graded)]
+    has_order, names = report.task.is_ordered, [name for name in FURTHER if name in report.rows[0].test]
     headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", *(FURTHER[name] for name in names))
     table = Table(columns=headings, keys=2, numeric=len(headings) - 2, drop=LEAST_WORTH, padding=NARROW)
     for row in report.rows:
@@ -92,7 +90,7 @@ def _show_error(report: StudyReport) -> None:
     leading = report.rows[0]
     if leading.error_in_grades is not None:
         said = difference_text(leading.error_in_grades, named="95% CI", signed=False)
-        say(f"MAE: mean absolute error in grades, lower is better; of {leading.method} {said}.")
+        say(f"Mean absolute error in grades of {leading.method}, lower is better: {said}.")
 
 
 def show_sweep(report: StudyReport) -> None:
