@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from dvme.study.answers import Finding, Findings
 from dvme.study.reliability import FindingReliability, Reliability
-from dvme.study.sites.outcome import DROP, SitesResult
+from dvme.study.sites.outcome import DROP, NO_TEST, SitesResult
 from dvme.text import EXAMPLES, counted, difference_text, some_of
 
 if TYPE_CHECKING:
     from dvme.study.by_subgroup import BySubgroup
 
+LOSE = "these heads lose"
 NAMED = 6
 """Findings that a line names with their intervals; the table has all."""
 
@@ -39,8 +40,11 @@ def with_trust(
         details += lines
     if sites is not None:
         dropped = [site.name for site in sites.sites if (own := site.of(sites.leader)) and own.word == DROP]
-        clauses += [f"these heads lose at {_names(dropped)}"] if dropped else []
-        answer = answer or (f"Not at {_names(dropped)}" if dropped else "No drop elsewhere is shown")
+        clauses += [f"{LOSE} at {_names(dropped)}"] if dropped else []
+        where = f"losses at {_names(dropped)}" if dropped else "no drop elsewhere is shown"
+        if all(own.word == NO_TEST for site in sites.sites if (own := site.of(sites.leader))):
+            where = "nothing can be said of other sites"
+        answer = f"{answer}, {where}" if answer else where[:1].upper() + where[1:]
         details.append(sites.said())
     if subgroups is not None:
         details.append(subgroups.said())
@@ -48,6 +52,7 @@ def with_trust(
     question = "For which findings can it be trusted?" if is_of_findings else "Does it hold elsewhere?"
     trusted = Finding(question, answer, tuple(details), "; ".join(clauses))
     verdict = "; ".join([*clauses, findings.verdict])
+    verdict = verdict[:1].upper() + verdict[1:] if verdict.startswith(("no finding is", LOSE)) else verdict
     return replace(findings, verdict=verdict, answers=(trusted, *findings.answers))
 
 
