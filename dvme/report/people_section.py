@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dvme.report.figures.subgroups import subgroups
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import Row, table
-from dvme.study.by_subgroup import BySubgroup, Division
+from dvme.study.by_subgroup import BySubgroup, Division, SubgroupScore
 from dvme.study.outcome import StudyReport
 from dvme.study.per_unit import PerUnit, Side
-from dvme.text import METRIC_NAMES, ends_text, number_text, p_text
+from dvme.text import METRIC_NAMES, difference_text, ends_text, number_text, p_text
 
 
 def people_section(page: Page, summary: StudyReport, *, is_anonymous: bool) -> Section | None:
@@ -51,16 +51,24 @@ def _subgroups(page: Page, found: BySubgroup) -> str:
 
 def _scores(divisions: Sequence[Division], found: BySubgroup) -> str:
     rows = []
+    others = list(dict.fromkeys(name for each in divisions for score in each.scores for name in score.others))
     for each in divisions:
         for place, score in enumerate(each.scores):
             counts = [f"{score.n_images:,}", f"{score.n_units:,}"]
             counts += ["" if score.n_positive is None else f"{score.n_positive:,}"]
             interval = ends_text(score.score, signed=False) or score.why_not
-            numbers = (number_text(score.score.estimate, undefined="none"), interval, *counts)
+            further = [_other(score, name) for name in others]
+            numbers = (number_text(score.score.estimate, undefined="none"), interval, *counts, *further)
             names = (each.finding or "all", each.column, score.name)
             rows.append(Row(names, numbers, is_first=place == 0))
-    headings = ("score", "95% CI", "images", f"{found.unit}s" if found.unit != "image" else "units", "positive")
+    units = f"{found.unit}s" if found.unit != "image" else "units"
+    headings = ("score", "95% CI", "images", units, "positive", *(METRIC_NAMES.get(name, name) for name in others))
     return table(("finding", "by", "subgroup"), headings, rows, "Scores by subgroup")
+
+
+def _other(score: SubgroupScore, name: str) -> str:
+    own = score.others.get(name)
+    return "" if own is None else difference_text(own, signed=False, without="no interval")
 
 
 def _gaps(divisions: Sequence[Division]) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.metrics.classification import METRICS
 from dvme.stats.findings import can_be_judged
 from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.multiple import ALPHA
+from dvme.stats.shares import share
 from dvme.stats.subgroups import Gap, Subgroup, gaps, subgroups, subgroups_of_findings
 from dvme.stats.units import Units
 from dvme.study.design.dividing import Divided, Divider
@@ -35,6 +37,9 @@ class SubgroupScore:
     score: Interval
     why_not: str
     """Why there is no score; mostly nothing."""
+    others: dict[str, Interval] = field(default_factory=dict)
+    """Of images with one class each, the other metrics; of a finding, `sensitivity` and `specificity` at the operating
+    point, which was chosen on the validation images of all subgroups. Their gaps are not tested."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ def by_subgroup(
     metric: str,
     is_multilabel: bool,
     shared_rows: float,
+    thresholds: Sequence[NDArray[Any]] = (),
 ) -> BySubgroup:
     """A method's scores by subgroup, with the largest gap of every column.
 
@@ -138,6 +144,7 @@ def by_subgroup(
         metric: of the study; of images that may have several findings the score is the AUC.
         is_multilabel: whether they may.
         shared_rows: of two heads' training rows, see `gaps`: of the method, heads and test images left to chance.
+        thresholds: J of (L,) log odds above which a head says yes to a finding, nan where there is none.
 
     Raises:
         OptionError: if a column has too many values.
@@ -148,7 +155,7 @@ def by_subgroup(
         divided = divider.divide(kept[divider.column])
         remarks += divided.left_out
         if is_multilabel:
-            asked += (own := _by_findings(panel, divider.column, divided))
+            asked += (own := _by_findings(panel, divider.column, divided, thresholds))
             left = [name for name in judged if name not in own[0].findings]
             if left and own[0].findings:
                 rule = f"it takes {FEWEST} with and {FEWEST} without in each subgroup"
@@ -173,12 +180,17 @@ def _by_metric(panel: Panel, column: str, divided: Divided, metric: str) -> _Ask
     is_binary = len(panel.names) == 1
     names = (f"without {panel.names[0]}", f"with {panel.names[0]}") if is_binary else panel.names
     named = names if is_binary else tuple(f"of class {name!r}" for name in names)
-    groups = subgroups(labels, folds, Units(labels, panel.groups), divided.members, metric, named)
+    units, members = Units(labels, panel.groups), divided.members
+    by_metric = {each: subgroups(labels, folds, units, members, each, named) for each in METRICS}
+    others = [
+        {name: own[place].interval() for name, own in by_metric.items() if name != metric}
+        for place in range(len(by_metric[metric]))
+    ]
     has_it = labels == 1 if is_binary else None
-    return _Asked(column, "", (), _scores(groups, has_it), groups)
+    return _Asked(column, "", (), _scores(by_metric[metric], has_it, others), by_metric[metric])
 
 
-def _by_findings(panel: Panel, column: str, divided: Divided) -> list[_Asked]:
+def _by_findings(panel: Panel, column: str, divided: Divided, thresholds: Sequence[NDArray[Any]]) -> list[_Asked]:
     """The mean over findings, then each of them on the images of which it is known."""
     groups, is_common = subgroups_of_findings(panel.truth, panel.odds, panel.groups, divided.members)
     over = tuple(name for name, own in zip(panel.names, is_common, strict=True) if own)
@@ -191,11 +203,27 @@ def _by_findings(panel: Panel, column: str, divided: Divided) -> list[_Asked]:
         members = {each: mask[rows] for each, mask in divided.members.items()}
         classes = (f"without {name}", f"with {name}")
         alone = subgroups(has_it, folds, Units(has_it, own.groups), members, "auc", classes) if len(own) else ()
-        found.append(_Asked(column, name, (), _scores(alone, has_it == 1), alone))
+        cuts = [(fold[:, label], own[label]) for fold, own in zip(own.odds, thresholds, strict=False)]
+        yes = [odds > cut for odds, cut in cuts if not np.isnan(cut)]
+        others = [_decided(np.stack(yes, axis=1), has_it == 1, each, own.groups) if yes else {} for each in alone]
+        found.append(_Asked(column, name, (), _scores(alone, has_it == 1, others), alone))
     return found
 
 
-def _scores(groups: Sequence[Subgroup], has_it: NDArray[np.bool_] | None) -> tuple[SubgroupScore, ...]:
+def _decided(
+    yes: NDArray[np.bool_], has_it: NDArray[np.bool_], subgroup: Subgroup, groups: NDArray[Any] | None
+) -> dict[str, Interval]:
+    """Of (n, J) decisions on the images of which a finding is known."""
+    found = {}
+    for name, holds, rows in (("sensitivity", yes, has_it), ("specificity", ~yes, ~has_it)):
+        own = subgroup.rows & rows
+        found[name] = share(holds[own], None if groups is None else groups[own])
+    return found
+
+
+def _scores(
+    groups: Sequence[Subgroup], has_it: NDArray[np.bool_] | None, others: Sequence[dict[str, Interval]] = ()
+) -> tuple[SubgroupScore, ...]:
     return tuple(
         SubgroupScore(
             name=each.name,
@@ -204,8 +232,9 @@ def _scores(groups: Sequence[Subgroup], has_it: NDArray[np.bool_] | None) -> tup
             n_positive=None if has_it is None else int(has_it[each.rows].sum()),
             score=each.interval(),
             why_not=each.reason,
+            others=others[place] if others else {},
         )
-        for each in groups
+        for place, each in enumerate(groups)
     )
 
 

@@ -208,7 +208,7 @@ def _judged(
         n_left_out=dict(snapshot.left_out),
         findings=find(judge, gains),
         diagnoses=judge.diagnoses(snapshot.images.tolist(), snapshot.paths.tolist()),
-        subgroups=question.people.by_subgroup(judge, snapshot),
+        subgroups=question.people.by_subgroup(judge, snapshot, question.operation),
         per_patient=question.people.per_unit(judge, snapshot),
         reliability=reliability,
         asides=asides(notices),

@@ -16,6 +16,7 @@ from dvme.study.by_subgroup import BySubgroup, by_subgroup
 from dvme.study.design.dividing import Divider
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.methods import method_name
+from dvme.study.operation import Operation
 from dvme.study.per_unit import PATIENT, Joining, PerUnit, per_unit
 from dvme.study.scoring import metrics_of
 
@@ -89,12 +90,13 @@ class People:
                 "with " + parameter("group")
             )
 
-    def by_subgroup(self, judge: Judge, snapshot: Snapshot) -> BySubgroup | None:
+    def by_subgroup(self, judge: Judge, snapshot: Snapshot, operation: Operation) -> BySubgroup | None:
         """The leading method of the largest size by subgroup; None where no column is named.
 
         Args:
             judge: of the study.
             snapshot: of its images, in the order of the manifest.
+            operation: what the findings' operating points reach on validation.
 
         Raises:
             OptionError: if a column has too many values.
@@ -110,6 +112,7 @@ class People:
             metric=judge.metric,
             is_multilabel=judge.manifest.targets.is_multilabel,
             shared_rows=judge.shared_rows[judge.manifest.largest],
+            thresholds=[operation.thresholds(own.truth, own.odds[0]) for own in judge.validation_panels(lead)],
         )
 
     def per_unit(self, judge: Judge, snapshot: Snapshot) -> PerUnit | None:

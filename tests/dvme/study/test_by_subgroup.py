@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 from simulated_findings import draw_findings
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score, roc_auc_score
 
+from dvme.data.targets import Targets
 from dvme.json_values import plain, rebuilt
 from dvme.metrics.classification import log_odds
 from dvme.stats.influence import scored
@@ -28,6 +29,51 @@ def _texts(*values: Any) -> np.ndarray:
 def _found(panel: Panel, kept: dict[str, np.ndarray], *, metric: str = "auc", is_multilabel: bool) -> BySubgroup:
     dividers = tuple(each for each in SEX_AND_AGE if each.column in kept)
     return by_subgroup("m", panel, dividers, kept, metric=metric, is_multilabel=is_multilabel, shared_rows=0.3)
+
+
+def test_by_subgroup__decides_by_each_heads_own_threshold(findings: tuple[Panel, dict[str, np.ndarray]]) -> None:
+    """Sensitivity and specificity of each subgroup, counted image by image; heads without a threshold take no part."""
+    panel, kept = findings
+    cuts = [np.full(4, 0.1 * number) for number in range(len(panel.odds))]
+    cuts[0] = np.array([np.nan, 0.2, 0.2, 0.2])
+    dividers = (Divider("sex"),)
+    found = by_subgroup("m", panel, dividers, kept, metric="auc", is_multilabel=True, shared_rows=0.3, thresholds=cuts)
+    for label, name in enumerate(panel.names):
+        division = next(each for each in found.divisions if each.finding == name)
+        for score in division.scores:
+            counts: dict[str, list[float]] = {"sensitivity": [], "specificity": []}
+            for fold, cut in zip(panel.odds, cuts, strict=True):
+                rights: dict[float, list[bool]] = {1.0: [], 0.0: []}
+                for row in range(len(panel)):
+                    if kept["sex"][row] == score.name and not np.isnan(panel.truth[row, label]):
+                        said = fold[row, label] > cut[label]
+                        rights[panel.truth[row, label]].append(said == (panel.truth[row, label] == 1.0))
+                if not np.isnan(cut[label]):
+                    counts["sensitivity"].append(np.mean(rights[1.0]) if rights[1.0] else np.nan)
+                    counts["specificity"].append(np.mean(rights[0.0]) if rights[0.0] else np.nan)
+            for measure, values in counts.items():
+                assert score.others[measure].estimate == pytest.approx(np.mean(values), nan_ok=True)
+            own = score.others["sensitivity"]
+            if label < 2:
+                assert own.low < own.estimate < own.high
+
+
+def test_by_subgroup__of_one_class_each_has_the_other_metrics() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 3, 120)
+    logs = [np.log(rng.dirichlet(np.ones(3) + 2 * np.eye(3)[label])) for label in labels]
+    panel = Panel.of(Targets(("a", "b", "c"), labels), [np.array(logs)])
+    kept = {"sex": _texts(*np.where(np.arange(120) % 2, "F", "M"))}
+    found = _found(panel, kept, metric="kappa", is_multilabel=False)
+    for score in found.overall[0].scores:
+        rows = kept["sex"] == score.name
+        guesses = np.array(logs)[rows].argmax(axis=1)
+        assert set(score.others) == {"auc", "accuracy", "balanced_accuracy"}
+        assert score.others["accuracy"].estimate == pytest.approx((guesses == labels[rows]).mean())
+        own = score.others["balanced_accuracy"]
+        assert own.estimate == pytest.approx(balanced_accuracy_score(labels[rows], guesses))
+        assert own.low < own.estimate < own.high
+        assert score.score.estimate == pytest.approx(cohen_kappa_score(labels[rows], guesses, weights="quadratic"))
 
 
 @pytest.fixture(scope="module")
