@@ -208,7 +208,10 @@ def _labelled(
         raise DataError(f"{store.location} has no labelled image with embeddings of {', '.join(saved.backbones)}")
     names = columns["label"][rows]
     if saved.is_multilabel:
-        return rows, Targets.of(names, saved.classes).values, columns["group"][rows]
+        values = Targets.of(names, saved.classes).values
+        recorded = {*store.class_order, *names_in(names)}
+        values[:, [name not in recorded for name in saved.classes]] = np.nan  # the cache says nothing of them
+        return rows, values, columns["group"][rows]
     labels = np.array([index[str(name)] for name in names], dtype=np.int64)
     return rows, labels, columns["group"][rows]
 

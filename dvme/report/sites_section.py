@@ -24,7 +24,7 @@ def sites_section(page: Page, found: SitesResult | None, *, is_anonymous: bool) 
     if found is None:
         return None
     if is_anonymous:
-        found = _numbered(found)
+        found = numbered(found)
     body = f"<p>{text(found.said())}</p>"
     body += "".join(f"<p>{text(line)}</p>" for site in found.sites for line in site.why_not_external)
     body += "".join(f"<p>{text(_judged(site))}</p>" for site in found.sites)
@@ -35,7 +35,8 @@ def sites_section(page: Page, found: SitesResult | None, *, is_anonymous: bool) 
     return Section("sites", "At other sites", body)
 
 
-def _numbered(found: SitesResult) -> SitesResult:
+def numbered(found: SitesResult) -> SitesResult:
+    """The same with numbers for names, which may tell a hospital."""
     names = {site.name: f"site {number}" for number, site in enumerate(found.sites, start=1)}
     sites = tuple(replace(site, name=names[site.name], cache="", why_not_external=()) for site in found.sites)
     scores = tuple(

@@ -36,7 +36,7 @@ from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.report.people_section import people_section
 from dvme.report.reliability_section import reliability_section
-from dvme.report.sites_section import sites_section
+from dvme.report.sites_section import numbered, sites_section
 from dvme.runtime import Progress, automatic
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
@@ -123,13 +123,15 @@ def write_report(
         sections.provenance(study, version("dvme"), is_anonymous=shown.anonymous),
     ]
     page.sections = [each for each in made if each is not None]
-    page.head = sections.first_screen(title, study.findings, _deciding(study, notices), _described(study))
+    sites = study.summary.sites
+    named = study.findings_on(None if sites is None else numbered(sites), None) if shown.anonymous else study.findings
+    page.head = sections.first_screen(title, named, _deciding(study, notices), _described(study))
     write_page(page, place)
     return ReportResult(
         run=os.fspath(run),
         html=os.fspath(out),
-        verdict=study.findings.verdict,
-        answers={each.question: each.answer for each in study.findings.answers},
+        verdict=named.verdict,
+        answers={each.question: each.answer for each in named.answers},
         n_points=0 if drawn is None else len(drawn.points.ids),
         n_without_thumbnail=0 if drawn is None else drawn.n_without_thumbnail,
         maps={} if drawn is None else drawn.qualities,

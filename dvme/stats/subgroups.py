@@ -134,7 +134,8 @@ def subgroups_of_findings(
     """The mean AUC over findings of the same heads on every subgroup.
 
     All means are over the same findings, as one over others would be another score: those that can be judged in every
-    subgroup that can judge any at all.
+    subgroup that takes part. One that can judge less than half as many findings as another has no mean, so that a small
+    one does not take away the findings of all.
 
     Args:
         truth: (N, L) of 1, 0, and nan where it is not known.
@@ -143,15 +144,17 @@ def subgroups_of_findings(
         members: as `subgroups` takes them.
 
     Returns:
-        In the order of `members`; a subgroup that can judge no finding has no score. (L,) which findings the means are
-        over; where there is none, no subgroup has a score.
+        In the order of `members`; a subgroup that can judge no finding, or too few, has no score. (L,) which findings
+        the means are over; where there is none, no subgroup has a score.
 
     Raises:
         ValueError: if a mask is not of N images.
     """
     masks, unit = _masks(members, len(truth)), _unit_of(len(truth), groups)
     judged = {name: can_be_judged(truth[rows], None if groups is None else groups[rows]) for name, rows in masks}
-    some = [own for own in judged.values() if own.any()]
+    most = max((int(own.sum()) for own in judged.values()), default=0)
+    takes_part = {name: own.any() and 2 * own.sum() >= most for name, own in judged.items()}
+    some = [own for name, own in judged.items() if takes_part[name]]
     common: NDArray[np.bool_] = np.all(some, axis=0) if some else np.zeros(truth.shape[1], dtype=bool)
     asked, found = np.where(common, truth, np.nan), []
     for name, rows in masks:
@@ -159,7 +162,9 @@ def subgroups_of_findings(
         what = "images" if groups is None else "patients"
         reason = f"no finding that {FEWEST} {what} have and {FEWEST} have not"
         score = None
-        if judged[name].any():
+        if judged[name].any() and not takes_part[name]:
+            reason = f"{int(judged[name].sum())} of {most} findings can be judged; a mean takes half of them"
+        elif takes_part[name]:
             reason = "" if common.any() else "no finding can be judged in all subgroups"
             own = None if groups is None else groups[rows]
             _, score = scored_findings(asked[rows], [fold[rows] for fold in folds], own)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.metrics.classification import METRICS
 from dvme.stats.findings import can_be_judged
 from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import Comparison, Interval
@@ -126,7 +125,7 @@ def by_subgroup(
     dividers: Sequence[Divider],
     kept: Mapping[str, NDArray[Any]],
     *,
-    metric: str,
+    metrics: Sequence[str],
     is_multilabel: bool,
     shared_rows: float,
     thresholds: Sequence[NDArray[Any]] = (),
@@ -141,7 +140,8 @@ def by_subgroup(
         panel: what its heads of the largest size say of the N test images.
         dividers: the columns, and where they are cut.
         kept: by column (N,) texts.
-        metric: of the study; of images that may have several findings the score is the AUC.
+        metrics: the study's, then others to show of images with one class each. Of images that may have several
+            findings the score is the AUC.
         is_multilabel: whether they may.
         shared_rows: of two heads' training rows, see `gaps`: of the method, heads and test images left to chance.
         thresholds: J of (L,) log odds above which a head says yes to a finding, nan where there is none.
@@ -162,26 +162,27 @@ def by_subgroup(
                 over = f"means are over {some_of(own[0].findings)}, and without {some_of(left)}"
                 remarks.append(f"by {divider.column}, {over}: {rule}")
         else:
-            asked.append(_by_metric(panel, divider.column, divided, metric))
+            asked.append(_by_metric(panel, divider.column, divided, metrics))
     families = [[each for each in asked if bool(each.finding) == is_finding] for is_finding in (False, True)]
     tested = {id(each): sum(_is_tested(other) for other in family) for family in families for each in family}
     return BySubgroup(
         method=method,
-        metric="auc" if is_multilabel else metric,
+        metric="auc" if is_multilabel else metrics[0],
         unit="image" if panel.groups is None else "group",
         divisions=tuple(_division(each, tested[id(each)], shared_rows) for each in asked),
         remarks=tuple(remarks),
     )
 
 
-def _by_metric(panel: Panel, column: str, divided: Divided, metric: str) -> _Asked:
+def _by_metric(panel: Panel, column: str, divided: Divided, metrics: Sequence[str]) -> _Asked:
     """Of images with one class each."""
     labels, folds = panel.classes()
     is_binary = len(panel.names) == 1
     names = (f"without {panel.names[0]}", f"with {panel.names[0]}") if is_binary else panel.names
     named = names if is_binary else tuple(f"of class {name!r}" for name in names)
     units, members = Units(labels, panel.groups), divided.members
-    by_metric = {each: subgroups(labels, folds, units, members, each, named) for each in METRICS}
+    metric = metrics[0]
+    by_metric = {each: subgroups(labels, folds, units, members, each, named) for each in dict.fromkeys(metrics)}
     others = [
         {name: own[place].interval() for name, own in by_metric.items() if name != metric}
         for place in range(len(by_metric[metric]))

@@ -24,6 +24,7 @@ from dvme.metrics.classification import METRICS
 from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
+from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot, named_backbones
@@ -94,6 +95,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     question.people.check(snapshot)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
+    _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
     sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
@@ -169,13 +171,18 @@ def _check_apart(question: Question) -> None:
         )
 
 
+def _test_units(design: Design) -> tuple[Units, str]:
+    manifest = design.subsets
+    groups = design.snapshot.groups[manifest.test]
+    return units_of_test(manifest.targets.values[manifest.test], groups, manifest.classes)
+
+
 def _judged(
     question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress
 ) -> tuple[Judge, StudyReport]:
     """What the finished jobs allow to be said."""
     snapshot, manifest = design.snapshot, design.subsets
-    groups = snapshot.groups[manifest.test]
-    units, line = units_of_test(manifest.targets.values[manifest.test], groups, manifest.classes)
+    units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
     judge.score_all(progress)

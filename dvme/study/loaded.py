@@ -16,6 +16,7 @@ from dvme.metrics.grades import mean_cuts, predicted_classes
 from dvme.notices import Aside, told_apart
 from dvme.runtime import Progress, silent
 from dvme.study.answers import Findings
+from dvme.study.by_subgroup import BySubgroup
 from dvme.study.design.matching import matched
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
@@ -29,6 +30,7 @@ from dvme.study.outcome import StudyReport
 from dvme.study.reliability import Reliability
 from dvme.study.roles import Leaders
 from dvme.study.run import Run, read_summary
+from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect, find_suspects, sides, unseen_probabilities
 from dvme.study.trust import with_trust
 from dvme_cache import CacheError, EmbeddingCache
@@ -93,8 +95,11 @@ class Study:
     @cached_property
     def findings(self) -> Findings:
         """The answers, of the judge as the tables are."""
-        found = find(self.judge, self.summary.gains)
-        return with_trust(found, self.reliability, self.summary.sites, self.summary.subgroups)
+        return self.findings_on(self.summary.sites, self.summary.subgroups)
+
+    def findings_on(self, sites: SitesResult | None, subgroups: BySubgroup | None) -> Findings:
+        """The same of these sites and subgroups, such as those that a page for others may name."""
+        return with_trust(find(self.judge, self.summary.gains), self.reliability, sites, subgroups)
 
     @cached_property
     def diagnoses(self) -> tuple[Diagnosis, ...]:

@@ -174,14 +174,14 @@ def full_name_of(described: Mapping[str, Any], metric: str, oversample: bool | N
 
 
 def method_notices(methods: Sequence[Method]) -> list[str]:
-    """A line where a fusion has one backbone only, one where validation flatters, one on settings of other values."""
+    """Lines on fusions of one backbone, on cuts that validation is without, and on settings of other values."""
     alone = [method.name for method in methods if method.head.is_fusion and len(method.backbones) == 1]
     step = "one backbone is nothing to fuse; pass more " + parameter("backbones")
     lines = [f"{', '.join(alone)}: " + step] if alone else []
     tuned = dict.fromkeys(method.name for method in methods if settings_of(method.head).get("tune") == KAPPA)
     if tuned:
         which = f"{', '.join(tuned)}: what images are taken for was tuned on the validation images"
-        lines.append(Text(f"{which}, so validation flatters kappa and accuracy there; the test scores count"))
+        lines.append(Text(f"{which}, so validation scores are without it; the test scores are with it"))
     varied = dict.fromkeys(method.name for method in methods if method.name != method.head.name)
     return [*lines, *([Aside(f"settings that differ from the defaults: {', '.join(varied)}")] if varied else [])]
 

@@ -109,7 +109,7 @@ class People:
             judge.panel(lead),
             self.dividers,
             tested.kept,
-            metric=judge.metric,
+            metrics=[judge.metric, *_metrics(judge)],
             is_multilabel=judge.manifest.targets.is_multilabel,
             shared_rows=judge.shared_rows[judge.manifest.largest],
             thresholds=[operation.thresholds(own.truth, own.odds[0]) for own in judge.validation_panels(lead)],
@@ -125,7 +125,6 @@ class People:
         if self.per is None:
             return None
         lead, tested = judge.leaders.shown[0], snapshot.at(judge.manifest.test)
-        has_order = judge.manifest.targets.task.is_ordered
         return per_unit(
             method_name(*judge.methods[lead]),
             judge.panel(lead),
@@ -133,6 +132,12 @@ class People:
             tested.groups if self.per == PATIENT else tested.kept[self.per],
             tested.groups,
             tested.images.tolist(),
-            metrics=[metric for metric in metrics_of(judge.labels) if has_order or metric != "kappa"],
+            metrics=_metrics(judge),
             is_multilabel=judge.manifest.targets.is_multilabel,
         )
+
+
+def _metrics(judge: Judge) -> list[str]:
+    """Those that mean something: quadratic kappa where the classes have an order."""
+    has_order = judge.manifest.targets.task.is_ordered
+    return [metric for metric in metrics_of(judge.labels) if has_order or metric != "kappa"]

@@ -54,9 +54,10 @@ def check_metric(metric: str) -> None:
             "beside it"
         )
     if metric not in METRICS:
-        beside = metric in FINDING_METRICS
-        what = "stands beside the AUC of several findings, and is not judged by" if beside else "is not known"
-        raise OptionError(f"metric {metric!r} {what}; choose from {', '.join(METRICS)}")
+        if metric in FINDING_METRICS:
+            said = f"metric {metric!r} stands beside the AUC of several findings, by which they are judged; leave out "
+            raise OptionError(said + parameter("metric"))
+        raise OptionError(f"metric {metric!r} is not known; choose from {', '.join(METRICS)}")
 
 
 def check_metric_of(metric: str, labels: NDArray[Any]) -> None:

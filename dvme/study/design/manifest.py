@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +178,8 @@ def alike_sizes(one: SubsetManifest, other: SubsetManifest) -> dict[int, int]:
 
 
 def _named(manifest: SubsetManifest, positions: NDArray[np.int64]) -> list[tuple[bytes, Any]]:
-    """Images by content, with their labels, in their order."""
-    plain = manifest.targets.at(positions).plain
+    """Images by content, with what is known of their labels, in their order; what heads are taught may differ."""
+    plain = replace(manifest.targets.at(positions), taught=None).plain
     return [(row.tobytes(), label) for row, label in zip(manifest.images[positions], plain, strict=True)]
 
 

@@ -396,6 +396,23 @@ def test_explain__several_findings(several: Path) -> None:
     assert {each.backbone for each in again.retrained.left_out} == {"good", "noise"}
 
 
+def test_explain__what_a_cache_does_not_record_is_unknown(tmp_path: Path, several: Path) -> None:
+    """A head of three findings on a cache of one: the others take no part, as if their cells were empty."""
+    head = next((several / "run" / "heads").glob("concat*"))
+    losses = []
+    classes = load_head(head).classes
+    assert classes[0] == "Edema"
+    for name, rest in (("fewer", ""), ("empty", "".join(f"{other}=|" for other in classes[1:]))):
+        shutil.copytree(several / "c.zarr", tmp_path / name)
+        with EmbeddingCache.writing(tmp_path / name) as store:
+            has_it = ["Edema" in label and "Edema=" not in label for label in store.column("label")]
+            texts = [f"|Edema|{rest}" if has else f"|{rest}" for has in has_it]
+            order = ("Edema",) if not rest else classes
+            store.update_columns(np.arange(len(texts)), {"label": texts}, class_order=order)
+        losses.append(dvme.explain(head, tmp_path / name).reliance.intact.log_loss.mean)
+    assert losses[0] == pytest.approx(losses[1])
+
+
 def test_explain__findings_that_no_image_can_judge(tmp_path: Path, several: Path) -> None:
     head = next((several / "run" / "heads").glob("linear*--good"))
     shutil.copytree(several / "c.zarr", tmp_path / "c.zarr")

@@ -85,3 +85,10 @@ def test_write_report__has_the_section(clear: Path, tmp_path: Path) -> None:
     assert "Subgroups and patients" in page
     assert found.per_patient is not None
     assert found.per_patient.said() in page
+    assert found.subgroups is not None
+    assert found.subgroups.said() in page  # on the first screen as well
+    shown = dvme.write_report(run, out=tmp_path / "a.html", options=dvme.PageOptions(anonymous=True))
+    page = (tmp_path / "a.html").read_text()
+    for secret in ("by view", "by sex"):
+        assert secret not in page
+        assert secret not in as_json(shown.to_json())

@@ -257,3 +257,21 @@ def test_gaps__of_findings_find_the_subgroup_that_is_worse() -> None:
     (gap,) = gaps(subgroups_of_findings(truth, noisy, patients, members)[0], shared_rows=0.5).pairs
     assert gap.p_adjusted < 0.01
     assert gap.comparison.difference.low > 0.2
+
+
+def test_subgroups_of_findings__a_small_one_takes_no_finding_from_the_others() -> None:
+    """It has no mean, and the reason; large ones are compared as if it was not there."""
+    rng = np.random.default_rng(3)
+    truth = (rng.random((240, 3)) < 0.4).astype(float)
+    folds = [truth + rng.normal(size=truth.shape) for _ in range(2)]
+    members = {"F": np.arange(240) % 2 == 0, "M": np.arange(240) % 2 == 1}
+    small = {**members, "O": np.arange(240) >= 232}
+    truth[232:, :2] = 0.0  # of these 8 only the third finding can be judged
+    truth[232:, 2] = np.arange(8) % 2
+    expected, common = subgroups_of_findings(truth, folds, None, members)
+    found, still = subgroups_of_findings(truth, folds, None, small)
+    assert common.all()
+    assert still.all()
+    assert [each.interval() for each in found[:2]] == [each.interval() for each in expected]
+    assert found[2].scored is None
+    assert found[2].reason == "1 of 3 findings can be judged; a mean takes half of them"

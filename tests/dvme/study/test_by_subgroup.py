@@ -19,6 +19,7 @@ from dvme.study.by_subgroup import BySubgroup, by_subgroup
 from dvme.study.design.dividing import Divider
 from dvme.study.panel import Panel
 
+OTHERS = ("auc", "accuracy", "balanced_accuracy")
 SEX_AND_AGE = (Divider("sex"), Divider.of("age:0-40-80"))
 
 
@@ -28,7 +29,9 @@ def _texts(*values: Any) -> np.ndarray:
 
 def _found(panel: Panel, kept: dict[str, np.ndarray], *, metric: str = "auc", is_multilabel: bool) -> BySubgroup:
     dividers = tuple(each for each in SEX_AND_AGE if each.column in kept)
-    return by_subgroup("m", panel, dividers, kept, metric=metric, is_multilabel=is_multilabel, shared_rows=0.3)
+    return by_subgroup(
+        "m", panel, dividers, kept, metrics=(metric, *OTHERS), is_multilabel=is_multilabel, shared_rows=0.3
+    )
 
 
 def test_by_subgroup__decides_by_each_heads_own_threshold(findings: tuple[Panel, dict[str, np.ndarray]]) -> None:
@@ -37,7 +40,9 @@ def test_by_subgroup__decides_by_each_heads_own_threshold(findings: tuple[Panel,
     cuts = [np.full(4, 0.1 * number) for number in range(len(panel.odds))]
     cuts[0] = np.array([np.nan, 0.2, 0.2, 0.2])
     dividers = (Divider("sex"),)
-    found = by_subgroup("m", panel, dividers, kept, metric="auc", is_multilabel=True, shared_rows=0.3, thresholds=cuts)
+    found = by_subgroup(
+        "m", panel, dividers, kept, metrics=["auc"], is_multilabel=True, shared_rows=0.3, thresholds=cuts
+    )
     for label, name in enumerate(panel.names):
         division = next(each for each in found.divisions if each.finding == name)
         for score in division.scores:

@@ -264,8 +264,8 @@ def test_compare__runs_of_several_findings_by_their_mean_and_by_one(several: Pat
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"metric": "kappa"}, "not of images with several findings"),
-        ({"metric": "subset_accuracy"}, "compared by auc, not by subset_accuracy"),
+        ({"metric": "kappa"}, "several findings is judged by auc, not by kappa"),
+        ({"metric": "subset_accuracy"}, "'subset_accuracy' stands beside the AUC"),
         ({"finding": "Hernia"}, "no finding 'Hernia'; choose from Edema, Effusion, Mass"),
         ({"metric": "mae"}, "lower is better in mae"),
     ],

@@ -212,6 +212,17 @@ def test_scores__are_those_of_scikit_learn() -> None:
         )
 
 
+def test_scores__of_tuned_heads_are_without_cuts_where_these_were_chosen() -> None:
+    job = _probable()
+    tuned = replace(job, chosen={**job.chosen, "cuts": [0.2, 0.3]})
+    plain, with_cuts = job.scored_by(TEST, VALIDATION).scores, tuned.scored_by(TEST, VALIDATION).scores
+    assert with_cuts["validation"] == plain["validation"]
+    grades = (job.test / job.test.sum(axis=1, keepdims=True)) @ np.arange(3)
+    assert with_cuts["test"]["accuracy"] == skm.accuracy_score(TEST, np.digitize(grades, [0.2, 0.3]))
+    assert with_cuts["test"]["accuracy"] != plain["test"]["accuracy"]
+    assert with_cuts["test"]["auc"] == plain["test"]["auc"]
+
+
 def test_scores__are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And kept with the job, nan included; of a job that was written without them, when it is read."""
     ledger, job = Ledger(tmp_path), _probable()

@@ -292,3 +292,22 @@ def test_sweep__a_head_that_needs_an_order_is_refused_without(graded: Path, tmp_
     with pytest.raises(OptionError, match="goes by the order of the classes"):
         dvme.sweep(tmp_path / "c.zarr", tmp_path / "run", heads=["linear@link=cumulative"])
     assert not (tmp_path / "run").exists()
+
+
+def test_study__a_test_set_that_judges_nothing_is_refused_before_anything_is_kept(tmp_path: Path) -> None:
+    truth = np.column_stack([np.ones(N), TRUTH[:, 3]])
+    truth = np.column_stack([truth, np.ones((N, 2))])
+    with pytest.raises(DataError, match="none of 4 findings can be judged"):
+        dvme.probe(_cache(tmp_path / "c.zarr", truth), heads=["linear"], out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_compare__two_policies_are_of_the_same_images(tmp_path: Path) -> None:
+    unsure = TRUTH.copy()
+    unsure[::5, 1] = -1.0
+    cache = _cache(tmp_path / "c.zarr", unsure)
+    for policy in ("ignore", "ones"):
+        dvme.probe(cache, heads=["linear"], backbones=["a"], uncertain=policy, out=tmp_path / policy)
+    report = dvme.compare(tmp_path / "ignore", tmp_path / "ones")
+    assert len(report.pairs) == 1
+    assert not np.isnan(report.pairs[0].comparison.p)
