@@ -100,13 +100,18 @@ def parse_pairs(pairs: Sequence[str], option: str, what: str) -> dict[str, str]:
 
 def parse_shares(texts: Sequence[str] | None, option: str) -> dict[str, float] | None:
     """Parse repeated `NAME=0.12`; a number alone is of every other name, which is "" here."""
-    found = {}
+    found = dict[str, float]()
     for text in texts or ():
-        name, _, value = text.rpartition("=")
+        name, separator, value = (part.strip() for part in text.rpartition("="))
         try:
-            found[name.strip()] = float(value)
-        except ValueError as error:
-            raise typer.BadParameter(f"{option} {text} is neither a number nor NAME=NUMBER, such as 0.1") from error
+            number = float(value)
+        except ValueError:
+            number = None
+        if number is None or (separator and not name):
+            raise typer.BadParameter(f"{option} {text} is neither a number nor NAME=NUMBER, such as 0.1")
+        if name in found:
+            raise typer.BadParameter(f"{option} is given twice for {name or 'all'}; give it once")
+        found[name] = number
     return found or None
 
 

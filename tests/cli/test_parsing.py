@@ -55,5 +55,9 @@ def test_parse_shares() -> None:
     assert parse_shares(["0.1", "Effusion=0.12", "a=b=.5"], "--prevalence") == {"": 0.1, "Effusion": 0.12, "a=b": 0.5}
     assert parse_shares(None, "--prevalence") is None
     assert parse_shares([], "--prevalence") is None
-    with pytest.raises(typer.BadParameter, match="--prevalence Mass=x is neither a number nor NAME=NUMBER"):
-        parse_shares(["Mass=x"], "--prevalence")
+    for text in ("Mass=x", "=0.1", "x", ""):
+        with pytest.raises(typer.BadParameter, match=f"--prevalence {text} is neither a number nor NAME=NUMBER"):
+            parse_shares([text], "--prevalence")
+    for name, shown in (("", "all"), ("Mass=", "Mass")):
+        with pytest.raises(typer.BadParameter, match=f"--prevalence is given twice for {shown}; give it once"):
+            parse_shares([f"{name}0.1", f"{name}0.2"], "--prevalence")
