@@ -67,7 +67,7 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
         own = [name for name in every if name.casefold() != no_finding.casefold()]
         n_both += bool(own) and len(own) < len(every)
         counts.update(own)
-        texts.append(_joined(own) if cell.strip() else MISSING)
+        texts.append(joined(own) if cell.strip() else MISSING)
     _check_names(counts, source)
     names = tuple(sorted(counts, key=natural_key))
     return Findings(texts, names, _remarks(n_both, no_finding))
@@ -140,6 +140,11 @@ def are_findings(labels: Iterable[str]) -> bool:
     return bool(distinct) and not plain
 
 
+def tells_findings(labels: Iterable[str]) -> bool:
+    """Whether any of these labels is that of an image that may have several."""
+    return any(label.startswith(BETWEEN) for label in labels)
+
+
 def names_in(labels: Iterable[str]) -> set[str]:
     """Every finding that these labels name, or every class, where they are plain; "" is no label."""
     distinct = set(labels) - {MISSING}
@@ -155,12 +160,18 @@ def finding_names(labels: Iterable[str], given: Sequence[str] = ()) -> tuple[str
     return (*given, *sorted(names_in(labels) - set(given), key=natural_key))
 
 
+def parts_of(label: str) -> list[str] | None:
+    """What a label writes of each finding that it names; None of a label that tells no findings."""
+    return _parts(label) if label.startswith(BETWEEN) else None
+
+
+def joined(parts: Sequence[str]) -> str:
+    """The label that writes this of findings: the reverse of `parts_of`."""
+    return BETWEEN + "".join(part + BETWEEN for part in parts)
+
+
 def _parts(label: str) -> list[str]:
     return [part for part in label.split(BETWEEN) if part]
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return BETWEEN + "".join(part + BETWEEN for part in parts)
 
 
 def _value(said: str) -> float:
@@ -173,7 +184,7 @@ def _text(names: Sequence[str], row: NDArray[np.float64]) -> str:
     parts = [
         name if value == 1.0 else f"{name}{OF}{_said(value)}" for name, value in zip(names, row, strict=True) if value
     ]
-    return _joined(parts)
+    return joined(parts)
 
 
 def _said(value: float) -> str:
