@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.natural import natural_key
-from dvme.data.samples import MISSING
+from dvme.data.samples import MISSING, NOTHING
 from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
-from dvme.text import EXAMPLES, counted, first_few
+from dvme.text import EXAMPLES, counted, first_few, some_of
 
 BETWEEN, OF = "|", "="
 UNCERTAIN = "?"
@@ -50,7 +50,7 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
     """Findings that stand in one cell, such as `Effusion;Mass`.
 
     Args:
-        cells: (N,) texts; an empty one has no label.
+        cells: (N,) texts; one that is empty, or says nan, None and the like, has no label.
         separator: what stands between the findings.
         no_finding: what a cell without any says.
         source: for messages.
@@ -61,8 +61,12 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
     """
     if not separator.strip():
         raise OptionError("the label separator is empty; pass for example " + parameter("label_separator", "|"))
-    texts, counts, n_both = [], Counter[str](), 0
+    texts, counts, empty, n_both = [], Counter[str](), Counter[str](), 0
     for cell in cells:
+        if cell.strip().casefold() in NOTHING - {no_finding.casefold()}:
+            empty[cell.strip()] += 1
+            texts.append(MISSING)
+            continue
         every = dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip())
         own = [name for name in every if name.casefold() != no_finding.casefold()]
         n_both += bool(own) and len(own) < len(every)
@@ -70,7 +74,9 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
         texts.append(joined(own) if cell.strip() else MISSING)
     _check_names(counts, source)
     names = tuple(sorted(counts, key=natural_key))
-    return Findings(texts, names, _remarks(n_both, no_finding))
+    shown = some_of([repr(cell) for cell in sorted(empty)])
+    without = (f"{counted(empty.total(), 'image')} without a label, for the cell says {shown}",) if empty else ()
+    return Findings(texts, names, _remarks(n_both, no_finding) + without)
 
 
 def from_columns(columns: Mapping[str, Sequence[str]], no_finding: str = NO_FINDING, source: str = "") -> Findings:

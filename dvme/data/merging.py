@@ -58,7 +58,7 @@ def merged_labels(
     if not are_findings(labels) and not (had_findings and asked and not (told != MISSING).any()):
         is_turned = had_findings and bool((labels != MISSING).any())
         return Merged(labels, () if is_turned else tuple(order), {})
-    remarks = ()
+    remarks: tuple[str, ...] = ()
     if order and not had_findings and (before != MISSING).any():
         remarks = (f"labels are findings now: the order of the classes of before ({order_text(order)}) is dropped",)
     known = finding_names(before.tolist(), order) if had_findings else ()

@@ -118,7 +118,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     order = order if class_order is None else tuple(class_order)
     paths = np.array([samples.real_paths[first] for first, *_ in files], dtype=object)
     n_moved = int(((before["path"][distinct] != MISSING) & (before["path"][distinct] != paths)).sum())
-    written = distinct, {"path": paths, **columns}
+    written: tuple[NDArray[Any], Mapping[str, NDArray[Any]]] = distinct, {"path": paths, **columns}
     if merged is not None:
         written = rows_to_write(*written, before, merged.labels)
     del held, before, merged  # the cache is about to hold its columns as well

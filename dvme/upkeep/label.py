@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,7 @@ def label(
         others = {name: np.delete(store.column(name), rows).tolist() for name in values if name in {"label", "group"}}
         remarks = [*told.remarks, *check_spelling(values, told.source, others)]
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
-        written = rows, values
+        written: tuple[NDArray[Any], Mapping[str, NDArray[Any]]] = rows, values
         if merged is not None:
             remarks += merged.remarks
             class_order = merged.order if class_order is None else class_order

@@ -30,6 +30,13 @@ def test_from_separated__by_hand() -> None:
     assert from_separated(["a", "normal", "b,normal"], ",", "normal").texts == ["|a|", "|", "|b|"]
 
 
+def test_from_separated__a_cell_that_says_nothing_has_no_label() -> None:
+    found = from_separated(["nan", "Mass", "N/A", "None", "nan", "nan|Mass"], "|")
+    assert found.texts == ["", "|Mass|", "", "", "", "|nan|Mass|"]
+    assert found.remarks == ("4 images without a label, for the cell says 'N/A', 'None', 'nan'",)
+    assert from_separated(["none", "nan"], "|", "None").texts == ["|", ""]
+
+
 def test_from_columns__chexpert_by_hand() -> None:
     """1, 0, -1 and nothing; where No Finding is 1, what is empty is absent."""
     found = from_columns(

@@ -210,6 +210,7 @@ def test_index_samples__a_finding_that_is_new_is_unknown_for_the_rows_of_before(
     assert labels == ["|Edema|Wart=|", "|Wart=|", "|Wart=|", "|Edema=|Wart|"]
     assert found.remarks == ["new to the cache, and unknown for images with a label from before: Wart"]
     classes = Samples([other], ["z.png"], ["x"], [""], [""], frozenset({"label"}))
-    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-        with pytest.raises(DataError, match="some images may have several findings, others have one class"):
-            index_samples(cache, identify(classes, 1, lambda *_: None))
+    identified = identify(classes, 1, lambda *_: None)
+    refused = pytest.raises(DataError, match="some images may have several findings, others have one class")
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache, refused:
+        index_samples(cache, identified)
