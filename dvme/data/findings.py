@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.natural import natural_key
-from dvme.data.samples import MISSING
+from dvme.data.samples import MISSING, NOTHING
 from dvme.data.uncertainty import UNCERTAIN_VALUE
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
-from dvme.text import EXAMPLES, counted, first_few
+from dvme.text import EXAMPLES, counted, first_few, some_of
 
 BETWEEN, OF = "|", "="
 UNCERTAIN = "?"
@@ -50,7 +50,7 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
     """Findings that stand in one cell, such as `Effusion;Mass`.
 
     Args:
-        cells: (N,) texts; an empty one has no label.
+        cells: (N,) texts; one that is empty, or says nan, None and the like, has no label.
         separator: what stands between the findings.
         no_finding: what a cell without any says.
         source: for messages.
@@ -61,16 +61,22 @@ def from_separated(cells: Sequence[str], separator: str, no_finding: str = NO_FI
     """
     if not separator.strip():
         raise OptionError("the label separator is empty; pass for example " + parameter("label_separator", "|"))
-    texts, counts, n_both = [], Counter[str](), 0
+    texts, counts, empty, n_both = [], Counter[str](), Counter[str](), 0
     for cell in cells:
+        if cell.strip().casefold() in NOTHING - {no_finding.casefold()}:
+            empty[cell.strip()] += 1
+            texts.append(MISSING)
+            continue
         every = dict.fromkeys(part.strip() for part in cell.split(separator) if part.strip())
         own = [name for name in every if name.casefold() != no_finding.casefold()]
         n_both += bool(own) and len(own) < len(every)
         counts.update(own)
-        texts.append(_joined(own) if cell.strip() else MISSING)
+        texts.append(joined(own) if cell.strip() else MISSING)
     _check_names(counts, source)
     names = tuple(sorted(counts, key=natural_key))
-    return Findings(texts, names, _remarks(n_both, no_finding))
+    shown = some_of([repr(cell) for cell in sorted(empty)])
+    without = (f"{counted(empty.total(), 'image')} without a label, for the cell says {shown}",) if empty else ()
+    return Findings(texts, names, _remarks(n_both, no_finding) + without)
 
 
 def from_columns(columns: Mapping[str, Sequence[str]], no_finding: str = NO_FINDING, source: str = "") -> Findings:
@@ -97,6 +103,16 @@ def from_columns(columns: Mapping[str, Sequence[str]], no_finding: str = NO_FIND
         values[is_clear] = np.where(np.isnan(values[is_clear]), 0.0, values[is_clear])
     names = tuple(read)
     return Findings([_text(names, row) for row in values], names, _remarks(n_both, no_finding))
+
+
+def is_one_finding(cells: Iterable[str]) -> bool:
+    """Whether a column has -1, which no class is called, and nothing but 1, 0 and empty cells beside it."""
+    said = {cell.strip().casefold() for cell in cells}
+    try:
+        values = {float(cell) for cell in said if not math.isnan(CELLS.get(cell, 0.0))}
+    except ValueError:
+        return False
+    return UNCERTAIN_VALUE in values and values <= {UNCERTAIN_VALUE, 0.0, 1.0}
 
 
 def matching_columns(wanted: Sequence[str], there: Sequence[str]) -> list[str]:
@@ -140,6 +156,11 @@ def are_findings(labels: Iterable[str]) -> bool:
     return bool(distinct) and not plain
 
 
+def tells_findings(labels: Iterable[str]) -> bool:
+    """Whether any of these labels is that of an image that may have several."""
+    return any(label.startswith(BETWEEN) for label in labels)
+
+
 def names_in(labels: Iterable[str]) -> set[str]:
     """Every finding that these labels name, or every class, where they are plain; "" is no label."""
     distinct = set(labels) - {MISSING}
@@ -155,12 +176,18 @@ def finding_names(labels: Iterable[str], given: Sequence[str] = ()) -> tuple[str
     return (*given, *sorted(names_in(labels) - set(given), key=natural_key))
 
 
+def parts_of(label: str) -> list[str] | None:
+    """What a label writes of each finding that it names; None of a label that tells no findings."""
+    return _parts(label) if label.startswith(BETWEEN) else None
+
+
+def joined(parts: Sequence[str]) -> str:
+    """The label that writes this of findings: the reverse of `parts_of`."""
+    return BETWEEN + "".join(part + BETWEEN for part in parts)
+
+
 def _parts(label: str) -> list[str]:
     return [part for part in label.split(BETWEEN) if part]
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return BETWEEN + "".join(part + BETWEEN for part in parts)
 
 
 def _value(said: str) -> float:
@@ -173,7 +200,7 @@ def _text(names: Sequence[str], row: NDArray[np.float64]) -> str:
     parts = [
         name if value == 1.0 else f"{name}{OF}{_said(value)}" for name, value in zip(names, row, strict=True) if value
     ]
-    return _joined(parts)
+    return joined(parts)
 
 
 def _said(value: float) -> str:

@@ -13,6 +13,8 @@ from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
 MISSING = ""
+NOTHING = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "nat", "nil", "none", "null"})
+"""What spreadsheets, pandas, R and databases write where there is no value."""
 STANDARD = ("label", "split", "group")
 """What may be known about an image, beside where it is."""
 COLUMNS = ("paths", "ids", "labels", "splits", "groups")

@@ -10,7 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from dvme.data.findings import names_in, tells_findings
 from dvme.data.natural import natural_key
+from dvme.data.samples import NOTHING
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -18,8 +20,7 @@ NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 """`12`, `12.0`, `+12`, `1.2e1`; an exponent of more digits is a name."""
 DIGITS, PLAIN = re.compile(r"\d+"), re.compile(r"0|[1-9]\d*")
 KINDS = {"label": ("class", "classes"), "group": ("group", "groups")}
-NOTHING = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "nat", "nil", "none", "null"})
-"""What spreadsheets, pandas, R and databases write where there is no value."""
+FINDINGS = ("finding", "findings")
 
 
 def number_twins(names: Iterable[str]) -> list[tuple[str, str]]:
@@ -61,15 +62,22 @@ def check_spelling(
         known: what a cache holds beside them; pairs that are in the cache already are left to it.
 
     Returns:
-        A line for groups that may be one, and one for each name that usually stands for a missing value.
+        A line for groups that may be one, one for findings that differ in capitals only, and one for each name that
+        usually stands for a missing value.
 
     Raises:
         DataError: naming both spellings.
     """
     lines: list[str] = []
-    for column, (what, several) in KINDS.items():
+    for column, kind in KINDS.items():
+        what, several = kind
         counts = Counter(str(value) for value in columns.get(column, ()))
-        loose = _check_numbers(column, several, counts, source, set((known or {}).get(column, ())))
+        old = set(map(str, (known or {}).get(column, ())))
+        if column == "label" and tells_findings(counts):
+            (what, several), old = FINDINGS, names_in(old)
+            counts = _of_findings(counts)
+            lines += _by_capitals(counts, old)
+        loose = _check_numbers(column, several, counts, source, old)
         if loose:
             shown = some_of([f"{one} and {other}" for one, other in loose], EXAMPLES)
             lines.append(f"{several} that are the same number but count as two, for both may be names: {shown}")
@@ -80,6 +88,24 @@ def check_spelling(
             if name.casefold() in NOTHING
         ]
     return lines
+
+
+def _of_findings(labels: Mapping[str, int]) -> Counter[str]:
+    """The images of each finding that is named."""
+    counts = Counter[str]()
+    for label, count in labels.items():
+        counts.update(dict.fromkeys(names_in([label]), count))
+    return counts
+
+
+def _by_capitals(new: Collection[str], old: Collection[str]) -> list[str]:
+    """A line for findings that may be one."""
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for name in sorted({*new, *old}):
+        by_name[name.casefold()].append(name)
+    twins = [names for names in by_name.values() if len(names) > 1 and not set(old).issuperset(names)]
+    shown = some_of([" and ".join(names) for names in twins], EXAMPLES)
+    return [f"findings that differ in capitals only, and count as two: {shown}"] if twins else []
 
 
 def _check_numbers(

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Samples
+from dvme.data.findings import are_findings, tells_findings
 from dvme.data.hashing import Identified
-from dvme.data.order import CLASS_ORDER, checked_order
+from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD, unlisted_line
 from dvme.data.spelling import check_spelling
 from dvme.errors import DataError, parameter
@@ -42,29 +43,35 @@ class Held:
 def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | None) -> tuple[str, ...]:
     """The order of classes of a run: the one that is given, else the cache's; checked before any file is read.
 
+    Of findings, those that these images are asked about, else those of the cache.
+
     Raises:
         OptionError, DataError: if it is none, or lacks a label of these images.
     """
     if class_order is not None:
         return checked_order(class_order, samples.labels)
-    kept = EmbeddingCache.open(cache).class_order if EmbeddingCache.exists(cache) else ()
-    return checked_order(kept, samples.labels, source=f"the class order of {cache}")
+    if samples.findings or not EmbeddingCache.exists(cache):
+        return samples.findings
+    store = EmbeddingCache.open(cache)
+    kinds = [tells_findings(labels) for labels in (samples.labels, store.column("label").tolist())]
+    if any(kinds):
+        return store.class_order if all(kinds) else ()
+    return checked_order(store.class_order, samples.labels, source=f"the class order of {cache}")
 
 
 def check_order(held: Held, found: Identified, class_order: Sequence[str] | None) -> None:
     """Refuse an order that lacks a label which the cache would hold: of these files, or of a row that keeps its own.
 
-    None stands for the cache's order.
+    None stands for the cache's order; of findings it gets those that it lacks.
 
     Raises:
-        DataError: naming the labels.
+        DataError: naming the labels; or if some would be findings, and others classes.
     """
-    order = held.class_order if class_order is None else class_order
-    if not order:
-        return
-    stays = _kept(held, found, ["label"])["label"]
-    source = f"the class order of {held.location}" if class_order is None else CLASS_ORDER
-    checked_order(order, [*found.samples.labels, *stays], source=source)
+    labels = [*found.samples.labels, *_kept(held, found, ["label"])["label"]]
+    if class_order is not None:
+        checked_order(class_order, labels)
+    elif not are_findings(labels) and not tells_findings(held.columns["label"].tolist()):
+        checked_order(held.class_order, labels, source=f"the class order of {held.location}")
 
 
 def check_listed(samples: Samples) -> None:

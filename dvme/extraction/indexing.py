@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Samples
 from dvme.data.hashing import Identified
+from dvme.data.merging import merged_labels, rows_to_write
 from dvme.data.samples import STANDARD
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
@@ -83,6 +84,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     it; in one that it has, a missing value takes the cache's away. Copies of one image share a row. Where copies
     disagree on label, split or group, nobody knows which is right: the row keeps none of the three, so that it takes
     no part in training or testing. Of a further column on which they disagree the row keeps nothing, and takes part.
+    Findings that the source does not ask about stay as the cache has them, by `merged_labels`.
 
     The cache is open for writing. Of orders of classes, () takes the cache's away, None keeps it.
 
@@ -94,7 +96,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     remarks = check_names(held, found)
     if _forget_stand_ins(cache, held, samples):
         held = Held.by(cache, samples.kept)
-    n_before, order = len(held.contents), held.class_order if class_order is None else tuple(class_order)
+    n_before, order = len(held.contents), held.class_order
     rows = cache.samples.add(found.digests, samples.ids)
     members: dict[int, list[int]] = defaultdict(list)
     for index, row in enumerate(rows.tolist()):
@@ -107,10 +109,20 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     remarks += disputed
     known = {name: before[name][distinct] for name in (*STANDARD, *samples.kept)}
     columns = {name: told.get(name, np.where(is_contradictory, MISSING, before)) for name, before in known.items()}
+    merged = None
+    if "label" in told:
+        merged = merged_labels(before["label"], distinct, told["label"], asked=samples.findings, order=order)
+        merged.labels[distinct[is_contradictory]] = MISSING
+        columns["label"], order = merged.labels[distinct], merged.order
+        remarks += merged.remarks
+    order = order if class_order is None else tuple(class_order)
     paths = np.array([samples.real_paths[first] for first, *_ in files], dtype=object)
     n_moved = int(((before["path"][distinct] != MISSING) & (before["path"][distinct] != paths)).sum())
-    del held, before  # the cache is about to hold its columns as well
-    cache.update_columns(distinct, {"path": paths, **columns}, class_order=class_order)
+    written: tuple[NDArray[Any], Mapping[str, NDArray[Any]]] = distinct, {"path": paths, **columns}
+    if merged is not None:
+        written = rows_to_write(*written, before, merged.labels)
+    del held, before, merged  # the cache is about to hold its columns as well
+    cache.update_columns(*written, class_order=order)
     return Index(
         rows=distinct,
         files=[samples.paths[first] for first, *_ in files],

@@ -41,7 +41,7 @@ class Opened:
     samples: Samples
     task: Task
     class_order: Sequence[str] | None
-    """For the cache to keep: as asked, else the findings that the source asks about; None: it keeps its own."""
+    """For the cache to keep, as asked; None: it keeps its own, and findings that the source asks about besides."""
     models: Sequence[Backbone | KnownBackbone]
     """Loaded, or known from an earlier load."""
 
@@ -55,10 +55,9 @@ def open_run(request: ExtractRequest) -> Opened:
     check_images_and_cache(request.images, request.cache)
     request.choice.specs()
     samples = load_samples(request.images, request.columns, request.image_root, skip_missing=request.skip_missing)
-    class_order = (samples.findings or None) if request.class_order is None else request.class_order
-    task = Task.from_labels(samples.labels, order_of(request.cache, samples, class_order))
+    task = Task.from_labels(samples.labels, order_of(request.cache, samples, request.class_order))
     if request.options.replace:
         check_listed(samples)
     if request.announce is not None:
         request.announce(task, samples)
-    return Opened(samples, task, class_order, recall_backbones(request.choice, request.runtime))
+    return Opened(samples, task, request.class_order, recall_backbones(request.choice, request.runtime))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dvme.data import MISSING, Columns, Task
 from dvme.data.columns import chosen_column, kept_columns, read_labels
 from dvme.data.findings import are_findings, from_separated
 from dvme.data.manifest import MANIFEST_SUFFIXES, columns_line, image_names
+from dvme.data.merging import Merged, merged_labels, rows_to_write
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.data.spelling import check_spelling
@@ -39,12 +40,14 @@ class LabelReport:
     """Rows that the manifest names; without one, that have a label which was read anew."""
     n_changed: dict[str, int]
     """Column to the number of rows whose value is another than before."""
+    n_changed_findings: dict[str, int]
+    """Finding to the number of rows of which something else is known now; findings without such a row are left out."""
     n_untouched: int
     """Rows that the manifest does not name; they keep what they have."""
     task: Task
     """What the labels define now."""
     class_order: tuple[str, ...]
-    """The user's, which may have classes without an image; () without one."""
+    """The user's, which may have classes without an image, or the findings of the cache; () without either."""
     remarks: list[str] = field(default_factory=list)
     """Which columns were used, and what is odd about their values, a line each."""
 
@@ -65,7 +68,8 @@ def label(
     """Set label, split, group and further columns of the rows that a manifest names, and the order of the classes.
 
     No image needs to be there. A column that the manifest lacks is left alone, an empty cell makes a value
-    missing, and rows that the manifest does not name keep what they have.
+    missing, and rows that the manifest does not name keep what they have. Of findings that are no columns of the
+    manifest every row keeps what it has; they are unknown where it has no label.
 
     Args:
         cache: the cache's location.
@@ -94,23 +98,27 @@ def label(
     else:
         told = _Told() if columns.label_separator is None else _reread(store, columns)
     root = None if manifest is None else Path(image_root or Path(manifest).parent)
-    if class_order is None and told.findings:
-        class_order = told.findings
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
         told = _reread(store, columns) if told.is_reread else told  # others may have labelled meanwhile
-        rows, values = _checked(store, told, root, class_order)
+        rows, values, merged = _checked(store, told, root, class_order)
         others = {name: np.delete(store.column(name), rows).tolist() for name in values if name in {"label", "group"}}
         remarks = [*told.remarks, *check_spelling(values, told.source, others)]
         n_changed = {name: int((store.column(name)[rows] != column).sum()) for name, column in values.items()}
-        store.update_columns(rows, values, class_order=class_order)
+        written: tuple[NDArray[Any], Mapping[str, NDArray[Any]]] = rows, values
+        if merged is not None:
+            remarks += merged.remarks
+            class_order = merged.order if class_order is None else class_order
+            written = rows_to_write(rows, values, {name: store.column(name) for name in values}, merged.labels)
+        store.update_columns(*written, class_order=class_order)
         is_present = ~store.samples.is_pruned
         return LabelReport(
             cache=os.fspath(cache),
             manifest=None if manifest is None else os.fspath(manifest),
             n_rows=int((values["label"] != MISSING).sum()) if told.is_reread else len(rows),
             n_changed=n_changed,
+            n_changed_findings={} if merged is None else dict(merged.n_changed),
             n_untouched=0 if told.is_reread else int(is_present.sum()) - len(rows),
             task=Task.from_labels(store.column("label")[is_present], store.class_order),
             class_order=store.class_order,
@@ -135,20 +143,25 @@ class _Told:
 
 def _checked(
     store: EmbeddingCache, told: _Told, image_root: Path | None, class_order: Sequence[str] | None
-) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
-    """(R,) the rows that are named and column to (R,) values, where they fit what else the cache holds."""
+) -> tuple[NDArray[Any], dict[str, NDArray[Any]], Merged | None]:
+    """(R,) the rows that are named and column to (R,) values, where they fit what else the cache holds.
+
+    Beside them the labels of all rows, where labels are told.
+    """
     if told.is_reread:
         rows, values = np.arange(len(told.values["label"])), told.values
     else:
         rows = rows_by_name(store, told.names, source=told.source, image_root=image_root, are_distinct=False)
         rows, values = _merged(rows, told)
-    labels = store.column("label")
-    labels[rows] = values.get("label", labels[rows])
-    if class_order is None:
-        checked_order(store.class_order, labels, source=f"the class order of {store.location}")
-    else:
+    labels, order, merged = store.column("label"), store.class_order, None
+    if "label" in values:
+        merged = merged_labels(labels, rows, values["label"], asked=told.findings, order=order)
+        labels, order, values = merged.labels, merged.order, values | {"label": merged.labels[rows]}
+    if class_order is not None:
         checked_order(class_order, labels)
-    return rows, values
+    elif not are_findings(labels):
+        checked_order(order, labels, source=f"the class order of {store.location}")
+    return rows, values, merged
 
 
 def _merged(rows: NDArray[Any], told: _Told) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
@@ -211,6 +224,11 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
         raise OptionError(
             f"there is no manifest with the column of the {[*named, 'image'][0]}; name it after {store.location}"
         )
+    if columns.keep:
+        raise OptionError(
+            f"there is no manifest of which columns could be kept; name it after {store.location}, or leave out "
+            + parameter("keep", list(columns.keep))
+        )
     labels = store.column("label")
     if are_findings(labels):
         raise DataError(f"the labels of {store.location} are findings already; name a manifest to set others")
@@ -224,4 +242,4 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
         *found.remarks,
     ]
     values = {"label": np.array(found.texts, dtype=object)}
-    return _Told(store.location, [], values, remarks, found.names, is_reread=True)
+    return _Told(store.location, [], values, remarks, is_reread=True)

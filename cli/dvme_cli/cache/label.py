@@ -9,7 +9,7 @@ import typer
 
 import dvme
 from dvme.defaults import NO_FINDING
-from dvme.text import counted
+from dvme.text import counted, some_of
 from dvme_cli import options
 from dvme_cli.console import answer, say
 from dvme_cli.parsing import optional_names, parse_order
@@ -74,7 +74,10 @@ def _show(report: dvme.cache.LabelReport) -> None:
 
 
 def _show_changes(report: dvme.cache.LabelReport) -> None:
-    changes = ", ".join(f"{name} of {count:,}" for name, count in report.n_changed.items() if count)
+    each = some_of([f"{name} of {count:,}" for name, count in report.n_changed_findings.items()])
+    findings = {"label": f" ({each})"} if each else {}
+    changed = {name: count for name, count in report.n_changed.items() if count}
+    changes = ", ".join(f"{name} of {count:,}{findings.get(name, '')}" for name, count in changed.items())
     named = "named" if report.manifest is not None else "with a label"
     say(f"{counted(report.n_rows, 'image')} {named}; changed: {changes or 'nothing'}")
     if report.n_untouched:

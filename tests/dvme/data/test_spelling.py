@@ -66,3 +66,15 @@ def test_check_spelling__names_of_nothing(name: str) -> None:
     (line,) = check_spelling({"group": [name, "p1"]}, "m.csv")
     assert line.startswith(f"{name!r} is a group like any other, of 1 image;")
     assert check_spelling({"split": [name]}, "m.csv") == []
+
+
+def test_check_spelling__findings() -> None:
+    labels = {"label": ["|Edema|nan|", "|edema=?|Mass|", "|", ""]}
+    assert check_spelling(labels, "x.csv") == [
+        "findings that differ in capitals only, and count as two: Edema and edema",
+        "'nan' is a finding like any other, of 1 image; where it stands for a missing value, leave the cell empty",
+    ]
+    assert check_spelling({"label": ["|Edema|"]}, "x.csv", {"label": ["|Edema|edema|"]}) == []
+    assert len(check_spelling({"label": ["|Edema|"]}, "x.csv", {"label": ["|edema|"]})) == 1
+    with pytest.raises(DataError, match=r"x.csv: findings '12' and '12.0' are the same number"):
+        check_spelling({"label": ["|12|", "|12.0|"]}, "x.csv")

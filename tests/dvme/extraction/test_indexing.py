@@ -32,11 +32,11 @@ def files(tmp_path: Path) -> list[Path]:
 def index(files: list[Path], tmp_path: Path) -> Callable[..., Index]:
     """Index the files with some columns into a cache."""
 
-    def run(order: Sequence[str] | None = None, **columns: Sequence[str]) -> Index:
+    def run(order: Sequence[str] | None = None, findings: Sequence[str] = (), **columns: Sequence[str]) -> Index:
         values = {name: list(columns.get(name, [""] * 4)) for name in STANDARD}
         kept = {name: list(column) for name, column in columns.items() if name not in STANDARD}
         ids, given = [path.name for path in files], frozenset(columns) - set(kept)
-        samples = Samples(files, ids, values["label"], values["split"], values["group"], given, kept)
+        samples = Samples(files, ids, values["label"], values["split"], values["group"], given, kept, tuple(findings))
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
             return index_samples(cache, identify(samples, 1, lambda *_: None), order)
 
@@ -184,3 +184,33 @@ def test_index_samples__order_of_classes(
     files[0] = files[0].with_name("e.png")
     with pytest.raises(DataError, match="lacks 'r'"):  # of a row that is not among the files and keeps its label
         index(["s", "q"], label=["s", "q", "q", "q"])
+
+
+def test_index_samples__findings_that_the_source_lacks_stay_as_they_are(
+    index: Callable[..., Index], columns: Callable[[], list[list[str]]], tmp_path: Path, files: list[Path]
+) -> None:
+    """By hand: Edema is told anew, the second image is another one, Mass stays or is unknown; Hernia is new."""
+    index(findings=["Edema", "Mass"], label=["|Mass|", "|Edema|", "|", "|"])
+    files[1].write_text("another image")
+    found = index(findings=["Hernia", "Edema"], label=["|Edema|", "|Hernia|", "", ""])
+    assert columns()[0] == ["|Edema|Mass|", "", "|Edema=|Hernia=|", "|Mass=|Hernia|"]
+    assert found.class_order == EmbeddingCache.open(tmp_path / "c.zarr").class_order == ("Edema", "Mass", "Hernia")
+
+
+def test_index_samples__a_finding_that_is_new_is_unknown_for_the_rows_of_before(
+    index: Callable[..., Index], tmp_path: Path
+) -> None:
+    index(findings=["Edema"], label=["|Edema|", "|", "|", "|"])
+    other = tmp_path / "z.png"
+    other.write_text("z")
+    samples = Samples([other], ["z.png"], ["|Wart|"], [""], [""], frozenset({"label"}), findings=("Wart",))
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        found = index_samples(cache, identify(samples, 1, lambda *_: None))
+        labels = cache.column("label").tolist()
+    assert labels == ["|Edema|Wart=|", "|Wart=|", "|Wart=|", "|Edema=|Wart|"]
+    assert found.remarks == ["new to the cache, and unknown for images with a label from before: Wart"]
+    classes = Samples([other], ["z.png"], ["x"], [""], [""], frozenset({"label"}))
+    identified = identify(classes, 1, lambda *_: None)
+    refused = pytest.raises(DataError, match="some images may have several findings, others have one class")
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache, refused:
+        index_samples(cache, identified)

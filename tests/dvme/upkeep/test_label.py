@@ -279,6 +279,8 @@ def test_label__rereads_nothing_that_is_not_there(make_cache: MakeCache, write_m
         label(cache, columns=Columns(label_separator=";"))
     with pytest.raises(OptionError, match="there is no manifest with the column of the group"):
         label(cache, columns=Columns(label_separator=";", group="patient"))
+    with pytest.raises(OptionError, match=r"no manifest of which columns could be kept; .*leave out keep=\['sex'\]"):
+        label(cache, columns=Columns(label_separator=";", keep="sex"))
     with pytest.raises(OptionError, match="separator is empty"):
         label(make_cache(range(2), name="d.zarr"), columns=Columns(label_separator=" "))
 
@@ -290,3 +292,42 @@ def test_label__findings_beside_classes_are_refused(make_cache: MakeCache, write
     with pytest.raises(DataError, match="some images may have several findings, others have one class"):
         label(cache, manifest, columns=Columns(label_separator=";"))
     assert columns(cache) == before
+
+
+FINDINGS = Columns(label=["Edema", "Mass", "Nodule"])
+
+
+def test_label__findings_that_the_manifest_lacks_stay_as_they_are(make_cache: MakeCache, write_manifest: Write) -> None:
+    """By hand: Edema is told anew of rows 0 and 3; Hernia is new, and so unknown for row 1; row 3 had no label."""
+    cache = make_cache(range(4))
+    rows = [["0.png", "0", "1", "-1"], ["1.png", "1", "0", ""], ["2.png", "", "", ""], ["3.png", "", "", ""]]
+    label(cache, write_manifest(rows, ["image", "Edema", "Mass", "Nodule"]), columns=FINDINGS)
+    assert columns(cache)["label"] == ["|Mass|Nodule=?|", "|Edema|Nodule=|", "", ""]
+    assert EmbeddingCache.open(cache).class_order == ("Edema", "Mass", "Nodule")
+    second = write_manifest([["0.png", "1", "0"], ["2.png", "", ""], ["3.png", "1", ""]], ["image", "Hernia", "Edema"])
+    report = label(cache, second, columns=Columns(label="Hernia,Edema"))
+    assert columns(cache)["label"] == [
+        "|Mass|Nodule=?|Hernia|",
+        "|Edema|Nodule=|Hernia=|",
+        "",
+        "|Edema=|Mass=|Nodule=|Hernia|",
+    ]
+    assert report.class_order == EmbeddingCache.open(cache).class_order == ("Edema", "Mass", "Nodule", "Hernia")
+    assert (report.n_changed, report.n_changed_findings) == ({"label": 2}, {"Hernia": 2})
+    assert report.remarks[-1] == "new to the cache, and unknown for images with a label from before: Hernia"
+    third = write_manifest([["0.png", "1", ""], ["1.png", "1", "1"]], ["image", "Edema", "Mass"])
+    report = label(cache, third, columns=Columns(label="Edema,Mass"))
+    assert columns(cache)["label"][:2] == ["|Edema|Mass=|Nodule=?|Hernia|", "|Edema|Mass|Nodule=|Hernia=|"]
+    assert report.n_changed_findings == {"Edema": 1, "Mass": 2}
+    assert report.class_order == ("Edema", "Mass", "Nodule", "Hernia")
+
+
+def test_label__findings_to_classes_and_back_drop_the_list(make_cache: MakeCache, write_manifest: Write) -> None:
+    cache = make_cache(range(2))
+    grades = write_manifest([["0.png", "mild"], ["1.png", "none"]], ["image", "label"], name="g.csv")
+    label(cache, grades, class_order=["none", "mild"])
+    findings = write_manifest([["0.png", "1", "0", ""], ["1.png", "0", "0", "1"]], ["image", "Edema", "Mass", "Nodule"])
+    report = label(cache, findings, columns=FINDINGS)
+    assert report.class_order == ("Edema", "Mass", "Nodule")
+    assert report.remarks[-1].endswith("the order of the classes of before (none < mild) is dropped")
+    assert label(cache, grades).class_order == EmbeddingCache.open(cache).class_order == ()
