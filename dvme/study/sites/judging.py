@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +25,26 @@ from dvme.study.methods import method_name
 from dvme.study.panel import Panel
 from dvme.study.sites.asked import SiteOptions, mapped
 from dvme.study.sites.external import STUDY, in_common
+from dvme.study.sites.known import check_apart, known
 from dvme.study.sites.matching import Matched, matched
 from dvme.study.sites.outcome import OWN, Drop, FindingDrop, SiteResult, SitesResult, WeightedScore
-from dvme.study.sites.scores import AUC, Side, comparable, drop_of, findings_of, together, weighted
+from dvme.study.sites.scores import (
+    AUC,
+    Side,
+    comparable,
+    drop_of,
+    findings_of,
+    together,
+    untested,
+    unweighted,
+    weighted,
+)
 from dvme.study.sites.shifts import Located, shifts
 from dvme.text import METRIC_NAMES
 from dvme.vectors import spans
 
 ROWS_AT_ONCE = 4096
+NONE_LEFT = "no image is left: all are the study's own"
 Folds = Sequence[NDArray[np.float32]]
 """J of (N, C) log probabilities."""
 
@@ -43,8 +55,13 @@ class Site:
 
     name: str
     snapshot: Snapshot
-    """Of the images that are judged."""
+    """Of the R images that are judged."""
     matched: Matched
+    """The same images."""
+    whole: Snapshot
+    """With those that the study has as well, which are not judged."""
+    n_known: Mapping[str, int]
+    """How many these are, by reason."""
 
 
 @dataclass
@@ -67,14 +84,21 @@ def matched_sites(
         n_bytes: of embeddings that may be held for all sites together.
 
     Raises:
-        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched.
+        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched, or a score
+            counts an image twice.
     """
     policy = Uncertainty(**{name: manifest.policy[name] for name in POLICY if name in manifest.policy})
     found = []
     for name, snapshot in opened.items():
         theirs = Targets.of(snapshot.labels, snapshot.class_order, policy)
         own = matched(name, theirs, manifest.targets, mapped(options, name, manifest.classes))
-        found.append(Site(name, snapshot.at(own.rows).holding(n_bytes // len(opened)), own))
+        whole = snapshot.at(own.rows)
+        reasons = known(whole.ids, manifest)
+        left = np.flatnonzero(~np.any(list(reasons.values()), axis=0))
+        own = replace(own, rows=own.rows[left], truth=own.truth[left])
+        n_known = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
+        found.append(Site(name, whole.at(left).holding(n_bytes // len(opened)), own, whole, n_known))
+    check_apart(options.score, {site.name: site.snapshot for site in found})
     return found
 
 
@@ -94,12 +118,14 @@ def judge_sites(
     manifest, kept = judge.manifest, list(grid.kept)
     metric, notices = _metric(judge, sites)
     for site in sites:
-        left_out = site.snapshot.left_out.items()
+        left_out = [*site.snapshot.left_out.items(), *site.n_known.items()]
         notices += [
             *site.matched.notices,
             *(f"{site.name}: left out: {count:,} {reason}" for reason, count in left_out),
         ]
-        if groups_to_resample(site.snapshot.groups) is None:
+        if not len(site.snapshot):
+            notices.append(f"{site.name}: {NONE_LEFT}")
+        elif groups_to_resample(site.snapshot.groups) is None:
             notices.append(f"{site.name}: no image has a group, so its images count as independent")
         if n_known := int(_is_known(site, study).sum()):
             notices.append(f"{site.name}: how far apart it is was measured without {n_known:,} images of the study")
@@ -108,23 +134,30 @@ def judge_sites(
         site.name: (*(each for own in site.matched.pairs.values() for each in own), *site.matched.theirs_only)
         for site in sites
     }
-    common, lines = in_common(study, manifest.test, named, lists, progress)
+    common, lines = in_common(study, named, {site.name: site.whole for site in sites}, lists, progress)
     notices += [*lines, *(line for own in common.values() for line in own)]
+    present = [site for site in sites if len(site.snapshot)]
     leader, found, scores = judge.leaders.of(kept), {site.name: _Found() for site in sites}, list[WeightedScore]()
     for done, method in enumerate(kept):
         progress("other sites", done, len(kept))
         sides = {OWN: own_side(judge, method)} | {
-            site.name: site_side(judge, site, folds) for site, folds in _predicted(grid, method, sites)
+            site.name: site_side(judge, site, folds) for site, folds in _predicted(grid, method, present)
         }
+        title = method_name(*judge.methods[method])
         for site in sites:
+            if site.name not in sides:
+                found[site.name].drops.append(untested(title, NONE_LEFT))
+                continue
             _compare(
                 judge, method, sides[OWN], sides[site.name], site, metric, found[site.name], is_leader=method == leader
             )
-        if options.score:
+        if lacking := [name for name in options.score if name not in sides]:
+            scores.append(unweighted(title, dict(options.score), f"{', '.join(lacking)}: {NONE_LEFT}"))
+        elif options.score:
             shared = dict(
                 zip(options.score, together(comparable([sides[name] for name in options.score])), strict=True)
             )
-            scores.append(weighted(method_name(*judge.methods[method]), shared, dict(options.score), metric))
+            scores.append(weighted(title, shared, dict(options.score), metric))
     progress("other sites", len(kept), len(kept))
     results = [
         _result(site, options.places[site.name], judge, study, found[site.name], common[site.name], progress)
@@ -219,7 +252,7 @@ def _result(
         cache=place,
         n_images=len(site.snapshot),
         n_groups=None if groups is None else len(np.unique(groups)),
-        n_left_out=dict(site.snapshot.left_out) | own.left_out,
+        n_left_out=dict(site.snapshot.left_out) | own.left_out | dict(site.n_known),
         pairs=dict(own.pairs),
         ours_only=own.ours_only,
         theirs_only=own.theirs_only,

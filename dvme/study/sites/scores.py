@@ -85,10 +85,15 @@ def drop_of(method: str, own: Side, there: Side, metric: str, shared_rows: float
     """A method's drop from the one side to the other, over what both can judge; see `together`."""
     one, other = own.scored(metric), there.scored(metric)
     if one is None or other is None:
-        return Drop(method, NOTHING, NOTHING, UNTESTED, UNTESTED, _nothing_in_common(own, there, metric))
+        return untested(method, _nothing_in_common(own, there, metric))
     found, anew = drop(one, other), drop(one, other, shared_rows=shared_rows)
     why = "" if not np.isnan(found.difference.low) else f"it takes {FEWEST} images or patients of every class"
     return Drop(method, one.interval(), other.interval(), found, anew, why)
+
+
+def untested(method: str, why: str) -> Drop:
+    """A row that claims nothing."""
+    return Drop(method, NOTHING, NOTHING, UNTESTED, UNTESTED, why)
 
 
 def findings_of(
@@ -161,6 +166,11 @@ def weighted(method: str, sides: dict[str, Side], weights: dict[str, float], met
     why = f"nothing that all portions have can be judged in {', '.join(lacking)}" if lacking else ""
     why = why or (f"{', '.join(few)}: it takes {FEWEST} images or patients of every class" if few else "")
     return WeightedScore(method, total, portions, why)
+
+
+def unweighted(method: str, weights: Mapping[str, float], why: str) -> WeightedScore:
+    """A weighted score of which nothing is known."""
+    return WeightedScore(method, NOTHING, tuple(Portion(*each, NOTHING) for each in weights.items()), why)
 
 
 def _few(whose: str, column: NDArray[Any], groups: NDArray[Any] | None) -> str:
