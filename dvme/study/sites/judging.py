@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from dvme.study.sites.asked import SiteOptions, mapped
 from dvme.study.sites.external import STUDY, in_common
 from dvme.study.sites.known import check_apart, known
 from dvme.study.sites.matching import Matched, matched
+from dvme.study.sites.one_family import Tested, one_family
 from dvme.study.sites.outcome import OWN, Drop, FindingDrop, SiteResult, SitesResult, WeightedScore
 from dvme.study.sites.scores import (
     AUC,
@@ -144,13 +146,11 @@ def judge_sites(
             site.name: site_side(judge, site, folds) for site, folds in _predicted(grid, method, present)
         }
         title = method_name(*judge.methods[method])
-        for site in sites:
-            if site.name not in sides:
-                found[site.name].drops.append(untested(title, NONE_LEFT))
-                continue
-            _compare(
-                judge, method, sides[OWN], sides[site.name], site, metric, found[site.name], is_leader=method == leader
-            )
+        drops = [_compared(judge, method, sides, site.name, metric) for site in sites]
+        for site, drop in zip(sites, one_family(drops), strict=True):
+            found[site.name].drops.append(drop)
+        if method == leader:
+            _add_findings(judge, title, sides, present, found)
         if lacking := [name for name in options.score if name not in sides]:
             scores.append(unweighted(title, dict(options.score), f"{', '.join(lacking)}: {NONE_LEFT}"))
         elif options.score:
@@ -226,16 +226,27 @@ def _predicted(grid: Grid, method: int, sites: Sequence[Site]) -> Iterator[tuple
         yield site, folds
 
 
-def _compare(
-    judge: Judge, method: int, own: Side, there: Side, site: Site, metric: str, found: _Found, *, is_leader: bool
+def _compared(judge: Judge, method: int, sides: Mapping[str, Side], name: str, metric: str) -> Tested[Drop]:
+    """A method's drop from the study's own test set to a site."""
+    title, shared_rows = method_name(*judge.methods[method]), judge.shared_rows[judge.manifest.largest]
+    if name not in sides:
+        return untested(title, NONE_LEFT), None
+    own, there = together(comparable([sides[OWN], sides[name]]))
+    return drop_of(title, own, there, metric, shared_rows)
+
+
+def _add_findings(
+    judge: Judge, title: str, sides: Mapping[str, Side], sites: Sequence[Site], found: Mapping[str, _Found]
 ) -> None:
-    """Add a method's drop, and of the leading one those of all findings."""
-    name, shared_rows = method_name(*judge.methods[method]), judge.shared_rows[judge.manifest.largest]
-    own, there = comparable([own, there])
-    if is_leader:
-        found.findings += findings_of(name, own, there, site.matched.pairs, shared_rows)
-    own, there = together([own, there])
-    found.drops.append(drop_of(name, own, there, metric, shared_rows))
+    """The drops of all findings of all sites, which are one family."""
+    shared_rows = judge.shared_rows[judge.manifest.largest]
+    rows = []
+    for site in sites:
+        own, there = comparable([sides[OWN], sides[site.name]])
+        rows.append(findings_of(title, own, there, site.matched.pairs, shared_rows))
+    every = iter(one_family([row for own in rows for row in own]))
+    for site, its in zip(sites, rows, strict=True):
+        found[site.name].findings += islice(every, len(its))
 
 
 def _result(

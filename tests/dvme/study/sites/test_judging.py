@@ -101,6 +101,20 @@ def test_sites__own_scores_are_of_the_same_findings_on_the_test_images(root: Pat
     assert report.sites.sites[0].findings[0].theirs == ("Oedema",)
 
 
+def test_sites__drops_of_a_method_and_findings_of_the_leading_one_are_a_family_each(report: StudyReport) -> None:
+    assert report.sites is not None
+    ny, kids = report.sites.sites
+    for n, rows in ((2, [*ny.drops, *kids.drops]), (3, [*ny.findings, *kids.findings])):
+        for each in rows:
+            assert each.together is not None
+            assert each.together.p == pytest.approx(min(1.0, n * each.drop.p))
+            assert each.together.difference.low < each.drop.difference.low
+    assert len([*ny.findings, *kids.findings]) == 3
+    assert report.sites.families == (
+        "those of a method are for 2 sites together, those of findings for 3 together (95% CI and p, Bonferroni)"
+    )
+
+
 def test_sites__are_kept_in_the_summary_and_the_same_when_gone_on_with(root: Path, report: StudyReport) -> None:
     """A study without sites is the same but for them; one that was finished before judges its kept heads."""
     assert repr(read_summary(root / "run").sites) == repr(report.sites)
