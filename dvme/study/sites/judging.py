@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,30 +75,48 @@ class _Found:
     findings: list[FindingDrop] = field(default_factory=list)
 
 
-def matched_sites(
-    options: SiteOptions, opened: Mapping[str, Snapshot], manifest: SubsetManifest, n_bytes: int
-) -> list[Site]:
-    """Every site's labels as the study's findings or classes.
+def matched_labels(
+    options: SiteOptions, opened: Mapping[str, Snapshot], ours: Targets, policy: Mapping[str, Any]
+) -> dict[str, Matched]:
+    """Every site's labels as the study's findings or classes; reads no embedding.
 
     Args:
         options: what the sites call them.
+        opened: of `open_sites`.
+        ours: of the study.
+        policy: that its images were drawn by, of which some matters for findings alone.
+
+    Raises:
+        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched.
+    """
+    own = Uncertainty(**{name: policy[name] for name in POLICY if name in policy and ours.is_multilabel})
+    found = {}
+    for name, snapshot in opened.items():
+        theirs = Targets.of(snapshot.labels, snapshot.class_order, own)
+        found[name] = matched(name, theirs, ours, mapped(options, name, ours.classes))
+    return found
+
+
+def matched_sites(
+    options: SiteOptions, opened: Mapping[str, Snapshot], manifest: SubsetManifest, n_bytes: int
+) -> list[Site]:
+    """Every site, with the images that are judged there.
+
+    Args:
+        options: what the sites call their labels.
         opened: of `open_sites`.
         manifest: of the study.
         n_bytes: of embeddings that may be held for all sites together.
 
     Raises:
-        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched, or a score
-            counts an image twice.
+        OptionError, DataError: see `matched_labels`; if a score counts an image twice.
     """
-    policy = Uncertainty(**{name: manifest.policy[name] for name in POLICY if name in manifest.policy})
     found = []
-    for name, snapshot in opened.items():
-        theirs = Targets.of(snapshot.labels, snapshot.class_order, policy)
-        own = matched(name, theirs, manifest.targets, mapped(options, name, manifest.classes))
-        whole = snapshot.at(own.rows)
+    for name, labels in matched_labels(options, opened, manifest.targets, manifest.policy).items():
+        whole = opened[name].at(labels.rows)
         reasons = known(whole.ids, manifest)
         left = np.flatnonzero(~np.any(list(reasons.values()), axis=0))
-        own = replace(own, rows=own.rows[left], truth=own.truth[left])
+        own = replace(labels, rows=labels.rows[left], truth=labels.truth[left])
         n_known = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
         found.append(Site(name, whole.at(left).holding(n_bytes // len(opened)), own, whole, n_known))
     check_apart(options.score, {site.name: site.snapshot for site in found})

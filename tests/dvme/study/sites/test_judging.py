@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,26 @@ def test_sites__what_cannot_be_is_refused_before_a_fit(
         dvme.probe(root / "own.zarr", heads=HEADS, test=other)
     with pytest.raises(DataError, match=r"site kids has none of the study's findings \(Edema, Effusion, Mass\)"):
         dvme.probe(root / "own.zarr", heads=HEADS, test=root / "kids.zarr")
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_sites__names_are_checked_before_images_are_compared(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_drawn: bool
+) -> None:
+    asked: dict[str, Any] = {"heads": HEADS, "test": root / "kids.zarr"}
+    study = partial(dvme.probe, root / "own.zarr")
+    if is_drawn:
+        dvme.subsets(root / "own.zarr", tmp_path / "subsets.json", options=dvme.SubsetOptions(n_folds=2))
+        study = partial(dvme.sweep, root / "own.zarr", tmp_path / "run", subsets=tmp_path / "subsets.json")
+    monkeypatch.setattr("dvme.study.design.subsets.inspect", lambda *_, **__: pytest.fail("images are compared"))
+    for names, said in (
+        ({"Oedema": "FLUID"}, "says what 'Oedema' is called"),
+        ({"Edema": "x"}, "site kids has no 'x'"),
+    ):
+        with pytest.raises((OptionError, DataError), match=said):
+            study(label_map=names, **asked)
+    with pytest.raises(OptionError, match=r"the weights sum to 0\.5"):
+        study(label_map={"Effusion": "FLUID"}, score={"kids": 0.5}, **asked)
 
 
 def test_sites__a_finding_without_positives_is_a_row_that_says_so(root: Path, tmp_path: Path) -> None:
