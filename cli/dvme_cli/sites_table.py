@@ -38,7 +38,7 @@ def _show_drops(found: SitesResult) -> None:
         headings += [site.name, "drop"]
         columns += [
             [_interval(each.external) for each in site.drops],
-            [_change(each.drop.difference) for each in site.drops],
+            [_change(each.shown.difference) for each in site.drops],
         ]
     methods = list(dict.fromkeys(each.method for site in found.sites for each in site.drops))
     if methods:
@@ -48,7 +48,7 @@ def _show_drops(found: SitesResult) -> None:
         table.show(console())
         say(
             f"Test {METRIC_NAMES[found.metric]} at other sites, without a new fit, and on the study's own test images "
-            "over what both have; 95% CI. Drop: own less theirs, of these heads; each interval is for itself."
+            f"over what both have; 95% CI. Drop: own less theirs, of these heads; {found.families}."
         )
     for site in found.sites:
         groups = "" if site.n_groups is None else f" of {site.n_groups:,} groups"
@@ -63,7 +63,7 @@ def _show_findings(found: SitesResult, site: SiteResult) -> None:
     table = Table(columns=("finding", *headings), keys=1, numeric=len(headings), padding=NARROW)
     for each in site.findings:
         counts = [f"{n:,} of {known:,}" for n, known in zip(each.n_positive, each.n_known, strict=True)]
-        change = "-" if each.why_not else _change(each.drop.difference)
+        change = "-" if each.why_not else _change(each.shown.difference)
         table.add_row(each.finding, *counts, _interval(each.internal), _interval(each.external), change)
     table.show(console())
     say(f"Each finding, or class against the others, by {found.leader}, which leads on validation.")

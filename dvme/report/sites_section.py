@@ -78,8 +78,8 @@ def _of_site(found: SitesResult, site: SiteResult) -> str:
             (each.method,),
             (
                 *(_interval(own) for own in (each.internal, each.external)),
-                _interval(each.drop.difference, signed=True),
-                "" if math.isnan(each.drop.p) else p_text(each.drop.p),
+                _interval(each.shown.difference, signed=True),
+                "" if math.isnan(each.shown.p) else p_text(each.shown.p),
                 ends_text(each.anew.difference),
                 each.why_not or each.word,
             ),
@@ -91,8 +91,8 @@ def _of_site(found: SitesResult, site: SiteResult) -> str:
     body += table(("method",), headings, rows, f"{METRIC_NAMES[found.metric]} at {site.name}")
     body += (
         '<p class="soft">Drop: own less theirs, of these heads on other images of both places, patients as units; '
-        "each interval is for itself. Heads fitted anew: the interval of the drop where heads are left to chance, "
-        "too.</p>"
+        f"{text(found.families)}. Scores are each for itself. Heads fitted anew: the interval of the drop, for itself, "
+        "where heads are left to chance, too.</p>"
     )
     if len(site.findings) > 1 or any(each.why_not for each in site.findings):
         body += _findings(found, site)
@@ -106,7 +106,7 @@ def _findings(found: SitesResult, site: SiteResult) -> str:
             (
                 *(f"{n:,} of {known:,}" for n, known in zip(each.n_positive, each.n_known, strict=True)),
                 *(_interval(own) for own in (each.internal, each.external)),
-                each.why_not or f"{_interval(each.drop.difference, signed=True)} {each.word}",
+                each.why_not or f"{_interval(each.shown.difference, signed=True)} {each.word}",
             ),
         )
         for each in site.findings

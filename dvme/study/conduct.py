@@ -6,9 +6,9 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
 from dvme.study.sites.asked import SiteOptions, open_sites
-from dvme.study.sites.judging import judge_sites, matched_sites
+from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +93,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     opened = open_sites(question.sites, store, names)
     snapshot = Snapshot.take(store, names, question.people.columns)
     question.people.check(snapshot)
+    _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
     _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
@@ -127,6 +128,23 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             _place_heads(grid, aside)
     clock.lap("write")
     return report
+
+
+def _check_labels(question: Question, snapshot: Snapshot, opened: Mapping[str, Snapshot]) -> None:
+    """Refuse sites whose labels do not fit the study's before anything is made of its images.
+
+    Raises:
+        OptionError, DataError: see `matched_labels`.
+    """
+    if not opened:
+        return
+    if question.subsets is not None:
+        manifest = SubsetManifest.load(question.subsets)
+        targets, policy = manifest.targets, manifest.policy
+    else:
+        options = question.options or SubsetOptions()
+        targets, policy = snapshot.targets(options.uncertainty), asdict(options)
+    matched_labels(question.sites, opened, targets, policy)
 
 
 def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Design:

@@ -86,6 +86,6 @@ def _hover(name: str, each: Drop) -> str:
         f"<b>{style.whole(name)}</b>",
         f"own test images {difference_text(each.internal, named='95% interval', signed=False)}",
         f"at the site {difference_text(each.external, named='95% interval', signed=False)}",
-        f"{each.word}: {difference_text(each.drop.difference)}",
+        f"{each.word}: {difference_text(each.shown.difference)}",
     ]
     return "<br>".join(lines)

@@ -70,9 +70,11 @@ class SiteOptions:
         for given in self.test:
             name, place = _named(os.fspath(given))
             if name in found or name == OWN:
-                whose = "the study's own test set" if name == OWN else f"{found[name]}, too,"
-                step = parameter("test", f"OTHER={place}")
-                raise OptionError(f"{place} would be called {name!r}, and so is {whose}; give it another name: " + step)
+                whose = "the study's own test set" if name == OWN else found[name]
+                raise OptionError(
+                    f"{place} would be called {name!r}, as {whose} is; give it another name with "
+                    + parameter("test", f"OTHER={place}")
+                )
             found[name] = place
         return found
 

@@ -22,8 +22,8 @@ STUDY = "the study"
 
 def in_common(
     study: Snapshot,
-    test: NDArray[np.int64],
     sites: Mapping[str, Snapshot],
+    whole: Mapping[str, Snapshot],
     classes: Mapping[str, Sequence[str]],
     progress: Progress,
 ) -> tuple[dict[str, list[str]], list[str]]:
@@ -31,22 +31,23 @@ def in_common(
 
     Args:
         study: N images.
-        test: positions of its test images.
-        sites: by name.
+        sites: of the images that are judged, by name.
+        whole: the same with the images that are left out because the study has them.
         classes: the labels' names by site, and of the study under `STUDY`.
         progress: told (stage, done, total).
     """
-    every = {STUDY: study, **sites}
+    every, entire = {STUDY: study, **sites}, {STUDY: study, **whole}
     pairs = list(combinations(every, 2))
     found: dict[str, list[str]] = {name: [] for name in sites}
     equal = {}
     for one, other in pairs:
-        equal[one, other], line = _equal(one, other, every, test)
+        equal[one, other] = _equal(every[one], every[other])
+        line = _shared(one, other, entire, int(equal[one, other].sum()))
         found[other] += [line] if line else []
     alike, lines = _near(every, equal, progress)
     held = {
         name: collections_of(each.location, each.images.tolist(), each.paths.tolist(), classes[name])
-        for name, each in every.items()
+        for name, each in entire.items()
     }
     for one, other in pairs:
         found[other] += [alike[one, other]] if (one, other) in alike else []
@@ -54,25 +55,22 @@ def in_common(
     return found, lines
 
 
-def _equal(
-    one: str, other: str, every: Mapping[str, Snapshot], test: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], str]:
-    """(N,) which images of the second are files of the first as well, and a line."""
-    first, second = every[one], every[other]
-    keys = keys_of(first.ids)
-    is_equal = np.isin(keys_of(second.ids), keys)
+def _equal(first: Snapshot, second: Snapshot) -> NDArray[np.bool_]:
+    """(N,) which images of the second are files of the first as well."""
+    return np.isin(keys_of(second.ids), keys_of(first.ids))
+
+
+def _shared(one: str, other: str, entire: Mapping[str, Snapshot], n_judged: int) -> str:
+    """A line where images of the second are files of the first, some of which are judged."""
+    second = entire[other]
+    is_equal = _equal(entire[one], second)
     n = int(is_equal.sum())
     if not n:
-        return is_equal, ""
-    which = first_few(second.images[is_equal].tolist())
-    known = ""
-    if one == STUDY:
-        n_known = int(np.isin(np.delete(keys, test), keys_of(second.ids)).sum())
-        known = (
-            f", {n_known:,} of them among those that heads learn from or are chosen on" if n_known else ", all tested"
-        )
-    files = "are files of" if n > 1 else "is a file of"
-    return is_equal, f"{other} is not external: {n:,} of its {len(second):,} images {files} {one} ({which}){known}"
+        return ""
+    n_left_out = n - n_judged if one == STUDY else 0
+    left_out = f", {n_left_out:,} of them left out" if n_left_out else ""
+    files = f"{'are files' if n > 1 else 'is a file'} of {one} ({first_few(second.images[is_equal].tolist())})"
+    return f"{other} is not external: {n:,} of its {len(second):,} images {files}{left_out}"
 
 
 def _near(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +27,27 @@ from dvme.study.methods import method_name
 from dvme.study.panel import Panel
 from dvme.study.sites.asked import SiteOptions, mapped
 from dvme.study.sites.external import STUDY, in_common
+from dvme.study.sites.known import check_apart, known
 from dvme.study.sites.matching import Matched, matched
+from dvme.study.sites.one_family import Tested, one_family
 from dvme.study.sites.outcome import OWN, Drop, FindingDrop, SiteResult, SitesResult, WeightedScore
-from dvme.study.sites.scores import AUC, Side, comparable, drop_of, findings_of, together, weighted
+from dvme.study.sites.scores import (
+    AUC,
+    Side,
+    comparable,
+    drop_of,
+    findings_of,
+    together,
+    untested,
+    unweighted,
+    weighted,
+)
 from dvme.study.sites.shifts import Located, shifts
 from dvme.text import METRIC_NAMES
 from dvme.vectors import spans
 
 ROWS_AT_ONCE = 4096
+NONE_LEFT = "no image is left: all are the study's own"
 Folds = Sequence[NDArray[np.float32]]
 """J of (N, C) log probabilities."""
 
@@ -43,8 +58,13 @@ class Site:
 
     name: str
     snapshot: Snapshot
-    """Of the images that are judged."""
+    """Of the R images that are judged."""
     matched: Matched
+    """The same images."""
+    whole: Snapshot
+    """With those that the study has as well, which are not judged."""
+    n_known: Mapping[str, int]
+    """How many these are, by reason."""
 
 
 @dataclass
@@ -55,26 +75,51 @@ class _Found:
     findings: list[FindingDrop] = field(default_factory=list)
 
 
-def matched_sites(
-    options: SiteOptions, opened: Mapping[str, Snapshot], manifest: SubsetManifest, n_bytes: int
-) -> list[Site]:
-    """Every site's labels as the study's findings or classes.
+def matched_labels(
+    options: SiteOptions, opened: Mapping[str, Snapshot], ours: Targets, policy: Mapping[str, Any]
+) -> dict[str, Matched]:
+    """Every site's labels as the study's findings or classes; reads no embedding.
 
     Args:
         options: what the sites call them.
+        opened: of `open_sites`.
+        ours: of the study.
+        policy: that its images were drawn by, of which some matters for findings alone.
+
+    Raises:
+        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched.
+    """
+    own = Uncertainty(**{name: policy[name] for name in POLICY if name in policy and ours.is_multilabel})
+    found = {}
+    for name, snapshot in opened.items():
+        theirs = Targets.of(snapshot.labels, snapshot.class_order, own)
+        found[name] = matched(name, theirs, ours, mapped(options, name, ours.classes))
+    return found
+
+
+def matched_sites(
+    options: SiteOptions, opened: Mapping[str, Snapshot], manifest: SubsetManifest, n_bytes: int
+) -> list[Site]:
+    """Every site, with the images that are judged there.
+
+    Args:
+        options: what the sites call their labels.
         opened: of `open_sites`.
         manifest: of the study.
         n_bytes: of embeddings that may be held for all sites together.
 
     Raises:
-        OptionError, DataError: if names are none of the study's, or of the site's, or nothing is matched.
+        OptionError, DataError: see `matched_labels`; if a score counts an image twice.
     """
-    policy = Uncertainty(**{name: manifest.policy[name] for name in POLICY if name in manifest.policy})
     found = []
-    for name, snapshot in opened.items():
-        theirs = Targets.of(snapshot.labels, snapshot.class_order, policy)
-        own = matched(name, theirs, manifest.targets, mapped(options, name, manifest.classes))
-        found.append(Site(name, snapshot.at(own.rows).holding(n_bytes // len(opened)), own))
+    for name, labels in matched_labels(options, opened, manifest.targets, manifest.policy).items():
+        whole = opened[name].at(labels.rows)
+        reasons = known(whole.ids, manifest)
+        left = np.flatnonzero(~np.any(list(reasons.values()), axis=0))
+        own = replace(labels, rows=labels.rows[left], truth=labels.truth[left])
+        n_known = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
+        found.append(Site(name, whole.at(left).holding(n_bytes // len(opened)), own, whole, n_known))
+    check_apart(options.score, {site.name: site.snapshot for site in found})
     return found
 
 
@@ -94,12 +139,14 @@ def judge_sites(
     manifest, kept = judge.manifest, list(grid.kept)
     metric, notices = _metric(judge, sites)
     for site in sites:
-        left_out = site.snapshot.left_out.items()
+        left_out = [*site.snapshot.left_out.items(), *site.n_known.items()]
         notices += [
             *site.matched.notices,
             *(f"{site.name}: left out: {count:,} {reason}" for reason, count in left_out),
         ]
-        if groups_to_resample(site.snapshot.groups) is None:
+        if not len(site.snapshot):
+            notices.append(f"{site.name}: {NONE_LEFT}")
+        elif groups_to_resample(site.snapshot.groups) is None:
             notices.append(f"{site.name}: no image has a group, so its images count as independent")
         if n_known := int(_is_known(site, study).sum()):
             notices.append(f"{site.name}: how far apart it is was measured without {n_known:,} images of the study")
@@ -108,23 +155,28 @@ def judge_sites(
         site.name: (*(each for own in site.matched.pairs.values() for each in own), *site.matched.theirs_only)
         for site in sites
     }
-    common, lines = in_common(study, manifest.test, named, lists, progress)
+    common, lines = in_common(study, named, {site.name: site.whole for site in sites}, lists, progress)
     notices += [*lines, *(line for own in common.values() for line in own)]
+    present = [site for site in sites if len(site.snapshot)]
     leader, found, scores = judge.leaders.of(kept), {site.name: _Found() for site in sites}, list[WeightedScore]()
     for done, method in enumerate(kept):
         progress("other sites", done, len(kept))
         sides = {OWN: own_side(judge, method)} | {
-            site.name: site_side(judge, site, folds) for site, folds in _predicted(grid, method, sites)
+            site.name: site_side(judge, site, folds) for site, folds in _predicted(grid, method, present)
         }
-        for site in sites:
-            _compare(
-                judge, method, sides[OWN], sides[site.name], site, metric, found[site.name], is_leader=method == leader
-            )
-        if options.score:
+        title = method_name(*judge.methods[method])
+        drops = [_compared(judge, method, sides, site.name, metric) for site in sites]
+        for site, drop in zip(sites, one_family(drops), strict=True):
+            found[site.name].drops.append(drop)
+        if method == leader:
+            _add_findings(judge, title, sides, present, found)
+        if lacking := [name for name in options.score if name not in sides]:
+            scores.append(unweighted(title, dict(options.score), f"{', '.join(lacking)}: {NONE_LEFT}"))
+        elif options.score:
             shared = dict(
                 zip(options.score, together(comparable([sides[name] for name in options.score])), strict=True)
             )
-            scores.append(weighted(method_name(*judge.methods[method]), shared, dict(options.score), metric))
+            scores.append(weighted(title, shared, dict(options.score), metric))
     progress("other sites", len(kept), len(kept))
     results = [
         _result(site, options.places[site.name], judge, study, found[site.name], common[site.name], progress)
@@ -193,16 +245,27 @@ def _predicted(grid: Grid, method: int, sites: Sequence[Site]) -> Iterator[tuple
         yield site, folds
 
 
-def _compare(
-    judge: Judge, method: int, own: Side, there: Side, site: Site, metric: str, found: _Found, *, is_leader: bool
+def _compared(judge: Judge, method: int, sides: Mapping[str, Side], name: str, metric: str) -> Tested[Drop]:
+    """A method's drop from the study's own test set to a site."""
+    title, shared_rows = method_name(*judge.methods[method]), judge.shared_rows[judge.manifest.largest]
+    if name not in sides:
+        return untested(title, NONE_LEFT), None
+    own, there = together(comparable([sides[OWN], sides[name]]))
+    return drop_of(title, own, there, metric, shared_rows)
+
+
+def _add_findings(
+    judge: Judge, title: str, sides: Mapping[str, Side], sites: Sequence[Site], found: Mapping[str, _Found]
 ) -> None:
-    """Add a method's drop, and of the leading one those of all findings."""
-    name, shared_rows = method_name(*judge.methods[method]), judge.shared_rows[judge.manifest.largest]
-    own, there = comparable([own, there])
-    if is_leader:
-        found.findings += findings_of(name, own, there, site.matched.pairs, shared_rows)
-    own, there = together([own, there])
-    found.drops.append(drop_of(name, own, there, metric, shared_rows))
+    """The drops of all findings of all sites, which are one family."""
+    shared_rows = judge.shared_rows[judge.manifest.largest]
+    rows = []
+    for site in sites:
+        own, there = comparable([sides[OWN], sides[site.name]])
+        rows.append(findings_of(title, own, there, site.matched.pairs, shared_rows))
+    every = iter(one_family([row for own in rows for row in own]))
+    for site, its in zip(sites, rows, strict=True):
+        found[site.name].findings += islice(every, len(its))
 
 
 def _result(
@@ -219,7 +282,7 @@ def _result(
         cache=place,
         n_images=len(site.snapshot),
         n_groups=None if groups is None else len(np.unique(groups)),
-        n_left_out=dict(site.snapshot.left_out) | own.left_out,
+        n_left_out=dict(site.snapshot.left_out) | own.left_out | dict(site.n_known),
         pairs=dict(own.pairs),
         ours_only=own.ours_only,
         theirs_only=own.theirs_only,

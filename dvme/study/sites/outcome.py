@@ -30,11 +30,19 @@ class Drop:
     """The same of heads that are fitted on other draws: heads and images are both left to chance."""
     why_not: str
     """Why there is no drop, or no interval; mostly nothing."""
+    together: Comparison | None = field(default=None, kw_only=True)
+    """`drop` with an interval and a p value for all sites together, or all findings of all sites; None where there is
+    no interval, and in older summaries."""
+
+    @property
+    def shown(self) -> Comparison:
+        """What may be said: for all together where that is known."""
+        return self.drop if self.together is None else self.together
 
     @property
     def word(self) -> str:
         """`drop`, `rise`, `no drop shown`, or `no test`."""
-        ends = self.drop.difference
+        ends = self.shown.difference
         if math.isnan(ends.low):
             return NO_TEST
         return DROP if ends.low > 0.0 else RISE if ends.high < 0.0 else NOT_SHOWN
@@ -127,6 +135,23 @@ class SitesResult:
     scores: tuple[WeightedScore, ...] = field(default=())
     """By method, where weights were given."""
 
+    @property
+    def n_together(self) -> int:
+        """Sites of which the leading method's drops are said together; 0 where each is for itself, or there is one."""
+        leads = [own for site in self.sites if (own := site.of(self.leader)) is not None and own.together is not None]
+        return len(leads) if len(leads) > 1 else 0
+
+    @property
+    def families(self) -> str:
+        """Which drops the intervals are for."""
+        every = [each for site in self.sites for each in site.findings if each.together is not None]
+        parts = [
+            f"those of a method are for {self.n_together} sites together" if self.n_together else "",
+            f"those of findings for {len(every)} together" if len(every) > 1 else "",
+        ]
+        said = ", ".join(part for part in parts if part)
+        return f"{said} (95% CI and p, Bonferroni)" if said else "each interval is for itself"
+
     def said(self) -> str:
         """One sentence on the leading method."""
         leads = [(site, own) for site in self.sites if (own := site.of(self.leader)) is not None]
@@ -135,18 +160,21 @@ class SitesResult:
             why = leads[0][1].why_not if leads else "no head of this study is kept"
             return f"Nothing can be said of {some_of([site.name for site in self.sites])}: {why}."
         site, own = max(tested, key=lambda each: each[1].drop.difference.estimate)
-        metric, change = METRIC_NAMES[self.metric], own.drop.difference
+        metric, change = METRIC_NAMES[self.metric], own.shown.difference
         scores = (
             f"{self.leader} scores {metric} {difference_text(own.external, signed=False, named='95% CI')} at "
             f"{site.name} and {difference_text(own.internal, signed=False)} on the study's own test set"
         )
+        family, itself = (
+            (f"95% CI for {self.n_together} sites together", ", for itself,") if self.n_together else ("", "")
+        )
         verdict = {
-            DROP: f"these heads drop by {difference_text(change, signed=False)}",
-            RISE: f"these heads rise by {difference_text(_turned(change), signed=False)}",
-            NOT_SHOWN: f"no drop is shown: {difference_text(change)}",
+            DROP: f"these heads drop by {difference_text(change, signed=False, named=family)}",
+            RISE: f"these heads rise by {difference_text(_turned(change), signed=False, named=family)}",
+            NOT_SHOWN: f"no drop is shown: {difference_text(change, named=family)}",
         }[own.word]
         if ends := ends_text(own.anew.difference):
-            verdict += f", and the drop of heads fitted on other draws is {ends}"
+            verdict += f", and the drop of heads fitted on other draws{itself} is {ends}"
         more = f" That is the largest of {counted(len(tested), 'site')}." if len(tested) > 1 else ""
         silent = [each.name for each, its in leads if its.word == NO_TEST]
         more += f" Nothing can be said of {some_of(silent)}." if silent else ""

@@ -14,8 +14,9 @@ from dvme.stats.findings import can_be_judged, scored_findings
 from dvme.stats.influence import FEWEST, Scored, scored
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
-from dvme.stats.unpaired import drop, weighted_sum
+from dvme.stats.unpaired import Unpaired, drop, weighted_sum
 from dvme.study.panel import Panel
+from dvme.study.sites.one_family import Tested
 from dvme.study.sites.outcome import Drop, FindingDrop, Portion, WeightedScore
 
 AUC = "auc"
@@ -81,14 +82,19 @@ def together(sides: Sequence[Side]) -> list[Side]:
     return [side.over(judged) for side in sides]
 
 
-def drop_of(method: str, own: Side, there: Side, metric: str, shared_rows: float) -> Drop:
+def drop_of(method: str, own: Side, there: Side, metric: str, shared_rows: float) -> Tested[Drop]:
     """A method's drop from the one side to the other, over what both can judge; see `together`."""
     one, other = own.scored(metric), there.scored(metric)
     if one is None or other is None:
-        return Drop(method, NOTHING, NOTHING, UNTESTED, UNTESTED, _nothing_in_common(own, there, metric))
+        return untested(method, _nothing_in_common(own, there, metric)), None
     found, anew = drop(one, other), drop(one, other, shared_rows=shared_rows)
     why = "" if not np.isnan(found.difference.low) else f"it takes {FEWEST} images or patients of every class"
-    return Drop(method, one.interval(), other.interval(), found, anew, why)
+    return Drop(method, one.interval(), other.interval(), found, anew, why), Unpaired(one, other)
+
+
+def untested(method: str, why: str) -> Drop:
+    """A row that claims nothing."""
+    return Drop(method, NOTHING, NOTHING, UNTESTED, UNTESTED, why)
 
 
 def findings_of(
@@ -97,7 +103,7 @@ def findings_of(
     there: Side,
     pairs: Mapping[str, tuple[str, ...]],
     shared_rows: float,
-) -> list[FindingDrop]:
+) -> list[Tested[FindingDrop]]:
     """Every finding that the site has, those that cannot be judged as well, with the reason.
 
     Args:
@@ -121,9 +127,10 @@ def findings_of(
             for area, score in zip(areas, scores, strict=True)
         ]
         one, other = scores
-        own_drop, anew = UNTESTED, UNTESTED
+        own_drop, anew, source = UNTESTED, UNTESTED, None
         if one is not None and other is not None:
             own_drop, anew = drop(one, other), drop(one, other, shared_rows=shared_rows)
+            source = Unpaired(one, other)
         lacking = [
             _few(whose, column, side.panel.groups)
             for whose, column, side, score in zip(("own test", "the site's"), columns, both, scores, strict=True)
@@ -133,20 +140,19 @@ def findings_of(
             (int(masks[0].sum()), int(masks[1].sum()))
             for masks in ([~np.isnan(column) for column in columns], [column == 1.0 for column in columns])
         )
-        found.append(
-            FindingDrop(
-                method=method,
-                internal=intervals[0],
-                external=intervals[1],
-                drop=own_drop,
-                anew=anew,
-                why_not="; ".join(lacking) and f"{'; '.join(lacking)}: it takes {FEWEST} of each",
-                finding=name,
-                theirs=pairs.get(name, ()),
-                n_known=n_known,
-                n_positive=n_positive,
-            )
+        row = FindingDrop(
+            method=method,
+            internal=intervals[0],
+            external=intervals[1],
+            drop=own_drop,
+            anew=anew,
+            why_not="; ".join(lacking) and f"{'; '.join(lacking)}: it takes {FEWEST} of each",
+            finding=name,
+            theirs=pairs.get(name, ()),
+            n_known=n_known,
+            n_positive=n_positive,
         )
+        found.append((row, source))
     return found
 
 
@@ -161,6 +167,11 @@ def weighted(method: str, sides: dict[str, Side], weights: dict[str, float], met
     why = f"nothing that all portions have can be judged in {', '.join(lacking)}" if lacking else ""
     why = why or (f"{', '.join(few)}: it takes {FEWEST} images or patients of every class" if few else "")
     return WeightedScore(method, total, portions, why)
+
+
+def unweighted(method: str, weights: Mapping[str, float], why: str) -> WeightedScore:
+    """A weighted score of which nothing is known."""
+    return WeightedScore(method, NOTHING, tuple(Portion(*each, NOTHING) for each in weights.items()), why)
 
 
 def _few(whose: str, column: NDArray[Any], groups: NDArray[Any] | None) -> str:

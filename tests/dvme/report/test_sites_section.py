@@ -52,8 +52,10 @@ def test_sites_section__says_it_first_and_shows_every_number(report: StudyReport
     assert words.startswith(_plain(found.said()))
     (site,) = found.sites
     assert site.why_not_external[0] in words
-    said = "it lacks c2; the study lacks rare; left out: 5 of no class of the study."
-    assert f"St. Mary: 55 images, judged over c0, c1; c1 is &lt;script&gt;alert(1)&lt; there; {said}" in words
+    said = "it lacks c2; the study lacks rare; left out: 5 of no class of the study, "
+    said += ", ".join(f"{count} {reason}" for reason, count in [*site.n_left_out.items()][1:]) + "."
+    assert sum(site.n_left_out.values()) == 10
+    assert f"St. Mary: 50 images, judged over c0, c1; c1 is &lt;script&gt;alert(1)&lt; there; {said}" in words
     (drop,), (score,), (shift,) = site.drops, found.scores, site.shifts
     for interval in (drop.internal, drop.external, score.total, shift.classifier.auc, shift.robustness.index):
         assert f"{interval.estimate:.3f} ({interval.low:.3f} to {interval.high:.3f})" in words

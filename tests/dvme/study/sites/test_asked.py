@@ -34,11 +34,11 @@ def test_places__are_called_by_their_stem_or_as_it_was_said(tmp_path: Path) -> N
     [
         (
             {"test": ["a/c.zarr", "b/c.zarr"]},
-            r"b/c.zarr would be called 'c', and so is a/c.zarr, too,; give it another",
+            r"^b/c.zarr would be called 'c', as a/c.zarr is; give it another name with test='OTHER=b/c.zarr'$",
         ),
         (
             {"test": ["test.zarr"]},
-            r"would be called 'test', and so is the study's own test set; .*test='OTHER=test.zarr'",
+            r"would be called 'test', as the study's own test set is; .*test='OTHER=test.zarr'",
         ),
         ({"score": {"a": 1.0}}, "score is about other sites; name them with test"),
         ({"label_map": {"a": "b"}}, "label_map is about other sites; name them with test"),

@@ -14,7 +14,7 @@ from dvme.study.design.snapshot import Snapshot
 from dvme.study.sites.external import STUDY, in_common
 from dvme_cache import EmbeddingCache
 
-N, TEST = 40, np.arange(30, 40)
+N, USED = 40, np.arange(30, 40)
 
 
 @pytest.fixture
@@ -33,7 +33,8 @@ def _values(seed: int, n: int = N) -> NDArray[Any]:
 
 def _in_common(study: Snapshot, **sites: Snapshot) -> tuple[dict[str, list[str]], list[str]]:
     classes = dict.fromkeys((STUDY, *sites), ("x",))
-    return in_common(study, TEST, sites, classes, silent)
+    left = {name: each.at(np.flatnonzero(~np.isin(each.images, study.images[USED]))) for name, each in sites.items()}
+    return in_common(study, left, sites, classes, silent)
 
 
 def test_in_common__nothing(taken: Callable[..., Snapshot]) -> None:
@@ -41,20 +42,21 @@ def test_in_common__nothing(taken: Callable[..., Snapshot]) -> None:
     assert _in_common(study, ny=other) == ({"ny": []}, [])
 
 
-def test_in_common__equal_files_and_who_learned_from_them(taken: Callable[..., Snapshot]) -> None:
+def test_in_common__equal_files_and_which_are_left_out(taken: Callable[..., Snapshot]) -> None:
     study = taken("own", {"a": _values(0)})
     both = np.concatenate([_values(0)[35:], _values(1, 20)])
     tested = taken("ny", {"a": both}, first=35)
     assert _in_common(study, ny=tested)[0] == {
         "ny": [
-            "ny is not external: 5 of its 25 images are files of the study (35.png, 36.png, 37.png, ...), all tested"
+            "ny is not external: 5 of its 25 images are files of the study (35.png, 36.png, 37.png, ...), 5 of them "
+            "left out"
         ]
     }
     trained = taken("la", {"a": np.concatenate([_values(0)[28:], _values(1, 1)])}, first=28)
     found, _ = _in_common(study, ny=tested, la=trained)
     assert found["la"] == [
-        "la is not external: 12 of its 13 images are files of the study (28.png, 29.png, 30.png, ...), 2 of them among "
-        "those that heads learn from or are chosen on",
+        "la is not external: 12 of its 13 images are files of the study (28.png, 29.png, 30.png, ...), 10 of them "
+        "left out",
         "la is not external: 6 of its 13 images are files of ny (35.png, 36.png, 37.png, ...)",
     ]
 

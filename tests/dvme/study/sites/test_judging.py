@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from own_head import Centroids
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 import dvme
-from dvme.errors import DataError
+from dvme.errors import DataError, OptionError
 from dvme.study.outcome import StudyReport
 from dvme.study.run import Run, read_summary
 from dvme_cache import FingerprintMismatchError
@@ -99,6 +100,20 @@ def test_sites__own_scores_are_of_the_same_findings_on_the_test_images(root: Pat
         ("Effusion", leading),
     ]
     assert report.sites.sites[0].findings[0].theirs == ("Oedema",)
+
+
+def test_sites__drops_of_a_method_and_findings_of_the_leading_one_are_a_family_each(report: StudyReport) -> None:
+    assert report.sites is not None
+    ny, kids = report.sites.sites
+    for n, rows in ((2, [*ny.drops, *kids.drops]), (3, [*ny.findings, *kids.findings])):
+        for each in rows:
+            assert each.together is not None
+            assert each.together.p == pytest.approx(min(1.0, n * each.drop.p))
+            assert each.together.difference.low < each.drop.difference.low
+    assert len([*ny.findings, *kids.findings]) == 3
+    assert report.sites.families == (
+        "those of a method are for 2 sites together, those of findings for 3 together (95% CI and p, Bonferroni)"
+    )
 
 
 def test_sites__are_kept_in_the_summary_and_the_same_when_gone_on_with(root: Path, report: StudyReport) -> None:
@@ -230,6 +245,26 @@ def test_sites__what_cannot_be_is_refused_before_a_fit(
         dvme.probe(root / "own.zarr", heads=HEADS, test=root / "kids.zarr")
 
 
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_sites__names_are_checked_before_images_are_compared(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_drawn: bool
+) -> None:
+    asked: dict[str, Any] = {"heads": HEADS, "test": root / "kids.zarr"}
+    study = partial(dvme.probe, root / "own.zarr")
+    if is_drawn:
+        dvme.subsets(root / "own.zarr", tmp_path / "subsets.json", options=dvme.SubsetOptions(n_folds=2))
+        study = partial(dvme.sweep, root / "own.zarr", tmp_path / "run", subsets=tmp_path / "subsets.json")
+    monkeypatch.setattr("dvme.study.design.subsets.inspect", lambda *_, **__: pytest.fail("images are compared"))
+    for names, said in (
+        ({"Oedema": "FLUID"}, "says what 'Oedema' is called"),
+        ({"Edema": "x"}, "site kids has no 'x'"),
+    ):
+        with pytest.raises((OptionError, DataError), match=said):
+            study(label_map=names, **asked)
+    with pytest.raises(OptionError, match=r"the weights sum to 0\.5"):
+        study(label_map={"Effusion": "FLUID"}, score={"kids": 0.5}, **asked)
+
+
 def test_sites__a_finding_without_positives_is_a_row_that_says_so(root: Path, tmp_path: Path) -> None:
     ny = Hospital(1, M)
     ny.truth[:, 0] = 0.0
@@ -255,16 +290,61 @@ def test_sites__a_head_of_the_users_own_is_not_kept_and_not_judged(root: Path) -
     assert report.sites.sites[0].drops == ()
 
 
-def test_sites__the_shift_is_of_images_that_the_study_does_not_have(root: Path, tmp_path: Path) -> None:
-    """Else a copy would be its own nearest neighbour, and be told apart worse than by chance."""
+def test_sites__images_that_the_study_uses_are_left_out_of_a_site(root: Path, tmp_path: Path) -> None:
+    """Neither those that heads know, nor those on the other side of the drop; the rest is as it is without them."""
     ny, own = Hospital(1, M, 0.5), Hospital(0, N)
     values = {name: np.concatenate([own.values[name][-40:], ny.values[name]]) for name in own.values}
+    asked: dict[str, Any] = {"heads": light("linear"), "n_folds": 2, "backbones": ["a"]}
     both = write_site(tmp_path / "both.zarr", {"a": values["a"]}, [*own.labels[-40:], *ny.labels], first=N - 40)
-    copied = dvme.probe(root / "own.zarr", heads=light("linear"), n_folds=2, backbones=["a"], test=both)
+    alone = write_site(tmp_path / "alone.zarr", {"a": ny.values["a"]}, ny.labels, first=N)
+    copied = dvme.probe(root / "own.zarr", test=both, out=tmp_path / "run", **asked)
+    plain = dvme.probe(root / "own.zarr", test=alone, **asked)
     assert copied.sites is not None
-    (site,) = copied.sites.sites
-    assert site.n_images == M + 40
+    assert plain.sites is not None
+    (site,), (its,) = copied.sites.sites, plain.sites.sites
+    n_tested = int((Run.load(tmp_path / "run").manifest.test >= N - 40).sum())
+    assert 0 < n_tested < 40
+    assert site.n_images == M
+    assert site.n_left_out == {
+        "that heads of the study learn from or are chosen on": 40 - n_tested,
+        "of the study's own test images": n_tested,
+    }
+    assert {f"both: left out: {n:,} {reason}" for reason, n in site.n_left_out.items()} <= set(copied.notices)
+    assert repr((site.drops, site.findings, site.shifts)) == repr((its.drops, its.findings, its.shifts))
     assert site.shifts[0].classifier.n_all == (N, M)
-    assert site.shifts[0].robustness.n_all == N + M
-    assert "both: how far apart it is was measured without 40 images of the study" in copied.notices
     assert site.why_not_external[0].startswith("both is not external: 40 of its 130 images are files of the study")
+    assert site.why_not_external[0].endswith(", 40 of them left out")
+
+
+def test_sites__a_copy_of_the_study_claims_nothing(root: Path, tmp_path: Path) -> None:
+    own = Hospital(0, N)
+    copy = write_site(tmp_path / "copy.zarr", own.values, own.labels, groups=own.groups)
+    asked: dict[str, Any] = {"test": [copy, root / "ny.zarr"], "score": {"test": 0.5, "copy": 0.5}}
+    report = dvme.probe(root / "own.zarr", heads=HEADS, n_folds=2, label_map={"ny:Edema": "Oedema"}, **asked)
+    why = "no image is left: all are the study's own"
+    assert report.sites is not None
+    site, ny = report.sites.sites
+    assert (site.n_images, sum(site.n_left_out.values()), site.judged, site.findings) == (0, N, (), ())
+    assert {(each.why_not, each.word) for each in site.drops} == {(why, "no test")}
+    assert f"copy: {why}" in report.notices
+    assert all(each.word != "no test" for each in ny.drops)
+    assert report.sites.said().endswith("Nothing can be said of copy.")
+    assert {each.why_not for each in report.sites.scores} == {f"copy: {why}"}
+    assert all(np.isnan(each.total.estimate) for each in report.sites.scores)
+
+
+def test_sites__a_score_counts_no_image_twice(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Hospital(1, M)
+    first, second = (
+        write_site(tmp_path / f"{name}.zarr", there.values, there.labels, first=start)
+        for name, start in (("la", 1000), ("sf", 1000 + M - 5))
+    )
+    asked: dict[str, Any] = {"heads": light("linear"), "n_folds": 2, "test": [first, second]}
+    monkeypatch.setattr("dvme.study.grid.Grid.fit", lambda *_, **__: pytest.fail("something is fitted"))
+    with pytest.raises(OptionError) as refused:
+        dvme.probe(root / "own.zarr", score={"la": 0.5, "sf": 0.5}, **asked)
+    assert str(refused.value) == (
+        "score would count 5 images twice: 1085.png is at la and at sf; leave one of the two sites out"
+    )
+    with pytest.raises(pytest.fail.Exception, match="something is fitted"):  # one of the two is no portion
+        dvme.probe(root / "own.zarr", score={"la": 0.5, "test": 0.5}, **asked)

@@ -55,6 +55,32 @@ def test_said__is_of_the_leading_method_where_it_drops_most() -> None:
     )
 
 
+def _together(drop: Drop, margin: float) -> Drop:
+    gap = drop.drop.difference.estimate
+    return replace(drop, together=Comparison(Interval(gap, gap - margin, gap + margin), 0.02, NAN, NAN))
+
+
+def test_said__words_go_by_the_interval_for_all_sites_together() -> None:
+    la, ny = (site_of(_together(drop_from(0.8, low), 0.06), name=name) for name, low in (("la", 0.745), ("ny", 0.7)))
+    found = SitesResult("auc", "a + linear", (la, ny))
+    assert [site.drops[0].word for site in found.sites] == ["no drop shown", "drop"]
+    assert (
+        "these heads drop by 0.100 (95% CI for 2 sites together 0.040 to 0.160), and the drop of heads fitted on other "
+        "draws, for itself, is +0.050 to +0.150." in found.said()
+    )
+    assert found.families == "those of a method are for 2 sites together (95% CI and p, Bonferroni)"
+    assert SitesResult("auc", "a + linear", (ny,)).families == "each interval is for itself"
+
+
+def test_sites_result__of_an_older_summary_has_intervals_each_for_itself() -> None:
+    found = SitesResult("auc", "a + linear", (site_of(drop_from(0.8, 0.7)), site_of(drop_from(0.8, 0.75), name="la")))
+    values = json.loads(as_json(_plain(found)))
+    for site in values["sites"]:
+        del site["drops"][0]["together"]
+    assert repr(rebuilt(SitesResult, values)) == repr(found)
+    assert found.families == "each interval is for itself"
+
+
 def test_said__where_nothing_can_be_said() -> None:
     none = Drop("a + linear", NOTHING, NOTHING, *[Comparison(NOTHING, NAN, NAN, NAN)] * 2, "too few")
     assert SitesResult("auc", "a + linear", (site_of(none),)).said() == "Nothing can be said of ny: too few."

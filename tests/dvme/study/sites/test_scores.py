@@ -57,7 +57,7 @@ def _area(side: Side, label: int) -> float:
 
 def test_drop_of__is_the_mean_over_what_both_can_judge() -> None:
     own, there = _findings(0, 200), _findings(1, 300, rare=(2,), signal=0.4)
-    found = drop_of("m", *together(comparable([own, there])), "auc", 0.5)
+    found, _ = drop_of("m", *together(comparable([own, there])), "auc", 0.5)
     one, other = (np.mean([_area(side, label) for label in (0, 1)]) for side in (own, there))
     assert found.internal.estimate == pytest.approx(one, abs=1e-12)
     assert found.external.estimate == pytest.approx(other, abs=1e-12)
@@ -71,8 +71,11 @@ def test_drop_of__is_the_mean_over_what_both_can_judge() -> None:
 def test_drop_of__one_finding_is_its_own_mean() -> None:
     own, there = _findings(0, 200), _findings(1, 300, hidden=(0, 2))
     sides = comparable([own, there])
-    found, each = drop_of("m", *together(sides), "auc", 0.5), findings_of("m", *sides, {"Effusion": ("Fluid",)}, 0.5)
-    (only,) = each
+    (found, _), each = (
+        drop_of("m", *together(sides), "auc", 0.5),
+        findings_of("m", *sides, {"Effusion": ("Fluid",)}, 0.5),
+    )
+    ((only, _),) = each
     assert repr((found.internal, found.external, found.drop)) == repr((only.internal, only.external, only.drop))
     assert (only.finding, only.theirs) == ("Effusion", ("Fluid",))
     units = [_units(side) for side in (own, there)]
@@ -89,7 +92,7 @@ def test_drop_of__one_finding_is_its_own_mean() -> None:
 def test_findings_of__those_that_cannot_be_judged_say_why() -> None:
     own, there = _findings(0, 60), _findings(1, 60, rare=(2,))
     there.panel.truth[:, 2] = np.where(np.isnan(there.panel.truth[:, 2]), np.nan, 0.0)
-    rows = findings_of("m", own, there, {name: (name,) for name in NAMES}, 0.5)
+    rows = [row for row, _ in findings_of("m", own, there, {name: (name,) for name in NAMES}, 0.5)]
     assert [each.why_not for each in rows[:2]] == ["", ""]
     assert there.panel.groups is not None
     n = len(set(there.panel.groups[there.panel.truth[:, 2] == 0.0].tolist()))
@@ -101,7 +104,7 @@ def test_findings_of__those_that_cannot_be_judged_say_why() -> None:
 
 def test_drop_of__nothing_in_common_says_so() -> None:
     own, there = _findings(0, 60, hidden=(0,)), _findings(1, 60, hidden=(1, 2))
-    found = drop_of("m", *together(comparable([own, there])), "auc", 0.5)
+    found, _ = drop_of("m", *together(comparable([own, there])), "auc", 0.5)
     assert found.why_not == ("no finding or class has 3 images or patients with it, and 3 without, on both sides")
     assert found.word == NO_TEST
 
@@ -110,7 +113,7 @@ def test_drop_of__nothing_in_common_says_so() -> None:
 def test_comparable__only_images_count_whose_class_both_have(metric: str) -> None:
     rng = np.random.default_rng(2)
     own, there = _classes(0, rng.integers(0, 4, 240)), _classes(1, rng.choice([0, 2, 3], 200), signal=0.3)
-    found = drop_of("m", *together(comparable([own, there])), metric, 0.5)
+    found, _ = drop_of("m", *together(comparable([own, there])), metric, 0.5)
     assert own.labels is not None
     rows = own.labels != 1
     truth, heads = own.labels[rows], [fold[rows] for fold in own.odds]
@@ -129,7 +132,7 @@ def test_comparable__only_images_count_whose_class_both_have(metric: str) -> Non
 
 def test_drop_of__a_site_of_one_class_has_no_kappa() -> None:
     own, there = _classes(0, np.arange(60) % 4), _classes(1, np.zeros(20, dtype=int))
-    found = drop_of("m", *together(comparable([own, there])), "kappa", 0.5)
+    found, _ = drop_of("m", *together(comparable([own, there])), "kappa", 0.5)
     assert (found.why_not, found.word) == ("fewer than two classes that both have", NO_TEST)
 
 
