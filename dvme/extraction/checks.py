@@ -53,6 +53,8 @@ def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | N
     if samples.findings or not EmbeddingCache.exists(cache):
         return samples.findings
     store = EmbeddingCache.open(cache)
+    if not store.class_order:
+        return ()
     kinds = [tells_findings(labels) for labels in (samples.labels, store.column("label").tolist())]
     if any(kinds):
         return store.class_order if all(kinds) else ()
