@@ -50,16 +50,25 @@ def checked_order(order: Sequence[str], labels: Iterable[str], *, source: str = 
 
     Raises:
         OptionError: if a name is empty or there twice.
-        DataError: naming the labels that it lacks; or if some labels are findings, and others a class.
+        DataError: naming the classes, or findings, that it lacks; or if some labels are findings, and others a class.
     """
     labels = set(labels)
-    are_findings(labels)
+    has_findings = are_findings(labels)
     if "" in order or len(set(order)) < len(order):
         twice = [name for name in dict.fromkeys(order) if list(order).count(name) > 1 or not name]
+        what = "finding" if has_findings else "class"
         raise OptionError(
-            source + f" has {some_of([repr(name) for name in twice])} twice, or empty; name each class once"
+            source + f" has {some_of([repr(name) for name in twice])} twice, or empty; name each {what} once"
         )
     lacking = sorted(names_in(labels) - set(order), key=natural_key) if order else []
+    if lacking and has_findings:
+        raise DataError(
+            source
+            + f" ({some_of(order)}) lacks {some_of([repr(name) for name in lacking])}; name all findings of the cache "
+            + "with "
+            + CLASS_ORDER
+            + ", in any order, or leave it out"
+        )
     if lacking:
         raise DataError(
             source

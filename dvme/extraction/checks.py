@@ -53,9 +53,9 @@ def order_of(cache: str | Path, samples: Samples, class_order: Sequence[str] | N
     if samples.findings or not EmbeddingCache.exists(cache):
         return samples.findings
     store = EmbeddingCache.open(cache)
-    has_findings = tells_findings(samples.labels)
-    if store.class_order and (has_findings or tells_findings(store.column("label").tolist())):
-        return store.class_order if has_findings and tells_findings(store.column("label").tolist()) else ()
+    kinds = [tells_findings(labels) for labels in (samples.labels, store.column("label").tolist())]
+    if any(kinds):
+        return store.class_order if all(kinds) else ()
     return checked_order(store.class_order, samples.labels, source=f"the class order of {cache}")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.findings import tells_findings
 from dvme.data.order import CLASS_ORDER, checked_order
 from dvme.data.samples import SPLIT_NAMES, canonical_split
 from dvme.errors import DataError
@@ -53,7 +54,8 @@ def check_order(
     if class_order is not None:
         checked_order(class_order, labels, source=source)
     elif cache is not None:
-        checked_order(cache.class_order, labels, source=f"the class order of {cache.location}")
+        what = "list of findings" if tells_findings(labels) else "class order"
+        checked_order(cache.class_order, labels, source=f"the {what} of {cache.location}")
 
 
 def fill_columns(

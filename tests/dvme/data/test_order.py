@@ -121,3 +121,12 @@ def test_order_line__says_what_has_no_image() -> None:
     assert order_line(["a", "b", "c"], ["c", "a"]) == "class order: a < b < c; no image is 'b'"
     assert order_line(["a", "b"], ["b", "a"]) == "class order: a < b"
     assert order_line([], ["a"]) == ""
+
+
+def test_checked_order__of_findings_speaks_of_findings() -> None:
+    with pytest.raises(
+        DataError, match=r"class_order \(b, c\) lacks 'a'; name all findings of the cache with class_order"
+    ):
+        checked_order(["b", "c"], ["|a|b|", "|"])
+    with pytest.raises(OptionError, match="name each finding once"):
+        checked_order(["a", "a"], ["|a|"])
