@@ -224,6 +224,11 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
         raise OptionError(
             f"there is no manifest with the column of the {[*named, 'image'][0]}; name it after {store.location}"
         )
+    if columns.keep:
+        raise OptionError(
+            f"there is no manifest of which columns could be kept; name it after {store.location}, or leave out "
+            + parameter("keep", list(columns.keep))
+        )
     labels = store.column("label")
     if are_findings(labels):
         raise DataError(f"the labels of {store.location} are findings already; name a manifest to set others")

@@ -279,6 +279,8 @@ def test_label__rereads_nothing_that_is_not_there(make_cache: MakeCache, write_m
         label(cache, columns=Columns(label_separator=";"))
     with pytest.raises(OptionError, match="there is no manifest with the column of the group"):
         label(cache, columns=Columns(label_separator=";", group="patient"))
+    with pytest.raises(OptionError, match=r"no manifest of which columns could be kept; .*leave out keep=\['sex'\]"):
+        label(cache, columns=Columns(label_separator=";", keep="sex"))
     with pytest.raises(OptionError, match="separator is empty"):
         label(make_cache(range(2), name="d.zarr"), columns=Columns(label_separator=" "))
 
