@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from dvme.arguments import names as listed_names
-from dvme.data.findings import from_columns, from_separated, matching_columns
+from dvme.data.findings import from_columns, from_separated, is_one_finding, matching_columns
 from dvme.data.samples import STANDARD
 from dvme.data.tables import Table, clean_name, find_column
 from dvme.defaults import NO_FINDING
@@ -36,7 +36,8 @@ class Columns:
     """Paths, absolute or relative to the manifest's folder; default `image`."""
     label: str | Sequence[str] | None = None
     """Class names; default `label`. Several columns are findings, of which an image may have any number: 1 has it, 0
-    has it not, -1 is uncertain, nothing is unknown. A text may name several between commas, or be a pattern."""
+    has it not, -1 is uncertain, nothing is unknown. A single one is a finding where it is named here and has -1 beside
+    0 and 1. A text may name several between commas, or be a pattern."""
     split: str | None = None
     """train, val or test; default `split`."""
     group: str | None = None
@@ -99,10 +100,15 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
     names, separator, source = _label_columns(table, columns.label), columns.label_separator, f"{table.source}"
     if not names:
         return None
+    no_finding = [name for name in names if name.casefold() == columns.no_finding.casefold()]
     if len(names) == 1:
         texts = table.texts(names[0])
-        if separator is None:
+        if separator is None and (columns.label is None or no_finding or not is_one_finding(texts)):
             return Labels(texts, names)
+        if separator is None:
+            found = from_columns({names[0]: texts}, columns.no_finding, source)
+            said = f"column {names[0]!r} has cells of -1, and is read as one finding: 1 has it, 0 has it not, -1 is "
+            return Labels(found.texts, names, found.names, (said + "uncertain, an empty cell is unknown",))
         found = from_separated(texts, separator, columns.no_finding, source)
         return Labels(found.texts, names, (), found.remarks)
     if separator is not None:
@@ -111,7 +117,11 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
             + parameter("label_separator", separator)
         )
     found = from_columns({name: table.texts(name) for name in names}, columns.no_finding, source)
-    return Labels(found.texts, names, found.names, found.remarks)
+    clear = tuple(
+        f"column {name!r} is no finding: 1 in it says that the image has none (" + parameter("no_finding", name) + ")"
+        for name in no_finding
+    )
+    return Labels(found.texts, names, found.names, clear + found.remarks)
 
 
 def kept_columns(table: Table, columns: Columns) -> dict[str, str]:

@@ -105,6 +105,16 @@ def from_columns(columns: Mapping[str, Sequence[str]], no_finding: str = NO_FIND
     return Findings([_text(names, row) for row in values], names, _remarks(n_both, no_finding))
 
 
+def is_one_finding(cells: Iterable[str]) -> bool:
+    """Whether a column has -1, which no class is called, and nothing but 1, 0 and empty cells beside it."""
+    said = {cell.strip().casefold() for cell in cells}
+    try:
+        values = {float(cell) for cell in said if not math.isnan(CELLS.get(cell, 0.0))}
+    except ValueError:
+        return False
+    return UNCERTAIN_VALUE in values and values <= {UNCERTAIN_VALUE, 0.0, 1.0}
+
+
 def matching_columns(wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     """The columns that names or patterns such as `finding_*` mean, each once; a name that is none stays as it is."""
     found: list[str] = []

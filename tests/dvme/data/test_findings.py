@@ -11,6 +11,7 @@ from dvme.data.findings import (
     are_findings,
     from_columns,
     from_separated,
+    is_one_finding,
     matching_columns,
     names_in,
     parsed,
@@ -101,3 +102,19 @@ def test_are_findings__all_or_none() -> None:
     assert not are_findings(["", ""])
     with pytest.raises(DataError, match=r"others have one class \('a|b'\); label all of them in one way"):
         are_findings(["|a|", "a|b"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_one"),
+    [
+        (["1.0", "", "-1.0", "0"], True),
+        (["-1", "nan"], True),
+        (["0", "1", ""], False),
+        (["-1", "0", "1", "2"], False),
+        (["-1", "0.5"], False),
+        (["-1", "yes"], False),
+        ([], False),
+    ],
+)
+def test_is_one_finding__only_where_minus_one_stands_beside_0_and_1(cells: list[str], is_one: bool) -> None:
+    assert is_one_finding(cells) is is_one

@@ -343,3 +343,29 @@ def test_manifest_samples__further_columns_are_refused_in_one_line(folder: Path,
         assert said in str(caught.value)
     with pytest.raises(DataError, match="is a folder, keep needs a manifest file"):
         load_samples(folder, Columns(keep="sex"))
+
+
+@pytest.mark.parametrize("named", ["Edema", "Edem*"])
+def test_manifest_samples__one_column_with_uncertain_cells_is_one_finding(folder: Path, named: str) -> None:
+    images = [f"{n}.png" for n in range(4)]
+    for image in images:
+        (folder / image).touch()
+    manifest = write_parquet(folder, image=images, Edema=[1.0, -1.0, 0.0, None])
+    samples = manifest_samples(manifest, Columns(label=named))
+    assert samples.labels == ["|Edema|", "|Edema=?|", "|", ""]
+    assert samples.findings == ("Edema",)
+    assert samples.remarks[1].startswith("column 'Edema' has cells of -1, and is read as one finding: 1 has it")
+    binary = write_parquet(folder, image=images, Edema=[1.0, 1.0, 0.0, None])
+    assert manifest_samples(binary, Columns(label=named)).labels == ["1", "1", "0", ""]
+    by_default = write_parquet(folder, image=images, label=[1, -1, 0, 1])
+    assert manifest_samples(by_default, Columns()).labels == ["1", "-1", "0", "1"]
+
+
+def test_manifest_samples__the_column_of_no_finding_is_said(folder: Path) -> None:
+    (folder / "0.png").touch()
+    manifest = write_parquet(folder, image=["0.png"], Edema=[1], Effusion=[0], Emphysema=[0])
+    samples = manifest_samples(manifest, Columns(label="E*", no_finding="emphysema"))
+    assert samples.findings == ("Edema", "Effusion")
+    assert samples.remarks[1:] == (
+        "column 'Emphysema' is no finding: 1 in it says that the image has none (no_finding='Emphysema')",
+    )
