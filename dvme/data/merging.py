@@ -57,7 +57,10 @@ def merged_labels(
     had_findings = tells_findings(before.tolist())
     if not are_findings(labels) and not (had_findings and asked and not (told != MISSING).any()):
         is_turned = had_findings and bool((labels != MISSING).any())
-        return Merged(labels, () if is_turned else tuple(order), {})
+        if not is_turned:
+            return Merged(labels, tuple(order), {})
+        lost = some_of(finding_names(before.tolist(), order))
+        return Merged(labels, (), {}, (f"labels are classes now: the findings of before ({lost}) are dropped",))
     remarks: tuple[str, ...] = ()
     if order and not had_findings and (before != MISSING).any():
         remarks = (f"labels are findings now: the order of the classes of before ({order_text(order)}) is dropped",)

@@ -168,3 +168,20 @@ def test_commands__wrong_usage_is_exit_2(cache: Path, tmp_path: Path) -> None:
     assert run("export", cache).exit_code == 2
     assert run("label", cache).exit_code == 2
     assert run("import", tmp_path / "x.npz", cache, "--note", "oops").exit_code == 2
+
+
+def test_label__changes_are_said_by_finding(cache: Path, write_manifest: Callable[..., Path]) -> None:
+    rows = [[f"{row}.png", "1", "-1"] for row in range(10)]
+    both = write_manifest(rows, ["image", "Edema", "Mass"])
+    result = run("label", cache, both, "--label-col", "Edema,Mass")
+    assert "10 images named; changed: label of 10 (Edema of 10, Mass of 10)\n" in result.stdout
+    one = write_manifest([["0.png", "1"], ["1.png", "-1"]], ["image", "Mass"])
+    result = run("label", cache, one, "--label-col", "Mass")
+    assert result.exit_code == 0, result.output
+    assert "2 images named; changed: label of 1 (Mass of 1)\n" in result.stdout
+    assert "multi-label, 2 findings: Edema (10), Mass (1)" in result.stdout
+    assert EmbeddingCache.open(cache).column("label").tolist()[:2] == ["|Edema|Mass|", "|Edema|Mass=?|"]
+    assert_refused(
+        invoke("cache", "label", str(cache), "--class-order", "Mass"),
+        "--class-order (Mass) lacks 'Edema'; name all findings of the cache",
+    )

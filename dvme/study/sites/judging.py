@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
 from dvme.heads.saving import keys_of, load_head
-from dvme.metrics.classification import METRICS, log_odds
+from dvme.metrics.classification import log_odds
 from dvme.runtime import Progress
 from dvme.study.design.drawing import POLICY
 from dvme.study.design.manifest import SubsetManifest
@@ -217,12 +217,8 @@ def _first(targets: Targets) -> int:
 
 def _metric(judge: Judge, sites: Sequence[Site]) -> tuple[str, list[str]]:
     """The study's metric where all sites allow it, else the AUC."""
-    if judge.metric == AUC or judge.manifest.targets.is_multilabel or judge.metric not in METRICS:
-        return AUC, [] if judge.metric == AUC else [
-            f"other sites are judged by AUC, not by {METRIC_NAMES[judge.metric]}"
-        ]
     others = [site.name for site in sites if not site.matched.is_of_classes]
-    if not others:
+    if not others or judge.metric == AUC:
         return judge.metric, []
     why = "whose images do not have one class of the study each"
     return AUC, [

@@ -13,6 +13,7 @@ from dvme.data.folder import folder_samples
 from dvme.data.hashing import identify
 from dvme.data.samples import STANDARD
 from dvme.errors import DataError
+from dvme.extraction.checks import order_of
 from dvme.extraction.indexing import Changes, Index, index_samples
 from dvme_cache import EmbeddingCache
 
@@ -214,3 +215,16 @@ def test_index_samples__a_finding_that_is_new_is_unknown_for_the_rows_of_before(
     refused = pytest.raises(DataError, match="some images may have several findings, others have one class")
     with EmbeddingCache.writing(tmp_path / "c.zarr") as cache, refused:
         index_samples(cache, identified)
+
+
+def test_order_of__nobody_is_told_of_an_order_that_was_not_given(index: Callable[..., Index], tmp_path: Path) -> None:
+    cache = tmp_path / "c.zarr"
+    index(findings=["Edema", "Mass"], label=["|Edema|", "|", "|", "|"])
+    files = [tmp_path / "a.png"]
+    columns = Samples(files, ["a.png"], ["|Wart|"], [""], [""], findings=("Wart",))
+    assert order_of(cache, columns, None) == ("Wart",)
+    in_one_cell = Samples(files, ["a.png"], ["|Wart|"], [""], [""])
+    assert order_of(cache, in_one_cell, None) == ("Edema", "Mass")
+    assert order_of(cache, Samples(files, ["a.png"], ["x"], [""], [""]), None) == ()
+    with pytest.raises(DataError, match="class_order"):
+        order_of(cache, columns, ["Edema"])

@@ -330,4 +330,6 @@ def test_label__findings_to_classes_and_back_drop_the_list(make_cache: MakeCache
     report = label(cache, findings, columns=FINDINGS)
     assert report.class_order == ("Edema", "Mass", "Nodule")
     assert report.remarks[-1].endswith("the order of the classes of before (none < mild) is dropped")
-    assert label(cache, grades).class_order == EmbeddingCache.open(cache).class_order == ()
+    report = label(cache, grades)
+    assert report.class_order == EmbeddingCache.open(cache).class_order == ()
+    assert report.remarks[-1] == "labels are classes now: the findings of before (Edema, Mass, Nodule) are dropped"
