@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 import dvme
 from dvme.report.html.page import Page
 from dvme.report.sites_section import sites_section
+from dvme.stats.intervals import Comparison, Interval
 from dvme.study.outcome import StudyReport
 
 NAME = "<script>alert(1)<"
@@ -62,6 +64,18 @@ def test_sites_section__says_it_first_and_shows_every_number(report: StudyReport
     assert f"{drop.anew.difference.low:+.3f} to {drop.anew.difference.high:+.3f}" in words
     assert NAME not in section.body
     assert list(page.figures) == ["sites"]
+
+
+def test_sites_section__shows_drops_for_all_sites_together(report: StudyReport) -> None:
+    assert report.sites is not None
+    (site,) = report.sites.sites
+    wide = Comparison(Interval(0.1234, -0.4321, 0.5678), 0.0987, float("nan"), float("nan"))
+    two = [replace(site, name=name, drops=(replace(site.drops[0], together=wide),)) for name in ("ny", "la")]
+    section = sites_section(Page("x"), replace(report.sites, sites=tuple(two)), is_anonymous=False)
+    assert section is not None
+    words = _plain(section.body)
+    assert words.count("+0.123 (-0.432 to +0.568) 0.099") == 2
+    assert "those of a method are for 2 sites together" in words
 
 
 def test_sites_section__anonymous_sites_are_numbers(report: StudyReport) -> None:

@@ -93,6 +93,18 @@ def test_trust__other_sites(sites: dict[str, tuple[float, float]], answer: str, 
     assert found.answers[0].details[-1] == _sites(**sites).said()
 
 
+def test_trust__a_loss_is_one_for_all_sites_together() -> None:
+    """Each for itself, both would be losses."""
+    found = _sites(ny=(0.1, 0.2), la=(0.01, 0.2))
+    sites = []
+    for site in found.sites:
+        own = site.drops[0].drop.difference
+        wider = Interval(own.estimate, own.low - 0.03, own.high + 0.03)
+        sites.append(replace(site, drops=(replace(site.drops[0], together=Comparison(wider, 0.02, NAN, NAN)),)))
+    assert with_trust(SAID, None, found, None).answers[0].answer == "Losses at ny and la"
+    assert with_trust(SAID, None, replace(found, sites=tuple(sites)), None).answers[0].answer == "Losses at ny"
+
+
 def test_trust__of_one_class_each_it_is_said_where_it_was_asked() -> None:
     classes = _reliability(_finding("x", 0.6), what="class")
     assert with_trust(SAID, classes, None, None) is SAID
