@@ -96,7 +96,6 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
-    _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
     sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")
@@ -155,6 +154,7 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
     else:
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
     check_metric_of(question.metric, design.subsets.targets.values)
+    _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
     question.operation.check_names(design.subsets.classes)
     return design
 

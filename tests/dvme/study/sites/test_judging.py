@@ -221,21 +221,6 @@ def test_sites__kappa_of_classes_and_a_sweep(tmp_path: Path, make_features: Any)
     assert site.judged == ("0", "2", "3")
 
 
-def test_sites__other_metrics_of_findings_are_judged_by_auc(root: Path, tmp_path: Path) -> None:
-    report = dvme.sweep(
-        root / "own.zarr",
-        tmp_path / "run",
-        heads=light("linear"),
-        options=dvme.SubsetOptions(sizes=("full",), n_folds=2),
-        metric="average_precision",
-        test=root / "kids.zarr",
-        label_map={"Effusion": "FLUID"},
-    )
-    assert report.sites is not None
-    assert report.sites.metric == "auc"
-    assert "other sites are judged by AUC, not by average precision" in report.notices
-
-
 def test_sites__what_cannot_be_is_refused_before_a_fit(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
