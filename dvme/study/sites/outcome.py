@@ -150,7 +150,7 @@ class SitesResult:
             f"those of findings for {len(every)} together" if len(every) > 1 else "",
         ]
         said = ", ".join(part for part in parts if part)
-        return f"{said} (95% CI and p, Bonferroni)" if said else "each interval is for itself"
+        return f"{said} (Bonferroni)" if said else "each interval is for itself"
 
     def said(self) -> str:
         """One sentence on the leading method."""

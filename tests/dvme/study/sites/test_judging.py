@@ -113,7 +113,7 @@ def test_sites__drops_of_a_method_and_findings_of_the_leading_one_are_a_family_e
             assert each.together.difference.low < each.drop.difference.low
     assert len([*ny.findings, *kids.findings]) == 3
     assert report.sites.families == (
-        "those of a method are for 2 sites together, those of findings for 3 together (95% CI and p, Bonferroni)"
+        "those of a method are for 2 sites together, those of findings for 3 together (Bonferroni)"
     )
 
 

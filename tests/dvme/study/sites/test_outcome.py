@@ -68,7 +68,7 @@ def test_said__words_go_by_the_interval_for_all_sites_together() -> None:
         "these heads drop by 0.100 (95% CI for 2 sites together 0.040 to 0.160), and the drop of heads fitted on other "
         "draws, for itself, is +0.050 to +0.150." in found.said()
     )
-    assert found.families == "those of a method are for 2 sites together (95% CI and p, Bonferroni)"
+    assert found.families == "those of a method are for 2 sites together (Bonferroni)"
     assert SitesResult("auc", "a + linear", (ny,)).families == "each interval is for itself"
 
 
