@@ -134,8 +134,8 @@ def subgroups_of_findings(
     """The mean AUC over findings of the same heads on every subgroup.
 
     All means are over the same findings, as one over others would be another score: those that can be judged in every
-    subgroup that takes part. One that can judge less than half as many findings as another has no mean, so that a small
-    one does not take away the findings of all.
+    subgroup that takes part. The two that can judge most always do. Of the others, one that can judge less than half as
+    many findings as the first has no mean, so that a small one does not take away the findings of all.
 
     Args:
         truth: (N, L) of 1, 0, and nan where it is not known.
@@ -153,7 +153,8 @@ def subgroups_of_findings(
     masks, unit = _masks(members, len(truth)), _unit_of(len(truth), groups)
     judged = {name: can_be_judged(truth[rows], None if groups is None else groups[rows]) for name, rows in masks}
     most = max((int(own.sum()) for own in judged.values()), default=0)
-    takes_part = {name: own.any() and 2 * own.sum() >= most for name, own in judged.items()}
+    first = sorted(judged, key=lambda name: -int(judged[name].sum()))[:2]  # a gap is between two
+    takes_part = {name: own.any() and (2 * own.sum() >= most or name in first) for name, own in judged.items()}
     some = [own for name, own in judged.items() if takes_part[name]]
     common: NDArray[np.bool_] = np.all(some, axis=0) if some else np.zeros(truth.shape[1], dtype=bool)
     asked, found = np.where(common, truth, np.nan), []

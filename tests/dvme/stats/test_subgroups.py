@@ -275,3 +275,7 @@ def test_subgroups_of_findings__a_small_one_takes_no_finding_from_the_others() -
     assert [each.interval() for each in found[:2]] == [each.interval() for each in expected]
     assert found[2].scored is None
     assert found[2].reason == "1 of 3 findings can be judged; a mean takes half of them"
+    (alone, other), over = subgroups_of_findings(truth, folds, None, {"F": members["F"], "O": small["O"]})
+    assert over.tolist() == [False, False, True]  # of two, both are compared on what both can judge
+    assert alone.scored is not None
+    assert other.scored is not None
