@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data.findings import from_separated
+from dvme.data.findings import joined
 from dvme.data.order import class_order, order_text
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
@@ -36,7 +36,8 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
     snapshot = snapshot.at(_positions(snapshot, manifest, path))
     labels, separator = snapshot.labels, manifest.policy.get("separator")
     if separator is not None:  # as the subsets of an older dvme say, whose caches had labels as they were
-        labels = np.array(from_separated(labels.tolist(), separator).texts, dtype=object)
+        split = ([part.strip() for part in label.split(separator) if part.strip()] for label in labels.tolist())
+        labels = np.array([joined(list(dict.fromkeys(parts))) for parts in split], dtype=object)
     policy = {name: manifest.policy[name] for name in POLICY if name in manifest.policy}
     own = Targets.of(labels, manifest.classes if manifest.targets.is_multilabel else (), Uncertainty(**policy))
     differing = manifest.targets.differing(own)
