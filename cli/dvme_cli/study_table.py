@@ -117,11 +117,17 @@ def show_sweep(report: StudyReport) -> None:
 
 
 def _what_auc_is(report: StudyReport) -> str:
+    if report.task.is_multilabel:
+        return f"AUC and average precision are means over the {_n_judged(report)} findings that can be judged"
+    return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
+
+
+def _n_judged(report: StudyReport) -> int:
+    """How many findings the scores are means over; 0 where an image has one class."""
     if not report.task.is_multilabel:
-        return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
+        return 0
     assert report.reliability is not None  # a study that has just ended
-    n_judged = len(report.reliability.leading.judged)
-    return f"AUC and average precision are means over the {n_judged} findings that can be judged"
+    return len(report.reliability.leading.judged)
 
 
 def _show_scores(report: StudyReport) -> None:
@@ -134,8 +140,12 @@ def _show_scores(report: StudyReport) -> None:
     counts = ", ".join(f"{column.n_train:,.0f} + {column.n_validation:,.0f}" for column in report.columns)
     say(f"Images to train + to choose on: {counts}.")
     metric = METRIC_NAMES[report.metric]
-    extra = f" {_what_auc_is(report)}." if report.metric in ("auc", "average_precision") else ""
-    say(f"Test {metric}, mean ± std over draws; the highest of a size is bold, which claims nothing.{extra}")
+    n_judged, extra = _n_judged(report), ""
+    if n_judged:
+        extra = f", mean over the {n_judged} findings that can be judged"
+    elif report.metric == "auc" and report.task.kind != "binary":
+        extra = ", macro one-versus-rest"
+    say(f"Test {metric}{extra}, mean ± std over draws; the highest of a size is bold, which claims nothing.")
     say(MARKS)
     if report.metric == "kappa":
         _show_error(report)

@@ -48,7 +48,7 @@ def test_sweep__the_table_and_what_it_allows_to_be_said(cache: Path, tmp_path: P
     assert table.count("*") == 3  # one leads in each column
     assert "2 together: swav, dino." in rest or "2 together: dino, swav." in rest
     assert MARKS in said
-    assert "the highest of a size is bold, which claims nothing" in said
+    assert "Test AUC, mean ± std over draws; the highest of a size is bold, which claims nothing.\n" in said
     assert "dvme@" in rest  # the rest of the heading is folded
     assert "against" in rest
     assert "labels saved" in rest
@@ -151,3 +151,28 @@ def test_sweep__help_and_wrong_usage(cache: Path) -> None:
     assert "Fit every head on subsets of growing size" in result.stdout
     assert run("sweep", cache).exit_code == 2
     assert run("sweep", cache, "--out", "run", "--head", ",").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", "b", "c"], "Test AUC, macro one-versus-rest, mean ± std over draws; the highest"),
+        (
+            ["|a|", "|b|", "|a|b|", "|"],
+            "Test AUC, mean over the 2 findings that can be judged, mean ± std over draws; the",
+        ),
+    ],
+)
+def test_sweep__says_over_what_an_auc_is_averaged(
+    write_embeddings: Callable[..., Path],
+    make_features: Callable[..., NDArray[Any]],
+    tmp_path: Path,
+    labels: list[str],
+    said: str,
+) -> None:
+    features = {"swav": make_features(LABELS, 1.0, 0)}
+    own = write_embeddings(tmp_path / "c.zarr", features, label=[labels[i % len(labels)] for i in range(N)])
+    options = ("--head", spelled("linear"), "--sizes", "full", "--folds", 3)
+    result = run("sweep", own, "--out", tmp_path / "run", *options)
+    assert result.exit_code == 0, result.output
+    assert said in result.stdout
