@@ -23,7 +23,6 @@ COLUMN = {
     "keep": parameter("keep"),
 }
 """Fields of Columns, as messages name them."""
-PATTERN = frozenset("*?[")
 LONGEST_NAME = 200
 """Of a folder, in which whatever is no letter or digit takes three characters."""
 

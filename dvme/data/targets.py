@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.data.findings import are_findings, finding_names, parsed
 from dvme.data.task import Task
-from dvme.data.uncertainty import UNCERTAIN_VALUE, Uncertainty
+from dvme.data.uncertainty import UNCERTAIN_VALUE, Uncertainty, is_unsure
 
 HIDDEN = -1
 """The class of an image whose label nobody may know."""
@@ -52,12 +52,12 @@ class Targets:
         policy = uncertainty or Uncertainty()
         names = finding_names(labels, given)
         values = parsed(labels, names)
-        is_unsure = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
+        unsure = is_unsure(values)
         if policy.blank == "zeros":
             values[np.isnan(values)] = 0.0
         taught = np.where(values == UNCERTAIN_VALUE, np.float32(policy.value), values)
-        values[is_unsure] = np.nan
-        return cls(names, values, False, taught if is_unsure.any() else None)
+        values[unsure] = np.nan
+        return cls(names, values, False, taught if unsure.any() else None)
 
     @classmethod
     def from_plain(cls, classes: Sequence[str], plain: Sequence[Any], *, is_order_given: bool = False) -> Self:

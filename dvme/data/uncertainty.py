@@ -19,6 +19,12 @@ UNCERTAIN_VALUE = -1.0
 """What an uncertain cell is in an array, as in CheXpert."""
 
 
+def is_unsure(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which cells somebody was uncertain of, or only a part of the readers has; as `findings.parsed` gives them."""
+    unsure: NDArray[np.bool_] = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
+    return unsure
+
+
 @dataclass(frozen=True, kw_only=True)
 class Uncertainty:
     """A policy. What is uncertain teaches by it alone: heads are neither chosen nor tested on it.

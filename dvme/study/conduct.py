@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.findings import finding_names, parsed
-from dvme.data.uncertainty import UNCERTAIN_VALUE
+from dvme.data.uncertainty import is_unsure
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -246,9 +246,7 @@ def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_
     if not manifest.targets.is_multilabel:
         return None
     labels = snapshot.labels[manifest.test]
-    values = parsed(labels, finding_names(labels, manifest.classes))[:, : len(manifest.classes)]
-    unsure: NDArray[np.bool_] = (values == UNCERTAIN_VALUE) | ((values > 0.0) & (values < 1.0))
-    return unsure
+    return is_unsure(parsed(labels, finding_names(labels, manifest.classes))[:, : len(manifest.classes)])
 
 
 def _place_heads(grid: Grid, aside: Path) -> None:
