@@ -12,6 +12,7 @@ from PIL.Image import Transpose
 
 from dvme.data.ancillary import with_pixels_only, without_ancillary
 from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
+from dvme.data.dicom.names import SUFFIXES as DICOM_SUFFIXES
 from dvme.data.encoded import Encoded
 from dvme.data.reading import Reading
 from dvme.data.stretch import Outliers, find_outliers, stretched
@@ -52,7 +53,7 @@ SUFFIXES = {
     }.items()
     if name in FORMATS
     for suffix in suffixes
-}
+} | dict.fromkeys(DICOM_SUFFIXES, "DICOM")
 """Lower-case suffix of a file to its format: what a folder is searched for. The content decides how a file is read."""
 
 TOLD = (OSError, ValueError, SyntaxError, EOFError)

@@ -12,11 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from threading import Lock
 
+from dvme.data.dicom.names import SUFFIXES, frame_of, is_unclear
 from dvme.data.encoded import Encoded
-from dvme.data.listing import file_bytes
+from dvme.data.listing import file_bytes, is_dicom_file
 from dvme.data.sources.protocol import Members, Source
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("frames",)
 """Each has a `SOURCE`. A new one is a module here, and its name in this line."""
 MOST_OPEN = 64
 """Containers that are open at a time."""
@@ -24,13 +25,17 @@ MOST_OPEN = 64
 
 def sources() -> Iterator[Source]:
     """Every kind of container."""
-    for name in MODULES:
-        yield import_module(f"{__name__}.{name}").SOURCE
+    yield from map(_source, MODULES)
+
+
+def _source(module: str) -> Source:
+    found: Source = import_module(f"{__name__}.{module}").SOURCE
+    return found
 
 
 def source_of_file(path: Path) -> Source | None:
-    """The kind of container that a file is, by its suffix; None for no container."""
-    suffix = path.suffix.lower()
+    """The kind of container that a file is, by its suffix, or by its content where that says nothing; None for none."""
+    suffix = SUFFIXES[0] if is_unclear(path.name) and is_dicom_file(path) else path.suffix.lower()
     return next((source for source in sources() if suffix in source.suffixes), None)
 
 
@@ -59,7 +64,7 @@ def read_image(address: Path | str) -> Encoded:
     except ValueError as error:  # a path that no file can have
         raise OSError(EINVAL, str(error)) from error
     container, member = found
-    with _opened(container) as members:
+    with _opened(container, member) as members:
         return members.read(member)
 
 
@@ -72,7 +77,7 @@ def is_there(address: Path | str) -> bool:
     if found is None:
         return False
     try:
-        with _opened(found[0]) as members:
+        with _opened(*found) as members:
             return members.holds(found[1])
     except OSError:
         return False
@@ -80,12 +85,21 @@ def is_there(address: Path | str) -> bool:
 
 def file_of(address: Path | str) -> Path:
     """The file in which the bytes of an image lie: itself, or its container."""
-    found = _container_of(Path(address))
+    found = _file_and_member(Path(address))
     return Path(address) if found is None else found[0]
 
 
 def _container_of(address: Path) -> tuple[Path, str] | None:
-    """The container and the member of an address; None where no part of the path is a file."""
+    """The container and the member of an address; None where no part of the path is a file.
+
+    A frame's container is the address of its file, which may be a member itself.
+    """
+    found = _file_and_member(address)
+    return (address.parent, address.name) if found and frame_of(address.name) is not None else found
+
+
+def _file_and_member(address: Path) -> tuple[Path, str] | None:
+    """The file that an address begins with, and the rest; None where no part of the path is a file."""
     if os.path.exists(address):  # noqa: PTH110 - Path's own fails for what is no name
         return None
     for parent in address.parents:
@@ -117,14 +131,14 @@ _OPEN = _Open()
 
 
 @contextmanager
-def _opened(container: Path) -> Iterator[Members]:
-    """A container, open as long as it is used and somewhat longer; opened anew where the file is another by now.
+def _opened(container: Path, member: str) -> Iterator[Members]:
+    """The container of a member, open as long as it is used and longer; opened anew where the file is another by now.
 
     Raises:
         OSError: if it cannot be opened.
     """
     with _OPEN.lock:
-        kept = _taken(container)
+        kept = _taken(container, member)
         kept.n_readers += 1
     try:
         yield kept.members
@@ -134,13 +148,14 @@ def _opened(container: Path) -> Iterator[Members]:
             _close_unused()
 
 
-def _taken(container: Path) -> _Kept:
+def _taken(container: Path, member: str) -> _Kept:
     """The open container of this path, as the file is now; the lock is held."""
-    found = os.stat(container)  # noqa: PTH116 - once for each image
+    is_of_frames = frame_of(member) is not None
+    found = os.stat(file_of(container) if is_of_frames else container)  # noqa: PTH116 - once for each image
     key, stamp = str(container), (found.st_ino, found.st_size, found.st_mtime_ns)
     kept = _OPEN.kept.get(key)
     if kept is None or kept.stamp != stamp:
-        source = source_of_file(container)
+        source = _source("frames") if is_of_frames else source_of_file(container)
         if source is None:
             raise OSError(ENOENT, f"{container.name} holds no images that dvme can read")
         if kept is not None:
