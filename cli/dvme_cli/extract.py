@@ -44,9 +44,25 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     keep: options.KeepColumns = None,
-    dicom: options.DicomColumns = None,
-    plain_ids: options.PlainIds = False,
-    frame: options.Frame = None,
+    dicom: Annotated[
+        str | None,
+        typer.Option(
+            "--dicom-columns",
+            help="What to keep of DICOM headers, separated by commas: patient, study, series, view, laterality, sex, "
+            "age, modality, manufacturer, model, body_part, spacing, rows, columns, bits, photometric, window, frames, "
+            "kvp, exposure.",
+        ),
+    ] = None,
+    plain_ids: Annotated[
+        bool, typer.Option("--plain-ids", help="Keep ids of DICOM headers as they are, not hashed.")
+    ] = False,
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            help="Of DICOM files with several: each (every frame is an image), middle, or a number from 0 on. Default: "
+            "the first."
+        ),
+    ] = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
     class_order: options.ClassOrder = None,

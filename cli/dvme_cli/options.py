@@ -64,7 +64,7 @@ ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE eve
 Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
 
 # Images and what a manifest says of them.
-Images = Annotated[Path, typer.Argument(help="A folder of images (DICOM too), or a .csv, .tsv or .parquet manifest.")]
+Images = Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")]
 ImagesOrCache = Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")]
 ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")]
 ImagesAgain = Annotated[
@@ -97,27 +97,6 @@ GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of 
 KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
-]
-DicomColumns = Annotated[
-    str | None,
-    typer.Option(
-        "--dicom-columns",
-        help="What to keep of DICOM headers, separated by commas: patient, study, series, view, laterality, sex, age, "
-        "modality, manufacturer, model, body_part, spacing, rows, columns, bits, photometric, window, frames, kvp, "
-        "exposure.",
-    ),
-]
-PlainIds = Annotated[
-    bool, typer.Option("--plain-ids", help="Keep patient, study and series as DICOM headers have them, not hashed.")
-]
-Frame = Annotated[
-    str | None,
-    typer.Option(
-        help="Of DICOM files with several frames: a number from 0 on, middle, or each, a row of each. Default: 0."
-    ),
-]
-EachFrame = Annotated[
-    str | None, typer.Option("--frame", help="each: every frame of a DICOM file with several is an image.")
 ]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]

@@ -191,7 +191,7 @@ def _frame_by_frame(samples: Samples, headers: Mapping[Path, Header], *, is_each
         said += "first unless the name of a backbone says another; for a row of each pass "
         return samples, [said + parameter("frame", "each")]
     rows = [(at, number if count > 1 else None) for at, count in enumerate(counts) for number in range(count)]
-    columns: dict[str, list[Any]] = {name: [getattr(samples, name)[at] for at, _ in rows] for name in COLUMNS}
+    columns: dict[str, Any] = {name: [getattr(samples, name)[at] for at, _ in rows] for name in COLUMNS}
     for row, (_, number) in enumerate(rows):
         if number is not None:
             columns["paths"][row] /= f"frame={number}"
