@@ -70,7 +70,7 @@ class Columns:
             object.__setattr__(self, field, listed_names(given, field))
         unknown = [name for name in self.dicom if name not in FIELDS]
         if unknown:
-            message = f" {first_few(unknown)} is not told by headers of DICOM files; choose among {', '.join(FIELDS)}"
+            message = f" names what headers do not tell: {first_few(unknown)}; choose among {', '.join(FIELDS)}"
             raise OptionError(parameter("dicom") + message)
         if self.frame not in {None, "each"}:
             step = "; choose each, or write it to the names of backbones, as in dino@frame=middle"
