@@ -112,7 +112,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "backbones": vary_names(
             parse_names(backbones, "--backbones"),
             pool=pool,
-            image_size=image_size,
+            size=image_size,
             in_chans=in_chans,
             preprocess=preprocess,
             range=parse_range(range_, bits),

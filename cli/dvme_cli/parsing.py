@@ -116,7 +116,7 @@ def parse_shares(texts: Sequence[str] | None, option: str) -> dict[str, float] |
 
 
 def vary_names(names: Sequence[str], *, preprocess: str | None, **given: Any) -> list[str]:
-    """Write the options that vary every backbone into their names; what a name says of its own stays."""
+    """Write the options that vary every backbone, by the keys of names, into these; what a name says itself stays."""
     from dvme.backbones.description.variation import PREPROCESS_KEYS, vary_name
 
     options = {key.replace("_", "-"): f"{value}" for key, value in given.items() if value is not None}
@@ -138,4 +138,6 @@ def parse_range(text: str | None, bits: int | None) -> str | None:
 
 def parse_frame(text: str | None) -> tuple[str | None, str | None]:
     """What is a row, and what a backbone reads of one with several frames: (`each`, None) or (None, `middle`)."""
-    return (text, None) if text == "each" else (None, text)
+    if text is None or text in {"each", "middle"} or text.isdecimal():
+        return (text, None) if text == "each" else (None, text)
+    raise typer.BadParameter(f"--frame {text} is not possible; pass each, middle, or a number from 0 on")

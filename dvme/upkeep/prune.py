@@ -19,7 +19,7 @@ from dvme.data.dicom.names import frame_of
 from dvme.data.encoded import frame_id
 from dvme.data.hashing import hash_files
 from dvme.data.samples import unlisted_line
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.extraction.beside import beside, place_beside
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, Runtime, automatic
@@ -102,7 +102,9 @@ def prune(
             n_kept = int((~writable.samples.is_pruned).sum())
     else:
         n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
-    return PruneReport(os.fspath(cache), n_kept, removed, confirmed, gone, list(samples.remarks))
+    # Frames stay with their file, so that nothing needs to be said of them.
+    remarks = [line for line in samples.remarks if parameter("frame", "each") not in line]
+    return PruneReport(os.fspath(cache), n_kept, removed, confirmed, gone, remarks)
 
 
 def _prune_beside(cache: str | Path, erased: NDArray[np.uint8]) -> None:
