@@ -7,14 +7,17 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+import numpy as np
 from PIL import Image, ImageFile, features
 from PIL.Image import Transpose
 
 from dvme.data.ancillary import with_pixels_only, without_ancillary
-from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
+from dvme.data.declared import declared_scale
+from dvme.data.depth import DEEP_MODES, grey_values, maxval_of, refuse_deep
 from dvme.data.encoded import Encoded
+from dvme.data.grey import FewGreys, Grey, eight_bits
 from dvme.data.reading import Reading
-from dvme.data.stretch import Outliers, find_outliers, stretched
+from dvme.data.stretch import Outliers
 from dvme.data.tiff import Tiff
 from dvme.defaults import MAX_PIXELS
 from dvme.errors import ImageError
@@ -83,6 +86,8 @@ class Decoded:
     """In mode `L` or `RGB`."""
     outliers: Outliers | None
     """The few pixels that set the range of a deep grey, if they do."""
+    few_greys: FewGreys | None = None
+    """That a fixed range leaves a deep grey with few of the 256 greys, if it does."""
 
 
 def decode_image(data: bytes | Encoded, max_pixels: int | None = None) -> Image.Image:
@@ -111,13 +116,13 @@ def decode(image: bytes | Encoded, max_pixels: int | None = None, reading: Readi
     if not data:
         raise ImageError("the file is empty")
     try:
-        return _decode(data, max_pixels or MAX_PIXELS, reading)
+        return _decode(data, data, max_pixels or MAX_PIXELS, reading)
     except (ImageError, MemoryError) as error:
         raise _in_words(error) from error
     except UNREADABLE as error:
         for lean in without_ancillary(data):
             try:
-                return _decode(lean, max_pixels or MAX_PIXELS, reading)
+                return _decode(lean, data, max_pixels or MAX_PIXELS, reading)
             except (ImageError, MemoryError) as other:
                 raise _in_words(other) from other
             except UNREADABLE:  # the first reason is the one of the file as it is
@@ -137,7 +142,8 @@ def _in_words(error: BaseException) -> ImageError:
     return ImageError(f"cannot be decoded: {text if isinstance(error, TOLD) else f'{type(error).__name__}: {text}'}")
 
 
-def _decode(data: bytes, max_pixels: int, reading: Reading) -> Decoded:  # noqa: ARG001
+def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Decoded:
+    """Decode a file of which `whole` has all that may declare a scale."""
     with _opened(data) as file:
         n_pixels = file.width * file.height
         if n_pixels > max_pixels:
@@ -148,22 +154,30 @@ def _decode(data: bytes, max_pixels: int, reading: Reading) -> Decoded:  # noqa:
             raise ImageError(
                 "has four inks, and no Adobe marker that says whether 0 or 255 is full ink; save it as RGB"
             )
-        is_tiff, is_deep = isinstance(file, Tiff), file.mode in DEEP_MODES
+        is_tiff = isinstance(file, Tiff)
         image: Image.Image = file
-        outliers = None
         orientation = _orientation(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
-        if is_deep or (is_tiff and file.mode == "L"):
-            values = file.grey() if isinstance(file, Tiff) else grey_values(file)
-            eight = stretched(values) if is_deep else values
-            outliers = find_outliers(values) if is_deep else None
-            image = Image.fromarray(255 - eight if getattr(file, "is_inverted", False) else eight)
+        grey = Grey(np.empty((0, 0), np.uint8))
+        if file.mode in DEEP_MODES or (is_tiff and file.mode == "L"):
+            grey = _grey(file, data, whole, reading.range)
+            image = Image.fromarray(255 - grey.pixels if getattr(file, "is_inverted", False) else grey.pixels)
         else:
             file.load()
             file.info.pop("transparency", None)  # of no use without alpha, and Pillow warns of some
         turn = UPRIGHT.get(orientation or _orientation(file))
         image = image if turn is None else image.transpose(turn)
         image = image.convert("LA") if image.mode == "La" else image  # Pillow divides by alpha in two steps only
-        return Decoded(image.copy() if image.mode == "L" else image.convert("RGB"), outliers)
+        if image.mode != "L":
+            image = image.convert("RGB")
+        return Decoded(image.copy() if image is file else image, grey.outliers, grey.few_greys)
+
+
+def _grey(file: ImageFile.ImageFile, data: bytes, whole: bytes, by: str) -> Grey:
+    """The grey of 8 bits of a file, of 8 bits or more."""
+    maxval = maxval_of(file)  # which is forgotten once it is loaded
+    is_deep = file.mode in DEEP_MODES
+    values = file.grey() if isinstance(file, Tiff) else grey_values(file, data)
+    return eight_bits(values, by, lambda: declared_scale(file, whole, values, maxval)) if is_deep else Grey(values)
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:

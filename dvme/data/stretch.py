@@ -1,4 +1,4 @@
-"""Deep grey to 8 bits: the stretch from minimum to maximum, and whether a handful of pixels set it."""
+"""Deep grey to 8 bits: values between two ends, extremes and percentiles, and whether a handful of pixels set these."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ LEAST_PIXELS = 100
 SAMPLE = 1 << 16
 """Pixels by which an image is found to be spread over its range without ordering all of them."""
 PIXELS_AT_ONCE = 1 << 20
+LOOKED_UP_AT_ONCE = 1 << 16
+"""Pixels whose indices fit the processor's cache."""
+N_OF_16_BITS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,83 @@ def stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
     Raises:
         ImageError: if one of them is not finite.
     """
-    if not np.isfinite(values).all():
+    return scaled(values, *extremes(values))
+
+
+def extremes(values: NDArray[Any]) -> tuple[float, float]:
+    """The least and the largest of these values.
+
+    Raises:
+        ImageError: if one of them is not finite.
+    """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("has pixels that are not finite")
-    low, high = float(values.min()), float(values.max())
-    span = high - low or 1.0
+    return float(values.min()), float(values.max())
+
+
+def percentiles(values: NDArray[Any], *percents: float) -> tuple[float, ...]:
+    """Percentiles of these values, all finite, interpolated linearly between the two that are nearest in order.
+
+    Args:
+        values: of any shape and type.
+        percents: each in 0..100.
+
+    Source: definition 7 of Hyndman and Fan 1996.
+    """
+    places = [percent / 100 * (values.size - 1) for percent in percents]
+    wanted = sorted({index for place in places for index in (int(place), min(int(place) + 1, values.size - 1))})
+    if _is_16_bit(values):
+        levels, counts = _histogram(values)
+        found = levels[np.searchsorted(np.cumsum(counts), wanted, side="right")]
+    else:
+        found = np.partition(values, wanted, axis=None)[wanted]
+    in_order = dict(zip(wanted, found.astype(np.float64).tolist(), strict=True))
+    below = [in_order[int(place)] for place in places]
+    above = [in_order[min(int(place) + 1, values.size - 1)] for place in places]
+    return tuple(
+        low + (high - low) * (place - int(place)) for place, low, high in zip(places, below, above, strict=True)
+    )
+
+
+def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """(H, W) grey of 8 bits: `low` becomes 0, `high` 255, linearly; values beyond are as these; all are finite."""
+    if values.size > N_OF_16_BITS and _is_16_bit(values):
+        every = np.arange(N_OF_16_BITS, dtype=np.uint16).view(values.dtype)
+        return _looked_up(_computed(every, low, high), values)
     result = np.empty(values.shape, dtype=np.uint8)
     rows = max(1, PIXELS_AT_ONCE // values.shape[1])
     for top in range(0, len(values), rows):  # a copy of 8 bytes a pixel would not fit for the largest images
-        pixels = values[top : top + rows].astype(np.float64)
-        result[top : top + rows] = np.round((pixels - low) * 255.0 / span)
+        result[top : top + rows] = _computed(values[top : top + rows], low, high)
     return result
+
+
+def _computed(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    return np.round((values.astype(np.float64).clip(low, high) - low) * 255.0 / (high - low or 1.0)).astype(np.uint8)
+
+
+def _looked_up(table: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[np.uint8]:
+    """What a table has for each 16-bit value; it is ordered by the values' bits, taken as unsigned numbers."""
+    bits = np.ascontiguousarray(values).view(np.uint16).ravel()
+    result = np.empty(bits.shape, dtype=np.uint8)
+    for start in range(0, len(bits), LOOKED_UP_AT_ONCE):
+        part = slice(start, start + LOOKED_UP_AT_ONCE)
+        np.take(table, bits[part], out=result[part], mode="clip")  # no index is beyond; without `out` there is a copy
+    return result.reshape(values.shape)
+
+
+def _is_16_bit(values: NDArray[Any]) -> bool:
+    return values.dtype in (np.uint16, np.int16)
+
+
+def _histogram(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The 65,536 numbers of 16 bits, ascending, and how often each occurs."""
+    bits = np.ascontiguousarray(values).view(np.uint16).ravel()
+    counts = np.zeros(N_OF_16_BITS, dtype=np.int64)
+    for start in range(0, len(bits), LOOKED_UP_AT_ONCE):
+        counts += np.bincount(bits[start : start + LOOKED_UP_AT_ONCE], minlength=N_OF_16_BITS)
+    levels = np.arange(N_OF_16_BITS, dtype=np.uint16).view(values.dtype)
+    order = np.argsort(levels)
+    return levels[order], counts[order]
 
 
 def find_outliers(values: NDArray[Any]) -> Outliers | None:
@@ -80,11 +150,23 @@ def find_outliers(values: NDArray[Any]) -> Outliers | None:
 
 def _shortest(values: NDArray[Any], few: int) -> tuple[float, float]:
     """The shortest range that holds all values but `few`."""
-    ordered = np.partition(values, [few, values.size - 1 - few], axis=None)
-    smallest = np.sort(ordered[: few + 1]).astype(np.float64)
-    largest = np.sort(ordered[values.size - 1 - few :]).astype(np.float64)
+    smallest, largest = _ends(values, few + 1)
     best = int(np.argmin(largest - smallest))  # without the `best` smallest, and the `few - best` largest
     return float(smallest[best]), float(largest[best])
+
+
+def _ends(values: NDArray[Any], n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The `n` smallest and the `n` largest values, ascending."""
+    if values.size > N_OF_16_BITS and _is_16_bit(values):
+        levels, counts = _histogram(values)
+        last = int(np.searchsorted(np.cumsum(counts), n)) + 1
+        first = len(counts) - 1 - int(np.searchsorted(np.cumsum(counts[::-1]), n))
+        smallest = np.repeat(levels[:last], counts[:last])[:n]
+        largest = np.repeat(levels[first:], counts[first:])[-n:]
+    else:
+        ordered = np.partition(values, [n - 1, values.size - n], axis=None)
+        smallest, largest = np.sort(ordered[:n]), np.sort(ordered[values.size - n :])
+    return smallest.astype(np.float64), largest.astype(np.float64)
 
 
 def _beyond_gap(distances: NDArray[np.float64]) -> tuple[int, float]:
