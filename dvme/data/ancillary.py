@@ -132,6 +132,14 @@ def tiff_numbers(data: bytes, tags: Collection[int]) -> dict[int, float]:
     return found
 
 
+def has_pages(data: bytes) -> bool:
+    """Whether a TIFF has another image behind the first."""
+    try:
+        return not _Directory(data).is_last
+    except TOO_DAMAGED:
+        return False
+
+
 class _Entry(NamedTuple):
     tag: int
     kind: int
@@ -157,7 +165,15 @@ class _Directory:
         (n,) = struct.unpack_from(self.order + self.count, self._data, self.place)
         first = self.place + struct.calcsize(self.order + self.count)
         for start in range(first, min(first + n * self.entry_size, len(self._data)), self.entry_size):
-            yield _Entry(*struct.unpack_from(self.order + self._entry, self._data, start), start)
+            tag, kind, n_values, value = struct.unpack_from(self.order + self._entry, self._data, start)
+            yield _Entry(tag, kind, n_values, value, start)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other image follows."""
+        (n,) = struct.unpack_from(self.order + self.count, self._data, self.place)
+        end = self.place + struct.calcsize(self.order + self.count) + n * self.entry_size
+        return not struct.unpack_from(self.order + self.offset, self._data, end)[0]
 
     def numbers(self, entry: _Entry) -> tuple[float, ...]:
         if entry.kind not in TIFF_NUMBERS or not 1 <= entry.n_values <= TIFF_MOST_CHANNELS:

@@ -18,21 +18,21 @@ from dvme.errors import ImageError
 LEAST, LARGEST, SIGNED_LEAST, SIGNED_LARGEST = 280, 281, 340, 341
 """The tags MinSampleValue, MaxSampleValue, SMinSampleValue and SMaxSampleValue."""
 PNG_BITS = 16
+PNG_COLOUR_TYPE, PNG_ALPHA = 25, 4
+"""Where a PNG says which channels it has, and the bit that says that one is alpha."""
 
 
-def declared_scale(
-    file: ImageFile.ImageFile, data: bytes, values: NDArray[Any], maxval: int | None
-) -> Scale | None:
-    """The scale of a deep grey image; None for floating point without tags that say it.
+def declared_scale(file: ImageFile.ImageFile, data: bytes, values: NDArray[Any], maxval: int | None) -> Scale | None:
+    """The scale of a deep image; None for floating point without tags that say it.
 
     Args:
         file: opened, or loaded.
         data: the whole file, from which nothing beside the pixels was taken.
-        values: (H, W), as the file has them.
-        maxval: of a PGM.
+        values: (H, W) or (H, W, 3), as the file has them.
+        maxval: of a PGM or PPM.
 
     Raises:
-        ImageError: if the significant bits of a PNG can be meant in two ways.
+        ImageError: if the significant bits of a PNG can be meant in two ways, or differ from channel to channel.
     """
     if isinstance(file, Tiff):
         return _of_tiff(file.n_bits, data, values)
@@ -64,7 +64,13 @@ def _of_tiff(n_bits: int, data: bytes, values: NDArray[Any]) -> Scale | None:
         low = tags.get(least, None if whole is None else whole.low)
         high = tags.get(largest, None if whole is None else whole.high)
         is_said = least in tags or largest in tags
-        if is_said and low is not None and high is not None and low < high and (whole is None or whole.holds(low, high)):
+        if (
+            is_said
+            and low is not None
+            and high is not None
+            and low < high
+            and (whole is None or whole.holds(low, high))
+        ):
             return Scale(low, high)
     return whole
 
@@ -104,14 +110,20 @@ def _are_scaled_up(values: NDArray[Any], n_bits: int) -> bool:
 
 
 def _significant_bits(data: bytes) -> int | None:
-    """The one number of the chunk sBIT, if it is intact and can be."""
+    """The number in the chunk sBIT, if it is intact and can be."""
     place = len(PNG)
+    is_with_alpha = bool(data[PNG_COLOUR_TYPE] & PNG_ALPHA)
     while place + 12 <= len(data):
         size, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
+        end = place + 8 + size
         if kind == b"IDAT":
             return None
-        if kind == b"sBIT" and size == 1:
-            is_intact = zlib.crc32(data[place + 4 : place + 9]) == int.from_bytes(data[place + 9 : place + 13])
-            return data[place + 8] if is_intact and 1 <= data[place + 8] <= PNG_BITS else None
-        place += 12 + size
+        if kind == b"sBIT" and zlib.crc32(data[place + 4 : end]) == int.from_bytes(data[end : end + 4]):
+            bits = set(data[place + 8 : end - is_with_alpha])
+            if len(bits) > 1:
+                raise ImageError(
+                    "says that its channels have unequal numbers of significant bits; @range=dtype takes all 16"
+                )
+            return next((each for each in bits if 1 <= each <= PNG_BITS), None)
+        place = end + 4
     return None

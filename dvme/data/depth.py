@@ -41,11 +41,12 @@ def refuse_deep(file: ImageFile.ImageFile, data: bytes) -> None:
         if bits > MOST_BITS:
             raise ImageError(f"has {bits} bits of grey, of which Pillow would drop the lowest; save it as TIFF")
         return
-    bits = _bits(file, data)
+    bits = bits_per_channel(file, data)
     if bits > 8:
         kind = "of grey" if file.format == "AVIF" else "per colour channel"
+        way = "; @range=dtype reads it as it is" if file.format == "PNG" or codec_of(file)[0] == "ppm" else ""
         raise ImageError(
-            f"has {bits} bits {kind}; convert it to 8 bits, or to 16-bit grey without alpha, as PNG or TIFF"
+            f"has {bits} bits {kind}; convert it to 8 bits, or to 16-bit grey without alpha, as PNG or TIFF{way}"
         )
 
 
@@ -64,16 +65,26 @@ def grey_values(file: ImageFile.ImageFile, data: bytes) -> NDArray[Any]:
         return _unscaled(pixels, *depth_of_jpeg_2000(data)) if file.format == "JPEG2000" else pixels
     if codec_of(file)[0] == "ppm_plain":  # Pillow has rounded values to 16 bits, which tears a narrow range
         return np.round(np.asarray(file) * (maxval / PPM_SCALE)).astype(np.uint16)
-    n, start = file.width * file.height, file.tile[0][2]
+    return samples_of_ppm(file, data, 1)[..., 0]
+
+
+def samples_of_ppm(file: ImageFile.ImageFile, data: bytes, n_channels: int) -> NDArray[np.uint16]:
+    """(H, W, C) values of a binary PGM or PPM of 16 bits, which Pillow takes one by one.
+
+    Raises:
+        ImageError: if one is above what the file says is the largest.
+        OSError: if pixels are missing.
+    """
+    n, start = file.width * file.height * n_channels, file.tile[0][2]
     if len(data) < start + 2 * n:
         raise OSError("image file is truncated")
-    values = np.frombuffer(data, ">u2", n, start).astype(np.uint16).reshape(file.height, file.width)
-    if values.max() > maxval:
-        raise ImageError(f"has the grey {values.max():,}, and its header says that {maxval:,} is the largest")
-    return values
+    values = np.frombuffer(data, ">u2", n, start).astype(np.uint16)
+    if values.max() > (maxval := maxval_of(file) or PPM_SCALE):
+        raise ImageError(f"has the value {values.max():,}, and its header says that {maxval:,} is the largest")
+    return values.reshape(file.height, file.width, n_channels)
 
 
-def _unscaled(pixels: NDArray[np.uint16], n_bits: int, is_signed: bool) -> NDArray[Any]:  # noqa: FBT001
+def _unscaled(pixels: NDArray[np.uint16], n_bits: int, is_signed: bool) -> NDArray[Any]:
     """Values as JPEG 2000 has them: Pillow lifts signed ones by half of their range, and all to 16 bits."""
     values = pixels >> (MOST_BITS - n_bits)
     return (values - np.uint16(1 << (n_bits - 1))).view(np.int16) if is_signed else values
@@ -88,11 +99,12 @@ def codec_of(file: ImageFile.ImageFile) -> tuple[str, tuple[Any, ...]]:
 
 
 def maxval_of(file: ImageFile.ImageFile) -> int | None:
-    """The largest grey that the header of a PGM of 16 bits allows; None of another file, or one that is loaded."""
+    """The largest value that a PGM or PPM of 16 bits may have; None of other files, and of one that is loaded."""
     codec, arguments = codec_of(file)
-    if file.format != "PPM" or file.mode != "I":
+    if file.format != "PPM" or file.mode not in {"I", "RGB"}:
         return None
-    return int(arguments[1]) if codec.startswith("ppm") else PPM_SCALE
+    maxval = int(arguments[1]) if codec.startswith("ppm") else PPM_SCALE if file.mode == "I" else 0
+    return maxval if maxval > 255 else None
 
 
 def depth_of_jpeg_2000(data: bytes) -> tuple[int, bool]:
@@ -104,16 +116,15 @@ def depth_of_jpeg_2000(data: bytes) -> tuple[int, bool]:
     return (deepest & LESS_ONE) + 1, deepest > LESS_ONE
 
 
-def _bits(file: ImageFile.ImageFile, data: bytes) -> int:
+def bits_per_channel(file: ImageFile.ImageFile, data: bytes) -> int:
     """Bits per channel as the file has them; 8 where nothing says that they are more."""
-    codec, arguments = codec_of(file)
     if file.format == "JPEG2000":
         return depth_of_jpeg_2000(data)[0]
     if file.format == "AVIF":
         return _bits_of_grey_avif(data)
-    if codec.startswith("ppm") and file.mode == "RGB":
-        return int(arguments[1]).bit_length()
-    return 16 if file.format == "PNG" and ";16" in str(arguments) else 8
+    if maxval := maxval_of(file):
+        return maxval.bit_length()
+    return 16 if file.format == "PNG" and ";16" in str(codec_of(file)[1]) else 8
 
 
 def _bits_of_grey_avif(data: bytes) -> int:

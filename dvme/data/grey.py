@@ -78,6 +78,11 @@ def eight_bits(values: NDArray[Any], by: str, declared: Callable[[], Scale | Non
     return Grey(pixels, few_greys=_few_greys(values, pixels, scale, least, largest))
 
 
+def is_fixed_range(by: str) -> bool:
+    """Whether a range does not depend on the values of each image."""
+    return by in {"declared", "dtype"} or BITS.fullmatch(by) is not None
+
+
 def fixed_scale(dtype: np.dtype[Any], by: str) -> Scale:
     """What `dtype` and `12bit` mean for numbers of a type: all that its bits can be, 0 to 1 for floating point.
 
@@ -115,7 +120,9 @@ def _unfit(dtype: np.dtype[Any], by: str, scale: Scale | None, least: float, lar
     names = [f"@range={other}" for other in dict.fromkeys([*fitting, "image", "percentile:0.5:99.5"])]
     these = f"{', '.join(names[:-1])} and {names[-1]} fit"
     if scale is None:
-        return ImageError(f"declares no range of grey, as @range={by} needs it; its greys are {least:,g} to {largest:,g}: {these}")
+        return ImageError(
+            f"declares no range of grey, as @range={by} needs it; its greys are {least:,g} to {largest:,g}: {these}"
+        )
     beyond, end, which = (largest, scale.high, "largest") if largest > scale.high else (least, scale.low, "least")
     where = "beyond" if which == "largest" else "below"
     return ImageError(f"has {beyond:,.10g} as its {which} grey, {where} the {end:,.10g} of @range={by}; {these}")

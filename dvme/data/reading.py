@@ -33,12 +33,14 @@ class Reading:
     range: str = USUAL
     """Which grey of more than 8 bits becomes 0 and which 255: `image`, its own extremes; `declared`, the scale that the
     file says it uses; `dtype`, all bits of its numbers; `12bit`, 0 to 4095, or -2048 to 2047 of signed numbers;
-    `percentile:LOW:HIGH` of its pixels, in percent, beyond which greys are clipped. Only percentiles clip: an image with
-    a grey beyond another range fails, and names the ranges that fit. Images of 8 bits are read as ever."""
+    `percentile:LOW:HIGH` of its pixels, in percent, beyond which greys are clipped. Nothing else clips: an image with a
+    grey beyond the range fails, and the reason names ranges that fit. Colour of more than 8 bits is read by `declared`,
+    `dtype` and bits only. Images of 8 bits are read as ever."""
     voi: str = USUAL
     """Of the windows of a DICOM file: `first`, `none`, `lut` (a table), or a number."""
     frame: str = USUAL
-    """Of a DICOM file with several frames: a number, or `middle`."""
+    """Of a DICOM file with several frames: a number, or `middle`. Of any other file with several images, such as a TIFF
+    of pages or an animation, only the first can be read."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, and bring each value into its one spelling.
