@@ -18,8 +18,6 @@ from dvme.errors import ImageError
 LEAST, LARGEST, SIGNED_LEAST, SIGNED_LARGEST = 280, 281, 340, 341
 """The tags MinSampleValue, MaxSampleValue, SMinSampleValue and SMaxSampleValue."""
 PNG_BITS = 16
-PNG_COLOUR_TYPE, PNG_ALPHA = 25, 4
-"""Where a PNG says which channels it has, and the bit that says that one is alpha."""
 
 
 def declared_scale(file: ImageFile.ImageFile, data: bytes, values: NDArray[Any], maxval: int | None) -> Scale | None:
@@ -32,7 +30,7 @@ def declared_scale(file: ImageFile.ImageFile, data: bytes, values: NDArray[Any],
         maxval: of a PGM or PPM.
 
     Raises:
-        ImageError: if the significant bits of a PNG can be meant in two ways, or differ from channel to channel.
+        ImageError: if the significant bits of a PNG can be meant in two ways.
     """
     if isinstance(file, Tiff):
         return _of_tiff(file.n_bits, data, values)
@@ -110,20 +108,15 @@ def _are_scaled_up(values: NDArray[Any], n_bits: int) -> bool:
 
 
 def _significant_bits(data: bytes) -> int | None:
-    """The number in the chunk sBIT, if it is intact and can be."""
+    """The one number of the chunk sBIT, if it is intact and can be."""
     place = len(PNG)
-    is_with_alpha = bool(data[PNG_COLOUR_TYPE] & PNG_ALPHA)
-    while place + 12 <= len(data):
+    while place + 13 <= len(data):
         size, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
-        end = place + 8 + size
         if kind == b"IDAT":
             return None
-        if kind == b"sBIT" and zlib.crc32(data[place + 4 : end]) == int.from_bytes(data[end : end + 4]):
-            bits = set(data[place + 8 : end - is_with_alpha])
-            if len(bits) > 1:
-                raise ImageError(
-                    "says that its channels have unequal numbers of significant bits; @range=dtype takes all 16"
-                )
-            return next((each for each in bits if 1 <= each <= PNG_BITS), None)
-        place = end + 4
+        if kind == b"sBIT":
+            n_bits = data[place + 8]
+            is_intact = zlib.crc32(data[place + 4 : place + 9]) == int.from_bytes(data[place + 9 : place + 13])
+            return n_bits if size == 1 and is_intact and 1 <= n_bits <= PNG_BITS else None
+        place += size + 12
     return None

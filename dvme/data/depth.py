@@ -44,7 +44,7 @@ def refuse_deep(file: ImageFile.ImageFile, data: bytes) -> None:
     bits = bits_per_channel(file, data)
     if bits > 8:
         kind = "of grey" if file.format == "AVIF" else "per colour channel"
-        way = "; @range=dtype reads it as it is" if file.format == "PNG" or codec_of(file)[0] == "ppm" else ""
+        way = "; @range=dtype reads it as it is" if codec_of(file)[0] == "ppm" else ""
         raise ImageError(
             f"has {bits} bits {kind}; convert it to 8 bits, or to 16-bit grey without alpha, as PNG or TIFF{way}"
         )
@@ -65,10 +65,20 @@ def grey_values(file: ImageFile.ImageFile, data: bytes) -> NDArray[Any]:
         return _unscaled(pixels, *depth_of_jpeg_2000(data)) if file.format == "JPEG2000" else pixels
     if codec_of(file)[0] == "ppm_plain":  # Pillow has rounded values to 16 bits, which tears a narrow range
         return np.round(np.asarray(file) * (maxval / PPM_SCALE)).astype(np.uint16)
-    return samples_of_ppm(file, data, 1)[..., 0]
+    return _samples_of_ppm(file, data, 1)[..., 0]
 
 
-def samples_of_ppm(file: ImageFile.ImageFile, data: bytes, n_channels: int) -> NDArray[np.uint16]:
+def deep_colours(file: ImageFile.ImageFile, data: bytes) -> NDArray[np.uint16] | None:
+    """(H, W, 3) values of a binary PPM of more than 8 bits; None of any other file.
+
+    Raises:
+        As `grey_values`.
+    """
+    is_deep = file.mode == "RGB" and codec_of(file)[0] == "ppm" and maxval_of(file)
+    return _samples_of_ppm(file, data, 3) if is_deep else None
+
+
+def _samples_of_ppm(file: ImageFile.ImageFile, data: bytes, n_channels: int) -> NDArray[np.uint16]:
     """(H, W, C) values of a binary PGM or PPM of 16 bits, which Pillow takes one by one.
 
     Raises:

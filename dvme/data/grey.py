@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.reading import BITS, LEAST_BITS, MOST_BITS, PERCENTILES, USUAL
-from dvme.data.stretch import Outliers, extremes, find_outliers, percentiles, scaled
+from dvme.data.stretch import FewGreys, Outliers, extremes, find_few_greys, find_outliers, percentiles, scaled
 from dvme.errors import ImageError
 
-FEW = 16
-"""Of the range, the part that a picture has to span for its greys to be enough: a sixteenth."""
+ENOUGH = 16
+"""Of the range, the part that a picture has to span for it to fit: a sixteenth."""
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,13 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class FewGreys:
-    """A picture that is left with few of the 256 greys, because it spans less than a sixteenth of its range."""
-
-    n_greys: int
-    """That it has."""
-    fits: str
-    """The range that fits it, such as `12bit`."""
-
-
-@dataclass(frozen=True)
 class Grey:
     """Grey of 8 bits, and what there is to say about its range."""
 
     pixels: NDArray[np.uint8]
     """(H, W)."""
-    outliers: Outliers | None = None
-    """The few pixels that set the range, where it is the image's own."""
-    few_greys: FewGreys | None = None
-    """That the range leaves few greys, where it is a fixed one."""
+    outliers: Outliers | FewGreys | None = None
+    """The few pixels that set the range, where it is the image's own; or how few greys a fixed range leaves."""
 
 
 def eight_bits(values: NDArray[Any], by: str, declared: Callable[[], Scale | None]) -> Grey:
@@ -65,7 +53,7 @@ def eight_bits(values: NDArray[Any], by: str, declared: Callable[[], Scale | Non
     """
     least, largest = extremes(values)
     if by in {USUAL, "image"}:
-        return Grey(scaled(values, least, largest), outliers=find_outliers(values))
+        return Grey(scaled(values, least, largest), find_outliers(values))
     if found := PERCENTILES.fullmatch(by):
         low, high = percentiles(values, float(found[1]), float(found[2]))
         if low == high and least < largest:
@@ -75,7 +63,7 @@ def eight_bits(values: NDArray[Any], by: str, declared: Callable[[], Scale | Non
     if scale is None or not scale.holds(least, largest):
         raise _unfit(values.dtype, by, scale, least, largest)
     pixels = scaled(values, scale.low, scale.high)
-    return Grey(pixels, few_greys=_few_greys(values, pixels, scale, least, largest))
+    return Grey(pixels, find_few_greys(pixels, values, _fitting(values.dtype, least, largest)))
 
 
 def is_fixed_range(by: str) -> bool:
@@ -96,15 +84,13 @@ def fixed_scale(dtype: np.dtype[Any], by: str) -> Scale:
     return Scale(float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
 
 
-def _few_greys(
-    values: NDArray[Any], pixels: NDArray[np.uint8], scale: Scale, least: float, largest: float
-) -> FewGreys | None:
-    if least == largest or (largest - least) * FEW >= scale.high - scale.low:
-        return None
-    least_bits = _least_bits(values.dtype, least, largest)
-    better = None if least_bits is None else fixed_scale(values.dtype, least_bits)
-    is_enough = better is not None and (largest - least) * FEW >= better.high - better.low
-    return FewGreys(len(np.unique(pixels)), least_bits if least_bits and is_enough else "image")
+def _fitting(dtype: np.dtype[Any], least: float, largest: float) -> str:
+    """The range that fits greys from `least` to `largest`: of the fewest bits, or else the image's own."""
+    bits = _least_bits(dtype, least, largest)
+    if bits is None:
+        return "image"
+    scale = fixed_scale(dtype, bits)
+    return bits if (largest - least) * ENOUGH >= scale.high - scale.low else "image"
 
 
 def _least_bits(dtype: np.dtype[Any], least: float, largest: float) -> str | None:

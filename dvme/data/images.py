@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,12 @@ from PIL import Image, ImageFile, features
 from PIL.Image import Transpose
 
 from dvme.data.ancillary import has_pages, with_pixels_only, without_ancillary
-from dvme.data.colour import deep_colours
 from dvme.data.declared import declared_scale
-from dvme.data.depth import DEEP_MODES, grey_values, maxval_of, refuse_deep
+from dvme.data.decoded import Decoded
+from dvme.data.depth import DEEP_MODES, deep_colours, grey_values, maxval_of, refuse_deep
 from dvme.data.encoded import Encoded
-from dvme.data.grey import FewGreys, Grey, eight_bits, is_fixed_range
+from dvme.data.grey import Grey, eight_bits, is_fixed_range
 from dvme.data.reading import USUAL, Reading
-from dvme.data.stretch import Outliers
 from dvme.data.tiff import Tiff
 from dvme.defaults import MAX_PIXELS
 from dvme.errors import ImageError
@@ -79,18 +77,6 @@ UPRIGHT = {
 
 
 USUALLY = Reading()
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """An image of 8 bits, and what there is to say about it."""
-
-    image: Image.Image
-    """In mode `L` or `RGB`."""
-    outliers: Outliers | None
-    """The few pixels that set the range of a deep grey, if they do."""
-    few_greys: FewGreys | None = None
-    """That a fixed range leaves a deep grey with few of the 256 greys, if it does."""
 
 
 def decode_image(data: bytes | Encoded, max_pixels: int | None = None) -> Image.Image:
@@ -168,7 +154,7 @@ def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Dec
         image = image.convert("LA") if image.mode == "La" else image  # Pillow divides by alpha in two steps only
         if image.mode != "L":
             image = image.convert("RGB")
-        return Decoded(image.copy() if image is file else image, grey.outliers, grey.few_greys)
+        return Decoded(image.copy() if image is file else image, grey.outliers)
 
 
 def _check(file: ImageFile.ImageFile, whole: bytes, max_pixels: int, reading: Reading) -> None:

@@ -34,7 +34,7 @@ class Reading:
     """Which grey of more than 8 bits becomes 0 and which 255: `image`, its own extremes; `declared`, the scale that the
     file says it uses; `dtype`, all bits of its numbers; `12bit`, 0 to 4095, or -2048 to 2047 of signed numbers;
     `percentile:LOW:HIGH` of its pixels, in percent, beyond which greys are clipped. Nothing else clips: an image with a
-    grey beyond the range fails, and the reason names ranges that fit. Colour of more than 8 bits is read by `declared`,
+    grey beyond the range fails, and the reason names ranges that fit. A PPM of more than 8 bits is read by `declared`,
     `dtype` and bits only. Images of 8 bits are read as ever."""
     voi: str = USUAL
     """Of the windows of a DICOM file: `first`, `none`, `lut` (a table), or a number."""

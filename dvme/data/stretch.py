@@ -20,6 +20,10 @@ LEAST_PIXELS = 100
 """Of an image in which one pixel is a handful."""
 SAMPLE = 1 << 16
 """Pixels by which an image is found to be spread over its range without ordering all of them."""
+FEW_GREYS = 32
+"""Of 256: a picture that is left with fewer is told; grey of 12 bits in a range of 16 has 17."""
+FEWER_THAN = 2
+"""Values of the file for each grey that is left, from where something was lost."""
 PIXELS_AT_ONCE = 1 << 20
 LOOKED_UP_AT_ONCE = 1 << 16
 """Pixels whose indices fit the processor's cache."""
@@ -36,6 +40,19 @@ class Outliers:
     """Pixels of the image."""
     share: float
     """Of the range from minimum to maximum, in 0.5..1, that only they take up."""
+
+
+@dataclass(frozen=True)
+class FewGreys:
+    """A picture that has few of the 256 greys, though its file tells more values apart."""
+
+    n_greys: int
+    n_values: int
+    """That the file has."""
+    by_window: bool = False
+    """A window or VOI LUT left so few; else the range, of which the picture uses a small part."""
+    fits: str = ""
+    """The range that fits the picture, such as `12bit`; "" where it is not known."""
 
 
 def stretched(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -146,6 +163,22 @@ def find_outliers(values: NDArray[Any]) -> Outliers | None:
     if span <= LEAST_SHARE * width:  # they thin out without a gap, so that all of them are told
         n_far, span = len(above) + len(below), width - (high - low)
     return Outliers(n_far, n, span / width)
+
+
+def find_few_greys(pixels: NDArray[np.uint8], values: NDArray[Any], fits: str) -> FewGreys | None:
+    """That few greys are left of values, of any shape, if so.
+
+    Args:
+        pixels: greys of 8 bits.
+        values: what they were made of.
+        fits: the range that fits these.
+    """
+    if len(np.unique(pixels.ravel()[:: pixels.size // SAMPLE | 1])) >= FEW_GREYS:
+        return None
+    n_greys = int(np.count_nonzero(np.bincount(pixels.ravel(), minlength=256)))
+    n_values = int(np.count_nonzero(_histogram(values)[1])) if _is_16_bit(values) else len(np.unique(values))
+    is_few = n_greys < FEW_GREYS and n_values >= FEWER_THAN * n_greys
+    return FewGreys(n_greys, n_values, fits=fits) if is_few else None
 
 
 def _shortest(values: NDArray[Any], few: int) -> tuple[float, float]:

@@ -30,7 +30,9 @@ def plain(values: NDArray[Any], low: float, high: float) -> NDArray[Any]:
     return np.round((values.astype(np.float64) - low) * 255 / (high - low))
 
 
-def png(values: NDArray[Any], *, sbit: bytes = b"", damage: int = 0, colour_type: int = 0, kind: bytes = b"sBIT") -> bytes:
+def png(
+    values: NDArray[Any], *, sbit: bytes = b"", damage: int = 0, colour_type: int = 0, kind: bytes = b"sBIT"
+) -> bytes:
     def chunk(kind: bytes, content: bytes, damage: int = 0) -> bytes:
         check = zlib.crc32(kind + content) ^ damage
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
@@ -42,7 +44,8 @@ def png(values: NDArray[Any], *, sbit: bytes = b"", damage: int = 0, colour_type
 
 
 @pytest.mark.parametrize(
-    ("sbit", "n_bits"), [(b"", 16), (b"\x0c", 12), (b"\x0d", 13), (b"\x10", 16), (b"\0", 16), (b"\x11", 16), (b"\x0c\x0c", 12)]
+    ("sbit", "n_bits"),
+    [(b"", 16), (b"\x0c", 12), (b"\x0d", 13), (b"\x10", 16), (b"\0", 16), (b"\x11", 16), (b"\x0c\x0c", 16)],
 )
 def test_declared_scale__significant_bits_of_a_png(sbit: bytes, n_bits: int) -> None:
     np.testing.assert_array_equal(declared(png(TWELVE, sbit=sbit)), plain(TWELVE, 0, 2**n_bits - 1))
@@ -52,19 +55,27 @@ def test_declared_scale__significant_bits_of_a_png(sbit: bytes, n_bits: int) -> 
 def test_declared_scale__significant_bits_that_were_scaled_up(way: str) -> None:
     """As section 12.4 of PNG has it, in three ways; such a picture is of all 16 bits."""
     twelve = TWELVE.astype(int)
-    scaled = {"shifted": twelve * 16, "repeated": twelve * 16 + twelve // 256, "rounded": np.round(twelve * (65_535 / 4095))}
+    scaled = {
+        "shifted": twelve * 16,
+        "repeated": twelve * 16 + twelve // 256,
+        "rounded": np.round(twelve * (65_535 / 4095)),
+    }
     values = scaled[way].astype(np.uint16)
     np.testing.assert_array_equal(declared(png(values, sbit=b"\x0c")), plain(values, 0, 65_535))
 
 
 def test_declared_scale__significant_bits_of_either_end() -> None:
-    with pytest.raises(ImageError, match="12 of its 16 bits are significant, and not which: .* @range=12bit .* @range=16b"):
+    with pytest.raises(
+        ImageError, match=r"12 of its 16 bits are significant, and not which: .* @range=12bit .* @range=16b"
+    ):
         declared(png(TWELVE // 16 * 16, sbit=b"\x0c"))
     assert not declared(png(TWELVE * 0, sbit=b"\x0c")).any()
 
 
 def test_declared_scale__png_that_exceeds_its_bits() -> None:
-    with pytest.raises(ImageError, match="has 4,053 as its largest grey, beyond the 2,047 of @range=declared; @range=12bit"):
+    with pytest.raises(
+        ImageError, match="has 4,053 as its largest grey, beyond the 2,047 of @range=declared; @range=12bit"
+    ):
         declared(png(TWELVE, sbit=b"\x0b"))
 
 
@@ -96,7 +107,9 @@ def test_declared_scale__values_above_maxval() -> None:
 def test_declared_scale__pfm(by: str) -> None:
     data = b"Pf\n32 24\n-1.0\n" + TWELVE.astype("<f4").tobytes()
     if by == "12bit":
-        np.testing.assert_array_equal(np.asarray(decode(data, reading=Reading(range=by)).image), plain(TWELVE[::-1], 0, 4095))
+        np.testing.assert_array_equal(
+            np.asarray(decode(data, reading=Reading(range=by)).image), plain(TWELVE[::-1], 0, 4095)
+        )
         return
     with pytest.raises(ImageError, match="@range=12bit"):
         decode(data, reading=Reading(range=by))

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dvme.data.encoded import Encoded
-from dvme.data.grey import FewGreys, Scale, eight_bits
+from dvme.data.grey import Scale, eight_bits
 from dvme.data.images import decode
 from dvme.data.reading import Reading
+from dvme.data.stretch import FewGreys
 from dvme.errors import ImageError
 
 ROWS, COLUMNS = np.mgrid[0:40, 0:50]
@@ -73,13 +74,29 @@ def test_eight_bits__floating_point_of_a_unit_range() -> None:
     ("values", "by", "reason"),
     [
         (RAMP.astype("u2"), "9bit", "has 3,949 as its largest grey, beyond the 511 of @range=9bit; @range=12bit, "),
-        (RAMP.astype("u2") + 60_000, "12bit", "has 63,949 .* beyond the 4,095 .*; @range=16bit, @range=dtype, @range=im"),
+        (
+            RAMP.astype("u2") + 60_000,
+            "12bit",
+            "has 63,949 .* beyond the 4,095 .*; @range=16bit, @range=dtype, @range=im",
+        ),
         (RAMP.astype("i2") - 3000, "12bit", "has -3,000 as its least grey, below the -2,048 .*; @range=13bit, "),
-        (RAMP.astype("i2"), "12bit", "has 3,949 as its largest grey, beyond the 2,047 .*; @range=13bit, @range=16bit, "),
+        (
+            RAMP.astype("i2"),
+            "12bit",
+            "has 3,949 as its largest grey, beyond the 2,047 .*; @range=13bit, @range=16bit, ",
+        ),
         (RAMP.astype("u4") + 2**20, "16bit", "has 1,052,525 .* 65,535 of @range=16bit; @range=21bit, @range=dtype, "),
-        (RAMP.astype("f4"), "dtype", "has 3,949 as its largest grey, beyond the 1 of @range=dtype; @range=12bit, @range"),
+        (
+            RAMP.astype("f4"),
+            "dtype",
+            "has 3,949 as its largest grey, beyond the 1 of @range=dtype; @range=12bit, @range",
+        ),
         (RAMP.astype("f4") - 0.5, "dtype", "below|beyond"),
-        (RAMP.astype("f4"), "declared", r"declares no range of grey.*0 to 3,949: @range=12bit, @range=16bit, @range=im"),
+        (
+            RAMP.astype("f4"),
+            "declared",
+            r"declares no range of grey.*0 to 3,949: @range=12bit, @range=16bit, @range=im",
+        ),
         (RAMP.astype("f4") / 4000, "declared", r"declares no range .*: @range=.*dtype, @range=image and @range=perc"),
     ],
 )
@@ -101,14 +118,17 @@ def test_eight_bits__percentiles_that_are_one_grey() -> None:
 
 
 def test_eight_bits__few_greys() -> None:
-    """A range of which the picture spans less than a sixteenth, told with the range that fits."""
-    found = {by: eight_bits(RAMP.astype("u2"), by, lambda: None).few_greys for by in ("dtype", "15bit", "12bit", "image")}
-    # 3949 * 255 / 65535 = 15.4, so greys 0 to 15; the span of 15 bits is 8 times this one
-    assert found == {"dtype": FewGreys(16, "12bit"), "15bit": None, "12bit": None, "image": None}
-    narrow = (60_000 + RAMP % 100).astype("u2")
-    few = eight_bits(narrow, "16bit", lambda: None).few_greys
-    assert few == FewGreys(2, "image")  # 60000 * 255 / 65535 = 233.46, 60099 gives 233.85: greys 233 and 234
-    assert eight_bits(np.full((9, 9), 7, "u2"), "dtype", lambda: None).few_greys is None  # no range shows more of it
+    """A range of which the picture uses a small part, told with the range that fits."""
+    values = RAMP.astype("u2")
+    found = {by: eight_bits(values, by, lambda: None).outliers for by in ("dtype", "15bit", "14bit", "12bit", "image")}
+    # 3949 * 255 / 65535 = 15.4 and 3949 * 255 / 32767 = 30.7, so greys 0 to 15 and 0 to 31; ROWS x COLUMNS values
+    assert found.pop("dtype") == FewGreys(16, 2000, fits="12bit")
+    assert set(found.values()) == {None}
+    for narrow, n_greys in (((60_000 + COLUMNS).astype("u2"), 2), ((60_000 + COLUMNS).astype("i4"), 1)):
+        # 60000 * 255 / 65535 = 233.46, and of 60049 it is 233.65
+        assert eight_bits(narrow, "dtype", lambda: None).outliers == FewGreys(n_greys, 50, fits="image")
+    for few in (np.full((9, 9), 7, "u2"), np.where(RAMP % 2, 0, 65_535).astype("u2")):  # of which no range shows more
+        assert eight_bits(few, "dtype", lambda: None).outliers is None
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -122,7 +142,11 @@ def test_decode__every_range_reads_eight_bits_as_ever(by: str) -> None:
     colours = np.random.default_rng(0).integers(0, 256, size=(24, 20, 3)).astype(np.uint8)
     grey, colour = Image.fromarray(colours[..., 0] // 2), Image.fromarray(colours)
     files = [encoded(image, kind) for image in (grey, colour) for kind in ("PNG", "JPEG", "TIFF", "PPM", "GIF", "BMP")]
-    files += [encoded(colour.quantize(9), "PNG"), encoded(colour.convert("LA"), "PNG"), encoded(colour.convert("1"), "PNG")]
+    files += [
+        encoded(colour.quantize(9), "PNG"),
+        encoded(colour.convert("LA"), "PNG"),
+        encoded(colour.convert("1"), "PNG"),
+    ]
     for data in files:
         usual, other = decode(data).image, decode(Encoded(data), reading=Reading(range=by)).image
         assert usual.mode == other.mode
