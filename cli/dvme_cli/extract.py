@@ -56,13 +56,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     plain_ids: Annotated[
         bool, typer.Option("--plain-ids", help="Keep ids of DICOM headers as they are, not hashed.")
     ] = False,
-    frame: Annotated[
-        str | None,
-        typer.Option(
-            help="Of DICOM files with several: each (every frame is an image), middle, or a number from 0 on. Default: "
-            "the first."
-        ),
-    ] = None,
+    frame: options.Frame = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
     class_order: options.ClassOrder = None,
@@ -185,6 +179,7 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
             say(f"{item.backbone} is not verified: {item.remark}")
     _show_failures(report)
     _show_outliers(report)
+    _show_few_greys(report)
     if all(item.reused == report.n_rows for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")
 
@@ -259,4 +254,16 @@ def _show_outliers(report: ExtractReport) -> None:
             f"{len(report.outliers):,} {have} a range of grey that a handful of pixels set, such as {image} "
             f"({found.n_pixels:,} of {found.n_of:,} {spans} {found.share:.0%} of it); all others share what is left of "
             "the 256 greys. Clip such values and extract again (--json lists all)"
+        )
+
+
+def _show_few_greys(report: ExtractReport) -> None:
+    """Images that a fixed range, or a window, leaves nearly flat, though their files tell more."""
+    if report.few_greys:
+        image, found = max(report.few_greys.items(), key=lambda item: item[1].n_greys)
+        have = "image is" if len(report.few_greys) == 1 else "images are"
+        fits = f"; @range={found.fits} fits it" if found.fits else ""
+        say(
+            f"{len(report.few_greys):,} {have} left with few of the 256 greys, such as {image} (its {found.n_values:,} "
+            f"values become {counted(found.n_greys, 'grey')}){fits} (--json lists all)"
         )

@@ -98,6 +98,10 @@ KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
 ]
+Frame = Annotated[
+    str | None,
+    typer.Option(help="each: every frame of a DICOM file is an image. dvme extract also takes middle, or a number."),
+]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]
 ClassOrder = Annotated[

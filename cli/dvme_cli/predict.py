@@ -32,9 +32,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
     skip_missing: options.SkipMissing = False,
-    frame: Annotated[
-        str | None, typer.Option(help="each: every frame of a DICOM file with several is an image.")
-    ] = None,
+    frame: options.Frame = None,
     force: options.Force = False,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
