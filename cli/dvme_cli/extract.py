@@ -263,6 +263,7 @@ def _show_few_greys(report: ExtractReport) -> None:
         image, found = max(report.few_greys.items(), key=lambda item: item[1].n_greys)
         have = "image is" if len(report.few_greys) == 1 else "images are"
         fits = f"; @range={found.fits} fits it" if found.fits else ""
+        fits = "; @voi=none does without its window" if found.by_window else fits
         say(
             f"{len(report.few_greys):,} {have} left with few of the 256 greys, such as {image} (its {found.n_values:,} "
             f"values become {counted(found.n_greys, 'grey')}){fits} (--json lists all)"

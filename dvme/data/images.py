@@ -16,6 +16,7 @@ from dvme.data.ancillary import has_pages, with_pixels_only, without_ancillary
 from dvme.data.declared import declared_scale
 from dvme.data.decoded import Decoded
 from dvme.data.depth import DEEP_MODES, deep_colours, grey_values, maxval_of, refuse_deep
+from dvme.data.dicom import is_dicom
 from dvme.data.dicom.names import SUFFIXES as DICOM_SUFFIXES
 from dvme.data.encoded import Encoded
 from dvme.data.grey import Grey, eight_bits, is_fixed_range
@@ -106,6 +107,11 @@ def decode(image: bytes | Encoded, max_pixels: int | None = None, reading: Readi
     data = image.data if isinstance(image, Encoded) else image
     if not data:
         raise ImageError("the file is empty")
+    if is_dicom(data):
+        from dvme.data.dicom.pixels import decode_dicom
+
+        frame = image.frame if isinstance(image, Encoded) else None
+        return decode_dicom(data, frame, max_pixels or MAX_PIXELS, reading)
     try:
         return _decode(data, data, max_pixels or MAX_PIXELS, reading)
     except (ImageError, MemoryError) as error:

@@ -103,7 +103,7 @@ def scaled(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
     """(H, W) grey of 8 bits: `low` becomes 0, `high` 255, linearly; values beyond are as these; all are finite."""
     if values.size > N_OF_16_BITS and _is_16_bit(values):
         every = np.arange(N_OF_16_BITS, dtype=np.uint16).view(values.dtype)
-        return _looked_up(_computed(every, low, high), values)
+        return looked_up(_computed(every, low, high), values)
     result = np.empty(values.shape, dtype=np.uint8)
     rows = max(1, PIXELS_AT_ONCE // values.shape[1])
     for top in range(0, len(values), rows):  # a copy of 8 bytes a pixel would not fit for the largest images
@@ -115,9 +115,9 @@ def _computed(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint8
     return np.round((values.astype(np.float64).clip(low, high) - low) * 255.0 / (high - low or 1.0)).astype(np.uint8)
 
 
-def _looked_up(table: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[np.uint8]:
-    """What a table has for each 16-bit value; it is ordered by the values' bits, taken as unsigned numbers."""
-    bits = np.ascontiguousarray(values).view(np.uint16).ravel()
+def looked_up(table: NDArray[np.uint8], values: NDArray[Any]) -> NDArray[np.uint8]:
+    """What a table has for each value, of 8 or 16 bits; it is ordered by these bits, taken as unsigned numbers."""
+    bits = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}").ravel()
     result = np.empty(bits.shape, dtype=np.uint8)
     for start in range(0, len(bits), LOOKED_UP_AT_ONCE):
         part = slice(start, start + LOOKED_UP_AT_ONCE)

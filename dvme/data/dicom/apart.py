@@ -21,6 +21,8 @@ from dvme.errors import ImageError
 WORKER = Path(__file__).with_name("codec_worker.py")
 SECONDS = 300
 """For one frame: a damaged one can keep a codec busy for ever."""
+PIPE_SIZE = 1 << 20
+"""Bytes, where the system lets one choose: pixels pass in fewer turns."""
 HARMLESS = "extraneous bytes before marker"
 
 
@@ -94,6 +96,7 @@ class _Workers:
             [sys.executable, str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            pipesize=PIPE_SIZE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path[1:]))},
         )
 

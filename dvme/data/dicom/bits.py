@@ -38,7 +38,7 @@ class Bits:
 
     def values(self, samples: NDArray[Any]) -> NDArray[Any]:
         """The values of samples of any shape: their used bits."""
-        return (samples << (self.n - 1 - self.high)) >> (self.n - self.stored)
+        return np.right_shift(np.left_shift(samples, self.n - 1 - self.high), self.n - self.stored)
 
     def without_overlays(self, samples: NDArray[Any]) -> NDArray[Any]:
         """All bits of samples but those of overlays."""
@@ -54,7 +54,10 @@ class Bits:
         return lies_low and int(samples.min()) >= low and int(samples.max()) < 1 << self.stored
 
     def are_foreign(self, samples: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which samples have bits beyond the used ones that neither repeat a sign nor are an overlay."""
+        """Which samples have bits beyond the used ones that neither repeat a sign nor are an overlay.
+
+        A negative value may have zeros there, even in a file in which others repeat their sign.
+        """
         unsigned = samples.view(f"u{self.n // 8}")
         word = unsigned.dtype.type
         unused = _all(self.n) & ~_between(self.stored, self.high) & ~self.overlays

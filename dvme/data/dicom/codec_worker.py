@@ -47,7 +47,7 @@ def _answer(asked: dict[str, Any], said: BinaryIO, answers: BinaryIO) -> None:
 
 def _decoded(frame: bytes, asked: dict[str, Any]) -> Any:
     from pydicom.encaps import encapsulate
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     decoder = get_decoder(asked["transfer_syntax"])
     return decoder.as_array(encapsulate([frame]), index=0, decoding_plugin=asked["plugin"], **asked["options"])

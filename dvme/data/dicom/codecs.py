@@ -48,7 +48,7 @@ def decoded_frame(header: Any, picture: Picture, frame: int) -> tuple[NDArray[An
 
 
 def _native(header: Any, picture: Picture, frame: int) -> tuple[NDArray[Any], str]:
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     element = header[picture.keyword]
     options = _options(picture) | {"number_of_frames": picture.n_frames, "pixel_vr": element.VR, "view_only": True}
@@ -59,7 +59,7 @@ def _native(header: Any, picture: Picture, frame: int) -> tuple[NDArray[Any], st
 
 def _compressed(header: Any, picture: Picture, frame: int) -> tuple[NDArray[Any], str]:
     from pydicom.encaps import get_frame
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     uid = UID(picture.transfer_syntax)
@@ -87,9 +87,7 @@ def _compressed(header: Any, picture: Picture, frame: int) -> tuple[NDArray[Any]
     return _first_decoded(decoder, encoded, plugins, asked)
 
 
-def _first_decoded(
-    decoder: Any, encoded: bytes, plugins: list[str], asked: dict[str, Any]
-) -> tuple[NDArray[Any], str]:
+def _first_decoded(decoder: Any, encoded: bytes, plugins: list[str], asked: dict[str, Any]) -> tuple[NDArray[Any], str]:
     """By the first plugin that can."""
     from pydicom.encaps import encapsulate
 
@@ -98,9 +96,7 @@ def _first_decoded(
         try:
             if plugin not in WITHIN:
                 return decoded_apart(encoded, asked | {"plugin": plugin})
-            array, found = decoder.as_array(
-                encapsulate([encoded]), index=0, decoding_plugin=plugin, **asked["options"]
-            )
+            array, found = decoder.as_array(encapsulate([encoded]), index=0, decoding_plugin=plugin, **asked["options"])
             return array, str(found["photometric_interpretation"])
         except raised() as error:
             reasons.append(why(error))

@@ -36,7 +36,7 @@ def codestream_of(frame: bytes) -> Codestream | None:
 
 
 def unboxed(frame: bytes) -> bytes:
-    """A frame without the boxes of a JP2 file, which some files have around the codestream and pydicom stumbles over."""
+    """A frame without the boxes of a JP2 file, over which pydicom stumbles where they are damaged."""
     start = -1 if frame.startswith(JPEG) else frame.find(JPEG_2000)
     return frame[start:] if start > 0 else frame
 

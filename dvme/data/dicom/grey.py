@@ -9,15 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.dicom.bits import Bits, Padding
-from dvme.data.dicom.extent import Extent, extent_of
 from dvme.data.dicom.lut import Lut, lut_of
 from dvme.data.dicom.opened import numbers
 from dvme.data.dicom.picture import Picture
 from dvme.data.dicom.window import Window, voi_of
 from dvme.data.reading import PERCENTILES, Reading
-from dvme.data.stretch import FEW_GREYS, FEWER_THAN, SAMPLE, FewGreys, Outliers, find_outliers
+from dvme.data.stretch import (
+    FEW_GREYS,
+    FEWER_THAN,
+    SAMPLE,
+    FewGreys,
+    Outliers,
+    extremes,
+    find_outliers,
+    looked_up,
+    percentiles,
+)
 from dvme.errors import ImageError
 
+Limits = tuple[float, float]
+"""What becomes black, and what white."""
+Seen = tuple[NDArray[np.uint8], Outliers | FewGreys | None]
+"""(H, W) grey of 8 bits, and what there is to say about it."""
+FITS = "percentile:0.5:99.5"
+"""The range for a picture that uses a small part of what its header declares."""
 BY_TABLE = 2
 """Bytes of a sample up to which every value there can be is computed once."""
 AT_ONCE = 1 << 16
@@ -63,16 +78,15 @@ class Chain:
             return self.voi.shares(measured)
         return self.voi.look_up(measured).astype(np.float64) if self.voi else measured
 
-    def greys(self, seen: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-        """What is seen as grey, of which `low` is black and `high` white, or the other way round if inverted."""
+    def greys(self, seen: NDArray[np.float64], limits: Limits, is_padding: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """What is seen as grey, black at the lower limit, or the other way round if inverted; padding is black."""
+        low, high = limits
         shares = np.clip((seen - low) / (high - low or 1.0), 0, 1)
         shares = 1 - shares if self.is_inverted else shares
-        return np.round(np.round(shares * 255, CLOSE)).astype(np.uint8)
+        return np.where(is_padding, 0, np.round(np.round(shares * 255, CLOSE))).astype(np.uint8)
 
 
-def grey_of(
-    samples: NDArray[Any], header: Any, places: list[Any], picture: Picture, reading: Reading
-) -> tuple[NDArray[np.uint8], Outliers | FewGreys | None]:
+def grey_of(samples: NDArray[Any], header: Any, places: list[Any], picture: Picture, reading: Reading) -> Seen:
     """(H, W) grey of 8 bits, and what there is to say about it.
 
     Args:
@@ -110,8 +124,8 @@ def _is_own(asked: str) -> bool:
 
 
 def _are_foreign(samples: NDArray[Any], bits: Bits, padding: Padding | None) -> bool:
-    foreign = bits.are_foreign(samples)
-    return bool((foreign if padding is None else foreign & ~padding.has(samples)).any())
+    picture = samples.ravel() if padding is None else samples[~padding.has(samples)]
+    return bool(bits.are_foreign(picture).any())
 
 
 def _modality(places: list[Any], picture: Picture) -> tuple[Lut | tuple[float, float], tuple[float, float] | None]:
@@ -131,97 +145,72 @@ def _modality(places: list[Any], picture: Picture) -> tuple[Lut | tuple[float, f
     return (slope, intercept), (min(ends), max(ends))
 
 
-def _limits(voi: Window | Lut | None, bounds: tuple[float, float] | None) -> tuple[float, float] | None:
+def _limits(voi: Window | Lut | None, bounds: tuple[float, float] | None) -> Limits | None:
     """What becomes black and white by the header; None where it does not bound the values."""
     if isinstance(voi, Window):
         return 0.0, 1.0
     return (0.0, float((1 << voi.depth) - 1)) if voi else bounds
 
 
-def _by_table(
-    samples: NDArray[Any], chain: Chain, limits: tuple[float, float] | None, asked: str
-) -> tuple[NDArray[np.uint8], Outliers | FewGreys | None]:
+def _by_table(samples: NDArray[Any], chain: Chain, limits: Limits | None, asked: str) -> Seen:
     """Every sample that there can be is computed once, and looked up for each pixel."""
     patterns = samples.view(f"u{samples.dtype.itemsize}")
-    every = np.arange(1 << 8 * samples.dtype.itemsize).astype(patterns.dtype)
-    each = every.view(samples.dtype)
-    seen, is_padding = chain.seen(each), chain.is_padding(each)
+    every = np.arange(1 << 8 * samples.dtype.itemsize).astype(patterns.dtype).view(samples.dtype)
+    seen, is_padding = chain.seen(every), chain.is_padding(every)
+    if limits is None:
+        values = seen[patterns]
+        limits, told = _measured(values[~is_padding[patterns]] if is_padding.any() else values.ravel(), asked)
+        return looked_up(chain.greys(seen, limits, is_padding), samples), told
+    table = chain.greys(seen, limits, is_padding)
+    greys = looked_up(table, samples)
+    if not _are_few(greys):
+        return greys, None
+    there = np.zeros(len(every), dtype=bool)
+    there[patterns] = True
+    there &= ~is_padding
+    return greys, _told(table[there], chain.stored(every)[there], chain)
+
+
+def _by_value(samples: NDArray[Any], chain: Chain, limits: Limits | None, asked: str) -> Seen:
+    """Each pixel is computed: of integers of 32 bits, floating point numbers and small pictures."""
+    seen, is_padding = np.empty(samples.shape), np.empty(samples.shape, dtype=bool)
+    greys = np.empty(samples.shape, dtype=np.uint8)
+    n_rows = max(1, AT_ONCE // samples.shape[1])
+    parts = [slice(top, top + n_rows) for top in range(0, len(samples), n_rows)]
+    for part in parts:
+        seen[part], is_padding[part] = chain.seen(samples[part]), chain.is_padding(samples[part])
+    if not np.isfinite(seen[~is_padding]).all():
+        raise ImageError("has pixels that are not finite")
     told: Outliers | FewGreys | None = None
     if limits is None:
-        counts = np.bincount(patterns.ravel(), minlength=len(every))
-        counts[is_padding] = 0
-        limits = _measured(extent_of(seen, counts), asked)
-        told = find_outliers(np.take(seen, patterns[~is_padding[patterns]])) if asked == "image" else None
-        return _taken(_table(chain, seen, limits, is_padding), patterns), told
-    table = _table(chain, seen, limits, is_padding)
-    greys = _taken(table, patterns)
-    if len(np.unique(_sample(greys))) < FEW_GREYS:
-        there = np.zeros(len(every), dtype=bool)
-        there[patterns] = True
-        there &= ~is_padding
-        told = _few(len(np.unique(table[there])), len(np.unique(chain.stored(each)[there])), chain)
+        limits, told = _measured(seen[~is_padding], asked)
+    seen[is_padding] = limits[0]  # which may be nan
+    for part in parts:
+        greys[part] = chain.greys(seen[part], limits, is_padding[part])
+    if told is None and not _is_own(asked) and _are_few(greys):
+        told = _told(greys[~is_padding], samples[~is_padding], chain)
     return greys, told
 
 
-def _table(
-    chain: Chain, seen: NDArray[np.float64], limits: tuple[float, float], is_padding: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    table = chain.greys(seen, *limits)
-    table[is_padding] = 0
-    return table
+def _measured(values: NDArray[np.float64], asked: str) -> tuple[Limits, Outliers | None]:
+    """What becomes black and white by the picture itself, from what is seen of its pixels; (n,)."""
+    if not values.size:
+        return (0.0, 1.0), None
+    if (found := PERCENTILES.fullmatch(asked)) is None:
+        return extremes(values), find_outliers(values)
+    low, high = percentiles(values, float(found[1]), float(found[2]))
+    if low == high and values.min() < values.max():
+        raise ImageError(f"has the value {low:,g} from end to end of @range={asked}; pass wider percentiles")
+    return (low, high), None
 
 
-def _taken(table: NDArray[np.uint8], patterns: NDArray[Any]) -> NDArray[np.uint8]:
-    """The table's entries for (H, W) patterns; in parts that stay in the processor's own memory, three times faster."""
-    flat = np.ascontiguousarray(patterns).ravel()
-    result = np.empty(flat.size, dtype=np.uint8)
-    for start in range(0, flat.size, AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        np.take(table, flat[part], out=result[part], mode="clip")
-    return result.reshape(patterns.shape)
+def _are_few(greys: NDArray[np.uint8]) -> bool:
+    return len(np.unique(greys.ravel()[:: greys.size // SAMPLE | 1])) < FEW_GREYS
 
 
-def _by_value(
-    samples: NDArray[Any], chain: Chain, limits: tuple[float, float] | None, asked: str
-) -> tuple[NDArray[np.uint8], Outliers | FewGreys | None]:
-    """Each pixel is computed: of integers of 32 bits and floating point numbers."""
-    seen = np.empty(samples.shape, dtype=np.float64)
-    is_padding = np.empty(samples.shape, dtype=bool)
-    rows = max(1, AT_ONCE // samples.shape[1])
-    for top in range(0, len(samples), rows):
-        part = slice(top, top + rows)
-        is_padding[part] = chain.is_padding(samples[part])
-        seen[part] = chain.seen(samples[part])
-    if not np.isfinite(seen[~is_padding]).all():
-        raise ImageError("has pixels that are not finite")
-    is_measured = limits is None
-    if limits is None:
-        limits = _measured(extent_of(seen[~is_padding], None), asked)
-    greys = np.empty(samples.shape, dtype=np.uint8)
-    seen[is_padding] = limits[0]
-    for top in range(0, len(samples), rows):
-        part = slice(top, top + rows)
-        greys[part] = _table(chain, seen[part], limits, is_padding[part])
-    if is_measured:
-        return greys, None if PERCENTILES.fullmatch(asked) else find_outliers(seen[~is_padding])
-    if len(np.unique(_sample(greys))) < FEW_GREYS:
-        return greys, _few(len(np.unique(greys[~is_padding])), len(np.unique(samples[~is_padding])), chain)
-    return greys, None
-
-
-def _measured(extent: Extent, asked: str) -> tuple[float, float]:
-    """What becomes black and white by the picture itself."""
-    percentiles = PERCENTILES.fullmatch(asked)
-    if percentiles is None:
-        return extent.at(0), extent.at(100)
-    return extent.at(float(percentiles[1])), extent.at(float(percentiles[2]))
-
-
-def _sample(greys: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return greys.ravel()[:: greys.size // SAMPLE | 1]
-
-
-def _few(n_greys: int, n_values: int, chain: Chain) -> FewGreys | None:
-    if n_greys >= FEW_GREYS or n_values < FEWER_THAN * n_greys or n_greys == 0:
+def _told(greys: NDArray[np.uint8], values: NDArray[Any], chain: Chain) -> FewGreys | None:
+    """That few greys are left of values, if so."""
+    n_greys, n_values = len(np.unique(greys)), len(np.unique(values))
+    if n_greys >= FEW_GREYS or n_values < FEWER_THAN * max(1, n_greys):
         return None
-    return FewGreys(n_greys, n_values, chain.voi is not None)
+    return FewGreys(n_greys, n_values, by_window=chain.voi is not None, fits="" if chain.voi else FITS)

@@ -70,7 +70,12 @@ def palette_of(header: Any, picture: Picture) -> tuple[int, NDArray[np.uint8]]:
     n, first, depth = _descriptor(header, described, "palette", is_signed=picture.is_signed)
     if header.get(f"{COLOURS[0]}PaletteColorLookupTableData") is not None:
         parts = [
-            _words(header.get(f"{each}PaletteColorLookupTableData"), n, "palette", is_little_endian=picture.is_little_endian)
+            _words(
+                header.get(f"{each}PaletteColorLookupTableData"),
+                n,
+                "palette",
+                is_little_endian=picture.is_little_endian,
+            )
             for each in COLOURS
         ]
         colours = np.stack(parts, axis=1)
@@ -84,7 +89,7 @@ def palette_of(header: Any, picture: Picture) -> tuple[int, NDArray[np.uint8]]:
 
 
 def _segmented(header: Any, n: int, first: int, depth: int, *, is_signed: bool) -> NDArray[np.int64]:
-    from pydicom.pixels import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut
 
     if not header.get("SegmentedRedPaletteColorLookupTableData"):
         raise ImageError("has PALETTE COLOR pixels and no palette")

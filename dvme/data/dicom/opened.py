@@ -125,7 +125,9 @@ def numbers(places: Sequence[Any], keyword: str) -> list[float]:
         if value is None or value == "":
             continue
         try:
-            found = [float(each) for each in (value if isinstance(value, (list, tuple)) or _is_many(value) else [value])]
+            found = [
+                float(each) for each in (value if isinstance(value, (list, tuple)) or _is_many(value) else [value])
+            ]
         except (TypeError, ValueError) as error:
             raise ImageError(f"has {keyword} {value!r}, which is no number") from error
         if not all(map(math.isfinite, found)):

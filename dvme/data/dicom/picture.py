@@ -71,7 +71,7 @@ def picture_of(header: Any, max_pixels: int) -> Picture:
     """
     keyword = next(each for each in PIXELS if header.get(each))
     rows, columns = _number(header, "Rows"), _number(header, "Columns")
-    if not 0 < rows * columns:
+    if rows < 1 or columns < 1:
         raise ImageError(f"has {rows} rows and {columns} columns")
     if rows * columns > max_pixels:
         allowed = f"more than {max_pixels:,}; dvme extract --max-pixels {rows * columns} reads it"
@@ -81,7 +81,9 @@ def picture_of(header: Any, max_pixels: int) -> Picture:
     if photometric not in (*GREY, PALETTE, *COLOUR):
         raise ImageError(f"has the PhotometricInterpretation {photometric or 'of no name'}, which dvme cannot read")
     if samples != (3 if photometric in COLOUR else 1):
-        raise ImageError(f"has SamplesPerPixel {samples}, which contradicts its PhotometricInterpretation {photometric}")
+        raise ImageError(
+            f"has SamplesPerPixel {samples}, which contradicts its PhotometricInterpretation {photometric}"
+        )
     transfer_syntax = _transfer_syntax(header, keyword)
     allocated, stored, high, is_signed = _bits(header, keyword)
     return Picture(
@@ -111,7 +113,11 @@ def frame_of(picture: Picture, row_frame: int | None, asked: str) -> int:
         return picture.n_frames // 2
     frame = row_frame if row_frame is not None else int(asked or 0)
     if frame >= picture.n_frames:
-        of = "has one frame, 0" if picture.n_frames == 1 else f"has {picture.n_frames} frames, 0 to {picture.n_frames - 1}"
+        of = (
+            "has one frame, 0"
+            if picture.n_frames == 1
+            else f"has {picture.n_frames} frames, 0 to {picture.n_frames - 1}"
+        )
         raise ImageError(f"{of}; frame {frame} is none of them")
     return frame
 
