@@ -64,7 +64,7 @@ ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE eve
 Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
 
 # Images and what a manifest says of them.
-Images = Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")]
+Images = Annotated[Path, typer.Argument(help="A folder of images, or a manifest: .csv, .tsv, .parquet, .xlsx, ...")]
 ImagesOrCache = Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")]
 ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")]
 ImagesAgain = Annotated[
@@ -97,6 +97,10 @@ GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of 
 KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
+]
+NaValues = Annotated[
+    str | None,
+    typer.Option(help="What cells without a value say, beside nothing. Default: NA, nan, None ..."),
 ]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]

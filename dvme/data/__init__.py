@@ -11,10 +11,11 @@ from dvme.data.columns import COLUMN, Columns
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
-from dvme.data.manifest import MANIFEST_SUFFIXES, manifest_samples
+from dvme.data.manifest import manifest_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
+from dvme.data.tables import TABLES, check_table_name, table_file
 from dvme.data.task import Task
 from dvme.errors import DataError, parameter
 
@@ -43,7 +44,8 @@ def load_samples(
     """List the images of a folder or a manifest.
 
     Args:
-        images: a folder (root/class/img, root/split/class/img, or flat), or a .csv, .tsv or .parquet file.
+        images: a folder (root/class/img, root/split/class/img, or flat), or a table: .csv, .tsv, .jsonl, .parquet,
+            .xlsx (one of several sheets as BOOK.xlsx/SHEET).
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start; its own folder by default.
         skip_missing: leave images out that a manifest names and that are not there.
@@ -53,18 +55,17 @@ def load_samples(
         DataError: if nothing is there, or it cannot be used as it is.
     """
     path = Path(images)
-    if _is_folder(path):
+    if table_file(path)[1] is None and _is_folder(path):
         given = [name for name in COLUMN if getattr(columns, name, None)]
         if given:
             raise DataError(
-                f"{path} is a folder, " + COLUMN[given[0]] + " needs a manifest file; give a .csv, .tsv or .parquet"
+                f"{path} is a folder, " + COLUMN[given[0]] + f" needs a manifest file; give a file of {TABLES}"
             )
         if image_root is not None:
             raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
         samples = folder_samples(path, images_only=images_only)
     else:
-        if path.suffix.lower() not in MANIFEST_SUFFIXES:
-            raise DataError(f"{path} is not a manifest; give a folder or a file of {', '.join(MANIFEST_SUFFIXES)}")
+        check_table_name(path, other="a folder or ")
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
     odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))

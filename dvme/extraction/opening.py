@@ -54,7 +54,8 @@ def open_run(request: ExtractRequest) -> Opened:
     """
     check_images_and_cache(request.images, request.cache)
     request.choice.specs()
-    samples = load_samples(request.images, request.columns, request.image_root, skip_missing=request.skip_missing)
+    columns = request.columns and request.columns.with_classes(request.class_order)
+    samples = load_samples(request.images, columns, request.image_root, skip_missing=request.skip_missing)
     task = Task.from_labels(samples.labels, order_of(request.cache, samples, request.class_order))
     if request.options.replace:
         check_listed(samples)
