@@ -20,10 +20,10 @@ from dvme.data.unpacking import PARQUET, beginning, is_workbook, unpacked
 from dvme.errors import DataError
 from dvme.text import counted, first_few
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".jsonl")
+TEXT_SUFFIXES, PACKED = (".csv", ".tsv", ".jsonl"), (".gz", ".zip")
 TABLE_SUFFIXES = (
     *TEXT_SUFFIXES,
-    *(f"{suffix}{packed}" for packed in (".gz", ".zip") for suffix in TEXT_SUFFIXES),
+    *(f"{suffix}{packed}" for packed in PACKED for suffix in TEXT_SUFFIXES),
     ".parquet",
     *excel.SUFFIXES,
 )
@@ -69,20 +69,28 @@ def is_table_name(path: Path) -> bool:
     return table_file(path)[0].name.lower().endswith(TABLE_SUFFIXES)
 
 
-def check_table_name(path: Path, what: str = "a manifest", other: str = "", by: str = "") -> None:
+def is_packed_name(path: Path) -> bool:
+    """Whether a file is a packed table by its name, `m.csv.zip`, and so no container of images."""
+    return is_table_name(path) and path.suffix.lower() in PACKED
+
+
+def check_table_name(
+    path: Path, what: str = "a manifest", *, other: str = "", besides: Sequence[str] = (), by: str = ""
+) -> None:
     """Refuse a file that is no table by its name.
 
     Args:
         path: the file.
         what: it is to be.
         other: what may be given besides.
+        besides: further suffixes.
         by: how it was given.
 
     Raises:
         DataError: saying what a table is, or what to do with this one.
     """
     if not is_table_name(path):
-        step = OTHER_TABLES.get(path.suffix.lower(), f"give {other}a file of {TABLES}")
+        step = OTHER_TABLES.get(path.suffix.lower(), f"give {other}a file of {', '.join((TABLES, *besides))}")
         raise DataError(f"{path} is not {what}; {step}" + by)
 
 

@@ -85,13 +85,14 @@ def label(
         OptionError: if there is nothing to do.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
     """
-    columns = (columns or Columns()).with_classes(class_order)
+    columns = columns or Columns()
     if manifest is None and class_order is None and columns.label_separator is None:
         message = f"nothing to change in {cache}; name a manifest of labels, or pass "
         raise OptionError(message + parameter("class_order") + " or " + parameter("label_separator", "|"))
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
+    columns = columns.with_classes(store.class_order if class_order is None else class_order)
     if manifest is not None:
         told = _read(Path(manifest), columns)
     else:
