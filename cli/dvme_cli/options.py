@@ -22,6 +22,7 @@ from dvme.defaults import (
     MAX_WORKERS,
     N_FOLDS,
     N_REPEATS,
+    NA_VALUES,
     SEED,
     SIZES,
     TEST_FRACTION,
@@ -99,8 +100,7 @@ KeepColumns = Annotated[
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
 ]
 NaValues = Annotated[
-    str | None,
-    typer.Option(help="What cells without a value say, beside nothing. Default: NA, nan, None ..."),
+    str | None, typer.Option(help=f"What cells without a value say; '' is nothing. Default: {','.join(NA_VALUES)}.")
 ]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]

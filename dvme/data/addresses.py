@@ -62,21 +62,26 @@ class Finder:
             DataError: if something else than a file is there.
         """
         path = self._root / name
-        if not self._is_missing(path):
-            return path
-        for written in (name, *spellings(name)):
-            path = self._root / written
-            found = path if written != name and not self._is_missing(path) else self._alike(path)
-            if found is not None:
-                self.read[name] = os.path.relpath(found, self._root) if not os.path.isabs(written) else f"{found}"  # noqa: PTH117
-                return found
+        if os.path.exists(path):  # noqa: PTH110 - for a million names, and no error for what is no path
+            return None if self._is_missing(path) else path
+        others = list(spellings(name))
+        for written in others:
+            found = self._root / written
+            if os.path.isfile(found):  # noqa: PTH113 - as above
+                return self._kept(name, found)
+        for written in (name, *others):
+            if "\0" not in written and not OTHER_URL.match(written):
+                alike = self._on_disk(f"{self._root / written}", is_file=True)
+                if alike is not None and os.path.isfile(alike):  # noqa: PTH113
+                    return self._kept(name, Path(alike))
+        for written in (name, *others):  # in a container, or where nobody can look
+            if not self._is_missing(self._root / written):
+                return path if written == name else self._kept(name, self._root / written)
         return None
 
-    def _alike(self, path: Path) -> Path | None:
-        if "\0" in f"{path}" or OTHER_URL.match(f"{path}"):
-            return None
-        found = self._on_disk(f"{path}", is_file=True)
-        return None if found is None or self._is_missing(Path(found)) else Path(found)
+    def _kept(self, name: str, found: Path) -> Path:
+        self.read[name] = f"{found}".removeprefix(f"{self._root}{os.sep}")
+        return found
 
     def _on_disk(self, path: str, *, is_file: bool = False) -> str | None:
         """A path as the folders on disk have it, from the first that is not there on."""

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from dvme.arguments import names as listed_names
 from dvme.data.findings import from_columns, from_separated, is_one_finding, matching_columns
-from dvme.data.samples import MISSING, NA_VALUES, STANDARD
+from dvme.data.samples import MISSING, NOTHING, STANDARD
 from dvme.data.tables import Table, clean_name, find_column
-from dvme.defaults import NO_FINDING
+from dvme.defaults import NA_VALUES, NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.text import CHOICES, EXAMPLES, counted, first_few
 
@@ -50,8 +50,8 @@ class Columns:
     """Further columns to keep beside these, under the names that are given here: sex, view, age. A text may name
     several between commas."""
     na_values: str | Sequence[str] = NA_VALUES
-    """What stands in a cell of a class, split, group or further column that has no value, beside nothing at all. A text
-    may name several between commas; "" is none, so that NA is a class."""
+    """What cells without a value say, beside nothing at all, in this spelling. A text may name several between commas;
+    "" is none, so that NA is a class. In findings NA, nan and the like are unknown whatever is named here."""
 
     def __post_init__(self) -> None:
         """Take the names of further columns apart.
@@ -111,7 +111,7 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
         return None
     no_finding = [name for name in names if name.casefold() == columns.no_finding.casefold()]
     if len(names) == 1:
-        texts = table.texts(names[0])
+        texts = _finding_texts(table, names[0], columns)
         if separator is None and (columns.label is None or no_finding or not is_one_finding(texts)):
             texts, remarks = known_texts(table, names[0], columns)
             return Labels(texts, names, (), remarks)
@@ -126,12 +126,18 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
             f"a separator is for findings in one column, and {len(names)} are named; leave out "
             + parameter("label_separator", separator)
         )
-    found = from_columns({name: table.texts(name) for name in names}, columns.no_finding, source)
+    found = from_columns({name: _finding_texts(table, name, columns) for name in names}, columns.no_finding, source)
     clear = tuple(
         f"column {name!r} is no finding: 1 in it says that the image has none (" + parameter("no_finding", name) + ")"
         for name in no_finding
     )
     return Labels(found.texts, names, found.names, clear + found.remarks)
+
+
+def _finding_texts(table: Table, column: str, columns: Columns) -> list[str]:
+    """The cells of a column of findings; what programs write where there is no value is left to those who read them."""
+    words = {word for word in columns.na_values if word.casefold() not in NOTHING}
+    return [MISSING if text in words else text for text in table.texts(column)] if words else table.texts(column)
 
 
 def known_texts(table: Table, column: str, columns: Columns) -> tuple[list[str], tuple[str, ...]]:

@@ -15,11 +15,6 @@ from dvme.text import EXAMPLES, counted, some_of
 MISSING = ""
 NOTHING = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "nat", "nil", "none", "null"})
 """What spreadsheets, pandas, R and databases write where there is no value."""
-NA_VALUES = (
-    *("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
-    *("nan", "NaN", "NAN", "-nan", "NaT", "None", "NULL", "null", "nil"),
-)
-"""What programs write into a cell that has no value, spelled as they do; `none` is what people call a class."""
 STANDARD = ("label", "split", "group")
 """What may be known about an image, beside where it is."""
 COLUMNS = ("paths", "ids", "labels", "splits", "groups")

@@ -138,6 +138,17 @@ def test_manifest_samples__words_of_ones_own_for_no_value(folder: Path, write_ma
     assert "'9' (1 row) and 'unk, or so' (1 row) counts" in samples.remarks[1]
 
 
+def test_manifest_samples__cells_of_findings(folder: Path, write_manifest: WriteManifest) -> None:
+    rows = [["a.png", "TRUE", "no", "#N/A"], ["b.png", "f", "Yes", "-1"], ["c.png", "nan", "unk", "1.0"]]
+    path = write_manifest(rows, ["image", "A", "B", "C"])
+    samples = manifest_samples(path, Columns(label="A,B,C", na_values="unk"))
+    assert samples.labels == ["|A|C=|", "|B|C=?|", "|A=|B=|C|"]
+    assert "'unk' in row 3; a finding is 1, 0, -1" in message_of(path, Columns(label="A,B,C"))
+    path = write_manifest([["a.png", "x;y"], ["b.png", "unk"], ["c.png", "NA"]], ["image", "label"])
+    samples = manifest_samples(path, Columns(label_separator=";", na_values=["unk"]))
+    assert samples.labels == ["|x|y|", "", ""]
+
+
 def test_columns__a_class_of_the_order_is_no_missing_value() -> None:
     columns = Columns().with_classes(["None", "Mild"])
     assert set(Columns().na_values) - set(columns.na_values) == {"None"}
