@@ -1,17 +1,20 @@
-"""Tables of text: CSV, TSV or Parquet, with whatever encoding, separator and header people have."""
+"""Tables of text: CSV (also as .gz), TSV or Parquet, with whatever encoding, separator and header people have."""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import gzip
 import re
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import IO, Any
 
 from dvme.data.cells import as_texts
 from dvme.data.samples import MISSING
@@ -31,6 +34,8 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """In this order: the mark of UTF-16 is the beginning of that of UTF-32."""
+PACKED = ".gz"
+"""The suffix of a table of text that is compressed."""
 END = "\0end"
 """A row of its own behind the last line, unless a quotation mark was left open."""
 INVISIBLE = "\u200b\u2060\ufeff"
@@ -85,7 +90,7 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except UnicodeError as error:
         raise DataError(f"cannot read the manifest {path}: {not_text(path)}; {SAVE}") from error
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         reason = str(error).splitlines()[0]
         raise DataError(f"cannot read the manifest {path}: {reason}") from error
 
@@ -102,17 +107,23 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path} is a pipe, socket or device; name a file")
 
 
+def opened(path: Path, mode: str, **how: Any) -> IO[Any]:
+    """A file, or what one whose name ends in .gz was compressed from."""
+    opens: Callable[..., IO[Any]] = gzip.open if path.suffix.lower() == PACKED else Path.open
+    return opens(path, mode, **how)
+
+
 def dialect_of(path: Path) -> Dialect:
     """How a text file is to be read.
 
     Raises:
         OSError, UnicodeError: if it cannot.
     """
-    with path.open("rb") as file:
+    with opened(path, "rb") as file:
         start = file.read(4)
     encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding=encoding, newline="") as file:
+    with opened(path, "rt", encoding=encoding, newline="") as file:
         header = file.readline()
         told = SEPARATOR_LINE.fullmatch(header.rstrip("\r\n"))
         header = QUOTED.sub("", file.readline() if told else header)
@@ -175,7 +186,7 @@ def _read_parquet(path: Path) -> Table:
 
 def _read_text(path: Path) -> Table:
     dialect = dialect_of(path)
-    with path.open(encoding=dialect.encoding, newline="") as file, _long_fields():
+    with opened(path, "rt", encoding=dialect.encoding, newline="") as file, _long_fields():
         for _ in range(dialect.n_skipped):
             file.readline()
         reader = csv.reader(chain(file, [END]), delimiter=dialect.separator, skipinitialspace=True)
@@ -220,7 +231,8 @@ def _long_fields() -> Iterator[None]:
 
 def not_text(path: Path) -> str:
     """Where the first byte is that is no UTF-8."""
-    data = path.read_bytes()
+    with opened(path, "rb") as file:
+        data = file.read()
     try:
         data.decode(dialect_of(path).encoding)
     except UnicodeDecodeError as error:

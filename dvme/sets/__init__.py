@@ -1,0 +1,5 @@
+"""Public sets: a download as it was unpacked becomes a manifest. A set is a module here, and a line of the catalogue."""
+
+from dvme.sets.building import BuiltManifest, public_set
+
+__all__ = ["BuiltManifest", "public_set"]
