@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dvme.report.viz import viz
     from dvme.report.write import write_report
     from dvme.runtime import Runtime, silent
-    from dvme.sets import public_set
+    from dvme.sets import public_set, public_sets
     from dvme.study.compare import compare
     from dvme.study.design.options import SubsetOptions
     from dvme.study.design.subsets import subsets
@@ -66,6 +66,7 @@ _HOMES = {
     "predict": "dvme.prediction.predict",
     "probe": "dvme.study.probe",
     "public_set": "dvme.sets",
+    "public_sets": "dvme.sets",
     "subsets": "dvme.study.design.subsets",
     "sweep": "dvme.study.sweep",
     "viz": "dvme.report.viz",
@@ -103,6 +104,7 @@ __all__ = [
     "predict",
     "probe",
     "public_set",
+    "public_sets",
     "report",
     "silent",
     "subsets",

@@ -71,7 +71,7 @@ ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a fo
 ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
-Unpacked = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
 Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[

@@ -1,4 +1,4 @@
-"""What building a manifest takes, whatever the set: its pictures, found by name, its tables, and the file itself."""
+"""From what a publisher says to a manifest, whatever the set."""
 
 from __future__ import annotations
 
@@ -7,122 +7,20 @@ import inspect
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dvme.arguments import public
-from dvme.data.findings import names_in, tells_findings
-from dvme.data.listing import list_images
-from dvme.data.samples import MISSING, NOTHING, unlisted_line
-from dvme.data.tables import Table, read_table
+from dvme.arguments import listed, public
+from dvme.data.findings import OF, names_in, parts_of
+from dvme.data.natural import natural_key
+from dvme.data.samples import MISSING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
 from dvme.sets.catalogue import PublicSet, set_of
+from dvme.sets.unpacked import Unpacked
 from dvme.text import counted, first_few, some_of
-
-PACKED = (".gz", ".tgz", ".tar", ".zip")
-"""Suffixes of archives, in which no picture is looked for."""
-
-
-class Unpacked:
-    """A download as it was unpacked: every file below a folder, listed once."""
-
-    def __init__(self, root: str | Path) -> None:
-        """List it.
-
-        Raises:
-            DataError: if it is no folder.
-        """
-        self.root = Path(root)
-        if not self.root.is_dir():
-            raise DataError(f"{self.root} is not a folder; name the one into which the set was unpacked")
-        self._listing = list_images(self.root)
-        self.remarks: list[str] = []
-        """What finding and reading met, a line each."""
-
-    @cached_property
-    def places(self) -> list[str]:
-        """Of all files, relative to the folder, with slashes, sorted; images first."""
-        images = [path.relative_to(self.root).as_posix() for path in self._listing.files]
-        return images + sorted(place for place, _ in self._listing.others)
-
-    @property
-    def unlisted(self) -> Mapping[str, str]:
-        """Folders that could not be listed, and why."""
-        return self._listing.unlisted
-
-    def table_place(self, *names: str) -> str | None:
-        """The first of these files that is there, also as `.gz`; a name may be a pattern.
-
-        Raises:
-            DataError: if there is more than one of a name.
-        """
-        for name in names:
-            found = [each for each in self.places if fnmatch(PurePosixPath(each).name.removesuffix(".gz"), name)]
-            if len(found) > 1:
-                raise DataError(f"{self.root} has more than one {name}: {first_few(found)}; keep the one that counts")
-            if found:
-                return found[0]
-        return None
-
-    def table(self, *names: str, needed: Sequence[str] = ()) -> Table:
-        """Read the first of these tables that is there.
-
-        Args:
-            names: of the file, or patterns.
-            needed: columns without which it is another table.
-
-        Raises:
-            DataError: if none is there, it cannot be read, or lacks a column.
-        """
-        place = self.table_place(*names)
-        if place is None:
-            raise DataError(f"{self.root} has no {' or '.join(names)}, which the publisher has beside the pictures")
-        table = read_table(self.root / place)
-        lacking = [name for name in needed if name not in table.names]
-        if lacking:
-            raise DataError(
-                f"{table.source} has no column {first_few(map(repr, lacking))}; it is no table of this set, or one of "
-                f"another version; its columns are {some_of([name or '(without a name)' for name in table.names])}"
-            )
-        return table
-
-    def find(self, names: Sequence[str]) -> list[str | None]:
-        """(N,) where each picture is below the folder, None for one that is not there.
-
-        A picture is looked for by the end of its path, in as many parts as its name has, and by its stem: it may have
-        been unpacked anywhere, and converted to another format.
-
-        Args:
-            names: as the publisher's table has them, with slashes, with or without a suffix; all of as many parts.
-        """
-        n_parts = max((name.count("/") for name in names), default=0) + 1
-        by_stem = defaultdict[str, list[str]](list)
-        for place in self.places:
-            end = "/".join(place.split("/")[-n_parts:])
-            by_stem[_stem(end)].append(place)
-        found: list[str | None] = []
-        others, twice = Counter[str](), list[list[str]]()
-        for name in names:
-            held = by_stem.get(name) or by_stem.get(_stem(name)) or []
-            same = [place for place in held if place.endswith(name)] or held
-            found.append(same[0] if same else None)
-            if same and _stem(name) != name and not same[0].endswith(name):
-                others[PurePosixPath(same[0]).suffix] += 1
-            if len(same) > 1:
-                twice.append(same)
-        for suffix, count in sorted(others.items()):
-            self.remarks.append(f"{counted(count, 'picture')} found as {suffix}, which is not the publisher's format")
-        if twice:
-            self.remarks.append(
-                f"{counted(len(twice), 'picture')} found in more than one place, the first is used: "
-                f"{first_few(twice[0], 2)}"
-            )
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,25 +30,30 @@ class Published:
     images: Sequence[str | None]
     """(N,) where each is below the folder, see `Unpacked.find`; None for one that is not there."""
     columns: Mapping[str, Sequence[str]]
-    """(N,) texts each: label, split, group, then further ones."""
+    """(N,) texts each: label; split and group, if they are known; then further ones, such as view, sex, age."""
     remarks: Sequence[str] = ()
     """What was met in the tables, a line each, with a count."""
 
+    def only(self, rows: Sequence[int]) -> Published:
+        """Some of the images."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return replace(self, images=[self.images[row] for row in rows], columns=columns)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class BuiltManifest:
     """The outcome of `dvme data SET`."""
 
     set: PublicSet
-    columns: Mapping[str, list[str]]
-    """(N,) texts each: image, label, split, group, then further ones."""
+    columns: Mapping[str, Sequence[str]]
+    """(N,) texts each: image, label, then those of `Published`."""
     n_listed: int
-    """Images that the publisher's table has."""
+    """Images that the publisher's tables have."""
     remarks: tuple[str, ...]
     """One line for every trap that was met."""
     path: str | None = None
     """Where it was written."""
-    findings: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = field(default_factory=dict)
     """Finding or class to how many images have it."""
     splits: Mapping[str, int] = field(default_factory=dict)
     """Part of the official split to its number of images; {} where there is none."""
@@ -169,7 +72,7 @@ class BuiltManifest:
             "n_listed": self.n_listed,
             "n_groups": self.n_groups,
             "splits": dict(self.splits),
-            "findings": dict(self.findings),
+            "classes": dict(self.classes),
             "columns": list(self.columns),
             "remarks": list(self.remarks),
         }
@@ -177,100 +80,139 @@ class BuiltManifest:
 
 @public
 def public_set(
-    name: str, folder: str | Path, out: str | Path | None = None, *, force: bool = False, **options: Any
+    name: str,
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    views: Sequence[str] | None = None,
+    labels: str | None = None,
+    readers: str | None = None,
+    force: bool = False,
 ) -> BuiltManifest:
-    """Make a manifest of a public set from the download as it was unpacked.
+    """Make a manifest of a public set from its download as it was unpacked.
+
+    Pictures that are not there are left out and counted: a set may be unpacked in part.
 
     Args:
-        name: of the set, see `dvme.sets.catalogue.SETS`.
+        name: of the set, see `public_sets`.
         folder: where it was unpacked, in whatever folders below.
         out: the .csv file to write, or None.
+        views: keep images of these views only, as the publisher names them; of sets that tell the view.
+        labels: which of the publisher's labels, see `padchest`.
+        readers: how several readers become one label, see `vindr`.
         force: replace the file that is there.
-        options: of this set alone, such as `views`; None for the default.
 
     Raises:
         UnknownNameError: if there is no such set.
         DataError: if its tables or all of its pictures are not there, or a table is another one.
-        OptionError: if the file cannot be written there, or the set has no such option.
+        OptionError: if the file cannot be written there, or the set has no such option, view or policy.
     """
     described = set_of(name)
     published = import_module(f"dvme.sets.{name.replace('-', '_')}").published
-    given = {key: value for key, value in options.items() if value is not None}
-    stray = [key for key in given if key not in [*inspect.signature(published).parameters][1:]]
-    if stray:
-        raise OptionError(f"{name} has no option " + parameter(stray[0]) + "; leave it out")
+    options = {"labels": (labels, parameter("labels")), "readers": (readers, parameter("readers"))}
+    given = {option: value for option, (value, _) in options.items() if value is not None}
+    for option in given.keys() - inspect.signature(published).parameters.keys():
+        raise OptionError(f"the set {name} has no choice of " + options[option][1] + "; leave it out")
     place = None if out is None else check_destination(out, (".csv",), force=force)
     unpacked = Unpacked(folder)
-    built = _built(described, unpacked, published(unpacked, **given), Path.cwd() if place is None else place.parent)
-    if place is None:
-        return built
-    with written_aside(place) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(built.columns)
-        rows.writerows(zip(*built.columns.values(), strict=True))
-    return BuiltManifest(**{**vars(built), "path": os.fspath(place)})
+    found = published(unpacked, **given)
+    n_listed = len(found.images)
+    n_stray = unpacked.n_pictures - len({*found.images} - {None})
+    if n_stray > 0:
+        unpacked.remarks.append(f"{counted(n_stray, 'picture')} left out, for no table names them")
+    if views is not None:
+        found = _viewed(name, found, listed(views, "views"))
+    built = _built(described, unpacked, found, n_listed, Path.cwd() if place is None else place.parent)
+    if place is not None:
+        _write(built.columns, place)
+    return replace(built, path=None if place is None else os.fspath(place))
 
 
-def _built(described: PublicSet, unpacked: Unpacked, published: Published, beside: Path) -> BuiltManifest:
+def _viewed(name: str, published: Published, wanted: Sequence[str]) -> Published:
+    """The images of some views, whatever the capitals.
+
+    Raises:
+        OptionError: if the set does not tell views, or has none of a name.
+    """
+    views = published.columns.get("view")
+    if views is None:
+        raise OptionError(f"the set {name} does not tell the views of its images; leave out " + parameter("views"))
+    counts, folded = Counter(views), {view.casefold() for view in wanted}
+    stray = [view for view in wanted if view.casefold() not in {each.casefold() for each in counts}]
+    if stray:
+        there = ", ".join(f"{view or '(none)'} ({count:,})" for view, count in counts.most_common())
+        raise OptionError(f"no image has the view {first_few(map(repr, stray))}; there are {there}; pass one of them")
+    rows = [row for row, view in enumerate(views) if view.casefold() in folded]
+    others = ", ".join(f"{view or '(none)'} {n:,}" for view, n in counts.most_common() if view.casefold() not in folded)
+    line = f"{counted(len(views) - len(rows), 'image')} of other views left out: {others or 'none'}"
+    return replace(published.only(rows), remarks=(*published.remarks, line))
+
+
+def _built(
+    described: PublicSet, unpacked: Unpacked, published: Published, n_listed: int, beside: Path
+) -> BuiltManifest:
     """The rows whose pictures are there, their paths relative to a folder, and all that is to be said."""
-    there = [row for row, place in enumerate(published.images) if place is not None]
-    n_listed = len(published.images)
+    first = {place: row for row, place in reversed([*enumerate(published.images)]) if place is not None}
+    there, n_wanted = sorted(first.values()), len(published.images)
     if not there:
-        archives = [place for place in unpacked.places if place.endswith(PACKED) and ".csv" not in place]
+        archives = unpacked.archives
         step = f"unpack {first_few(archives)}" if archives else "name the folder into which they were unpacked"
-        raise DataError(f"none of the {n_listed:,} pictures of {described.title} is below {unpacked.root}; {step}")
-    start = PurePosixPath(os.path.relpath(os.path.realpath(unpacked.root), os.path.realpath(beside)).replace("\\", "/"))
-    columns = {"image": [f"{start / (published.images[row] or '')}" for row in there]}
-    columns |= {name: [values[row] for row in there] for name, values in published.columns.items()}
-    labels, groups = columns["label"], set(columns.get("group", ())) - {MISSING}
+        raise DataError(f"none of the {n_wanted:,} pictures of {described.title} is below {unpacked.root}; {step}")
+    n_gone = published.images.count(None)
+    n_again = n_wanted - n_gone - len(there)
+    repeated = [f"{counted(n_again, 'row')} of a picture that has one already, left out"] if n_again else []
+    kept = published.only(there)
+    start = PurePosixPath(Path(os.path.relpath(os.path.realpath(unpacked.root), os.path.realpath(beside))).as_posix())
+    columns = {"image": [f"{start / (place or '')}" for place in kept.images], **kept.columns}
     return BuiltManifest(
         set=described,
         columns=columns,
         n_listed=n_listed,
-        remarks=(*published.remarks, *unpacked.remarks, *_remarks(described, unpacked, columns, n_listed)),
-        findings=_counts(labels),
+        remarks=(*published.remarks, *unpacked.remarks, *repeated, *_remarks(described, unpacked, columns, n_gone)),
+        classes=_counts(kept.columns["label"]),
         splits=dict(Counter(split for split in columns.get("split", ()) if split)),
-        n_groups=len(groups),
+        n_groups=len({*columns.get("group", ())} - {MISSING}),
     )
 
 
-def _remarks(described: PublicSet, unpacked: Unpacked, columns: Mapping[str, list[str]], n_listed: int) -> list[str]:
-    """What is worth knowing of any set: pictures that are not there, and the two ways in which a test set leaks."""
-    labels, n = columns["label"], len(columns["image"])
-    n_gone, n_without = n_listed - n, labels.count(MISSING)
+def _remarks(described: PublicSet, unpacked: Unpacked, columns: Mapping[str, Sequence[str]], n_gone: int) -> list[str]:
+    """What is worth knowing of any set: what is not there, and the ways in which a test set leaks."""
+    n = len(columns["image"])
+    splits, groups = columns.get("split", [MISSING] * n), columns.get("group", [MISSING] * n)
     lines = []
     if n_gone:
-        lines.append(f"{counted(n_gone, 'picture')} of {n_listed:,} not there, and left out: unpack the rest if wanted")
-    if unpacked.unlisted:
-        lines.append(unlisted_line(unpacked.unlisted))
-    if n_without:
+        archives = unpacked.archives
+        step = f"; {counted(len(archives), 'archive')} not unpacked: {first_few(archives)}" if archives else ""
+        lines.append(f"{counted(n_gone, 'picture')} not there, and left out{step}")
+    if n_without := columns["label"].count(MISSING):
         lines.append(f"{counted(n_without, 'image')} without a label")
-    if MISSING in columns.get("group", [MISSING]):
-        n_nobody = columns.get("group", [MISSING] * n).count(MISSING)
-        lines.append(f"{counted(n_nobody, 'image')} without a patient: one may be on both sides of a split")
+    if any(splits) and MISSING in splits:
+        lines.append(f"{counted(splits.count(MISSING), 'image')} in no part of the official split")
+    if MISSING in groups:
+        what = "a patient: images of one patient may be on both sides of a split"
+        lines.append(f"{counted(groups.count(MISSING), 'image')} without {what}")
+    sides = defaultdict[str, set[str]](set)
+    for group, split in zip(groups, splits, strict=True):
+        sides[group].add(split)
+    if n_both := sum(len(sides[group] - {MISSING}) > 1 for group in sides.keys() - {MISSING}):
+        lines.append(f"{counted(n_both, 'patient')} in more than one part of the official split, which dvme refuses")
     if described.shares_with:
-        lines.append(f"not external to {some_of(described.shares_with)}, which have pictures of this set or it of them")
+        lines.append(f"shares pictures with {some_of(described.shares_with)}: these are no external test of each other")
     return lines
 
 
 def _counts(labels: Sequence[str]) -> dict[str, int]:
-    """Finding or class to how many images have it, the names in their order."""
-    if not tells_findings(labels):
-        return dict(sorted(Counter(label for label in labels if label).items()))
+    """Finding or class to how many images have it, in natural order."""
     have = Counter[str]()
     for label, count in Counter(labels).items():
-        for part in label.split("|"):
-            if part and "=" not in part:
-                have[part] += count
-    return {name: have[name] for name in sorted(names_in(labels))}
+        parts = parts_of(label)
+        own = [label] if parts is None and label else [part for part in parts or () if OF not in part]
+        have.update(dict.fromkeys(own, count))
+    return {name: have[name] for name in sorted(names_in(labels), key=natural_key)}
 
 
-def _stem(name: str) -> str:
-    """A path without the suffix."""
-    head, dot, tail = name.rpartition(".")
-    return head if dot and "/" not in tail else name
-
-
-def nothing_as_missing(cell: str) -> str:
-    """A cell, "" where it says nan, None and the like."""
-    return MISSING if cell.casefold() in NOTHING else cell
+def _write(columns: Mapping[str, Sequence[str]], place: Path) -> None:
+    with written_aside(place) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(columns)
+        rows.writerows(zip(*columns.values(), strict=True))

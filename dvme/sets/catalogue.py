@@ -59,9 +59,9 @@ SETS = (
         title="Google 2019, four labels by radiologists on pictures of NIH ChestX-ray14",
         task="4 findings of chest X-rays",
         n_images=4_376,
-        n_patients=2_381,
+        n_patients=1_695,
         size="1 MB of labels, beside the pictures of nih-cxr14",
-        licence="CC BY 4.0 (labels)",
+        licence="as of nih-cxr14",
         published="https://cloud.google.com/healthcare-api/docs/resources/public-datasets/nih-chest",
         collection="the labels of Google 2019",
     ),
@@ -96,6 +96,11 @@ SETS = (
         published="https://physionet.org/content/vindr-cxr",
     ),
 )
+
+
+def public_sets() -> tuple[PublicSet, ...]:
+    """The sets that `public_set` makes a manifest of."""
+    return SETS
 
 
 def set_of(name: str) -> PublicSet:
