@@ -49,8 +49,9 @@ def published(unpacked: Unpacked) -> Published:
     """What the publisher says: uncertain cells stay uncertain, and empty ones unknown but where nothing was found."""
     table, splits, remarks = _table(unpacked)
     labels, said = _labels(table)
-    ends = [path.replace("\\", "/").split("/")[-N_PARTS:] for path in table.texts("Path")]
-    if short := [table.texts("Path")[row] for row, end in enumerate(ends) if len(end) < N_PARTS]:
+    paths = table.texts("Path")
+    ends = [path.replace("\\", "/").split("/")[-N_PARTS:] for path in paths]
+    if short := [path for path, end in zip(paths, ends, strict=True) if len(end) < N_PARTS]:
         raise DataError(
             f"{table.source} has {short[0]!r} for a path; it ends in patient, study and view of every image"
         )

@@ -9,6 +9,7 @@ import ast
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from dvme.data.findings import BETWEEN, OF, from_separated, joined
 from dvme.data.samples import MISSING, NOTHING
@@ -86,12 +87,12 @@ class Cell:
     """False where it says nan in place of a list."""
     spelled: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The labels as they are listed, without blanks around; some may be empty, or there twice."""
         return tuple(name.strip() for name in self.spelled)
 
-    @property
+    @cached_property
     def distinct(self) -> set[str]:
         """The labels."""
         return {*self.names} - {MISSING}

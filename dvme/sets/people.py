@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from dvme.data.samples import MISSING
@@ -18,19 +19,21 @@ SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 def ages(cells: Sequence[str]) -> tuple[list[str], list[str]]:
     """Whole years, "" for what is no age of a person; and a line on those, if any."""
-    years, odd = [], []
-    for cell in cells:
-        found = AGE.fullmatch(cell.strip())
-        age = int(found[1]) // PER_YEAR[found[2].upper()] if found else OLDEST + 1
-        years.append(f"{age}" if age <= OLDEST else MISSING)
-        if cell.strip() and age > OLDEST:
-            odd.append(cell)
-    return years, [f"{counted(len(odd), 'impossible age')} left empty: {first_few(dict.fromkeys(odd))}"] if odd else []
+    counts = Counter(cells)
+    years = {cell: _years(cell) for cell in counts}
+    odd = {cell: count for cell, count in counts.items() if cell and not years[cell]}
+    line = f"{counted(sum(odd.values()), 'impossible age')} left empty: {first_few(map(repr, odd))}"
+    return [years[cell] for cell in cells], [line] if odd else []
 
 
 def sexes(cells: Sequence[str]) -> tuple[list[str], list[str]]:
     """M and F, "" for anything else; and a line on what else there is, if anything."""
-    found = [SEXES.get(cell.strip().casefold(), MISSING) for cell in cells]
-    odd = [cell for cell, sex in zip(cells, found, strict=True) if not sex]
-    said = first_few(repr(cell) for cell in dict.fromkeys(odd))
-    return found, [f"{counted(len(odd), 'image')} of a patient of unknown sex ({said})"] if odd else []
+    odd = {cell: count for cell, count in Counter(cells).items() if cell.casefold() not in SEXES}
+    line = f"{counted(sum(odd.values()), 'image')} of a patient of unknown sex: {first_few(map(repr, odd))}"
+    return [SEXES.get(cell.casefold(), MISSING) for cell in cells], [line] if odd else []
+
+
+def _years(cell: str) -> str:
+    found = AGE.fullmatch(cell)
+    age = int(found[1]) // PER_YEAR[found[2].upper()] if found else OLDEST + 1
+    return f"{age}" if age <= OLDEST else MISSING

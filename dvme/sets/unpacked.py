@@ -118,15 +118,19 @@ class Unpacked:
         n_parts = max((name.count("/") for name in names), default=0) + 1
         by_stem = defaultdict[str, list[str]](list)
         for place in self.places:
-            by_stem[_stem(_end(place, n_parts))].append(place)
+            if not _is_table(place):
+                by_stem[_stem(_end(place, n_parts))].append(place)
         found: list[str | None] = []
         converted, twice = Counter[str](), list[list[str]]()
         for name in names:
             stem = _stem(name)
-            held = [] if _is_table(name) else by_stem.get(stem, by_stem.get(name, []))
+            held = by_stem.get(stem) or by_stem.get(name)
+            if not held:
+                found.append(None)
+                continue
             same = [place for place in held if place.endswith(name)] or held
-            found.append(same[0] if same else None)
-            if same and stem != name and not same[0].endswith(name):
+            found.append(same[0])
+            if stem != name and not same[0].endswith(name):
                 converted[PurePosixPath(same[0]).suffix] += 1
             if len(same) > 1:
                 twice.append(same)
@@ -160,8 +164,15 @@ def joined_tables(tables: Sequence[Table]) -> Table:
     """The rows of several tables, one after the other; a column that one lacks is "" there."""
     names = list(dict.fromkeys(name for table in tables for name in table.names))
     n_rows = sum(table.n_rows for table in tables)
-    return Table(
-        tables[0].source, names, n_rows, lambda name: [cell for each in tables for cell in texts_or_missing(each, name)]
+    return (
+        tables[0]
+        if len(tables) == 1
+        else Table(
+            tables[0].source,
+            names,
+            n_rows,
+            lambda name: [cell for each in tables for cell in texts_or_missing(each, name)],
+        )
     )
 
 
