@@ -136,6 +136,7 @@ class EmbeddingCache:
             )
             self._register([*self.backbones, backbone])
         self.check_fingerprint(backbone, fingerprint)
+        self._add_kinds(backbone, fingerprint)
         embeddings = self.embeddings(backbone)
         embeddings.grow()
         return embeddings
@@ -275,6 +276,14 @@ class EmbeddingCache:
             return Embeddings(self._group(_folder(backbone)), self.samples, backbone)
         except KeyError as error:
             raise self._gone(f"{_folder(backbone)}/{error.args[0]}") from error
+
+    def _add_kinds(self, backbone: str, fingerprint: Fingerprint) -> None:
+        """Keep how files of further kinds are read; the digest, and so the checksums, stay as they are."""
+        stored = self.embeddings(backbone).fingerprint
+        if fingerprint.fields.keys() - stored.fields.keys():
+            fields = dict(stored.with_fields(fingerprint.fields).fields)
+            self._group(_folder(backbone)).attrs.update({"fingerprint": fields})
+            self._opened.forget()
 
     def _register(self, backbones: list[str]) -> None:
         """Say which backbones there are: the commit of adding or removing one."""

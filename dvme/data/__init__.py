@@ -13,6 +13,7 @@ from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import MANIFEST_SUFFIXES, manifest_samples
 from dvme.data.samples import MISSING, Samples
+from dvme.data.sources import container_suffixes, source_of_file, source_of_folder
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.task import Task
@@ -43,7 +44,8 @@ def load_samples(
     """List the images of a folder or a manifest.
 
     Args:
-        images: a folder (root/class/img, root/split/class/img, or flat), or a .csv, .tsv or .parquet file.
+        images: a folder (root/class/img, root/split/class/img, or flat), a .csv, .tsv or .parquet file, or a file or
+            folder that holds many images (`dvme.data.sources`).
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start; its own folder by default.
         skip_missing: leave images out that a manifest names and that are not there.
@@ -53,7 +55,14 @@ def load_samples(
         DataError: if nothing is there, or it cannot be used as it is.
     """
     path = Path(images)
-    if _is_folder(path):
+    is_folder = _is_folder(path)
+    source = source_of_folder(path) if is_folder else source_of_file(path)
+    if source is not None:
+        if image_root is not None:
+            message = f"{path} is {source.called}, " + parameter("image_root")
+            raise DataError(message + " needs a manifest file; leave it out")
+        samples = source.list(path, columns or Columns(), images_only=images_only)
+    elif is_folder:
         given = [name for name in COLUMN if getattr(columns, name, None)]
         if given:
             raise DataError(
@@ -64,7 +73,8 @@ def load_samples(
         samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:
-            raise DataError(f"{path} is not a manifest; give a folder or a file of {', '.join(MANIFEST_SUFFIXES)}")
+            known = ", ".join((*MANIFEST_SUFFIXES, *container_suffixes()))
+            raise DataError(f"{path} is not a manifest; give a folder or a file of {known}")
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
     odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from errno import EINVAL
 from pathlib import Path
 
-from dvme.data.listing import file_bytes, why
+from dvme.data.dicom import KIND, is_dicom
+from dvme.data.listing import why
 from dvme.data.samples import Samples
+from dvme.data.sources import read_image
 from dvme.errors import DataError
 from dvme.text import counted
-from dvme_cache import content_id
 
 AT_ONCE = 256
 
@@ -29,6 +29,8 @@ class Identified:
     """Ids of the files that could not be read just now, and why; they are not among the samples."""
     unread_paths: list[Path]
     """Where those are."""
+    kinds: frozenset[str] = frozenset()
+    """Of those kinds of files that are read by a policy of their own, such as DICOM, which are among these."""
 
 
 def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Identified:
@@ -37,7 +39,18 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
     Raises:
         DataError: if no file can be read.
     """
-    found = hash_files(samples.paths, workers, tell)
+    kinds: set[str] = set()
+
+    def hash_one(path: Path) -> bytes | OSError:
+        try:
+            image = read_image(path)
+        except OSError as error:
+            return error
+        if is_dicom(image.data):
+            kinds.add(KIND)
+        return image.content_id
+
+    found = hash_files(samples.paths, workers, tell, hash_one)
     unread = {
         index: f"cannot be read: {why(error)}; run again once it can"
         for index, error in enumerate(found)
@@ -51,17 +64,16 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
         digests=[digest for digest in found if isinstance(digest, bytes)],
         unread={samples.ids[index]: reason for index, reason in unread.items()},
         unread_paths=[samples.paths[index] for index in unread],
+        kinds=frozenset(kinds),
     )
 
 
 def hash_file(path: Path) -> bytes | OSError:
-    """A file's content id, or why it cannot be read."""
+    """An image's content id by its address, or why it cannot be read."""
     try:
-        return content_id(file_bytes(path))
+        return read_image(path).content_id
     except OSError as error:
         return error
-    except ValueError as error:  # a path that no file can have
-        return OSError(EINVAL, str(error))
 
 
 def hash_files(

@@ -12,6 +12,8 @@ from PIL.Image import Transpose
 
 from dvme.data.ancillary import with_pixels_only, without_ancillary
 from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
+from dvme.data.encoded import Encoded
+from dvme.data.reading import Reading
 from dvme.data.stretch import Outliers, find_outliers, stretched
 from dvme.data.tiff import Tiff
 from dvme.defaults import MAX_PIXELS
@@ -70,6 +72,9 @@ UPRIGHT = {
 """EXIF orientation to what sets the image upright."""
 
 
+USUALLY = Reading()
+
+
 @dataclass(frozen=True)
 class Decoded:
     """An image of 8 bits, and what there is to say about it."""
@@ -80,12 +85,12 @@ class Decoded:
     """The few pixels that set the range of a deep grey, if they do."""
 
 
-def decode_image(data: bytes, max_pixels: int | None = None) -> Image.Image:
+def decode_image(data: bytes | Encoded, max_pixels: int | None = None) -> Image.Image:
     """The image of `decode`."""
     return decode(data, max_pixels).image
 
 
-def decode(data: bytes, max_pixels: int | None = None) -> Decoded:
+def decode(image: bytes | Encoded, max_pixels: int | None = None, reading: Reading = USUALLY) -> Decoded:
     """Decode an image file to 8 bits.
 
     A grey image stays in mode `L`, for its channels are made equal only after the crop, at a third of the
@@ -94,23 +99,25 @@ def decode(data: bytes, max_pixels: int | None = None) -> Decoded:
     used range is rarely the full one. What lies beside the pixels, such as a damaged EXIF, is passed over.
 
     Args:
-        data: the file.
+        image: the file.
         max_pixels: the largest image to decode; None: 178,956,970.
+        reading: what of it is read, and by which range of grey.
 
     Raises:
         ImageError: if the bytes are not an image, are truncated, hold too many pixels or one that is not finite, or
             are of a kind that Pillow does not read right.
     """
+    data = image.data if isinstance(image, Encoded) else image
     if not data:
         raise ImageError("the file is empty")
     try:
-        return _decode(data, max_pixels or MAX_PIXELS)
+        return _decode(data, max_pixels or MAX_PIXELS, reading)
     except (ImageError, MemoryError) as error:
         raise _in_words(error) from error
     except UNREADABLE as error:
         for lean in without_ancillary(data):
             try:
-                return _decode(lean, max_pixels or MAX_PIXELS)
+                return _decode(lean, max_pixels or MAX_PIXELS, reading)
             except (ImageError, MemoryError) as other:
                 raise _in_words(other) from other
             except UNREADABLE:  # the first reason is the one of the file as it is
@@ -130,7 +137,7 @@ def _in_words(error: BaseException) -> ImageError:
     return ImageError(f"cannot be decoded: {text if isinstance(error, TOLD) else f'{type(error).__name__}: {text}'}")
 
 
-def _decode(data: bytes, max_pixels: int) -> Decoded:
+def _decode(data: bytes, max_pixels: int, reading: Reading) -> Decoded:  # noqa: ARG001
     with _opened(data) as file:
         n_pixels = file.width * file.height
         if n_pixels > max_pixels:

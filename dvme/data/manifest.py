@@ -11,6 +11,7 @@ from stat import S_ISDIR, S_ISREG
 from dvme.data.columns import Columns, Labels, chosen_column, kept_columns, read_labels
 from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
+from dvme.data.sources import is_there
 from dvme.data.tables import Table, read_table
 from dvme.errors import DataError, parameter
 from dvme.text import counted, first_few, some_of
@@ -149,7 +150,9 @@ def _is_missing(path: Path) -> bool:
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116 - for a million paths
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError):
+        return not is_there(path)
+    except ValueError:
         return True
     except OSError as error:
         return error.errno == ENAMETOOLONG

@@ -42,6 +42,8 @@ class Samples:
     """Further columns that the source is asked for, by name."""
     findings: tuple[str, ...] = ()
     """Of images that may have several labels, all that the source asks about, in its order."""
+    class_order: tuple[str, ...] = ()
+    """Of grades, all that the source has, the lowest first; () where it tells no order."""
     remarks: tuple[str, ...] = ()
     """What was passed over, which columns were used, and what else is worth knowing, a line each."""
     unlisted: Mapping[str, str] = field(default_factory=dict)

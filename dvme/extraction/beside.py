@@ -44,7 +44,7 @@ def donors_of(cache: str | Path) -> list[EmbeddingCache]:
 
 def alike(cache: EmbeddingCache, fingerprint: Fingerprint, name: str = "") -> str | None:
     """What a cache calls the embeddings of a fingerprint: by this name, if it is one of several; None without any."""
-    names = [each for each in cache.backbones if cache.embeddings(each).fingerprint.digest == fingerprint.digest]
+    names = [each for each in cache.backbones if not cache.embeddings(each).fingerprint.differences(fingerprint)]
     return name if name in names else next(iter(names), None)
 
 

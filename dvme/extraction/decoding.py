@@ -18,12 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from dvme.backbones.description.spec import Preprocess
+from dvme.backbones.description.spec import BackboneSpec, Preprocess
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import Outliers, decode
+from dvme.data.encoded import Encoded
+from dvme.data.images import Decoded
+from dvme.data.listing import why
+from dvme.data.reading import Reading
+from dvme.data.sources import read_image
 from dvme.errors import ImageError
 from dvme.runtime import Runtime
-from dvme_cache import content_id
 
 BATCHES_AHEAD = 2
 
@@ -35,9 +39,22 @@ class Work:
     row: int
     """Its cache row."""
     path: Path
-    """Where it lies."""
+    """Its address."""
     digest: bytes
     """The content it must still have."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """From an image to a backbone's pixels."""
+
+    reading: Reading
+    preprocess: Preprocess
+
+    @classmethod
+    def of(cls, spec: BackboneSpec) -> Way:
+        """A backbone's."""
+        return cls(spec.reading, spec.preprocess)
 
 
 @dataclass(frozen=True)
@@ -72,41 +89,41 @@ Content = NDArray[np.uint8] | str | Unread
 @dataclass(frozen=True)
 class _Decoded:
     contents: list[Content]
-    """One for each way to crop."""
+    """One for each way."""
     outliers: Outliers | None = None
 
 
 def decoded_batches(
     work: Iterable[Sequence[Work]],
-    preprocesses: Collection[Preprocess],
+    ways: Collection[Way],
     runtime: Runtime,
     *,
     is_decoding_ahead: bool,
-) -> Generator[dict[Preprocess, Batch]]:
+) -> Generator[dict[Way, Batch]]:
     """Yield the images of each batch of work, in order; never more than a few batches are held.
 
-    An image is read and decoded once, however many ways there are to crop it.
+    An image is read once, and decoded once for each reading, however many ways there are to crop it.
 
     Args:
         work: what to decode, batch by batch.
-        preprocesses: how to crop, each way once.
+        ways: how to read and crop.
         runtime: its workers are threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
         is_decoding_ahead: whether to decode while the caller is busy with the batch before.
     """
     todo = iter(work)
     readers = ThreadPoolExecutor(runtime.n_workers, thread_name_prefix="read")
     decoders = ThreadPoolExecutor(runtime.n_workers, thread_name_prefix="decode")
-    ways = list(dict.fromkeys(preprocesses))
-    pending: deque[list[tuple[Work, Future[bytes | Unread | _Decoded]]]] = deque()
+    each_way = list(dict.fromkeys(ways))
+    pending: deque[list[tuple[Work, Future[Encoded | Unread | _Decoded]]]] = deque()
 
-    def decoded_of(content: bytes | Unread | _Decoded) -> _Decoded:
+    def decoded_of(content: Encoded | Unread | _Decoded) -> _Decoded:
         if isinstance(content, _Decoded):
             return content
         if isinstance(content, Unread):
-            return _Decoded([content] * len(ways))
-        return _decode(content, ways, runtime.max_pixels)
+            return _Decoded([content] * len(each_way))
+        return _decode(content, each_way, runtime.max_pixels)
 
-    def prepare(item: Work) -> bytes | Unread | _Decoded:
+    def prepare(item: Work) -> Encoded | Unread | _Decoded:
         return decoded_of(_read(item)) if is_decoding_ahead else _read(item)
 
     try:
@@ -120,19 +137,20 @@ def decoded_batches(
             rows = [item.row for item, _ in ready]
             outliers = {row: each.outliers for row, each in zip(rows, decoded, strict=True) if each.outliers}
             yield {
-                way: _batch(rows, [each.contents[i] for each in decoded], outliers, way) for i, way in enumerate(ways)
+                way: _batch(rows, [each.contents[i] for each in decoded], outliers, way.preprocess)
+                for i, way in enumerate(each_way)
             }
     finally:
         readers.shutdown(wait=True, cancel_futures=True)
         decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers], way: Preprocess) -> Batch:
+def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers], crop: Preprocess) -> Batch:
     images = [result for result in results if isinstance(result, np.ndarray)]
     named = list(zip(rows, results, strict=True))
     return Batch(
         rows=rows,
-        pixels=np.stack(images) if images else np.empty((0, way.crop, way.crop, way.channels), np.uint8),
+        pixels=np.stack(images) if images else np.empty((0, crop.crop, crop.crop, crop.channels), np.uint8),
         has_pixels=np.array([isinstance(result, np.ndarray) for result in results], dtype=bool),
         failed={row: result for row, result in named if isinstance(result, str)},
         unread={row: result.reason for row, result in named if isinstance(result, Unread)},
@@ -140,22 +158,30 @@ def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers
     )
 
 
-def _read(item: Work) -> bytes | Unread:
-    """The file's bytes, or why they cannot be used."""
+def _read(item: Work) -> Encoded | Unread:
+    """The image's bytes, or why they cannot be used."""
     try:
-        data = item.path.read_bytes()
+        image = read_image(item.path)
     except OSError as error:
-        return Unread(f"cannot be read: {error.strerror or error}; run again once it can")
-    return data if content_id(data) == item.digest else Unread("changed after it was listed; run again")
+        return Unread(f"cannot be read: {why(error)}; run again once it can")
+    return image if image.content_id == item.digest else Unread("changed after it was listed; run again")
 
 
-def _decode(data: bytes, ways: Sequence[Preprocess], max_pixels: int | None) -> _Decoded:
-    """For each way to crop: the pixels (H, W, C), or one line that says why there are none."""
-    try:
-        found = decode(data, max_pixels)
-    except ImageError as error:
-        return _Decoded([str(error)] * len(ways))
-    return _Decoded([_crop(found.image, way) for way in ways], found.outliers)
+def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> _Decoded:
+    """For each way: the pixels (H, W, C), or one line that says why there are none."""
+    found: dict[Reading, Decoded | str] = {}
+    for reading in dict.fromkeys(way.reading for way in ways):
+        try:
+            found[reading] = decode(image, max_pixels, reading)
+        except ImageError as error:
+            found[reading] = str(error)
+    read = [found[way.reading] for way in ways]
+    contents: list[Content] = [
+        each if isinstance(each, str) else _crop(each.image, way.preprocess)
+        for each, way in zip(read, ways, strict=True)
+    ]
+    outliers = [each.outliers for each in read if isinstance(each, Decoded) and each.outliers]
+    return _Decoded(contents, next(iter(outliers), None))
 
 
 def _crop(image: Image, preprocess: Preprocess) -> NDArray[np.uint8] | str:

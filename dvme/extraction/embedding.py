@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Outliers
-from dvme.extraction.decoding import Batch, Work, decoded_batches
+from dvme.extraction.decoding import Batch, Way, Work, decoded_batches
 from dvme.runtime import Runtime
 from dvme_cache import Embeddings
 
@@ -56,7 +56,7 @@ def extract_shards(
     size = runtime.images_per_batch(device)
     batches = decoded_batches(
         (work_of(rows) for rows in batches_of(shards, size)),
-        [target.model.spec.preprocess for target in targets],
+        [Way.of(target.model.spec) for target in targets],
         runtime,
         is_decoding_ahead=device != "cpu",
     )
@@ -69,8 +69,8 @@ def extract_shards(
             for start in range(0, len(rows), size):
                 batch = next(batches)
                 for target, shard in zip(targets, growing, strict=True):
-                    shard.embed(batch[target.model.spec.preprocess])
-                outliers |= batch[targets[0].model.spec.preprocess].outliers
+                    shard.embed(batch[Way.of(target.model.spec)])
+                outliers |= batch[Way.of(targets[0].model.spec)].outliers
                 tell(done + min(start + size, len(rows)))
             for shard in growing:
                 unread |= shard.commit()
@@ -99,10 +99,10 @@ def embed_images(
     model: Backbone, batches: Iterable[Sequence[Work]], dtype: str, runtime: Runtime, *, is_decoding_ahead: bool
 ) -> Iterator[tuple[Batch, NDArray[Any]]]:
     """Each batch and its embeddings (B, D) by one backbone, NaN for rows without pixels; nothing is stored."""
-    preprocess = model.spec.preprocess
-    with closing(decoded_batches(batches, [preprocess], runtime, is_decoding_ahead=is_decoding_ahead)) as decoded:
+    way = Way.of(model.spec)
+    with closing(decoded_batches(batches, [way], runtime, is_decoding_ahead=is_decoding_ahead)) as decoded:
         for each in decoded:
-            batch = each[preprocess]
+            batch = each[way]
             features = np.full((len(batch.rows), model.dim), np.nan, dtype=dtype)
             embed_batch(model, batch, features)
             yield batch, features

@@ -16,6 +16,7 @@ from dvme.data import MISSING, Samples
 from dvme.data.hashing import Identified
 from dvme.data.merging import merged_labels, rows_to_write
 from dvme.data.samples import STANDARD
+from dvme.data.sources import file_of
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.text import counted
@@ -66,6 +67,8 @@ class Index:
     """Names of one and the same file, by links or by other spellings of its path."""
     remarks: list[str]
     """What is odd about names beside those in the cache, and of what copies disagree."""
+    kinds: frozenset[str]
+    """As `Identified.kinds`."""
 
     def work(self, rows: Sequence[int]) -> list[Work]:
         """Some of the rows, as what is to be read and decoded."""
@@ -138,6 +141,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
         unread=found.unread,
         same_files=[names for some in files if len(some) > 1 for names in _same_files(samples, some)],
         remarks=remarks,
+        kinds=found.kinds,
     )
 
 
@@ -187,10 +191,13 @@ def _before(cache: EmbeddingCache, held: Held, rows: set[int], paths: set[str]) 
 
 def _same_files(samples: Samples, copies: Sequence[int]) -> list[list[str]]:
     """Of files with one content, the names of those that are one file."""
-    names: dict[tuple[int, int], list[str]] = defaultdict(list)
+    names: dict[tuple[int, int, str], list[str]] = defaultdict(list)
     for index in copies:
-        found = samples.paths[index].stat()
-        names[found.st_dev, found.st_ino].append(samples.ids[index])
+        path = samples.paths[index]
+        container = file_of(path)
+        found = container.stat()
+        member = "" if container == path else path.relative_to(container).as_posix()
+        names[found.st_dev, found.st_ino, member].append(samples.ids[index])
     return [same for same in names.values() if len(same) > 1]
 
 

@@ -55,9 +55,10 @@ def open_run(request: ExtractRequest) -> Opened:
     check_images_and_cache(request.images, request.cache)
     request.choice.specs()
     samples = load_samples(request.images, request.columns, request.image_root, skip_missing=request.skip_missing)
-    task = Task.from_labels(samples.labels, order_of(request.cache, samples, request.class_order))
+    class_order = request.class_order if request.class_order is not None else samples.class_order or None
+    task = Task.from_labels(samples.labels, order_of(request.cache, samples, class_order))
     if request.options.replace:
         check_listed(samples)
     if request.announce is not None:
         request.announce(task, samples)
-    return Opened(samples, task, request.class_order, recall_backbones(request.choice, request.runtime))
+    return Opened(samples, task, class_order, recall_backbones(request.choice, request.runtime))

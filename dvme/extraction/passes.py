@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import Outliers
+from dvme.data.dicom import decoding_fields
 from dvme.defaults import DTYPE
 from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
@@ -163,7 +164,7 @@ def _prepare(
         (model,) = load_known([model])
     embeddings = cache.ensure_embeddings(
         name,
-        model.fingerprint(options.dtype),
+        model.fingerprint(options.dtype).with_fields(decoding_fields(index.kinds)),
         dim=model.dim,
         dtype=options.dtype,
         provenance={} if isinstance(model, KnownBackbone) else provenance(model),

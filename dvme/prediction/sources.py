@@ -204,7 +204,7 @@ def _found(
         return Asked(samples.ids, paths, parts, left_out=left_out, remarks=remarks)
     check_unlocked(place)
     sources = sources or find_sources(saved, own, runtime)
-    some = Identified(_without_labels(samples, missing), [digests[i] for i in missing.tolist()], {}, [])
+    some = Identified(_without_labels(samples, missing), [digests[i] for i in missing.tolist()], {}, [], found.kinds)
     n_computed, reasons = _extract(some, place, sources, opened, runtime, progress)
     store, names = EmbeddingCache.open(place), tuple(source.name for source in sources)
     row_of = {content: row for row, content in enumerate(store.samples.content_ids)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
 
+from dvme.data.reading import Reading
 from dvme.errors import OptionError
 
 Pooling = Literal["average", "class-token", "class-token-last-4", "class-and-mean", "model"]
@@ -181,6 +182,8 @@ class BackboneSpec:
     """How feature maps or tokens become one vector."""
     preprocess: Preprocess
     """The published evaluation preprocessing."""
+    reading: Reading = field(default_factory=Reading)
+    """What is read of files with deep grey, windows or frames."""
     position_resampling: PositionResampling = "antialiased"
     """How position embeddings are resampled for another input size. `dino`: as DINO and DINOv2 do."""
     checkpoint: Checkpoint | None

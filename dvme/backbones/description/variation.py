@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from dvme.backbones.description.spec import CHANNELS, BackboneSpec, Pooling, Preprocess
+from dvme.data.reading import Reading
 from dvme.errors import OptionError
 
 PREPROCESS_KEYS = ("resize", "crop", "interpolation", "mode", "mean", "std")
-KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS)
+READING_KEYS = ("range", "voi", "frame")
+KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS)
 """In the order in which a name has them."""
 _PART = re.compile(rf"@({'|'.join(KEYS)})=([^@]*)")
 
@@ -40,7 +42,7 @@ def vary_name(name: str, options: Mapping[str, str]) -> str:
 
 
 def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
-    """A spec with another pooling, input size, number of channels or preprocessing.
+    """A spec with another pooling, input size, number of channels, preprocessing or reading.
 
     Args:
         spec: as published.
@@ -65,9 +67,11 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         preprocess = replace(preprocess, **given)
     except ValueError as error:
         raise OptionError(f"{vary_name(spec.name, options)} cannot be: {error}") from error
+    reading = replace(spec.reading, **{key: options[key] for key in READING_KEYS if key in options})
     return replace(
         spec,
-        name=_joined(spec.name, _differences(spec, pooling, preprocess)),
+        name=_joined(spec.name, _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)),
+        reading=reading,
         pooling=pooling,
         preprocess=preprocess,
         dim=spec.dim if pooling == spec.pooling else None,
@@ -94,6 +98,11 @@ def _differences(spec: BackboneSpec, pooling: Pooling, preprocess: Preprocess) -
         if value != getattr(expected, key):
             found[key] = ":".join(f"{item!r}" for item in value) if isinstance(value, tuple) else f"{value}"
     return found
+
+
+def _read_otherwise(expected: Reading, reading: Reading) -> dict[str, str]:
+    """The options that lead from one reading to another."""
+    return {key: getattr(reading, key) for key in READING_KEYS if getattr(reading, key) != getattr(expected, key)}
 
 
 def _sized(preprocess: Preprocess, size: int) -> Preprocess:

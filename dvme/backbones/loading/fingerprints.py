@@ -34,4 +34,5 @@ def fingerprint_of(
         "dim": dim,
         "dtype": dtype,
     }
-    return Fingerprint(fields | architecture | preprocess | dict(code or {}))
+    reading = {f"reading.{name}": value for name, value in spec.reading.set_fields.items()}
+    return Fingerprint(fields | architecture | preprocess | reading | dict(code or {}))

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dvme.data import decode_image
+from dvme.data.sources import is_there, read_image
 from dvme.errors import ImageError
 from dvme.maps.map_store import Kept, key_of
 from dvme.runtime import Progress, Runtime, silent
-from dvme_cache import content_id
 
 PER_SHEET, ACROSS = 1024, 32
 EDGES = ((4_000, 96), (15_000, 48), (60_000, 32))
@@ -98,7 +96,7 @@ def _sheet(paths: Sequence[str], ids: NDArray[np.uint8], edge: int, kept: Kept) 
     """One sheet, and which of its images are missing."""
     key = key_of("thumbnails", REVISION, edge, ids.tobytes().hex())
     found = kept.read(key)
-    if found is not None and not len(found["missing"]) and all(map(os.path.isfile, paths)):
+    if found is not None and not len(found["missing"]) and all(map(is_there, paths)):
         return found["sheet"].tobytes(), found["missing"]
     with ThreadPoolExecutor(Runtime().n_workers) as pool:
         images = list(pool.map(partial(_small, edge=edge), paths, [row.tobytes() for row in ids]))
@@ -126,8 +124,8 @@ def _small(path: str, identity: bytes, edge: int) -> Image.Image | None:
 def _read(path: str, identity: bytes) -> Image.Image | None:
     """The image of this content, if the file still holds it and it can be decoded."""
     try:
-        data = Path(path).read_bytes()
-        return decode_image(data) if content_id(data) == identity else None
+        image = read_image(path)
+        return decode_image(image) if image.content_id == identity else None
     except (OSError, ValueError, ImageError):
         return None
 

@@ -1,0 +1,76 @@
+"""What of an image file is read, and by which range its grey of more than 8 bits becomes 8."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+from dvme.errors import OptionError
+
+USUAL = ""
+"""A field that is not set: the range is an image's own extremes, and of a DICOM file what its header bounds; the
+first window; the first frame."""
+RANGES = ("image", "declared", "dtype")
+BITS = re.compile(r"([1-9]\d?)bit")
+PERCENTILES = re.compile(r"percentile:(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
+VOI = ("first", "none", "lut")
+FRAMES = ("middle",)
+RANGE_IS = "image, declared, dtype, 9bit to 32bit, or percentile:LOW:HIGH as in percentile:0.5:99.5"
+VOI_IS = "first, none, lut, or the number of a window, from 0 on"
+FRAME_IS = "middle, or the number of a frame, from 0 on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """A policy for files that hold more than one 8-bit picture; it changes nothing of those that hold one.
+
+    Each field is part of a backbone's name and fingerprint where it is set.
+    """
+
+    range: str = USUAL
+    """Which grey becomes 0 and which 255: `image`, its own extremes; `declared`, the bits that the file says it uses;
+    `dtype`, all bits of its numbers; `12bit`, 0 to 4095; `percentile:LOW:HIGH` of its pixels, in percent."""
+    voi: str = USUAL
+    """Of the windows of a DICOM file: `first`, `none`, `lut` (a table), or a number."""
+    frame: str = USUAL
+    """Of a DICOM file with several frames: a number, or `middle`."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be, and bring each value into its one spelling.
+
+        Raises:
+            OptionError: naming the field and what it may be.
+        """
+        for name, parse in (("range", _range), ("voi", _voi), ("frame", _frame)):
+            value = getattr(self, name)
+            if value != USUAL:
+                object.__setattr__(self, name, parse(value))
+
+    @property
+    def set_fields(self) -> dict[str, str]:
+        """The fields that are set, by name."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) != USUAL}
+
+
+def _range(value: str) -> str:
+    if value in RANGES:
+        return value
+    if (bits := BITS.fullmatch(value)) and 9 <= int(bits[1]) <= 32:
+        return value
+    if percentiles := PERCENTILES.fullmatch(value):
+        low, high = float(percentiles[1]), float(percentiles[2])
+        if low < high <= 100:
+            return f"percentile:{low:g}:{high:g}"
+    raise OptionError(f"range={value} is not possible; choose {RANGE_IS}")
+
+
+def _voi(value: str) -> str:
+    if value in VOI or value.isdecimal():
+        return f"{int(value)}" if value.isdecimal() else value
+    raise OptionError(f"voi={value} is not possible; choose {VOI_IS}")
+
+
+def _frame(value: str) -> str:
+    if value in FRAMES or value.isdecimal():
+        return f"{int(value)}" if value.isdecimal() else value
+    raise OptionError(f"frame={value} is not possible; choose {FRAME_IS}")
