@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dvme.arguments import listed, public
+from dvme.arguments import public
 from dvme.data.findings import OF, names_in, parts_of
 from dvme.data.natural import natural_key
 from dvme.data.samples import MISSING
@@ -121,7 +121,7 @@ def public_set(
     if n_stray > 0:
         unpacked.remarks.append(f"{counted(n_stray, 'picture')} left out, for no table names them")
     if views is not None:
-        found = _viewed(name, found, listed(views, "views"))
+        found = _viewed(name, found, views)
     built = _built(described, unpacked, found, n_listed, Path.cwd() if place is None else place.parent)
     if place is not None:
         _write(built.columns, place)

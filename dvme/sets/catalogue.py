@@ -111,7 +111,7 @@ def set_of(name: str) -> PublicSet:
     """
     known = {each.name: each for each in SETS}
     if name not in known:
-        alike = get_close_matches(name, known, cutoff=0.5)
+        alike = get_close_matches(name, known, cutoff=0.65)
         step = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(known)}"
         raise UnknownNameError(f"there is no public set {name!r}; {step}")
     return known[name]

@@ -52,9 +52,7 @@ def published(unpacked: Unpacked) -> Published:
     paths = table.texts("Path")
     ends = [path.replace("\\", "/").split("/")[-N_PARTS:] for path in paths]
     if short := [path for path, end in zip(paths, ends, strict=True) if len(end) < N_PARTS]:
-        raise DataError(
-            f"{table.source} has {short[0]!r} for a path; it ends in patient, study and view of every image"
-        )
+        raise DataError(f"{table.source} has {short[0]!r} for a path; one ends in patient, study and view")
     years, odd_ages = ages(texts_or_missing(table, "Age"))
     sex, odd_sexes = sexes(texts_or_missing(table, "Sex"))
     columns = {

@@ -60,7 +60,7 @@ def _splits(unpacked: Unpacked, names: Sequence[str]) -> tuple[list[str], list[s
     for part, (file, n_published) in LISTS.items():
         own = unpacked.names(file)
         if own is None:
-            remarks.append(f"no {file} is there, so there is no official {part} part")
+            remarks.append(f"no {file} is there, so there is no official split")
             continue
         if len(own) != n_published:
             remarks.append(f"{file} names {counted(len(own), 'image')}, the published list {n_published:,}")
@@ -70,7 +70,4 @@ def _splits(unpacked: Unpacked, names: Sequence[str]) -> tuple[list[str], list[s
             remarks.append(f"{counted(len(both), 'image')} in both lists, and so in no part: {first_few(both)}")
         split |= {name: MISSING if name in split else part for name in own}
     parts = [split.get(name, MISSING) for name in names]
-    if len({*parts} - {MISSING}) == 1:
-        remarks.append("of one part alone no official split can be made: dvme draws one, by patient")
-        parts = [MISSING] * len(names)
-    return parts, remarks
+    return parts if len({*parts} - {MISSING}) > 1 else [MISSING] * len(names), remarks
