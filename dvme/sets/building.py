@@ -117,8 +117,8 @@ def public_set(
     unpacked = Unpacked(folder)
     found = published(unpacked, **given)
     n_listed = len(found.images)
-    n_stray = unpacked.n_pictures - len({*found.images} - {None})
-    if n_stray > 0:
+    n_stray = len({*unpacked.pictures} - {*found.images})
+    if n_stray:
         unpacked.remarks.append(f"{counted(n_stray, 'picture')} left out, for no table names them")
     if views is not None:
         found = _viewed(name, found, views)
