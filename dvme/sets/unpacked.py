@@ -49,6 +49,11 @@ class Unpacked:
         return sorted(place for place, _ in self._listing.others)
 
     @cached_property
+    def places(self) -> list[str]:
+        """Of all files, images first."""
+        return self.pictures + self.others
+
+    @cached_property
     def packed(self) -> dict[str, list[str]]:
         """Archives to the addresses of the images in them; none of what has to be unpacked, or has no images."""
         archives = [place for place in self.others if place.endswith(ARCHIVES) and not _is_table(place)]
@@ -92,6 +97,14 @@ class Unpacked:
         place = self.place(*names)
         if place is None:
             raise DataError(f"{self.root} has no {' or '.join(names)}; put the publisher's table there, in any folder")
+        return self.table_at(place, needed=needed, known=known, n_rows=n_rows)
+
+    def table_at(self, place: str, *, needed: Sequence[str] = (), known: Sequence[str] = (), n_rows: int = 0) -> Table:
+        """Read the table at a place, as `table` does.
+
+        Raises:
+            DataError: if it cannot be read, or lacks a column that is needed.
+        """
         table = read_table(self.root / place)
         lacking = [name for name in needed if name not in table.names]
         if lacking:
@@ -125,7 +138,7 @@ class Unpacked:
         """
         n_parts = max((name.count("/") for name in names), default=0) + 1
         by_stem = defaultdict[str, list[str]](list)
-        for place in [*self.pictures, *self.others]:
+        for place in self.places:
             if not _is_table(place):
                 by_stem[_stem(_end(place, n_parts))].append(place)
         found: list[str | None] = []
