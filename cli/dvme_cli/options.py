@@ -55,6 +55,7 @@ OptionalRunFolder = Annotated[
     str | None,
     typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
 ]
+ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
 Numbers = Annotated[Path | None, typer.Option("--out", help="A .json file for all numbers.")]
@@ -71,6 +72,8 @@ ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a fo
 ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
+UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[
     str | None,

@@ -20,7 +20,8 @@ from dvme.data.unpacking import PARQUET, beginning, is_workbook, unpacked
 from dvme.errors import DataError
 from dvme.text import counted, first_few
 
-TEXT_SUFFIXES, PACKED = (".csv", ".tsv", ".jsonl"), (".gz", ".zip")
+GZIPPED = ".gz"
+TEXT_SUFFIXES, PACKED = (".csv", ".tsv", ".jsonl"), (GZIPPED, ".zip")
 TABLE_SUFFIXES = (
     *TEXT_SUFFIXES,
     *(f"{suffix}{packed}" for packed in PACKED for suffix in TEXT_SUFFIXES),
