@@ -12,7 +12,7 @@ from typing import Literal
 from dvme.data.dicom.names import is_unclear
 from dvme.data.images import SUFFIXES
 from dvme.data.listing import is_dicom_file
-from dvme.data.manifest import MANIFEST_SUFFIXES
+from dvme.data.tables import TABLE_SUFFIXES, is_table_name
 from dvme.errors import DataError, OptionError, parameter
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
@@ -34,7 +34,7 @@ OTHER_FILES = frozenset({
     *(".bin", ".ckpt", ".gz", ".html", ".json", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".svg", ".tar"),
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
-NOT_FOR_A_CACHE = SUFFIXES.keys() | set(MANIFEST_SUFFIXES) | set(EXPORTS) | OTHER_FILES
+NOT_FOR_A_CACHE = SUFFIXES.keys() | set(TABLE_SUFFIXES) | set(EXPORTS) | OTHER_FILES
 ENTRIES_LOOKED_AT, FILES_LOOKED_INTO = 2000, 20
 
 
@@ -45,7 +45,7 @@ def kind_of(place: str | Path) -> Kind:
         return ""
     if path.is_file():
         suffix = path.suffix.lower()
-        return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
+        return "manifest" if is_table_name(path) else "export" if suffix in EXPORTS else "file"
     marks: dict[str, Kind] = {"zarr.json": "cache", "run.json": "run", "head.json": "head"}
     found = next((kind for name, kind in marks.items() if (path / name).is_file()), None)
     if found is not None:

@@ -21,6 +21,7 @@ from dvme_cli.parsing import (
     parse_pairs,
     parse_range,
     runtime_of,
+    typed,
     vary_names,
 )
 from dvme_cli.plan import show_left_out, show_plan
@@ -57,6 +58,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         bool, typer.Option("--plain-ids", help="Keep ids of DICOM headers as they are, not hashed.")
     ] = False,
     frame: options.Frame = None,
+    na_values: options.NaValues = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
     class_order: options.ClassOrder = None,
@@ -124,6 +126,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             dicom=optional_names(dicom, "--dicom-columns") or (),
             plain_ids=plain_ids,
             frame=parse_frame(frame)[0],
+            **typed(na_values=na_values),
         ),
         "image_root": image_root,
         "skip_missing": skip_missing,

@@ -85,8 +85,7 @@ def test_extract__each_frame(tmp_path: Path) -> None:
 def test_predict__folders_files_and_frames(scans: Path, tmp_path: Path) -> None:
     place = tmp_path / "c.zarr"
     dvme.extract(scans, place, backbones=["random@size=32@range=12bit@voi=none"])
-    options = dvme.SubsetOptions(n_folds=2, test_fraction=0.34)
-    dvme.probe(place, heads=["linear"], options=options, save=tmp_path / "heads")
+    dvme.probe(place, heads=["linear"], n_folds=2, test_fraction=0.34, save=tmp_path / "heads")
     (head,) = (tmp_path / "heads").iterdir()
     films = tmp_path / "films"
     write_scan(films / "IM9", "P9", seed=99, NumberOfFrames="3")
