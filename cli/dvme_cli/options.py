@@ -22,6 +22,7 @@ from dvme.defaults import (
     MAX_WORKERS,
     N_FOLDS,
     N_REPEATS,
+    NA_VALUES,
     SEED,
     SIZES,
     TEST_FRACTION,
@@ -54,6 +55,7 @@ OptionalRunFolder = Annotated[
     str | None,
     typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
 ]
+ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
 Numbers = Annotated[Path | None, typer.Option("--out", help="A .json file for all numbers.")]
@@ -64,12 +66,14 @@ ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE eve
 Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
 
 # Images and what a manifest says of them.
-Images = Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")]
+Images = Annotated[Path, typer.Argument(help="A folder of images, or a manifest: .csv, .tsv, .parquet, .xlsx, ...")]
 ImagesOrCache = Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")]
 ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")]
 ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
+UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[
     str | None,
@@ -97,6 +101,9 @@ GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of 
 KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
+]
+NaValues = Annotated[
+    str | None, typer.Option(help=f"What cells without a value say; '' is nothing. Default: {','.join(NA_VALUES)}.")
 ]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,7 @@ def hdf5(path: Path, images: NDArray[Any], **how: Any) -> Path:
 
 
 def windowed(path: Path, images: NDArray[Any]) -> Path:
-    """An archive that is far larger than what is kept of it."""
+    """An archive that is several times as large as what is kept of it."""
     BLOCKS.most_bytes = 32 << 20
     return npz(path, images)
 
@@ -122,6 +123,7 @@ def crops(n_images: int, edge: int) -> NDArray[np.uint8]:
 
 def took(place: Path) -> tuple[float, float]:
     """Seconds of identifying the images of a place, and of reading and decoding them."""
+    os.utime(place)  # another file by now, so that nothing is left of the run before
     samples: Samples = load_samples(place, images_only=True)
     n_workers = Runtime().n_workers
     started = time.perf_counter()

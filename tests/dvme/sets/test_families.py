@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dvme.study.sites.families import KERMANY, MONTGOMERY, NIH, SHENZHEN, collections_of
+from dvme.sets.families import KERMANY, MONTGOMERY, NIH, SHENZHEN, collections_of
 
 
 def _held(location: str, names: Sequence[str], classes: Sequence[str] = (), folder: str = "") -> dict[str, str]:
