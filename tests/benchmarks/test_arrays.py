@@ -77,22 +77,25 @@ def _as_ever() -> Iterator[None]:
 
 @pytest.mark.bench
 @pytest.mark.parametrize(
-    ("write", "n_images", "edge"),
+    ("write", "n_images", "edge", "most"),
     [
-        (hdf5, 5000, 96),
-        (chunked, 5000, 96),
-        (npz, 10_000, 28),
-        (npz, 1000, 224),
-        (windowed, 1000, 224),
-        (stored, 1000, 224),
-        (arrow, 5000, 96),
-        (parquet, 5000, 96),
+        (hdf5, 5000, 96, 1.0),
+        (chunked, 5000, 96, 1.0),
+        (npz, 10_000, 28, 1.0),
+        (npz, 1000, 224, 1.0),
+        (windowed, 1000, 224, 2.5),
+        (stored, 1000, 224, 1.0),
+        (arrow, 5000, 96, 1.0),
+        (parquet, 5000, 96, 1.0),
     ],
 )
 def test_arrays__against_png_files(
-    write: Callable[[Path, NDArray[Any]], Path], n_images: int, edge: int, tmp_path: Path
+    write: Callable[[Path, NDArray[Any]], Path], n_images: int, edge: int, most: float, tmp_path: Path
 ) -> None:
-    """Hashing and decoding everything, in pairs in turn; the median of the ratios of seconds."""
+    """Hashing and decoding everything, in pairs in turn; the median of the ratios of seconds.
+
+    A compressed archive that is larger than what is kept of it is decompressed twice, by one thread each time.
+    """
     images = crops(n_images, edge)
     (tmp_path / "png").mkdir()
     for i, image in enumerate(images):
@@ -111,7 +114,7 @@ def test_arrays__against_png_files(
         f"decode {medians[1]:.2f} s), rows {per_second[1]:,.0f}/s ({own_seconds}), "
         f"ratio of seconds {statistics.median(ratios):.2f}"
     )
-    assert statistics.median(ratios) < 1.0
+    assert statistics.median(ratios) < most
 
 
 def crops(n_images: int, edge: int) -> NDArray[np.uint8]:

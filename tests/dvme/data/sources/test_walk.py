@@ -45,7 +45,7 @@ def test_extract__rows_are_what_the_files_are(place: Path, tmp_path: Path) -> No
     """The same images as files: the same embeddings, and nothing left to compute in the other's cache."""
     dvme.extract(place / "files", tmp_path / "files.zarr", backbones=[BACKBONE])
     found, expected = EmbeddingCache.open(place / "a.zarr"), EmbeddingCache.open(tmp_path / "files.zarr")
-    assert found.samples.content_ids() == expected.samples.content_ids()
+    assert found.samples.content_ids == expected.samples.content_ids
     assert found.embeddings(BACKBONE).fingerprint == expected.embeddings(BACKBONE).fingerprint
     rows = np.arange(N)
     assert np.array_equal(found.embeddings(BACKBONE).read(rows), expected.embeddings(BACKBONE).read(rows))
@@ -74,7 +74,7 @@ def test_prune__rows_that_are_gone(place: Path, pixels: Any, tmp_path: Path) -> 
 
 
 def test_viz__shows_rows(place: Path, tmp_path: Path) -> None:
-    result = run("viz", place / "a.zarr", "--out", tmp_path / "v.html", "--methods", "pca")
+    result = run("viz", place / "a.zarr", "--out", tmp_path / "v.html", "--method", "pca")
     assert result.exit_code == 0, result.output
     assert "data:image/webp" in (tmp_path / "v.html").read_text()
 
