@@ -465,9 +465,16 @@ EXTRACTION = (
     Mutant(
         "images: deep grey stretched from zero",
         "dvme/data/stretch.py",
-        "(values.astype(np.float64).clip(low, high) - low) * 255.0",
-        "values.astype(np.float64).clip(low, high) * 255.0",
+        "(values.astype(np.float64).clip(low, high) - low)",
+        "values.astype(np.float64).clip(low, high)",
         ("tests/dvme/data/test_images.py",),
+    ),
+    Mutant(
+        "images: greys beyond a range are clipped",
+        "dvme/data/grey.py",
+        "if scale is None or not scale.holds(least, largest):",
+        "if scale is None:",
+        ("tests/dvme/data/test_grey.py",),
     ),
     Mutant(
         "dicom: MONOCHROME1 is not inverted",
