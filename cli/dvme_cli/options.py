@@ -72,6 +72,10 @@ ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
 UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+Edition = Annotated[
+    str | None,
+    typer.Option(help="Which, where several lie there: 2018, 2019, 2020 or HAM10000; pathmnist_64. Default: the one."),
+]
 Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[

@@ -38,13 +38,12 @@ class Unpacked:
     @cached_property
     def places(self) -> list[str]:
         """Of all files, relative to the folder, with slashes, images first."""
-        images = [path.relative_to(self.root).as_posix() for path in self._listing.files]
-        return images + sorted(place for place, _ in self._listing.others)
+        return self.pictures + sorted(place for place, _ in self._listing.others)
 
-    @property
-    def n_pictures(self) -> int:
-        """How many image files there are."""
-        return len(self._listing.files)
+    @cached_property
+    def pictures(self) -> list[str]:
+        """Of all image files, likewise."""
+        return [path.relative_to(self.root).as_posix() for path in self._listing.files]
 
     @property
     def archives(self) -> list[str]:
@@ -84,6 +83,14 @@ class Unpacked:
         place = self.place(*names)
         if place is None:
             raise DataError(f"{self.root} has no {' or '.join(names)}; put the publisher's table there, in any folder")
+        return self.table_at(place, needed=needed, known=known, n_rows=n_rows)
+
+    def table_at(self, place: str, *, needed: Sequence[str] = (), known: Sequence[str] = (), n_rows: int = 0) -> Table:
+        """Read the table at a place, as `table` does.
+
+        Raises:
+            DataError: if it cannot be read, or lacks a column that is needed.
+        """
         table = read_table(self.root / place)
         lacking = [name for name in needed if name not in table.names]
         if lacking:
