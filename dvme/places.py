@@ -10,11 +10,12 @@ from typing import Literal
 
 from dvme.data.images import SUFFIXES
 from dvme.data.manifest import MANIFEST_SUFFIXES
+from dvme.data.sources import container_suffixes, holds_images, source_of_folder
 from dvme.errors import DataError, OptionError, parameter
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
 
-Kind = Literal["", "cache", "run", "head", "heads", "images", "manifest", "export", "file"]
+Kind = Literal["", "cache", "run", "head", "heads", "images", "container", "manifest", "export", "file"]
 """`heads`: a folder with saved heads in it. "": nothing is there, or nothing that shows what it is."""
 CALLED: dict[Kind, str] = {
     "cache": "a cache",
@@ -22,6 +23,7 @@ CALLED: dict[Kind, str] = {
     "head": "a saved head",
     "heads": "a folder of saved heads",
     "images": "a folder of images",
+    "container": "a file of images",
     "manifest": "a table",
     "export": "a file of embeddings",
     "file": "a file",
@@ -31,7 +33,7 @@ OTHER_FILES = frozenset({
     *(".bin", ".ckpt", ".gz", ".html", ".json", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".svg", ".tar"),
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
-NOT_FOR_A_CACHE = SUFFIXES.keys() | set(MANIFEST_SUFFIXES) | set(EXPORTS) | OTHER_FILES
+NOT_FOR_A_CACHE = SUFFIXES.keys() | {*MANIFEST_SUFFIXES, *EXPORTS, *container_suffixes()} | OTHER_FILES
 ENTRIES_LOOKED_AT = 2000
 
 
@@ -42,11 +44,15 @@ def kind_of(place: str | Path) -> Kind:
         return ""
     if path.is_file():
         suffix = path.suffix.lower()
+        if holds_images(path):
+            return "container"
         return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
     marks: dict[str, Kind] = {"zarr.json": "cache", "run.json": "run", "head.json": "head"}
     found = next((kind for name, kind in marks.items() if (path / name).is_file()), None)
     if found is not None:
         return found
+    if source_of_folder(path) is not None:
+        return "images"
     try:
         entries = list(islice(path.rglob("*"), ENTRIES_LOOKED_AT))
     except OSError:
@@ -110,7 +116,7 @@ def check_images_and_cache(images: str | Path, cache: str | Path) -> None:
     """
     if kind_of(images) == "cache":
         other = kind_of(cache)
-        if other in {"images", "manifest"}:
+        if other in {"images", "container", "manifest"}:
             raise OptionError(
                 f"{images} is a cache and {cache} {CALLED[other]}: images come first; {_swap(images, cache)}"
             )
@@ -179,7 +185,7 @@ def _step(place: str | Path, kind: Kind) -> str:
         return f"its cache is {_cache_of(Path(place)) or 'named in its run.json'}"
     if kind in {"head", "heads"}:
         return "dvme predict and dvme explain take it; name the cache"
-    if kind in {"images", "manifest"}:
+    if kind in {"images", "container", "manifest"}:
         return f"dvme extract {place} NAME.zarr makes one of images"
     if kind == "export":
         return f"dvme cache import {place} NAME.zarr makes one of it"

@@ -13,7 +13,7 @@ from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import MANIFEST_SUFFIXES, manifest_samples
 from dvme.data.samples import MISSING, Samples
-from dvme.data.sources import container_suffixes, source_of_file, source_of_folder
+from dvme.data.sources import container_suffixes, holds_images, source_of_file, source_of_folder
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.task import Task
@@ -57,6 +57,8 @@ def load_samples(
     path = Path(images)
     is_folder = _is_folder(path)
     source = source_of_folder(path) if is_folder else source_of_file(path)
+    if source is not None and path.suffix.lower() in MANIFEST_SUFFIXES and not is_folder and not holds_images(path):
+        source = None  # a table
     if source is not None:
         if image_root is not None:
             message = f"{path} is {source.called}, " + parameter("image_root")
@@ -73,7 +75,9 @@ def load_samples(
         samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() not in MANIFEST_SUFFIXES:
-            known = ", ".join((*MANIFEST_SUFFIXES, *container_suffixes()))
+            if path.suffix.lower() == ".gz":
+                raise DataError(f"{path} is packed; unpack it: gunzip -k {path}")
+            known = ", ".join(dict.fromkeys((*MANIFEST_SUFFIXES, *container_suffixes())))
             raise DataError(f"{path} is not a manifest; give a folder or a file of {known}")
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)

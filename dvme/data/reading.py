@@ -15,9 +15,11 @@ BITS = re.compile(r"([1-9]\d?)bit")
 PERCENTILES = re.compile(r"percentile:(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 VOI = ("first", "none", "lut")
 FRAMES = ("middle",)
-RANGE_IS = "image, declared, dtype, 9bit to 32bit, or percentile:LOW:HIGH as in percentile:0.5:99.5"
-VOI_IS = "first, none, lut, or the number of a window, from 0 on"
-FRAME_IS = "middle, or the number of a frame, from 0 on"
+CHOICES = {
+    "range": "image, declared, dtype, 9bit to 32bit, or percentile:LOW:HIGH as in percentile:0.5:99.5",
+    "voi": "first, none, lut, or the number of a window, from 0 on",
+    "frame": "middle, or the number of a frame, from 0 on",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +63,16 @@ def _range(value: str) -> str:
         low, high = float(percentiles[1]), float(percentiles[2])
         if low < high <= 100:
             return f"percentile:{low:g}:{high:g}"
-    raise OptionError(f"range={value} is not possible; choose {RANGE_IS}")
+    raise OptionError(f"range={value} is not possible; choose {CHOICES['range']}")
 
 
 def _voi(value: str) -> str:
     if value in VOI or value.isdecimal():
         return f"{int(value)}" if value.isdecimal() else value
-    raise OptionError(f"voi={value} is not possible; choose {VOI_IS}")
+    raise OptionError(f"voi={value} is not possible; choose {CHOICES['voi']}")
 
 
 def _frame(value: str) -> str:
     if value in FRAMES or value.isdecimal():
         return f"{int(value)}" if value.isdecimal() else value
-    raise OptionError(f"frame={value} is not possible; choose {FRAME_IS}")
+    raise OptionError(f"frame={value} is not possible; choose {CHOICES['frame']}")

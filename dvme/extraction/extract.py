@@ -148,9 +148,11 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     if present is not None:
         check_fingerprints(present, models, dtype)
     found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
+    if present is not None:
+        check_fingerprints(present, models, dtype, found.kinds)
     if present is not None and not is_all_there(present, models, found.digests, request.options):
         models = load_known(models)
-        check_fingerprints(present, models, dtype)
+        check_fingerprints(present, models, dtype, found.kinds)
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from dvme.backbones.loading.known import Facts, place_of
 from dvme.backbones.loading.registry import get_spec
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.weights.finding import check_weights
+from dvme.data.dicom import decoding_fields
 from dvme.environment import installed
 from dvme.errors import OptionError, parameter
 from dvme.runtime import Runtime, keep_freed_memory
@@ -163,15 +164,23 @@ def check_dtype(dtype: str) -> None:
         raise OptionError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
 
 
-def check_fingerprints(cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], dtype: str) -> None:
+def check_fingerprints(
+    cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], dtype: str, kinds: Collection[str] = ()
+) -> None:
     """Refuse to mix embeddings that were made differently.
+
+    Args:
+        cache: what there is.
+        models: what is asked for.
+        dtype: in which type it would be stored.
+        kinds: as `Identified.kinds`, once they are known.
 
     Raises:
         FingerprintMismatchError: naming every field that differs, with both values.
     """
     for model in models:
         try:
-            cache.check_fingerprint(model.spec.name, model.fingerprint(dtype))
+            cache.check_fingerprint(model.spec.name, model.fingerprint(dtype).with_fields(decoding_fields(kinds)))
         except FingerprintMismatchError as error:
             raise FingerprintMismatchError(f"{error}, which " + parameter("replace", True) + " does") from error
 

@@ -139,6 +139,8 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     if store is not None and not replace:
         check_fingerprints(store, opened.models, dtype)
     found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
+    if store is not None and not replace:
+        check_fingerprints(store, opened.models, dtype, found.kinds)
     return _planned(request, opened, store, found)
 
 

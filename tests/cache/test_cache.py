@@ -430,3 +430,19 @@ def test_prune__failing_at_any_sync_is_finished_by_the_same_call(
         np.testing.assert_array_equal(EmbeddingCache.open(path).embeddings("m").read(others), features_of(others))
         shutil.rmtree(path)
     assert at > 30, "the failures were reached"
+
+
+def test_ensure_embeddings__how_a_further_kind_is_read_is_kept_and_costs_no_row(
+    full: Path, fingerprint: Fingerprint, features_of: Features
+) -> None:
+    policy = fingerprint.with_fields({"decoding.dicom": "first window"})
+    rows = np.arange(64)
+    for made in (policy, fingerprint, policy):
+        with EmbeddingCache.writing(full) as cache:
+            embeddings = cache.ensure_embeddings("m", made, dim=3, dtype="float32", provenance={})
+            np.testing.assert_array_equal(embeddings.read(rows), features_of(rows))
+        assert EmbeddingCache.open(full).embeddings("m").fingerprint == policy
+    assert verify_cache(EmbeddingCache.open(full)).findings == []
+    other = fingerprint.with_fields({"decoding.dicom": "no window"})
+    with EmbeddingCache.writing(full) as cache, pytest.raises(FingerprintMismatchError, match=r"decoding\.dicom"):
+        cache.ensure_embeddings("m", other, dim=3, dtype="float32", provenance={})

@@ -59,3 +59,13 @@ def test_differences__names_both_values_and_absent_fields() -> None:
 def test_differences__empty_only_if_digests_are_equal(mine: dict[str, Any], theirs: dict[str, Any]) -> None:
     one, other = Fingerprint(mine), Fingerprint(theirs)
     assert bool(one.differences(other)) == (one.digest != other.digest)
+
+
+def test_by_kind__an_absent_field_is_no_difference_and_another_value_is() -> None:
+    plain = Fingerprint({"size": 224})
+    one, other = (plain.with_fields({"decoding.dicom": policy}) for policy in ("window", "no window"))
+    assert plain.differences(one) == one.differences(plain) == []
+    assert one.differences(other) == [("decoding.dicom", "window", "no window")]
+    assert plain.digest == one.digest == other.digest
+    assert one.fields == {"size": 224, "decoding.dicom": "window"}
+    assert plain.differences(Fingerprint({"size": 224, "decoding": "x"})) == [("decoding", None, "x")]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from dvme.backbones.description.spec import CHANNELS, BackboneSpec, Pooling, Preprocess
-from dvme.data.reading import Reading
+from dvme.data.reading import CHOICES, Reading
 from dvme.errors import OptionError
 
 PREPROCESS_KEYS = ("resize", "crop", "interpolation", "mode", "mean", "std")
@@ -67,7 +67,7 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         preprocess = replace(preprocess, **given)
     except ValueError as error:
         raise OptionError(f"{vary_name(spec.name, options)} cannot be: {error}") from error
-    reading = replace(spec.reading, **{key: options[key] for key in READING_KEYS if key in options})
+    reading = replace(spec.reading, **{key: _set(key, options[key]) for key in READING_KEYS if key in options})
     return replace(
         spec,
         name=_joined(spec.name, _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)),
@@ -146,6 +146,12 @@ def _whole(key: str, value: str) -> int:
     if not value.isdecimal() or int(value) < 1:
         raise OptionError(f"{key}={value} is not possible; pass a whole number above 0")
     return int(value)
+
+
+def _set(key: str, value: str) -> str:
+    if not value:
+        raise OptionError(f"{key}= is not possible; choose {CHOICES[key]}")
+    return value
 
 
 def _choice(key: str, value: str, choices: Sequence[str]) -> Any:

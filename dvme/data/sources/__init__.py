@@ -14,9 +14,9 @@ from threading import Lock
 
 from dvme.data.encoded import Encoded
 from dvme.data.listing import file_bytes
-from dvme.data.sources.protocol import Members, Source
+from dvme.data.sources.protocol import Members, Mixed, Source
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("arrow", "hdf5", "npz", "parquet")
 """Each has a `SOURCE`. A new one is a module here, and its name in this line."""
 MOST_OPEN = 64
 """Containers that are open at a time."""
@@ -32,6 +32,12 @@ def source_of_file(path: Path) -> Source | None:
     """The kind of container that a file is, by its suffix; None for no container."""
     suffix = path.suffix.lower()
     return next((source for source in sources() if suffix in source.suffixes), None)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a file is a container of images: where its suffix leaves that open, by a look inside."""
+    source = source_of_file(path)
+    return source is not None and (not isinstance(source, Mixed) or source.holds_images(path))
 
 
 def source_of_folder(path: Path) -> Source | None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import dvme
+from dvme.data.encoded import Encoded
+from dvme.data.reading import Reading
 from dvme.errors import ImageError
 from dvme.extraction import decoding
 from dvme_cache import EmbeddingCache, RowState
@@ -120,11 +122,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch, failing: Failing) -> Decoded:
     counts: Decoded = Counter()
     decode = decoding.decode
 
-    def counting(data: bytes, max_pixels: int | None) -> Any:
-        counts[data] += 1
-        if data in failing:
+    def counting(image: Encoded, max_pixels: int | None, reading: Reading) -> Any:
+        counts[image.data] += 1
+        if image.data in failing:
             raise ImageError("is out of order")
-        return decode(data, max_pixels)
+        return decode(image, max_pixels, reading)
 
     monkeypatch.setattr(decoding, "decode", counting)
     return counts
