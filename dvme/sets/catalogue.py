@@ -114,7 +114,7 @@ SETS = (
         n_images=327_680,
         n_patients=None,
         size="8 GB, unpacked",
-        licence="CC0",
+        licence="CC0 1.0",
         published="https://github.com/basveeling/pcam",
         collections=("PatchCamelyon",),
     ),
