@@ -79,7 +79,7 @@ def _copies(unpacked: Unpacked, images: Sequence[str | None], grades: Sequence[s
     by_size, by_content = defaultdict[int, list[int]](list), defaultdict[bytes, list[int]](list)
     try:
         for row, place in enumerate(images):
-            if place is not None:
+            if place is not None and (unpacked.root / place).is_file():
                 by_size[(unpacked.root / place).stat().st_size].append(row)
         for row in [row for rows in by_size.values() if len(rows) > 1 for row in rows]:
             by_content[read_image(unpacked.root / (images[row] or "")).content_id].append(row)
@@ -90,4 +90,6 @@ def _copies(unpacked: Unpacked, images: Sequence[str | None], grades: Sequence[s
     n_torn = sum(len({grades[row] for row in rows}) > 1 for rows in sets)
     said = f"{counted(n_more, 'picture')} the same as another to the byte: dvme takes copies for one image"
     torn = f"; {counted(n_torn, 'image')} with copies of different grades, which then has none" if n_torn else ""
-    return [said + torn] if sets else []
+    n_packed = len(images) - images.count(None) - sum(map(len, by_size.values()))
+    packed = [f"{counted(n_packed, 'picture')} in archives, where copies were not looked for"] if n_packed else []
+    return [said + torn, *packed] if sets else packed

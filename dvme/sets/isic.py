@@ -103,7 +103,7 @@ def published(unpacked: Unpacked, edition: str | None = None) -> Published:
         DataError: if no table is one of these, or several are.
         OptionError: if there is no such edition, or it is not there.
     """
-    headers = {place: header for place in unpacked.places if _is_table(place) and (header := _header(unpacked, place))}
+    headers = {place: header for place in unpacked.others if _is_table(place) and (header := _header(unpacked, place))}
     own = _edition(unpacked, headers, edition)
     told = EDITIONS[own]
     table, splits = _table(unpacked, headers, told)

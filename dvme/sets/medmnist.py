@@ -79,7 +79,7 @@ def published(unpacked: Unpacked, edition: str | None = None) -> Published:
 
 def _place(unpacked: Unpacked, edition: str | None) -> str:
     """Where the file is."""
-    files = [place for place in unpacked.places if place.lower().endswith(SUFFIX)]
+    files = [place for place in unpacked.others if place.lower().endswith(SUFFIX)]
     there = {place: PurePosixPath(place).stem for place in files}
     flat = {place: stem for place, stem in there.items() if (match := NAME.fullmatch(stem)) and match["flag"] in SETS}
     if edition is not None:

@@ -65,7 +65,7 @@ def published(unpacked: Unpacked) -> Published:
 def _place(unpacked: Unpacked, name: str, remarks: list[str]) -> str | None:
     """Where a file is; None, and a remark, where it is not, or packed only."""
     found: dict[str, list[str]] = {name: [], name + PACKED: []}
-    for place in unpacked.places:
+    for place in unpacked.others:
         found.get(PurePosixPath(place).name, []).append(place)
     if len(found[name]) > 1:
         raise DataError(f"{unpacked.root} has more than one {name}: {', '.join(found[name])}; keep the one that counts")

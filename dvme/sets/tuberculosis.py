@@ -116,7 +116,7 @@ def _splits(unpacked: Unpacked, layout: Layout, names: Sequence[str]) -> tuple[l
 
 def _readings(unpacked: Unpacked, names: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     """Age, sex and text of the clinical readings, and lines on them; {} where there are none."""
-    places = {PurePosixPath(place).stem: place for place in unpacked.places if place.endswith(".txt")}
+    places = {PurePosixPath(place).stem: place for place in unpacked.others if place.endswith(".txt")}
     there = [name for name in names if name in places]
     if not there:
         return {}, ["no clinical readings are there (ClinicalReadings/*.txt): no age, sex and finding"]

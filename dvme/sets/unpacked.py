@@ -1,4 +1,4 @@
-"""A download as it was unpacked: pictures found by name wherever they are, and the publisher's tables."""
+"""A download as it lies on disk: pictures found by name wherever they are, and the publisher's tables."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from dvme.data.columns import Columns
 from dvme.data.listing import list_images
 from dvme.data.samples import MISSING, unlisted_line
+from dvme.data.sources import source_of_file
 from dvme.data.tables import PACKED, Table, opened, read_table
 from dvme.errors import DataError
 from dvme.files import reading
@@ -36,19 +38,26 @@ class Unpacked:
         """What finding and reading met, a line each."""
 
     @cached_property
-    def places(self) -> list[str]:
-        """Of all files, relative to the folder, with slashes, images first."""
-        return self.pictures + sorted(place for place, _ in self._listing.others)
+    def pictures(self) -> list[str]:
+        """Addresses of all images, relative to the folder, with slashes; those in archives come last."""
+        packed = [address for archive in self.packed.values() for address in archive]
+        return [path.relative_to(self.root).as_posix() for path in self._listing.files] + packed
 
     @cached_property
-    def pictures(self) -> list[str]:
-        """Of all image files, likewise."""
-        return [path.relative_to(self.root).as_posix() for path in self._listing.files]
+    def others(self) -> list[str]:
+        """Places of all other files, sorted."""
+        return sorted(place for place, _ in self._listing.others)
+
+    @cached_property
+    def packed(self) -> dict[str, list[str]]:
+        """Archives to the addresses of the images in them; none of what has to be unpacked, or has no images."""
+        archives = [place for place in self.others if place.endswith(ARCHIVES) and not _is_table(place)]
+        return {place: _addresses(self.root, place) for place in archives}
 
     @property
     def archives(self) -> list[str]:
-        """Places of what was not unpacked."""
-        return [place for place in self.places if place.endswith(ARCHIVES) and not _is_table(place)]
+        """Places of archives in which nothing was found."""
+        return [place for place, addresses in self.packed.items() if not addresses]
 
     def place(self, *names: str) -> str | None:
         """Where the first of these files is that is there, also as `.gz`; None if none is.
@@ -61,7 +70,7 @@ class Unpacked:
         """
         for name in names:
             n_parts = name.count("/") + 1
-            found = [each for each in self.places if fnmatchcase(_end(each, n_parts).removesuffix(PACKED), name)]
+            found = [each for each in self.others if fnmatchcase(_end(each, n_parts).removesuffix(PACKED), name)]
             if len(found) > 1:
                 raise DataError(f"{self.root} has more than one {name}: {first_few(found)}; keep the one that counts")
             if found:
@@ -117,14 +126,14 @@ class Unpacked:
         """(N,) where each picture is below the folder, None for one that is not there.
 
         A picture is looked for by the end of its path, in as many parts as its name has, and by its stem: it may have
-        been unpacked anywhere, and converted to another format.
+        been unpacked anywhere, or lie in an archive that dvme reads in place, and have been converted.
 
         Args:
             names: with slashes, with or without a suffix, all of as many parts.
         """
         n_parts = max((name.count("/") for name in names), default=0) + 1
         by_stem = defaultdict[str, list[str]](list)
-        for place in self.places:
+        for place in [*self.pictures, *self.others]:
             if not _is_table(place):
                 by_stem[_stem(_end(place, n_parts))].append(place)
         found: list[str | None] = []
@@ -160,6 +169,18 @@ class Unpacked:
                 f"{table.source.name} has {counted(table.n_rows, 'row')}, the published table {n_rows:,}: another "
                 "version, or a part of it"
             )
+
+
+def _addresses(root: Path, place: str) -> list[str]:
+    """Of the images in an archive, relative to the root."""
+    source = source_of_file(root / place)
+    if source is None:
+        return []
+    try:
+        found = source.list(root / place, Columns(), images_only=True)
+    except DataError:
+        return []
+    return [path.relative_to(root).as_posix() for path in found.paths]
 
 
 def texts_or_missing(table: Table, name: str) -> list[str]:

@@ -38,6 +38,8 @@ SETTINGS = (dvme.Columns, dvme.PageOptions, dvme.Runtime, dvme.SubsetOptions)
 
 def called_by(command: str) -> Callable[..., Any]:
     """The public function of a command."""
+    if command.startswith("data "):
+        return dvme.public_sets if command == "data list" else dvme.public_set
     name = command.removeprefix("cache ")
     return OTHER_NAMES.get(command) or getattr(dvme if name == command else dvme.cache, name)
 

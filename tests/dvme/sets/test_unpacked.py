@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from dvme.data.sources import source_of_file
 from dvme.errors import DataError
 from dvme.sets.unpacked import Unpacked, joined_tables, texts_or_missing
 
@@ -107,4 +109,19 @@ def test_unpacked__says_what_it_could_not_list_and_what_is_packed(tmp_path: Path
     assert unpacked.archives == ["images_001.tar.gz", "x/pics.zip"]
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     (line,) = Unpacked(tmp_path).remarks
-    assert line.startswith("NOT LISTED: 1 folder or link of which nobody knows the images: link (link to ")
+    assert line.startswith("NOT LISTED: 1 ")
+    assert f"link (link to {tmp_path / 'gone'}: " in line
+
+
+@pytest.mark.skipif(source_of_file(Path("x.zip")) is None, reason="no archive is read in place")
+def test_find__in_archives_that_are_read_in_place(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "down.zip", "w") as archive:
+        for name in ("images_001/images/1.png", "images_001/images/2.png", "3.png"):
+            archive.writestr(name, name)
+    with zipfile.ZipFile(tmp_path / "tables.zip", "w") as archive:
+        archive.writestr("a.csv", "id\n")
+    unpacked = _files(tmp_path, "own/3.png", "broken.zip", "more.tar.gz")
+    assert unpacked.find(["1.png", "3.png", "4.png"]) == ["down.zip/images_001/images/1.png", "own/3.png", None]
+    assert unpacked.archives == ["broken.zip", "more.tar.gz", "tables.zip"]
+    (line,) = unpacked.remarks
+    assert line.endswith("of which the first is used: own/3.png, not down.zip/3.png")
