@@ -134,6 +134,20 @@ def dialect_of(path: Path) -> Dialect:
     return Dialect(encoding, separator, int(bool(told)), header.count(separator) + 1, "," if has_commas else ".")
 
 
+def header_of(path: Path) -> list[str]:
+    """The names of a text file's columns, without a look at what lies below.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    with explained(path):
+        dialect = dialect_of(path)
+        with opened(path, "rt", encoding=dialect.encoding, newline="") as file:
+            for _ in range(dialect.n_skipped):
+                file.readline()
+            return [clean_name(name) for name in next(csv.reader(file, delimiter=dialect.separator), [])]
+
+
 def clean_name(name: str) -> str:
     """A header cell without blanks around it, of any kind."""
     return name.strip().strip(INVISIBLE).strip()

@@ -6,7 +6,6 @@ al. 2021.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dvme.data.samples import MISSING
-from dvme.data.tables import PACKED, Table, clean_name, dialect_of, explained, opened
+from dvme.data.tables import PACKED, Table, header_of
 from dvme.errors import DataError, OptionError, parameter
 from dvme.sets.building import Published
 from dvme.sets.people import ages, sexes
@@ -103,7 +102,11 @@ def published(unpacked: Unpacked, edition: str | None = None) -> Published:
         DataError: if no table is one of these, or several are.
         OptionError: if there is no such edition, or it is not there.
     """
-    headers = {place: header for place in unpacked.others if _is_table(place) and (header := _header(unpacked, place))}
+    headers = {
+        place: header
+        for place in unpacked.others
+        if _is_table(place) and (header := frozenset(header_of(unpacked.root / place)))
+    }
     own = _edition(unpacked, headers, edition)
     told = EDITIONS[own]
     table, splits = _table(unpacked, headers, told)
@@ -141,17 +144,6 @@ def _narrower(told: Edition) -> dict[str, Any]:
 
 def _is_table(place: str) -> bool:
     return place.removesuffix(PACKED).endswith(TABLES)
-
-
-def _header(unpacked: Unpacked, place: str) -> frozenset[str]:
-    """The names of a table's columns."""
-    path = unpacked.root / place
-    with explained(path):
-        dialect = dialect_of(path)
-        with opened(path, "rt", encoding=dialect.encoding, newline="") as file:
-            for _ in range(dialect.n_skipped):
-                file.readline()
-            return frozenset(map(clean_name, next(csv.reader(file, delimiter=dialect.separator), [])))
 
 
 def _edition(unpacked: Unpacked, headers: Mapping[str, frozenset[str]], wanted: str | None) -> str:

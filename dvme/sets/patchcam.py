@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from dvme.data.columns import Columns
 from dvme.data.samples import MISSING, Samples
 from dvme.data.sources import hdf5
-from dvme.data.tables import PACKED, read_table
+from dvme.data.tables import PACKED, header_of
 from dvme.errors import DataError
 from dvme.sets.building import Published
 from dvme.sets.unpacked import Unpacked
@@ -80,7 +80,7 @@ def _place(unpacked: Unpacked, name: str, remarks: list[str]) -> str | None:
 def _kept(unpacked: Unpacked, place: str) -> str:
     """Those columns of KEPT that the table of slides has, as `Columns` takes them."""
     table = unpacked.root / place.replace("_x.h5", "_meta.csv")
-    names = read_table(table).names if table.is_file() else []
+    names = header_of(table) if table.is_file() else []
     return ",".join(name for name in KEPT if name in names)
 
 
