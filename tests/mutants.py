@@ -832,6 +832,34 @@ SPLITS = (
         '[f"{each}" for each in groups]',
         ("tests/dvme/study/test_loaded.py",),
     ),
+    Mutant(
+        "public sets: devices of CheXpert are absent where no illness is",
+        "dvme/sets/chexpert.py",
+        "for cell in illnesses), devices]",
+        'for cell in illnesses), devices or ("0" if nothing in HAS else "")]',
+        ("tests/dvme/sets/test_chexpert.py",),
+    ),
+    Mutant(
+        "public sets: PadChest's unchanged findings are absent",
+        "dvme/sets/padchest.py",
+        "    if UNCHANGED not in said:\n",
+        "    if said:\n",
+        ("tests/dvme/sets/test_padchest.py",),
+    ),
+    Mutant(
+        "public sets: a picture is found by its name alone",
+        "dvme/sets/unpacked.py",
+        'n_parts = max((name.count("/") for name in names), default=0) + 1',
+        "n_parts = 1",
+        ("tests/dvme/sets/test_unpacked.py", "tests/dvme/sets/test_chexpert.py"),
+    ),
+    Mutant(
+        "public sets: an image of both lists of NIH is of the second",
+        "dvme/sets/nih_cxr14.py",
+        "MISSING if name in split else part",
+        "part",
+        ("tests/dvme/sets/test_nih_cxr14.py",),
+    ),
 )
 
 PAGES = (

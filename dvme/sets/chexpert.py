@@ -40,7 +40,7 @@ TABLES = {
     "val": (("valid.csv", "chexpert_valid.csv"), 234),
 }
 """The parts: how their tables are called, and how many images they have. The publisher keeps its test part."""
-HAS = ("1", "1.0")
+HAS = frozenset({"1", "1.0"})
 N_PARTS = 3
 """Of a path, which tell an image: patient, study and view. What stands before differs with the copy."""
 
@@ -96,7 +96,10 @@ def _labels(table: Table) -> tuple[list[str], list[str]]:
     n_unknown = sum(label.count(OF + BETWEEN) * count for label, count in counts.items())
     n_unknown += counts[MISSING] * len(names)
     n_clear = sum(row[0] in HAS for row in rows)
+    n_both = sum(row[0] in HAS and not HAS.isdisjoint(row[1:-1]) for row in rows)
+    both = [f"{counted(n_both, 'image')} with {NO_FINDING!r} and an illness: the illness counts"] if n_both else []
     return labels, [
+        *both,
         f"{counted(n_unsure, 'uncertain cell')} (-1), kept as uncertain",
         f"{counted(n_clear, 'image')} with {NO_FINDING!r}: empty cells of illnesses count as absent there",
         f"{counted(n_unknown, 'empty cell')} elsewhere, kept as unknown",

@@ -49,6 +49,11 @@ class Unpacked:
         return sorted(place for place, _ in self._listing.others)
 
     @cached_property
+    def places(self) -> list[str]:
+        """Of all files, images first."""
+        return self.pictures + self.others
+
+    @cached_property
     def packed(self) -> dict[str, list[str]]:
         """Archives to the addresses of the images in them; none of what has to be unpacked, or has no images."""
         archives = [place for place in self.others if place.endswith(ARCHIVES) and not _is_table(place)]
@@ -133,7 +138,7 @@ class Unpacked:
         """
         n_parts = max((name.count("/") for name in names), default=0) + 1
         by_stem = defaultdict[str, list[str]](list)
-        for place in [*self.pictures, *self.others]:
+        for place in self.places:
             if not _is_table(place):
                 by_stem[_stem(_end(place, n_parts))].append(place)
         found: list[str | None] = []

@@ -128,6 +128,10 @@ def test_published__other_tables(tmp_path: Path) -> None:
     built = public_set("chexpert", tmp_path)
     assert [*built.columns["sex"]] == [""] * 3
     assert "train.csv has no column Sex, Age, which the published table has" in built.remarks
+    put(tmp_path, "train.csv", train.assign(**{"No Finding": "1.0"}))
+    both = public_set("chexpert", tmp_path)
+    assert "2 images with 'No Finding' and an illness: the illness counts" in both.remarks
+    assert "|Lung Opacity|" in both.columns["label"][1]
     (tmp_path / "train.csv").unlink()
     with pytest.raises(DataError, match=r"has no train\.csv or chexpert_train\.csv; put the publisher's table there"):
         public_set("chexpert", tmp_path)
