@@ -43,23 +43,26 @@ def kind_of(place: str | Path) -> Kind:
     if is_url(place) or not os.path.exists(path):  # noqa: PTH110 - Path's own fails for what is no name
         return ""
     if path.is_file():
-        suffix = path.suffix.lower()
-        if holds_images(path):
-            return "container"
-        return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
+        return _kind_of_file(path)
     marks: dict[str, Kind] = {"zarr.json": "cache", "run.json": "run", "head.json": "head"}
     found = next((kind for name, kind in marks.items() if (path / name).is_file()), None)
     if found is not None:
         return found
-    if source_of_folder(path) is not None:
-        return "images"
     try:
         entries = list(islice(path.rglob("*"), ENTRIES_LOOKED_AT))
     except OSError:
         return ""
     if any(entry.name == "head.json" and entry.parent.parent == path for entry in entries):
         return "heads"
-    return "images" if any(entry.suffix.lower() in SUFFIXES for entry in entries) else ""
+    has_images = any(entry.suffix.lower() in SUFFIXES for entry in entries) or source_of_folder(path) is not None
+    return "images" if has_images else ""
+
+
+def _kind_of_file(path: Path) -> Kind:
+    suffix = path.suffix.lower()
+    if holds_images(path):
+        return "container"
+    return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
 
 
 def check_cache_first(place: str | Path, other: str | Path | None) -> None:

@@ -56,14 +56,16 @@ def read_image(address: Path | str) -> Encoded:
     Raises:
         OSError: if nothing is there, or it cannot be read.
     """
-    try:
-        return Encoded(file_bytes(Path(address)))
-    except (FileNotFoundError, NotADirectoryError):
-        found = _container_of(Path(address))
-        if found is None:
-            raise
-    except ValueError as error:  # a path that no file can have
-        raise OSError(EINVAL, str(error)) from error
+    found = _in_open(address)
+    if found is None:
+        try:
+            return Encoded(file_bytes(Path(address)))
+        except (FileNotFoundError, NotADirectoryError):
+            found = _container_of(Path(address))
+            if found is None:
+                raise
+        except ValueError as error:  # a path that no file can have
+            raise OSError(EINVAL, str(error)) from error
     container, member = found
     with _opened(container) as members:
         return members.read(member)
@@ -102,6 +104,21 @@ def _container_of(address: Path) -> tuple[Path, str] | None:
     return None
 
 
+def _in_open(address: Path | str) -> tuple[Path | str, str] | None:
+    """The container and the member of an address, if that container is open: what is below a file is no file.
+
+    Of a million small images, this is what most of the time would go to otherwise.
+    """
+    text = os.fspath(address)
+    end = text.rfind(os.sep) if _OPEN.kept else 0
+    while end > 0:
+        container = text[:end]
+        if container in _OPEN.kept and os.path.isfile(container):  # noqa: PTH113 - as above
+            return container, text[end + 1 :].replace(os.sep, "/")
+        end = text.rfind(os.sep, 0, end)
+    return None
+
+
 @dataclass
 class _Kept:
     """An open container, and who is reading it."""
@@ -123,7 +140,7 @@ _OPEN = _Open()
 
 
 @contextmanager
-def _opened(container: Path) -> Iterator[Members]:
+def _opened(container: Path | str) -> Iterator[Members]:
     """A container, open as long as it is used and somewhat longer; opened anew where the file is another by now.
 
     Raises:
@@ -140,18 +157,19 @@ def _opened(container: Path) -> Iterator[Members]:
             _close_unused()
 
 
-def _taken(container: Path) -> _Kept:
+def _taken(container: Path | str) -> _Kept:
     """The open container of this path, as the file is now; the lock is held."""
     found = os.stat(container)  # noqa: PTH116 - once for each image
     key, stamp = str(container), (found.st_ino, found.st_size, found.st_mtime_ns)
     kept = _OPEN.kept.get(key)
     if kept is None or kept.stamp != stamp:
-        source = source_of_file(container)
+        path = Path(container)
+        source = source_of_file(path)
         if source is None:
-            raise OSError(ENOENT, f"{container.name} holds no images that dvme can read")
+            raise OSError(ENOENT, f"{path.name} holds no images that dvme can read")
         if kept is not None:
             _OPEN.kept[f"{key}\0{kept.stamp}"] = kept  # closed once nobody reads it
-        kept = _OPEN.kept[key] = _Kept(source.open(container), stamp)
+        kept = _OPEN.kept[key] = _Kept(source.open(path), stamp)
     _OPEN.kept.move_to_end(key)
     return kept
 

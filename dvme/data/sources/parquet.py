@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import EIO, ENOENT
 from itertools import accumulate, islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from dvme.data.sources.arrow import outside
 from dvme.data.sources.hub.features import binaries, schema_of
 from dvme.data.sources.hub.listing import Shard, table_samples
 from dvme.errors import DataError
-from dvme.text import first_line
+from dvme.text import first_line, some_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,7 +41,7 @@ class Parquet:
 
     def finds(self, place: Path) -> bool:
         """Whether a folder has such files, itself or in one of FOLDERS."""
-        return any(self.holds_images(path) for path in islice(_files(place), 1))
+        return place.is_dir() and any(self.holds_images(path) for path in _files(place, ENTRIES_LOOKED_AT))
 
     def holds_images(self, file: Path) -> bool:
         """Whether a file has a column of images."""
@@ -57,10 +58,15 @@ class Parquet:
         Raises:
             DataError: if a file is missing or damaged, or there are no images.
         """
-        paths = sorted(_files(place)) if place.is_dir() else [place]
-        if place.is_dir():
-            _check_whole(place, paths)
-        return table_samples(place, [_shard(path, place) for path in paths], columns, images_only=images_only)
+        if not place.is_dir():
+            return table_samples(place, [_shard(place, place)], columns, images_only=images_only)
+        shards = [_shard(path, place) for path in sorted(_files(place))]
+        found = [shard for shard in shards if shard.schema.images()]
+        others = [shard.path.name for shard in shards if not shard.schema.images()]
+        _check_whole(place, [shard.path for shard in found])
+        samples = table_samples(place, found, columns, images_only=images_only)
+        line = f"Parquet files without a column of images passed over: {some_of(others)}"
+        return replace(samples, remarks=(*samples.remarks, line)) if others else samples
 
     def open(self, container: Path) -> ParquetMembers:
         """Open a file.
@@ -135,12 +141,11 @@ class ParquetMembers:
         return pa.chunked_array([binaries(chunk)[0] for chunk in column.chunks])
 
 
-def _files(place: Path) -> Iterator[Path]:
-    """The Parquet files of a folder, or of those of its folders that hubs use."""
+def _files(place: Path, at_most: int | None = None) -> Iterator[Path]:
+    """The Parquet files of a folder, and of those of its folders that hubs use, each time looking at some entries."""
     for folder in (place, *(place / name for name in FOLDERS)):
         if folder.is_dir():
-            found = [path for path in islice(folder.iterdir(), ENTRIES_LOOKED_AT) if path.suffix.lower() == ".parquet"]
-            yield from sorted(found)
+            yield from (path for path in islice(folder.iterdir(), at_most) if path.suffix.lower() == ".parquet")
 
 
 def _shard(path: Path, place: Path) -> Shard:

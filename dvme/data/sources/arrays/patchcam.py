@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from dvme.data.columns import Columns
@@ -15,7 +16,8 @@ from dvme.data.tables import read_table
 from dvme.errors import DataError
 from dvme.text import counted
 
-NAME = re.compile(r"camelyonpatch_level_2_split_(?P<split>train|valid|test)_(?P<part>[xy])\.h5(?P<packed>\.gz)?")
+SPLITS = ("train", "valid", "test")
+NAME = re.compile(rf"camelyonpatch_level_2_split_(?P<split>{'|'.join(SPLITS)})_(?P<part>[xy])\.h5(?P<packed>\.gz)?")
 SLIDE = "wsi"
 """The column of the table that names the slide of each patch."""
 IMAGES, LABELS = "x", "y"
@@ -25,7 +27,7 @@ Open = Callable[[Path], ArrayFile]
 def is_patchcam(place: Path) -> bool:
     """Whether this is one of its files, or a folder that has some."""
     if place.is_dir():
-        return any(NAME.fullmatch(entry.name) for entry in place.glob("camelyonpatch_level_2_split_*"))
+        return bool(_files(place))
     return NAME.fullmatch(place.name) is not None
 
 
@@ -106,11 +108,11 @@ def _with_slides(file: ArrayFile) -> tuple[ArrayFile, list[str]]:
 def _files(folder: Path) -> dict[str, dict[str, Path]]:
     """Split to its files, `x` and `y`; an unpacked one comes before a packed one."""
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.glob("camelyonpatch_level_2_split_*"), reverse=True):  # .h5.gz before .h5
-        match = NAME.fullmatch(path.name)
-        if match:
-            found.setdefault(match["split"], {})[match["part"]] = path
-    return {split: found[split] for split in ("train", "valid", "test") if split in found}
+    for split, part, packed in product(SPLITS, (IMAGES, LABELS), (".gz", "")):
+        path = folder / f"camelyonpatch_level_2_split_{split}_{part}.h5{packed}"
+        if path.is_file():
+            found.setdefault(split, {})[part] = path
+    return found
 
 
 def _matched(path: Path) -> re.Match[str]:
