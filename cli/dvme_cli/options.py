@@ -73,8 +73,7 @@ ImagesAgain = Annotated[
 ]
 UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
 Edition = Annotated[
-    str | None,
-    typer.Option(help="Which, where several lie there: 2018, 2019, 2020 or HAM10000; pathmnist_64. Default: the one."),
+    str | None, typer.Option(help="Which of several: 2019 or HAM10000, pathmnist_64. Default: the one.")
 ]
 Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]

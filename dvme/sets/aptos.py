@@ -89,7 +89,7 @@ def _copies(unpacked: Unpacked, images: Sequence[str | None], grades: Sequence[s
     n_more = sum(len(rows) - 1 for rows in sets)
     n_torn = sum(len({grades[row] for row in rows}) > 1 for rows in sets)
     said = f"{counted(n_more, 'picture')} the same as another to the byte: dvme takes copies for one image"
-    torn = f"; {counted(n_torn, 'image')} with copies of different grades, which then has none" if n_torn else ""
+    torn = f"; {counted(n_torn, 'image')} with copies of different grades, which then have none" if n_torn else ""
     n_packed = len(images) - images.count(None) - sum(map(len, by_size.values()))
     packed = [f"{counted(n_packed, 'picture')} in archives, where copies were not looked for"] if n_packed else []
     return [said + torn, *packed] if sets else packed

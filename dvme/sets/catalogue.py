@@ -41,7 +41,7 @@ class PublicSet:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
-        return asdict(self) | {"shares_with": list(self.shares_with)}
+        return asdict(self) | {"collections": list(self.collections), "shares_with": list(self.shares_with)}
 
 
 SETS = (

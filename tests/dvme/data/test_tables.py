@@ -17,7 +17,7 @@ import pytest
 from dvme.cache import import_embeddings, label
 from dvme.data import Columns, load_samples
 from dvme.data.cells import as_texts
-from dvme.data.tables import read_table
+from dvme.data.tables import header_of, read_table
 from dvme.errors import DataError
 from dvme.upkeep.formats import read_elsewhere
 from dvme_cache import EmbeddingCache
@@ -178,7 +178,7 @@ def test_read_table__encodings_and_separators(encoding: str, separator: str, tmp
     path = tmp_path / "m.csv"
     path.write_bytes(text.encode(encoding))
     table = read_table(path)
-    assert table.names == rows[0]
+    assert table.names == rows[0] == header_of(path)
     assert table.texts("label") == ["Café, noir", "x"]
     found = read_elsewhere(path, features=None, ids=None, table=None)
     assert found.ids == ["ä.png", "b.png"]

@@ -9,7 +9,9 @@ from publishers import pictures
 
 import dvme
 from dvme.errors import DataError
+from dvme.sets.aptos import _copies
 from dvme.sets.building import public_set
+from dvme.sets.unpacked import Unpacked
 
 NAMES = ["000c1434d8d7", "001639a390f0", "0024cdab0c1e", "002c21358ce6", "005b95c28852"]
 GRADES = ["2", "4", "1", "0", "0"]
@@ -58,9 +60,11 @@ def test_published__copies_are_counted_and_those_that_disagree(aptos: Path) -> N
         shutil.copy(folder / f"{name}.png", folder / f"{copy}.png")
     _table(aptos / "train.csv", [*NAMES, *copies], [*GRADES, "2", "4", "3", "1"])
     same = "4 pictures the same as another to the byte: dvme takes copies for one image"
-    assert (
-        f"{same}; 2 images with copies of different grades, which then has none" in public_set("aptos", aptos).remarks
-    )
+    remarks = public_set("aptos", aptos).remarks
+    assert f"{same}; 2 images with copies of different grades, which then have none" in remarks
+    places = ["train_images/c1.png", "packed.zip/c1.png", None]
+    packed = ["1 picture in archives, where copies were not looked for"]
+    assert _copies(Unpacked(aptos), places, ["2", "2", "2"]) == packed
 
 
 def test_published__a_split_that_others_made(aptos: Path) -> None:
