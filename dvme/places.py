@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from dvme.data.images import SUFFIXES
-from dvme.data.manifest import MANIFEST_SUFFIXES
 from dvme.data.sources import container_suffixes, holds_images, source_of_folder
+from dvme.data.tables import TABLE_SUFFIXES, is_packed_name, is_table_name
 from dvme.errors import DataError, OptionError, parameter
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
@@ -33,7 +33,7 @@ OTHER_FILES = frozenset({
     *(".bin", ".ckpt", ".gz", ".html", ".json", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".svg", ".tar"),
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
-NOT_FOR_A_CACHE = SUFFIXES.keys() | {*MANIFEST_SUFFIXES, *EXPORTS, *container_suffixes()} | OTHER_FILES
+NOT_FOR_A_CACHE = SUFFIXES.keys() | {*TABLE_SUFFIXES, *EXPORTS, *container_suffixes()} | OTHER_FILES
 ENTRIES_LOOKED_AT = 2000
 
 
@@ -59,10 +59,9 @@ def kind_of(place: str | Path) -> Kind:
 
 
 def _kind_of_file(path: Path) -> Kind:
-    suffix = path.suffix.lower()
-    if holds_images(path):
+    if not is_packed_name(path) and holds_images(path):
         return "container"
-    return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
+    return "manifest" if is_table_name(path) else "export" if path.suffix.lower() in EXPORTS else "file"
 
 
 def check_cache_first(place: str | Path, other: str | Path | None) -> None:

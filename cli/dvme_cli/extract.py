@@ -13,7 +13,7 @@ from dvme.defaults import DEVICE, DTYPE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
-from dvme_cli.parsing import optional_names, parse_names, parse_order, parse_pairs, runtime_of, vary_names
+from dvme_cli.parsing import optional_names, parse_names, parse_order, parse_pairs, runtime_of, typed, vary_names
 from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
 
@@ -35,6 +35,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     keep: options.KeepColumns = None,
+    na_values: options.NaValues = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
     class_order: options.ClassOrder = None,
@@ -85,6 +86,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             label_separator=label_separator,
             no_finding=no_finding,
             keep=optional_names(keep, "--keep-col") or (),
+            **typed(na_values=na_values),
         ),
         "image_root": image_root,
         "skip_missing": skip_missing,

@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from dvme.data.samples import MISSING
-from dvme.data.tables import PACKED, Table, header_of
+from dvme.data.tables import GZIPPED, Table, read_table
 from dvme.errors import DataError, OptionError, parameter
 from dvme.sets.building import Published
 from dvme.sets.people import ages, sexes
@@ -102,11 +102,7 @@ def published(unpacked: Unpacked, edition: str | None = None) -> Published:
         DataError: if no table is one of these, or several are.
         OptionError: if there is no such edition, or it is not there.
     """
-    headers = {
-        place: header
-        for place in unpacked.others
-        if _is_table(place) and (header := frozenset(header_of(unpacked.root / place)))
-    }
+    headers = {place: header for place in unpacked.others if _is_table(place) and (header := _header(unpacked, place))}
     own = _edition(unpacked, headers, edition)
     told = EDITIONS[own]
     table, splits = _table(unpacked, headers, told)
@@ -143,7 +139,16 @@ def _narrower(told: Edition) -> dict[str, Any]:
 
 
 def _is_table(place: str) -> bool:
-    return place.removesuffix(PACKED).endswith(TABLES)
+    return place.removesuffix(GZIPPED).endswith(TABLES)
+
+
+def _header(unpacked: Unpacked, place: str) -> frozenset[str]:
+    """The names of a table's columns; none of a file that is no table, which is said."""
+    try:
+        return frozenset(read_table(unpacked.root / place).names)
+    except DataError as error:
+        unpacked.remarks.append(f"passed over: {error}")
+        return frozenset()
 
 
 def _edition(unpacked: Unpacked, headers: Mapping[str, frozenset[str]], wanted: str | None) -> str:

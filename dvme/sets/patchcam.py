@@ -11,8 +11,9 @@ from pathlib import PurePosixPath
 from dvme.data.columns import Columns
 from dvme.data.samples import MISSING, Samples
 from dvme.data.sources import hdf5
-from dvme.data.tables import PACKED, header_of
+from dvme.data.tables import GZIPPED
 from dvme.errors import DataError
+from dvme.files import reading
 from dvme.sets.building import Published
 from dvme.sets.unpacked import Unpacked
 from dvme.text import counted
@@ -64,13 +65,13 @@ def published(unpacked: Unpacked) -> Published:
 
 def _place(unpacked: Unpacked, name: str, remarks: list[str]) -> str | None:
     """Where a file is; None, and a remark, where it is not, or packed only."""
-    found: dict[str, list[str]] = {name: [], name + PACKED: []}
+    found: dict[str, list[str]] = {name: [], name + GZIPPED: []}
     for place in unpacked.others:
         found.get(PurePosixPath(place).name, []).append(place)
     if len(found[name]) > 1:
         raise DataError(f"{unpacked.root} has more than one {name}: {', '.join(found[name])}; keep the one that counts")
     if not found[name]:
-        packed = found[name + PACKED]
+        packed = found[name + GZIPPED]
         remarks.append(
             f"{packed[0]} is packed, and left out; gunzip -k unpacks it" if packed else f"no {name} is there"
         )
@@ -79,8 +80,10 @@ def _place(unpacked: Unpacked, name: str, remarks: list[str]) -> str | None:
 
 def _kept(unpacked: Unpacked, place: str) -> str:
     """Those columns of KEPT that the table of slides has, as `Columns` takes them."""
-    table = unpacked.root / place.replace("_x.h5", "_meta.csv")
-    names = header_of(table) if table.is_file() else []
+    table, names = unpacked.root / place.replace("_x.h5", "_meta.csv"), list[str]()
+    if table.is_file():
+        with reading(table), table.open(encoding="utf-8-sig", errors="replace") as file:
+            names = [name.strip() for name in file.readline().split(",")]
     return ",".join(name for name in KEPT if name in names)
 
 

@@ -12,7 +12,8 @@ from dvme.data.columns import Columns
 from dvme.data.listing import list_images
 from dvme.data.samples import MISSING, unlisted_line
 from dvme.data.sources import source_of_file
-from dvme.data.tables import PACKED, Table, opened, read_table
+from dvme.data.tables import GZIPPED, Table, explained, read_table
+from dvme.data.unpacking import unpacked
 from dvme.errors import DataError
 from dvme.files import reading
 from dvme.text import counted, first_few, some_of
@@ -75,7 +76,7 @@ class Unpacked:
         """
         for name in names:
             n_parts = name.count("/") + 1
-            found = [each for each in self.others if fnmatchcase(_end(each, n_parts).removesuffix(PACKED), name)]
+            found = [each for each in self.others if fnmatchcase(_end(each, n_parts).removesuffix(GZIPPED), name)]
             if len(found) > 1:
                 raise DataError(f"{self.root} has more than one {name}: {first_few(found)}; keep the one that counts")
             if found:
@@ -124,8 +125,9 @@ class Unpacked:
         place = self.place(*names)
         if place is None:
             return None
-        with reading(self.root / place), opened(self.root / place, "rt", encoding="utf-8-sig") as file:
-            return [line.strip() for line in file if line.strip()]
+        with reading(self.root / place), explained(self.root / place):
+            text = unpacked(self.root / place)[0].decode("utf-8-sig")
+        return [line.strip() for line in text.splitlines() if line.strip()]
 
     def find(self, names: Sequence[str]) -> list[str | None]:
         """(N,) where each picture is below the folder, None for one that is not there.
@@ -221,4 +223,4 @@ def _stem(name: str) -> str:
 
 
 def _is_table(place: str) -> bool:
-    return place.removesuffix(PACKED).endswith((".csv", ".tsv", ".txt"))
+    return place.removesuffix(GZIPPED).endswith((".csv", ".tsv", ".txt"))

@@ -135,6 +135,10 @@ def test_ham10000__its_own_table(tmp_path: Path) -> None:
     assert built.columns["sex"] == ["M", ""]
     assert built.set.title == "HAM10000"
     assert "1 picture not there, and left out" in built.remarks
+    (tmp_path / "notes.csv").write_text("a,b\n1,2,3\n")
+    again = public_set("isic", tmp_path)
+    assert again.columns == built.columns
+    assert any(line.startswith("passed over: cannot read the manifest") for line in again.remarks)
 
 
 def test_published__several_years_in_one_folder(tmp_path: Path) -> None:

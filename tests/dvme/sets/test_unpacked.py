@@ -93,8 +93,7 @@ def test_table__that_ends_early_or_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot read the manifest .*t\.csv\.gz: Compressed file ended"):
         Unpacked(tmp_path).table("t.csv")
     (tmp_path / "t.csv.gz").write_bytes(b"id\n1\n")
-    with pytest.raises(DataError, match=r"cannot read the manifest .*t\.csv\.gz: Not a gzipped file"):
-        Unpacked(tmp_path).table("t.csv")
+    assert Unpacked(tmp_path).table("t.csv").texts("id") == ["1"]  # the content says what it is
     (tmp_path / "l.txt.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(DataError, match=r"cannot read .*l\.txt\.gz"):
         Unpacked(tmp_path).names("l.txt")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
-MOST_BYTES = 256 << 20
+MOST_BYTES = 1 << 30
 """Of all containers together; arrays that are smaller are read from disk once."""
 _OWNERS = count()
 
@@ -34,6 +34,7 @@ class Blocks:
         """What the pieces take that have been read."""
         self._kept: OrderedDict[tuple[int, Hashable], Future[Any]] = OrderedDict()
         self._lock = Lock()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="ahead")
 
     def take(self, owner: int, name: Hashable, load: Callable[[], Piece]) -> Piece:
         """A piece: kept, or read now; of threads that ask at the same time one reads, and the others wait for it.
@@ -59,6 +60,13 @@ class Blocks:
             self._count(key, value.nbytes)
         result: Piece = future.result()
         return result
+
+    def take_ahead(self, owner: int, name: Hashable, load: Callable[[], Sized]) -> None:
+        """Have a piece read meanwhile; whoever takes it is told of a failure."""
+        with self._lock:
+            is_wanted = (owner, name) not in self._kept
+        if is_wanted:
+            self._reader.submit(self.take, owner, name, load)
 
     def drop(self, owner: int) -> None:
         """Let go of everything that is of one owner."""

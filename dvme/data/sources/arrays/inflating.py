@@ -99,8 +99,9 @@ class Inflated:
     def _check(self, got: bytes) -> None:
         """Move on, keep a mark every while, and compare the checksum once all has been seen."""
         at = self._at
-        if at.plain == self._n_checked:
-            self._crc, self._n_checked = zlib.crc32(got, self._crc), at.plain + len(got)
+        if at.plain <= self._n_checked < at.plain + len(got):
+            new = memoryview(got)[self._n_checked - at.plain :]
+            self._crc, self._n_checked = zlib.crc32(new, self._crc), at.plain + len(got)
             if self._n_checked == self._packed.n_bytes and self._crc != self._packed.crc:
                 self._damage = "the compressed array is damaged: its checksum does not fit"
                 raise OSError(EIO, self._damage)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EIO, ENOENT
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -64,12 +65,16 @@ class BlockRows:
     """The values of the rows from a first up to a last one."""
 
     def read(self, row: int) -> memoryview:
-        """The values of an image, out of its block."""
+        """The values of an image, out of its block; with the first of a block, the next block is read meanwhile."""
         block, at = divmod(row, self.per_block)
-        first = block * self.per_block
-        last = min(first + self.per_block, self.n_rows)
-        values = BLOCKS.take(self.owner, (self.name, block), lambda: self.load(first, last))
+        values = BLOCKS.take(self.owner, (self.name, block), partial(self._load, block))
+        if not at and row + self.per_block < self.n_rows:
+            BLOCKS.take_ahead(self.owner, (self.name, block + 1), partial(self._load, block + 1))
         return values[at * self.n_bytes : (at + 1) * self.n_bytes]
+
+    def _load(self, block: int) -> memoryview:
+        first = block * self.per_block
+        return self.load(first, min(first + self.per_block, self.n_rows))
 
 
 @dataclass(frozen=True)
