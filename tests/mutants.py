@@ -902,6 +902,34 @@ SPLITS = (
         "part",
         ("tests/dvme/sets/test_nih_cxr14.py",),
     ),
+    Mutant(
+        "public sets: a child's number is another one before bacteria and before viruses",
+        "dvme/sets/kermany_pneumonia.py",
+        'who=told.get("who", MISSING)',
+        'who=told.get("who", MISSING) + kind',
+        ("tests/dvme/sets/test_kermany_pneumonia.py",),
+    ),
+    Mutant(
+        "public sets: parts that share patients are the split",
+        "dvme/sets/kermany_pneumonia.py",
+        'split = "published_split" if n_both else "split"',
+        'split = "split"',
+        ("tests/dvme/sets/test_kermany_pneumonia.py",),
+    ),
+    Mutant(
+        "public sets: an image of ISIC of no class has the first",
+        "dvme/sets/isic.py",
+        "each[0] if len(each) == 1 else MISSING",
+        "(each or classes)[0]",
+        ("tests/dvme/sets/test_isic.py",),
+    ),
+    Mutant(
+        "public sets: a mask of the lungs is an X-ray",
+        "dvme/sets/tuberculosis.py",
+        "if MASK not in folder and not is_named:",
+        "if not is_named:",
+        ("tests/dvme/sets/test_tuberculosis.py",),
+    ),
 )
 
 PAGES = (
