@@ -14,6 +14,7 @@ from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import MANIFEST_SUFFIXES, manifest_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.sources import container_suffixes, source_of_file, source_of_folder
+from dvme.data.sources.compressed import refuse_compressed
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.task import Task
@@ -72,6 +73,7 @@ def load_samples(
             raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
         samples = folder_samples(path, images_only=images_only)
     else:
+        refuse_compressed(path)
         if path.suffix.lower() not in MANIFEST_SUFFIXES:
             known = ", ".join((*MANIFEST_SUFFIXES, *container_suffixes()))
             raise DataError(f"{path} is not a manifest; give a folder or a file of {known}")

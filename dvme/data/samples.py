@@ -84,9 +84,9 @@ def unlisted_line(unlisted: Mapping[str, str]) -> str:
     if not unlisted:
         return ""
     places = [f"{place} ({reason})" for place, reason in unlisted.items()]
-    one = len(places) == 1
+    one, plural = len(places) == 1, "folders, archives or links"
     return (
-        f"NOT LISTED: {counted(len(places), 'folder or link', 'folders or links')} of which nobody knows the images: "
+        f"NOT LISTED: {counted(len(places), 'folder, archive or link', plural)} of which nobody knows the images: "
         f"{some_of(places, EXAMPLES)}; mend {'it' if one else 'them'} and run again"
     )
 

@@ -16,7 +16,7 @@ from dvme.data.encoded import Encoded
 from dvme.data.listing import file_bytes
 from dvme.data.sources.protocol import Members, Source
 
-MODULES: tuple[str, ...] = ()
+MODULES: tuple[str, ...] = ("tar", "zip")
 """Each has a `SOURCE`. A new one is a module here, and its name in this line."""
 MOST_OPEN = 64
 """Containers that are open at a time."""
@@ -59,23 +59,26 @@ def read_image(address: Path | str) -> Encoded:
     except ValueError as error:  # a path that no file can have
         raise OSError(EINVAL, str(error)) from error
     container, member = found
-    with _opened(container) as members:
+    with opened(container) as members:
         return members.read(member)
 
 
 def is_there(address: Path | str) -> bool:
-    """Whether an image is at an address: a file, or a container that has the member."""
+    """Whether an image is at an address: a file, or a container that has the member.
+
+    In a container that cannot be read it is there, as one in a folder that cannot be: what is wrong is said by reading.
+    """
     path = Path(address)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113 - Path's own fails for what is no name
         return True
     found = _container_of(path)
-    if found is None:
+    if found is None or source_of_file(found[0]) is None:
         return False
     try:
-        with _opened(found[0]) as members:
+        with opened(found[0]) as members:
             return members.holds(found[1])
     except OSError:
-        return False
+        return True
 
 
 def file_of(address: Path | str) -> Path:
@@ -86,6 +89,12 @@ def file_of(address: Path | str) -> Path:
 
 def _container_of(address: Path) -> tuple[Path, str] | None:
     """The container and the member of an address; None where no part of the path is a file."""
+    text = str(address)
+    around = text.rpartition("/")[0]
+    while around and _OPEN.kept:  # for a million images of one archive
+        if around in _OPEN.kept and os.path.isfile(around):  # noqa: PTH113 - as below
+            return Path(around), text[len(around) + 1 :]
+        around = around.rpartition("/")[0]
     if os.path.exists(address):  # noqa: PTH110 - Path's own fails for what is no name
         return None
     for parent in address.parents:
@@ -100,7 +109,8 @@ def _container_of(address: Path) -> tuple[Path, str] | None:
 class _Kept:
     """An open container, and who is reading it."""
 
-    members: Members
+    members: Members | OSError
+    """The container, or why it cannot be opened: that is not tried again for each of its images."""
     stamp: tuple[int, int, int]
     n_readers: int = 0
 
@@ -117,7 +127,7 @@ _OPEN = _Open()
 
 
 @contextmanager
-def _opened(container: Path) -> Iterator[Members]:
+def opened(container: Path) -> Iterator[Members]:
     """A container, open as long as it is used and somewhat longer; opened anew where the file is another by now.
 
     Raises:
@@ -125,6 +135,8 @@ def _opened(container: Path) -> Iterator[Members]:
     """
     with _OPEN.lock:
         kept = _taken(container)
+        if isinstance(kept.members, OSError):
+            raise OSError(kept.members.errno, kept.members.strerror)
         kept.n_readers += 1
     try:
         yield kept.members
@@ -145,9 +157,16 @@ def _taken(container: Path) -> _Kept:
             raise OSError(ENOENT, f"{container.name} holds no images that dvme can read")
         if kept is not None:
             _OPEN.kept[f"{key}\0{kept.stamp}"] = kept  # closed once nobody reads it
-        kept = _OPEN.kept[key] = _Kept(source.open(container), stamp)
+        kept = _OPEN.kept[key] = _Kept(_open_or_why(source, container), stamp)
     _OPEN.kept.move_to_end(key)
     return kept
+
+
+def _open_or_why(source: Source, container: Path) -> Members | OSError:
+    try:
+        return source.open(container)
+    except OSError as error:
+        return error
 
 
 def _close_unused() -> None:
@@ -155,4 +174,5 @@ def _close_unused() -> None:
     for key, kept in list(_OPEN.kept.items()):
         if not kept.n_readers and ("\0" in key or len(_OPEN.kept) > MOST_OPEN):
             del _OPEN.kept[key]
-            kept.members.close()
+            if not isinstance(kept.members, OSError):
+                kept.members.close()
