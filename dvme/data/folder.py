@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from dvme.data.images import SUFFIXES
 from dvme.data.listing import Listing, list_images
 from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split, unlisted_line
+from dvme.data.sources import container_suffixes
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -84,20 +86,17 @@ def names_below(root: Path, files: Sequence[Path]) -> list[str]:
 def _wrapping(places: Places, root: Path) -> tuple[str, ...]:
     """The folders around everything else, as downloads and archives of a whole folder have them.
 
-    A single folder with images right in it is a class, and so is one with nothing but splits of images, or with one
-    folder below; unless it is called as the root is.
+    A single folder with images right in it is a class, and so is one with nothing but splits of images; unless it is
+    called as the root is.
     """
-    depth = 0
-    while len({place[depth] if len(place) > depth else MISSING for place in places}) == 1 and len(places[0]) > depth:
-        top = places[0][depth]
-        below = {place[depth + 1] if len(place) > depth + 1 else MISSING for place in places}
-        is_named_alike = depth == 0 and top in {root.name, root.stem}
-        has_images, are_splits = MISSING in below, all(name.lower() in SPLIT_NAMES for name in below)
-        is_class = has_images or len(below) == 1 or (are_splits and all(len(place) == depth + 2 for place in places))
-        if top.lower() in SPLIT_NAMES or (is_class and not is_named_alike):
-            break
-        depth += 1
-    return places[0][:depth]
+    first, last = min(places), max(places)
+    depth = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    around = tuple(takewhile(lambda name: name.lower() not in SPLIT_NAMES, first[: min(depth, len(last))]))
+    below = {place[depth] if len(place) > depth else MISSING for place in places}
+    are_splits = all(name.lower() in SPLIT_NAMES for name in below) and all(len(place) == depth + 1 for place in places)
+    if MISSING in below or are_splits:
+        return around[:1] if around and around[0] in {root.name, root.stem} else ()
+    return around
 
 
 def _begin_with_splits(places: Places, root: Path) -> bool:
@@ -187,5 +186,7 @@ def _what_it_holds(root: Path, listing: Listing) -> str:
     if not listing.others:
         return " (it is empty); name the folder that has them"
     suffix, count = Counter(kind for _, kind in listing.others).most_common(1)[0]
+    if suffix in container_suffixes():
+        return f", but {counted(count, 'file')} of kind {suffix}; name one of them, or a manifest of images in them"
     known = " ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
     return f", but {counted(count, 'file')} of kind {suffix}; dvme reads {known}"

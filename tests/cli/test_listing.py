@@ -33,7 +33,9 @@ def test_extract__says_what_it_left_out(messy: Path, tmp_path: Path) -> None:
     result = run("extract", messy, tmp_path / "c.zarr", "--backbones", LITE)
     assert result.exit_code == 0, result.output
     told = result.stderr.splitlines()
-    assert told[0].startswith("43 images (1 folder, archive or link NOT LISTED): multiclass, 4 classes: dark (14), grey (13)")
+    assert told[0].startswith(
+        "43 images (1 folder, archive or link NOT LISTED): multiclass, 4 classes: dark (14), grey (13)"
+    )
     away = f"{messy / 'away'} (link to {tmp_path / 'share'}: No such file or directory)"
     assert f"NOT LISTED: 1 folder, archive or link of which nobody knows the images: {away}" in told[1]
     assert "1 file of other kinds (1 .txt) passed over" in told

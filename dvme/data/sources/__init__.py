@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from errno import EINVAL, ENOENT
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -30,7 +31,11 @@ def sources() -> Iterator[Source]:
 
 def source_of_file(path: Path) -> Source | None:
     """The kind of container that a file is, by its suffix; None for no container."""
-    suffix = path.suffix.lower()
+    return _source_of_suffix(path.suffix.lower())
+
+
+@cache
+def _source_of_suffix(suffix: str) -> Source | None:
     return next((source for source in sources() if suffix in source.suffixes), None)
 
 
@@ -50,14 +55,16 @@ def read_image(address: Path | str) -> Encoded:
     Raises:
         OSError: if nothing is there, or it cannot be read.
     """
-    try:
-        return Encoded(file_bytes(Path(address)))
-    except (FileNotFoundError, NotADirectoryError):
-        found = _container_of(Path(address))
-        if found is None:
-            raise
-    except ValueError as error:  # a path that no file can have
-        raise OSError(EINVAL, str(error)) from error
+    found = _in_open_container(str(address))
+    if found is None:
+        try:
+            return Encoded(file_bytes(Path(address)))
+        except (FileNotFoundError, NotADirectoryError):
+            found = _container_of(Path(address))
+            if found is None:
+                raise
+        except ValueError as error:  # a path that no file can have
+            raise OSError(EINVAL, str(error)) from error
     container, member = found
     with opened(container) as members:
         return members.read(member)
@@ -68,10 +75,11 @@ def is_there(address: Path | str) -> bool:
 
     In a container that cannot be read it is there, as one in a folder that cannot be: what is wrong is said by reading.
     """
-    path = Path(address)
-    if os.path.isfile(path):  # noqa: PTH113 - Path's own fails for what is no name
-        return True
-    found = _container_of(path)
+    found = _in_open_container(str(address))
+    if found is None:
+        if os.path.isfile(address):  # noqa: PTH113 - Path's own fails for what is no name
+            return True
+        found = _container_of(Path(address))
     if found is None or source_of_file(found[0]) is None:
         return False
     try:
@@ -83,18 +91,24 @@ def is_there(address: Path | str) -> bool:
 
 def file_of(address: Path | str) -> Path:
     """The file in which the bytes of an image lie: itself, or its container."""
-    found = _container_of(Path(address))
+    found = _in_open_container(str(address)) or _container_of(Path(address))
     return Path(address) if found is None else found[0]
+
+
+def _in_open_container(address: str) -> tuple[Path, str] | None:
+    """As `_container_of`, of a container that is open: for a million images of one archive, without a failed look."""
+    around = address.rpartition("/")[0] if _OPEN.kept else ""
+    while around:
+        kept = _OPEN.kept.get(around)
+        if kept is not None:
+            is_file = os.path.isfile(around)  # noqa: PTH113 - as above
+            return (kept.path, address[len(around) + 1 :]) if is_file else None
+        around = around.rpartition("/")[0]
+    return None
 
 
 def _container_of(address: Path) -> tuple[Path, str] | None:
     """The container and the member of an address; None where no part of the path is a file."""
-    text = str(address)
-    around = text.rpartition("/")[0]
-    while around and _OPEN.kept:  # for a million images of one archive
-        if around in _OPEN.kept and os.path.isfile(around):  # noqa: PTH113 - as below
-            return Path(around), text[len(around) + 1 :]
-        around = around.rpartition("/")[0]
     if os.path.exists(address):  # noqa: PTH110 - Path's own fails for what is no name
         return None
     for parent in address.parents:
@@ -109,6 +123,7 @@ def _container_of(address: Path) -> tuple[Path, str] | None:
 class _Kept:
     """An open container, and who is reading it."""
 
+    path: Path
     members: Members | OSError
     """The container, or why it cannot be opened: that is not tried again for each of its images."""
     stamp: tuple[int, int, int]
@@ -121,6 +136,8 @@ class _Open:
 
     kept: OrderedDict[str, _Kept] = field(default_factory=OrderedDict)
     lock: Lock = field(default_factory=Lock)
+    n_replaced: int = 0
+    """Of `kept`, those whose file is another by now, under a key of their own until nobody reads them."""
 
 
 _OPEN = _Open()
@@ -156,8 +173,9 @@ def _taken(container: Path) -> _Kept:
         if source is None:
             raise OSError(ENOENT, f"{container.name} holds no images that dvme can read")
         if kept is not None:
-            _OPEN.kept[f"{key}\0{kept.stamp}"] = kept  # closed once nobody reads it
-        kept = _OPEN.kept[key] = _Kept(_open_or_why(source, container), stamp)
+            _OPEN.kept[f"{key}\0{kept.stamp}"] = kept
+            _OPEN.n_replaced += 1
+        kept = _OPEN.kept[key] = _Kept(container, _open_or_why(source, container), stamp)
     _OPEN.kept.move_to_end(key)
     return kept
 
@@ -171,8 +189,11 @@ def _open_or_why(source: Source, container: Path) -> Members | OSError:
 
 def _close_unused() -> None:
     """Close what has been replaced, and the containers that were used longest ago; the lock is held."""
+    if len(_OPEN.kept) <= MOST_OPEN and not _OPEN.n_replaced:
+        return
     for key, kept in list(_OPEN.kept.items()):
         if not kept.n_readers and ("\0" in key or len(_OPEN.kept) > MOST_OPEN):
             del _OPEN.kept[key]
+            _OPEN.n_replaced -= "\0" in key
             if not isinstance(kept.members, OSError):
                 kept.members.close()

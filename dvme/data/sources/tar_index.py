@@ -130,7 +130,7 @@ def _size(head: bytes) -> int | None:
         return None
     # The lower half of Adler-32 is one more than the sum of the bytes, modulo 65521, and fast.
     found = adler32(head[:148] + b" " * 8 + head[156:]) & 0xFFFF
-    return size if found == (told + 1) % 65521 and size >= 0 else None
+    return size if len(head) == BLOCK and found == (told + 1) % 65521 and size >= 0 else None
 
 
 def _slow(tar: _Tar, offset: int) -> int:

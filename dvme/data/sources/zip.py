@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import struct
 import zipfile
@@ -27,6 +28,8 @@ from dvme.text import counted
 STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 IN_PYTHON = frozenset({zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, getattr(zipfile, "ZIP_ZSTANDARD", zipfile.ZIP_LZMA)})
 """Methods that `zipfile` reads for us, one member at a time."""
+UNPACKING = (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, lzma.LZMAError, OSError)
+"""What `zipfile` raises on damaged members."""
 METHODS = {1: "Shrink", 6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 98: "PPMd", 99: "AES"}
 """Names of others. Source: PKWARE, APPNOTE.TXT, section 4.4.5."""
 ENCRYPTED, UTF_8 = 0x1, 0x800
@@ -146,7 +149,9 @@ class ZipMembers:
                     self._archive = zipfile.ZipFile(self.path)
                     self._infos = {info.header_offset: info for info in self._archive.infolist()}
             return self._archive.read(self._infos[place.header])
-        except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
+        except UNPACKING as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's own, bz2 has none
             raise OSError(EBADMSG, f"damaged in {self.path.name} ({error})") from error
 
 
