@@ -52,7 +52,7 @@ class TarMembers:
         if place is None:
             raise OSError(ENOENT, f"not in {self.path.name}")
         if place.n_bytes < 0:
-            raise OSError(EIO, f"sparse in {self.path.name}, which dvme does not read; pack it without --sparse")
+            raise OSError(EIO, f"sparse in {self.path.name}, which dvme does not read; pack it without sparse files")
         data = bytes_at(self._fd, place.n_bytes, place.start)
         if len(data) != place.n_bytes:
             raise OSError(EBADMSG, f"cut off in {self.path.name}")

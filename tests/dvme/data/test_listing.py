@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from dvme.data import load_samples
-from dvme.data.listing import SIDE_FOLDERS, list_images
+from dvme.data.listing import NO_SUFFIX, SIDE_FOLDERS, kind_of, list_images
 from dvme.errors import DataError
 
 Unlistable = Callable[..., None]
@@ -203,3 +203,11 @@ def test_load_samples__a_pipe_is_no_source(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match="is a pipe, socket or device; name a folder"):
         load_samples(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.png", "1.PNG ", "a.b/1", "a/1.tar.gz", ".hidden", ".hidden.png", "1.", "a/.png", "é.tif\n", "", "1 .jpg"],
+)
+def test_kind_of__is_the_suffix_that_pathlib_tells(name: str) -> None:
+    assert kind_of(name) == (PurePosixPath(name.rstrip()).suffix.lower() or NO_SUFFIX)

@@ -113,7 +113,7 @@ def test_read_image__sparse_and_missing_members(tmp_path: Path) -> None:
     path.write_bytes(bytes(head) + b"x" * 512 + other.tobuf() + b"abc".ljust(512, b"\0") + bytes(1024))
     samples = load_samples(path)
     assert samples.ids == ["a/holes.png", "b/1.png"]
-    with pytest.raises(OSError, match=r"sparse in x\.tar, which dvme does not read; pack it without --sparse"):
+    with pytest.raises(OSError, match=r"sparse in x\.tar, which dvme does not read; pack it without sparse files"):
         read_image(samples.paths[0])
     assert read_image(samples.paths[1]).data == b"abc"
     with pytest.raises(OSError, match=r"not in x\.tar"):
