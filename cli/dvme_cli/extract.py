@@ -155,7 +155,7 @@ def _announce(announced: list[str], task: Task, samples: Samples) -> None:
     """Say what was listed before hours are spent on it."""
     from dvme.data.samples import missing_line, unlisted_line
 
-    unknown = counted(len(samples.unlisted), "folder or link", "folders or links")
+    unknown = counted(len(samples.unlisted), "folder, archive or link", "folders, archives or links")
     gap = f" ({unknown} NOT LISTED)" if samples.unlisted else ""
     note(f"{counted(len(samples), 'image')}{gap}: {task.describe()}")
     announced += samples.remarks

@@ -64,9 +64,12 @@ ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE eve
 Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
 
 # Images and what a manifest says of them.
-Images = Annotated[Path, typer.Argument(help="A folder of images, or a manifest: .csv, .tsv, .parquet, .xlsx, ...")]
-ImagesOrCache = Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")]
-ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")]
+Images = Annotated[
+    Path,
+    typer.Argument(help="Images: a folder, a table (.csv, .tsv, .parquet, .xlsx, ...), an archive, or an array file."),
+]
+ImagesOrCache = Annotated[str, typer.Argument(help="A folder, archive or manifest of images, or a cache.")]
+ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder, an archive or a manifest.")]
 ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
