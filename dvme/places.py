@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from dvme.data.dicom.names import is_unclear
 from dvme.data.images import SUFFIXES
+from dvme.data.listing import is_dicom_file
 from dvme.data.sources import container_suffixes, holds_images, source_of_folder
 from dvme.data.tables import TABLE_SUFFIXES, is_packed_name, is_table_name
 from dvme.errors import DataError, OptionError, parameter
@@ -34,7 +37,7 @@ OTHER_FILES = frozenset({
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
 NOT_FOR_A_CACHE = SUFFIXES.keys() | {*TABLE_SUFFIXES, *EXPORTS, *container_suffixes()} | OTHER_FILES
-ENTRIES_LOOKED_AT = 2000
+ENTRIES_LOOKED_AT, FILES_LOOKED_INTO = 2000, 20
 
 
 def kind_of(place: str | Path) -> Kind:
@@ -54,8 +57,13 @@ def kind_of(place: str | Path) -> Kind:
         return ""
     if any(entry.name == "head.json" and entry.parent.parent == path for entry in entries):
         return "heads"
-    has_images = any(entry.suffix.lower() in SUFFIXES for entry in entries) or source_of_folder(path) is not None
-    return "images" if has_images else ""
+    return "images" if _are_images(entries) or source_of_folder(path) is not None else ""
+
+
+def _are_images(entries: Sequence[Path]) -> bool:
+    """Whether one is an image by its name, or one of the first whose names say nothing is a DICOM file."""
+    unclear = islice((entry for entry in entries if is_unclear(entry.name) and entry.is_file()), FILES_LOOKED_INTO)
+    return any(entry.suffix.lower() in SUFFIXES for entry in entries) or any(map(is_dicom_file, unclear))
 
 
 def _kind_of_file(path: Path) -> Kind:

@@ -13,7 +13,17 @@ from dvme.defaults import DEVICE, DTYPE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
-from dvme_cli.parsing import optional_names, parse_names, parse_order, parse_pairs, runtime_of, typed, vary_names
+from dvme_cli.parsing import (
+    optional_names,
+    parse_frame,
+    parse_names,
+    parse_order,
+    parse_pairs,
+    parse_range,
+    runtime_of,
+    typed,
+    vary_names,
+)
 from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
 
@@ -35,6 +45,19 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     keep: options.KeepColumns = None,
+    dicom: Annotated[
+        str | None,
+        typer.Option(
+            "--dicom-columns",
+            help="What to keep of DICOM headers, separated by commas: patient, study, series, view, laterality, sex, "
+            "age, modality, manufacturer, model, body_part, spacing, rows, columns, bits, photometric, window, frames, "
+            "kvp, exposure.",
+        ),
+    ] = None,
+    plain_ids: Annotated[
+        bool, typer.Option("--plain-ids", help="Keep ids of DICOM headers as they are, not hashed.")
+    ] = False,
+    frame: options.Frame = None,
     na_values: options.NaValues = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
@@ -48,6 +71,17 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     in_chans: Annotated[int | None, typer.Option(help="1: grey input, the first convolution summed.")] = None,
     preprocess: Annotated[
         str | None, typer.Option(help="KEY=VALUE,...: resize, crop, interpolation, mode, mean, std.")
+    ] = None,
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            help="Which deep grey becomes 0 and 255: image, declared, dtype, 12bit, or percentile=0.5,99.5.",
+        ),
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="12: 0 to 4095 of deep grey become 0 to 255.")] = None,
+    voi: Annotated[
+        str | None, typer.Option(help="Window of DICOM files: first, none, lut, or its number from 0 on.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     dtype: options.Dtype = DTYPE,
@@ -74,9 +108,12 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "backbones": vary_names(
             parse_names(backbones, "--backbones"),
             pool=pool,
-            image_size=image_size,
+            size=image_size,
             in_chans=in_chans,
             preprocess=preprocess,
+            range=parse_range(range_, bits),
+            voi=voi,
+            frame=parse_frame(frame)[1],
         ),
         "columns": dvme.Columns(
             image=image,
@@ -86,6 +123,9 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             label_separator=label_separator,
             no_finding=no_finding,
             keep=optional_names(keep, "--keep-col") or (),
+            dicom=optional_names(dicom, "--dicom-columns") or (),
+            plain_ids=plain_ids,
+            frame=parse_frame(frame)[0],
             **typed(na_values=na_values),
         ),
         "image_root": image_root,
@@ -142,6 +182,7 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
             say(f"{item.backbone} is not verified: {item.remark}")
     _show_failures(report)
     _show_outliers(report)
+    _show_few_greys(report)
     if all(item.reused == report.n_rows for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")
 
@@ -216,4 +257,17 @@ def _show_outliers(report: ExtractReport) -> None:
             f"{len(report.outliers):,} {have} a range of grey that a handful of pixels set, such as {image} "
             f"({found.n_pixels:,} of {found.n_of:,} {spans} {found.share:.0%} of it); all others share what is left of "
             "the 256 greys. Clip such values and extract again (--json lists all)"
+        )
+
+
+def _show_few_greys(report: ExtractReport) -> None:
+    """Images that a fixed range, or a window, leaves nearly flat, though their files tell more."""
+    if report.few_greys:
+        image, found = max(report.few_greys.items(), key=lambda item: item[1].n_greys)
+        have = "image is" if len(report.few_greys) == 1 else "images are"
+        fits = f"; @range={found.fits} fits it" if found.fits else ""
+        fits = "; @voi=none does without its window" if found.by_window else fits
+        say(
+            f"{len(report.few_greys):,} {have} left with few of the 256 greys, such as {image} (its {found.n_values:,} "
+            f"values become {counted(found.n_greys, 'grey')}){fits} (--json lists all)"
         )

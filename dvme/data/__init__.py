@@ -8,6 +8,7 @@ from stat import S_ISDIR, S_ISREG
 
 from dvme.arguments import public
 from dvme.data.columns import COLUMN, Columns
+from dvme.data.dicom.rows import with_headers
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
@@ -82,6 +83,8 @@ def load_samples(
         check_table_name(path, other="a folder or ", besides=besides)
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
+    are_folders = source is not None or is_folder
+    samples = with_headers(samples, columns or Columns(), are_folders=are_folders, images_only=images_only)
     odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))
     return replace(samples, remarks=(*samples.remarks, *odd))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
 PNG, JPEG, GIF, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"GIF8", (b"II*\0", b"MM\0*", b"II+\0")
 PNG_IS_ANCILLARY = 0x20
@@ -13,6 +15,9 @@ JPEG_KEPT = {b"JFIF\0": 14, b"Adobe": 12}
 """What says of which colours the channels are, and the bytes that it has to have."""
 GIF_EXTENSION, GIF_HEADER, GIF_HAS_COLOURS = 0x21, 13, 0x80
 TIFF_ORIENTATION, TIFF_XMP, TIFF_SHORT, TIFF_LONG = 274, 700, 3, 4
+TIFF_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 16: "Q", 17: "q"}
+"""Types of tags that are plain numbers."""
+TIFF_MOST_CHANNELS = 8
 TOO_DAMAGED = (struct.error, IndexError, OverflowError)
 """What is raised where a file says that its parts lie outside of it."""
 TIFF_KEPT = frozenset({
@@ -96,19 +101,86 @@ def _gif(data: bytes, _: bool) -> bytes:
 
 def _tiff(data: bytes, has_exif: bool) -> bytes:
     """With a shorter directory of the first image; offsets stay what they are, for nothing moves."""
-    order, is_big = "<" if data[:2] == b"II" else ">", data[2:3] == b"+"
-    offset, count, entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
-    (directory,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
-    (n,) = struct.unpack_from(order + count, data, directory)
-    first, size = directory + struct.calcsize(order + count), struct.calcsize(order + entry)
+    directory = _Directory(data)
     kept = []
-    for start in range(first, min(first + n * size, len(data)), size):
-        tag, kind, n_values, _ = struct.unpack_from(order + entry, data, start)
-        is_orientation = tag == TIFF_XMP or (
-            tag == TIFF_ORIENTATION and kind in {TIFF_SHORT, TIFF_LONG} and n_values == 1
+    for entry in directory.entries():
+        is_orientation = entry.tag == TIFF_XMP or (
+            entry.tag == TIFF_ORIENTATION and entry.kind in {TIFF_SHORT, TIFF_LONG} and entry.n_values == 1
         )
-        if tag in TIFF_KEPT or (has_exif and is_orientation):
-            kept.append(data[start : start + size])
+        if entry.tag in TIFF_KEPT or (has_exif and is_orientation):
+            kept.append(data[entry.start : entry.start + directory.entry_size])
+    order, count, offset = directory.order, directory.count, directory.offset
     lean = struct.pack(order + count, len(kept)) + b"".join(kept) + bytes(struct.calcsize(order + offset))
     view = memoryview(data)
-    return b"".join([view[:directory], lean, view[directory + len(lean) :]])
+    return b"".join([view[: directory.place], lean, view[directory.place + len(lean) :]])
+
+
+def tiff_numbers(data: bytes, tags: Collection[int]) -> dict[int, float]:
+    """The numbers that some tags of a TIFF's first image have, finite and the same for each of its channels.
+
+    Tags that are not there, are no such number, or lie outside of the file, are left out.
+    """
+    found = {}
+    try:
+        directory = _Directory(data)
+        for entry in directory.entries():
+            numbers = directory.numbers(entry) if entry.tag in tags else ()
+            if len(set(numbers)) == 1 and math.isfinite(numbers[0]):
+                found[entry.tag] = numbers[0]
+    except TOO_DAMAGED:
+        return found
+    return found
+
+
+def has_pages(data: bytes) -> bool:
+    """Whether a TIFF has another image behind the first."""
+    try:
+        return not _Directory(data).is_last
+    except TOO_DAMAGED:
+        return False
+
+
+class _Entry(NamedTuple):
+    tag: int
+    kind: int
+    n_values: int
+    value: bytes
+    """Of the tag, or where it lies."""
+    start: int
+    """Where the entry lies."""
+
+
+class _Directory:
+    """The tags of a TIFF's first image; what it raises where they lie outside of the file is in `TOO_DAMAGED`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        is_big = data[2:3] == b"+"
+        self.order = "<" if data[:2] == b"II" else ">"
+        self.offset, self.count, self._entry = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
+        self.entry_size = struct.calcsize(self.order + self._entry)
+        (self.place,) = struct.unpack_from(self.order + self.offset, data, 8 if is_big else 4)
+
+    def entries(self) -> Iterator[_Entry]:
+        (n,) = struct.unpack_from(self.order + self.count, self._data, self.place)
+        first = self.place + struct.calcsize(self.order + self.count)
+        for start in range(first, min(first + n * self.entry_size, len(self._data)), self.entry_size):
+            tag, kind, n_values, value = struct.unpack_from(self.order + self._entry, self._data, start)
+            yield _Entry(tag, kind, n_values, value, start)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other image follows."""
+        (n,) = struct.unpack_from(self.order + self.count, self._data, self.place)
+        end = self.place + struct.calcsize(self.order + self.count) + n * self.entry_size
+        return not struct.unpack_from(self.order + self.offset, self._data, end)[0]
+
+    def numbers(self, entry: _Entry) -> tuple[float, ...]:
+        if entry.kind not in TIFF_NUMBERS or not 1 <= entry.n_values <= TIFF_MOST_CHANNELS:
+            return ()
+        layout = f"{self.order}{entry.n_values}{TIFF_NUMBERS[entry.kind]}"
+        size = struct.calcsize(layout)
+        if size <= len(entry.value):
+            return struct.unpack_from(layout, entry.value)
+        (place,) = struct.unpack(self.order + self.offset, entry.value)
+        return struct.unpack_from(layout, self._data, place) if place + size <= len(self._data) else ()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from dvme.arguments import names as listed_names
+from dvme.data.dicom.fields import FIELDS
 from dvme.data.findings import from_columns, from_separated, is_one_finding, matching_columns
 from dvme.data.samples import MISSING, NOTHING, STANDARD
 from dvme.data.tables import Table, clean_name, find_column
@@ -49,6 +50,13 @@ class Columns:
     keep: str | Sequence[str] = ()
     """Further columns to keep beside these, under the names that are given here: sex, view, age. A text may name
     several between commas."""
+    dicom: str | Sequence[str] = ()
+    """What to keep of the headers of DICOM files, whatever source lists them: names of `dvme.data.dicom.fields.FIELDS`,
+    such as view, sex, age."""
+    plain_ids: bool = False
+    """Keep ids of patients, studies and series as headers have them, not their pseudonyms."""
+    frame: str | None = None
+    """`each`: every frame of a DICOM file with several is an image. None: the file is one."""
     na_values: str | Sequence[str] = NA_VALUES
     """What cells without a value say, beside nothing at all, in this spelling. A text may name several between commas;
     "" is none, so that NA is a class. In findings NA, nan and the like are unknown whatever is named here."""
@@ -58,9 +66,19 @@ class Columns:
 
         Raises:
             ArgumentError: if they are none.
+            OptionError: if headers do not tell such a thing, or frames are chosen here.
         """
-        keep = _between_commas(self.keep) if isinstance(self.keep, str) else self.keep
-        object.__setattr__(self, "keep", listed_names(keep, "keep"))
+        for field in ("keep", "dicom"):
+            given = getattr(self, field)
+            given = _between_commas(given) if isinstance(given, str) else given
+            object.__setattr__(self, field, listed_names(given, field))
+        unknown = [name for name in self.dicom if name not in FIELDS]
+        if unknown:
+            message = f" names what headers do not tell: {first_few(unknown)}; choose among {', '.join(FIELDS)}"
+            raise OptionError(parameter("dicom") + message)
+        if self.frame not in {None, "each"}:
+            step = "; choose each, or write it to the names of backbones, as in dino@frame=middle"
+            raise OptionError(parameter("frame", self.frame) + " is not possible" + step)
         words = _between_commas(self.na_values) if isinstance(self.na_values, str) else self.na_values
         object.__setattr__(self, "na_values", tuple(word.strip() for word in words))
 

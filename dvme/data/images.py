@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, features
 from PIL.Image import Transpose
 
-from dvme.data.ancillary import with_pixels_only, without_ancillary
-from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
+from dvme.data.ancillary import has_pages, with_pixels_only, without_ancillary
+from dvme.data.declared import declared_scale
+from dvme.data.decoded import Decoded
+from dvme.data.depth import DEEP_MODES, deep_colours, grey_values, maxval_of, refuse_deep
+from dvme.data.dicom import is_dicom
+from dvme.data.dicom.names import SUFFIXES as DICOM_SUFFIXES
 from dvme.data.encoded import Encoded
-from dvme.data.reading import Reading
-from dvme.data.stretch import Outliers, find_outliers, stretched
+from dvme.data.grey import Grey, eight_bits, is_fixed_range
+from dvme.data.reading import USUAL, Reading
 from dvme.data.tiff import Tiff
 from dvme.defaults import MAX_PIXELS
 from dvme.errors import ImageError
@@ -52,7 +58,7 @@ SUFFIXES = {
     }.items()
     if name in FORMATS
     for suffix in suffixes
-}
+} | dict.fromkeys(DICOM_SUFFIXES, "DICOM")
 """Lower-case suffix of a file to its format: what a folder is searched for. The content decides how a file is read."""
 
 TOLD = (OSError, ValueError, SyntaxError, EOFError)
@@ -75,16 +81,6 @@ UPRIGHT = {
 USUALLY = Reading()
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """An image of 8 bits, and what there is to say about it."""
-
-    image: Image.Image
-    """In mode `L` or `RGB`."""
-    outliers: Outliers | None
-    """The few pixels that set the range of a deep grey, if they do."""
-
-
 def decode_image(data: bytes | Encoded, max_pixels: int | None = None) -> Image.Image:
     """The image of `decode`."""
     return decode(data, max_pixels).image
@@ -95,8 +91,9 @@ def decode(image: bytes | Encoded, max_pixels: int | None = None, reading: Readi
 
     A grey image stays in mode `L`, for its channels are made equal only after the crop, at a third of the
     cost and with the same result; every other image comes in mode `RGB`. Grey images of more than 8 bits
-    (16-bit X-rays, say) are stretched linearly from their own minimum and maximum, because the
-    used range is rarely the full one. What lies beside the pixels, such as a damaged EXIF, is passed over.
+    (16-bit X-rays, say) are mapped linearly by the range of the reading, by default from their own minimum to their
+    maximum, because the used range is rarely the full one. What lies beside the pixels, such as a damaged EXIF, is
+    passed over.
 
     Args:
         image: the file.
@@ -105,19 +102,24 @@ def decode(image: bytes | Encoded, max_pixels: int | None = None, reading: Readi
 
     Raises:
         ImageError: if the bytes are not an image, are truncated, hold too many pixels or one that is not finite, or
-            are of a kind that Pillow does not read right.
+            are of a kind that Pillow does not read right; or if a grey is beyond the range of the reading.
     """
     data = image.data if isinstance(image, Encoded) else image
     if not data:
         raise ImageError("the file is empty")
+    if is_dicom(data):
+        from dvme.data.dicom.pixels import decode_dicom
+
+        frame = image.frame if isinstance(image, Encoded) else None
+        return decode_dicom(data, frame, max_pixels or MAX_PIXELS, reading)
     try:
-        return _decode(data, max_pixels or MAX_PIXELS, reading)
+        return _decode(data, data, max_pixels or MAX_PIXELS, reading)
     except (ImageError, MemoryError) as error:
         raise _in_words(error) from error
     except UNREADABLE as error:
         for lean in without_ancillary(data):
             try:
-                return _decode(lean, max_pixels or MAX_PIXELS, reading)
+                return _decode(lean, data, max_pixels or MAX_PIXELS, reading)
             except (ImageError, MemoryError) as other:
                 raise _in_words(other) from other
             except UNREADABLE:  # the first reason is the one of the file as it is
@@ -137,33 +139,51 @@ def _in_words(error: BaseException) -> ImageError:
     return ImageError(f"cannot be decoded: {text if isinstance(error, TOLD) else f'{type(error).__name__}: {text}'}")
 
 
-def _decode(data: bytes, max_pixels: int, reading: Reading) -> Decoded:  # noqa: ARG001
+def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Decoded:
+    """Decode a file; what lies beside the pixels and says how many bits they have is taken from `whole`."""
     with _opened(data) as file:
-        n_pixels = file.width * file.height
-        if n_pixels > max_pixels:
-            allowed = f"more than {max_pixels:,}; dvme extract --max-pixels {n_pixels} reads it"
-            raise ImageError(f"has {n_pixels:,} pixels, {allowed}")
-        refuse_deep(file, data)
-        if file.format == "JPEG" and file.mode == "CMYK" and "adobe" not in file.info:
-            raise ImageError(
-                "has four inks, and no Adobe marker that says whether 0 or 255 is full ink; save it as RGB"
-            )
-        is_tiff, is_deep = isinstance(file, Tiff), file.mode in DEEP_MODES
+        _check(file, whole, max_pixels, reading)
+        is_tiff = isinstance(file, Tiff)
         image: Image.Image = file
-        outliers = None
         orientation = _orientation(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
-        if is_deep or (is_tiff and file.mode == "L"):
-            values = file.grey() if isinstance(file, Tiff) else grey_values(file)
-            eight = stretched(values) if is_deep else values
-            outliers = find_outliers(values) if is_deep else None
-            image = Image.fromarray(255 - eight if getattr(file, "is_inverted", False) else eight)
+        grey = Grey(np.empty((0, 0), np.uint8))
+        colours = deep_colours(file, data) if is_fixed_range(reading.range) else None
+        if colours is None:
+            refuse_deep(file, data)
+        if colours is not None or file.mode in DEEP_MODES or (is_tiff and file.mode == "L"):
+            grey = _grey(file, data, whole, reading.range, colours)
+            image = Image.fromarray(255 - grey.pixels if getattr(file, "is_inverted", False) else grey.pixels)
         else:
             file.load()
             file.info.pop("transparency", None)  # of no use without alpha, and Pillow warns of some
         turn = UPRIGHT.get(orientation or _orientation(file))
         image = image if turn is None else image.transpose(turn)
         image = image.convert("LA") if image.mode == "La" else image  # Pillow divides by alpha in two steps only
-        return Decoded(image.copy() if image.mode == "L" else image.convert("RGB"), outliers)
+        if image.mode != "L":
+            image = image.convert("RGB")
+        return Decoded(image.copy() if image is file else image, grey.outliers)
+
+
+def _check(file: ImageFile.ImageFile, whole: bytes, max_pixels: int, reading: Reading) -> None:
+    """Refuse what is too large, or has another image that is asked for, or inks of either sense."""
+    n_pixels = file.width * file.height
+    if n_pixels > max_pixels:
+        allowed = f"more than {max_pixels:,}; dvme extract --max-pixels {n_pixels} reads it"
+        raise ImageError(f"has {n_pixels:,} pixels, {allowed}")
+    has_several = has_pages(whole) if isinstance(file, Tiff) else getattr(file, "is_animated", False)
+    if reading.frame not in {USUAL, "0"} and has_several:
+        raise ImageError(f"has several images, of which the first is read; @frame={reading.frame} is for DICOM files")
+    if file.format == "JPEG" and file.mode == "CMYK" and "adobe" not in file.info:
+        raise ImageError("has four inks, and no Adobe marker that says whether 0 or 255 is full ink; save it as RGB")
+
+
+def _grey(file: ImageFile.ImageFile, data: bytes, whole: bytes, by: str, values: NDArray[Any] | None) -> Grey:
+    """What a file has as 8 bits: its grey, of 8 bits or more, or these colours of more."""
+    maxval = maxval_of(file)  # which is forgotten once it is loaded
+    is_deep = values is not None or file.mode in DEEP_MODES
+    if values is None:
+        values = file.grey() if isinstance(file, Tiff) else grey_values(file, data)
+    return eight_bits(values, by, lambda: declared_scale(file, whole, values, maxval)) if is_deep else Grey(values)
 
 
 def _opened(data: bytes) -> ImageFile.ImageFile:

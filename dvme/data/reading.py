@@ -13,6 +13,7 @@ first window; the first frame."""
 RANGES = ("image", "declared", "dtype")
 BITS = re.compile(r"([1-9]\d?)bit")
 PERCENTILES = re.compile(r"percentile:(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
+LEAST_BITS, MOST_BITS = 9, 32
 VOI = ("first", "none", "lut")
 FRAMES = ("middle",)
 CHOICES = {
@@ -30,12 +31,17 @@ class Reading:
     """
 
     range: str = USUAL
-    """Which grey becomes 0 and which 255: `image`, its own extremes; `declared`, the bits that the file says it uses;
-    `dtype`, all bits of its numbers; `12bit`, 0 to 4095; `percentile:LOW:HIGH` of its pixels, in percent."""
+    """Which grey of more than 8 bits becomes 0 and which 255: `image`, its own extremes; `declared`, the scale that the
+    file says it uses; `dtype`, all bits of its numbers; `12bit`, 0 to 4095, or -2048 to 2047 of signed numbers;
+    `percentile:LOW:HIGH` of its pixels, in percent, beyond which greys are clipped. Nothing else clips: an image with a
+    grey beyond the range fails, and the reason names ranges that fit. A PPM of more than 8 bits is read by `declared`,
+    `dtype` and bits only. Images of 8 bits are read as ever."""
     voi: str = USUAL
-    """Of the windows of a DICOM file: `first`, `none`, `lut` (a table), or a number."""
+    """What a DICOM file is seen through: `first`, its VOI LUT or else its first window; `none`; `lut`, a table only;
+    or a window by number. What a file lacks is its failure."""
     frame: str = USUAL
-    """Of a DICOM file with several frames: a number, or `middle`."""
+    """Of a DICOM file with several frames: a number, or `middle`. Of any other file with several images, such as a TIFF
+    of pages or an animation, only the first can be read."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, and bring each value into its one spelling.
@@ -57,7 +63,7 @@ class Reading:
 def _range(value: str) -> str:
     if value in RANGES:
         return value
-    if (bits := BITS.fullmatch(value)) and 9 <= int(bits[1]) <= 32:
+    if (bits := BITS.fullmatch(value)) and LEAST_BITS <= int(bits[1]) <= MOST_BITS:
         return value
     if percentiles := PERCENTILES.fullmatch(value):
         low, high = float(percentiles[1]), float(percentiles[2])

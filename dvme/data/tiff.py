@@ -39,6 +39,8 @@ class Tiff(TiffImageFile):
 
     is_inverted = False
     """Whether the largest of the values that `grey` gives is black."""
+    n_bits = 1
+    """Of a sample, as the file has it."""
 
     def _open(self) -> None:
         """Name the one byte order that Pillow does not know of BigTIFF, where it would find no size."""
@@ -51,7 +53,7 @@ class Tiff(TiffImageFile):
     def _setup(self) -> None:
         """Let Pillow read the kinds of grey that it has no entry for as their neighbours, and refuse what it cannot."""
         tags: Any = self.tag_v2
-        self._bits = max(_several(tags.get(BITS, 1)))
+        self.n_bits = max(_several(tags.get(BITS, 1)))
         formats = set(_several(tags.get(SAMPLE_FORMAT, UNSIGNED)))
         self._format = formats.pop() if len(formats) == 1 else None
         self._kind = self._described()
@@ -76,13 +78,13 @@ class Tiff(TiffImageFile):
         n_alpha = len(ALPHA.intersection(_several(tags.get(EXTRA, ()))))
         if tags.get(SAMPLES, 1) > 1 + n_alpha:
             raise ImageError(f"is a TIFF whose channels have no colours ({self._kind}); {ADVICE}")
-        if self._bits > 8 or self._format == SIGNED:
+        if self.n_bits > 8 or self._format == SIGNED:
             self.is_inverted = tags[PHOTOMETRIC] == WHITE_IS_ZERO
             tags[PHOTOMETRIC] = BLACK_IS_ZERO
         if self._format == UNDEFINED:
             self._format = UNSIGNED
             tags[SAMPLE_FORMAT] = (UNSIGNED,)
-        if self._bits == 32 and self._format == UNSIGNED:
+        if self.n_bits == 32 and self._format == UNSIGNED:
             tags[SAMPLE_FORMAT] = (SIGNED,)
 
     def _refuse_other_colours(self) -> None:
@@ -90,8 +92,8 @@ class Tiff(TiffImageFile):
         if self.mode in {"1", "L"} or self.mode[0] in "IF":
             return
         tags: Any = self.tag_v2
-        if self._bits > 8:
-            raise ImageError(f"has {self._bits} bits per colour channel ({self._kind}); {ADVICE}")
+        if self.n_bits > 8:
+            raise ImageError(f"has {self.n_bits} bits per colour channel ({self._kind}); {ADVICE}")
         is_grey_in_planes = self.mode == "La" and tags.get(PLANAR, 1) == IN_PLANES
         # Without compression it depends on the version of Pillow whether subsampling, tiles and planes are looked at.
         is_raw_ycbcr = tags.get(PHOTOMETRIC) == YCBCR and tags.get(COMPRESSION, RAW) == RAW
@@ -117,16 +119,23 @@ class Tiff(TiffImageFile):
         self._size = self.im.size
 
     def grey(self) -> NDArray[Any]:
-        """(H, W) values of grey as the file has them; signed ones of 8 bits come as unsigned ones in the same order."""
+        """(H, W) values of grey as the file has them, in the least type of 16 or 32 bits that holds them.
+
+        Signed ones of 8 bits come as unsigned ones in the same order.
+        """
         codec, arguments = codec_of(self)
         is_swapped = sys.byteorder == "little" and codec == "libtiff" and arguments[0] in BIG_ENDIAN
         self.load()
         pixels = np.asarray(self)
         if self.mode == "L":
             return pixels ^ 0x80 if self._format == SIGNED else pixels
-        if is_swapped:
-            pixels = (pixels.astype(np.int16) if self._bits == 16 else pixels).byteswap()
-        return pixels.view(np.uint32) if self._bits == 32 and self._format == UNSIGNED else pixels
+        if self._format == FLOAT:
+            return pixels.byteswap() if is_swapped else pixels
+        sign = "i" if self._format == SIGNED else "u"
+        if self.n_bits == 32:
+            return (pixels.byteswap() if is_swapped else pixels).view(f"{sign}4")
+        pixels = pixels.astype(f"{sign}2", copy=False)
+        return pixels.byteswap() if is_swapped else pixels
 
     def _described(self) -> str:
         """Such as `32-bit floating point RGB, 3 channels, zstd`."""
@@ -135,7 +144,7 @@ class Tiff(TiffImageFile):
         numbers = "mixed" if self._format is None else FORMATS.get(self._format, "undefined")
         code = tags.get(COMPRESSION, RAW)
         return ", ".join(
-            [f"{self._bits}-bit {numbers} {COLOURS.get(photometric, f'photometric {photometric}')}"]
+            [f"{self.n_bits}-bit {numbers} {COLOURS.get(photometric, f'photometric {photometric}')}"]
             + [f"{n_samples} channels"] * (n_samples != 1)
             + ["planes"] * (tags.get(PLANAR, 1) == IN_PLANES)
             + [f"compression {COMPRESSION_INFO.get(code, code)}"] * (code != RAW)

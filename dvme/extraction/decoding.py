@@ -20,9 +20,9 @@ from PIL.Image import Image
 
 from dvme.backbones.description.spec import BackboneSpec, Preprocess
 from dvme.backbones.model.preprocess import crop_image
-from dvme.data import Outliers, decode
+from dvme.data import decode
+from dvme.data.decoded import Decoded, Told
 from dvme.data.encoded import Encoded
-from dvme.data.images import Decoded
 from dvme.data.listing import why
 from dvme.data.reading import Reading
 from dvme.data.sources import read_image
@@ -78,8 +78,8 @@ class Batch:
     """Row to why it has none, for a reason that will hold."""
     unread: dict[int, str]
     """Row to why its file cannot be read just now."""
-    outliers: dict[int, Outliers]
-    """Of the rows whose range of grey a handful of pixels sets."""
+    told: dict[int, tuple[Told, ...]]
+    """Of the rows whose range of grey there is something to say about, by any way of reading them."""
 
 
 Content = NDArray[np.uint8] | str | Unread
@@ -90,7 +90,7 @@ Content = NDArray[np.uint8] | str | Unread
 class _Decoded:
     contents: list[Content]
     """One for each way."""
-    outliers: Outliers | None = None
+    told: tuple[Told, ...] = ()
 
 
 def decoded_batches(
@@ -135,9 +135,9 @@ def decoded_batches(
             ready = pending.popleft()
             decoded = list(decoders.map(decoded_of, [future.result() for _, future in ready]))
             rows = [item.row for item, _ in ready]
-            outliers = {row: each.outliers for row, each in zip(rows, decoded, strict=True) if each.outliers}
+            told = {row: each.told for row, each in zip(rows, decoded, strict=True) if each.told}
             yield {
-                way: _batch(rows, [each.contents[i] for each in decoded], outliers, way.preprocess)
+                way: _batch(rows, [each.contents[i] for each in decoded], told, way.preprocess)
                 for i, way in enumerate(each_way)
             }
     finally:
@@ -145,7 +145,7 @@ def decoded_batches(
         decoders.shutdown(wait=True, cancel_futures=True)
 
 
-def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers], crop: Preprocess) -> Batch:
+def _batch(rows: list[int], results: list[Content], told: dict[int, tuple[Told, ...]], crop: Preprocess) -> Batch:
     images = [result for result in results if isinstance(result, np.ndarray)]
     named = list(zip(rows, results, strict=True))
     return Batch(
@@ -154,7 +154,7 @@ def _batch(rows: list[int], results: list[Content], outliers: dict[int, Outliers
         has_pixels=np.array([isinstance(result, np.ndarray) for result in results], dtype=bool),
         failed={row: result for row, result in named if isinstance(result, str)},
         unread={row: result.reason for row, result in named if isinstance(result, Unread)},
-        outliers=outliers,
+        told=told,
     )
 
 
@@ -180,8 +180,8 @@ def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> _Dec
         each if isinstance(each, str) else _crop(each.image, way.preprocess)
         for each, way in zip(read, ways, strict=True)
     ]
-    outliers = [each.outliers for each in read if isinstance(each, Decoded) and each.outliers]
-    return _Decoded(contents, next(iter(outliers), None))
+    told = [each.outliers for each in found.values() if isinstance(each, Decoded) and each.outliers]
+    return _Decoded(contents, tuple(told))
 
 
 def _crop(image: Image, preprocess: Preprocess) -> NDArray[np.uint8] | str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import Outliers
+from dvme.data.decoded import Told
 from dvme.extraction.decoding import Batch, Way, Work, decoded_batches
 from dvme.runtime import Runtime
 from dvme_cache import Embeddings
@@ -35,7 +35,7 @@ def extract_shards(
     work_of: Callable[[Sequence[int]], Sequence[Work]],
     runtime: Runtime,
     tell: Callable[[int], None],
-) -> tuple[dict[int, str], dict[int, Outliers]]:
+) -> tuple[dict[int, str], dict[int, tuple[Told, ...]]]:
     """Embed the images of each shard by every backbone, and commit them; each image is decoded once.
 
     A batch never spans two shards: which images are computed together, on which the last bits of an
@@ -50,7 +50,7 @@ def extract_shards(
 
     Returns:
         Row to reason, of the files that could not be read just now; their rows stay pending.
-        Row to the handful of pixels that sets the range of its image, where one does.
+        Row to what there is to say about its range of grey, where there is something.
     """
     device = targets[0].model.device.type
     size = runtime.images_per_batch(device)
@@ -60,7 +60,7 @@ def extract_shards(
         runtime,
         is_decoding_ahead=device != "cpu",
     )
-    outliers: dict[int, Outliers] = {}
+    told: dict[int, tuple[Told, ...]] = {}
     unread: dict[int, str] = {}
     done = 0
     with closing(batches):
@@ -70,12 +70,12 @@ def extract_shards(
                 batch = next(batches)
                 for target, shard in zip(targets, growing, strict=True):
                     shard.embed(batch[Way.of(target.model.spec)])
-                outliers |= batch[Way.of(targets[0].model.spec)].outliers
+                told |= batch[Way.of(targets[0].model.spec)].told
                 tell(done + min(start + size, len(rows)))
             for shard in growing:
                 unread |= shard.commit()
             done += len(rows)
-    return unread, outliers
+    return unread, told
 
 
 def batches_of(shards: Iterable[NDArray[Any]], batch_size: int) -> Iterator[list[int]]:

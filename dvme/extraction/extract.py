@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Outliers, Samples, Task
+from dvme.data.decoded import Told
 from dvme.data.hashing import identify
+from dvme.data.stretch import FewGreys
 from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
@@ -21,6 +23,8 @@ from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, check_unlocked
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class ExtractReport:
     outcomes: list[BackboneOutcome] = field(default_factory=list)
     outliers: dict[str, Outliers] = field(default_factory=dict)
     """Image id to the handful of pixels that sets its range of grey, of the images decoded in this run."""
+    few_greys: dict[str, FewGreys] = field(default_factory=dict)
+    """Image id to how few greys are left of it by its range, of the images decoded in this run."""
     remarks: list[str] = field(default_factory=list)
     """What was passed over, which columns were used, what is odd about names, a line each."""
     unlisted: dict[str, str] = field(default_factory=dict)
@@ -160,8 +166,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     ):
         index = index_samples(store, found, opened.class_order)
         donors = donors_of(cache)
-        outcomes, outliers = extract_all(store, models, index, request.options, runtime, progress, donors)
-    return _report(request, opened, index, outcomes, outliers)
+        outcomes, told = extract_all(store, models, index, request.options, runtime, progress, donors)
+    return _report(request, opened, index, outcomes, told)
 
 
 def _report(
@@ -169,7 +175,7 @@ def _report(
     opened: Opened,
     index: Index,
     outcomes: list[BackboneOutcome],
-    outliers: Mapping[int, Outliers],
+    told: Mapping[int, tuple[Told, ...]],
 ) -> ExtractReport:
     samples, groups = opened.samples, index.columns["group"]
     is_grouped = groups != MISSING
@@ -189,7 +195,8 @@ def _report(
         class_order=index.class_order,
         n_unlisted=index.n_unlisted,
         outcomes=outcomes,
-        outliers={index.names(row)[0]: found for row, found in outliers.items()},
+        outliers=_named(index, told, Outliers),
+        few_greys=_named(index, told, FewGreys),
         remarks=[*samples.remarks, *index.remarks],
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),
@@ -197,3 +204,9 @@ def _report(
         copies=[ids for ids in index.ids if len(ids) > 1],
         same_files=index.same_files,
     )
+
+
+def _named(index: Index, told: Mapping[int, tuple[Told, ...]], kind: type[T]) -> dict[str, T]:
+    """Image id to the first of what is said that is of a kind."""
+    of_kind = {row: [each for each in said if isinstance(each, kind)] for row, said in told.items()}
+    return {index.names(row)[0]: each[0] for row, each in of_kind.items() if each}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import Outliers
+from dvme.data.decoded import Told
 from dvme.data.dicom import decoding_fields
 from dvme.defaults import DTYPE
 from dvme.errors import OptionError, parameter
@@ -103,7 +103,7 @@ def extract_all(
     runtime: Runtime,
     progress: Progress,
     donors: Sequence[EmbeddingCache] = (),
-) -> tuple[list[BackboneOutcome], dict[int, Outliers]]:
+) -> tuple[list[BackboneOutcome], dict[int, tuple[Told, ...]]]:
     """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass.
 
     Args:
@@ -116,16 +116,17 @@ def extract_all(
         donors: caches from which the same images' embeddings are taken where they have them.
 
     Returns:
-        What was done for each backbone, and row to the handful of pixels that sets its range, of the rows decoded.
+        What was done for each backbone, and row to what there is to say about its range of grey, of the rows
+        decoded.
     """
-    outliers: dict[int, Outliers] = {}
+    told: dict[int, tuple[Told, ...]] = {}
     if options.replace and len(models) > 1:  # one after the other: a kill then costs the old embeddings of one of them
         outcomes: list[BackboneOutcome] = []
         for model in models:
             own, found = extract_all(cache, [model], index, options, runtime, progress, donors)
             outcomes += own
-            outliers |= found
-        return outcomes, outliers
+            told |= found
+        return outcomes, told
     lacks = [_prepare(cache, model, index, options, donors) for model in models]
     done = dict.fromkeys((lack.name for lack in lacks), 0)
     seconds = dict.fromkeys(done, 0.0)
@@ -141,12 +142,12 @@ def extract_all(
         tell(0)
         started = time.perf_counter()
         missed, found = extract_shards([lack.target for lack in shared], shards, index.work, runtime, tell)
-        outliers |= found
+        told |= found
         for name in names:
             seconds[name] += time.perf_counter() - started
             done[name] += sum(len(rows) for rows in shards)
             unread[name] |= missed
-    return [_outcome(lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], outliers
+    return [_outcome(lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], told
 
 
 def _prepare(

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dvme.data import decode_image
-from dvme.data.images import FORMATS
+from dvme.data.depth import depth_of_jpeg_2000, grey_values
+from dvme.data.images import FORMATS, _opened, decode
+from dvme.data.reading import Reading
 from dvme.errors import ImageError
 
 ROWS, COLUMNS = np.mgrid[0:24, 0:32]
@@ -185,3 +187,164 @@ def test_decode_image__twelve_bits_of_a_jpeg() -> None:
     place = data.index(b"\xff\xc0") + 4
     with pytest.raises(ImageError, match="cannot be decoded: cannot handle 12-bit layers"):
         decode_image(data[:place] + b"\x0c" + data[place + 1 :])
+
+
+def paeth(left: int, above: int, corner: int) -> int:
+    guess = left + above - corner
+    return min((left, above, corner), key=lambda value: abs(guess - value))  # the first of equals
+
+
+def by_the_book(data: bytes) -> NDArray[np.uint16]:
+    """(H, W) of a 16-bit grey PNG without interlacing, by the five filters of section 9 of its specification."""
+    place, stream, size = 8, b"", (0, 0)
+    while place < len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        content = data[place + 8 : place + 8 + length]
+        if kind == b"IHDR":
+            size = struct.unpack(">II", content[:8])
+            assert content[8:10] == b"\x10\x00"
+        stream += content if kind == b"IDAT" else b""
+        place += length + 12
+    width, height = size
+    raw, n = zlib.decompress(stream), 2 * width
+    rows = [bytes(n)]
+    for y in range(height):
+        kind_of_filter, line = raw[y * (n + 1)], bytearray(raw[y * (n + 1) + 1 : (y + 1) * (n + 1)])
+        above = rows[-1]
+        for x in range(n):
+            left, corner = (line[x - 2], above[x - 2]) if x >= 2 else (0, 0)
+            guess = [0, left, above[x], (left + above[x]) // 2, paeth(left, above[x], corner)][kind_of_filter]
+            line[x] = (line[x] + guess) % 256
+        rows.append(bytes(line))
+    return np.frombuffer(b"".join(rows[1:]), ">u2").reshape(height, width).astype(np.uint16)
+
+
+def values_of(data: bytes) -> NDArray[Any]:
+    """What a file has, before any range."""
+    file = _opened(data)
+    return grey_values(file, data)
+
+
+NOISE = np.random.default_rng(0).integers(0, 65_536, size=COLUMNS.shape).astype(np.uint16)
+SMOOTH = (COLUMNS * 90 + ROWS * 7 + 300).astype(np.uint16)
+
+
+@pytest.mark.parametrize("values", [NOISE, SMOOTH, SMOOTH % 4096], ids=["noise", "smooth", "twelve"])
+def test_grey_values__png(values: NDArray[Any]) -> None:
+    """Of each of the five filters, of Pillow's own choice among them, and of several chunks of pixels."""
+    for kind_of_filter in range(5):
+        above = (
+            np.vstack([values[:1] * 0, values[:-1]]).astype(">u2").view(np.uint8).reshape(len(values), -1).astype(int)
+        )
+        line = values.astype(">u2").view(np.uint8).reshape(len(values), -1).astype(int)
+        left, corner = np.pad(line, ((0, 0), (2, 0)))[:, :-2], np.pad(above, ((0, 0), (2, 0)))[:, :-2]
+        nearest = [paeth(*each) for each in zip(left.ravel(), above.ravel(), corner.ravel(), strict=True)]
+        guess = [0, left, above, (left + above) // 2, np.reshape(nearest, line.shape)][kind_of_filter]
+        filtered = ((line - guess) % 256).astype(np.uint8)
+        stream = zlib.compress(b"".join(bytes([kind_of_filter]) + row.tobytes() for row in filtered))
+        data = png_of_stream(stream)
+        np.testing.assert_array_equal(by_the_book(data), values)
+        np.testing.assert_array_equal(values_of(data), values)
+    for options in ({}, {"compress_level": 0}, {"optimize": True}):
+        data = encoded(values, "PNG", **options)
+        np.testing.assert_array_equal(values_of(data), by_the_book(data))
+
+
+def png_of_stream(stream: bytes) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", COLUMNS.shape[1], COLUMNS.shape[0], 16, 0, 0, 0, 0)
+    pixels = b"".join(chunk(b"IDAT", stream[i : i + 500]) for i in range(0, len(stream), 500))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("maxval", [256, 4095, 40_000, 65_535])
+@pytest.mark.parametrize("comment", [b"", b"# a comment\n"])
+def test_grey_values__pgm(maxval: int, comment: bytes) -> None:
+    values = (NOISE.astype(int) % (maxval + 1)).astype(np.uint16)
+    head = b"%s\n" + comment + b"32 24\n%d\n"
+    for data in (
+        head % (b"P5", maxval) + values.astype(">u2").tobytes() + b"P5 1 1 9\n0",
+        head % (b"P2", maxval) + b" ".join(b"%d" % value for value in values.ravel()),
+    ):
+        found = values_of(data)
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, values)
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(head % (b"P5", maxval) + values.astype(">u2").tobytes()[:-1])
+
+
+def test_grey_values__pfm() -> None:
+    values = NOISE.astype("f4") / 77
+    for order, scale in (("<", -1), (">", 2)):
+        data = b"Pf\n32 24\n%d\n" % scale + values[::-1].astype(order + "f4").tobytes()
+        np.testing.assert_array_equal(values_of(data), values)
+
+
+@needs_jpeg_2000
+def test_grey_values__jpeg_2000() -> None:
+    for values in (NOISE, SMOOTH):
+        np.testing.assert_array_equal(values_of(encoded(values, "JPEG2000")), values)
+
+
+@needs_jpeg_2000
+@pytest.mark.parametrize(("name", "dtype", "n_bits"), [("693", "i2", 14), ("RG3", "u2", 10), ("MR_small", "i2", 16)])
+def test_grey_values__jpeg_2000_of_fewer_bits_and_of_signed_ones(name: str, dtype: str, n_bits: int) -> None:
+    """Code streams of scanners, against the same pictures as their makers left them without compression."""
+    pydicom = pytest.importorskip("pydicom")
+    from pydicom.data import get_testdata_file
+
+    pair = (
+        ("MR_small_jp2klossless.dcm", "MR_small.dcm")
+        if name == "MR_small"
+        else (f"{name}_J2KR.dcm", f"{name}_UNCR.dcm")
+    )
+    paths = [get_testdata_file(each, download=False) for each in pair]
+    if None in paths:
+        pytest.skip("pip install pydicom-data")
+    packed, plain = (pydicom.dcmread(path) for path in paths)
+    data = next(pydicom.encaps.generate_frames(packed.PixelData, number_of_frames=1))
+    values = np.frombuffer(plain.PixelData, f"<{dtype}").reshape(plain.Rows, plain.Columns)
+    found = values_of(data)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, values)
+    assert depth_of_jpeg_2000(data) == (n_bits, dtype == "i2")
+    if found.size < 100_000:
+        image = decode(data, reading=Reading(range="declared")).image
+        by_scale = np.round((values.astype(np.float64) + 2 ** (n_bits - 1)) * 255 / (2**n_bits - 1))
+        np.testing.assert_array_equal(np.asarray(image), by_scale)
+
+
+@needs_jpeg_2000
+def test_decode_image__jpeg_2000_of_more_than_sixteen_bits() -> None:
+    data = bytearray(encoded(SMOOTH, "JPEG2000"))
+    data[data.index(b"\xff\x4f\xff\x51") + 42] = 23
+    with pytest.raises(ImageError, match="has 24 bits of grey, of which Pillow would drop the lowest; save it as TIFF"):
+        decode_image(bytes(data))
+
+
+@pytest.mark.parametrize(("maxval", "bits"), [(300, 9), (4095, 12), (65_535, 16)])
+def test_deep_colours__of_a_ppm(maxval: int, bits: int) -> None:
+    """Exactly by a fixed range, which is the same for all three colours, and refused by any other."""
+    noise = np.random.default_rng(1).integers(0, maxval + 1, size=(24, 32, 3))
+    data = b"P6 32 24 %d\n" % maxval + noise.astype(">u2").tobytes()
+    for by, high in (("declared", maxval), ("dtype", 65_535), ("16bit", 65_535)):
+        found = decode(data, reading=Reading(range=by)).image
+        np.testing.assert_array_equal(np.asarray(found), np.round(noise * 255.0 / high))
+    for by in ("", "image", "percentile:1:99"):
+        with pytest.raises(ImageError, match=f"has {bits} bits per colour channel; .* @range=dtype reads it as it is"):
+            decode(data, reading=Reading(range=by))
+    with pytest.raises(ImageError, match="truncated"):
+        decode(data[:-1], reading=Reading(range="dtype"))
+    with pytest.raises(ImageError, match="has 65,535 as its largest grey, beyond the 511 of @range=9bit"):
+        decode(b"P6 1 1 65535\n\xff\xff" + bytes(4), reading=Reading(range="9bit"))
+
+
+@pytest.mark.parametrize("colour_type", [2, 4, 6])
+@pytest.mark.parametrize("by", ["declared", "dtype", "16bit"])
+def test_deep_colours__of_a_png_are_refused_by_every_range(colour_type: int, by: str) -> None:
+    n_channels = {2: 3, 4: 2, 6: 4}[colour_type]
+    array = np.repeat((COLUMNS * 90 + ROWS)[..., None], n_channels, axis=2).astype(">u2")
+    with pytest.raises(ImageError, match=r"has 16 bits per colour channel; convert it .* as PNG or TIFF$"):
+        decode(png(array, 16, colour_type), reading=Reading(range=by))

@@ -15,8 +15,12 @@ import numpy as np
 import pytest
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image
 
 from dvme.data import decode_image
+from dvme.data.images import _opened, decode
+from dvme.data.reading import Reading
+from dvme.data.tiff import Tiff
 from dvme.errors import ImageError
 
 ROWS, COLUMNS = np.mgrid[0:40, 0:56]
@@ -94,6 +98,73 @@ def test_decode_image__grey_tiff(dtype: str, byteorder: str) -> None:
         np.testing.assert_array_equal(np.asarray(image), expected(array, is_inverted=photometric == "miniswhite"))
 
 
+def values_of(data: bytes) -> NDArray[Any]:
+    """What a file has, before any range."""
+    file = _opened(data)
+    assert isinstance(file, Tiff)
+    return file.grey()
+
+
+@pytest.mark.parametrize("dtype", ["u2", "u4", "i2", "i4", "f4"])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_grey__to_the_bit(dtype: str, byteorder: str) -> None:
+    """Of all bits, as tifffile reads them; a file of several pages gives its first."""
+    size = (40, 56)
+    noise = np.random.default_rng(0).integers(0, 256, size=(2, *size, np.dtype(dtype).itemsize)).astype(np.uint8)
+    pages = np.ascontiguousarray(noise).view(dtype)[..., 0]
+    pages[~np.isfinite(pages)] = 1
+    for compression, photometric, layout in product([None, "zlib"], ["minisblack", "miniswhite"], LAYOUTS):
+        options = {"byteorder": byteorder, "compression": compression, "photometric": photometric} | layout
+        found = values_of(written(pages, **options))
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, pages[0])
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_grey__predictor_of_floating_point(byteorder: str) -> None:
+    """By hand: of each row first the highest bytes, then the next, each less the byte before it."""
+    array = scene("f4")
+    height, width = array.shape
+    planes = array.astype(">f4").view(np.uint8).reshape(height, width, 4).transpose(0, 2, 1).reshape(height, -1)
+    steps = np.diff(planes, axis=1, prepend=np.uint8(0)).astype(np.uint8)
+    tags = grey_tags(width, height, 32) | {259: (3, 8), 317: (3, 3), 339: (3, 3)}
+    np.testing.assert_array_equal(values_of(by_hand(tags, zlib.compress(steps.tobytes()), byteorder)), array)
+
+
+@pytest.mark.parametrize("bits", [9, 10, 11, 12, 13, 14, 15])
+@pytest.mark.parametrize("compression", [1, 8])
+@pytest.mark.parametrize("width", [8, 5])
+def test_grey__packed_bits(bits: int, compression: int, width: int) -> None:
+    """Twelve are read, to the bit; what Pillow cannot unpack is refused."""
+    values = np.random.default_rng(bits).integers(0, 2**bits, size=(6, width))
+    rows = ["".join(f"{value:0{bits}b}" for value in row) for row in values]
+    packed = b"".join(int(row + "0" * (-len(row) % 8), 2).to_bytes((len(row) + 7) // 8) for row in rows)
+    data = by_hand(
+        grey_tags(width, 6, bits) | {259: (3, compression)}, zlib.compress(packed) if compression == 8 else packed
+    )
+    if bits == 12:
+        np.testing.assert_array_equal(values_of(data), values)
+        found = decode(data, reading=Reading(range="declared")).image
+        np.testing.assert_array_equal(np.asarray(found), np.round(values * 255.0 / 4095))
+    else:
+        with pytest.raises(ImageError, match=rf"is a TIFF that Pillow cannot read \({bits}-bit unsigned grey"):
+            decode_image(data)
+
+
+def test_grey__jpeg_of_twelve_bits() -> None:
+    """An 8-bit JPEG that is called 12-bit: its middle, 128, becomes 2048, and its steps stay what they are."""
+    buffer = io.BytesIO()
+    Image.fromarray(COLUMNS.astype(np.uint8) + 60).save(buffer, "JPEG", quality=95)
+    jpeg = buffer.getvalue()
+    place = jpeg.index(b"\xff\xc0") + 4
+    deep = jpeg[:place] + b"\x0c" + jpeg[place + 1 :]
+    try:
+        found = values_of(by_hand(grey_tags(*COLUMNS.shape[::-1], 12) | {259: (3, 7)}, deep))
+    except OSError:
+        pytest.skip("this libtiff has no JPEG of 12 bits")
+    assert np.abs(found.astype(int) - 2048 - (np.asarray(Image.open(buffer)).astype(int) - 128)).max() <= 1
+
+
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i4"])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 def test_decode_image__predictor(dtype: str, byteorder: str) -> None:
@@ -125,8 +196,8 @@ def test_decode_image__twelve_bits(photometric: int) -> None:
     values = np.array([[0, 1000, 2000, 3000], [4095, 5, 17, 256]])
     bits = "".join(f"{value:012b}" for value in values.ravel())
     packed = bytes(int(bits[i : i + 8], 2) for i in range(0, len(bits), 8))
-    found = np.asarray(decode_image(by_hand(grey_tags(4, 2, 12, photometric), packed))).astype(int)
-    assert np.abs(found - (255 - eight(values) if photometric == 0 else eight(values)).astype(int)).max() <= 1
+    found = np.asarray(decode_image(by_hand(grey_tags(4, 2, 12, photometric), packed)))
+    np.testing.assert_array_equal(found, 255 - eight(values) if photometric == 0 else eight(values))
 
 
 @pytest.mark.parametrize(
