@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 GROUP = "data"
 VIEWED = ("nih-cxr14", "google2019", "chexpert")
 """Sets whose command has no option of its own but `--views`."""
+PLAIN = ("aptos", "patchcam", "kermany-pneumonia", "montgomery", "shenzhen")
+"""Sets whose command has no option of its own."""
+EDITIONS = ("isic", "medmnist")
+"""Sets of which several may lie in one folder."""
 
 app = typer.Typer(cls=Commands, help="Make a manifest of a public set from its download, or list the sets.")
 
@@ -53,6 +57,35 @@ def _viewed(name: str) -> Callable[..., None]:
         json: options.Json = False,
     ) -> None:
         _build(name, folder, out, force=force, json=json, views=optional_names(views, "--views"))
+
+    return build
+
+
+def _plain(name: str) -> Callable[..., None]:
+    """The command of a set that leaves no choice."""
+
+    def build(
+        folder: options.UnpackedSet,
+        out: options.ManifestFile,
+        force: options.Force = False,
+        json: options.Json = False,
+    ) -> None:
+        _build(name, folder, out, force=force, json=json)
+
+    return build
+
+
+def _edited(name: str) -> Callable[..., None]:
+    """The command of a set of which several may lie in one folder."""
+
+    def build(
+        folder: options.UnpackedSet,
+        out: options.ManifestFile,
+        edition: options.Edition = None,
+        force: options.Force = False,
+        json: options.Json = False,
+    ) -> None:
+        _build(name, folder, out, force=force, json=json, edition=edition)
 
     return build
 
@@ -111,3 +144,7 @@ for _name in VIEWED:
     _add(_name, _viewed(_name))
 _add("padchest", _padchest)
 _add("vindr", _vindr)
+for _name in PLAIN:
+    _add(_name, _plain(_name))
+for _name in EDITIONS:
+    _add(_name, _edited(_name))

@@ -44,9 +44,7 @@ Backbone = Annotated[str, typer.Argument(help="A backbone, with variations if an
 CheckpointFile = Annotated[Path, typer.Argument(metavar="file", help="A PyTorch, TensorFlow or haiku checkpoint.")]
 EmbeddingFile = Annotated[
     Path,
-    typer.Argument(
-        metavar="file", help="An export of dvme, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids."
-    ),
+    typer.Argument(metavar="file", help="A dvme export, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids."),
 ]
 
 # What is written.
@@ -73,6 +71,7 @@ ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
 UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+Edition = Annotated[str | None, typer.Option(help="One of several: 2019, HAM10000, pathmnist_64. Default: the one.")]
 Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[

@@ -14,10 +14,10 @@ from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import manifest_samples
 from dvme.data.samples import MISSING, Samples
-from dvme.data.sources import container_suffixes, source_of_file, source_of_folder
+from dvme.data.sources import container_suffixes, holds_images, source_of_file, source_of_folder
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
-from dvme.data.tables import TABLES, check_table_name, is_packed_name, table_file
+from dvme.data.tables import TABLE_SUFFIXES, TABLES, check_table_name, is_packed_name, is_table_name, table_file
 from dvme.data.task import Task
 from dvme.errors import DataError, parameter
 
@@ -60,6 +60,7 @@ def load_samples(
     path = Path(images)
     is_folder = table_file(path)[1] is None and _is_folder(path)
     is_table = is_packed_name(path) or table_file(path)[1] is not None
+    is_table = is_table or (not is_folder and is_table_name(path) and not holds_images(path))
     source = source_of_folder(path) if is_folder else None if is_table else source_of_file(path)
     if source is not None:
         if image_root is not None:
@@ -76,7 +77,10 @@ def load_samples(
             raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
         samples = folder_samples(path, images_only=images_only)
     else:
-        check_table_name(path, other="a folder or ", besides=container_suffixes())
+        if path.suffix.lower() == ".gz" and not is_table_name(path):
+            raise DataError(f"{path} is packed; unpack it: gunzip -k {path}")
+        besides = [suffix for suffix in container_suffixes() if suffix not in TABLE_SUFFIXES]
+        check_table_name(path, other="a folder or ", besides=besides)
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
     are_folders = source is not None or is_folder

@@ -37,7 +37,8 @@ class Reading:
     grey beyond the range fails, and the reason names ranges that fit. A PPM of more than 8 bits is read by `declared`,
     `dtype` and bits only. Images of 8 bits are read as ever."""
     voi: str = USUAL
-    """Of the windows of a DICOM file: `first`, `none`, `lut` (a table), or a number."""
+    """What a DICOM file is seen through: `first`, its VOI LUT or else its first window; `none`; `lut`, a table only;
+    or a window by number. What a file lacks is its failure."""
     frame: str = USUAL
     """Of a DICOM file with several frames: a number, or `middle`. Of any other file with several images, such as a TIFF
     of pages or an animation, only the first can be read."""

@@ -6,10 +6,10 @@ import csv
 import inspect
 import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from dvme.arguments import public
@@ -33,11 +33,22 @@ class Published:
     """(N,) texts each: label; split and group, if they are known; then further ones, such as view, sex, age."""
     remarks: Sequence[str] = ()
     """What was met in the tables, a line each, with a count."""
+    files: Mapping[str, Sequence[str | None]] = field(default_factory=dict)
+    """(N,) each, where files beside the image are, such as its masks; None for one that is not there."""
+    beside: Collection[str] = ()
+    """Pictures that are no rows, of which the remarks tell."""
+    narrower: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `PublicSet` as they are for this download, of a set that has several."""
 
     def only(self, rows: Sequence[int]) -> Published:
         """Some of the images."""
         columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
-        return replace(self, images=[self.images[row] for row in rows], columns=columns)
+        files = {name: [places[row] for row in rows] for name, places in self.files.items()}
+        return replace(self, images=[self.images[row] for row in rows], columns=columns, files=files)
+
+    def used(self) -> set[str | None]:
+        """Every place that these know of."""
+        return {*self.images, *self.beside}.union(*self.files.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +98,7 @@ def public_set(
     views: Sequence[str] | None = None,
     labels: str | None = None,
     readers: str | None = None,
+    edition: str | None = None,
     force: bool = False,
 ) -> BuiltManifest:
     """Make a manifest of a public set from its download as it was unpacked.
@@ -100,6 +112,7 @@ def public_set(
         views: keep images of these views only, as the publisher names them; of sets that tell the view.
         labels: which of the publisher's labels, see `padchest`.
         readers: how several readers become one label, see `vindr`.
+        edition: which of several that lie there, see `isic` and `medmnist`.
         force: replace the file that is there.
 
     Raises:
@@ -109,15 +122,19 @@ def public_set(
     """
     described = set_of(name)
     published = import_module(f"dvme.sets.{name.replace('-', '_')}").published
-    options = {"labels": (labels, parameter("labels")), "readers": (readers, parameter("readers"))}
+    options = {
+        "labels": (labels, parameter("labels")),
+        "readers": (readers, parameter("readers")),
+        "edition": (edition, parameter("edition")),
+    }
     given = {option: value for option, (value, _) in options.items() if value is not None}
     for option in given.keys() - inspect.signature(published).parameters.keys():
         raise OptionError(f"the set {name} has no choice of " + options[option][1] + "; leave it out")
     place = None if out is None else check_destination(out, (".csv",), force=force)
     unpacked = Unpacked(folder)
     found = published(unpacked, **given)
-    n_listed = len(found.images)
-    n_stray = len({*unpacked.pictures} - {*found.images})
+    described, n_listed = replace(described, **found.narrower), len(found.images)
+    n_stray = len({*unpacked.pictures} - found.used())
     if n_stray:
         unpacked.remarks.append(f"{counted(n_stray, 'picture')} left out, for no table names them")
     if views is not None:
@@ -162,8 +179,13 @@ def _built(
     n_again = n_wanted - n_gone - len(there)
     repeated = [f"{counted(n_again, 'row')} of a picture that has one already, left out"] if n_again else []
     kept = published.only(there)
-    start = PurePosixPath(Path(os.path.relpath(os.path.realpath(unpacked.root), os.path.realpath(beside))).as_posix())
-    columns = {"image": [f"{start / (place or '')}" for place in kept.images], **kept.columns}
+    start = Path(os.path.relpath(os.path.realpath(unpacked.root), os.path.realpath(beside))).as_posix()
+    from_here = "" if start == "." else f"{start}/"
+    paths = {
+        name: [f"{from_here}{place}" if place else MISSING for place in places]
+        for name, places in {"image": kept.images, **kept.files}.items()
+    }
+    columns = {"image": paths.pop("image"), **kept.columns, **paths}
     return BuiltManifest(
         set=described,
         columns=columns,

@@ -60,6 +60,8 @@ def test_build__says_what_it_wrote_and_what_it_met(nih: Path, tmp_path: Path) ->
         (("chexpert", "nih", "--out", "new.csv"), "nih has no train.csv or chexpert_train.csv; put the publisher's"),
         (("vindr", "nih", "--out", "new.csv", "--readers", "all"), "pass --readers majority or --readers shares"),
         (("padchest", "nih", "--out", "new.csv", "--labels", "x"), "pass --labels common or --labels all"),
+        (("isic", "nih", "--out", "new.csv", "--edition", "2021"), "HAM10000; choose one of them with --edition 2018"),
+        (("medmnist", "nih", "--out", "new.csv", "--edition", "x"), "has no x.npz; it has no .npz file"),
         (("nih-cxr14", "nih", "--out", "new.tsv"), "new.tsv does not end in .csv; name such a file"),
     ],
 )

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 KIND = "dicom"
 DICOM_DECODING = (
-    "modality LUT, then the first window or VOI LUT, scaled from the bounds that the header gives to 0..255; padding "
-    "black; MONOCHROME1 inverted last; colour as RGB; first frame"
+    "modality LUT, then the VOI LUT or else the first window, scaled from the bounds that the header gives to 0..255 "
+    "(floating point without these: from each image's own); MONOCHROME1 inverted last; padding black; palettes and "
+    "colour as RGB, scaled by the declared bits; first frame"
 )
 """The policy in words, in the fingerprint of every backbone that has embedded a DICOM file: change it when the pixels
 change."""

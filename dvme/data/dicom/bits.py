@@ -38,12 +38,12 @@ class Bits:
 
     def values(self, samples: NDArray[Any]) -> NDArray[Any]:
         """The values of samples of any shape: their used bits."""
-        return np.right_shift(np.left_shift(samples, self.n - 1 - self.high), self.n - self.stored)
+        return np.asarray((samples << (self.n - 1 - self.high)) >> (self.n - self.stored))
 
     def without_overlays(self, samples: NDArray[Any]) -> NDArray[Any]:
         """All bits of samples but those of overlays."""
         unsigned = samples.view(f"u{self.n // 8}")
-        return (unsigned & unsigned.dtype.type(_all(self.n) & ~self.overlays)).view(samples.dtype)
+        return np.asarray(unsigned & unsigned.dtype.type(_all(self.n) & ~self.overlays)).view(samples.dtype)
 
     def are_all_used(self, samples: NDArray[Any]) -> bool:
         """Whether no sample has more than its used bits, which least and largest tell of most files."""

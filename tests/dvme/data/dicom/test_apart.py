@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from dicom_files import header_of, shipped
+from numpy.typing import NDArray
+from pydicom.pixels.processing import apply_voi_lut
 
 from dvme.data import decode
 from dvme.data.dicom import apart
@@ -19,6 +22,12 @@ PRECISION = 77
 """Bytes from the start of its codestream; of 255 bits GDCM ends its process."""
 
 
+def greys_of(data: bytes) -> NDArray[Any]:
+    """By pydicom in this process."""
+    header = header_of(data)
+    return np.round(apply_voi_lut(header.pixel_array, header)).astype(np.uint8)
+
+
 def with_byte(at: int, value: int) -> bytes:
     data = bytearray(shipped(LOSSLESS).read_bytes())
     data[data.find(b"\xff\xd8\xff") + at] = value
@@ -27,10 +36,10 @@ def with_byte(at: int, value: int) -> bytes:
 
 def test_decoded_apart__a_file_that_brings_the_codec_down() -> None:
     broken, whole = with_byte(PRECISION, 255), shipped(LOSSLESS).read_bytes()
-    script = "import sys, pydicom; pydicom.dcmread(sys.stdin.buffer).pixel_array"
+    script = "import io, sys, pydicom; pydicom.dcmread(io.BytesIO(sys.stdin.buffer.read())).pixel_array"
     alone = subprocess.run([sys.executable, "-c", script], input=broken, capture_output=True, check=False)
     assert alone.returncode < 0  # by a signal
-    expected = header_of(whole).pixel_array
+    expected = greys_of(whole)
     for _ in range(2):
         with pytest.raises(ImageError, match="is damaged so that it brings gdcm down"):
             decode(broken)
@@ -38,7 +47,7 @@ def test_decoded_apart__a_file_that_brings_the_codec_down() -> None:
 
 
 def test_decoded_apart__damage_that_gdcm_only_mutters_about(capfd: pytest.CaptureFixture[str]) -> None:
-    data = with_byte(100, 255)
+    data = with_byte(97, 1)
     assert header_of(data).pixel_array.shape == (768, 1024)  # pydicom takes it
     capfd.readouterr()
     with pytest.raises(ImageError, match="Corrupt JPEG data: premature end of data segment"):
@@ -48,7 +57,7 @@ def test_decoded_apart__damage_that_gdcm_only_mutters_about(capfd: pytest.Captur
 
 def test_decoded_apart__threads_have_a_process_each() -> None:
     whole, broken = shipped(LOSSLESS).read_bytes(), with_byte(PRECISION, 255)
-    expected = header_of(whole).pixel_array
+    expected = greys_of(whole)
 
     def is_right(i: int) -> bool:
         if i % 5:
@@ -57,8 +66,8 @@ def test_decoded_apart__threads_have_a_process_each() -> None:
             decode(broken)
         return True
 
-    with ThreadPoolExecutor(4) as pool:
-        assert all(pool.map(is_right, range(20)))
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(is_right, range(10)))
 
 
 def test_decoded_apart__a_codec_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ def frames() -> list[tuple[str, bytes, tuple[int, int, int]]]:
     return found
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_codestream_of__is_what_headers_say() -> None:
     every = frames()
     assert len(every) > 25
@@ -38,7 +39,9 @@ def test_codestream_of__is_what_headers_say() -> None:
         assert (stream.rows, stream.columns, stream.components) == size, name
 
 
-@pytest.mark.parametrize("frame", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda\0\0\0\0", b"\xff\x4f\xff\x51\0"])
+@pytest.mark.parametrize(
+    "frame", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xda\0\0\0\0", b"\xff\x4f\xff\x51\0"]
+)
 def test_codestream_of__what_says_nothing(frame: bytes) -> None:
     assert codestream_of(frame) is None
 
