@@ -333,3 +333,11 @@ def test_label__findings_to_classes_and_back_drop_the_list(make_cache: MakeCache
     report = label(cache, grades)
     assert report.class_order == EmbeddingCache.open(cache).class_order == ()
     assert report.remarks[-1] == "labels are classes now: the findings of before (Edema, Mass, Nodule) are dropped"
+
+
+@pytest.mark.parametrize("options", [{"dicom": "age"}, {"frame": "each"}])
+def test_label__what_only_headers_tell(make_cache: MakeCache, write_manifest: Write, options: dict[str, str]) -> None:
+    cache = make_cache(range(2))
+    manifest = write_manifest([["0.png", "x"]], ["image", "label"])
+    with pytest.raises(OptionError, match="no image is read here, nor its header; leave out"):
+        label(cache, manifest, columns=Columns(**options))
