@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dvme.report.viz import viz
     from dvme.report.write import write_report
     from dvme.runtime import Runtime, silent
+    from dvme.sets import public_set, public_sets
     from dvme.study.compare import compare
     from dvme.study.design.options import SubsetOptions
     from dvme.study.design.subsets import subsets
@@ -64,6 +65,8 @@ _HOMES = {
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
     "probe": "dvme.study.probe",
+    "public_set": "dvme.sets",
+    "public_sets": "dvme.sets",
     "subsets": "dvme.study.design.subsets",
     "sweep": "dvme.study.sweep",
     "viz": "dvme.report.viz",
@@ -100,6 +103,8 @@ __all__ = [
     "plan_extraction",
     "predict",
     "probe",
+    "public_set",
+    "public_sets",
     "report",
     "silent",
     "subsets",

@@ -25,7 +25,9 @@ EXAMPLES = {
     "methods": ["tsne", "pca"],
     "test": ["other.zarr", "ny=hospital.zarr"],
     "keep": ["age", "sex"],
+    "dicom": ["view", "age"],
     "by": ["sex", "age:0-40-60-120"],
+    "views": ["PA", "AP"],
 }
 SETTINGS = {
     "Columns": "dvme.data",
@@ -39,9 +41,10 @@ SETTINGS = {
 def public(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function take names and settings as callers write them, and show how far it has come.
 
-    `heads`, `backbones`, `test` and `by` take a name or several, `submission` and `class_order` several. Parameters of
-    settings (`columns`, `runtime`, `options`) take a mapping of the fields as well, those of mappings only a mapping.
-    `seed` is as `checked_seed` has it. None stands for the default. `progress` is as `dvme.progress.watched` has it.
+    `heads`, `backbones`, `test`, `by` and `views` take a name or several, `submission` and `class_order` several.
+    Parameters of settings (`columns`, `runtime`, `options`) take a mapping of the fields as well, those of mappings
+    only a mapping. `seed` is as `checked_seed` has it. None stands for the default. `progress` is as
+    `dvme.progress.watched` has it.
 
     Raises:
         ArgumentError: by the function, if it is given something else; no text is taken for its letters.
@@ -149,7 +152,7 @@ def _taken(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
     """What makes a parameter's argument what the function takes; None if it is taken as it is."""
     by_name: dict[str, Callable[[Any, str], Any]] = {
         "heads": head_names,
-        **dict.fromkeys(("backbones", "by", "test"), names),
+        **dict.fromkeys(("backbones", "by", "test", "views"), names),
         **dict.fromkeys(("submission", "class_order"), listed),
         "seed": checked_seed,
     }

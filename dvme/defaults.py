@@ -23,6 +23,12 @@ AT: Final = "specificity=0.9"
 NO_FINDING: Final = "No Finding"
 """What tables call an image without any finding."""
 
+NA_VALUES: Final = (
+    *("NA", "N/A", "n/a", "#N/A", "#NA", "<NA>"),
+    *("nan", "NaN", "NAN", "-nan", "NaT", "None", "NULL", "null", "nil"),
+)
+"""What programs write into a cell that has no value, spelled as they do; `none` is what people call a class."""
+
 DEVICE: Final = "auto"
 DTYPE: Final = "float32"
 CPU_BATCH: Final = 16

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from dvme.data.dicom.names import is_unclear
 from dvme.data.images import SUFFIXES
-from dvme.data.manifest import MANIFEST_SUFFIXES
+from dvme.data.listing import is_dicom_file
+from dvme.data.sources import container_suffixes, holds_images, source_of_folder
+from dvme.data.tables import TABLE_SUFFIXES, is_packed_name, is_table_name
 from dvme.errors import DataError, OptionError, parameter
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
 
-Kind = Literal["", "cache", "run", "head", "heads", "images", "manifest", "export", "file"]
+Kind = Literal["", "cache", "run", "head", "heads", "images", "container", "manifest", "export", "file"]
 """`heads`: a folder with saved heads in it. "": nothing is there, or nothing that shows what it is."""
 CALLED: dict[Kind, str] = {
     "cache": "a cache",
@@ -22,6 +26,7 @@ CALLED: dict[Kind, str] = {
     "head": "a saved head",
     "heads": "a folder of saved heads",
     "images": "a folder of images",
+    "container": "a file of images",
     "manifest": "a table",
     "export": "a file of embeddings",
     "file": "a file",
@@ -31,8 +36,8 @@ OTHER_FILES = frozenset({
     *(".bin", ".ckpt", ".gz", ".html", ".json", ".pkl", ".pt", ".pth", ".py", ".safetensors", ".svg", ".tar"),
     *(".tgz", ".toml", ".txt", ".xlsx", ".xls", ".yaml", ".yml", ".zip"),
 })  # fmt: skip
-NOT_FOR_A_CACHE = SUFFIXES.keys() | set(MANIFEST_SUFFIXES) | set(EXPORTS) | OTHER_FILES
-ENTRIES_LOOKED_AT = 2000
+NOT_FOR_A_CACHE = SUFFIXES.keys() | {*TABLE_SUFFIXES, *EXPORTS, *container_suffixes()} | OTHER_FILES
+ENTRIES_LOOKED_AT, FILES_LOOKED_INTO = 2000, 20
 
 
 def kind_of(place: str | Path) -> Kind:
@@ -41,8 +46,7 @@ def kind_of(place: str | Path) -> Kind:
     if is_url(place) or not os.path.exists(path):  # noqa: PTH110 - Path's own fails for what is no name
         return ""
     if path.is_file():
-        suffix = path.suffix.lower()
-        return "manifest" if suffix in MANIFEST_SUFFIXES else "export" if suffix in EXPORTS else "file"
+        return _kind_of_file(path)
     marks: dict[str, Kind] = {"zarr.json": "cache", "run.json": "run", "head.json": "head"}
     found = next((kind for name, kind in marks.items() if (path / name).is_file()), None)
     if found is not None:
@@ -53,7 +57,19 @@ def kind_of(place: str | Path) -> Kind:
         return ""
     if any(entry.name == "head.json" and entry.parent.parent == path for entry in entries):
         return "heads"
-    return "images" if any(entry.suffix.lower() in SUFFIXES for entry in entries) else ""
+    return "images" if _are_images(entries) or source_of_folder(path) is not None else ""
+
+
+def _are_images(entries: Sequence[Path]) -> bool:
+    """Whether one is an image by its name, or one of the first whose names say nothing is a DICOM file."""
+    unclear = islice((entry for entry in entries if is_unclear(entry.name) and entry.is_file()), FILES_LOOKED_INTO)
+    return any(entry.suffix.lower() in SUFFIXES for entry in entries) or any(map(is_dicom_file, unclear))
+
+
+def _kind_of_file(path: Path) -> Kind:
+    if not is_packed_name(path) and holds_images(path):
+        return "container"
+    return "manifest" if is_table_name(path) else "export" if path.suffix.lower() in EXPORTS else "file"
 
 
 def check_cache_first(place: str | Path, other: str | Path | None) -> None:
@@ -110,7 +126,7 @@ def check_images_and_cache(images: str | Path, cache: str | Path) -> None:
     """
     if kind_of(images) == "cache":
         other = kind_of(cache)
-        if other in {"images", "manifest"}:
+        if other in {"images", "container", "manifest"}:
             raise OptionError(
                 f"{images} is a cache and {cache} {CALLED[other]}: images come first; {_swap(images, cache)}"
             )
@@ -179,7 +195,7 @@ def _step(place: str | Path, kind: Kind) -> str:
         return f"its cache is {_cache_of(Path(place)) or 'named in its run.json'}"
     if kind in {"head", "heads"}:
         return "dvme predict and dvme explain take it; name the cache"
-    if kind in {"images", "manifest"}:
+    if kind in {"images", "container", "manifest"}:
         return f"dvme extract {place} NAME.zarr makes one of images"
     if kind == "export":
         return f"dvme cache import {place} NAME.zarr makes one of it"

@@ -63,6 +63,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, on one line; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def first_few(values: Iterable[object], at_most: int = EXAMPLES) -> str:
     """`a, b, c, ...`: the first ones, on one line, long ones cut in the middle."""
     found = [_cut(value) for value in islice(values, at_most + 1)]

@@ -1,7 +1,9 @@
-"""The examples of own backbones, as they are in the folder."""
+"""The examples of own backbones and of DICOM files, as they are in the folder."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scans import write_patients, write_scan
+from typer.testing import CliRunner
 
 import dvme
 from dvme.backbones import get_spec
 from dvme.backbones.loading.diagnosis import diagnose
 from dvme_cache import EmbeddingCache
+from dvme_cli.app import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 TOML, PYTHON = str(EXAMPLES / "own_backbone.toml"), f"{EXAMPLES / 'own_backbone.py'}:gabor"
@@ -53,3 +58,35 @@ def test_own_backbone__gabor_answers_to_its_texture() -> None:
         pixels = np.round(127.5 + 127.5 * wave).astype(np.uint8)[None, :, :, None]
         features = model.embed(torch.from_numpy(pixels))[0].numpy()
         assert int(features[:24].argmax()) == index
+
+
+def test_dicom__commands_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide, on files that pydicom writes."""
+    monkeypatch.chdir(tmp_path)
+    write_patients(Path("scans"))
+    rows = [f"{path},{path.parent.name}" for path in sorted(Path("scans").rglob("IM*"))]
+    Path("labels.csv").write_text("image,finding\n" + "\n".join(rows))
+    for film in range(12):
+        place = Path("loops") / "ab"[film % 2] / f"US{film:02d}.dcm"
+        write_scan(place, f"P{film}", seed=film, level=film % 2, NumberOfFrames="2")
+    write_scan(Path("new/US99.dcm"), "P99", seed=99, NumberOfFrames="3")
+    text = (EXAMPLES / "dicom.md").read_text(encoding="utf-8")
+    commands = [
+        line for block in re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL) for line in block.splitlines()
+    ]
+    assert len(commands) >= 10
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "dvme"
+        small = [f"{word}@size=32" if word == "random" else word for word in words[1:]]
+        result = CliRunner().invoke(app, small)
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+    cache = EmbeddingCache.open("scans.zarr")
+    assert len(cache.backbones) == 3
+    assert len(set(cache.column("group"))) == 20
+    assert set(cache.column("manufacturer")) == {"Acme", "Bolt"}
+    assert EmbeddingCache.open("frames.zarr").n_rows == 24
+    assert EmbeddingCache.open("middle.zarr").n_rows == 12
+    assert [line.partition(",")[0] for line in Path("frames.csv").read_text().splitlines()[1:]] == [
+        f"US99.dcm/frame={frame}" for frame in range(3)
+    ]

@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme_cli import backbones, cache, compare, explain, extract, info, predict, probe, report, subsets, sweep, viz
+from dvme_cli import (
+    backbones,
+    cache,
+    compare,
+    data,
+    explain,
+    extract,
+    info,
+    predict,
+    probe,
+    report,
+    subsets,
+    sweep,
+    viz,
+)
 from dvme_cli.commands import Commands
 from dvme_cli.interrupted import add_command
 from dvme_cli.spelling import APPS
@@ -30,6 +44,7 @@ add_command(app, "predict", predict.predict)
 add_command(app, "explain", explain.explain)
 add_command(app, "report", report.report)
 add_command(app, "viz", viz.viz)
+app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.add_typer(backbones.app, name="backbones")
 

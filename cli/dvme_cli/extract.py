@@ -13,7 +13,17 @@ from dvme.defaults import DEVICE, DTYPE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
-from dvme_cli.parsing import optional_names, parse_names, parse_order, parse_pairs, runtime_of, vary_names
+from dvme_cli.parsing import (
+    optional_names,
+    parse_frame,
+    parse_names,
+    parse_order,
+    parse_pairs,
+    parse_range,
+    runtime_of,
+    typed,
+    vary_names,
+)
 from dvme_cli.plan import show_left_out, show_plan
 from dvme_cli.table import Table
 
@@ -35,6 +45,20 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     keep: options.KeepColumns = None,
+    dicom: Annotated[
+        str | None,
+        typer.Option(
+            "--dicom-columns",
+            help="What to keep of DICOM headers, separated by commas: patient, study, series, view, laterality, sex, "
+            "age, modality, manufacturer, model, body_part, spacing, rows, columns, bits, photometric, window, frames, "
+            "kvp, exposure.",
+        ),
+    ] = None,
+    plain_ids: Annotated[
+        bool, typer.Option("--plain-ids", help="Keep ids of DICOM headers as they are, not hashed.")
+    ] = False,
+    frame: options.Frame = None,
+    na_values: options.NaValues = None,
     image_root: options.ImageRoot = None,
     skip_missing: options.SkipMissing = False,
     class_order: options.ClassOrder = None,
@@ -47,6 +71,17 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     in_chans: Annotated[int | None, typer.Option(help="1: grey input, the first convolution summed.")] = None,
     preprocess: Annotated[
         str | None, typer.Option(help="KEY=VALUE,...: resize, crop, interpolation, mode, mean, std.")
+    ] = None,
+    range_: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            help="Which deep grey becomes 0 and 255: image, declared, dtype, 12bit, or percentile=0.5,99.5.",
+        ),
+    ] = None,
+    bits: Annotated[int | None, typer.Option(help="12: 0 to 4095 of deep grey become 0 to 255.")] = None,
+    voi: Annotated[
+        str | None, typer.Option(help="Window of DICOM files: first, none, lut, or its number from 0 on.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     dtype: options.Dtype = DTYPE,
@@ -73,9 +108,12 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "backbones": vary_names(
             parse_names(backbones, "--backbones"),
             pool=pool,
-            image_size=image_size,
+            size=image_size,
             in_chans=in_chans,
             preprocess=preprocess,
+            range=parse_range(range_, bits),
+            voi=voi,
+            frame=parse_frame(frame)[1],
         ),
         "columns": dvme.Columns(
             image=image,
@@ -85,6 +123,10 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             label_separator=label_separator,
             no_finding=no_finding,
             keep=optional_names(keep, "--keep-col") or (),
+            dicom=optional_names(dicom, "--dicom-columns") or (),
+            plain_ids=plain_ids,
+            frame=parse_frame(frame)[0],
+            **typed(na_values=na_values),
         ),
         "image_root": image_root,
         "skip_missing": skip_missing,

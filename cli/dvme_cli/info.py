@@ -35,6 +35,8 @@ def _show(summary: CacheSummary) -> None:
     for policy, names in summary.decodings.items():
         of = "" if len(summary.decodings) == 1 else f" of {some_of(names)}"
         say(f"decoding{of}: {policy}")
+    for name, policy in summary.decodings_by_kind.items():
+        say(f"{name}: {policy}")
     headings = ("backbone", "pooling", "fingerprint", "dim", "dtype", "done", "failed", "pending", "size")
     table = Table(columns=headings, keys=1, numeric=6, drop=("dtype", "fingerprint", "pooling"))
     for item in summary.backbones:

@@ -107,5 +107,5 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
 
 def kept_of(command: str, given: Parameters) -> str:
     """What is kept of a command, by its name below `dvme`."""
-    kept = KEPT.get(command, NOTHING_CHANGED)
+    kept = KEPT.get(command, _file if command.startswith("data ") else NOTHING_CHANGED)
     return kept if isinstance(kept, str) else kept(given)

@@ -22,6 +22,7 @@ from dvme.defaults import (
     MAX_WORKERS,
     N_FOLDS,
     N_REPEATS,
+    NA_VALUES,
     SEED,
     SIZES,
     TEST_FRACTION,
@@ -43,9 +44,7 @@ Backbone = Annotated[str, typer.Argument(help="A backbone, with variations if an
 CheckpointFile = Annotated[Path, typer.Argument(metavar="file", help="A PyTorch, TensorFlow or haiku checkpoint.")]
 EmbeddingFile = Annotated[
     Path,
-    typer.Argument(
-        metavar="file", help="An export of dvme, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids."
-    ),
+    typer.Argument(metavar="file", help="A dvme export, or .npz, .npy, .h5, .parquet, .csv, .tsv of features and ids."),
 ]
 
 # What is written.
@@ -54,6 +53,7 @@ OptionalRunFolder = Annotated[
     str | None,
     typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
 ]
+ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
 Numbers = Annotated[Path | None, typer.Option("--out", help="A .json file for all numbers.")]
@@ -64,12 +64,15 @@ ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE eve
 Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
 
 # Images and what a manifest says of them.
-Images = Annotated[Path, typer.Argument(help="A folder of images, or a .csv, .tsv or .parquet manifest.")]
+Images = Annotated[Path, typer.Argument(help="A folder of images, or a manifest: .csv, .tsv, .parquet, .xlsx, ...")]
 ImagesOrCache = Annotated[str, typer.Argument(help="A folder or manifest of images, or a cache.")]
 ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder or a manifest.")]
 ImagesAgain = Annotated[
     bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
 ]
+UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+Edition = Annotated[str | None, typer.Option(help="One of several: 2019, HAM10000, pathmnist_64. Default: the one.")]
+Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[
     str | None,
@@ -98,6 +101,10 @@ KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
 ]
+Frame = Annotated[str | None, typer.Option(help="each: frames of DICOM files as images; extract: or middle, 0, 1, 2.")]
+NaValues = Annotated[
+    str | None, typer.Option(help=f"What cells without a value say; '' is nothing. Default: {','.join(NA_VALUES)}.")
+]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]
 ClassOrder = Annotated[
@@ -113,10 +120,7 @@ MaxPixels = Annotated[
 ]
 
 # Backbones and their weights.
-Backbones = Annotated[
-    str | None,
-    typer.Option(help="Names separated by commas; a name that has a comma in double quotes. Default: all."),
-]
+Backbones = Annotated[str | None, typer.Option(help='Names separated by commas; "x,y" in quotes. Default: all.')]
 NewBackbones = Annotated[
     str,
     typer.Option("--backbones", help='Names separated by commas, "x,y" in quotes; `dvme backbones` lists them.'),

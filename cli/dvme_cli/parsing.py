@@ -115,14 +115,11 @@ def parse_shares(texts: Sequence[str] | None, option: str) -> dict[str, float] |
     return found or None
 
 
-def vary_names(
-    names: Sequence[str], *, pool: str | None, image_size: int | None, in_chans: int | None, preprocess: str | None
-) -> list[str]:
-    """Write the options that vary every backbone into their names; what a name says of its own stays."""
+def vary_names(names: Sequence[str], *, preprocess: str | None, **given: Any) -> list[str]:
+    """Write the options that vary every backbone, by the keys of names, into these; what a name says itself stays."""
     from dvme.backbones.description.variation import PREPROCESS_KEYS, vary_name
 
-    given = {"pool": pool, "size": image_size, "in-chans": in_chans}
-    options = {key: f"{value}" for key, value in given.items() if value is not None}
+    options = {key.replace("_", "-"): f"{value}" for key, value in given.items() if value is not None}
     for part in parse_names(preprocess, "--preprocess") if preprocess is not None else []:
         key, separator, value = part.partition("=")
         if not separator or key not in PREPROCESS_KEYS:
@@ -130,3 +127,17 @@ def vary_names(
             raise typer.BadParameter(message)
         options[key] = value
     return [vary_name(name, options) for name in names]
+
+
+def parse_range(text: str | None, bits: int | None) -> str | None:
+    """How a name says a range of grey: `percentile:0.5:99.5` of `percentile=0.5,99.5`, `12bit` of 12 bits."""
+    if text is not None and bits is not None:
+        raise typer.BadParameter(f"--bits {bits} is a range itself; leave out --range {text}")
+    return f"{bits}bit" if bits is not None else None if text is None else re.sub(r"\s*[=,]\s*", ":", text.strip())
+
+
+def parse_frame(text: str | None) -> tuple[str | None, str | None]:
+    """What is a row, and what a backbone reads of one with several frames: (`each`, None) or (None, `middle`)."""
+    if text is None or text in {"each", "middle"} or text.isdecimal():
+        return (text, None) if text == "each" else (None, text)
+    raise typer.BadParameter(f"--frame {text} is not possible; pass each, middle, or a number from 0 on")

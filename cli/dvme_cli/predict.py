@@ -32,6 +32,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
     skip_missing: options.SkipMissing = False,
+    frame: options.Frame = None,
     force: options.Force = False,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
@@ -51,6 +52,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
             weights=parse_pairs(weights or [], "--weights", "PATH"),
             submission=optional_names(submission, "--submission"),
             skip_missing=skip_missing,
+            frame=frame,
             force=force,
             runtime=runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
             progress=tell,

@@ -75,4 +75,5 @@ def commands_like(typed: str, known: Sequence[str], nested: Mapping[str, Sequenc
     name = re.sub(r"[_\s]", "-", typed.lower())
     usual = [ours for ours, others in COMMANDS.items() if name in others and (ours in known or ours.startswith("--"))]
     within = [f"{group} {command}" for group, commands in nested.items() for command in commands if command == name]
-    return [*within, *usual] or get_close_matches(name, known, n=2, cutoff=0.6)
+    longer = [command for command in known if command.startswith(f"{name}-")]
+    return [*within, *usual] or longer or get_close_matches(name, known, n=2, cutoff=0.6)

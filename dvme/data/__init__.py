@@ -8,14 +8,16 @@ from stat import S_ISDIR, S_ISREG
 
 from dvme.arguments import public
 from dvme.data.columns import COLUMN, Columns
+from dvme.data.dicom.rows import with_headers
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
-from dvme.data.manifest import MANIFEST_SUFFIXES, manifest_samples
+from dvme.data.manifest import manifest_samples
 from dvme.data.samples import MISSING, Samples
-from dvme.data.sources import container_suffixes, source_of_file, source_of_folder
+from dvme.data.sources import container_suffixes, holds_images, source_of_file, source_of_folder
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
+from dvme.data.tables import TABLE_SUFFIXES, TABLES, check_table_name, is_packed_name, is_table_name, table_file
 from dvme.data.task import Task
 from dvme.errors import DataError, parameter
 
@@ -44,8 +46,9 @@ def load_samples(
     """List the images of a folder or a manifest.
 
     Args:
-        images: a folder (root/class/img, root/split/class/img, or flat), a .csv, .tsv or .parquet file, or a file or
-            folder that holds many images (`dvme.data.sources`).
+        images: a folder (root/class/img, root/split/class/img, or flat), a table (.csv, .tsv, .jsonl, .parquet, .xlsx;
+            BOOK.xlsx/SHEET is one of several sheets), or a file or folder that holds many images
+            (`dvme.data.sources`).
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start; its own folder by default.
         skip_missing: leave images out that a manifest names and that are not there.
@@ -55,8 +58,10 @@ def load_samples(
         DataError: if nothing is there, or it cannot be used as it is.
     """
     path = Path(images)
-    is_folder = _is_folder(path)
-    source = source_of_folder(path) if is_folder else source_of_file(path)
+    is_folder = table_file(path)[1] is None and _is_folder(path)
+    is_table = is_packed_name(path) or table_file(path)[1] is not None
+    is_table = is_table or (not is_folder and is_table_name(path) and not holds_images(path))
+    source = source_of_folder(path) if is_folder else None if is_table else source_of_file(path)
     if source is not None:
         if image_root is not None:
             message = f"{path} is {source.called}, " + parameter("image_root")
@@ -66,17 +71,20 @@ def load_samples(
         given = [name for name in COLUMN if getattr(columns, name, None)]
         if given:
             raise DataError(
-                f"{path} is a folder, " + COLUMN[given[0]] + " needs a manifest file; give a .csv, .tsv or .parquet"
+                f"{path} is a folder, " + COLUMN[given[0]] + f" needs a manifest file; give a file of {TABLES}"
             )
         if image_root is not None:
             raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
         samples = folder_samples(path, images_only=images_only)
     else:
-        if path.suffix.lower() not in MANIFEST_SUFFIXES:
-            known = ", ".join((*MANIFEST_SUFFIXES, *container_suffixes()))
-            raise DataError(f"{path} is not a manifest; give a folder or a file of {known}")
+        if path.suffix.lower() == ".gz" and not is_table_name(path):
+            raise DataError(f"{path} is packed; unpack it: gunzip -k {path}")
+        besides = [suffix for suffix in container_suffixes() if suffix not in TABLE_SUFFIXES]
+        check_table_name(path, other="a folder or ", besides=besides)
         root = None if image_root is None else Path(image_root)
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
+    are_folders = source is not None or is_folder
+    samples = with_headers(samples, columns or Columns(), are_folders=are_folders, images_only=images_only)
     odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))
     return replace(samples, remarks=(*samples.remarks, *odd))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +48,29 @@ def as_texts(column: pa.ChunkedArray, name: str = "", source: object = "") -> li
     if pa.types.is_timestamp(kind):
         texts = _timestamps(texts)
     return [MISSING if text is None else text.strip() for text in texts]
+
+
+def python_texts(values: Sequence[Any], name: str = "", source: object = "") -> list[str]:
+    """Values of any of Python's types as stripped text, each by itself: 12.0 is 12, and None and NaN are "".
+
+    Raises:
+        DataError: if one is a list, a mapping or bytes.
+    """
+    has_times = any(isinstance(value, datetime) and value.time() != time() for value in values)
+    return [_python_text(value, has_times, name, source) for value in values]
+
+
+def _python_text(value: Any, has_times: bool, name: str, source: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return MISSING
+    if isinstance(value, float) and value.is_integer() and abs(value) < LARGEST_EXACT_INTEGER:
+        return str(int(value))
+    if isinstance(value, datetime):
+        return value.isoformat(" ") if has_times else f"{value.date()}"
+    if isinstance(value, str | bool | int | float | date | time | timedelta):
+        return str(value).strip()
+    kind = type(value).__name__
+    raise DataError(f"{source} has a column {name!r} with a value of type {kind}, which is no text; choose another")
 
 
 def _plain(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, pa.DataType]:

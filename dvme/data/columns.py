@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from dvme.arguments import names as listed_names
+from dvme.data.dicom.fields import FIELDS
 from dvme.data.findings import from_columns, from_separated, is_one_finding, matching_columns
-from dvme.data.samples import STANDARD
+from dvme.data.samples import MISSING, NOTHING, STANDARD
 from dvme.data.tables import Table, clean_name, find_column
-from dvme.defaults import NO_FINDING
+from dvme.defaults import NA_VALUES, NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
-from dvme.text import CHOICES, first_few
+from dvme.text import CHOICES, EXAMPLES, counted, first_few
 
 COLUMN = {
     "image": parameter("image"),
@@ -48,15 +50,41 @@ class Columns:
     keep: str | Sequence[str] = ()
     """Further columns to keep beside these, under the names that are given here: sex, view, age. A text may name
     several between commas."""
+    dicom: str | Sequence[str] = ()
+    """What to keep of the headers of DICOM files, whatever source lists them: names of `dvme.data.dicom.fields.FIELDS`,
+    such as view, sex, age."""
+    plain_ids: bool = False
+    """Keep ids of patients, studies and series as headers have them, not their pseudonyms."""
+    frame: str | None = None
+    """`each`: every frame of a DICOM file with several is an image. None: the file is one."""
+    na_values: str | Sequence[str] = NA_VALUES
+    """What cells without a value say, beside nothing at all, in this spelling. A text may name several between commas;
+    "" is none, so that NA is a class. In findings NA, nan and the like are unknown whatever is named here."""
 
     def __post_init__(self) -> None:
         """Take the names of further columns apart.
 
         Raises:
             ArgumentError: if they are none.
+            OptionError: if headers do not tell such a thing, or frames are chosen here.
         """
-        keep = _between_commas(self.keep) if isinstance(self.keep, str) else self.keep
-        object.__setattr__(self, "keep", listed_names(keep, "keep"))
+        for field in ("keep", "dicom"):
+            given = getattr(self, field)
+            given = _between_commas(given) if isinstance(given, str) else given
+            object.__setattr__(self, field, listed_names(given, field))
+        unknown = [name for name in self.dicom if name not in FIELDS]
+        if unknown:
+            message = f" names what headers do not tell: {first_few(unknown)}; choose among {', '.join(FIELDS)}"
+            raise OptionError(parameter("dicom") + message)
+        if self.frame not in {None, "each"}:
+            step = "; choose each, or write it to the names of backbones, as in dino@frame=middle"
+            raise OptionError(parameter("frame", self.frame) + " is not possible" + step)
+        words = _between_commas(self.na_values) if isinstance(self.na_values, str) else self.na_values
+        object.__setattr__(self, "na_values", tuple(word.strip() for word in words))
+
+    def with_classes(self, names: Sequence[str] | None) -> Columns:
+        """The same, where none of these names is a missing value."""
+        return replace(self, na_values=[word for word in self.na_values if word not in (names or ())])
 
 
 @dataclass(frozen=True)
@@ -101,9 +129,10 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
         return None
     no_finding = [name for name in names if name.casefold() == columns.no_finding.casefold()]
     if len(names) == 1:
-        texts = table.texts(names[0])
+        texts = _finding_texts(table, names[0], columns)
         if separator is None and (columns.label is None or no_finding or not is_one_finding(texts)):
-            return Labels(texts, names)
+            texts, remarks = known_texts(table, names[0], columns)
+            return Labels(texts, names, (), remarks)
         if separator is None:
             found = from_columns({names[0]: texts}, columns.no_finding, source)
             said = f"column {names[0]!r} has cells of -1, and is read as one finding: 1 has it, 0 has it not, -1 is "
@@ -115,12 +144,34 @@ def read_labels(table: Table, columns: Columns) -> Labels | None:
             f"a separator is for findings in one column, and {len(names)} are named; leave out "
             + parameter("label_separator", separator)
         )
-    found = from_columns({name: table.texts(name) for name in names}, columns.no_finding, source)
+    found = from_columns({name: _finding_texts(table, name, columns) for name in names}, columns.no_finding, source)
     clear = tuple(
         f"column {name!r} is no finding: 1 in it says that the image has none (" + parameter("no_finding", name) + ")"
         for name in no_finding
     )
     return Labels(found.texts, names, found.names, clear + found.remarks)
+
+
+def _finding_texts(table: Table, column: str, columns: Columns) -> list[str]:
+    """The cells of a column of findings; what programs write where there is no value is left to those who read them."""
+    words = {word for word in columns.na_values if word.casefold() not in NOTHING}
+    return [MISSING if text in words else text for text in table.texts(column)] if words else table.texts(column)
+
+
+def known_texts(table: Table, column: str, columns: Columns) -> tuple[list[str], tuple[str, ...]]:
+    """The cells of a column, "" where one says that it has no value; and a line that counts these.
+
+    Raises:
+        DataError: if the cells are no text.
+    """
+    texts, words = table.texts(column), frozenset(columns.na_values)
+    found = Counter(text for text in texts if text in words)
+    if not found:
+        return texts, ()
+    shown = " and ".join(f"{word!r} ({counted(count, 'row')})" for word, count in found.most_common(EXAMPLES))
+    step = parameter("na_values", "")
+    line = f"column {column!r}: {shown} counts as a cell without a value; where it is a name, pass " + step
+    return [MISSING if text in words else text for text in texts], (line,)
 
 
 def kept_columns(table: Table, columns: Columns) -> dict[str, str]:

@@ -14,9 +14,16 @@ class Encoded:
     data: bytes
     frame: int | None = None
     """Of a file with a row for each frame, from 0 on; None: the file is one image."""
+    digest: bytes | None = None
+    """Of the data, where it is known already, as for the frames of a file that was read once."""
 
     @property
     def content_id(self) -> bytes:
         """What identifies the image: the digest of the file, and of the frame's number beside it where one is meant."""
-        whole = content_id(self.data)
-        return whole if self.frame is None else content_id(whole + f"frame {self.frame}".encode())
+        whole = content_id(self.data) if self.digest is None else self.digest
+        return whole if self.frame is None else frame_id(whole, self.frame)
+
+
+def frame_id(whole: bytes, frame: int) -> bytes:
+    """What identifies a frame of the file with this content id."""
+    return content_id(whole + f"frame {frame}".encode())

@@ -29,7 +29,7 @@ CELLS: Mapping[str, float] = {
     **dict.fromkeys(("1", "yes", "true", "y", "t", "positive"), 1.0),
     **dict.fromkeys(("0", "no", "false", "n", "f", "negative"), 0.0),
     **dict.fromkeys(("-1", "?", "u", "uncertain"), UNCERTAIN_VALUE),
-    **dict.fromkeys(("", "nan", "na", "n/a", "none", "null"), math.nan),
+    **dict.fromkeys((MISSING, *NOTHING), math.nan),
 }
 """What is written in a column of one finding."""
 

@@ -86,6 +86,9 @@ def _remarks(listing: Listing, places: Places, *, has_splits: bool) -> list[str]
     lines = []
     if listing.others:
         lines.append(f"{_kinds(listing.others)} passed over")
+    if listing.directories:
+        tables = counted(len(listing.directories), "table of contents", "tables of contents")
+        lines.append(f"{tables} of DICOM files passed over: {some_of(listing.directories, EXAMPLES)}")
     if listing.side:
         held = some_of([f"{count:,} {name}" for name, count in sorted(listing.side.items())])
         lines.append(f"folders passed over that systems keep beside files: {held}")

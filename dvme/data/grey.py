@@ -15,6 +15,8 @@ from dvme.errors import ImageError
 
 ENOUGH = 16
 """Of the range, the part that a picture has to span for it to fit: a sixteenth."""
+CLIPPED = "percentile:0.5:99.5"
+"""The range that is named where a few pixels take up most of any other."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def eight_bits(values: NDArray[Any], by: str, declared: Callable[[], Scale | Non
     """
     least, largest = extremes(values)
     if by in {USUAL, "image"}:
-        return Grey(scaled(values, least, largest), find_outliers(values))
+        return Grey(scaled(values, least, largest), find_outliers(values, largest - least))
     if found := PERCENTILES.fullmatch(by):
         low, high = percentiles(values, float(found[1]), float(found[2]))
         if low == high and least < largest:
@@ -63,7 +65,7 @@ def eight_bits(values: NDArray[Any], by: str, declared: Callable[[], Scale | Non
     if scale is None or not scale.holds(least, largest):
         raise _unfit(values.dtype, by, scale, least, largest)
     pixels = scaled(values, scale.low, scale.high)
-    return Grey(pixels, find_few_greys(pixels, values, _fitting(values.dtype, least, largest)))
+    return Grey(pixels, find_few_greys(pixels, values, _fitting(values.dtype, scale, least, largest)))
 
 
 def is_fixed_range(by: str) -> bool:
@@ -84,13 +86,13 @@ def fixed_scale(dtype: np.dtype[Any], by: str) -> Scale:
     return Scale(float(np.iinfo(dtype).min), float(np.iinfo(dtype).max))
 
 
-def _fitting(dtype: np.dtype[Any], least: float, largest: float) -> str:
-    """The range that fits greys from `least` to `largest`: of the fewest bits, or else the image's own."""
+def _fitting(dtype: np.dtype[Any], scale: Scale, least: float, largest: float) -> str:
+    """A range that shows more of greys from `least` to `largest` than a scale: of the fewest bits, if that does."""
     bits = _least_bits(dtype, least, largest)
-    if bits is None:
+    fewest = scale if bits is None else fixed_scale(dtype, bits)
+    if bits is None or (largest - least) * ENOUGH < fewest.high - fewest.low:
         return "image"
-    scale = fixed_scale(dtype, bits)
-    return bits if (largest - least) * ENOUGH >= scale.high - scale.low else "image"
+    return bits if fewest.high - fewest.low < scale.high - scale.low else CLIPPED
 
 
 def _least_bits(dtype: np.dtype[Any], least: float, largest: float) -> str | None:
@@ -103,7 +105,7 @@ def _unfit(dtype: np.dtype[Any], by: str, scale: Scale | None, least: float, lar
     """Why a range does not hold the greys, and which ranges do."""
     others = [_least_bits(dtype, least, largest), "16bit", "dtype"]
     fitting = [other for other in others if other and fixed_scale(dtype, other).holds(least, largest)]
-    names = [f"@range={other}" for other in dict.fromkeys([*fitting, "image", "percentile:0.5:99.5"])]
+    names = [f"@range={other}" for other in dict.fromkeys([*fitting, "image", CLIPPED])]
     these = f"{', '.join(names[:-1])} and {names[-1]} fit"
     if scale is None:
         return ImageError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvme.data.dicom import KIND, is_dicom
+from dvme.data.dicom.headers import require_pydicom
 from dvme.data.listing import why
 from dvme.data.samples import Samples
 from dvme.data.sources import read_image
@@ -38,6 +39,7 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
 
     Raises:
         DataError: if no file can be read.
+        EnvironmentMismatchError: if one is a DICOM file, and pydicom is not installed.
     """
     kinds: set[str] = set()
 
@@ -47,6 +49,7 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
         except OSError as error:
             return error
         if is_dicom(image.data):
+            require_pydicom()
             kinds.add(KIND)
         return image.content_id
 

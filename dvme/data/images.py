@@ -17,6 +17,7 @@ from dvme.data.declared import declared_scale
 from dvme.data.decoded import Decoded
 from dvme.data.depth import DEEP_MODES, deep_colours, grey_values, maxval_of, refuse_deep
 from dvme.data.dicom import is_dicom
+from dvme.data.dicom.names import SUFFIXES as DICOM_SUFFIXES
 from dvme.data.encoded import Encoded
 from dvme.data.grey import Grey, eight_bits, is_fixed_range
 from dvme.data.reading import USUAL, Reading
@@ -57,7 +58,7 @@ SUFFIXES = {
     }.items()
     if name in FORMATS
     for suffix in suffixes
-}
+} | dict.fromkeys(DICOM_SUFFIXES, "DICOM")
 """Lower-case suffix of a file to its format: what a folder is searched for. The content decides how a file is read."""
 
 TOLD = (OSError, ValueError, SyntaxError, EOFError)

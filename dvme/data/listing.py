@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from errno import EINVAL
 from pathlib import Path, PurePosixPath
 from stat import S_ISDIR, S_ISREG
 
+from dvme.data.dicom.names import DIRECTORY, is_unclear
+from dvme.data.dicom.sniff import FIRST_BYTES, is_dicom
 from dvme.data.images import SUFFIXES
+from dvme.runtime import Runtime
 
 SIDE_FOLDERS = {
     "@eadir": "thumbnails and attributes of Synology file servers",
@@ -46,6 +50,8 @@ SIDE_FOLDERS = {
 STORE = ".zarr"
 """Of folders that are arrays, such as a cache that lies among the images."""
 SIDE_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+AT_ONCE = 64
+"""Files that a thread looks into before it takes the next ones."""
 NOT_A_FILE, NO_SUFFIX = "pipe, socket or device", "without a suffix"
 
 
@@ -54,7 +60,8 @@ class Listing:
     """The files below a folder. Places are relative, with slashes."""
 
     files: list[Path] = field(default_factory=list)
-    """Images, by their suffix, sorted; links count where their name has the suffix of an image."""
+    """Images, by their suffix, sorted; links count where their name has the suffix of an image. Where the name says
+    nothing of the kind, DICOM files by their first bytes."""
     folders: list[str] = field(default_factory=list)
     """Places of the folders that were listed."""
     others: list[tuple[str, str]] = field(default_factory=list)
@@ -65,6 +72,10 @@ class Listing:
     """Name to count of the folders of SIDE_FOLDERS."""
     hidden: list[str] = field(default_factory=list)
     """Places of folders that hold images and are passed over, for their names begin with a dot or two underscores."""
+    directories: list[str] = field(default_factory=list)
+    """Places of files that are called DICOMDIR."""
+    unclear: list[str] = field(default_factory=list)
+    """Places of files that only their content can tell from DICOM files; none when the listing is done."""
     twice: dict[str, str] = field(default_factory=dict)
     """Place of a folder that was listed already, to the place where it was."""
 
@@ -94,6 +105,7 @@ def list_images(root: Path) -> Listing:
             found.folders.append(place)
         below = [inner for entry in here if (inner := _sort_in(entry, place, root, found))]
         waiting += reversed(below)
+    _sort_in_unclear(root, found)
     found.files.sort()
     return found
 
@@ -156,8 +168,37 @@ def _sort_in_file(name: str, place: str, root: Path, found: Listing, *, is_file:
         found.others.append((place, NOT_A_FILE))
     elif is_image_name(name):
         found.files.append(root / place)
+    elif name.casefold() == DIRECTORY:
+        found.directories.append(place)
+    elif is_unclear(name) and name.casefold() not in SIDE_FILES:
+        found.unclear.append(place)
     elif name.casefold() not in SIDE_FILES:
         found.others.append((place, kind_of(name)))
+
+
+def _sort_in_unclear(root: Path, found: Listing) -> None:
+    """Look into the files whose names say nothing. One that cannot be read is an image if others are DICOM files."""
+    places, found.unclear = found.unclear, []
+    if not places:
+        return
+    parts = [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
+    with ThreadPoolExecutor(Runtime().n_workers) as pool:
+        looked_into = pool.map(lambda part: [is_dicom_file(f"{root}/{place}") for place in part], parts)
+        are_dicom = [is_one for part in looked_into for is_one in part]
+    for place, is_one in zip(places, are_dicom, strict=True):
+        if is_one or (is_one is None and any(are_dicom)):
+            found.files.append(root / place)
+        else:
+            found.others.append((place, kind_of(place)))
+
+
+def is_dicom_file(path: str | Path) -> bool | None:
+    """Whether a file is DICOM by its first bytes; None where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - for a million names
+            return is_dicom(file.read(FIRST_BYTES))
+    except (OSError, ValueError):
+        return None
 
 
 def _sort_in_unknown(entry: os.DirEntry[str], place: str, root: Path, found: Listing, error: OSError) -> None:
@@ -176,7 +217,7 @@ def _target(entry: os.DirEntry[str]) -> str:
 
 
 def _holds_images(folder: Path) -> bool:
-    """Whether there is an image anywhere below; the walk ends at the first."""
+    """Whether there is an image by its name anywhere below; the walk ends at the first."""
     for _, folders, names in os.walk(folder):
         if any(is_image_name(name) and not name.startswith(".") for name in names):
             return True

@@ -1,4 +1,4 @@
-"""A manifest: a CSV, TSV or Parquet file with a row per image."""
+"""A manifest: a table with a row per image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from errno import ENAMETOOLONG
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
-from dvme.data.columns import Columns, Labels, chosen_column, kept_columns, read_labels
+from dvme.data.addresses import Finder, found_line, wrong_place
+from dvme.data.columns import Columns, Labels, chosen_column, kept_columns, known_texts, read_labels
 from dvme.data.listing import NOT_A_FILE
 from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
 from dvme.data.sources import is_there
@@ -16,7 +17,6 @@ from dvme.data.tables import Table, read_table
 from dvme.errors import DataError, parameter
 from dvme.text import counted, first_few, some_of
 
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 MOST_CLASSES = 1000
 """A column of more values is not offered as one of labels."""
 
@@ -44,22 +44,25 @@ def manifest_samples(
     chosen = {name: chosen_column(table, getattr(columns, name), name) for name in looked_for if name != "label"}
     kept = kept_columns(table, columns) if looked_for else {}
     ids = image_names(table, image)
-    root = manifest.parent if image_root is None else image_root
-    paths = [root / identity for identity in ids]
-    is_missing = [_is_missing(path) for path in paths]
+    root = table.source.parent if image_root is None else image_root
+    finder = Finder(root, _is_missing)
+    found = [finder.find(identity) for identity in ids]
+    paths = [root / identity if path is None else path for identity, path in zip(ids, found, strict=True)]
+    is_missing = [path is None for path in found]
     missing = [identity for identity, gone in zip(ids, is_missing, strict=True) if gone]
     if missing and not (skip_missing and len(missing) < len(ids)):
-        _refuse_missing(manifest, [path for path, gone in zip(paths, is_missing, strict=True) if gone], len(ids))
+        _refuse_missing(table.source, missing, root, len(ids))
     there = [row for row, gone in enumerate(is_missing) if not gone]
     used = {name: column for name, column in chosen.items() if column is not None}
-    values = {name: table.texts(used[name]) if name in used else [MISSING] * len(ids) for name in STANDARD}
-    further = {name: table.texts(source) for name, source in kept.items()}
-    remarks = [columns_line(table, {"image": image} | chosen | kept, labels)]
+    told, said = known_columns(table, used | kept, columns)
+    values = {name: told.get(name, [MISSING] * len(ids)) for name in STANDARD}
+    remarks = [columns_line(table, {"image": image} | chosen | kept, labels), *table.remarks, *found_line(finder.read)]
     if labels is not None:
         values["label"] = labels.texts
         remarks += labels.remarks
     elif looked_for:
         remarks += _without_label(table, [image, *used.values(), *kept.values()])
+    remarks += said
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
@@ -67,7 +70,7 @@ def manifest_samples(
         splits=_splits([values["split"][row] for row in there], used.get("split"), manifest),
         groups=[values["group"][row] for row in there],
         given=frozenset(used) | ({"label"} if labels is not None else set()),
-        kept={name: [column[row] for row in there] for name, column in further.items()},
+        kept={name: [told[name][row] for row in there] for name in kept},
         findings=() if labels is None else labels.findings,
         remarks=tuple(remarks),
         missing=tuple(missing),
@@ -88,6 +91,12 @@ def image_names(table: Table, column: str) -> list[str]:
         rows, first = counted(unnamed, "row"), names.index(MISSING) + 1
         raise DataError(f"{table.source} has {rows} without an image, the first in row {first}; name it there")
     return names
+
+
+def known_columns(table: Table, sources: Mapping[str, str], columns: Columns) -> tuple[dict[str, list[str]], list[str]]:
+    """The cells of several columns, by what each is used for, and what `known_texts` says of them."""
+    read = {name: known_texts(table, source, columns) for name, source in sources.items()}
+    return {name: texts for name, (texts, _) in read.items()}, [line for _, lines in read.values() for line in lines]
 
 
 def columns_line(table: Table, chosen: Mapping[str, str | None], labels: Labels | None) -> str:
@@ -130,7 +139,8 @@ def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
         raise DataError(f"column {column!r} of {manifest}: {error}, leave the cell empty, or rename it") from error
 
 
-def _refuse_missing(manifest: Path, missing: list[Path], n_images: int) -> None:
+def _refuse_missing(manifest: Path, missing: list[str], root: Path, n_images: int) -> None:
+    why = next(filter(None, map(wrong_place, missing)), "")
     step = (
         "or leave them out with " + parameter("skip_missing", True)
         if len(missing) < n_images
@@ -138,7 +148,10 @@ def _refuse_missing(manifest: Path, missing: list[Path], n_images: int) -> None:
     )
     raise DataError(
         f"{manifest} names {counted(len(missing), 'file')} that {'does' if len(missing) == 1 else 'do'} not exist: "
-        f"{first_few(missing)}; mend the paths or pass " + parameter("image_root") + ", " + step
+        f"{first_few(name if wrong_place(name) else root / name for name in missing)}{why}; mend the paths or pass "
+        + parameter("image_root")
+        + ", "
+        + step
     )
 
 

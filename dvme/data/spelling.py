@@ -18,6 +18,8 @@ from dvme.text import EXAMPLES, counted, some_of
 
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d{1,3})?")
 """`12`, `12.0`, `+12`, `1.2e1`; an exponent of more digits is a name."""
+ROUNDED = re.compile(r"\d([.,]\d+)?[eE]\+?[1-9]\d")
+"""`8.36e+35`, `2.02E+13`: what spreadsheets and pandas make of identifiers with many digits."""
 DIGITS, PLAIN = re.compile(r"\d+"), re.compile(r"0|[1-9]\d*")
 KINDS = {"label": ("class", "classes"), "group": ("group", "groups")}
 FINDINGS = ("finding", "findings")
@@ -62,8 +64,8 @@ def check_spelling(
         known: what a cache holds beside them; pairs that are in the cache already are left to it.
 
     Returns:
-        A line for groups that may be one, one for findings that differ in capitals only, and one for each name that
-        usually stands for a missing value.
+        A line for groups that may be one or several, one for classes or findings that differ in capitals only, and one
+        for each name that usually stands for a missing value.
 
     Raises:
         DataError: naming both spellings.
@@ -76,7 +78,7 @@ def check_spelling(
         if column == "label" and tells_findings(counts):
             (what, several), old = FINDINGS, names_in(old)
             counts = _of_findings(counts)
-            lines += _by_capitals(counts, old)
+        lines += _by_capitals(counts, old, several) if column == "label" else _rounded(counts)
         loose = _check_numbers(column, several, counts, source, old)
         if loose:
             shown = some_of([f"{one} and {other}" for one, other in loose], EXAMPLES)
@@ -98,14 +100,26 @@ def _of_findings(labels: Mapping[str, int]) -> Counter[str]:
     return counts
 
 
-def _by_capitals(new: Collection[str], old: Collection[str]) -> list[str]:
-    """A line for findings that may be one."""
+def _rounded(groups: Collection[str]) -> list[str]:
+    """A line for groups of which each may be several."""
+    rounded = sorted(filter(ROUNDED.fullmatch, groups))
+    if not rounded:
+        return []
+    shown = f"{counted(len(rounded), 'group')} such as {rounded[0]}"
+    return [
+        f"{shown}: identifiers of many digits that a program rounded, so that several patients may be one group; "
+        "take them from the table as it was published, as text"
+    ]
+
+
+def _by_capitals(new: Collection[str], old: Collection[str], several: str) -> list[str]:
+    """A line for classes or findings that may be one."""
     by_name: dict[str, list[str]] = defaultdict(list)
     for name in sorted({*new, *old}):
         by_name[name.casefold()].append(name)
     twins = [names for names in by_name.values() if len(names) > 1 and not set(old).issuperset(names)]
     shown = some_of([" and ".join(names) for names in twins], EXAMPLES)
-    return [f"findings that differ in capitals only, and count as two: {shown}"] if twins else []
+    return [f"{several} that differ in capitals only, and count as two: {shown}"] if twins else []
 
 
 def _check_numbers(

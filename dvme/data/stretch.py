@@ -140,13 +140,14 @@ def _histogram(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     return levels[order], counts[order]
 
 
-def find_outliers(values: NDArray[Any]) -> Outliers | None:
+def find_outliers(values: NDArray[Any], span: float | None = None) -> Outliers | None:
     """Which handful of pixels sets the range of these values (H, W), all finite; None where they are spread over it.
 
-    It does where the other 99.9 % of the pixels, chosen as close together as can be, span less than half of the range.
+    It does where the other 99.9 % of the pixels, chosen as close together as can be, span less than half of the range,
+    which is `span` where that is known.
     """
     n = values.size
-    width = float(values.max()) - float(values.min())
+    width = float(values.max()) - float(values.min()) if span is None else span
     if n < LEAST_PIXELS or not width:
         return None
     sample = values.ravel()[:: n // SAMPLE | 1]  # ordering all of a large image takes as long as decoding it

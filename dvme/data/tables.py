@@ -1,56 +1,46 @@
-"""Tables of text: CSV, TSV or Parquet, with whatever encoding, separator and header people have."""
+"""Tables: CSV, TSV, JSON Lines, Parquet or Excel, with whatever encoding, separator and header people have."""
 
 from __future__ import annotations
 
-import codecs
 import csv
-import re
-import sys
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-from dvme.data.cells import as_texts
+from dvme.data import excel
+from dvme.data.cells import as_texts, python_texts
+from dvme.data.delimited import SAVE, not_text, read_rows
+from dvme.data.json_lines import read_objects
 from dvme.data.samples import MISSING
+from dvme.data.unpacking import PARQUET, beginning, is_workbook, unpacked
 from dvme.errors import DataError
-from dvme.text import first_few
+from dvme.text import counted, first_few
 
-SEPARATORS = (",", ";", "\t")
-QUOTED = re.compile(r'"[^"]*"')
-SEPARATOR_LINE = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
-"""The first line by which Excel is told the separator."""
-DECIMAL_COMMA, DECIMAL_POINT = re.compile(r"\d,\d"), re.compile(r";\s*[-+]?\d*\.\d+\s*(;|$)")
-BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
+GZIPPED = ".gz"
+TEXT_SUFFIXES, PACKED = (".csv", ".tsv", ".jsonl"), (GZIPPED, ".zip")
+TABLE_SUFFIXES = (
+    *TEXT_SUFFIXES,
+    *(f"{suffix}{packed}" for packed in PACKED for suffix in TEXT_SUFFIXES),
+    ".parquet",
+    *excel.SUFFIXES,
+)
+TABLES = ".csv, .tsv or .jsonl (also as .gz or .zip), .parquet, .xlsx or .xlsm"
+"""What may be a table, in words."""
+OTHER_TABLES = {
+    ".xls": "save it as .xlsx, or as CSV UTF-8",
+    ".xlsb": "save it as .xlsx, or as CSV UTF-8",
+    ".ods": "save it as .xlsx, or as CSV UTF-8",
+    ".numbers": "export it as .xlsx, or as CSV",
+    ".txt": "a table of text is called .csv or .tsv, rename it",
+    ".tab": "a table with tabs is called .tsv, rename it",
+    ".json": "write an object on each line, as .jsonl",
 }
-"""In this order: the mark of UTF-16 is the beginning of that of UTF-32."""
-END = "\0end"
-"""A row of its own behind the last line, unless a quotation mark was left open."""
+"""What else people have, and what to do with it."""
 INVISIBLE = "\u200b\u2060\ufeff"
-SAVE = "save it as UTF-8 (spreadsheets call it CSV UTF-8)"
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How a text file is a table."""
-
-    encoding: str
-    """By its byte-order mark, else UTF-8."""
-    separator: str
-    """Of comma, semicolon (spreadsheets in many languages) and tab the header's own, or what a line `sep=` says."""
-    n_skipped: int
-    """Lines before the header."""
-    n_columns: int
-    """About how many there are, for a reader's buffer."""
-    decimal: str
-    """A comma where semicolons separate and the first row has numbers such as 0,5; else a point."""
 
 
 @dataclass(frozen=True)
@@ -58,22 +48,70 @@ class Table:
     """Columns of text."""
 
     source: Path
+    """The file."""
     names: list[str]
     """Of the columns, without blanks around them; "" for one without a name."""
     n_rows: int
     texts: Callable[[str], list[str]]
     """From a column's name to its stripped values; an empty cell is "". DataError if they are no text."""
+    remarks: tuple[str, ...] = ()
+    """What was passed over, a line each."""
+
+
+def table_file(path: Path) -> tuple[Path, str | None]:
+    """The file of a table, and the sheet that is named as a file in it would be, `BOOK.xlsx/SHEET`."""
+    if path.parent.suffix.lower() in excel.SUFFIXES and path.parent.is_file():
+        return path.parent, path.name
+    return path, None
+
+
+def is_table_name(path: Path) -> bool:
+    """Whether a file is a table by its name."""
+    return table_file(path)[0].name.lower().endswith(TABLE_SUFFIXES)
+
+
+def is_packed_name(path: Path) -> bool:
+    """Whether a file is a packed table by its name, `m.csv.zip`, and so no container of images."""
+    return is_table_name(path) and path.suffix.lower() in PACKED
+
+
+def check_table_name(
+    path: Path, what: str = "a manifest", *, other: str = "", besides: Sequence[str] = (), by: str = ""
+) -> None:
+    """Refuse a file that is no table by its name.
+
+    Args:
+        path: the file.
+        what: it is to be.
+        other: what may be given besides.
+        besides: further suffixes.
+        by: how it was given.
+
+    Raises:
+        DataError: saying what a table is, or what to do with this one.
+    """
+    if not is_table_name(path):
+        step = OTHER_TABLES.get(path.suffix.lower(), f"give {other}a file of {', '.join((TABLES, *besides))}")
+        raise DataError(f"{path} is not {what}; {step}" + by)
 
 
 def read_table(path: Path) -> Table:
-    """Read a table. Of a Parquet file, a column is read when it is asked for.
+    """Read a table. Its content says whether it is packed, Excel or Parquet; else its name says what it is.
+
+    A column of a Parquet file is read when it is asked for.
 
     Raises:
         DataError: if it cannot be read, or two columns have one name.
     """
-    check_file(path)
-    with explained(path):
-        return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_text(path)
+    file, sheet = table_file(path)
+    check_file(file)
+    with explained(file):
+        if file.suffix.lower() == ".parquet" or beginning(file).startswith(PARQUET):
+            return _read_parquet(file)
+        if is_workbook(file):
+            return _read_sheet(file, sheet)
+        data, name = unpacked(file)
+        return _read_objects(file, data) if name.lower().endswith(".jsonl") else _read_text(file, data, name)
 
 
 @contextmanager
@@ -84,9 +122,10 @@ def explained(path: Path) -> Iterator[None]:
     except DataError:
         raise
     except UnicodeError as error:
-        raise DataError(f"cannot read the manifest {path}: {not_text(path)}; {SAVE}") from error
-    except (OSError, ValueError, csv.Error) as error:
-        reason = str(error).splitlines()[0]
+        data = error.object if isinstance(error, UnicodeDecodeError) else b""
+        raise DataError(f"cannot read the manifest {path}: {not_text(data)}; {SAVE}") from error
+    except (OSError, ValueError, csv.Error, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise DataError(f"cannot read the manifest {path}: {reason}") from error
 
 
@@ -100,27 +139,6 @@ def check_file(path: Path) -> None:
         raise DataError(f"{path} is a folder; name a file")
     if path.exists() and not path.is_file():
         raise DataError(f"{path} is a pipe, socket or device; name a file")
-
-
-def dialect_of(path: Path) -> Dialect:
-    """How a text file is to be read.
-
-    Raises:
-        OSError, UnicodeError: if it cannot.
-    """
-    with path.open("rb") as file:
-        start = file.read(4)
-    encoding = next((name for mark, name in BYTE_ORDER_MARKS.items() if start.startswith(mark)), "utf-8")
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding=encoding, newline="") as file:
-        header = file.readline()
-        told = SEPARATOR_LINE.fullmatch(header.rstrip("\r\n"))
-        header = QUOTED.sub("", file.readline() if told else header)
-        row = QUOTED.sub("", file.readline())
-    separator = max(sorted(SEPARATORS, key=lambda separator: separator != usual), key=header.count)
-    separator = told[1] if told else separator
-    has_commas = separator == ";" and DECIMAL_COMMA.search(row) and not DECIMAL_POINT.search(row)
-    return Dialect(encoding, separator, int(bool(told)), header.count(separator) + 1, "," if has_commas else ".")
 
 
 def clean_name(name: str) -> str:
@@ -173,58 +191,31 @@ def _read_parquet(path: Path) -> Table:
     return Table(path, list(originals), n_rows, texts)
 
 
-def _read_text(path: Path) -> Table:
-    dialect = dialect_of(path)
-    with path.open(encoding=dialect.encoding, newline="") as file, _long_fields():
-        for _ in range(dialect.n_skipped):
-            file.readline()
-        reader = csv.reader(chain(file, [END]), delimiter=dialect.separator, skipinitialspace=True)
-        header = next(filter(None, reader))
-        if header[-1].endswith(END) and header != [END]:
-            raise ValueError("a quotation mark is opened in the header and never closed")
-        if any("\0" in cell for cell in header) and header != [END]:
-            raise DataError(f"cannot read the manifest {path}: it has zero bytes, as UTF-16 has; {SAVE}")
-        if header == [END] or not any(header):
-            raise ValueError("it is empty; it needs a header and a row per image")
-        originals = clean_names(header, path)
-        n, rows = len(header), list[list[str]]()
-        for row in reader:
-            if row:
-                rows.append(row if len(row) == n or row == [END] else _fitted(row, n, reader.line_num))
-    if not rows or rows.pop() != [END]:
-        raise ValueError(f"a quotation mark is opened in row {len(rows) + 1} or before, and never closed")
+def _read_sheet(path: Path, wanted: str | None) -> Table:
+    sheet = excel.read_sheet(path, wanted)
+    place = {name: position for position, name in enumerate(sheet.header)}
+    originals = clean_names(sheet.header, path)
+    return Table(path, list(originals), sheet.n_rows, lambda name: sheet.texts(place[originals[name]]), sheet.remarks)
+
+
+def _read_objects(path: Path, data: bytes) -> Table:
+    names, rows = read_objects(data)
+    originals = clean_names(names, path)
+
+    def texts(name: str) -> list[str]:
+        return python_texts([row.get(originals[name]) for row in rows], name, path)
+
+    return Table(path, list(originals), len(rows), texts)
+
+
+def _read_text(path: Path, data: bytes, name: str) -> Table:
+    header, rows, n_empty = read_rows(data, name)
+    originals = clean_names(header, path)
     columns = zip(*rows, strict=True) if rows else ([] for _ in header)
     cells = dict(zip(header, columns, strict=True))
-    return Table(path, list(originals), len(rows), lambda name: [cell.strip() for cell in cells[originals[name]]])
+    remarks = (f"{counted(n_empty, 'row')} of {path.name} without any cell passed over",) if n_empty else ()
 
+    def texts(name: str) -> list[str]:
+        return [cell.strip() for cell in cells[originals[name]]]
 
-def _fitted(row: list[str], n_columns: int, line: int) -> list[str]:
-    """A row as long as the header: separators at its end are no cells, and cells that it lacks are empty."""
-    if any(cell.strip() for cell in row[n_columns:]):
-        raise ValueError(
-            f"line {line} has {len(row)} fields, the header {n_columns}; name every column, or quote cells that have "
-            "the separator inside"
-        )
-    return [*row[:n_columns], *[MISSING] * (n_columns - len(row))]
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Cells may be of any length, such as reports; Python's own limit is 128 KiB."""
-    before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def not_text(path: Path) -> str:
-    """Where the first byte is that is no UTF-8."""
-    data = path.read_bytes()
-    try:
-        data.decode(dialect_of(path).encoding)
-    except UnicodeDecodeError as error:
-        return f"it is no {error.encoding.upper()} text from line {data.count(bytes([10]), 0, error.start) + 1} on"
-    except UnicodeError:
-        pass
-    return "it is no UTF-8 text"
+    return Table(path, list(originals), len(rows), texts, remarks)

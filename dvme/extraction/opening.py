@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dvme.data import Columns, Samples, Task, load_samples
+from dvme.data.tables import is_table_name
 from dvme.extraction.checks import check_listed, order_of
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
 from dvme.runtime import Runtime
+from dvme_cache import EmbeddingCache
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -54,7 +56,8 @@ def open_run(request: ExtractRequest) -> Opened:
     """
     check_images_and_cache(request.images, request.cache)
     request.choice.specs()
-    samples = load_samples(request.images, request.columns, request.image_root, skip_missing=request.skip_missing)
+    columns = (request.columns or Columns()).with_classes(_classes(request))
+    samples = load_samples(request.images, columns, request.image_root, skip_missing=request.skip_missing)
     class_order = request.class_order if request.class_order is not None else samples.class_order or None
     task = Task.from_labels(samples.labels, order_of(request.cache, samples, class_order))
     if request.options.replace:
@@ -62,3 +65,10 @@ def open_run(request: ExtractRequest) -> Opened:
     if request.announce is not None:
         request.announce(task, samples)
     return Opened(samples, task, class_order, recall_backbones(request.choice, request.runtime))
+
+
+def _classes(request: ExtractRequest) -> Sequence[str]:
+    """The order of classes that is asked for, else the cache's: what it names is a class of a table, even NA."""
+    if request.class_order is not None or not is_table_name(Path(request.images)):
+        return request.class_order or ()
+    return EmbeddingCache.open(request.cache).class_order if EmbeddingCache.exists(request.cache) else ()

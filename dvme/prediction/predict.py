@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.data import Columns
 from dvme.data.findings import BETWEEN
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
@@ -74,6 +75,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     weights: Mapping[str, str | Path] | None = None,
     submission: Sequence[str] | None = None,
     skip_missing: bool = False,
+    frame: str | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
@@ -101,6 +103,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         submission: names of two columns, such as ("id_code", "diagnosis"); the file then has only these, the
             file's name without its suffix and the class, as competitions ask for it. Not of several findings.
         skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
+        frame: `each`: every frame of a DICOM file with several is an image.
         force: replace a file that is there.
         runtime: device, batch size, workers.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
@@ -125,7 +128,8 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     if cache is not None:
         check_new_cache(cache)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
-    found = embedded(images, cache, saved, own, runtime or Runtime(), progress, skip_missing=skip_missing)
+    columns = Columns(frame=frame)
+    found = embedded(images, cache, saved, own, runtime or Runtime(), progress, columns, skip_missing=skip_missing)
     with found as asked:
         parts, left_out = with_embeddings(asked, saved)
         positions = np.concatenate([part.positions for part in parts])

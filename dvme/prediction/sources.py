@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import Samples, load_samples
+from dvme.data import Columns, Samples, load_samples
 from dvme.data.hashing import Identified, identify
 from dvme.data.names import named_images
 from dvme.errors import DataError, OptionError, parameter
@@ -77,6 +77,7 @@ def embedded(
     own: OwnBackbones,
     runtime: Runtime,
     progress: Progress,
+    columns: Columns | None = None,
     *,
     skip_missing: bool = False,
 ) -> Iterator[Asked]:
@@ -93,6 +94,10 @@ def embedded(
         if own != OwnBackbones():
             what = parameter("backbones") + ", " + parameter("architectures") + " and " + parameter("weights")
             raise OptionError(f"{images} is a cache; " + what + " are for images, leave them out")
+        if columns is not None and columns.frame is not None:
+            raise OptionError(
+                f"{images} is a cache, whose rows are what they are; leave out " + parameter("frame", "each")
+            )
         check_fits(saved, store)
         rows = np.flatnonzero(~store.samples.is_pruned)
         names, paths = named_images(store.samples.paths, store.column("path"), rows)
@@ -102,7 +107,7 @@ def embedded(
         kept = None if cache is None else place_beside(cache)
         place = kept if kept is not None and _may_be_written(kept) else str(Path(folder) / "images.zarr")
         places = [] if cache is None or kept is None else list(dict.fromkeys([os.fspath(cache).rstrip("/"), kept]))
-        samples = load_samples(images, skip_missing=skip_missing, images_only=True)
+        samples = load_samples(images, columns, skip_missing=skip_missing, images_only=True)
         yield _found(samples, places, place, saved, own, runtime, progress)
 
 

@@ -48,7 +48,7 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
         backbone: the name under which embeddings made elsewhere are kept.
         features: array or column of features; by default the only one that fits.
         ids: array or column of ids; by default the only one that fits.
-        table: a .csv, .tsv or .parquet with the ids of an .npy's rows, in their order.
+        table: a table with the ids of an .npy's rows, in their order.
         dtype: stored type, `float32` or `float16`; by default as in the file, else float32.
         images: the folder in which the ids are paths; a new cache then knows its images by content.
         made_by: what made the embeddings, in words of yours: others of the same words may be added, and predicted.

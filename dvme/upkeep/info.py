@@ -13,6 +13,7 @@ from dvme.data import MISSING, Task
 from dvme.extraction.beside import beside
 from dvme.places import open_cache
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
+from dvme_cache.fingerprint import BY_KIND
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,12 @@ class CacheSummary:
             if policy := item.fingerprint.get("decoding"):
                 found.setdefault(str(policy), []).append(item.backbone)
         return found
+
+    @property
+    def decodings_by_kind(self) -> dict[str, str]:
+        """How files of further kinds were made pixels, in words, by the name of the fingerprints' field."""
+        fields = (item.fingerprint.items() for item in self.backbones)
+        return {name: str(policy) for each in fields for name, policy in each if name.startswith(BY_KIND)}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""

@@ -15,12 +15,12 @@ from dvme.arguments import public
 from dvme.data import MISSING, Columns, Task
 from dvme.data.columns import chosen_column, kept_columns, read_labels
 from dvme.data.findings import are_findings, from_separated
-from dvme.data.manifest import MANIFEST_SUFFIXES, columns_line, image_names
+from dvme.data.manifest import columns_line, image_names, known_columns
 from dvme.data.merging import Merged, merged_labels, rows_to_write
 from dvme.data.order import checked_order
 from dvme.data.samples import STANDARD
 from dvme.data.spelling import check_spelling
-from dvme.data.tables import read_table
+from dvme.data.tables import check_table_name, read_table, table_file
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
 from dvme.text import CHOICES, counted, first_few
@@ -73,7 +73,7 @@ def label(
 
     Args:
         cache: the cache's location.
-        manifest: .csv, .tsv or .parquet, with a row per image; None where only the order is to change, or where the
+        manifest: a table with a row per image; None where only the order is to change, or where the
             classes that the cache has are findings with a separator between them: `Effusion|Mass`.
         columns: the manifest's columns, and which further ones to keep. Without a manifest only `label_separator` and
             `no_finding`.
@@ -92,12 +92,12 @@ def label(
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
-    columns = columns or Columns()
+    columns = columns.with_classes(store.class_order if class_order is None else class_order)
     if manifest is not None:
         told = _read(Path(manifest), columns)
     else:
         told = _Told() if columns.label_separator is None else _reread(store, columns)
-    root = None if manifest is None else Path(image_root or Path(manifest).parent)
+    root = None if manifest is None else Path(image_root or table_file(Path(manifest))[0].parent)
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
@@ -186,8 +186,7 @@ def _merged(rows: NDArray[Any], told: _Told) -> tuple[NDArray[Any], dict[str, ND
 
 def _read(manifest: Path, columns: Columns) -> _Told:
     """What a manifest says, everything checked."""
-    if manifest.suffix.lower() not in MANIFEST_SUFFIXES:
-        raise DataError(f"{manifest} is not a manifest; give a file of {', '.join(MANIFEST_SUFFIXES)}")
+    check_table_name(manifest)
     table = read_table(manifest)
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
@@ -200,11 +199,12 @@ def _read(manifest: Path, columns: Columns) -> _Told:
         held = first_few(table.names, CHOICES)
         message = f"{manifest} has no column label, split or group (it has: {held}); name one with "
         raise DataError(message + parameter("label") + " or " + parameter("keep"))
-    values = {name: table.texts(source) for name, source in sources.items()}
-    remarks = [columns_line(table, {"image": image} | sources, labels)]
+    values, said = known_columns(table, sources, columns)
+    remarks = [columns_line(table, {"image": image} | sources, labels), *table.remarks]
     if labels is not None:
         values = {"label": labels.texts} | values
         remarks += labels.remarks
+    remarks += said
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
     arrays = {name: np.array(column, dtype=object) for name, column in values.items()}

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.addresses import folded, spellings
 from dvme.data.hashing import hash_file
 from dvme.errors import DataError
 from dvme.text import counted, first_few
@@ -35,7 +36,8 @@ def rows_by_name(
     """The row of each named image.
 
     A name is a content id (32 hexadecimal digits), the path at which an image lies now, or, where no file of that
-    name is there, the path under which it was first seen. Rows whose image was pruned have no name.
+    name is there, the path under which it was first seen. Rows whose image was pruned have no name. Where no name may
+    be new, one may differ from these paths in separators, capitals, Unicode's forms of letters and a missing suffix.
 
     Args:
         cache: its samples and tables are read, no embedding is.
@@ -54,6 +56,8 @@ def rows_by_name(
         DataError: if a name is unknown or ambiguous, or two names are of one row that must not be.
     """
     find = _finder(cache, image_root, hash_one)
+    if not may_be_new:
+        find = _forgiving(cache, image_root, find)
     found = [find(name) for name in names]
     unknown = [name for name, rows in zip(names, found, strict=True) if not rows]
     if unknown and not may_be_new:
@@ -127,6 +131,34 @@ def _finder(
         return present if present and len(found) > 1 else list(found)
 
     return find
+
+
+def _forgiving(
+    cache: EmbeddingCache, image_root: Path | None, find: Callable[[str], list[int]]
+) -> Callable[[str], list[int]]:
+    """The same, which also knows names that other machines and programs have for an image."""
+    alike = defaultdict[str, set[int]](set)
+
+    def collect() -> None:
+        current = cache.column("path").tolist()
+        for row in np.flatnonzero(~cache.samples.is_pruned).tolist():
+            for name in filter(None, (cache.samples.paths[row], current[row])):
+                whole = folded(name)
+                alike[whole].add(row)
+                alike[f"{os.path.splitext(whole)[0]}/"].add(row)  # noqa: PTH122 - for a million names
+
+    def find_alike(name: str) -> list[int]:
+        written = (name, *spellings(name))
+        for each in written:
+            found = find(each)
+            if found or (image_root is not None and os.path.exists(real_path(each, image_root))):  # noqa: PTH110
+                return found  # none: a file of its own
+        if not alike:
+            collect()
+        keys = [folded(key) for each in written for key in (each, real_path(each, image_root))]
+        return list(next((alike[key] for key in (*keys, *(f"{key}/" for key in keys)) if key in alike), ()))
+
+    return find_alike
 
 
 def real_path(name: str, image_root: Path | None) -> str:

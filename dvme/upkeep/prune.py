@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns, Samples, load_samples
+from dvme.data.dicom.names import frame_of
+from dvme.data.encoded import frame_id
 from dvme.data.hashing import hash_files
 from dvme.data.samples import unlisted_line
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.extraction.beside import beside, place_beside
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, Runtime, automatic
@@ -100,7 +102,9 @@ def prune(
             n_kept = int((~writable.samples.is_pruned).sum())
     else:
         n_kept = int((~store.samples.is_pruned).sum()) - len(rows)
-    return PruneReport(os.fspath(cache), n_kept, removed, confirmed, gone, list(samples.remarks))
+    # Frames stay with their file, so that nothing needs to be said of them.
+    remarks = [line for line in samples.remarks if parameter("frame", "each") not in line]
+    return PruneReport(os.fspath(cache), n_kept, removed, confirmed, gone, remarks)
 
 
 def _prune_beside(cache: str | Path, erased: NDArray[np.uint8]) -> None:
@@ -137,6 +141,8 @@ def _folders(path: str) -> list[str]:
 
 def _rows_to_prune(store: EmbeddingCache, digests: Sequence[bytes], images: str | Path) -> NDArray[np.int64]:
     kept = set(digests)
+    numbers = {number for path in store.samples.paths if (number := frame_of(PurePosixPath(path).name)) is not None}
+    kept |= {frame_id(digest, number) for digest in digests for number in numbers}  # of a file that stays they stay
     is_listed = np.array([digest in kept for digest in store.samples.content_ids], dtype=bool)
     is_present = ~store.samples.is_pruned
     if is_present.any() and not (is_listed & is_present).any():

@@ -307,3 +307,9 @@ def test_extract__large_images_and_a_handful_of_bright_pixels(class_folders: Pat
     assert shown.count(f"decoding: {DECODING}\n") == 1
     assert "each image's own minimum to its maximum" in DECODING
     assert run("cache", "verify", cache, "--images", "--max-pixels", 70_000).exit_code == 0
+    by_type = run(*command[:-1], f"{LITE}@range=dtype", "--max-pixels", 70_000).stdout
+    # 1000 to 3999 of 65,535 are greys 4 to 16, and 65,535 is 255
+    assert (
+        "1 image is left with few of the 256 greys, such as dark/deep.png (its 3,001 values become 14 greys); "
+        "@range=percentile:0.5:99.5 fits it (--json lists all)"
+    ) in by_type.replace("\n", " ")

@@ -143,6 +143,8 @@ def test_add_command__other_errors_pass() -> None:
         ("cache prune", {"confirmed": True}, "the same command finishes"),
         ("cache import", {"cache": "c.zarr"}, "committed to c.zarr is kept"),
         ("cache verify", {}, "nothing was changed"),
+        ("data nih-cxr14", {"out": "m.csv"}, "m.csv is as it was"),
+        ("data list", {}, "nothing was changed"),
     ],
 )
 def test_kept_of__options_change_it(command: str, given: dict[str, Any], kept: str) -> None:

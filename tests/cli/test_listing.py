@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import openpyxl
 import pytest
 from command_line import assert_refused, run
+
+from dvme_cache import EmbeddingCache
 
 LITE = "efficientnet-lite0@size=32"
 
@@ -87,3 +91,41 @@ def test_prune__an_empty_mount_point_is_seen(class_folders: Path, tmp_path: Path
     result = run("cache", "prune", tmp_path / "c.zarr", class_folders)
     assert "a folder holds no image: dark" in result.stdout
     assert "12 of 12 images below dark/ are gone; is it mounted?" in result.stdout
+
+
+def test_extract__a_workbook_of_another_machine(class_folders: Path, tmp_path: Path) -> None:
+    book, cache = openpyxl.Workbook(), tmp_path / "c.zarr"
+    book.active.append(["Image", "Label", "Patient"])
+    names = sorted(path.relative_to(class_folders) for path in class_folders.rglob("*.png"))[::4]
+    for number, name in enumerate(names):
+        level = name.parent.name if number else "None"
+        book.active.append([f"{name.parent.name.upper()}\\{name.name}", level, f"{number:03}"])
+    book.create_sheet("legend").append(["code", "meaning"])
+    book.save(class_folders / "m.xlsx")
+    given = ["--backbones", "random@size=32", "--group-col", "patient"]
+    result = run("extract", class_folders / "m.xlsx", cache, *given)
+    assert result.exit_code == 0, result.output
+    said = result.stderr.splitlines()
+    counts = "counts as a cell without a value; where it is a name, pass --na-values ''"
+    assert f"column 'Label': 'None' (1 row) {counts}" in said
+    assert "sheet 'Sheet' of m.xlsx" in said
+    first = f"{names[0].parent.name.upper()}\\{names[0].name} = {names[0]}"
+    found = f"{len(names)} images found under another spelling of the name: {first},"
+    assert any(line.startswith(found) for line in said)
+    told = EmbeddingCache.open(cache)
+    assert told.column("label").tolist()[0] == ""
+    assert told.column("group").tolist() == [f"{number:03}" for number in range(len(names))]
+    assert told.column("path").tolist() == [os.path.realpath(class_folders / name) for name in names]
+    (class_folders / "again.csv.gz").write_bytes(
+        gzip.compress("\n".join(["image,label", *(f"{name},None" for name in names[:2])]).encode("utf-16"))
+    )
+    result = run("cache", "label", cache, class_folders / "again.csv.gz", "--na-values", "")
+    assert result.exit_code == 0, result.output
+    assert EmbeddingCache.open(cache).column("label").tolist()[:2] == ["None", "None"]
+    order = ",".join(["None", *sorted({name.parent.name for name in names})])
+    result = run("extract", class_folders / "m.xlsx" / "sheet", cache, *given, "--class-order", order)
+    assert result.exit_code == 0, result.output
+    assert EmbeddingCache.open(cache).column("label").tolist()[0] == "None"  # a name of the order is a class
+    result = run("extract", class_folders / "m.xlsx" / "sheet", cache, *given)
+    assert EmbeddingCache.open(cache).column("label").tolist()[0] == "None"  # also of the order that a cache keeps
+    assert_refused(run("extract", class_folders / "m.xlsx" / "other", cache, *given), "m.xlsx has no sheet 'other'")

@@ -31,13 +31,15 @@ OTHER_NAMES: dict[str, Callable[..., Any]] = {
     "backbones check": diagnose,
     "backbones convert": convert,
 }
-ONLY_TYPED = {"json", "plan", "pool", "image_size", "in_chans", "preprocess"}
+ONLY_TYPED = {"json", "plan", "pool", "image_size", "in_chans", "preprocess", "range_", "bits", "voi"}
 """What to print, which of two functions to call, and what varies the names of backbones."""
 SETTINGS = (dvme.Columns, dvme.PageOptions, dvme.Runtime, dvme.SubsetOptions)
 
 
 def called_by(command: str) -> Callable[..., Any]:
     """The public function of a command."""
+    if command.startswith("data "):
+        return dvme.public_sets if command == "data list" else dvme.public_set
     name = command.removeprefix("cache ")
     return OTHER_NAMES.get(command) or getattr(dvme if name == command else dvme.cache, name)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from dvme_cli.parsing import parse_names, parse_shares, site_options
+from dvme_cli.parsing import parse_frame, parse_names, parse_range, parse_shares, site_options, vary_names
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,44 @@ def test_parse_shares() -> None:
     for name, shown in (("", "all"), ("Mass=", "Mass")):
         with pytest.raises(typer.BadParameter, match=f"--prevalence is given twice for {shown}; give it once"):
             parse_shares([f"{name}0.1", f"{name}0.2"], "--prevalence")
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "in_name"),
+    [
+        ("percentile=0.5,99.5", None, "percentile:0.5:99.5"),
+        (" percentile = 1 , 99", None, "percentile:1:99"),
+        ("percentile:1:99", None, "percentile:1:99"),
+        ("declared", None, "declared"),
+        (None, 12, "12bit"),
+        (None, None, None),
+    ],
+)
+def test_parse_range(text: str | None, bits: int | None, in_name: str | None) -> None:
+    assert parse_range(text, bits) == in_name
+
+
+def test_parse_range__bits_beside_a_range() -> None:
+    with pytest.raises(typer.BadParameter, match="--bits 12 is a range itself; leave out --range dtype"):
+        parse_range("dtype", 12)
+
+
+def test_parse_frame() -> None:
+    assert [parse_frame(text) for text in (None, "each", "middle", "3")] == [
+        (None, None),
+        ("each", None),
+        (None, "middle"),
+        (None, "3"),
+    ]
+    for text in ("all", "-1", ""):
+        with pytest.raises(typer.BadParameter, match=f"--frame {text} is not possible; pass each, middle, or"):
+            parse_frame(text)
+
+
+def test_vary_names__what_a_name_says_stays() -> None:
+    varied = {"pool": None, "size": None, "in_chans": 1, "range": "12bit", "voi": "none", "frame": None}
+    assert vary_names(["dino", "swav@voi=1"], preprocess=None, **varied) == [
+        "dino@in-chans=1@range=12bit@voi=none",
+        "swav@in-chans=1@range=12bit@voi=1",
+    ]
+    assert vary_names(["dino"], preprocess="mean=0.5", size=448) == ["dino@size=448@mean=0.5"]

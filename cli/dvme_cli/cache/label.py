@@ -12,16 +12,14 @@ from dvme.defaults import NO_FINDING
 from dvme.text import counted, some_of
 from dvme_cli import options
 from dvme_cli.console import answer, say
-from dvme_cli.parsing import optional_names, parse_order
+from dvme_cli.parsing import optional_names, parse_order, typed
 
 
 def label(  # noqa: PLR0913 - one parameter per option
     cache: options.Cache,
     manifest: Annotated[
         Path | None,
-        typer.Argument(
-            help="A .csv, .tsv or .parquet file with a row per image; not for an order or a separator alone."
-        ),
+        typer.Argument(help="A table (.csv, .xlsx, ...) with a row per image; not for an order or a separator alone."),
     ] = None,
     image: options.ImageColumn = None,
     label: options.LabelColumn = None,
@@ -30,6 +28,7 @@ def label(  # noqa: PLR0913 - one parameter per option
     split: options.SplitColumn = None,
     group: options.GroupColumn = None,
     keep: options.KeepColumns = None,
+    na_values: options.NaValues = None,
     image_root: options.ImageRoot = None,
     class_order: options.ClassOrder = None,
     json: options.Json = False,
@@ -48,6 +47,7 @@ def label(  # noqa: PLR0913 - one parameter per option
         label_separator=label_separator,
         no_finding=no_finding,
         keep=optional_names(keep, "--keep-col") or (),
+        **typed(na_values=na_values),
     )
     report = dvme.cache.label(
         cache,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 PREAMBLE, MARK = 128, b"DICM"
+FIRST_BYTES = 512
+"""Of a file, that tell whether it is one."""
 GROUPS = frozenset({0x0002, 0x0008})
 """Of the first element of a file without a preamble."""
 EXPLICIT = frozenset(

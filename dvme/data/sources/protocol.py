@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dvme.data.columns import Columns
 from dvme.data.encoded import Encoded
@@ -56,3 +56,11 @@ class Source(Protocol):
         Raises:
             OSError: if it cannot be read, or is none.
         """
+
+
+@runtime_checkable
+class Mixed(Protocol):
+    """A kind of container whose suffix other files have as well."""
+
+    def holds_images(self, file: Path) -> bool:
+        """Whether a file of the suffix holds images, by a look at what it lists; False if it cannot be read."""

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from dvme.heads.saving import keys_of
 from dvme.notices import Aside
 from dvme.runtime import Progress
+from dvme.sets.families import collections_of
 from dvme.study.design.inspection import together
 from dvme.study.design.similarity import COSINE, close_pairs
 from dvme.study.design.snapshot import Snapshot
-from dvme.study.sites.families import collections_of
 from dvme.text import counted, first_few
 
 STUDY = "the study"

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
-from dvme.data.tables import SAVE, check_file, dialect_of, not_text
+from dvme.data.delimited import SAVE, dialect_of, not_text
+from dvme.data.tables import check_file
 from dvme.errors import DataError
 from dvme.files import file_digest, reading, written_aside
 from dvme.upkeep.formats.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header
@@ -90,7 +91,7 @@ def schema(path: Path) -> pa.Schema:
     with reading(path), suppress(UnicodeError), _open(path) as reader:
         if not any(pa.types.is_binary(field.type) for field in reader.schema):
             return reader.schema
-    raise DataError(f"cannot read {path}: {not_text(path)}; {SAVE}")
+    raise DataError(f"cannot read {path}: {not_text(path.read_bytes())}; {SAVE}")
 
 
 def number_blocks(path: Path, names: Sequence[str], kind: pa.DataType) -> Iterator[NDArray[Any]]:

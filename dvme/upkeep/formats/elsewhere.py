@@ -10,8 +10,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from dvme.data.manifest import MANIFEST_SUFFIXES, columns_used
-from dvme.data.tables import find_column, read_table
+from dvme.data.manifest import columns_used
+from dvme.data.tables import check_table_name, find_column, read_table
 from dvme.errors import DataError, parameter
 from dvme.text import CHOICES, first_few
 from dvme.upkeep.formats.bundle import Blocks, text_array
@@ -85,20 +85,18 @@ def read_id_table(table: Path, ids: str | None) -> tuple[list[str], dict[str, ND
     """The ids of a table beside the features, its label, split and group, and which columns that were.
 
     Args:
-        table: .csv, .tsv or .parquet, a row for each row of features.
+        table: a table with a row for each row of features.
         ids: the column of ids; `image` by default, or the only one that is not label, split or group.
 
     Raises:
         DataError: if it cannot be read, or the column is not clear.
     """
-    if table.suffix.lower() not in MANIFEST_SUFFIXES:
-        message = f"{table} is not a table; give a file of {', '.join(MANIFEST_SUFFIXES)} with "
-        raise DataError(message + parameter("table"))
+    check_table_name(table, "a table", by=" with " + parameter("table"))
     read = read_table(table)
     held = dict.fromkeys(filter(None, read.names), "")
     used = used_columns(ids, held, source=table, texts=list(held), scalars=list(held))
     columns = {name: text_array(read.texts(column)) for name, column in used.items() if name != IDS}
-    return read.texts(used[IDS]), columns, columns_used(table, used)
+    return read.texts(used[IDS]), columns, "; ".join((columns_used(read.source, used), *read.remarks))
 
 
 def used_columns(

@@ -93,10 +93,10 @@ def test_load_samples__missing_folder(tmp_path: Path) -> None:
 
 
 def test_folder_samples__other_kinds_of_files_are_named(tmp_path: Path) -> None:
-    touch(*(tmp_path / "scans" / f"{index}.dcm" for index in range(3)), tmp_path / "notes.txt")
+    touch(*(tmp_path / "scans" / f"{index}.mha" for index in range(3)), tmp_path / "notes.txt")
     with pytest.raises(DataError) as caught:
         folder_samples(tmp_path)
-    assert "but 3 files of kind .dcm; dvme reads " in str(caught.value)
+    assert "but 3 files of kind .mha; dvme reads " in str(caught.value)
     assert " png " in str(caught.value)
     assert "\n" not in str(caught.value)
 

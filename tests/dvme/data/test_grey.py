@@ -127,6 +127,9 @@ def test_eight_bits__few_greys() -> None:
     for narrow, n_greys in (((60_000 + COLUMNS).astype("u2"), 2), ((60_000 + COLUMNS).astype("i4"), 1)):
         # 60000 * 255 / 65535 = 233.46, and of 60049 it is 233.65
         assert eight_bits(narrow, "dtype", lambda: None).outliers == FewGreys(n_greys, 50, fits="image")
+    spot = values.copy()
+    spot[0, 0] = 65_535
+    assert eight_bits(spot, "dtype", lambda: None).outliers == FewGreys(17, 2000, fits="percentile:0.5:99.5")
     for few in (np.full((9, 9), 7, "u2"), np.where(RAMP % 2, 0, 65_535).astype("u2")):  # of which no range shows more
         assert eight_bits(few, "dtype", lambda: None).outliers is None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dvme.data import load_samples
+from dvme.data import listing, load_samples
 from dvme.data.listing import SIDE_FOLDERS, list_images
 from dvme.errors import DataError
 
@@ -203,3 +203,30 @@ def test_load_samples__a_pipe_is_no_source(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
     with pytest.raises(DataError, match="is a pipe, socket or device; name a folder"):
         load_samples(tmp_path / name)
+
+
+def test_list_images__files_are_looked_into_only_where_their_names_say_nothing(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(*(root / "a" / name for name in ("IM1", "1.2.840", "notes.txt", "scan.dcm", "DICOMDIR", ".IM2", "IM3")))
+    opened: list[str] = []
+
+    def looked_into(path: str | Path) -> bool | None:
+        opened.append(Path(path).name)
+        return {"IM1": True, "IM3": None}.get(Path(path).name, False)
+
+    monkeypatch.setattr(listing, "is_dicom_file", looked_into)
+    found = list_images(root)
+    assert sorted(opened) == ["1.2.840", "IM1", "IM3"]
+    # What cannot be read is an image to be named, where others of such names are DICOM files.
+    assert [path.name for path in found.files if path.parent.name == "a"] == [
+        "1.png",
+        "2.png",
+        "IM1",
+        "IM3",
+        "scan.dcm",
+    ]
+    assert sorted(found.others) == [("a/1.2.840", ".840"), ("a/notes.txt", ".txt")]
+    assert found.directories == ["a/DICOMDIR"]
+    monkeypatch.setattr(listing, "is_dicom_file", lambda _: None)
+    assert ("a/IM3", "without a suffix") in list_images(root).others

@@ -93,7 +93,8 @@ def test_manifest_samples__parquet_fractions_and_categories(folder: Path) -> Non
     path = write_parquet(folder, image=image, label=[0.5, None, 1.0])
     assert manifest_samples(path, Columns()).labels == ["0.5", "", "1.0"]
     path = write_parquet(folder, image=image, label=pd.Categorical(["NA", None, "x"]))
-    assert manifest_samples(path, Columns()).labels == ["NA", "", "x"]
+    assert manifest_samples(path, Columns()).labels == ["", "", "x"]
+    assert manifest_samples(path, Columns(na_values="")).labels == ["NA", "", "x"]
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered in cast:RuntimeWarning")
@@ -107,10 +108,51 @@ def test_manifest_samples__csv_integer_labels(folder: Path, write_manifest: Writ
     assert manifest_samples(path, Columns()).labels == ["0", "", "007"]
 
 
-@pytest.mark.parametrize("label", ["NA", "null", "nan", "None", "N/A"])
-def test_manifest_samples__label_that_looks_missing(folder: Path, write_manifest: WriteManifest, label: str) -> None:
-    path = write_manifest([["a.png", label], ["b.png", ""]], ["image", "label"])
-    assert manifest_samples(path, Columns()).labels == [label, ""]
+@pytest.mark.parametrize("word", ["NA", "null", "NULL", "nan", "NaN", "None", "N/A", "n/a", "#N/A", "<NA>"])
+def test_manifest_samples__what_programs_write_where_there_is_no_value(
+    folder: Path, write_manifest: WriteManifest, word: str
+) -> None:
+    rows = [["a.png", word, word, word, word], ["b.png", f"{word} ", "p1", "train", "F"], ["c.png", "x", word, "", ""]]
+    path = write_manifest(rows, ["image", "label", "group", "split", "sex"])
+    samples = manifest_samples(path, Columns(keep="sex"))
+    assert (samples.labels, samples.groups, samples.splits) == (["", "", "x"], ["", "p1", ""], ["", "train", ""])
+    assert samples.kept == {"sex": ["", "F", ""]}
+    said = "counts as a cell without a value; where it is a name, pass na_values=''"
+    assert samples.remarks[1:] == tuple(
+        f"column {name!r}: {word!r} ({rows}) {said}"
+        for name, rows in (("label", "2 rows"), ("split", "1 row"), ("group", "2 rows"), ("sex", "1 row"))
+    )
+    assert pd.read_csv(path)["group"].isna().tolist() == [True, False, True]  # pandas takes these words alike
+    path = write_manifest([row[:3] for row in rows], ["image", "label", "group"])
+    asked = manifest_samples(path, Columns(na_values=""))
+    assert (asked.labels, asked.groups) == ([word, word, "x"], [word, "p1", word])
+    assert len(asked.remarks) == 1
+
+
+def test_manifest_samples__words_of_ones_own_for_no_value(folder: Path, write_manifest: WriteManifest) -> None:
+    rows = [["a.png", "9", "M"], ["b.png", "unk, or so", "U"], ["c.png", "NA", "F"]]
+    path = write_manifest(rows, ["image", "label", "sex"])
+    samples = manifest_samples(path, Columns(keep="sex", na_values='9,"unk, or so",U'))
+    assert (samples.labels, samples.kept["sex"]) == (["", "", "NA"], ["M", "", "F"])
+    assert manifest_samples(path, Columns(na_values=["9"])).labels == ["", "unk, or so", "NA"]
+    assert "'9' (1 row) and 'unk, or so' (1 row) counts" in samples.remarks[1]
+
+
+def test_manifest_samples__cells_of_findings(folder: Path, write_manifest: WriteManifest) -> None:
+    rows = [["a.png", "TRUE", "no", "#N/A"], ["b.png", "f", "Yes", "-1"], ["c.png", "nan", "unk", "1.0"]]
+    path = write_manifest(rows, ["image", "A", "B", "C"])
+    samples = manifest_samples(path, Columns(label="A,B,C", na_values="unk"))
+    assert samples.labels == ["|A|C=|", "|B|C=?|", "|A=|B=|C|"]
+    assert "'unk' in row 3; a finding is 1, 0, -1" in message_of(path, Columns(label="A,B,C"))
+    path = write_manifest([["a.png", "x;y"], ["b.png", "unk"], ["c.png", "NA"]], ["image", "label"])
+    samples = manifest_samples(path, Columns(label_separator=";", na_values=["unk"]))
+    assert samples.labels == ["|x|y|", "", ""]
+
+
+def test_columns__a_class_of_the_order_is_no_missing_value() -> None:
+    columns = Columns().with_classes(["None", "Mild"])
+    assert set(Columns().na_values) - set(columns.na_values) == {"None"}
+    assert Columns().with_classes(None) == Columns()
 
 
 def test_manifest_samples__byte_order_mark(folder: Path) -> None:

@@ -36,9 +36,9 @@ def test_canonical_split__unknown_name_lists_the_known() -> None:
 
 
 def test_load_samples__file_that_is_no_manifest(tmp_path: Path) -> None:
-    path = tmp_path / "images.xlsx"
+    path = tmp_path / "images.docx"
     path.touch()
-    with pytest.raises(DataError, match=r"is not a manifest; give a folder or a file of \.csv, \.tsv, \.parquet"):
+    with pytest.raises(DataError, match=r"is not a manifest; give a folder or a file of \.csv, \.tsv or \.jsonl"):
         load_samples(path)
 
 

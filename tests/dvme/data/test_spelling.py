@@ -68,6 +68,20 @@ def test_check_spelling__names_of_nothing(name: str) -> None:
     assert check_spelling({"split": [name]}, "m.csv") == []
 
 
+def test_check_spelling__classes_in_other_capitals() -> None:
+    (line,) = check_spelling({"label": ["Benign", "benign", "TRUE", "True", "x"]}, "m.csv")
+    assert line == "classes that differ in capitals only, and count as two: Benign and benign, TRUE and True"
+    assert check_spelling({"group": ["P1", "p1"]}, "m.csv") == []
+    assert check_spelling({"label": ["x"]}, "m.csv", {"label": ["Benign", "benign"]}) == []
+
+
+@pytest.mark.parametrize("name", ["8.3986e+35", "8,36E+38", "2.02E+13", "2E+15", "1e12"])
+def test_check_spelling__groups_that_a_program_rounded(name: str) -> None:
+    (line,) = check_spelling({"group": [name, "p1", "7", "1e5", "3.5", "2e-10"]}, "m.csv")
+    assert line.startswith(f"1 group such as {name}: identifiers of many digits that a program rounded")
+    assert check_spelling({"label": [name]}, "m.csv") == []
+
+
 def test_check_spelling__findings() -> None:
     labels = {"label": ["|Edema|nan|", "|edema=?|Mass|", "|", ""]}
     assert check_spelling(labels, "x.csv") == [

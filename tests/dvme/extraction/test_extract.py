@@ -18,6 +18,7 @@ from dvme.backbones import get_spec
 from dvme.backbones.loading.building import build_model
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
+from dvme.data.stretch import FewGreys
 from dvme.errors import DataError, OptionError, UnknownNameError, WeightsError
 from dvme_cache import EmbeddingCache, FingerprintMismatchError, RowState
 
@@ -251,6 +252,43 @@ def test_extract__tells_where_a_handful_of_pixels_sets_the_range(tmp_path: Path,
     assert report.outliers["2.png"].share == pytest.approx((65_535 - 4001) / (65_535 - 1002))
     assert report.to_json()["outliers"]["1.png"]["n_pixels"] == 1
     assert dvme.extract(folder, cache_path, backbones=[LITE]).outliers == {}
+
+
+def test_extract__ranges_beside_each_other(tmp_path: Path, cache_path: Path) -> None:
+    """By a range of its own a backbone sees the picture that one would make by hand, and says where it shows little."""
+    by_bits = f"{LITE}@range=12bit"
+    folder, by_hand = tmp_path / "grey", tmp_path / "hand"
+    folder.mkdir(), by_hand.mkdir()
+    values = 300 + np.add.outer(np.arange(64) * 40, np.arange(64) % 37)  # of 12 bits
+    Image.fromarray(values.astype(np.uint16)).save(folder / "deep.png")
+    Image.fromarray((values - 3000).astype(np.int32)).save(folder / "clipped.tif")
+    Image.fromarray((values % 256).astype(np.uint8)).save(folder / "flat.png")
+    Image.fromarray(np.round(values * 255.0 / 4095).astype(np.uint8)).save(by_hand / "deep.png")
+    Image.fromarray((values % 256).astype(np.uint8)).save(by_hand / "flat.png")
+    report = dvme.extract(folder, cache_path, backbones=[LITE, by_bits, f"{LITE}@range=dtype"])
+    assert [outcome.failed for outcome in report.outcomes] == [0, 1, 0]
+    (reason,) = report.outcomes[1].reasons.values()
+    assert reason == (
+        "has -2,700 as its least grey, below the -2,048 of @range=12bit; @range=13bit, @range=16bit, @range=dtype, "
+        "@range=image and @range=percentile:0.5:99.5 fit"
+    )
+    # 300 to 2856 of 65,535: greys 1 to 11; of 32 signed bits all is one grey
+    assert report.few_greys == {
+        "deep.png": FewGreys(11, len(np.unique(values)), fits="12bit"),
+        "clipped.tif": FewGreys(1, len(np.unique(values)), fits="13bit"),
+    }
+    assert report.to_json()["few_greys"]["deep.png"]["fits"] == "12bit"
+    dvme.extract(by_hand, tmp_path / "hand.zarr", backbones=[LITE])
+    cache, other = EmbeddingCache.open(cache_path), EmbeddingCache.open(tmp_path / "hand.zarr")
+    names = [Path(path).name for path in cache.samples.paths]
+    made = [Path(path).name for path in other.samples.paths]
+    expected = dict(zip(made, other.embeddings(LITE).read([0, 1]), strict=True))
+    usual, ranged = cache.embeddings(LITE), cache.embeddings(by_bits)
+    assert usual.fingerprint.differences(ranged.fingerprint) == [("reading.range", None, "12bit")]
+    for name in ("deep.png", "flat.png"):
+        row = names.index(name)
+        np.testing.assert_allclose(ranged.read([row])[0], expected[name], atol=1e-3)
+        assert np.allclose(usual.read([row])[0], expected[name], atol=1e-3) == (name == "flat.png")
 
 
 def test_extract__an_image_above_the_limit_is_read_when_it_is_raised(class_folders: Path, cache_path: Path) -> None:

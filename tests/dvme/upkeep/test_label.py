@@ -165,7 +165,7 @@ def test_label__no_manifest_and_no_cache(
     make_cache: MakeCache, write_manifest: Write, tmp_path: Path, refused: Refused
 ) -> None:
     cache = make_cache(range(3))
-    with refused("images is not a manifest; give a file of .csv, .tsv, .parquet"):
+    with refused("images is not a manifest; give a file of .csv, .tsv or .jsonl"):
         label(cache, tmp_path / "images")
     with refused("cannot read the manifest", "none.csv"):
         label(cache, tmp_path / "none.csv")
@@ -226,10 +226,10 @@ def test_label__copies_that_disagree_are_named(make_cache: MakeCache, write_mani
 
 def test_label__columns_by_other_capitals_are_said(make_cache: MakeCache, write_manifest: Write) -> None:
     cache = make_cache(range(4))
-    report = label(cache, write_manifest([["1.png", "nan", "3"]], [" Image", "LABEL", "age"]), columns={"keep": "Age"})
+    report = label(cache, write_manifest([["1.png", "none", "3"]], [" Image", "LABEL", "age"]), columns={"keep": "Age"})
     assert report.n_changed == {"label": 1, "Age": 1}
     assert report.remarks[0] == "columns used of manifest.csv: image = 'Image', label = 'LABEL', Age = 'age'"
-    assert report.remarks[1].startswith("'nan' is a class like any other, of 1 image")
+    assert report.remarks[1].startswith("'none' is a class like any other, of 1 image")
 
 
 def test_label__a_number_that_the_cache_writes_in_another_way(

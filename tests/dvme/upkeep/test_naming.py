@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,44 @@ def test_rows_by_name__a_file_may_be_called_anything(name: str, tmp_path: Path) 
     with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
         cache.samples.add([content_id(b"x"), content_id(b"y")], ["other", name])
     assert find(tmp_path / "c.zarr", [name], tmp_path) == [1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Patient 1\\Größe.png",
+        ".\\patient 1\\GRÖSSE.PNG",
+        unicodedata.normalize("NFD", "Patient 1/Größe.png"),
+        "Patient 1/Größe",
+        "IMAGES\\Patient 1\\Größe",
+        "~/images/Patient 1/Größe.png",
+        "file:///nowhere/images/Patient%201/Gr%C3%B6%C3%9Fe.png",
+    ],
+)
+def test_rows_by_name__as_other_machines_write_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        seen = ["other.png", "Patient 1/Größe.png", "x.png", "x.jpg", "Case.png", "CASE.png"]
+        rows = cache.samples.add([content_id(each.encode()) for each in seen], seen)
+        cache.update_columns(rows, {"path": [f"/nowhere/images/{each}" for each in seen]})
+    cache = EmbeddingCache.open(tmp_path / "c.zarr")
+    assert rows_by_name(cache, [name], source="m", image_root=Path("/nowhere")).tolist() == [1]
+    new = rows_by_name(cache, ["X.PNG", "Größe"], source="m", image_root=Path("/nowhere"), may_be_new=True)
+    assert new.tolist() == [-1, -1]  # where names may be new, none is taken for another
+    assert rows_by_name(cache, ["CASE.png"], source="m").tolist() == [5]
+    for several in ("x", "case.png"):
+        with refused("m has 1 name that more than one image", several):
+            rows_by_name(cache, [several], source="m", image_root=Path("/nowhere"))
+
+
+def test_rows_by_name__a_file_of_its_own_is_no_other_spelling(tmp_path: Path, refused: Refused) -> None:
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        cache.samples.add([content_id(b"first")], ["a.png"])
+    (tmp_path / "A.PNG").write_bytes(b"another image")
+    cache = EmbeddingCache.open(tmp_path / "c.zarr")
+    with refused("names 1 image that", "does not hold: A.PNG"):
+        rows_by_name(cache, ["A.PNG"], source="m", image_root=tmp_path)
+    (tmp_path / "A.PNG").unlink()
+    assert rows_by_name(cache, ["A.PNG"], source="m", image_root=tmp_path).tolist() == [0]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dvme.study.sites.families import KERMANY, MONTGOMERY, NIH, SHENZHEN, collections_of
+from dvme.sets.families import ISIC, KERMANY, MONTGOMERY, NIH, SHENZHEN, collections_of
 
 
 def _held(location: str, names: Sequence[str], classes: Sequence[str] = (), folder: str = "") -> dict[str, str]:
@@ -24,6 +24,7 @@ def _held(location: str, names: Sequence[str], classes: Sequence[str] = (), fold
         ),
         (["MCUCXR_0001_0.png", "MCUCXR_0104_1.png", "MCUCXR_0108_1.png"], MONTGOMERY),
         (["CHNCXR_0001_0.png", "CHNCXR_0327_1.png", "CHNCXR_0402_1.png"], SHENZHEN),
+        (["ISIC_0024306.jpg", "ISIC_0000002_downsampled.jpg", "ISIC_2637011.jpg"], ISIC),
         (
             [f"1.2.276.0.7230010.3.1.4.8323329.{n}.1517875163.187701.dcm" for n in (10000, 1000, 6904)],
             "the SIIM-ACR pneumothorax challenge",
@@ -41,6 +42,8 @@ def test_collections__by_the_place_and_the_classes() -> None:
     assert _held("data/PneumoniaMNIST-224.zarr/", names) == {"PneumoniaMNIST": "'PneumoniaMNIST-224.zarr' in its path"}
     assert _held("x.zarr", names, folder="/data/TBX11K/imgs") == {"TBX11K": "'TBX11K' in its path"}
     assert _held("rsna-pneumonia.zarr", names) == {"the RSNA pneumonia challenge": "'rsna-pneumonia.zarr' in its path"}
+    assert _held("x.zarr", names, folder="/d/camelyonpatch_level_2_split_train_x.h5/x").keys() == {"PatchCamelyon"}
+    assert _held("x.zarr", names, folder="/d/dermamnist_64.npz/train_images").keys() == {"DermaMNIST"}
     google = ["Fracture", "Pneumothorax", "Airspace opacity", "Nodule or mass"]
     assert _held("x.zarr", names, google) == {"the labels of Google 2019": "its list of classes shows it"}
     assert _held("x.zarr", names, ["Infiltration", "pleural", "hernia", "mass"]) == {

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 LEAST_SHARE, LEAST = 0.1, 3
 """Of the images, and how many, have to be named as a collection names its own."""
 NIH, KERMANY = "NIH ChestX-ray14", "the children's X-rays of Kermany et al. 2018"
+ISIC = "the skin lesions of ISIC"
 MONTGOMERY, SHENZHEN = "the Montgomery X-rays", "the Shenzhen X-rays"
 
 
@@ -60,9 +61,13 @@ COLLECTIONS = (
         classes=frozenset({"fracture", "pneumothorax", "airspace opacity", "nodule or mass"}),
     ),
     Published(KERMANY, (KERMANY,), r"person\d+_(bacteria|virus)_\d+|(NORMAL2-)?IM-\d{4}-\d{4}(-\d{4})?", "kermany"),
+    Published(ISIC, (ISIC,), r"ISIC_\d{7}(_downsampled)?", r"isic_?(20)?(18|19|20)|ham_?10000"),
+    Published("DermaMNIST", (ISIC,), place="derma_?mnist"),
     Published("PneumoniaMNIST", (KERMANY,), place="pneumonia_?mnist"),
     Published(MONTGOMERY, (MONTGOMERY,), r"MCUCXR_\d{4}_[01]", "montgomery"),
     Published(SHENZHEN, (SHENZHEN,), r"CHNCXR_\d{4}_[01]", "shenzhen|china_?set"),
+    Published("PatchCamelyon", ("PatchCamelyon",), place="patch_?camelyon|camelyon_?patch|pcam"),
+    Published("Kaggle's cancer detection", ("PatchCamelyon",), place="histopathologic_?cancer_?detection"),
     Published("TBX11K", ("TBX11K", MONTGOMERY, SHENZHEN), place="tbx_?11k"),
 )
 """Source: the collections' own descriptions, of Wang et al. 2017, Shih et al. 2019, Majkowska et al. 2020, Liu et al.

@@ -1,0 +1,1 @@
+"""Tables with images inside, as the package `datasets` writes them and hubs offer them."""
