@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from scans import write_scan
 
-from dvme.data import Columns, load_samples
+from dvme.data import Columns, Samples, load_samples
+from dvme.data.dicom.rows import with_headers
+from dvme.data.encoded import Encoded
 from dvme.data.hashing import identify
-from dvme.data.sources import file_of, frames, is_there, read_image, source_of_file
+from dvme.data.sources import file_of, frames, is_there, kinds, read_image, source_of_file
 from dvme_cache import content_id
 
 N_FRAMES = 120
@@ -118,3 +121,49 @@ def test_frames__many_threads(film: Path, counts: Counter[str]) -> None:
         found = list(pool.map(read, range(N_FRAMES)))
     assert len(set(found)) == N_FRAMES
     assert counts["read IM0001"] == 1
+
+
+class Zip:
+    """A container of another kind, by zipfile."""
+
+    called, suffixes = "a zip archive", (".zip",)
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+
+    def open(self, container: Path) -> Zip:
+        return Zip(container)
+
+    def read(self, member: str) -> Encoded:
+        assert self.path is not None
+        with zipfile.ZipFile(self.path) as archive:
+            return Encoded(archive.read(member))
+
+    def holds(self, member: str) -> bool:
+        assert self.path is not None
+        with zipfile.ZipFile(self.path) as archive:
+            return member in archive.namelist()
+
+    def close(self) -> None:
+        pass
+
+
+def test_frames__of_a_file_in_another(film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, groups and columns of a member of an archive are those of the file."""
+    monkeypatch.setattr(kinds, "sources", lambda: [frames.SOURCE, Zip()])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(film, "x/US.dcm")
+    address = tmp_path / "a.zip" / "x" / "US.dcm"
+    assert read_image(address / "frame=3").content_id == read_image(film / "frame=3").content_id
+    assert is_there(address / "frame=119")
+    assert not is_there(address / "frame=120")
+    assert file_of(address / "frame=3") == tmp_path / "a.zip"
+    nothing = [""]
+    listed = Samples([address], ["x/US.dcm"], ["x"], nothing, nothing, given=frozenset({"label"}))
+    samples = with_headers(listed, Columns(frame="each", dicom="modality"), are_folders=True, images_only=False)
+    assert samples.paths[-1] == address / "frame=119"
+    assert samples.kept == {"modality": ["DX"] * N_FRAMES}
+    assert (
+        identify(samples, 4, lambda *_: None).digests
+        == identify(load_samples(film, Columns(frame="each")), 4, lambda *_: None).digests
+    )
