@@ -107,6 +107,8 @@ def test_guide__gets_from_each_download_to_a_probe(tmp_path: Path, monkeypatch: 
     _chexpert(tmp_path)
     _padchest(tmp_path)
     said = {}
+    assert [words[0] for words in _commands("Two commands")] == ["extract", "probe"]
+    directly = [_run(words) for words in _commands("Two commands")]
     for heading in ("NIH ChestX-ray14", "CheXpert", "PadChest"):
         commands = [words for words in _commands(heading) if words[1] != "google2019"]
         assert [words[0] for words in commands][:3] == ["data", "extract", "probe"]
@@ -114,6 +116,7 @@ def test_guide__gets_from_each_download_to_a_probe(tmp_path: Path, monkeypatch: 
             commands = [words[: words.index("--by")] if "--by" in words else words for words in commands[:3]]
         said[heading] = [_run(words) for words in commands]
     assert "official split: train 36, test 18" in said["NIH ChestX-ray14"][0]
+    assert said["NIH ChestX-ray14"][2].splitlines()[:8] == directly[1].splitlines()[:8]
     labels = EmbeddingCache.open("nih.zarr").column("label").tolist()
     assert sorted(labels) == ["|"] * N_EACH + ["|Atelectasis|"] * N_EACH + ["|Cardiomegaly|"] * N_EACH
     assert "its val part is the test set" in said["CheXpert"][2]

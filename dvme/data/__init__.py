@@ -12,13 +12,13 @@ from dvme.data.dicom.rows import with_headers
 from dvme.data.folder import folder_samples
 from dvme.data.images import DECODING, decode, decode_image
 from dvme.data.listing import NOT_A_FILE, why
-from dvme.data.manifest import manifest_samples
+from dvme.data.manifest import manifest_samples, table_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.sources import container_suffixes, holds_images, source_of_file, source_of_folder
 from dvme.data.sources.compressed import refuse_compressed
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
-from dvme.data.tables import TABLE_SUFFIXES, TABLES, check_table_name, is_packed_name, is_table_name, table_file
+from dvme.data.tables import TABLE_SUFFIXES, TABLES, Table, check_table_name, is_packed_name, is_table_name, table_file
 from dvme.data.task import Task
 from dvme.errors import DataError, parameter
 
@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "decode_image",
     "load_samples",
+    "samples_of",
 ]
 
 
@@ -88,7 +89,21 @@ def load_samples(
         samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
     are_folders = source is not None or is_folder
     samples = with_headers(samples, columns or Columns(), are_folders=are_folders, images_only=images_only)
-    odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(path))
+    return _spelled(samples, path)
+
+
+def samples_of(table: Table, columns: Columns) -> Samples:
+    """List the images of a table that is no file, relative to the folder in which its source is.
+
+    Raises:
+        DataError: if it cannot be used as it is.
+    """
+    samples = with_headers(table_samples(table, columns), columns, are_folders=False, images_only=False)
+    return _spelled(samples, table.source)
+
+
+def _spelled(samples: Samples, source: Path) -> Samples:
+    odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(source))
     return replace(samples, remarks=(*samples.remarks, *odd))
 
 

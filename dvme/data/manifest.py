@@ -31,12 +31,26 @@ def manifest_samples(
 ) -> Samples:
     """Read a manifest and check that every image it names exists; the arguments are those of `load_samples`.
 
-    Capitals and blanks in a header are no difference.
-
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.
     """
     table = read_table(manifest)
+    return table_samples(table, columns, image_root, skip_missing=skip_missing, images_only=images_only)
+
+
+def table_samples(
+    table: Table,
+    columns: Columns,
+    image_root: Path | None = None,
+    *,
+    skip_missing: bool = False,
+    images_only: bool = False,
+) -> Samples:
+    """The images of a table that has been read. Capitals and blanks in a header are no difference.
+
+    Raises:
+        DataError: if a column is missing, or an image file is.
+    """
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
     looked_for = () if images_only else STANDARD
@@ -67,7 +81,7 @@ def manifest_samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
         labels=[values["label"][row] for row in there],
-        splits=splits_of([values["split"][row] for row in there], used.get("split"), manifest),
+        splits=splits_of([values["split"][row] for row in there], used.get("split"), table.source),
         groups=[values["group"][row] for row in there],
         given=frozenset(used) | ({"label"} if labels is not None else set()),
         kept={name: [told[name][row] for row in there] for name in kept},

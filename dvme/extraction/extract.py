@@ -106,7 +106,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     Everything that can be refused is refused before the cache is touched.
 
     Args:
-        images: a folder or a manifest.
+        images: a folder, a table, or a file or folder that holds many images, as `load_samples` takes them; or
+            SET:FOLDER, a public set as it was unpacked (`public_sets` names them).
         cache: the cache's path or URL, by custom `NAME.zarr`; created if it is not there.
         backbones: names, with variations if any; all are extracted in one pass over the images.
         columns: a manifest's columns.

@@ -108,7 +108,8 @@ def public_set(
     Args:
         name: of the set, see `public_sets`.
         folder: where it was unpacked, in whatever folders below.
-        out: the .csv file to write, or None.
+        out: the .csv file to write, from whose folder the images' paths start; None: nothing is written, and they start
+            from `folder`.
         views: keep images of these views only, as the publisher names them; of sets that tell the view.
         labels: which of the publisher's labels, see `padchest`.
         readers: how several readers become one label, see `vindr`.
@@ -139,7 +140,7 @@ def public_set(
         unpacked.remarks.append(f"{counted(n_stray, 'picture')} left out, for no table names them")
     if views is not None:
         found = _viewed(name, found, views)
-    built = _built(described, unpacked, found, n_listed, Path.cwd() if place is None else place.parent)
+    built = _built(described, unpacked, found, n_listed, unpacked.root if place is None else place.parent)
     if place is not None:
         _write(built.columns, place)
     return replace(built, path=None if place is None else os.fspath(place))

@@ -1,0 +1,31 @@
+"""A public set as the images of a command: SET:FOLDER, without a manifest in between."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from dvme.data import Columns, Samples, samples_of
+from dvme.data.tables import Table
+from dvme.sets.building import public_set
+from dvme.sets.catalogue import SETS
+
+
+def is_public_set(images: str | Path) -> bool:
+    """Whether images are named as SET:FOLDER, and no file or folder is called so."""
+    name, colon, _ = os.fspath(images).partition(":")
+    return bool(colon) and any(each.name == name for each in SETS) and not Path(images).exists()
+
+
+def set_samples(images: str | Path, columns: Columns) -> Samples:
+    """The images of SET:FOLDER and what its publisher says of them, as of the manifest that `public_set` builds.
+
+    Raises:
+        The same as `public_set`.
+    """
+    name, _, folder = os.fspath(images).partition(":")
+    built = public_set(name, folder)
+    table = Table(Path(folder) / name, list(built.columns), len(built), lambda column: list(built.columns[column]))
+    samples = samples_of(table, columns)
+    return replace(samples, remarks=(*built.remarks, *samples.remarks))
