@@ -66,7 +66,7 @@ def _asked(worker: subprocess.Popen[bytes], frame: bytes, asked: dict[str, Any])
     answer = json.loads(worker.stdout.readline())
     pixels = bytearray(answer["n_bytes"])
     if worker.stdout.readinto(pixels) != len(pixels):  # type: ignore[attr-defined]
-        raise EOFError("the answer ends early")
+        raise OSError("the answer ends early")
     return answer, pixels
 
 
