@@ -89,10 +89,9 @@ def label(
     if manifest is None and class_order is None and columns.label_separator is None:
         message = f"nothing to change in {cache}; name a manifest of labels, or pass "
         raise OptionError(message + parameter("class_order") + " or " + parameter("label_separator", "|"))
-    for name in ("dicom", "frame"):
-        if given := getattr(columns, name):
-            value = list(given) if name == "dicom" else given
-            raise OptionError("no image is read here, nor its header; leave out " + parameter(name, value))
+    if columns.dicom or columns.frame:
+        option = parameter("dicom", list(columns.dicom)) if columns.dicom else parameter("frame", columns.frame)
+        raise OptionError("no image is read here, nor its header; leave out " + option)
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
