@@ -9,7 +9,7 @@ import typer
 
 import dvme
 from dvme.text import counted, some_of
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.commands import Commands
 from dvme_cli.console import answer, console, say, show_json
 from dvme_cli.interrupted import add_command
@@ -50,9 +50,9 @@ def _viewed(name: str) -> Callable[..., None]:
     """The command of a set that tells the views of its images."""
 
     def build(
-        folder: options.UnpackedSet,
+        folder: image_options.UnpackedSet,
         out: options.ManifestFile,
-        views: options.Views = None,
+        views: image_options.Views = None,
         force: options.Force = False,
         json: options.Json = False,
     ) -> None:
@@ -65,7 +65,7 @@ def _plain(name: str) -> Callable[..., None]:
     """The command of a set that leaves no choice."""
 
     def build(
-        folder: options.UnpackedSet,
+        folder: image_options.UnpackedSet,
         out: options.ManifestFile,
         force: options.Force = False,
         json: options.Json = False,
@@ -79,9 +79,9 @@ def _edited(name: str) -> Callable[..., None]:
     """The command of a set of which several may lie in one folder."""
 
     def build(
-        folder: options.UnpackedSet,
+        folder: image_options.UnpackedSet,
         out: options.ManifestFile,
-        edition: options.Edition = None,
+        edition: image_options.Edition = None,
         force: options.Force = False,
         json: options.Json = False,
     ) -> None:
@@ -91,9 +91,9 @@ def _edited(name: str) -> Callable[..., None]:
 
 
 def _padchest(
-    folder: options.UnpackedSet,
+    folder: image_options.UnpackedSet,
     out: options.ManifestFile,
-    views: options.Views = None,
+    views: image_options.Views = None,
     labels: Annotated[
         str | None,
         typer.Option(help="common (15 findings, named as NIH's) or all (the publisher's own labels). Default: common."),
@@ -105,7 +105,7 @@ def _padchest(
 
 
 def _vindr(
-    folder: options.UnpackedSet,
+    folder: image_options.UnpackedSet,
     out: options.ManifestFile,
     readers: Annotated[
         str | None,

@@ -11,7 +11,7 @@ import typer
 import dvme
 from dvme.defaults import DEVICE, DTYPE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
 from dvme_cli.parsing import (
     optional_names,
@@ -35,16 +35,16 @@ REASONS_SHOWN = 3
 
 
 def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
-    images: options.Images,
+    images: image_options.Images,
     cache: options.NewCache,
     backbones: options.NewBackbones,
-    image: options.ImageColumn = None,
-    label: options.LabelColumn = None,
-    label_separator: options.LabelSeparator = None,
-    no_finding: options.NoFinding = NO_FINDING,
-    split: options.SplitColumn = None,
-    group: options.GroupColumn = None,
-    keep: options.KeepColumns = None,
+    image: image_options.ImageColumn = None,
+    label: image_options.LabelColumn = None,
+    label_separator: image_options.LabelSeparator = None,
+    no_finding: image_options.NoFinding = NO_FINDING,
+    split: image_options.SplitColumn = None,
+    group: image_options.GroupColumn = None,
+    keep: image_options.KeepColumns = None,
     dicom: Annotated[
         str | None,
         typer.Option(
@@ -57,11 +57,11 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     plain_ids: Annotated[
         bool, typer.Option("--plain-ids", help="Keep ids of DICOM headers as they are, not hashed.")
     ] = False,
-    frame: options.Frame = None,
-    na_values: options.NaValues = None,
-    image_root: options.ImageRoot = None,
-    skip_missing: options.SkipMissing = False,
-    class_order: options.ClassOrder = None,
+    frame: image_options.Frame = None,
+    na_values: image_options.NaValues = None,
+    image_root: image_options.ImageRoot = None,
+    skip_missing: image_options.SkipMissing = False,
+    class_order: image_options.ClassOrder = None,
     weights: options.Weights = None,
     architectures: options.Architectures = None,
     pool: Annotated[
@@ -99,7 +99,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         ),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
-    max_pixels: options.MaxPixels = None,
+    max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
     """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
@@ -155,7 +155,7 @@ def _announce(announced: list[str], task: Task, samples: Samples) -> None:
     """Say what was listed before hours are spent on it."""
     from dvme.data.samples import missing_line, unlisted_line
 
-    unknown = counted(len(samples.unlisted), "folder or link", "folders or links")
+    unknown = counted(len(samples.unlisted), "folder, archive or link", "folders, archives or links")
     gap = f" ({unknown} NOT LISTED)" if samples.unlisted else ""
     note(f"{counted(len(samples), 'image')}{gap}: {task.describe()}")
     announced += samples.remarks

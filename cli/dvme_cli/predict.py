@@ -10,7 +10,7 @@ import typer
 import dvme
 from dvme.defaults import DEVICE
 from dvme.text import counted, some_of
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars, say, say_some
 from dvme_cli.parsing import optional_names, parse_pairs, runtime_of
 
@@ -22,7 +22,7 @@ LEFT_OUT_SHOWN = 3
 
 def predict(  # noqa: PLR0913 - one parameter per option
     head: options.Head,
-    images: options.ImagesOrCache,
+    images: image_options.ImagesOrCache,
     out: options.Predictions,
     cache: options.EmbeddingSource = None,
     backbones: options.OwnBackbones = None,
@@ -31,13 +31,13 @@ def predict(  # noqa: PLR0913 - one parameter per option
     submission: Annotated[
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
-    skip_missing: options.SkipMissing = False,
-    frame: options.Frame = None,
+    skip_missing: image_options.SkipMissing = False,
+    frame: image_options.Frame = None,
     force: options.Force = False,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
-    max_pixels: options.MaxPixels = None,
+    max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
     """Apply a saved head: one line per image with its class and probabilities."""

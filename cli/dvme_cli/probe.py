@@ -8,7 +8,7 @@ import typer
 
 import dvme
 from dvme.defaults import AT, DEVICE, PROBE_HEADS
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars
 from dvme_cli.parsing import (
     optional_names,
@@ -32,8 +32,8 @@ def probe(  # noqa: PLR0913, PLR0917 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
-    uncertain: options.Uncertain = None,
-    blank: options.Blank = None,
+    uncertain: image_options.Uncertain = None,
+    blank: image_options.Blank = None,
     by: options.By = None,
     per: options.Per = None,
     join: options.JoinImages = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import dvme
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import optional_names, subset_options
 from dvme_cli.table import Table
@@ -26,8 +26,8 @@ def subsets(  # noqa: PLR0913 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
-    uncertain: options.Uncertain = None,
-    blank: options.Blank = None,
+    uncertain: image_options.Uncertain = None,
+    blank: image_options.Blank = None,
     backbones: options.Backbones = None,
     force: options.Force = False,
     json: options.Json = False,

@@ -15,6 +15,7 @@ from dvme.data.listing import NOT_A_FILE, why
 from dvme.data.manifest import manifest_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.sources import container_suffixes, holds_images, source_of_file, source_of_folder
+from dvme.data.sources.compressed import refuse_compressed
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.tables import TABLE_SUFFIXES, TABLES, check_table_name, is_packed_name, is_table_name, table_file
@@ -78,7 +79,9 @@ def load_samples(
         samples = folder_samples(path, images_only=images_only)
     else:
         if path.suffix.lower() == ".gz" and not is_table_name(path):
+            refuse_compressed(path)
             raise DataError(f"{path} is packed; unpack it: gunzip -k {path}")
+        refuse_compressed(path)
         besides = [suffix for suffix in container_suffixes() if suffix not in TABLE_SUFFIXES]
         check_table_name(path, other="a folder or ", besides=besides)
         root = None if image_root is None else Path(image_root)

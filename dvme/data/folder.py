@@ -1,14 +1,19 @@
-"""Images in folders: root/class/img, root/split/class/img, root/class/split/img, or one flat folder without labels."""
+"""Images in folders: root/class/img, root/split/class/img, root/class/split/img, or one flat folder without labels.
+
+Archives of such folders are read by the same rules.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from dvme.data.images import SUFFIXES
 from dvme.data.listing import Listing, list_images
 from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split, unlisted_line
+from dvme.data.sources import container_suffixes
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -22,11 +27,30 @@ def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
     Raises:
         DataError: if the folder holds no image, or mixes labelled and unlabelled images.
     """
-    listing = list_images(root)
+    return listed_samples(root, list_images(root), images_only=images_only)
+
+
+def listed_samples(
+    root: Path, listing: Listing, *, images_only: bool = False, folders: Sequence[tuple[str, ...]] | None = None
+) -> Samples:
+    """The images of a listing, by the folders in which they lie.
+
+    Args:
+        root: what was listed: a folder, or an archive.
+        listing: what was found.
+        images_only: the folders' names are not looked at.
+        folders: of each image; None: those between the root and the image.
+
+    Raises:
+        DataError: as `folder_samples`.
+    """
     files = listing.files
     if not files:
         raise DataError(f"{root} holds no images{_what_it_holds(root, listing)}")
-    folders = [path.relative_to(root).parts[:-1] for path in files]
+    ids = names_below(root, files)
+    every = [tuple(name.split("/")[:-1]) for name in ids] if folders is None else folders
+    wrapping = () if images_only else _wrapping(every, root)
+    folders = [place[len(wrapping) :] for place in every]
     places = [()] * len(files) if images_only else folders
     has_splits = _begin_with_splits(places, root)
     are_below = all(len(place) > 1 and place[1].lower() in SPLIT_NAMES for place in places)
@@ -39,16 +63,40 @@ def folder_samples(root: Path, *, images_only: bool = False) -> Samples:
             f"{root} mixes {counted(len(files) - stray, 'image')} in class folders with {stray} outside of any "
             f"(such as {example}); move them, or list the images in a manifest"
         )
+    through = [f"all images lie in {'/'.join(wrapping)}/, which is no class and is looked through"] if wrapping else []
+    empty = _without_images(listing, folders, wrapping, has_splits=has_splits)
     return Samples(
         paths=files,
-        ids=[path.relative_to(root).as_posix() for path in files],
+        ids=ids,
         labels=labels,
         splits=[canonical_split(place[depth - 1]) if depth else MISSING for place in places],
         groups=[MISSING] * len(files),
         given=frozenset({"label"} if stray < len(files) else ()) | frozenset({"split"} if depth else ()),
-        remarks=(*_split_remarks(places, depth), *_remarks(listing, folders, has_splits=has_splits)),
+        remarks=(*through, *_split_remarks(places, depth), *passed_over(listing), *empty),
         unlisted=_named_from(root, listing),
     )
+
+
+def names_below(root: Path, files: Sequence[Path]) -> list[str]:
+    """The names of files from a folder on, with slashes."""
+    start = len(str(root / "_")) - 1
+    return [str(path)[start:] for path in files]
+
+
+def _wrapping(places: Places, root: Path) -> tuple[str, ...]:
+    """The folders around everything else, as downloads and archives of a whole folder have them.
+
+    A single folder with images right in it is a class, and so is one with nothing but splits of images; unless it is
+    called as the root is.
+    """
+    first, last = min(places), max(places)
+    depth = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    around = tuple(takewhile(lambda name: name.lower() not in SPLIT_NAMES, first[: min(depth, len(last))]))
+    below = {place[depth] if len(place) > depth else MISSING for place in places}
+    are_splits = all(name.lower() in SPLIT_NAMES for name in below) and all(len(place) == depth + 1 for place in places)
+    if MISSING in below or are_splits:
+        return around[:1] if around and around[0] in {root.name, root.stem} else ()
+    return around
 
 
 def _begin_with_splits(places: Places, root: Path) -> bool:
@@ -81,7 +129,7 @@ def _split_remarks(places: Places, depth: int) -> list[str]:
     ]
 
 
-def _remarks(listing: Listing, places: Places, *, has_splits: bool) -> list[str]:
+def passed_over(listing: Listing) -> list[str]:
     """What was passed over, a line for each reason."""
     lines = []
     if listing.others:
@@ -100,19 +148,19 @@ def _remarks(listing: Listing, places: Places, *, has_splits: bool) -> list[str]
     if listing.twice:
         pairs = some_of([f"{place} is {other}" for place, other in listing.twice.items()], EXAMPLES)
         lines.append(f"the same folder under another name, passed over: {pairs}")
-    empty = _without_images(listing, places, has_splits=has_splits)
-    if empty:
-        one = len(empty) == 1
-        named = some_of([place + _kinds_below(listing, place) for place in empty])
-        lines.append(f"{'a folder holds' if one else f'{len(empty):,} folders hold'} no image: {named}")
     return lines
 
 
-def _without_images(listing: Listing, places: Places, *, has_splits: bool) -> list[str]:
-    """Folders of splits and of classes without any image below."""
-    full = {place[:depth] for place in places for depth in (1, 2)}
-    candidates = [tuple(folder.split("/")) for folder in listing.folders]
-    return ["/".join(place) for place in candidates if len(place) <= 1 + has_splits and place not in full]
+def _without_images(listing: Listing, places: Places, wrapping: tuple[str, ...], *, has_splits: bool) -> list[str]:
+    """Says which folders of splits and of classes have no image below; a folder around all is none of these."""
+    full, around = {place[:depth] for place in places for depth in (1, 2)}, len(wrapping)
+    inner = [(folder, tuple(folder.split("/"))) for folder in dict.fromkeys(listing.folders)]
+    inside = [(folder, place[around:]) for folder, place in inner if place[:around] == wrapping]
+    empty = [folder for folder, place in inside if 0 < len(place) <= 1 + has_splits and place not in full]
+    named = some_of([folder + _kinds_below(listing, folder) for folder in empty])
+    if not empty:
+        return []
+    return [f"{'a folder holds' if len(empty) == 1 else f'{len(empty):,} folders hold'} no image: {named}"]
 
 
 def _kinds(others: Sequence[tuple[str, str]]) -> str:
@@ -141,5 +189,7 @@ def _what_it_holds(root: Path, listing: Listing) -> str:
     if not listing.others:
         return " (it is empty); name the folder that has them"
     suffix, count = Counter(kind for _, kind in listing.others).most_common(1)[0]
+    if suffix in container_suffixes():
+        return f", but {counted(count, 'file')} of kind {suffix}; name one of them, or a manifest of images in them"
     known = " ".join(sorted(suffix.lstrip(".") for suffix in SUFFIXES))
     return f", but {counted(count, 'file')} of kind {suffix}; dvme reads {known}"

@@ -61,13 +61,13 @@ def manifest_samples(
         values["label"] = labels.texts
         remarks += labels.remarks
     elif looked_for:
-        remarks += _without_label(table, [image, *used.values(), *kept.values()])
+        remarks += without_label(table, [image, *used.values(), *kept.values()])
     remarks += said
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
         labels=[values["label"][row] for row in there],
-        splits=_splits([values["split"][row] for row in there], used.get("split"), manifest),
+        splits=splits_of([values["split"][row] for row in there], used.get("split"), manifest),
         groups=[values["group"][row] for row in there],
         given=frozenset(used) | ({"label"} if labels is not None else set()),
         kept={name: [told[name][row] for row in there] for name in kept},
@@ -114,7 +114,7 @@ def columns_used(source: Path, used: Mapping[str, str]) -> str:
     return f"columns used of {source.name}: {', '.join(shown)}"
 
 
-def _without_label(table: Table, used: Sequence[str]) -> list[str]:
+def without_label(table: Table, used: Sequence[str]) -> list[str]:
     """Where no column of labels is chosen: the columns that could be it, for their values are few and repeated."""
     found: dict[str, int] = {}
     for name in table.names:
@@ -132,7 +132,12 @@ def _without_label(table: Table, used: Sequence[str]) -> list[str]:
     return [said + parameter("label")]
 
 
-def _splits(names: list[str], column: str | None, manifest: Path) -> list[str]:
+def splits_of(names: list[str], column: str | None, manifest: Path) -> list[str]:
+    """The splits that a column names.
+
+    Raises:
+        DataError: naming the column, if one is none.
+    """
     try:
         return [canonical_split(name) if name else MISSING for name in names]
     except DataError as error:

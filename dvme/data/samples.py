@@ -47,7 +47,7 @@ class Samples:
     remarks: tuple[str, ...] = ()
     """What was passed over, which columns were used, and what else is worth knowing, a line each."""
     unlisted: Mapping[str, str] = field(default_factory=dict)
-    """Folders, and links to nowhere, that could not be listed, and why: what they hold is unknown, not gone."""
+    """What could not be listed, folders, archives and links to nowhere, and why: what it holds is unknown, not gone."""
     missing: tuple[str, ...] = ()
     """Images of a manifest that are left out, for their files are not there."""
 
@@ -58,7 +58,7 @@ class Samples:
             raise ValueError(f"columns of different lengths: {sorted(lengths)}")
         seen: set[str] = set()
         for identity in self.ids:
-            if any("\ud800" <= character <= "\udfff" for character in identity):
+            if not identity.isascii() and any("\ud800" <= character <= "\udfff" for character in identity):
                 raise DataError(f"the file name {identity!a} is not valid UTF-8; rename it")
             if identity in seen:
                 raise DataError(f"image {identity} is listed twice; list every image once")
@@ -84,9 +84,9 @@ def unlisted_line(unlisted: Mapping[str, str]) -> str:
     if not unlisted:
         return ""
     places = [f"{place} ({reason})" for place, reason in unlisted.items()]
-    one = len(places) == 1
+    one, plural = len(places) == 1, "folders, archives or links"
     return (
-        f"NOT LISTED: {counted(len(places), 'folder or link', 'folders or links')} of which nobody knows the images: "
+        f"NOT LISTED: {counted(len(places), 'folder, archive or link', plural)} of which nobody knows the images: "
         f"{some_of(places, EXAMPLES)}; mend {'it' if one else 'them'} and run again"
     )
 

@@ -65,7 +65,7 @@ class ExtractReport:
     remarks: list[str] = field(default_factory=list)
     """What was passed over, which columns were used, what is odd about names, a line each."""
     unlisted: dict[str, str] = field(default_factory=dict)
-    """Folders, and links to nowhere, that could not be listed, and why; the cache keeps what it has of them."""
+    """Folders, archives, links to nowhere that could not be listed, and why; the cache keeps what it has of them."""
     missing: list[str] = field(default_factory=list)
     """Images of the manifest that were left out, for their files are not there."""
     unread: dict[str, str] = field(default_factory=dict)

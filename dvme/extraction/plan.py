@@ -80,7 +80,7 @@ class ExtractPlan:
     remarks: list[str] = field(default_factory=list)
     """What was passed over, which columns would be used, what is odd about names, a line each."""
     unlisted: dict[str, str] = field(default_factory=dict)
-    """Folders, and links to nowhere, that could not be listed, and why."""
+    """Folders, archives, and links to nowhere, that could not be listed, and why."""
     missing: list[str] = field(default_factory=list)
     """Images of the manifest that would be left out, for their files are not there."""
     unread: dict[str, str] = field(default_factory=dict)

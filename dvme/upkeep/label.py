@@ -90,8 +90,8 @@ def label(
         message = f"nothing to change in {cache}; name a manifest of labels, or pass "
         raise OptionError(message + parameter("class_order") + " or " + parameter("label_separator", "|"))
     if columns.dicom or columns.frame:
-        option = parameter("dicom", list(columns.dicom)) if columns.dicom else parameter("frame", columns.frame)
-        raise OptionError("no image is read here, nor its header; leave out " + option)
+        given = parameter("dicom", list(columns.dicom)) if columns.dicom else parameter("frame", columns.frame)
+        raise OptionError("no image is read here, nor its header; leave out " + given)
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)

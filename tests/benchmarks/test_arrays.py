@@ -85,8 +85,8 @@ def _as_ever() -> Iterator[None]:
         (npz, 1000, 224, 1.0),
         (windowed, 1000, 224, 2.5),
         (stored, 1000, 224, 1.0),
-        (arrow, 5000, 96, 1.0),
-        (parquet, 5000, 96, 1.0),
+        (arrow, 5000, 96, 1.15),
+        (parquet, 5000, 96, 1.15),
     ],
 )
 def test_arrays__against_png_files(
@@ -94,6 +94,7 @@ def test_arrays__against_png_files(
 ) -> None:
     """Hashing and decoding everything, in pairs in turn; the median of the ratios of seconds.
 
+    Arrow and Parquet hold the PNG files themselves, so that the same is decoded and the ratio is about 1.
     A compressed archive that is larger than what is kept of it is decompressed twice, by one thread each time.
     """
     images = crops(n_images, edge)

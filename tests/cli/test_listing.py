@@ -37,9 +37,11 @@ def test_extract__says_what_it_left_out(messy: Path, tmp_path: Path) -> None:
     result = run("extract", messy, tmp_path / "c.zarr", "--backbones", LITE)
     assert result.exit_code == 0, result.output
     told = result.stderr.splitlines()
-    assert told[0].startswith("43 images (1 folder or link NOT LISTED): multiclass, 4 classes: dark (14), grey (13)")
+    assert told[0].startswith(
+        "43 images (1 folder, archive or link NOT LISTED): multiclass, 4 classes: dark (14), grey (13)"
+    )
     away = f"{messy / 'away'} (link to {tmp_path / 'share'}: No such file or directory)"
-    assert f"NOT LISTED: 1 folder or link of which nobody knows the images: {away}" in told[1]
+    assert f"NOT LISTED: 1 folder, archive or link of which nobody knows the images: {away}" in told[1]
     assert "1 file of other kinds (1 .txt) passed over" in told
     assert "folders passed over that systems keep beside files: 1 @eaDir" in told
     assert any(line.startswith("'nan' is a class like any other, of 4 images") for line in told)
@@ -47,7 +49,7 @@ def test_extract__says_what_it_left_out(messy: Path, tmp_path: Path) -> None:
     copies = "; 5 copies stored once, such as dark/00.png = dark/copy.png = dark/hard.png"
     links = "; 1 file goes by more than one name, such as dark/00.png = dark/hard.png"
     assert said[0] == f"37 distinct images (37 new to the cache){copies}{links}"
-    assert any(line.startswith("NOT LISTED: 1 folder or link") for line in said)
+    assert any(line.startswith("NOT LISTED: 1 folder, archive or link") for line in said)
     unread = "1 file could not be read and took no part, such as grey/later.png: cannot be read: No such file"
     assert any(line.startswith(unread) for line in said)
     assert "4 files (1 distinct image) have no embedding (--retry-failed decodes again):" in said

@@ -9,7 +9,7 @@ import typer
 
 import dvme
 from dvme.text import counted
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, progress_bars, say
 from dvme_cli.parsing import parse_order
 from dvme_cli.table import Table
@@ -23,14 +23,14 @@ def import_(  # noqa: PLR0913 - one parameter per option
     ids: Annotated[str | None, typer.Option(help="Array or column of image names. Default: what fits.")] = None,
     table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,
     dtype: options.DtypeOfFile = None,
-    images: options.ImagesFolder = None,
+    images: image_options.ImagesFolder = None,
     made_by: Annotated[
         str | None, typer.Option(help="What made the embeddings, in your words: more of the same may be added.")
     ] = None,
     like: Annotated[
         str | None, typer.Option(help="A cache whose embeddings of this backbone were made in the same way.")
     ] = None,
-    class_order: options.ClassOrder = None,
+    class_order: image_options.ClassOrder = None,
     notes: Annotated[
         list[str] | None, typer.Option("--note", help="KEY=VALUE to keep as provenance. Repeatable.")
     ] = None,

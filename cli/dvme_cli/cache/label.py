@@ -10,7 +10,7 @@ import typer
 import dvme
 from dvme.defaults import NO_FINDING
 from dvme.text import counted, some_of
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, say
 from dvme_cli.parsing import optional_names, parse_order, typed
 
@@ -21,16 +21,16 @@ def label(  # noqa: PLR0913 - one parameter per option
         Path | None,
         typer.Argument(help="A table (.csv, .xlsx, ...) with a row per image; not for an order or a separator alone."),
     ] = None,
-    image: options.ImageColumn = None,
-    label: options.LabelColumn = None,
-    label_separator: options.LabelSeparator = None,
-    no_finding: options.NoFinding = NO_FINDING,
-    split: options.SplitColumn = None,
-    group: options.GroupColumn = None,
-    keep: options.KeepColumns = None,
-    na_values: options.NaValues = None,
-    image_root: options.ImageRoot = None,
-    class_order: options.ClassOrder = None,
+    image: image_options.ImageColumn = None,
+    label: image_options.LabelColumn = None,
+    label_separator: image_options.LabelSeparator = None,
+    no_finding: image_options.NoFinding = NO_FINDING,
+    split: image_options.SplitColumn = None,
+    group: image_options.GroupColumn = None,
+    keep: image_options.KeepColumns = None,
+    na_values: image_options.NaValues = None,
+    image_root: image_options.ImageRoot = None,
+    class_order: image_options.ClassOrder = None,
     json: options.Json = False,
 ) -> None:
     """Set labels, splits and groups of the images that MANIFEST names, or the classes' order; no embedding changes.

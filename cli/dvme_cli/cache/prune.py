@@ -8,7 +8,7 @@ import typer
 
 import dvme
 from dvme.text import counted
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars, say, say_some
 
 PATHS_SHOWN = 10
@@ -16,9 +16,9 @@ PATHS_SHOWN = 10
 
 def prune(
     cache: options.Cache,
-    images: options.ImagesThatStay,
-    image: options.ImageColumn = None,
-    image_root: options.ImageRoot = None,
+    images: image_options.ImagesThatStay,
+    image: image_options.ImageColumn = None,
+    image_root: image_options.ImageRoot = None,
     confirmed: Annotated[bool, typer.Option("--yes", help="Erase them. Without it they are only listed.")] = False,
     json: options.Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 import dvme
 from dvme.defaults import DEVICE
 from dvme.text import counted
-from dvme_cli import options
+from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars, say, say_some, size
 from dvme_cli.parsing import optional_names, parse_pairs, runtime_of, typed
 
@@ -27,12 +27,12 @@ def verify(  # noqa: PLR0913 - one parameter per option
     sample: Annotated[
         int | None, typer.Option(help="Random embeddings to check per backbone. Default: all of them.")
     ] = None,
-    images: options.ImagesAgain = False,
+    images: image_options.ImagesAgain = False,
     backbones: options.ComparedBackbones = None,
     weights: options.Weights = None,
     device: options.Device = DEVICE,
     seed: options.Seed = None,
-    max_pixels: options.MaxPixels = None,
+    max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
     """Check every file of CACHE against what was committed. Exit code 1 if anything has to be repaired."""

@@ -93,7 +93,7 @@ class _Workers:
                     return worker
                 _close(worker)
         return subprocess.Popen(  # noqa: S603 - this Python, and a file of this package
-            [sys.executable, str(WORKER)],
+            [sys.executable, "-P", str(WORKER)],  # -P: modules beside it are not taken for others of their names
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pipesize=PIPE_SIZE,
@@ -116,3 +116,5 @@ class _Workers:
 
 _WORKERS = _Workers()
 atexit.register(_WORKERS.end)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_WORKERS.idle.clear)  # they answer to the parent

@@ -10,7 +10,7 @@ from dvme.data.encoded import Encoded
 from dvme.data.listing import file_bytes
 from dvme.data.sources.addresses import container_and_member, file_of
 from dvme.data.sources.kinds import container_suffixes, holds_images, source_of_file, source_of_folder
-from dvme.data.sources.opened import in_open, opened
+from dvme.data.sources.open_containers import in_open, opened
 
 __all__ = [
     "container_suffixes",

@@ -11,7 +11,7 @@ from dvme.data.listing import is_dicom_file
 from dvme.data.sources.protocol import Mixed, Source
 
 FRAMES = "frames"
-MODULES = ("arrow", FRAMES, "hdf5", "npz", "parquet")
+MODULES = ("arrow", FRAMES, "hdf5", "npz", "parquet", "tar", "zip")
 """Each is a module of this folder with a `SOURCE`. A new one is a module, and its name in this line."""
 
 

@@ -133,3 +133,42 @@ def test_folder_samples__knows_what_its_folders_tell(place: str, given: set[str]
     (tmp_path / place).mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "a.png").touch()
     assert folder_samples(tmp_path).given == given
+
+
+@pytest.mark.parametrize(
+    ("places", "labels"),
+    [
+        (("top/cat/1.png", "top/dog/2.png"), ["cat", "dog"]),
+        (("top/more/cat/1.png", "top/more/dog/2.png"), ["cat", "dog"]),
+        (("top/train/cat/1.png", "top/test/dog/2.png"), ["dog", "cat"]),
+        (("root/1.png", "root/2.png"), ["", ""]),  # called as the root is
+        (("root/cat/1.png", "root/cat/2.png"), ["cat", "cat"]),
+        (("cat/1.png", "cat/2.png"), ["cat", "cat"]),
+        (("cat/1.png", "cat/more/2.png"), ["cat", "cat"]),
+        (("cat/patient7/1.png", "cat/patient7/2.png"), ["cat", "cat"]),
+        (("cat/train/1.png", "cat/test/2.png"), ["cat", "cat"]),
+        (("train/cat/1.png", "train/dog/2.png"), ["cat", "dog"]),
+        (("top/train/cat/1.png", "top/train/dog/2.png"), ["cat", "dog"]),
+    ],
+)
+def test_folder_samples__a_folder_around_everything_is_no_class(
+    places: tuple[str, ...], labels: list[str], tmp_path: Path
+) -> None:
+    touch(*(tmp_path / "root" / place for place in places))
+    samples = folder_samples(tmp_path / "root")
+    assert samples.labels == labels
+    assert samples.ids == sorted(places)  # names stay
+    through = [line for line in samples.remarks if "looked through" in line]
+    top = {("top/more/cat/1.png", "top/more/dog/2.png"): "top/more", ("root/1.png", "root/2.png"): "root"}
+    named = top.get(places, places[0].split("/")[0]) if places[0].startswith(("top", "root")) else None
+    assert through == ([f"all images lie in {named}/, which is no class and is looked through"] if named else [])
+
+
+def test_folder_samples__empty_classes_below_a_folder_around_everything(tmp_path: Path) -> None:
+    touch(tmp_path / "top" / "cat" / "1.png", tmp_path / "top" / "dog" / "2.png", tmp_path / "top" / "bird" / "x.txt")
+    (tmp_path / "other").mkdir()
+    assert folder_samples(tmp_path).remarks == (
+        "all images lie in top/, which is no class and is looked through",
+        "1 file of other kinds (1 .txt) passed over",
+        "a folder holds no image: top/bird, but 1 file of other kinds (1 .txt)",
+    )

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
 from dvme.data import listing, load_samples
-from dvme.data.listing import SIDE_FOLDERS, list_images
+from dvme.data.listing import NO_SUFFIX, SIDE_FOLDERS, kind_of, list_images
 from dvme.errors import DataError
 
 Unlistable = Callable[..., None]
@@ -230,3 +230,11 @@ def test_list_images__files_are_looked_into_only_where_their_names_say_nothing(
     assert found.directories == ["a/DICOMDIR"]
     monkeypatch.setattr(listing, "is_dicom_file", lambda _: None)
     assert ("a/IM3", "without a suffix") in list_images(root).others
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1.png", "1.PNG ", "a.b/1", "a/1.tar.gz", ".hidden", ".hidden.png", "1.", "a/.png", "é.tif\n", "", "1 .jpg"],
+)
+def test_kind_of__is_the_suffix_that_pathlib_tells(name: str) -> None:
+    assert kind_of(name) == (PurePosixPath(name.rstrip()).suffix.lower() or NO_SUFFIX)

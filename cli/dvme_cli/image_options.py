@@ -1,0 +1,68 @@
+"""Options on images and on what a table, a header or a publisher says of them, as in `options.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dvme.defaults import MAX_PIXELS, NA_VALUES
+
+Images = Annotated[
+    Path,
+    typer.Argument(help="Images: a folder, a table (.csv, .tsv, .parquet, .xlsx, ...), an archive, or an array file."),
+]
+ImagesOrCache = Annotated[str, typer.Argument(help="A folder, archive or manifest of images, or a cache.")]
+ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder, an archive or a manifest.")]
+ImagesAgain = Annotated[
+    bool, typer.Option("--images", help="Also embed random images again (--sample, or 32) and compare.")
+]
+UnpackedSet = Annotated[Path, typer.Argument(help="Where the set was unpacked, in whatever folders below.")]
+Edition = Annotated[str | None, typer.Option(help="One of several: 2019, HAM10000, pathmnist_64. Default: the one.")]
+Views = Annotated[str | None, typer.Option(help="Only these views, as the publisher names them: PA,AP. Default: all.")]
+ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
+ImageColumn = Annotated[
+    str | None,
+    typer.Option("--image-col", help="Column of image paths; cache label takes content ids, too. Default: image."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-col", help="Column of classes, or columns of findings: A,B or 'finding_*'. Default: label."),
+]
+LabelSeparator = Annotated[
+    str | None, typer.Option(help="What stands between the findings of one cell, such as '|'. Default: one class each.")
+]
+Uncertain = Annotated[
+    str | None,
+    typer.Option(help="What heads learn of uncertain findings: ignore, zeros, ones or soft=0.7. Default: ignore."),
+]
+Blank = Annotated[
+    str | None, typer.Option(help="What an empty cell of a finding is: ignore (unknown) or zeros. Default: ignore.")
+]
+NoFinding = Annotated[str, typer.Option(help="What the table calls an image without any finding.")]
+SplitColumn = Annotated[
+    str | None, typer.Option("--split-col", help="Column of train/val/test. Default: split, if any.")
+]
+GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of patients. Default: group, if any.")]
+KeepColumns = Annotated[
+    str | None,
+    typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
+]
+Frame = Annotated[str | None, typer.Option(help="each: frames of DICOM files as images; extract: or middle, 0, 1, 2.")]
+NaValues = Annotated[
+    str | None, typer.Option(help=f"What cells without a value say; '' is nothing. Default: {','.join(NA_VALUES)}.")
+]
+ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]
+ClassOrder = Annotated[
+    str | None,
+    typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
+]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        help="Pixels of the largest image to decode; images that failed are tried again. "
+        f"Default: {MAX_PIXELS:,}, which guards the memory."
+    ),
+]
