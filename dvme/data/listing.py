@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from errno import EINVAL
@@ -106,7 +106,7 @@ def list_images(root: Path) -> Listing:
             found.folders.append(place)
         below = [inner for entry in here if (inner := _sort_in(entry, place, root, found))]
         waiting += reversed(below)
-    _sort_in_unclear(root, found)
+    sort_in_unclear(root, found, lambda place: is_dicom_file(f"{root}/{place}"))
     found.files.sort()
     return found
 
@@ -228,14 +228,14 @@ def _sort_in_file(name: str, place: str, root: Path, found: Listing, *, is_file:
         found.others.append((place, kind_of(name)))
 
 
-def _sort_in_unclear(root: Path, found: Listing) -> None:
+def sort_in_unclear(root: Path, found: Listing, look: Callable[[str], bool | None]) -> None:
     """Look into the files whose names say nothing. One that cannot be read is an image if others are DICOM files."""
     places, found.unclear = found.unclear, []
     if not places:
         return
     parts = [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
     with ThreadPoolExecutor(Runtime().n_workers) as pool:
-        looked_into = pool.map(lambda part: [is_dicom_file(f"{root}/{place}") for place in part], parts)
+        looked_into = pool.map(lambda part: [look(place) for place in part], parts)
         are_dicom = [is_one for part in looked_into for is_one in part]
     for place, is_one in zip(places, are_dicom, strict=True):
         if is_one or (is_one is None and any(are_dicom)):

@@ -11,7 +11,8 @@ from posixpath import normpath
 from typing import Generic, TypeVar
 
 from dvme.data.columns import COLUMN, Columns
-from dvme.data.listing import Listing, add_names
+from dvme.data.dicom.sniff import FIRST_BYTES, is_dicom
+from dvme.data.listing import Listing, add_names, sort_in_unclear
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -86,7 +87,16 @@ class Entries(Generic[Place]):
 
     def list_into(self, found: Listing, archive: Path) -> None:
         """Add the archive to a listing."""
+        from dvme.data.sources import read_image
+
+        def look(place: str) -> bool | None:
+            try:
+                return is_dicom(read_image(archive / place).data[:FIRST_BYTES])
+            except OSError:
+                return None
+
         add_names(found, archive, self.places, self.folders)
+        sort_in_unclear(archive, found, look)
         found.others += self.others
 
     def remarks(self, archive: Path) -> list[str]:

@@ -242,3 +242,11 @@ def test_with_headers__without_pydicom(tmp_path: Path, monkeypatch: pytest.Monke
         load_samples(tmp_path)
     (tmp_path / "a" / "IM1").unlink()
     assert len(load_samples(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_with_headers__an_archive_of_names_without_a_suffix(patients: Path, tmp_path: Path, kind: str) -> None:
+    archive = Path(shutil.make_archive(f"{tmp_path / 'scans'}", kind, patients))
+    folder, packed = (load_samples(place, Columns(dicom="view,age")) for place in (patients, archive))
+    assert (packed.ids, packed.labels, packed.groups) == (folder.ids, folder.labels, folder.groups)
+    assert packed.kept == folder.kept
