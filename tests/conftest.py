@@ -26,6 +26,7 @@ settings.load_profile("dvme")
 SOLAR = importlib.util.find_spec("elpv_dataset")
 GROUPS = ("machine", "umap")
 """Markers whose tests all run in one worker, whatever file they are in."""
+MOST_BYTES_NAMED = 24
 LONG = ("tests/reliability/", "tests/dvme/report/html/", "tests/test_readme.py", "tests/cli/")
 """What is begun first, so that no worker is left with it at the end."""
 
@@ -41,6 +42,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return scope.split("::", 1)[0] if scope == nodeid else scope
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Files in tests' names are told by their size: archives have their time in them, on which no two workers agree."""
+    return f"{len(val)}-bytes" if isinstance(val, bytes) and len(val) > MOST_BYTES_NAMED else None
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own

@@ -26,11 +26,6 @@ def zipped(*members: tuple[str, str | bytes]) -> bytes:
     return held.getvalue()
 
 
-def stable(value: object) -> str | None:
-    """A test's name without the time at which its file was packed, which no two workers agree on."""
-    return "content" if isinstance(value, bytes) else None
-
-
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -46,7 +41,6 @@ def stable(value: object) -> str | None:
         ("m.csv.zip", zipped(("m.jsonl", '{"image": "a.png", "label": "é"}'))),
         ("m.csv.gz", gzip.compress(TEXT[:9].encode()) + gzip.compress(TEXT[9:].encode())),
     ],
-    ids=stable,
 )
 def test_unpacked__one_table(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
@@ -82,7 +76,6 @@ def test_unpacked__what_pandas_packed(tmp_path: Path) -> None:
         ),
         ("m.csv.gz", gzip.compress(b""), "it is empty"),
     ],
-    ids=stable,
 )
 def test_unpacked__refused_in_one_line(name: str, content: bytes, said: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
