@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from errno import EINVAL
@@ -106,12 +106,14 @@ def list_images(root: Path) -> Listing:
             found.folders.append(place)
         below = [inner for entry in here if (inner := _sort_in(entry, place, root, found))]
         waiting += reversed(below)
-    _sort_in_unclear(root, found)
+    _sort_in_unclear(root, found, lambda place: is_dicom_file(f"{root}/{place}"))
     found.files.sort()
     return found
 
 
-def add_names(found: Listing, root: Path, names: Iterable[str], folders: Iterable[str] = ()) -> None:
+def add_names(
+    found: Listing, root: Path, names: Iterable[str], folders: Iterable[str], read: Callable[[str], bytes]
+) -> None:
     """Add what an archive holds to a listing, by the rules for a folder.
 
     Args:
@@ -119,7 +121,15 @@ def add_names(found: Listing, root: Path, names: Iterable[str], folders: Iterabl
         root: the archive.
         names: of its files, with slashes, each once.
         folders: that it names by themselves.
+        read: a file of it, of which nothing but its content tells the kind; OSError where it cannot be read.
     """
+
+    def look(place: str) -> bool | None:
+        try:
+            return is_dicom(read(place))
+        except OSError:
+            return None
+
     passed: dict[str, str | None] = {"": None}
     hidden: set[str] = set()
     for folder in sorted(folders):
@@ -136,6 +146,7 @@ def add_names(found: Listing, root: Path, names: Iterable[str], folders: Iterabl
         elif around and is_image_name(name) and not name.startswith("."):
             hidden.add(around)
     found.hidden += sorted(hidden)
+    _sort_in_unclear(root, found, look)
 
 
 def _sort_in_folder(folder: str, passed: dict[str, str | None], found: Listing) -> None:
@@ -228,14 +239,17 @@ def _sort_in_file(name: str, place: str, root: Path, found: Listing, *, is_file:
         found.others.append((place, kind_of(name)))
 
 
-def _sort_in_unclear(root: Path, found: Listing) -> None:
-    """Look into the files whose names say nothing. One that cannot be read is an image if others are DICOM files."""
+def _sort_in_unclear(root: Path, found: Listing, look: Callable[[str], bool | None]) -> None:
+    """Look into the files whose names say nothing. One that cannot be read is an image if others are DICOM files.
+
+    `look` says of a place whether a DICOM file is there; None where it cannot be read.
+    """
     places, found.unclear = found.unclear, []
     if not places:
         return
     parts = [places[start : start + AT_ONCE] for start in range(0, len(places), AT_ONCE)]
     with ThreadPoolExecutor(Runtime().n_workers) as pool:
-        looked_into = pool.map(lambda part: [is_dicom_file(f"{root}/{place}") for place in part], parts)
+        looked_into = pool.map(lambda part: list(map(look, part)), parts)
         are_dicom = [is_one for part in looked_into for is_one in part]
     for place, is_one in zip(places, are_dicom, strict=True):
         if is_one or (is_one is None and any(are_dicom)):

@@ -15,7 +15,7 @@ from dvme.data.dicom.fields import pseudonym
 from dvme.data.dicom.headers import Header, read_headers, require_pydicom
 from dvme.data.dicom.names import frame_of, is_dicom_name, is_unclear
 from dvme.data.samples import COLUMNS, MISSING, Samples
-from dvme.data.sources import read_image
+from dvme.data.sources import file_of, is_archive, read_image
 from dvme.errors import DataError, parameter
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -59,11 +59,10 @@ def with_headers(samples: Samples, columns: Columns, *, are_folders: bool, image
 
 def _headers_of(samples: Samples, columns: Columns, *, images_only: bool) -> dict[Path, Header]:
     """The headers of the DICOM files among some images, by the addresses of the files."""
-    is_folder = cache(os.path.isdir)
+    holds_files = cache(_holds_files)
 
     def may_be_dicom(path: Path) -> bool:
-        # Members of arrays have numbers for names, and are none.
-        return is_dicom_name(path.name) or (is_unclear(path.name) and is_folder(path.parent))
+        return is_dicom_name(path.name) or (is_unclear(path.name) and holds_files(path.parent))
 
     files = [file for file in dict.fromkeys(map(_file, samples.paths)) if may_be_dicom(file)]
     if any(is_dicom_name(file.name) for file in files):
@@ -71,6 +70,11 @@ def _headers_of(samples: Samples, columns: Columns, *, images_only: bool) -> dic
     names = () if images_only else tuple(columns.dicom)
     found = read_headers(files, names, lambda path: read_image(path).data, plain_ids=columns.plain_ids)
     return {path: header for path, header in zip(files, found, strict=True) if header is not None}
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether a folder is one, on disk or in an archive; images of arrays have numbers for names as well."""
+    return os.path.isdir(folder) or is_archive(file_of(folder))  # noqa: PTH112 - Path's own fails for what is no name
 
 
 def _file(path: Path) -> Path:

@@ -9,13 +9,14 @@ from pathlib import Path
 from dvme.data.encoded import Encoded
 from dvme.data.listing import file_bytes
 from dvme.data.sources.addresses import container_and_member, file_of
-from dvme.data.sources.kinds import container_suffixes, holds_images, source_of_file, source_of_folder
+from dvme.data.sources.kinds import container_suffixes, holds_images, is_archive, source_of_file, source_of_folder
 from dvme.data.sources.open_containers import in_open, opened
 
 __all__ = [
     "container_suffixes",
     "file_of",
     "holds_images",
+    "is_archive",
     "is_there",
     "opened",
     "read_image",

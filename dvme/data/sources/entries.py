@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from dvme.data.columns import COLUMN, Columns
 from dvme.data.listing import Listing, add_names
+from dvme.data.sources import read_image
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -86,7 +87,7 @@ class Entries(Generic[Place]):
 
     def list_into(self, found: Listing, archive: Path) -> None:
         """Add the archive to a listing."""
-        add_names(found, archive, self.places, self.folders)
+        add_names(found, archive, self.places, self.folders, lambda name: read_image(archive / name).data)
         found.others += self.others
 
     def remarks(self, archive: Path) -> list[str]:

@@ -10,8 +10,8 @@ from dvme.data.dicom.names import SUFFIXES, is_unclear
 from dvme.data.listing import is_dicom_file
 from dvme.data.sources.protocol import Mixed, Source
 
-FRAMES = "frames"
-MODULES = ("arrow", FRAMES, "hdf5", "npz", "parquet", "tar", "zip")
+FRAMES, ARCHIVES = "frames", ("tar", "zip")
+MODULES = ("arrow", FRAMES, "hdf5", "npz", "parquet", *ARCHIVES)
 """Each is a module of this folder with a `SOURCE`. A new one is a module, and its name in this line."""
 
 
@@ -30,6 +30,11 @@ def source_of_file(path: Path) -> Source | None:
     """The kind of container that a file is, by its suffix, or by its content where that says nothing; None for none."""
     suffix = SUFFIXES[0] if is_unclear(path.name) and is_dicom_file(path) else path.suffix.lower()
     return next((source for source in sources() if suffix in source.suffixes), None)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file holds others by their names."""
+    return source_of_file(path) in map(source_in, ARCHIVES)
 
 
 def holds_images(path: Path) -> bool:
