@@ -206,6 +206,7 @@ def _images(place: Path, contents: Mapping[Path, Entries[Stored]], wanted: str |
         found.others += [other for other in listing.others if other[0] not in fields]
         found.side.update(listing.side)
         found.hidden += listing.hidden
+        found.directories += listing.directories
         keys += [(shard, key) for key in own]
         if not images_only:
             _read_fields(told, shard, own, fields)

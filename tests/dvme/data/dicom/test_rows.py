@@ -16,6 +16,7 @@ from scans import write_patients, write_scan
 
 from dvme.data import Columns, Samples, load_samples
 from dvme.data.dicom.fields import pseudonym
+from dvme.data.sources import read_image
 from dvme.errors import DataError, EnvironmentMismatchError, OptionError
 
 
@@ -126,6 +127,23 @@ def test_with_headers__names_without_a_suffix(tmp_path: Path) -> None:
     assert samples.ids == ["a/1.2.840.113619.2.5", "a/I.000", "a/IM0001", "a/bare", "a/p.png", "a/scan.DCM", "a/x.ima"]
     assert "2 files of other kinds (1 .2024, 1 without a suffix) passed over" in said(samples)
     assert samples.groups[4] == ""
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_with_headers__names_without_a_suffix_in_an_archive(tmp_path: Path, kind: str) -> None:
+    folder = write_patients(tmp_path / "disc", n_patients=3)
+    (folder / "benign" / "README").write_text("of the viewer")
+    (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    write_scan(folder / "malignant" / "1.2.840.5", "H009", seed=99, NumberOfFrames="2")
+    archive = Path(shutil.make_archive(str(tmp_path / "disc"), kind, folder))
+    unpacked, packed = (load_samples(place, Columns(frame="each", dicom="view")) for place in (folder, archive))
+    assert len(packed) == 8
+    for name in ("ids", "labels", "groups", "kept", "remarks"):
+        assert getattr(packed, name) == getattr(unpacked, name)
+    assert packed.remarks[0] == "1 file of other kinds (1 without a suffix) passed over"
+    assert [read_image(path).content_id for path in packed.paths] == [
+        read_image(path).content_id for path in unpacked.paths
+    ]
 
 
 def test_with_headers__tables_of_contents(tmp_path: Path) -> None:
