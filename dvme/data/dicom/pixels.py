@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import local
 from typing import Any
 
 from PIL import Image
@@ -14,6 +15,8 @@ from dvme.data.dicom.opened import elements_of_frame, in_one_line, opened, quiet
 from dvme.data.dicom.picture import GREY, frame_of, picture_of
 from dvme.data.reading import Reading
 from dvme.errors import ImageError
+
+_LAST = local()
 
 
 def decode_dicom(data: bytes, frame: int | None, max_pixels: int, reading: Reading) -> Decoded:
@@ -30,13 +33,20 @@ def decode_dicom(data: bytes, frame: int | None, max_pixels: int, reading: Readi
     """
     with quiet():
         try:
-            return _decoded(opened(data), frame, max_pixels, reading)
+            return _decoded(opened(data) if frame is None else _opened_film(data), frame, max_pixels, reading)
         except ImageError as error:
             raise ImageError(in_one_line(str(error))) from error
         except MemoryError as error:
             raise ImageError("too large for the memory of this machine") from error
         except raised() as error:
             raise ImageError(f"is a damaged DICOM file: {why(error)}") from error
+
+
+def _opened_film(data: bytes) -> Any:
+    """The data set of a file of which each frame is a row: a thread opens it once for all that follow each other."""
+    if getattr(_LAST, "data", None) is not data:
+        _LAST.header, _LAST.data = opened(data), data
+    return _LAST.header
 
 
 def _decoded(header: Any, row_frame: int | None, max_pixels: int, reading: Reading) -> Decoded:

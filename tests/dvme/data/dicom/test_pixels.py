@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import LARGER, SHIPPED, dicom, header_of, lut_item, shipped
 from numpy.typing import NDArray
@@ -504,6 +505,20 @@ def test_decode__only_the_frame_that_is_asked_for_is_decoded() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 30_000_000
+
+
+def test_decode__a_film_is_opened_once_for_frames_that_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (5, 6, 7)).astype(np.uint8)
+    film, other = (dicom(each, NumberOfFrames=5) for each in (frames, frames[::-1]))
+    calls: list[int] = []
+    read = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *args, **options: (calls.append(1), read(*args, **options))[1])
+    for number in range(5):
+        np.testing.assert_array_equal(decode(Encoded(film, number)).image, frames[number])
+    assert len(calls) == 1
+    np.testing.assert_array_equal(decode(Encoded(other, 0)).image, frames[4])
+    np.testing.assert_array_equal(decode(Encoded(film, 4)).image, frames[4])
+    assert len(calls) == 3
 
 
 def test_decode__each_frame_has_its_window() -> None:
