@@ -34,7 +34,8 @@ def source_of_file(path: Path) -> Source | None:
 
 def is_archive(path: Path) -> bool:
     """Whether a file holds others by their names."""
-    return source_of_file(path) in map(source_in, ARCHIVES)
+    found = source_of_file(path)
+    return any(found is source_in(module) for module in ARCHIVES)
 
 
 def holds_images(path: Path) -> bool:
