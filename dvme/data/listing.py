@@ -15,6 +15,7 @@ from dvme.data.dicom.names import DIRECTORY, is_unclear
 from dvme.data.dicom.sniff import FIRST_BYTES, is_dicom
 from dvme.data.images import SUFFIXES
 from dvme.runtime import Runtime
+from dvme.text import first_line
 
 SIDE_FOLDERS = {
     "@eadir": "thumbnails and attributes of Synology file servers",
@@ -174,7 +175,7 @@ def kind_of(name: str) -> str:
 
 def why(error: OSError) -> str:
     """What the system says, in a few words."""
-    return error.strerror or str(error) or type(error).__name__
+    return error.strerror or first_line(error)
 
 
 def file_bytes(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from dvme.data.json_lines import read_objects
 from dvme.data.samples import MISSING
 from dvme.data.unpacking import PARQUET, beginning, is_workbook, unpacked
 from dvme.errors import DataError
-from dvme.text import counted, first_few
+from dvme.text import counted, first_few, first_line
 
 GZIPPED = ".gz"
 TEXT_SUFFIXES, PACKED = (".csv", ".tsv", ".jsonl"), (GZIPPED, ".zip")
@@ -125,8 +125,7 @@ def explained(path: Path) -> Iterator[None]:
         data = error.object if isinstance(error, UnicodeDecodeError) else b""
         raise DataError(f"cannot read the manifest {path}: {not_text(data)}; {SAVE}") from error
     except (OSError, ValueError, csv.Error, EOFError, NotImplementedError, zlib.error, zipfile.BadZipFile) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DataError(f"cannot read the manifest {path}: {reason}") from error
+        raise DataError(f"cannot read the manifest {path}: {first_line(error)}") from error
 
 
 def check_file(path: Path) -> None:

@@ -11,6 +11,7 @@ from dvme.text import (
     counted,
     difference_text,
     first_few,
+    first_line,
     number_text,
     saved_text,
     some_of,
@@ -70,3 +71,17 @@ def test_names__a_long_one_keeps_both_of_its_ends(shown: Callable[[list[str]], s
     assert found.endswith("end: No such file or directory, next")
     assert " ... " in found
     assert len(found) <= 300 + len(", next")
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("one\ntwo", "one"),
+        ("\n  two\n", "two"),
+        ("a \x0e b\tc", "a ? b?c"),
+        ("", "ValueError"),
+        ("x" * 999, "x" * 147 + " ... " + "x" * 147),
+    ],
+)
+def test_first_line__is_fit_for_a_message(said: str, shown: str) -> None:
+    assert first_line(ValueError(said)) == shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import warnings
 import zlib
@@ -87,8 +88,8 @@ def raised() -> tuple[type[Exception], ...]:
 
 
 def why(error: BaseException) -> str:
-    """What an error says, in one line, without the guesses that pydicom puts behind a dash."""
-    text = in_one_line(str(error).split(" - the dataset")[0])
+    """What an error says, in one line, without pydicom's guesses behind a dash and the bytes that it quotes."""
+    text = in_one_line(re.split(r" - the dataset| Instead received", str(error))[0])
     is_telling = isinstance(error, (OSError, ValueError, RuntimeError)) and text
     return text if is_telling else f"{type(error).__name__}: {text}"
 

@@ -147,21 +147,48 @@ def _below(identity: str, label: str) -> Sequence[str]:
 
 
 def _grouped(samples: Samples, headers: Mapping[Path, Header], *, plain_ids: bool) -> tuple[Samples, list[str]]:
-    """With the patients of headers as groups, where the source has none."""
+    """With the patients of headers as groups, where the source has none; with their studies where these are unknown."""
     if "group" in samples.given:
         return samples, []
-    patients = ["" if header is None else header.patient for header in _of(samples, headers)]
-    distinct = set(patients) - {""}
-    if not distinct:
-        return samples, ["no header names its patient; images of one patient may be on both sides of a split"]
-    if len(distinct) == 1 and len(samples) > 1:
-        return samples, ["all headers name one and the same patient, by which nothing is grouped"]
-    groups = patients if plain_ids else [pseudonym(patient) for patient in patients]
-    missing = patients.count("")
-    without = f"; {counted(missing, 'image')} without any" if missing else ""
-    kind = "plain ids" if plain_ids else "pseudonyms of their ids"
-    said = f"groups are patients: {len(distinct):,} that headers name, by {kind}{without}"
-    return replace(samples, groups=groups, given=samples.given | {"group"}), [said]
+    found = _of(samples, headers)
+    patients = [MISSING if header is None else header.patient for header in found]
+    named = set(patients) - {MISSING}
+    if len(named) == 1 and len(samples) > 1:
+        said = ["all headers name one and the same patient, by which nothing is grouped"]
+        patients = [MISSING] * len(samples)
+    elif not named:
+        said = ["no header names its patient; images of one patient may be on both sides of a split"]
+    else:
+        kind, lacking = "plain ids" if plain_ids else "pseudonyms of their ids", patients.count(MISSING)
+        without = f"; {counted(lacking, 'image')} without any" if lacking else ""
+        said = [f"groups are patients: {len(named):,} that headers name, by {kind}{without}"]
+    studies = _instead_of_patients(patients, found)
+    distinct = set(studies) - {MISSING}
+    if not any(patients) and len(distinct) < 2:  # one study of all groups nothing
+        return samples, said
+    if distinct:
+        images = counted(len(studies) - studies.count(MISSING), "image")
+        said.append(f"{images} without a patient, grouped by {counted(len(distinct), 'study', 'studies')}")
+    together = [patient or study for patient, study in zip(patients, studies, strict=True)]
+    groups = together if plain_ids else [pseudonym(identity) for identity in together]
+    return replace(samples, groups=groups, given=samples.given | {"group"}), said
+
+
+def _instead_of_patients(patients: Sequence[str], headers: Sequence[Header | None]) -> list[str]:
+    """(N,) what groups the images without a patient: the one that others of their study name, else the study.
+
+    A study of several patients is none, but what some anonymisation wrote everywhere.
+    """
+    named: dict[str, set[str]] = defaultdict(set)
+    for patient, header in zip(patients, headers, strict=True):
+        if header is not None and header.study:
+            named[header.study] |= {patient} - {MISSING}
+    return [
+        MISSING
+        if patient or header is None or not header.study or len(named[header.study]) > 1
+        else next(iter(named[header.study]), header.study)
+        for patient, header in zip(patients, headers, strict=True)
+    ]
 
 
 def _with_columns(samples: Samples, columns: Columns, headers: Mapping[Path, Header]) -> Samples:

@@ -65,7 +65,7 @@ class Arrow:
         try:
             return ArrowMembers(container)
         except ValueError as error:
-            raise OSError(EIO, f"it cannot be read as Arrow: {error}") from error
+            raise OSError(EIO, f"it cannot be read as Arrow: {first_line(error)}") from error
 
 
 SOURCE = Arrow()
@@ -132,12 +132,15 @@ def read_table(path: Path) -> pa.Table:
 
     file = pa.memory_map(str(path))
     if file.size() >= len(FILE_MAGIC) and file.read(len(FILE_MAGIC)) == FILE_MAGIC:
-        return pa.ipc.open_file(file).read_all()
-    file.seek(max(0, file.size() - len(END)))
-    if file.read() != END:  # a stream that ends between two batches would be read as a shorter one
-        raise ValueError("it ends early")
-    file.seek(0)
-    return pa.ipc.open_stream(file).read_all()
+        table = pa.ipc.open_file(file).read_all()
+    else:
+        file.seek(max(0, file.size() - len(END)))
+        if file.read() != END:  # a stream that ends between two batches would be read as a shorter one
+            raise ValueError("it ends early")
+        file.seek(0)
+        table = pa.ipc.open_stream(file).read_all()
+    table.validate(full=True)  # an offset that leads out of the file would end this process
+    return table
 
 
 def outside(chunks: Iterable[pa.Array]) -> dict[int, str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EIO, ENOENT
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -28,7 +29,10 @@ from dvme.text import first_line
 NPY = ".npy"
 LOCAL_HEADER, NAME_LENGTH = 30, 26
 """Bytes before the name of a member in a zip archive, and where they tell its length, and that of what follows."""
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error)
+UNREADABLE = (
+    OSError, ValueError, SyntaxError, EOFError, TokenError, zipfile.BadZipFile, NotImplementedError, RuntimeError,
+    zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

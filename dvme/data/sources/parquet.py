@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from errno import EIO, ENOENT
 from itertools import accumulate, islice
@@ -77,7 +78,7 @@ class Parquet:
         try:
             return ParquetMembers(container)
         except ValueError as error:
-            raise OSError(EIO, f"it cannot be read as Parquet: {error}") from error
+            raise OSError(EIO, f"it cannot be read as Parquet: {first_line(error)}") from error
 
 
 SOURCE = Parquet()
@@ -136,8 +137,8 @@ class ParquetMembers:
         try:
             with self._lock:
                 column = self._file.read_row_group(group, columns=[name]).column(name)
-        except ValueError as error:
-            raise OSError(EIO, str(error)) from error
+        except (OSError, ValueError) as error:
+            raise OSError(EIO, first_line(error)) from error
         return pa.chunked_array([binaries(chunk)[0] for chunk in column.chunks])
 
 
@@ -152,22 +153,28 @@ def _shard(path: Path, place: Path) -> Shard:
     import pyarrow.parquet as pq
 
     def column(name: str) -> pa.ChunkedArray:
-        with pq.ParquetFile(path) as file:
+        with _explained(path), pq.ParquetFile(path) as file:
             return file.read(columns=[name]).column(name)
 
     def without(name: str) -> dict[int, str]:
-        with pq.ParquetFile(path) as file:
+        with _explained(path), pq.ParquetFile(path) as file:
             if _has_all(file, name):
                 return {}
             batches = file.iter_batches(batch_size=64, columns=[name])
             return outside(batch.column(0) for batch in batches)
 
+    with _explained(path), pq.ParquetFile(path) as file:
+        schema, n_rows = schema_of(file.schema_arrow), file.metadata.num_rows
+    return Shard(path, schema, n_rows, column, without, _split(path, place))
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises on damaged files into one line."""
     try:
-        with pq.ParquetFile(path) as file:
-            schema, n_rows = schema_of(file.schema_arrow), file.metadata.num_rows
+        yield
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}; load it again") from error
-    return Shard(path, schema, n_rows, column, without, _split(path, place))
 
 
 def _has_all(file: pq.ParquetFile, name: str) -> bool:

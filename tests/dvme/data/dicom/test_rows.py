@@ -98,20 +98,41 @@ def test_with_headers__what_folders_are(tmp_path: Path, places: dict[str, str | 
 
 
 def test_with_headers__folders_of_classes_whose_ids_are_all_alike(tmp_path: Path) -> None:
-    """As after anonymisation: they group nothing, and make no class a patient."""
+    """As after anonymisation: they make no class a patient, and studies are what is left to group by."""
     for seed in range(9):
-        write_scan(tmp_path / "abc"[seed % 3] / f"{seed}.dcm", "ANONYMOUS", seed=seed)
+        study = {"StudyInstanceUID": f"1.2.{seed // 2}"}
+        write_scan(tmp_path / "abc"[seed % 3] / f"{seed}.dcm", "ANONYMOUS", seed=seed, **study)
     samples = load_samples(tmp_path)
-    assert samples.given == {"label"}
+    groups = dict(zip(samples.ids, samples.groups, strict=True))
+    assert groups["a/0.dcm"] == groups["b/1.dcm"] == pseudonym("1.2.0")
+    assert len(set(samples.groups)) == 5
     assert "all headers name one and the same patient" in said(samples)
+    assert "9 images without a patient, grouped by 5 studies" in said(samples)
+
+
+def test_with_headers__neither_patients_nor_studies(tmp_path: Path) -> None:
+    for seed in range(4):
+        write_scan(tmp_path / "ab"[seed % 2] / f"{seed}.dcm", "ANONYMOUS", seed=seed, StudyInstanceUID="1.2")
+    assert load_samples(tmp_path).given == {"label"}
 
 
 def test_with_headers__patients_that_some_headers_lack(tmp_path: Path) -> None:
     for seed, patient in enumerate(("a", "a", "b", None, " ")):
         write_scan(tmp_path / f"{seed}.dcm", patient, seed=seed)
     samples = load_samples(tmp_path)
-    assert samples.groups == [pseudonym("a"), pseudonym("a"), pseudonym("b"), "", ""]
+    assert samples.groups == [pseudonym(name) for name in ("a", "a", "b", "1.2.826.0.2.3", "1.2.826.0.2.4")]
     assert "groups are patients: 2 that headers name, by pseudonyms of their ids; 2 images without any" in said(samples)
+    assert "2 images without a patient, grouped by 2 studies" in said(samples)
+
+
+def test_with_headers__a_patient_that_others_of_the_study_name(tmp_path: Path) -> None:
+    """Of a study that several patients share, nobody can tell whose an image is."""
+    named = (("a", "1.1"), (None, "1.1"), ("b", "1.2"), ("c", "1.2"), (None, "1.2"), (None, ""))
+    for seed, (patient, study) in enumerate(named):
+        write_scan(tmp_path / f"{seed}.dcm", patient, seed=seed, StudyInstanceUID=study)
+    samples = load_samples(tmp_path)
+    assert samples.groups == [pseudonym(name) for name in ("a", "a", "b", "c", "", "")]
+    assert "1 image without a patient, grouped by 1 study" in said(samples)
 
 
 def test_with_headers__names_without_a_suffix(tmp_path: Path) -> None:
@@ -182,7 +203,8 @@ def test_with_headers__a_manifest(patients: Path, write_manifest: Callable[..., 
 def test_with_headers__each_frame_is_a_row(tmp_path: Path) -> None:
     film = write_scan(tmp_path / "a" / "US.dcm", "P1", seed=1, NumberOfFrames="3")
     write_scan(tmp_path / "a" / "still", "P2", seed=2)
-    write_scan(tmp_path / "b" / "nobody.dcm", None, seed=3, NumberOfFrames="2", ViewPosition="AP")
+    nobody = {"StudyInstanceUID": "", "ViewPosition": "AP"}
+    write_scan(tmp_path / "b" / "nobody.dcm", None, seed=3, NumberOfFrames="2", **nobody)
     samples = load_samples(tmp_path, Columns(frame="each", dicom="view,frames"))
     assert samples.ids == [
         *(f"a/US.dcm/frame={frame}" for frame in range(3)),

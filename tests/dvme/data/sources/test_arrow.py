@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,25 @@ def test_list__that_ends_between_two_batches(tmp_path: Path) -> None:
     (tmp_path / "a.arrow").write_bytes(content)
     with pytest.raises(DataError, match="it ends early"):
         load_samples(tmp_path / "a.arrow")
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_list__offsets_that_lead_out_of_the_file(tmp_path: Path, column: str) -> None:
+    """Read as they are, they bring the process down."""
+    path = tmp_path / "a.arrow"
+    pictures = pa.array([{"bytes": png(i), "path": None} for i in range(3)], datasets.Image().pa_type)
+    table = pa.table({"image": pictures, "label": ["benign", "malignant", "benign"]})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    data = path.read_bytes()
+    sizes = [len(png(i)) for i in range(3)] if column == "image" else [6, 9, 6]
+    offsets = struct.pack("<4i", *accumulate(sizes, initial=0))
+    assert data.count(offsets) == 1
+    path.write_bytes(data.replace(offsets, struct.pack("<4i", 0, 2_000_000_000, -5, sum(sizes))))
+    with pytest.raises(DataError, match=r"a\.arrow cannot be read as Arrow: .*; save the data set again"):
+        load_samples(path)
+    with pytest.raises(OSError, match="it cannot be read as Arrow"):
+        read_image(path / "image" / "1")
 
 
 def test_list__a_selection_beside_the_data(tmp_path: Path) -> None:

@@ -156,6 +156,23 @@ def test_list__damaged_or_compressed_otherwise(tmp_path: Path) -> None:
         load_samples(tmp_path / "a.npz")
 
 
+@pytest.mark.parametrize(
+    ("whole", "damaged"),
+    [(b", 'fort", b",('fort"), (b"'shape'", b"'shap!'"), (b"\x10\0\x14\0train", b"\xff\0\x14\0train")],
+)
+def test_list__headers_that_are_damaged(whole: bytes, damaged: bytes, tmp_path: Path) -> None:
+    """The last is the length of a name, of which zipfile quotes all."""
+    path = tmp_path / "a.npz"
+    np.savez(path, train_images=images(3, 8, 8))
+    data = path.read_bytes()
+    assert data.count(whole) == 1
+    path.write_bytes(data.replace(whole, damaged))
+    with pytest.raises(DataError, match=r"a\.npz cannot be read as \.npz: .*; load it again") as caught:
+        load_samples(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value).replace(str(path), "")) < 400
+
+
 def test_list__images_only_refuses_no_labels(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train_images=images(2, 6, 5), train_labels=np.zeros((3, 1)))
     assert load_samples(tmp_path / "a.npz", images_only=True).labels == ["", ""]

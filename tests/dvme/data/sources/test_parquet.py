@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,25 @@ def test_list__a_missing_or_damaged_file(hub: Path) -> None:
     first.unlink()
     with pytest.raises(DataError, match=r"train-00000-of-00002\.parquet is not there"):
         load_samples(hub)
+
+
+@pytest.mark.parametrize("damaged", ["label", "image"])
+def test_list__a_page_that_is_damaged(tmp_path: Path, damaged: str) -> None:
+    """The reason is of several lines in pyarrow's words."""
+    path = tmp_path / "a.parquet"
+    made(range(3)).to_parquet(path)
+    meta = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [meta.column(at) for at in range(meta.num_columns)]
+    of_it = next(each for each in columns if each.path_in_schema.startswith(damaged))
+    data = bytearray(path.read_bytes())
+    at = of_it.dictionary_page_offset or of_it.data_page_offset
+    data[at : at + 8] = b"\x0e" * 8
+    path.write_bytes(data)
+    if damaged == "label":
+        with pytest.raises(DataError, match=r"^[^\n]*a\.parquet cannot be read as Parquet: [^\n]*; load it again$"):
+            load_samples(path)
+    with pytest.raises(OSError, match=r"^[^\n]*$") if damaged == "image" else nullcontext():
+        read_image(path / "image" / "1")
 
 
 def test_list__a_table_stays_a_manifest(tmp_path: Path) -> None:
