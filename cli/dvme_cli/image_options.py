@@ -11,7 +11,10 @@ from dvme.defaults import MAX_PIXELS, NA_VALUES
 
 Images = Annotated[
     Path,
-    typer.Argument(help="Images: a folder, a table (.csv, .tsv, .parquet, .xlsx, ...), an archive, or an array file."),
+    typer.Argument(
+        help="Images: a folder, a table (.csv, .tsv, .parquet, .xlsx, ...), an archive, an array file, or SET:FOLDER "
+        "of a public set."
+    ),
 ]
 ImagesOrCache = Annotated[str, typer.Argument(help="A folder, archive or manifest of images, or a cache.")]
 ImagesThatStay = Annotated[Path, typer.Argument(help="The images that stay: a folder, an archive or a manifest.")]
@@ -49,7 +52,20 @@ KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
 ]
-Frame = Annotated[str | None, typer.Option(help="each: frames of DICOM files as images; extract: or middle, 0, 1, 2.")]
+Frame = Annotated[
+    str | None,
+    typer.Option(
+        help="What to read of DICOM files with several frames: each as an image of its own, middle, or a number from 0 "
+        "on. Default: the first."
+    ),
+]
+EachFrame = Annotated[
+    str | None,
+    typer.Option(
+        "--frame",
+        help="each: every frame of a DICOM file is an image. Default: one frame, as the head's backbone names it.",
+    ),
+]
 NaValues = Annotated[
     str | None, typer.Option(help=f"What cells without a value say; '' is nothing. Default: {','.join(NA_VALUES)}.")
 ]

@@ -32,7 +32,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
         str | None, typer.Option(help="ID,LABEL: write only these two columns, for a competition.")
     ] = None,
     skip_missing: image_options.SkipMissing = False,
-    frame: image_options.Frame = None,
+    frame: image_options.EachFrame = None,
     force: options.Force = False,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
@@ -62,7 +62,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
 
 def _show(report: PredictReport, cache: str | None) -> None:
     counts = some_of([f"{name} ({count:,})" for name, count in report.counts.items()])
-    say(f"{report.out}: {report.n_rows:,} images by {report.head} on {'+'.join(report.backbones)}: {counts}")
+    say(f"{report.out}: {counted(report.n_rows, 'image')} by {report.head} on {'+'.join(report.backbones)}: {counts}")
     if report.n_without_finding is not None:
         say(f"findings with a probability above a half; {counted(report.n_without_finding, 'image')} without any")
     for line in report.remarks:

@@ -77,7 +77,7 @@ class Columns:
             message = f" names what headers do not tell: {first_few(unknown)}; choose among {', '.join(FIELDS)}"
             raise OptionError(parameter("dicom") + message)
         if self.frame not in {None, "each"}:
-            step = "; choose each, or write it to the names of backbones, as in dino@frame=middle"
+            step = "; choose each, or name one frame in the name of a backbone, as in dino@frame=middle"
             raise OptionError(parameter("frame", self.frame) + " is not possible" + step)
         words = _between_commas(self.na_values) if isinstance(self.na_values, str) else self.na_values
         object.__setattr__(self, "na_values", tuple(word.strip() for word in words))

@@ -220,7 +220,7 @@ def _frame_by_frame(samples: Samples, headers: Mapping[Path, Header], *, is_each
         said = (
             f"{files} several frames ({total:,} in all), such as {samples.ids[several[0]]}; one of them is read, the "
         )
-        said += "first unless the name of a backbone says another; for a row of each pass "
+        said += "first unless the name of a backbone says another; each is an image by "
         return samples, [said + parameter("frame", "each")]
     rows = [(at, number if count > 1 else None) for at, count in enumerate(counts) for number in range(count)]
     columns: dict[str, Any] = {name: [getattr(samples, name)[at] for at, _ in rows] for name in COLUMNS}
