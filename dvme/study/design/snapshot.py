@@ -85,8 +85,13 @@ class Snapshot:
         left_out = {reason: count for reason, count in counts.items() if count}
         if not len(rows):
             why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-            which = f"no labelled row with an embedding of {', '.join(names)}"
-            raise DataError(f"{store.location} has {which} ({why or 'empty'})")
+            which = f"{store.location} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})"
+            bare = [name for name, own in zip(names, states, strict=True) if not (own == RowState.DONE).any()]
+            if not 0 < len(bare) < len(names):
+                raise DataError(which)
+            raise DataError(
+                f"{which}; no image has one of {first_few(bare)}: leave it out of " + parameter("backbones")
+            )
         images, paths = named_images(store.samples.paths, columns["path"], rows)
         label, split, group = (columns[name][rows] for name in ("label", "split", "group"))
         ids = store.samples.ids[rows]

@@ -82,7 +82,9 @@ def test_take__everybody_with_a_label_and_every_embedding(
 def test_take__nobody(tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]]) -> None:
     features["a"][:] = np.nan
     path = write_embeddings(tmp_path / "c.zarr", features, label=LABELS)
-    with pytest.raises(DataError, match=r"has no labelled row with an embedding of a, b \(40 without an embedding"):
+    with pytest.raises(
+        DataError, match=r"of a, b \(40 without an embedding\); no image has one of a: leave it out of backbones$"
+    ):
         Snapshot.take(EmbeddingCache.open(path), ["a", "b"])
     with EmbeddingCache.writing(tmp_path / "d.zarr") as store:
         store.ensure_embeddings("a", Fingerprint({}), dim=4, dtype="float32", provenance={})
