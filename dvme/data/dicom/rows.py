@@ -52,6 +52,7 @@ def with_headers(samples: Samples, columns: Columns, *, are_folders: bool, image
         samples, said = _grouped(samples, headers, plain_ids=columns.plain_ids)
         remarks += said
         samples = _with_columns(samples, columns, headers)
+        remarks += _told(samples, columns)
     damage = _damage(samples, headers)
     samples, said = _frame_by_frame(samples, headers, is_each=columns.frame is not None)
     samples = samples if images_only else _frames_together(samples)
@@ -206,6 +207,12 @@ def _with_columns(samples: Samples, columns: Columns, headers: Mapping[Path, Hea
         name: [MISSING if each is None else each.columns.get(name, MISSING) for each in found] for name in columns.dicom
     }
     return replace(samples, kept={**samples.kept, **kept})
+
+
+def _told(samples: Samples, columns: Columns) -> list[str]:
+    """A line with the number of images of which headers tell each column."""
+    counts = {name: len(samples) - samples.kept[name].count(MISSING) for name in columns.dicom}
+    return ["headers tell " + ", ".join(f"{name} ({count:,})" for name, count in counts.items())] if counts else []
 
 
 def _frame_by_frame(samples: Samples, headers: Mapping[Path, Header], *, is_each: bool) -> tuple[Samples, list[str]]:

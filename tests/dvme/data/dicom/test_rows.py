@@ -45,6 +45,11 @@ def test_with_headers__classes_groups_and_columns(patients: Path) -> None:
         assert samples.kept["manufacturer"][at] == header.Manufacturer
     assert "groups are patients: 20 that headers name, by pseudonyms" in said(samples)
     assert "folders are taken for classes, not for patients: benign, malignant" in said(samples)
+    assert "headers tell view (40), sex (40), age (40), manufacturer (40), patient (40)" in samples.remarks
+
+
+def test_with_headers__a_column_that_none_tells(patients: Path) -> None:
+    assert "headers tell sex (40), laterality (0)" in load_samples(patients, Columns(dicom="sex,laterality")).remarks
 
 
 def test_with_headers__plain_ids(patients: Path) -> None:
