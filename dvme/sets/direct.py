@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dvme.data import Columns, Samples, samples_of
 from dvme.data.tables import Table
+from dvme.errors import DataError, OptionError, message_of
 from dvme.sets.building import public_set
 from dvme.sets.catalogue import SETS
 
@@ -25,7 +26,11 @@ def set_samples(images: str | Path, columns: Columns) -> Samples:
         The same as `public_set`.
     """
     name, _, folder = os.fspath(images).partition(":")
-    built = public_set(name, folder)
+    try:
+        built = public_set(name, folder)
+    except (DataError, OptionError) as error:
+        step = f"; where that leaves a choice, dvme data {name} {folder} --out {name}.csv takes it"
+        raise type(error)(message_of(error) + step) from error
     table = Table(Path(folder) / name, list(built.columns), len(built), lambda column: list(built.columns[column]))
     samples = samples_of(table, columns)
     return replace(samples, remarks=(*built.remarks, *samples.remarks))

@@ -23,6 +23,8 @@ from typer.testing import CliRunner
 from dvme.backbones import BackboneSpec, get_spec
 from dvme.backbones.loading import registry
 from dvme.backbones.loading.building import build_model
+from dvme.data.encoded import Encoded
+from dvme.data.reading import Reading
 from dvme.extraction import decoding
 from dvme_cache import EmbeddingCache
 from dvme_cli.app import app
@@ -81,9 +83,9 @@ def test_extract__four_backbones_in_one_pass(
     decoded: Counter[bytes] = Counter()
     decode = decoding.decode
 
-    def count(data: bytes, max_pixels: int | None) -> Any:
-        decoded[data] += 1
-        return decode(data, max_pixels)
+    def count(image: Encoded, max_pixels: int | None, reading: Reading) -> Any:
+        decoded[image.data] += 1
+        return decode(image, max_pixels, reading)
 
     monkeypatch.setattr(decoding, "decode", count)
     files = write_checkpoints(tmp_path, sizes[0]["layers"], sizes[1]["depth"])

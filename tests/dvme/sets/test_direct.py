@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from command_line import run
@@ -62,4 +63,8 @@ def test_is_public_set__only_by_the_name_of_one(nih: Path, monkeypatch: pytest.M
     assert not is_public_set("aptos:x")
     with pytest.raises(DataError, match=r"images_001 has no train\.csv"):
         dvme.extract("aptos:images_001", "c.zarr", backbones=["random"])
+    np.savez("pathmnist.npz", train_images=np.zeros((2, 28, 28, 3), np.uint8), train_labels=np.zeros((2, 1), np.uint8))
+    np.savez("bloodmnist.npz", train_images=np.zeros((2, 28, 28, 3), np.uint8), train_labels=np.zeros((2, 1), np.uint8))
+    with pytest.raises(DataError, match=r"dvme data medmnist \. --out medmnist\.csv takes it"):
+        dvme.extract("medmnist:.", "c.zarr", backbones=["random"])
     assert not Path("c.zarr").exists()
