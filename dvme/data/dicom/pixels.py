@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from PIL import Image
@@ -14,6 +16,26 @@ from dvme.data.dicom.opened import elements_of_frame, in_one_line, opened, quiet
 from dvme.data.dicom.picture import GREY, frame_of, picture_of
 from dvme.data.reading import Reading
 from dvme.errors import ImageError
+
+
+@dataclass
+class _OfFrames:
+    """The file whose frames were decoded last: reading it anew for each would take its length times their number."""
+
+    data: bytes = b""
+    header: Any = None
+    lock: Lock = field(default_factory=Lock)
+
+    def opened(self, data: bytes) -> Any:
+        """As `opened`, once for all frames of the same bytes."""
+        with self.lock:
+            if self.data is not data:
+                self.data, self.header = b"", None
+                self.data, self.header = data, opened(data)
+            return self.header
+
+
+_OF_FRAMES = _OfFrames()
 
 
 def decode_dicom(data: bytes, frame: int | None, max_pixels: int, reading: Reading) -> Decoded:
@@ -30,7 +52,8 @@ def decode_dicom(data: bytes, frame: int | None, max_pixels: int, reading: Readi
     """
     with quiet():
         try:
-            return _decoded(opened(data), frame, max_pixels, reading)
+            header = opened(data) if frame is None else _OF_FRAMES.opened(data)
+            return _decoded(header, frame, max_pixels, reading)
         except ImageError as error:
             raise ImageError(in_one_line(str(error))) from error
         except MemoryError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from dicom_files import LARGER, SHIPPED, dicom, header_of, lut_item, shipped
 from numpy.typing import NDArray
@@ -676,3 +677,21 @@ def test_thumbnails__of_dicom_files(tmp_path: Path) -> None:
     (tmp_path / "sheet.webp").write_bytes(shown.sheets[0])
     with Image.open(tmp_path / "sheet.webp") as sheet:
         assert max(np.asarray(sheet.convert("L"))[:96, :96].ravel()) > 200
+
+
+def test_decode_dicom__a_file_is_read_once_for_all_of_its_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = np.random.default_rng(3).integers(0, 256, (40, 9, 7), dtype=np.uint8)
+    one, other = (
+        dicom(frames, NumberOfFrames=40, BitsAllocated=8),
+        dicom(frames[::-1], NumberOfFrames=40, BitsAllocated=8),
+    )
+    read: list[int] = []
+    parse = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda *given, **options: read.append(1) or parse(*given, **options))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda at: np.asarray(decode(Encoded(one, at)).image), range(40)))
+    assert np.array_equal(found, frames)
+    assert len(read) == 1
+    assert np.array_equal(decode(Encoded(other, 0)).image, frames[-1])
+    assert np.array_equal(decode(Encoded(one, 1)).image, frames[1])
+    assert len(read) == 3
