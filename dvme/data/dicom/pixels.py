@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from threading import local
+from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 from PIL import Image
@@ -16,7 +17,25 @@ from dvme.data.dicom.picture import GREY, frame_of, picture_of
 from dvme.data.reading import Reading
 from dvme.errors import ImageError
 
-_LAST = local()
+
+@dataclass
+class _OfFrames:
+    """The file whose frames were decoded last: reading it anew for each would take its length times their number."""
+
+    data: bytes = b""
+    header: Any = None
+    lock: Lock = field(default_factory=Lock)
+
+    def opened(self, data: bytes) -> Any:
+        """As `opened`, once for all frames of the same bytes."""
+        with self.lock:
+            if self.data is not data:
+                self.data, self.header = b"", None
+                self.data, self.header = data, opened(data)
+            return self.header
+
+
+_OF_FRAMES = _OfFrames()
 
 
 def decode_dicom(data: bytes, frame: int | None, max_pixels: int, reading: Reading) -> Decoded:
@@ -33,20 +52,14 @@ def decode_dicom(data: bytes, frame: int | None, max_pixels: int, reading: Readi
     """
     with quiet():
         try:
-            return _decoded(opened(data) if frame is None else _opened_film(data), frame, max_pixels, reading)
+            header = opened(data) if frame is None else _OF_FRAMES.opened(data)
+            return _decoded(header, frame, max_pixels, reading)
         except ImageError as error:
             raise ImageError(in_one_line(str(error))) from error
         except MemoryError as error:
             raise ImageError("too large for the memory of this machine") from error
         except raised() as error:
             raise ImageError(f"is a damaged DICOM file: {why(error)}") from error
-
-
-def _opened_film(data: bytes) -> Any:
-    """The data set of a file of which each frame is a row: a thread opens it once for all that follow each other."""
-    if getattr(_LAST, "data", None) is not data:
-        _LAST.header, _LAST.data = opened(data), data
-    return _LAST.header
 
 
 def _decoded(header: Any, row_frame: int | None, max_pixels: int, reading: Reading) -> Decoded:
