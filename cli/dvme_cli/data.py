@@ -36,14 +36,18 @@ def list_(json: options.Json = False) -> None:
     if json:
         show_json([each.to_json() for each in sets])
         return
-    table = Table(columns=("set", "task", "images", "patients"), keys=1, numeric=2)
+    table = Table(columns=("set", "images", "patients"), keys=1, numeric=2)
     for each in sets:
         patients = "not told" if each.n_patients is None else f"{each.n_patients:,}"
-        table.add_row(each.name, each.task, f"{each.n_images:,}", patients)
+        table.add_row(each.name, f"{each.n_images:,}", patients)
     table.show(console())
     for each in sets:
-        shared = f"; shares pictures with {some_of(each.shares_with)}" if each.shares_with else ""
-        say(f"{each.name}: {each.title}; {each.size}; {each.licence}; {each.published}{shared}")
+        say(f"{each.name}: {each.title}; {each.task}")
+        say(f"{each.size}; {each.licence}")
+        say(each.published)
+        if each.shares_with:
+            say(f"Shares pictures with {some_of(each.shares_with)}")
+        say("")
 
 
 def _viewed(name: str) -> Callable[..., None]:

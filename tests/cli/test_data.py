@@ -33,9 +33,9 @@ def test_data__has_a_command_for_every_set() -> None:
 def test_list__says_what_there_is_of_every_set() -> None:
     shown = run("data", "list").stdout
     for each in SETS:
-        assert f"{each.name}: {each.title}; {each.size}; {each.licence}; {each.published}" in shown
+        assert f"{each.name}: {each.title}; {each.task}\n{each.size}; {each.licence}\n{each.published}\n" in shown
     assert strict(run("data", "list", "--json").stdout) == [each.to_json() for each in SETS]
-    assert "CheXpert; 439 GB" in shown
+    assert "chexpert: CheXpert; 13 findings" in shown
 
 
 def test_build__says_what_it_wrote_and_what_it_met(nih: Path, tmp_path: Path) -> None:
