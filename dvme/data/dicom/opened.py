@@ -130,7 +130,7 @@ def numbers(places: Sequence[Any], keyword: str) -> list[float]:
                 float(each) for each in (value if isinstance(value, (list, tuple)) or _is_many(value) else [value])
             ]
         except (TypeError, ValueError) as error:
-            raise ImageError(f"has {keyword} {value!r}, which is no number") from error
+            raise ImageError(f"has no number in {keyword}") from error
         if not all(map(math.isfinite, found)):
             raise ImageError(f"has {keyword} {value!r}, which is not finite")
         return found

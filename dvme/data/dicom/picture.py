@@ -11,6 +11,8 @@ from dvme.errors import ImageError
 GREY = ("MONOCHROME1", "MONOCHROME2")
 PALETTE = "PALETTE COLOR"
 COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+OTHER_COLOUR = ("HSV", "ARGB", "CMYK", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "XYB")
+"""What there is beside these. Source: DICOM PS3.3, section C.7.6.3.1.2."""
 FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 MOST_BITS = 64
 NATIVE = {
@@ -79,7 +81,7 @@ def picture_of(header: Any, max_pixels: int) -> Picture:
     photometric = str(header.get("PhotometricInterpretation") or "").strip().upper()
     samples = _number(header, "SamplesPerPixel", 1)
     if photometric not in (*GREY, PALETTE, *COLOUR):
-        raise ImageError(f"has the PhotometricInterpretation {photometric or 'of no name'}, which dvme cannot read")
+        raise ImageError(f"has the PhotometricInterpretation {_told(photometric)}, which dvme cannot read")
     if samples != (3 if photometric in COLOUR else 1):
         raise ImageError(
             f"has SamplesPerPixel {samples}, which contradicts its PhotometricInterpretation {photometric}"
@@ -101,6 +103,11 @@ def picture_of(header: Any, max_pixels: int) -> Picture:
         high=high,
         is_signed=is_signed,
     )
+
+
+def _told(photometric: str) -> str:
+    """For a message; of a damaged header the text may be anything, a patient's name too."""
+    return photometric if photometric in OTHER_COLOUR else "of no known kind" if photometric else "of no name"
 
 
 def frame_of(picture: Picture, row_frame: int | None, asked: str) -> int:
@@ -159,4 +166,4 @@ def _number(header: Any, keyword: str, default: int | None = None) -> int:
     try:
         return int(value)
     except (TypeError, ValueError) as error:
-        raise ImageError(f"has {keyword} {value!r}, which is no number") from error
+        raise ImageError(f"has no number in {keyword}") from error

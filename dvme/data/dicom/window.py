@@ -75,7 +75,7 @@ def _window(places: list[Any], center: float, width: float) -> Window:
     named = next((place.get("VOILUTFunction") for place in places if place.get("VOILUTFunction")), FUNCTIONS[0])
     function = str(named).strip().upper()
     if function not in FUNCTIONS:
-        raise ImageError(f"has the VOILUTFunction {function}, which is none of {', '.join(FUNCTIONS)}; {WITHOUT}")
+        raise ImageError(f"has a VOILUTFunction that is none of {', '.join(FUNCTIONS)}; {WITHOUT}")
     if width < 1 if function == FUNCTIONS[0] else width <= 0:
         raise ImageError(f"has a window of width {width:g}, which is none; {WITHOUT}")
     return Window(center, width, function)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import io
 import random
+import re
+import struct
 import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ import pytest
 from dicom_files import LARGER, SHIPPED, dicom, header_of, lut_item, shipped
 from numpy.typing import NDArray
 from PIL import Image
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
@@ -50,7 +53,7 @@ REFUSED = {
     "JPGExtended.dcm": "JPEG Extended (Process 2 and 4)): pip install pylibjpeg pylibjpeg-libjpeg",
     "JPEG2000-embedded-sequence-delimiter.dcm": "pixels that cannot be decoded (JPEG 2000 Image Compression)",
     "MR_truncated.dcm": "8130 vs 8192 bytes",
-    "badVR.dcm": "has NumberOfFrames '1A', which is no number",
+    "badVR.dcm": "has no number in NumberOfFrames",
     "emri_small_jpeg_2k_lossless_too_short.dcm": "of the kind Enhanced MR Image; it may be cut off",
     "UN_sequence.dcm": "of the kind CT Image; it may be cut off",
     "no_meta_group_length.dcm": "of the kind RT Image; it may be cut off",
@@ -213,7 +216,11 @@ def test_decode__voi() -> None:
         ("0", {}, "has no window; window 0 is not there"),
         ("lut", {"WindowCenter": 1, "WindowWidth": 3}, "has no VOI LUT; it has one window, 0 (@voi=first"),
         ("", {"WindowCenter": 1, "WindowWidth": 0}, "has a window of width 0, which is none; @voi=none reads it"),
-        ("", {"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"}, "VOILUTFunction CUBIC"),
+        (
+            "",
+            {"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},
+            "a VOILUTFunction that is none of LINEAR",
+        ),
         ("", {"RescaleSlope": 0, "RescaleIntercept": 5}, "has RescaleSlope 0"),
         ("", {"VOILUTSequence": [lut_item(0, [0, 1, 300], 8)]}, "VOI LUT of 8 bits with larger entries, up to 300"),
     ],
@@ -695,3 +702,18 @@ def test_decode_dicom__a_file_is_read_once_for_all_of_its_frames(monkeypatch: py
     assert np.array_equal(decode(Encoded(other, 0)).image, frames[-1])
     assert np.array_equal(decode(Encoded(one, 1)).image, frames[1])
     assert len(read) == 3
+
+
+@pytest.mark.parametrize(
+    "keyword", ["WindowCenter", "RescaleSlope", "NumberOfFrames", "PhotometricInterpretation", "VOILUTFunction"]
+)
+def test_decode_dicom__no_reason_tells_a_name_that_damage_put_elsewhere(keyword: str) -> None:
+    """Reasons are kept in the cache."""
+    whole = dicom(np.zeros((9, 7), np.uint16), PatientName="Doe^Jane", WindowCenter="1", WindowWidth="9")
+    tag, own = struct.pack("<HH", 0x10, 0x10), struct.pack("<HH", *divmod(tag_for_keyword(keyword) or 0, 1 << 16))
+    assert whole.count(tag + b"PN") == 1
+    vr = dictionary_VR(keyword).encode()
+    damaged = whole.replace(own + vr, struct.pack("<HH", 0x29, 0x99) + vr).replace(tag + b"PN", own + vr)
+    with pytest.raises(ImageError, match=keyword) as caught:
+        decode(damaged)
+    assert not {"DOE", "JANE"} & set(re.findall("[A-Z]+", str(caught.value).upper()))
