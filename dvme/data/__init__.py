@@ -16,6 +16,7 @@ from dvme.data.manifest import manifest_samples, table_samples
 from dvme.data.samples import MISSING, Samples
 from dvme.data.sources import container_suffixes, holds_images, source_of_file, source_of_folder
 from dvme.data.sources.compressed import refuse_compressed
+from dvme.data.sources.protocol import Source
 from dvme.data.spelling import check_spelling
 from dvme.data.stretch import Outliers
 from dvme.data.tables import TABLE_SUFFIXES, TABLES, Table, check_table_name, is_packed_name, is_table_name, table_file
@@ -59,37 +60,21 @@ def load_samples(
     Raises:
         DataError: if nothing is there, or it cannot be used as it is.
     """
-    path = Path(images)
-    is_folder = table_file(path)[1] is None and _is_folder(path)
-    is_table = is_packed_name(path) or table_file(path)[1] is not None
-    is_table = is_table or (not is_folder and is_table_name(path) and not holds_images(path))
-    source = source_of_folder(path) if is_folder else None if is_table else source_of_file(path)
+    path, columns = Path(images), columns or Columns()
+    is_folder, source = _what_lies_at(path)
     if source is not None:
-        if image_root is not None:
-            message = f"{path} is {source.called}, " + parameter("image_root")
-            raise DataError(message + " needs a manifest file; leave it out")
-        samples = source.list(path, columns or Columns(), images_only=images_only)
+        _refuse_root(path, source.called, image_root)
+        samples = source.list(path, columns, images_only=images_only)
     elif is_folder:
-        given = [name for name in COLUMN if getattr(columns, name, None)]
-        if given:
-            raise DataError(
-                f"{path} is a folder, " + COLUMN[given[0]] + f" needs a manifest file; give a file of {TABLES}"
-            )
-        if image_root is not None:
-            raise DataError(f"{path} is a folder, " + parameter("image_root") + " needs a manifest file; leave it out")
+        _refuse_columns(path, columns)
+        _refuse_root(path, "a folder", image_root)
         samples = folder_samples(path, images_only=images_only)
     else:
-        if path.suffix.lower() == ".gz" and not is_table_name(path):
-            refuse_compressed(path)
-            raise DataError(f"{path} is packed; unpack it: gunzip -k {path}")
-        refuse_compressed(path)
-        besides = [suffix for suffix in container_suffixes() if suffix not in TABLE_SUFFIXES]
-        check_table_name(path, other="a folder or ", besides=besides)
+        _check_table(path)
         root = None if image_root is None else Path(image_root)
-        samples = manifest_samples(path, columns or Columns(), root, skip_missing=skip_missing, images_only=images_only)
+        samples = manifest_samples(path, columns, root, skip_missing=skip_missing, images_only=images_only)
     are_folders = source is not None or is_folder
-    samples = with_headers(samples, columns or Columns(), are_folders=are_folders, images_only=images_only)
-    return _spelled(samples, path)
+    return _spelled(with_headers(samples, columns, are_folders=are_folders, images_only=images_only), path)
 
 
 def samples_of(table: Table, columns: Columns) -> Samples:
@@ -105,6 +90,45 @@ def samples_of(table: Table, columns: Columns) -> Samples:
 def _spelled(samples: Samples, source: Path) -> Samples:
     odd = check_spelling({"label": samples.labels, "group": samples.groups}, str(source))
     return replace(samples, remarks=(*samples.remarks, *odd))
+
+
+def _what_lies_at(path: Path) -> tuple[bool, Source | None]:
+    """Whether a folder is there, and the kind of container that the file or folder is, if any; else it is a table.
+
+    Raises:
+        DataError: if nothing is there, something else, or nobody can say.
+    """
+    is_sheet = table_file(path)[1] is not None
+    if not is_sheet and _is_folder(path):
+        return True, source_of_folder(path)
+    is_table = is_sheet or is_packed_name(path) or (is_table_name(path) and not holds_images(path))
+    return False, None if is_table else source_of_file(path)
+
+
+def _refuse_root(path: Path, called: str, image_root: str | Path | None) -> None:
+    if image_root is not None:
+        message = f"{path} is {called}, " + parameter("image_root")
+        raise DataError(message + " needs a manifest file; leave it out")
+
+
+def _refuse_columns(path: Path, columns: Columns) -> None:
+    given = [name for name in COLUMN if getattr(columns, name, None)]
+    if given:
+        step = f" needs a manifest file; give a file of {TABLES}"
+        raise DataError(f"{path} is a folder, " + COLUMN[given[0]] + step)
+
+
+def _check_table(path: Path) -> None:
+    """Refuse a file that is no table by its name, with what would be.
+
+    Raises:
+        DataError: saying what to do.
+    """
+    refuse_compressed(path)
+    if path.suffix.lower() == ".gz" and not is_table_name(path):
+        raise DataError(f"{path} is packed; unpack it: gunzip -k {path}")
+    besides = [suffix for suffix in container_suffixes() if suffix not in TABLE_SUFFIXES]
+    check_table_name(path, other="a folder or ", besides=besides)
 
 
 def _is_folder(path: Path) -> bool:
