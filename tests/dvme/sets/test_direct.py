@@ -40,7 +40,7 @@ def nih(tmp_path: Path) -> Path:
 def test_extract__a_set_by_its_folder_is_its_manifest(nih: Path, tmp_path: Path) -> None:
     dvme.public_set("nih-cxr14", nih, tmp_path / "m.csv")
     for images, cache in ((tmp_path / "m.csv", "m.zarr"), (f"nih-cxr14:{nih}", "d.zarr")):
-        done = run("extract", f"{images}", f"{tmp_path / cache}", "--backbones", "random", "--keep-col", "sex")
+        done = run("extract", f"{images}", f"{tmp_path / cache}", "--backbones", "random@size=32", "--keep-col", "sex")
         assert done.exit_code == 0, done.output
     one, other = (EmbeddingCache.open(tmp_path / name) for name in ("m.zarr", "d.zarr"))
     columns = ("label", "split", "group", "sex", "path")
@@ -49,7 +49,7 @@ def test_extract__a_set_by_its_folder_is_its_manifest(nih: Path, tmp_path: Path)
     }
     assert set(one.column("label")) == {"|", "|Mass|Edema|"}
     assert sorted(other.samples.paths)[0] == "images_001/00000001_000.png"
-    planned = run("extract", f"nih-cxr14:{nih}", f"{tmp_path / 'm.zarr'}", "--backbones", "random", "--plan", "--json")
+    planned = run("extract", f"nih-cxr14:{nih}", f"{tmp_path / 'm.zarr'}", "--backbones", "random@size=32", "--plan", "--json")
     assert '"computed": {}' in planned.stdout
 
 
