@@ -49,7 +49,9 @@ def test_extract__a_set_by_its_folder_is_its_manifest(nih: Path, tmp_path: Path)
     }
     assert set(one.column("label")) == {"|", "|Mass|Edema|"}
     assert sorted(other.samples.paths)[0] == "images_001/00000001_000.png"
-    planned = run("extract", f"nih-cxr14:{nih}", f"{tmp_path / 'm.zarr'}", "--backbones", "random@size=32", "--plan", "--json")
+    planned = run(
+        "extract", f"nih-cxr14:{nih}", f"{tmp_path / 'm.zarr'}", "--backbones", "random@size=32", "--plan", "--json"
+    )
     assert '"computed": {}' in planned.stdout
 
 
