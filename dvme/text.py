@@ -66,7 +66,12 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def first_line(error: BaseException) -> str:
     """What an error of a library says, on one line, a long one cut in the middle; its type where it says nothing."""
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return _cut("".join(letter if letter.isprintable() else "?" for letter in said))
+    return _cut(printable(said))
+
+
+def printable(text: str) -> str:
+    """A text that quotes a file, with a question mark for what no terminal shows."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def first_few(values: Iterable[object], at_most: int = EXAMPLES) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dvme.data.dicom import KIND, is_dicom
 from dvme.data.dicom.headers import require_pydicom
+from dvme.data.encoded import Encoded
 from dvme.data.listing import why
 from dvme.data.samples import Samples
 from dvme.data.sources import read_image
@@ -43,17 +45,12 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
     """
     kinds: set[str] = set()
 
-    def hash_one(path: Path) -> bytes | OSError:
-        try:
-            image = read_image(path)
-        except OSError as error:
-            return error
+    def look(image: Encoded) -> None:
         if is_dicom(image.data):
             require_pydicom()
             kinds.add(KIND)
-        return image.content_id
 
-    found = hash_files(samples.paths, workers, tell, hash_one)
+    found = hash_files(samples.paths, workers, tell, partial(hash_file, look=look))
     unread = {
         index: f"cannot be read: {why(error)}; run again once it can"
         for index, error in enumerate(found)
@@ -71,12 +68,15 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
     )
 
 
-def hash_file(path: Path) -> bytes | OSError:
-    """An image's content id by its address, or why it cannot be read."""
+def hash_file(path: Path, look: Callable[[Encoded], None] | None = None) -> bytes | OSError:
+    """An image's content id by its address, or why it cannot be read; `look` is shown what was read."""
     try:
-        return read_image(path).content_id
+        image = read_image(path)
     except OSError as error:
         return error
+    if look is not None:
+        look(image)
+    return image.content_id
 
 
 def hash_files(

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from dvme.errors import ImageError
+from dvme.text import printable
 
 NEEDS = "is a DICOM file, for which dvme needs pydicom 3 or newer: pip install 'dvme[dicom]'"
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -96,8 +97,7 @@ def why(error: BaseException) -> str:
 
 def in_one_line(text: str) -> str:
     """A text that quotes a file: no line break, nothing unprintable, not too long."""
-    text = " ".join(text.split()).replace(SAID_ANYWAY, "")
-    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    line = printable(" ".join(text.split()).replace(SAID_ANYWAY, ""))
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"
 
 
