@@ -7,6 +7,7 @@ own takes that of its backend, and a backend that of all backends. The older one
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,16 +25,44 @@ NOT_SET, FULL, OLD_FULL = "none", "ieee", "highest"
 def full_float32(device: torch.device) -> Iterator[None]:
     """Round no factor of a product or convolution, so that the device is no part of a fingerprint.
 
-    The host program's settings are restored exactly, what an operation takes from its backend included.
+    The host program's settings are restored exactly, what an operation takes from its backend included. All but
+    autocast are of the whole process: of several threads the first sets them, and the last restores them.
     """
     with ExitStack() as stack:
         if torch.is_autocast_enabled(device.type):
             stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(_new_switches() if HAS_NEW_SWITCHES else _cudnn(allow_tf32=False))
-        stack.enter_context(_old_products())
-        # cuDNN is on, and does not choose algorithms by their time, which differs from run to run.
-        stack.enter_context(_cudnn(enabled=True, benchmark=False))
+        stack.enter_context(_SWITCHES)
         yield
+
+
+class _Switches:
+    """Those of the whole process, set while anybody needs them."""
+
+    def __init__(self) -> None:
+        self._lock, self._n_users, self._stack = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._n_users:
+                self._set()
+            self._n_users += 1
+
+    def __exit__(self, *raised: object) -> None:
+        with self._lock:
+            self._n_users -= 1
+            if not self._n_users:
+                self._stack.close()
+
+    def _set(self) -> None:
+        with ExitStack() as stack:
+            stack.enter_context(_new_switches() if HAS_NEW_SWITCHES else _cudnn(allow_tf32=False))
+            stack.enter_context(_old_products())
+            # cuDNN is on, and does not choose algorithms by their time, which differs from run to run.
+            stack.enter_context(_cudnn(enabled=True, benchmark=False))
+            self._stack = stack.pop_all()
+
+
+_SWITCHES = _Switches()
 
 
 def is_rounding(device: torch.device) -> bool:

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dvme.cores import available_cores
 from dvme.defaults import ACCELERATOR_BATCH, CPU_BATCH, DEVICE, MAX_WORKERS
 from dvme.errors import OptionError, parameter
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as work proceeds."""
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc, malloc.h
 MMAP_THRESHOLDS = (1 << 30, 32 << 20)
 """Bytes; the first one that is taken counts. glibc before 2.35 takes up to 32 MiB."""
 CGROUP = Path("/sys/fs/cgroup")
@@ -75,7 +76,7 @@ class Runtime:
     @property
     def n_workers(self) -> int:
         """Decoding threads."""
-        return self.workers or min(MAX_WORKERS, os.cpu_count() or 1)
+        return self.workers or min(MAX_WORKERS, available_cores())
 
     def images_per_batch(self, device: str) -> int:
         """Images per forward pass on a kind of device."""
@@ -128,17 +129,29 @@ def available_memory() -> int:
     return min(free)
 
 
+def resident_memory() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def keep_freed_memory() -> None:
     """Ask glibc to reuse freed memory of this process instead of handing it back to the system.
 
     Every layer frees activations of many megabytes and allocates such again; by default glibc unmaps them
     each time and the system faults zeroed pages in anew, which more than halves the speed of a forward
     pass on the CPU. What the process holds at its peak does not change. Does nothing without glibc.
+
+    To be called before there are threads: those that come later share one heap, for that of a thread of its own is
+    unmapped whenever it is empty. Threads that were there before keep their heaps.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # Windows; musl and macOS have no such function
         return
+    mallopt(M_ARENA_MAX, 1)
     set_thresholds(mallopt)
 
 

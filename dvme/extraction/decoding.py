@@ -1,18 +1,14 @@
-"""Reading, decoding and cropping for the model, in threads and in bounded memory.
-
-Files are always read ahead. Decoding runs ahead as well where the model runs on another device; on the
-CPU it takes turns with the model, whose own threads wait for each other and so lose more than one core
-when decoding takes one away (measured in ARCHITECTURE.md, Speed).
-"""
+"""From an address to pixels that are cropped for each backbone: what is read, decoded once and cut in several ways."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Collection, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +23,8 @@ from dvme.data.listing import why
 from dvme.data.reading import Reading
 from dvme.data.sources import read_image
 from dvme.errors import ImageError
-from dvme.runtime import Runtime
 
-BATCHES_AHEAD = 2
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,98 +59,77 @@ class Unread:
     reason: str
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive images, decoded and cropped in one way: pixels of those that could be, a reason for the others."""
-
-    rows: list[int]
-    """(B,) all rows, in the order of the work."""
-    pixels: NDArray[np.uint8]
-    """(P, H, W, C) of the rows that have pixels, in their order."""
-    has_pixels: NDArray[np.bool_]
-    """(B,) which those are."""
-    failed: dict[int, str]
-    """Row to why it has none, for a reason that will hold."""
-    unread: dict[int, str]
-    """Row to why its file cannot be read just now."""
-    told: dict[int, tuple[Told, ...]]
-    """Of the rows whose range of grey there is something to say about, by any way of reading them."""
-
-
 Content = NDArray[np.uint8] | str | Unread
 """(H, W, C) pixels, or why there are none."""
 
 
 @dataclass(frozen=True)
-class _Decoded:
+class Prepared:
+    """One image, decoded and cropped in several ways."""
+
     contents: list[Content]
     """One for each way."""
     told: tuple[Told, ...] = ()
+    """What there is to say about its range of grey, by any way of reading it."""
 
 
-def decoded_batches(
-    work: Iterable[Sequence[Work]],
-    ways: Collection[Way],
-    runtime: Runtime,
-    *,
-    is_decoding_ahead: bool,
-) -> Generator[dict[Way, Batch]]:
-    """Yield the images of each batch of work, in order; never more than a few batches are held.
+@dataclass(frozen=True)
+class Decoder:
+    """Reads images, and decodes each once for every reading, however many ways there are to crop it."""
 
-    An image is read once, and decoded once for each reading, however many ways there are to crop it.
+    ways: Sequence[Way]
+    max_pixels: int | None
 
-    Args:
-        work: what to decode, batch by batch.
-        ways: how to read and crop.
-        runtime: its workers are threads for reading, and as many for decoding (Pillow releases the interpreter's lock).
-        is_decoding_ahead: whether to decode while the caller is busy with the batch before.
-    """
-    todo = iter(work)
-    readers = ThreadPoolExecutor(runtime.n_workers, thread_name_prefix="read")
-    decoders = ThreadPoolExecutor(runtime.n_workers, thread_name_prefix="decode")
-    each_way = list(dict.fromkeys(ways))
-    pending: deque[list[tuple[Work, Future[Encoded | Unread | _Decoded]]]] = deque()
+    def read(self, item: Work) -> Encoded | Unread:
+        """The bytes of an image, which still is what it was, or why they cannot be used."""
+        return _read(item)
 
-    def decoded_of(content: Encoded | Unread | _Decoded) -> _Decoded:
-        if isinstance(content, _Decoded):
-            return content
+    def decode(self, content: Encoded | Unread) -> Prepared:
+        """What was read, in all ways."""
         if isinstance(content, Unread):
-            return _Decoded([content] * len(each_way))
-        return _decode(content, each_way, runtime.max_pixels)
+            return Prepared([content] * len(self.ways))
+        return _decode(content, self.ways, self.max_pixels)
 
-    def prepare(item: Work) -> Encoded | Unread | _Decoded:
-        return decoded_of(_read(item)) if is_decoding_ahead else _read(item)
-
-    try:
-        while True:
-            for batch in islice(todo, 1 + BATCHES_AHEAD - len(pending)):
-                pending.append([(item, readers.submit(prepare, item)) for item in batch])
-            if not pending:
-                return
-            ready = pending.popleft()
-            decoded = list(decoders.map(decoded_of, [future.result() for _, future in ready]))
-            rows = [item.row for item, _ in ready]
-            told = {row: each.told for row, each in zip(rows, decoded, strict=True) if each.told}
-            yield {
-                way: _batch(rows, [each.contents[i] for each in decoded], told, way.preprocess)
-                for i, way in enumerate(each_way)
-            }
-    finally:
-        readers.shutdown(wait=True, cancel_futures=True)
-        decoders.shutdown(wait=True, cancel_futures=True)
+    def read_and_decode(self, item: Work) -> Prepared:
+        """Both in one go, where decoding runs ahead as well."""
+        return self.decode(self.read(item))
 
 
-def _batch(rows: list[int], results: list[Content], told: dict[int, tuple[Told, ...]], crop: Preprocess) -> Batch:
-    images = [result for result in results if isinstance(result, np.ndarray)]
-    named = list(zip(rows, results, strict=True))
-    return Batch(
-        rows=rows,
-        pixels=np.stack(images) if images else np.empty((0, crop.crop, crop.crop, crop.channels), np.uint8),
-        has_pixels=np.array([isinstance(result, np.ndarray) for result in results], dtype=bool),
-        failed={row: result for row, result in named if isinstance(result, str)},
-        unread={row: result.reason for row, result in named if isinstance(result, Unread)},
-        told=told,
-    )
+class Supply(Generic[T]):
+    """Portions of work, handed out in order to whoever asks next, and begun ahead of that."""
+
+    def __init__(
+        self, portions: Iterable[Sequence[Work]], begin: Callable[[Work], T], pool: Executor, n_ahead: int
+    ) -> None:
+        """Begin the first portions.
+
+        Args:
+            portions: images that are decoded together.
+            begin: reads an image, and perhaps decodes it; runs in the pool.
+            pool: of threads.
+            n_ahead: portions that are begun before they are asked for.
+        """
+        self._todo = iter(portions)
+        self._begin, self._pool, self._n_ahead = begin, pool, n_ahead
+        self._begun: deque[list[tuple[int, Future[T]]]] = deque()
+        self._lock = threading.Lock()
+        self._fill()
+
+    def take(self) -> list[tuple[int, Future[T]]] | None:
+        """The next portion: rows, and what comes of each; None after the last one."""
+        with self._lock:
+            portion = self._begun.popleft() if self._begun else None
+            self._fill()
+        return portion
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all has been taken."""
+        return not self._begun
+
+    def _fill(self) -> None:
+        while len(self._begun) < self._n_ahead and (portion := next(self._todo, None)) is not None:
+            self._begun.append([(item.row, self._pool.submit(self._begin, item)) for item in portion])
 
 
 def _read(item: Work) -> Encoded | Unread:
@@ -167,7 +141,7 @@ def _read(item: Work) -> Encoded | Unread:
     return image if image.content_id == item.digest else Unread("changed after it was listed; run again")
 
 
-def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> _Decoded:
+def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> Prepared:
     """For each way: the pixels (H, W, C), or one line that says why there are none."""
     found: dict[Reading, Decoded | str] = {}
     for reading in dict.fromkeys(way.reading for way in ways):
@@ -181,7 +155,7 @@ def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> _Dec
         for each, way in zip(read, ways, strict=True)
     ]
     told = [each.outliers for each in found.values() if isinstance(each, Decoded) and each.outliers]
-    return _Decoded(contents, tuple(told))
+    return Prepared(contents, tuple(told))
 
 
 def _crop(image: Image, preprocess: Preprocess) -> NDArray[np.uint8] | str:

@@ -1,139 +1,245 @@
-"""Images through backbones, a shard of the cache at a time."""
+"""Images through backbones: every image is decoded once, in as many lanes as the machine has room for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from queue import Empty, Queue
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
+from dvme.cores import available_cores
 from dvme.data.decoded import Told
-from dvme.extraction.decoding import Batch, Way, Work, decoded_batches
-from dvme.runtime import Runtime
-from dvme_cache import Embeddings
+from dvme.extraction.decoding import Decoder, Supply, Way, Work
+from dvme.extraction.gathering import Gathering, Target, portions_of
+from dvme.extraction.lanes import Differs, Embedded, Ended, Event, Finished, Lane
+from dvme.extraction.lanes import Work as Shared
+from dvme.extraction.pace import Mode, Pace, modes_of
+from dvme.runtime import Runtime, available_memory, resident_memory
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
+PORTIONS_AHEAD = 3
+"""Whose files are read, and where decoding runs ahead decoded, before a lane asks for them."""
+EVENTS = 16
+"""Of lanes, that wait to be read."""
+COMMITS_WAITING = 2
+"""For each that is under way; more would hold the memory of shards that are done."""
+ROOMY = 2 << 30
+"""Bytes for each lane, of which no backbone has yet been seen to take more."""
 
-@dataclass(frozen=True)
-class Target:
-    """A backbone, and where its embeddings go."""
 
-    model: Backbone
-    """On its device."""
-    embeddings: Embeddings
-    """Of this model, open for writing."""
+@dataclass
+class Extracted:
+    """What came of a run."""
+
+    unread: list[dict[int, str]]
+    """For each target row to reason, of the files that could not be read just now; their rows stay pending."""
+    seconds: list[float]
+    """For each target, until its last image."""
+    told: dict[int, tuple[Told, ...]] = field(default_factory=dict)
+    """Row to what there is to say about its range of grey, where there is something."""
 
 
 def extract_shards(
     targets: Sequence[Target],
-    shards: Sequence[NDArray[Any]],
     work_of: Callable[[Sequence[int]], Sequence[Work]],
     runtime: Runtime,
-    tell: Callable[[int], None],
-) -> tuple[dict[int, str], dict[int, tuple[Told, ...]]]:
-    """Embed the images of each shard by every backbone, and commit them; each image is decoded once.
+    tell: Callable[[int, int], None],
+    *,
+    n_writers: int = 1,
+) -> Extracted:
+    """Embed the images that each backbone lacks, and keep them a shard at a time; each image is decoded once.
 
-    A batch never spans two shards: which images are computed together, on which the last bits of an
-    embedding depend, is the same after an interruption as without one.
+    A run that ends early, by an error or Ctrl-C, keeps the batches that are done.
 
     Args:
-        targets: the backbones, all of which lack these rows.
-        shards: the rows to embed of each shard, ascending.
+        targets: backbones and the rows that each lacks; the rows may be others for each.
         work_of: where the images of some rows lie.
         runtime: batch size, workers and the largest image.
-        tell: called with the number of images done.
-
-    Returns:
-        Row to reason, of the files that could not be read just now; their rows stay pending.
-        Row to what there is to say about its range of grey, where there is something.
+        tell: called with the number of a target and how many of its images are done.
+        n_writers: shards that are committed at a time.
     """
+    gatherings = [Gathering(target, runtime.images_per_batch(target.model.device.type)) for target in targets]
+    run = _Run(gatherings, tell)
+    if not any(gathering.n_rows for gathering in gatherings):
+        return run.extracted
     device = targets[0].model.device.type
-    size = runtime.images_per_batch(device)
-    batches = decoded_batches(
-        (work_of(rows) for rows in batches_of(shards, size)),
-        [Way.of(target.model.spec) for target in targets],
-        runtime,
-        is_decoding_ahead=device != "cpu",
-    )
-    told: dict[int, tuple[Told, ...]] = {}
-    unread: dict[int, str] = {}
-    done = 0
-    with closing(batches):
-        for rows in shards:
-            growing = [_GrowingShard(target, rows) for target in targets]
-            for start in range(0, len(rows), size):
-                batch = next(batches)
-                for target, shard in zip(targets, growing, strict=True):
-                    shard.embed(batch[Way.of(target.model.spec)])
-                told |= batch[Way.of(targets[0].model.spec)].told
-                tell(done + min(start + size, len(rows)))
-            for shard in growing:
-                unread |= shard.commit()
-            done += len(rows)
-    return unread, told
+    decoder = Decoder(list(dict.fromkeys(Way.of(target.model.spec) for target in targets)), runtime.max_pixels)
+    with ExitStack() as stack:
+        readers, decoders = (stack.enter_context(_pool(runtime.n_workers, name)) for name in ("read", "decode"))
+        begin = decoder.read if device == "cpu" else decoder.read_and_decode
+        portions = (work_of(rows.tolist()) for rows in portions_of(gatherings))
+        supply = Supply(portions, begin, readers, PORTIONS_AHEAD)
+        shared = Shared(supply, decoder, gatherings, Queue(EVENTS), decoders)
+        commits = stack.enter_context(_Commits(n_writers))
+        try:
+            with _process_wide(targets[0]):
+                run.through(shared, commits, _modes(device))
+        except BaseException:
+            shared.has_ended.set()
+            rest = [each for gathering in gatherings for each in gathering.rest()]
+            for commit in (*_untaken(shared.events), *rest):
+                with suppress(Exception):  # what ended the run may hold for this as well, such as a full disk
+                    commit()
+            raise
+    return run.extracted
 
 
-def batches_of(shards: Iterable[NDArray[Any]], batch_size: int) -> Iterator[list[int]]:
-    """The rows of every batch; none of them spans two shards."""
-    for rows in shards:
-        for start in range(0, len(rows), batch_size):
-            yield rows[start : start + batch_size].tolist()
+class _Run:
+    """Lanes at work: events are read here, in the caller's thread, which alone tells and commits."""
+
+    def __init__(self, gatherings: Sequence[Gathering], tell: Callable[[int, int], None]) -> None:
+        self._gatherings, self._tell = gatherings, tell
+        self._done = [0] * len(gatherings)
+        self._started = time.perf_counter()
+        self.extracted = Extracted([gathering.unread for gathering in gatherings], [0.0] * len(gatherings))
+
+    def through(self, work: Shared, commits: _Commits, modes: Sequence[Mode]) -> None:
+        """All of the work, in whichever mode is fastest."""
+        size = max(gathering.batch_size for gathering in self._gatherings)
+        n_portions = -(-max(gathering.n_rows for gathering in self._gatherings) // size)
+        pace = Pace(modes, n_portions, time.perf_counter())
+        while not work.supply.is_empty:
+            self._in_mode(pace, work, commits)
+
+    def _in_mode(self, pace: Pace, work: Shared, commits: _Commits) -> None:
+        """Until another mode is better, or nothing is left."""
+        crew = _Crew(work, [gathering.target.model for gathering in self._gatherings], pace.mode)
+        try:
+            while crew.n_running:
+                match work.events.get():
+                    case Ended(error):
+                        crew.n_running -= 1
+                        if error is not None:
+                            raise error
+                    case Embedded(target, n_rows, commit):
+                        if commit is not None:
+                            commits.add(commit)
+                        self._count(target, n_rows)
+                    case Finished(n_images, at, told):
+                        self.extracted.told |= told
+                        crew.complete()
+                        if pace.finished(n_images, at):
+                            crew.stop.set()
+                    case Differs(mode):
+                        pace.rule_out(mode, time.perf_counter())
+                        crew.stop.set()
+        finally:
+            crew.stop.set()
+
+    def _count(self, target: int, n_rows: int) -> None:
+        self._done[target] += n_rows
+        self.extracted.seconds[target] = time.perf_counter() - self._started
+        self._tell(target, self._done[target])
 
 
-def embed_batch(model: Backbone, batch: Batch, out: NDArray[Any]) -> None:
-    """Write a batch's embeddings into `out` (B, D), in its dtype; rows without pixels keep what is there."""
+class _Crew:
+    """The lanes of one mode. Where memory may be scarce, one shows what a lane takes before there are more."""
+
+    def __init__(self, work: Shared, models: Sequence[Backbone], mode: Mode) -> None:
+        self.stop = threading.Event()
+        self.n_running = 0
+        self._work, self._models, self._mode, self._before = work, models, mode, resident_memory()
+        self._start(mode.n_lanes if available_memory() > mode.n_lanes * ROOMY else 1)
+
+    def complete(self) -> None:
+        """Start the others, as many as memory has room for, once the first has done a portion."""
+        if 1 == self.n_running < self._mode.n_lanes and not self.stop.is_set():
+            self._start(min(self._mode.n_lanes, _n_lanes(resident_memory() - self._before)) - 1)
+
+    def _start(self, n_lanes: int) -> None:
+        for _ in range(n_lanes):
+            Lane(self._work, self._models, self._mode, self.stop).start()
+        self.n_running += n_lanes
+
+
+def _untaken(events: Queue[Event]) -> Iterator[Callable[[], None]]:
+    """What commits the shards that were complete when the run ended early."""
+    with suppress(Empty):
+        while True:
+            event = events.get_nowait()
+            if isinstance(event, Embedded) and event.commit is not None:
+                yield event.commit
+
+
+class _Commits:
+    """Shards on their way to the disk or the store, beside the work that goes on."""
+
+    def __init__(self, n_writers: int) -> None:
+        self._pool = ThreadPoolExecutor(n_writers, thread_name_prefix="commit")
+        self._room = threading.BoundedSemaphore(n_writers * (1 + COMMITS_WAITING))
+        self._pending: list[Future[None]] = []
+
+    def __enter__(self) -> _Commits:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        """Wait for all, and raise what one of them raised, unless something else is raised already."""
+        self._pool.shutdown(wait=True)
+        if kind is None:
+            self._look()
+
+    def add(self, commit: Callable[[], None]) -> None:
+        """Commit soon; raises what an earlier one raised."""
+        self._look()
+        self._room.acquire()
+        future = self._pool.submit(commit)
+        future.add_done_callback(lambda _: self._room.release())
+        self._pending.append(future)
+
+    def _look(self) -> None:
+        is_done = [future.done() for future in self._pending]
+        done = [future for future, flag in zip(self._pending, is_done, strict=True) if flag]
+        self._pending = [future for future, flag in zip(self._pending, is_done, strict=True) if not flag]
+        for future in done:
+            future.result()
+
+
+def _modes(device: str) -> list[Mode]:
+    """Ways to use this machine. Another device has one lane, which its own threads feed."""
+    if device != "cpu":
+        return [Mode(1, 1)]
     import torch
 
-    if len(batch.pixels):
-        embedded = model.embed(torch.from_numpy(batch.pixels)).cpu().numpy()
-        with np.errstate(over="ignore"):
-            out[batch.has_pixels] = embedded
+    n_cores = min(available_cores(), torch.get_num_threads())
+    return modes_of(n_cores, n_cores)
 
 
-def embed_images(
-    model: Backbone, batches: Iterable[Sequence[Work]], dtype: str, runtime: Runtime, *, is_decoding_ahead: bool
-) -> Iterator[tuple[Batch, NDArray[Any]]]:
-    """Each batch and its embeddings (B, D) by one backbone, NaN for rows without pixels; nothing is stored."""
-    way = Way.of(model.spec)
-    with closing(decoded_batches(batches, [way], runtime, is_decoding_ahead=is_decoding_ahead)) as decoded:
-        for each in decoded:
-            batch = each[way]
-            features = np.full((len(batch.rows), model.dim), np.nan, dtype=dtype)
-            embed_batch(model, batch, features)
-            yield batch, features
+def lanes_on(device: str) -> int:
+    """Batches that are computed at once where nothing else is known."""
+    return _modes(device)[0].n_lanes
 
 
-class _GrowingShard:
-    """The embeddings of one shard's rows, until all of them are there."""
+def _n_lanes(lane_bytes: int) -> int:
+    """How many lanes half of the free memory has room for."""
+    return 1 + (available_memory() // 2) // max(lane_bytes, 1)
 
-    def __init__(self, target: Target, rows: NDArray[Any]) -> None:
-        self._target = target
-        self._rows = rows
-        self._features = np.full((len(rows), target.embeddings.dim), np.nan, dtype=target.embeddings.dtype)
-        self._n_filled = 0
-        self._failed: dict[int, str] = {}
-        self._unread: dict[int, str] = {}
 
-    def embed(self, batch: Batch) -> None:
-        """Embed the images of the next rows."""
-        end = self._n_filled + len(batch.rows)
-        embed_batch(self._target.model, batch, self._features[self._n_filled : end])
-        self._n_filled = end
-        self._failed |= batch.failed
-        self._unread |= batch.unread
+@contextmanager
+def _pool(n_threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that a run which ends early does not wait for."""
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
-    def commit(self) -> Mapping[int, str]:
-        """Store the embeddings; the rows that could not be read just now, by reason."""
-        rows, features, embeddings = self._rows, self._features, self._target.embeddings
-        if self._unread:
-            is_known = ~np.isin(rows, list(self._unread))
-            rows, features = rows[is_known], features[is_known]
-        if len(rows):
-            overflow = f"its {self._target.model.spec.name} embedding is not finite in {embeddings.dtype}"
-            embeddings.commit(rows, features, self._failed, not_finite=overflow)
-        return self._unread
+
+@contextmanager
+def _process_wide(target: Target) -> Iterator[None]:
+    """What lanes share with the whole process is set once for all of them, and is afterwards what it was."""
+    import torch
+
+    from dvme.float32 import full_float32
+
+    n_threads = torch.get_num_threads()
+    try:
+        with full_float32(target.model.device):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)

@@ -1,10 +1,10 @@
-"""What a cache lacks of each backbone, and as few passes over the images as extract it."""
+"""What a cache lacks of each backbone, and the one pass over the images that extracts it."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from dvme.data.dicom import decoding_fields
 from dvme.defaults import DTYPE
 from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
-from dvme.extraction.embedding import Target, extract_shards
+from dvme.extraction.embedding import extract_shards
+from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import Index
 from dvme.extraction.models import KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
 from dvme.runtime import Progress, Runtime
@@ -59,7 +60,7 @@ class BackboneOutcome:
     failed: int
     """Distinct images of this run without an embedding, now or from an earlier run."""
     seconds: float
-    """Wall time of the passes over the images, which backbones share."""
+    """Wall time of the pass over the images, which backbones share, until the backbone's last image."""
     reasons: dict[str, str]
     """File to the reason why it failed; every copy of an image is named."""
     remark: str
@@ -92,7 +93,9 @@ class _Lack:
     def target(self) -> Target:
         """For the extraction."""
         (model,) = load_known([self.model])
-        return Target(model, self.embeddings)
+        overflow = f"its {model.spec.name} embedding is not finite in {self.embeddings.dtype}"
+        keep = partial(self.embeddings.commit, not_finite=overflow)
+        return Target(model, self.shards, self.embeddings.dtype, keep)
 
 
 def extract_all(
@@ -104,7 +107,7 @@ def extract_all(
     progress: Progress,
     donors: Sequence[EmbeddingCache] = (),
 ) -> tuple[list[BackboneOutcome], dict[int, tuple[Told, ...]]]:
-    """Extract what each backbone lacks, a shard at a time; backbones that lack the same rows share one pass.
+    """Extract what each backbone lacks, a shard at a time, in one pass over the images.
 
     Args:
         cache: open for writing.
@@ -119,35 +122,27 @@ def extract_all(
         What was done for each backbone, and row to what there is to say about its range of grey, of the rows
         decoded.
     """
-    told: dict[int, tuple[Told, ...]] = {}
     if options.replace and len(models) > 1:  # one after the other: a kill then costs the old embeddings of one of them
         outcomes: list[BackboneOutcome] = []
+        told: dict[int, tuple[Told, ...]] = {}
         for model in models:
             own, found = extract_all(cache, [model], index, options, runtime, progress, donors)
             outcomes += own
             told |= found
         return outcomes, told
     lacks = [_prepare(cache, model, index, options, donors) for model in models]
-    done = dict.fromkeys((lack.name for lack in lacks), 0)
-    seconds = dict.fromkeys(done, 0.0)
-    unread: dict[str, dict[int, str]] = {name: {} for name in done}
-    totals = {lack.name: sum(len(rows) for rows in lack.shards) for lack in lacks}
-    for shared, shards in _passes(lacks):
-        names = [lack.name for lack in shared]
+    wanting = [lack for lack in lacks if lack.shards]
+    totals = [sum(map(len, lack.shards)) for lack in wanting]
 
-        def tell(n_embedded: int, names: Sequence[str] = names) -> None:
-            for name in names:
-                progress(name, done[name] + n_embedded, totals[name])
+    def tell(number: int, n_done: int) -> None:
+        progress(wanting[number].name, n_done, totals[number])
 
-        tell(0)
-        started = time.perf_counter()
-        missed, found = extract_shards([lack.target for lack in shared], shards, index.work, runtime, tell)
-        told |= found
-        for name in names:
-            seconds[name] += time.perf_counter() - started
-            done[name] += sum(len(rows) for rows in shards)
-            unread[name] |= missed
-    return [_outcome(lack, index, unread[lack.name], seconds[lack.name]) for lack in lacks], told
+    for number in range(len(wanting)):
+        tell(number, 0)
+    done = extract_shards([lack.target for lack in wanting], index.work, runtime, tell)
+    unread = {lack.name: rows for lack, rows in zip(wanting, done.unread, strict=True)}
+    seconds = {lack.name: each for lack, each in zip(wanting, done.seconds, strict=True)}
+    return [_outcome(lack, index, unread.get(lack.name, {}), seconds.get(lack.name, 0.0)) for lack in lacks], done.told
 
 
 def _prepare(
@@ -180,18 +175,6 @@ def _prepare(
         (model,) = load_known([model])
         check_fingerprints(cache, [model], options.dtype)
     return _Lack(model, embeddings, shards, n_lost)
-
-
-def _passes(lacks: Sequence[_Lack]) -> list[tuple[list[_Lack], list[NDArray[Any]]]]:
-    """The shards in ascending order, gathered by the backbones that lack exactly these rows of them."""
-    wanting: dict[bytes, tuple[NDArray[Any], list[int]]] = {}
-    for position, lack in enumerate(lacks):
-        for rows in lack.shards:
-            wanting.setdefault(rows.tobytes(), (rows, []))[1].append(position)
-    passes: dict[tuple[int, ...], list[NDArray[Any]]] = {}
-    for rows, positions in sorted(wanting.values(), key=lambda item: int(item[0][0])):
-        passes.setdefault(tuple(positions), []).append(rows)
-    return [([lacks[position] for position in positions], shards) for positions, shards in passes.items()]
 
 
 def is_all_there(

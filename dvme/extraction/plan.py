@@ -20,7 +20,8 @@ from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import embed_images
+from dvme.extraction.embedding import extract_shards, lanes_on
+from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import is_below, unknown_places
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
@@ -31,7 +32,7 @@ from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
-TRIAL_BATCHES = 4
+TRIAL_BATCHES = 2
 CACHE_BYTES_PER_ROW = 5
 """State and checksum beside the features."""
 
@@ -188,21 +189,20 @@ class _Trial:
     runtime: Runtime
 
     def images_per_second(self, known: Backbone | KnownBackbone, dtype: str) -> float:
-        """Files to embeddings, over a few batches after one that warms up."""
+        """Files to embeddings, over a few batches after one of each lane that warms up."""
         (model,) = load_known([known])
-        size = self.runtime.images_per_batch(model.device.type)
+        n_warm = self.runtime.images_per_batch(model.device.type) * lanes_on(model.device.type)
         chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
-        chosen = chosen[: size * (1 + TRIAL_BATCHES)]
-        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        chosen = chosen[: n_warm * (1 + TRIAL_BATCHES)]
 
-        def run(batches: Sequence[Sequence[Work]]) -> float:
-            started = time.perf_counter()
-            is_ahead = model.device.type != "cpu"
-            embedded = embed_images(model, batches, dtype, self.runtime, is_decoding_ahead=is_ahead)
-            return sum(len(batch.rows) for batch, _ in embedded) / (time.perf_counter() - started)
+        def run(first: int, end: int) -> float:
+            started, shards = time.perf_counter(), [np.arange(first, end)]
+            target = Target(model, shards, dtype, lambda *_: None)
+            extract_shards([target], lambda rows: [chosen[row] for row in rows], self.runtime, lambda *_: None)
+            return (end - first) / (time.perf_counter() - started)
 
-        warm = run(parts[:1])
-        return run(parts[1:]) if parts[1:] else warm
+        warm = run(0, min(n_warm, len(chosen)))
+        return run(n_warm, len(chosen)) if len(chosen) > n_warm else warm
 
 
 def _plan_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from dvme.backbones.own.custom import spec_from_mapping
 from dvme.data import MISSING
 from dvme.errors import DvmeError, message_of
 from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import batches_of, embed_images
+from dvme.extraction.embedding import extract_shards
+from dvme.extraction.gathering import Target
 from dvme.extraction.models import load_specs
 from dvme.runtime import Runtime
 from dvme_cache import EmbeddingCache, Embeddings, FingerprintMismatchError, RowState
@@ -66,16 +68,17 @@ def compare_with_images(
     chosen = np.sort(np.random.default_rng(seed).choice(done, min(n_images, len(done)), replace=False))
     present = [int(row) for row in chosen if paths[row] != MISSING]
     work = {row: Work(row, Path(paths[row]), ids[row].tobytes()) for row in present}
-    size = runtime.images_per_batch(model.device.type)
     if runtime.max_pixels is None:  # these very contents were decoded before, so that none of them is a surprise
         runtime = replace(runtime, max_pixels=sys.maxsize)
-    batches = ([work[row] for row in rows] for rows in batches_of([np.array(present, dtype=np.int64)], size))
     differences: dict[int, float] = {}
-    for batch, found in embed_images(model, batches, "float32", runtime, is_decoding_ahead=False):
-        is_read = np.array([row not in batch.unread for row in batch.rows])
-        rows = np.array(batch.rows)[is_read]
+
+    def compare(rows: NDArray[Any], now: NDArray[Any], failed: Mapping[int, str]) -> None:
+        del failed  # not a number either
         cached = embeddings.read(rows).astype(np.float64)
-        differences |= dict(zip(rows.tolist(), _differences(cached, found[is_read]).tolist(), strict=True))
+        differences.update(zip(rows.tolist(), _differences(cached, now).tolist(), strict=True))
+
+    target = Target(model, [np.array(present, dtype=np.int64)] if present else [], "float32", compare)
+    extract_shards([target], lambda rows: [work[row] for row in rows], runtime, lambda *_: None)
     different, first_seen = [row for row, value in differences.items() if value > TOLERANCE], store.samples.paths
     return Comparison(
         backbone=name,

@@ -235,10 +235,7 @@ def test_extract__they_lack_different_images(
     assert (outcomes[VIT].computed, outcomes[VIT].reused) == (N, 0)
     contents = [Path(path).read_bytes() for path in EmbeddingCache.open(cache).column("path")]
     times = np.array([decoded[content] for content in contents])
-    assert (times[:20] == 1).all()
-    assert times.max() <= 2
-    if rows_per_shard == 8:
-        assert (times[24:] == 1).all()  # whole shards that both lack
+    assert (times == 1).all()
     for name in (CNN, VIT):
         extract(class_folders, tmp_path / "apart.zarr", name, rows_per_shard=rows_per_shard)
         np.testing.assert_array_equal(stored(cache, name), stored(tmp_path / "apart.zarr", name))
@@ -271,10 +268,11 @@ def test_extract__interrupted_in_the_middle_then_resumed(own: Path, class_folder
     cache = tmp_path / "c.zarr"
     with pytest.raises(KeyboardInterrupt):
         extract(class_folders, cache, *ALL, rows_per_shard=8, progress=interrupt)
-    n_kept = [int(np.isfinite(stored(cache, name)).all(axis=1).sum()) for name in ALL]
-    assert n_kept == [16, 16, 16]
+    n_kept = {name: int(np.isfinite(stored(cache, name)).all(axis=1).sum()) for name in ALL}
+    assert {count % 8 for count in n_kept.values()} <= {0, N % 8}, "whole batches"
+    assert n_kept[VIT] >= 20, "what was told to be done is kept"
     outcomes = extract(class_folders, cache, *ALL, rows_per_shard=8)
-    assert {one.computed for one in outcomes.values()} == {N - 16}
+    assert {name: N - one.computed for name, one in outcomes.items()} == n_kept
     extract(class_folders, tmp_path / "whole.zarr", *ALL, rows_per_shard=8)
     for name in ALL:
         np.testing.assert_array_equal(stored(cache, name), stored(tmp_path / "whole.zarr", name))
