@@ -46,10 +46,10 @@ def quotas(root: Path, own: Path) -> list[float]:
 
 def _quota(folder: Path) -> float | None:
     """Cores that one group allows; None where it sets no limit or says nothing that can be read."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ZeroDivisionError):
         limit, period = (folder / "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, ZeroDivisionError):
         limit, period = ((folder / name).read_text() for name in (OLD_QUOTA, OLD_PERIOD))
         return int(limit) / int(period) if int(limit) > 0 else None
     return None

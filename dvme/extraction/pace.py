@@ -19,6 +19,8 @@ FELL, ROSE = 0.8, 1.25
 WINDOW_S, WINDOW_PORTIONS = 3.0, 4
 PAUSE_S, LONGEST_PAUSE_S = 10.0, 160.0
 """Between decisions; longer after each that changed nothing."""
+UNASKED = 3
+"""Pauses after which it is decided anew without a reason: a quiet machine need not show in the speed of lanes."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +116,10 @@ class Pace:
         return chosen != tried
 
     def _watched(self, rate: float, now: float) -> bool:
-        """Start over where the speed is another than it was; whether another mode is to be run."""
+        """Start over where the speed is another than it was, or after long; whether another mode is to be run."""
         is_other = not FELL * self._reference <= rate <= ROSE * self._reference
-        if self._reference and is_other and len(self._modes) > 1 and now - self._decided_at >= self._pause:
+        pauses = (now - self._decided_at) / self._pause
+        if self._reference and len(self._modes) > 1 and pauses >= (1 if is_other else UNASKED):
             self._rates = {self._mode: rate}
             self._untried = [mode for mode in self._modes if mode != self._mode]
             self._begin(self._untried[0], now)
