@@ -421,9 +421,9 @@ EXTRACTION = (
     # Extraction, of real images by real models.
     Mutant(
         "extraction: what cannot be read just now fails for good",
-        "dvme/extraction/embedding.py",
-        "self._unread |= batch.unread",
-        "self._failed |= batch.unread",
+        "dvme/extraction/gathering.py",
+        "growing.unread[row] = content.reason",
+        "growing.failed[row] = content.reason",
         ("tests/dvme/extraction/test_one_pass.py", "tests/dvme/extraction/test_extract.py"),
     ),
     Mutant(

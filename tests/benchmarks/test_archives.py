@@ -10,6 +10,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,7 @@ from dvme.backbones import get_spec
 from dvme.data import load_samples
 from dvme.data.hashing import hash_files
 from dvme.data.sources import is_there
-from dvme.extraction.decoding import Way, Work, decoded_batches
-from dvme.runtime import Runtime
+from dvme.extraction.decoding import Decoder, Supply, Way, Work
 
 N_IMAGES, EDGE, REPEATS, BATCH = 2000, 256, 5, 32
 QUALITY = 75
@@ -81,8 +81,12 @@ def decode_all(paths: list[Path], digests: list[bytes]) -> None:
     work = [Work(row, path, digest) for row, (path, digest) in enumerate(zip(paths, digests, strict=True))]
     parts = [work[start : start + BATCH] for start in range(0, len(work), BATCH)]
     way = Way.of(get_spec("efficientnet-lite0"))
-    batches = decoded_batches(parts, [way], Runtime(workers=2), is_decoding_ahead=True)
-    assert sum(batch[way].has_pixels.sum() for batch in batches) == len(paths)
+    with ThreadPoolExecutor(2) as pool:
+        supply = Supply(parts, Decoder([way], None).read_and_decode, pool, n_ahead=3)
+        n_decoded = 0
+        while (portion := supply.take()) is not None:
+            n_decoded += sum(isinstance(future.result().contents[0], np.ndarray) for _, future in portion)
+    assert n_decoded == len(paths)
 
 
 @pytest.mark.bench
