@@ -169,10 +169,10 @@ def test_extract__beside_busy_processes(
     chosen, speeds = embedding.modes_of, {name: [] for name in (*FIXED, "dvme")}  # type: ignore[var-annotated]
     with busy(n_busy):
         for repeat in range(3):
-            for name in speeds:
+            for name, found in speeds.items():
                 monkeypatch.setattr(embedding, "modes_of", lambda *given, name=name: FIXED.get(name) or chosen(*given))
                 cache = tmp_path / f"{name.replace(' ', '')}{repeat}.zarr"
-                speeds[name].append(images_per_second(manifest, cache, LITE[:1]))
+                found.append(images_per_second(manifest, cache, LITE[:1]))
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     best = max(medians[name] for name in FIXED)
     print(
