@@ -21,6 +21,7 @@ from dvme_cache.layout import RowState, encoded
 from dvme_cache.locks import writer_lock
 from dvme_cache.opened import OpenedEmbeddings
 from dvme_cache.protocol import Files
+from dvme_cache.reading import read_ahead, read_rows, read_states
 from dvme_cache.recognition import check_is_cache, is_anything_there
 from dvme_cache.samples import SampleTable
 from dvme_cache.tables import MISSING, ColumnTables
@@ -106,6 +107,10 @@ class EmbeddingCache:
             MissingEmbeddingsError: if it was never extracted into this cache.
         """
         return self._opened.get(backbone, self.n_rows, self._open_embeddings)
+
+    def all_embeddings(self, backbones: Sequence[str]) -> list[Embeddings]:
+        """The embeddings of several backbones; in an object store they are opened together. Raises as `embeddings`."""
+        return self._opened.get_all(backbones, self.n_rows, self._open_embeddings)
 
     def ensure_embeddings(
         self,
@@ -226,8 +231,8 @@ class EmbeddingCache:
     def complete_rows(self, backbones: Sequence[str]) -> NDArray[Any]:
         """(R,) rows that have an embedding of every one of these backbones, ascending."""
         is_done = np.ones(self.n_rows, dtype=bool)
-        for name in backbones:
-            is_done &= self.embeddings(name).states() == RowState.DONE
+        for states in read_states([table.stored for table in self.all_embeddings(backbones)]):
+            is_done &= states == RowState.DONE
         return np.flatnonzero(is_done)
 
     def read_aligned(self, backbones: Sequence[str], rows: NDArray[Any]) -> list[NDArray[Any]]:
@@ -243,7 +248,7 @@ class EmbeddingCache:
         Raises:
             MissingEmbeddingsError, CorruptCacheError: as `Embeddings.read`.
         """
-        return [self.embeddings(name).read(rows) for name in backbones]
+        return read_rows([table.stored for table in self.all_embeddings(backbones)], rows)
 
     def scan(self, backbones: Sequence[str]) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]]]]:
         """Every row that all of these backbones have, in order and in bounded memory.
@@ -251,13 +256,11 @@ class EmbeddingCache:
         Yields:
             (rows (B,), M arrays (B, D_m)), about 64 MiB at a time.
         """
-        tables = [self.embeddings(name) for name in backbones]
+        tables = [table.stored for table in self.all_embeddings(backbones)]
         rows = self.complete_rows(backbones)
-        row_bytes = sum(table.dim * table.features.dtype.itemsize for table in tables)
-        size = max(1, SCAN_BYTES // max(1, row_bytes))
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            yield part, [table.read(part) for table in tables]
+        size = max(1, SCAN_BYTES // max(1, sum(table.features.row_bytes for table in tables)))
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        yield from zip(parts, read_ahead(tables, parts), strict=True)
 
     @classmethod
     def _open(cls, files: Files, *, read_only: bool) -> Self:

@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache.arrays import array_of, create_array, damaged, files_of, read_array, reading
+from dvme_cache.arrays import array_of, create_array, damaged, files_of, reading
 from dvme_cache.deferred import zarr
-from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
-from dvme_cache.files import LocalFiles
+from dvme_cache.errors import CorruptCacheError
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, shard_rows
 from dvme_cache.parallel import each
+from dvme_cache.protocol import Files
+from dvme_cache.reading import ProvenRows, read_rows, read_states
 from dvme_cache.samples import SampleTable
-from dvme_cache.sealing import row_checksums
-from dvme_cache.shards import ShardFiles, TornShardError, finite_rows
+from dvme_cache.shards import finite_rows
 
 if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
 
 ARRAYS = ("features", "checksum", "reason", "state")
-LOCAL_READERS, REMOTE_READERS, WRITERS, PARALLEL_FROM_BYTES = 2, 16, 8, 1 << 25
+LOCAL_READERS, PARALLEL_FROM_BYTES = 2, 1 << 25
+BYTES_ON_THEIR_WAY, FEWEST_READERS = 1 << 28, 4
+"""From an object store: of parts so large that few of them are more, so many are read at a time."""
+WRITERS = 8
 
 
 class Embeddings:
@@ -37,19 +39,18 @@ class Embeddings:
         self._samples = samples
         self.name = name
         self.n_rows = len(samples)
-        array = self._array("features")
-        self.dim, self.dtype, self.shard_rows = int(array.shape[1]), str(array.dtype), int(array.chunks[0])
-        path = self.path = group.path
-        files, size = files_of(group), self.shard_rows
-        self.features = ShardFiles(files, f"{path}/features", n_rows=size, dtype=self.dtype, row_shape=(self.dim,))
-        self.checksum = ShardFiles(files, f"{path}/checksum", n_rows=size, dtype="uint32")
-        self.state = ShardFiles(files, f"{path}/state", n_rows=size, dtype="uint8")
         attributes: Mapping[str, Any] = group.attrs.asdict()
         self.fingerprint = Fingerprint(attributes["fingerprint"])
         self.provenance = dict(attributes["provenance"])
         """Versions and dates: informative, never compared."""
-        self._digest = self.fingerprint.digest
-        self._records: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+        self._files = files_of(group)
+        self.stored = ProvenRows(
+            group, samples, name, digest=self.fingerprint.digest, n_readers=partial(n_readers, self._files)
+        )
+        """The same, for reading several backbones together (reading.py)."""
+        self.features, self.checksum, self.state = self.stored.features, self.stored.checksum, self.stored.state
+        (self.dim,), self.dtype = self.features.row_shape, str(self.features.dtype)
+        self.shard_rows, self.path = self.stored.shard_rows, group.path
 
     @staticmethod
     def create(
@@ -76,7 +77,12 @@ class Embeddings:
     @property
     def n_shards(self) -> int:
         """How many shards the rows fill, the last one perhaps in part."""
-        return -(-self.n_rows // self.shard_rows)
+        return self.stored.n_shards
+
+    @property
+    def n_writers(self) -> int:
+        """How many shards to commit at a time, of all backbones together: `commit` may be called by several threads."""
+        return self._files.n_writers
 
     def window(self, shard: int) -> slice:
         """The rows of a shard."""
@@ -84,18 +90,12 @@ class Embeddings:
 
     def states(self) -> NDArray[Any]:
         """(N,) uint8 of RowState, as committed now; rows added after the last extraction are pending."""
-        states = np.empty((self.n_shards, self.shard_rows), dtype=np.uint8)
-
-        def read_shard(shard: int) -> None:
-            states[shard] = self.states_of(shard)
-
-        each(read_shard, range(self.n_shards), self._n_readers(self.n_shards, states.nbytes))
-        return states.reshape(-1)[: self.n_rows]
+        (states,) = read_states([self.stored])
+        return states
 
     def states_of(self, shard: int) -> NDArray[Any]:
         """(shard rows,) uint8 of RowState, as committed now."""
-        states = self._read_whole(self.state, shard)
-        return np.zeros(self.shard_rows, dtype=np.uint8) if states is None else states
+        return self.stored.states(shard, is_fresh=True)
 
     def reasons(self) -> NDArray[Any]:
         """(N,) object array of str: why a row failed, "" elsewhere.
@@ -104,13 +104,14 @@ class Embeddings:
             CorruptCacheError: if the reason of a failed row is torn, flipped or gone.
         """
         for _ in range(2):  # a writer may commit between the two reads: look twice before saying that one is gone
-            array, is_failed = self._array("reason"), self.states() == RowState.FAILED
-            stored = read_array(array)[: self.n_rows].astype(object)
+            is_failed = self.states() == RowState.FAILED
+            shards = np.unique(np.flatnonzero(is_failed) // self.shard_rows).tolist()
             reasons = np.full(self.n_rows, "", dtype=object)
-            reasons[: len(stored)] = stored
+            for shard, stored in zip(shards, each(self._reasons_of, shards, self._files.n_readers), strict=True):
+                reasons[shard * self.shard_rows :][: len(stored)] = stored
             if (reasons[is_failed] != "").all():
                 return np.where(is_failed, reasons, "")
-        raise damaged(array, "a chunk is gone")
+        raise damaged(self._array("reason"), "a chunk is gone")
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Features of the given rows, in their order, each proven by its checksum.
@@ -127,98 +128,22 @@ class Embeddings:
             IndexError: if there is no such row.
             TypeError: for anything but integers, such as a mask.
         """
-        rows = np.asarray(rows)
-        if len(rows) and not np.issubdtype(rows.dtype, np.integer):
-            raise TypeError(f"rows are {rows.dtype}, not row numbers; np.flatnonzero(mask) gives those of a mask")
-        rows = rows.astype(np.int64, copy=False)
-        if len(rows) and not 0 <= rows.min() <= rows.max() < self.n_rows:
-            raise IndexError(f"rows {rows.min()} to {rows.max()} are asked for, there are 0 to {self.n_rows - 1}")
-        is_ascending = bool((np.diff(rows) > 0).all())
-        wanted, inverse = (rows, None) if is_ascending else np.unique(rows, return_inverse=True)
-        parts = self._parts(wanted)
-        self._check_done(wanted, parts, n_asked=len(rows))
-        features = np.empty((len(wanted), self.dim), dtype=self.features.dtype)
-        ids = self._samples.ids  # loaded once, before the threads ask for it
-
-        def read_part(part: tuple[int, slice]) -> None:
-            shard, at = part
-            self._read_shard(shard, wanted[at], ids[wanted[at]], features[at])
-
-        each(read_part, parts, self._n_readers(len(parts), features.nbytes))
-        return features if inverse is None else features[inverse]
-
-    def _parts(self, rows: NDArray[Any]) -> list[tuple[int, slice]]:
-        """(shard, where in `rows`) of ascending rows."""
-        shards = rows // self.shard_rows
-        bounds = [*np.flatnonzero(np.diff(shards, prepend=-1)).tolist(), len(rows)]
-        return [(int(shards[start]), slice(start, stop)) for start, stop in pairwise(bounds)]
-
-    def _n_readers(self, n_parts: int, n_bytes: int) -> int:
-        if not isinstance(files_of(self._group), LocalFiles):
-            return max(1, min(REMOTE_READERS, n_parts))
-        return min(LOCAL_READERS, n_parts) if n_bytes > PARALLEL_FROM_BYTES else 1
-
-    def _check_done(self, rows: NDArray[Any], parts: list[tuple[int, slice]], *, n_asked: int) -> None:
-        """Refuse rows without an embedding; what this object remembers is looked up anew before it says no."""
-        absent = 0
-        for shard, at in parts:
-            places = rows[at] - shard * self.shard_rows
-            if (self._record(shard)[0][places] != RowState.DONE).any():
-                absent += int((self._record(shard, is_fresh=True)[0][places] != RowState.DONE).sum())
-        if absent:
-            message = f"{absent} of {n_asked} rows have no {self.name} embedding; run dvme extract first"
-            raise MissingEmbeddingsError(message)
-
-    def _read_shard(self, shard: int, rows: NDArray[Any], ids: NDArray[Any], out: NDArray[Any]) -> None:
-        """Read and prove rows of one shard; a shard that a writer replaced meanwhile is read again."""
-        places = rows - shard * self.shard_rows
-        for is_fresh in (False, True):
-            states, checksums = self._record(shard, is_fresh=is_fresh)
-            absent = int((states[places] != RowState.DONE).sum())
-            if absent:
-                raise MissingEmbeddingsError(f"{absent} rows of {self.name} were removed while they were read")
-            try:
-                self.features.read_rows(shard, places, out)
-            except TornShardError as error:
-                if is_fresh:
-                    raise damaged(self._array("features"), str(error)) from error
-                continue
-            is_bad = row_checksums(out, ids, self._digest) != checksums[places]
-            if not is_bad.any():
-                return
-        what = f"{int(is_bad.sum())} rows of shard {shard} are not what was committed, the first is {rows[is_bad][0]}"
-        raise damaged(self._array("features"), what)
-
-    def _record(self, shard: int, *, is_fresh: bool = False) -> tuple[NDArray[Any], NDArray[Any]]:
-        """States (rows,) and checksums (rows,) of a shard, remembered unless asked for anew."""
-        if is_fresh or shard not in self._records:
-            states = self.states_of(shard)
-            checksums = self._read_whole(self.checksum, shard) if states.any() else None
-            empty = np.zeros(self.shard_rows, dtype=np.uint32)
-            self._records[shard] = (states, empty if checksums is None else checksums)
-        return self._records[shard]
-
-    def _read_whole(self, array: ShardFiles, shard: int) -> NDArray[Any] | None:
-        try:
-            return array.read(shard)
-        except TornShardError as error:
-            raise damaged(self._array(array.name), str(error)) from error
+        (features,) = read_rows([self.stored], rows)
+        return features
 
     def forget(self, shard: int) -> None:
         """Look a shard's record up anew when it is next needed."""
-        self._records.pop(shard, None)
+        self.stored.forget(shard)
 
     def checksums_of(self, features: NDArray[Any], rows: NDArray[Any] | slice) -> NDArray[np.uint32]:
         """(B,) what must be stored beside these features (B, D) of these rows."""
-        return row_checksums(features, self._samples.ids[rows], self._digest)
+        return self.stored.proofs(features, rows)
 
     def has_reasons(self, shard: int) -> NDArray[np.bool_]:
         """(shard rows,) whether a reason can be read; nowhere if the chunk is damaged."""
         has = np.zeros(self.shard_rows, dtype=bool)
         with suppress(CorruptCacheError):
-            array = self._array("reason")
-            with reading(array):
-                stored = np.asarray(array[self.window(shard)])
+            stored = self._reasons_of(shard)
             has[: len(stored)] = stored != ""  # shorter until the next extraction, where images were added since
         return has
 
@@ -241,15 +166,20 @@ class Embeddings:
 
     def grow(self) -> None:
         """Give every array a row per sample, for readers that know only Zarr. New rows read as pending and NaN."""
-        for name in ARRAYS:
+
+        def grow_array(name: str) -> None:
             array = self._array(name)
             if array.shape[0] < self.n_rows:
                 array.resize((self.n_rows, *array.shape[1:]))
+
+        each(grow_array, ARRAYS, self._files.n_readers)
 
     def commit(
         self, rows: NDArray[Any], features: NDArray[Any], reasons: Mapping[int, str], *, not_finite: str | None = None
     ) -> None:
         """Write the rows of one shard, whole and once; the states go last and are the commit.
+
+        Several threads may commit at a time, each another shard.
 
         Args:
             rows: (B,) ascending indices within one shard.
@@ -276,23 +206,27 @@ class Embeddings:
             reasons = {**reasons, **dict.fromkeys(rows[is_bad].tolist(), not_finite)}
             is_failed |= is_bad
         places = rows - shard * size
-        states, checksums = (column.copy() for column in self._record(shard, is_fresh=True))
+        states = self.stored.states(shard, is_fresh=True).copy()
+        checksums = self.stored.checksums(shard, is_fresh=True).copy()
         block = self._block(shard, states, places, features, is_failed)
         had_failed = rows[(states[places] == RowState.FAILED) & ~is_failed]
-        checksums[places] = np.where(is_failed, 0, row_checksums(features, self._samples.ids[rows], self._digest))
+        checksums[places] = np.where(is_failed, 0, self.checksums_of(features, rows))
         states[places] = np.where(is_failed, RowState.FAILED, RowState.DONE)
-        self.features.write(shard, block)
-        self.checksum.write(shard, checksums)
-        self._write_reasons(rows[is_failed], reasons)
+        before_the_states = (
+            lambda: self.features.write(shard, block),
+            lambda: self.checksum.write(shard, checksums),
+            lambda: self._write_reasons(rows[is_failed], reasons),
+        )
+        each(lambda write: write(), before_the_states, self._files.n_readers)
         self.state.write(shard, states)
         self._write_reasons(had_failed, {})
-        self._records[shard] = (states, checksums)
+        self.stored.remember(shard, states, checksums)
 
     def write(self, rows: NDArray[Any], features: NDArray[Any]) -> None:
         """Commit rows (B,), ascending, with finite features (B, D): several shards at a time. Raises as `commit`."""
-        parts = self._parts(np.asarray(rows, dtype=np.int64))
-        self._samples.ids  # noqa: B018 - loaded once, before the threads ask for it
-        each(lambda part: self.commit(rows[part[1]], features[part[1]], {}), parts, WRITERS)
+        parts = self.stored.parts(np.asarray(rows, dtype=np.int64))
+        self.stored.load_ids()
+        each(lambda part: self.commit(rows[part[1]], features[part[1]], {}), parts, max(WRITERS, self.n_writers))
 
     def _block(
         self, shard: int, states: NDArray[Any], places: NDArray[Any], features: NDArray[Any], is_failed: NDArray[Any]
@@ -307,14 +241,26 @@ class Embeddings:
         block[places[~is_failed]] = features[~is_failed]
         return block
 
+    def _reasons_of(self, shard: int) -> NDArray[Any]:
+        """(at most shard rows,) object array of str, what is stored, whatever the states say."""
+        array = self._array("reason")
+        with reading(array):
+            return np.array(array[self.window(shard)], dtype=object)
+
     def _write_reasons(self, rows: NDArray[Any], reasons: Mapping[int, str]) -> None:
         if not len(rows):
             return
-        array, window = self._array("reason"), self.window(int(rows[0]) // self.shard_rows)
-        with reading(array):
-            stored = np.array(array[window], dtype=object)
+        shard = int(rows[0]) // self.shard_rows
+        array, window, stored = self._array("reason"), self.window(shard), self._reasons_of(shard)
         stored[rows - window.start] = [reasons.get(int(row), "") for row in rows]
         array[window] = stored
 
     def _array(self, name: str) -> zarr.Array[Any]:
         return array_of(self._group, name)
+
+
+def n_readers(files: Files, n_parts: int, n_bytes: int) -> int:
+    """How many parts to read at a time, of so many with so many bytes in all."""
+    if files.n_readers > 1:
+        return min(files.n_readers, max(FEWEST_READERS, BYTES_ON_THEIR_WAY * n_parts // max(1, n_bytes)))
+    return LOCAL_READERS if n_bytes > PARALLEL_FROM_BYTES else 1

@@ -23,6 +23,8 @@ ONE_SLASH = re.compile(r"[a-z][a-z0-9]+:/(?!/)")
 class LocalFiles:
     """Files below a folder. A write is made aside, synced, renamed, and its folder synced."""
 
+    n_readers, n_writers = 1, 2
+
     def __init__(self, root: Path, *, known_as: str | None = None) -> None:
         self.root = root
         self._known_as = str(root) if known_as is None else known_as

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.layout import METADATA
+from dvme_cache.parallel import each
 from dvme_cache.protocol import Files
 
 
@@ -33,6 +34,10 @@ class OpenedEmbeddings:
             found = open_(backbone)
             self._kept[backbone] = stamp, found
         return found
+
+    def get_all(self, backbones: Sequence[str], n_rows: int, open_: Callable[[str], Embeddings]) -> list[Embeddings]:
+        """The same of several backbones, opened at a time where answers take long."""
+        return each(lambda name: self.get(name, n_rows, open_), backbones, self._files.n_readers)
 
     def forget(self) -> None:
         """Open everything anew."""

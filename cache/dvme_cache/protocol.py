@@ -10,7 +10,15 @@ Run = tuple[int, memoryview]
 
 
 class Files(Protocol):
-    """Files by key, such as `samples/zarr.json`. A write is durable and whole, or it raises and changes nothing."""
+    """Files by key, such as `samples/zarr.json`. A write is durable and whole, or it raises and changes nothing.
+
+    Several threads may read and write at a time, but for two that write one file.
+    """
+
+    n_readers: int
+    """Files to be read at a time; 1 where waiting for one is no time to speak of."""
+    n_writers: int
+    """Shards to be committed at a time."""
 
     def read(self, key: str) -> bytes | None:
         """The whole file, or None where there is none."""

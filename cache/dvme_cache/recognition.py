@@ -16,13 +16,13 @@ def is_anything_there(files: Files) -> bool:
     """Whether the place holds a cache or something else, rather than nothing or a creation that was interrupted."""
     if isinstance(files, LocalFiles):
         return files.root.exists()  # created aside, so never half
-    if not files.names(""):
-        return False
     try:
         data = sound_file(files, METADATA)
     except CorruptCacheError:
         return True
-    return data is None or bool(json.loads(data)["attributes"].keys() - {SEAL})
+    if data is None:
+        return bool(files.names(""))
+    return bool(json.loads(data)["attributes"].keys() - {SEAL})
 
 
 def check_is_cache(files: Files) -> None:

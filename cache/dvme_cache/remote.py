@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dvme_cache.errors import CacheAccessError
+from dvme_cache.parallel import each
 from dvme_cache.protocol import Run
 
 if TYPE_CHECKING:
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "gs", "az")
 RETRIES, RETRY_FOR = 5, timedelta(seconds=20)
+NEAR_BYTES = 1 << 20
+"""Between two ranges that are fetched as one."""
 
 
 class RemoteFiles:
-    """Objects below a URL such as `s3://bucket/name.zarr`."""
+    """Objects below a URL such as `s3://bucket/name.zarr`. An answer takes long, many at a time hardly longer."""
+
+    n_readers, n_writers = 64, 16
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -50,17 +55,39 @@ class RemoteFiles:
                 return None
 
     def read_into(self, key: str, runs: Sequence[Run]) -> None:
-        """Fill every buffer from its place in the object; near ranges are fetched together."""
-        import obstore
+        """Fill every buffer from its place in the object; near ranges are fetched together, others at a time."""
 
-        starts, lengths = [start for start, _ in runs], [len(buffer) for _, buffer in runs]
+        def fill(near: list[Run]) -> None:
+            begin, end = near[0][0], max(start + len(buffer) for start, buffer in near)
+            data = self._range(key, begin, end)
+            for start, buffer in near:
+                buffer[:] = data[start - begin : start - begin + len(buffer)]
+
+        each(fill, _near(runs), self.n_readers)
+
+    def _range(self, key: str, start: int, end: int) -> memoryview:
+        """Bytes of an object, by one request.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+            EOFError: it ends before.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
         with access_errors(self.url):
-            size = obstore.head(self.store, key)["size"]
-            if max(start + length for start, length in zip(starts, lengths, strict=True)) > size:
-                raise EOFError(f"{key} ends at byte {size}")
-            fetched = obstore.get_ranges(self.store, key, starts=starts, lengths=lengths)
-        for (_, buffer), data in zip(runs, fetched, strict=True):
-            buffer[:] = memoryview(data)
+            try:
+                data = memoryview(obstore.get(self.store, key, options={"range": (start, end)}).bytes())
+                size = start + len(data)
+            except FileNotFoundError:
+                raise
+            except BaseError:  # of a range that begins behind the end a store says only that it is refused
+                size = obstore.head(self.store, key)["size"]
+                if size > start:
+                    raise
+        if size < end:
+            raise EOFError(f"{key} ends at byte {size}")
+        return data
 
     def write(self, key: str, parts: Sequence[memoryview | bytes]) -> None:
         """Replace an object by the concatenation of the parts."""
@@ -80,8 +107,7 @@ class RemoteFiles:
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every object below a prefix."""
-        for key in self.sizes(prefix):
-            self.delete(key)
+        each(self.delete, self.sizes(prefix), self.n_readers)
 
     def stamp(self, key: str) -> object:
         """The object's tag and date; None where there is none."""
@@ -115,6 +141,19 @@ class RemoteFiles:
             found = obstore.list_with_delimiter(self.store, prefix or None)
         paths = [*found["common_prefixes"], *(item["path"] for item in found["objects"])]
         return [path.rstrip("/").rpartition("/")[2] for path in paths]
+
+
+def _near(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs by their place, those together between which little lies."""
+    groups: list[list[Run]] = []
+    end = 0
+    for start, buffer in sorted(runs, key=lambda run: run[0]):
+        if groups and start - end <= NEAR_BYTES:
+            groups[-1].append((start, buffer))
+        else:
+            groups.append([(start, buffer)])
+        end = max(end, start + len(buffer))
+    return groups
 
 
 def open_store(url: str) -> ObjectStore:

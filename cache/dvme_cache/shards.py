@@ -36,17 +36,17 @@ class ShardFiles:
         self.name = path.rpartition("/")[2]
         self.n_rows = n_rows
         self.dtype = np.dtype(dtype).newbyteorder("<")
-        self._row_shape = row_shape
-        self._row_bytes = self.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
+        self.row_shape = row_shape
+        self.row_bytes = self.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
 
     def key(self, shard: int) -> str:
         """Where a shard lies in the cache."""
-        return f"{self._path}/c/{shard}" + "/0" * len(self._row_shape)
+        return f"{self._path}/c/{shard}" + "/0" * len(self.row_shape)
 
     @property
     def file_bytes(self) -> int:
         """Size of a sound shard's file."""
-        return self.n_rows * self._row_bytes + CRC_BYTES
+        return self.n_rows * self.row_bytes + CRC_BYTES
 
     def read(self, shard: int) -> NDArray[Any] | None:
         """(n_rows, ...) of a shard, its checksum verified; None where there is no file.
@@ -62,7 +62,7 @@ class ShardFiles:
         rows = np.frombuffer(data, dtype=np.uint8)[:-CRC_BYTES]
         if crc32c(rows) != int.from_bytes(data[-CRC_BYTES:], "little"):
             raise TornShardError(f"{self.key(shard)} is flipped: its checksum does not match")
-        return rows.view(self.dtype).reshape(self.n_rows, *self._row_shape)
+        return rows.view(self.dtype).reshape(self.n_rows, *self.row_shape)
 
     def check_whole(self, shard: int) -> None:
         """Look whether a shard's file is there and long enough, by its last row.
@@ -70,14 +70,14 @@ class ShardFiles:
         Raises:
             TornShardError: if it is not.
         """
-        self.read_rows(shard, np.array([self.n_rows - 1]), np.empty((1, *self._row_shape), dtype=self.dtype))
+        self.read_rows(shard, np.array([self.n_rows - 1]), np.empty((1, *self.row_shape), dtype=self.dtype))
 
     def remains(self, shard: int, fill: float) -> NDArray[Any]:
         """(n_rows, ...) of whatever a damaged file still holds, unverified; `fill` where it holds nothing."""
-        rows = np.full((self.n_rows, *self._row_shape), fill, dtype=self.dtype)
+        rows = np.full((self.n_rows, *self.row_shape), fill, dtype=self.dtype)
         data = self._files.read(self.key(shard)) or b""
-        whole = min(len(data), self.n_rows * self._row_bytes) // self._row_bytes
-        rows[:whole] = np.frombuffer(data[: whole * self._row_bytes], dtype=self.dtype).reshape(-1, *self._row_shape)
+        whole = min(len(data), self.n_rows * self.row_bytes) // self.row_bytes
+        rows[:whole] = np.frombuffer(data[: whole * self.row_bytes], dtype=self.dtype).reshape(-1, *self.row_shape)
         return rows
 
     def read_rows(self, shard: int, places: NDArray[Any], out: NDArray[Any]) -> None:
@@ -88,7 +88,7 @@ class ShardFiles:
         """
         breaks = np.flatnonzero(np.diff(places) > 1) + 1
         if len(breaks) and len(places) * READ_THROUGH > places[-1] - places[0]:  # dense: one read, then a choice
-            whole = np.empty((int(places[-1] - places[0]) + 1, *self._row_shape), dtype=self.dtype)
+            whole = np.empty((int(places[-1] - places[0]) + 1, *self.row_shape), dtype=self.dtype)
             self._read_runs(shard, [int(places[0])], [whole])
             out[...] = whole[places - places[0]]
             return
@@ -97,7 +97,7 @@ class ShardFiles:
 
     def _read_runs(self, shard: int, starts: list[int], parts: list[NDArray[Any]]) -> None:
         runs = [
-            (start * self._row_bytes, part.reshape(-1).view(np.uint8).data)
+            (start * self.row_bytes, part.reshape(-1).view(np.uint8).data)
             for start, part in zip(starts, parts, strict=True)
         ]
         try:
@@ -109,7 +109,7 @@ class ShardFiles:
 
     def write(self, shard: int, rows: NDArray[Any]) -> None:
         """Write a shard whole: rows (n_rows, ...)."""
-        assert rows.shape == (self.n_rows, *self._row_shape)
+        assert rows.shape == (self.n_rows, *self.row_shape)
         raw = np.ascontiguousarray(rows, dtype=self.dtype).reshape(-1).view(np.uint8)
         self._files.write(self.key(shard), [raw.data, crc32c(raw).to_bytes(CRC_BYTES, "little")])
 

@@ -13,6 +13,7 @@ from dvme_cache.arrays import GONE, array_of, create_array, files_of, read_text
 from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError
 from dvme_cache.layout import ROWS_PER_SAMPLE_CHUNK, copy_of, encoded
+from dvme_cache.parallel import each
 
 if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
@@ -59,8 +60,12 @@ class ColumnTables:
             generation, known = _current(attributes)
             wanted = known if columns is None else columns
             try:
-                found = {name: self._read(generation, name, name in known, n_rows) for name in wanted}
-                return found, _order(attributes)
+                found = each(
+                    lambda name: self._read(generation, name, name in known, n_rows),  # noqa: B023 - done by then
+                    wanted,
+                    files_of(self._group).n_readers,
+                )
+                return dict(zip(wanted, found, strict=True)), _order(attributes)
             except CorruptCacheError:
                 if self.current()[0] == generation:
                     raise
