@@ -20,6 +20,7 @@ from dvme_cache.integrity import erase_rows
 from dvme_cache.layout import RowState, encoded
 from dvme_cache.locks import writer_lock
 from dvme_cache.opened import OpenedEmbeddings
+from dvme_cache.parallel import each
 from dvme_cache.protocol import Files
 from dvme_cache.reading import read_ahead, read_rows, read_states
 from dvme_cache.recognition import check_is_cache, is_anything_there
@@ -40,8 +41,8 @@ class EmbeddingCache:
         """The path or URL."""
         self.store = store
         self._root = root
-        self.samples = SampleTable(self._group("samples"))
-        self.tables = ColumnTables(self._group("tables"))
+        samples, tables = each(self._group, ("samples", "tables"), store.files.n_readers)
+        self.samples, self.tables = SampleTable(samples), ColumnTables(tables)
         self._opened = OpenedEmbeddings(store.files)
 
     @classmethod

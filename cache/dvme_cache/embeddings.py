@@ -69,10 +69,14 @@ class Embeddings:
         attributes = {"fingerprint": dict(fingerprint.fields), "provenance": dict(provenance)}
         group = zarr.create_group(store, path=path, attributes=attributes)
         create = partial(create_array, group, is_compressed=False)
-        create("features", shape=(n_rows, dim), dtype=dtype, chunks=(rows, dim), fill_value=np.nan)
-        create("checksum", shape=(n_rows,), dtype="uint32", chunks=(rows,), fill_value=0)
-        create("reason", shape=(n_rows,), dtype=str, chunks=(rows,), fill_value="", is_compressed=True)
-        create("state", shape=(n_rows,), dtype="uint8", chunks=(rows,), fill_value=int(RowState.PENDING))
+        column = partial(create, shape=(n_rows,), chunks=(rows,))
+        arrays = (
+            partial(create, "features", shape=(n_rows, dim), dtype=dtype, chunks=(rows, dim), fill_value=np.nan),
+            partial(column, "checksum", dtype="uint32", fill_value=0),
+            partial(column, "reason", dtype=str, fill_value="", is_compressed=True),
+            partial(column, "state", dtype="uint8", fill_value=int(RowState.PENDING)),
+        )
+        each(lambda create: create(), arrays, store.files.n_readers)
 
     @property
     def n_shards(self) -> int:
@@ -83,6 +87,11 @@ class Embeddings:
     def n_writers(self) -> int:
         """How many shards to commit at a time, of all backbones together: `commit` may be called by several threads."""
         return self._files.n_writers
+
+    @property
+    def n_checkers(self) -> int:
+        """How many whole shards to look at a time."""
+        return self.stored.n_readers(1, self.features.file_bytes) if self._files.n_readers > 1 else 1
 
     def window(self, shard: int) -> slice:
         """The rows of a shard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.layout import RowState
+from dvme_cache.parallel import each
 from dvme_cache.shards import ShardFiles, TornShardError, finite_rows
 
 Kind = Literal["damaged", "missing", "mismatched", "unfinished", "foreign", "leftover"]
@@ -160,7 +162,10 @@ def salvage_damaged(embeddings: Embeddings) -> int:
     Reading the embeddings takes a fraction of the time in which a run hashes the images they are of. Returns how many
     rows are to be extracted again.
     """
-    return sum(salvage_shard(embeddings, n) for n in range(embeddings.n_shards) if check_shard(embeddings, n))
+    embeddings.stored.load_ids()
+    shards = range(embeddings.n_shards)
+    findings = each(partial(check_shard, embeddings), shards, embeddings.n_checkers)
+    return sum(salvage_shard(embeddings, shard) for shard, found in zip(shards, findings, strict=True) if found)
 
 
 def erase_rows(embeddings: Embeddings, rows: NDArray[Any]) -> None:

@@ -19,7 +19,7 @@ THREADS = 64
 def each(do: Callable[[T], R], items: Iterable[T], n_threads: int) -> list[R]:
     """What `do` makes of every item, in their order; at most n_threads work at a time, this one among them.
 
-    This thread waits for no help that has not begun. So a call within a call gets on, with this thread alone if need be.
+    This thread waits for no help that has not begun. So a call within a call gets on, by this thread alone if need be.
 
     Raises:
         BaseException: what `do` raised; of several the one of the first such item, as without threads. No item is begun
@@ -47,7 +47,14 @@ def helping_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, "dvme-cache")
 
 
+@cache
+def waiting_threads() -> ThreadPoolExecutor:
+    """For Zarr's requests alone: helping threads wait for these, and these for nobody."""
+    return ThreadPoolExecutor(THREADS, "dvme-zarr")
+
+
 os.register_at_fork(after_in_child=helping_threads.cache_clear)
+os.register_at_fork(after_in_child=waiting_threads.cache_clear)
 
 
 class _Turns(Generic[T, R]):

@@ -15,7 +15,6 @@ from dvme_cache.deferred import zarr
 from dvme_cache.errors import CorruptCacheError, MissingEmbeddingsError
 from dvme_cache.layout import RowState
 from dvme_cache.parallel import each, helping_threads
-from dvme_cache.protocol import Files
 from dvme_cache.samples import SampleTable
 from dvme_cache.sealing import row_checksums
 from dvme_cache.shards import ShardFiles, TornShardError
@@ -31,9 +30,7 @@ class ProvenRows:
     anew: what is remembered may be older than what another process committed.
     """
 
-    def __init__(
-        self, group: zarr.Group, samples: SampleTable, name: str, *, digest: str, n_readers: NReaders
-    ) -> None:
+    def __init__(self, group: zarr.Group, samples: SampleTable, name: str, *, digest: str, n_readers: NReaders) -> None:
         array = array_of(group, "features")
         dim, self.shard_rows = int(array.shape[1]), int(array.chunks[0])
         self.name, self.n_rows = name, len(samples)

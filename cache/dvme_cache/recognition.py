@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from dvme_cache.errors import CacheNotFoundError, CorruptCacheError, NotACacheError
@@ -32,6 +33,9 @@ def check_is_cache(files: Files) -> None:
         CacheNotFoundError: nothing is there.
         NotACacheError: something else is there, or another format version.
     """
+    with suppress(CorruptCacheError, NotACacheError):
+        if _is_ours(_root_attributes(files)):  # one request, and nearly always the only one
+            return
     if not is_anything_there(files):
         raise CacheNotFoundError(f"there is no cache at {files}; run dvme extract IMAGES {files} first")
     attributes = _root_attributes(files)
@@ -56,8 +60,12 @@ def _root_attributes(files: Files) -> dict[str, Any]:
         attributes = dict(json.loads(data)["attributes"])
     except (ValueError, KeyError, TypeError):
         attributes = {"format": FORMAT, "format_version": FORMAT_VERSION}  # unreadable: said below
-    is_ours = attributes.get("format") == FORMAT and attributes.get("format_version") == FORMAT_VERSION
-    if is_sealed or not is_ours:
+    if is_sealed or not _is_ours(attributes):
         return attributes
     message = f"{files}/{METADATA} is not a dvme cache's, or damaged, as is {copy_of(METADATA)}; name another path"
     raise NotACacheError(message)
+
+
+def _is_ours(attributes: dict[str, Any]) -> bool:
+    """Whether they are of a cache that this code reads."""
+    return attributes.get("format") == FORMAT and attributes.get("format_version") == FORMAT_VERSION

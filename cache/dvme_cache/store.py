@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from typing import Self
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from typing import ParamSpec, Self, TypeVar
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 
 from dvme_cache.layout import METADATA, copy_of, is_kept_twice
+from dvme_cache.parallel import each, waiting_threads
 from dvme_cache.protocol import Files
 from dvme_cache.sealing import sealed, sound_file
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class CacheStore(Store):
@@ -45,7 +50,7 @@ class CacheStore(Store):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         """A file or a part of it, from whichever of its two places is sound."""
-        data = await asyncio.to_thread(sound_file, self.files, key)
+        data = await self._answer(sound_file, self.files, key)
         return None if data is None else prototype.buffer.from_bytes(_part(data, byte_range))
 
     async def get_partial_values(
@@ -56,43 +61,47 @@ class CacheStore(Store):
 
     async def exists(self, key: str) -> bool:
         """Whether there is such a file."""
-        return await asyncio.to_thread(sound_file, self.files, key) is not None
+        return await self._answer(sound_file, self.files, key) is not None
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write a file, whole and durable, or raise and leave the old one."""
         self._check_writable()
-        await asyncio.to_thread(self.save, key, value.to_bytes())
+        await self._answer(self.save, key, value.to_bytes())
 
     async def delete(self, key: str) -> None:
         """Remove a file and its copy."""
         self._check_writable()
         for place in _places(key):
-            await asyncio.to_thread(self.files.delete, place)
+            await self._answer(self.files.delete, place)
 
     async def delete_dir(self, prefix: str) -> None:
         """Remove a folder and its copy."""
         self._check_writable()
-        await asyncio.to_thread(self.delete_tree, prefix)
+        await self._answer(self.delete_tree, prefix)
 
     async def list(self) -> AsyncIterator[str]:
         """Every key."""
-        for key in await asyncio.to_thread(self.files.sizes):
+        for key in await self._answer(self.files.sizes):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Every key that begins with a folder's name."""
-        for key in await asyncio.to_thread(self.files.sizes, prefix.rstrip("/")):
+        for key in await self._answer(self.files.sizes, prefix.rstrip("/")):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Names right below a folder."""
-        for name in await asyncio.to_thread(self.files.names, prefix.rstrip("/")):
+        for name in await self._answer(self.files.names, prefix.rstrip("/")):
             yield name
+
+    async def _answer(self, ask: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
+        """What a call says that may wait; of an object store many may."""
+        threads = waiting_threads() if self.files.n_readers > 1 else None
+        return await asyncio.get_running_loop().run_in_executor(threads, partial(ask, *arguments, **options))
 
     def delete_tree(self, prefix: str) -> None:
         """Remove a folder and its copy."""
-        for place in (prefix, copy_of(prefix)):
-            self.files.delete_tree(place)
+        each(self.files.delete_tree, (prefix, copy_of(prefix)), self.files.n_readers)
 
     def save(self, key: str, data: bytes) -> None:
         """Write a file, the copy first where it is kept twice."""

@@ -116,11 +116,15 @@ class ColumnTables:
         previous, _ = self.current()
         generation = f"{int(previous or 0) + 1:08d}"
         group = self._group.create_group(generation, overwrite=True)
-        for name, values in columns.items():
+
+        def write(column: tuple[str, Sequence[str] | NDArray[Any]]) -> None:
+            name, values = column
             chunks = (min(ROWS_PER_SAMPLE_CHUNK, max(1, len(values))),)
             array = create_array(group, encoded(name), shape=(len(values),), dtype=str, chunks=chunks, fill_value=GONE)
             if len(values):
                 array[:] = np.asarray(values, dtype=object)
+
+        each(write, columns.items(), files_of(group).n_readers)
         kept = {"class_order": order} if order else {}
         self._group.attrs.put({"current": generation, "columns": list(columns), **kept})  # one write: the commit
         self._remove_generations({generation, previous} if is_previous_kept else {generation})

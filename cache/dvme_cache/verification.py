@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from dvme_cache.errors import CorruptCacheError
 from dvme_cache.files import PARTIAL_NAME
 from dvme_cache.integrity import Finding, check_shard, salvage_shard
 from dvme_cache.layout import COPIES, METADATA, ROWS_PER_SAMPLE_CHUNK, RowState, copy_of, encoded
+from dvme_cache.parallel import each
 from dvme_cache.sealing import is_sound
 
 CHUNK = re.compile(r"c/(\d+)(?:/0)?")
@@ -75,12 +77,16 @@ def verify_cache(
     tables = _readable_tables(cache, findings)
     n_shards, done = sum(table.n_shards for table in tables), 0
     for table in tables:
-        for shard in range(table.n_shards):
-            findings += check_shard(table, shard, is_quick=sample is not None)
-            findings += _check_size(table, shard, sizes)
-            done += 1
-            if tell is not None:
-                tell(done, n_shards)
+        at_once = table.n_checkers
+        for start in range(0, table.n_shards, at_once):
+            shards = range(start, min(start + at_once, table.n_shards))
+            for shard, found in zip(
+                shards, each(partial(check_shard, table, is_quick=sample is not None), shards, at_once), strict=True
+            ):
+                findings += [*found, *_check_size(table, shard, sizes)]
+                done += 1
+                if tell is not None:
+                    tell(done, n_shards)
         try:
             states = table.states()
         except CorruptCacheError:  # among the findings of its shards already

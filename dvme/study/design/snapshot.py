@@ -24,6 +24,7 @@ from dvme.study.design.splits import groups_to_resample
 from dvme.text import CHOICES, NO_GROUPS, first_few
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
+from dvme_cache.reading import read_states
 
 NO_LABEL = "without a label"
 """Why an image takes no part."""
@@ -69,8 +70,8 @@ class Snapshot:
         """
         sources = {name: _further(store, name) for name in further}
         columns, order = store.columns_and_order(["label", "split", "group", "path", *sources.values()])
-        backbones = {name: store.embeddings(name) for name in names}
-        states = np.stack([each.states() for each in backbones.values()])
+        backbones = dict(zip(names, store.all_embeddings(names), strict=True))
+        states = np.stack(read_states([each.stored for each in backbones.values()]))
         n_rows = min(states.shape[1], len(columns["label"]))  # a writer may add images between the reads
         states, has_label = states[:, :n_rows], columns["label"][:n_rows] != MISSING
         is_failed = (states == RowState.FAILED).any(axis=0)
