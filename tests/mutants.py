@@ -349,14 +349,10 @@ CACHE = (
     Mutant(
         "embeddings: the states are written before what they vouch for",
         "cache/dvme_cache/embeddings.py",
-        "        self.features.write(shard, block)\n"
-        "        self.checksum.write(shard, checksums)\n"
-        "        self._write_reasons(rows[is_failed], reasons)\n"
+        "        each(lambda write: write(), before_the_states, self._files.n_readers)\n"
         "        self.state.write(shard, states)\n",
         "        self.state.write(shard, states)\n"
-        "        self.features.write(shard, block)\n"
-        "        self.checksum.write(shard, checksums)\n"
-        "        self._write_reasons(rows[is_failed], reasons)\n",
+        "        each(lambda write: write(), before_the_states, self._files.n_readers)\n",
         ("tests/cache/test_cache_killed.py", "tests/reliability/test_kill.py"),
     ),
     Mutant(
@@ -400,6 +396,20 @@ CACHE = (
         "if found is None or stamp is None or stamp != opened_at or found.n_rows != n_rows:",
         "if found is None or found.n_rows != n_rows:",
         ("tests/cache/test_opened.py",),
+    ),
+    Mutant(
+        "reading: an old proof is never looked up anew",
+        "cache/dvme_cache/reading.py",
+        "partial(self.checksums, shard, is_fresh=is_fresh),",
+        "partial(self.checksums, shard),",
+        ("tests/cache/test_embeddings.py", "tests/cache/test_reading.py"),
+    ),
+    Mutant(
+        "parallel: the error that came first in time",
+        "cache/dvme_cache/parallel.py",
+        "raise turns.errors[min(turns.errors)]",
+        "raise turns.errors[next(iter(turns.errors))]",
+        ("tests/cache/test_parallel.py",),
     ),
     Mutant(
         "locks: nobody waits",

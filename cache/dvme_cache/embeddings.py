@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -221,7 +221,7 @@ class Embeddings:
         had_failed = rows[(states[places] == RowState.FAILED) & ~is_failed]
         checksums[places] = np.where(is_failed, 0, self.checksums_of(features, rows))
         states[places] = np.where(is_failed, RowState.FAILED, RowState.DONE)
-        before_the_states = (
+        before_the_states: tuple[Callable[[], None], ...] = (
             lambda: self.features.write(shard, block),
             lambda: self.checksum.write(shard, checksums),
             lambda: self._write_reasons(rows[is_failed], reasons),
