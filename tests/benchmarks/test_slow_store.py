@@ -143,7 +143,9 @@ def test_extract__against_a_disk(store: SlowStore, values: list[NDArray[Any]], t
     remote = [driven(f"s3://bucket/{at}.zarr", values) for at in range(REPEATS)]
     in_a_row = driven("s3://bucket/row.zarr", values, n_writers=1)
     store.delay(0)
-    print(f"\n{N_EXTRACTED:,} images at {IMAGES_PER_S}/s by {M} backbones, {ANSWER_S * 1000:.0f} ms an answer; {load()}")
+    print(
+        f"\n{N_EXTRACTED:,} images at {IMAGES_PER_S}/s by {M} backbones, {ANSWER_S * 1000:.0f} ms an answer; {load()}"
+    )
     for name, runs in (("a disk", local), ("an object store", remote), ("one commit at a time", [in_a_row])):
         print(f"  {name:22}" + ", ".join(f"{rest:.1f} s after {first:.1f} s of opening" for first, rest in runs))
     share = statistics.median(rest for _, rest in local) / statistics.median(rest for _, rest in remote)
