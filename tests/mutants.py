@@ -402,7 +402,7 @@ CACHE = (
         "cache/dvme_cache/reading.py",
         "partial(self.checksums, shard, is_fresh=is_fresh),",
         "partial(self.checksums, shard),",
-        ("tests/cache/test_embeddings.py", "tests/cache/test_reading.py"),
+        ("tests/cache/test_reading.py",),
     ),
     Mutant(
         "parallel: the error that came first in time",
