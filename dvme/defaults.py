@@ -31,6 +31,8 @@ NA_VALUES: Final = (
 
 DEVICE: Final = "auto"
 DTYPE: Final = "float32"
+PRECISION: Final = "float32"
+"""What a backbone computes in."""
 CPU_BATCH: Final = 16
 ACCELERATOR_BATCH: Final = 64
 """Images per forward pass."""

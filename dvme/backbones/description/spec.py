@@ -10,6 +10,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
 
 from dvme.data.reading import Reading
+from dvme.defaults import PRECISION
 from dvme.errors import OptionError
 
 Pooling = Literal["average", "class-token", "class-token-last-4", "class-and-mean", "model"]
@@ -26,6 +27,12 @@ TensorConversion = Literal["as-is", "dinov2-registers", "dinov3"]
 Match = Literal["name", "position"]
 Wrapping = Literal["stated", "usual"]
 PositionResampling = Literal["antialiased", "dino"]
+Precision = Literal["float32", "tf32", "bf16", "fp16"]
+"""What a model computes in; its embeddings are float32 in any case.
+
+`tf32`: weights and activations are float32, and an NVIDIA GPU rounds the factors of products to 11 significant bits.
+`bf16`, `fp16`: all of the model is cast, to 8 and to 11 significant bits; sums of products are kept in float32.
+"""
 Source = Literal["checkpoint", "timm", "hub", "random", "built"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -186,6 +193,8 @@ class BackboneSpec:
     """What is read of files with deep grey, windows or frames."""
     position_resampling: PositionResampling = "antialiased"
     """How position embeddings are resampled for another input size. `dino`: as DINO and DINOv2 do."""
+    precision: Precision = PRECISION
+    """What it computes in."""
     checkpoint: Checkpoint | None
     """The weights; None: timm's own, or a random initialisation."""
     source: Source = "checkpoint"
@@ -203,7 +212,8 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        _check_choices(self, pooling=Pooling, position_resampling=PositionResampling, source=Source)
+        kinds = {"pooling": Pooling, "position_resampling": PositionResampling, "precision": Precision, "source": Source}
+        _check_choices(self, **kinds)
         if not isinstance(self.name, str):
             raise OptionError(f"name {self.name!r} must be a text")
         if self.dim is not None and (not isinstance(self.dim, int) or self.dim < 1):

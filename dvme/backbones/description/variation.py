@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
-from dvme.backbones.description.spec import CHANNELS, BackboneSpec, Pooling, Preprocess
+from dvme.backbones.description.spec import CHANNELS, BackboneSpec, Pooling, Precision, Preprocess
 from dvme.data.reading import CHOICES, Reading
 from dvme.errors import OptionError
 
 PREPROCESS_KEYS = ("resize", "crop", "interpolation", "mode", "mean", "std")
 READING_KEYS = ("range", "voi", "frame")
-KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS)
+KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision")
 """In the order in which a name has them."""
 _PART = re.compile(rf"@({'|'.join(KEYS)})=([^@]*)")
 
@@ -42,7 +42,7 @@ def vary_name(name: str, options: Mapping[str, str]) -> str:
 
 
 def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
-    """A spec with another pooling, input size, number of channels, preprocessing or reading.
+    """A spec with another pooling, input size, number of channels, preprocessing, reading or precision.
 
     Args:
         spec: as published.
@@ -67,11 +67,16 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         preprocess = replace(preprocess, **given)
     except ValueError as error:
         raise OptionError(f"{vary_name(spec.name, options)} cannot be: {error}") from error
+    precision = _choice("precision", options["precision"], get_args(Precision)) if "precision" in options else None
     reading = replace(spec.reading, **{key: _set(key, options[key]) for key in READING_KEYS if key in options})
+    differences = _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)
+    if precision not in {None, spec.precision}:
+        differences["precision"] = precision
     return replace(
         spec,
-        name=_joined(spec.name, _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)),
+        name=_joined(spec.name, differences),
         reading=reading,
+        precision=precision or spec.precision,
         pooling=pooling,
         preprocess=preprocess,
         dim=spec.dim if pooling == spec.pooling else None,

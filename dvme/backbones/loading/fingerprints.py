@@ -8,6 +8,7 @@ from dataclasses import asdict
 from dvme.backbones.description.code_identity import plain_argument
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.data import DECODING
+from dvme.defaults import PRECISION
 from dvme_cache import Fingerprint
 
 
@@ -34,5 +35,6 @@ def fingerprint_of(
         "dim": dim,
         "dtype": dtype,
     }
+    precision = {} if spec.precision == PRECISION else {"precision": spec.precision}
     reading = {f"reading.{name}": value for name, value in spec.reading.set_fields.items()}
-    return Fingerprint(fields | architecture | preprocess | reading | dict(code or {}))
+    return Fingerprint(fields | architecture | preprocess | reading | precision | dict(code or {}))

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec, names
-from dvme.backbones.description.spec import Interpolation, Pooling
+from dvme.backbones.description.spec import Interpolation, Pooling, Precision
 from dvme.backbones.description.variation import KEYS, PREPROCESS_KEYS, READING_KEYS, split_name, vary, vary_name
 from dvme.errors import OptionError, UnknownNameError
 
@@ -38,6 +38,7 @@ OPTIONS = st.fixed_dictionaries(
         "mode": st.sampled_from(["center", "squash"]),
         "mean": per_channel(),
         "std": per_channel(),
+        "precision": st.sampled_from(get_args(Precision)),
     },
 )
 
@@ -60,7 +61,8 @@ def test_vary__the_name_alone_makes_it_again(base: str, options: dict[str, str])
     own, found = split_name(varied.name)
     assert own == base
     assert list(found) == [key for key in KEYS if key in found]  # in one order
-    assert replace(varied, name=base, pooling=spec.pooling, preprocess=spec.preprocess, dim=spec.dim) == spec
+    published = {"pooling": spec.pooling, "preprocess": spec.preprocess, "dim": spec.dim, "precision": "float32"}
+    assert replace(varied, name=base, **published) == spec
 
 
 @settings(max_examples=100, deadline=None)
@@ -83,6 +85,7 @@ def test_vary__one_name_however_it_was_asked_for(base: str, options: dict[str, s
         "mode": preprocess.mode,
         "mean": joined(list(preprocess.mean)),
         "std": joined(list(preprocess.std)),
+        "precision": varied.precision,
     }
     assert vary(spec, spelled) == varied
 
@@ -101,6 +104,7 @@ def test_vary__what_is_as_published_vanishes(name: str) -> None:
         "mode": preprocess.mode,
         "mean": joined(list(preprocess.mean)),
         "std": joined(list(preprocess.std)),
+        "precision": "float32",
     }
     assert list(same) == [key for key in KEYS if key not in READING_KEYS]
     assert vary(spec, same) == spec
@@ -122,6 +126,8 @@ def test_vary__what_is_as_published_vanishes(name: str) -> None:
         ("supervised@in-chans=1@mean=0.5@std=0.25", "supervised@in-chans=1@mean=0.5@std=0.25"),
         ("dinov3-vits16@mode=squash@interpolation=bicubic", "dinov3-vits16@interpolation=bicubic"),
         ("supervised@size=0448", "supervised@size=448"),
+        ("supervised@precision=bf16@size=448", "supervised@size=448@precision=bf16"),
+        ("supervised@precision=float32", "supervised"),
     ],
 )
 def test_vary__canonical_names(asked: str, canonical: str) -> None:
@@ -187,6 +193,9 @@ def test_vary__nothing_else_changes() -> None:
         ("std=0", "must be above 0"),
         ("std=-0.1", "must be above 0"),
         ("std=nan", "must be above 0"),
+        ("precision=int8", "precision=int8 is not known; choose one of float32, tf32, bf16, fp16"),
+        ("precision=", "precision= is not known"),
+        ("precision=BF16", "precision=BF16 is not known"),
     ],
 )
 def test_vary__refused_in_one_line_that_names_the_choices(option: str, message: str) -> None:
