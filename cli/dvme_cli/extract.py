@@ -84,6 +84,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         str | None, typer.Option(help="Window of DICOM files: first, none, lut, or its number from 0 on.")
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
+    precision: image_options.Precision = None,
     dtype: options.Dtype = DTYPE,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
@@ -133,6 +134,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "class_order": parse_order(class_order),
         "weights": parse_pairs(weights or [], "--weights", "PATH"),
         "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
+        "precision": precision,
         "dtype": dtype,
         "runtime": runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
         "replace": replace,

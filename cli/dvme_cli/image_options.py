@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dvme.defaults import MAX_PIXELS, NA_VALUES
+from dvme.defaults import MAX_PIXELS, NA_VALUES, PRECISION
 
 Images = Annotated[
     Path,
@@ -74,6 +74,13 @@ SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out wha
 ClassOrder = Annotated[
     str | None,
     typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="What backbones compute in: float32, tf32 (NVIDIA GPUs), bf16 or fp16 (for GPUs; slow on the CPU). Other "
+        f"numbers, so part of their names. Default: {PRECISION}."
+    ),
 ]
 MaxPixels = Annotated[
     int | None,

@@ -92,6 +92,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
+    precision: str | None = None,
     dtype: str = DTYPE,
     runtime: Runtime | None = None,
     replace: bool = False,
@@ -116,6 +117,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         class_order: all labels, the lowest first, kept in the cache; () takes the cache's order away, None keeps it.
         weights: local checkpoints by backbone name.
         architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
+        precision: what all of the backbones compute in, but for those whose name says it: `float32`, `tf32` (NVIDIA
+            GPUs only), `bf16` or `fp16`; it becomes part of their names. None: float32.
         dtype: stored type, `float32` or `float16`.
         runtime: device, batch size, workers, the largest image.
         replace: delete embeddings of these backbones and extract them anew.
@@ -133,7 +136,9 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     request = ExtractRequest(
         images=images,
         cache=cache,
-        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
+        choice=Choice(
+            names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision
+        ),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.description.code_identity import is_plain
+from dvme.backbones.description.precision import TF32, check_named_device
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.variation import split_name, vary
+from dvme.backbones.description.variation import split_name, vary, vary_name
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.known import Facts, place_of
 from dvme.backbones.loading.registry import get_spec
@@ -38,6 +39,8 @@ class Choice:
     """Local checkpoints by name, with or without variations."""
     architectures: Mapping[str, str] = field(default_factory=dict)
     """Architectures of torchvision-style checkpoints, by a name of the user's own."""
+    precision: str | None = None
+    """What all of them compute in, but for those whose name says it; None: as their descriptions do."""
 
     def specs(self) -> list[BackboneSpec]:
         """What each name stands for.
@@ -70,6 +73,8 @@ class Choice:
         return None
 
     def _spec(self, name: str) -> BackboneSpec:
+        if self.precision is not None:
+            name = vary_name(name, {"precision": self.precision})
         base, options = split_name(name)
         if base not in self.architectures:
             return get_spec(name)
@@ -125,20 +130,25 @@ def load_known(models: Sequence[Backbone | KnownBackbone]) -> list[Backbone]:
 
     Raises:
         WeightsError, CheckpointError: if one cannot be loaded any more.
+        OptionError: if the device does not have the precision of one; then none is loaded.
     """
-    return [
-        load_specs([(model.spec, model.file)], model.runtime)[0] if isinstance(model, KnownBackbone) else model
-        for model in models
-    ]
+    known = [model for model in models if isinstance(model, KnownBackbone)]
+    loaded = iter(load_specs([(model.spec, model.file) for model in known], known[0].runtime) if known else ())
+    return [next(loaded) if isinstance(model, KnownBackbone) else model for model in models]
 
 
 def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runtime) -> list[Backbone]:
     """Load backbones, each with its local checkpoint if it has one, on the runtime's device.
 
     What the next run can know of them without loading them is kept.
+
+    Raises:
+        WeightsError, CheckpointError: if one cannot be loaded.
+        OptionError: if the device does not have the precision of one; then none is loaded.
     """
     for spec, file in specs:
         check_weights(spec, file)
+    _check_precisions([spec for spec, _ in specs], runtime)
     device = runtime.torch_device()
     if device == "cpu":
         keep_freed_memory()
@@ -152,6 +162,19 @@ def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runti
             place.keep(Facts(model.weights_hash, model.dim, model.choice))
         models.append(model)
     return models
+
+
+def _check_precisions(specs: Sequence[BackboneSpec], runtime: Runtime) -> None:
+    """By the device's name where that tells, which takes no torch."""
+    for spec in specs:
+        check_named_device(spec, runtime.device)
+    if any(spec.precision == TF32 for spec in specs):
+        from torch import device
+
+        from dvme.backbones.model.precision import check_precision
+
+        for spec in specs:
+            check_precision(spec, device(runtime.torch_device()))
 
 
 def check_dtype(dtype: str) -> None:

@@ -104,6 +104,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     class_order: Sequence[str] | None = None,
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
+    precision: str | None = None,
     dtype: str = DTYPE,
     runtime: Runtime | None = None,
     replace: bool = False,
@@ -121,7 +122,9 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     request = ExtractRequest(
         images=images,
         cache=cache,
-        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}),
+        choice=Choice(
+            names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision
+        ),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,

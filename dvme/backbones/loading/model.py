@@ -16,8 +16,11 @@ from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.registry import named_spec
 from dvme.backbones.model.bn_folding import fold_batch_norms
+from dvme.backbones.model.memory import NoMemoryForOneError, Room, is_out_of_memory
 from dvme.backbones.model.pooling import POOLS, check_pooling
+from dvme.backbones.model.precision import as_input, cast, check_precision, switched
 from dvme.backbones.weights.key_problems import COUNTER
+from dvme.defaults import PRECISION
 from dvme.errors import CheckpointError, OptionError, parameter
 from dvme.float32 import full_float32
 from dvme_cache import Fingerprint
@@ -37,46 +40,79 @@ class Backbone:
             arguments = arguments_digest(spec.build, model)
             self._own_code = {"code": code_digest(spec.build, model), "code.arguments": arguments}
         self.device = device
+        self.room = Room(device)
+        """How many images fit into its memory at once, as far as is known."""
+        check_precision(spec, device)
         check_pooling(model, spec.pooling, spec.name)
         self._pool = POOLS[spec.pooling]
-        # Tiled along an image row, so that the normalisation runs over contiguous memory.
-        mean, std = (torch.tensor(values, device=device) for values in (spec.preprocess.mean, spec.preprocess.std))
-        self._scale = (1.0 / (255.0 * std)).repeat(spec.preprocess.crop)
-        self._shift = (-mean / std).repeat(spec.preprocess.crop)
-        frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
-        crop, channels = spec.preprocess.crop, spec.preprocess.channels
         try:
-            noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
-            with full_float32(device):
-                self._model = fold_batch_norms(frozen, noise.contiguous(memory_format=torch.channels_last))
-            measured = int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
+            measured = self._place(model)
         except (RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError) as error:
-            if isinstance(error, OptionError | torch.OutOfMemoryError):
+            if isinstance(error, OptionError):
                 raise
+            if is_out_of_memory(error):
+                message = f"{device} has no memory for the weights of {spec.name}; choose a smaller backbone, or "
+                raise OptionError(message + parameter("device", "cpu")) from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            shape = f"{crop} x {crop} x {channels}"
-            raise CheckpointError(f"{spec.name} cannot take images of {shape}: {reason}") from error
+            shape = "{0} x {0} x {1}".format(spec.preprocess.crop, spec.preprocess.channels)
+            where = "" if spec.precision == PRECISION else f" in {spec.precision} on {device}"
+            raise CheckpointError(f"{spec.name} cannot take images of {shape}{where}: {reason}") from error
         if spec.dim not in {None, measured}:
             raise CheckpointError(f"{spec.name} gives {measured} features, its specification says {spec.dim}")
         self.dim = measured
 
+    def _place(self, model: nn.Module) -> int:
+        """Put a model on the device, in the form that computes; D, as it gives it."""
+        preprocess, device = self.spec.preprocess, self.device
+        crop, channels = preprocess.crop, preprocess.channels
+        # Tiled along an image row, so that the normalisation runs over contiguous memory.
+        mean, std = (torch.tensor(values, device=device) for values in (preprocess.mean, preprocess.std))
+        self._scale = (1.0 / (255.0 * std)).repeat(crop)
+        self._shift = (-mean / std).repeat(crop)
+        frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+        noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
+        with full_float32(device):
+            folded = fold_batch_norms(frozen, noise.contiguous(memory_format=torch.channels_last))
+        self._model = cast(folded, self.spec.precision)
+        return int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
+
     def embed(self, pixels: Tensor) -> Tensor:
-        """Embeddings of a batch of cropped images.
+        """Embeddings of a batch of cropped images; where it does not fit into memory, in parts that do.
 
         Args:
             pixels: (B, H, W, C) uint8, on any device; C is 3, or 1 for a grey input.
 
         Returns:
             (B, D) float32 on the backbone's device.
+
+        Raises:
+            OptionError: if not even one image fits.
         """
-        rows = pixels.to(self.device, non_blocking=True).flatten(start_dim=2).to(torch.float32)  # (B, H, W * C)
+        # Not without waiting: Apple's GPUs would read the pixels after they are gone (pytorch issue 189690).
+        try:
+            return self.room.embed(lambda part: self.embed_on_device(part.to(self.device)), pixels)
+        except NoMemoryForOneError:
+            size = "{0} x {0}".format(self.spec.preprocess.crop)
+            message = f"{self.device} has no memory for a single image of {size} through {self.spec.name}; "
+            step = "free some, choose a smaller size or backbone, or pass " + parameter("device", "cpu")
+            raise OptionError(message + step) from None
+
+    def embed_on_device(self, pixels: Tensor) -> Tensor:
+        """Embeddings of a batch that lies on the backbone's device, all at once; may return before they are computed.
+
+        Args:
+            pixels: (B, H, W, C) uint8.
+
+        Returns:
+            (B, D) float32.
+
+        Raises:
+            RuntimeError: as torch says it, if there is no memory; see `is_out_of_memory`.
+        """
+        rows = pixels.flatten(start_dim=2).to(torch.float32)  # (B, H, W * C)
         images = rows.mul_(self._scale).add_(self._shift).view(pixels.shape).permute(0, 3, 1, 2)
-        with torch.inference_mode(), full_float32(self.device):
-            try:
-                features = self._pool(self._model, images)
-            except torch.OutOfMemoryError as error:
-                message = f"{self.device} has no memory for {len(pixels)} images at once; pass a smaller "
-                raise OptionError(message + parameter("batch_size")) from error
+        with torch.inference_mode(), switched(self.spec.precision, self.device):
+            features = self._pool(self._model, as_input(images, self.spec.precision)).float()
         assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
         return features
 
@@ -107,6 +143,7 @@ def load_backbone(
         WeightsError: if the weights are not here and cannot be fetched.
         CheckpointError: if they do not fit the architecture exactly.
         EnvironmentMismatchError: if torch and torchvision do not fit together.
+        OptionError: if the device does not have the precision, or the memory.
     """
     if not isinstance(spec, BackboneSpec | str):
         message = f"load_backbone takes a backbone's name or a BackboneSpec, not {type(spec).__name__}"
@@ -119,6 +156,7 @@ def load_backbone(
         weights = next((weights[name] for name in names if name in weights), None)
     if not isinstance(weights, str | Path | None):
         raise TypeError(f"weights is {type(weights).__name__}; pass the path of a file, or paths by backbone name")
+    check_precision(spec, torch.device(device))
     loaded = build_model(spec, None if weights is None else Path(weights))
     backbone = Backbone(spec, loaded.model, torch.device(device))
     backbone.choice = loaded.taken.remark()

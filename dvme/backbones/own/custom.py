@@ -15,6 +15,7 @@ from typing import Any
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint, Layout, Preprocess
 from dvme.backbones.model.architectures import check_architecture
 from dvme.backbones.zoo import ZOO
+from dvme.defaults import PRECISION
 from dvme.errors import DataError, parameter
 
 OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -132,6 +133,8 @@ def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
     """Plain values from which `spec_from_mapping` makes the spec again; a `build` function is no such value."""
     values = dataclasses.asdict(dataclasses.replace(spec, build=None, architecture_args={}))
     del values["build"]
+    if spec.precision == PRECISION:
+        del values["precision"]
     return values | {"architecture_args": dict(spec.architecture_args)}
 
 
