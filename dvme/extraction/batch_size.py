@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
 WITH_TRIAL = frozenset({"cuda"})
-"""Kinds of devices. Intel's and Apple's have the machine's memory behind theirs, and slow down or fail for good beyond."""
+"""Kinds of devices. Apple's and Intel's GPUs slow down or fail for good, where others say that memory is short."""
 SMALLEST, LARGEST = 32, 512
 GAIN = 1.05
 """Twice the batch is taken if it is faster by this factor at least."""

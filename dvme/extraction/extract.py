@@ -136,9 +136,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     request = ExtractRequest(
         images=images,
         cache=cache,
-        choice=Choice(
-            names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision
-        ),
+        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,

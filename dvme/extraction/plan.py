@@ -122,9 +122,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     request = ExtractRequest(
         images=images,
         cache=cache,
-        choice=Choice(
-            names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision
-        ),
+        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,

@@ -281,6 +281,8 @@ REALLY = [
         (["--preprocess", "resize=40,mode=squash"], "mine@resize=40@mode=squash", 64),
         (["--preprocess", "mean=0.5:0.4:0.3, std=0.25"], "mine@mean=0.5:0.4:0.3@std=0.25:0.25:0.25", 64),
         (["--preprocess", "interpolation=bicubic", "--in-chans", "1"], "mine@in-chans=1@interpolation=bicubic", 64),
+        (["--precision", "bf16"], "mine@precision=bf16", 64),
+        (["--precision", "float32"], "mine", 64),
     ],
 )
 def test_extract__variations(options: list[str], name: str, dim: int, own: Path) -> None:
@@ -299,11 +301,11 @@ def test_extract__variations(options: list[str], name: str, dim: int, own: Path)
 
 
 def test_extract__options_are_for_every_backbone_and_a_names_own_stay(own: Path) -> None:
-    backbones = f"mine.toml,mine.toml@size=48,{LITE}@pool=model"
-    result = extract("--image-size", "64", "--plan", "--json", backbones=backbones)
+    backbones = f"mine.toml,mine.toml@size=48@precision=bf16,{LITE}@pool=model@precision=float32"
+    result = extract("--image-size", "64", "--precision", "fp16", "--plan", "--json", backbones=backbones)
     assert result.exit_code == 0, result.output
     found = [item["backbone"] for item in json.loads(result.stdout)["backbones"]]
-    assert found == ["mine@size=64", "mine@size=48", f"{LITE}@pool=model@size=64"]
+    assert found == ["mine@size=64@precision=fp16", "mine@size=48@precision=bf16", f"{LITE}@pool=model@size=64"]
 
 
 def test_extract__architecture(own: Path) -> None:
@@ -329,6 +331,8 @@ def test_extract__architecture(own: Path) -> None:
         (["--preprocess", "mode=stretch"], ["mode=stretch is not known; choose one of center, squash"]),
         (["--preprocess", "mean=dark"], ["mean=dark is no number"]),
         (["--preprocess", "mean=0.5:0.5:0.5", "--in-chans", "1"], ["mean has 3 values and std 1"]),
+        (["--precision", "half"], ["precision=half is not known; choose one of float32, tf32, bf16, fp16"]),
+        (["--precision", "tf32", "--device", "cpu"], ["mine@precision=tf32 computes in TF32, which cpu does not have"]),
         (["--arch", "ours=test_resnet"], ["--arch names ours, which --backbones does not"]),
         (["--weights", "ours=plain.pth"], ["--weights names ours, which --backbones does not"]),
         (["--weights", "mine=no.pth"], ["no.pth: there is no such file"]),

@@ -56,7 +56,9 @@ HOSTS: dict[str, Callable[[], Any]] = {
     "old cudnn": lambda: setattr(backends.cudnn, "allow_tf32", False),
     "benchmark": lambda: setattr(backends.cudnn, "benchmark", True),
     "half sums kept": lambda: setattr(backends.cuda.matmul, "allow_bf16_reduced_precision_reduction", False),
-    "half products summed in half": lambda: setattr(backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True),
+    "half products summed in half": lambda: setattr(
+        backends.cuda.matmul, "allow_fp16_reduced_precision_reduction", True
+    ),
 }
 if NEW:
     HOSTS |= {
@@ -75,7 +77,9 @@ ROUND_ON_CPU = {"old high", "old medium", "all tf32", "all bf16", "mkldnn bf16",
 
 def half_sums() -> list[Any]:
     """Whether sums of bfloat16 and float16 products are rounded, split and kept in half."""
-    names = [f"allow_{kind}_reduced_precision_reduction{split}" for kind in ("fp16", "bf16") for split in ("", "_split_k")]
+    names = [
+        f"allow_{kind}_reduced_precision_reduction{split}" for kind in ("fp16", "bf16") for split in ("", "_split_k")
+    ]
     return [getattr(backends.cuda.matmul, name, None) for name in (*names, "allow_fp16_accumulation")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dvme.defaults import PRECISION
 from dvme_cli import options
 from dvme_cli.console import say, show_json
 
@@ -34,6 +35,8 @@ def _lines(spec: BackboneSpec, availability: str) -> Iterator[tuple[str, str]]:
     yield "method", f"{spec.method}: {spec.paper}"
     yield "architecture", spec.architecture + (f" ({arguments})" if arguments else "")
     yield "pooling", f"{spec.pooling}, {spec.dim or 'unknown number of'} features"
+    if spec.precision != PRECISION:
+        yield "precision", spec.precision
     shape = "squashed to" if preprocess.mode == "squash" else "short side to"
     resized = f"{shape} {preprocess.resize}, {preprocess.interpolation}; centre crop {preprocess.crop}"
     yield "preprocessing", resized

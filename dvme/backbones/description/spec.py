@@ -212,7 +212,12 @@ class BackboneSpec:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be."""
-        kinds = {"pooling": Pooling, "position_resampling": PositionResampling, "precision": Precision, "source": Source}
+        kinds = {
+            "pooling": Pooling,
+            "position_resampling": PositionResampling,
+            "precision": Precision,
+            "source": Source,
+        }
         _check_choices(self, **kinds)
         if not isinstance(self.name, str):
             raise OptionError(f"name {self.name!r} must be a text")

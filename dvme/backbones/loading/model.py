@@ -54,7 +54,7 @@ class Backbone:
                 message = f"{device} has no memory for the weights of {spec.name}; choose a smaller backbone, or "
                 raise OptionError(message + parameter("device", "cpu")) from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            shape = "{0} x {0} x {1}".format(spec.preprocess.crop, spec.preprocess.channels)
+            shape = f"{spec.preprocess.crop} x {spec.preprocess.crop} x {spec.preprocess.channels}"
             where = "" if spec.precision == PRECISION else f" in {spec.precision} on {device}"
             raise CheckpointError(f"{spec.name} cannot take images of {shape}{where}: {reason}") from error
         if spec.dim not in {None, measured}:
@@ -92,7 +92,7 @@ class Backbone:
         try:
             return self.room.embed(lambda part: self.embed_on_device(part.to(self.device)), pixels)
         except NoMemoryForOneError:
-            size = "{0} x {0}".format(self.spec.preprocess.crop)
+            size = f"{self.spec.preprocess.crop} x {self.spec.preprocess.crop}"
             message = f"{self.device} has no memory for a single image of {size} through {self.spec.name}; "
             step = "free some, choose a smaller size or backbone, or pass " + parameter("device", "cpu")
             raise OptionError(message + step) from None

@@ -46,5 +46,5 @@ def as_input(images: Tensor, precision: Precision) -> Tensor:
 
 
 def switched(precision: Precision, device: torch.device) -> AbstractContextManager[None]:
-    """torch's switches as the precision needs them, whatever the host program has set."""
+    """Torch's switches as the precision needs them, whatever the host program has set."""
     return tf32(device) if precision == TF32 else full_float32(device)

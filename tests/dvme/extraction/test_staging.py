@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from device_figures import Figures, run
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -165,3 +166,28 @@ def test_extract__a_device_with_memory_for_three_images_and_numbers_beyond_float
 def test_extract__a_device_without_memory_for_one(extract: Callable[..., EmbeddingCache]) -> None:
     with pytest.raises(OptionError, match=r"^cpu has no memory for a single image of 8 x 8 through none; free some"):
         extract("none")
+
+
+def test_device_figures__in_miniature_on_the_cpu() -> None:
+    """Every part runs, so that a GPU's figures are printed on the day that there is one."""
+    said: list[str] = []
+    small = Figures(
+        device="cpu",
+        architectures={"test_vit": {"img_size": 32}},
+        crop=32,
+        precisions=("bf16", "float32"),
+        sizes=(1, 2),
+        n_files=3,
+        n_rows=50,
+        dims=(8, 8),
+        epochs=1,
+        bank=(50, 5),
+        compiles="",
+    )
+    run(small, said.append)
+    begun = ("cpu: ", "test_vit bf16: bare", "test_vit float32: bare", "test_vit, random weights", "extract, 3 JPEGs")
+    begun += ("dvme, 50 rows", "linear, 50 rows", "faiss, 5 among 50", "torch.compile: not asked for")
+    assert [start for start, line in zip(begun, said, strict=True) if not line.startswith(start)] == []
+    said.clear()
+    run(replace(small, seconds=0.0), said.append)
+    assert said[-1] == "compiling: left out, for 0 s are over"

@@ -11,7 +11,7 @@ import torch
 
 import dvme
 from dvme.errors import OptionError
-from dvme.upkeep.reextraction import TOLERANCE
+from dvme.upkeep.reextraction import TOLERANCES
 from dvme_cache import CacheNotFoundError, EmbeddingCache, Fingerprint
 
 LITE = "efficientnet-lite0@size=32"
@@ -33,7 +33,7 @@ def test_verify__images_agree_within_the_tolerance(class_folders: Path, tmp_path
     (compared,) = report.comparisons
     assert report.is_sound
     assert (compared.n_compared, compared.n_different, compared.n_unavailable) == (20, 0, 0)
-    assert compared.largest_difference < (1e-4 if dtype == "float32" else TOLERANCE)
+    assert compared.largest_difference < (1e-4 if dtype == "float32" else TOLERANCES["float32"])
 
 
 def test_verify__embeddings_of_other_images_are_found_though_their_checksums_are_right(

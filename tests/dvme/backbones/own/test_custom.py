@@ -122,6 +122,13 @@ def test_spec_from_toml__variations(write: Callable[..., Path]) -> None:
     spec = get_spec(f"{write(GOOD)}@size=128@pool=model")
     assert (spec.name, spec.pooling, spec.dim) == ("mine@pool=model@size=128", "model", None)
     assert (spec.preprocess.crop, spec.preprocess.resize) == (128, 146)
+    half = write(GOOD.replace("dim = 512", 'dim = 512\nprecision = "bf16"'), "half.toml")
+    found = [get_spec(f"{half}{end}") for end in ("", "@precision=fp16", "@precision=float32")]
+    assert [(each.name, each.precision) for each in found] == [
+        ("mine", "bf16"),
+        ("mine@precision=fp16", "fp16"),
+        ("mine@precision=float32", "float32"),
+    ]
 
 
 def test_spec_from_toml__a_weights_file_beside_it_is_found(
@@ -148,6 +155,7 @@ def test_spec_from_toml__a_weights_file_beside_it_is_found(
         (("nesting =", "nestin ="), ", [checkpoint]: unknown field 'nestin'; did you mean 'nesting'?"),
         (("dim = 512", 'dim = "many"'), "dim: Input should be a valid integer"),
         (('"average"', '"mean"'), "pooling: Input should be 'average', 'class-token'"),
+        (("dim = 512", 'precision = "half"'), "precision: Input should be 'float32', 'tf32', 'bf16' or 'fp16'"),
         (("crop = 64", "crop = 640"), "preprocess: crop 640 must be within 1 and resize 73"),
         (("crop = 64", 'crop = "big"'), "preprocess.crop: Input should be a valid integer"),
         (("[0.25, 0.25, 0.25]", "[0.25, 0.25]"), "mean has 3 values and std 2"),
@@ -214,7 +222,9 @@ def test_spec_to_mapping__and_back_through_json(spec: BackboneSpec) -> None:
     assert hash(again.preprocess) == hash(spec.preprocess)  # tuples again, not lists
 
 
-@pytest.mark.parametrize("name", ["dino@pool=class-token@size=448", "supervised@in-chans=1@std=0.3", "timm:resnet18"])
+@pytest.mark.parametrize(
+    "name", ["dino@pool=class-token@size=448", "supervised@in-chans=1@precision=bf16", "timm:resnet18"]
+)
 def test_spec_to_mapping__of_variations_and_timm(name: str) -> None:
     spec = get_spec(name)
     assert spec_from_mapping(json.loads(json.dumps(spec_to_mapping(spec))), source="json") == spec
