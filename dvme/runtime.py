@@ -46,7 +46,8 @@ class Runtime:
     """
 
     device: str = DEVICE
-    """A torch device, or `auto`: CUDA if there is one."""
+    """A torch device, or `auto`: CUDA if there is one. Extraction uses several, `cuda:0,cuda:1`, at once; all else the
+    first."""
     batch_size: int | None = None
     """Images per forward pass; None: 16 on the CPU, 64 elsewhere."""
     workers: int | None = None
@@ -59,11 +60,19 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Refuse sizes and devices that cannot be, before torch is imported to look for the device."""
-        kind, _, number = self.device.partition(":")
-        is_named = kind in DEVICES and (number.isdecimal() or self.device == kind)
-        if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
-            known = ", ".join(sorted(DEVICES - {"meta"}))
-            raise OptionError(f"device {self.device!r} cannot be used; try " + CPU + f", or another of {known}")
+        names = self.device.split(",")
+        for name in names:
+            kind, _, number = name.partition(":")
+            is_named = kind in DEVICES and (number.isdecimal() or name == kind)
+            if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
+                known = ", ".join(sorted(DEVICES - {"meta"}))
+                raise OptionError(f"device {name!r} cannot be used; try " + CPU + f", or another of {known}")
+        kinds = {name.partition(":")[0] for name in names}
+        if len(names) > 1 and (
+            len(set(names)) < len(names) or len(kinds) > 1 or not all(":" in name for name in names)
+        ):
+            message = f"devices {self.device!r} cannot be used together; name several of one kind by number, such as "
+            raise OptionError(message + parameter("device", "cuda:0,cuda:1"))
         for least, size, said in (
             (parameter("batch_size", 1), self.batch_size, f"batch size {self.batch_size} is"),
             (parameter("workers", 1), self.workers, f"{self.workers} workers are"),
@@ -95,21 +104,27 @@ class Runtime:
         return int(available_memory() * SHARE)
 
     def torch_device(self) -> str:
-        """The device to use.
+        """The device to use, the first where several are named.
 
         Raises:
-            OptionError: if torch does not know the device or the machine does not have it.
+            OptionError: if torch does not know a device or the machine does not have it.
         """
+        return self.torch_devices()[0]
+
+    def torch_devices(self) -> list[str]:
+        """All devices to use, which only extraction does. Raises as `torch_device`."""
         import torch
 
         if self.device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            torch.zeros(1, device=self.device).cpu()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise OptionError(f"device {self.device!r} cannot be used ({reason}); try " + CPU) from error
-        return self.device
+            return ["cuda" if torch.cuda.is_available() else "cpu"]
+        names = self.device.split(",")
+        for name in names:
+            try:
+                torch.zeros(1, device=name).cpu()
+            except (RuntimeError, AssertionError, NotImplementedError) as error:
+                reason = str(error).splitlines()[0]
+                raise OptionError(f"device {name!r} cannot be used ({reason}); try " + CPU) from error
+        return names
 
 
 def kept_folder(name: str) -> Path:

@@ -102,7 +102,9 @@ DtypeOfFile = Annotated[
 ]
 
 # How to compute.
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
+Device = Annotated[
+    str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto; of several, cuda:0,cuda:1, extraction uses all.")
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(help=f"Images per forward pass. Default: {CPU_BATCH} on the CPU, {ACCELERATOR_BATCH} elsewhere."),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from dvme.cores import available_cores
 from dvme.data.decoded import Told
+from dvme.extraction.batch_size import batch_size_for
 from dvme.extraction.decoding import Decoder, Supply, Way, Work
 from dvme.extraction.gathering import Gathering, Target, portions_of
 from dvme.extraction.lanes import Differs, Embedded, Ended, Event, Finished, Lane
@@ -64,22 +65,25 @@ def extract_shards(
         tell: called with the number of a target and how many of its images are done.
         n_writers: shards that are committed at a time.
     """
-    gatherings = [Gathering(target, runtime.images_per_batch(target.model.device.type)) for target in targets]
+    n_images = max((sum(map(len, target.shards)) for target in targets), default=0)
+    size = batch_size_for([target.model for target in targets], runtime, n_images) if n_images else 1
+    gatherings = [Gathering(target, size) for target in targets]
     run = _Run(gatherings, tell)
-    if not any(gathering.n_rows for gathering in gatherings):
+    if not n_images:
         return run.extracted
     device = targets[0].model.device.type
+    replicas = _replicas([target.model for target in targets], runtime)
     decoder = Decoder(list(dict.fromkeys(Way.of(target.model.spec) for target in targets)), runtime.max_pixels)
     with ExitStack() as stack:
         readers, decoders = (stack.enter_context(_pool(runtime.n_workers, name)) for name in ("read", "decode"))
         begin = decoder.read if device == "cpu" else decoder.read_and_decode
         portions = (work_of(rows.tolist()) for rows in portions_of(gatherings))
-        supply = Supply(portions, begin, readers, PORTIONS_AHEAD)
+        supply = Supply(portions, begin, readers, PORTIONS_AHEAD + len(replicas) - 1)
         shared = Shared(supply, decoder, gatherings, Queue(EVENTS), decoders)
         commits = stack.enter_context(_Commits(n_writers))
         try:
-            with _process_wide(targets[0]):
-                run.through(shared, commits, _modes(device))
+            with _restored_threads():
+                run.through(shared, commits, replicas, _modes(device, len(replicas)))
         except BaseException:
             shared.has_ended.set()
             rest = [each for gathering in gatherings for each in gathering.rest()]
@@ -99,20 +103,21 @@ class _Run:
         self._started = time.perf_counter()
         self.extracted = Extracted([gathering.unread for gathering in gatherings], [0.0] * len(gatherings))
 
-    def through(self, work: Shared, commits: _Commits, modes: Sequence[Mode]) -> None:
-        """All of the work, in whichever mode is fastest."""
+    def through(
+        self, work: Shared, commits: _Commits, replicas: Sequence[Sequence[Backbone]], modes: Sequence[Mode]
+    ) -> None:
+        """All of the work, in whichever mode is fastest; lane i runs the i-th of the replicas, in turn."""
         size = max(gathering.batch_size for gathering in self._gatherings)
         n_portions = -(-max(gathering.n_rows for gathering in self._gatherings) // size)
         pace = Pace(modes, n_portions, time.perf_counter())
         while not work.supply.is_empty:
-            self._in_mode(pace, work, commits)
+            self._in_mode(pace, _Crew(work, replicas, pace.mode), work.events, commits)
 
-    def _in_mode(self, pace: Pace, work: Shared, commits: _Commits) -> None:
+    def _in_mode(self, pace: Pace, crew: _Crew, events: Queue[Event], commits: _Commits) -> None:
         """Until another mode is better, or nothing is left."""
-        crew = _Crew(work, [gathering.target.model for gathering in self._gatherings], pace.mode)
         try:
             while crew.n_running:
-                match work.events.get():
+                match events.get():
                     case Ended(error):
                         crew.n_running -= 1
                         if error is not None:
@@ -141,10 +146,10 @@ class _Run:
 class _Crew:
     """The lanes of one mode. Where memory may be scarce, one shows what a lane takes before there are more."""
 
-    def __init__(self, work: Shared, models: Sequence[Backbone], mode: Mode) -> None:
+    def __init__(self, work: Shared, replicas: Sequence[Sequence[Backbone]], mode: Mode) -> None:
         self.stop = threading.Event()
         self.n_running = 0
-        self._work, self._models, self._mode, self._before = work, models, mode, resident_memory()
+        self._work, self._replicas, self._mode, self._before = work, replicas, mode, resident_memory()
         self._start(mode.n_lanes if available_memory() > mode.n_lanes * ROOMY else 1)
 
     def complete(self) -> None:
@@ -153,8 +158,8 @@ class _Crew:
             self._start(min(self._mode.n_lanes, _n_lanes(resident_memory() - self._before)) - 1)
 
     def _start(self, n_lanes: int) -> None:
-        for _ in range(n_lanes):
-            Lane(self._work, self._models, self._mode, self.stop).start()
+        for number in range(self.n_running, self.n_running + n_lanes):
+            Lane(self._work, self._replicas[number % len(self._replicas)], self._mode, self.stop).start()
         self.n_running += n_lanes
 
 
@@ -200,10 +205,18 @@ class _Commits:
             future.result()
 
 
-def _modes(device: str) -> list[Mode]:
-    """Ways to use this machine. Another device has one lane, which its own threads feed."""
+def _replicas(models: Sequence[Backbone], runtime: Runtime) -> list[Sequence[Backbone]]:
+    """The backbones on each device that is asked for."""
+    import torch
+
+    others = [torch.device(name) for name in runtime.device.split(",")[1:]]
+    return [models, *([model.on(device) for model in models] for device in others)]
+
+
+def _modes(device: str, n_devices: int) -> list[Mode]:
+    """Ways to use this machine. Every other device has one lane, for which images are decoded ahead."""
     if device != "cpu":
-        return [Mode(1, 1)]
+        return [Mode(n_devices, 1)]
     import torch
 
     n_cores = min(available_cores(), torch.get_num_threads())
@@ -212,7 +225,7 @@ def _modes(device: str) -> list[Mode]:
 
 def lanes_on(device: str) -> int:
     """Batches that are computed at once where nothing else is known."""
-    return _modes(device)[0].n_lanes
+    return _modes(device, 1)[0].n_lanes
 
 
 def _n_lanes(lane_bytes: int) -> int:
@@ -231,15 +244,12 @@ def _pool(n_threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
 
 
 @contextmanager
-def _process_wide(target: Target) -> Iterator[None]:
-    """What lanes share with the whole process is set once for all of them, and is afterwards what it was."""
+def _restored_threads() -> Iterator[None]:
+    """What lanes set for the whole process is afterwards what it was."""
     import torch
-
-    from dvme.float32 import full_float32
 
     n_threads = torch.get_num_threads()
     try:
-        with full_float32(target.model.device):
-            yield
+        yield
     finally:
         torch.set_num_threads(n_threads)

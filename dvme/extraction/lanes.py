@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from dvme.data.encoded import Encoded
 from dvme.extraction.decoding import Decoder, Prepared, Supply, Unread, Way
 from dvme.extraction.gathering import Batch, Gathering
 from dvme.extraction.pace import Mode
+from dvme.extraction.staging import Pending, Stage
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -92,6 +94,10 @@ class Lane(threading.Thread):
         self._work, self._models, self._mode, self._stop_event = work, models, mode, stop
         self._ways = [work.way_of(gathering) for gathering in work.gatherings]
         self._is_on_cpu = models[0].device.type == "cpu"
+        self._stages = [Stage(model) for model in models]
+        self._in_flight: deque[tuple[int, Batch, Pending]] = deque()
+        # On other devices the kernels of one batch run while the next is copied.
+        self._n_in_flight = 0 if self._is_on_cpu else len(models)
 
     def run(self) -> None:
         """Work; whatever is wrong becomes an event."""
@@ -101,6 +107,7 @@ class Lane(threading.Thread):
                 _use_threads(self._mode.n_threads)
             while not self._stop_event.is_set() and (portion := self._work.supply.take()) is not None:
                 self._do(portion)
+            self._fetch(0)
         except BaseException as caught:  # noqa: BLE001 - it is raised by the thread that reads the events
             error = caught
         self._tell(Ended(error))
@@ -112,8 +119,7 @@ class Lane(threading.Thread):
         for index, gathering in enumerate(work.gatherings):
             contents = [each.contents[self._ways[index]] for each in prepared]
             for batch in gathering.arrived(rows, contents):
-                commit = gathering.embedded(batch, self._embed(index, batch))
-                self._tell(Embedded(index, len(batch.rows), commit))
+                self._put(index, batch)
         told = {row: each.told for row, each in zip(rows.tolist(), prepared, strict=True) if each.told}
         self._tell(Finished(len(rows), time.perf_counter(), told))
 
@@ -135,21 +141,34 @@ class Lane(threading.Thread):
             return [decode(each) for each in begun]
         return list(self._work.decoders.map(decode, begun))
 
-    def _embed(self, index: int, batch: Batch) -> NDArray[Any] | None:
-        """(P, D) of the rows that have pixels."""
+    def _put(self, index: int, batch: Batch) -> None:
+        """Embed a batch by a backbone; on other devices than the CPU the result is fetched later."""
         pixels = batch.pixels
         if pixels is None:
-            return None
-        features = _embedded(self._models[index], pixels)
+            self._embedded(index, batch, None)
+            return
         key = index, len(pixels), self._mode.n_threads
         if self._is_on_cpu and self._mode.n_threads > 1 and key not in self._work.alike:
-            return self._as_by_one_thread(index, pixels, features)
-        return features
+            self._embedded(index, batch, self._as_by_one_thread(index, pixels))
+            return
+        self._in_flight.append((index, batch, self._stages[index].put(pixels)))
+        self._fetch(self._n_in_flight)
 
-    def _as_by_one_thread(self, index: int, pixels: NDArray[np.uint8], features: NDArray[Any]) -> NDArray[Any]:
+    def _fetch(self, n_left: int) -> None:
+        """Take in the oldest results, until only so many are under way."""
+        while len(self._in_flight) > n_left:
+            index, batch, pending = self._in_flight.popleft()
+            self._embedded(index, batch, pending.result())
+
+    def _embedded(self, index: int, batch: Batch, features: NDArray[Any] | None) -> None:
+        commit = self._work.gatherings[index].embedded(batch, features)
+        self._tell(Embedded(index, len(batch.rows), commit))
+
+    def _as_by_one_thread(self, index: int, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """Compare, once for each size of a batch, with what one thread gives, which is what counts."""
+        features = self._stages[index].put(pixels).result()
         _use_threads(1)
-        alone = _embedded(self._models[index], pixels)
+        alone = self._stages[index].put(pixels).result()
         if np.array_equal(alone, features, equal_nan=True):
             self._work.alike.add((index, len(pixels), self._mode.n_threads))
             _use_threads(self._mode.n_threads)
@@ -157,13 +176,6 @@ class Lane(threading.Thread):
             self._tell(Differs(self._mode))
             self._mode = Mode(self._mode.n_lanes, 1)
         return alone
-
-
-def _embedded(model: Backbone, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-    import torch
-
-    found: NDArray[Any] = model.embed(torch.from_numpy(pixels)).cpu().numpy()
-    return found
 
 
 def _use_threads(n_threads: int) -> None:

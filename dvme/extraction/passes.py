@@ -139,7 +139,8 @@ def extract_all(
 
     for number in range(len(wanting)):
         tell(number, 0)
-    done = extract_shards([lack.target for lack in wanting], index.work, runtime, tell)
+    n_writers = max((lack.embeddings.n_writers for lack in wanting), default=1)
+    done = extract_shards([lack.target for lack in wanting], index.work, runtime, tell, n_writers=n_writers)
     unread = {lack.name: rows for lack, rows in zip(wanting, done.unread, strict=True)}
     seconds = {lack.name: each for lack, each in zip(wanting, done.seconds, strict=True)}
     return [_outcome(lack, index, unread.get(lack.name, {}), seconds.get(lack.name, 0.0)) for lack in lacks], done.told

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,7 +97,7 @@ def test_options__are_fields_of_the_function_with_its_defaults(command: str) -> 
 
 def test_options__defaults_that_functions_find_for_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     helps = {name: info.help for command, name, info in every_option() if command == "extract"}
-    monkeypatch.setattr(os, "cpu_count", lambda: 1000)
+    monkeypatch.setattr("dvme.runtime.available_cores", lambda: 1000)
     runtime = dvme.Runtime()
     assert (
         f"{runtime.images_per_batch('cpu')} on the CPU, {runtime.images_per_batch('cuda')} else" in helps["batch_size"]

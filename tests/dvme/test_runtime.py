@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dvme.runtime import set_thresholds
+from dvme.errors import OptionError
+from dvme.runtime import Runtime, set_thresholds
 
 TRIM, MMAP = -1, -3
 """Of malloc.h."""
@@ -35,3 +36,20 @@ def test_set_thresholds__as_much_as_the_library_takes(largest: int, expected: di
     settings: dict[int, int] = {}
     assert set_thresholds(mallopt(largest, settings)) == bool(expected)
     assert settings == expected
+
+
+@pytest.mark.parametrize("device", ["cuda:0,cuda:1", "xpu:1,xpu:0,xpu:2", "cpu", "cuda", "auto"])
+def test_runtime__one_device_or_several_of_a_kind(device: str) -> None:
+    assert Runtime(device=device).device == device
+
+
+@pytest.mark.parametrize("device", ["cuda:0,cuda:0", "cuda:0,xpu:1", "cuda,cuda:1", "auto,cuda:0", "cpu,cpu"])
+def test_runtime__devices_that_cannot_be_used_together(device: str) -> None:
+    with pytest.raises(OptionError, match=r"cannot be used together; name several of one kind by number"):
+        Runtime(device=device)
+
+
+@pytest.mark.parametrize("device", ["cuda:0,", ",", "cuda:0,abc", "cuda:x"])
+def test_runtime__devices_that_there_are_not(device: str) -> None:
+    with pytest.raises(OptionError, match=r"device '.*' cannot be used; try"):
+        Runtime(device=device)

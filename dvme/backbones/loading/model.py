@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,6 +76,29 @@ class Backbone:
             folded = fold_batch_norms(frozen, noise.contiguous(memory_format=torch.channels_last))
         self._model = cast(folded, self.spec.precision)
         return int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
+
+    def on(self, device: torch.device) -> Backbone:
+        """The same on another device of the same kind; itself on its own.
+
+        Raises:
+            OptionError: if the device has no memory for it.
+        """
+        if device == self.device:
+            return self
+        twin = copy.copy(self)
+        twin.device, twin.room = device, Room(device)
+        try:
+            vars(twin).update(
+                _model=copy.deepcopy(self._model).to(device),
+                _scale=self._scale.to(device),
+                _shift=self._shift.to(device),
+            )
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            message = f"{device} has no memory for the weights of {self.spec.name}; leave it out of "
+            raise OptionError(message + parameter("device")) from error
+        return twin
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Embeddings of a batch of cropped images; where it does not fit into memory, in parts that do.

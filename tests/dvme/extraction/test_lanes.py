@@ -227,3 +227,18 @@ def test_extract_shards__nothing_to_do(work: list[Work]) -> None:
     target = Target(loaded(Own()), [], "float32", Kept())
     done = extract_shards([target], lambda _: [], RUNTIME, lambda *_: None)
     assert (done.unread, done.told, done.seconds) == ([{}], {}, [0.0])
+
+
+def test_extract_shards__each_device_has_models_of_its_own(work: list[Work]) -> None:
+    """Torch tells processors apart by number, so that what several devices do can be seen without any."""
+    kept, shards = Kept(), [np.arange(N)]
+    target = Target(loaded(Own(seconds=0.01)), shards, "float32", kept)
+    runtime = dvme.Runtime(device="cpu:0,cpu:1", batch_size=SIZE, workers=2)
+    first, second = embedding._replicas([target.model], runtime)
+    assert (first[0], second[0].device) == (target.model, torch.device("cpu:1"))
+    assert second[0].embed(torch.zeros(1, 16, 16, 3, dtype=torch.uint8)).shape == (1, 48)
+    assert second[0].fingerprint("float32") == first[0].fingerprint("float32")
+    extract_shards([target], lambda rows: [work[row] for row in rows], runtime, lambda *_: None)
+    alone = Kept()
+    run(work, [Own()], [alone])
+    np.testing.assert_array_equal(kept.array(), alone.array())
