@@ -414,9 +414,23 @@ CACHE = (
     Mutant(
         "locks: nobody waits",
         "cache/dvme_cache/locks.py",
-        "timeout=-1 if wait else 0",
-        "timeout=0",
+        "            if not patience(holder):\n",
+        "            if True:\n",
         ("tests/reliability/test_concurrency.py", "tests/cache/test_locks.py"),
+    ),
+    Mutant(
+        "parts: one writer beside them",
+        "cache/dvme_cache/parts.py",
+        "            living = locks.living(lambda _: True)\n            if living is None:\n",
+        "            living = locks.living(lambda _: False)\n            if living is None:\n",
+        ("tests/cache/test_parts.py",),
+    ),
+    Mutant(
+        "parts: what another one is writing is removed",
+        "cache/dvme_cache/parts.py",
+        "return bool(self.owns(int(found[1] or found[2]))) if found else EMBEDDING_CHUNK.match(key) is None",
+        "return True",
+        ("tests/cache/test_parts.py",),
     ),
     Mutant(
         "remote: deletes without asking the lease",
@@ -467,9 +481,16 @@ EXTRACTION = (
     Mutant(
         "extraction: damage on disk is not looked for",
         "dvme/extraction/passes.py",
-        "n_lost = salvage_damaged(embeddings)",
+        "n_lost = salvage_damaged(embeddings, shards)",
         "n_lost = 0",
         ("tests/dvme/extraction/test_extract.py", "tests/reliability/test_kill.py"),
+    ),
+    Mutant(
+        "extraction: a part extracts the rows of others",
+        "dvme/extraction/passes.py",
+        "pending = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed, shards=shards)",
+        "pending = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)",
+        ("tests/dvme/extraction/test_parts.py",),
     ),
     # Images and backbones.
     Mutant(

@@ -16,7 +16,7 @@ from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.identity import content_id, unreadable_id
 from dvme_cache.integrity import Finding, check_shard, remains_of, salvage_damaged, salvage_shard
 from dvme_cache.layout import FORMAT_VERSION, MAX_SHARD_ROWS, RowState
-from dvme_cache.locks import check_unlocked
+from dvme_cache.parts import Part, check_unlocked
 from dvme_cache.tables import MISSING
 from dvme_cache.verification import Repair, Verification, repair_cache, verify_cache
 
@@ -36,6 +36,7 @@ __all__ = [
     "FingerprintMismatchError",
     "MissingEmbeddingsError",
     "NotACacheError",
+    "Part",
     "Repair",
     "RowState",
     "Verification",

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme_cache.creation import create_cache
 from dvme_cache.deferred import zarr
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.errors import CorruptCacheError, FingerprintMismatchError, MissingEmbeddingsError
-from dvme_cache.files import LocalFiles, open_files, remove_partial_files
+from dvme_cache.files import open_files
 from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.integrity import erase_rows
 from dvme_cache.layout import RowState, encoded
-from dvme_cache.locks import writer_lock
 from dvme_cache.opened import OpenedEmbeddings
 from dvme_cache.parallel import each
+from dvme_cache.parts import LetGo, Part, one_part, one_writer
 from dvme_cache.protocol import Files
 from dvme_cache.reading import read_ahead, read_rows, read_states
 from dvme_cache.recognition import check_is_cache, is_anything_there
@@ -75,15 +74,19 @@ class EmbeddingCache:
             NotACacheError: the place holds something else.
             CacheAccessError: the URL cannot be reached.
         """
-        files = open_files(location)
-        if is_anything_there(files):
-            check_is_cache(files)
-        with writer_lock(files, wait=wait):
-            if not is_anything_there(files):
-                create_cache(files)
-            if isinstance(files, LocalFiles):
-                remove_partial_files(files.root)
+        with one_writer(location, wait=wait) as files:
             yield cls._open(files, read_only=False)
+
+    @classmethod
+    @contextmanager
+    def writing_part(cls, location: str | Path, part: Part, *, wait: bool = False) -> Iterator[tuple[Self, LetGo]]:
+        """As `writing`, beside other parts of an extraction.
+
+        Yields:
+            The cache, and what lets other parts begin. After that only shards that the part owns may be written.
+        """
+        with one_part(location, part, wait=wait) as (files, let_others_begin):
+            yield cls._open(files, read_only=False), let_others_begin
 
     @property
     def name(self) -> str:

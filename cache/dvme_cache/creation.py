@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 
 from dvme_cache.deferred import zarr
-from dvme_cache.files import PARTIAL_SUFFIX, LocalFiles, sync
+from dvme_cache.files import PARTIAL_SUFFIX, LocalFiles, remove_partial_files, sync
 from dvme_cache.layout import FORMAT, FORMAT_VERSION
 from dvme_cache.protocol import Files
+from dvme_cache.recognition import is_anything_there
 from dvme_cache.samples import SampleTable
 from dvme_cache.tables import ColumnTables
+
+
+def make_ready(files: Files, may_remove: Callable[[str], bool] = lambda _: True) -> None:
+    """Lay out an empty cache if nothing is there, and remove what killed writers left aside, by key.
+
+    Only for the holder of the lock.
+    """
+    if not is_anything_there(files):
+        create_cache(files)
+    if isinstance(files, LocalFiles):
+        remove_partial_files(files.root, may_remove)
 
 
 def create_cache(files: Files) -> None:
@@ -26,7 +39,8 @@ def create_cache(files: Files) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     try:
         _lay_out(LocalFiles(aside))
-        aside.rename(path)
+        if not path.exists():  # NFS remembers for a while that nothing was there, until the folder beside it is made
+            aside.rename(path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

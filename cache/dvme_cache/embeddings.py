@@ -17,7 +17,7 @@ from dvme_cache.fingerprint import Fingerprint
 from dvme_cache.layout import RowState, shard_rows
 from dvme_cache.parallel import each
 from dvme_cache.protocol import Files
-from dvme_cache.reading import ProvenRows, read_rows, read_states
+from dvme_cache.reading import ProvenRows, Shards, read_rows, read_states
 from dvme_cache.samples import SampleTable
 from dvme_cache.shards import finite_rows
 
@@ -97,30 +97,30 @@ class Embeddings:
         """The rows of a shard."""
         return slice(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.n_rows))
 
-    def states(self) -> NDArray[Any]:
-        """(N,) uint8 of RowState, as committed now; rows added after the last extraction are pending."""
-        (states,) = read_states([self.stored])
+    def states(self, shards: Shards = None) -> NDArray[Any]:
+        """(N,) uint8 of RowState, as committed now; pending where none was committed, and outside of `shards`."""
+        (states,) = read_states([self.stored], shards)
         return states
 
     def states_of(self, shard: int) -> NDArray[Any]:
         """(shard rows,) uint8 of RowState, as committed now."""
         return self.stored.states(shard, is_fresh=True)
 
-    def reasons(self) -> NDArray[Any]:
-        """(N,) object array of str: why a row failed, "" elsewhere.
+    def reasons(self, shards: Shards = None) -> NDArray[Any]:
+        """(N,) object array of str: why a row failed, "" elsewhere, and outside of `shards`.
 
         Raises:
             CorruptCacheError: if the reason of a failed row is torn, flipped or gone.
         """
-        for _ in range(2):  # a writer may commit between the two reads: look twice before saying that one is gone
-            is_failed = self.states() == RowState.FAILED
-            shards = np.unique(np.flatnonzero(is_failed) // self.shard_rows).tolist()
-            reasons = np.full(self.n_rows, "", dtype=object)
-            for shard, stored in zip(shards, each(self._reasons_of, shards, self._files.n_readers), strict=True):
+        while True:
+            is_failed, reasons = self.states(shards) == RowState.FAILED, np.full(self.n_rows, "", dtype=object)
+            failing = np.unique(np.flatnonzero(is_failed) // self.shard_rows).tolist()
+            for shard, stored in zip(failing, each(self._reasons_of, failing, self._files.n_readers), strict=True):
                 reasons[shard * self.shard_rows :][: len(stored)] = stored
             if (reasons[is_failed] != "").all():
                 return np.where(is_failed, reasons, "")
-        raise damaged(self._array("reason"), "a chunk is gone")
+            if ((self.states(shards) == RowState.FAILED) == is_failed).all():  # nobody committed between the reads
+                raise damaged(self._array("reason"), "a chunk is gone")
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Features of the given rows, in their order, each proven by its checksum.
@@ -164,11 +164,11 @@ class Embeddings:
         else:
             files_of(self._group).delete(f"{self.path}/reason/c/{shard}")
 
-    def pending_shards(self, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
+    def pending_shards(self, shards: Shards = None, *, retry_failed: bool = False) -> Iterator[NDArray[Any]]:
         """Row indices still to extract, one array per shard, in row order."""
-        states = self.states()
+        states = self.states(shards)
         wanted = states != RowState.DONE if retry_failed else states == RowState.PENDING
-        for shard in range(self.n_shards):
+        for shard in range(self.n_shards) if shards is None else shards:
             rows = np.flatnonzero(wanted[self.window(shard)]) + shard * self.shard_rows
             if len(rows):
                 yield rows

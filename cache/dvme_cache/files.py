@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,8 +156,8 @@ def write_durably(path: Path, *parts: memoryview | bytes) -> None:
     sync(path.parent)
 
 
-def remove_partial_files(root: Path) -> None:
-    """Delete what killed writers left aside. Only for the holder of the cache's lock."""
+def remove_partial_files(root: Path, may_remove: Callable[[str], bool] = lambda _: True) -> None:
+    """Delete what killed writers left aside, by key. Only for the holder of the cache's lock."""
     for path in root.rglob(f".*{PARTIAL_SUFFIX}"):
-        if PARTIAL_NAME.fullmatch(path.name) and path.is_file():
+        if PARTIAL_NAME.fullmatch(path.name) and may_remove(path.relative_to(root).as_posix()) and path.is_file():
             path.unlink(missing_ok=True)

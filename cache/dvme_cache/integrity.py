@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.layout import RowState
 from dvme_cache.parallel import each
+from dvme_cache.reading import Shards
 from dvme_cache.shards import ShardFiles, TornShardError, finite_rows
 
 Kind = Literal["damaged", "missing", "mismatched", "unfinished", "foreign", "leftover"]
@@ -156,14 +157,14 @@ def salvage_shard(embeddings: Embeddings, shard: int) -> int:
     return kept.n_lost
 
 
-def salvage_damaged(embeddings: Embeddings) -> int:
-    """Check every shard and salvage those that are not sound; rows that count are read and proven.
+def salvage_damaged(embeddings: Embeddings, shards: Shards = None) -> int:
+    """Check some shards, or all, and salvage those that are not sound; rows that count are read and proven.
 
     Reading the embeddings takes a fraction of the time in which a run hashes the images they are of. Returns how many
     rows are to be extracted again.
     """
     embeddings.stored.load_ids()
-    shards = range(embeddings.n_shards)
+    shards = range(embeddings.n_shards) if shards is None else shards
     findings = each(partial(check_shard, embeddings), shards, embeddings.n_checkers)
     return sum(salvage_shard(embeddings, shard) for shard, found in zip(shards, findings, strict=True) if found)
 

@@ -15,7 +15,7 @@
       copies/                       everything above but the chunks below embeddings/, once more
 
 Every zarr.json has the attribute `seal`. Beside the cache lies .<name>.zarr.lock, held by the writer's
-process. ARCHITECTURE.md says why.
+process, and in .<name>.zarr.parts/ a lock for each part of an extraction. ARCHITECTURE.md says why.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 FORMAT = "dvme-cache"
 FORMAT_VERSION = 2
-LOCK_SUFFIX = ".lock"
+LOCK_SUFFIX, PARTS_SUFFIX = ".lock", ".parts"
 METADATA = "zarr.json"
 SEAL = "seal"
 COPIES = "copies"

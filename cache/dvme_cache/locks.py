@@ -1,4 +1,4 @@
-"""One writer per cache: a lock that the system releases with its process, or a lease in an object store."""
+"""Locks that the system releases with their process, and leases in an object store. Who may hold which: parts.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from filelock import FileLock, Timeout
 
 from dvme_cache.errors import CacheAccessError, CacheLockedError
-from dvme_cache.files import LocalFiles, make_folders, open_files
+from dvme_cache.files import LocalFiles, make_folders
 from dvme_cache.layout import LOCK_SUFFIX
 from dvme_cache.protocol import Files
 from dvme_cache.remote import RemoteFiles, access_errors, open_store
@@ -26,103 +26,124 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, PutResult, UpdateVersion
 
 LEASE_S, RENEW_EVERY_S, ASK_EVERY_S = 90.0, 20.0, 2.0
+GLANCE_S, GLANCE_EVERY_S = 0.1, 0.02
+"""For how long a lock file is tried: who only looks whether it is held (`is_held`) has it for an instant as well."""
 SAFE_SHARE = 0.75
 """Of the lease, in which its holder may begin a write without renewing it first."""
 
 
-def writer_lock(files: Files, *, wait: bool = False) -> AbstractContextManager[None]:
-    """Be the one writer of a cache for as long as the context lasts.
-
-    Raises:
-        CacheLockedError: another process writes to this cache.
-    """
-    if isinstance(files, RemoteFiles):
-        return _lease(files, wait=wait)
-    assert isinstance(files, LocalFiles)
-    return folder_lock(files.root, wait=wait)
+Patience = Callable[[Mapping[str, str]], bool]
+"""Whether to wait for a lock, by what its holder says of itself."""
 
 
-def check_unlocked(location: str | Path) -> None:
-    """Refuse a cache that another process writes to, before anything is prepared; `writer_lock` decides in the end.
+def writer_lock(
+    files: Files, *, wait: bool | Patience = False, name: str = "", part: str = ""
+) -> AbstractContextManager[None]:
+    """Hold a lock of a cache for as long as the context lasts.
 
-    Raises:
-        CacheLockedError: another process writes to this cache. In an object store only the lock itself shows it.
-    """
-    files = open_files(location)
-    if not isinstance(files, LocalFiles):
-        return
-    place = _lock_file(files.root)
-    holder = _read_holder(place)
-    if not holder:  # a writer says who it is, and takes that back when it ends; one that was killed cannot
-        return
-    lock = FileLock(place, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise CacheLockedError(_refusal(str(files.root), holder)) from error
-    except (NotImplementedError, OSError):
-        return
-    lock.release()
-
-
-def _lock_file(path: Path) -> Path:
-    return path.with_name(f".{path.name}{LOCK_SUFFIX}")
-
-
-@contextmanager
-def folder_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file beside a folder. The system lets go of it when the process dies, however it dies.
-
-    The file stays: another process may have it open by then, and would lock what nobody else finds.
+    Args:
+        files: of the cache.
+        wait: whether to wait for who holds it: always, never, or by who it is.
+        name: of the lock, beside the cache; "" is that of the one writer.
+        part: of an extraction, of which the holder is.
 
     Raises:
         CacheLockedError: another process holds it.
         CacheAccessError: it cannot be made or locked.
     """
-    make_folders(path.absolute().parent)
-    place = _lock_file(path)
-    lock = FileLock(place, timeout=-1 if wait else 0)
+    patience: Patience = wait if callable(wait) else lambda _: bool(wait)
+    if isinstance(files, RemoteFiles):
+        return _lease(files, Lease(files.url, name=name, part=part), patience)
+    assert isinstance(files, LocalFiles)
+    place = files.root.parent / name if name else lock_file(files.root)
+    return _file_lock(files.root, place, patience, part)
+
+
+def folder_lock(path: Path, *, wait: bool = False) -> AbstractContextManager[None]:
+    """Hold the lock file beside a folder.
+
+    Raises:
+        CacheLockedError: another process holds it.
+        CacheAccessError: it cannot be made or locked.
+    """
+    return _file_lock(path, lock_file(path), lambda _: wait)
+
+
+def lock_file(path: Path) -> Path:
+    """The lock file beside a folder."""
+    return path.with_name(f".{path.name}{LOCK_SUFFIX}")
+
+
+def is_held(place: Path) -> bool:
+    """Whether a process holds a lock file, which is there.
+
+    Raises:
+        CacheAccessError: if that cannot be known.
+    """
+    lock = FileLock(place, timeout=GLANCE_S)
     try:
-        lock.acquire()
-    except Timeout as error:
-        if not place.exists():
-            message = f"no lock file can be made at {place}; write where new files are allowed"
-            raise CacheAccessError(message) from error
-        raise CacheLockedError(_refusal(str(path), _read_holder(place))) from error
+        lock.acquire(poll_interval=GLANCE_EVERY_S)
+    except Timeout:
+        return True
     except (NotImplementedError, OSError) as error:
-        reason = getattr(error, "strerror", None) or "the file system has no file locks"
-        raise CacheAccessError(f"{place} cannot be locked ({reason}); write elsewhere, or make locks work") from error
+        raise _no_lock(place, error) from error
+    lock.release()
+    return False
+
+
+@contextmanager
+def _file_lock(path: Path, place: Path, patience: Patience, part: str = "") -> Iterator[None]:
+    """Hold a lock file. The system lets go of it when the process dies, however it dies.
+
+    The file stays: another process may have it open by then, and would lock what nobody else finds.
+    """
+    make_folders(place.absolute().parent)
+    lock = FileLock(place, timeout=GLANCE_S)
+    while True:
+        try:
+            lock.acquire(poll_interval=GLANCE_EVERY_S)
+            break
+        except Timeout as error:
+            if not place.exists():
+                message = f"no lock file can be made at {place}; write where new files are allowed"
+                raise CacheAccessError(message) from error
+            holder = read_holder(place)
+            if not patience(holder):
+                raise CacheLockedError(refusal(str(path), holder)) from error
+        except (NotImplementedError, OSError) as error:
+            raise _no_lock(place, error) from error
     try:
-        place.write_text(json.dumps(_holder()))
+        place.write_text(json.dumps(_holder(part)))
         yield
         place.write_text("")
     finally:
         lock.release()
 
 
+def _no_lock(place: Path, error: Exception) -> CacheAccessError:
+    reason = getattr(error, "strerror", None) or "the file system has no file locks"
+    return CacheAccessError(f"{place} cannot be locked ({reason}); write elsewhere, or make locks work")
+
+
 @contextmanager
-def _lease(files: RemoteFiles, *, wait: bool) -> Iterator[None]:
+def _lease(files: RemoteFiles, lease: Lease, patience: Patience) -> Iterator[None]:
     """An object beside the cache, made only if there is none, and renewed while its holder lives.
 
     A lease that was watched for 90 seconds and not renewed belongs to a dead process and is taken over. Who does not
     wait is refused, but watches a lease that looks dead by the store's clock until a renewal is seen.
     A writer that lost its lease (its machine slept, say) is stopped before its next write.
     """
-    lease = Lease(files.url)
     while not lease.acquire():
-        if not wait and not lease.looks_dead:
-            gone = (
-                f"; if it is gone, run again in {LEASE_S:.0f} s: its lease is then watched for as long and taken over"
-            )
-            raise CacheLockedError(_refusal(files.url, lease.other) + gone)
+        if not lease.looks_dead and not patience(lease.other):
+            raise CacheLockedError(refusal(files.url, lease.other, is_lease=True))
         time.sleep(ASK_EVERY_S)
     renewal = threading.Thread(target=lease.keep, name="lease", daemon=True)
     renewal.start()
-    files.before_write = lease.check
+    files.before_write.append(lease.check)
     try:
         yield
     finally:
-        files.before_write = None
+        files.before_write.remove(lease.check)
         lease.stop()
         renewal.join()
         lease.release()
@@ -140,15 +161,17 @@ class Lease:
     by the time that the lease is taken over, whoever held it has stopped to trust it.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = seconds_passed) -> None:
-        parent, _, name = url.rpartition("/")
+    def __init__(
+        self, url: str, *, name: str = "", part: str = "", clock: Callable[[], float] = seconds_passed
+    ) -> None:
+        parent, _, own = url.rpartition("/")
         self.url = url
         self.other: dict[str, str] = {}
-        self._place = f".{name}{LOCK_SUFFIX}"
+        self._place = name or f".{own}{LOCK_SUFFIX}"
         self.looks_dead = False
         """Whether the store's clock says that nobody renewed it, and no renewal was seen since."""
         self._store, self._clock = open_store(parent), clock
-        self._holder = _holder()
+        self._holder = _holder(part)
         self._version: UpdateVersion = {}
         self._content = b""
         self._asked = self._renewed = 0.0
@@ -259,13 +282,14 @@ def _version_of(found: ObjectMeta | PutResult) -> UpdateVersion:
     return cast("UpdateVersion", version)
 
 
-def _holder() -> dict[str, str]:
+def _holder(part: str) -> dict[str, str]:
     """Who writes, for the message that others get."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"process": str(os.getpid()), "host": socket.gethostname(), "since": now}
+    found = {"process": str(os.getpid()), "host": socket.gethostname(), "since": now}
+    return found | ({"part": part} if part else {})
 
 
-def _read_holder(place: Path) -> dict[str, str]:
+def read_holder(place: Path) -> dict[str, str]:
     """Who wrote into a lock file; empty if that cannot be read."""
     try:
         return _parsed(place.read_bytes())
@@ -282,8 +306,12 @@ def _parsed(content: bytes) -> dict[str, str]:
     return holder if isinstance(holder, dict) else {}
 
 
-def _refusal(location: str, holder: dict[str, str]) -> str:
+def refusal(location: str, holder: Mapping[str, str], *, is_lease: bool = False) -> str:
+    """What is said to who does not wait for a lock."""
     who = "another process"
     if {"process", "host", "since"} <= set(holder):
-        who = f"process {holder['process']} on {holder['host']} (since {holder['since']})"
-    return f"{location} is being written by {who}; wait for it, or stop it, then run again (dvme extract --wait waits)"
+        part = f"part {holder['part']}, " if "part" in holder else ""
+        who = f"{part}process {holder['process']} on {holder['host']} (since {holder['since']})"
+    step = "wait for it, or stop it, then run again (dvme extract --wait waits)"
+    gone = f"; if it is gone, run again in {LEASE_S:.0f} s: its lease is then watched for as long and taken over"
+    return f"{location} is being written by {who}; {step}" + (gone if is_lease else "")

@@ -19,6 +19,8 @@ from dvme_cache.samples import SampleTable
 from dvme_cache.sealing import row_checksums
 from dvme_cache.shards import ShardFiles, TornShardError
 
+Shards = Sequence[int] | None
+"""Some of a backbone's, ascending, or all."""
 NReaders = Callable[[int, int], int]
 """How many parts to read at a time, of so many with so many bytes in all."""
 
@@ -134,17 +136,18 @@ class ProvenRows:
             raise damaged(array_of(self._group, array.name), str(error)) from error
 
 
-def read_states(tables: Sequence[ProvenRows]) -> list[NDArray[Any]]:
-    """(N,) uint8 of RowState of each backbone, as committed now; rows added after the last extraction are pending."""
-    found = [np.empty((table.n_shards, table.shard_rows), dtype=np.uint8) for table in tables]
+def read_states(tables: Sequence[ProvenRows], shards: Shards = None) -> list[NDArray[Any]]:
+    """(N,) uint8 of RowState of each backbone; pending where none was committed until now, and outside of `shards`."""
+    found = [np.zeros((table.n_shards, table.shard_rows), dtype=np.uint8) for table in tables]
 
     def read(at: tuple[int, int]) -> None:
         table, shard = at
         found[table][shard] = tables[table].states(shard, is_fresh=True)
 
-    shards = [(at, shard) for at, table in enumerate(tables) for shard in range(table.n_shards)]
-    if shards:
-        each(read, shards, tables[0].n_readers(len(shards), sum(states.nbytes for states in found)))
+    asked = [(range(table.n_shards) if shards is None else shards) for table in tables]
+    places = [(at, shard) for at, some in enumerate(asked) for shard in some]
+    if places:
+        each(read, places, tables[0].n_readers(len(places), sum(states.nbytes for states in found)))
     return [states.reshape(-1)[: table.n_rows] for states, table in zip(found, tables, strict=True)]
 
 

@@ -39,7 +39,8 @@ class RemoteFiles:
             known = ", ".join(f"{scheme}://bucket/name.zarr" for scheme in SCHEMES)
             raise CacheAccessError(f"{url} is not the URL of a cache; write {known}, or a local path")
         self.store = open_store(self.url)
-        self.before_write: Callable[[], None] | None = None
+        self.before_write: list[Callable[[], None]] = []
+        """Asked before anything is changed; each raises if it must not be."""
 
     def __str__(self) -> str:
         return self.url
@@ -121,9 +122,9 @@ class RemoteFiles:
         return found["e_tag"], found["last_modified"]
 
     def _check_lease(self) -> None:
-        """A writer that lost its lease must not change anything any more."""
-        if self.before_write is not None:
-            self.before_write()
+        """A writer that lost one of its leases must not change anything any more."""
+        for check in tuple(self.before_write):
+            check()
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
         """Key to bytes, of every object below a prefix."""

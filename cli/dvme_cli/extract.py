@@ -99,6 +99,10 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             "--shard-rows", help="Images per committed file of a new backbone. Default: by the data set's size."
         ),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="3/16: only the third of sixteen parts, which run at once into one CACHE. Default: all."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
     max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,
@@ -140,6 +144,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "replace": replace,
         "retry_failed": retry_failed,
         "rows_per_shard": rows_per_shard,
+        "part": part,
         "announce": partial(_announce, announced),
     }
     with progress_bars() as tell:
@@ -177,6 +182,9 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
         speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
         table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
     table.show(console())
+    for item in report.outcomes if report.part else ():
+        own = f"part {report.part}: {item.n_own:,} of {counted(report.n_rows, 'image')} are its own"
+        say(f"{own}; the cache has {item.n_in_cache:,} of {report.n_rows:,} of {item.backbone}")
     for item in report.outcomes:
         if item.choice:
             say(f"{item.backbone}: {item.choice}")
@@ -185,7 +193,7 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
     _show_failures(report)
     _show_outliers(report)
     _show_few_greys(report)
-    if all(item.reused == report.n_rows for item in report.outcomes):
+    if all(0 < item.reused == item.n_own for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")
 
 

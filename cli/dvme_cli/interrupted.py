@@ -23,7 +23,8 @@ def _extract(given: Parameters) -> str:
         return NOTHING_CHANGED
     if given.get("replace"):
         return "embeddings that were committed are kept; the same command without --replace goes on from there"
-    return f"embeddings that were committed are kept, and {AGAIN}"
+    again = f"the same command, with --part {given['part']}, goes on from there" if given.get("part") else AGAIN
+    return f"embeddings that were committed are kept, and {again}"
 
 
 def _predict(given: Parameters) -> str:

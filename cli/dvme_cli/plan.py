@@ -23,6 +23,8 @@ def show_plan(plan: ExtractPlan) -> None:
         stay = "is not among these and stays" if plan.n_unlisted == 1 else "are not among these and stay"
         say(f"{counted(plan.n_unlisted, 'image')} of the cache {stay} (dvme cache prune removes what is gone)")
     show_left_out(plan)
+    if plan.part:
+        say(f"Of part {plan.part} alone:")
     headings = ("backbone", "dim", "reused", "to compute", "why", "adds", "images/s", "takes")
     table = Table(columns=headings, keys=1, numeric=0)
     for item in plan.backbones:

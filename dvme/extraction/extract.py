@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,10 @@ from dvme.defaults import DTYPE
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
 from dvme.extraction.models import Choice, check_fingerprints, load_known
-from dvme.extraction.opening import ExtractRequest, Opened, open_run
-from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there
+from dvme.extraction.opening import ExtractRequest, Opened, open_run, parse_part
+from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there, lay_out
 from dvme.runtime import Progress, Runtime, automatic
-from dvme_cache import EmbeddingCache, check_unlocked
+from dvme_cache import EmbeddingCache, Part, check_unlocked
 
 T = TypeVar("T")
 
@@ -74,6 +75,8 @@ class ExtractReport:
     """Files with one content, which are one row."""
     same_files: list[list[str]] = field(default_factory=list)
     """Names of one and the same file."""
+    part: str | None = None
+    """Which part of the extraction it was, such as `3/16`; the outcomes are of its shards."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -98,6 +101,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     replace: bool = False,
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
+    part: str | None = None,
     wait: bool = False,
     progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
@@ -124,6 +128,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         replace: delete embeddings of these backbones and extract them anew.
         retry_failed: try images again that could not be decoded in an earlier run; so does `runtime.max_pixels`.
         rows_per_shard: images per committed file of a new backbone; None: by the size of the data set.
+        part: `3/16` extracts only the third of sixteen parts of the rows, beside processes that extract the others
+            into the same cache, on this machine or on others; None: all.
         wait: wait while another process writes to this cache, instead of refusing.
         progress: told (stage, done, total); the stages are `hash` and the backbones' names.
         announce: told the task and the files before any image is opened.
@@ -146,12 +152,14 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
             replace=replace,
             retry_failed=retry_failed or runtime.max_pixels is not None,
             rows_per_shard=rows_per_shard,
+            part=parse_part(part),
         ),
         runtime=runtime,
         announce=announce,
     )
+    own = request.options.part
     if not wait:
-        check_unlocked(cache)
+        check_unlocked(cache, own)
     opened = open_run(request)
     present = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) and not replace else None
     models = load_known(opened.models) if present is None else opened.models
@@ -166,12 +174,28 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
-        EmbeddingCache.writing(cache, wait=wait) as store,
+        _writing(cache, own, wait=wait) as (store, let_others_begin),
     ):
-        index = index_samples(store, found, opened.class_order)
+        index = index_samples(store, found, opened.class_order, is_shared=own is not None)
+        if own is not None:
+            models = [lay_out(store, model, index, request.options)[0] for model in models]
+            let_others_begin()
         donors = donors_of(cache)
         outcomes, told = extract_all(store, models, index, request.options, runtime, progress, donors)
     return _report(request, opened, index, outcomes, told)
+
+
+@contextmanager
+def _writing(
+    cache: str | Path, part: Part | None, *, wait: bool
+) -> Iterator[tuple[EmbeddingCache, Callable[[], None]]]:
+    """The cache, open for writing, and what lets other parts begin, which may then lay out nothing any more."""
+    if part is None:
+        with EmbeddingCache.writing(cache, wait=wait) as store:
+            yield store, lambda: None
+    else:
+        with EmbeddingCache.writing_part(cache, part, wait=wait) as begun:
+            yield begun
 
 
 def _report(
@@ -207,6 +231,7 @@ def _report(
         unread=index.unread,
         copies=[ids for ids in index.ids if len(ids) > 1],
         same_files=index.same_files,
+        part=None if request.options.part is None else str(request.options.part),
     )
 
 

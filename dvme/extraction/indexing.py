@@ -80,7 +80,9 @@ class Index:
         return self.ids[int(np.searchsorted(self.rows, row))]
 
 
-def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequence[str] | None = None) -> Index:
+def index_samples(
+    cache: EmbeddingCache, found: Identified, class_order: Sequence[str] | None = None, *, is_shared: bool = False
+) -> Index:
     """Give every image content a row, and write labels, splits, groups and paths to the cache's tables.
 
     A column that the source does not have, such as the groups where the source is a folder, stays as the cache has
@@ -89,7 +91,8 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     no part in training or testing. Of a further column on which they disagree the row keeps nothing, and takes part.
     Findings that the source does not ask about stay as the cache has them, by `merged_labels`.
 
-    The cache is open for writing. Of orders of classes, () takes the cache's away, None keeps it.
+    The cache is open for writing; where it is shared, parts of an extraction write embeddings meanwhile. Of orders of
+    classes, () takes the cache's away, None keeps it.
 
     Raises:
         DataError: if the order lacks a label; the cache is unchanged.
@@ -97,7 +100,7 @@ def index_samples(cache: EmbeddingCache, found: Identified, class_order: Sequenc
     samples, held = found.samples, Held.by(cache, found.samples.kept)
     check_order(held, found, class_order)
     remarks = check_names(held, found)
-    if _forget_stand_ins(cache, held, samples):
+    if not is_shared and _forget_stand_ins(cache, held, samples):
         held = Held.by(cache, samples.kept)
     n_before, order = len(held.contents), held.class_order
     rows = cache.samples.add(found.digests, samples.ids)

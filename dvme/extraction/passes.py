@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,16 @@ from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import Index
 from dvme.extraction.models import KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
 from dvme.runtime import Progress, Runtime
-from dvme_cache import MAX_SHARD_ROWS, EmbeddingCache, Embeddings, RowState, count_states, salvage_damaged
+from dvme_cache import (
+    MAX_SHARD_ROWS,
+    CorruptCacheError,
+    EmbeddingCache,
+    Embeddings,
+    Part,
+    RowState,
+    count_states,
+    salvage_damaged,
+)
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -38,6 +48,8 @@ class Options:
     """Try images again that could not be decoded in an earlier run."""
     rows_per_shard: int | None = None
     """Images per committed file of a new backbone; None: by the size of the data set."""
+    part: Part | None = None
+    """Whose shards are extracted; None: all."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
@@ -45,11 +57,23 @@ class Options:
         if self.rows_per_shard is not None and not 1 <= self.rows_per_shard <= MAX_SHARD_ROWS:
             allowed = "pass " + parameter("rows_per_shard", 1) + f" to {MAX_SHARD_ROWS}"
             raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; " + allowed)
+        if self.part is not None and self.replace:
+            wrong = parameter("part", str(self.part)) + " cannot go with " + parameter("replace", True)
+            step = ", which would delete what other parts made; replace without a part, or extract into a new cache"
+            raise OptionError(wrong + step)
+
+    def shards_of(self, embeddings: Embeddings) -> Sequence[int] | None:
+        """The shards that a run may write; None: all."""
+        return None if self.part is None else self.part.shards(embeddings.n_shards)
+
+    def own(self, rows: NDArray[Any], rows_per_shard: int) -> NDArray[Any]:
+        """Those of some rows that are in such shards."""
+        return rows if self.part is None else rows[self.part.owns(rows // rows_per_shard)]
 
 
 @dataclass(frozen=True)
 class BackboneOutcome:
-    """What a run did for one backbone."""
+    """What a run did for one backbone. A part counts the rows of its own shards."""
 
     backbone: str
     dim: int
@@ -69,6 +93,10 @@ class BackboneOutcome:
     """Rows whose stored bytes were torn, flipped or gone. They are pending again, and extracted anew if listed."""
     choice: str = ""
     """Which of several sets of weights in its file the backbone has, a sentence."""
+    n_own: int = 0
+    """Distinct images of this run whose rows are in its shards: of a part, some; else all."""
+    n_in_cache: int = 0
+    """Distinct images of this run that the cache has an embedding of now, whoever made it."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +111,7 @@ class _Lack:
     """The rows to extract, one array per shard."""
     n_lost: int
     """Rows whose stored bytes were damaged."""
+    options: Options
 
     @property
     def name(self) -> str:
@@ -146,6 +175,27 @@ def extract_all(
     return [_outcome(lack, index, unread.get(lack.name, {}), seconds.get(lack.name, 0.0)) for lack in lacks], done.told
 
 
+def lay_out(
+    cache: EmbeddingCache, model: Backbone | KnownBackbone, index: Index, options: Options
+) -> tuple[Backbone | KnownBackbone, Embeddings]:
+    """Make room for a backbone's embeddings. Where there is room already, nothing is written.
+
+    Returns:
+        The model, loaded if the cache had nothing of it, and its embeddings.
+    """
+    name = model.spec.name
+    if isinstance(model, KnownBackbone) and name not in cache.backbones:  # someone has just taken them away
+        (model,) = load_known([model])
+    return model, cache.ensure_embeddings(
+        name,
+        model.fingerprint(options.dtype).with_fields(decoding_fields(index.kinds)),
+        dim=model.dim,
+        dtype=options.dtype,
+        provenance={} if isinstance(model, KnownBackbone) else provenance(model),
+        rows_per_shard=options.rows_per_shard,
+    )
+
+
 def _prepare(
     cache: EmbeddingCache,
     model: Backbone | KnownBackbone,
@@ -154,28 +204,19 @@ def _prepare(
     donors: Sequence[EmbeddingCache],
 ) -> _Lack:
     """Make room for a backbone's embeddings, and find what is still to be extracted."""
-    name = model.spec.name
     if options.replace:
-        cache.remove_embeddings(name)
-    if isinstance(model, KnownBackbone) and name not in cache.backbones:  # someone has just taken them away
-        (model,) = load_known([model])
-    embeddings = cache.ensure_embeddings(
-        name,
-        model.fingerprint(options.dtype).with_fields(decoding_fields(index.kinds)),
-        dim=model.dim,
-        dtype=options.dtype,
-        provenance={} if isinstance(model, KnownBackbone) else provenance(model),
-        rows_per_shard=options.rows_per_shard,
-    )
-    n_lost = salvage_damaged(embeddings)
+        cache.remove_embeddings(model.spec.name)
+    model, embeddings = lay_out(cache, model, index, options)
+    shards = options.shards_of(embeddings)
+    n_lost = salvage_damaged(embeddings, shards)
     for donor in () if options.replace else donors:
-        lacking = pending_rows(embeddings, index.rows, retry_failed=False)
+        lacking = pending_rows(embeddings, index.rows, retry_failed=False, shards=shards)
         take_over(embeddings, cache.samples.ids, lacking, donor)
-    shards = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed)
-    if shards and isinstance(model, KnownBackbone):
+    pending = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed, shards=shards)
+    if pending and isinstance(model, KnownBackbone):
         (model,) = load_known([model])
         check_fingerprints(cache, [model], options.dtype)
-    return _Lack(model, embeddings, shards, n_lost)
+    return _Lack(model, embeddings, pending, n_lost, options)
 
 
 def is_all_there(
@@ -183,36 +224,44 @@ def is_all_there(
 ) -> bool:
     """Whether a cache has the embedding of every content id by every model, or the reason why there is none.
 
-    Damage on disk is not looked for, and what the cache has is taken to have the models' fingerprints.
+    Damage of embeddings is not looked for, and what the cache has is taken to have the models' fingerprints.
     """
     row_of = {content: row for row, content in enumerate(cache.samples.content_ids)}
     if not all(model.spec.name in cache.backbones for model in models) or not row_of.keys() >= set(digests):
         return False
     rows = np.array(sorted({row_of[digest] for digest in digests}), dtype=np.int64)
     wanted = {RowState.PENDING} | ({RowState.FAILED} if options.retry_failed else set())
-    found = (cache.embeddings(model.spec.name).states()[rows] for model in models)
-    return not any(np.isin(states, list(wanted)).any() for states in found)
+    tables = (cache.embeddings(model.spec.name) for model in models)
+    found = (table.states(options.shards_of(table))[options.own(rows, table.shard_rows)] for table in tables)
+    try:
+        return not any(np.isin(states, list(wanted)).any() for states in found)
+    except CorruptCacheError:  # states that are torn: the run mends them, and finds what is lost
+        return False
 
 
-def pending_rows(embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool) -> list[NDArray[Any]]:
-    """Those of the rows that are still to be extracted, one array per shard."""
+def pending_rows(
+    embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool, shards: Sequence[int] | None = None
+) -> list[NDArray[Any]]:
+    """Those of the rows that are still to be extracted, one array per shard; of some shards, or of all."""
     is_asked = np.zeros(embeddings.n_rows, dtype=bool)
     is_asked[rows] = True
-    pending = embeddings.pending_shards(retry_failed=retry_failed)
+    pending = embeddings.pending_shards(shards, retry_failed=retry_failed)
     return [wanted for shard in pending if len(wanted := shard[is_asked[shard]])]
 
 
 def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: float) -> BackboneOutcome:
-    embeddings = lack.embeddings
-    states = embeddings.states()
-    failed = index.rows[states[index.rows] == RowState.FAILED]
-    reasons = embeddings.reasons() if len(failed) else np.empty(0, dtype=object)
+    embeddings, shards = lack.embeddings, lack.options.shards_of(lack.embeddings)
+    rows = lack.options.own(index.rows, embeddings.shard_rows)
+    states = embeddings.states(shards)
+    failed = rows[states[rows] == RowState.FAILED]
+    reasons = embeddings.reasons(shards) if len(failed) else np.empty(0, dtype=object)
     why = {row: reasons[row] for row in failed.tolist()} | dict(unread)
     computed = sum(int((states[rows] == RowState.DONE).sum()) for rows in lack.shards)
+    n_done = count_states(states[rows])["done"]
     return BackboneOutcome(
         backbone=embeddings.name,
         dim=embeddings.dim,
-        reused=count_states(states[index.rows])["done"] - computed,
+        reused=n_done - computed,
         computed=computed,
         failed=len(why) + len(index.unread),
         seconds=seconds,
@@ -220,4 +269,19 @@ def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: floa
         choice=lack.model.choice,
         remark="" if lack.model.spec.is_verified else lack.model.spec.remark,
         n_lost=lack.n_lost,
+        n_own=len(rows),
+        n_in_cache=n_done if shards is None else _n_done(embeddings, index.rows),
     )
+
+
+def _n_done(embeddings: Embeddings, rows: NDArray[Any]) -> int:
+    """How many of some rows are done; what another part has to mend counts as nothing."""
+    try:
+        states = embeddings.states()
+    except CorruptCacheError:
+        states = np.zeros(embeddings.n_rows, dtype=np.uint8)
+        for shard in range(embeddings.n_shards):
+            window = embeddings.window(shard)
+            with suppress(CorruptCacheError):
+                states[window] = embeddings.states_of(shard)[: window.stop - window.start]
+    return count_states(states[rows])["done"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,11 @@ from dvme.extraction.embedding import extract_shards, lanes_on
 from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import is_below, unknown_places
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
-from dvme.extraction.opening import ExtractRequest, Opened, open_run
+from dvme.extraction.opening import ExtractRequest, Opened, open_run, parse_part
 from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
+from dvme_cache.layout import shard_rows
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -86,6 +87,8 @@ class ExtractPlan:
     """Images of the manifest that would be left out, for their files are not there."""
     unread: dict[str, str] = field(default_factory=dict)
     """Files that could not be read, and why."""
+    part: str | None = None
+    """Which part of the extraction it would be, such as `3/16`; what is said of backbones is of its shards."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -110,6 +113,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     replace: bool = False,
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
+    part: str | None = None,
     progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractPlan:
@@ -132,6 +136,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
             replace=replace,
             retry_failed=retry_failed or runtime.max_pixels is not None,
             rows_per_shard=rows_per_shard,
+            part=parse_part(part),
         ),
         runtime=runtime,
         announce=announce,
@@ -156,7 +161,7 @@ def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | No
     first_file = {digest: index for index, digest in reversed(list(enumerate(digests)))}
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
     n_others = 0 if store is None else _count_others(store, held, rows, unknown_places(found))
-    new, donors = first_file.keys() - known.keys(), donors_of(request.cache)
+    new, donors = [digest for digest in dict.fromkeys(digests) if digest not in known], donors_of(request.cache)
     trial = _Trial(samples, first_file, request.runtime)
     return ExtractPlan(
         cache=os.fspath(request.cache),
@@ -171,6 +176,7 @@ def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | No
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),
         unread=found.unread,
+        part=None if request.options.part is None else str(request.options.part),
     )
 
 
@@ -210,13 +216,14 @@ def _plan_one(
     store: EmbeddingCache | None,
     model: Backbone | KnownBackbone,
     rows: NDArray[Any],
-    new: Set[bytes],
+    added: Sequence[bytes],
     options: Options,
     trial: _Trial,
     donors: Sequence[EmbeddingCache],
 ) -> BackbonePlan:
-    """What one backbone lacks: of this run's images that the cache has, in `rows`, and of the `new` content ids."""
+    """What one backbone lacks: of this run's images that the cache has, in `rows`, and of those to be added, by id."""
     name = model.spec.name
+    rows, new = _own(store, name, rows, added, options)
     made = model.fingerprint(options.dtype)
     taken = set() if options.replace else {content for donor in donors for content in rows_done(donor, made)}
     is_taken = np.array([store is not None and store.samples.ids[row].tobytes() in taken for row in rows], dtype=bool)
@@ -228,7 +235,7 @@ def _plan_one(
     elif options.replace:
         computed["replaced"] = len(rows)
     else:
-        every_state, is_lost = _states(store, name)
+        every_state, is_lost = _states(store, name, options)
         states = every_state[rows]
         is_pending, failed = states == RowState.PENDING, int((states == RowState.FAILED).sum())
         reused += int((states == RowState.DONE).sum()) + int((is_pending & is_taken).sum())
@@ -251,12 +258,29 @@ def _plan_one(
     )
 
 
-def _states(store: EmbeddingCache, name: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """(N,) row states as the run would find them after salvaging damaged shards, and (N,) which rows are lost."""
+def _own(
+    store: EmbeddingCache | None, name: str, rows: NDArray[Any], added: Sequence[bytes], options: Options
+) -> tuple[NDArray[Any], set[bytes]]:
+    """Of a backbone's rows, and of the content ids that a run would add, in their order, those in the run's shards."""
+    n_rows = 0 if store is None else store.n_rows
+    if store is not None and name in store.backbones:
+        size = store.embeddings(name).shard_rows
+    else:
+        size = options.rows_per_shard or shard_rows(n_rows + len(added))
+    own = options.own(np.arange(n_rows, n_rows + len(added)), size)
+    return options.own(rows, size), {added[row - n_rows] for row in own.tolist()}
+
+
+def _states(store: EmbeddingCache, name: str, options: Options) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """(N,) row states as the run would find them after salvaging damaged shards, and (N,) which rows are lost.
+
+    Of shards that are not the run's, nothing is looked at.
+    """
     embeddings = store.embeddings(name)
     states = np.zeros(embeddings.n_shards * embeddings.shard_rows, dtype=np.uint8)
     is_lost = np.zeros(len(states), dtype=bool)
-    for shard in range(embeddings.n_shards):
+    own = options.shards_of(embeddings)
+    for shard in range(embeddings.n_shards) if own is None else own:
         rows = slice(shard * embeddings.shard_rows, (shard + 1) * embeddings.shard_rows)
         if check_shard(embeddings, shard):
             remains = remains_of(embeddings, shard)

@@ -293,7 +293,7 @@ def lease(s3: Any) -> dict[str, str]:
 
 def lease_of(files: RemoteFiles) -> Lease:
     """The lease that is asked before every write."""
-    check: Any = files.before_write
+    check: Any = files.before_write[-1]
     assert isinstance(check.__self__, Lease)
     return check.__self__
 
