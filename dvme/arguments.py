@@ -159,7 +159,10 @@ def _taken(name: str, annotation: str) -> Callable[[Any, str], Any] | None:
     kind = annotation.partition(" | ")[0]
     if kind in SETTINGS:
         return partial(settings, kind=kind)
-    return mapping if annotation.startswith("Mapping[") else by_name.get(name)
+    if annotation.startswith("Mapping["):
+        return mapping
+    # `views` of X-rays are names, and of a study one word.
+    return by_name.get(name) if name == "seed" or "Sequence[" in annotation else None
 
 
 def _texts(given: tuple[Any, ...], what: str, wanted: str) -> tuple[str, ...]:

@@ -29,6 +29,11 @@ NA_VALUES: Final = (
 )
 """What programs write into a cell that has no value, spelled as they do; `none` is what people call a class."""
 
+VIEWS: Final = 1
+"""Of each image: the plain one alone."""
+VIEWS_USED: Final = "none"
+"""By a study, beside the plain one."""
+
 DEVICE: Final = "auto"
 DTYPE: Final = "float32"
 PRECISION: Final = "float32"

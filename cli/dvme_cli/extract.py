@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, DTYPE, NO_FINDING
+from dvme.defaults import DEVICE, DTYPE, NO_FINDING, VIEWS
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
@@ -83,6 +83,13 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     voi: Annotated[
         str | None, typer.Option(help="Window of DICOM files: first, none, lut, or its number from 0 on.")
     ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            help="Versions of each image to keep, the plain one among them: 4, or 4:rotate+crop without mirror images. "
+            f"Default: {VIEWS}."
+        ),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     precision: image_options.Precision = None,
     dtype: options.Dtype = DTYPE,
@@ -136,6 +143,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "image_root": image_root,
         "skip_missing": skip_missing,
         "class_order": parse_order(class_order),
+        **typed(views=views),
         "weights": parse_pairs(weights or [], "--weights", "PATH"),
         "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
         "precision": precision,

@@ -57,5 +57,8 @@ def _show(summary: CacheSummary) -> None:
         said = [f"{words} {word[key]}" for key, words in WORDS.items() if key in word]
         if said:
             say(f"{item.backbone}: {said[0]}, by the word of who imported it")
+    if summary.views:
+        several = some_of([f"{count} of {name}" for name, count in summary.views.items()])
+        say(f"views of each image: {several}; dvme probe --views train learns from them")
     for place, count in summary.predicted.items():
         say(f"{counted(count, 'image')} that were only predicted: {place} (no study sees them)")

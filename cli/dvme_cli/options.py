@@ -131,6 +131,14 @@ Controls = Annotated[
     bool,
     typer.Option(help="Beside dvme and dvme-tokens: every single backbone, and the fusions without attention."),
 ]
+ViewsUsed = Annotated[
+    str,
+    typer.Option(
+        "--views",
+        help="What dvme extract --views K kept: heads learn from all of it (train), predictions are means over it as "
+        "well (train,test), or neither (none). With a recipe: train:rotate+crop.",
+    ),
+]
 Metric = Annotated[
     str | None,
     typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about."),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import AT, DEVICE, PROBE_HEADS
+from dvme.defaults import AT, DEVICE, PROBE_HEADS, VIEWS_USED
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars
 from dvme_cli.parsing import (
@@ -28,6 +28,7 @@ def probe(  # noqa: PLR0913, PLR0917 - one parameter per option
     heads: options.Heads = HEADS,
     backbones: options.Backbones = None,
     controls: options.Controls = True,
+    views: options.ViewsUsed = VIEWS_USED,
     n_folds: options.Folds = None,
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
@@ -58,6 +59,7 @@ def probe(  # noqa: PLR0913, PLR0917 - one parameter per option
             heads=parse_names(heads, "--head"),
             backbones=optional_names(backbones, "--backbones"),
             controls=controls,
+            views=views,
             by=optional_names(by, "--by") or (),
             per=per,
             **typed(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import AT, DEVICE, METRIC, SWEEP_HEADS
+from dvme.defaults import AT, DEVICE, METRIC, SWEEP_HEADS, VIEWS_USED
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars
 from dvme_cli.parsing import (
@@ -30,6 +30,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     heads: options.Heads = HEADS,
     backbones: options.Backbones = None,
     controls: options.Controls = True,
+    views: options.ViewsUsed = VIEWS_USED,
     subsets: Annotated[str | None, typer.Option(help="A file of dvme subsets, in place of the next eleven.")] = None,
     sizes: options.Sizes = None,
     n_folds: options.Folds = None,
@@ -77,6 +78,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
             heads=parse_names(heads, "--head"),
             backbones=optional_names(backbones, "--backbones"),
             controls=controls,
+            views=views,
             by=optional_names(by, "--by") or (),
             per=per,
             subsets=subsets,

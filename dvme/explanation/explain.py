@@ -76,7 +76,7 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
 
     Everything is computed on labelled images of the cache that the head neither learned from nor chose on. Of several
     findings losses are means over the cells that are known, AUCs means over the findings that can be judged, and
-    attention is shown of the images with each.
+    attention is shown of the images with each. A head that learned from views is explained by the plain images.
 
     Args:
         head: a folder that `dvme probe --save` made, or that a run has in `RUN/heads`.
@@ -102,6 +102,9 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     saved = load_head(head)
     if retrain and len(saved.backbones) < 2:
         raise OptionError(f"{head} has one backbone, and none is left to fit it on; leave out " + parameter("retrain"))
+    if retrain and saved.views is not None:
+        message = f"{head} learned from views of images, and would be fitted again on plain ones; leave out "
+        raise OptionError(message + parameter("retrain"))
     if full_map is not None and saved.name != "dvme":
         message = f"a map of all tokens is of the dvme head, {head} is {saved.name}; leave out "
         raise OptionError(message + parameter("full_map"))
@@ -166,7 +169,7 @@ def explained(  # noqa: PLR0913 - as of `explain`
         backbones=saved.backbones,
         n_folds=len(heads),
         n_images=len(test),
-        images=described,
+        images=described if saved.views is None else f"{described}, seen plain",
         attention=summarise_attention(
             heads, blocks, labels[test], backbones=saved.backbones, classes=saved.classes, progress=progress
         )

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from dvme.backbones.description.spec import BackboneSpec, Preprocess
+from dvme.backbones.description.view import PLAIN, View
+from dvme.backbones.model.augment import view_image
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode
 from dvme.data.decoded import Decoded, Told
@@ -45,11 +47,12 @@ class Way:
 
     reading: Reading
     preprocess: Preprocess
+    view: View = PLAIN
 
     @classmethod
     def of(cls, spec: BackboneSpec) -> Way:
         """A backbone's."""
-        return cls(spec.reading, spec.preprocess)
+        return cls(spec.reading, spec.preprocess, spec.view)
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,19 @@ def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> Prep
         except ImageError as error:
             found[reading] = str(error)
     read = [found[way.reading] for way in ways]
+    identity = b"" if all(way.view.is_plain for way in ways) else image.content_id
     contents: list[Content] = [
-        each if isinstance(each, str) else _crop(each.image, way.preprocess)
+        each if isinstance(each, str) else _crop(each.image, way, identity)
         for each, way in zip(read, ways, strict=True)
     ]
     told = [each.outliers for each in found.values() if isinstance(each, Decoded) and each.outliers]
     return Prepared(contents, tuple(told))
 
 
-def _crop(image: Image, preprocess: Preprocess) -> NDArray[np.uint8] | str:
+def _crop(image: Image, way: Way, identity: bytes) -> NDArray[np.uint8] | str:
     try:
-        return crop_image(image, preprocess)
+        if way.view.is_plain:
+            return crop_image(image, way.preprocess)
+        return view_image(image, way.preprocess, way.view, identity)
     except ImageError as error:
         return str(error)

@@ -22,6 +22,8 @@ from dvme.extraction.pace import Mode, Pace, modes_of
 from dvme.runtime import Runtime, available_memory, resident_memory
 
 if TYPE_CHECKING:
+    import torch
+
     from dvme.backbones.loading.model import Backbone
 
 PORTIONS_AHEAD = 3
@@ -210,7 +212,16 @@ def _replicas(models: Sequence[Backbone], runtime: Runtime) -> list[Sequence[Bac
     import torch
 
     others = [torch.device(name) for name in runtime.device.split(",")[1:]]
-    return [models, *([model.on(device) for model in models] for device in others)]
+    return [models, *(_on(device, models) for device in others)]
+
+
+def _on(device: torch.device, models: Sequence[Backbone]) -> list[Backbone]:
+    """The backbones on another device; those that differ in the view alone are there once."""
+    found: list[Backbone] = []
+    for model in models:
+        alike = [own for own in found if own.is_of(model.spec)]
+        found.append(alike[0].seeing(model.spec) if alike else model.on(device))
+    return found
 
 
 def _modes(device: str, n_devices: int) -> list[Mode]:

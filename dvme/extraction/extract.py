@@ -16,10 +16,10 @@ from dvme.data import MISSING, Columns, Outliers, Samples, Task
 from dvme.data.decoded import Told
 from dvme.data.hashing import identify
 from dvme.data.stretch import FewGreys
-from dvme.defaults import DTYPE
+from dvme.defaults import DTYPE, VIEWS
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
-from dvme.extraction.models import Choice, check_fingerprints, load_known
+from dvme.extraction.models import Choice, check_fingerprints, load_known, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run, parse_part
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there, lay_out
 from dvme.runtime import Progress, Runtime, automatic
@@ -89,6 +89,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
     backbones: Sequence[str],
+    views: int | str = VIEWS,
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     skip_missing: bool = False,
@@ -115,6 +116,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
             SET:FOLDER, a public set as it was unpacked (`public_sets` names them).
         cache: the cache's path or URL, by custom `NAME.zarr`; created if it is not there.
         backbones: names, with variations if any; all are extracted in one pass over the images.
+        views: versions of each image to embed, the plain one among them: 4 also keeps three that are mirrored, turned
+            and cropped, each as a backbone of its own, `NAME@view=1` and so on; "4:rotate+crop" mirrors none.
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start.
         skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
@@ -142,7 +145,12 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     request = ExtractRequest(
         images=images,
         cache=cache,
-        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision),
+        choice=Choice(
+            names=seen_in_views(backbones, views),
+            weights=weights or {},
+            architectures=architectures or {},
+            precision=precision,
+        ),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from dvme.backbones.description.code_identity import is_plain
 from dvme.backbones.description.precision import TF32, check_named_device
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.variation import split_name, vary, vary_name
+from dvme.backbones.description.variation import seen_in, split_name, vary, vary_name
+from dvme.backbones.description.view import PLAIN, further_views
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.known import Facts, place_of
 from dvme.backbones.loading.registry import get_spec
@@ -67,7 +68,8 @@ class Choice:
     def file_of(self, spec: BackboneSpec) -> Path | None:
         """The local checkpoint of a spec, if one is given for it: as it is called, or as it was typed."""
         typed = [name for name in self.names if self._spec(name).name == spec.name]
-        for name in (spec.name, *typed, split_name(spec.name)[0], *(split_name(name)[0] for name in typed)):
+        whole = [spec.name, *typed]
+        for name in (*whole, *(seen_in(each, PLAIN) for each in whole), *(split_name(each)[0] for each in whole)):
             if name in self.weights:
                 return Path(self.weights[name])
         return None
@@ -79,6 +81,24 @@ class Choice:
         if base not in self.architectures:
             return get_spec(name)
         return vary(spec_from_architecture(base, self.architectures[base]), options)
+
+
+def seen_in_views(names: Sequence[str], views: int | str) -> list[str]:
+    """Each backbone followed by itself in the further views of the images.
+
+    Args:
+        names: of backbones.
+        views: as `further_views` takes it.
+
+    Raises:
+        OptionError: if there are no such views, or a name says one already.
+    """
+    further = further_views(views)
+    stray = next((name for name in names if further and seen_in(name, PLAIN) != name), None)
+    if stray is not None:
+        message = f"{stray} is a view already; leave that out of its name, or leave out "
+        raise OptionError(message + parameter("views"))
+    return [seen for name in names for seen in (name, *(seen_in(name, view) for view in further))]
 
 
 @dataclass(frozen=True)
@@ -140,7 +160,7 @@ def load_known(models: Sequence[Backbone | KnownBackbone]) -> list[Backbone]:
 def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runtime) -> list[Backbone]:
     """Load backbones, each with its local checkpoint if it has one, on the runtime's device.
 
-    What the next run can know of them without loading them is kept.
+    What the next run can know of them without loading them is kept. What differs in the view alone is loaded once.
 
     Raises:
         WeightsError, CheckpointError: if one cannot be loaded.
@@ -154,8 +174,12 @@ def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runti
         keep_freed_memory()
     from dvme.backbones.loading.model import load_backbone
 
-    models = []
+    models: list[Backbone] = []
     for spec, file in specs:
+        alike = [own for own, (_, given) in zip(models, specs, strict=False) if given == file and own.is_of(spec)]
+        if alike:
+            models.append(alike[0].seeing(spec))
+            continue
         place = place_of(spec, file)
         model = load_backbone(spec, weights=file, device=device)
         if place is not None and place == place_of(spec, file):  # the file stayed as it was

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.data import Columns, Samples, Task
 from dvme.data.hashing import Identified, identify
-from dvme.defaults import DTYPE
+from dvme.defaults import DTYPE, VIEWS
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import extract_shards, lanes_on
 from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import is_below, unknown_places
-from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known
+from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run, parse_part
 from dvme.extraction.passes import Options
 from dvme.runtime import Progress, Runtime, automatic
@@ -101,6 +101,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     cache: str | Path,
     *,
     backbones: Sequence[str],
+    views: int | str = VIEWS,
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     skip_missing: bool = False,
@@ -126,7 +127,12 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     request = ExtractRequest(
         images=images,
         cache=cache,
-        choice=Choice(names=backbones, weights=weights or {}, architectures=architectures or {}, precision=precision),
+        choice=Choice(
+            names=seen_in_views(backbones, views),
+            weights=weights or {},
+            architectures=architectures or {},
+            precision=precision,
+        ),
         columns=columns,
         image_root=image_root,
         skip_missing=skip_missing,
@@ -194,10 +200,13 @@ class _Trial:
     samples: Samples
     first_file: Mapping[bytes, int]
     runtime: Runtime
+    loaded: list[Backbone] = field(default_factory=list)
+    """The backbone of the last trial, which the next one may see in another view."""
 
     def images_per_second(self, known: Backbone | KnownBackbone, dtype: str) -> float:
         """Files to embeddings, over a few batches after one of each lane that warms up."""
-        (model,) = load_known([known])
+        self.loaded[:] = [own.seeing(known.spec) for own in self.loaded if own.is_of(known.spec)] or load_known([known])
+        (model,) = self.loaded
         n_warm = self.runtime.images_per_batch(model.device.type) * lanes_on(model.device.type)
         chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
         chosen = chosen[: n_warm * (1 + TRIAL_BATCHES)]

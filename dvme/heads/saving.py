@@ -21,13 +21,14 @@ from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
 from dvme.heads import fitted_class, head_of, written
 from dvme.heads.fitting.jobs import FittedHead, Head
+from dvme.heads.saved_views import SavedViews
 from dvme.json_values import as_json, plain, rebuilt
 from dvme.metrics.grades import mean_cuts
 from dvme_cache import Fingerprint
 
-FORMATS = FORMAT, MULTILABEL_FORMAT = 2, 3
-"""The latter of heads of several labels, whose probabilities what reads the former alone would get wrong."""
-FORMATS = (FORMAT, MULTILABEL_FORMAT)
+FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT = 2, 3, 4
+"""Those after the first of heads of several labels, and of heads that learned from views: what reads earlier ones alone
+would get their probabilities wrong."""
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -68,6 +69,20 @@ class SavedHead:
     test_hash: str
     """Hash of the test images' content ids; they were neither learned from nor chosen on."""
     folds: list[SavedFold]
+    views: SavedViews | None = None
+    """What it learned from beside the plain images; None: nothing."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The embeddings that `predict_proba` takes: of each backbone, and of each in further views if it averages."""
+        further = self.views.names if self.views is not None and self.views.is_averaged else ()
+        return (*self.backbones, *(name for view in further for name in view))
+
+    @property
+    def input_fingerprints(self) -> tuple[Fingerprint, ...]:
+        """Of the same."""
+        further = self.views.fingerprints if self.views is not None and self.views.is_averaged else ()
+        return (*self.fingerprints, *(each for view in further for each in view))
 
     @property
     def name(self) -> str:
@@ -90,21 +105,24 @@ class SavedHead:
         return np.concatenate([ids for fold in self.folds for ids in (fold.train_ids, fold.validation_ids)])
 
     def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) mean of the folds' probabilities.
+        """(B, C) mean of the folds' probabilities, and over views if the head was chosen so.
 
         Args:
-            blocks: (B, D_m) embeddings of each backbone.
+            blocks: (B, D_m) embeddings, those of `inputs`.
 
         Raises:
             DataError: if a dimension is not the one that the head was fitted on.
         """
-        for name, dim, block in zip(self.backbones, self.dims, blocks, strict=True):
+        n_views, n_backbones = len(self.inputs) // len(self.backbones), len(self.backbones)
+        for name, dim, block in zip(self.inputs, self.dims * n_views, blocks, strict=True):
             if block.shape[1] != dim:
                 message = (
                     f"{name} has {block.shape[1]} values per image, the head expects {dim}; extract it as the head says"
                 )
                 raise DataError(message)
-        mean: NDArray[Any] = np.mean([fold.head.predict_proba(blocks) for fold in self.folds], axis=0)
+        views = [blocks[start : start + n_backbones] for start in range(0, len(blocks), n_backbones)]
+        each = [fold.head.predict_proba(view) for fold in self.folds for view in views]
+        mean: NDArray[Any] = np.mean(each, axis=0)
         return mean
 
 
@@ -189,7 +207,7 @@ def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
     if described["format"] not in FORMATS:
         step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
-        known = f"{FORMAT} and {MULTILABEL_FORMAT}"
+        known = f"{FORMAT} to {VIEWS_FORMAT}"
         raise DataError(f"{path} is of head format {described['format']}, this dvme reads {known}; {step}")
     if content_digest(described) != described["digest"]:
         raise DataError(f"{path} is damaged: its {DESCRIPTION} was changed after it was written; save it again")
@@ -223,6 +241,7 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
         classes=tuple(described["classes"]),
         test_hash=described["test_subset"],
         folds=folds,
+        views=SavedViews.restored(described["views"]) if "views" in described else None,
     )
 
 
@@ -247,8 +266,10 @@ def _arrays(saved: SavedHead) -> dict[str, NDArray[Any]]:
 
 def _description(saved: SavedHead) -> dict[str, Any]:
     parts = zip(saved.backbones, saved.dims, saved.fingerprints, strict=True)
-    return {
-        "format": MULTILABEL_FORMAT if saved.is_multilabel else FORMAT,
+    number = MULTILABEL_FORMAT if saved.is_multilabel else FORMAT
+    own = {} if saved.views is None else {"views": saved.views.described()}
+    return own | {
+        "format": number if saved.views is None else VIEWS_FORMAT,
         "head": saved.name,
         "settings": written(asdict(saved.head)),  # type: ignore[call-overload]
         "backbones": [

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dvme.backbones.description.variation import split_name, vary_name
+from dvme.backbones.description.variation import seen_in, split_name, vary_name, view_in
+from dvme.backbones.description.view import PLAIN
 from dvme.backbones.loading.registry import get_spec
 from dvme.errors import DvmeError, OptionError, UnknownNameError, parameter
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
@@ -77,7 +78,7 @@ def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[
             raise OptionError(option + f" names {', '.join(stray)}; the head's are {', '.join(saved.backbones)}")
     found = []
     models = recall_backbones(choice, runtime)
-    for model, name, head_name, expected in zip(models, typed, saved.backbones, saved.fingerprints, strict=True):
+    for model, name, head_name, expected in zip(models, typed, saved.inputs, saved.input_fingerprints, strict=True):
         dtype = _dtype(expected)
         check_fingerprint(head_name, expected, model.fingerprint(dtype), f"{name} as it is installed here")
         found.append(Source(model.spec.name, dtype, model))
@@ -109,7 +110,7 @@ def _typed(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[str]:
     """What to type for each of the head's backbones: the user's own of that name, the name, or one that is the same."""
     by_base = {split_name(own.name_of(name))[0]: name for name in own.names}
     typed: dict[str, str] = {}
-    for name in saved.backbones:
+    for name in saved.inputs:
         base, options = split_name(name)
         if base in by_base:
             typed[name] = vary_name(by_base[base], options)
@@ -129,11 +130,12 @@ def _typed(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[str]:
                 + f" names {name}, which is none of the head's {', '.join(saved.backbones)}, by name or by "
                 "what it computes; leave it out"
             )
-        typed[alike[0]] = name
-    unknown = [name for name in saved.backbones if name not in typed]
+        further = [each for each in saved.inputs if each not in saved.backbones and seen_in(each, PLAIN) == alike[0]]
+        typed |= {alike[0]: name} | {each: seen_in(name, view_in(each)) for each in further}
+    unknown = [name for name in saved.inputs if name not in typed]
     if unknown:
         raise UnknownNameError(_how_to_go_on(unknown[0]))
-    return [typed[name] for name in saved.backbones]
+    return [typed[name] for name in saved.inputs]
 
 
 def _is_known(name: str) -> bool:

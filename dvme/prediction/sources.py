@@ -41,7 +41,7 @@ class Part:
 
     store: EmbeddingCache
     backbones: tuple[str, ...]
-    """What this cache calls the head's, in its order."""
+    """What this cache calls the head's inputs, in their order."""
     positions: NDArray[np.int64]
     """(n,) which of the images."""
     rows: NDArray[np.int64]
@@ -98,10 +98,10 @@ def embedded(
             raise OptionError(
                 f"{images} is a cache, whose rows are what they are; leave out " + parameter("frame", "each")
             )
-        check_fits(saved, store)
+        check_fits(saved, store, is_asked=True)
         rows = np.flatnonzero(~store.samples.is_pruned)
         names, paths = named_images(store.samples.paths, store.column("path"), rows)
-        yield Asked(names.tolist(), paths.tolist(), [Part(store, saved.backbones, np.arange(len(rows)), rows)])
+        yield Asked(names.tolist(), paths.tolist(), [Part(store, saved.inputs, np.arange(len(rows)), rows)])
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
         kept = None if cache is None else place_beside(cache)
@@ -125,7 +125,7 @@ def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[st
     is_pending = False
     for part in asked.parts:
         is_done = np.ones(len(part.rows), dtype=bool)
-        for name, own in zip(saved.backbones, part.backbones, strict=True):
+        for name, own in zip(saved.inputs, part.backbones, strict=True):
             table = part.store.embeddings(own)
             states, reasons = table.states()[part.rows], table.reasons()[part.rows]
             for i in np.flatnonzero(states != RowState.DONE).tolist():
@@ -140,21 +140,28 @@ def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[st
     missing_images |= {asked.ids[position]: reason for position, reason in sorted(left_out.items())}
     if not any(len(part.rows) for part in complete):
         first = next(iter(missing_images.items()), ("no image", "is there"))
-        missing = f"no image has an embedding of {', '.join(saved.backbones)} ({first[0]}: {first[1]})"
+        missing = f"no image has an embedding of {', '.join(saved.inputs)} ({first[0]}: {first[1]})"
         raise DataError(
             f"{missing}; run dvme extract first" if is_pending else f"{missing}; there is nothing to predict"
         )
     return complete, missing_images
 
 
-def check_fits(saved: SavedHead, store: EmbeddingCache) -> None:
+def check_fits(saved: SavedHead, store: EmbeddingCache, *, is_asked: bool = False) -> None:
     """Refuse a cache whose embeddings were made in another way than those that the head was fitted on.
+
+    Args:
+        saved: the head.
+        store: the cache.
+        is_asked: whether the head is to predict, of all the views that it averages over; else it is looked at by the
+            plain images.
 
     Raises:
         FingerprintMismatchError: naming the backbone, the field and both values.
         MissingEmbeddingsError: if the cache lacks a backbone.
     """
-    for name, expected in zip(saved.backbones, saved.fingerprints, strict=True):
+    named = zip(saved.inputs, saved.input_fingerprints, strict=True)
+    for name, expected in list(named)[: None if is_asked else len(saved.backbones)]:
         check_fingerprint(name, expected, store.embeddings(name).fingerprint, f"{name} in {store.location}")
 
 
@@ -222,8 +229,8 @@ def _found(
 
 
 def _names_in(store: EmbeddingCache, saved: SavedHead) -> tuple[str, ...]:
-    """What a cache calls the head's backbones; () if it lacks one."""
-    pairs = zip(saved.backbones, saved.fingerprints, strict=True)
+    """What a cache calls the head's inputs; () if it lacks one."""
+    pairs = zip(saved.inputs, saved.input_fingerprints, strict=True)
     names = [alike(store, fingerprint, name) for name, fingerprint in pairs]
     return tuple(name for name in names if name is not None) if None not in names else ()
 

@@ -187,6 +187,8 @@ def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: 
     ]
     is_known = isinstance(line, Aside) or not one.manifest.targets.is_multilabel or finding is not None
     notices = [] if is_known else [line]
+    if one.views != other.views:
+        notices.append(f"heads of {one.folder} learned from {one.views}, those of {other.folder} from {other.views}")
     for run, others in ((one, other.methods), (other, one.methods)):
         alone = [name for name, method in zip(run.names, run.methods, strict=True) if method not in others]
         notices += [f"only in {run.folder}: {', '.join(alone)}"] if alone else []

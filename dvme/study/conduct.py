@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dvme.data.findings import finding_names, parsed
 from dvme.data.uncertainty import is_unsure
+from dvme.defaults import VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -27,21 +28,22 @@ from dvme.runtime import Progress, Runtime
 from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
-from dvme.study.design.snapshot import Snapshot, named_backbones
+from dvme.study.design.snapshot import Snapshot, named_backbones, views_described
 from dvme.study.design.subsets import Design, draw_design, load_design
 from dvme.study.design.units import units_of_test
+from dvme.study.design.views import Views, views_asked
 from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
 from dvme.study.ledger import Ledger
-from dvme.study.methods import Method, check_cuts, check_order, make_methods, method_notices, sampled
+from dvme.study.methods import Method, check_cuts, check_order, check_views, make_methods, method_notices, sampled
 from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 from dvme.study.people import People
 from dvme.study.results import write_results
-from dvme.study.run import SEEN, SUBSETS, check_run, one_writer, set_aside, write_run
+from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, one_writer, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
 from dvme.study.sites.asked import SiteOptions, open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
@@ -59,6 +61,8 @@ class Question:
     controls: bool
     options: SubsetOptions | None
     subsets: str | Path | None = None
+    views: str = VIEWS_USED
+    """See `views_asked`."""
     metric: str = METRICS[0]
     people: People = field(default_factory=People)
     operation: Operation = field(default_factory=Operation)
@@ -87,11 +91,11 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     store = open_cache(question.cache)
     names = named_backbones(store, question.backbones)
     methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
-    people = question.people
-    check_cuts(methods, is_asked_elsewhere=bool(people.by or people.per or question.sites.test))
+    views, lines = views_asked(question.views, store, names)
+    _check_methods(question, methods, views)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
-    opened = open_sites(question.sites, store, names)
-    snapshot = Snapshot.take(store, names, question.people.columns)
+    opened = open_sites(question.sites, store, names, views)
+    snapshot = Snapshot.take(store, names, question.people.columns, views)
     question.people.check(snapshot)
     _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
@@ -114,7 +118,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
         grid.fit(runtime, budget, progress, question.command)
         clock.lap("fit")
-        judge, report = _judged(question, design, grid, clock, progress)
+        judge, report = _judged(question, design, grid, clock, progress, lines)
         report.notices.extend(earlier)
         if sites:
             found, lines = judge_sites(sites, question.sites, design.snapshot, judge, grid, progress)
@@ -127,6 +131,13 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             _place_heads(grid, aside)
     clock.lap("write")
     return report
+
+
+def _check_methods(question: Question, methods: Sequence[Method], views: Views | None) -> None:
+    """Refuse heads that cannot do what is asked, see `check_views` and `check_cuts`."""
+    people = question.people
+    check_views(methods, views)
+    check_cuts(methods, is_asked_elsewhere=bool(people.by or people.per or question.sites.test))
 
 
 def _check_labels(question: Question, snapshot: Snapshot, opened: Mapping[str, Snapshot]) -> None:
@@ -164,7 +175,8 @@ def _run_folder(
     out: str | Path, question: Question, design: Design, methods: Sequence[Method]
 ) -> Iterator[tuple[Path, list[str]]]:
     """The run's folder, which nobody else writes to meanwhile, and a line on what of an earlier call is set aside."""
-    folder = check_run(out, design.subsets, question.command)
+    folder, views = check_run(out, design.subsets, question.command), views_described(design.snapshot, question.views)
+    check_same_views(folder, views)
     folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder):
         check_run(out, design.subsets, question.command)  # another may have written to it until now
@@ -196,9 +208,9 @@ def _test_units(design: Design) -> tuple[Units, str]:
 
 
 def _judged(
-    question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress
+    question: Question, design: Design, grid: Grid, clock: _Clock, progress: Progress, lines: Sequence[str]
 ) -> tuple[Judge, StudyReport]:
-    """What the finished jobs allow to be said."""
+    """What the finished jobs allow to be said, beside these lines."""
     snapshot, manifest = design.snapshot, design.subsets
     units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
@@ -209,6 +221,7 @@ def _judged(
     clock.lap("statistics")
     notices = [
         *method_notices(grid.methods),
+        *lines,
         *design.notices,
         *snapshot.notices,
         *grid.notices(f"dvme {question.command}"),
@@ -285,7 +298,14 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
             }
             for method in methods
         ],
-    } | ({"sites": question.sites.places} if question.sites.test else {})
+    } | _of_some(question, snapshot)
+
+
+def _of_some(question: Question, snapshot: Snapshot) -> dict[str, Any]:
+    """What only some runs have to say."""
+    views = views_described(snapshot, question.views)
+    found: dict[str, Any] = {"sites": question.sites.places} if question.sites.test else {}
+    return found if views is None else found | {"views": views}
 
 
 class _Clock:

@@ -84,9 +84,11 @@ def fit_assignments(
     is_cpu = runtime.torch_device().partition(":")[0] == "cpu"
     for names, positions in portions(assignments, snapshot, targets, budget):
         snapshot.forget(names)
-        embeddings = {name: snapshot.read(name) for name in names}
-        truth = hidden.values if targets.is_multilabel else None
-        data = Embedded(embeddings, hidden.learned, n_classes, truth=truth)
+        embeddings = {name: snapshot.read_views(name) for name in names}
+        n_views = snapshot.n_views
+        truth = np.concatenate([hidden.values] * n_views) if targets.is_multilabel else None
+        labels = np.concatenate([hidden.learned] * n_views)
+        data = Embedded(embeddings, labels, n_classes, truth=truth, n_views=n_views)
         some = [assignments[position] for position in positions]
         jobs = [Job(each.method.head, each.method.backbones, each.train, each.validation, each.seed) for each in some]
         left = max(1, budget - _held(snapshot, names))
@@ -98,8 +100,14 @@ def fit_assignments(
 
         for one in fit_each(jobs, data, runtime=own, progress=tell):
             job = jobs[one.position]
+            title, asked = some[one.position].method.title, n_views if snapshot.averages_views else 1
             log_test, log_validation = (
-                sound_log_proba(one.head, data.blocks(job.backbones, rows), some[one.position].method.title, targets)
+                sound_mean_log_proba(
+                    one.head,
+                    [data.blocks(job.backbones, rows + view * len(snapshot)) for view in range(asked)],
+                    title,
+                    targets,
+                )
                 for rows in (test, job.validation)
             )
             yield Predicted(positions[one.position], one.head, log_test, log_validation, one.seconds)
@@ -124,7 +132,7 @@ def portions(
     """
     every = tuple(dict.fromkeys(name for each in assignments for name in each.method.backbones))
     needed = max((_least(each, snapshot, targets) for each in assignments), default=0)
-    at_once = sum(map(snapshot.size_of, every)) * EMBEDDINGS_SHARE <= budget
+    at_once = sum(map(snapshot.size_of, every)) * snapshot.n_views * EMBEDDINGS_SHARE <= budget
     at_once = at_once and _held(snapshot, every) + needed <= budget
     found: dict[tuple[str, ...], list[int]] = {}
     for position, each in enumerate(assignments):
@@ -133,8 +141,8 @@ def portions(
 
 
 def _held(snapshot: Snapshot, names: Sequence[str]) -> int:
-    """Bytes of embeddings with their copies."""
-    return sum(snapshot.size_of(name) * COPIES[snapshot.backbones[name].dtype] for name in names)
+    """Bytes of embeddings in all views, with their copies."""
+    return snapshot.n_views * sum(snapshot.size_of(name) * COPIES[snapshot.backbones[name].dtype] for name in names)
 
 
 def _least(assignment: Assignment, snapshot: Snapshot, targets: Targets) -> int:
@@ -143,7 +151,7 @@ def _least(assignment: Assignment, snapshot: Snapshot, targets: Targets) -> int:
     if not isinstance(head, Bounded):
         return 0
     dims = [snapshot.backbones[name].dim for name in assignment.method.backbones]
-    n_rows, n_classes = len(assignment.train), len(targets.classes)
+    n_rows, n_classes = len(assignment.train) * snapshot.n_views, len(targets.classes)
     return head.least_bytes(n_rows, dims, n_classes, is_multilabel=targets.is_multilabel)
 
 
@@ -174,3 +182,29 @@ def sound_log_proba(
             "out"
         )
     return logs.astype(np.float32)
+
+
+def sound_mean_log_proba(
+    head: FittedHead, views: Sequence[Sequence[NDArray[Any]]], method: str, targets: Targets
+) -> NDArray[np.float32]:
+    """(B, C) log of the mean over K views of the probabilities.
+
+    Their arithmetic mean, as of the heads of several folds, and as the code of Taher et al. 2021 averages over ten
+    crops: a view in which `knn` finds no vote for a class, or a head is far too sure, is one voice of K and no veto,
+    which it would be in a geometric mean.
+
+    Args:
+        head: a fitted one.
+        views: for each, (B, D_m) embeddings of every backbone.
+        method: see `sound_log_proba`.
+        targets: see there.
+
+    Raises:
+        DataError: see there.
+    """
+    logs = [sound_log_proba(head, blocks, method, targets) for blocks in views]
+    if len(logs) == 1:
+        return logs[0]
+    sums = np.logaddexp.reduce([each.astype(np.float64) for each in logs], axis=0)
+    mean: NDArray[np.float32] = np.minimum(sums - np.log(len(logs)), 0.0).astype(np.float32)
+    return mean

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.heads import is_own
+from dvme.heads.saved_views import SavedViews
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
+from dvme.study.design.views import identity_of
 from dvme.study.fitting import Assignment, Predicted, fit_assignments
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
@@ -62,7 +64,7 @@ class Grid:
         self.test_hash = subset_hash(manifest.images[manifest.test])
         self.seeds = [self._seed(draw.repeat, draw.fold) for draw in manifest.draws]
         digests = {name: table.fingerprint.digest for name, table in snapshot.backbones.items()}
-        described = [method.identity(digests) for method in methods]
+        described = [method.identity(digests) | self._views_of(method) for method in methods]
         self.keys = {place: self._key(place, described[place.method]) for place in self.places}
         self.kept = self._kept()
         self.gathered: set[int] = set()  # methods whose heads lie together
@@ -234,6 +236,17 @@ class Grid:
             classes=self.manifest.classes,
             test_hash=self.test_hash,
             folds=[fold],
+            views=self._saved_views(method),
+        )
+
+    def _saved_views(self, method: Method) -> SavedViews | None:
+        if not self.snapshot.views:
+            return None
+        by_view = list(zip(*(self.snapshot.views[name] for name in method.backbones), strict=True))
+        return SavedViews(
+            is_averaged=self.snapshot.averages_views,
+            names=tuple(tuple(table.name for table in own) for own in by_view),
+            fingerprints=tuple(tuple(table.fingerprint for table in own) for own in by_view),
         )
 
     def _parts(self, place: Place) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
@@ -249,6 +262,14 @@ class Grid:
         """Another one for every draw, so that draws of one training set differ at least in what is random."""
         words = [int(self.manifest.policy.get("seed", 0)), repeat, fold]
         return int(np.random.SeedSequence(words).generate_state(1)[0])
+
+    def _views_of(self, method: Method) -> dict[str, Any]:
+        """What of views determines a method's results; nothing of a study of plain images."""
+        snapshot = self.snapshot
+        if not snapshot.views:
+            return {}
+        own = [identity_of(snapshot.views[name], is_averaged=snapshot.averages_views) for name in method.backbones]
+        return {"views": own}
 
     def _key(self, place: Place, described: dict[str, Any]) -> str:
         manifest = self.manifest

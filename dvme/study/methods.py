@@ -14,6 +14,7 @@ from dvme.heads.variation import differences, settings_of
 from dvme.json_values import plain
 from dvme.metrics.classification import METRICS
 from dvme.notices import Aside
+from dvme.study.design.views import Views
 from dvme.text import some_of
 
 KAPPA = "kappa"
@@ -136,6 +137,25 @@ def check_cuts(methods: Sequence[Method], *, is_asked_elsewhere: bool) -> None:
             + " and "
             + parameter("test")
         )
+
+
+def check_views(methods: Sequence[Method], views: Views | None) -> None:
+    """Refuse heads that know nothing of views, and cuts that were tuned on other predictions than are judged.
+
+    Raises:
+        OptionError: naming the head and what to do.
+    """
+    if views is None:
+        return
+    other = next((method.name for method in methods if not is_own(method.head)), None)
+    if other is not None:
+        raise OptionError(
+            f"{other} is a head of your own, which would learn from plain images only; leave out " + parameter("views")
+        )
+    named = next((method.name for method in methods if settings_of(method.head).get("tune") == KAPPA), None)
+    if named is not None and views.is_averaged:
+        step = parameter("views", "train") + " takes it"
+        raise OptionError(f"{named} tunes its cuts on plain images, and predictions would be means over views; " + step)
 
 
 def _choosing_by(head: Head, metric: str) -> Head:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from dvme.arguments import public
-from dvme.defaults import AT, BLANK, CONFLICTS, JOIN, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN
+from dvme.defaults import AT, BLANK, CONFLICTS, JOIN, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN, VIEWS_USED
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
 from dvme.runtime import Progress, Runtime, automatic
@@ -27,6 +27,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     heads: Sequence[str | Head] = PROBE_HEADS,
     backbones: Sequence[str] | None = None,
     controls: bool = True,
+    views: str = VIEWS_USED,
     n_folds: int = N_FOLDS,
     test_fraction: float = TEST_FRACTION,
     seed: int = SEED,
@@ -60,6 +61,9 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         backbones: names of backbones in the cache; None: all of them.
         controls: beside a fusion by attention, also fit `linear` on every single backbone and the controls
             `dvme-noattn`, `mlp`, `concat` and `mean-logits`; with default settings, where `heads` does not name them.
+        views: `train`: heads learn from every view of an image that `dvme.extract(..., views=K)` kept; `train,test`:
+            what is predicted of validation and test images is the mean over their views as well; `none`: plain images
+            only. `train:rotate+crop` names the recipe where there are several.
         n_folds: folds of the training pool.
         test_fraction: part held out, where the user gave no split.
         seed: of the split and the heads.
@@ -107,6 +111,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         heads=heads,
         backbones=backbones,
         controls=controls,
+        views=views,
         options=options,
         people=People(by=by, per=per, join=join, conflicts=conflicts),
         operation=Operation.of(at, prevalence),

@@ -64,6 +64,15 @@ class Run:
         return [method_name(head, backbones) for head, backbones in self.methods]
 
     @property
+    def views(self) -> str:
+        """What its heads learned from, in words."""
+        views = self.described.get("views")
+        if not views:
+            return "plain images"
+        averaged = ", averaged over" if views["use"].startswith("train,") else ""
+        return f"{counted(int(views['n']), 'view')} of each image{averaged}"
+
+    @property
     def seed(self) -> int:
         """Of its subsets."""
         return int(self.manifest.policy.get("seed", 0))
@@ -164,6 +173,21 @@ def check_run(folder: str | Path, manifest: SubsetManifest, command: str = "swee
             + (", or pass " + parameter("subsets", path / SUBSETS) + " to go on with its own" if is_sweep else "")
         )
     return path
+
+
+def check_same_views(folder: Path, views: Mapping[str, Any] | None) -> None:
+    """Refuse to go on with a run whose heads learned from other views, which would put others in their place.
+
+    Raises:
+        OptionError: if they did.
+    """
+    before = _read_described(folder) if folder.exists() else None
+    if before is not None and before.get("views") != views:
+        was, now = (counted(1 if own is None else int(own["n"]), "view") for own in (before.get("views"), views))
+        what = f"another use of them ({before['views']['use']})" if was == now and before.get("views") else was
+        raise OptionError(
+            f"{folder} is a run by {what} of each image, and this is by {now}; name another folder with " + OUT
+        )
 
 
 @contextmanager

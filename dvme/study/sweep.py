@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.defaults import AT, CONFLICTS, JOIN, METRIC, SWEEP_HEADS
+from dvme.defaults import AT, CONFLICTS, JOIN, METRIC, SWEEP_HEADS, VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
@@ -27,6 +27,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     heads: Sequence[str | Head] = SWEEP_HEADS,
     backbones: Sequence[str] | None = None,
     controls: bool = True,
+    views: str = VIEWS_USED,
     subsets: str | Path | None = None,
     options: SubsetOptions | None = None,
     metric: str = METRIC,
@@ -55,6 +56,9 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             each backbone; a fusion takes all of them at once.
         backbones: names of backbones in the cache; None: all of them.
         controls: beside a fusion by attention, also `linear` on every single backbone and the fusions without it.
+        views: `train`: heads learn from every view of an image that `dvme.extract(..., views=K)` kept; `train,test`:
+            what is predicted of validation and test images is the mean over their views as well; `none`: plain images
+            only. `train:rotate+crop` names the recipe where there are several.
         subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
         options: how subsets are drawn; not together with `subsets`.
         metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it.
@@ -88,6 +92,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         heads=heads,
         backbones=backbones,
         controls=controls,
+        views=views,
         options=options,
         subsets=subsets,
         metric=metric,

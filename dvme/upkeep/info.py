@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dvme.backbones.description.variation import seen_in
+from dvme.backbones.description.view import PLAIN
 from dvme.data import MISSING, Task
 from dvme.extraction.beside import beside
 from dvme.places import open_cache
@@ -69,6 +71,12 @@ class CacheSummary:
         """How files of further kinds were made pixels, in words, by the name of the fingerprints' field."""
         fields = (item.fingerprint.items() for item in self.backbones)
         return {name: str(policy) for each in fields for name, policy in each if name.startswith(BY_KIND)}
+
+    @property
+    def views(self) -> dict[str, int]:
+        """Backbone to how many views of the images it has, the plain one among them; of those that have several."""
+        plain = [seen_in(item.backbone, PLAIN) for item in self.backbones]
+        return {name: plain.count(name) for name in dict.fromkeys(plain) if plain.count(name) > 1}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
 
+from dvme.backbones.description.view import View
 from dvme.data.reading import Reading
 from dvme.defaults import PRECISION
 from dvme.errors import OptionError
@@ -191,6 +192,8 @@ class BackboneSpec:
     """The published evaluation preprocessing."""
     reading: Reading = field(default_factory=Reading)
     """What is read of files with deep grey, windows or frames."""
+    view: View = field(default_factory=View)
+    """Which version of an image is embedded; the plain one, if no other is asked for by name."""
     position_resampling: PositionResampling = "antialiased"
     """How position embeddings are resampled for another input size. `dino`: as DINO and DINOv2 do."""
     precision: Precision = PRECISION

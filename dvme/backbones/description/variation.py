@@ -12,12 +12,14 @@ from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
 from dvme.backbones.description.spec import CHANNELS, BackboneSpec, Pooling, Precision, Preprocess
+from dvme.backbones.description.view import PLAIN, View, view_of
 from dvme.data.reading import CHOICES, Reading
 from dvme.errors import OptionError
 
 PREPROCESS_KEYS = ("resize", "crop", "interpolation", "mode", "mean", "std")
 READING_KEYS = ("range", "voi", "frame")
-KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision")
+VIEW = "view"
+KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision", VIEW)
 """In the order in which a name has them."""
 _PART = re.compile(rf"@({'|'.join(KEYS)})=([^@]*)")
 
@@ -41,8 +43,25 @@ def vary_name(name: str, options: Mapping[str, str]) -> str:
     return _joined(base, {**options, **own})
 
 
+def seen_in(name: str, view: View) -> str:
+    """The name of a backbone that sees this view of the images, whichever it says now; of the plain one without any."""
+    base, own = split_name(name)
+    others = {key: value for key, value in own.items() if key != VIEW}
+    return _joined(base, others if view.is_plain else {**others, VIEW: view.value})
+
+
+def view_in(name: str) -> View:
+    """Which view of the images a name says.
+
+    Raises:
+        OptionError: if there is none such.
+    """
+    value = split_name(name)[1].get(VIEW)
+    return PLAIN if value is None else view_of(value)
+
+
 def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
-    """A spec with another pooling, input size, number of channels, preprocessing, reading or precision.
+    """A spec with another pooling, input size, number of channels, preprocessing, reading, precision or view.
 
     Args:
         spec: as published.
@@ -69,14 +88,18 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         raise OptionError(f"{vary_name(spec.name, options)} cannot be: {error}") from error
     precision = _choice("precision", options["precision"], get_args(Precision)) if "precision" in options else None
     reading = replace(spec.reading, **{key: _set(key, options[key]) for key in READING_KEYS if key in options})
+    view = view_of(options[VIEW]) if VIEW in options else spec.view
     differences = _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)
     if precision not in {None, spec.precision}:
         differences["precision"] = precision
+    if view != spec.view:
+        differences[VIEW] = view.value
     return replace(
         spec,
         name=_joined(spec.name, differences),
         reading=reading,
         precision=precision or spec.precision,
+        view=view,
         pooling=pooling,
         preprocess=preprocess,
         dim=spec.dim if pooling == spec.pooling else None,

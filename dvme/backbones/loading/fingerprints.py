@@ -37,4 +37,5 @@ def fingerprint_of(
     }
     precision = {} if spec.precision == PRECISION else {"precision": spec.precision}
     reading = {f"reading.{name}": value for name, value in spec.reading.set_fields.items()}
-    return Fingerprint(fields | architecture | preprocess | reading | precision | dict(code or {}))
+    view = {f"view.{name}": value for name, value in spec.view.set_fields.items()}
+    return Fingerprint(fields | architecture | preprocess | reading | precision | view | dict(code or {}))

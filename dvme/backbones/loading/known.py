@@ -12,13 +12,15 @@ import os
 import platform
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from dvme.backbones.description.code_identity import is_plain
 from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.description.variation import seen_in
+from dvme.backbones.description.view import PLAIN
 from dvme.backbones.own.custom import spec_to_mapping
 from dvme.backbones.weights.finding import find_weights
 from dvme.environment import installed
@@ -141,7 +143,8 @@ def place_of(spec: BackboneSpec, given: Path | None = None) -> Place | None:
     looked_at = time.time_ns()
     try:
         seen = () if file is None else _seen(file)
-        key = _hash([spec_to_mapping(spec), whose, versions, sources])
+        plain = replace(spec, name=seen_in(spec.name, PLAIN), view=PLAIN)  # a view changes nothing of the model
+        key = _hash([spec_to_mapping(plain), whose, versions, sources])
     except (OSError, TypeError, ValueError):  # the file has just gone; arguments that JSON cannot hold
         return None
     return Place(key, file, seen, looked_at) if sources else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from dvme.backbones.description.code_identity import arguments_digest, code_digest
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.variation import split_name
+from dvme.backbones.description.variation import seen_in, split_name
+from dvme.backbones.description.view import PLAIN
 from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.registry import named_spec
@@ -139,6 +141,17 @@ class Backbone:
             features = self._pool(self._model, as_input(images, self.spec.precision)).float()
         assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
         return features
+
+    def is_of(self, spec: BackboneSpec) -> bool:
+        """Whether a spec describes this very model, perhaps in another view of the images."""
+        is_named_so = seen_in(self.spec.name, PLAIN) == seen_in(spec.name, PLAIN)
+        return is_named_so and replace(self.spec, name=spec.name, view=spec.view) == spec
+
+    def seeing(self, spec: BackboneSpec) -> Backbone:
+        """The same model, on the same device, in the view that this spec of it says."""
+        other = copy.copy(self)
+        other.spec = spec
+        return other
 
     def fingerprint(self, dtype: str) -> Fingerprint:
         """Everything that changes the numbers stored for this backbone."""

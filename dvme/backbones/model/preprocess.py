@@ -25,8 +25,19 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
 
     Source: the arithmetic of torchvision's Resize (the long side is truncated) and CenterCrop (rounded).
     """
+    image = resized(image, preprocess, preprocess.resize)
+    left = round((image.width - preprocess.crop) / 2.0)
+    top = round((image.height - preprocess.crop) / 2.0)
+    return pixels_of(image.crop((left, top, left + preprocess.crop, top + preprocess.crop)), preprocess)
+
+
+def resized(image: Image.Image, preprocess: Preprocess, size: int) -> Image.Image:
+    """An image of so many pixels on its short side, or of both where it is squashed; antialiased.
+
+    Raises:
+        ImageError: if one side is more than 50 times the other.
+    """
     width, height = image.size
-    size = preprocess.resize
     if preprocess.mode == "squash":
         target = (size, size)
     elif width <= height:
@@ -35,11 +46,11 @@ def crop_image(image: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
         target = (int(size * width / height), size)
     if max(target) > MAX_ASPECT_RATIO * size:
         raise ImageError(f"is {width} x {height} pixels, longer than {MAX_ASPECT_RATIO} to 1")
-    if target != image.size:
-        image = image.resize(target, Image.Resampling[preprocess.interpolation.upper()])
-    left = round((image.width - preprocess.crop) / 2.0)
-    top = round((image.height - preprocess.crop) / 2.0)
-    crop = image.crop((left, top, left + preprocess.crop, top + preprocess.crop))
+    return image if target == image.size else image.resize(target, Image.Resampling[preprocess.interpolation.upper()])
+
+
+def pixels_of(crop: Image.Image, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """(H, W, C) uint8 of a grey or RGB crop, with the channels of a backbone's input."""
     if preprocess.channels == 1:
         return np.asarray(crop.convert("L"))[:, :, None]
     return np.asarray(crop.convert("RGB"))

@@ -73,6 +73,8 @@ def spec_from_toml(path: Path) -> BackboneSpec:
         raise DataError(f"{path} cannot be read as TOML: {reason}") from error
     if content.get("source") in {"built", "hub"}:
         raise DataError(f"{path}: source = {content['source']!r} is not for a TOML file; leave it out, or write Python")
+    if "view" in content:
+        raise DataError(f"{path}: a view is a version of the image, not of the backbone; say it as {path}@view=1")
     spec = spec_from_mapping({"is_verified": False} | content, source=str(path))
     check_own_name(spec.name, str(path))
     if spec.checkpoint is None:
@@ -135,6 +137,8 @@ def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
     del values["build"]
     if spec.precision == PRECISION:
         del values["precision"]
+    if spec.view.is_plain:
+        del values["view"]
     return values | {"architecture_args": dict(spec.architecture_args)}
 
 
@@ -171,6 +175,8 @@ def resolved(found: Any, reference: str) -> BackboneSpec:
         raise DataError(f"{reference} failed with {type(error).__name__}: {error}") from error
     if not isinstance(spec, BackboneSpec):
         raise DataError(f"{reference} is {type(spec).__name__}, not a dvme.backbones.BackboneSpec or a function of one")
+    if not spec.view.is_plain:
+        raise DataError(f"{reference} has a view of its own; leave it out, and name the backbone with @view=1")
     if spec.source == "built" and spec.build is None:
         raise DataError(f"{reference}: source 'built' needs build, a function that returns the model")
     return spec

@@ -136,11 +136,15 @@ class Linear:
 
         A single job that does not fit it takes some strengths after the others.
 
+        With K views of n images the loss is the mean over all K n rows, each view of an image counting 1 / K of it, and
+        the penalty is that of one row: strengths mean what they mean without views.
+
         Raises:
             OptionError: if the budget does not hold a job at a single strength.
             DataError: if a job is finite at no strength, or is to take several labels for classes in order.
         """
         n_fitted = 0
+        jobs = [replace(job, train=data.every_view(job.train)) for job in jobs]
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, Linear)
             if data.is_multilabel and (head.link, head.tune) != (SOFTMAX, ARGMAX):

@@ -66,3 +66,14 @@ def rarest(cells: NDArray[Any], weights: NDArray[Any] | None = None) -> NDArray[
     first = order[has[:, order].argmax(axis=1)]
     own: NDArray[np.int64] = np.where(has.any(axis=1), first, cells.shape[1]).astype(np.int64)
     return own
+
+
+def check_weights(weights: NDArray[Any] | None) -> None:
+    """Refuse weights of rows that are none.
+
+    Raises:
+        DataError: saying how many.
+    """
+    n_bad = 0 if weights is None else int((~(np.isfinite(weights) & (weights > 0))).sum())
+    if weights is not None and n_bad:
+        raise DataError(f"{n_bad} of {len(weights)} weights are negative or not finite; a weight is 0 or more")

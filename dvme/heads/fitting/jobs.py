@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.heads.fitting.cells import check_cells
+from dvme.heads.fitting.cells import check_cells, check_weights
 from dvme.heads.fitting.counting import JobCount
 from dvme.runtime import Progress, Runtime, silent
 from dvme.vectors import finite_rows
@@ -53,6 +53,8 @@ class Embedded:
     """(N, L) of several labels: how often each cell counts beside its row, for `linear` and what is made of it."""
     truth: NDArray[Any] | None = None
     """(N, L) of several labels, what heads are chosen on: 1, 0, nan. None: `labels`, where a part is not known."""
+    n_views: int = 1
+    """K: N / K images, then their second view, and so on. Jobs name first views, choose on these, learn from all."""
 
     @property
     def is_multilabel(self) -> bool:
@@ -71,6 +73,11 @@ class Embedded:
     def blocks(self, backbones: Sequence[str], rows: NDArray[Any] | slice) -> list[NDArray[Any]]:
         """(B, D_m) embeddings of each backbone at some rows, as `FittedHead.predict_proba` takes them."""
         return [self.embeddings[name][rows] for name in backbones]
+
+    def every_view(self, images: NDArray[Any]) -> NDArray[Any]:
+        """(K n,) rows of all views of (n,) images, view by view, given those of the first."""
+        step = len(self.labels) // self.n_views
+        return np.concatenate([images + view * step for view in range(self.n_views)])
 
     def weights_of(self, rows: NDArray[Any]) -> NDArray[np.float64] | None:
         """(n,) of some rows; None where every row counts once."""
@@ -294,7 +301,7 @@ def _counted(job: Job, data: Embedded) -> Job:
 def _check(jobs: Sequence[Job], data: Embedded) -> None:
     """Refuse what no head can learn from."""
     for job in jobs:
-        _check_weights(data.weights_of(np.concatenate([job.train, job.validation])))
+        check_weights(data.weights_of(np.concatenate([job.train, job.validation])))
     if data.is_multilabel and jobs:
         check_cells(data.labels[np.unique(np.concatenate([job.train for job in jobs]))], data.n_classes)
     rows_of: dict[str, list[NDArray[Any]]] = {}
@@ -304,16 +311,10 @@ def _check(jobs: Sequence[Job], data: Embedded) -> None:
         if np.intersect1d(job.train, job.validation).size:
             raise DataError(f"a job of {job.head.name} on {'+'.join(job.backbones)} chooses on rows that it trains on")
         for name in job.backbones:
-            rows_of.setdefault(name, []).extend((job.train, job.validation))
+            rows_of.setdefault(name, []).extend((data.every_view(job.train), job.validation))
     for name, parts in rows_of.items():
         rows = np.unique(np.concatenate(parts))
         n_bad = int((~finite_rows(data.embeddings[name][rows])).sum())
         if n_bad:
             step = "dvme cache verify says which, then extract them or leave them out"
             raise DataError(f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; {step}")
-
-
-def _check_weights(weights: NDArray[Any] | None) -> None:
-    n_bad = 0 if weights is None else int((~(np.isfinite(weights) & (weights > 0))).sum())
-    if weights is not None and n_bad:
-        raise DataError(f"{n_bad} of {len(weights)} weights are negative or not finite; a weight is 0 or more")

@@ -49,6 +49,9 @@ class TrainingJob:
     """(N,) how often each row counts, above 0."""
     truth: NDArray[Any]
     """What validation rows are scored against: `labels`, or (N, L) 1, 0, nan."""
+    n_views: int = 1
+    """See Embedded. Whenever a row of `train` is drawn, one of the views of its image is, each as often as another: an
+    epoch is as long as without views."""
 
 
 def train_together(
@@ -119,8 +122,12 @@ class _Clock:
         n_rows = np.full(self.n_batches, self.width)
         n_rows[-1] = len(order) - self.width * (self.n_batches - 1)
         is_row = np.arange(self.width) < n_rows[:, None]
-        order = np.resize(order, (self.n_batches, self.width))  # what pads the end has weight 0
-        self.rows = torch.from_numpy(self.job.train[order]).to(self.device)
+        rows = self.job.train[order]
+        if self.job.n_views > 1:
+            step = len(self.job.labels) // self.job.n_views
+            rows = rows + step * self.order.integers(self.job.n_views, size=len(rows))
+        order, rows = (np.resize(own, (self.n_batches, self.width)) for own in (order, rows))  # the padding's weight: 0
+        self.rows = torch.from_numpy(rows).to(self.device)
         targets = self.labels[order]
         counts = _by_cell(is_row, targets) & _is_known(targets)
         shares = counts / _by_cell(np.maximum(counts.reshape(self.n_batches, -1).sum(axis=1), 1), targets)

@@ -222,7 +222,7 @@ def _training_jobs(jobs: Sequence[Job], data: Embedded, device: str) -> list[Tra
                 tensors[name] = torch.from_numpy(values).to(device)
         own = blocks.setdefault(job.backbones, [tensors[name] for name in job.backbones])
         rows = job.train, job.validation
-        found.append(TrainingJob(own, data.labels, *rows, job.seed, job.head.protocol, weights, truth))
+        found.append(TrainingJob(own, data.labels, *rows, job.seed, job.head.protocol, weights, truth, data.n_views))
     return found
 
 

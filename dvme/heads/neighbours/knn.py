@@ -15,6 +15,7 @@ from dvme.errors import OptionError
 from dvme.heads.fitting.cells import constant_labels
 from dvme.heads.fitting.choosing import last_near_best, last_near_best_of_labels
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.neighbours.of_images import nearest_images
 from dvme.heads.neighbours.votes import depth, shares_of
 from dvme.limits import every, whole
 from dvme.metrics.classification import METRICS, check_metric
@@ -53,6 +54,9 @@ class FittedKNN:
     """Where to search; not saved."""
     weights: NDArray[Any] | None = None
     """(n,) how many of the k neighbours each row of the bank stands for; None: one."""
+    n_views: int = 1
+    """K: the bank is that of n / K images, then that of their second view, and so on. An image votes once, by its most
+    similar view."""
 
     @property
     def is_multilabel(self) -> bool:
@@ -79,9 +83,9 @@ class FittedKNN:
         """
         queries, bank, k = only_block(blocks), self.bank, self.chosen["k"]
         parts = [np.empty((0, self.n_classes))]
-        for rows in spans(len(queries), 1, QUERIES):
+        for rows in spans(len(queries), 1, QUERIES // self.n_views):
             some = unit_rows(queries[rows])
-            similarities, neighbours = search(some, bank, depth(k, self.weights, len(bank)), device=self.device)
+            similarities, neighbours = _nearest(some, bank, [k], self.weights, self.n_views, self.device)
             parts.append(shares_of(similarities, neighbours, k, self.labels, self.weights, self.n_classes))
         return np.concatenate(parts)
 
@@ -93,13 +97,15 @@ class FittedKNN:
     def settings(self) -> dict[str, Any]:
         """See FittedHead."""
         several = {"is_multilabel": True} if self.is_multilabel else {}
-        return {"n_classes": self.n_classes, "chosen": dict(self.chosen)} | several
+        views = {"n_views": self.n_views} if self.n_views > 1 else {}
+        return {"n_classes": self.n_classes, "chosen": dict(self.chosen)} | several | views
 
     @classmethod
     def restored(cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> FittedKNN:
         """See FittedHead."""
         n_classes, chosen, weights = settings["n_classes"], settings["chosen"], arrays.get("weights")
-        return cls(arrays["bank"], slice(None), arrays["labels"], n_classes, chosen, weights=weights)
+        n_views = settings.get("n_views", 1)
+        return cls(arrays["bank"], slice(None), arrays["labels"], n_classes, chosen, weights=weights, n_views=n_views)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the bank alone, not the rows of other heads."""
@@ -112,7 +118,7 @@ class KNN:
 
     As well: not worse by more than a standard error of the difference, for with few validation images the best is often
     so by chance, and the votes of a larger k are steadier. Of equally similar rows the one that comes first in training
-    is nearer.
+    is nearer. Where training has several views of an image, k counts images, and each votes by its nearest view.
 
     DINO's protocol takes the k with the best accuracy, which is 1 where one class is rare: `choose_by="accuracy",
     standard_errors=0`.
@@ -164,8 +170,9 @@ class KNN:
                     chosen["constant_labels"] = constant_labels(data.labels[job.train])
                 n_fitted += 1
                 progress("fit knn", n_fitted, len(jobs))
-                labels, weights = data.labels[job.train], data.weights_of(job.train)
-                yield index, FittedKNN(unit, job.train, labels, data.n_classes, chosen, device, weights)
+                bank = data.every_view(job.train)
+                labels, weights = data.labels[bank], None if data.weights is None else data.weights_of(bank)
+                yield index, FittedKNN(unit, bank, labels, data.n_classes, chosen, device, weights, data.n_views)
 
     def _chosen_k(self, unit: NDArray[Any], data: Embedded, job: Job, device: str) -> int:
         labels, n_classes, weights = data.labels, data.n_classes, data.weights_of(job.train)
@@ -173,11 +180,13 @@ class KNN:
         candidates = sorted({min(k, most) for k in self.neighbours})
         if len(candidates) == 1 or not len(job.validation):
             return candidates[len(candidates) // 2]
-        bank, bank_labels = unit[job.train], labels[job.train]
+        every = data.every_view(job.train)
+        bank, bank_labels = unit[every], labels[every]
         shares = np.empty((len(candidates), len(job.validation), n_classes))
-        for rows in spans(len(job.validation), 1, QUERIES):
+        for rows in spans(len(job.validation), 1, QUERIES // data.n_views):
             depths = [depth(k, weights, len(bank)) for k in candidates]
-            similarities, found = search(unit[job.validation[rows]], bank, depths, device=device)
+            some = unit[job.validation[rows]]
+            similarities, found = _nearest(some, bank, candidates, weights, data.n_views, device)
             for position, (k, near) in enumerate(zip(candidates, depths, strict=True)):
                 own = similarities[:, :near], found[:, :near], k
                 shares[position, rows] = shares_of(*own, bank_labels, weights, n_classes)
@@ -186,6 +195,21 @@ class KNN:
         choose = last_near_best_of_labels if data.is_multilabel else last_near_best
         truth = data.truth_of(job.validation) if data.is_multilabel else labels[job.validation]
         return candidates[choose(metric, truth, shares, judges, n_errors=self.standard_errors)]
+
+
+def _nearest(
+    queries: NDArray[Any],
+    bank: NDArray[Any],
+    k: Sequence[int],
+    weights: NDArray[Any] | None,
+    n_views: int,
+    device: str,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Similarities (B, K) and rows (B, K) of the bank, of as many rows, or images of several views, as k need."""
+    if n_views > 1:
+        assert weights is None, "a row of several views has no weight of its own"
+        return nearest_images(queries, bank, k, n_views, partial(search, device=device))
+    return search(queries, bank, [depth(each, weights, len(bank)) for each in k], device=device)
 
 
 def search(

@@ -21,6 +21,7 @@ from dvme.errors import DataError, OptionError, parameter
 from dvme.notices import Aside
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.splits import groups_to_resample
+from dvme.study.design.views import Views, is_view
 from dvme.text import CHOICES, NO_GROUPS, first_few
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
@@ -28,6 +29,7 @@ from dvme_cache.reading import read_states
 
 NO_LABEL = "without a label"
 """Why an image takes no part."""
+LACKS_VIEW = "without all of the views"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,37 +58,49 @@ class Snapshot:
     """Open, by name."""
     left_out: Mapping[str, int]
     """Images that take no part, by reason; only reasons that there are."""
+    views: Mapping[str, tuple[Embeddings, ...]] = field(default_factory=dict)
+    """Of the further views that heads learn from, as many of each backbone; none of a study of plain images."""
+    averages_views: bool = False
+    """Whether predictions are means over the views as well."""
     kept: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Further columns that were asked for, by the name that they were asked by, to (N,) texts."""
     _held: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     _most_held: int = 0
 
     @classmethod
-    def take(cls, store: EmbeddingCache, names: Sequence[str], further: Sequence[str] = ()) -> Snapshot:
-        """Everybody with a label and an embedding of each of these backbones, and further columns of them.
+    def take(
+        cls, store: EmbeddingCache, names: Sequence[str], further: Sequence[str] = (), views: Views | None = None
+    ) -> Snapshot:
+        """Everybody with a label and an embedding of each of these backbones in all of the views, and further columns.
 
         Raises:
             DataError: if there is nobody, or no such column.
         """
         sources = {name: _further(store, name) for name in further}
         columns, order = store.columns_and_order(["label", "split", "group", "path", *sources.values()])
-        backbones = dict(zip(names, store.all_embeddings(names), strict=True))
-        states = np.stack(read_states([each.stored for each in backbones.values()]))
-        n_rows = min(states.shape[1], len(columns["label"]))  # a writer may add images between the reads
-        states, has_label = states[:, :n_rows], columns["label"][:n_rows] != MISSING
+        backbones, seen = _opened(store, names, views)
+        every = read_states([table.stored for own in (backbones.values(), *seen.values()) for table in own])
+        n_rows = min(*map(len, every), len(columns["label"]))  # a writer may add images between the reads
+        states, in_views = np.split(np.stack([each[:n_rows] for each in every]), [len(backbones)])
+        has_label = columns["label"][:n_rows] != MISSING
         is_failed = (states == RowState.FAILED).any(axis=0)
         is_pending = (states == RowState.PENDING).any(axis=0) & ~is_failed
-        rows = np.flatnonzero(has_label & ~is_failed & ~is_pending)
+        is_plain = has_label & ~is_failed & ~is_pending
+        lacks_view = (in_views != RowState.DONE).any(axis=0)
+        rows = np.flatnonzero(is_plain & ~lacks_view)
         is_pruned = store.samples.is_pruned[:n_rows]
         counts = {
             "without an embedding": int((has_label & is_failed).sum()),
             "not extracted yet": int((has_label & is_pending).sum()),
+            LACKS_VIEW: int((is_plain & lacks_view).sum()),
             NO_LABEL: int((~has_label & ~is_pruned).sum()),
         }
         left_out = {reason: count for reason, count in counts.items() if count}
         if not len(rows):
             why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
             which = f"{store.location} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})"
+            if LACKS_VIEW in left_out and views is not None:
+                raise DataError(f"{which}; run {views.command(store.location, names)}")
             bare = [name for name, own in zip(names, states, strict=True) if not (own == RowState.DONE).any()]
             if not 0 < len(bare) < len(names):
                 raise DataError(which)
@@ -97,7 +111,8 @@ class Snapshot:
         label, split, group = (columns[name][rows] for name in ("label", "split", "group"))
         ids = store.samples.ids[rows]
         kept = {name: columns[source][rows] for name, source in sources.items()}
-        return cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out, kept)
+        own = cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out)
+        return replace(own, kept=kept, views=seen, averages_views=views is not None and views.is_averaged)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -150,6 +165,26 @@ class Snapshot:
             self._held[name] = values
         return values
 
+    @property
+    def n_views(self) -> int:
+        """K, the views of each image that heads learn from, the plain one among them."""
+        return 1 + len(next(iter(self.views.values()), ()))
+
+    def read_views(self, name: str) -> NDArray[Any]:
+        """(K N, D) embeddings of a backbone in every view: those of all images, then their second view, and so on.
+
+        Raises:
+            MissingEmbeddingsError, CorruptCacheError: as `read`.
+        """
+        plain = self.read(name)
+        if self.n_views == 1:
+            return plain
+        found = np.empty((self.n_views, *plain.shape), dtype=plain.dtype)
+        found[0] = plain
+        for view, table in enumerate(self.views[name], start=1):
+            found[view] = table.read(self.rows)
+        return found.reshape(-1, plain.shape[1])
+
     def forget(self, names: Sequence[str]) -> None:
         """Let go of what is held of other backbones than these."""
         for name in set(self._held) - set(names):
@@ -171,6 +206,17 @@ class Snapshot:
         return None if units is None else units.tolist()
 
 
+def _opened(
+    store: EmbeddingCache, names: Sequence[str], views: Views | None
+) -> tuple[dict[str, Embeddings], dict[str, tuple[Embeddings, ...]]]:
+    """The embeddings of backbones by name, and of their further views; in an object store opened together."""
+    views_of = {} if views is None else {name: views.names_of(name) for name in names}
+    every = [*names, *(own for some in views_of.values() for own in some)]
+    table_of = dict(zip(every, store.all_embeddings(every), strict=True))
+    seen = {name: tuple(table_of[own] for own in some) for name, some in views_of.items()}
+    return {name: table_of[name] for name in names}, seen
+
+
 def _further(store: EmbeddingCache, name: str) -> str:
     """The column of a cache that is asked for; capitals and blanks are no difference.
 
@@ -187,12 +233,23 @@ def _further(store: EmbeddingCache, name: str) -> str:
 
 
 def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
-    """The backbones that were asked for, by default all of the cache.
+    """The backbones that were asked for, by default all of the cache; views of images are no backbones beside them.
 
     Raises:
         OptionError: if there are none.
     """
-    names = list(dict.fromkeys(backbones)) if backbones else store.backbones
+    names = list(dict.fromkeys(backbones)) if backbones else [name for name in store.backbones if not is_view(name)]
     if not names:
-        raise OptionError(f"{store.location} has no embeddings yet; run dvme extract first")
+        held = (
+            f"has views of images only, by {first_few(store.backbones)}" if store.backbones else "has no embeddings yet"
+        )
+        raise OptionError(f"{store.location} {held}; run dvme extract first")
     return names
+
+
+def views_described(snapshot: Snapshot, use: str) -> dict[str, Any] | None:
+    """What a run says of the views that it uses, as it was asked; None of a study of plain images."""
+    if not snapshot.views:
+        return None
+    digests = {table.name: table.fingerprint.digest for own in snapshot.views.values() for table in own}
+    return {"use": use, "n": snapshot.n_views, "digests": digests}

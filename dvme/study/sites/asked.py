@@ -11,6 +11,7 @@ from pathlib import Path
 from dvme.errors import DataError, OptionError, message_of, parameter
 from dvme.places import open_cache
 from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.views import Views
 from dvme.study.sites.outcome import OWN
 from dvme.text import first_few
 from dvme_cache import EmbeddingCache, FingerprintMismatchError
@@ -79,13 +80,16 @@ class SiteOptions:
         return found
 
 
-def open_sites(options: SiteOptions, store: EmbeddingCache, backbones: Sequence[str]) -> dict[str, Snapshot]:
+def open_sites(
+    options: SiteOptions, store: EmbeddingCache, backbones: Sequence[str], views: Views | None = None
+) -> dict[str, Snapshot]:
     """Everybody at every site who has a label and all embeddings, by the sites' names.
 
     Args:
         options: which sites.
         store: the study's cache.
         backbones: of the study.
+        views: of the study; a site needs them where predictions are means over them.
 
     Raises:
         OptionError: if a site is the study's own cache.
@@ -93,15 +97,17 @@ def open_sites(options: SiteOptions, store: EmbeddingCache, backbones: Sequence[
         DataError: if it lacks a backbone, or has nobody.
         CacheError: if it cannot be read.
     """
+    asked = views if views is not None and views.is_averaged else None
+    every = [*backbones, *(name for own in backbones if asked is not None for name in asked.names_of(own))]
     found = {}
     for name, place in options.places.items():
         if _is_same(place, store.location):
             raise OptionError(f"{place} is the study's own cache, whose test set is in the table anyway; leave it out")
         site = open_cache(place)
-        for backbone in backbones:
+        for backbone in every:
             _check_fits(site, store, backbone)
         try:
-            found[name] = Snapshot.take(site, backbones)
+            found[name] = Snapshot.take(site, backbones, views=asked)
         except DataError as error:
             raise DataError(f"site {name}: " + message_of(error) + "; label it, or leave it out") from error
     return found

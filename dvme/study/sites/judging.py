@@ -20,7 +20,7 @@ from dvme.study.design.drawing import POLICY
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
-from dvme.study.fitting import sound_log_proba
+from dvme.study.fitting import sound_mean_log_proba
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
@@ -233,11 +233,12 @@ def _predicted(grid: Grid, method: int, sites: Sequence[Site]) -> Iterator[tuple
     saved = load_head(grid.heads.folder(own.name, own.backbones))
     for site in sites:
         parts = list(spans(len(site.snapshot), 1, ROWS_AT_ONCE))
-        blocks = [site.snapshot.read(name) for name in own.backbones]
+        by_backbone = [np.split(site.snapshot.read_views(name), site.snapshot.n_views) for name in own.backbones]
+        views = list(zip(*by_backbone, strict=True))  # of the backbones' blocks
         folds = []
         for fold in saved.folds:
-            some = ([block[part] for block in blocks] for part in parts)
-            folds.append(np.concatenate([sound_log_proba(fold.head, each, own.title, targets) for each in some]))
+            some = ([[block[part] for block in view] for view in views] for part in parts)
+            folds.append(np.concatenate([sound_mean_log_proba(fold.head, each, own.title, targets) for each in some]))
         yield site, folds
 
 

@@ -105,6 +105,7 @@ def test_vary__what_is_as_published_vanishes(name: str) -> None:
         "mean": joined(list(preprocess.mean)),
         "std": joined(list(preprocess.std)),
         "precision": "float32",
+        "view": "0",
     }
     assert list(same) == [key for key in KEYS if key not in READING_KEYS]
     assert vary(spec, same) == spec
