@@ -599,6 +599,13 @@ EXTRACTION = (
         ("tests/dvme/data/test_stretch.py",),
     ),
     Mutant(
+        "views: corners beyond the image",
+        "dvme/backbones/model/augment.py",
+        "size = max(round(side), math.ceil(extent))",
+        "size = max(round(side), crop)",
+        ("tests/dvme/backbones/model/test_augment.py",),
+    ),
+    Mutant(
         "preprocess: a portrait is resized as a landscape",
         "dvme/backbones/model/preprocess.py",
         "target = (size, int(size * height / width))",
@@ -659,6 +666,20 @@ HEADS = (
         ("tests/dvme/heads/fusion/test_attention.py",),
     ),
     Mutant(
+        "knn: k counts views",
+        "dvme/heads/neighbours/of_images.py",
+        "is_first = _firsts(rows % n_images)",
+        "is_first = _firsts(rows)",
+        ("tests/dvme/heads/neighbours/test_of_images.py", "tests/dvme/heads/test_views.py"),
+    ),
+    Mutant(
+        "networks: every epoch sees the plain view",
+        "dvme/heads/fusion/batched_training.py",
+        "step * self.order.integers(self.job.n_views, size=len(rows))",
+        "0 * self.order.integers(self.job.n_views, size=len(rows))",
+        ("tests/dvme/heads/test_views.py",),
+    ),
+    Mutant(
         "knn: multiplied by the temperature",
         "dvme/heads/neighbours/votes.py",
         ".astype(np.float64) / TEMPERATURE)",
@@ -704,7 +725,7 @@ HEADS = (
     Mutant(
         "predict: embeddings of another model pass",
         "dvme/prediction/sources.py",
-        "        check_fits(saved, store)\n",
+        "        check_fits(saved, store, is_asked=True)\n",
         "",
         ("tests/dvme/prediction/test_predict.py", "tests/cli/test_heads.py"),
     ),
@@ -922,9 +943,23 @@ SPLITS = (
     Mutant(
         "snapshot: images that are not extracted yet take part",
         "dvme/study/design/snapshot.py",
-        "rows = np.flatnonzero(has_label & ~is_failed & ~is_pending)",
-        "rows = np.flatnonzero(has_label & ~is_failed)",
+        "is_plain = has_label & ~is_failed & ~is_pending",
+        "is_plain = has_label & ~is_failed",
         ("tests/dvme/study/design/test_snapshot.py",),
+    ),
+    Mutant(
+        "snapshot: images that lack a view take part",
+        "dvme/study/design/snapshot.py",
+        "rows = np.flatnonzero(is_plain & ~lacks_view)",
+        "rows = np.flatnonzero(is_plain)",
+        ("tests/dvme/study/test_views.py",),
+    ),
+    Mutant(
+        "views: predictions are of the plain one",
+        "dvme/study/fitting.py",
+        "n_views if snapshot.averages_views else 1",
+        "1",
+        ("tests/dvme/study/test_views.py",),
     ),
     Mutant(
         "run: groups numbered as texts",
