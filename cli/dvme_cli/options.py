@@ -107,7 +107,10 @@ Device = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(help=f"Images per forward pass. Default: {CPU_BATCH} on the CPU, {ACCELERATOR_BATCH} elsewhere."),
+    typer.Option(
+        help=f"Images per forward pass. Default: {CPU_BATCH} on the CPU, {ACCELERATOR_BATCH} elsewhere; many images on "
+        "CUDA: by trial."
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(help=f"Decoding threads. Default: one per core, up to {MAX_WORKERS}.")]
 Memory = Annotated[

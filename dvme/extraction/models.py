@@ -198,7 +198,8 @@ def _check_precisions(specs: Sequence[BackboneSpec], runtime: Runtime) -> None:
         from dvme.backbones.model.precision import check_precision
 
         for spec in specs:
-            check_precision(spec, device(runtime.torch_device()))
+            for name in runtime.torch_devices():
+                check_precision(spec, device(name))
 
 
 def check_dtype(dtype: str) -> None:

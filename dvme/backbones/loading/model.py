@@ -83,10 +83,11 @@ class Backbone:
         """The same on another device of the same kind; itself on its own.
 
         Raises:
-            OptionError: if the device has no memory for it.
+            OptionError: if the device does not have the precision, or the memory.
         """
         if device == self.device:
             return self
+        check_precision(self.spec, device)
         twin = copy.copy(self)
         twin.device, twin.room = device, Room(device)
         try:

@@ -21,7 +21,9 @@ from dvme.extraction import embedding
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Extracted, extract_shards
 from dvme.extraction.gathering import Target
+from dvme.extraction.lanes import Lane
 from dvme.extraction.pace import Mode
+from dvme.extraction.staging import Stage
 
 N, SIZE = 36, 4
 RUNTIME = dvme.Runtime(device="cpu", batch_size=SIZE, workers=2)
@@ -242,3 +244,26 @@ def test_extract_shards__each_device_has_models_of_its_own(work: list[Work]) -> 
     alone = Kept()
     run(work, [Own()], [alone])
     np.testing.assert_array_equal(kept.array(), alone.array())
+
+
+class Elsewhere(Lane):
+    """A lane as it is on another device, whose streams are stood in for by torch's of the CPU."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._is_on_cpu, self._n_in_flight = False, len(self._models)
+        self._stages = [Stage(model, is_overlapping=True) for model in self._models]
+
+
+def test_extract_shards__embeddings_on_their_way_from_another_device(
+    work: list[Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last batch of each backbone is fetched as well, and progress is told of what is there."""
+    monkeypatch.setattr(embedding, "modes_of", lambda *_: [Mode(1, 1)])
+    plain, kept, told = Kept(), [Kept(), Kept()], list[tuple[int, int]]()
+    run(work, [Own()], [plain])
+    monkeypatch.setattr(embedding, "Lane", Elsewhere)
+    run(work, [Own(), Own()], kept, lambda target, n_done: told.append((target, n_done)))
+    for each in kept:
+        np.testing.assert_array_equal(each.array(), plain.array())
+    assert told[-2:] == [(0, N), (1, N)]
