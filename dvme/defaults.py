@@ -35,6 +35,8 @@ VIEWS_USED: Final = "none"
 """By a study, beside the plain one."""
 
 DEVICE: Final = "auto"
+ENGINE: Final = "local"
+ENGINES: Final = (ENGINE, "ray")
 DTYPE: Final = "float32"
 PRECISION: Final = "float32"
 """What a backbone computes in."""

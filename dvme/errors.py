@@ -115,5 +115,9 @@ class ArgumentError(DvmeError, TypeError):
     """An argument of a kind that a function does not take, such as a text for a list."""
 
 
+class ClusterError(DvmeError, ConnectionError):
+    """A cluster that cannot be reached, has no room, or whose workers die."""
+
+
 class OptionError(DvmeError, ValueError):
     """An option's value that is not possible."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dvme.cores import available_cores
-from dvme.defaults import ACCELERATOR_BATCH, CPU_BATCH, DEVICE, MAX_WORKERS
+from dvme.defaults import ACCELERATOR_BATCH, CPU_BATCH, DEVICE, ENGINE, ENGINES, MAX_WORKERS
 from dvme.errors import OptionError, parameter
 
 Progress = Callable[[str, int, int], None]
@@ -55,6 +55,13 @@ class Runtime:
     memory: int | None = None
     """Bytes that embeddings and heads which are trained together may hold; None: half of what is free."""
 
+    engine: str = ENGINE
+    """`local`: this process; `ray`: workers on a Ray cluster, where a call can use one."""
+    ray_address: str | None = None
+    """`HOST:PORT` of a head node, or `auto`; None: RAY_ADDRESS, else a cluster of this machine's cores."""
+    ray_cpus: int | None = None
+    """Cores and threads of a worker; None: 1. `memory` is then that of each worker."""
+
     max_pixels: int | None = None
     """The largest image to decode; None: 178,956,970 pixels. A larger one fails, and keeps its reason."""
 
@@ -73,10 +80,14 @@ class Runtime:
         ):
             message = f"devices {self.device!r} cannot be used together; name several of one kind by number, such as "
             raise OptionError(message + parameter("device", "cuda:0,cuda:1"))
+        if self.engine not in ENGINES:
+            known = " or ".join(ENGINES)
+            raise OptionError(f"engine {self.engine!r} is not known; pass " + parameter("engine", known))
         for least, size, said in (
             (parameter("batch_size", 1), self.batch_size, f"batch size {self.batch_size} is"),
             (parameter("workers", 1), self.workers, f"{self.workers} workers are"),
             (parameter("memory", 1), self.memory, f"{self.memory} bytes of memory are"),
+            (parameter("ray_cpus", 1), self.ray_cpus, f"workers of {self.ray_cpus} cores are"),
             (parameter("max_pixels", 1), self.max_pixels, f"images of {self.max_pixels} pixels are"),
         ):
             if size is not None and size < 1:

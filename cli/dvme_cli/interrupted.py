@@ -38,7 +38,8 @@ def _probe(given: Parameters) -> str:
 
 
 def _sweep(given: Parameters) -> str:
-    return f"jobs that were finished are kept in {given.get('out')}, and {AGAIN}"
+    again = f"the same command, with --part {given['part']}, goes on from there" if given.get("part") else AGAIN
+    return f"jobs that were finished are kept in {given.get('out')}, and {again}"
 
 
 def _file(given: Parameters) -> str:

@@ -117,6 +117,22 @@ Memory = Annotated[
     float | None,
     typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
 ]
+Engine = Annotated[str, typer.Option(help="local: this process; ray: workers on a Ray cluster (needs the extra ray).")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="HOST:PORT of a head node, or auto. Default: RAY_ADDRESS, else a cluster of this machine."),
+]
+RayCpus = Annotated[
+    int | None, typer.Option(help="Cores and threads of a Ray worker, whose memory --memory then is. Default: 1.")
+]
+StudyPart = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        help="3/16: fit only the third of sixteen parts, which run at once into one --out; then the same without "
+        "--part judges. Default: all.",
+    ),
+]
 Seed = Annotated[
     int | None, typer.Option(min=0, max=SEEDS - 1, help=f"Seed of all that is left to chance. Default: {SEED}.")
 ]

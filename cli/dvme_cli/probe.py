@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import AT, DEVICE, PROBE_HEADS, VIEWS_USED
+from dvme.defaults import AT, DEVICE, ENGINE, PROBE_HEADS, VIEWS_USED
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars
 from dvme_cli.parsing import (
@@ -48,6 +48,10 @@ def probe(  # noqa: PLR0913, PLR0917 - one parameter per option
     test: options.Sites = None,
     label_map: options.LabelMap = None,
     score: options.Portions = None,
+    part: options.StudyPart = None,
+    engine: options.Engine = ENGINE,
+    ray_address: options.RayAddress = None,
+    ray_cpus: options.RayCpus = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -77,7 +81,8 @@ def probe(  # noqa: PLR0913, PLR0917 - one parameter per option
             out=out,
             save=save,
             **site_options(test=test, label_map=label_map, score=score),
-            runtime=runtime_of(device=device, memory=memory),
+            part=part,
+            runtime=runtime_of(device=device, memory=memory, engine=engine, ray_address=ray_address, ray_cpus=ray_cpus),
             progress=tell,
         )
     answer(report, show_probe, is_json=json)

@@ -27,7 +27,7 @@ from dvme_cli.sites_table import show_sites
 from dvme_cli.table import NARROW, Table
 
 if TYPE_CHECKING:
-    from dvme.study.outcome import Cell, StudyReport
+    from dvme.study.outcome import Cell, PartDone, StudyReport
 
 FURTHER = {
     "accuracy": "accuracy",
@@ -42,6 +42,9 @@ LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "9
 
 def show_probe(report: StudyReport) -> None:
     """Print a study of one size: all metrics, then what they allow to be said."""
+    if report.part is not None:
+        _show_part(report, report.part)
+        return
     say(f"{report.task.describe()}")
     say(f"{report.plan}")
     has_order, names = report.task.is_ordered, [name for name in FURTHER if name in report.rows[0].test]
@@ -95,6 +98,9 @@ def _show_error(report: StudyReport) -> None:
 
 def show_sweep(report: StudyReport) -> None:
     """Print a study of several sizes: one metric, then what it allows to be said."""
+    if report.part is not None:
+        _show_part(report, report.part)
+        return
     say(report.task.describe())
     say(report.plan)
     for notice in report.notices:
@@ -114,6 +120,17 @@ def show_sweep(report: StudyReport) -> None:
     times = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in report.seconds.items() if seconds >= 1)
     say(f"{report.n_jobs:,} jobs{reused}{': ' + times if times else ''}; subsets {report.subsets}")
     say(f"wrote {report.run}; dvme report {report.run} --out report.html draws it")
+
+
+def _show_part(report: StudyReport, done: PartDone) -> None:
+    """Print what one part did, and what to do next."""
+    n_fitted = report.n_jobs - report.n_reused
+    there = f", {report.n_reused:,} of its {report.n_jobs:,} were there" if report.n_reused else ""
+    say(f"part {done.part}: {counted(n_fitted, 'job')} fitted into {report.run}{there}")
+    if done.n_left:
+        say(f"{counted(done.n_left, 'job')} of the study {'are' if done.n_left > 1 else 'is'} left to other parts")
+    else:
+        say("all jobs of the study are there; the same command without --part judges them")
 
 
 def _what_auc_is(report: StudyReport) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import AT, DEVICE, METRIC, SWEEP_HEADS, VIEWS_USED
+from dvme.defaults import AT, DEVICE, ENGINE, METRIC, SWEEP_HEADS, VIEWS_USED
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars
 from dvme_cli.parsing import (
@@ -53,6 +53,10 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     score: options.Portions = None,
     at: options.At = AT,
     prevalence: options.Prevalence = None,
+    part: options.StudyPart = None,
+    engine: options.Engine = ENGINE,
+    ray_address: options.RayAddress = None,
+    ray_cpus: options.RayCpus = None,
     device: options.Device = DEVICE,
     memory: options.Memory = None,
     json: options.Json = False,
@@ -91,7 +95,8 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
             ),
             at=at,
             **site_options(test=test, label_map=label_map, score=score),
-            runtime=runtime_of(device=device, memory=memory),
+            part=part,
+            runtime=runtime_of(device=device, memory=memory, engine=engine, ray_address=ray_address, ray_cpus=ray_cpus),
             progress=tell,
         )
     answer(report, show_sweep, is_json=json)

@@ -41,12 +41,15 @@ from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, check_cuts, check_order, check_views, make_methods, method_notices, sampled
 from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
+from dvme.study.part import check_part, part_done
 from dvme.study.people import People
 from dvme.study.results import write_results
-from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, one_writer, set_aside, write_run
+from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
 from dvme.study.scoring import check_metric, check_metric_of
 from dvme.study.sites.asked import SiteOptions, open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
+from dvme.study.writers import one_part, one_writer
+from dvme_cache.parts import Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,8 @@ class Question:
     """A further folder for the heads."""
     sites: SiteOptions = field(default_factory=SiteOptions)
     """Other caches on which the heads are tested as well."""
+    part: Part | None = None
+    """Fit its jobs only, and judge nothing."""
 
 
 def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyReport:
@@ -83,6 +88,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     """
     clock, out = _Clock(), question.out
     check_metric(question.metric)
+    check_part(question.part, out=out, save=question.save)
     if out is not None:
         check_new_run(question.cache, out)
     if question.save is not None:
@@ -108,16 +114,14 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         if out is not None:
             folder, earlier = stack.enter_context(_run_folder(out, question, design, methods))
         aside = None if question.save is None else stack.enter_context(new_folder(question.save))
-        heads = KeptHeads.of_run(folder) if folder is not None else None
-        if heads is None and aside is not None:
-            heads = KeptHeads(aside, aside / JOBS)
-        if heads is None and sites:
-            passing = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvme-sites-")))
-            heads = KeptHeads(passing, passing / JOBS)
+        heads = _heads_kept(stack, folder, aside, is_asked_elsewhere=bool(sites))
         ledger = Ledger(None if folder is None else folder / JOBS)
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
-        grid.fit(runtime, budget, progress, question.command)
+        grid.fit(runtime, budget, progress, question.command, question.part)
         clock.lap("fit")
+        if question.part is not None:
+            asked = os.fspath(question.out or ""), os.fspath(question.cache), question.metric
+            return part_done(question.part, grid, design.notices, clock.laps, *asked)
         judge, report = _judged(question, design, grid, clock, progress, lines)
         report.notices.extend(earlier)
         if sites:
@@ -138,6 +142,17 @@ def _check_methods(question: Question, methods: Sequence[Method], views: Views |
     people = question.people
     check_views(methods, views)
     check_cuts(methods, is_asked_elsewhere=bool(people.by or people.per or question.sites.test))
+
+
+def _heads_kept(
+    stack: ExitStack, folder: Path | None, aside: Path | None, *, is_asked_elsewhere: bool
+) -> KeptHeads | None:
+    """Where heads are kept: in the run, else in the folder for them, else for as long as other sites ask them."""
+    if folder is not None:
+        return KeptHeads.of_run(folder)
+    if aside is None and is_asked_elsewhere:
+        aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvme-sites-")))
+    return None if aside is None else KeptHeads(aside, aside / JOBS)
 
 
 def _check_labels(question: Question, snapshot: Snapshot, opened: Mapping[str, Snapshot]) -> None:
@@ -178,13 +193,15 @@ def _run_folder(
     folder, views = check_run(out, design.subsets, question.command), views_described(design.snapshot, question.views)
     check_same_views(folder, views)
     folder.mkdir(parents=True, exist_ok=True)
-    with one_writer(folder):
+    with ExitStack() as stack:
+        begun = stack.enter_context(one_writer(folder) if question.part is None else one_part(folder, question.part))
         check_run(out, design.subsets, question.command)  # another may have written to it until now
         earlier = set_aside(folder, methods, question.sites.places)
         # First what makes the folder a run, so that a call killed at any moment can be gone on with.
         write_run(folder, _described(question, design, methods), is_kept=True)
         design.subsets.save(folder / SUBSETS)
         design.keep(folder / SEEN)
+        begun()
         yield folder, earlier
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.fitting.jobs import Bounded, fit_each
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
+from dvme.study.ledger import versions
 from dvme.study.methods import Method
 
 EMBEDDINGS_SHARE = 3
@@ -41,13 +42,20 @@ class Predicted:
 
     position: int
     """Of the assignment."""
-    head: FittedHead
+    head: FittedHead | None
+    """None where nobody keeps it."""
     log_test: NDArray[np.float32]
     """(N test, C) log probabilities."""
     log_validation: NDArray[np.float32]
     """(v, C), in the order of the assignment."""
     seconds: float
     """Of the fit; of heads fitted together, the first one there has the time of all."""
+    chosen: Mapping[str, Any]
+    """What validation chose."""
+    n_parameters: int
+    """Numbers that the head holds."""
+    versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
+    """Of the packages, where it was fitted."""
 
 
 def fit_assignments(
@@ -110,7 +118,9 @@ def fit_assignments(
                 )
                 for rows in (test, job.validation)
             )
-            yield Predicted(positions[one.position], one.head, log_test, log_validation, one.seconds)
+            n_parameters = sum(array.size for array in one.head.arrays().values())
+            about = one.seconds, dict(one.head.chosen), n_parameters
+            yield Predicted(positions[one.position], one.head, log_test, log_validation, *about)
         n_done += len(jobs)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.defaults import ENGINE
 from dvme.heads import is_own
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
@@ -22,12 +24,14 @@ from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.views import identity_of
+from dvme.study.division import of_part
 from dvme.study.fitting import Assignment, Predicted, fit_assignments
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
 from dvme.study.scoring import judged_labels
 from dvme.text import counted
+from dvme_cache.parts import Part
 
 KEPT_EVERY = 30.0
 """Seconds after which heads go to disk one by one, where the other draws of their methods are not fitted yet."""
@@ -73,43 +77,58 @@ class Grid:
         for place in self._without_head():
             del self.finished[place]
         self.n_reused = len(self.finished)
+        self.is_part, self.n_fitted = False, 0
         self.waiting: dict[int, dict[Place, SavedHead]] = {}  # by method: heads that are not on disk yet
         self.kept_at = time.monotonic()
 
-    def fit(self, runtime: Runtime, budget: int, progress: Progress, stage: str) -> None:
+    def fit(self, runtime: Runtime, budget: int, progress: Progress, stage: str, part: Part | None = None) -> None:
         """Fit what is not finished. A kill costs at most the fits of the last half minute.
 
         Args:
-            runtime: device and memory.
+            runtime: device and memory, and on what it is done.
             budget: bytes of embeddings and heads on the CPU.
             progress: told (stage, jobs done, all of them).
             stage: what it is called.
+            part: fit its jobs only; heads then stay by themselves, for others may be fitting those beside them.
         """
-        before = len(self.finished)
-        progress(stage, before, len(self.places))
+        own = self.places if part is None else self.places_of(part)
+        todo = [place for place in own if place not in self.finished]
+        self.n_fitted = len(todo)
+        before, self.is_part = len(own) - len(todo), part is not None
+        progress(stage, before, len(own))
 
         def tell(_: str, done: int, n_todo: int) -> None:
             del n_todo
-            progress(stage, before + done, len(self.places))
+            progress(stage, before + done, len(own))
 
-        todo = [place for place in self.places if place not in self.finished]
-        predicted = fit_assignments(
-            *([self._assignment(place) for place in todo], self.snapshot, self.manifest.targets, self.manifest.test),
-            runtime=runtime,
-            budget=budget,
-            progress=tell,
-        )
-        try:
-            for one in predicted:
-                self._keep(todo[one.position], one)
-        except BaseException:  # Ctrl-C, or a fit that is refused: what is done stays done
+        with closing(self._predicted(todo, runtime, budget, tell)) as predicted:
+            try:
+                for one in predicted:
+                    self._keep(todo[one.position], one)
+            except BaseException:  # Ctrl-C, or a fit that is refused: what is done stays done
+                self._keep_waiting()
+                raise
+        if self.is_part:
             self._keep_waiting()
-            raise
+            return
         for index in self.kept:
             if index not in self.gathered:
                 self._gather(index)
         if self.heads is not None:
             self.heads.tidy({self.keys[place] for places in self.kept.values() for place in places})
+
+    def places_of(self, part: Part) -> list[Place]:
+        """Those that are a part's. Jobs of one key, as of equal embeddings under two names, are of one part."""
+        first = {self.keys[place]: place for place in reversed(self.places)}
+        once = list(dict.fromkeys(first[self.keys[place]] for place in self.places))
+        dims = {name: table.dim for name, table in self.snapshot.backbones.items()}
+        own = of_part([self._assignment(place) for place in once], dims, len(self.manifest.classes), part)
+        keys = {self.keys[once[position]] for position in own}
+        return [place for place in self.places if self.keys[place] in keys]
+
+    def n_left(self) -> int:
+        """Jobs of the whole study that nobody has finished yet."""
+        return sum(place not in self.finished and not self.ledger.has(key) for place, key in self.keys.items())
 
     @property
     def kept_folders(self) -> list[Path]:
@@ -148,14 +167,29 @@ class Grid:
             for made_by, n in differing.items()
         ]
 
+    def _predicted(
+        self, todo: Sequence[Place], runtime: Runtime, budget: int, tell: Progress
+    ) -> Generator[Predicted, None, None]:
+        """What comes of the jobs, from this process or a cluster."""
+        manifest = self.manifest
+        given = self.snapshot, manifest.targets, manifest.test
+        assignments = [self._assignment(place) for place in todo]
+        if runtime.engine == ENGINE:
+            yield from fit_assignments(assignments, *given, runtime=runtime, budget=budget, progress=tell)
+            return
+        from dvme.study.spread_out import fit_on_cluster
+
+        is_kept = [place in self.kept.get(place.method, ()) for place in todo]
+        yield from fit_on_cluster(assignments, is_kept, *given, runtime=runtime, progress=tell)
+
     def _keep(self, place: Place, one: Predicted) -> None:
         done = FinishedJob(
             log_test=one.log_test,
             log_validation=one.log_validation,
-            chosen=dict(one.head.chosen),
+            chosen=one.chosen,
             seconds=one.seconds,
-            n_parameters=sum(array.size for array in one.head.arrays().values()),
-            versions=versions(),
+            n_parameters=one.n_parameters,
+            versions=one.versions,
         )
         done = self._scored(place, done)
         self.finished[place] = done
@@ -163,7 +197,7 @@ class Grid:
             self.ledger.write(self.keys[place], done)
             return
         self.waiting.setdefault(place.method, {})[place] = self._saved(place, one, done)
-        if all(each in self.finished for each in self.kept[place.method]):
+        if not self.is_part and all(each in self.finished for each in self.kept[place.method]):
             self._gather(place.method)
         elif time.monotonic() - self.kept_at >= KEPT_EVERY:
             self._keep_waiting()
@@ -219,6 +253,7 @@ class Grid:
         """One job's head with all that predicting and explaining need to know."""
         method, images = self.methods[place.method], self.manifest.images
         train, validation, _ = self._parts(place)
+        assert one.head is not None
         fold = SavedFold(
             head=one.head,
             train_ids=images[train],

@@ -149,6 +149,10 @@ class Ledger:
         except TORN:
             return None
 
+    def has(self, key: str) -> bool:
+        """Whether the file of a finished job is there, by whomever; it may be torn."""
+        return self.folder is not None and (self.folder / f"{key}.npz").exists()
+
     def write(self, key: str, job: FinishedJob) -> None:
         """Keep a job, whole or not at all; a power cut costs the jobs of the last half minute."""
         if self.folder is None:

@@ -130,6 +130,16 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class PartDone:
+    """What has become of one part of a study."""
+
+    part: str
+    """`3/16`."""
+    n_left: int
+    """Jobs of the whole study that nobody has finished yet."""
+
+
+@dataclass(frozen=True)
 class StudyReport:
     """The outcome of `dvme probe`, which is a study of one size, and of `dvme sweep`."""
 
@@ -172,6 +182,8 @@ class StudyReport:
     """Folders of the heads of the largest size, where they were asked for beside the run's."""
     sites: SitesResult | None = None
     """The heads of the largest size on other caches, where there are any."""
+    part: PartDone | None = None
+    """Where one part was fitted: `n_jobs`, `n_reused` and `seconds` are its, no cell is there, nothing is judged."""
 
     @property
     def verdict(self) -> str:
@@ -181,7 +193,7 @@ class StudyReport:
     @property
     def rows(self) -> list[Cell]:
         """The cells of the largest size, best on validation first."""
-        largest = max(self.columns, key=lambda column: column.n_train).name
+        largest = max(self.columns, key=lambda column: column.n_train).name if self.columns else ""
         cells = [cell for cell in self.cells if cell.size == largest]
         return sorted(cells, key=lambda cell: (math.isnan(cell.validation), -cell.validation))
 

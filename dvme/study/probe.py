@@ -10,6 +10,7 @@ from dvme.arguments import public
 from dvme.defaults import AT, BLANK, CONFLICTS, JOIN, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN, VIEWS_USED
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
+from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
@@ -45,6 +46,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     test: Sequence[str | Path] = (),
     label_map: Mapping[str, str | Sequence[str]] | None = None,
     score: Mapping[str, float] | None = None,
+    part: str | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -90,6 +92,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
             of one site alone under "SITE:Effusion". Others are matched by name.
         score: weights of `test`, which is the study's own test set, and of sites by their names: every method's
             weighted score. They sum to 1.
+        part: `3/16` fits the jobs of the third of sixteen parts into `out`, beside processes that fit the others, and
+            judges nothing; the same call without it, once all are done, fits nothing and judges.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -118,5 +122,6 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         out=out,
         save=save,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
+        part=parse_part(part),
     )
     return conduct(question, runtime or Runtime(), progress)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +23,7 @@ from dvme.study.ledger import FinishedJob, Ledger, versions
 from dvme.study.methods import Method, full_name_of, method_name
 from dvme.study.outcome import StudyReport
 from dvme.text import counted, some_of
-from dvme_cache import CacheLockedError
 from dvme_cache.files import PARTIAL_SUFFIX
-from dvme_cache.locks import folder_lock
-
-if TYPE_CHECKING:
-    pass
 
 FORMAT = 2
 """1 kept probabilities, and its summary lacks what is said now."""
@@ -188,22 +182,6 @@ def check_same_views(folder: Path, views: Mapping[str, Any] | None) -> None:
         raise OptionError(
             f"{folder} is a run by {what} of each image, and this is by {now}; name another folder with " + OUT
         )
-
-
-@contextmanager
-def one_writer(folder: Path) -> Iterator[None]:
-    """Let no second study write to a run meanwhile.
-
-    Raises:
-        OptionError: if one does.
-        CacheAccessError: if the lock file beside the folder cannot be made or locked.
-    """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(folder_lock(folder.resolve()))
-        except CacheLockedError as error:
-            raise OptionError(f"another dvme is writing to {folder}; wait for it, or name another " + OUT) from error
-        yield
 
 
 def set_aside(folder: Path, methods: Sequence[Method], sites: Collection[str] = ()) -> list[str]:

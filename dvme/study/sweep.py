@@ -10,6 +10,7 @@ from dvme.defaults import AT, CONFLICTS, JOIN, METRIC, SWEEP_HEADS, VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
+from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.study.conduct import Question, conduct
 from dvme.study.design.options import SubsetOptions
@@ -40,6 +41,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     conflicts: Conflicts = CONFLICTS,
     at: str = AT,
     prevalence: float | Mapping[str, float] | None = None,
+    part: str | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
 ) -> StudyReport:
@@ -77,6 +79,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             (`drop`). Of several classes conflicts are always left out.
         at: what the operating point of a finding, or of a class against the others, reaches on validation.
         prevalence: of the findings where the head is to be used, for predictive values: one for all, or by finding.
+        part: `3/16` fits the jobs of the third of sixteen parts into `out`, beside processes that fit the others, and
+            judges nothing; the same call without it, once all are done, fits nothing and judges.
         runtime: device and memory budget.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -100,5 +104,6 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         operation=Operation.of(at, prevalence),
         out=out,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
+        part=parse_part(part),
     )
     return conduct(question, runtime or Runtime(), progress)

@@ -1,0 +1,19 @@
+"""Work that several processes share: `3/16` is the third of sixteen parts."""
+
+from __future__ import annotations
+
+from dvme.errors import OptionError, parameter
+from dvme_cache.parts import Part
+
+
+def parse_part(text: str | None) -> Part | None:
+    """The part that is asked for, such as `3/16`; None without one.
+
+    Raises:
+        OptionError: if it is none.
+    """
+    try:
+        return None if text is None else Part.parse(text)
+    except ValueError as error:
+        step = "; pass " + parameter("part", "3/16") + " for the third of sixteen, with the same total for all of them"
+        raise OptionError(f"{error}" + step) from error

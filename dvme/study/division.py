@@ -1,0 +1,100 @@
+"""How the jobs of a study are divided: into bundles that are fitted together, and bundles among parts or workers.
+
+A bundle is what shares work: the jobs of one draw of an exact head or of `knn`, and an ensemble with its members. A
+network that fuses is a bundle of its own, for it takes longest by far and gains nothing from company. Bundles and parts
+depend on the study alone, not on what is finished, so that parts never meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dvme.heads import Head
+from dvme.heads.exact.linear import Linear
+from dvme.heads.fitting.jobs import Ensemble, Job
+from dvme.heads.fusion.controls import Concat, MeanLogits
+from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
+from dvme.heads.fusion.networks import count_parameters
+from dvme.study.fitting import Assignment
+from dvme.study.methods import Method
+from dvme_cache.parts import Part
+
+Kind = tuple[Head, tuple[str, ...]]
+EPOCHS = 40
+STEP, SOLUTION, SIMILARITY = 6, 1500, 2
+"""Operations for a parameter and image of a training; for a value of an image, class and strength until an optimum is
+found; for a value of a pair of images. The second counts slower ones as more."""
+
+
+def bundles(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classes: int) -> list[list[int]]:
+    """Positions of the assignments that are fitted together, the bundle that takes longest first.
+
+    Args:
+        assignments: J.
+        dims: D_m of each backbone.
+        n_classes: C, or L.
+    """
+    family = _families([each.method for each in assignments])
+    found: dict[tuple[int, ...], list[int]] = {}
+    for position, each in enumerate(assignments):
+        is_alone = isinstance(each.method.head, NetworkHead) and each.method.head.is_fusion
+        key = (family[position], each.seed, position) if is_alone else (family[position], each.seed)
+        found.setdefault(key, []).append(position)
+    costs = {key: sum(cost(assignments[position], dims, n_classes) for position in own) for key, own in found.items()}
+    return [found[key] for key in sorted(found, key=lambda key: (-costs[key], found[key]))]
+
+
+def of_part(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classes: int, part: Part) -> set[int]:
+    """Positions of the assignments that are a part's: each bundle, the longest first, goes to who has the least yet."""
+    loads, own = np.zeros(part.n_parts), set[int]()
+    for bundle in bundles(assignments, dims, n_classes):
+        least = int(loads.argmin())
+        loads[least] += sum(cost(assignments[position], dims, n_classes) for position in bundle)
+        if least == part.number - 1:
+            own.update(bundle)
+    return own
+
+
+def cost(assignment: Assignment, dims: Mapping[str, int], n_classes: int) -> float:
+    """About how long a fit takes, in operations: which of two takes longer, and whether by far."""
+    head, n_rows = assignment.method.head, len(assignment.train)
+    own = [dims[name] for name in assignment.method.backbones]
+    if isinstance(head, NetworkHead):
+        n_parameters = count_parameters(NETWORKS[head.name].shapes(own, n_classes))
+        return float(STEP * min(EPOCHS, head.protocol.max_epochs) * n_parameters * n_rows)
+    linear = head.linear if isinstance(head, Concat | MeanLogits) else head
+    if isinstance(linear, Linear):
+        n_values = sum(min(n_rows, dim) for dim in ([sum(own)] if isinstance(head, Concat) else own))
+        return float(SOLUTION * len(linear.strengths) * n_classes * n_values * n_rows)
+    return float(SIMILARITY * sum(own) * n_rows * max(1, len(assignment.validation)))
+
+
+def _families(methods: Sequence[Method]) -> list[int]:
+    """For each method the number of its family: those that are, or are made of, the same fits."""
+    known: dict[Kind, int] = {}
+    merged: dict[int, int] = {}
+    made_of = [_made_of(method) for method in methods]
+    for kinds in made_of:
+        there = {_root(merged, known[kind]) for kind in kinds if kind in known}
+        number = min(there, default=len(merged))
+        merged.setdefault(number, number)
+        merged |= dict.fromkeys(there, number)
+        known |= dict.fromkeys(kinds, number)
+    return [_root(merged, known[kinds[0]]) for kinds in made_of]
+
+
+def _root(merged: Mapping[int, int], number: int) -> int:
+    while merged[number] != number:
+        number = merged[number]
+    return number
+
+
+def _made_of(method: Method) -> list[Kind]:
+    """The single fits of a method, on whatever rows."""
+    if not isinstance(method.head, Ensemble):
+        return [(method.head, method.backbones)]
+    rows = np.zeros(0, dtype=np.int64)
+    members = method.head.members(Job(method.head, method.backbones, rows, rows))
+    return [(member.head, member.backbones) for member in members]
