@@ -24,7 +24,7 @@ settings.register_profile("dvme", deadline=None, max_examples=100 if IS_CAMPAIGN
 settings.load_profile("dvme")
 
 SOLAR = importlib.util.find_spec("elpv_dataset")
-GROUPS = ("machine", "umap")
+GROUPS = ("machine", "umap", "ray")
 """Markers whose tests all run in one worker, whatever file they are in."""
 MOST_BYTES_NAMED = 16
 LONG = ("tests/reliability/", "tests/dvme/report/html/", "tests/test_readme.py", "tests/cli/")

@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from clusters import a_cluster
 from light import light
 from numpy.typing import NDArray
 
 import dvme
+from dvme.cluster import Cluster
 from dvme.study.loaded import Study
 
 N = 240
+
+
+@pytest.fixture(scope="session")
+def two_workers() -> Iterator[Cluster]:
+    """A Ray cluster of two cores, to which this process is connected."""
+    with a_cluster() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def head_node(two_workers: Cluster) -> str:
+    """Its address."""
+    import ray
+
+    return str(ray.get_runtime_context().gcs_address)
 
 
 @pytest.fixture(scope="session")
