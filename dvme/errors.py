@@ -115,7 +115,7 @@ class ArgumentError(DvmeError, TypeError):
     """An argument of a kind that a function does not take, such as a text for a list."""
 
 
-class ClusterError(DvmeError, ConnectionError):
+class ClusterError(DvmeError, RuntimeError):
     """A cluster that cannot be reached, has no room, or whose workers die."""
 
 

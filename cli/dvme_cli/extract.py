@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, DTYPE, NO_FINDING, VIEWS
+from dvme.defaults import DEVICE, DTYPE, ENGINE, NO_FINDING, VIEWS
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
@@ -93,6 +93,9 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     precision: image_options.Precision = None,
     dtype: options.Dtype = DTYPE,
+    engine: options.Engine = ENGINE,
+    ray_address: options.RayAddress = None,
+    ray_cpus: options.RayCpus = None,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
@@ -148,7 +151,15 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
         "precision": precision,
         "dtype": dtype,
-        "runtime": runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
+        "runtime": runtime_of(
+            device=device,
+            batch_size=batch_size,
+            workers=workers,
+            max_pixels=max_pixels,
+            engine=engine,
+            ray_address=ray_address,
+            ray_cpus=ray_cpus,
+        ),
         "replace": replace,
         "retry_failed": retry_failed,
         "rows_per_shard": rows_per_shard,

@@ -12,10 +12,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dvme.cluster.workers import Item, Pool, Result, Share, Tool, ray_module
+from dvme.cores import available_cores
+from dvme.defaults import ENGINE
 from dvme.errors import ClusterError, EnvironmentMismatchError, OptionError, parameter
+from dvme.runtime import Runtime
 from dvme.text import counted, first_line
 
 ANSWER_S = 10.0
@@ -56,10 +59,13 @@ class Cluster:
             )
         return found
 
-    def n_gpus(self) -> int:
-        """Of all machines."""
-        ray = ray_module()
-        return int(ray.cluster_resources().get("GPU", 0))
+    def share_of(self, runtime: Runtime) -> tuple[Share, Runtime]:
+        """What each worker gets, and how it computes: on a GPU of its own where GPUs are wanted, or there are any."""
+        n_gpus = int(ray_module().cluster_resources().get("GPU", 0))
+        has_gpu = runtime.device.startswith("cuda") or (runtime.device == "auto" and n_gpus > 0)
+        device = "cuda" if has_gpu else "cpu" if runtime.device == "auto" else runtime.device
+        share = Share(cpus=runtime.ray_cpus or 1, gpus=int(has_gpu))
+        return share, replace(runtime, engine=ENGINE, device=device, workers=runtime.workers or share.cpus)
 
     def work_off(
         self,
@@ -119,7 +125,7 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
             return
         if address is not None:
             _check_reachable(address)
-        own = {"num_cpus": n_cpus or _cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        own = {"num_cpus": n_cpus or available_cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
         given = {"address": address} if address else {"address": "local", **own}
         stack.callback(ray.shutdown)
         try:
@@ -129,11 +135,6 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
             step = "run this on one of its machines (ray status says whether it is one), or start it there: ray start"
             raise ClusterError(f"{where} cannot be used ({first_line(error)}); {step}") from error
         yield Cluster(f"the Ray cluster at {address}" if address else "the Ray cluster of this machine")
-
-
-def _cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fitting(node: dict[str, float], share: Share) -> int:

@@ -149,7 +149,7 @@ class Pool(Generic[Item, Result]):
             raise (error.cause if isinstance(error.cause, Exception) else error) from None
         except ray.exceptions.LocalRayletDiedError as error:
             raise ClusterError(f"{self.where} ended meanwhile; start it, then run again") from error
-        except (ray.exceptions.RayError, OSError) as error:
+        except ray.exceptions.RayError as error:
             return self._lost(member, error, lambda position: named(items[position]))
         if ref == member.coming:
             self._check_version(*value)
@@ -178,7 +178,7 @@ class Pool(Generic[Item, Result]):
         for ref, position in member.refs.items():
             try:
                 found.append((position, ray.get(ref, timeout=0)))
-            except (ray.exceptions.RayError, OSError):
+            except ray.exceptions.RayError:
                 back.append(position)
                 self.deaths[position] += not is_blamed
                 is_blamed = True

@@ -189,7 +189,9 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
             models = [lay_out(store, model, index, request.options)[0] for model in models]
             let_others_begin()
         donors = donors_of(cache)
-        outcomes, told = extract_all(store, models, index, request.options, runtime, progress, donors)
+        outcomes, told = extract_all(
+            store, models, index, request.options, runtime, progress, donors, choice=request.choice
+        )
     return _report(request, opened, index, outcomes, told)
 
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from dvme.data.decoded import Told
 from dvme.data.dicom import decoding_fields
-from dvme.defaults import DTYPE
+from dvme.defaults import DTYPE, ENGINE
 from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
 from dvme.extraction.embedding import extract_shards
 from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import Index
-from dvme.extraction.models import KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
+from dvme.extraction.models import Choice, KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
 from dvme.runtime import Progress, Runtime
 from dvme_cache import (
     MAX_SHARD_ROWS,
@@ -135,6 +135,8 @@ def extract_all(
     runtime: Runtime,
     progress: Progress,
     donors: Sequence[EmbeddingCache] = (),
+    *,
+    choice: Choice | None = None,
 ) -> tuple[list[BackboneOutcome], dict[int, tuple[Told, ...]]]:
     """Extract what each backbone lacks, a shard at a time, in one pass over the images.
 
@@ -146,6 +148,7 @@ def extract_all(
         runtime: batch size and workers.
         progress: told (backbone, done, total).
         donors: caches from which the same images' embeddings are taken where they have them.
+        choice: how other processes find the backbones, where the engine has any; None: this process does all.
 
     Returns:
         What was done for each backbone, and row to what there is to say about its range of grey, of the rows
@@ -155,7 +158,7 @@ def extract_all(
         outcomes: list[BackboneOutcome] = []
         told: dict[int, tuple[Told, ...]] = {}
         for model in models:
-            own, found = extract_all(cache, [model], index, options, runtime, progress, donors)
+            own, found = extract_all(cache, [model], index, options, runtime, progress, donors, choice=choice)
             outcomes += own
             told |= found
         return outcomes, told
@@ -168,8 +171,14 @@ def extract_all(
 
     for number in range(len(wanting)):
         tell(number, 0)
-    n_writers = max((lack.embeddings.n_writers for lack in wanting), default=1)
-    done = extract_shards([lack.target for lack in wanting], index.work, runtime, tell, n_writers=n_writers)
+    targets = [lack.target for lack in wanting]
+    if choice is None or runtime.engine == ENGINE:
+        n_writers = max((lack.embeddings.n_writers for lack in wanting), default=1)
+        done = extract_shards(targets, index.work, runtime, tell, n_writers=n_writers)
+    else:
+        from dvme.extraction.spread_out import extract_on_cluster
+
+        done = extract_on_cluster(targets, index.work, choice, runtime, tell)
     unread = {lack.name: rows for lack, rows in zip(wanting, done.unread, strict=True)}
     seconds = {lack.name: each for lack, each in zip(wanting, done.seconds, strict=True)}
     return [_outcome(lack, index, unread.get(lack.name, {}), seconds.get(lack.name, 0.0)) for lack in lacks], done.told

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.cluster import Share, cluster
+from dvme.cluster import cluster
 from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.runtime import Progress, Runtime, silent
@@ -90,10 +90,7 @@ def fit_on_cluster(
     place = snapshot.location if is_url(snapshot.location) else os.path.abspath(snapshot.location)  # noqa: PTH100
     digests = {name: table.fingerprint.digest for name, table in tables.items()}
     with cluster(runtime.ray_address) as there:
-        has_gpus = runtime.device.startswith("cuda") or (runtime.device == "auto" and there.n_gpus() > 0)
-        share = Share(cpus=runtime.ray_cpus or 1, gpus=int(has_gpus))
-        device = "cuda" if has_gpus else "cpu" if runtime.device == "auto" else runtime.device
-        alone = replace(runtime, engine="local", device=device)
+        share, alone = there.share_of(runtime)
         study = Study(place, digests, snapshot.rows, targets.hidden(test), test, alone)
         named = partial(_named, others=len(found))
         progress("fit", 0, len(assignments))
