@@ -123,7 +123,7 @@ RayAddress = Annotated[
     typer.Option(help="HOST:PORT of a head node, or auto. Default: RAY_ADDRESS, else a cluster of this machine."),
 ]
 RayCpus = Annotated[
-    int | None, typer.Option(help="Cores and threads of a Ray worker, whose memory --memory then is. Default: 1.")
+    int | None, typer.Option(help="Cores and threads of a Ray worker, in place of one; --memory is of each worker.")
 ]
 StudyPart = Annotated[
     str | None,

@@ -132,7 +132,7 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
             ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-            step = "run this on one of its machines (ray status says whether it is one), or start it there: ray start"
+            step = "run this on one of its machines (ray status says whether it is one), or start Ray here as part of it"
             raise ClusterError(f"{where} cannot be used ({first_line(error)}); {step}") from error
         yield Cluster(f"the Ray cluster at {address}" if address else "the Ray cluster of this machine")
 
@@ -157,9 +157,9 @@ def _check_reachable(address: str) -> None:
         raise OptionError(
             f"{address} is no address of a head node; pass "
             + parameter("ray_address", "HOST:6379")
-            + ", as ray start --head prints it"
+            + " as ray start prints it"
         )
-    step = "; start it there (ray start --head), or name another " + parameter("ray_address")
+    step = "; start Ray there, or name another " + parameter("ray_address")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S) as connection:
             connection.sendall(PREFACE + SETTINGS)

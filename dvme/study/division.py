@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dvme.heads import Head
+from dvme.heads import ATTENTION_HEADS, Head
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fitting.jobs import Ensemble, Job
-from dvme.heads.fusion.controls import Concat, MeanLogits
+from dvme.heads.fusion.controls import Concat
 from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
 from dvme.heads.fusion.networks import count_parameters
 from dvme.study.fitting import Assignment
@@ -23,9 +23,9 @@ from dvme_cache.parts import Part
 
 Kind = tuple[Head, tuple[str, ...]]
 EPOCHS = 40
-STEP, SOLUTION, SIMILARITY = 6, 1500, 2
-"""Operations for a parameter and image of a training; for a value of an image, class and strength until an optimum is
-found; for a value of a pair of images. The second counts slower ones as more."""
+STEP, WITH_ATTENTION, SOLUTION, SIMILARITY = 6, 12, 1500, 2
+"""Operations, each for as long as the others, measured on one core within a factor of 3: for a parameter and image of
+an epoch; for a value of an image, class and strength of a logistic regression; for a value of a pair of images."""
 
 
 def bundles(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classes: int) -> list[list[int]]:
@@ -42,7 +42,7 @@ def bundles(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classe
         is_alone = isinstance(each.method.head, NetworkHead) and each.method.head.is_fusion
         key = (family[position], each.seed, position) if is_alone else (family[position], each.seed)
         found.setdefault(key, []).append(position)
-    costs = {key: sum(cost(assignments[position], dims, n_classes) for position in own) for key, own in found.items()}
+    costs = {key: cost([assignments[position] for position in own], dims, n_classes) for key, own in found.items()}
     return [found[key] for key in sorted(found, key=lambda key: (-costs[key], found[key]))]
 
 
@@ -51,24 +51,35 @@ def of_part(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classe
     loads, own = np.zeros(part.n_parts), set[int]()
     for bundle in bundles(assignments, dims, n_classes):
         least = int(loads.argmin())
-        loads[least] += sum(cost(assignments[position], dims, n_classes) for position in bundle)
+        loads[least] += cost([assignments[position] for position in bundle], dims, n_classes)
         if least == part.number - 1:
             own.update(bundle)
     return own
 
 
-def cost(assignment: Assignment, dims: Mapping[str, int], n_classes: int) -> float:
-    """About how long a fit takes, in operations: which of two takes longer, and whether by far."""
-    head, n_rows = assignment.method.head, len(assignment.train)
-    own = [dims[name] for name in assignment.method.backbones]
+def cost(bundle: Sequence[Assignment], dims: Mapping[str, int], n_classes: int) -> float:
+    """About how long a bundle takes, in operations: which of two takes longer, and whether by far."""
+    fits = {
+        (kind, len(each.train)): _operations(*kind, len(each.train), len(each.validation), dims, n_classes)
+        for each in bundle
+        for kind in _made_of(each.method)
+    }
+    return float(sum(fits.values()))
+
+
+def _operations(
+    head: Head, backbones: Sequence[str], n_rows: int, n_validation: int, dims: Mapping[str, int], n_classes: int
+) -> int:
+    """Of one fit."""
+    own = [dims[name] for name in backbones]
     if isinstance(head, NetworkHead):
+        step = WITH_ATTENTION if head.name in ATTENTION_HEADS else STEP
         n_parameters = count_parameters(NETWORKS[head.name].shapes(own, n_classes))
-        return float(STEP * min(EPOCHS, head.protocol.max_epochs) * n_parameters * n_rows)
-    linear = head.linear if isinstance(head, Concat | MeanLogits) else head
+        return step * min(EPOCHS, head.protocol.max_epochs) * n_parameters * n_rows
+    linear = head.linear if isinstance(head, Concat) else head
     if isinstance(linear, Linear):
-        n_values = sum(min(n_rows, dim) for dim in ([sum(own)] if isinstance(head, Concat) else own))
-        return float(SOLUTION * len(linear.strengths) * n_classes * n_values * n_rows)
-    return float(SIMILARITY * sum(own) * n_rows * max(1, len(assignment.validation)))
+        return SOLUTION * len(linear.strengths) * n_classes * min(n_rows, sum(own)) * n_rows
+    return SIMILARITY * sum(own) * n_rows * max(1, n_validation)
 
 
 def _families(methods: Sequence[Method]) -> list[int]:

@@ -41,7 +41,7 @@ def test_bundles__what_shares_work_stays_together() -> None:
         else:
             assert (len(names), len(own)) == (1, 5)
     assert len(found) == 3 * 25 + 5 + (3 + 3 + 3 + 1) * 5
-    costs = [sum(cost(assignments[position], DIMS, 5) for position in own) for own in found]
+    costs = [cost([assignments[position] for position in own], DIMS, 5) for own in found]
     assert costs == sorted(costs, reverse=True)
 
 
@@ -51,9 +51,11 @@ def test_of_part__every_job_is_of_one_part_and_parts_are_alike(n_parts: int) -> 
     parts = [of_part(assignments, DIMS, 5, Part(k, n_parts)) for k in range(1, n_parts + 1)]
     assert set.union(*parts) == set(range(len(assignments)))
     assert not any(one & other for one, other in combinations(parts, 2))
-    loads = [sum(cost(assignments[position], DIMS, 5) for position in own) for own in parts]
-    largest = max(sum(cost(assignments[p], DIMS, 5) for p in own) for own in bundles(assignments, DIMS, 5))
-    assert max(loads) <= max(1.2 * sum(loads) / n_parts, largest)
+    found = bundles(assignments, DIMS, 5)
+    costs = [cost([assignments[position] for position in own], DIMS, 5) for own in found]
+    loads = [sum(each for each, own in zip(costs, found, strict=True) if own[0] in part) for part in parts]
+    assert sum(loads) == pytest.approx(sum(costs))
+    assert max(loads) <= 1.2 * sum(costs) / n_parts
 
 
 def test_of_part__more_parts_than_jobs_leaves_some_without() -> None:
@@ -66,7 +68,13 @@ def test_cost__is_larger_for_more_rows_values_and_parameters() -> None:
     assignments = _assignments(1)
     for each in assignments:
         fewer = replace(each, train=each.train[: len(each.train) // 2])
-        assert cost(fewer, DIMS, 5) < cost(each, DIMS, 5)
-        assert cost(each, dict.fromkeys(DIMS, 16), 5) < cost(each, DIMS, 5)
-    (longest,) = {assignments[own[0]].method.name for own in bundles(assignments, DIMS, 5)[:1]}
-    assert longest in {"dvme", "dvme-noattn", "mlp"}
+        assert cost([fewer], DIMS, 5) < cost([each], DIMS, 5)
+        assert cost([each], dict.fromkeys(DIMS, 16), 5) < cost([each], DIMS, 5)
+    full = {each.method.title: cost([each], DIMS, 5) for each in assignments if len(each.train) == 3000}
+    assert max(full, key=lambda title: full[title]) == "dvme of 3 backbones"
+
+
+def test_cost__of_an_ensemble_beside_its_members_is_theirs() -> None:
+    own = [each for each in _assignments(1, (100,)) if each.method.name in {"linear", "mean-logits"}]
+    singles = [each for each in own if each.method.name == "linear"]
+    assert cost(own, DIMS, 5) == pytest.approx(sum(cost([each], DIMS, 5) for each in singles))

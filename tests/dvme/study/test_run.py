@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import math
-import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -25,8 +22,8 @@ from dvme.json_values import as_json
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.outcome import StudyReport
-from dvme.study.run import Run, check_run, one_writer, read_summary
-from dvme_cache import CacheAccessError, EmbeddingCache
+from dvme.study.run import Run, check_run, read_summary
+from dvme_cache import EmbeddingCache
 
 HEADS = ("linear", "knn", "mean-logits")
 
@@ -232,32 +229,3 @@ def test_check_run__refuses_other_runs_and_other_folders(report: StudyReport, fo
         check_run(folder, manifest)
     with pytest.raises(OptionError, match="is a file"):
         check_run(folder / "subsets.json", manifest)
-
-
-def test_one_writer__who_opened_the_lock_before_it_was_let_go_has_the_same_one(tmp_path: Path) -> None:
-    """Of two sweeps that wait for the lock at once, one gets it: the file stays where the next one looks."""
-    run = tmp_path / "run"
-    with one_writer(run), pytest.raises(OptionError, match="another dvme is writing to"), one_writer(run):
-        pass
-    with one_writer(run):
-        waiting = os.open(tmp_path / ".run.lock", os.O_RDWR)
-    fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with pytest.raises(OptionError, match=r"another dvme is writing to .*run; wait for it"), one_writer(run):
-        pass
-    os.close(waiting)
-    with one_writer(run):
-        pass
-
-
-def test_one_writer__where_nothing_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))  # as NFS without its daemon
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fcntl, "flock", no_locks)
-        refusal = r"\.run\.lock cannot be locked \(No locks available\); write elsewhere"
-        with pytest.raises(CacheAccessError, match=refusal), one_writer(tmp_path / "run"):
-            pass
-    (tmp_path / ".other.lock").mkdir()
-    with pytest.raises(CacheAccessError, match=r"\.other\.lock cannot be"), one_writer(tmp_path / "other"):
-        pass
