@@ -132,7 +132,9 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
             ray.init(**given, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = f"the Ray cluster at {address}" if address else "a Ray cluster on this machine"
-            step = "run this on one of its machines (ray status says whether it is one), or start Ray here as part of it"
+            step = (
+                "run this on one of its machines (ray status says whether it is one), or start Ray here as part of it"
+            )
             raise ClusterError(f"{where} cannot be used ({first_line(error)}); {step}") from error
         yield Cluster(f"the Ray cluster at {address}" if address else "the Ray cluster of this machine")
 

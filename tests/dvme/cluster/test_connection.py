@@ -36,7 +36,9 @@ def test_cluster__nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dvme.cluster.connection, "ANSWER_S", 0.5)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         free = f"127.0.0.1:{server.getsockname()[1]}"
-    with pytest.raises(ClusterError, match=rf"no Ray head node answers at {free} .*start Ray there, or name another ray_address$"):
+    with pytest.raises(
+        ClusterError, match=rf"no Ray head node answers at {free} .*start Ray there, or name another ray_address$"
+    ):
         cluster(free).__enter__()
     monkeypatch.setenv("RAY_ADDRESS", free)
     with pytest.raises(ClusterError, match=f"no Ray head node answers at {free}"):

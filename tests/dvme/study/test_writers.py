@@ -49,7 +49,7 @@ def test_one_part__others_of_its_total_begin_once_it_lets_them(tmp_path: Path) -
         with one_part(run, Part(3, 3)) as begun_as_well:
             begun_as_well()
             assert {each.name for each in (tmp_path / ".run.parts").iterdir()} == {"1-of-3.lock", "3-of-3.lock"}
-            with pytest.raises(OptionError, match="part 1/3 of .* is being fitted already"), one_part(run, Part(1, 3)):
+            with pytest.raises(OptionError, match=r"part 1/3 of .* is being fitted already"), one_part(run, Part(1, 3)):
                 pass
             with pytest.raises(OptionError, match=r"in 3 parts.*part='3/3'"), one_part(run, Part(4, 5)):
                 pass
