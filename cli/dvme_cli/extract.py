@@ -109,10 +109,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             "--shard-rows", help="Images per committed file of a new backbone. Default: by the data set's size."
         ),
     ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(help="3/16: only the third of sixteen parts, which run at once into one CACHE. Default: all."),
-    ] = None,
+    part: options.ExtractPart = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
     max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,

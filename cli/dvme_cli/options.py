@@ -125,6 +125,12 @@ RayAddress = Annotated[
 RayCpus = Annotated[
     int | None, typer.Option(help="Cores and threads of a Ray worker, in place of one; --memory is of each worker.")
 ]
+ExtractPart = Annotated[
+    str | None,
+    typer.Option(
+        "--part", help="3/16: only the third of sixteen parts, which run at once into one CACHE. Default: all."
+    ),
+]
 StudyPart = Annotated[
     str | None,
     typer.Option(

@@ -20,8 +20,9 @@ from dvme.defaults import DTYPE, VIEWS
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
 from dvme.extraction.models import Choice, check_fingerprints, load_known, seen_in_views
-from dvme.extraction.opening import ExtractRequest, Opened, open_run, parse_part
+from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there, lay_out
+from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, Part, check_unlocked
 

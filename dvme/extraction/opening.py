@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.data.tables import is_table_name
-from dvme.errors import OptionError, parameter
 from dvme.extraction.checks import check_listed, order_of
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
 from dvme.runtime import Runtime
 from dvme.sets.direct import is_public_set, set_samples
-from dvme_cache import EmbeddingCache, Part
+from dvme_cache import EmbeddingCache
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -36,19 +35,6 @@ class ExtractRequest:
     options: Options
     runtime: Runtime
     announce: Callable[[Task, Samples], None] | None
-
-
-def parse_part(text: str | None) -> Part | None:
-    """The part of an extraction that is asked for, such as `3/16`; None without one.
-
-    Raises:
-        OptionError: if it is none.
-    """
-    try:
-        return None if text is None else Part.parse(f"{text}")
-    except ValueError as error:
-        step = "; pass " + parameter("part", "3/16") + " for the third of sixteen, with one total for all of them"
-        raise OptionError(f"{error}" + step) from error
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from dvme.extraction.embedding import extract_shards, lanes_on
 from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import is_below, unknown_places
 from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, seen_in_views
-from dvme.extraction.opening import ExtractRequest, Opened, open_run, parse_part
+from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
+from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 from dvme_cache.layout import shard_rows

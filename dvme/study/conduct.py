@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -36,7 +34,7 @@ from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
-from dvme.study.kept_heads import HEADS, JOBS, KeptHeads
+from dvme.study.kept_heads import HEADS, JOBS, heads_kept, place_heads
 from dvme.study.ledger import Ledger
 from dvme.study.methods import Method, check_cuts, check_order, check_views, make_methods, method_notices, sampled
 from dvme.study.operation import Operation
@@ -114,7 +112,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         if out is not None:
             folder, earlier = stack.enter_context(_run_folder(out, question, design, methods))
         aside = None if question.save is None else stack.enter_context(new_folder(question.save))
-        heads = _heads_kept(stack, folder, aside, is_asked_elsewhere=bool(sites))
+        heads = heads_kept(stack, folder, aside, is_asked_elsewhere=bool(sites))
         ledger = Ledger(None if folder is None else folder / JOBS)
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
         grid.fit(runtime, budget, progress, question.command, question.part)
@@ -132,7 +130,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         if folder is not None:
             write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
         if aside is not None:
-            _place_heads(grid, aside)
+            place_heads(grid.kept_folders, aside)
     clock.lap("write")
     return report
 
@@ -142,17 +140,6 @@ def _check_methods(question: Question, methods: Sequence[Method], views: Views |
     people = question.people
     check_views(methods, views)
     check_cuts(methods, is_asked_elsewhere=bool(people.by or people.per or question.sites.test))
-
-
-def _heads_kept(
-    stack: ExitStack, folder: Path | None, aside: Path | None, *, is_asked_elsewhere: bool
-) -> KeptHeads | None:
-    """Where heads are kept: in the run, else in the folder for them, else for as long as other sites ask them."""
-    if folder is not None:
-        return KeptHeads.of_run(folder)
-    if aside is None and is_asked_elsewhere:
-        aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvme-sites-")))
-    return None if aside is None else KeptHeads(aside, aside / JOBS)
 
 
 def _check_labels(question: Question, snapshot: Snapshot, opened: Mapping[str, Snapshot]) -> None:
@@ -277,15 +264,6 @@ def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_
         return None
     labels = snapshot.labels[manifest.test]
     return is_unsure(parsed(labels, finding_names(labels, manifest.classes))[:, : len(manifest.classes)])
-
-
-def _place_heads(grid: Grid, aside: Path) -> None:
-    """Make the folder of heads whole: those of a run are copied into it, what was for single jobs goes."""
-    for folder in grid.kept_folders:
-        if folder.parent != aside:
-            shutil.copytree(folder, aside / folder.name)
-    if (aside / JOBS).exists():
-        (aside / JOBS).rmdir()
 
 
 def _described(question: Question, design: Design, methods: Sequence[Method]) -> dict[str, Any]:

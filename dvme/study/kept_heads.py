@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,3 +130,23 @@ def marks_of(folder: Path) -> tuple[str, ...]:
         return ()
     weights = folder / WEIGHTS
     return marks if is_whole and weights.exists() and file_digest(weights) == digest else ()
+
+
+def heads_kept(
+    stack: ExitStack, folder: Path | None, aside: Path | None, *, is_asked_elsewhere: bool
+) -> KeptHeads | None:
+    """Where heads are kept: in the run, else in the folder for them, else for as long as other sites ask them."""
+    if folder is not None:
+        return KeptHeads.of_run(folder)
+    if aside is None and is_asked_elsewhere:
+        aside = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dvme-sites-")))
+    return None if aside is None else KeptHeads(aside, aside / JOBS)
+
+
+def place_heads(folders: Sequence[Path], aside: Path) -> None:
+    """Make the folder of heads whole: those of a run are copied into it, what was for single jobs goes."""
+    for folder in folders:
+        if folder.parent != aside:
+            shutil.copytree(folder, aside / folder.name)
+    if (aside / JOBS).exists():
+        (aside / JOBS).rmdir()

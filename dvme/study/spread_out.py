@@ -30,7 +30,10 @@ class Study:
     cache: str
     """A URL, or an absolute path."""
     digests: Mapping[str, str]
-    """Of the embeddings' fingerprints, by backbone."""
+    """Of the fingerprints, by name of the embeddings; views are embeddings of their own."""
+    views: Mapping[str, tuple[str, ...]]
+    """Names of the further views of each backbone, in their order; the keys are the backbones."""
+    averages_views: bool
     rows: NDArray[np.int64]
     """(N,) of the cache."""
     targets: Targets
@@ -88,10 +91,16 @@ def fit_on_cluster(
         for own in bundles(assignments, dims, len(targets.classes))
     ]
     place = snapshot.location if is_url(snapshot.location) else os.path.abspath(snapshot.location)  # noqa: PTH100
-    digests = {name: table.fingerprint.digest for name, table in tables.items()}
+    digests = {
+        table.name: table.fingerprint.digest
+        for name in tables
+        for table in (tables[name], *snapshot.views.get(name, ()))
+    }
+    views = {name: tuple(view.name for view in snapshot.views.get(name, ())) for name in tables}
     with cluster(runtime.ray_address) as there:
         share, alone = there.share_of(runtime)
-        study = Study(place, digests, snapshot.rows, targets.hidden(test), test, alone)
+        seen = digests, views, snapshot.averages_views
+        study = Study(place, *seen, snapshot.rows, targets.hidden(test), test, alone)
         named = partial(_named, others=len(found))
         progress("fit", 0, len(assignments))
         for index, predicted in there.work_off(found, partial(make_fit, study, share.cpus), share=share, named=named):
@@ -125,13 +134,13 @@ def _snapshot(study: Study) -> Snapshot:
     """The images of the study as far as fits need them: their rows and embeddings."""
     try:
         store = EmbeddingCache.open(study.cache)
-        backbones = {name: store.embeddings(name) for name in study.digests}
+        found = {name: store.embeddings(name) for name in study.digests}
     except CacheError as error:
         raise DataError(
             f"{socket.gethostname()} cannot read {study.cache} ({error}); a cluster needs the cache on storage that "
             "all of its machines share, at the same path, or in an object store"
         ) from error
-    for name, table in backbones.items():
+    for name, table in found.items():
         if table.fingerprint.digest != study.digests[name]:
             raise DataError(
                 f"{socket.gethostname()} has other embeddings of {name} at {study.cache}; a cluster needs one cache, "
@@ -139,7 +148,9 @@ def _snapshot(study: Study) -> Snapshot:
             )
     ids, nobody = np.zeros((len(study.rows), 0), dtype=np.uint8), np.full(len(study.rows), "", dtype=object)
     texts = nobody, nobody, nobody, nobody, nobody
-    return Snapshot(study.cache, study.rows, ids, *texts, (), backbones, {})
+    backbones = {name: found[name] for name in study.views}
+    views = {name: tuple(found[view] for view in own) for name, own in study.views.items() if own}
+    return Snapshot(study.cache, study.rows, ids, *texts, (), backbones, {}, views, study.averages_views)
 
 
 def _named(bundle: Bundle, others: int) -> str:

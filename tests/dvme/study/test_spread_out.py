@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 
 import dvme
 from dvme.errors import DataError
+from dvme.heads import get_head
 from dvme.runtime import Runtime
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.views import views_asked
+from dvme.study.fitting import Assignment, fit_assignments
+from dvme.study.methods import Method
 from dvme.study.outcome import StudyReport
 from dvme.study.run import Run
-from dvme.study.spread_out import Study, make_fit
+from dvme.study.spread_out import Bundle, Study, make_fit
 from dvme_cache import EmbeddingCache
 
 HEADS = ("linear", "knn", "mean-logits", "dvme-noattn")
@@ -71,7 +75,32 @@ def test_sweep__of_a_killed_worker_equals_one_process_and_prints_nothing_but_jso
 def _study(cache: Path) -> Study:
     snapshot = Snapshot.take(EmbeddingCache.open(cache), ["a", "b"])
     digests = {name: table.fingerprint.digest for name, table in snapshot.backbones.items()}
-    return Study(str(cache), digests, snapshot.rows, snapshot.targets(), np.arange(3), Runtime())
+    views = {"a": (), "b": ()}
+    return Study(str(cache), digests, views, False, snapshot.rows, snapshot.targets(), np.arange(3), Runtime())
+
+
+def test_make_fit__knows_views(
+    tmp_path: Path, write_embeddings: Callable[..., Path], features: dict[str, NDArray[Any]], names: list[str]
+) -> None:
+    seen = {"a": features["a"], "a@view=1": features["a"][:, ::-1].copy()}
+    store = EmbeddingCache.open(write_embeddings(tmp_path / "c.zarr", seen, label=names))
+    snapshot = Snapshot.take(store, ["a"], views=views_asked("train,test", store, ["a"])[0])
+    method = Method("knn", get_head("knn"), ("a",))
+    given = [Assignment(method, np.arange(60), np.arange(60, 90), 0)]
+    test, runtime = np.arange(90, 150), Runtime(device="cpu", memory=2**28)
+    (alone,) = fit_assignments(
+        given, snapshot, snapshot.targets(), test, runtime=runtime, budget=2**28, progress=dvme.silent
+    )
+    digests = {name: store.embeddings(name).fingerprint.digest for name in seen}
+    study = Study(
+        str(tmp_path / "c.zarr"), digests, {"a": ("a@view=1",)}, True, snapshot.rows, snapshot.targets(), test, runtime
+    )
+    (there,) = make_fit(study, 1)(Bundle([4], given, [True]))
+    np.testing.assert_array_equal(there.log_test, alone.log_test)
+    plain = replace(study, digests={"a": digests["a"]}, views={"a": ()}, averages_views=False)
+    (other,) = make_fit(plain, 1)(Bundle([4], given, [False]))
+    assert other.head is None
+    assert not np.array_equal(other.log_test, alone.log_test)
 
 
 def test_make_fit__a_machine_without_the_cache_says_what_it_needs(
