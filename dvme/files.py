@@ -168,6 +168,17 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}{suffix}")
 
 
+def check_space(path: str | Path) -> None:
+    """Refuse a place on a disk that is full.
+
+    Raises:
+        OptionError: if not a byte more fits.
+    """
+    nearest = next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
+    if not shutil.disk_usage(nearest).free:
+        raise OptionError(f"the disk of {nearest} is full; make room, or name another place")
+
+
 def _check_writable(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         reason = errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES

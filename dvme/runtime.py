@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # glibc, malloc.h
 MMAP_THRESHOLDS = (1 << 30, 32 << 20)
 """Bytes; the first one that is taken counts. glibc before 2.35 takes up to 32 MiB."""
 CGROUP = Path("/sys/fs/cgroup")
-DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "meta", "mps", "mtia", "xla", "xpu"})
-"""Kinds that torch knows; a package may bring further ones (torch.backends)."""
+DEVICES = frozenset({"auto", "cpu", "cuda", "hpu", "ipu", "maia", "mps", "mtia", "xla", "xpu"})
+"""Kinds that torch knows and computes on; a package may bring further ones (torch.backends)."""
+MAC = "darwin"
 CPU = parameter("device", "cpu")
 SHARE = 0.5
 """Of the free memory, taken by default."""
@@ -70,9 +72,11 @@ class Runtime:
         names = self.device.split(",")
         for name in names:
             kind, _, number = name.partition(":")
+            if kind == "mps" and sys.platform != MAC:
+                raise OptionError(f"device {name!r} cannot be used (this is no Mac); try " + CPU)
             is_named = kind in DEVICES and (number.isdecimal() or name == kind)
             if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
-                known = ", ".join(sorted(DEVICES - {"meta"}))
+                known = ", ".join(sorted(DEVICES))
                 raise OptionError(f"device {name!r} cannot be used; try " + CPU + f", or another of {known}")
         kinds = {name.partition(":")[0] for name in names}
         if len(names) > 1 and (

@@ -83,6 +83,10 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     voi: Annotated[
         str | None, typer.Option(help="Window of DICOM files: first, none, lut, or its number from 0 on.")
     ] = None,
+    draft: Annotated[
+        int | None,
+        typer.Option(help="Decode JPEG files to 1/2, 1/4 or 1/8, as long as their short side has so many pixels."),
+    ] = None,
     views: Annotated[
         str | None,
         typer.Option(
@@ -112,6 +116,14 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     part: options.ExtractPart = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait while another process writes to CACHE.")] = False,
     max_pixels: image_options.MaxPixels = None,
+    trust_mtime: Annotated[
+        bool,
+        typer.Option(
+            "--trust-mtime",
+            help="Files that have the size and times of an earlier run with this option are not read to be recognised. "
+            "What changes bytes and leaves these is not seen.",
+        ),
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Run frozen backbones over IMAGES once and keep the embeddings in CACHE."""
@@ -126,6 +138,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             range=parse_range(range_, bits),
             voi=voi,
             frame=parse_frame(frame)[1],
+            draft=draft,
         ),
         "columns": dvme.Columns(
             image=image,
@@ -161,6 +174,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "retry_failed": retry_failed,
         "rows_per_shard": rows_per_shard,
         "part": part,
+        "trust_mtime": trust_mtime,
         "announce": partial(_announce, announced),
     }
     with progress_bars() as tell:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dvme.data.dicom import KIND, is_dicom
@@ -14,10 +13,15 @@ from dvme.data.encoded import Encoded
 from dvme.data.listing import why
 from dvme.data.samples import Samples
 from dvme.data.sources import read_image
+from dvme.data.spool import Spool
+from dvme.data.stamps import Stamps, Vouched, now, stamp_of
 from dvme.errors import DataError
 from dvme.text import counted
 
 AT_ONCE = 256
+"""Files between two words on how far it has come."""
+IN_A_ROW = 8
+"""Files that a thread takes at a time: to hand over one costs as much as to read a small one."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +38,36 @@ class Identified:
     """Where those are."""
     kinds: frozenset[str] = frozenset()
     """Of those kinds of files that are read by a policy of their own, such as DICOM, which are among these."""
+    spool: Spool | None = None
+    """Where the bytes of some are, so that they need not be read again."""
+
+    def with_spool(self, spool: Spool) -> Identified:
+        """The same, with the bytes of some."""
+        return replace(self, spool=spool)
 
 
-def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -> Identified:
-    """Read and hash every file, and set those aside that cannot be read; `tell` is called with (done, total).
+def unheard(content_id: bytes, image: Encoded | None) -> None:
+    """The listener of a call that nobody listens to."""
+    del content_id, image
+
+
+def identify(
+    samples: Samples,
+    workers: int,
+    tell: Callable[[int, int], None],
+    *,
+    stamps: Stamps | None = None,
+    hear: Callable[[bytes, Encoded | None], None] = unheard,
+) -> Identified:
+    """Read and hash every file, and set those aside that cannot be read.
+
+    Args:
+        samples: the files.
+        workers: threads.
+        tell: called with (done, total).
+        stamps: what vouches for files that need not be read; told of those that are.
+        hear: called, by any thread, with each content id and the image, None where it was not read. What it raises
+            ends the call.
 
     Raises:
         DataError: if no file can be read.
@@ -45,12 +75,24 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
     """
     kinds: set[str] = set()
 
-    def look(image: Encoded) -> None:
-        if is_dicom(image.data):
+    def learn(path: Path) -> bytes | OSError:
+        vouched, image = None if stamps is None else stamps.recall(path), None
+        if vouched is None:
+            looked_at, before = now(), None if stamps is None else stamp_of(path)
+            try:
+                image = read_image(path)
+            except OSError as error:
+                return error
+            vouched = Vouched(image.content_id, is_dicom(image.data))
+            if stamps is not None:
+                stamps.note(path, before, looked_at, vouched)
+        if vouched.is_dicom:
             require_pydicom()
             kinds.add(KIND)
+        hear(vouched.content_id, image)
+        return vouched.content_id
 
-    found = hash_files(samples.paths, workers, tell, partial(hash_file, look=look))
+    found = hash_files(samples.paths, workers, tell, learn)
     unread = {
         index: f"cannot be read: {why(error)}; run again once it can"
         for index, error in enumerate(found)
@@ -68,15 +110,12 @@ def identify(samples: Samples, workers: int, tell: Callable[[int, int], None]) -
     )
 
 
-def hash_file(path: Path, look: Callable[[Encoded], None] | None = None) -> bytes | OSError:
-    """An image's content id by its address, or why it cannot be read; `look` is shown what was read."""
+def hash_file(path: Path) -> bytes | OSError:
+    """An image's content id by its address, or why it cannot be read."""
     try:
-        image = read_image(path)
+        return read_image(path).content_id
     except OSError as error:
         return error
-    if look is not None:
-        look(image)
-    return image.content_id
 
 
 def hash_files(
@@ -86,9 +125,15 @@ def hash_files(
     hash_one: Callable[[Path], bytes | OSError] = hash_file,
 ) -> list[bytes | OSError]:
     """(N,) what `hash_one` says of each file, many at a time; `tell` is called with (done, N)."""
+
+    def hash_some(some: Sequence[Path]) -> list[bytes | OSError]:
+        return [hash_one(path) for path in some]
+
     found: list[bytes | OSError] = []
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(paths), AT_ONCE):
-            found += pool.map(hash_one, paths[start : start + AT_ONCE])
+            ahead = paths[start : start + AT_ONCE]
+            for some in pool.map(hash_some, [ahead[at : at + IN_A_ROW] for at in range(0, len(ahead), IN_A_ROW)]):
+                found += some
             tell(len(found), len(paths))
     return found

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, features
 from PIL.Image import Transpose
+from PIL.JpegImagePlugin import JpegImageFile
 
 from dvme.data.ancillary import has_pages, with_pixels_only, without_ancillary
 from dvme.data.declared import declared_scale
@@ -78,6 +79,8 @@ UPRIGHT = {
 """EXIF orientation to what sets the image upright."""
 
 
+DRAFT_SCALES = (8, 4, 2)
+
 USUALLY = Reading()
 
 
@@ -143,6 +146,8 @@ def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Dec
     """Decode a file; what lies beside the pixels and says how many bits they have is taken from `whole`."""
     with _opened(data) as file:
         _check(file, whole, max_pixels, reading)
+        if reading.draft != USUAL and isinstance(file, JpegImageFile):
+            _shrink(file, int(reading.draft))
         is_tiff = isinstance(file, Tiff)
         image: Image.Image = file
         orientation = _orientation(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
@@ -162,6 +167,18 @@ def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Dec
         if image.mode != "L":
             image = image.convert("RGB")
         return Decoded(image.copy() if image is file else image, grey.outliers)
+
+
+def _shrink(file: JpegImageFile, least: int) -> None:
+    """Have a JPEG file decoded to the fewest pixels whose short side has so many, of those that its blocks can give.
+
+    A side of n pixels becomes one of n / 8, n / 4 or n / 2, rounded up.
+    """
+    for scale in DRAFT_SCALES:
+        if -(-min(file.size) // scale) >= least:
+            # Asked for sides that are rounded down, Pillow takes this scale, and rounds up by itself.
+            file.draft(None, (file.width // scale, file.height // scale))
+            return
 
 
 def _check(file: ImageFile.ImageFile, whole: bytes, max_pixels: int, reading: Reading) -> None:

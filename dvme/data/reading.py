@@ -1,4 +1,4 @@
-"""What of an image file is read, and by which range its grey of more than 8 bits becomes 8."""
+"""What of an image file is read, how finely, and by which range its grey of more than 8 bits becomes 8."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ RANGES = ("image", "declared", "dtype")
 BITS = re.compile(r"([1-9]\d?)bit")
 PERCENTILES = re.compile(r"percentile:(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)")
 LEAST_BITS, MOST_BITS = 9, 32
+LEAST_DRAFT, MOST_DRAFT = 16, 65_500
+"""The second: the longest side of a JPEG file."""
 VOI = ("first", "none", "lut")
 FRAMES = ("middle",)
 CHOICES = {
     "range": "image, declared, dtype, 9bit to 32bit, or percentile:LOW:HIGH as in percentile:0.5:99.5",
     "voi": "first, none, lut, or the number of a window, from 0 on",
     "frame": "middle, or the number of a frame, from 0 on",
+    "draft": f"pixels of the short side, from {LEAST_DRAFT} to {MOST_DRAFT}",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A policy for files that hold more than one 8-bit picture; it changes nothing of those that hold one.
+    """A policy for files that hold more than one 8-bit picture; of those that hold one, only `draft` changes anything.
 
     Each field is part of a backbone's name and fingerprint where it is set.
     """
@@ -42,6 +45,9 @@ class Reading:
     frame: str = USUAL
     """Of a DICOM file with several frames: a number, or `middle`. Of any other file with several images, such as a TIFF
     of pages or an animation, only the first can be read."""
+    draft: str = USUAL
+    """JPEG files are decoded to 1/8, 1/4 or 1/2 of their size, which their coefficients give at once: to the smallest
+    whose short side has so many pixels as this. Other files are read as ever."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, and bring each value into its one spelling.
@@ -49,7 +55,7 @@ class Reading:
         Raises:
             OptionError: naming the field and what it may be.
         """
-        for name, parse in (("range", _range), ("voi", _voi), ("frame", _frame)):
+        for name, parse in (("range", _range), ("voi", _voi), ("frame", _frame), ("draft", _draft)):
             value = getattr(self, name)
             if value != USUAL:
                 object.__setattr__(self, name, parse(value))
@@ -82,3 +88,9 @@ def _frame(value: str) -> str:
     if value in FRAMES or value.isdecimal():
         return f"{int(value)}" if value.isdecimal() else value
     raise OptionError(f"frame={value} is not possible; choose {CHOICES['frame']}")
+
+
+def _draft(value: str) -> str:
+    if value.isdecimal() and LEAST_DRAFT <= int(value) <= MOST_DRAFT:
+        return f"{int(value)}"
+    raise OptionError(f"draft={value} is not possible; choose {CHOICES['draft']}")

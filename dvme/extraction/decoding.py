@@ -24,9 +24,11 @@ from dvme.data.encoded import Encoded
 from dvme.data.listing import why
 from dvme.data.reading import Reading
 from dvme.data.sources import read_image
+from dvme.data.spool import Spool
 from dvme.errors import ImageError
 
 T = TypeVar("T")
+CHANGED = "changed after it was listed; run again"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Work:
     """Its address."""
     digest: bytes
     """The content it must still have."""
+    spool: Spool | None = None
+    """Where its bytes may be, which were read to identify it."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +141,13 @@ class Supply(Generic[T]):
 
 def _read(item: Work) -> Encoded | Unread:
     """The image's bytes, or why they cannot be used."""
+    if item.spool is not None and (kept := item.spool.take(item.digest)) is not None:
+        return kept
     try:
         image = read_image(item.path)
     except OSError as error:
         return Unread(f"cannot be read: {why(error)}; run again once it can")
-    return image if image.content_id == item.digest else Unread("changed after it was listed; run again")
+    return image if image.content_id == item.digest else Unread(CHANGED)
 
 
 def _decode(image: Encoded, ways: Sequence[Way], max_pixels: int | None) -> Prepared:

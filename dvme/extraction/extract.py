@@ -7,24 +7,25 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dvme.arguments import public
 from dvme.data import MISSING, Columns, Outliers, Samples, Task
 from dvme.data.decoded import Told
-from dvme.data.hashing import identify
 from dvme.data.stretch import FewGreys
 from dvme.defaults import DTYPE, VIEWS
+from dvme.extraction.beginning import begin_run
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
-from dvme.extraction.models import Choice, check_fingerprints, load_known, seen_in_views
+from dvme.extraction.models import Choice, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
-from dvme.extraction.passes import BackboneOutcome, Options, extract_all, is_all_there, lay_out
+from dvme.extraction.passes import BackboneOutcome, Options, extract_all, lay_out
+from dvme.files import check_folder
 from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, Part, check_unlocked
+from dvme_cache.files import is_url
 
 T = TypeVar("T")
 
@@ -105,6 +106,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     rows_per_shard: int | None = None,
     part: str | None = None,
     wait: bool = False,
+    trust_mtime: bool = False,
     progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractReport:
@@ -135,6 +137,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         part: `3/16` extracts only the third of sixteen parts of the rows, beside processes that extract the others
             into the same cache, on this machine or on others; None: all.
         wait: wait while another process writes to this cache, instead of refusing.
+        trust_mtime: take a file for the image that it was in an earlier run with this, where its size and its times
+            are what they were then, without reading it. What changes bytes and leaves these goes unnoticed.
         progress: told (stage, done, total); the stages are `hash` and the backbones' names.
         announce: told the task and the files before any image is opened.
 
@@ -165,34 +169,30 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         ),
         runtime=runtime,
         announce=announce,
+        trust_mtime=trust_mtime,
     )
     own = request.options.part
     if not wait:
         check_unlocked(cache, own)
     opened = open_run(request)
-    present = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) and not replace else None
-    models = load_known(opened.models) if present is None else opened.models
-    if present is not None:
-        check_fingerprints(present, models, dtype)
-    found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
-    if present is not None:
-        check_fingerprints(present, models, dtype, found.kinds)
-    if present is not None and not is_all_there(present, models, found.digests, request.options):
-        models = load_known(models)
-        check_fingerprints(present, models, dtype, found.kinds)
+    if not is_url(cache):
+        check_folder(cache, step="name another place for the cache", force=True)
+    begun = begin_run(request, opened, progress)
     # Pillow's warnings come from decoding threads, which cannot filter them on their own.
     with (
         warnings.catch_warnings(action="ignore", category=UserWarning),
         _writing(cache, own, wait=wait) as (store, let_others_begin),
     ):
-        index = index_samples(store, found, opened.class_order, is_shared=own is not None)
+        index = index_samples(store, begun.found, opened.class_order, is_shared=own is not None)
+        models = begun.models
         if own is not None:
-            models = [lay_out(store, model, index, request.options)[0] for model in models]
+            models = [lay_out(store, model, index, request.options)[0] for model in begun.models]
             let_others_begin()
         donors = donors_of(cache)
         outcomes, told = extract_all(
             store, models, index, request.options, runtime, progress, donors, choice=request.choice
         )
+    begun.forget_changed(outcomes)
     return _report(request, opened, index, outcomes, told)
 
 

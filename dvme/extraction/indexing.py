@@ -17,6 +17,7 @@ from dvme.data.hashing import Identified
 from dvme.data.merging import merged_labels, rows_to_write
 from dvme.data.samples import STANDARD
 from dvme.data.sources import file_of
+from dvme.data.spool import Spool
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.text import counted
@@ -69,11 +70,13 @@ class Index:
     """What is odd about names beside those in the cache, and of what copies disagree."""
     kinds: frozenset[str]
     """As `Identified.kinds`."""
+    spool: Spool | None = None
+    """As `Identified.spool`."""
 
     def work(self, rows: Sequence[int]) -> list[Work]:
         """Some of the rows, as what is to be read and decoded."""
         places = np.searchsorted(self.rows, rows).tolist()
-        return [Work(row, self.files[at], self.digests[at]) for row, at in zip(rows, places, strict=True)]
+        return [Work(row, self.files[at], self.digests[at], self.spool) for row, at in zip(rows, places, strict=True)]
 
     def names(self, row: int) -> list[str]:
         """The files of a row, as the user knows them."""
@@ -145,6 +148,7 @@ def index_samples(
         same_files=[names for some in files if len(some) > 1 for names in _same_files(samples, some)],
         remarks=remarks,
         kinds=found.kinds,
+        spool=found.spool,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +126,16 @@ class KnownBackbone:
         return fingerprint_of(self.spec, weights=self.facts.weights, dim=self.facts.dim, dtype=dtype)
 
 
+@dataclass(frozen=True)
+class NewBackbone:
+    """A backbone that is not loaded, and of which nothing is known before it is."""
+
+    spec: BackboneSpec
+    file: Path | None
+    """Its local checkpoint, if the user gave one."""
+    runtime: Runtime
+
+
 def recall_backbones(choice: Choice, runtime: Runtime) -> Sequence[Backbone | KnownBackbone]:
     """Every chosen backbone: as it is known from an earlier load where that holds for all of them, else loaded.
 
@@ -133,34 +143,50 @@ def recall_backbones(choice: Choice, runtime: Runtime) -> Sequence[Backbone | Kn
         OptionError: if the choice contradicts itself.
         UnknownNameError, WeightsError, CheckpointError: if one cannot be loaded.
     """
-    wanted = [(spec, choice.file_of(spec)) for spec in choice.specs()]
-    known = [_recalled(spec, file, runtime) for spec, file in wanted]
-    found = [model for model in known if model is not None]
-    return found if len(found) == len(known) else load_specs(wanted, runtime)
+    found = find_backbones(choice, runtime)
+    known = [model for model in found if isinstance(model, KnownBackbone)]
+    return known if len(known) == len(found) else load_known(found)
 
 
-def _recalled(spec: BackboneSpec, file: Path | None, runtime: Runtime) -> KnownBackbone | None:
-    place = place_of(spec, file)
-    facts = None if place is None else place.recall()
-    return None if facts is None else KnownBackbone(spec, file, facts, runtime)
-
-
-def load_known(models: Sequence[Backbone | KnownBackbone]) -> list[Backbone]:
-    """Load those that are not.
+def find_backbones(choice: Choice, runtime: Runtime) -> list[KnownBackbone | NewBackbone]:
+    """Every chosen backbone, as it is known from an earlier load, or else new; none is loaded.
 
     Raises:
-        WeightsError, CheckpointError: if one cannot be loaded any more.
+        OptionError: if the choice contradicts itself.
+        UnknownNameError, WeightsError: if there is no such backbone, or not the file that is given for it.
+    """
+    found: list[KnownBackbone | NewBackbone] = []
+    for spec in choice.specs():
+        file = choice.file_of(spec)
+        place = place_of(spec, file)
+        facts = None if place is None else place.recall()
+        known = None if facts is None else KnownBackbone(spec, file, facts, runtime)
+        found.append(known or NewBackbone(spec, file, runtime))
+    return found
+
+
+def load_known(
+    models: Sequence[Backbone | KnownBackbone | NewBackbone], check: Callable[[], None] = lambda: None
+) -> list[Backbone]:
+    """Load those that are not; `check` is called before each, and what it raises ends this.
+
+    Raises:
+        WeightsError, CheckpointError: if one cannot be loaded, or not any more.
         OptionError: if the device does not have the precision of one; then none is loaded.
     """
-    known = [model for model in models if isinstance(model, KnownBackbone)]
-    loaded = iter(load_specs([(model.spec, model.file) for model in known], known[0].runtime) if known else ())
-    return [next(loaded) if isinstance(model, KnownBackbone) else model for model in models]
+    lacking = [model for model in models if isinstance(model, KnownBackbone | NewBackbone)]
+    loaded = load_specs([(each.spec, each.file) for each in lacking], lacking[0].runtime, check) if lacking else []
+    ready = iter(loaded)
+    return [next(ready) if isinstance(model, KnownBackbone | NewBackbone) else model for model in models]
 
 
-def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runtime) -> list[Backbone]:
+def load_specs(
+    specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runtime, check: Callable[[], None] = lambda: None
+) -> list[Backbone]:
     """Load backbones, each with its local checkpoint if it has one, on the runtime's device.
 
     What the next run can know of them without loading them is kept. What differs in the view alone is loaded once.
+    `check` is as in `load_known`.
 
     Raises:
         WeightsError, CheckpointError: if one cannot be loaded.
@@ -176,6 +202,7 @@ def load_specs(specs: Sequence[tuple[BackboneSpec, Path | None]], runtime: Runti
 
     models: list[Backbone] = []
     for spec, file in specs:
+        check()
         alike = [own for own, (_, given) in zip(models, specs, strict=False) if given == file and own.is_of(spec)]
         if alike:
             models.append(alike[0].seeing(spec))

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dvme.data import Columns, Samples, Task, load_samples
 from dvme.data.tables import is_table_name
 from dvme.extraction.checks import check_listed, order_of
-from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
+from dvme.extraction.models import Choice, KnownBackbone, NewBackbone, find_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
 from dvme.runtime import Runtime
 from dvme.sets.direct import is_public_set, set_samples
 from dvme_cache import EmbeddingCache
-
-if TYPE_CHECKING:
-    from dvme.backbones.loading.model import Backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +31,7 @@ class ExtractRequest:
     options: Options
     runtime: Runtime
     announce: Callable[[Task, Samples], None] | None
+    trust_mtime: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,12 @@ class Opened:
     task: Task
     class_order: Sequence[str] | None
     """For the cache to keep, as asked; None: it keeps its own, and findings that the source asks about besides."""
-    models: Sequence[Backbone | KnownBackbone]
-    """Loaded, or known from an earlier load."""
+    models: Sequence[KnownBackbone | NewBackbone]
+    """Known from an earlier load, or not; none is loaded yet."""
 
 
 def open_run(request: ExtractRequest) -> Opened:
-    """List the images, tell the task and recall the backbones.
+    """List the images, tell the task and find the backbones.
 
     Raises:
         The same as `extract`, for what shows before an image is opened.
@@ -68,7 +65,7 @@ def open_run(request: ExtractRequest) -> Opened:
         check_listed(samples)
     if request.announce is not None:
         request.announce(task, samples)
-    return Opened(samples, task, class_order, recall_backbones(request.choice, request.runtime))
+    return Opened(samples, task, class_order, find_backbones(request.choice, request.runtime))
 
 
 def _classes(request: ExtractRequest) -> Sequence[str]:

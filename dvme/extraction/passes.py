@@ -228,26 +228,6 @@ def _prepare(
     return _Lack(model, embeddings, pending, n_lost, options)
 
 
-def is_all_there(
-    cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], digests: Sequence[bytes], options: Options
-) -> bool:
-    """Whether a cache has the embedding of every content id by every model, or the reason why there is none.
-
-    Damage of embeddings is not looked for, and what the cache has is taken to have the models' fingerprints.
-    """
-    row_of = {content: row for row, content in enumerate(cache.samples.content_ids)}
-    if not all(model.spec.name in cache.backbones for model in models) or not row_of.keys() >= set(digests):
-        return False
-    rows = np.array(sorted({row_of[digest] for digest in digests}), dtype=np.int64)
-    wanted = {RowState.PENDING} | ({RowState.FAILED} if options.retry_failed else set())
-    tables = (cache.embeddings(model.spec.name) for model in models)
-    found = (table.states(options.shards_of(table))[options.own(rows, table.shard_rows)] for table in tables)
-    try:
-        return not any(np.isin(states, list(wanted)).any() for states in found)
-    except CorruptCacheError:  # states that are torn: the run mends them, and finds what is lost
-        return False
-
-
 def pending_rows(
     embeddings: Embeddings, rows: NDArray[Any], *, retry_failed: bool, shards: Sequence[int] | None = None
 ) -> list[NDArray[Any]]:

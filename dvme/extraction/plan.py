@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +14,15 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns, Samples, Task
-from dvme.data.hashing import Identified, identify
 from dvme.defaults import DTYPE, VIEWS
+from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import extract_shards, lanes_on
 from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import is_below, unknown_places
-from dvme.extraction.models import Choice, KnownBackbone, check_fingerprints, load_known, seen_in_views
+from dvme.extraction.models import Choice, KnownBackbone, load_known, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
 from dvme.parts import parse_part
@@ -116,6 +115,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     retry_failed: bool = False,
     rows_per_shard: int | None = None,
     part: str | None = None,
+    trust_mtime: bool = False,
     progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
 ) -> ExtractPlan:
@@ -147,18 +147,16 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         ),
         runtime=runtime,
         announce=announce,
+        trust_mtime=trust_mtime,
     )
     opened = open_run(request)
+    begun = begin_run(request, opened, progress, is_planned=True)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
-    if store is not None and not replace:
-        check_fingerprints(store, opened.models, dtype)
-    found = identify(opened.samples, runtime.n_workers, partial(progress, "hash"))
-    if store is not None and not replace:
-        check_fingerprints(store, opened.models, dtype, found.kinds)
-    return _planned(request, opened, store, found)
+    return _planned(request, opened, store, begun)
 
 
-def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | None, found: Identified) -> ExtractPlan:
+def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | None, begun: Begun) -> ExtractPlan:
+    found = begun.found
     samples, digests, remarks = found.samples, found.digests, list(opened.samples.remarks)
     if store is not None:
         held = Held.by(store)
@@ -178,7 +176,7 @@ def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | No
         n_rows=len(first_file),
         n_new=len(first_file) - len(rows),
         n_unlisted=n_others,
-        backbones=[_plan_one(store, model, rows, new, request.options, trial, donors) for model in opened.models],
+        backbones=[_plan_one(store, model, rows, new, request.options, trial, donors) for model in begun.models],
         remarks=remarks,
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),

@@ -17,7 +17,7 @@ from dvme.data.reading import CHOICES, Reading
 from dvme.errors import OptionError
 
 PREPROCESS_KEYS = ("resize", "crop", "interpolation", "mode", "mean", "std")
-READING_KEYS = ("range", "voi", "frame")
+READING_KEYS = ("range", "voi", "frame", "draft")
 VIEW = "view"
 KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision", VIEW)
 """In the order in which a name has them."""
@@ -88,6 +88,9 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         raise OptionError(f"{vary_name(spec.name, options)} cannot be: {error}") from error
     precision = _choice("precision", options["precision"], get_args(Precision)) if "precision" in options else None
     reading = replace(spec.reading, **{key: _set(key, options[key]) for key in READING_KEYS if key in options})
+    if reading.draft and int(reading.draft) < preprocess.resize:
+        least = f"fewer pixels than the {preprocess.resize} that images are resized to"
+        raise OptionError(f"draft={reading.draft} of {spec.name} is {least}; pass draft={preprocess.resize} or more")
     view = view_of(options[VIEW]) if VIEW in options else spec.view
     differences = _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)
     if precision not in {None, spec.precision}:

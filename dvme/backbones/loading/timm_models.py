@@ -61,8 +61,8 @@ def hub_spec(name: str) -> BackboneSpec:
         WeightsError: if the configuration is not here and cannot be fetched.
         UnknownNameError: if the repository is no timm model, or of an architecture that this timm lacks.
     """
-    timm = import_timm()
     config = hub_config(name)
+    timm = import_timm()
     architecture = config["architecture"]
     if not timm.is_model(architecture):
         raise UnknownNameError(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.description.variation import split_name
-from dvme.errors import OptionError, WeightsError, parameter
+from dvme.backbones.weights.file_kinds import is_no_checkpoint
+from dvme.errors import CheckpointError, OptionError, WeightsError, parameter
 
 
 def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
@@ -41,6 +43,7 @@ def check_weights(spec: BackboneSpec, given: Path | None = None) -> None:
     Raises:
         OptionError: if a file is given for a backbone that takes none.
         WeightsError: as `obtain_weights`.
+        CheckpointError: if the file that is given is of another kind, as its first bytes tell.
     """
     if spec.source in {"random", "built"}:
         if given is not None:
@@ -48,6 +51,10 @@ def check_weights(spec: BackboneSpec, given: Path | None = None) -> None:
             raise OptionError(f"{spec.name} {what} no weights; drop " + parameter("weights", {spec.name: given}))
     elif find_weights(spec, given) is None and spec.source == "checkpoint":
         obtain_weights(spec, given)
+    elif given is not None:
+        with suppress(OSError):  # which loading it tells
+            if refusal := is_no_checkpoint(given):
+                raise CheckpointError(refusal)
 
 
 def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:

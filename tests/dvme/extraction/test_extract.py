@@ -127,7 +127,10 @@ def test_extract__unreadable_images_keep_their_row_with_the_reason(class_folders
     assert dvme.extract(class_folders, cache_path, backbones=[LITE], retry_failed=True).outcomes[0].failed == 3
 
 
-def test_extract__a_file_that_cannot_be_read_just_now_is_tried_again(class_folders: Path, cache_path: Path) -> None:
+def test_extract__a_file_that_cannot_be_read_just_now_is_tried_again(
+    class_folders: Path, cache_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvme.extraction.beginning.spool_bytes", lambda: 0)
     target = class_folders / "dark" / "05.png"
     whole = target.read_bytes()
 

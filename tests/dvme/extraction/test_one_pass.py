@@ -308,8 +308,9 @@ def test_extract__an_image_that_one_way_of_cropping_refuses(own: Path, class_fol
 
 
 def test_extract__a_file_that_cannot_be_read_just_now_stays_pending_for_all(
-    own: Path, class_folders: Path, tmp_path: Path
+    own: Path, class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("dvme.extraction.beginning.spool_bytes", lambda: 0)
     target = class_folders / "dark" / "05.png"
     whole = target.read_bytes()
 

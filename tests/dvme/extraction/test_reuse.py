@@ -12,8 +12,7 @@ import dvme
 from dvme.backbones import get_spec
 from dvme.backbones.weights.finding import find_weights
 from dvme.extraction.models import Choice, KnownBackbone, load_known, recall_backbones
-from dvme.extraction.passes import Options, is_all_there
-from dvme_cache import EmbeddingCache, FingerprintMismatchError, content_id
+from dvme_cache import FingerprintMismatchError
 
 NAME, LITE = "efficientnet-lite0", "efficientnet-lite0@size=32"
 CPU = dvme.Runtime(device="cpu")
@@ -60,18 +59,3 @@ def test_extract__other_weights_of_the_same_size_and_time_are_refused(class_fold
     with pytest.raises(FingerprintMismatchError, match="weights: cached"):
         dvme.plan_extraction(class_folders, cache, backbones=[LITE], weights=weights)
     assert first.outcomes[0].computed == 36
-
-
-@pytest.mark.usefixtures("home")
-def test_is_all_there__what_would_be_computed(class_folders: Path, tmp_path: Path) -> None:
-    (class_folders / "dark" / "00.png").write_bytes(b"no image")
-    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
-    store, models = EmbeddingCache.open(tmp_path / "c.zarr"), recall_backbones(Choice(names=[LITE]), CPU)
-    digests = [content_id(path.read_bytes()) for path in sorted(class_folders.rglob("*.png"))]
-    assert is_all_there(store, models, digests, Options())
-    assert is_all_there(store, models, digests[:5] * 2, Options())
-    assert not is_all_there(store, models, digests, Options(retry_failed=True))
-    assert is_all_there(store, models, digests[1:], Options(retry_failed=True))
-    assert not is_all_there(store, models, [*digests, content_id(b"another image")], Options())
-    other = recall_backbones(Choice(names=["efficientnet-lite0@size=48"]), CPU)
-    assert not is_all_there(store, [*models, *other], digests, Options())

@@ -76,7 +76,7 @@ def test_extract__what_is_read(
     cache = tmp_path / "c.zarr"
     first = dvme.extract(images, cache, backbones=[LITE], runtime=CPU)
     assert first.outcomes[0].computed == len(images_read) == 4
-    assert set(images_read.values()) == {2}, "to identify, and to decode: what is embedded is what was identified"
+    assert set(images_read.values()) == {1}, "what is embedded is what was identified"
     assert not columns_read, "a new cache knows nothing that could be asked for"
     images_read.clear()
     again = dvme.extract(images, cache, backbones=[LITE], runtime=CPU)
@@ -87,6 +87,31 @@ def test_extract__what_is_read(
     dvme.plan_extraction(images, cache, backbones=[LITE], runtime=CPU)
     assert set(columns_read.values()) == {1}
     assert set(images_read.values()) == {2}
+
+
+@pytest.mark.parametrize("n_kept", [0, 1, 3])
+def test_extract__what_is_beyond_the_spool_is_read_twice(
+    images: Path, tmp_path: Path, images_read: Counter[str], monkeypatch: pytest.MonkeyPatch, n_kept: int
+) -> None:
+    sizes = {path.stat().st_size for path in images.rglob("*.png")}
+    monkeypatch.setattr("dvme.extraction.beginning.spool_bytes", lambda: n_kept * max(sizes))
+    names = [LITE, "efficientnet-lite0@size=48"]
+    report = dvme.extract(images, tmp_path / "c.zarr", backbones=names, runtime=CPU)
+    assert [outcome.computed for outcome in report.outcomes] == [4, 4]
+    assert sorted(images_read.values()) == sorted([1] * n_kept + [2] * (4 - n_kept))
+
+
+def test_extract__an_interrupted_run_reads_what_is_left_once(
+    images: Path, tmp_path: Path, images_read: Counter[str]
+) -> None:
+    """Also of another backbone, which lacks all of them."""
+    dvme.extract(images / "dark", tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
+    images_read.clear()
+    dvme.extract(images, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
+    assert set(images_read.values()) == {1}
+    images_read.clear()
+    dvme.extract(images, tmp_path / "c.zarr", backbones=[LITE, "efficientnet-lite0@size=48"], runtime=CPU)
+    assert set(images_read.values()) == {1}
 
 
 def test_extract__a_warning_of_pixels_names_the_file_as_it_is_now(images: Path, tmp_path: Path) -> None:
