@@ -13,7 +13,7 @@ def parse_part(text: str | None) -> Part | None:
         OptionError: if it is none.
     """
     try:
-        return None if text is None else Part.parse(text)
+        return None if text is None else Part.parse(f"{text}")
     except ValueError as error:
         step = "; pass " + parameter("part", "3/16") + " for the third of sixteen, with the same total for all of them"
         raise OptionError(f"{error}" + step) from error
