@@ -31,6 +31,10 @@ class Spool:
         """Of each bytes object: the frames of one file share one, which counts once."""
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[type[Spool], tuple[int]]:
+        """In another process it is empty, and its images are read again: bytes are not sent."""
+        return Spool, (0,)
+
     def keep(self, content_id: bytes, image: Encoded) -> None:
         """Keep an image, if there is room and none of its content is kept."""
         whose = id(image.data)

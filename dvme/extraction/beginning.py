@@ -16,6 +16,7 @@ from dvme.data.encoded import Encoded
 from dvme.data.hashing import Identified, identify
 from dvme.data.spool import Spool, spool_bytes
 from dvme.data.stamps import Stamps
+from dvme.defaults import ENGINE
 from dvme.extraction.decoding import CHANGED
 from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened
@@ -75,7 +76,8 @@ def begin_run(request: ExtractRequest, opened: Opened, progress: Progress, *, is
     names = [model.spec.name for model in opened.models]
     done = frozenset[bytes]() if present is None else contents_done(present, names, options)
     n_parts = 1 if options.part is None else options.part.n_parts  # which may all be on this machine
-    spool = None if is_planned else Spool(spool_bytes() // n_parts)
+    is_decoding = not is_planned and request.runtime.engine == ENGINE
+    spool = Spool(spool_bytes() // n_parts) if is_decoding else None
     stamps = Stamps.of(_place(request)) if request.trust_mtime else None
     models: Sequence[Backbone | KnownBackbone] = known
     with _Hashing(opened, request, progress, stamps, done, spool) as hashing:

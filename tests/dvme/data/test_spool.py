@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import tracemalloc
 
 from dvme.data.encoded import Encoded
@@ -39,6 +40,18 @@ def test_spool__memory_is_bounded_however_many_images_come() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1.5 * (1 << 20)
+
+
+def test_spool__another_process_gets_none_of_it() -> None:
+    spool = Spool(100)
+    spool.keep(b"1", Encoded(b"x" * 50))
+    sent = pickle.dumps(spool)
+    assert len(sent) < 100
+    there = pickle.loads(sent)
+    assert there.take(b"1") is None
+    there.keep(b"1", Encoded(b"x"))
+    assert there.take(b"1") is None
+    assert spool.take(b"1") is not None
 
 
 def test_spool_bytes__at_most_a_gibibyte() -> None:
