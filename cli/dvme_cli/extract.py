@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, DTYPE, ENGINE, NO_FINDING, VIEWS
+from dvme.defaults import DEVICE, DTYPE, ENGINE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
@@ -87,13 +87,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         int | None,
         typer.Option(help="Decode JPEG files to 1/2, 1/4 or 1/8, as long as their short side has so many pixels."),
     ] = None,
-    views: Annotated[
-        str | None,
-        typer.Option(
-            help="Versions of each image to keep, the plain one among them: 4, or 4:rotate+crop without mirror images. "
-            f"Default: {VIEWS}."
-        ),
-    ] = None,
+    views: options.NewViews = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     precision: image_options.Precision = None,
     dtype: options.Dtype = DTYPE,

@@ -25,6 +25,7 @@ from dvme.defaults import (
     SIZES,
     TEST_FRACTION,
     VALIDATION,
+    VIEWS,
 )
 from dvme.seeds import SEEDS
 
@@ -95,6 +96,14 @@ ListedArchitecture = Annotated[
 ]
 ListedMethod = Annotated[
     str | None, typer.Option("--method", help="Only of this training method, such as dino or moco.")
+]
+NewViews = Annotated[
+    str | None,
+    typer.Option(
+        "--views",
+        help="Versions of each image to keep, the plain one among them: 4, or 4:rotate+crop without mirror images. "
+        f"Default: {VIEWS}.",
+    ),
 ]
 Dtype = Annotated[str, typer.Option(help="Stored type: float32 or float16.")]
 DtypeOfFile = Annotated[

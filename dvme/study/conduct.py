@@ -269,7 +269,7 @@ def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_
 def _described(question: Question, design: Design, methods: Sequence[Method]) -> dict[str, Any]:
     """The resolved configuration of a run."""
     snapshot, manifest = design.snapshot, design.subsets
-    return {
+    described = {
         "command": question.command,
         "cache": os.fspath(question.cache),
         "subsets": manifest.hash,
@@ -293,14 +293,9 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
             }
             for method in methods
         ],
-    } | _of_some(question, snapshot)
-
-
-def _of_some(question: Question, snapshot: Snapshot) -> dict[str, Any]:
-    """What only some runs have to say."""
-    views = views_described(snapshot, question.views)
-    found: dict[str, Any] = {"sites": question.sites.places} if question.sites.test else {}
-    return found if views is None else found | {"views": views}
+    }
+    some = {"sites": question.sites.places or None, "views": views_described(snapshot, question.views)}
+    return described | {name: value for name, value in some.items() if value is not None}
 
 
 class _Clock:
