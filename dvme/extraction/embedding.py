@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from queue import Empty, Queue
+from queue import Queue
 from typing import TYPE_CHECKING
 
 from dvme.cores import available_cores
@@ -88,8 +88,7 @@ def extract_shards(
                 run.through(shared, commits, replicas, _modes(device, len(replicas)))
         except BaseException:
             shared.has_ended.set()
-            rest = [each for gathering in gatherings for each in gathering.rest()]
-            for commit in (*_untaken(shared.events), *rest):
+            for commit in [each for gathering in gatherings for each in gathering.rest()]:
                 with suppress(Exception):  # what ended the run may hold for this as well, such as a full disk
                     commit()
             raise
@@ -163,15 +162,6 @@ class _Crew:
         for number in range(self.n_running, self.n_running + n_lanes):
             Lane(self._work, self._replicas[number % len(self._replicas)], self._mode, self.stop).start()
         self.n_running += n_lanes
-
-
-def _untaken(events: Queue[Event]) -> Iterator[Callable[[], None]]:
-    """What commits the shards that were complete when the run ended early."""
-    with suppress(Empty):
-        while True:
-            event = events.get_nowait()
-            if isinstance(event, Embedded) and event.commit is not None:
-                yield event.commit
 
 
 class _Commits:

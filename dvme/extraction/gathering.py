@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,6 +92,7 @@ class Gathering:
         self._starts = np.concatenate([*parts, [len(self._rows)]]).astype(np.int64)
         self._arriving: dict[int, _Arriving] = {}
         self._growing: dict[int, _Growing] = {}
+        self._complete: dict[int, _Growing] = {}
         self._lock = threading.Lock()
         self.unread: dict[int, str] = {}
         """Row to reason, of the files that could not be read just now."""
@@ -132,7 +134,7 @@ class Gathering:
         return complete
 
     def embedded(self, batch: Batch, features: NDArray[Any] | None) -> Callable[[], None] | None:
-        """Take embeddings in; what commits the shard, if it is complete by them.
+        """Take embeddings in; what commits the shard, if it is complete by them and nobody else has committed it since.
 
         Args:
             batch: as `arrived` gave it.
@@ -158,25 +160,32 @@ class Gathering:
                     growing.unread[row] = content.reason
                     self.unread[row] = content.reason
             growing.is_there[at] = True
-            if not growing.is_there.all():
+            if not growing.is_there.all() or self._growing.get(shard) is not growing:  # or taken by `rest`
                 return None
-            del self._growing[shard]
-        return lambda: self._keep(shard, growing)
+            self._complete[shard] = self._growing.pop(shard)
+        return lambda: self._commit(shard)
 
     def rest(self) -> list[Callable[[], None]]:
-        """What commits the shards of which some batches are there, when no more are to come.
+        """What commits the shards of which some batches are there, when no more are to come, and those not committed.
 
         Whole batches are missing, so that the next run has the same ones.
         """
         with self._lock:
-            growing, self._growing = self._growing, {}
-        return [lambda shard=shard, each=each: self._keep(shard, each) for shard, each in growing.items()]  # type: ignore[misc]
+            self._complete |= self._growing
+            self._growing = {}
+            return [partial(self._commit, shard) for shard in self._complete]
 
-    def _keep(self, shard: int, growing: _Growing) -> None:
+    def _commit(self, shard: int) -> None:
+        """Keep what is there of a shard, once, whoever asks for it first."""
         rows = self.target.shards[shard]
-        is_known = growing.is_there & ~np.isin(rows, list(growing.unread))
+        with self._lock:  # a lane may still be at a shard of a run that ended early
+            growing = self._complete.pop(shard, None)
+            if growing is None:
+                return
+            is_known = growing.is_there & ~np.isin(rows, list(growing.unread))
+            failed = dict(growing.failed)
         if is_known.any():
-            self.target.keep(rows[is_known], growing.features[is_known], growing.failed)
+            self.target.keep(rows[is_known], growing.features[is_known], failed)
 
 
 def portions_of(gatherings: Sequence[Gathering]) -> Iterator[NDArray[Any]]:

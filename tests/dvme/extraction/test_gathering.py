@@ -100,6 +100,20 @@ def test_rest__whole_batches_of_shards_that_are_not_complete() -> None:
     assert kept.keys() == {row for row in expected if row % 11 != 5}
 
 
+def test_rest__what_was_complete_and_not_committed_is_kept_once() -> None:
+    gathering, kept = gathering_of(list(range(9)), 3, 3)
+    commits = []
+    for first in (0, 3, 6):
+        (batch,) = gathering.arrived(np.arange(first, first + 3), [np.full((1, 1, 1), 7, dtype=np.uint8)] * 3)
+        commits.append(gathering.embedded(batch, np.full((3, 1), first, dtype=np.float32)))
+    assert commits[0] is not None
+    commits[0]()
+    for commit in (*gathering.rest(), *commits):  # of the third shard nobody was told; who keeps twice fails
+        assert commit is not None
+        commit()
+    assert kept.keys() == set(range(9))
+
+
 def test_portions_of__batches_of_all_where_all_lack_the_same() -> None:
     made = [gathering_of(list(range(50)), 20, 8)[0] for _ in range(3)]
     portions = [portion.tolist() for portion in portions_of(made)]

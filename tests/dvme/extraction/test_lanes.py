@@ -199,6 +199,28 @@ def test_extract_shards__interrupted_while_a_lane_is_busy(work: list[Work]) -> N
     assert len(kept.rows) % SIZE == 0
 
 
+def test_extract_shards__interrupted_while_it_waits_for_commits(
+    work: list[Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody has taken over yet is kept as well: of a slow store that is where Ctrl-C finds a run."""
+    rooms: list[object] = []
+
+    class Room(threading.BoundedSemaphore):
+        def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
+            rooms.append(self)
+            if len(rooms) == 3:
+                raise KeyboardInterrupt
+            return super().acquire(blocking, timeout)
+
+    monkeypatch.setattr(threading, "BoundedSemaphore", Room)
+    monkeypatch.setattr(embedding, "modes_of", lambda *_: [Mode(1, 1)])
+    kept, told = Kept(), list[int]()
+    with pytest.raises(KeyboardInterrupt):
+        run(work, [Own(seconds=0.05)], [kept], lambda _, n_done: told.append(n_done))
+    assert told[-1] == 20  # the batch with which the third shard was complete is not counted
+    assert len(kept.rows) >= 24
+
+
 def test_extract_shards__several_shards_are_committed_at_a_time_where_that_suits(work: list[Work]) -> None:
     for n_writers in (1, 4):
         kept = Kept(seconds=0.05)
