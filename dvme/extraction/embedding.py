@@ -130,7 +130,7 @@ class _Run:
                     case Finished(n_images, at, told):
                         self.extracted.told |= told
                         crew.complete()
-                        if pace.finished(n_images, at):
+                        if pace.finished(n_images, at, crew.mode):
                             crew.stop.set()
                     case Differs(mode):
                         pace.rule_out(mode, time.perf_counter())
@@ -150,17 +150,18 @@ class _Crew:
     def __init__(self, work: Shared, replicas: Sequence[Sequence[Backbone]], mode: Mode) -> None:
         self.stop = threading.Event()
         self.n_running = 0
-        self._work, self._replicas, self._mode, self._before = work, replicas, mode, resident_memory()
+        self.mode = mode
+        self._work, self._replicas, self._before = work, replicas, resident_memory()
         self._start(mode.n_lanes if available_memory() > mode.n_lanes * ROOMY else 1)
 
     def complete(self) -> None:
         """Start the others, as many as memory has room for, once the first has done a portion."""
-        if 1 == self.n_running < self._mode.n_lanes and not self.stop.is_set():
-            self._start(min(self._mode.n_lanes, _n_lanes(resident_memory() - self._before)) - 1)
+        if 1 == self.n_running < self.mode.n_lanes and not self.stop.is_set():
+            self._start(min(self.mode.n_lanes, _n_lanes(resident_memory() - self._before)) - 1)
 
     def _start(self, n_lanes: int) -> None:
         for number in range(self.n_running, self.n_running + n_lanes):
-            Lane(self._work, self._replicas[number % len(self._replicas)], self._mode, self.stop).start()
+            Lane(self._work, self._replicas[number % len(self._replicas)], self.mode, self.stop).start()
         self.n_running += n_lanes
 
 

@@ -69,9 +69,14 @@ class Pace:
         if self._mode not in self._modes:
             self._decide(now)
 
-    def finished(self, n_images: int, now: float) -> bool:
-        """Take note of a portion that was done; whether another mode is to be run from here on."""
+    def finished(self, n_images: int, now: float, mode: Mode) -> bool:
+        """Take note of a portion that was done in a mode; whether another is to be run from here on.
+
+        What lanes of the mode before still finish tells nothing of the present one.
+        """
         self._left -= 1
+        if mode != self._mode:
+            return False
         self._n_portions += 1
         if self._n_portions <= self._n_warm:
             self._since = now

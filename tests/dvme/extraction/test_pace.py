@@ -34,7 +34,7 @@ def simulate(speed: Speed, n_images: int, modes: list[Mode], *, noise: float = 0
             left -= 1
         while ends:
             now = heapq.heappop(ends)
-            stopping = pace.finished(BATCH, now) or stopping
+            stopping = pace.finished(BATCH, now, mode) or stopping
             if left and not stopping:
                 heapq.heappush(ends, now + seconds(now))
                 left -= 1
@@ -73,6 +73,18 @@ def test_pace__a_few_minutes_take_at_most_a_tenth_longer_than_in_the_best_mode(s
         assert taken < best_fixed(speed, 6000, [LANES, TEAM]) / 0.9
 
 
+@pytest.mark.parametrize("best", [8, 2, 1])
+def test_pace__what_lanes_still_finish_is_not_taken_for_the_next_mode(best: int) -> None:
+    """Seven of eight lanes are done at about the same time, when the first one has ended the mode."""
+
+    def speed(mode: Mode, at: float) -> float:
+        return 100.0 if mode.n_lanes == best else 60.0
+
+    for noise in (0.0, 0.1):
+        taken, _ = simulate(speed, 20_000, modes_of(8, 8), noise=noise)
+        assert taken < 20_000 / 100.0 / 0.9
+
+
 def test_pace__follows_who_comes_and_goes() -> None:
     """Somebody else is busy every other minute: better than either mode all the time."""
 
@@ -105,7 +117,7 @@ def test_rule_out__it_and_what_has_more_threads_are_never_run() -> None:
     now, seen = 0.0, []
     for _ in range(5000):
         now += 0.1
-        if pace.finished(BATCH, now):
+        if pace.finished(BATCH, now, pace.mode):
             seen.append(pace.mode)
             if pace.mode == four:
                 pace.rule_out(four, now)
