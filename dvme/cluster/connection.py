@@ -120,11 +120,11 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
             ray = ray_module()
         except ImportError as error:
             raise EnvironmentMismatchError("a cluster needs Ray: pip install 'dvme[ray]'") from error
+        if address is not None:
+            _check_reachable(address)
         if ray.is_initialized():
             yield Cluster("the Ray cluster of this program")
             return
-        if address is not None:
-            _check_reachable(address)
         own = {"num_cpus": n_cpus or available_cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
         given = {"address": address} if address else {"address": "local", **own}
         stack.callback(ray.shutdown)

@@ -62,7 +62,7 @@ def test_sweep__of_a_killed_worker_equals_one_process_and_prints_nothing_but_jso
         killer.join()
     assert process.returncode == 0, log
     assert len(killed) == 1
-    assert json.loads(out)["verdict"] == alone.verdict
+    assert StudyReport.from_json(json.loads(out)).verdict == alone.verdict
     runs = Run.load(run), Run.load(str(alone.run))
     assert runs[0].described["jobs"] == runs[1].described["jobs"]
     for place, jobs in runs[0].finished.items():
