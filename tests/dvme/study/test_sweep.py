@@ -589,7 +589,7 @@ def test_sweep__jobs_of_other_versions_are_named(tmp_path: Path, cache: Path, mo
     options = SubsetOptions(sizes=("12",), n_folds=2)
     older = {**ledger.versions(), "torch": "1.0"}
     with monkeypatch.context() as patched:
-        patched.setattr(grid, "versions", lambda: older)
+        patched.setattr(fitting, "versions", lambda: older)
         dvme.sweep(cache, tmp_path / "run", heads=light("linear"), options=options)
     report = dvme.sweep(cache, tmp_path / "run", heads=light("linear", "knn"), options=options)
     (line,) = (each for each in report.notices if "torch 1.0" in each)
