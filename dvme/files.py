@@ -176,7 +176,8 @@ def check_space(path: str | Path) -> None:
     """
     nearest = next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
     if not shutil.disk_usage(nearest).free:
-        raise OptionError(f"the disk of {nearest} is full; make room, or name another place")
+        reason = os.strerror(errno.ENOSPC)
+        raise OptionError(f"{nearest} cannot be written to ({reason}); make room, or name another place")
 
 
 def _check_writable(folder: Path) -> None:

@@ -15,5 +15,5 @@ def parse_part(text: str | None) -> Part | None:
     try:
         return None if text is None else Part.parse(f"{text}")
     except ValueError as error:
-        step = "; pass " + parameter("part", "3/16") + " for the third of sixteen, with the same total for all of them"
+        step = "; " + parameter("part", "3/16") + " is the third of sixteen, and all have the same total"
         raise OptionError(f"{error}" + step) from error

@@ -70,6 +70,9 @@ class Runtime:
     def __post_init__(self) -> None:
         """Refuse sizes and devices that cannot be, before torch is imported to look for the device."""
         names = self.device.split(",")
+        if len(names) > 1 and "" in names:
+            step = "name each device once, as in " + parameter("device", "cuda:0,cuda:1")
+            raise OptionError(f"devices {self.device!r} end or begin with a comma, or have two in a row; " + step)
         for name in names:
             kind, _, number = name.partition(":")
             if kind == "mps" and sys.platform != MAC:

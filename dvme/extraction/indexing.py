@@ -112,7 +112,8 @@ def index_samples(
         members[row].append(index)
     distinct = np.array(sorted(members), dtype=np.int64)
     files = [members[row] for row in distinct.tolist()]
-    before = _before(cache, held, set(members), set(samples.real_paths))
+    before, replaced = _before(cache, held, set(members), set(samples.real_paths))
+    remarks += _replaced_line(held, replaced, samples)
     n_unlisted = _count_unlisted(before, distinct, found)
     told, is_contradictory, disputed = _merged(samples, files)
     remarks += disputed
@@ -180,10 +181,12 @@ def _forget_stand_ins(cache: EmbeddingCache, held: Held, samples: Samples) -> bo
     return bool(rows)
 
 
-def _before(cache: EmbeddingCache, held: Held, rows: set[int], paths: set[str]) -> dict[str, NDArray[Any]]:
+def _before(
+    cache: EmbeddingCache, held: Held, rows: set[int], paths: set[str]
+) -> tuple[dict[str, NDArray[Any]], list[int]]:
     """Column to what the cache knows of each row before it is told anew: nothing of a row that was just added.
 
-    Rows whose file now holds another image lose their columns: their embeddings are not of it.
+    Rows whose file now holds another image lose their columns: their embeddings are not of it. They are returned too.
     """
     added = np.full(cache.n_rows - len(held.contents), MISSING, dtype=object)
     before = {name: np.concatenate([values, added]) for name, values in held.columns.items()}
@@ -193,7 +196,20 @@ def _before(cache: EmbeddingCache, held: Held, rows: set[int], paths: set[str]) 
         cache.update_columns(np.array(replaced), dict.fromkeys(cache.tables.columns, nothing))
         for values in before.values():
             values[replaced] = MISSING
-    return before
+    return before, replaced
+
+
+def _replaced_line(held: Held, replaced: Sequence[int], samples: Samples) -> list[str]:
+    """Which files hold another image than before, and what that costs; nothing where none said anything."""
+    lost = [name for name in STANDARD if any(held.columns[name][row] != MISSING for row in replaced)]
+    if not lost:
+        return []
+    first = samples.ids[samples.real_paths.index(held.columns["path"][replaced[0]])]
+    holds = "holds" if len(replaced) == 1 else "hold"
+    line = f"{counted(len(replaced), 'file')} {holds} another image than before, such as {first}; the old one lost its "
+    unsaid = [name for name in lost if name not in samples.given]
+    kept = f"; this source says nothing of the new one's {', '.join(unsaid)}" if unsaid else ""
+    return [line + ", ".join(lost) + kept]
 
 
 def _same_files(samples: Samples, copies: Sequence[int]) -> list[list[str]]:

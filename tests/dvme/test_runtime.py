@@ -49,7 +49,13 @@ def test_runtime__devices_that_cannot_be_used_together(device: str) -> None:
         Runtime(device=device)
 
 
-@pytest.mark.parametrize("device", ["cuda:0,", ",", "cuda:0,abc", "cuda:x"])
+@pytest.mark.parametrize("device", ["cuda:0,", ",", "cuda:0,,cuda:1"])
+def test_runtime__a_comma_too_many(device: str) -> None:
+    with pytest.raises(OptionError, match=r"have two in a row; name each device once"):
+        Runtime(device=device)
+
+
+@pytest.mark.parametrize("device", ["cuda:0,abc", "cuda:x"])
 def test_runtime__devices_that_there_are_not(device: str) -> None:
     with pytest.raises(OptionError, match=r"device '.*' cannot be used; try"):
         Runtime(device=device)

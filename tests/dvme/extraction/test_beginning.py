@@ -147,7 +147,9 @@ def test_begin_run__a_full_disk_is_told_before_anything_is_loaded(
 ) -> None:
     load(lambda: pytest.fail("loaded"))
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
-    with pytest.raises(OptionError, match="is full; make room, or name another place"):
+    with pytest.raises(
+        OptionError, match=r"cannot be written to \(No space left on device\); make room, or name another place"
+    ):
         dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
 
 

@@ -152,6 +152,23 @@ def test_extract__a_folder_keeps_the_groups_of_a_manifest(
     assert EmbeddingCache.open(cache).column("group").tolist() == [row[2] for row in rows]
 
 
+def test_index__a_file_that_holds_another_image_is_named_with_what_it_lost(
+    index: Callable[..., Index], files: list[Path], columns: Callable[[], list[list[str]]]
+) -> None:
+    assert index(**ALL).remarks == []
+    files[1].write_text("another image")
+    assert index(label=ALL["label"]).remarks == [
+        "1 file holds another image than before, such as b.png; the old one lost its label, split, group; this "
+        "source says nothing of the new one's split, group"
+    ]
+    label, split, group = columns()
+    assert (label[1], split[1], group[1]) == ("", "", "")
+    assert (label[3], split[3], group[3]) == ("y", "", "")
+    assert index(label=ALL["label"]).remarks == [], "it is said once"
+    files[1].write_text("a third")
+    assert index(**ALL).remarks == ["1 file holds another image than before, such as b.png; the old one lost its label"]
+
+
 def test_extract__a_flat_folder_keeps_the_labels(class_folders: Path, tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
     dvme.extract(class_folders, cache, backbones=["efficientnet-lite0@size=32"])

@@ -105,9 +105,9 @@ def test_extract__a_part_without_a_shard(extract: Extract) -> None:
 @pytest.mark.parametrize(
     ("part", "refusal"),
     [
-        ("0/4", "there is no part 0/4; parts are 1/4 to 4/4; pass part='3/16' for the third of sixteen"),
+        ("0/4", "there is no part 0/4; parts are 1/4 to 4/4; part='3/16' is the third of sixteen"),
         ("5/4", "there is no part 5/4; parts are 1/4 to 4/4"),
-        ("3", "'3' is no part; pass part='3/16'"),
+        ("3", "'3' is no part; part='3/16' is the third"),
         ("a/b", "'a/b' is no part"),
         (3, "'3' is no part"),
     ],

@@ -167,7 +167,7 @@ def test_part__beside_a_study_that_is_none(tmp_path: Path, cache: Path, options:
 @pytest.mark.parametrize(
     ("part", "refusal"),
     [
-        ("17/16", r"17/16.*part='3/16' for the third"),
+        ("17/16", r"17/16.*part='3/16' is the third"),
         ("0/4", "0/4"),
         ("1/0", "1/0"),
         ("three", "'three' is no part"),

@@ -25,7 +25,7 @@ from dvme.heads import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.exact import minimise, newton
 from dvme.heads.exact.linear import Linear
 from dvme.runtime import Progress, Runtime
-from dvme.study import fitting, grid, ledger
+from dvme.study import fitting, ledger
 from dvme.study.design.options import SubsetOptions
 from dvme.study.methods import make_methods
 from dvme.study.outcome import StudyReport
