@@ -58,6 +58,7 @@ def identify(
     *,
     stamps: Stamps | None = None,
     hear: Callable[[bytes, Encoded | None], None] = unheard,
+    check: Callable[[], None] = lambda: None,
 ) -> Identified:
     """Read and hash every file, and set those aside that cannot be read.
 
@@ -66,8 +67,8 @@ def identify(
         workers: threads.
         tell: called with (done, total).
         stamps: what vouches for files that need not be read; told of those that are.
-        hear: called, by any thread, with each content id and the image, None where it was not read. What it raises
-            ends the call.
+        hear: called, by any thread, with each content id and the image, None where it was not read.
+        check: called, by any thread, before each file; what it raises ends the call.
 
     Raises:
         DataError: if no file can be read.
@@ -76,6 +77,7 @@ def identify(
     kinds: set[str] = set()
 
     def learn(path: Path) -> bytes | OSError:
+        check()
         vouched, image = None if stamps is None else stamps.recall(path), None
         if vouched is None:
             looked_at, before = now(), None if stamps is None else stamp_of(path)

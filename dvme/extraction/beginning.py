@@ -131,7 +131,9 @@ class _Hashing:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hash")
         tell = partial(progress, "hash")
         workers = request.runtime.n_workers
-        self._found = self._thread.submit(identify, opened.samples, workers, tell, stamps=stamps, hear=self._hear)
+        self._found = self._thread.submit(
+            identify, opened.samples, workers, tell, stamps=stamps, hear=self._hear, check=self._check_wanted
+        )
         self._found.add_done_callback(lambda _: self._may_go_on.set())
 
     def __enter__(self) -> Self:
@@ -162,9 +164,11 @@ class _Hashing:
         found = self._found.result()
         return found if self._spool is None else found.with_spool(self._spool)
 
-    def _hear(self, content_id: bytes, image: Encoded | None) -> None:
+    def _check_wanted(self) -> None:
         if self._is_ended.is_set():
             raise _EndedError
+
+    def _hear(self, content_id: bytes, image: Encoded | None) -> None:
         if content_id in self._done:
             return
         self._has_news = True

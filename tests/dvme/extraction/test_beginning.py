@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event, active_count
+from threading import Event, Timer, active_count
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,6 +116,30 @@ def test_begin_run__an_error_of_the_load_ends_the_hashing(
     assert len(names) < 36
     assert active_count() == n_threads
     assert not (tmp_path / "c.zarr").exists()
+
+
+def test_begin_run__an_interrupt_waits_for_no_more_files_that_cannot_be_read(
+    class_folders: Path, tmp_path: Path, load: Callable[..., None], read_of: Callable[..., None]
+) -> None:
+    """A network share that is gone may take long to say so, for each of its files."""
+    begun, ended, asked = Event(), Event(), list[Path]()
+
+    def gone(path: Path) -> None:
+        asked.append(path)
+        begun.set()
+        assert ended.wait(WAIT)
+        raise OSError(5, "Input/output error")
+
+    def interrupt() -> None:
+        assert begun.wait(WAIT)
+        Timer(0.5, ended.set).start()
+        raise KeyboardInterrupt
+
+    read_of(gone)
+    load(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
+    assert len(asked) <= 2
 
 
 def test_begin_run__an_error_of_the_hashing_ends_the_load(
