@@ -159,7 +159,7 @@ def make_embed(recipe: Recipe) -> Callable[[Portion], Embedded]:
         done = Embedded(socket.gethostname())
         for number in portion.shards:
             if number not in models:
-                models[number] = _loaded(recipe, number)
+                models[number] = _loaded(recipe, number, list(models.values()))
 
         def keep(number: int, rows: NDArray[Any], features: NDArray[Any], failed: Mapping[int, str]) -> None:
             done.kept.append((number, rows, features, failed))
@@ -178,8 +178,8 @@ def make_embed(recipe: Recipe) -> Callable[[Portion], Embedded]:
     return embed
 
 
-def _loaded(recipe: Recipe, number: int) -> Backbone:
-    """A backbone, which is the driver's.
+def _loaded(recipe: Recipe, number: int, there: Sequence[Backbone]) -> Backbone:
+    """A backbone, which is the driver's; one of those that are there where it differs in the view alone.
 
     Raises:
         ClusterError: naming the machine, if it cannot be loaded there or is another one.
@@ -187,7 +187,9 @@ def _loaded(recipe: Recipe, number: int) -> Backbone:
     name, host = recipe.names[number], socket.gethostname()
     try:
         (spec,) = (spec for spec in recipe.choice.specs() if spec.name == name)
-        (model,) = load_specs([(spec, recipe.choice.file_of(spec))], recipe.runtime)
+        file = recipe.choice.file_of(spec)
+        alike = [own for own in there if own.is_of(spec) and recipe.choice.file_of(own.spec) == file]
+        (model,) = [own.seeing(spec) for own in alike[:1]] or load_specs([(spec, file)], recipe.runtime)
     except DvmeError as error:
         raise ClusterError(f"{host} cannot load {name}: {error}") from error
     if model.fingerprint(recipe.dtypes[number]).digest != recipe.digests[number]:

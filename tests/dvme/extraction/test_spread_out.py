@@ -13,10 +13,11 @@ import torch
 from clusters import kill_workers
 
 import dvme
+import dvme.extraction.spread_out
 from dvme.errors import ClusterError
 from dvme.extraction.decoding import Work
 from dvme.extraction.extract import ExtractReport
-from dvme.extraction.models import Choice
+from dvme.extraction.models import Choice, load_specs
 from dvme.extraction.spread_out import Embedded, Portion, Recipe, _check_seen, make_embed, portions_of
 from dvme.runtime import Runtime
 from dvme_cache import EmbeddingCache
@@ -112,6 +113,27 @@ def test_make_embed__is_the_backbone_of_the_driver_or_names_the_host(photographs
     (photographs / "two.pth").unlink()
     with pytest.raises(ClusterError, match=rf"^{done.host} cannot load two: "):
         make_embed(recipe)(portion)
+
+
+def test_make_embed__what_differs_in_the_view_alone_is_loaded_once(
+    photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["one", "one@view=1", "one@view=2"]
+    model = dvme.load_backbone("one.toml", device="cpu")
+    choice = Choice(names=["one.toml", "one.toml@view=1", "one.toml@view=2"])
+    digests = [model.seeing(spec).fingerprint("float32").digest for spec in choice.specs()]
+    loaded: list[str] = []
+
+    def load(specs: Any, runtime: Runtime) -> list[Any]:
+        loaded.extend(spec.name for spec, _ in specs)
+        return load_specs(specs, runtime)
+
+    monkeypatch.setattr(dvme.extraction.spread_out, "load_specs", load)
+    recipe = _recipe(choice=choice, names=names, digests=digests, dtypes=["float32"] * 3)
+    portion = _portion(sorted((photographs / "images" / "1").iterdir())[:3])
+    done = make_embed(recipe)(replace(portion, shards={number: np.arange(3) for number in range(3)}))
+    assert loaded == ["one"]
+    assert len({features.tobytes() for _, _, features, _ in done.kept}) == 3
 
 
 def test_check_seen__a_machine_without_the_images_is_named(photographs: Path) -> None:
