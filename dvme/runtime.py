@@ -90,6 +90,11 @@ class Runtime:
         if self.engine not in ENGINES:
             known = " or ".join(ENGINES)
             raise OptionError(f"engine {self.engine!r} is not known; pass " + parameter("engine", known))
+        unused = {"ray_address": self.ray_address, "ray_cpus": self.ray_cpus} if self.engine == ENGINE else {}
+        for name, value in unused.items():
+            if value is not None:
+                message = parameter(name, value) + " is of a Ray cluster, which is not asked for; pass "
+                raise OptionError(message + parameter("engine", ENGINES[-1]) + " as well, or leave it out")
         for least, size, said in (
             (parameter("batch_size", 1), self.batch_size, f"batch size {self.batch_size} is"),
             (parameter("workers", 1), self.workers, f"{self.workers} workers are"),

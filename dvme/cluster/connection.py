@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 from dvme.cluster.workers import Item, Pool, Result, Share, Tool, ray_module
 from dvme.cores import available_cores
@@ -27,6 +28,7 @@ STORE_BYTES = 256 << 20
 """Of the shared memory of a local cluster, through which results come back."""
 PREFACE, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 """What a client of HTTP/2 says first, and the frame with which both sides begin."""
+NO_RAY = "a cluster needs Ray: pip install 'dvme[ray]'"
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing about a hospital's cluster leaves it
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of what it will do in this case
@@ -65,7 +67,14 @@ class Cluster:
         has_gpu = runtime.device.startswith("cuda") or (runtime.device == "auto" and n_gpus > 0)
         device = "cuda" if has_gpu else "cpu" if runtime.device == "auto" else runtime.device
         share = Share(cpus=runtime.ray_cpus or 1, gpus=int(has_gpu))
-        return share, replace(runtime, engine=ENGINE, device=device, workers=runtime.workers or share.cpus)
+        return share, replace(
+            runtime,
+            engine=ENGINE,
+            ray_address=None,
+            ray_cpus=None,
+            device=device,
+            workers=runtime.workers or share.cpus,
+        )
 
     def work_off(
         self,
@@ -97,6 +106,22 @@ class Cluster:
             yield from pool.results(items, named)
 
 
+def check_cluster(runtime: Runtime) -> None:
+    """Refuse a cluster that cannot be used, as far as that shows at once, before there is anything to work off.
+
+    Raises:
+        EnvironmentMismatchError: if one is asked for, and Ray is not installed.
+        OptionError, ClusterError: if the head node does not answer.
+    """
+    if runtime.engine == ENGINE:
+        return
+    if find_spec("ray") is None:
+        raise EnvironmentMismatchError(NO_RAY)
+    address = _address(runtime.ray_address)
+    if address is not None:
+        _check_reachable(address)
+
+
 @contextmanager
 def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterator[Cluster]:
     """Be connected to a cluster: the one at an address or in RAY_ADDRESS, else one of this machine's cores.
@@ -113,13 +138,13 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
         ClusterError: if the head node does not answer, or this machine is not in its cluster.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = _address(address)
     with ExitStack() as stack:
         stack.enter_context(_stdout_for_results())
         try:
             ray = ray_module()
         except ImportError as error:
-            raise EnvironmentMismatchError("a cluster needs Ray: pip install 'dvme[ray]'") from error
+            raise EnvironmentMismatchError(NO_RAY) from error
         if address is not None:
             _check_reachable(address)
         if ray.is_initialized():
@@ -137,6 +162,11 @@ def cluster(address: str | None = None, *, n_cpus: int | None = None) -> Iterato
             )
             raise ClusterError(f"{where} cannot be used ({first_line(error)}); {step}") from error
         yield Cluster(f"the Ray cluster at {address}" if address else "the Ray cluster of this machine")
+
+
+def _address(given: str | None) -> str | None:
+    """Of a head node; None: a cluster of this machine alone is to be started."""
+    return given or os.environ.get("RAY_ADDRESS") or None
 
 
 def _fitting(node: dict[str, float], share: Share) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dvme.arguments import public
+from dvme.cluster import check_cluster
 from dvme.data import MISSING, Columns, Outliers, Samples, Task
 from dvme.data.decoded import Told
 from dvme.data.stretch import FewGreys
@@ -172,6 +173,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         trust_mtime=trust_mtime,
     )
     own = request.options.part
+    check_cluster(runtime)
     if not wait:
         check_unlocked(cache, own)
     opened = open_run(request)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.cluster import check_cluster
 from dvme.data.findings import finding_names, parsed
 from dvme.data.uncertainty import is_unsure
 from dvme.defaults import VIEWS_USED
@@ -87,6 +88,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     clock, out = _Clock(), question.out
     check_metric(question.metric)
     check_part(question.part, out=out, save=question.save)
+    check_cluster(runtime)
     if out is not None:
         check_new_run(question.cache, out)
     if question.save is not None:

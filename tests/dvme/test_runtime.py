@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -59,3 +60,10 @@ def test_runtime__a_comma_too_many(device: str) -> None:
 def test_runtime__devices_that_there_are_not(device: str) -> None:
     with pytest.raises(OptionError, match=r"device '.*' cannot be used; try"):
         Runtime(device=device)
+
+
+@pytest.mark.parametrize("given", [{"ray_address": "head:6379"}, {"ray_cpus": 2}])
+def test_runtime__what_is_of_a_cluster_goes_with_one(given: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=r"ray_\w+=.* is of a Ray cluster, which is not asked for; pass engine='ray'"):
+        Runtime(**given)
+    Runtime(engine="ray", **given)

@@ -6,12 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
+import dvme
 import dvme.cluster.connection
-from dvme.cluster import cluster
+from dvme.cluster import check_cluster, cluster
 from dvme.errors import ClusterError, EnvironmentMismatchError, OptionError
+from dvme.runtime import Runtime
 
 
 @contextmanager
@@ -63,3 +66,33 @@ def test_cluster__without_ray(monkeypatch: pytest.MonkeyPatch, capfd: pytest.Cap
         cluster().__enter__()
     print("a result")
     assert capfd.readouterr().out == "a result\n"
+
+
+def test_check_cluster__refuses_what_shows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dvme.cluster.connection, "ANSWER_S", 0.5)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(EnvironmentMismatchError, match=r"pip install 'dvme\[ray\]'"):
+        check_cluster(Runtime(engine="ray"))
+    check_cluster(Runtime())
+    monkeypatch.setattr(dvme.cluster.connection, "find_spec", lambda _: object())
+    monkeypatch.delitem(sys.modules, "ray")
+    check_cluster(Runtime(engine="ray"))
+    with pytest.raises(ClusterError, match="no Ray head node answers"):
+        check_cluster(Runtime(engine="ray", ray_address="127.0.0.1:1"))
+    monkeypatch.setenv("RAY_ADDRESS", "nowhere")
+    with pytest.raises(OptionError, match="is no address of a head node"):
+        check_cluster(Runtime(engine="ray"))
+
+
+def test_extract__a_cluster_that_does_not_answer_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(ClusterError, match="no Ray head node answers"):
+        dvme.extract(
+            tmp_path / "no images",
+            tmp_path / "c.zarr",
+            backbones=["random"],
+            runtime=Runtime(engine="ray", ray_address="127.0.0.1:1"),
+            progress=lambda stage, *_: told.append(stage),
+        )
+    assert not told
+    assert not list(tmp_path.iterdir())
