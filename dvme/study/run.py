@@ -177,10 +177,13 @@ def check_same_views(folder: Path, views: Mapping[str, Any] | None) -> None:
     """
     before = _read_described(folder) if folder.exists() else None
     if before is not None and before.get("views") != views:
-        was, now = (counted(1 if own is None else int(own["n"]), "view") for own in (before.get("views"), views))
-        what = f"another use of them ({before['views']['use']})" if was == now and before.get("views") else was
+        was, now = (
+            "1 view" if own is None else f"{counted(int(own['n']), 'view')} ({own['use']})"
+            for own in (before.get("views"), views)
+        )
+        now += ", which were made otherwise" if now == was else ""
         raise OptionError(
-            f"{folder} is a run by {what} of each image, and this is by {now}; name another folder with " + OUT
+            f"{folder} is a run by {was} of each image, and this is by {now}; name another folder with " + OUT
         )
 
 

@@ -22,7 +22,7 @@ from dvme.json_values import as_json
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.outcome import StudyReport
-from dvme.study.run import Run, check_run, read_summary
+from dvme.study.run import Run, check_run, check_same_views, read_summary
 from dvme_cache import EmbeddingCache
 
 HEADS = ("linear", "knn", "mean-logits")
@@ -229,3 +229,29 @@ def test_check_run__refuses_other_runs_and_other_folders(report: StudyReport, fo
         check_run(folder, manifest)
     with pytest.raises(OptionError, match="is a file"):
         check_run(folder / "subsets.json", manifest)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (None, {"use": "train", "n": 3, "digests": {}}, "1 view of each image, and this is by 3 views (train)"),
+        (
+            {"use": "train", "n": 3, "digests": {}},
+            {"use": "train,test", "n": 3, "digests": {}},
+            "3 views (train) of each image, and this is by 3 views (train,test)",
+        ),
+        (
+            {"use": "train", "n": 3, "digests": {"a": "1"}},
+            {"use": "train", "n": 3, "digests": {"a": "2"}},
+            "3 views (train) of each image, and this is by 3 views (train), which were made otherwise",
+        ),
+    ],
+)
+def test_check_same_views__says_what_differs(
+    before: dict[str, Any] | None, now: dict[str, Any] | None, said: str, folder: Path
+) -> None:
+    described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    (folder / "run.json").write_text(json.dumps(described | ({} if before is None else {"views": before})))
+    with pytest.raises(OptionError) as error:
+        check_same_views(folder, now)
+    assert f"is a run by {said}; name another folder with out" in str(error.value)
