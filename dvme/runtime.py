@@ -69,24 +69,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         """Refuse sizes and devices that cannot be, before torch is imported to look for the device."""
-        names = self.device.split(",")
-        if len(names) > 1 and "" in names:
-            step = "name each device once, as in " + parameter("device", "cuda:0,cuda:1")
-            raise OptionError(f"devices {self.device!r} end or begin with a comma, or have two in a row; " + step)
-        for name in names:
-            kind, _, number = name.partition(":")
-            if kind == "mps" and sys.platform != MAC:
-                raise OptionError(f"device {name!r} cannot be used (this is no Mac); try " + CPU)
-            is_named = kind in DEVICES and (number.isdecimal() or name == kind)
-            if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
-                known = ", ".join(sorted(DEVICES))
-                raise OptionError(f"device {name!r} cannot be used; try " + CPU + f", or another of {known}")
-        kinds = {name.partition(":")[0] for name in names}
-        if len(names) > 1 and (
-            len(set(names)) < len(names) or len(kinds) > 1 or not all(":" in name for name in names)
-        ):
-            message = f"devices {self.device!r} cannot be used together; name several of one kind by number, such as "
-            raise OptionError(message + parameter("device", "cuda:0,cuda:1"))
+        _check_names(self.device)
         if self.engine not in ENGINES:
             known = " or ".join(ENGINES)
             raise OptionError(f"engine {self.engine!r} is not known; pass " + parameter("engine", known))
@@ -148,6 +131,26 @@ class Runtime:
                 reason = str(error).splitlines()[0]
                 raise OptionError(f"device {name!r} cannot be used ({reason}); try " + CPU) from error
         return names
+
+
+def _check_names(device: str) -> None:
+    """Refuse devices that there are not, or not together, by their names alone."""
+    names = device.split(",")
+    if len(names) > 1 and "" in names:
+        step = "name each device once, as in " + parameter("device", "cuda:0,cuda:1")
+        raise OptionError(f"devices {device!r} end or begin with a comma, or have two in a row; " + step)
+    for name in names:
+        kind, _, number = name.partition(":")
+        if kind == "mps" and sys.platform != MAC:
+            raise OptionError(f"device {name!r} cannot be used (this is no Mac); try " + CPU)
+        is_named = kind in DEVICES and (number.isdecimal() or name == kind)
+        if not is_named and not importlib.metadata.entry_points(group="torch.backends"):
+            known = ", ".join(sorted(DEVICES))
+            raise OptionError(f"device {name!r} cannot be used; try " + CPU + f", or another of {known}")
+    kinds = {name.partition(":")[0] for name in names}
+    if len(names) > 1 and (len(set(names)) < len(names) or len(kinds) > 1 or not all(":" in name for name in names)):
+        message = f"devices {device!r} cannot be used together; name several of one kind by number, such as "
+        raise OptionError(message + parameter("device", "cuda:0,cuda:1"))
 
 
 def kept_folder(name: str) -> Path:
