@@ -73,12 +73,14 @@ class Runtime:
         if self.engine not in ENGINES:
             known = " or ".join(ENGINES)
             raise OptionError(f"engine {self.engine!r} is not known; pass " + parameter("engine", known))
-        unused = {"ray_address": self.ray_address, "ray_cpus": self.ray_cpus} if self.engine == ENGINE else {}
-        for name, value in unused.items():
-            if value is not None:
-                message = parameter(name, value) + " is of a Ray cluster, which is not asked for; pass "
+        for said, value in (
+            (parameter("ray_address", self.ray_address), self.ray_address),
+            (parameter("ray_cpus", self.ray_cpus), self.ray_cpus),
+        ):
+            if value is not None and self.engine == ENGINE:
+                message = said + " is of a Ray cluster, which is not asked for; pass "
                 raise OptionError(message + parameter("engine", ENGINES[-1]) + " as well, or leave it out")
-        for least, size, said in (
+        for least, size, what in (
             (parameter("batch_size", 1), self.batch_size, f"batch size {self.batch_size} is"),
             (parameter("workers", 1), self.workers, f"{self.workers} workers are"),
             (parameter("memory", 1), self.memory, f"{self.memory} bytes of memory are"),
@@ -86,7 +88,7 @@ class Runtime:
             (parameter("max_pixels", 1), self.max_pixels, f"images of {self.max_pixels} pixels are"),
         ):
             if size is not None and size < 1:
-                raise OptionError(f"{said} not possible; pass " + least + " or more")
+                raise OptionError(f"{what} not possible; pass " + least + " or more")
 
     @property
     def n_workers(self) -> int:
