@@ -53,7 +53,8 @@ class Runtime:
     batch_size: int | None = None
     """Images per forward pass; None: 16 on the CPU, 64 elsewhere, and by trial on CUDA for 4,096 images and more."""
     workers: int | None = None
-    """Decoding threads; None: one per CPU core, at most 16."""
+    """Threads that read files, and that decode where the model runs on another device or on several threads; None: one
+    per CPU core, at most 16. On the CPU the lanes, one per core, decode by themselves."""
     memory: int | None = None
     """Bytes that embeddings and heads which are trained together may hold; None: half of what is free."""
 

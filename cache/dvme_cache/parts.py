@@ -101,7 +101,7 @@ def one_writer(location: str | Path, *, wait: bool = False) -> Iterator[Files]:
         CacheAccessError: it cannot be reached, or its locks cannot be made or looked at.
     """
     files = _writable(location)
-    locks = _PartLocks(files)
+    locks = PartLocks(files)
     while True:
         with writer_lock(files, wait=wait):
             living = locks.living(lambda _: True)
@@ -126,7 +126,7 @@ def one_part(location: str | Path, part: Part, *, wait: bool = False) -> Iterato
         NotACacheError, CacheAccessError: as `one_writer`.
     """
     files = _writable(location)
-    locks = _PartLocks(files)
+    locks = PartLocks(files)
     while True:
         with ExitStack() as own, ExitStack() as beginning:
             beginning.enter_context(writer_lock(files, wait=_Beginners(wait=wait), part=str(part)))
@@ -159,13 +159,13 @@ def check_unlocked(location: str | Path, part: Part | None = None) -> None:
         while (holder := read_holder(place)) and not (part is not None and "part" in holder) and is_held(place):
             if not is_patient(holder):
                 raise CacheLockedError(refusal(str(files.root), holder))
-        living = _PartLocks(files).living((lambda _: True) if part is None else part.cannot_run_beside)
+        living = PartLocks(files).living((lambda _: True) if part is None else part.cannot_run_beside)
         if living is not None:
             raise CacheLockedError(_refusal(files, living, part))
 
 
 @dataclass(frozen=True)
-class _Living:
+class Living:
     """A part that lives, or may."""
 
     part: Part
@@ -175,26 +175,26 @@ class _Living:
     """Whether its lease looks abandoned: it has to be watched for a while."""
 
 
-class _PartLocks:
+class PartLocks:
     """The locks of a cache's parts. Leases are watched from one look to the next."""
 
     def __init__(self, files: Files) -> None:
         self._files = files
         self._leases: dict[str, Lease] = {}
 
-    def living(self, matters: Callable[[Part], bool]) -> _Living | None:
+    def living(self, matters: Callable[[Part], bool]) -> Living | None:
         """A part that lives and matters; None if there is none. A dead one's lease is removed."""
         if isinstance(self._files, RemoteFiles):
             return self._leased(matters)
         assert isinstance(self._files, LocalFiles)
         folder = self._files.root.parent / _folder(self._files)
-        for name in LocalFiles(folder).names(""):
+        for name in sorted(LocalFiles(folder).names("")):
             part = _part_of(name)
             if part is not None and matters(part) and is_held(folder / name):
-                return _Living(part, read_holder(folder / name))
+                return Living(part, read_holder(folder / name))
         return None
 
-    def _leased(self, matters: Callable[[Part], bool]) -> _Living | None:
+    def _leased(self, matters: Callable[[Part], bool]) -> Living | None:
         url, folder, found = str(self._files), _folder(self._files), []
         for name in RemoteFiles(f"{url.rpartition('/')[0]}/{folder}").names(""):
             part = _part_of(name)
@@ -205,7 +205,7 @@ class _PartLocks:
                 lease.release()
                 del self._leases[name]
             else:
-                found.append(_Living(part, lease.other, is_doubtful=lease.looks_dead))
+                found.append(Living(part, lease.other, is_doubtful=lease.looks_dead))
         return min(found, key=lambda living: living.is_doubtful, default=None)
 
 
@@ -234,7 +234,7 @@ def _writable(location: str | Path) -> Files:
     return files
 
 
-def _wait_for(living: _Living, files: Files, part: Part | None, *, wait: bool) -> None:
+def _wait_for(living: Living, files: Files, part: Part | None, *, wait: bool) -> None:
     """Wait a moment for a part to end.
 
     Raises:
@@ -245,7 +245,7 @@ def _wait_for(living: _Living, files: Files, part: Part | None, *, wait: bool) -
     time.sleep(ASK_EVERY_S if isinstance(files, RemoteFiles) else LOOK_EVERY_S)
 
 
-def _refusal(files: Files, living: _Living, part: Part | None) -> str:
+def _refusal(files: Files, living: Living, part: Part | None) -> str:
     """What is said to who does not wait for a part: another part, or who would be the one writer."""
     text = refusal(str(files), living.holder, is_lease=isinstance(files, RemoteFiles))
     if part is None or living.part.n_parts == part.n_parts:

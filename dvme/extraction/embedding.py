@@ -16,8 +16,7 @@ from dvme.data.decoded import Told
 from dvme.extraction.batch_size import batch_size_for
 from dvme.extraction.decoding import Decoder, Supply, Way, Work
 from dvme.extraction.gathering import Gathering, Target, portions_of
-from dvme.extraction.lanes import Differs, Embedded, Ended, Event, Finished, Lane
-from dvme.extraction.lanes import Work as Shared
+from dvme.extraction.lanes import Differs, Embedded, Ended, Event, Finished, Lane, Shared
 from dvme.extraction.pace import Mode, Pace, modes_of
 from dvme.runtime import Runtime, available_memory, resident_memory
 
@@ -152,11 +151,13 @@ class _Crew:
         self.n_running = 0
         self.mode = mode
         self._work, self._replicas, self._before = work, replicas, resident_memory()
-        self._start(mode.n_lanes if available_memory() > mode.n_lanes * ROOMY else 1)
+        self._is_complete = available_memory() > mode.n_lanes * ROOMY
+        self._start(mode.n_lanes if self._is_complete else 1)
 
     def complete(self) -> None:
         """Start the others, as many as memory has room for, once the first has done a portion."""
-        if 1 == self.n_running < self.mode.n_lanes and not self.stop.is_set():
+        if not self._is_complete and not self.stop.is_set():
+            self._is_complete = True
             self._start(min(self.mode.n_lanes, _n_lanes(resident_memory() - self._before)) - 1)
 
     def _start(self, n_lanes: int) -> None:
@@ -208,10 +209,11 @@ def _replicas(models: Sequence[Backbone], runtime: Runtime) -> list[Sequence[Bac
 
 def _on(device: torch.device, models: Sequence[Backbone]) -> list[Backbone]:
     """The backbones on another device; those that differ in the view alone are there once."""
+    from dvme.backbones.loading.model import in_view
+
     found: list[Backbone] = []
     for model in models:
-        alike = [own for own in found if own.is_of(model.spec)]
-        found.append(alike[0].seeing(model.spec) if alike else model.on(device))
+        found.append(in_view(model.spec, found) or model.on(device))
     return found
 
 

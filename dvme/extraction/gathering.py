@@ -88,7 +88,8 @@ class Gathering:
         sizes = [len(rows) for rows in target.shards]
         self._rows = np.concatenate(target.shards) if sizes else np.empty(0, dtype=np.int64)
         self._shard_starts = np.cumsum([0, *sizes])
-        parts = [np.arange(start, start + size, batch_size) for start, size in zip(self._shard_starts, sizes)]  # noqa: B905
+        bounds = zip(self._shard_starts[:-1], self._shard_starts[1:], strict=True)
+        parts = [np.arange(start, end, batch_size) for start, end in bounds]
         self._starts = np.concatenate([*parts, [len(self._rows)]]).astype(np.int64)
         self._arriving: dict[int, _Arriving] = {}
         self._growing: dict[int, _Growing] = {}

@@ -66,7 +66,7 @@ Event = Embedded | Finished | Ended | Differs
 
 
 @dataclass
-class Work:
+class Shared:
     """What all lanes of a run share."""
 
     supply: Supply[Begun]
@@ -89,7 +89,7 @@ class Work:
 class Lane(threading.Thread):
     """Takes portions until it is stopped or none is left. A daemon: an interrupted run does not wait for it."""
 
-    def __init__(self, work: Work, models: Sequence[Backbone], mode: Mode, stop: threading.Event) -> None:
+    def __init__(self, work: Shared, models: Sequence[Backbone], mode: Mode, stop: threading.Event) -> None:
         super().__init__(name="lane", daemon=True)
         self._work, self._models, self._mode, self._stop_event = work, models, mode, stop
         self._ways = [work.way_of(gathering) for gathering in work.gatherings]

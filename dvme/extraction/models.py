@@ -198,14 +198,14 @@ def load_specs(
     device = runtime.torch_device()
     if device == "cpu":
         keep_freed_memory()
-    from dvme.backbones.loading.model import load_backbone
+    from dvme.backbones.loading.model import in_view, load_backbone
 
     models: list[Backbone] = []
     for spec, file in specs:
         check()
-        alike = [own for own, (_, given) in zip(models, specs, strict=False) if given == file and own.is_of(spec)]
-        if alike:
-            models.append(alike[0].seeing(spec))
+        seen = in_view(spec, (own for own, (_, given) in zip(models, specs, strict=False) if given == file))
+        if seen is not None:
+            models.append(seen)
             continue
         place = place_of(spec, file)
         model = load_backbone(spec, weights=file, device=device)

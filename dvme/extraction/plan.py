@@ -204,8 +204,10 @@ class _Trial:
 
     def images_per_second(self, known: Backbone | KnownBackbone, dtype: str) -> float:
         """Files to embeddings, over a few batches after one of each lane that warms up."""
-        self.loaded[:] = [own.seeing(known.spec) for own in self.loaded if own.is_of(known.spec)] or load_known([known])
-        (model,) = self.loaded
+        from dvme.backbones.loading.model import in_view
+
+        seen = in_view(known.spec, self.loaded)
+        (model,) = self.loaded[:] = [seen] if seen else load_known([known])
         n_warm = self.runtime.images_per_batch(model.device.type) * lanes_on(model.device.type)
         chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
         chosen = chosen[: n_warm * (1 + TRIAL_BATCHES)]

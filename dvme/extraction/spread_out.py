@@ -66,7 +66,7 @@ class Portion:
 
 
 @dataclass
-class Embedded:
+class PortionDone:
     """What came of a portion."""
 
     host: str
@@ -149,14 +149,14 @@ def portions_of(targets: Sequence[Target], work_of: Callable[[Sequence[int]], Se
     ]
 
 
-def make_embed(recipe: Recipe) -> Callable[[Portion], Embedded]:
+def make_embed(recipe: Recipe) -> Callable[[Portion], PortionDone]:
     """What embeds a portion, in a worker."""
     with suppress(OSError):  # without it relative paths are not found, which is said of them
         os.chdir(recipe.folder)
     models: dict[int, Backbone] = {}
 
-    def embed(portion: Portion) -> Embedded:
-        done = Embedded(socket.gethostname())
+    def embed(portion: Portion) -> PortionDone:
+        done = PortionDone(socket.gethostname())
         for number in portion.shards:
             if number not in models:
                 models[number] = _loaded(recipe, number, list(models.values()))
@@ -184,12 +184,14 @@ def _loaded(recipe: Recipe, number: int, there: Sequence[Backbone]) -> Backbone:
     Raises:
         ClusterError: naming the machine, if it cannot be loaded there or is another one.
     """
+    from dvme.backbones.loading.model import in_view
+
     name, host = recipe.names[number], socket.gethostname()
     try:
         (spec,) = (spec for spec in recipe.choice.specs() if spec.name == name)
         file = recipe.choice.file_of(spec)
-        alike = [own for own in there if own.is_of(spec) and recipe.choice.file_of(own.spec) == file]
-        (model,) = [own.seeing(spec) for own in alike[:1]] or load_specs([(spec, file)], recipe.runtime)
+        seen = in_view(spec, (own for own in there if recipe.choice.file_of(own.spec) == file))
+        (model,) = [seen] if seen else load_specs([(spec, file)], recipe.runtime)
     except DvmeError as error:
         raise ClusterError(f"{host} cannot load {name}: {error}") from error
     if model.fingerprint(recipe.dtypes[number]).digest != recipe.digests[number]:
@@ -200,7 +202,7 @@ def _loaded(recipe: Recipe, number: int, there: Sequence[Backbone]) -> Backbone:
     return model
 
 
-def _check_seen(portion: Portion, done: Embedded) -> None:
+def _check_seen(portion: Portion, done: PortionDone) -> None:
     """Refuse a machine that can read no image of a portion, where the driver can read the first.
 
     Raises:

@@ -7,7 +7,6 @@ is alone, and stays alone.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,10 +16,9 @@ from dvme.errors import OptionError, parameter
 from dvme_cache import CacheLockedError
 from dvme_cache.files import LocalFiles
 from dvme_cache.layout import LOCK_SUFFIX, PARTS_SUFFIX
-from dvme_cache.locks import folder_lock, is_held, writer_lock
-from dvme_cache.parts import Part
+from dvme_cache.locks import folder_lock, writer_lock
+from dvme_cache.parts import Part, PartLocks
 
-LOCK = re.compile(r"(\d+)-of-(\d+)" + re.escape(LOCK_SUFFIX))
 SILENT_S = 10.0
 """For how long a lock may not say who holds it: its file is written just after it is taken."""
 OUT = parameter("out")
@@ -70,7 +68,7 @@ def one_part(folder: Path, part: Part) -> Iterator[Callable[[], None]]:
             beginning.enter_context(writer_lock(files, wait=_for_parts(), part=str(part)))
         except CacheLockedError as error:
             raise _refused(folder) from error
-        other = _living(folder, lambda each: each == part or each.n_parts != part.n_parts)
+        other = _living(folder, part.cannot_run_beside)
         if other == part:
             raise OptionError(f"part {part} of {folder} is being fitted already; wait for it, or stop it")
         if other is not None:
@@ -93,13 +91,8 @@ def _locks(folder: Path) -> Path:
 
 def _living(folder: Path, matters: Callable[[Part], bool] = lambda _: True) -> Part | None:
     """A part whose lock is held; None if there is none that matters."""
-    for place in sorted(_locks(folder).glob(f"*{LOCK_SUFFIX}")):
-        if (found := LOCK.fullmatch(place.name)) is not None:
-            with suppress(ValueError):
-                part = Part(int(found[1]), int(found[2]))
-                if matters(part) and is_held(place):
-                    return part
-    return None
+    found = PartLocks(LocalFiles(folder)).living(matters)
+    return None if found is None else found.part
 
 
 def _remove_locks(folder: Path) -> None:

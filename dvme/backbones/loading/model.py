@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +157,11 @@ class Backbone:
     def fingerprint(self, dtype: str) -> Fingerprint:
         """Everything that changes the numbers stored for this backbone."""
         return fingerprint_of(self.spec, weights=self.weights_hash, dim=self.dim, dtype=dtype, code=self._own_code)
+
+
+def in_view(spec: BackboneSpec, there: Iterable[Backbone]) -> Backbone | None:
+    """The backbone of a spec made of one that is there and differs in the view alone; None where none is."""
+    return next((own.seeing(spec) for own in there if own.is_of(spec)), None)
 
 
 def load_backbone(

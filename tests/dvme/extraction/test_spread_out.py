@@ -18,7 +18,7 @@ from dvme.errors import ClusterError
 from dvme.extraction.decoding import Work
 from dvme.extraction.extract import ExtractReport
 from dvme.extraction.models import Choice, load_specs
-from dvme.extraction.spread_out import Embedded, Portion, Recipe, _check_seen, make_embed, portions_of
+from dvme.extraction.spread_out import Portion, PortionDone, Recipe, _check_seen, make_embed, portions_of
 from dvme.runtime import Runtime
 from dvme_cache import EmbeddingCache
 from dvme_cache.identity import content_id
@@ -138,10 +138,10 @@ def test_make_embed__what_differs_in_the_view_alone_is_loaded_once(
 
 def test_check_seen__a_machine_without_the_images_is_named(photographs: Path) -> None:
     portion = _portion(sorted((photographs / "images" / "1").iterdir())[:2])
-    unread = Embedded("far", unread=[(0, {0: "no", 1: "no"}), (1, {0: "no", 1: "no"})])
+    unread = PortionDone("far", unread=[(0, {0: "no", 1: "no"}), (1, {0: "no", 1: "no"})])
     with pytest.raises(ClusterError, match=r"^far can read none of 2 images, such as .*png; a cluster needs them on"):
         _check_seen(portion, unread)
-    _check_seen(portion, Embedded("far", unread=[(0, {1: "no"}), (1, {1: "no"})]))
+    _check_seen(portion, PortionDone("far", unread=[(0, {1: "no"}), (1, {1: "no"})]))
     portion.work[0].path.unlink()  # they are gone for everybody
     _check_seen(portion, unread)
 
