@@ -86,7 +86,7 @@ def extract_shards(
             with _restored_threads():
                 run.through(shared, commits, replicas, _modes(device, len(replicas)))
         except BaseException:
-            shared.has_ended.set()
+            shared.end()
             for commit in [each for gathering in gatherings for each in gathering.rest()]:
                 with suppress(Exception):  # what ended the run may hold for this as well, such as a full disk
                     commit()
