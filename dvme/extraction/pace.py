@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 TRIED_PORTIONS = 4
 """Measured of a way when it is tried, after one for each lane that warms up."""
+PAYS = 8
+"""Times as many portions as a trial takes have to be left: what it costs is some of them."""
 HOPELESS, CLEARLY = 0.8, 1.03
 """A trial ends early below this share of the best; another way has to be faster than the present one by this."""
 FELL, ROSE = 0.8, 1.25
@@ -98,7 +100,7 @@ class Pace:
             return False
         self._rates[self._mode] = rate
         self._untried.remove(self._mode)
-        still = [mode for mode in self._untried if self._left >= 2 * (TRIED_PORTIONS + mode.n_lanes)]
+        still = [mode for mode in self._untried if self._left >= PAYS * (TRIED_PORTIONS + mode.n_lanes)]
         if still:
             self._untried = still
             self._begin(still[0], now)

@@ -29,7 +29,8 @@ from dvme.runtime import keep_freed_memory
 LITE = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 RESNET = "timm:resnet50"
 N_IMAGES, REPEATS = 400, 5
-BUSY = "while True: pass"
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(100_000))"
+"""Until it is killed, or whoever started it is."""
 FIXED = {"1 thread": [Mode(1, 1)], "2 threads": [Mode(1, 2)], "2 lanes": [Mode(2, 1)]}
 
 
@@ -155,16 +156,18 @@ def test_extract__beside_decoding_and_forward_alone(
 
 
 @pytest.mark.bench
+@pytest.mark.parametrize("n_images", [N_IMAGES, 4 * N_IMAGES])
 @pytest.mark.parametrize("n_busy", [0, 1, 2])
 def test_extract__beside_busy_processes(
     n_busy: int,
-    files: dict[int, list[Path]],
+    n_images: int,
+    solar_cells: list[tuple[Path, str]],
     write_manifest: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Against every fixed way of using two cores, in turn, so that all meet the same minute."""
-    manifest = write_manifest([(path,) for path in files[300]], ["image"])
+    manifest = write_manifest([(path,) for path, _ in solar_cells[:n_images]], ["image"])
     monkeypatch.setattr(embedding, "available_cores", lambda: 2)
     chosen, speeds = embedding.modes_of, {name: [] for name in (*FIXED, "dvme")}  # type: ignore[var-annotated]
     with busy(n_busy):
@@ -176,7 +179,7 @@ def test_extract__beside_busy_processes(
     medians = {name: statistics.median(found) for name, found in speeds.items()}
     best = max(medians[name] for name in FIXED)
     print(
-        f"\nextract, {len(files[300])} files of 300 px, lite0, beside {n_busy} busy processes: "
+        f"\nextract, {n_images} files of 300 px, lite0, beside {n_busy} busy processes: "
         + ", ".join(f"{name} {found:.1f}/s" for name, found in medians.items())
         + f"; {medians['dvme'] / best:.2f} of the best fixed way; {load()}"
     )

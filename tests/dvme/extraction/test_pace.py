@@ -104,7 +104,8 @@ def test_pace__a_steady_machine_is_tried_ever_less_often() -> None:
 
 
 def test_pace__few_images_are_not_worth_a_trial() -> None:
-    assert simulate(quiet, 160, [LANES, TEAM])[1] == 0
+    assert simulate(quiet, 640, [LANES, TEAM])[1] == 0
+    assert simulate(quiet, 6400, [LANES, TEAM])[1] > 0
 
 
 def test_pace__one_mode_is_run_throughout() -> None:
