@@ -21,7 +21,7 @@ UNITS = {
     "attention": "folds",
     "shards": "shards",
     "maps": "maps",
-    **dict.fromkeys(("compare images", "embed again"), "backbones"),
+    **dict.fromkeys(("load", "compare images", "embed again"), "backbones"),
 }
 """What is counted, by the first words of a stage or its last; images for all others."""
 UNLIKE = {"jobs", "cells", "maps", "backbones"}
@@ -72,7 +72,9 @@ def bars(console: Console) -> Iterator[Progress]:
         """`41.2/s, 0:02:10 left` of what is alike; what is not has no such numbers."""
 
         def render(self, task: Task) -> Text:
-            if task.fields["unit"] in UNLIKE or not (speed := task.finished_speed or task.speed):
+            # At the end as the tables have it, over all; until then of late.
+            speed = task.completed / task.finished_time if task.finished_time else task.speed
+            if task.fields["unit"] in UNLIKE or not speed:
                 return Text()
             left = "" if task.time_remaining is None or task.finished else f", {duration(task.time_remaining)} left"
             return Text(f"{speed:,.1f}/s{left}", style="progress.data.speed")
@@ -118,7 +120,7 @@ def lines(say: Callable[[str], None]) -> Progress:
         told[stage] = now
         unit, took = unit_of(stage), now - begin
         pace = ""
-        if 0 < done < total and unit in UNLIKE:
+        if done < total and not is_start and (unit in UNLIKE or not done):
             pace = f", {duration(took)} so far"
         elif 0 < done < total:
             speed = done / max(took, 1e-9)

@@ -1,7 +1,7 @@
 """Embeddings on disk: extracted once, checksummed, resumed row by row. Knows nothing of torch."""
 
-from dvme_cache.cache import EmbeddingCache, count_states
-from dvme_cache.embeddings import Embeddings
+from dvme_cache.cache import EmbeddingCache
+from dvme_cache.embeddings import Embeddings, count_states
 from dvme_cache.errors import (
     CacheAccessError,
     CacheError,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
 
 SCAN_BYTES = 64 << 20
+REGISTERING = threading.Lock()
 
 
 class EmbeddingCache:
@@ -128,6 +130,8 @@ class EmbeddingCache:
     ) -> Embeddings:
         """The backbone's embeddings, laid out empty if there are none, grown to a row per sample.
 
+        Threads may ask for several backbones at a time.
+
         Raises:
             FingerprintMismatchError: if the cache holds embeddings of another fingerprint.
         """
@@ -143,7 +147,7 @@ class EmbeddingCache:
                 n_rows=self.n_rows,
                 rows_per_shard=rows_per_shard,
             )
-            self._register([*self.backbones, backbone])
+            self._register(backbone, is_there=True)
         self.check_fingerprint(backbone, fingerprint)
         self._add_kinds(backbone, fingerprint)
         embeddings = self.embeddings(backbone)
@@ -170,7 +174,7 @@ class EmbeddingCache:
     def remove_embeddings(self, backbone: str) -> None:
         """Delete a backbone's embeddings, if there are any."""
         if backbone in self.backbones:
-            self._register([name for name in self.backbones if name != backbone])  # from here on no reader sees it
+            self._register(backbone, is_there=False)  # from here on no reader sees it
             self.store.delete_tree(_folder(backbone))
 
     def n_bytes(self, backbone: str) -> int:
@@ -292,10 +296,12 @@ class EmbeddingCache:
             self._group(_folder(backbone)).attrs.update({"fingerprint": fields})
             self._opened.forget()
 
-    def _register(self, backbones: list[str]) -> None:
+    def _register(self, backbone: str, *, is_there: bool) -> None:
         """Say which backbones there are: the commit of adding or removing one."""
-        self._group("embeddings").attrs.put({"backbones": backbones})
-        self._opened.forget()
+        with REGISTERING:
+            others = [name for name in self.backbones if name != backbone]
+            self._group("embeddings").attrs.put({"backbones": [*others, backbone] if is_there else others})
+            self._opened.forget()
 
     def _group(self, name: str) -> zarr.Group:
         try:
@@ -308,11 +314,6 @@ class EmbeddingCache:
     def _gone(self, key: str) -> CorruptCacheError:
         message = f"{self.location}/{key} is gone or damaged, as after a partial copy; copy the cache again, or extract"
         return CorruptCacheError(f"{message} into a new one")
-
-
-def count_states(states: NDArray[Any]) -> dict[str, int]:
-    """How many rows are done, failed and pending."""
-    return {state.name.lower(): int((states == state).sum()) for state in RowState}
 
 
 def _folder(backbone: str) -> str:

@@ -273,3 +273,8 @@ def n_readers(files: Files, n_parts: int, n_bytes: int) -> int:
     if files.n_readers > 1:
         return min(files.n_readers, max(FEWEST_READERS, BYTES_ON_THEIR_WAY * n_parts // max(1, n_bytes)))
     return LOCAL_READERS if n_bytes > PARALLEL_FROM_BYTES else 1
+
+
+def count_states(states: NDArray[Any]) -> dict[str, int]:
+    """How many rows are done, failed and pending."""
+    return {state.name.lower(): int((states == state).sum()) for state in RowState}

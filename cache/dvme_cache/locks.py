@@ -312,6 +312,6 @@ def refusal(location: str, holder: Mapping[str, str], *, is_lease: bool = False)
     if {"process", "host", "since"} <= set(holder):
         part = f"part {holder['part']}, " if "part" in holder else ""
         who = f"{part}process {holder['process']} on {holder['host']} (since {holder['since']})"
-    step = "wait for it, or stop it, then run again (dvme extract --wait waits)"
+    step = "wait for it, or stop it, then run again"
     gone = f"; if it is gone, run again in {LEASE_S:.0f} s: its lease is then watched for as long and taken over"
     return f"{location} is being written by {who}; {step}" + (gone if is_lease else "")

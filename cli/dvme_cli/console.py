@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,9 +41,10 @@ EXPECTED_ERRNOS = frozenset(
 
 
 def console(*, is_error: bool = False) -> Console:
-    """A console on stdout, or on stderr. Without a terminal it is wide enough for every table."""
+    """A console on stdout, or on stderr. Without a terminal it is as wide as COLUMNS says, else for every table."""
     stream = sys.stderr if is_error else sys.stdout
-    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    is_said = stream.isatty() or os.environ.get("COLUMNS", "").isdecimal()
+    width = None if is_said else WIDTH_WITHOUT_TERMINAL
     return Console(stderr=is_error, width=width, highlight=False, soft_wrap=False)
 
 
@@ -73,11 +75,12 @@ def answer(report: R, show: Callable[[R], None], *, is_json: bool) -> None:
 
 
 def say_some(lines: Sequence[str], at_most: int) -> None:
-    """Print the first lines, indented, and how many more there are."""
-    for line in lines[:at_most]:
+    """Print the first lines, indented, and how many more there are; one more is printed in place of its number."""
+    shown = lines if len(lines) == at_most + 1 else lines[:at_most]
+    for line in shown:
         say(f"  {line}")
-    if len(lines) > at_most:
-        say(f"  ... and {len(lines) - at_most} more (--json lists all)")
+    if len(lines) > len(shown):
+        say(f"  ... and {len(lines) - len(shown)} more (--json lists all)")
 
 
 @contextmanager

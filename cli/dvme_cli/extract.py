@@ -206,6 +206,10 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
         speed = f"{item.computed / item.seconds:,.1f}" if item.computed else "-"
         table.add_row(item.backbone, f"{item.dim}", f"{item.reused:,}", f"{item.computed:,}", f"{item.failed:,}", speed)
     table.show(console())
+    if report.n_trusted is not None:
+        say(
+            f"{report.n_trusted:,} of {counted(report.n_files, 'file')} were recognised by size and times, and not read"
+        )
     for item in report.outcomes if report.part else ():
         own = f"part {report.part}: {item.n_own:,} of {counted(report.n_rows, 'image')} are its own"
         say(f"{own}; the cache has {item.n_in_cache:,} of {report.n_rows:,} of {item.backbone}")

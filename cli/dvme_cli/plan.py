@@ -34,12 +34,11 @@ def show_plan(plan: ExtractPlan) -> None:
             item.backbone, f"{item.dim}", *counts, _why(item), *(costs if item.n_computed else ["-"] * len(costs))
         )
     table.show(console())
-    total = sum(item.seconds for item in plan.backbones)
     added = sum(item.n_bytes for item in plan.backbones)
-    if total:
-        # Backbones share the decoding, which the speed of each includes.
-        about = "about" if len(plan.backbones) == 1 else "at most about"
-        say(f"In all {about} {duration(total)} and {size(added)}; speeds were measured just now. Nothing was written.")
+    if plan.seconds:
+        took = f"about {duration(plan.seconds)} once the backbones are loaded"
+        shared = ", for each image is decoded once" if len(plan.backbones) > 1 else ""
+        say(f"In all {took}{shared}, and {size(added)}; speeds were measured just now. Nothing was written.")
     else:
         say("Nothing is to be computed. Nothing was written.")
 

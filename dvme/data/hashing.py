@@ -38,6 +38,8 @@ class Identified:
     """Where those are."""
     kinds: frozenset[str] = frozenset()
     """Of those kinds of files that are read by a policy of their own, such as DICOM, which are among these."""
+    n_trusted: int = 0
+    """Files that were recognised by size and times, and not read."""
     spool: Spool | None = None
     """Where the bytes of some are, so that they need not be read again."""
 
@@ -75,11 +77,14 @@ def identify(
         EnvironmentMismatchError: if one is a DICOM file, and pydicom is not installed.
     """
     kinds: set[str] = set()
+    trusted: list[Path] = []
 
     def learn(path: Path) -> bytes | OSError:
         check()
         vouched, image = None if stamps is None else stamps.recall(path), None
-        if vouched is None:
+        if vouched is not None:
+            trusted.append(path)
+        else:
             looked_at, before = now(), None if stamps is None else stamp_of(path)
             try:
                 image = read_image(path)
@@ -109,6 +114,7 @@ def identify(
         unread={samples.ids[index]: reason for index, reason in unread.items()},
         unread_paths=[samples.paths[index] for index in unread],
         kinds=frozenset(kinds),
+        n_trusted=len(trusted),
     )
 
 

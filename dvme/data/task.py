@@ -136,6 +136,6 @@ class Task:
             return f"{self.kind}, {counted(self.n_unlabelled, 'image')}"
         counts = some_of([f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True)])
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
-        what = "findings" if self.is_multilabel else "classes"
+        noun, plural = ("finding", "findings") if self.is_multilabel else ("class", "classes")
         unknown = f"; {self.n_unknown:,} cells uncertain or unknown" if self.n_unknown else ""
-        return f"{self.kind}, {len(self.classes)} {what}: {counts}{extra}{unknown}"
+        return f"{self.kind}, {counted(len(self.classes), noun, plural)}: {counts}{extra}{unknown}"

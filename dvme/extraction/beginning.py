@@ -59,8 +59,8 @@ def begin_run(request: ExtractRequest, opened: Opened, progress: Progress, *, is
     Args:
         request: what is asked.
         opened: what was listed.
-        progress: told (`hash`, done, total), by another thread while backbones are loaded.
-        is_planned: nothing will be decoded: only what nothing is known of is loaded.
+        progress: told (`hash`, done, total), by another thread while backbones are loaded, and (`load`, done, total).
+        is_planned: nothing will be decoded or kept: only what nothing is known of is loaded.
 
     Raises:
         DataError, OptionError, WeightsError, CheckpointError, FingerprintMismatchError: the first that shows, on
@@ -80,11 +80,13 @@ def begin_run(request: ExtractRequest, opened: Opened, progress: Progress, *, is
     spool = Spool(spool_bytes() // n_parts) if is_decoding else None
     stamps = Stamps.of(_place(request)) if request.trust_mtime else None
     models: Sequence[Backbone | KnownBackbone] = known
-    with _Hashing(opened, request, progress, stamps, done, spool) as hashing:
+    with _Hashing(opened, request, progress, stamps, done, spool, is_planned=is_planned) as hashing:
         if not is_known or (not is_planned and hashing.has_news()):
             if not is_planned and not is_url(request.cache):
                 check_space(request.cache)
+            progress("load", 0, len(opened.models))
             models = load_known(opened.models, hashing.check)
+            progress("load", len(models), len(models))
             if present is not None:
                 check_fingerprints(present, models, options.dtype)
         found = hashing.result()
@@ -124,8 +126,10 @@ class _Hashing:
         stamps: Stamps | None,
         done: Collection[bytes],
         spool: Spool | None,
+        *,
+        is_planned: bool,
     ) -> None:
-        self._stamps, self._done, self._spool = stamps, done, spool
+        self._stamps, self._done, self._spool, self._is_planned = stamps, done, spool, is_planned
         self._is_ended, self._may_go_on = Event(), Event()
         self._has_news = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="hash")
@@ -142,7 +146,7 @@ class _Hashing:
     def __exit__(self, *_: object) -> None:
         self._is_ended.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
-        if self._stamps is not None:
+        if self._stamps is not None and not self._is_planned:
             self._stamps.save(is_whole=self._found.done() and self._found.exception() is None)
 
     def has_news(self) -> bool:

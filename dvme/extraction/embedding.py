@@ -81,7 +81,7 @@ def extract_shards(
         portions = (work_of(rows.tolist()) for rows in portions_of(gatherings))
         supply = Supply(portions, begin, readers, PORTIONS_AHEAD + len(replicas) - 1)
         shared = Shared(supply, decoder, gatherings, Queue(EVENTS), decoders)
-        commits = stack.enter_context(_Commits(n_writers))
+        commits = stack.enter_context(Commits(n_writers))
         try:
             with _restored_threads():
                 run.through(shared, commits, replicas, _modes(device, len(replicas)))
@@ -104,7 +104,7 @@ class _Run:
         self.extracted = Extracted([gathering.unread for gathering in gatherings], [0.0] * len(gatherings))
 
     def through(
-        self, work: Shared, commits: _Commits, replicas: Sequence[Sequence[Backbone]], modes: Sequence[Mode]
+        self, work: Shared, commits: Commits, replicas: Sequence[Sequence[Backbone]], modes: Sequence[Mode]
     ) -> None:
         """All of the work, in whichever mode is fastest; lane i runs the i-th of the replicas, in turn."""
         size = max(gathering.batch_size for gathering in self._gatherings)
@@ -113,7 +113,7 @@ class _Run:
         while not work.supply.is_empty:
             self._in_mode(pace, _Crew(work, replicas, pace.mode), work.events, commits)
 
-    def _in_mode(self, pace: Pace, crew: _Crew, events: Queue[Event], commits: _Commits) -> None:
+    def _in_mode(self, pace: Pace, crew: _Crew, events: Queue[Event], commits: Commits) -> None:
         """Until another mode is better, or nothing is left."""
         try:
             while crew.n_running:
@@ -166,7 +166,7 @@ class _Crew:
         self.n_running += n_lanes
 
 
-class _Commits:
+class Commits:
     """Shards on their way to the disk or the store, beside the work that goes on."""
 
     def __init__(self, n_writers: int) -> None:
@@ -174,7 +174,7 @@ class _Commits:
         self._room = threading.BoundedSemaphore(n_writers * (1 + COMMITS_WAITING))
         self._pending: list[Future[None]] = []
 
-    def __enter__(self) -> _Commits:
+    def __enter__(self) -> Commits:
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,16 +16,17 @@ from dvme.data import MISSING, Columns, Outliers, Samples, Task
 from dvme.data.decoded import Told
 from dvme.data.stretch import FewGreys
 from dvme.defaults import DTYPE, VIEWS
-from dvme.extraction.beginning import begin_run
+from dvme.errors import parameter
+from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
 from dvme.extraction.models import Choice, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
-from dvme.extraction.passes import BackboneOutcome, Options, extract_all, lay_out
+from dvme.extraction.passes import BackboneOutcome, Options, extract_all, lay_out_all
 from dvme.files import check_folder
 from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
-from dvme_cache import EmbeddingCache, Part, check_unlocked
+from dvme_cache import CacheLockedError, EmbeddingCache, Part, check_unlocked
 from dvme_cache.files import is_url
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class ExtractReport:
     """Files with one content, which are one row."""
     same_files: list[list[str]] = field(default_factory=list)
     """Names of one and the same file."""
+    n_trusted: int | None = None
+    """Files that were recognised by size and times, and not read; None where the run does not trust these."""
     part: str | None = None
     """Which part of the extraction it was, such as `3/16`; the outcomes are of its shards."""
 
@@ -140,7 +143,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         wait: wait while another process writes to this cache, instead of refusing.
         trust_mtime: take a file for the image that it was in an earlier run with this, where its size and its times
             are what they were then, without reading it. What changes bytes and leaves these goes unnoticed.
-        progress: told (stage, done, total); the stages are `hash` and the backbones' names.
+        progress: told (stage, done, total); the stages are `hash`, `load` where backbones are loaded, and their names.
         announce: told the task and the files before any image is opened.
 
     Raises:
@@ -175,7 +178,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     own = request.options.part
     check_cluster(runtime)
     if not wait:
-        check_unlocked(cache, own)
+        with _offering_to_wait():
+            check_unlocked(cache, own)
     opened = open_run(request)
     if not is_url(cache):
         check_folder(cache, step="name another place for the cache", force=True)
@@ -188,14 +192,14 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         index = index_samples(store, begun.found, opened.class_order, is_shared=own is not None)
         models = begun.models
         if own is not None:
-            models = [lay_out(store, model, index, request.options)[0] for model in begun.models]
+            models = lay_out_all(store, begun.models, index, request.options)
             let_others_begin()
         donors = donors_of(cache)
         outcomes, told = extract_all(
             store, models, index, request.options, runtime, progress, donors, choice=request.choice
         )
     begun.forget_changed(outcomes)
-    return _report(request, opened, index, outcomes, told)
+    return _report(request, opened, begun, index, outcomes, told)
 
 
 @contextmanager
@@ -203,17 +207,27 @@ def _writing(
     cache: str | Path, part: Part | None, *, wait: bool
 ) -> Iterator[tuple[EmbeddingCache, Callable[[], None]]]:
     """The cache, open for writing, and what lets other parts begin, which may then lay out nothing any more."""
-    if part is None:
-        with EmbeddingCache.writing(cache, wait=wait) as store:
-            yield store, lambda: None
-    else:
-        with EmbeddingCache.writing_part(cache, part, wait=wait) as begun:
-            yield begun
+    with ExitStack() as stack:
+        with _offering_to_wait():
+            if part is None:
+                begun = stack.enter_context(EmbeddingCache.writing(cache, wait=wait)), lambda: None
+            else:
+                begun = stack.enter_context(EmbeddingCache.writing_part(cache, part, wait=wait))
+        yield begun
+
+
+@contextmanager
+def _offering_to_wait() -> Iterator[None]:
+    try:
+        yield
+    except CacheLockedError as error:
+        raise CacheLockedError(f"{error}; " + parameter("wait", True) + " waits") from error
 
 
 def _report(
     request: ExtractRequest,
     opened: Opened,
+    begun: Begun,
     index: Index,
     outcomes: list[BackboneOutcome],
     told: Mapping[int, tuple[Told, ...]],
@@ -244,6 +258,7 @@ def _report(
         unread=index.unread,
         copies=[ids for ids in index.ids if len(ids) > 1],
         same_files=index.same_files,
+        n_trusted=begun.found.n_trusted if request.trust_mtime else None,
         part=None if request.options.part is None else str(request.options.part),
     )
 

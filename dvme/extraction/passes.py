@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from dvme_cache import (
     count_states,
     salvage_damaged,
 )
+from dvme_cache.parallel import each
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -86,7 +87,7 @@ class BackboneOutcome:
     seconds: float
     """Wall time of the pass over the images, which backbones share, until the backbone's last image."""
     reasons: dict[str, str]
-    """File to the reason why it failed; every copy of an image is named."""
+    """File to the reason why it has no embedding; every copy of an image is named, and files that could not be read."""
     remark: str
     """What is known to be uncertain about the backbone."""
     n_lost: int
@@ -162,7 +163,8 @@ def extract_all(
             outcomes += own
             told |= found
         return outcomes, told
-    lacks = [_prepare(cache, model, index, options, donors) for model in models]
+    lacks = each(lambda model: _prepare(cache, model, index, options, donors), models, cache.store.files.n_readers)
+    lacks = [_loaded(cache, lack) for lack in lacks]
     wanting = [lack for lack in lacks if lack.shards]
     totals = [sum(map(len, lack.shards)) for lack in wanting]
 
@@ -172,19 +174,27 @@ def extract_all(
     for number in range(len(wanting)):
         tell(number, 0)
     targets = [lack.target for lack in wanting]
+    n_writers = max((lack.embeddings.n_writers for lack in wanting), default=1)
     if choice is None or runtime.engine == ENGINE:
-        n_writers = max((lack.embeddings.n_writers for lack in wanting), default=1)
         done = extract_shards(targets, index.work, runtime, tell, n_writers=n_writers)
     else:
         from dvme.extraction.spread_out import extract_on_cluster
 
-        done = extract_on_cluster(targets, index.work, choice, runtime, tell)
+        done = extract_on_cluster(targets, index.work, choice, runtime, tell, n_writers=n_writers)
     unread = {lack.name: rows for lack, rows in zip(wanting, done.unread, strict=True)}
     seconds = {lack.name: each for lack, each in zip(wanting, done.seconds, strict=True)}
     return [_outcome(lack, index, unread.get(lack.name, {}), seconds.get(lack.name, 0.0)) for lack in lacks], done.told
 
 
-def lay_out(
+def lay_out_all(
+    cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], index: Index, options: Options
+) -> list[Backbone | KnownBackbone]:
+    """`_lay_out` for several models, together where answers take long; the models."""
+    laid_out = each(lambda model: _lay_out(cache, model, index, options), models, cache.store.files.n_readers)
+    return [model for model, _ in laid_out]
+
+
+def _lay_out(
     cache: EmbeddingCache, model: Backbone | KnownBackbone, index: Index, options: Options
 ) -> tuple[Backbone | KnownBackbone, Embeddings]:
     """Make room for a backbone's embeddings. Where there is room already, nothing is written.
@@ -215,17 +225,23 @@ def _prepare(
     """Make room for a backbone's embeddings, and find what is still to be extracted."""
     if options.replace:
         cache.remove_embeddings(model.spec.name)
-    model, embeddings = lay_out(cache, model, index, options)
+    model, embeddings = _lay_out(cache, model, index, options)
     shards = options.shards_of(embeddings)
     n_lost = salvage_damaged(embeddings, shards)
     for donor in () if options.replace else donors:
         lacking = pending_rows(embeddings, index.rows, retry_failed=False, shards=shards)
         take_over(embeddings, cache.samples.ids, lacking, donor)
     pending = pending_rows(embeddings, index.rows, retry_failed=options.retry_failed, shards=shards)
-    if pending and isinstance(model, KnownBackbone):
-        (model,) = load_known([model])
-        check_fingerprints(cache, [model], options.dtype)
     return _Lack(model, embeddings, pending, n_lost, options)
+
+
+def _loaded(cache: EmbeddingCache, lack: _Lack) -> _Lack:
+    """The same with its model, if there is anything to extract: what was known of it may hold no more."""
+    if not lack.shards or not isinstance(lack.model, KnownBackbone):
+        return lack
+    models = load_known([lack.model])
+    check_fingerprints(cache, models, lack.options.dtype)
+    return replace(lack, model=models[0])
 
 
 def pending_rows(
@@ -252,7 +268,7 @@ def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: floa
         dim=embeddings.dim,
         reused=n_done - computed,
         computed=computed,
-        failed=len(why) + len(index.unread),
+        failed=len(why),
         seconds=seconds,
         reasons={name: reason for row, reason in why.items() for name in index.names(row)} | index.unread,
         choice=lack.model.choice,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,13 +17,11 @@ from dvme.defaults import DTYPE, VIEWS
 from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
-from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import extract_shards, lanes_on
-from dvme.extraction.gathering import Target
 from dvme.extraction.indexing import is_below, unknown_places
-from dvme.extraction.models import Choice, KnownBackbone, load_known, seen_in_views
+from dvme.extraction.models import Choice, KnownBackbone, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
+from dvme.extraction.trial import Trial
 from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
@@ -33,7 +30,6 @@ from dvme_cache.layout import shard_rows
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
-TRIAL_BATCHES = 2
 CACHE_BYTES_PER_ROW = 5
 """State and checksum beside the features."""
 
@@ -55,7 +51,7 @@ class BackbonePlan:
     images_per_second: float
     """Measured on this machine with some of the images; nan where there is nothing to compute."""
     seconds: float
-    """Estimated time of the extraction."""
+    """Estimated time of a pass for this backbone alone."""
 
     @property
     def n_computed(self) -> int:
@@ -79,6 +75,8 @@ class ExtractPlan:
     n_unlisted: int
     """Images of the cache that are not among the files, nor in a place that could not be listed or read."""
     backbones: list[BackbonePlan]
+    seconds: float
+    """Estimated time of the one pass for all backbones, which share the decoding, once they are loaded."""
     remarks: list[str] = field(default_factory=list)
     """What was passed over, which columns would be used, what is odd about names, a line each."""
     unlisted: dict[str, str] = field(default_factory=dict)
@@ -167,7 +165,8 @@ def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | No
     rows = np.array(sorted(known[digest] for digest in first_file if digest in known), dtype=np.int64)
     n_others = 0 if store is None else _count_others(store, held, rows, unknown_places(found))
     new, donors = [digest for digest in dict.fromkeys(digests) if digest not in known], donors_of(request.cache)
-    trial = _Trial(samples, first_file, request.runtime)
+    trial = Trial(samples, first_file, request.runtime)
+    plans = [_plan_one(store, model, rows, new, request.options, trial, donors) for model in begun.models]
     return ExtractPlan(
         cache=os.fspath(request.cache),
         exists=store is not None,
@@ -176,7 +175,8 @@ def _planned(request: ExtractRequest, opened: Opened, store: EmbeddingCache | No
         n_rows=len(first_file),
         n_new=len(first_file) - len(rows),
         n_unlisted=n_others,
-        backbones=[_plan_one(store, model, rows, new, request.options, trial, donors) for model in begun.models],
+        backbones=plans,
+        seconds=trial.seconds([(plan.n_computed, plan.images_per_second) for plan in plans if plan.n_computed]),
         remarks=remarks,
         unlisted=dict(samples.unlisted),
         missing=list(samples.missing),
@@ -192,43 +192,13 @@ def _count_others(store: EmbeddingCache, held: Held, rows: NDArray[Any], unknown
     return int(is_other.sum())
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """Images to measure the speed with."""
-
-    samples: Samples
-    first_file: Mapping[bytes, int]
-    runtime: Runtime
-    loaded: list[Backbone] = field(default_factory=list)
-    """The backbone of the last trial, which the next one may see in another view."""
-
-    def images_per_second(self, known: Backbone | KnownBackbone, dtype: str) -> float:
-        """Files to embeddings, over a few batches after one of each lane that warms up."""
-        from dvme.backbones.loading.model import in_view
-
-        seen = in_view(known.spec, self.loaded)
-        (model,) = self.loaded[:] = [seen] if seen else load_known([known])
-        n_warm = self.runtime.images_per_batch(model.device.type) * lanes_on(model.device.type)
-        chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
-        chosen = chosen[: n_warm * (1 + TRIAL_BATCHES)]
-
-        def run(first: int, end: int) -> float:
-            started, shards = time.perf_counter(), [np.arange(first, end)]
-            target = Target(model, shards, dtype, lambda *_: None)
-            extract_shards([target], lambda rows: [chosen[row] for row in rows], self.runtime, lambda *_: None)
-            return (end - first) / (time.perf_counter() - started)
-
-        warm = run(0, min(n_warm, len(chosen)))
-        return run(n_warm, len(chosen)) if len(chosen) > n_warm else warm
-
-
 def _plan_one(
     store: EmbeddingCache | None,
     model: Backbone | KnownBackbone,
     rows: NDArray[Any],
     added: Sequence[bytes],
     options: Options,
-    trial: _Trial,
+    trial: Trial,
     donors: Sequence[EmbeddingCache],
 ) -> BackbonePlan:
     """What one backbone lacks: of this run's images that the cache has, in `rows`, and of those to be added, by id."""
@@ -255,7 +225,7 @@ def _plan_one(
             computed["failed before"], failed = failed, 0
     computed = {why: count for why, count in computed.items() if count}
     total = sum(computed.values())
-    speed = trial.images_per_second(model, options.dtype) if total else float("nan")
+    speed = trial.images_per_second(model) if total else float("nan")
     return BackbonePlan(
         backbone=name,
         dim=model.dim,

@@ -25,7 +25,7 @@ from dvme.data.decoded import Told
 from dvme.data.sources import read_image
 from dvme.errors import ClusterError, DvmeError
 from dvme.extraction.decoding import Work
-from dvme.extraction.embedding import Extracted, extract_shards
+from dvme.extraction.embedding import Commits, Extracted, extract_shards
 from dvme.extraction.gathering import Target
 from dvme.extraction.models import Choice, load_specs
 from dvme.runtime import Runtime
@@ -84,6 +84,8 @@ def extract_on_cluster(
     choice: Choice,
     runtime: Runtime,
     tell: Callable[[int, int], None],
+    *,
+    n_writers: int = 1,
 ) -> Extracted:
     """As `extract_shards`, on a Ray cluster. A shard is committed whole, as soon as its worker is done with it.
 
@@ -93,6 +95,7 @@ def extract_on_cluster(
         choice: how a worker finds the backbones.
         runtime: batch size, workers, the largest image, and the cluster.
         tell: called with the number of a target and how many of its images are done.
+        n_writers: shards that are committed at a time.
 
     Raises:
         ClusterError: if the cluster cannot be used, a worker lacks the images or has other weights, or a portion takes
@@ -103,7 +106,7 @@ def extract_on_cluster(
     if not portions:
         return extracted
     started, n_done = time.perf_counter(), [0] * len(targets)
-    with cluster(runtime.ray_address) as there:
+    with cluster(runtime.ray_address) as there, Commits(n_writers) as commits:
         share, alone = there.share_of(runtime)
         recipe = Recipe(
             choice=choice,
@@ -116,7 +119,7 @@ def extract_on_cluster(
         for index, done in there.work_off(portions, partial(make_embed, recipe), share=share, named=_named):
             _check_seen(portions[index], done)
             for number, rows, features, failed in done.kept:
-                targets[number].keep(rows, features, failed)
+                commits.add(partial(targets[number].keep, rows, features, failed))
             for number, unread in done.unread:
                 extracted.unread[number].update(unread)
             extracted.told |= done.told

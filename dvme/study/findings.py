@@ -242,7 +242,11 @@ def _nearly_there(table: _Table, method: int, n: Sequence[float], sizes: Sequenc
     needed = np.sort(labels_needed(n, defined, targets).n)
     low, high = (float(np.quantile(needed, q, method="inverted_cdf")) for q in (0.025, 0.975))
     bound = "at most" if estimate.is_at_most[0] else "about"
-    interval = f"95% CI {'≤ ' if low <= n[0] else ''}{low:,.0f} to {high:,.0f}"
+    is_below = low <= n[0]  # the smallest size that was tried: below it nothing is known
+    if is_below and low == high:
+        interval = f"95% CI {high:,.0f} or fewer"
+    else:
+        interval = f"95% CI {'≤ ' if is_below else ''}{low:,.0f} to {high:,.0f}"
     return f"{bound} {estimate.n[0]:,.0f}", interval, low > n[0] or high < n[-2]
 
 

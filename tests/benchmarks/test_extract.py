@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pixel_backbone import pixel_backbone
 from sklearn.datasets import load_sample_image
 
 import dvme
@@ -27,7 +28,7 @@ N_IMAGES, N_PHOTOGRAPHS, REPEATS = 800, 48, 5
 PEAK_MEMORY = """
 import sys
 import dvme
-dvme.extract(sys.argv[1], sys.argv[2], backbones=["efficientnet-lite0"])
+dvme.extract(sys.argv[1], sys.argv[2], backbones=[sys.argv[3]])
 status = open("/proc/self/status").read()
 print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 """
@@ -82,11 +83,37 @@ def test_extract__peak_memory_does_not_grow(
     peaks = {}
     for count in (200, 800, len(solar_cells)):
         manifest = write_manifest(solar_cells[:count], ["image", "label"], f"{count}.csv")
-        command = [sys.executable, "-c", PEAK_MEMORY, str(manifest), str(tmp_path / f"{count}.zarr")]
-        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        peaks[count] = int(output) / 1e6
+        peaks[count] = peak_memory(manifest, tmp_path / f"{count}.zarr", BACKBONE)
     print("\nextract, peak memory: " + ", ".join(f"{count} images {peak:.0f} MB" for count, peak in peaks.items()))
     assert peaks[len(solar_cells)] < peaks[200] + 50
+
+
+@pytest.mark.bench
+def test_extract__peak_memory_from_1_000_to_100_000_images(tmp_path: Path) -> None:
+    """A model that costs nothing, so that there may be many images: their names and states are all that grows."""
+    backbone, images = pixel_backbone(tmp_path, crop=32, resize=32), tmp_path / "images"
+    rng = np.random.default_rng(0)
+    images.mkdir()
+    for number in range(100_000):
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(images / f"{number:06d}.png")
+    peaks, speeds = {}, {}
+    for count in (1_000, 10_000, 100_000):
+        manifest = tmp_path / f"{count}.csv"
+        manifest.write_text("image\n" + "".join(f"images/{number:06d}.png\n" for number in range(count)))
+        started = time.perf_counter()
+        peaks[count] = peak_memory(manifest, tmp_path / f"{count}.zarr", backbone)
+        speeds[count] = count / (time.perf_counter() - started)
+    print(
+        "\nextract, PNG files of 32 px, peak memory: "
+        + ", ".join(f"{count:,} images {peak:.0f} MB ({speeds[count]:,.0f}/s)" for count, peak in peaks.items())
+    )
+    assert peaks[100_000] < peaks[1_000] + 300
+
+
+def peak_memory(manifest: Path, cache: Path, backbone: str) -> float:
+    """MB that a process held at most which extracts these images."""
+    command = [sys.executable, "-c", PEAK_MEMORY, str(manifest), str(cache), backbone]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / 1e6
 
 
 @pytest.mark.bench

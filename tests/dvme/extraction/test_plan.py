@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import dvme
+from dvme.data import Samples
+from dvme.extraction.trial import Trial
 from dvme_cache import EmbeddingCache, FingerprintMismatchError
 
 LITE = "efficientnet-lite0@size=32"
@@ -35,6 +37,16 @@ def test_plan__of_a_cache_that_is_not_there(class_folders: Path, tmp_path: Path)
     assert item.images_per_second > 0
     assert item.seconds == pytest.approx(36 / item.images_per_second)
     assert not list(tmp_path.glob("*.zarr*")) + list(tmp_path.glob(".*"))
+
+
+def test_seconds__backbones_of_one_pass_share_the_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoding 0.05 s; forwards 0.05 and 0.15 s: alone 0.1 and 0.2 s, together 0.25 s for an image."""
+    monkeypatch.setattr(Trial, "_speed", lambda *_: 1 / 0.25)
+    trial = Trial(Samples([], [], [], [], []), {}, dvme.Runtime())
+    assert trial.seconds([]) == 0
+    assert trial.seconds([(100, 10.0)]) == pytest.approx(10.0)
+    assert trial.seconds([(100, 10.0), (100, 5.0)]) == pytest.approx(100 * 0.25)
+    assert trial.seconds([(100, 10.0), (40, 5.0)]) == pytest.approx(40 * 0.25 + 60 * 0.1)
 
 
 def test_plan__every_reason_and_then_the_run(class_folders: Path, tmp_path: Path) -> None:
