@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,10 +40,12 @@ EXPECTED_ERRNOS = frozenset(
 
 
 def console(*, is_error: bool = False) -> Console:
-    """A console on stdout, or on stderr. Without a terminal it is as wide as COLUMNS says, else for every table."""
+    """A console on stdout, or on stderr. Without a terminal it is wide enough for every table.
+
+    COLUMNS says nothing there: whatever a Python program with readline starts has it, at 80.
+    """
     stream = sys.stderr if is_error else sys.stdout
-    is_said = stream.isatty() or os.environ.get("COLUMNS", "").isdecimal()
-    width = None if is_said else WIDTH_WITHOUT_TERMINAL
+    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
     return Console(stderr=is_error, width=width, highlight=False, soft_wrap=False)
 
 

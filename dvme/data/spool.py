@@ -8,7 +8,7 @@ from threading import Lock
 from dvme.data.encoded import Encoded
 from dvme.runtime import available_memory
 
-MOST_BYTES = 1 << 30
+MOST_BYTES = 256 << 20
 SHARE = 8
 """Of the free memory, the part that is at most taken is one in so many."""
 

@@ -21,6 +21,7 @@ from dvme.backbones import get_spec
 from dvme.backbones.loading.building import build_model
 from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
+from dvme.data.spool import MOST_BYTES
 from dvme.runtime import keep_freed_memory
 
 BACKBONE = "efficientnet-lite0"
@@ -79,13 +80,13 @@ def test_extract__ratio_to_the_bare_forward_pass(
 def test_extract__peak_memory_does_not_grow(
     solar_cells: list[tuple[Path, str]], write_manifest: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """Peak resident memory of a process that extracts ever more images."""
-    peaks = {}
+    """Peak resident memory of a process that extracts ever more images, which it keeps from hashing to decoding."""
+    peaks, most = {}, MOST_BYTES / 1e6
     for count in (200, 800, len(solar_cells)):
         manifest = write_manifest(solar_cells[:count], ["image", "label"], f"{count}.csv")
         peaks[count] = peak_memory(manifest, tmp_path / f"{count}.zarr", BACKBONE)
     print("\nextract, peak memory: " + ", ".join(f"{count} images {peak:.0f} MB" for count, peak in peaks.items()))
-    assert peaks[len(solar_cells)] < peaks[200] + 50
+    assert peaks[len(solar_cells)] < peaks[200] + most + 50
 
 
 @pytest.mark.bench

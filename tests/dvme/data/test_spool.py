@@ -54,5 +54,5 @@ def test_spool__another_process_gets_none_of_it() -> None:
     assert spool.take(b"1") is not None
 
 
-def test_spool_bytes__at_most_a_gibibyte() -> None:
+def test_spool_bytes__are_bounded() -> None:
     assert 0 < spool_bytes() <= MOST_BYTES
