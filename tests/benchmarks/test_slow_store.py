@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from slow_store import SlowStore, slow_store
 
 from dvme_cache import EmbeddingCache, Embeddings, Fingerprint, content_id
+from dvme_cache.parallel import each
 from dvme_cache.remote import RemoteFiles
 
 pytestmark = pytest.mark.bench
@@ -53,7 +54,11 @@ def begin(cache: EmbeddingCache, n: int = N) -> list[Embeddings]:
     cache.samples.add([content_id(str(row).encode()) for row in range(n)], [f"{row}.png" for row in range(n)])
     cache.update_columns(np.arange(n), {name: ["a", "b"] * (n // 2) for name in COLUMNS})
     layout = {"dim": D, "dtype": "float32", "provenance": {}, "rows_per_shard": ROWS_PER_SHARD}
-    return [cache.ensure_embeddings(name, Fingerprint({"w": name}), **layout) for name in NAMES]  # type: ignore[arg-type]
+
+    def lay_out(name: str) -> Embeddings:
+        return cache.ensure_embeddings(name, Fingerprint({"w": name}), **layout)  # type: ignore[arg-type]
+
+    return each(lay_out, NAMES, cache.store.files.n_readers)  # as an extraction does
 
 
 def probes_read(url: str) -> tuple[NDArray[Any], list[NDArray[Any]]]:
