@@ -89,7 +89,7 @@ def test_check_trainable__two_classes() -> None:
     [
         (["1"] * 2 + ["0"] * 1508 + [""] * 3, "binary, 2 classes: 0 (1,508), 1 (2); 3 unlabelled"),
         (["c", "b", "a"], "multiclass, 3 classes: a (1), b (1), c (1)"),
-        (["a"], "single-class, 1 classes: a (1)"),
+        (["a"], "single-class, 1 class: a (1)"),
         ([""] * 1200, "unlabelled, 1,200 images"),
     ],
 )
