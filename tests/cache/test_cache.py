@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,16 @@ def test_ensure_embeddings__again_keeps_the_rows(
         again = cache.ensure_embeddings("m", fingerprint, dim=3, dtype="float32", provenance={"device": "other"})
         np.testing.assert_array_equal(again.read(np.arange(5)), features_of(range(5)))
         assert again.provenance == {"device": "cpu"}
+
+
+def test_ensure_embeddings__by_threads_at_a_time(make_cache: MakeCache, fingerprint: Fingerprint) -> None:
+    """None is forgotten, whoever registers last."""
+    path, names = make_cache(5), [f"backbone {number}" for number in range(8)]
+    layout: dict[str, Any] = {"dim": 4, "dtype": "float32", "provenance": {}}
+    with EmbeddingCache.writing(path) as cache, ThreadPoolExecutor(8) as pool:
+        tables = list(pool.map(lambda name: cache.ensure_embeddings(name, fingerprint, **layout), names))
+        assert [table.name for table in tables] == names
+    assert set(names) <= set(EmbeddingCache.open(path).backbones)
 
 
 def fail(*_: object) -> None:

@@ -40,7 +40,7 @@ REFUSED: list[tuple[str, str, tuple[str, ...]]] = [
         STORE,
     ),
     ("extract images page.html/new.zarr --backbones random", "name another place for the cache", STORE),
-    ("extract images locked.zarr --backbones random", "is being written by process 1 on here", STORE),
+    ("extract images locked.zarr --backbones random", "--wait waits", STORE),
     ("extract images file.h5 --backbones random", "dvme cache export file.zarr file.h5", STORE),
     ("extract images picture.png --backbones random", "picture.png is no name for a cache", STORE),
     ("extract images page.html --backbones random", "page.html is a file, not a cache", STORE),

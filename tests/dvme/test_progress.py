@@ -6,6 +6,7 @@ import io
 import os
 import pty
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,8 @@ def test_lines__images_have_a_pace_and_jobs_have_none(clock: Callable[[float], N
     tell("hash", 100, 100)
     tell("sweep", 0, 30)
     clock(30)
+    tell("sweep", 0, 30)
+    clock(30)
     tell("sweep", 20, 30)
     clock(1)
     tell("sweep", 30, 30)
@@ -54,7 +57,8 @@ def test_lines__images_have_a_pace_and_jobs_have_none(clock: Callable[[float], N
         "hash: 50 of 100 images, 2.0/s, 25 s left",
         "hash: 100 of 100 images",
         "sweep: 0 of 30 jobs",
-        "sweep: 20 of 30 jobs, 30 s so far",
+        "sweep: 0 of 30 jobs, 30 s so far",
+        "sweep: 20 of 30 jobs, 60 s so far",
         "sweep: 30 of 30 jobs",
     ]
 
@@ -75,6 +79,18 @@ def test_bars__say_what_is_counted() -> None:
     assert "40/400" in dino
     assert "images" in dino
     assert any("[bold]c" in line for line in last)
+
+
+def test_bars__at_the_end_the_speed_is_that_of_all() -> None:
+    shown = io.StringIO()
+    with bars(Console(file=shown, width=100, force_terminal=True, color_system=None)) as tell:
+        tell("dino", 0, 100)
+        time.sleep(0.5)
+        tell("dino", 50, 100)  # a slow half
+        for done in range(51, 101):
+            tell("dino", done, 100)
+    speed = float(next(line for line in shown.getvalue().splitlines()[::-1] if "/s" in line).split("/s")[0].split()[-1])
+    assert 50 < speed < 200
 
 
 @pytest.mark.parametrize(

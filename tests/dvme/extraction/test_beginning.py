@@ -86,6 +86,7 @@ def test_begin_run__images_are_hashed_while_backbones_load(
     told: list[tuple[str, int, int]] = []
     dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU, progress=lambda *x: told.append(x))
     assert ("hash", 36, 36) in told
+    assert [each for each in told if each[0] == "load"] == [("load", 0, 1), ("load", 1, 1)]
     # Known by now: loaded as soon as one image is new, while the others wait for that.
     is_hashed.clear()
     is_loading.clear()
@@ -194,14 +195,18 @@ def test_extract__trust_mtime(
 ) -> None:
     monkeypatch.setattr("dvme.data.stamps.SETTLED_NS", -1)
     given: dict[str, Any] = {"backbones": [LITE], "runtime": CPU, "trust_mtime": True}
+    assert dvme.plan_extraction(class_folders, tmp_path / "c.zarr", **given).n_rows == 36
+    kept = Stamps.of(os.path.realpath(class_folders))
+    assert kept.recall(next(class_folders.rglob("*.png"))) is None, "a plan keeps nothing"
     first = dvme.extract(class_folders, tmp_path / "c.zarr", **given)
     names: list[str] = []
     read_of(lambda path: names.append(path.name))
     again = dvme.extract(class_folders, tmp_path / "c.zarr", **given)
     assert (first.outcomes[0].computed, again.outcomes[0].reused, names) == (36, 36, [])
+    assert (first.n_trusted, again.n_trusted) == (0, 36)
     plan = dvme.plan_extraction(class_folders, tmp_path / "c.zarr", **given)
     assert (plan.n_rows, plan.backbones[0].reused, names) == (36, 36, [])
-    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
+    assert dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU).n_trusted is None
     assert len(names) == 36, "only where it is asked for"
 
 
