@@ -288,7 +288,7 @@ STATISTICS = (
     Mutant(
         "fusion verdicts: a fusion of one backbone stands in for the single one",
         "dvme/study/roles.py",
-        "return [m for m in alone if self.heads[m] not in FUSIONS]",
+        "return [m for m in alone if self.heads[m] not in FUSIONS and self.heads[m] not in TUNED]",
         "return alone",
         ("tests/dvme/study/test_roles.py", "tests/dvme/study/test_findings.py"),
     ),
@@ -936,8 +936,8 @@ SPLITS = (
     Mutant(
         "kept heads: a head of another's program is kept",
         "dvme/study/grid.py",
-        "if place.size == self.manifest.largest and is_own(self.methods[place.method].head):",
-        "if place.size == self.manifest.largest:",
+        "if place.size == self.manifest.largest and is_own(head) and head.name not in TUNED:",
+        "if place.size == self.manifest.largest and head.name not in TUNED:",
         ("tests/dvme/study/test_kept_heads.py",),
     ),
     Mutant(

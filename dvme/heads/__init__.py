@@ -13,6 +13,7 @@ from dvme.heads.fitting.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.fusion.controls import Concat, FittedConcat, FittedMeanLogits, MeanLogits
 from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
 from dvme.heads.neighbours.knn import KNN, FittedKNN
+from dvme.heads.tuned.finetune import Finetune
 from dvme.heads.variation import LATER, base_name, differences, needs_order, split_name, vary, written
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "CONTROLS",
     "FUSIONS",
     "HEADS",
+    "TUNED",
     "Embedded",
     "FittedHead",
     "Head",
@@ -53,6 +55,10 @@ _KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
     "mean-logits": (MeanLogits, FittedMeanLogits),
 }
 HEADS = tuple(_KINDS)
+"""Those on embeddings alone."""
+_TUNED: dict[str, Callable[[], Head]] = {"finetune": Finetune}
+TUNED = tuple(_TUNED)
+"""Those that train the backbone as well, on the images."""
 
 
 def get_head(name: str) -> Head:
@@ -63,15 +69,17 @@ def get_head(name: str) -> Head:
         OptionError: naming the settings that there are, or what a value may be.
     """
     base, settings = split_name(name)
+    if base in _TUNED:
+        return vary(_TUNED[base](), settings)
     if base not in _KINDS:
         hint = "; several values are separated by colons" if base[:1].isdigit() else ""
-        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(HEADS)}{hint}")
+        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join((*HEADS, *TUNED))}{hint}")
     return vary(_KINDS[base][0](), settings)
 
 
 def is_own(head: Head) -> bool:
     """Whether the head is one of dvme's, so that a saved one can be built again; another's lives in its program."""
-    return head.name in _KINDS and type(get_head(head.name)) is type(head)
+    return head.name in (*HEADS, *TUNED) and type(get_head(head.name)) is type(head)
 
 
 def full_name(head: Head) -> str:

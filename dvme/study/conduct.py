@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvme.cluster import check_cluster
 from dvme.data.findings import finding_names, parsed
 from dvme.data.uncertainty import is_unsure
-from dvme.defaults import VIEWS_USED
+from dvme.defaults import ENGINE, VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -47,6 +47,7 @@ from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside
 from dvme.study.scoring import check_metric, check_metric_of
 from dvme.study.sites.asked import SiteOptions, open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
+from dvme.study.tuning import check_tuned
 from dvme.study.writers import one_part, one_writer
 from dvme_cache.parts import Part
 
@@ -106,6 +107,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
+    check_tuned(methods, design.snapshot, n_sites=len(opened), is_local=runtime.engine == ENGINE)
     sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")

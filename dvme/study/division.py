@@ -17,6 +17,7 @@ from dvme.heads.fitting.jobs import Ensemble, Job
 from dvme.heads.fusion.controls import Concat
 from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
 from dvme.heads.fusion.networks import count_parameters
+from dvme.heads.tuned.finetune import Finetune
 from dvme.study.fitting import Assignment
 from dvme.study.methods import Method
 from dvme_cache.parts import Part
@@ -27,6 +28,8 @@ STEP, WITH_ATTENTION, SOLUTION, SIMILARITY = 6, 12, 1500, 2
 """Operations, each for about as long as the others: for a parameter and image of an epoch; for a value of an image,
 class and strength of a logistic regression; for a value of a pair of images. Measured on one core they hold within a
 factor of 3 for the heads that take longest, and of 12 for `knn` and `linear-adam`, which take seconds."""
+PASS = 10**9
+"""For an image forth and back through a backbone, of which nothing is known here: more than any head."""
 
 
 def bundles(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classes: int) -> list[list[int]]:
@@ -40,7 +43,8 @@ def bundles(assignments: Sequence[Assignment], dims: Mapping[str, int], n_classe
     family = _families([each.method for each in assignments])
     found: dict[tuple[int, ...], list[int]] = {}
     for position, each in enumerate(assignments):
-        is_alone = isinstance(each.method.head, NetworkHead) and each.method.head.is_fusion
+        head = each.method.head
+        is_alone = isinstance(head, Finetune) or (isinstance(head, NetworkHead) and head.is_fusion)
         key = (family[position], each.seed, position) if is_alone else (family[position], each.seed)
         found.setdefault(key, []).append(position)
     costs = {key: cost([assignments[position] for position in own], dims, n_classes) for key, own in found.items()}
@@ -77,6 +81,8 @@ def _operations(
         step = WITH_ATTENTION if head.name in ATTENTION_HEADS else STEP
         n_parameters = count_parameters(NETWORKS[head.name].shapes(own, n_classes))
         return step * min(EPOCHS, head.protocol.max_epochs) * n_parameters * n_rows
+    if isinstance(head, Finetune):
+        return PASS * len(head.recipe.learning_rates) * head.recipe.max_epochs * n_rows
     linear = head.linear if isinstance(head, Concat) else head
     if isinstance(linear, Linear):
         return SOLUTION * len(linear.strengths) * n_classes * min(n_rows, sum(own)) * n_rows

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.defaults import ENGINE
-from dvme.heads import is_own
+from dvme.heads import TUNED, is_own
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.saving import SavedFold, SavedHead, subset_hash
 from dvme.notices import Aside
@@ -25,11 +25,12 @@ from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.views import identity_of
 from dvme.study.division import of_part
-from dvme.study.fitting import Assignment, Predicted, fit_assignments
+from dvme.study.fitting import Assignment, Predicted
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
 from dvme.study.scoring import judged_labels
+from dvme.study.tuning import fit_all
 from dvme.text import counted
 from dvme_cache.parts import Part
 
@@ -153,6 +154,8 @@ class Grid:
         if self.heads is not None:
             others = dict.fromkeys(method.name for method in self.methods if not is_own(method.head))
             lines += [f"heads that are not dvme's own are not kept: {', '.join(others)}"] if others else []
+            tuned = dict.fromkeys(method.name for method in self.methods if method.head.name in TUNED)
+            lines += [f"backbones that were trained are not kept: {', '.join(tuned)}"] if tuned else []
         here = versions()
         differing: Counter[str] = Counter()
         for job in self.finished.values():
@@ -175,7 +178,7 @@ class Grid:
         given = self.snapshot, manifest.targets, manifest.test
         assignments = [self._assignment(place) for place in todo]
         if runtime.engine == ENGINE:
-            yield from fit_assignments(assignments, *given, runtime=runtime, budget=budget, progress=tell)
+            yield from fit_all(assignments, *given, runtime=runtime, budget=budget, progress=tell)
             return
         from dvme.study.spread_out import fit_on_cluster
 
@@ -231,7 +234,8 @@ class Grid:
         """Jobs whose heads are kept, by method: all draws of the largest size; of another's head none."""
         kept: dict[int, list[Place]] = {}
         for place in self.places if self.heads is not None else ():
-            if place.size == self.manifest.largest and is_own(self.methods[place.method].head):
+            head = self.methods[place.method].head
+            if place.size == self.manifest.largest and is_own(head) and head.name not in TUNED:
                 kept.setdefault(place.method, []).append(place)
         return kept
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.heads import TUNED, base_name
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import compared, overlap
 from dvme.stats.curves import LabelsSaved, labels_saved
@@ -243,7 +244,7 @@ class Judge:
                     difference=None if versus is None else versus.comparison.difference,
                     p_adjusted=float("nan") if versus is None else versus.p_adjusted,
                     epochs=Score.over(epochs) if epochs else None,
-                    seconds=self._seconds(head, size),
+                    seconds=self._seconds(m, size),
                     n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
                     chosen=[dict(job.chosen) for job in jobs],
                     error_in_grades=self._error(jobs),
@@ -270,9 +271,14 @@ class Judge:
         )
         return [job.scored_by(test, own) for job, own in zip(jobs, validations, strict=True)]
 
-    def _seconds(self, head: str, size: int) -> float:
-        """Of a method's fits; methods of one head, on one backbone each, are fitted together and share their time."""
+    def _seconds(self, method: int, size: int) -> float:
+        """Of a method's fits; methods of one head, on one backbone each, are fitted together and share their time.
+
+        Those that train a backbone are fitted one by one.
+        """
+        head = self.methods[method][0]
         alike = [m for m, (name, _) in enumerate(self.methods) if name == head]
+        alike = [method] if base_name(head) in TUNED else alike
         return float(sum(job.seconds for m in alike for job in self.finished[m, size])) / len(alike)
 
     def _saved(self, fusion: int, single: int, size: int) -> LabelsSaved | None:

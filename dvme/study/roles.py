@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, base_name
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, TUNED, base_name
 from dvme.study.standing import Standing
 
 
@@ -24,9 +24,14 @@ class Roles:
 
     @cached_property
     def singles(self) -> list[int]:
-        """On one backbone, by a head that is not made to fuse."""
+        """On one backbone as it is, by a head that is not made to fuse."""
         alone = [m for m, (_, names) in enumerate(self.methods) if len(names) == 1]
-        return [m for m in alone if self.heads[m] not in FUSIONS]
+        return [m for m in alone if self.heads[m] not in FUSIONS and self.heads[m] not in TUNED]
+
+    @cached_property
+    def tuned(self) -> list[int]:
+        """On one backbone that is trained as well."""
+        return [m for m, head in enumerate(self.heads) if head in TUNED]
 
     @cached_property
     def fusions(self) -> list[int]:

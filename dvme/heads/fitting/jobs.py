@@ -217,8 +217,8 @@ def fit_each(
     Raises:
         DataError: as `fit_jobs`.
     """
-    jobs = [_counted(job, data) for job in jobs]
-    _check(jobs, data)
+    jobs = [counted(job, data) for job in jobs]
+    check(jobs, data)
     flat: list[Job] = []
     place: dict[tuple[Any, ...], int] = {}
 
@@ -287,7 +287,7 @@ def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return blocks[0]
 
 
-def _counted(job: Job, data: Embedded) -> Job:
+def counted(job: Job, data: Embedded) -> Job:
     """The job without rows that tell nothing: of weight 0, or of several labels without a cell that is known."""
     train, validation = job.train, job.validation
     if data.weights is not None:
@@ -298,7 +298,7 @@ def _counted(job: Job, data: Embedded) -> Job:
     return replace(job, train=train, validation=validation)
 
 
-def _check(jobs: Sequence[Job], data: Embedded) -> None:
+def check(jobs: Sequence[Job], data: Embedded) -> None:
     """Refuse what no head can learn from."""
     for job in jobs:
         check_weights(data.weights_of(np.concatenate([job.train, job.validation])))

@@ -1,0 +1,177 @@
+"""Methods that train a backbone on the images of a study, beside those that learn from its embeddings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.backbones.loading.kept import TOLERANCES, kept_spec
+from dvme.data.targets import Targets
+from dvme.errors import DataError, OptionError, parameter
+from dvme.extraction.decoding import Work
+from dvme.extraction.pictures import read_pictures
+from dvme.heads import TUNED, Embedded, Job
+from dvme.heads.fitting.jobs import check, counted
+from dvme.heads.tuned.on_images import OnImages, Seen, embedded
+from dvme.runtime import Progress, Runtime
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.fitting import Assignment, Predicted, fit_assignments, sound_log_proba
+from dvme.study.methods import Method
+from dvme_cache import Embeddings
+
+if TYPE_CHECKING:
+    from dvme.backbones.loading.trainable import Trainable
+
+COMPARED = 32
+"""Images whose cached embedding is compared with what the loaded backbone gives."""
+LEAVE_OUT = "or leave it out of "
+
+
+def fit_all(
+    assignments: Sequence[Assignment],
+    snapshot: Snapshot,
+    targets: Targets,
+    test: NDArray[np.int64],
+    *,
+    runtime: Runtime,
+    budget: int,
+    progress: Progress,
+) -> Iterator[Predicted]:
+    """As `fit_assignments`, of methods that learn from embeddings, which go first, and of those that train a backbone.
+
+    Raises:
+        DataError: also if images are gone or changed, or the backbone is another than the cached one.
+        OptionError: also if the memory does not hold the images.
+    """
+    tuned = [position for position, each in enumerate(assignments) if isinstance(each.method.head, OnImages)]
+    frozen = [position for position in range(len(assignments)) if position not in set(tuned)]
+
+    def tell(stage: str, done: int, total: int, before: int = 0) -> None:
+        del total
+        progress(stage, before + done, len(assignments))
+
+    given = snapshot, targets, test
+    some = [assignments[position] for position in frozen]
+    for one in fit_assignments(some, *given, runtime=runtime, budget=budget, progress=tell):
+        yield replace(one, position=frozen[one.position])
+    by_backbone: dict[str, list[int]] = {}
+    for position in tuned:
+        by_backbone.setdefault(assignments[position].method.backbones[0], []).append(position)
+    n_done = len(frozen)
+    for name, positions in by_backbone.items():
+        own = [assignments[position] for position in positions]
+        for one in _fit_on(name, own, *given, runtime, budget, partial(tell, before=n_done)):
+            yield replace(one, position=positions[one.position])
+        n_done += len(own)
+
+
+def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, is_local: bool) -> None:
+    """Refuse methods that train a backbone where the study cannot have them, before anything is fitted.
+
+    Raises:
+        OptionError, DataError: naming the method and the next step.
+    """
+    named = next((method for method in methods if method.head.name in TUNED), None)
+    if named is None:
+        return
+    out = "; " + LEAVE_OUT + parameter("heads")
+    for is_wrong, what in (
+        (bool(snapshot.views), "augments images itself; leave out " + parameter("views")),
+        (bool(n_sites), "is not tested on other sites yet; leave out " + parameter("test")),
+        (not is_local, "runs in this process; leave out " + parameter("engine")),
+    ):
+        if is_wrong:
+            raise OptionError(f"{named.title} " + what + out)
+    for method in methods:
+        if method.head.name in TUNED:
+            _check_backbone(method, snapshot.backbones[method.backbones[0]])
+    relative = [str(path) for path in snapshot.paths if not Path(path).is_absolute()]
+    if relative:
+        raise DataError(
+            f"{snapshot.location} does not know where {len(relative):,} of {len(snapshot):,} images lie, such as "
+            f"{relative[0]}, and {named.head.name} trains on images; run dvme extract on them, " + LEAVE_OUT
+            + parameter("heads")
+        )
+
+
+def _check_backbone(method: Method, embeddings: Embeddings) -> None:
+    try:
+        spec = kept_spec(embeddings)
+    except (OptionError, DataError, LookupError) as error:
+        raise DataError(
+            f"{method.title} cannot train what made these embeddings ({error}); " + LEAVE_OUT + parameter("heads")
+        ) from error
+    if spec.precision != "float32":
+        step = f"extract {spec.name.partition('@')[0]} in float32, " + LEAVE_OUT
+        raise OptionError(f"{method.title} trains in float32, and {spec.name} is not; " + step + parameter("backbones"))
+
+
+def _fit_on(
+    name: str,
+    assignments: Sequence[Assignment],
+    snapshot: Snapshot,
+    targets: Targets,
+    test: NDArray[np.int64],
+    runtime: Runtime,
+    budget: int,
+    progress: Callable[[str, int, int], None],
+) -> Iterator[Predicted]:
+    """Fit what is asked on one backbone, whose images are read once."""
+    from dvme.backbones.loading.trainable import trainable
+
+    embeddings, hidden = snapshot.backbones[name], targets.hidden(test)
+    spec, device = kept_spec(embeddings), runtime.torch_device()
+    work = [
+        Work(position, Path(path), content_id.tobytes())
+        for position, (path, content_id) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
+    ]
+    pictures = read_pictures(work, spec, runtime, lambda *_: None, budget)
+    load = partial(trainable, spec, device=device)
+    data = Embedded(
+        {name: snapshot.read(name)},
+        hidden.learned,
+        len(targets.classes),
+        truth=hidden.values if targets.is_multilabel else None,
+    )
+    seen = Seen(pictures, load)
+    _check_same(name, load(), seen, data)
+    n_done = 0
+    for position, each in enumerate(assignments):
+        head = each.method.head
+        assert isinstance(head, OnImages)
+        job = counted(Job(head, each.method.backbones, each.train, each.validation, each.seed), data)
+        check([job], data)
+        started = time.perf_counter()
+        fitted = head.fit_on_images(job, data, seen, runtime, lambda *_: None)
+        seconds = time.perf_counter() - started
+        log_test, log_validation = (
+            sound_log_proba(fitted, [fitted.embed(pictures, rows)], each.method.title, targets)
+            for rows in (test, each.validation)
+        )
+        n_done += 1
+        progress("fit", n_done, len(assignments))
+        yield Predicted(position, None, log_test, log_validation, seconds, dict(fitted.chosen), fitted.n_parameters)
+
+
+def _check_same(name: str, model: Trainable, seen: Seen, data: Embedded) -> None:
+    """Refuse a backbone that gives other embeddings than the cached ones.
+
+    Raises:
+        DataError: with the difference.
+    """
+    rows = np.arange(min(COMPARED, len(data.labels)))
+    now = embedded(model, seen.pictures, rows)
+    cached = data.embeddings[name][rows].astype(np.float64)
+    differs = float(np.abs(now - cached).max() / max(np.abs(cached).max(), np.finfo(np.float32).tiny))
+    if not differs <= TOLERANCES["float32"]:
+        raise DataError(
+            f"{name} gives other embeddings here than the cached ones (they differ by {differs:.2g} of the largest "
+            "element); dvme cache verify --images says more, " + LEAVE_OUT + parameter("heads")
+        )

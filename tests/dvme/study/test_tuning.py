@@ -1,0 +1,142 @@
+"""Fine-tuning as one more line of the table: same draws, same test images, same test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import dvme
+from dvme.errors import DataError, OptionError
+from dvme.heads import Embedded, Job, get_head
+from dvme.heads.tuned.classifier import Classifier
+from dvme.heads.tuned.finetune import Finetune, linear_start
+from dvme.heads.tuned.on_images import embedded
+from dvme.runtime import Runtime, silent
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.fitting import Assignment
+from dvme.study.methods import make_methods
+from dvme.study.tuning import fit_all
+from dvme_cache import EmbeddingCache
+
+LITE = "efficientnet-lite0@size=32"
+"""Real weights, on pictures a fiftieth as large as published: how good they are is not what is tested."""
+TUNED = "finetune@learning-rates=0.0003@max-epochs=2"
+DRAWN = {"sizes": ("9",), "n_folds": 3, "test_fraction": 0.34}
+RUNTIME = Runtime(device="cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
+    for level, name in enumerate(("dark", "grey", "light")):
+        for index in range(12):
+            save_image(tmp_path / "images" / name / f"{index:02}.png", seed=100 * level + index, level=level)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def cache(folder: Path, tmp_path: Path) -> Path:
+    dvme.extract(folder, tmp_path / "c.zarr", backbones=[LITE], runtime=RUNTIME)
+    return tmp_path / "c.zarr"
+
+
+def sweep(cache: Path, out: Path, heads: list[str], **options: Any) -> Any:
+    given = {"options": dvme.SubsetOptions(**DRAWN), "runtime": RUNTIME, "progress": silent} | options
+    return dvme.sweep(cache, out, heads=heads, **given)
+
+
+def test_sweep__stands_beside_the_heads_and_is_gone_on_with(cache: Path, tmp_path: Path) -> None:
+    first = sweep(cache, tmp_path / "run", ["linear", TUNED])
+    assert [cell.head for cell in first.cells] == ["linear", TUNED]
+    frozen, tuned = first.cells
+    assert tuned.n_parameters > 3_000_000 > frozen.n_parameters
+    assert tuned.seconds > frozen.seconds
+    assert all(chosen["epoch"] in {0, 1, 2} and chosen["n_epochs"] == 2 for chosen in tuned.chosen)
+    assert all(chosen["n_trained"] > 3_000_000 for chosen in tuned.chosen)
+    again = sweep(cache, tmp_path / "run", ["linear", TUNED])
+    assert again.n_reused == again.n_jobs == 6
+    assert [cell.test for cell in again.cells] == [cell.test for cell in first.cells]
+    other = sweep(cache, tmp_path / "other", [TUNED])
+    assert other.cells[0].chosen == tuned.chosen, "company changes nothing"
+
+
+def test_start__has_the_logits_of_the_cached_head(cache: Path) -> None:
+    """Before the first step the network is the frozen backbone under its exact linear head."""
+    from dvme.backbones.loading.kept import kept_spec
+    from dvme.backbones.loading.trainable import trainable
+    from dvme.extraction.decoding import Work
+    from dvme.extraction.pictures import read_pictures
+
+    snapshot = Snapshot.take(EmbeddingCache.open(cache), [LITE])
+    spec = kept_spec(snapshot.backbones[LITE])
+    work = [
+        Work(n, Path(path), digest.tobytes())
+        for n, (path, digest) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
+    ]
+    pictures = read_pictures(work, spec, RUNTIME, lambda *_: None, 2**30)
+    targets, every = snapshot.targets(), np.arange(len(snapshot))
+    data = Embedded({LITE: snapshot.read(LITE)}, targets.values, 3)
+    job = Job(Finetune(), (LITE,), every[::2], every[1::4], 0)
+    start = linear_start(job, data, RUNTIME)
+    model = trainable(spec, device="cpu")
+    layer = Classifier(start, data.embeddings[LITE][job.train].mean(axis=0))
+    features = embedded(model, pictures, every)
+    cached = start.logits(data.embeddings[LITE])
+    import torch
+
+    with torch.no_grad():
+        found = layer(torch.from_numpy(features)).numpy()
+    assert np.abs(found - cached).max() < 1e-4
+
+
+def test_fit_all__test_labels_are_never_looked_at(cache: Path) -> None:
+    snapshot = Snapshot.take(EmbeddingCache.open(cache), [LITE])
+    targets = snapshot.targets()
+    test = np.arange(0, len(snapshot), 3)
+    train, validation = np.arange(1, len(snapshot), 3), np.arange(2, len(snapshot), 3)
+    methods = make_methods(["finetune@learning-rates=0.001@max-epochs=1"], [LITE], with_controls=False)
+    others = targets.values.copy()
+    others[test] = (others[test] + 1) % 3
+    found = [
+        list(
+            fit_all(
+                [Assignment(methods[0], train, validation, 7)],
+                snapshot,
+                own,
+                test,
+                runtime=RUNTIME,
+                budget=2**30,
+                progress=silent,
+            )
+        )[0]
+        for own in (targets, replace(targets, values=others))
+    ]
+    np.testing.assert_array_equal(found[0].log_test, found[1].log_test)
+    np.testing.assert_array_equal(found[0].log_validation, found[1].log_validation)
+
+
+def test_sweep__images_that_are_gone_or_changed(cache: Path, folder: Path, tmp_path: Path) -> None:
+    changed = folder / "dark" / "03.png"
+    content = changed.read_bytes()
+    changed.write_bytes(content + b" ")
+    with pytest.raises(DataError, match=r"03\.png"):
+        sweep(cache, tmp_path / "run", [TUNED])
+    changed.unlink()
+    with pytest.raises(DataError, match=r"03\.png"):
+        sweep(cache, tmp_path / "run", [TUNED])
+    changed.write_bytes(content)
+    assert sweep(cache, tmp_path / "run", [TUNED]).n_jobs == 3
+
+
+def test_sweep__what_cannot_be_tuned(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="Ray|this process"):
+        sweep(cache, tmp_path / "run", [TUNED], runtime=Runtime(device="cpu", engine="ray"))
+    with pytest.raises(OptionError, match="no setting 'epochs'; choose from"):
+        get_head("finetune@epochs=3")
+    features = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
+    np.savez(tmp_path / "f.npz", features=features, label=np.arange(30) % 2)
+    assert not (tmp_path / "run").exists()
