@@ -11,10 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.description.spec import BackboneSpec, Precision
-from dvme.backbones.description.variation import split_name
-from dvme.backbones.loading.registry import get_spec, names
-from dvme.backbones.own.custom import spec_from_mapping
+from dvme.backbones.loading.kept import TOLERANCES, kept_spec
 from dvme.data import MISSING
 from dvme.errors import DvmeError, message_of
 from dvme.extraction.decoding import Work
@@ -22,15 +19,7 @@ from dvme.extraction.embedding import extract_shards
 from dvme.extraction.gathering import Target
 from dvme.extraction.models import load_specs
 from dvme.runtime import Runtime
-from dvme_cache import EmbeddingCache, Embeddings, FingerprintMismatchError, RowState
-
-TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "tf32": 0.03, "fp16": 0.03, "bf16": 0.3}
-"""Largest allowed difference by what the backbone computes in, relative to the largest element of the embedding.
-
-Devices, batch sizes and library versions move the last bits (about 1e-6 of float32 on one machine), and storing as
-float16 rounds by up to 5e-4. Of fp16 and bf16 the last bits are worth more: efficientnet-lite0 differs from itself in
-float32 by up to 0.014 and 0.15, and two devices by as much. Another image, another crop or other weights move an
-embedding by about its own size."""
+from dvme_cache import EmbeddingCache, FingerprintMismatchError, RowState
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ def compare_with_images(
     """Embed at most so many random images of the cache again by one of its backbones, and compare."""
     embeddings = store.embeddings(name)
     try:
-        (model,) = load_specs([(_spec_of(embeddings), None if weights is None else Path(weights))], runtime)
+        (model,) = load_specs([(kept_spec(embeddings), None if weights is None else Path(weights))], runtime)
         store.check_fingerprint(name, model.fingerprint(embeddings.dtype))
     except (DvmeError, FingerprintMismatchError) as error:
         return Comparison(name, 0, 0, float("nan"), 0, [], skipped=message_of(error))
@@ -92,18 +81,6 @@ def compare_with_images(
         n_unavailable=len(chosen) - len(differences),
         different=[first_seen[row] for row in different],
     )
-
-
-def _spec_of(embeddings: Embeddings) -> BackboneSpec:
-    """What the name stands for or, where it is the user's own, what the cache kept of it.
-
-    Raises:
-        UnknownNameError, DataError: if it is neither.
-    """
-    kept = embeddings.provenance.get("spec")
-    if kept and split_name(embeddings.name)[0] not in names():
-        return spec_from_mapping(kept, source=f"the specification of {embeddings.name} in the cache")
-    return get_spec(embeddings.name)
 
 
 def _differences(cached: NDArray[Any], now: NDArray[Any]) -> NDArray[np.float64]:

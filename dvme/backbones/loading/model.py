@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.registry import named_spec
 from dvme.backbones.model.bn_folding import fold_batch_norms
 from dvme.backbones.model.memory import NoMemoryForOneError, Room, is_out_of_memory
+from dvme.backbones.model.normalised import normalised, scale_and_shift
 from dvme.backbones.model.pooling import POOLS, check_pooling
 from dvme.backbones.model.precision import as_input, cast, check_precision, switched
 from dvme.backbones.weights.key_problems import COUNTER
@@ -48,18 +50,8 @@ class Backbone:
         check_precision(spec, device)
         check_pooling(model, spec.pooling, spec.name)
         self._pool = POOLS[spec.pooling]
-        try:
+        with placing(spec, device):
             measured = self._place(model)
-        except (RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError) as error:
-            if isinstance(error, OptionError):
-                raise
-            if is_out_of_memory(error):
-                message = f"{device} has no memory for the weights of {spec.name}; choose a smaller backbone, or "
-                raise OptionError(message + parameter("device", "cpu")) from error
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            shape = f"{spec.preprocess.crop} x {spec.preprocess.crop} x {spec.preprocess.channels}"
-            where = "" if spec.precision == PRECISION else f" in {spec.precision} on {device}"
-            raise CheckpointError(f"{spec.name} cannot take images of {shape}{where}: {reason}") from error
         if spec.dim not in {None, measured}:
             raise CheckpointError(f"{spec.name} gives {measured} features, its specification says {spec.dim}")
         self.dim = measured
@@ -68,10 +60,7 @@ class Backbone:
         """Put a model on the device, in the form that computes; D, as it gives it."""
         preprocess, device = self.spec.preprocess, self.device
         crop, channels = preprocess.crop, preprocess.channels
-        # Tiled along an image row, so that the normalisation runs over contiguous memory.
-        mean, std = (torch.tensor(values, device=device) for values in (preprocess.mean, preprocess.std))
-        self._scale = (1.0 / (255.0 * std)).repeat(crop)
-        self._shift = (-mean / std).repeat(crop)
+        self._scale, self._shift = scale_and_shift(preprocess, device)
         frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
         with full_float32(device):
@@ -136,8 +125,7 @@ class Backbone:
         Raises:
             RuntimeError: as torch says it, if there is no memory; see `is_out_of_memory`.
         """
-        rows = pixels.flatten(start_dim=2).to(torch.float32)  # (B, H, W * C)
-        images = rows.mul_(self._scale).add_(self._shift).view(pixels.shape).permute(0, 3, 1, 2)
+        images = normalised(pixels, self._scale, self._shift)
         with torch.inference_mode(), switched(self.spec.precision, self.device):
             features = self._pool(self._model, as_input(images, self.spec.precision)).float()
         assert features.ndim == 2, f"{self.spec.name} gives {tuple(features.shape)}, not (B, D)"
@@ -157,6 +145,28 @@ class Backbone:
     def fingerprint(self, dtype: str) -> Fingerprint:
         """Everything that changes the numbers stored for this backbone."""
         return fingerprint_of(self.spec, weights=self.weights_hash, dim=self.dim, dtype=dtype, code=self._own_code)
+
+
+@contextmanager
+def placing(spec: BackboneSpec, device: torch.device) -> Iterator[None]:
+    """Within it a model is put on a device and embeds a first image; what fails there is said in one line.
+
+    Raises:
+        OptionError: if the device has no memory for the weights.
+        CheckpointError: if the model cannot take its images.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, AssertionError, TypeError, LookupError, AttributeError) as error:
+        if isinstance(error, OptionError):
+            raise
+        if is_out_of_memory(error):
+            message = f"{device} has no memory for the weights of {spec.name}; choose a smaller backbone, or "
+            raise OptionError(message + parameter("device", "cpu")) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        shape = f"{spec.preprocess.crop} x {spec.preprocess.crop} x {spec.preprocess.channels}"
+        where = "" if spec.precision == PRECISION else f" in {spec.precision} on {device}"
+        raise CheckpointError(f"{spec.name} cannot take images of {shape}{where}: {reason}") from error
 
 
 def in_view(spec: BackboneSpec, there: Iterable[Backbone]) -> Backbone | None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import dvme
+from dvme.backbones.loading.kept import TOLERANCES
 from dvme.errors import OptionError
-from dvme.upkeep.reextraction import TOLERANCES
 from dvme_cache import CacheNotFoundError, EmbeddingCache, Fingerprint
 
 LITE = "efficientnet-lite0@size=32"

@@ -1,0 +1,33 @@
+"""Cached embeddings: the backbone that made them, and how near another computation of it comes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dvme.backbones.description.spec import BackboneSpec, Precision
+from dvme.backbones.description.variation import split_name
+from dvme.backbones.loading.registry import get_spec, names
+from dvme.backbones.own.custom import spec_from_mapping
+
+if TYPE_CHECKING:
+    from dvme_cache import Embeddings
+
+TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "tf32": 0.03, "fp16": 0.03, "bf16": 0.3}
+"""Largest allowed difference by what the backbone computes in, relative to the largest element of the embedding.
+
+Devices, batch sizes and library versions move the last bits (about 1e-6 of float32 on one machine), and storing as
+float16 rounds by up to 5e-4. Of fp16 and bf16 the last bits are worth more: efficientnet-lite0 differs from itself in
+float32 by up to 0.014 and 0.15, and two devices by as much. Another image, another crop or other weights move an
+embedding by about its own size."""
+
+
+def kept_spec(embeddings: Embeddings) -> BackboneSpec:
+    """What the name stands for or, where it is the user's own, what the cache kept of it.
+
+    Raises:
+        UnknownNameError, DataError: if it is neither.
+    """
+    kept = embeddings.provenance.get("spec")
+    if kept and split_name(embeddings.name)[0] not in names():
+        return spec_from_mapping(kept, source=f"the specification of {embeddings.name} in the cache")
+    return get_spec(embeddings.name)
