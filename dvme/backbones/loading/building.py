@@ -18,8 +18,13 @@ from dvme.backbones.weights.finding import check_weights, find_weights, obtain_w
 RANDOM_SEED = 0
 
 
-def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
+def build_model(spec: BackboneSpec, weights: Path | None = None, *, seed: int = RANDOM_SEED) -> LoadedModel:
     """Build a model at its published size, load its weights strictly, then adapt it to its input.
+
+    Args:
+        spec: what to build.
+        weights: a local checkpoint, instead of a package or a download.
+        seed: of the weights of a random backbone.
 
     Raises:
         WeightsError: if the weights are not here and cannot be fetched.
@@ -28,7 +33,7 @@ def build_model(spec: BackboneSpec, weights: Path | None = None) -> LoadedModel:
     """
     check_weights(spec, weights)
     with torch.random.fork_rng(devices=[]):  # leaves the caller's random state alone
-        torch.default_generator.manual_seed(RANDOM_SEED)  # the CPU's only; torch.manual_seed also seeds every GPU
+        torch.default_generator.manual_seed(seed)  # the CPU's only; torch.manual_seed also seeds every GPU
         loaded = _loaded(spec, weights)
     adapt(loaded.model, spec)
     return loaded
