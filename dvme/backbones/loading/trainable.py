@@ -100,7 +100,7 @@ def trainable(
     if random_seed is None:
         network = build_model(spec, None if weights is None else Path(weights)).model
     else:
-        network = build_model(_untrained(spec), seed=int(random_seed)).model
+        network = build_model(_untrained(spec), seed=random_seed).model
     return Trainable(spec, network, torch.device(device))
 
 
