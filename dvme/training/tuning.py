@@ -161,7 +161,10 @@ class _Trained:
         self.n_batches, self.n_steps = n_batches, n_batches * recipe.max_epochs
         self.n_warmup = round(recipe.warmup_epochs * n_batches)
         self.is_frozen = has_frozen_statistics(recipe, len(lesson.train))
-        self.optimizer = torch.optim.AdamW(groups(self.model, self.classifier, recipe, rate), lr=rate)
+        # One pass over each parameter, which must lie in memory as its gradient does: autograd sees to it.
+        is_fused = self.device.type in {"cpu", "cuda"}
+        parameters = groups(self.model, self.classifier, recipe, rate)
+        self.optimizer = torch.optim.AdamW(parameters, lr=rate, fused=is_fused)
         modules = [self.model, self.classifier]
         self.average = Average(modules, recipe.average_epochs * n_batches) if recipe.average_epochs else None
         self.n_trained = 0
