@@ -166,13 +166,18 @@ def _choosing_by(head: Head, metric: str) -> Head:
 
 
 def sampled(method: Method, oversample: bool | None) -> Method:
-    """The method as the subsets want it; only heads trained by minibatches can oversample. None: as each says."""
+    """The method as the subsets want it; only what is trained by minibatches can oversample. None: as each says."""
     from dvme.heads.fusion.network_head import NetworkHead
+    from dvme.heads.tuned.finetune import Finetune
 
-    if oversample is None or not isinstance(method.head, NetworkHead):
+    if oversample is None:
         return method
-    protocol = replace(method.head.protocol, sampling="oversampled" if oversample else "shuffled")
-    return replace(method, head=replace(method.head, protocol=protocol))
+    head, sampling = method.head, "oversampled" if oversample else "shuffled"
+    if isinstance(head, NetworkHead):
+        head = replace(head, protocol=replace(head.protocol, sampling=sampling))
+    elif isinstance(head, Finetune):
+        head = replace(head, recipe=replace(head.recipe, sampling=sampling))
+    return replace(method, head=head)
 
 
 def full_name_of(described: Mapping[str, Any], metric: str, oversample: bool | None) -> str:

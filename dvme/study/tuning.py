@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.backbones.loading.kept import TOLERANCES, kept_spec
 from dvme.data.targets import Targets
-from dvme.errors import DataError, OptionError, parameter
+from dvme.errors import DataError, DvmeError, OptionError, parameter
 from dvme.extraction.decoding import Work
 from dvme.extraction.pictures import read_pictures
 from dvme.heads import TUNED, Embedded, Job
@@ -96,7 +96,8 @@ def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, 
     if relative:
         raise DataError(
             f"{snapshot.location} does not know where {len(relative):,} of {len(snapshot):,} images lie, such as "
-            f"{relative[0]}, and {named.head.name} trains on images; run dvme extract on them, " + LEAVE_OUT
+            f"{relative[0]}, and {named.head.name} trains on images; run dvme extract on them, "
+            + LEAVE_OUT
             + parameter("heads")
         )
 
@@ -104,7 +105,7 @@ def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, 
 def _check_backbone(method: Method, embeddings: Embeddings) -> None:
     try:
         spec = kept_spec(embeddings)
-    except (OptionError, DataError, LookupError) as error:
+    except DvmeError as error:
         raise DataError(
             f"{method.title} cannot train what made these embeddings ({error}); " + LEAVE_OUT + parameter("heads")
         ) from error
@@ -124,7 +125,7 @@ def _fit_on(
     progress: Callable[[str, int, int], None],
 ) -> Iterator[Predicted]:
     """Fit what is asked on one backbone, whose images are read once."""
-    from dvme.backbones.loading.trainable import trainable
+    from dvme.backbones.loading.trainable import check_trainable, trainable
 
     embeddings, hidden = snapshot.backbones[name], targets.hidden(test)
     spec, device = kept_spec(embeddings), runtime.torch_device()
@@ -141,8 +142,9 @@ def _fit_on(
         truth=hidden.values if targets.is_multilabel else None,
     )
     seen = Seen(pictures, load)
-    _check_same(name, load(), seen, data)
-    n_done = 0
+    model = load()
+    check_trainable(model)
+    _check_same(name, model, seen, data)
     for position, each in enumerate(assignments):
         head = each.method.head
         assert isinstance(head, OnImages)
@@ -152,11 +154,10 @@ def _fit_on(
         fitted = head.fit_on_images(job, data, seen, runtime, lambda *_: None)
         seconds = time.perf_counter() - started
         log_test, log_validation = (
-            sound_log_proba(fitted, [fitted.embed(pictures, rows)], each.method.title, targets)
+            sound_log_proba(fitted.classifier, [fitted.embed(pictures, rows)], each.method.title, targets)
             for rows in (test, each.validation)
         )
-        n_done += 1
-        progress("fit", n_done, len(assignments))
+        progress("fit", position + 1, len(assignments))
         yield Predicted(position, None, log_test, log_validation, seconds, dict(fitted.chosen), fitted.n_parameters)
 
 

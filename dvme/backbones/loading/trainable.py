@@ -57,6 +57,11 @@ class Trainable(nn.Module):
                 weights.requires_grad_(True)
         self.eval()
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.scale.device
+
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings of cropped images, pooled as extraction does.
 

@@ -20,8 +20,10 @@ class Classifier(nn.Module):
     its logit stays what it is.
     """
 
+    centre: Tensor
     learns: Tensor
     """(C,) bool."""
+    fixed: Tensor
 
     def __init__(self, start: FittedLinear, centre: NDArray[Any]) -> None:
         """Begin as a fitted head.

@@ -74,9 +74,7 @@ def linear_start(job: Job, data: Embedded, runtime: Runtime) -> FittedLinear:
         DataError: as `fit_jobs`.
     """
     head = Linear()
-    least = head.least_bytes(
-        len(job.train), data.dims(job.backbones), data.n_classes, is_multilabel=data.is_multilabel
-    )
+    least = head.least_bytes(len(job.train), data.dims(job.backbones), data.n_classes, is_multilabel=data.is_multilabel)
     alone = replace(runtime, memory=max(least, LEAST_MEMORY))
     (start,) = fit_jobs([replace(job, head=head)], data, runtime=alone)
     if not isinstance(start, FittedLinear) or not np.isfinite(start.weights).all():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -45,14 +45,6 @@ class FittedTuned:
     def embed(self, pictures: Pictures, rows: NDArray[Any]) -> NDArray[np.float32]:
         """(B, D) of some images, as extraction would embed them by the tuned backbone."""
         return embedded(self.model, pictures, rows)
-
-    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) probabilities of (B, D) embeddings by the tuned backbone."""
-        return self.classifier.predict_proba(blocks)
-
-    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) float64 logarithms of the same."""
-        return self.classifier.log_proba(blocks)
 
     @property
     def n_parameters(self) -> int:

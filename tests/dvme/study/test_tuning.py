@@ -98,23 +98,13 @@ def test_fit_all__test_labels_are_never_looked_at(cache: Path) -> None:
     targets = snapshot.targets()
     test = np.arange(0, len(snapshot), 3)
     train, validation = np.arange(1, len(snapshot), 3), np.arange(2, len(snapshot), 3)
-    methods = make_methods(["finetune@learning-rates=0.001@max-epochs=1"], [LITE], with_controls=False)
+    methods = make_methods(["finetune@learning-rates=0.001@max-epochs=2"], [LITE], with_controls=False)
     others = targets.values.copy()
     others[test] = (others[test] + 1) % 3
-    found = [
-        list(
-            fit_all(
-                [Assignment(methods[0], train, validation, 7)],
-                snapshot,
-                own,
-                test,
-                runtime=RUNTIME,
-                budget=2**30,
-                progress=silent,
-            )
-        )[0]
-        for own in (targets, replace(targets, values=others))
-    ]
+    found = []
+    for own in (targets, replace(targets, values=others)):
+        given = [Assignment(methods[0], train, validation, 7)], snapshot, own, test
+        found += fit_all(*given, runtime=RUNTIME, budget=2**30, progress=silent)
     np.testing.assert_array_equal(found[0].log_test, found[1].log_test)
     np.testing.assert_array_equal(found[0].log_validation, found[1].log_validation)
 
@@ -132,11 +122,18 @@ def test_sweep__images_that_are_gone_or_changed(cache: Path, folder: Path, tmp_p
     assert sweep(cache, tmp_path / "run", [TUNED]).n_jobs == 3
 
 
-def test_sweep__what_cannot_be_tuned(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="Ray|this process"):
+def test_sweep__what_cannot_be_tuned(cache: Path, small_study: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"runs in this process; leave out engine; or leave it out of heads"):
         sweep(cache, tmp_path / "run", [TUNED], runtime=Runtime(device="cpu", engine="ray"))
     with pytest.raises(OptionError, match="no setting 'epochs'; choose from"):
         get_head("finetune@epochs=3")
-    features = np.random.default_rng(0).normal(size=(30, 8)).astype(np.float32)
-    np.savez(tmp_path / "f.npz", features=features, label=np.arange(30) % 2)
+    with pytest.raises(DataError, match=r"cannot train what made these embeddings \(.*; or leave it out of heads"):
+        sweep(small_study / "c.zarr", tmp_path / "run", [TUNED])
     assert not (tmp_path / "run").exists()
+
+
+def test_sweep__images_of_which_nobody_knows_where_they_lie(cache: Path, tmp_path: Path) -> None:
+    with EmbeddingCache.writing(cache) as store:
+        store.update_columns(np.arange(3), {"path": ["a.png", "b.png", ""]})
+    with pytest.raises(DataError, match=r"does not know where 3 of 36 images lie, such as a\.png"):
+        sweep(cache, tmp_path / "run", [TUNED])
