@@ -16,6 +16,7 @@ from dvme.metrics.classification import METRICS
 from dvme.notices import Aside
 from dvme.study.design.views import Views
 from dvme.text import some_of
+from dvme.training.batches import Sampling
 
 KAPPA = "kappa"
 """What `linear@tune=kappa` is tuned for."""
@@ -172,7 +173,8 @@ def sampled(method: Method, oversample: bool | None) -> Method:
 
     if oversample is None:
         return method
-    head, sampling = method.head, "oversampled" if oversample else "shuffled"
+    head: Any = method.head
+    sampling: Sampling = "oversampled" if oversample else "shuffled"
     if isinstance(head, NetworkHead):
         head = replace(head, protocol=replace(head.protocol, sampling=sampling))
     elif isinstance(head, Finetune):
