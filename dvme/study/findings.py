@@ -105,15 +105,18 @@ def _no_single(table: _Table, leading: int) -> Finding:
     if table.leaders.roles.singles:
         why = f"{_metric(table)} is not defined on the validation images of any single backbone."
         return Finding(question, "Nothing to choose by", (reached, why))
-    details = (reached, "No backbone was tried alone.")
-    return Finding(question, "Only fusions were fitted", details, f"{name} leads on validation")
+    clause = f"{name} leads on validation"
+    if leading in table.leaders.roles.tuned:
+        return Finding(question, "None was tried as it is", (reached, "No frozen backbone was tried alone."), clause)
+    return Finding(question, "Only fusions were fitted", (reached, "No backbone was tried alone."), clause)
 
 
 def _which_backbone(table: _Table, single: int, others: Mapping[int, Difference]) -> Finding:
     question, name = WHICH, table.name(single)
-    reached = f"{name} leads on validation: test {_metric(table)} {_scored(table, single)}."
+    leads = "leads on validation" + (" among frozen backbones" if table.leaders.roles.tuned else "")
+    reached = f"{name} {leads}: test {_metric(table)} {_scored(table, single)}."
     if not others:
-        clause = f"{name} leads on validation, on the only backbone that was tried"
+        clause = f"{name} {leads}, on the only backbone that was tried"
         return Finding(question, name, (reached, "No other backbone was tried."), clause)
     better, worse, tied, untested = ([each for each in others.values() if each.word == word] for word in WORDS)
     details = [reached]
@@ -128,9 +131,9 @@ def _which_backbone(table: _Table, single: int, others: Mapping[int, Difference]
     if any(split_name(backbone)[0] == UNTRAINED for backbone in alike):
         details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
     if untested:
-        return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} leads on validation")
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} {leads}")
     if better:
-        clause = f"{name} leads on validation, but {_listed(better)} is better on the test set: trust neither yet"
+        clause = f"{name} {leads}, but {_listed(better)} is better on the test set: trust neither yet"
         return Finding(question, "Validation and test disagree", tuple(details), clause)
     if tied:
         answer = f"{name} leads, none stands out" if len(tied) == len(others) else f"{name} leads, not alone"

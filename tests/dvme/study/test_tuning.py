@@ -57,11 +57,13 @@ def test_sweep__stands_beside_the_heads_and_is_gone_on_with(cache: Path, tmp_pat
     assert tuned.seconds > frozen.seconds
     assert all(chosen["epoch"] in {0, 1, 2} and chosen["n_epochs"] == 2 for chosen in tuned.chosen)
     assert all(chosen["n_trained"] > 3_000_000 for chosen in tuned.chosen)
+    assert "leads on validation among frozen backbones, on the only backbone" in first.findings.verdict
     again = sweep(cache, tmp_path / "run", ["linear", TUNED])
     assert again.n_reused == again.n_jobs == 6
     assert [cell.test for cell in again.cells] == [cell.test for cell in first.cells]
     other = sweep(cache, tmp_path / "other", [TUNED])
     assert other.cells[0].chosen == tuned.chosen, "company changes nothing"
+    assert other.findings.answers[0].answer == "None was tried as it is"
 
 
 def test_start__has_the_logits_of_the_cached_head(cache: Path) -> None:
