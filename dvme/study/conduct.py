@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvme.cluster import check_cluster
 from dvme.data.findings import finding_names, parsed
 from dvme.data.uncertainty import is_unsure
-from dvme.defaults import ENGINE, VIEWS_USED
+from dvme.defaults import VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -107,7 +107,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
     _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
     check_order(methods, design.subsets.targets.task, os.fspath(question.cache))
-    check_tuned(methods, design.snapshot, n_sites=len(opened), is_local=runtime.engine == ENGINE)
+    check_tuned(methods, design.snapshot, sites=opened, engine=runtime.engine, save=question.save)
     sites = matched_sites(question.sites, opened, design.subsets, budget // EMBEDDINGS_SHARE)
     methods = [sampled(method, design.subsets.policy.get("oversample")) for method in methods]
     clock.lap("subsets")

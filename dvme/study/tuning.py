@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dvme.backbones.loading.kept import TOLERANCES, kept_spec
 from dvme.data.targets import Targets
+from dvme.defaults import ENGINE
 from dvme.errors import DataError, DvmeError, OptionError, parameter
 from dvme.extraction.decoding import Work
 from dvme.extraction.pictures import read_pictures
@@ -72,7 +73,7 @@ def fit_all(
         n_done += len(own)
 
 
-def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, is_local: bool) -> None:
+def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, is_local: bool, is_saved: bool) -> None:
     """Refuse methods that train a backbone where the study cannot have them, before anything is fitted.
 
     Raises:
@@ -84,8 +85,12 @@ def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, 
     out = "; " + LEAVE_OUT + parameter("heads")
     for is_wrong, what in (
         (bool(snapshot.views), "augments images itself; leave out " + parameter("views")),
-        (bool(n_sites), "is not tested on other sites yet; leave out " + parameter("test")),
-        (not is_local, "runs in this process; leave out " + parameter("engine")),
+        (bool(sites), "is not tested on other sites yet; leave out " + parameter("test")),
+        (engine != ENGINE, "runs in this process; leave out " + parameter("engine")),
+        (
+            save is not None and all(method.head.name in TUNED for method in methods),
+            "keeps nothing that could be saved; leave out " + parameter("save"),
+        ),
     ):
         if is_wrong:
             raise OptionError(f"{named.title} " + what + out)

@@ -129,6 +129,9 @@ def test_sweep__what_cannot_be_tuned(cache: Path, small_study: Path, tmp_path: P
         sweep(cache, tmp_path / "run", [TUNED], runtime=Runtime(device="cpu", engine="ray"))
     with pytest.raises(OptionError, match="no setting 'epochs'; choose from"):
         get_head("finetune@epochs=3")
+    with pytest.raises(OptionError, match="keeps nothing that could be saved; leave out save"):
+        dvme.probe(cache, heads=[TUNED], save=tmp_path / "heads", runtime=RUNTIME)
+    assert not (tmp_path / "heads").exists()
     with pytest.raises(DataError, match=r"cannot train what made these embeddings \(.*; or leave it out of heads"):
         sweep(small_study / "c.zarr", tmp_path / "run", [TUNED])
     assert not (tmp_path / "run").exists()
