@@ -73,8 +73,17 @@ def fit_all(
         n_done += len(own)
 
 
-def check_tuned(methods: Sequence[Method], snapshot: Snapshot, *, n_sites: int, is_local: bool, is_saved: bool) -> None:
+def check_tuned(
+    methods: Sequence[Method], snapshot: Snapshot, *, sites: Collection[str], engine: str, save: str | Path | None
+) -> None:
     """Refuse methods that train a backbone where the study cannot have them, before anything is fitted.
+
+    Args:
+        methods: all of the study.
+        snapshot: its images.
+        sites: further caches that are tested on.
+        engine: as `Runtime.engine`.
+        save: where heads are to be kept as well.
 
     Raises:
         OptionError, DataError: naming the method and the next step.
