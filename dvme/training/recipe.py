@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, Literal, get_args
 
-from dvme.errors import OptionError, parameter
+from dvme.errors import OptionError
 from dvme.limits import every, positive, whole
 from dvme.training.batches import Sampling
 
@@ -68,9 +68,7 @@ class Recipe:
         """Refuse what cannot be trained."""
         for name, allowed in NAMES.items():
             if getattr(self, name) not in allowed:
-                raise OptionError(
-                    parameter(name) + f" {getattr(self, name)!r} is not known; choose from {', '.join(allowed)}"
-                )
+                raise OptionError(f"{name} {getattr(self, name)!r} is not known; choose from {', '.join(allowed)}")
         rates = tuple(sorted(every("learning_rates", self.learning_rates, positive)))
         checked: dict[str, Any] = {"learning_rates": rates}
         checked |= {name: whole(name, getattr(self, name), least) for name, least in LEAST.items()}
@@ -81,9 +79,8 @@ class Recipe:
                 object.__setattr__(self, field.name, checked[field.name])
         if self.warmup_epochs >= self.max_epochs:
             raise OptionError(
-                parameter("warmup_epochs", self.warmup_epochs)
-                + " leaves no epoch at full rates; choose fewer than the "
-                + parameter("max_epochs", self.max_epochs)
+                f"warmup_epochs {self.warmup_epochs:g} leaves no epoch at full rates; choose fewer than max_epochs, "
+                f"which is {self.max_epochs}"
             )
 
 
@@ -103,9 +100,7 @@ def has_frozen_statistics(recipe: Recipe, n_images: int) -> bool:
     is_single = n_images // count_batches(recipe, n_images) < 2
     if recipe.batch_norm == "updated" and is_single:
         raise OptionError(
-            parameter("batch_norm", "updated")
-            + " needs minibatches of two images or more; choose frozen, or raise "
-            + parameter("batch_size")
+            "batch_norm 'updated' needs minibatches of two images or more; choose frozen, or raise batch_size"
         )
     is_small = n_images < FEWEST_FOR_STATISTICS or is_single
     return recipe.batch_norm == "frozen" or (recipe.batch_norm == "auto" and is_small)

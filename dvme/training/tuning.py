@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, parameter
+from dvme.errors import DataError
 from dvme.runtime import keep_freed_memory
 from dvme.training.averaging import Average
 from dvme.training.batches import epoch_order, loss_weights, resolve_sampling
@@ -285,7 +285,7 @@ class _Best:
             tried = ", ".join(f"{rate:g}" for rate in rates)
             raise DataError(
                 f"training diverged: no weights with a finite loss at the learning rate of {tried}; "
-                "choose lower " + parameter("learning_rates")
+                "choose lower learning_rates"
             )
         return Course(
             *self._states,

@@ -31,7 +31,7 @@ from dvme.training.recipe import Recipe, count_batches, has_frozen_statistics
         ({"max_epochs": 2.5}, "max_epochs 2.5 is not possible"),
         ({"stop_patience": 0}, "stop_patience 0 is not possible"),
         ({"warmup_epochs": "1"}, "warmup_epochs '1' is not possible"),
-        ({"warmup_epochs": 3.0, "max_epochs": 3}, "warmup_epochs=3.0 leaves no epoch at full rates"),
+        ({"warmup_epochs": 3.0, "max_epochs": 3}, "warmup_epochs 3 leaves no epoch at full rates"),
         ({"average_epochs": -1.0}, "average_epochs -1.0 is not possible"),
         ({"batch_norm": "froze"}, "batch_norm 'froze' is not known; choose from auto, frozen, updated"),
         ({"sampling": 3}, "sampling 3 is not known; choose from auto, shuffled, oversampled"),
@@ -72,5 +72,5 @@ def test_has_frozen_statistics__by_hand(batch_norm: Any, n_images: int, batch_si
 def test_has_frozen_statistics__single_images_have_none(n_images: int, batch_size: int) -> None:
     recipe = Recipe(batch_norm="updated", batch_size=batch_size)
     assert min(len(part) for part in np.array_split(np.arange(n_images), count_batches(recipe, n_images))) == 1
-    with pytest.raises(OptionError, match="batch_norm='updated' needs minibatches of two images or more"):
+    with pytest.raises(OptionError, match="batch_norm 'updated' needs minibatches of two images or more"):
         has_frozen_statistics(recipe, n_images)
