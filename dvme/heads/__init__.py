@@ -59,6 +59,7 @@ HEADS = tuple(_KINDS)
 _TUNED: dict[str, Callable[[], Head]] = {"finetune": Finetune}
 TUNED = tuple(_TUNED)
 """Those that train the backbone as well, on the images."""
+_FACTORIES = {name: factory for name, (factory, _) in _KINDS.items()} | _TUNED
 
 
 def get_head(name: str) -> Head:
@@ -69,17 +70,15 @@ def get_head(name: str) -> Head:
         OptionError: naming the settings that there are, or what a value may be.
     """
     base, settings = split_name(name)
-    if base in _TUNED:
-        return vary(_TUNED[base](), settings)
-    if base not in _KINDS:
+    if base not in _FACTORIES:
         hint = "; several values are separated by colons" if base[:1].isdigit() else ""
-        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join((*HEADS, *TUNED))}{hint}")
-    return vary(_KINDS[base][0](), settings)
+        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(_FACTORIES)}{hint}")
+    return vary(_FACTORIES[base](), settings)
 
 
 def is_own(head: Head) -> bool:
     """Whether the head is one of dvme's, so that a saved one can be built again; another's lives in its program."""
-    return head.name in (*HEADS, *TUNED) and type(get_head(head.name)) is type(head)
+    return head.name in _FACTORIES and type(get_head(head.name)) is type(head)
 
 
 def full_name(head: Head) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.loading.kept import TOLERANCES, kept_spec
+from dvme.backbones.loading.kept import TOLERANCES, kept_spec, relative_differences
 from dvme.data.targets import Targets
 from dvme.defaults import ENGINE
 from dvme.errors import DataError, DvmeError, OptionError, parameter
@@ -74,7 +74,7 @@ def fit_all(
 
 
 def check_tuned(
-    methods: Sequence[Method], snapshot: Snapshot, *, sites: Collection[str], engine: str, save: str | Path | None
+    methods: list[Method], snapshot: Snapshot, *, sites: Collection[str], engine: str, save: str | Path | None
 ) -> None:
     """Refuse methods that train a backbone where the study cannot have them, before anything is fitted.
 
@@ -88,29 +88,25 @@ def check_tuned(
     Raises:
         OptionError, DataError: naming the method and the next step.
     """
-    named = next((method for method in methods if method.head.name in TUNED), None)
-    if named is None:
+    tuned = [method for method in methods if method.head.name in TUNED]
+    if not tuned:
         return
     out = "; " + LEAVE_OUT + parameter("heads")
     for is_wrong, what in (
         (bool(snapshot.views), "augments images itself; leave out " + parameter("views")),
         (bool(sites), "is not tested on other sites yet; leave out " + parameter("test")),
         (engine != ENGINE, "runs in this process; leave out " + parameter("engine")),
-        (
-            save is not None and all(method.head.name in TUNED for method in methods),
-            "keeps nothing that could be saved; leave out " + parameter("save"),
-        ),
+        (save is not None and tuned == methods, "keeps nothing that could be saved; leave out " + parameter("save")),
     ):
         if is_wrong:
-            raise OptionError(f"{named.title} " + what + out)
-    for method in methods:
-        if method.head.name in TUNED:
-            _check_backbone(method, snapshot.backbones[method.backbones[0]])
+            raise OptionError(f"{tuned[0].title} " + what + out)
+    for method in tuned:
+        _check_backbone(method, snapshot.backbones[method.backbones[0]])
     relative = [str(path) for path in snapshot.paths if not Path(path).is_absolute()]
     if relative:
         raise DataError(
             f"{snapshot.location} does not know where {len(relative):,} of {len(snapshot):,} images lie, such as "
-            f"{relative[0]}, and {named.head.name} trains on images; run dvme extract on them, "
+            f"{relative[0]}, and {tuned[0].head.name} trains on images; run dvme extract on them, "
             + LEAVE_OUT
             + parameter("heads")
         )
@@ -139,26 +135,14 @@ def _fit_on(
     progress: Callable[[str, int, int], None],
 ) -> Iterator[Predicted]:
     """Fit what is asked on one backbone, whose images are read once."""
-    from dvme.backbones.loading.trainable import check_trainable, trainable
-
-    embeddings, hidden = snapshot.backbones[name], targets.hidden(test)
-    spec, device = kept_spec(embeddings), runtime.torch_device()
-    work = [
-        Work(position, Path(path), content_id.tobytes())
-        for position, (path, content_id) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
-    ]
-    pictures = read_pictures(work, spec, runtime, lambda *_: None, budget)
-    load = partial(trainable, spec, device=device)
+    hidden = targets.hidden(test)
     data = Embedded(
         {name: snapshot.read(name)},
         hidden.learned,
         len(targets.classes),
         truth=hidden.values if targets.is_multilabel else None,
     )
-    seen = Seen(pictures, load)
-    model = load()
-    check_trainable(model)
-    _check_same(name, model, seen, data)
+    seen = _seen(name, snapshot, data, runtime, budget)
     for position, each in enumerate(assignments):
         head = each.method.head
         assert isinstance(head, OnImages)
@@ -168,11 +152,28 @@ def _fit_on(
         fitted = head.fit_on_images(job, data, seen, runtime, lambda *_: None)
         seconds = time.perf_counter() - started
         log_test, log_validation = (
-            sound_log_proba(fitted.classifier, [fitted.embed(pictures, rows)], each.method.title, targets)
+            sound_log_proba(fitted.classifier, [fitted.embed(seen.pictures, rows)], each.method.title, targets)
             for rows in (test, each.validation)
         )
         progress("fit", position + 1, len(assignments))
         yield Predicted(position, None, log_test, log_validation, seconds, dict(fitted.chosen), fitted.n_parameters)
+
+
+def _seen(name: str, snapshot: Snapshot, data: Embedded, runtime: Runtime, budget: int) -> Seen:
+    """The images of a study, and a backbone that is the cached one and can be trained."""
+    from dvme.backbones.loading.trainable import check_trainable, trainable
+
+    spec = kept_spec(snapshot.backbones[name])
+    work = [
+        Work(position, Path(path), content_id.tobytes())
+        for position, (path, content_id) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
+    ]
+    pictures = read_pictures(work, spec, runtime, lambda *_: None, budget)
+    seen = Seen(pictures, partial(trainable, spec, device=runtime.torch_device()))
+    model = seen.load()
+    check_trainable(model)
+    _check_same(name, model, seen, data)
+    return seen
 
 
 def _check_same(name: str, model: Trainable, seen: Seen, data: Embedded) -> None:
@@ -182,9 +183,8 @@ def _check_same(name: str, model: Trainable, seen: Seen, data: Embedded) -> None
         DataError: with the difference.
     """
     rows = np.arange(min(COMPARED, len(data.labels)))
-    now = embedded(model, seen.pictures, rows)
     cached = data.embeddings[name][rows].astype(np.float64)
-    differs = float(np.abs(now - cached).max() / max(np.abs(cached).max(), np.finfo(np.float32).tiny))
+    differs = float(relative_differences(cached, embedded(model, seen.pictures, rows)).max())
     if not differs <= TOLERANCES["float32"]:
         raise DataError(
             f"{name} gives other embeddings here than the cached ones (they differ by {differs:.2g} of the largest "

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.loading.kept import TOLERANCES, kept_spec
+from dvme.backbones.loading.kept import TOLERANCES, kept_spec, relative_differences
 from dvme.data import MISSING
 from dvme.errors import DvmeError, message_of
 from dvme.extraction.decoding import Work
@@ -67,7 +67,7 @@ def compare_with_images(
     def compare(rows: NDArray[Any], now: NDArray[Any], failed: Mapping[int, str]) -> None:
         del failed  # not a number either
         cached = embeddings.read(rows).astype(np.float64)
-        differences.update(zip(rows.tolist(), _differences(cached, now).tolist(), strict=True))
+        differences.update(zip(rows.tolist(), relative_differences(cached, now).tolist(), strict=True))
 
     target = Target(model, [np.array(present, dtype=np.int64)] if present else [], "float32", compare)
     extract_shards([target], lambda rows: [work[row] for row in rows], runtime, lambda *_: None)
@@ -81,15 +81,3 @@ def compare_with_images(
         n_unavailable=len(chosen) - len(differences),
         different=[first_seen[row] for row in different],
     )
-
-
-def _differences(cached: NDArray[Any], now: NDArray[Any]) -> NDArray[np.float64]:
-    """(B,) largest difference of two embeddings (B, D), relative to the largest element of the second.
-
-    Infinite where the second is not finite, as of an image that cannot be decoded any more.
-    """
-    is_finite = np.isfinite(now).all(axis=1)
-    differences = np.full(len(now), np.inf)
-    largest = np.maximum(np.abs(now[is_finite]).max(axis=1), np.finfo(np.float32).tiny)
-    differences[is_finite] = np.abs(cached[is_finite] - now[is_finite]).max(axis=1) / largest
-    return differences

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from dvme.backbones.description.spec import BackboneSpec, Precision
 from dvme.backbones.description.variation import split_name
@@ -31,3 +34,15 @@ def kept_spec(embeddings: Embeddings) -> BackboneSpec:
     if kept and split_name(embeddings.name)[0] not in names():
         return spec_from_mapping(kept, source=f"the specification of {embeddings.name} in the cache")
     return get_spec(embeddings.name)
+
+
+def relative_differences(cached: NDArray[Any], now: NDArray[Any]) -> NDArray[np.float64]:
+    """(B,) largest difference of two embeddings (B, D), relative to the largest element of the second.
+
+    Infinite where the second is not finite, as of an image that cannot be decoded any more.
+    """
+    is_finite = np.isfinite(now).all(axis=1)
+    differences = np.full(len(now), np.inf)
+    largest = np.maximum(np.abs(now[is_finite]).max(axis=1), np.finfo(np.float32).tiny)
+    differences[is_finite] = np.abs(cached[is_finite] - now[is_finite]).max(axis=1) / largest
+    return differences

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import dvme
+import dvme.backbones.loading.trainable as trainable_module
 from dvme.errors import DataError, OptionError
 from dvme.heads import Embedded, Job, get_head
 from dvme.heads.tuned.classifier import Classifier
@@ -19,7 +21,7 @@ from dvme.heads.tuned.on_images import embedded
 from dvme.runtime import Runtime, silent
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment
-from dvme.study.methods import make_methods
+from dvme.study.methods import make_methods, sampled
 from dvme.study.tuning import fit_all
 from dvme_cache import EmbeddingCache
 
@@ -122,6 +124,22 @@ def test_sweep__images_that_are_gone_or_changed(cache: Path, folder: Path, tmp_p
         sweep(cache, tmp_path / "run", [TUNED])
     changed.write_bytes(content)
     assert sweep(cache, tmp_path / "run", [TUNED]).n_jobs == 3
+
+
+def test_sweep__another_backbone_than_the_cached_one_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "dvme.backbones.loading.trainable.trainable", partial(trainable_module.trainable, random_seed=1)
+    )
+    with pytest.raises(DataError, match=r"gives other embeddings here than the cached ones"):
+        sweep(cache, tmp_path / "run", [TUNED])
+
+
+@pytest.mark.parametrize(("oversample", "expected"), [(None, "auto"), (True, "oversampled"), (False, "shuffled")])
+def test_sampled__as_the_subsets_want_it(oversample: bool | None, expected: str) -> None:
+    (method,) = make_methods(["finetune"], [LITE], with_controls=False)
+    assert sampled(method, oversample).settings["recipe"]["sampling"] == expected
 
 
 def test_sweep__what_cannot_be_tuned(cache: Path, small_study: Path, tmp_path: Path) -> None:
