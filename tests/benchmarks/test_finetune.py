@@ -16,11 +16,12 @@ from torch import nn
 
 from dvme.runtime import keep_freed_memory
 from dvme.training.batches import epoch_order
+from dvme.training.epochs import Lesson
 from dvme.training.motions import drawn, moved
 from dvme.training.pictures import Pictures
 from dvme.training.randomness import MOTION, ORDER, generator
 from dvme.training.recipe import Recipe
-from dvme.training.tuning import Lesson, tune
+from dvme.training.tuning import tune
 
 N, SQUARE, CROP, ROUNDS = 64, 74, 64, 5
 RECIPE = Recipe(learning_rates=(1e-4,), max_epochs=1, warmup_epochs=0.0, batch_norm="updated", sampling="shuffled")

@@ -38,7 +38,8 @@ class Finetune:
     ) -> FittedTuned:
         """See OnImages."""
         from dvme.heads.tuned.classifier import Classifier
-        from dvme.training.tuning import Lesson, tune
+        from dvme.training.epochs import Lesson
+        from dvme.training.tuning import tune
 
         start = linear_start(job, data, runtime)
         model = seen.load()

@@ -15,10 +15,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dvme.errors import DataError, OptionError
 from dvme.training.batches import epoch_order
+from dvme.training.epochs import Lesson
 from dvme.training.motions import drawn, moved
 from dvme.training.pictures import Pictures
 from dvme.training.recipe import Recipe
-from dvme.training.tuning import Course, Lesson, tune
+from dvme.training.tuning import Course, tune
 
 N, SQUARE, CROP = 48, 12, 10
 LONG = Recipe(learning_rates=(0.03,), max_epochs=12, batch_size=8, layer_decay=1.0)
