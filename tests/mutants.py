@@ -703,8 +703,8 @@ HEADS = (
     Mutant(
         "schedule: a plateau one epoch early",
         "dvme/training/schedule.py",
-        "if self._n_stalled > self.protocol.plateau_patience:",
-        "if self._n_stalled >= self.protocol.plateau_patience:",
+        "is_seen = self.n_stalled > self.patience",
+        "is_seen = self.n_stalled >= self.patience",
         ("tests/dvme/training/test_schedule.py",),
     ),
     Mutant(

@@ -13,8 +13,9 @@ from dvme.heads.fitting.jobs import Embedded, FittedHead, Head, Job, fit_jobs
 from dvme.heads.fusion.controls import Concat, FittedConcat, FittedMeanLogits, MeanLogits
 from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
 from dvme.heads.neighbours.knn import KNN, FittedKNN
-from dvme.heads.tuned.finetune import Finetune
+from dvme.heads.tuned.finetune import NAMES, Finetune
 from dvme.heads.variation import LATER, base_name, differences, needs_order, split_name, vary, written
+from dvme.training.protocols import OWN
 
 __all__ = [
     "ATTENTION_HEADS",
@@ -56,7 +57,7 @@ _KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
 }
 HEADS = tuple(_KINDS)
 """Those on embeddings alone."""
-_TUNED: dict[str, Callable[[], Head]] = {"finetune": Finetune}
+_TUNED: dict[str, Callable[[], Head]] = {name: partial(Finetune.named, name) for name in NAMES}
 TUNED = tuple(_TUNED)
 """Those that train the backbone as well, on the images."""
 _FACTORIES = {name: factory for name, (factory, _) in _KINDS.items()} | _TUNED
@@ -73,7 +74,10 @@ def get_head(name: str) -> Head:
     if base not in _FACTORIES:
         hint = "; several values are separated by colons" if base[:1].isdigit() else ""
         raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(_FACTORIES)}{hint}")
-    return vary(_FACTORIES[base](), settings)
+    head = _FACTORIES[base]()
+    if isinstance(head, Finetune):  # a protocol first, and what is said beside it then
+        head = head.under(settings.get("protocol", head.protocol))
+    return vary(head, settings)
 
 
 def is_own(head: Head) -> bool:
@@ -83,7 +87,12 @@ def is_own(head: Head) -> bool:
 
 def full_name(head: Head) -> str:
     """The name with the settings that differ from the defaults, as `get_head` takes it; of another's head, its name."""
-    return "@".join([head.name, *(differences(get_head(head.name), head) if is_own(head) else [])])
+    if not is_own(head):
+        return head.name
+    usual = get_head(head.name)
+    if isinstance(head, Finetune):  # what differs from its protocol, which is a setting itself
+        usual = replace(head.under(head.protocol), protocol=OWN)
+    return "@".join([head.name, *differences(usual, head)])
 
 
 def head_of(name: str, settings: Mapping[str, Any]) -> Head:

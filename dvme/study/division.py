@@ -20,6 +20,7 @@ from dvme.heads.fusion.networks import count_parameters
 from dvme.heads.tuned.finetune import Finetune
 from dvme.study.fitting import Assignment
 from dvme.study.methods import Method
+from dvme.training.recipe import resolved
 from dvme_cache.parts import Part
 
 Kind = tuple[Head, tuple[str, ...]]
@@ -82,7 +83,8 @@ def _operations(
         n_parameters = count_parameters(NETWORKS[head.name].shapes(own, n_classes))
         return step * min(EPOCHS, head.protocol.max_epochs) * n_parameters * n_rows
     if isinstance(head, Finetune):
-        return PASS * len(head.recipe.learning_rates) * head.recipe.max_epochs * n_rows
+        recipe = resolved(head.recipe, n_rows, is_transformer=False)
+        return PASS * len(recipe.learning_rates) * recipe.max_epochs * n_rows
     linear = head.linear if isinstance(head, Concat) else head
     if isinstance(linear, Linear):
         return SOLUTION * len(linear.strengths) * n_classes * min(n_rows, sum(own)) * n_rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,9 @@ from dvme.heads.fitting.jobs import check, counted
 from dvme.heads.tuned.on_images import OnImages, Seen, embedded
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
-from dvme.study.fitting import Assignment, Predicted, fit_assignments, sound_log_proba
+from dvme.study.fitting import Assignment, Predicted, fit_assignments, sound_mean_log_proba
 from dvme.study.methods import Method
+from dvme.training.pictures import Pictures
 from dvme_cache import Embeddings
 
 if TYPE_CHECKING:
@@ -143,6 +145,9 @@ def _fit_on(
         truth=hidden.values if targets.is_multilabel else None,
     )
     seen = _seen(name, snapshot, data, runtime, budget)
+    for head in dict.fromkeys(each.method.head for each in assignments):
+        assert isinstance(head, OnImages)
+        head.check_model(seen.load(None))
     for position, each in enumerate(assignments):
         head = each.method.head
         assert isinstance(head, OnImages)
@@ -152,7 +157,12 @@ def _fit_on(
         fitted = head.fit_on_images(job, data, seen, runtime, lambda *_: None)
         seconds = time.perf_counter() - started
         log_test, log_validation = (
-            sound_log_proba(fitted.classifier, [fitted.embed(seen.pictures, rows)], each.method.title, targets)
+            sound_mean_log_proba(
+                fitted.classifier,
+                [[view] for view in fitted.embed(seen.pictures, rows)],
+                each.method.title,
+                targets,
+            )
             for rows in (test, each.validation)
         )
         progress("fit", position + 1, len(assignments))
@@ -169,14 +179,18 @@ def _seen(name: str, snapshot: Snapshot, data: Embedded, runtime: Runtime, budge
         for position, (path, content_id) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
     ]
     pictures = read_pictures(work, spec, runtime, lambda *_: None, budget)
-    seen = Seen(pictures, partial(trainable, spec, device=runtime.torch_device()))
-    model = seen.load()
-    check_trainable(model)
-    _check_same(name, model, seen, data)
-    return seen
+    device = runtime.torch_device()
+    published = trainable(spec, device=device)
+    check_trainable(published)
+    _check_same(name, published, pictures, data)
+
+    def load(seed: int | None) -> Trainable:
+        return deepcopy(published) if seed is None else trainable(spec, device=device, random_seed=seed)
+
+    return Seen(pictures, load)
 
 
-def _check_same(name: str, model: Trainable, seen: Seen, data: Embedded) -> None:
+def _check_same(name: str, model: Trainable, pictures: Pictures, data: Embedded) -> None:
     """Refuse a backbone that gives other embeddings than the cached ones.
 
     Raises:
@@ -184,7 +198,7 @@ def _check_same(name: str, model: Trainable, seen: Seen, data: Embedded) -> None
     """
     rows = np.arange(min(COMPARED, len(data.labels)))
     cached = data.embeddings[name][rows].astype(np.float64)
-    differs = float(relative_differences(cached, embedded(model, seen.pictures, rows)).max())
+    differs = float(relative_differences(cached, embedded(model, pictures, rows)).max())
     if not differs <= TOLERANCES["float32"]:
         raise DataError(
             f"{name} gives other embeddings here than the cached ones (they differ by {differs:.2g} of the largest "

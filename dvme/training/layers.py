@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dvme.errors import OptionError
 from dvme.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def depths(model: nn.Module) -> dict[str, int]:
 
 
 def groups(model: nn.Module, classifier: nn.Module, recipe: Recipe, learning_rate: float) -> list[dict[str, Any]]:
-    """Parameter groups for `torch.optim.AdamW`, from the input to the classifier.
+    """Parameter groups for an optimizer, from the input to the classifier.
 
     A parameter at depth l of L has learning_rate * layer_decay ** (L - l), where the classifier is at L, one beyond the
     backbone's deepest. Vectors and scalars are not decayed, nor what `no_weight_decay()` of the architecture names.
@@ -73,6 +74,22 @@ def groups(model: nn.Module, classifier: nn.Module, recipe: Recipe, learning_rat
         decay = recipe.weight_decay if is_decayed else 0.0
         made.append({"params": found[depth, is_decayed], "lr": rate, "base_lr": rate, "weight_decay": decay})
     return made
+
+
+def freeze_all_but_last(model: nn.Module, layers: str) -> None:
+    """Let only the deepest K layers of a backbone be trained, of `last-K`; of `all`, all.
+
+    Raises:
+        OptionError: if it has fewer.
+    """
+    if layers == "all":
+        return
+    n_last, by_depth = int(layers.removeprefix("last-")), depths(model)
+    deepest = sorted(set(by_depth.values()))
+    if n_last > len(deepest):
+        raise OptionError(f"layers {layers!r} is more than the {len(deepest)} that this backbone has; choose fewer")
+    for name, value in model.named_parameters():
+        value.requires_grad_(value.requires_grad and by_depth[name] in deepest[-n_last:])
 
 
 def set_rates(optimizer: Optimizer, factor: float) -> None:

@@ -35,6 +35,8 @@ class Motions:
     """(B,) degrees, counter-clockwise."""
     areas: NDArray[np.float64]
     """(B,) of the central square that is shown, above 0, 1 at most; less where a turned part would not fit."""
+    stretches: NDArray[np.float64]
+    """(B,) of its width to its height, before it is turned."""
     right: NDArray[np.float64]
     """(B,) from -1 to 1: where the part is between the left and the right end that it may be at."""
     down: NDArray[np.float64]
@@ -43,12 +45,13 @@ class Motions:
 
 def drawn(n: int, recipe: Recipe, rng: np.random.Generator) -> Motions:
     """Motions of n images. All numbers are drawn whatever the recipe, which says what of them is used."""
-    numbers = rng.random((n, 6))
+    numbers = rng.random((n, 7))
     return Motions(
         is_mirrored=(numbers[:, 0] < 0.5) & (recipe.flips != "none"),
         is_upturned=(numbers[:, 1] < 0.5) & (recipe.flips == "both"),
         angles=recipe.degrees * (2.0 * numbers[:, 2] - 1.0),
-        areas=recipe.least_scale + (1.0 - recipe.least_scale) * numbers[:, 3],
+        areas=recipe.least_scale + (recipe.most_scale - recipe.least_scale) * numbers[:, 3],
+        stretches=recipe.most_aspect ** (2.0 * numbers[:, 6] - 1.0),
         right=2.0 * numbers[:, 4] - 1.0,
         down=2.0 * numbers[:, 5] - 1.0,
     )
@@ -75,9 +78,14 @@ def _affine(motions: Motions) -> NDArray[Any]:
     """(B, 2, 3): from where in the square, whose sides are at -1 and 1, each place of the crop comes."""
     angles = np.radians(motions.angles)
     cos, sin = np.cos(angles), np.sin(angles)
-    extents = np.abs(cos) + np.abs(sin)  # of the upright square around a turned one of side 1
-    sides = np.minimum(np.sqrt(motions.areas), 1.0 / extents)
-    slack = 1.0 - sides * extents
-    across, along = sides * np.where(motions.is_mirrored, -1.0, 1.0), sides * np.where(motions.is_upturned, -1.0, 1.0)
-    rows = [across * cos, -along * sin, motions.right * slack, across * sin, along * cos, motions.down * slack]
+    width, height = np.sqrt(motions.areas * motions.stretches), np.sqrt(motions.areas / motions.stretches)
+    # Of the upright rectangle around the turned one.
+    extents = np.abs([width * cos, width * sin]) + np.abs([height * sin, height * cos])
+    fit = 1.0 / np.maximum(extents.max(axis=0), 1.0)
+    right, down = np.array([motions.right, motions.down]) * (1.0 - fit * extents)
+    across, along = (
+        fit * width * np.where(motions.is_mirrored, -1.0, 1.0),
+        fit * height * np.where(motions.is_upturned, -1.0, 1.0),
+    )
+    rows = [across * cos, -along * sin, right, across * sin, along * cos, down]
     return np.stack(rows, axis=1).reshape(-1, 2, 3)

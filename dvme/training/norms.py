@@ -19,9 +19,14 @@ def normalisations(module: nn.Module) -> Iterator[nn.Module]:
 def begin_training(module: nn.Module, *, is_frozen: bool) -> None:
     """Put a module into training; with frozen statistics, normalisations go by them and leave them.
 
-    Their scales and shifts are trained all the same.
+    Their scales and shifts are trained all the same. Parts of which no weight is trained stay as they are: no dropout,
+    no statistics.
     """
     module.train()
+    for part in module.modules():
+        weights = list(part.parameters())
+        if weights and not any(each.requires_grad for each in weights):
+            part.eval()
     if is_frozen:
         for each in normalisations(module):
             each.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,20 @@ class Pictures:
     def square(self, rows: NDArray[Any], device: str | torch.device = "cpu") -> Tensor:
         """(B, C, S, S) float32 squares of some rows, from 0 to 255."""
         return _placed(self.squares[rows], device)
+
+    def ten(self, rows: NDArray[Any], device: str | torch.device = "cpu") -> Iterator[Tensor]:
+        """Ten times (B, C, H, W): the corners and the middle of the squares, then the same mirrored.
+
+        As torchvision's TenCrop.
+        """
+        crop, side = self.crop, int(self.squares.shape[1])
+        end, middle = side - crop, round((side - crop) / 2)
+        places = ((0, 0), (0, end), (end, 0), (end, end), (middle, middle))
+        for is_mirrored in (False, True):
+            for top, left in places:
+                start = end - left if is_mirrored else left
+                cut = self.squares[rows, top : top + crop, start : start + crop]
+                yield _placed(np.ascontiguousarray(cut[:, :, ::-1]) if is_mirrored else cut, device)
 
     @property
     def crop(self) -> int:

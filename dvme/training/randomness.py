@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     torch = deferred("torch")
 
-ORDER, MOTION, DROPOUT = range(3)
+ORDER, MOTION, DROPOUT, WEIGHTS, CLASSIFIER = range(5)
 """What they are for."""
 
 

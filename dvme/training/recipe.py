@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, fields, replace
 from numbers import Real
 from typing import Any, Literal, get_args
 
@@ -13,19 +14,39 @@ from dvme.training.batches import Sampling
 
 BatchNorm = Literal["auto", "frozen", "updated"]
 Flips = Literal["none", "horizontal", "both"]
+Optimizer = Literal["adamw", "adam", "sgd"]
+Schedule = Literal["cosine", "plateau", "constant"]
 FEWEST_FOR_STATISTICS = 500
 """Training images below which `auto` leaves the statistics of batch normalisation as they are."""
-NAMES = {"batch_norm": get_args(BatchNorm), "sampling": get_args(Sampling), "flips": get_args(Flips)}
+NAMES = {
+    "optimizer": get_args(Optimizer),
+    "schedule": get_args(Schedule),
+    "batch_norm": get_args(BatchNorm),
+    "sampling": get_args(Sampling),
+    "flips": get_args(Flips),
+}
 """Fields that are one of a few words."""
-LEAST = {"batch_size": 1, "max_epochs": 1, "stop_patience": 1}
+LEAST = {
+    "batch_size": 1,
+    "min_epochs": 0,
+    "max_epochs": 1,
+    "n_steps": 0,
+    "stop_patience": 0,
+    "plateau_patience": 0,
+    "lora_rank": 0,
+}
 """Smallest values of the whole numbers."""
+SHARES = ("layer_decay", "plateau_factor", "transformer_factor", "least_scale", "most_scale")
+"""Fields above 0, 1 at most."""
 RANGES = {
     "weight_decay": (0.0, math.inf),
     "warmup_epochs": (0.0, math.inf),
     "average_epochs": (0.0, math.inf),
     "degrees": (0.0, 180.0),
+    "most_aspect": (1.0, 10.0),
 }
-"""Fields that may be 0."""
+"""Smallest and largest values of further fields."""
+LAYERS = re.compile(r"all|last-[1-9][0-9]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +59,33 @@ class Recipe:
 
     learning_rates: tuple[float, ...] = (3e-5, 1e-4, 3e-4)
     """Of the classifier, after the warm-up; validation chooses. Rising, each once."""
+    transformer_factor: float = 1.0
+    """What those are multiplied with for a backbone with attention."""
+    optimizer: Optimizer = "adamw"
+    """`adamw`, whose weight decay is apart from the gradient; `adam`; or `sgd` with a momentum of 0.9."""
     layer_decay: float = 0.8
     """What the rate is multiplied with for every layer farther from the classifier; 1 is the same for all."""
     weight_decay: float = 0.05
-    """AdamW's; none of biases, norms and what the architecture excepts."""
+    """None of biases, norms and what the architecture excepts."""
     batch_size: int = 32
     """Images of a minibatch, at most."""
+    min_epochs: int = 0
+    """Epochs before which nothing stops early."""
     max_epochs: int = 20
     """Epochs that a learning rate is tried for."""
+    n_steps: int = 0
+    """Steps that it is tried for, rounded up to whole epochs, in place of `max_epochs`; 0: those count."""
+    schedule: Schedule = "cosine"
+    """What becomes of the rates after the warm-up: half a cosine to 0; a fall at every `plateau` of the validation
+    loss; or nothing."""
     warmup_epochs: float = 1.0
     """In which the rates rise."""
     stop_patience: int = 4
-    """Epochs without a new best after which a learning rate is given up."""
+    """Epochs without a new best after which a learning rate is given up; 0: never."""
+    plateau_factor: float = 0.1
+    """What the rates are multiplied with on a plateau."""
+    plateau_patience: int = 5
+    """Epochs without progress that are tolerated before that."""
     average_epochs: float = 0.0
     """Window of an exponential average of the weights, which is then what counts; 0 is none."""
     batch_norm: BatchNorm = "auto"
@@ -63,6 +99,15 @@ class Recipe:
     """That an image is turned by, at most."""
     least_scale: float = 0.8
     """Of the area of an image's central square that is shown, at least."""
+    most_scale: float = 1.0
+    """At most."""
+    most_aspect: float = 1.0
+    """Of the longer side of what is shown to the shorter one, at most; 1 is a square."""
+    layers: str = "all"
+    """Which weights of the backbone are trained: `all`, or `last-K`: the K deepest layers."""
+    lora_rank: int = 0
+    """Rank of what is added to the weights of attention, all others staying as they are; 0: weights are trained
+    themselves. Source: Hu et al. 2022, LoRA, section 4."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be trained."""
@@ -73,15 +118,41 @@ class Recipe:
         checked: dict[str, Any] = {"learning_rates": rates}
         checked |= {name: whole(name, getattr(self, name), least) for name, least in LEAST.items()}
         checked |= {name: _within(name, getattr(self, name), *ends) for name, ends in RANGES.items()}
-        checked |= {name: _share(name, getattr(self, name)) for name in ("layer_decay", "least_scale")}
+        checked |= {name: _share(name, getattr(self, name)) for name in SHARES}
         for field in fields(self):
             if field.name in checked:
                 object.__setattr__(self, field.name, checked[field.name])
-        if self.warmup_epochs >= self.max_epochs:
+        if LAYERS.fullmatch(str(self.layers)) is None:
+            raise OptionError(f"layers {self.layers!r} is not possible; it is all, or last-K such as last-1")
+        if self.layers != "all" and self.lora_rank:
+            raise OptionError(f"layers {self.layers!r} and lora_rank {self.lora_rank} exclude each other; choose one")
+        if self.least_scale > self.most_scale:
+            raise OptionError(
+                f"least_scale {self.least_scale:g} is above most_scale {self.most_scale:g}; exchange them"
+            )
+        if not self.n_steps and self.warmup_epochs >= self.max_epochs:
             raise OptionError(
                 f"warmup_epochs {self.warmup_epochs:g} leaves no epoch at full rates; choose fewer than max_epochs, "
                 f"which is {self.max_epochs}"
             )
+
+
+def resolved(recipe: Recipe, n_images: int, *, is_transformer: bool) -> Recipe:
+    """The recipe for one training: its rates for the backbone, its length in epochs.
+
+    Raises:
+        OptionError: if the warm-up is as long as all of it.
+    """
+    rates = tuple(rate * recipe.transformer_factor for rate in recipe.learning_rates) if is_transformer else None
+    n_epochs = -(-recipe.n_steps // count_batches(recipe, n_images)) if recipe.n_steps else recipe.max_epochs
+    return replace(
+        recipe,
+        learning_rates=rates or recipe.learning_rates,
+        transformer_factor=1.0,
+        n_steps=0,
+        max_epochs=n_epochs,
+        stop_patience=recipe.stop_patience or n_epochs,
+    )
 
 
 def count_batches(recipe: Recipe, n_images: int) -> int:

@@ -57,6 +57,29 @@ class TrainingProtocol:
             object.__setattr__(self, name, positive(name, getattr(self, name), below))
 
 
+@dataclass
+class Plateau:
+    """Where losses stop falling: ReduceLROnPlateau of torch."""
+
+    patience: int
+    """Epochs without progress that are tolerated."""
+    loss: float = math.inf
+    """The last that was progress."""
+    n_stalled: int = 0
+    """Epochs since then, or since a plateau was seen."""
+
+    def ends_at(self, loss: float) -> bool:
+        """Take note of an epoch's loss; whether rates are to fall now."""
+        if loss < self.loss * (1.0 - PLATEAU_THRESHOLD):
+            self.loss, self.n_stalled = loss, 0
+        else:
+            self.n_stalled += 1
+        is_seen = self.n_stalled > self.patience
+        if is_seen:
+            self.n_stalled = 0
+        return is_seen
+
+
 class Schedule:
     """One job's course through its epochs."""
 
@@ -68,7 +91,7 @@ class Schedule:
         """From 1; 0 as long as no loss was finite."""
         self.best_loss = math.inf
         """nan without validation rows."""
-        self._plateau_loss, self._n_stalled = math.inf, 0
+        self._plateau = Plateau(protocol.plateau_patience)
 
     def close_epoch(self, loss: float | None) -> bool:
         """Take note of an epoch's validation loss.
@@ -84,21 +107,11 @@ class Schedule:
         is_best = loss is None or loss < self.best_loss
         if is_best:
             self.best_epoch, self.best_loss = self.n_epochs, math.nan if loss is None else loss
-        if loss is not None:
-            self._watch_plateau(loss)
-        return is_best
-
-    def _watch_plateau(self, loss: float) -> None:
-        """ReduceLROnPlateau of torch."""
-        if loss < self._plateau_loss * (1.0 - PLATEAU_THRESHOLD):
-            self._plateau_loss, self._n_stalled = loss, 0
-        else:
-            self._n_stalled += 1
-        if self._n_stalled > self.protocol.plateau_patience:
+        if loss is not None and self._plateau.ends_at(loss):
             lowered = self.learning_rate * self.protocol.plateau_factor
             if self.learning_rate - lowered > LEAST_CHANGE:
                 self.learning_rate = lowered
-            self._n_stalled = 0
+        return is_best
 
     @property
     def has_ended(self) -> bool:

@@ -105,9 +105,11 @@ def _try_rate(trained: Trained, watched: Watched, best: _Best, tell: Callable[[i
             with trained.averaged():
                 value = watched.loss(trained)
                 best.offer(trained, epoch, value)
+            trained.watch(value)
             if value < best_loss:
                 best_epoch, best_loss = epoch, value
-        is_over = not is_finite or (watched.has_rows and epoch - best_epoch >= recipe.stop_patience)
+        is_stalled = epoch - best_epoch >= recipe.stop_patience and epoch >= recipe.min_epochs
+        is_over = not is_finite or (watched.has_rows and is_stalled)
         tell(recipe.max_epochs if is_over else epoch)
         if is_over:
             return
@@ -142,7 +144,7 @@ class _Best:
         """Keep the weights, if they are numbers."""
         if not any(bool(value.isnan().any()) for value in trained.parameters()):
             self._epoch, self._rate = epoch, trained.rate
-            self._states = _state_of(trained.model), _state_of(trained.classifier)
+            self._states = _on_cpu(trained.model_state()), _on_cpu(trained.classifier.state_dict())
 
     def course(self, rates: tuple[float, ...]) -> Course:
         """What became of the training."""
@@ -166,8 +168,8 @@ def _or_infinite(value: float | None) -> float:
     return math.inf if value is None or math.isnan(value) else value
 
 
-def _state_of(module: nn.Module) -> dict[str, Tensor]:
+def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in module.state_dict().items()
+        for name, value in state.items()
     }

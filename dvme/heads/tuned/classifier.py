@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -47,9 +46,9 @@ class Classifier(nn.Module):
         logits = nn.functional.linear(features - self.centre, self.weight, self.bias)
         return torch.where(self.learns, logits, self.fixed)
 
-    def fitted(self, chosen: Mapping[str, Any], *, is_multilabel: bool) -> FittedLinear:
+    def fitted(self, *, is_multilabel: bool = False) -> FittedLinear:
         """The same function of embeddings that are not centred."""
         weights = self.weight.detach().cpu().double().numpy().T.copy()
         bias = self.bias.detach().cpu().double().numpy() - self.centre.cpu().double().numpy() @ weights
         intercepts = np.where(self.learns.cpu().numpy(), bias, self.fixed.cpu().double().numpy())
-        return FittedLinear(weights, intercepts, dict(chosen), is_multilabel=is_multilabel)
+        return FittedLinear(weights, intercepts, {}, is_multilabel=is_multilabel)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -15,6 +15,8 @@ from dvme.runtime import Runtime
 from dvme.training.pictures import Pictures
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dvme.backbones.loading.trainable import Trainable
 
 ROWS = 64
@@ -27,8 +29,8 @@ class Seen:
 
     pictures: Pictures
     """Of all N images, row by row."""
-    load: Callable[[], Trainable]
-    """The backbone as it was published, on the device, anew each time."""
+    load: Callable[[int | None], Trainable]
+    """The backbone on the device, anew each time: as it was published, or with random weights of a seed."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,14 @@ class FittedTuned:
     """As it was tuned: (B, C, H, W) float32 pixels of 0 to 255 to (B, D)."""
     chosen: Mapping[str, Any]
     """See `Finetune`."""
+    has_ten_crops: bool = False
+    """Whether predictions are means over ten crops."""
 
-    def embed(self, pictures: Pictures, rows: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, D) of some images, as extraction would embed them by the tuned backbone."""
-        return embedded(self.model, pictures, rows)
+    def embed(self, pictures: Pictures, rows: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """(B, D) of some images, as extraction would embed them by the tuned backbone; or so of each of ten crops."""
+        if self.has_ten_crops:
+            return embedded_crops(self.model, pictures, rows)
+        return [embedded(self.model, pictures, rows)]
 
     @property
     def n_parameters(self) -> int:
@@ -55,22 +61,41 @@ class FittedTuned:
 
 def embedded(model: Trainable, pictures: Pictures, rows: NDArray[Any]) -> NDArray[np.float32]:
     """(B, D) of the plain crops of some images."""
+    return _embedded(model, lambda some: [pictures.plain(some, model.device)], rows)[0]
+
+
+def embedded_crops(model: Trainable, pictures: Pictures, rows: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """Ten times (B, D) of some images."""
+    return _embedded(model, lambda some: pictures.ten(some, model.device), rows)
+
+
+def _embedded(
+    model: Trainable, views: Callable[[NDArray[Any]], Iterable[Tensor]], rows: NDArray[Any]
+) -> list[NDArray[np.float32]]:
+    """(B, D) of each view of some images."""
     import torch
 
     from dvme.float32 import full_float32
 
     model.eval()
-    parts = [np.empty((0, model.dim), dtype=np.float32)]
     with torch.inference_mode(), full_float32(model.device):
-        for start in range(0, len(rows), ROWS):
-            images = pictures.plain(rows[start : start + ROWS]).to(model.device)
-            parts.append(model(images).float().cpu().numpy())
-    return np.concatenate(parts)
+        parts = [
+            [model(images).float().cpu().numpy() for images in views(rows[start : start + ROWS])]
+            for start in range(0, max(1, len(rows)), ROWS)
+        ]
+    return [np.concatenate(view) for view in zip(*parts, strict=True)]
 
 
 @runtime_checkable
 class OnImages(Protocol):
     """A head that trains the backbone of its job as well, one job at a time."""
+
+    def check_model(self, model: Trainable) -> None:
+        """Refuse a backbone that lacks what is to be trained. The model is not used again.
+
+        Raises:
+            OptionError: naming the setting.
+        """
 
     def fit_on_images(
         self, job: Job, data: Embedded, seen: Seen, runtime: Runtime, tell: Callable[[int, int], None]

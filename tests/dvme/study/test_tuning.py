@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import dvme.backbones.loading.trainable as trainable_module
 from dvme.errors import DataError, OptionError
 from dvme.heads import Embedded, Job, get_head
 from dvme.heads.tuned.classifier import Classifier
-from dvme.heads.tuned.finetune import Finetune, linear_start
+from dvme.heads.tuned.finetune import Finetune
 from dvme.heads.tuned.on_images import embedded
+from dvme.heads.tuned.starts import linear_start
 from dvme.runtime import Runtime, silent
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment
@@ -29,6 +29,7 @@ LITE = "efficientnet-lite0@size=32"
 """Real weights, on pictures a fiftieth as large as published: how good they are is not what is tested."""
 TUNED = "finetune@learning-rates=0.0003@max-epochs=2"
 DRAWN = {"sizes": ("9",), "n_folds": 3, "test_fraction": 0.34}
+DRAWN_TWICE = dvme.SubsetOptions(sizes=("9",), n_folds=2, test_fraction=0.34)
 RUNTIME = Runtime(device="cpu")
 
 
@@ -85,7 +86,7 @@ def test_start__has_the_logits_of_the_cached_head(cache: Path) -> None:
     targets, every = snapshot.targets(), np.arange(len(snapshot))
     data = Embedded({LITE: snapshot.read(LITE)}, targets.values, 3)
     job = Job(Finetune(), (LITE,), every[::2], every[1::4], 0)
-    start = linear_start(job, data, RUNTIME)
+    start = linear_start(job, data, RUNTIME, "softmax")
     model = trainable(spec, device="cpu")
     layer = Classifier(start, data.embeddings[LITE][job.train].mean(axis=0))
     features = embedded(model, pictures, every)
@@ -129,8 +130,9 @@ def test_sweep__images_that_are_gone_or_changed(cache: Path, folder: Path, tmp_p
 def test_sweep__another_backbone_than_the_cached_one_is_refused(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    original = trainable_module.trainable
     monkeypatch.setattr(
-        "dvme.backbones.loading.trainable.trainable", partial(trainable_module.trainable, random_seed=1)
+        trainable_module, "trainable", lambda spec, **given: original(spec, **given | {"random_seed": 1})
     )
     with pytest.raises(DataError, match=r"gives other embeddings here than the cached ones"):
         sweep(cache, tmp_path / "run", [TUNED])
@@ -160,3 +162,40 @@ def test_sweep__images_of_which_nobody_knows_where_they_lie(cache: Path, tmp_pat
         store.update_columns(np.arange(3), {"path": ["a.png", "b.png", ""]})
     with pytest.raises(DataError, match=r"does not know where 3 of 36 images lie, such as a\.png"):
         sweep(cache, tmp_path / "run", [TUNED])
+
+
+def test_sweep__controls_and_parts_of_the_backbone(cache: Path, tmp_path: Path) -> None:
+    quick = "@learning-rates=0.0003@max-epochs=1@warmup-epochs=0.0"
+    names = ["finetune-scratch-head", "finetune-random", "finetune@layers=last-1"]
+    run = sweep(cache, tmp_path / "run", [name + quick for name in names], options=DRAWN_TWICE)
+    cells = dict(zip(names, run.cells, strict=True))
+    assert all(0.0 <= cell.test["auc"].mean <= 1.0 for cell in run.cells)
+    assert all(chosen["n_trained"] < 2_000_000 for chosen in cells["finetune@layers=last-1"].chosen)
+    assert len({cell.chosen[0]["validation_loss"] for cell in run.cells}) == 3
+
+
+def test_fit_all__ten_crops_are_averaged_after_the_choice(cache: Path) -> None:
+    snapshot = Snapshot.take(EmbeddingCache.open(cache), [LITE])
+    rows = np.arange(len(snapshot))
+    quick = "@learning-rates=0.0003@max-epochs=1@warmup-epochs=0.0"
+    methods = make_methods(["finetune" + quick, "finetune@test-crops=ten" + quick], [LITE], with_controls=False)
+    assigned = [Assignment(method, rows[1::3], rows[2::3], 7) for method in methods]
+    given = snapshot, snapshot.targets(), rows[::3]
+    one, ten = fit_all(assigned, *given, runtime=RUNTIME, budget=2**30, progress=silent)
+    assert one.chosen == ten.chosen, "on one crop"
+    np.testing.assert_allclose(np.exp(ten.log_test).sum(axis=1), 1.0, atol=1e-5)
+    assert np.abs(np.exp(ten.log_test) - np.exp(one.log_test)).max() > 1e-4
+
+
+def test_sweep__lora_on_a_convolutional_backbone_is_refused(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="lora_rank is for transformers, and this backbone has no attention"):
+        sweep(cache, tmp_path / "run", ["finetune@lora-rank=2"])
+
+
+def test_sweep__classes_in_order(cache: Path, tmp_path: Path) -> None:
+    """Before any step it is the cumulative head; a rate of almost nothing leaves it there."""
+    dvme.cache.label(cache, None, class_order=("dark", "grey", "light"))
+    still = "finetune@link=cumulative@learning-rates=1e-12@max-epochs=1@warmup-epochs=0.0"
+    run = sweep(cache, tmp_path / "run", ["linear@link=cumulative", still], options=DRAWN_TWICE)
+    linear, tuned = (cell.test["auc"].mean for cell in run.cells)
+    assert linear == pytest.approx(tuned, abs=1e-3)

@@ -7,7 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from dvme.training.layers import depths, groups, set_rates
+from dvme.errors import OptionError
+from dvme.training.layers import depths, freeze_all_but_last, groups, set_rates
 from dvme.training.rates import cosine
 from dvme.training.recipe import Recipe
 
@@ -97,3 +98,13 @@ def test_groups__a_rate_that_is_nought_moves_nothing_and_the_others_move_by_thei
     moved = [(a - b).abs().max().item() for a, b in zip(before, values, strict=True)]
     assert moved == pytest.approx([0.005, 0.05, 0.5], rel=1e-4)
     assert all(math.isfinite(each) for each in moved)
+
+
+def test_freeze_all_but_last__the_deepest() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 4), nn.Linear(4, 5))
+    freeze_all_but_last(model, "all")
+    assert all(value.requires_grad for value in model.parameters())
+    freeze_all_but_last(model, "last-2")
+    assert [value.requires_grad for value in model.parameters()] == [False] * 4 + [True] * 4
+    with pytest.raises(OptionError, match="layers 'last-5' is more than the 4 that this backbone has"):
+        freeze_all_but_last(model, "last-5")

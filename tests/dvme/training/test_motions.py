@@ -18,7 +18,9 @@ from dvme.training.recipe import Recipe
 def motions(n: int = 1, **given: Any) -> Motions:
     """That show the whole square as it is, but for what is given."""
     no, zero, one = np.zeros(n, dtype=bool), np.zeros(n), np.ones(n)
-    return replace(Motions(no, no, zero, one, zero, zero), **{name: np.array(value) for name, value in given.items()})
+    return replace(
+        Motions(no, no, zero, one, one, zero, zero), **{name: np.array(value) for name, value in given.items()}
+    )
 
 
 SMALL = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -113,3 +115,20 @@ def test_drawn__flips_of_a_half_and_only_those_that_are_wanted() -> None:
     assert both.is_upturned.mean() == pytest.approx(0.5, abs=0.03)
     assert (both.is_mirrored & both.is_upturned).mean() == pytest.approx(0.25, abs=0.03)
     assert both.areas.mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_moved__a_wide_part_by_hand() -> None:
+    """Twice as wide as high, half of the area at most: the upper half, at half its width."""
+    squares = torch.arange(16.0).reshape(1, 1, 4, 4)
+    found = moved(squares, motions(areas=[0.5], stretches=[2.0], down=[-1.0]), 2)
+    torch.testing.assert_close(found[0, 0], torch.tensor([[0.5, 2.5], [4.5, 6.5]]), atol=1e-5, rtol=0)
+
+
+def test_drawn__areas_and_aspects_are_within_the_recipe() -> None:
+    recipe = Recipe(least_scale=0.1, most_scale=0.3, most_aspect=4 / 3)
+    found = drawn(2000, recipe, np.random.default_rng(0))
+    assert 0.1 <= found.areas.min() < 0.11
+    assert 0.29 < found.areas.max() <= 0.3
+    assert 3 / 4 <= found.stretches.min() < 0.76
+    assert 1.32 < found.stretches.max() <= 4 / 3
+    assert np.median(found.stretches) == pytest.approx(1.0, abs=0.02), "as often wide as high"

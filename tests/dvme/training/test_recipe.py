@@ -29,7 +29,7 @@ from dvme.training.recipe import Recipe, count_batches, has_frozen_statistics
         ({"weight_decay": math.nan}, "weight_decay nan is not possible"),
         ({"batch_size": 0}, "batch_size 0 is not possible; it must be a whole number, 1 or more"),
         ({"max_epochs": 2.5}, "max_epochs 2.5 is not possible"),
-        ({"stop_patience": 0}, "stop_patience 0 is not possible"),
+        ({"stop_patience": -1}, "stop_patience -1 is not possible"),
         ({"warmup_epochs": "1"}, "warmup_epochs '1' is not possible"),
         ({"warmup_epochs": 3.0, "max_epochs": 3}, "warmup_epochs 3 leaves no epoch at full rates"),
         ({"average_epochs": -1.0}, "average_epochs -1.0 is not possible"),

@@ -113,7 +113,7 @@ def test_tune__a_small_problem_is_learned() -> None:
     before = nets()
     course, heard = told(lesson, replace(LONG, learning_rates=(1e-5, 0.03)))
     assert (course.learning_rate, course.epoch > 0) == (0.03, True)
-    assert course.validation_loss < 0.1
+    assert course.validation_loss < 0.3, "chance is 0.69"
     assert course.validation_loss == pytest.approx(validation_loss(course, lesson), abs=1e-6)
     assert heard[-1] == (24, 24)
     assert [done for done, _ in heard] == sorted({done for done, _ in heard})
@@ -334,3 +334,48 @@ def test_tune__architectures_of_timm(name: str) -> None:
     model.load_state_dict(course.model_state)
     assert math.isfinite(course.validation_loss)
     assert all(value.is_contiguous() for value in course.model_state.values())
+
+
+def test_tune__rates_fall_on_a_plateau() -> None:
+    """At a rate of 0 the loss never moves: every epoch after the first is one without progress."""
+    recipe = replace(QUICK, learning_rates=(1e-12,), schedule="plateau", plateau_patience=1, max_epochs=6)
+    recipe = replace(recipe, warmup_epochs=0.0, plateau_factor=0.5, stop_patience=6)
+    with steps() as seen:
+        tuned(stripes(), recipe)
+    by_epoch = [each[0] / 1e-12 for each in seen[::4]]
+    assert by_epoch == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_tune__equals_a_plain_loop_of_the_other_optimizers(optimizer: Any) -> None:
+    lesson = stripes(validation=np.arange(0))
+    recipe = replace(QUICK, optimizer=optimizer, weight_decay=0.1, schedule="constant", warmup_epochs=0.0, flips="none")
+    recipe = replace(recipe, degrees=0.0, least_scale=1.0, sampling="shuffled", max_epochs=2, batch_size=32)
+    model, classifier = nets()
+    values = [*model.parameters(), *classifier.parameters()]
+    own = [
+        {"params": [v for v in values if v.ndim > 1]},
+        {"params": [v for v in values if v.ndim == 1], "weight_decay": 0.0},
+    ]
+    if optimizer == "adam":
+        plain: torch.optim.Optimizer = torch.optim.Adam(own, lr=0.01, weight_decay=0.1)
+    else:
+        plain = torch.optim.SGD(own, lr=0.01, weight_decay=0.1, momentum=0.9)
+    squares = torch.from_numpy(lesson.pictures.squares[:32]).permute(0, 3, 1, 2).float()
+    shown = nn.functional.interpolate(squares, CROP, mode="bilinear", align_corners=False)
+    for _ in range(2):
+        plain.zero_grad()
+        nn.functional.cross_entropy(classifier(model.eval()(shown)), torch.from_numpy(lesson.targets[:32])).backward()
+        plain.step()
+    course = tuned(lesson, recipe)
+    expected = [*model.state_dict().values(), *classifier.state_dict().values()]
+    for found, value in zip(state_of(course).values(), expected, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-3, atol=2e-4)
+
+
+def test_tune__the_last_layers_alone_change() -> None:
+    before = nets()[0].state_dict()
+    course = tuned(stripes(validation=np.arange(0)), replace(QUICK, layers="last-1", batch_norm="updated"))
+    for name, value in before.items():
+        assert torch.equal(value, course.model_state[name]) is (not name.startswith("body.3")), name
+    assert course.n_trained == 8 * 8 * 9 + 8 + 18

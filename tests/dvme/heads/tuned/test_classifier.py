@@ -36,7 +36,7 @@ def test_classifier__gives_the_logits_of_the_head(far: float) -> None:
     layer = Classifier(start, values.astype(np.float64).mean(axis=0))
     by_hand = values.astype(np.float64) @ start.weights + start.intercepts
     np.testing.assert_allclose(logits_of(layer, values), by_hand, atol=1e-4)
-    again = layer.fitted({}, is_multilabel=False)
+    again = layer.fitted()
     np.testing.assert_allclose(again.logits(values), by_hand, atol=2e-3 if far else 1e-5)
 
 
@@ -70,7 +70,7 @@ def test_classifier__what_training_knows_nothing_of_stays_and_is_no_parameter(
         assert value.grad is not None
         assert value.grad.isfinite().all()
         assert not value.grad[torch.from_numpy(fixed)].any()
-    found = layer.fitted({"epoch": 3}, is_multilabel=is_multilabel)
+    found = layer.fitted(is_multilabel=is_multilabel)
     np.testing.assert_array_equal(found.intercepts[fixed], np.array(intercepts)[fixed])
     assert found.is_multilabel == is_multilabel
     np.testing.assert_allclose(found.predict_proba([values]), start.predict_proba([values]), atol=1e-5)

@@ -1,0 +1,110 @@
+"""Recipes by name: dvme's own, and those of the papers as they state them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dvme.errors import OptionError
+from dvme.training.recipe import Recipe
+
+OWN = "dvme"
+PROTOCOLS: Mapping[str, Recipe] = {
+    OWN: Recipe(),
+    "truong2021": Recipe(
+        optimizer="adam",
+        learning_rates=(1e-3,),
+        transformer_factor=0.1,
+        layer_decay=1.0,
+        weight_decay=0.0,
+        batch_size=64,
+        min_epochs=30,
+        max_epochs=50,
+        schedule="plateau",
+        warmup_epochs=0.0,
+        stop_patience=10,
+        batch_norm="updated",
+        degrees=10.0,
+        least_scale=(224 / 256) ** 2,
+        most_scale=(224 / 256) ** 2,
+    ),
+    "taher2021": Recipe(
+        optimizer="adam",
+        learning_rates=(2e-4,),
+        layer_decay=1.0,
+        weight_decay=0.0,
+        max_epochs=1000,
+        schedule="plateau",
+        plateau_factor=0.5,
+        warmup_epochs=0.0,
+        stop_patience=10,
+        batch_norm="updated",
+        sampling="shuffled",
+        least_scale=0.08,
+        most_aspect=4 / 3,
+    ),
+    "azizi2021": Recipe(
+        optimizer="sgd",
+        learning_rates=tuple(10.0 ** (exponent / 2) for exponent in range(-7, 0)),
+        layer_decay=1.0,
+        weight_decay=0.0,
+        batch_size=256,
+        n_steps=30_000,
+        schedule="constant",
+        warmup_epochs=0.0,
+        stop_patience=0,
+        batch_norm="updated",
+        sampling="shuffled",
+        degrees=45.0,
+        least_scale=0.08,
+        most_aspect=4 / 3,
+    ),
+    "krones2026": Recipe(
+        learning_rates=(2.5e-6,),
+        layer_decay=1.0,
+        max_epochs=30,
+        warmup_epochs=5.0,
+        stop_patience=0,
+        batch_norm="updated",
+        sampling="shuffled",
+        least_scale=0.08,
+        most_aspect=4 / 3,
+    ),
+    "krones2026-sgd": Recipe(
+        optimizer="sgd",
+        learning_rates=(0.01,),
+        layer_decay=1.0,
+        weight_decay=0.0,
+        max_epochs=30,
+        warmup_epochs=0.0,
+        stop_patience=0,
+        batch_norm="updated",
+        sampling="shuffled",
+        least_scale=0.08,
+        most_aspect=4 / 3,
+    ),
+}
+"""By name. What a paper does not state, or does otherwise than dvme can:
+
+- `truong2021` (sections 5.2, B.1 and B.3): flips or rotations "depending on the modality"; here both, by 10 degrees at
+  most. Of DINO they take minibatches of 16.
+- `taher2021` (section 3 of its supplement, classification of X-rays, and its code): the crop of 8 to 100 per cent is
+  taken from the resized image, so that a small one is blurred. Its test images are seen in ten crops.
+- `azizi2021` (section 4.3): the augmentation of colours and blur is left out, and so is the grid of weight decays
+  (0, 1e-5, 1e-4, 1e-3), of which `weight-decay` takes one. The angle is that of its pre-training.
+- `krones2026` and `krones2026-sgd` (table 4, a and b): augmentation as in the code of Taher et al., which theirs is
+  made from. That code hands the loss to a scheduler that takes epochs: its rate stays near 1.05e-6 in all 30 epochs of
+  (a). `schedule=constant`, `warmup-epochs=0` and `learning-rates=1.05e-06` do what was run.
+
+The papers begin with a classifier of random weights: `finetune-scratch-head` does.
+"""
+
+
+def recipe_of(protocol: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        OptionError: naming those there are.
+    """
+    if protocol not in PROTOCOLS:
+        raise OptionError(f"protocol {protocol!r} is not known; choose from {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol]
