@@ -12,19 +12,23 @@ from dvme.data import MISSING
 from dvme.data.order import order_text
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
-from dvme.report.figures import counts, curves, diagnostics, forest, matrices
+from dvme.report.figures import cost, counts, curves, diagnostics, forest, matrices
 from dvme.report.html.page import Page, Section, text
 from dvme.report.html.tables import choice, facts, part
 from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.study.answers import Findings
+from dvme.study.frozen import overtakes
 from dvme.study.loaded import Study
 from dvme.study.published import PublishedCell
 from dvme.study.scoring import MAE
 from dvme.study.suspects import TEST
+from dvme.study.trust import QUESTIONS
 from dvme.text import CONTROL, MARKS, METRIC_NAMES, counted
 
-QUESTIONS = 3
-"""Answers that every study gives; one on what can be trusted stands before them."""
+COST = (
+    "Each method at the largest size: its score with the 95% interval over test images, by the seconds of its fits. "
+    "Embeddings are extracted once for all, and are not counted."
+)
 UNIFORM = 0.05
 """Deviation from even attention, relative to it, up to which it is called even."""
 LONGEST_FILE = 60
@@ -32,10 +36,9 @@ LONGEST_FILE = 60
 
 
 def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> str:
-    """The verdict, the three answers that it is made of, and what changes how they are to be taken."""
-    trusted = findings.answers[:-QUESTIONS]
+    """The verdict, the answers that it is made of, and what changes how they are to be taken."""
     cards = "".join(
-        f'<div class="card{" wide" if each in trusted else ""}"><h3>{text(each.question)}</h3>'
+        f'<div class="card{" wide" if each.question in QUESTIONS else ""}"><h3>{text(each.question)}</h3>'
         f"<strong>{text(each.answer)}</strong>{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
         for each in findings.answers
     )
@@ -74,7 +77,12 @@ def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]
         doubts = dict.fromkeys(cell.doubt for cell in published if cell.doubt)
         body += '<p class="soft">Published: other images, another test set; a difference is one between studies.'
         body += f"{''.join(f' ?: {text(each)}.' for each in doubts)}</p>"
-    body += f"<details><summary>What it cost</summary>{cost_table(study.summary)}</details>"
+    if study.findings.crossing is not None:
+        body += (
+            f'<p class="soft">The dotted line: fine-tuning overtakes at {text(overtakes(study.findings.crossing))}.</p>'
+        )
+    drawn = page.figure("cost", cost.score_by_cost(study.summary), COST) if len(study.summary.methods) > 1 else ""
+    body += f"<details><summary>What it cost</summary>{drawn}{cost_table(study.summary)}</details>"
     return Section("labels", "How many labels" if has_curve else "Every method", body)
 
 

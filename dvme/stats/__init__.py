@@ -15,7 +15,16 @@ Wilcoxon's signed-rank test over folds is not offered: of five folds its exact p
 """
 
 from dvme.stats.crossed import crossed, overlap
-from dvme.stats.curves import Amount, LabelsNeeded, LabelsSaved, labels_needed, labels_saved, monotone
+from dvme.stats.curves import (
+    Amount,
+    Crossing,
+    LabelsNeeded,
+    LabelsSaved,
+    crossing,
+    labels_needed,
+    labels_saved,
+    monotone,
+)
 from dvme.stats.delong import DeLong, delong
 from dvme.stats.draws import Draws, draw, resample_weights
 from dvme.stats.effect import independent_effect, paired_effect
@@ -32,6 +41,7 @@ from dvme.stats.unpaired import drop
 __all__ = [
     "Amount",
     "Comparison",
+    "Crossing",
     "DeLong",
     "Discrepancy",
     "DomainClassifier",
@@ -47,6 +57,7 @@ __all__ = [
     "Temperature",
     "bca_interval",
     "crossed",
+    "crossing",
     "delong",
     "discrepancy",
     "domain_classifier",

@@ -151,6 +151,47 @@ def labels_saved(
     return LabelsSaved(_amount(float(estimate), n, size), low, high)
 
 
+@dataclass(frozen=True)
+class Crossing:
+    """Labels from which one method scores as much as another, or more."""
+
+    estimate: Amount
+    low: Amount
+    high: Amount
+
+
+def crossing(sizes: ArrayLike, gaps: ArrayLike, *, resampled: ArrayLike, level: float = LEVEL) -> Crossing:
+    """From how many labels on a method is not below another, where it gains on it with every label.
+
+    Gaps are made monotone first, and are straight between sizes in log n.
+
+    Args:
+        sizes: (S,) labels, increasing.
+        gaps: (S,) scores of the one less those of the other.
+        resampled: (R, S) the same in each resample; those with a nan are passed over.
+        level: of the interval, a percentile interval.
+
+    Returns:
+        `<=` the smallest size where the gap is not below 0 anywhere, `>=` the largest where it is everywhere. All nan
+        if every resample is undefined, but for the estimate.
+
+    Raises:
+        ValueError: see `labels_needed`.
+    """
+    n = np.asarray(sizes, dtype=np.float64)
+
+    def reached(values: ArrayLike) -> NDArray[Any]:
+        needed = labels_needed(n, values, 0.0)
+        return np.where(needed.is_at_most & ~np.isnan(needed.n), -np.inf, needed.n)
+
+    many = reached(resampled)
+    many = np.sort(many[~np.isnan(many)])
+    ends = [float("nan")] * 2
+    if len(many):
+        ends = [float(np.quantile(many, (1.0 + side * level) / 2.0, method="inverted_cdf")) for side in (-1, 1)]
+    return Crossing(*(_amount(float(value), n, 0.0) for value in (reached(gaps)[0], *ends)))
+
+
 def _amount(value: float, sizes: NDArray[Any], size: float) -> Amount:
     if value == float("inf"):
         return Amount(float(sizes[-1]) - size, ">=")

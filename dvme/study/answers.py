@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dvme.stats.curves import Crossing
 from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import gain_word
 
@@ -45,4 +46,6 @@ class Findings:
     answers: tuple[Finding, ...]
     differences: tuple[Difference, ...]
     """At the largest size: other backbones less the one that leads on validation, then every fusion less every single
-    backbone that cannot be told apart from that one."""
+    backbone that cannot be told apart from that one, then what was fine-tuned less every such frozen method."""
+    crossing: Crossing | None = None
+    """From how many labels on fine-tuning is not below the frozen method that leads; None where that was not asked."""

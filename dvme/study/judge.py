@@ -244,7 +244,7 @@ class Judge:
                     difference=None if versus is None else versus.comparison.difference,
                     p_adjusted=float("nan") if versus is None else versus.p_adjusted,
                     epochs=Score.over(epochs) if epochs else None,
-                    seconds=self._seconds(m, size),
+                    seconds=self.seconds(m, size),
                     n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
                     chosen=[dict(job.chosen) for job in jobs],
                     error_in_grades=self._error(jobs),
@@ -271,7 +271,7 @@ class Judge:
         )
         return [job.scored_by(test, own) for job, own in zip(jobs, validations, strict=True)]
 
-    def _seconds(self, method: int, size: int) -> float:
+    def seconds(self, method: int, size: int) -> float:
         """Of a method's fits; methods of one head, on one backbone each, are fitted together and share their time.
 
         Those that train a backbone are fitted one by one.

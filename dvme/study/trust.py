@@ -14,6 +14,7 @@ from dvme.text import EXAMPLES, counted, difference_text, some_of
 if TYPE_CHECKING:
     from dvme.study.by_subgroup import BySubgroup
 
+QUESTIONS = OF_FINDINGS, ELSEWHERE = ("For which findings can it be trusted?", "Does it hold elsewhere?")
 LOSE = "these heads lose"
 NAMED = 6
 """Findings that a line names with their intervals; the table has all."""
@@ -49,7 +50,7 @@ def with_trust(
     if subgroups is not None:
         details.append(subgroups.said())
         answer = answer or "See the subgroups"
-    question = "For which findings can it be trusted?" if is_of_findings else "Does it hold elsewhere?"
+    question = OF_FINDINGS if is_of_findings else ELSEWHERE
     trusted = Finding(question, answer, tuple(details), "; ".join(clauses))
     verdict = "; ".join([*clauses, findings.verdict])
     verdict = verdict[:1].upper() + verdict[1:] if verdict.startswith(("no finding is", LOSE)) else verdict

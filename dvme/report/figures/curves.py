@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dvme.errors import OptionError
 from dvme.heads import ATTENTION_HEADS
 from dvme.report.figures import style
+from dvme.study.frozen import overtakes
 from dvme.study.methods import method_name
 from dvme.study.roles import Roles
 from dvme.text import METRIC_NAMES, number_text, p_text
@@ -40,9 +41,10 @@ def learning_curve(
 ) -> Figure:
     """The mean test metric of every method over the sizes of a sweep.
 
-    Thick, with a ribbon: every fusion by attention, and the single backbone and the control that lead on validation at
-    the largest size. The ribbon is the 95 per cent interval over test images for the sweep's own metric, and
-    mean ± std over the draws for another. Of more than six methods the others wait in the legend.
+    Thick, with a ribbon: every fusion by attention, and the single backbone, the control and the fine-tuned method that
+    lead on validation at the largest size. The ribbon is the 95 per cent interval over test images for the sweep's own
+    metric, and mean ± std over the draws for another. A dotted line is where fine-tuning overtakes. Of more than six
+    methods the others wait in the legend.
 
     Args:
         results: of a sweep.
@@ -66,6 +68,8 @@ def learning_curve(
     for index, method in enumerate([*leading, *(each for each in results.methods if each not in leading)]):
         figure.add_traces(_method_traces(results, method, wanted, index, is_leading=index < len(leading)))
     figure.add_traces(list(_published_traces(published)))
+    if wanted == results.metric:
+        figure.add_traces(_crossing_trace(results))
     figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
     figure.update_yaxes(title_text=f"test {METRIC_NAMES[wanted]}")
     spread = "with the 95% interval over test images" if wanted == results.metric else "± std over the draws"
@@ -82,11 +86,11 @@ def learning_curve(
 
 
 def _leading(results: StudyReport) -> list[tuple[str, tuple[str, ...]]]:
-    """The fusions by attention, then the single backbone and the control that lead on validation at the end."""
+    """The fusions by attention, then the single backbone, the control and what was fine-tuned that lead at the end."""
     roles = Roles(results.methods)
     known = [cell for cell in results.rows if not math.isnan(cell.validation)]
     ranked = [results.methods.index((cell.head, cell.backbones)) for cell in known]
-    leaders = [next((m for m in ranked if m in some), None) for some in (roles.singles, roles.controls)]
+    leaders = [next((m for m in ranked if m in some), None) for some in (roles.singles, roles.controls, roles.tuned)]
     return [results.methods[m] for m in (*roles.attention, *leaders) if m is not None]
 
 
@@ -122,6 +126,29 @@ def _method_traces(
         trace.error_y = {"type": "data", "array": [high - means[0]], "arrayminus": [means[0] - low]}
         return [trace]
     return [_ribbon(band, color, shared), trace]
+
+
+def _crossing_trace(results: StudyReport) -> list[Scatter]:
+    """Where fine-tuning overtakes the frozen method that leads, if that is within the sizes."""
+    from plotly import graph_objects
+
+    found = None if results.findings is None else results.findings.crossing
+    if found is None or found.estimate.relation != "=" or math.isnan(found.estimate.value):
+        return []
+    means = [cell.test[results.metric].mean for cell in results.cells]
+    means = [mean for mean in means if not math.isnan(mean)]
+    said = f"fine-tuning overtakes at {overtakes(found)}"
+    return [
+        graph_objects.Scatter(
+            x=[found.estimate.value] * 2,
+            y=[min(means), max(means)],
+            mode="lines",
+            name="fine-tuning overtakes",
+            line={"color": style.NEUTRAL, "width": 1.5, "dash": "dot"},
+            hovertext=[said] * 2,
+            hoverinfo="text",
+        )
+    ]
 
 
 def _method_name(head: str, backbones: Sequence[str]) -> str:

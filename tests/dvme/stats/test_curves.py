@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import isotonic_regression
 
-from dvme.stats import Amount, labels_needed, labels_saved, monotone
+from dvme.stats import Amount, crossing, labels_needed, labels_saved, monotone
 
 SIZES = [10, 100, 1000]
 
@@ -108,3 +108,30 @@ def test_labels_saved__undefined_resamples_are_passed_over() -> None:
 def test_labels_saved__a_size_of_the_sweep() -> None:
     with pytest.raises(ValueError, match=r"size is 50, and the sweep has \[10.0, 100.0, 1000.0\]"):
         labels_saved(SIZES, [1, 2, 3], [1, 2, 3], size=50, resampled_fusion=[[1, 2, 3]], resampled_baseline=[[1, 2, 3]])
+
+
+def test_crossing__worked_by_hand() -> None:
+    """Half way between 10 and 100 in logs; resampled, at once and never as well."""
+    gaps = [-0.1, 0.1, 0.2]
+    found = crossing(SIZES, gaps, resampled=[gaps, [0.0, 0.1, 0.2], [-0.3, -0.2, -0.1], gaps])
+    assert (found.estimate.relation, found.estimate.value) == ("=", pytest.approx(10**1.5))
+    assert found.low == Amount(10.0, "<=")
+    assert found.high == Amount(1000.0, ">=")
+    half = crossing(SIZES, gaps, resampled=[gaps] * 9 + [[np.nan] * 3])
+    assert half.low.value == half.high.value == pytest.approx(10**1.5)
+    assert np.isnan(crossing(SIZES, gaps, resampled=[[np.nan] * 3]).low.value)
+
+
+def test_crossing__the_interval_covers() -> None:
+    """Gaps that rise by 0.05 with each tenfold and are 0 at 60 labels; noise of which neighbours share a half."""
+    true = 0.05 * (np.log10(SIZES) - np.log10(60.0))
+    covariance = 0.02**2 * np.array([[1.0, 0.5, 0.25], [0.5, 1.0, 0.5], [0.25, 0.5, 1.0]])
+    rng = np.random.default_rng(0)
+    n_covered = 0
+    for _ in range(400):
+        own = rng.multivariate_normal(true, covariance)
+        found = crossing(SIZES, own, resampled=rng.multivariate_normal(own, covariance, 500))
+        low = -np.inf if found.low.relation == "<=" else found.low.value
+        high = np.inf if found.high.relation == ">=" else found.high.value
+        n_covered += low <= 60.0 <= high
+    assert n_covered / 400 >= 0.93

@@ -20,11 +20,12 @@ from dvme.stats.influence import Scored
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
 from dvme.study.answers import Difference, Findings
-from dvme.study.findings import _how_many_labels, _is_fusion_worth_it, _other_backbones, _Table
+from dvme.study.findings import _how_many_labels, _is_fusion_worth_it, _other_backbones
 from dvme.study.findings import find as find_of
 from dvme.study.loaded import Study
 from dvme.study.roles import Leaders, Roles
 from dvme.study.standing import Against, Standing, Versus
+from dvme.study.wording import Table
 from dvme.text import p_text
 
 Sweep = Callable[..., Path]
@@ -40,8 +41,8 @@ def find(study: Study) -> Findings:
     return find_of(study.judge, study.summary.gains)
 
 
-def _table(study: Study) -> _Table:
-    return _Table(study.judge, study.summary.gains)
+def _table(study: Study) -> Table:
+    return Table(study.judge, study.summary.gains)
 
 
 def _answers(folder: Path) -> tuple[list[str], str]:
@@ -230,7 +231,7 @@ def test_which_backbone__is_worse_only_where_all_of_its_methods_are(clear_study:
         validation=standing.validation,
         manifest=clear_study.run.manifest,
     )
-    found = _other_backbones(_Table(judge, []), 0)
+    found = _other_backbones(Table(judge, []), 0)
     assert {each.name: each.word for each in found.values()} == {"b + knn": "no gain shown", "c + linear": "loss"}
 
 
