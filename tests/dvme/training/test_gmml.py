@@ -67,6 +67,13 @@ def test_corrupted__changes_what_is_hidden_and_nothing_else() -> None:
     assert min(kinds.values()) > 10
 
 
+def test_corrupted__another_image_is_never_the_same() -> None:
+    images = torch.arange(5.0)[:, None, None, None].expand(5, 1, 2, 2)
+    rng, mask = np.random.default_rng(0), np.ones((5, 1, 1), dtype=bool)
+    found = np.array([corrupted(images, mask, rng, ["another"])[:, 0, 0, 0].tolist() for _ in range(200)])
+    assert [sorted(set(own)) for own in found.T] == [[k for k in range(5) if k != i] for i in range(5)]
+
+
 def test_corrupted__noise_is_like_the_minibatch() -> None:
     rng = np.random.default_rng(0)
     images = torch.from_numpy(rng.normal([[[[5.0]], [[-2.0]]]], [[[[3.0]], [[0.5]]]], (40, 2, 16, 16))).float()
