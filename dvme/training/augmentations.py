@@ -8,7 +8,9 @@ ColorJitter does, in an order of its own for each image.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -67,11 +69,12 @@ class Augmentation:
         ends = {field.name: (0.0, 1.0) for field in fields(self)}
         ends |= {"degrees": (0.0, 180.0), "hue": (0.0, 0.5), "most_aspect": (1.0, math.inf)}
         ends |= dict.fromkeys(("brightness", "contrast", "saturation"), (0.0, math.inf))
-        for name, (least, most) in ends.items():
-            if name not in ("flips", "sigmas") and not least <= getattr(self, name) <= min(most, 1e6):
-                raise OptionError(
-                    f"{name} {getattr(self, name)!r} is not possible; it must be from {least:g} to {most:g}"
-                )
+        for name in ends.keys() - {"flips", "sigmas"}:
+            (least, most), value = ends[name], getattr(self, name)
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if not is_number or not least <= value <= min(most, sys.float_info.max):
+                allowed = f"{least:g} or more and finite" if math.isinf(most) else f"from {least:g} to {most:g}"
+                raise OptionError(f"{name} {value!r} is not possible; it must be a number, {allowed}")
         if self.flips not in get_args(Flips):
             raise OptionError(f"flips {self.flips!r} is not known; choose from {', '.join(get_args(Flips))}")
         if self.least_area == 0.0:
