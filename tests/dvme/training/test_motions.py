@@ -53,6 +53,14 @@ def test_moved__a_part_by_hand() -> None:
     torch.testing.assert_close(found[0, 0], torch.tensor([[2.0, 3.0], [6.0, 7.0]]), atol=1e-5, rtol=0)
 
 
+def test_moved__a_part_that_is_not_square_by_hand() -> None:
+    """Half of the area, twice as wide as high, at the bottom: the lower half. Its rows are enlarged."""
+    squares = torch.arange(16.0).reshape(1, 1, 4, 4)
+    found = moved(squares, motions(areas=[0.5], stretches=[2.0], down=[1.0]), 4)[0, 0]
+    expected = 4 * torch.tensor([[1.75], [2.25], [2.75], [3.0]]) + torch.arange(4.0)  # the last one at the border
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("angle", "area", "right", "down", "is_mirrored", "is_upturned"),
     [(7.0, 0.8, 0.6, -0.4, False, False), (-5.0, 0.9, -1.0, 1.0, True, False), (33.0, 0.3, 0.2, 0.9, True, True)],
