@@ -21,10 +21,11 @@ UNITS = {
     "attention": "folds",
     "shards": "shards",
     "maps": "maps",
+    "train": "epochs",
     **dict.fromkeys(("load", "compare images", "embed again"), "backbones"),
 }
 """What is counted, by the first words of a stage or its last; images for all others."""
-UNLIKE = {"jobs", "cells", "maps", "backbones"}
+UNLIKE = {"jobs", "cells", "maps", "backbones", "epochs"}
 """These differ in cost by orders of magnitude: how long those took that are done says little of those that are left."""
 
 
@@ -93,7 +94,7 @@ def bars(console: Console) -> Iterator[Progress]:
         def tell(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages[stage] = shown.add_task(stage, total=total, unit=unit_of(stage))
-            shown.update(stages[stage], completed=done)
+            shown.update(stages[stage], completed=done, total=total)
 
         yield tell
 

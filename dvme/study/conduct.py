@@ -36,7 +36,7 @@ from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import HEADS, JOBS, heads_kept, place_heads
-from dvme.study.ledger import Ledger
+from dvme.study.ledger import TRAINING, Ledger
 from dvme.study.methods import Method, check_cuts, check_order, check_views, make_methods, method_notices, sampled
 from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
@@ -117,7 +117,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             folder, earlier = stack.enter_context(_run_folder(out, question, design, methods))
         aside = None if question.save is None else stack.enter_context(new_folder(question.save))
         heads = heads_kept(stack, folder, aside, is_asked_elsewhere=bool(sites))
-        ledger = Ledger(None if folder is None else folder / JOBS)
+        ledger = Ledger(*((None, None) if folder is None else (folder / JOBS, folder / TRAINING)))
         grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
         grid.fit(runtime, budget, progress, question.command, question.part)
         clock.lap("fit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ class Assignment:
     validation: NDArray[np.int64]
     """Positions of those to choose on."""
     seed: int
+    workplace: Path | None = None
+    """A folder for what a kill is to leave of it; None: nothing is left."""
 
 
 @dataclass(frozen=True)

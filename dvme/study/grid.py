@@ -30,7 +30,7 @@ from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
 from dvme.study.scoring import judged_labels
-from dvme.study.tuning import fit_all
+from dvme.study.tuning import OWN_STAGES, fit_all
 from dvme.text import counted
 from dvme_cache.parts import Part
 
@@ -98,9 +98,8 @@ class Grid:
         before, self.is_part = len(own) - len(todo), part is not None
         progress(stage, before, len(own))
 
-        def tell(_: str, done: int, n_todo: int) -> None:
-            del n_todo
-            progress(stage, before + done, len(own))
+        def tell(what: str, done: int, of: int) -> None:
+            progress(*((what, done, of) if what in OWN_STAGES else (stage, before + done, len(own))))
 
         with closing(self._predicted(todo, runtime, budget, tell)) as predicted:
             try:
@@ -111,7 +110,9 @@ class Grid:
                 raise
         if self.is_part:
             self._keep_waiting()
+            self.ledger.tidy({self.keys[place] for place in own})
             return
+        self.ledger.tidy()
         for index in self.kept:
             if index not in self.gathered:
                 self._gather(index)
@@ -295,7 +296,9 @@ class Grid:
 
     def _assignment(self, place: Place) -> Assignment:
         train, validation, _ = self._parts(place)
-        return Assignment(self.methods[place.method], train, validation, self.seeds[place.draw])
+        method = self.methods[place.method]
+        workplace = self.ledger.workplace(self.keys[place]) if method.head.name in TUNED else None
+        return Assignment(method, train, validation, self.seeds[place.draw], workplace)
 
     def _seed(self, repeat: int, fold: int) -> int:
         """Another one for every draw, so that draws of one training set differ at least in what is random."""

@@ -6,8 +6,9 @@ import hashlib
 import io
 import json
 import platform
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -25,6 +26,8 @@ from dvme.json_values import as_json
 from dvme.study.scoring import scores_of, shown_of
 from dvme_cache.files import sync
 
+TRAINING = "training"
+"""A run's folder of workplaces, while there are any."""
 SCORES = 1
 """Raised when a metric of the same name gives other numbers."""
 SYNC_EVERY = 30.0
@@ -124,8 +127,9 @@ def job_key(
 class Ledger:
     """The folder of finished jobs; without a folder nothing is kept."""
 
-    def __init__(self, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None, workplaces: Path | None = None) -> None:
+        """Take the folder of the jobs, and the one for what unfinished ones leave behind."""
+        self.folder, self._workplaces = folder, workplaces
         self._unsynced: list[Path] = []
         self._synced_at = time.monotonic()
 
@@ -154,9 +158,14 @@ class Ledger:
         return self.folder is not None and (self.folder / f"{key}.npz").exists()
 
     def write(self, key: str, job: FinishedJob) -> None:
-        """Keep a job, whole or not at all; a power cut costs the jobs of the last half minute."""
+        """Keep a job, whole or not at all, and remove its workplace.
+
+        A power cut costs the jobs of the last half minute, but none that had a workplace: those took long.
+        """
         if self.folder is None:
             return
+        workplace = self.workplace(key)
+        has_workplace = workplace is not None and workplace.exists()
         record = {
             "chosen": job.chosen,
             "seconds": job.seconds,
@@ -167,19 +176,38 @@ class Ledger:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.npz"
-        with written_aside(path, is_durable=False) as aside, aside.open("wb") as file:
+        with written_aside(path, is_durable=has_workplace) as aside, aside.open("wb") as file:
             np.savez(
                 file,
                 log_test=job.log_test,
                 log_validation=job.log_validation,
                 record=np.array(as_json(record)),
             )
+        if has_workplace:
+            self.tidy([key])
+            return
         self._unsynced.append(path)
         if time.monotonic() - self._synced_at >= SYNC_EVERY:  # one by one that would take longer than many a fit
             for written in (*self._unsynced, self.folder):
                 sync(written)
             self._unsynced.clear()
             self._synced_at = time.monotonic()
+
+    def workplace(self, key: str) -> Path | None:
+        """The folder for what a kill is to leave of a job, which need not be there; None where nothing is kept."""
+        return None if self._workplaces is None else self._workplaces / key
+
+    def tidy(self, keys: Collection[str] | None = None) -> None:
+        """Remove the workplaces of some jobs, which are finished; None: all there are."""
+        if self._workplaces is None:
+            return
+        if keys is None:
+            shutil.rmtree(self._workplaces, ignore_errors=True)
+            return
+        for key in keys:
+            shutil.rmtree(self._workplaces / key, ignore_errors=True)
+        with suppress(OSError):  # others are at work there, or it is not there
+            self._workplaces.rmdir()
 
 
 @cache

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.loading.kept import TOLERANCES, kept_spec, relative_differences
+from dvme.backbones.loading.kept import kept_spec
 from dvme.data.targets import Targets
 from dvme.defaults import ENGINE
 from dvme.errors import DataError, DvmeError, OptionError, parameter
-from dvme.extraction.decoding import Work
-from dvme.extraction.pictures import read_pictures
 from dvme.heads import TUNED, Embedded, Job
 from dvme.heads.fitting.jobs import check, counted
-from dvme.heads.tuned.on_images import OnImages, Seen, embedded
+from dvme.heads.tuned.on_images import OnImages
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, Predicted, fit_assignments, sound_mean_log_proba
+from dvme.study.images import READ, check_backbone, check_images, seen_by
 from dvme.study.methods import Method
-from dvme.training.pictures import Pictures
+from dvme.training.checkpoints import Epochs
 from dvme_cache import Embeddings
 
-if TYPE_CHECKING:
-    from dvme.backbones.loading.trainable import Trainable
-
-COMPARED = 32
-"""Images whose cached embedding is compared with what the loaded backbone gives."""
+TRAIN = "train"
+"""The stage whose steps are epochs."""
+OWN_STAGES = {READ, TRAIN}
+"""Those that count something else than jobs."""
 LEAVE_OUT = "or leave it out of "
 
 
@@ -57,22 +53,37 @@ def fit_all(
     frozen = [position for position in range(len(assignments)) if position not in set(tuned)]
 
     def tell(stage: str, done: int, total: int, before: int = 0) -> None:
-        del total
-        progress(stage, before + done, len(assignments))
+        progress(*((stage, done, total) if stage in OWN_STAGES else (stage, before + done, len(assignments))))
 
+    by_backbone: dict[str, list[int]] = {}
+    for position in tuned:
+        by_backbone.setdefault(assignments[position].method.backbones[0], []).append(position)
+    if tuned:
+        check_images(snapshot, runtime)  # before anything is fitted, which may take long
+    room = {
+        name: check_backbone(name, _most(assignments[position] for position in own), snapshot, runtime, budget)
+        for name, own in by_backbone.items()
+    }
     given = snapshot, targets, test
     some = [assignments[position] for position in frozen]
     for one in fit_assignments(some, *given, runtime=runtime, budget=budget, progress=tell):
         yield replace(one, position=frozen[one.position])
-    by_backbone: dict[str, list[int]] = {}
-    for position in tuned:
-        by_backbone.setdefault(assignments[position].method.backbones[0], []).append(position)
     n_done = len(frozen)
     for name, positions in by_backbone.items():
         own = [assignments[position] for position in positions]
-        for one in _fit_on(name, own, *given, runtime, budget, partial(tell, before=n_done)):
+        for one in _fit_on(name, own, *given, runtime, room[name], partial(tell, before=n_done)):
             yield replace(one, position=positions[one.position])
         n_done += len(own)
+
+
+def _most(assignments: Iterable[Assignment]) -> dict[OnImages, int]:
+    """The heads of some assignments, each with the images that it trains on at most."""
+    found: dict[OnImages, int] = {}
+    for each in assignments:
+        head = each.method.head
+        assert isinstance(head, OnImages)
+        found[head] = max(len(each.train), found.get(head, 0))
+    return found
 
 
 def check_tuned(
@@ -133,10 +144,10 @@ def _fit_on(
     targets: Targets,
     test: NDArray[np.int64],
     runtime: Runtime,
-    budget: int,
+    room: int,
     progress: Callable[[str, int, int], None],
 ) -> Iterator[Predicted]:
-    """Fit what is asked on one backbone, whose images are read once."""
+    """Fit what is asked on one backbone, whose images are read once; their pixels may take `room` bytes of memory."""
     hidden = targets.hidden(test)
     data = Embedded(
         {name: snapshot.read(name)},
@@ -144,18 +155,23 @@ def _fit_on(
         len(targets.classes),
         truth=hidden.values if targets.is_multilabel else None,
     )
-    seen = _seen(name, snapshot, data, runtime, budget)
-    for head in dict.fromkeys(each.method.head for each in assignments):
-        assert isinstance(head, OnImages)
-        head.check_model(seen.load(None))
+    workplace, n_epochs = assignments[0].workplace, 0
+    seen = seen_by(name, snapshot, runtime, room, None if workplace is None else workplace.parent, progress)
     for position, each in enumerate(assignments):
-        head = each.method.head
+        head, longest = each.method.head, 0
         assert isinstance(head, OnImages)
+
+        def tell(done: int, of: int, before: int = n_epochs, left: int = len(assignments) - position) -> None:
+            nonlocal longest
+            longest = of
+            progress(TRAIN, before + done, before + of * left)
+
         job = counted(Job(head, each.method.backbones, each.train, each.validation, each.seed), data)
         check([job], data)
         started = time.perf_counter()
-        fitted = head.fit_on_images(job, data, seen, runtime, lambda *_: None)
-        seconds = time.perf_counter() - started
+        fitted = head.fit_on_images(job, data, replace(seen, kept=Epochs(each.workplace)), runtime, tell)
+        seconds = fitted.seconds_before + time.perf_counter() - started
+        n_epochs += longest
         log_test, log_validation = (
             sound_mean_log_proba(
                 fitted.classifier,
@@ -167,40 +183,3 @@ def _fit_on(
         )
         progress("fit", position + 1, len(assignments))
         yield Predicted(position, None, log_test, log_validation, seconds, dict(fitted.chosen), fitted.n_parameters)
-
-
-def _seen(name: str, snapshot: Snapshot, data: Embedded, runtime: Runtime, budget: int) -> Seen:
-    """The images of a study, and a backbone that is the cached one and can be trained."""
-    from dvme.backbones.loading.trainable import check_trainable, trainable
-
-    spec = kept_spec(snapshot.backbones[name])
-    work = [
-        Work(position, Path(path), content_id.tobytes())
-        for position, (path, content_id) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
-    ]
-    pictures = read_pictures(work, spec, runtime, lambda *_: None, budget)
-    device = runtime.torch_device()
-    published = trainable(spec, device=device)
-    check_trainable(published)
-    _check_same(name, published, pictures, data)
-
-    def load(seed: int | None) -> Trainable:
-        return deepcopy(published) if seed is None else trainable(spec, device=device, random_seed=seed)
-
-    return Seen(pictures, load)
-
-
-def _check_same(name: str, model: Trainable, pictures: Pictures, data: Embedded) -> None:
-    """Refuse a backbone that gives other embeddings than the cached ones.
-
-    Raises:
-        DataError: with the difference.
-    """
-    rows = np.arange(min(COMPARED, len(data.labels)))
-    cached = data.embeddings[name][rows].astype(np.float64)
-    differs = float(relative_differences(cached, embedded(model, pictures, rows)).max())
-    if not differs <= TOLERANCES["float32"]:
-        raise DataError(
-            f"{name} gives other embeddings here than the cached ones (they differ by {differs:.2g} of the largest "
-            "element); dvme cache verify --images says more, " + LEAVE_OUT + parameter("heads")
-        )

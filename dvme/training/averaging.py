@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dvme.training.norms import normalisations
 from dvme_cache.deferred import deferred
@@ -39,6 +39,16 @@ class Average:
         with torch.no_grad():
             for average, value in zip(self._average, self._current, strict=True):
                 average.lerp_(value, 1.0 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """What it goes on from."""
+        return {"n_updates": self._n_updates, "average": self._average}
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Be as the average was whose `state` this is."""
+        self._n_updates = state["n_updates"]
+        for own, value in zip(self._average, state["average"], strict=True):
+            own.copy_(value)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:

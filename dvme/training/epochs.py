@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -74,6 +74,7 @@ class Trained:
         self.plateau, self.fallen = Plateau(recipe.plateau_patience), 1.0
         modules = [self.model, self.classifier]
         self.average = Average(modules, recipe.average_epochs * n_batches) if recipe.average_epochs else None
+        self.is_halved = recipe.precision == "bf16" or (recipe.precision == "auto" and self.device.type == "cuda")
         self.n_trained = 0
         own = lesson.weights[lesson.train].astype(np.float64)
         labels = lesson.targets[lesson.train]
@@ -95,6 +96,28 @@ class Trained:
             set_rates(self.optimizer, self._factor(number))
             total += self._step(positions, motions)
         return math.isfinite(total.item())
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch follows from, beside the arguments; tensors as they lie in memory."""
+        return {
+            "model": self.model.state_dict(),
+            "classifier": self.classifier.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state(),
+            "plateau": vars(self.plateau),
+            "fallen": self.fallen,
+            "n_trained": self.n_trained,
+        }
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Be as the one was whose `state` this is, to the bit."""
+        self.model.load_state_dict(state["model"])  # copied into place, so that all lie in memory as they did
+        self.classifier.load_state_dict(state["classifier"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.go_on_from(state["average"])
+        self.plateau, self.fallen = Plateau(**state["plateau"]), state["fallen"]
+        self.n_trained = state["n_trained"]
 
     def watch(self, value: float) -> None:
         """Take note of the validation loss after an epoch."""
@@ -124,7 +147,10 @@ class Trained:
         squares = pictures.square(rows, self.device)
         images = moved(squares, drawn(len(rows), self.recipe, rng), pictures.crop)
         del squares
-        logits = self.classifier(self.model(images.contiguous(memory_format=torch.channels_last)))
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_halved):
+            features = self.model(images)
+        logits = self.classifier(features.float())
         targets, weights = _tensors(self.lesson.targets[rows], self.weights[positions], self.device)
         value = loss(logits, targets, weights, self.classifier.learns)
         self.optimizer.zero_grad(set_to_none=True)

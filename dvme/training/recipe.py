@@ -16,11 +16,13 @@ BatchNorm = Literal["auto", "frozen", "updated"]
 Flips = Literal["none", "horizontal", "both"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "plateau", "constant"]
+Precision = Literal["auto", "float32", "bf16"]
 FEWEST_FOR_STATISTICS = 500
 """Training images below which `auto` leaves the statistics of batch normalisation as they are."""
 NAMES = {
     "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
+    "precision": get_args(Precision),
     "batch_norm": get_args(BatchNorm),
     "sampling": get_args(Sampling),
     "flips": get_args(Flips),
@@ -88,6 +90,9 @@ class Recipe:
     """Epochs without progress that are tolerated before that."""
     average_epochs: float = 0.0
     """Window of an exponential average of the weights, which is then what counts; 0 is none."""
+    precision: Precision = "auto"
+    """Of the products in the backbone, on the way there and back: `float32`, `bf16`, or `auto`: the latter on CUDA
+    devices. Weights, loss and optimizer are in float32, and so is what validation chooses by."""
     batch_norm: BatchNorm = "auto"
     """Whether batch normalisation keeps its statistics: `frozen`, `updated`, or `auto`: frozen below 500 images."""
     sampling: Sampling = "auto"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dvme.errors import DataError
 from dvme.runtime import keep_freed_memory
+from dvme.training.checkpoints import Epochs
+from dvme.training.course import Course, Position, digest
 from dvme.training.epochs import Lesson, Trained, Watched
 from dvme.training.randomness import own_random_numbers
 from dvme.training.recipe import Recipe
@@ -17,27 +16,11 @@ from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 else:
     torch = deferred("torch")
 
-
-@dataclass(frozen=True)
-class Course:
-    """What became of it."""
-
-    model_state: Mapping[str, Tensor]
-    """Of the backbone at its best, on the CPU."""
-    classifier_state: Mapping[str, Tensor]
-    epoch: int
-    """Whose weights these are; 0 are those that training began with."""
-    n_epochs: int
-    """Trained at the learning rate that was chosen."""
-    learning_rate: float
-    validation_loss: float
-    """The mean log loss, by weight; nan without validation rows."""
-    n_trained: int
-    """Numbers that had a gradient."""
+NOTHING_KEPT = Epochs()
 
 
 def tune(
@@ -47,6 +30,7 @@ def tune(
     recipe: Recipe,
     seed: int,
     tell: Callable[[int, int], None],
+    kept: Epochs = NOTHING_KEPT,
 ) -> Course:
     """Train both on copies of them, and keep what has the lowest validation loss over learning rates and epochs.
 
@@ -54,13 +38,20 @@ def tune(
     itself is one of the choices. Without validation rows, the middle learning rate is trained to its end. Result and
     bits follow from the arguments alone, on as many threads; torch's own random numbers are left as they were.
 
+    What is kept after each epoch is gone on from, to the bit on as many threads of the same device; on others, last
+    bits differ. A training that is over is not repeated. What other arguments left there counts for nothing. Of the
+    pixels only the shapes are compared: whoever names the place of `kept` sees to them.
+
     Args:
         model: from images (B, C, S, S) float32, 0 to 255, to features (B, D), in full float32.
-        classifier: from features to logits (B, C); its `learns` (C,) bool says which columns training knows.
+        classifier: from features to logits (B, C); its `learns` (C,) bool says which columns training knows. That of a
+            training that is gone on with counts in its place, for it may have been fitted on other threads.
         lesson: pixels, rows and targets.
         recipe: how.
         seed: of order, motions and dropout.
-        tell: called after every epoch with how many are through, of how many at most.
+        tell: called after every epoch with how many are through, of how many at most; at the beginning as well, where
+            some are.
+        kept: where a state is kept after every epoch.
 
     Raises:
         DataError: if no weights with a finite loss are found.
@@ -74,102 +65,41 @@ def tune(
     watched = Watched.of(lesson, classifier, device)
     middle = recipe.learning_rates[len(recipe.learning_rates) // 2]
     rates = recipe.learning_rates if watched.has_rows else (middle,)
-    best = _Best()
+    position = Position(kept, digest(model, lesson, recipe, seed), classifier)
+    length = recipe.max_epochs
+    if position.epoch:
+        tell(position.rate * length + (length if position.is_over else position.epoch), len(rates) * length)
     with full_float32(device), own_random_numbers(device), torch.enable_grad():
-        for number, rate in enumerate(rates):
-            before, n_all = number * recipe.max_epochs, len(rates) * recipe.max_epochs
-            _try_rate(
-                Trained(model, classifier, lesson, recipe, seed, rate),
-                watched,
-                best,
-                partial(_tell, tell, before, n_all),
-            )
-    return best.course(rates)
+        for number in range(position.rate + position.is_over, len(rates)):
+            trained = Trained(model, position.classifier, lesson, recipe, seed, rates[number])
+
+            def tell_own(epoch: int, before: int = number * length) -> None:
+                tell(before + epoch, len(rates) * length)
+
+            _try_rate(number, trained, watched, position, tell_own)
+    return replace(position.best.course(rates), seconds_before=position.seconds_before)
 
 
-def _tell(tell: Callable[[int, int], None], before: int, n_all: int, epoch: int) -> None:
-    tell(before + epoch, n_all)
-
-
-def _try_rate(trained: Trained, watched: Watched, best: _Best, tell: Callable[[int], None]) -> None:
+def _try_rate(number: int, trained: Trained, watched: Watched, position: Position, tell: Callable[[int], None]) -> None:
     """Train at one learning rate to its end, or until it has no new best of its own for long."""
-    recipe = trained.recipe
+    last, best = trained.recipe.max_epochs, position.best
     if watched.has_rows and best.start is None:  # the same for every learning rate
         best.start = watched.loss(trained)
         best.offer(trained, 0, best.start)
-    best_epoch, best_loss = 0, _or_infinite(best.start)
-    for epoch in range(1, recipe.max_epochs + 1):
+    position.begin(number, trained)
+    while not position.is_over:
+        epoch = position.epoch + 1
         is_finite = trained.train_epoch(epoch)
         best.saw(trained, epoch)
-        if is_finite and watched.has_rows:
+        value = None
+        if is_finite:
             with trained.averaged():
-                value = watched.loss(trained)
-                best.offer(trained, epoch, value)
+                if watched.has_rows:
+                    value = watched.loss(trained)
+                    best.offer(trained, epoch, value)
+                elif epoch == last:
+                    best.take(trained, epoch)
+        if value is not None:
             trained.watch(value)
-            if value < best_loss:
-                best_epoch, best_loss = epoch, value
-        is_stalled = epoch - best_epoch >= recipe.stop_patience and epoch >= recipe.min_epochs
-        is_over = not is_finite or (watched.has_rows and is_stalled)
-        tell(recipe.max_epochs if is_over else epoch)
-        if is_over:
-            return
-    if not watched.has_rows:
-        with trained.averaged():
-            best.take(trained, epoch)
-
-
-class _Best:
-    """The best weights so far, on the CPU, and how long each learning rate was trained for."""
-
-    def __init__(self) -> None:
-        self.start: float | None = None
-        """The loss before any step; None as long as it is not known."""
-        self._loss = math.inf
-        self._epoch, self._rate, self._n_trained = 0, math.nan, 0
-        self._states: tuple[dict[str, Tensor], dict[str, Tensor]] | None = None
-        self._n_epochs: dict[float, int] = {}
-
-    def saw(self, trained: Trained, epoch: int) -> None:
-        """Take note of an epoch."""
-        self._n_epochs[trained.rate] = epoch
-        self._n_trained = trained.n_trained
-
-    def offer(self, trained: Trained, epoch: int, value: float) -> None:
-        """Keep the weights if their loss is the lowest so far; one that is not finite never is."""
-        if value < self._loss:
-            self.take(trained, epoch)
-            self._loss = value
-
-    def take(self, trained: Trained, epoch: int) -> None:
-        """Keep the weights, if they are numbers."""
-        if not any(bool(value.isnan().any()) for value in trained.parameters()):
-            self._epoch, self._rate = epoch, trained.rate
-            self._states = _on_cpu(trained.model_state()), _on_cpu(trained.classifier.state_dict())
-
-    def course(self, rates: tuple[float, ...]) -> Course:
-        """What became of the training."""
-        if self._states is None:
-            tried = ", ".join(f"{rate:g}" for rate in rates)
-            raise DataError(
-                f"training diverged: no weights with a finite loss at the learning rate of {tried}; "
-                "choose lower learning_rates"
-            )
-        return Course(
-            *self._states,
-            epoch=self._epoch,
-            n_epochs=self._n_epochs[self._rate],
-            learning_rate=self._rate,
-            validation_loss=self._loss if math.isfinite(self._loss) else math.nan,
-            n_trained=self._n_trained,
-        )
-
-
-def _or_infinite(value: float | None) -> float:
-    return math.inf if value is None or math.isnan(value) else value
-
-
-def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, value in state.items()
-    }
+        position.saw(trained, value, is_over=not is_finite or epoch == last)
+        tell(last if position.is_over else epoch)

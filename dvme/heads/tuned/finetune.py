@@ -83,6 +83,17 @@ class Finetune:
 
         restrict(model, self.recipe, seed=0)
 
+    def check_room(self, model: Trainable, n_images: int, n_bytes: int) -> int:
+        """See OnImages."""
+        from dvme.training.memory import check_room, measured
+
+        recipe, preprocess = self.recipe, model.spec.preprocess
+        sides = preprocess.channels, preprocess.crop, preprocess.resize
+        step = measured(model, *sides, has_average=recipe.average_epochs > 0)
+        largest = min(recipe.batch_size, n_images)
+        check_room(step, largest, n_bytes, self.name, model.spec.name)
+        return step.bytes_of(largest)
+
     def fit_on_images(
         self, job: Job, data: Embedded, seen: Seen, runtime: Runtime, tell: Callable[[int, int], None]
     ) -> FittedTuned:
@@ -107,7 +118,7 @@ class Finetune:
             truth=_truth(data),
             weights=np.ones(len(data.labels)) if data.weights is None else data.weights.astype(np.float64),
         )
-        course = tune(model, classifier, lesson, recipe, job.seed, tell)
+        course = tune(model, classifier, lesson, recipe, job.seed, tell, seen.kept)
         model.load_state_dict(course.model_state)
         classifier.load_state_dict(course.classifier_state)
         chosen: dict[str, Any] = {
@@ -118,7 +129,7 @@ class Finetune:
             "n_trained": course.n_trained,
         }
         fitted = classifier.fitted(is_multilabel=data.is_multilabel)
-        return FittedTuned(fitted, model, chosen, self.test_crops == "ten")
+        return FittedTuned(fitted, model, chosen, self.test_crops == "ten", course.seconds_before)
 
 
 def _truth(data: Embedded) -> NDArray[Any]:

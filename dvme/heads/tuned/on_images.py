@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvme.heads.exact.linear import FittedLinear
 from dvme.heads.fitting.jobs import Embedded, Job
 from dvme.runtime import Runtime
+from dvme.training.checkpoints import Epochs
 from dvme.training.pictures import Pictures
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Seen:
     """Of all N images, row by row."""
     load: Callable[[int | None], Trainable]
     """The backbone on the device, anew each time: as it was published, or with random weights of a seed."""
+    kept: Epochs = field(default_factory=Epochs)
+    """What a kill leaves of the training, and what it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class FittedTuned:
     """See `Finetune`."""
     has_ten_crops: bool = False
     """Whether predictions are means over ten crops."""
+    seconds_before: float = 0.0
+    """That calls took which were cut short and are gone on with here."""
 
     def embed(self, pictures: Pictures, rows: NDArray[Any]) -> list[NDArray[np.float32]]:
         """(B, D) of some images, as extraction would embed them by the tuned backbone; or so of each of ten crops."""
@@ -91,10 +96,25 @@ class OnImages(Protocol):
     """A head that trains the backbone of its job as well, one job at a time."""
 
     def check_model(self, model: Trainable) -> None:
-        """Refuse a backbone that lacks what is to be trained. The model is not used again.
+        """Refuse a backbone that lacks what is to be trained. Its other weights ask for no gradient any more.
 
         Raises:
             OptionError: naming the setting.
+        """
+
+    def check_room(self, model: Trainable, n_images: int, n_bytes: int) -> int:
+        """Refuse a training that does not fit into memory.
+
+        Args:
+            model: after `check_model`. It is not used again.
+            n_images: of the training rows.
+            n_bytes: that training may take, beside the pixels of all images.
+
+        Returns:
+            Bytes that it takes.
+
+        Raises:
+            OptionError: with what would fit.
         """
 
     def fit_on_images(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from dvme.backbones.model.preprocess import crop_image
 from dvme.data import decode_image
 from dvme.errors import DataError
 from dvme.extraction.decoding import Work
-from dvme.extraction.pictures import read_pictures
+from dvme.extraction.pictures import check_unchanged, read_pictures
 from dvme.runtime import Runtime, silent
 from dvme.training.pictures import Pictures
 from dvme_cache import EmbeddingCache, content_id
@@ -160,6 +161,16 @@ def test_read_pictures__refuses_what_is_not_there_as_it_was(
     with pytest.raises(DataError) as caught:
         read(work, SPECS["odd"])
     assert str(caught.value) == f"2 of 17 images cannot be trained on; the first is {paths[4]}: {reason}; {step}"
+    with pytest.raises(DataError) as again:
+        check_unchanged(work, TWO, lambda *_: None)
+    assert str(again.value) == str(caught.value)
+
+
+def test_check_unchanged__content_that_is_no_picture_has_not_changed(paths: list[Path]) -> None:
+    paths[5].write_text("no picture")
+    told: list[tuple[int, int]] = []
+    check_unchanged(work_of(paths), TWO, lambda *said: told.append(said))
+    assert told[-1] == (len(paths), len(paths))
 
 
 def test_read_pictures__refuses_what_is_no_picture(paths: list[Path]) -> None:
@@ -185,3 +196,25 @@ def test_read_pictures__refuses_more_than_memory_before_it_reads_any(tmp_path: P
     with pytest.raises(DataError, match="1,000 of 1,000 images cannot be trained on"):
         read(work, SPECS["even"], most_bytes=1000 * each)
     assert read([], SPECS["even"], most_bytes=0).crops.shape == (0, 12, 12, 3)
+
+
+@pytest.mark.parametrize("name", ["odd", "grey"])
+def test_read_pictures__what_memory_does_not_hold_lies_in_a_file_that_nobody_sees(
+    name: str, paths: list[Path], tmp_path: Path
+) -> None:
+    expected, folder = read(work_of(paths), SPECS[name]), tmp_path / "a" / "b"
+    found = read_pictures(work_of(paths), spec_of(SPECS[name]), TWO, lambda *_: None, 1000, folder)
+    np.testing.assert_array_equal(found.crops, expected.crops)
+    np.testing.assert_array_equal(found.squares, expected.squares)
+    assert (found.crops.flags.owndata, list(folder.iterdir())) == (False, [])
+    rows = np.array([3, 1, 1])
+    assert found.square(rows).equal(expected.square(rows))
+    assert found.plain(rows).equal(expected.plain(rows))
+
+
+def test_read_pictures__more_than_memory_and_disk_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("dvme.extraction.pictures.shutil.disk_usage", lambda _: usage._replace(free=7))
+    work = [Work(row, tmp_path / "none.png", bytes(16)) for row in range(9)]
+    with pytest.raises(DataError, match=r"memory may hold 99 and the disk of .* has 7 left; make room there, choose"):
+        read_pictures(work, spec_of(SPECS["even"]), TWO, lambda *_: None, 99, tmp_path)

@@ -311,3 +311,37 @@ def test_ledger__is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             ledger.write("k", _job())
     assert list(tmp_path.iterdir()) == []
     assert ledger.read("k") is None
+
+
+def test_ledger__a_workplace_goes_once_its_job_is_kept(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "jobs", tmp_path / "training")
+    job = FinishedJob(np.zeros((2, 3), np.float32), np.zeros((1, 3), np.float32), {}, 1.0, 3)
+    places = [place for key in "ab" if (place := ledger.workplace(key)) is not None]
+    assert places == [tmp_path / "training" / key for key in "ab"]
+    ledger.write("c", job)
+    for place in places:
+        place.mkdir(parents=True)
+        (place / "last.pt").touch()
+    ledger.write("a", job)
+    assert [place.exists() for place in places] == [False, True]
+    assert ledger.has("a")
+    ledger.tidy(["c"])
+    assert places[1].exists()
+    ledger.write("b", job)
+    assert not (tmp_path / "training").exists()
+    places[0].mkdir(parents=True)
+    ledger.tidy()
+    assert not (tmp_path / "training").exists()
+
+
+def test_ledger__a_job_that_cannot_be_kept_keeps_its_workplace(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "jobs", tmp_path / "training")
+    place = tmp_path / "training" / "a"
+    place.mkdir(parents=True)
+    (tmp_path / "jobs" / "a.npz").mkdir(parents=True)
+    job = FinishedJob(np.zeros((2, 3), np.float32), np.zeros((1, 3), np.float32), {}, 1.0, 3)
+    with pytest.raises(IsADirectoryError):
+        ledger.write("a", job)
+    assert place.exists()
+    assert Ledger(None).workplace("a") is None
+    assert Ledger(tmp_path / "jobs").workplace("a") is None

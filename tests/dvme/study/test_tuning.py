@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
+import torch
 
 import dvme
 import dvme.backbones.loading.trainable as trainable_module
@@ -28,6 +30,17 @@ from dvme_cache import EmbeddingCache
 LITE = "efficientnet-lite0@size=32"
 """Real weights, on pictures a fiftieth as large as published: how good they are is not what is tested."""
 TUNED = "finetune@learning-rates=0.0003@max-epochs=2"
+TINY = """
+name = "tiny"
+architecture = "test_resnet"
+pooling = "average"
+[preprocess]
+resize = 36
+crop = 32
+[checkpoint]
+filename = "tiny.pth"
+"""
+SHORT = "finetune@learning-rates=0.0003@max-epochs=1@warmup-epochs=0"
 DRAWN = {"sizes": ("9",), "n_folds": 3, "test_fraction": 0.34}
 DRAWN_TWICE = dvme.SubsetOptions(sizes=("9",), n_folds=2, test_fraction=0.34)
 RUNTIME = Runtime(device="cpu")
@@ -47,13 +60,29 @@ def cache(folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "c.zarr"
 
 
+@pytest.fixture
+def tiny(folder: Path, tmp_path: Path) -> Path:
+    """As `cache`, of a network that is trained in no time."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "tiny.pth")
+    dvme.extract(folder, tmp_path / "tiny.zarr", backbones=[tmp_path / "tiny.toml"], runtime=RUNTIME)
+    return tmp_path / "tiny.zarr"
+
+
 def sweep(cache: Path, out: Path, heads: list[str], **options: Any) -> Any:
     given = {"options": dvme.SubsetOptions(**DRAWN), "runtime": RUNTIME, "progress": silent} | options
     return dvme.sweep(cache, out, heads=heads, **given)
 
 
 def test_sweep__stands_beside_the_heads_and_is_gone_on_with(cache: Path, tmp_path: Path) -> None:
-    first = sweep(cache, tmp_path / "run", ["linear", TUNED])
+    told: list[tuple[str, int, int]] = []
+    first = sweep(cache, tmp_path / "run", ["linear", TUNED], progress=lambda *each: told.append(each))
+    assert [(done, total) for stage, done, total in told if stage == "train"] == [(each, 6) for each in range(1, 7)]
+    assert [done for stage, done, _ in told if stage == "read images"] == list(range(37))
+    jobs = [(done, total) for stage, done, total in told if stage == "sweep"]
+    assert (jobs[0], jobs[-1], jobs) == ((0, 6), (6, 6), sorted(jobs))
     assert [cell.head for cell in first.cells] == ["linear", TUNED]
     frozen, tuned = first.cells
     assert tuned.n_parameters > 3_000_000 > frozen.n_parameters
@@ -98,12 +127,12 @@ def test_start__has_the_logits_of_the_cached_head(cache: Path) -> None:
     assert np.abs(found - cached).max() < 1e-4
 
 
-def test_fit_all__test_labels_are_never_looked_at(cache: Path) -> None:
-    snapshot = Snapshot.take(EmbeddingCache.open(cache), [LITE])
+def test_fit_all__test_labels_are_never_looked_at(tiny: Path) -> None:
+    snapshot = Snapshot.take(EmbeddingCache.open(tiny), ["tiny"])
     targets = snapshot.targets()
     test = np.arange(0, len(snapshot), 3)
     train, validation = np.arange(1, len(snapshot), 3), np.arange(2, len(snapshot), 3)
-    methods = make_methods(["finetune@learning-rates=0.001@max-epochs=2"], [LITE], with_controls=False)
+    methods = make_methods(["finetune@learning-rates=0.001@max-epochs=2"], ["tiny"], with_controls=False)
     others = targets.values.copy()
     others[test] = (others[test] + 1) % 3
     found = []
@@ -114,17 +143,17 @@ def test_fit_all__test_labels_are_never_looked_at(cache: Path) -> None:
     np.testing.assert_array_equal(found[0].log_validation, found[1].log_validation)
 
 
-def test_sweep__images_that_are_gone_or_changed(cache: Path, folder: Path, tmp_path: Path) -> None:
+def test_sweep__images_that_are_gone_or_changed(tiny: Path, folder: Path, tmp_path: Path) -> None:
     changed = folder / "dark" / "03.png"
     content = changed.read_bytes()
     changed.write_bytes(content + b" ")
     with pytest.raises(DataError, match=r"03\.png"):
-        sweep(cache, tmp_path / "run", [TUNED])
+        sweep(tiny, tmp_path / "run", [TUNED])
     changed.unlink()
     with pytest.raises(DataError, match=r"03\.png"):
-        sweep(cache, tmp_path / "run", [TUNED])
+        sweep(tiny, tmp_path / "run", [TUNED])
     changed.write_bytes(content)
-    assert sweep(cache, tmp_path / "run", [TUNED]).n_jobs == 3
+    assert sweep(tiny, tmp_path / "run", [TUNED]).n_jobs == 3
 
 
 def test_sweep__another_backbone_than_the_cached_one_is_refused(
@@ -162,6 +191,43 @@ def test_sweep__images_of_which_nobody_knows_where_they_lie(cache: Path, tmp_pat
         store.update_columns(np.arange(3), {"path": ["a.png", "b.png", ""]})
     with pytest.raises(DataError, match=r"does not know where 3 of 36 images lie, such as a\.png"):
         sweep(cache, tmp_path / "run", [TUNED])
+
+
+def test_sweep__is_refused_before_other_heads_are_fitted(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    heads = ["linear", "finetune@max-epochs=2"]
+    changed = folder / "light" / "11.png"
+    content = changed.read_bytes()
+    changed.write_bytes(b"none")
+    with pytest.raises(DataError, match=r"1 of 36 images cannot be trained on; the first is .*11\.png: not what was"):
+        sweep(tiny, tmp_path / "run", heads)
+    changed.write_bytes(content)
+    with pytest.raises(OptionError, match=r"finetune on tiny takes .* of 9 images, and may take .*; choose .*memory"):
+        sweep(tiny, tmp_path / "run", heads, runtime=Runtime(device="cpu", memory=1_000_000))
+    assert not list((tmp_path / "run" / "jobs").glob("*"))
+
+
+def test_sweep__pixels_that_memory_does_not_hold_lie_beside_the_run(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"heads": [SHORT], "n_folds": 2, "test_fraction": 0.34, "runtime": RUNTIME}
+    expected = dvme.probe(tiny, **given)
+    monkeypatch.setattr("dvme.study.tuning.check_backbone", lambda *_: 1000)
+    found = dvme.probe(tiny, out=tmp_path / "run", **given)
+    assert [cell.test for cell in found.cells] == [cell.test for cell in expected.cells]
+    assert not (tmp_path / "run" / "training").exists()
+    with pytest.raises(DataError, match=r"the pixels of 36 images for .* and may take 1,000, enough for 0; "):
+        dvme.probe(tiny, **given)
+
+
+def test_sweep__parts_leave_the_work_of_others(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for number in (1, 2):
+        sweep(tiny, run, [SHORT], part=f"{number}/2")
+        assert (run / "training" / "other").exists() is (number == 2)
+        (run / "training" / "other").mkdir(parents=True, exist_ok=True)
+    found = sweep(tiny, run, [SHORT])
+    assert found.n_reused == found.n_jobs
+    assert not (run / "training").exists()
 
 
 def test_sweep__controls_and_parts_of_the_backbone(cache: Path, tmp_path: Path) -> None:

@@ -379,3 +379,30 @@ def test_tune__the_last_layers_alone_change() -> None:
     for name, value in before.items():
         assert torch.equal(value, course.model_state[name]) is (not name.startswith("body.3")), name
     assert course.n_trained == 8 * 8 * 9 + 8 + 18
+
+
+def test_tune__products_in_bfloat16_leave_all_else_in_float32() -> None:
+    lesson = stripes()
+    full, halved = (tuned(lesson, replace(QUICK, precision=each)) for each in ("float32", "bf16"))  # type: ignore[arg-type]
+    assert is_same(state_of(full), state_of(tuned(lesson, QUICK))), "auto on a CPU"
+    differs = max(
+        (value.double() - state_of(full)[name].double()).abs().max().item() for name, value in state_of(halved).items()
+    )
+    assert 1e-6 < differs < 0.05
+    assert all(value.dtype in {torch.float32, torch.int64, torch.bool} for value in state_of(halved).values())
+    assert halved.validation_loss == pytest.approx(validation_loss(halved, lesson), abs=1e-6)
+
+
+@pytest.mark.gpu
+def test_tune__products_on_cuda_are_in_bfloat16_unless_asked_otherwise() -> None:
+    lesson, device = stripes(), torch.device("cuda")
+    found = {}
+    for precision in ("auto", "bf16", "float32"):
+        modules = [module.to(device) for module in nets()]
+        recipe = replace(QUICK, precision=precision)  # type: ignore[arg-type]
+        found[precision] = tune(modules[0], modules[1], lesson, recipe, 1, lambda *_: None)
+    loss = {name: course.validation_loss for name, course in found.items()}
+    assert loss["auto"] == pytest.approx(loss["bf16"], abs=1e-3)
+    assert loss["float32"] == pytest.approx(tuned(lesson, QUICK).validation_loss, abs=1e-3)
+    halved, full = (state_of(found[name]) for name in ("auto", "float32"))
+    assert max((value.double() - full[name].double()).abs().max().item() for name, value in halved.items()) > 1e-6
