@@ -210,6 +210,11 @@ class BackboneSpec:
     """Whether nesting and key names were established from the publisher's own code or file."""
     remark: str = ""
     """What a user should know before trusting it."""
+    trained_on: str = ""
+    """A file of the images that its weights were trained on or chosen on (`dvme.backbones.own.trained_on`), on which no
+    study tests it; of a TOML file it may be a path, as seen from that file."""
+    is_transductive: bool = False
+    """Whether it saw them without labels, those of a test part too: a study then tests it on them, and says so."""
     build: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
     """Makes a `torch.nn.Module` that timm does not have: (B, C, H, W) float32 to (B, D)."""
 
@@ -228,6 +233,8 @@ class BackboneSpec:
             raise OptionError(f"{self.name}: dim {self.dim!r} must be a whole number above 0, or None: ask the model")
         if self.source == "checkpoint" and self.checkpoint is None:
             raise OptionError(f"{self.name}: there is no checkpoint; add one, or choose another source")
+        if self.is_transductive and not self.trained_on:
+            raise OptionError(f"{self.name}: is_transductive is about the images that trained_on names; say which, too")
 
     @property
     def is_non_commercial(self) -> bool:

@@ -77,9 +77,12 @@ def spec_from_toml(path: Path) -> BackboneSpec:
         raise DataError(f"{path}: a view is a version of the image, not of the backbone; say it as {path}@view=1")
     spec = spec_from_mapping({"is_verified": False} | content, source=str(path))
     check_own_name(spec.name, str(path))
+    folder = path.parent.absolute()
+    if spec.trained_on:
+        spec = dataclasses.replace(spec, trained_on=str(folder / spec.trained_on))
     if spec.checkpoint is None:
         return spec
-    return dataclasses.replace(spec, checkpoint=_placed(spec.checkpoint, path.parent.absolute()))
+    return dataclasses.replace(spec, checkpoint=_placed(spec.checkpoint, folder))
 
 
 def _placed(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
@@ -139,6 +142,9 @@ def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
         del values["precision"]
     if spec.view.is_plain:
         del values["view"]
+    for name in ("trained_on", "is_transductive"):  # of the few that say it: other caches keep what they kept before
+        if not values[name]:
+            del values[name]
     return values | {"architecture_args": dict(spec.architecture_args)}
 
 
