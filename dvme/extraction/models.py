@@ -17,6 +17,7 @@ from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.known import Facts, place_of
 from dvme.backbones.loading.registry import get_spec
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
+from dvme.backbones.own.trained_on import provenance_of, read_trained_on
 from dvme.backbones.weights.finding import check_weights
 from dvme.data.dicom import decoding_fields
 from dvme.environment import installed
@@ -154,9 +155,11 @@ def find_backbones(choice: Choice, runtime: Runtime) -> list[KnownBackbone | New
     Raises:
         OptionError: if the choice contradicts itself.
         UnknownNameError, WeightsError: if there is no such backbone, or not the file that is given for it.
+        DataError: if one was trained on images and their list cannot be read.
     """
     found: list[KnownBackbone | NewBackbone] = []
     for spec in choice.specs():
+        read_trained_on(spec)  # refused before anything is computed
         file = choice.file_of(spec)
         place = place_of(spec, file)
         facts = None if place is None else place.recall()
@@ -264,7 +267,7 @@ def provenance(model: Backbone) -> dict[str, Any]:
     """What is worth knowing of a model's origin and does not change its numbers."""
     versions = {name: installed(name) for name in ("dvme", "torch", "torchvision", "timm", "pillow")}
     is_repeatable = model.spec.build is None and is_plain(model.spec.architecture_args)
-    return {
+    return provenance_of(model.spec) | {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": str(model.device),
         "licence": model.spec.licence,

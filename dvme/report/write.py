@@ -38,6 +38,7 @@ from dvme.report.people_section import people_section
 from dvme.report.reliability_section import reliability_section
 from dvme.report.sites_section import numbered, sites_section
 from dvme.runtime import Progress, automatic
+from dvme.study.design.learned import UNLABELLED
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
 from dvme.study.run import again
@@ -175,7 +176,8 @@ def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_he
         found.append(Aside(missing))
     if shown.anonymous:
         gone = Aside("no maps and no images: the cache is gone, or was changed since")
-        return [*found, *([gone] if study.store is None else [])]
+        known = [line for line in study.summary.notices if line.endswith(UNLABELLED)]  # of backbones and sites alone
+        return [*found, *known, *([gone] if study.store is None else [])]
     told_elsewhere = (study.resampling, NO_GROUPS)
     return [*found, *study.notices, *(line for line in study.summary.notices if line not in told_elsewhere)]
 

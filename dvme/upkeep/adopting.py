@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.own.trained_on import PROVENANCE
 from dvme.data.columns import check_names
 from dvme.data.hashing import hash_file, hash_files
 from dvme.data.spelling import check_spelling
@@ -217,6 +218,8 @@ def _checked(
         check_alike(lengths, reference, str(path), str(request.like))
         fingerprint, word = dict(reference.fingerprint.fields), {"like": str(request.like)}
     provenance = {"imported": origin(path, notes, dtype=found.dtype, **word)}
+    if reference is not None and PROVENANCE in reference.provenance:  # the same weights, which know the same images
+        provenance[PROVENANCE] = reference.provenance[PROVENANCE]
     backbone = BackboneHeader(request.backbone, found.dim, dtype, fingerprint, provenance)
     embedded = EmbeddedRows(
         states=np.full(len(found.ids), RowState.DONE, dtype=np.uint8),

@@ -11,10 +11,13 @@ import numpy as np
 
 from dvme.backbones.description.variation import seen_in
 from dvme.backbones.description.view import PLAIN
+from dvme.backbones.own.trained_on import PROVENANCE, kept_trained_on
 from dvme.data import MISSING, Task
+from dvme.errors import DataError
 from dvme.extraction.beside import beside
 from dvme.places import open_cache
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
+from dvme_cache.embeddings import Embeddings
 from dvme_cache.fingerprint import BY_KIND
 
 
@@ -116,6 +119,18 @@ def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:
         n_bytes=store.n_bytes(name),
         fingerprint=dict(embeddings.fingerprint.fields),
         digest=embeddings.fingerprint.digest,
-        provenance=embeddings.provenance,
+        provenance=_in_numbers(embeddings),
         **count_states(embeddings.states()[~store.samples.is_pruned]),
     )
+
+
+def _in_numbers(embeddings: Embeddings) -> dict[str, Any]:
+    """The provenance, with the number of the images that a backbone was trained on in place of their list."""
+    provenance = embeddings.provenance
+    try:
+        kept = kept_trained_on(embeddings.name, provenance)
+    except DataError as error:
+        return provenance | {PROVENANCE: str(error)}
+    if kept is None:
+        return provenance
+    return provenance | {PROVENANCE: {"n_images": len(kept.keys), "is_transductive": kept.is_transductive}}

@@ -9,6 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.files import DIGEST_BYTES, written_aside
 
 KEY_BYTES = 8
+PROVENANCE = "trained_on"
+"""The entry of it in the provenance of embeddings."""
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """What a cache keeps of it."""
+
+    keys: NDArray[np.uint64]
+    """(n,) of the images, sorted; see `keys_of_images`."""
+    is_transductive: bool
+    """See `BackboneSpec`."""
 
 
 def keys_of_images(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """(m,) sorted, each once: the first 8 bytes, big-endian, of content ids (n, 16)."""
-    first = np.ascontiguousarray(ids[:, :KEY_BYTES]).view(">u8")[:, 0]
-    return np.unique(first.astype(np.uint64))
+    """(n,) the first 8 bytes, big-endian, of content ids (n, 16)."""
+    return np.ascontiguousarray(ids[:, :KEY_BYTES]).view(">u8")[:, 0].astype(np.uint64)
 
 
 def as_text(keys: NDArray[np.uint64]) -> str:
@@ -82,10 +95,44 @@ def read_trained_on(spec: BackboneSpec) -> NDArray[np.uint64]:
     except (OSError, ValueError) as error:
         reason: Any = error.strerror if isinstance(error, OSError) else "it is no text"
         raise DataError(
-            f"{spec.name} was trained on images, and the list of them, {path}, cannot be read ({reason}), without which "
-            "a study could test it on them; copy the list to where the backbone's TOML names it"
+            f"{spec.name} was trained on images, and their list {path} cannot be read ({reason}), without which a "
+            "study could test it on them; copy the list to where the backbone's TOML names it"
         ) from error
     return from_text(text, str(path))
+
+
+def provenance_of(spec: BackboneSpec) -> dict[str, Any]:
+    """What a cache keeps of it, in words for JSON; nothing of the many backbones that say no images.
+
+    Raises:
+        DataError: as `read_trained_on`.
+    """
+    if not spec.trained_on:
+        return {}
+    return {PROVENANCE: {"images": as_text(read_trained_on(spec)), "is_transductive": spec.is_transductive}}
+
+
+def kept_trained_on(name: str, provenance: Mapping[str, Any]) -> TrainedOn | None:
+    """What a cache keeps of it; None of a backbone that says no images.
+
+    Args:
+        name: of the backbone, for messages.
+        provenance: of its embeddings.
+
+    Raises:
+        DataError: if the backbone was trained on images and they are not there, or are torn.
+    """
+    kept = provenance.get(PROVENANCE)
+    if kept is None and not (provenance.get("spec") or {}).get("trained_on"):
+        return None
+    try:
+        text, is_transductive = str(kept["images"]), bool(kept["is_transductive"])  # type: ignore[index]
+    except (TypeError, KeyError) as error:
+        raise DataError(
+            f"{name} was trained on images and the cache does not say on which; extract it anew with dvme extract, or "
+            "leave it out of " + parameter("backbones")
+        ) from error
+    return TrainedOn(from_text(text, f"what the cache says of the images that {name} was trained on"), is_transductive)
 
 
 def _digest(text: str) -> str:

@@ -20,6 +20,7 @@ from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError, OptionError, parameter
 from dvme.notices import Aside
 from dvme.study.design.inspection import seen_key
+from dvme.study.design.learned import Learned, learned_of
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.views import Views, is_view
 from dvme.text import CHOICES, NO_GROUPS, first_few
@@ -64,6 +65,8 @@ class Snapshot:
     """Whether predictions are means over the views as well."""
     kept: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     """Further columns that were asked for, by the name that they were asked by, to (N,) texts."""
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+    """What those of the backbones know of these images whose weights were trained on some."""
     _held: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     _most_held: int = 0
 
@@ -112,7 +115,9 @@ class Snapshot:
         ids = store.samples.ids[rows]
         kept = {name: columns[source][rows] for name, source in sources.items()}
         own = cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out)
-        return replace(own, kept=kept, views=seen, averages_views=views is not None and views.is_averaged)
+        learned = learned_of(backbones.values(), store.samples.ids[:n_rows], columns["group"][:n_rows], rows)
+        is_averaged = views is not None and views.is_averaged
+        return replace(own, kept=kept, views=seen, averages_views=is_averaged, learned=learned)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -121,7 +126,9 @@ class Snapshot:
         """Some of the images, in this order."""
         per_image = ("rows", "ids", "labels", "splits", "groups", "images", "paths")
         kept = {name: values[positions] for name, values in self.kept.items()}
-        return replace(self, _held={}, kept=kept, **{name: getattr(self, name)[positions] for name in per_image})
+        learned = {name: own.at(positions) for name, own in self.learned.items()}
+        of_each = {name: getattr(self, name)[positions] for name in per_image}
+        return replace(self, _held={}, kept=kept, learned=learned, **of_each)
 
     def targets(self, uncertainty: Uncertainty | None = None) -> Targets:
         """What the images are to be recognised as; see `Targets.of`.

@@ -17,6 +17,7 @@ from dvme.heads.saving import keys_of, load_head
 from dvme.metrics.classification import log_odds
 from dvme.runtime import Progress
 from dvme.study.design.drawing import POLICY
+from dvme.study.design.learned import check_learned
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
@@ -66,6 +67,10 @@ class Site:
     n_known: Mapping[str, int]
     """How many these are, by reason."""
 
+    def learned(self) -> list[str]:
+        """Lines on backbones that saw its images without labels; see `check_learned`, also on what is refused."""
+        return check_learned(self.snapshot, np.arange(len(self.snapshot), dtype=np.int64), self.name)
+
 
 @dataclass
 class _Found:
@@ -109,7 +114,7 @@ def matched_sites(
         n_bytes: of embeddings that may be held for all sites together.
 
     Raises:
-        OptionError, DataError: see `matched_labels`; if a score counts an image twice.
+        OptionError, DataError: see `matched_labels` and `check_learned`; if a score counts an image twice.
     """
     found = []
     for name, labels in matched_labels(options, opened, manifest.targets, manifest.policy).items():
@@ -119,6 +124,7 @@ def matched_sites(
         own = replace(labels, rows=labels.rows[left], truth=labels.truth[left])
         n_known = {reason: int(mask.sum()) for reason, mask in reasons.items() if mask.any()}
         found.append(Site(name, whole.at(left).holding(n_bytes // len(opened)), own, whole, n_known))
+        found[-1].learned()
     check_apart(options.score, {site.name: site.snapshot for site in found})
     return found
 
@@ -142,6 +148,7 @@ def judge_sites(
         left_out = [*site.snapshot.left_out.items(), *site.n_known.items()]
         notices += [
             *site.matched.notices,
+            *site.learned(),
             *(f"{site.name}: left out: {count:,} {reason}" for reason, count in left_out),
         ]
         if not len(site.snapshot):
