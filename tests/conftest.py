@@ -117,7 +117,7 @@ def write_manifest(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def save_image() -> Callable[..., Path]:
     """Save a small image of noise whose brightness depends on the class, different for every seed."""
 

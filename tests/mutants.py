@@ -935,9 +935,9 @@ SPLITS = (
     ),
     Mutant(
         "kept heads: a head of another's program is kept",
-        "dvme/study/grid.py",
-        "if place.size == self.manifest.largest and is_own(head) and head.name not in TUNED:",
-        "if place.size == self.manifest.largest and head.name not in TUNED:",
+        "dvme/study/saved.py",
+        "    if not is_own(head):\n        return NOT_OWN\n",
+        "",
         ("tests/dvme/study/test_kept_heads.py",),
     ),
     Mutant(

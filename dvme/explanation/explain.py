@@ -22,7 +22,8 @@ from dvme.explanation.attention_summary import AttentionSummary, summarise_atten
 from dvme.explanation.similarity import Similarity, similarity
 from dvme.files import check_destination, written_aside
 from dvme.heads import ATTENTION_HEADS, Embedded, FittedHead, Job, full_name
-from dvme.heads.saving import SavedHead, keys_of, load_head, subset_hash
+from dvme.heads.saved_head import SavedHead, keys_of, subset_hash
+from dvme.heads.saving import load_head
 from dvme.json_values import ToJson, as_json
 from dvme.places import check_head, open_cache
 from dvme.prediction.sources import check_fits
@@ -100,6 +101,9 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
             check_destination(path, (suffix,), force=force)
     check_head(head, cache)
     saved = load_head(head)
+    if saved.own_backbones:
+        step = "; explain a head on the frozen backbone, such as linear of the same run"
+        raise OptionError(f"{head} is {saved.name}, whose folds each see images by a backbone of their own" + step)
     if retrain and len(saved.backbones) < 2:
         raise OptionError(f"{head} has one backbone, and none is left to fit it on; leave out " + parameter("retrain"))
     if retrain and saved.views is not None:

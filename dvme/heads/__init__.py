@@ -125,6 +125,8 @@ def fitted_class(name: str) -> type[FittedHead]:
     Raises:
         UnknownNameError: naming the heads that there are.
     """
+    if name in TUNED:
+        return FittedLinear  # on the embeddings of a backbone that is the fold's own
     if name not in _KINDS:
         raise UnknownNameError(f"unknown head {name!r}; choose from {', '.join(HEADS)}")
     return _KINDS[name][1]

@@ -1,5 +1,7 @@
 """Fitted heads as folders: `head.json` says what it is, `weights.safetensors` holds what it learned.
 
+A backbone that was trained with a fold's head lies beside them; see `dvme.heads.tuned.kept`.
+
 One folder is one method: the heads of all folds, which predict together by their mean probability.
 """
 
@@ -9,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,121 +22,19 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
 from dvme.heads import fitted_class, head_of, written
-from dvme.heads.fitting.jobs import FittedHead, Head
+from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
 from dvme.heads.saved_views import SavedViews
+from dvme.heads.tuned.kept import OwnBackbone
 from dvme.json_values import as_json, plain, rebuilt
-from dvme.metrics.grades import mean_cuts
 from dvme_cache import Fingerprint
 
-FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT = 2, 3, 4
-"""Those after the first of heads of several labels, and of heads that learned from views: what reads earlier ones alone
-would get their probabilities wrong."""
+FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT, TUNED_FORMAT = 2, 3, 4, 5
+"""Those after the first of heads of several labels, of heads that learned from views, and of heads with backbones of
+their own: what reads earlier ones alone would get their probabilities wrong."""
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
 """Bytes of a folder's name: file systems take 255, and something is put before and after it while it is written."""
-
-
-@dataclass(frozen=True)
-class SavedFold:
-    """One fold's head and what it was fitted on."""
-
-    head: FittedHead
-    train_ids: NDArray[np.uint8]
-    """(n, 16) content ids of the images that it learned from."""
-    validation_ids: NDArray[np.uint8]
-    """(v, 16) content ids of those that its hyper-parameters were chosen on."""
-    seed: int
-    """Of whatever it drew at random."""
-    metrics: dict[str, float] = field(default_factory=dict)
-    """On the test set."""
-    job: str = ""
-    """Mark of the job of a sweep that it is of; see `dvme.study.kept_heads`."""
-
-
-@dataclass(frozen=True)
-class SavedHead:
-    """One method, fitted on every fold."""
-
-    head: Head
-    """What was fitted, with its hyper-parameters."""
-    backbones: tuple[str, ...]
-    """In the order in which `predict_proba` takes their embeddings."""
-    dims: tuple[int, ...]
-    """D_m of each."""
-    fingerprints: tuple[Fingerprint, ...]
-    """Of the embeddings that it was fitted on."""
-    classes: tuple[str, ...]
-    """C names, in the order of the probabilities."""
-    test_hash: str
-    """Hash of the test images' content ids; they were neither learned from nor chosen on."""
-    folds: list[SavedFold]
-    views: SavedViews | None = None
-    """What it learned from beside the plain images; None: nothing."""
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """The embeddings that `predict_proba` takes: of each backbone, and of each in further views if it averages."""
-        further = self.views.names if self.views is not None and self.views.is_averaged else ()
-        return (*self.backbones, *(name for view in further for name in view))
-
-    @property
-    def input_fingerprints(self) -> tuple[Fingerprint, ...]:
-        """Of the same."""
-        further = self.views.fingerprints if self.views is not None and self.views.is_averaged else ()
-        return (*self.fingerprints, *(each for view in further for each in view))
-
-    @property
-    def name(self) -> str:
-        """Of the head."""
-        return self.head.name
-
-    @property
-    def is_multilabel(self) -> bool:
-        """Whether images may have several of the classes, so that probabilities are independent."""
-        return any(getattr(fold.head, "is_multilabel", False) for fold in self.folds)
-
-    @property
-    def cuts(self) -> list[float] | None:
-        """Of the expected grade, where what images are taken for was tuned; see `predicted_classes`."""
-        return mean_cuts([fold.head.chosen.get("cuts") for fold in self.folds])
-
-    @property
-    def fitted_ids(self) -> NDArray[np.uint8]:
-        """(n, 16) content ids of all that any fold learned from or chose on."""
-        return np.concatenate([ids for fold in self.folds for ids in (fold.train_ids, fold.validation_ids)])
-
-    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """(B, C) mean of the folds' probabilities, and over views if the head was chosen so.
-
-        Args:
-            blocks: (B, D_m) embeddings, those of `inputs`.
-
-        Raises:
-            DataError: if a dimension is not the one that the head was fitted on.
-        """
-        n_views, n_backbones = len(self.inputs) // len(self.backbones), len(self.backbones)
-        for name, dim, block in zip(self.inputs, self.dims * n_views, blocks, strict=True):
-            if block.shape[1] != dim:
-                message = (
-                    f"{name} has {block.shape[1]} values per image, the head expects {dim}; extract it as the head says"
-                )
-                raise DataError(message)
-        views = [blocks[start : start + n_backbones] for start in range(0, len(blocks), n_backbones)]
-        each = [fold.head.predict_proba(view) for fold in self.folds for view in views]
-        mean: NDArray[Any] = np.mean(each, axis=0)
-        return mean
-
-
-def keys_of(ids: NDArray[np.uint8]) -> NDArray[Any]:
-    """(n,) one comparable value per content id."""
-    keys: NDArray[Any] = np.ascontiguousarray(ids).view("V16")[:, 0]
-    return keys
-
-
-def subset_hash(ids: NDArray[np.uint8]) -> str:
-    """32 hexadecimal digits of a set of content ids (n, 16), whatever their order."""
-    return hashlib.blake2b(b"".join(sorted(row.tobytes() for row in ids)), digest_size=16).hexdigest()
 
 
 def folder_name(head: str, backbones: Sequence[str]) -> str:
@@ -165,6 +65,8 @@ def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False, is_d
 
     with new_folder(folder, force=force, is_durable=is_durable) as aside:
         save_file(_arrays(saved), os.fspath(aside / WEIGHTS))
+        for number, own in enumerate(saved.own_backbones, start=1):
+            own.write(aside, number)
         described = plain(_description(saved) | {"weights_digest": file_digest(aside / WEIGHTS)})
         sealed = described | {"digest": content_digest(described)}
         (aside / DESCRIPTION).write_text(as_json(sealed, indent=2) + "\n")
@@ -207,7 +109,7 @@ def _check_description(path: Path, described: dict[str, Any]) -> None:
     """Refuse what is of another format, was changed, or contradicts itself."""
     if described["format"] not in FORMATS:
         step = "save it again with dvme probe --save" if described["format"] < FORMAT else "update dvme"
-        known = f"{FORMAT} to {VIEWS_FORMAT}"
+        known = f"{FORMATS[0]} to {FORMATS[-1]}"
         raise DataError(f"{path} is of head format {described['format']}, this dvme reads {known}; {step}")
     if content_digest(described) != described["digest"]:
         raise DataError(f"{path} is damaged: its {DESCRIPTION} was changed after it was written; save it again")
@@ -232,7 +134,8 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
         _check_same(path, subset_hash(validation), fold["validation_subset"])
         head = fitted.restored(fold["settings"], own)
         metrics = rebuilt(dict[str, float], fold["test"])
-        folds.append(SavedFold(head, train, validation, fold["seed"], metrics, fold.get("job", "")))
+        own_backbone = OwnBackbone.restored(path, number, fold["backbone"]) if "backbone" in fold else None
+        folds.append(SavedFold(head, train, validation, fold["seed"], metrics, fold.get("job", ""), own_backbone))
     return SavedHead(
         head=head_of(described["head"], described["settings"]),
         backbones=tuple(each["name"] for each in described["backbones"]),
@@ -247,8 +150,9 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
 
 def _check_answer(path: Path, saved: SavedHead) -> None:
     """Refuse arrays that tell apart another number of classes than are named, by asking about one made-up image."""
-    image = [np.ones((1, dim), dtype=np.float32) for dim in saved.dims]
     for fold in saved.folds:
+        dims = saved.dims if fold.backbone is None else (fold.backbone.dim,)
+        image = [np.ones((1, dim), dtype=np.float32) for dim in dims]
         n_classes = fold.head.predict_proba(image).shape[1]
         if n_classes != len(saved.classes):
             raise DataError(
@@ -267,9 +171,10 @@ def _arrays(saved: SavedHead) -> dict[str, NDArray[Any]]:
 def _description(saved: SavedHead) -> dict[str, Any]:
     parts = zip(saved.backbones, saved.dims, saved.fingerprints, strict=True)
     number = MULTILABEL_FORMAT if saved.is_multilabel else FORMAT
+    number = number if saved.views is None else VIEWS_FORMAT
     own = {} if saved.views is None else {"views": saved.views.described()}
     return own | {
-        "format": number if saved.views is None else VIEWS_FORMAT,
+        "format": TUNED_FORMAT if saved.own_backbones else number,
         "head": saved.name,
         "settings": written(asdict(saved.head)),  # type: ignore[call-overload]
         "backbones": [
@@ -289,6 +194,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
                 "test": fold.metrics,
             }
             | ({"job": fold.job} if fold.job else {})
+            | ({} if fold.backbone is None else {"backbone": fold.backbone.described()})
             for fold in saved.folds
         ],
     }

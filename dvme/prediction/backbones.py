@@ -12,9 +12,10 @@ from dvme.backbones.description.view import PLAIN
 from dvme.backbones.loading.registry import get_spec
 from dvme.errors import DvmeError, OptionError, UnknownNameError, parameter
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
-from dvme.heads.saving import SavedHead
+from dvme.heads.saved_head import SavedHead
 from dvme.runtime import Runtime
-from dvme_cache import Fingerprint, FingerprintMismatchError
+from dvme.text import first_few
+from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError, MissingEmbeddingsError
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -66,6 +67,9 @@ def find_sources(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[
         UnknownNameError: if one of the head's is neither known by name nor among the user's.
         FingerprintMismatchError: if one is not what the head was fitted on.
     """
+    if saved.own_backbones and own != OwnBackbones():
+        options = parameter("backbones") + ", " + parameter("architectures") + " and " + parameter("weights")
+        raise OptionError(f"the backbones of {saved.name} were trained with it and lie beside it; leave out " + options)
     typed = _typed(saved, own, runtime)
     choice = own.choice(typed)
     given = (
@@ -106,8 +110,24 @@ def check_fingerprint(name: str, expected: Fingerprint, found: Fingerprint, wher
         raise FingerprintMismatchError(message)
 
 
+def check_has_own(saved: SavedHead, store: EmbeddingCache) -> None:
+    """Refuse a cache that was not extracted by the backbones that were trained with a head.
+
+    Raises:
+        MissingEmbeddingsError: naming them.
+    """
+    lacking = [each.spec.name for each in saved.own_backbones if each.spec.name not in store.backbones]
+    if lacking:
+        raise MissingEmbeddingsError(
+            f"{store.location} has no embeddings of {first_few(lacking)}, which were trained with the head; predict "
+            "the images themselves, with " + parameter("cache", store.location)
+        )
+
+
 def _typed(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[str]:
     """What to type for each of the head's backbones: the user's own of that name, the name, or one that is the same."""
+    if saved.own_backbones:  # described beside the head
+        return [str(each.place) for each in saved.own_backbones]
     by_base = {split_name(own.name_of(name))[0]: name for name in own.names}
     typed: dict[str, str] = {}
     for name in saved.inputs:

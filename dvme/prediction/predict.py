@@ -18,7 +18,8 @@ from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
 from dvme.heads import full_name
-from dvme.heads.saving import SavedHead, keys_of, load_head
+from dvme.heads.saved_head import SavedHead, keys_of
+from dvme.heads.saving import load_head
 from dvme.metrics.grades import predicted_classes
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.backbones import OwnBackbones

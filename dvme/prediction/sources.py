@@ -21,8 +21,8 @@ from dvme.data.names import named_images
 from dvme.errors import DataError, OptionError, parameter
 from dvme.extraction.beside import alike, place_beside
 from dvme.extraction.indexing import index_samples
-from dvme.heads.saving import SavedHead
-from dvme.prediction.backbones import OwnBackbones, Source, check_fingerprint, find_sources
+from dvme.heads.saved_head import SavedHead
+from dvme.prediction.backbones import OwnBackbones, Source, check_fingerprint, check_has_own, find_sources
 from dvme.runtime import Progress, Runtime
 from dvme_cache import (
     CacheNotFoundError,
@@ -153,13 +153,13 @@ def check_fits(saved: SavedHead, store: EmbeddingCache, *, is_asked: bool = Fals
     Args:
         saved: the head.
         store: the cache.
-        is_asked: whether the head is to predict, of all the views that it averages over; else it is looked at by the
-            plain images.
+        is_asked: whether the head predicts, of all views that it averages over; else it is seen by the plain images.
 
     Raises:
         FingerprintMismatchError: naming the backbone, the field and both values.
         MissingEmbeddingsError: if the cache lacks a backbone.
     """
+    check_has_own(saved, store)
     named = zip(saved.inputs, saved.input_fingerprints, strict=True)
     for name, expected in list(named)[: None if is_asked else len(saved.backbones)]:
         check_fingerprint(name, expected, store.embeddings(name).fingerprint, f"{name} in {store.location}")

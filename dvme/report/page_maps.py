@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.findings import are_findings
 from dvme.heads.fusion.network_head import FittedNetwork
-from dvme.heads.saving import SavedHead
+from dvme.heads.saved_head import SavedHead
 from dvme.maps.map_store import Kept, default_folder, key_of
 from dvme.maps.maps import EmbeddingMap, Source, make_maps
 from dvme.maps.quality import MapQuality

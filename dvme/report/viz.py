@@ -15,7 +15,8 @@ from dvme.arguments import public
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination
 from dvme.heads.fusion.network_head import FittedNetwork
-from dvme.heads.saving import SavedHead, load_head
+from dvme.heads.saved_head import SavedHead
+from dvme.heads.saving import load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
 from dvme.places import open_cache

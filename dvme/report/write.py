@@ -19,7 +19,8 @@ from dvme.errors import DataError, message_of
 from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
 from dvme.files import check_destination
-from dvme.heads.saving import SavedHead, load_head
+from dvme.heads.saved_head import SavedHead
+from dvme.heads.saving import load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.quality import MapQuality
 from dvme.notices import Aside

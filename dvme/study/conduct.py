@@ -171,7 +171,7 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
         design = draw_design(snapshot, options, progress, needs_order=needs_order, kept=kept)
     else:
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
-    design.notices.extend(check_learned(design.snapshot, design.subsets.test))
+    design.notices.extend(check_learned(design.snapshot.learned, design.subsets.test))
     check_metric_of(question.metric, design.subsets.targets.values)
     _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
     question.operation.check_names(design.subsets.classes)

@@ -14,6 +14,7 @@ from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.fitting.jobs import Bounded, fit_each
+from dvme.heads.tuned.on_images import FittedTuned
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.ledger import versions
@@ -45,7 +46,7 @@ class Predicted:
 
     position: int
     """Of the assignment."""
-    head: FittedHead | None
+    head: FittedHead | FittedTuned | None
     """None where nobody keeps it."""
     log_test: NDArray[np.float32]
     """(N test, C) log probabilities."""

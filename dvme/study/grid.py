@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.defaults import ENGINE
-from dvme.heads import TUNED, is_own
-from dvme.heads.saved_views import SavedViews
-from dvme.heads.saving import SavedFold, SavedHead, subset_hash
+from dvme.heads import TUNED
+from dvme.heads.saved_head import SavedHead, subset_hash
+from dvme.heads.tuned.on_images import FittedTuned
 from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
@@ -29,6 +29,7 @@ from dvme.study.fitting import Assignment, Predicted
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
+from dvme.study.saved import bytes_notice, kept_notices, saved_head, why_not_kept
 from dvme.study.scoring import judged_labels
 from dvme.study.tuning import OWN_STAGES, fit_all
 from dvme.text import counted
@@ -153,10 +154,9 @@ class Grid:
             (self.methods[place.method].name, job.chosen) for place, job in self.finished.items()
         )
         if self.heads is not None:
-            others = dict.fromkeys(method.name for method in self.methods if not is_own(method.head))
-            lines += [f"heads that are not dvme's own are not kept: {', '.join(others)}"] if others else []
-            tuned = dict.fromkeys(method.name for method in self.methods if method.head.name in TUNED)
-            lines += [f"backbones that were trained are not kept: {', '.join(tuned)}"] if tuned else []
+            lines += kept_notices(self.methods, self.snapshot)
+            jobs = [(self.methods[index], [self.finished[each] for each in own]) for index, own in self.kept.items()]
+            lines += bytes_notice(jobs)
         here = versions()
         differing: Counter[str] = Counter()
         for job in self.finished.values():
@@ -203,7 +203,7 @@ class Grid:
         self.waiting.setdefault(place.method, {})[place] = self._saved(place, one, done)
         if not self.is_part and all(each in self.finished for each in self.kept[place.method]):
             self._gather(place.method)
-        elif time.monotonic() - self.kept_at >= KEPT_EVERY:
+        elif isinstance(one.head, FittedTuned) or time.monotonic() - self.kept_at >= KEPT_EVERY:
             self._keep_waiting()
 
     def _keep_waiting(self) -> None:
@@ -234,9 +234,9 @@ class Grid:
     def _kept(self) -> dict[int, list[Place]]:
         """Jobs whose heads are kept, by method: all draws of the largest size; of another's head none."""
         kept: dict[int, list[Place]] = {}
+        can_be = [not why_not_kept(method, self.snapshot) for method in self.methods]
         for place in self.places if self.heads is not None else ():
-            head = self.methods[place.method].head
-            if place.size == self.manifest.largest and is_own(head) and head.name not in TUNED:
+            if place.size == self.manifest.largest and can_be[place.method]:
                 kept.setdefault(place.method, []).append(place)
         return kept
 
@@ -256,38 +256,11 @@ class Grid:
 
     def _saved(self, place: Place, one: Predicted, done: FinishedJob) -> SavedHead:
         """One job's head with all that predicting and explaining need to know."""
-        method, images = self.methods[place.method], self.manifest.images
         train, validation, _ = self._parts(place)
-        assert one.head is not None
-        fold = SavedFold(
-            head=one.head,
-            train_ids=images[train],
-            validation_ids=images[validation],
-            seed=self.seeds[place.draw],
-            metrics=dict(done.scores["test"]),
-            job=mark(self.keys[place], done),
-        )
-        tables = [self.snapshot.backbones[name] for name in method.backbones]
-        return SavedHead(
-            head=method.head,
-            backbones=method.backbones,
-            dims=tuple(table.dim for table in tables),
-            fingerprints=tuple(table.fingerprint for table in tables),
-            classes=self.manifest.classes,
-            test_hash=self.test_hash,
-            folds=[fold],
-            views=self._saved_views(method),
-        )
-
-    def _saved_views(self, method: Method) -> SavedViews | None:
-        if not self.snapshot.views:
-            return None
-        by_view = list(zip(*(self.snapshot.views[name] for name in method.backbones), strict=True))
-        return SavedViews(
-            is_averaged=self.snapshot.averages_views,
-            names=tuple(tuple(table.name for table in own) for own in by_view),
-            fingerprints=tuple(tuple(table.fingerprint for table in own) for own in by_view),
-        )
+        ids = [self.manifest.images[rows] for rows in (train, validation)]
+        of_fold = {"seed": self.seeds[place.draw], "job": mark(self.keys[place], done)}
+        about = of_fold | {"classes": self.manifest.classes, "test_hash": self.test_hash}
+        return saved_head(self.methods[place.method], self.snapshot, ids, one, done, about)
 
     def _parts(self, place: Place) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Positions that train, that are chosen on, and that are tested."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.loading.kept import TOLERANCES, kept_spec, relative_differences
+from dvme.backbones.own.writing import can_be_written
 from dvme.errors import DataError, parameter
 from dvme.extraction.decoding import Work
 from dvme.extraction.pictures import check_unchanged, read_pictures
@@ -55,11 +56,14 @@ def check_backbone(name: str, heads: Mapping[OnImages, int], snapshot: Snapshot,
         DataError, OptionError: naming the backbone and the next step.
     """
     from dvme.backbones.loading.trainable import check_trainable, trainable
+    from dvme.backbones.loading.tuned import tuned_spec
 
     spec = kept_spec(snapshot.backbones[name])
     device = runtime.torch_device()
     model = trainable(spec, device=device)
     check_trainable(model)
+    if can_be_written(spec):
+        tuned_spec(model)  # what could not be kept is refused before it is trained
     some = _work(snapshot)[:COMPARED]
     pictures = read_pictures(some, spec, runtime, lambda *_: None, budget)
     _check_same(name, model, pictures, snapshot.backbones[name].read(snapshot.rows[: len(some)]))

@@ -20,16 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from dvme.files import file_digest, whole
-from dvme.heads.saving import (
-    DESCRIPTION,
-    FORMATS,
-    WEIGHTS,
-    SavedHead,
-    content_digest,
-    folder_name,
-    load_head,
-    save_head,
-)
+from dvme.heads.saved_head import SavedHead
+from dvme.heads.saving import DESCRIPTION, FORMATS, WEIGHTS, content_digest, folder_name, load_head, save_head
+from dvme.heads.tuned.kept import is_there
 from dvme.study.ledger import FinishedJob
 
 JOBS, HEADS = "jobs", "heads"
@@ -63,8 +56,11 @@ class KeptHeads:
         return self.together / folder_name(head, backbones)
 
     def save(self, key: str, saved: SavedHead) -> None:
-        """Keep one job's head, in place of an earlier fit's; one that a power cut tears is fitted again."""
-        save_head(self._alone(key), saved, force=True, is_durable=False)
+        """Keep one job's head, in place of an earlier fit's; one that a power cut tears is fitted again.
+
+        A backbone that was trained with it took minutes, and is durable at once: its weights are hashed nowhere.
+        """
+        save_head(self._alone(key), saved, force=True, is_durable=bool(saved.own_backbones))
 
     def marks(self, head: str, backbones: Sequence[str]) -> tuple[str, ...]:
         """Marks of the jobs whose heads lie together in a method's folder, where it is whole."""
@@ -126,6 +122,8 @@ def marks_of(folder: Path) -> tuple[str, ...]:
         is_whole = described["format"] in FORMATS and content_digest(described) == described["digest"]
         marks = tuple(fold["job"] for fold in described["folds"])
         digest = described["weights_digest"]
+        own = {number: each["backbone"] for number, each in enumerate(described["folds"], 1) if "backbone" in each}
+        is_whole = is_whole and all(is_there(folder, number, each) for number, each in own.items())
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return ()
     weights = folder / WEIGHTS

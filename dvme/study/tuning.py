@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.loading.kept import kept_spec
+from dvme.backbones.weights.finding import availability
 from dvme.data.targets import Targets
 from dvme.defaults import ENGINE
 from dvme.errors import DataError, DvmeError, OptionError, parameter
@@ -23,6 +24,7 @@ from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, Predicted, fit_assignments, sound_mean_log_proba
 from dvme.study.images import READ, check_backbone, check_images, seen_by
 from dvme.study.methods import Method
+from dvme.study.saved import why_not_kept
 from dvme.training.checkpoints import Epochs
 from dvme_cache import Embeddings
 
@@ -109,12 +111,14 @@ def check_tuned(
         (bool(snapshot.views), "augments images itself; leave out " + parameter("views")),
         (bool(sites), "is not tested on other sites yet; leave out " + parameter("test")),
         (engine != ENGINE, "runs in this process; leave out " + parameter("engine")),
-        (save is not None and tuned == methods, "keeps nothing that could be saved; leave out " + parameter("save")),
     ):
         if is_wrong:
             raise OptionError(f"{tuned[0].title} " + what + out)
     for method in tuned:
         _check_backbone(method, snapshot.backbones[method.backbones[0]])
+    if save is not None and all(reasons := [why_not_kept(method, snapshot) for method in methods]):
+        step = parameter("save") + out
+        raise OptionError(f"{tuned[0].title} keeps nothing that could be saved ({reasons[0]}); leave out " + step)
     relative = [str(path) for path in snapshot.paths if not Path(path).is_absolute()]
     if relative:
         raise DataError(
@@ -132,6 +136,12 @@ def _check_backbone(method: Method, embeddings: Embeddings) -> None:
         raise DataError(
             f"{method.title} cannot train what made these embeddings ({error}); " + LEAVE_OUT + parameter("heads")
         ) from error
+    if availability(spec) == "by hand" and spec.checkpoint is not None and not spec.checkpoint.page:
+        message = (
+            f"{method.title} trains the weights of {spec.name}, and the cache does not know where they lie; extract "
+        )
+        step = "by a TOML file beside them, which says it (examples/own_backbone.toml), " + LEAVE_OUT
+        raise DataError(message + step + parameter("heads"))
     if spec.precision != "float32":
         step = f"extract {spec.name.partition('@')[0]} in float32, " + LEAVE_OUT
         raise OptionError(f"{method.title} trains in float32, and {spec.name} is not; " + step + parameter("backbones"))
@@ -182,4 +192,4 @@ def _fit_on(
             for rows in (test, each.validation)
         )
         progress("fit", position + 1, len(assignments))
-        yield Predicted(position, None, log_test, log_validation, seconds, dict(fitted.chosen), fitted.n_parameters)
+        yield Predicted(position, fitted, log_test, log_validation, seconds, dict(fitted.chosen), fitted.n_parameters)

@@ -22,6 +22,8 @@ VIEW = "view"
 KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision", VIEW)
 """In the order in which a name has them."""
 _PART = re.compile(rf"@({'|'.join(KEYS)})=([^@]*)")
+_FILE = re.compile(r".*\.(?:toml(?=@|$)|py:[^@]*)", re.DOTALL)
+"""The part of a name that is the path of a file, whose folders may be called after backbones and their variations."""
 
 
 def split_name(name: str) -> tuple[str, dict[str, str]]:
@@ -30,11 +32,14 @@ def split_name(name: str) -> tuple[str, dict[str, str]]:
     Raises:
         OptionError: if a variation is given twice.
     """
-    found = _PART.findall(name)
+    file = _FILE.match(name)
+    path = file[0] if file else ""
+    rest = name.removeprefix(path)
+    found = _PART.findall(rest)
     for key, _ in found:
         if [other for other, _ in found].count(key) > 1:
             raise OptionError(f"{name} says {key} twice; say it once")
-    return _PART.sub("", name), dict(found)
+    return path + _PART.sub("", rest), dict(found)
 
 
 def vary_name(name: str, options: Mapping[str, str]) -> str:

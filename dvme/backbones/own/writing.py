@@ -18,6 +18,11 @@ NOT_FOR_A_FILE = ("built", "hub")
 """Sources of weights that a TOML file cannot name."""
 
 
+def can_be_written(spec: BackboneSpec) -> bool:
+    """Whether a file can say where the weights come from; of a model that Python builds, or of the hub, it cannot."""
+    return spec.source not in NOT_FOR_A_FILE and spec.build is None
+
+
 def spec_to_toml(spec: BackboneSpec) -> str:
     """A text from which `spec_from_toml` reads the same spec; of `architecture_args`, tuples become lists.
 
@@ -26,7 +31,7 @@ def spec_to_toml(spec: BackboneSpec) -> str:
             values that TOML does not have.
     """
     check_own_name(spec.name, "a TOML file")
-    if spec.source in NOT_FOR_A_FILE or spec.build is not None:
+    if not can_be_written(spec):
         raise DataError(f"{spec.name}: source = {spec.source!r} is not for a TOML file; write Python")
     if not spec.view.is_plain:
         raise DataError(f"{spec.name}: a view is a version of the image, not of the backbone; leave it out")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -56,6 +56,11 @@ class FittedTuned:
         if self.has_ten_crops:
             return embedded_crops(self.model, pictures, rows)
         return [embedded(self.model, pictures, rows)]
+
+    @property
+    def linear(self) -> FittedLinear:
+        """The head on the embeddings of the tuned backbone, with what was chosen."""
+        return replace(self.classifier, chosen=dict(self.chosen))
 
     @property
     def n_parameters(self) -> int:

@@ -5,7 +5,7 @@ Which images those are is kept with the embeddings, in the cache's provenance: n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,6 @@ from dvme.errors import DataError, parameter
 from dvme.text import counted
 
 if TYPE_CHECKING:
-    from dvme.study.design.snapshot import Snapshot
     from dvme_cache.embeddings import Embeddings
 
 UNLABELLED = "without their labels before the study, so that its scores are not those of new images"
@@ -66,11 +65,11 @@ def learned_of(
     return found
 
 
-def check_learned(snapshot: Snapshot, test: NDArray[np.int64], site: str = "") -> list[str]:
+def check_learned(known: Mapping[str, Learned], test: NDArray[np.int64], site: str = "") -> list[str]:
     """Refuse backbones that know images which they are to be tested on, or images of the same groups.
 
     Args:
-        snapshot: images of the study, or of another site.
+        known: what each backbone knows of the images of the study, or of another site.
         test: positions of those that test.
         site: its name; "" for the study's own.
 
@@ -83,7 +82,7 @@ def check_learned(snapshot: Snapshot, test: NDArray[np.int64], site: str = "") -
     where = f" at {site}" if site else ""
     step = "leave that site out of " + parameter("test") if site else "hold those images out of the test part"
     lines = []
-    for name, every in snapshot.learned.items():
+    for name, every in known.items():
         learned = every.at(test)
         n_own, n_related = int(learned.is_own.sum()), int(learned.is_related.sum())
         if not n_own + n_related:

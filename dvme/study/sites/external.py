@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads.saving import keys_of
+from dvme.heads.saved_head import keys_of
 from dvme.notices import Aside
 from dvme.runtime import Progress
 from dvme.sets.families import collections_of

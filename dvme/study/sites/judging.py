@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
-from dvme.heads.saving import keys_of, load_head
+from dvme.heads.saved_head import keys_of
+from dvme.heads.saving import load_head
 from dvme.metrics.classification import log_odds
 from dvme.runtime import Progress
 from dvme.study.design.drawing import POLICY
@@ -69,7 +70,7 @@ class Site:
 
     def learned(self) -> list[str]:
         """Lines on backbones that saw its images without labels; see `check_learned`, also on what is refused."""
-        return check_learned(self.snapshot, np.arange(len(self.snapshot), dtype=np.int64), self.name)
+        return check_learned(self.snapshot.learned, np.arange(len(self.snapshot), dtype=np.int64), self.name)
 
 
 @dataclass

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError, parameter
-from dvme.heads.saving import keys_of
+from dvme.heads.saved_head import keys_of
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.sites.outcome import OWN

@@ -23,7 +23,8 @@ from dvme.explanation.attention_map import block_attention, full_attention
 from dvme.explanation.similarity import similarity
 from dvme.heads import Embedded, Job
 from dvme.heads.fusion.network_head import NetworkHead
-from dvme.heads.saving import keys_of, load_head, save_head
+from dvme.heads.saved_head import keys_of
+from dvme.heads.saving import load_head, save_head
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 

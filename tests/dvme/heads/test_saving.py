@@ -19,15 +19,8 @@ import dvme
 from dvme.errors import DataError, OptionError
 from dvme.heads import HEADS, Embedded, FittedHead, Head, Job, fit_jobs, get_head, written
 from dvme.heads.fusion.network_head import NETWORKS, NetworkHead
-from dvme.heads.saving import (
-    SavedFold,
-    SavedHead,
-    content_digest,
-    folder_name,
-    load_head,
-    save_head,
-    subset_hash,
-)
+from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
+from dvme.heads.saving import content_digest, folder_name, load_head, save_head
 from dvme.training.schedule import TrainingProtocol
 from dvme_cache import Fingerprint
 
@@ -339,8 +332,8 @@ def _edited(*, is_sealed: bool = True, **changes: Any) -> Callable[[Path], None]
         (_no_json, "cannot be read as a head"),
         (_a_list, "cannot be read as a head"),
         (_no_text, "cannot be read as a head"),
-        (_edited(format=5), "is of head format 5, this dvme reads 2 to 4; update dvme"),
-        (_edited(format=1), "is of head format 1, this dvme reads 2 to 4; save it again with dvme probe --save"),
+        (_edited(format=6), "is of head format 6, this dvme reads 2 to 5; update dvme"),
+        (_edited(format=1), "is of head format 1, this dvme reads 2 to 5; save it again with dvme probe --save"),
         (_edited(is_sealed=False, classes=lambda names: names[::-1]), "its head.json was changed after it was written"),
         (_edited(is_sealed=False, digest=None), "cannot be read as a head"),
         (_edited(folds=lambda _: []), "has no folds"),

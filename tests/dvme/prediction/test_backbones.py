@@ -19,7 +19,8 @@ from dvme.errors import OptionError, UnknownNameError
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
 from dvme.heads.fusion.controls import Concat
-from dvme.heads.saving import SavedFold, SavedHead, save_head, subset_hash
+from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
+from dvme.heads.saving import save_head
 from dvme.prediction import sources
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 from dvme_cli.app import app

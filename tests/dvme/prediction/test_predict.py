@@ -21,7 +21,8 @@ from dvme.extraction.passes import extract_all
 from dvme.heads import Embedded, Job, fit_jobs
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.controls import Concat, MeanLogits
-from dvme.heads.saving import SavedFold, SavedHead, content_digest, load_head, save_head, subset_hash
+from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
+from dvme.heads.saving import content_digest, load_head, save_head
 from dvme.prediction import sources
 from dvme.study.design.splits import make_plan
 from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError, MissingEmbeddingsError

@@ -17,7 +17,8 @@ from own_head import Centroids
 
 import dvme
 from dvme.heads import Head, Job, full_name, get_head
-from dvme.heads.saving import load_head, save_head, subset_hash
+from dvme.heads.saved_head import subset_hash
+from dvme.heads.saving import load_head, save_head
 from dvme.study import fitting, grid
 from dvme.study.design.options import SubsetOptions
 from dvme.study.kept_heads import KeptHeads, marks_of

@@ -14,7 +14,8 @@ from dvme.errors import DataError, OptionError, UnknownNameError
 from dvme.heads import Embedded, Job, fit_jobs, full_name
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.controls import Concat
-from dvme.heads.saving import SavedHead, save_head, subset_hash
+from dvme.heads.saved_head import SavedHead, subset_hash
+from dvme.heads.saving import save_head
 from dvme.metrics.classification import macro_auc
 from dvme.stats.crossed import crossed
 from dvme.stats.intervals import Comparison, jackknife_covariance

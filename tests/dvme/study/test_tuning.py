@@ -178,12 +178,24 @@ def test_sweep__what_cannot_be_tuned(cache: Path, small_study: Path, tmp_path: P
         sweep(cache, tmp_path / "run", [TUNED], runtime=Runtime(device="cpu", engine="ray"))
     with pytest.raises(OptionError, match="no setting 'epochs'; choose from"):
         get_head("finetune@epochs=3")
-    with pytest.raises(OptionError, match="keeps nothing that could be saved; leave out save"):
-        dvme.probe(cache, heads=[TUNED], save=tmp_path / "heads", runtime=RUNTIME)
+    with pytest.raises(OptionError, match=r"keeps nothing that could be saved \(heads that average over ten"):
+        dvme.probe(cache, heads=[f"{TUNED}@test-crops=ten"], save=tmp_path / "heads", runtime=RUNTIME)
     assert not (tmp_path / "heads").exists()
     with pytest.raises(DataError, match=r"cannot train what made these embeddings \(.*; or leave it out of heads"):
         sweep(small_study / "c.zarr", tmp_path / "run", [TUNED])
     assert not (tmp_path / "run").exists()
+
+
+def test_sweep__weights_of_which_nobody_knows_where_they_lie(folder: Path, tmp_path: Path) -> None:
+    """Extraction by an architecture's name keeps its name, and not the place of the file."""
+    import timm
+    import torch
+
+    torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), tmp_path / "own.pth")
+    given = {"architectures": {"own": "test_resnet"}, "weights": {"own": tmp_path / "own.pth"}}
+    dvme.extract(folder, tmp_path / "c.zarr", backbones=["own"], runtime=RUNTIME, **given)
+    with pytest.raises(DataError, match="does not know where they lie; extract by a TOML file beside them"):
+        sweep(tmp_path / "c.zarr", tmp_path / "run", [TUNED])
 
 
 def test_sweep__images_of_which_nobody_knows_where_they_lie(cache: Path, tmp_path: Path) -> None:
