@@ -224,7 +224,7 @@ def _judged(
     snapshot, manifest = design.snapshot, design.subsets
     units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
-    judge = Judge(manifest, named, grid.by_cell(), units, question.metric)
+    judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
     reliability = judge.reliability(question.operation, _uncertain(snapshot, manifest))
@@ -300,7 +300,11 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
             for method in methods
         ],
     }
-    some = {"sites": question.sites.places or None, "views": views_described(snapshot, question.views)}
+    some = {
+        "sites": question.sites.places or None,
+        "views": views_described(snapshot, question.views),
+        "origins": snapshot.origins or None,
+    }
     return described | {name: value for name, value in some.items() if value is not None}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from dvme.backbones.description.variation import split_name
 from dvme.stats.curves import labels_needed, monotone
 from dvme.stats.multiple import ALPHA
+from dvme.study.adapted import did_adapting_help
 from dvme.study.answers import Difference, Finding, Findings
 from dvme.study.frozen import is_frozen_enough
 from dvme.study.judge import Judge
@@ -30,7 +31,7 @@ DECIDING = ("gain", "no gain shown", "no test", "loss")
 
 
 def find(judge: Judge, gains: Sequence[Gain]) -> Findings:
-    """Answer the three questions of a study, and a fourth where a backbone was fine-tuned.
+    """Answer the three questions of a study, and further ones where a backbone was adapted or fine-tuned.
 
     Args:
         judge: of it, with every method scored.
@@ -45,18 +46,22 @@ def find(judge: Judge, gains: Sequence[Gain]) -> Findings:
     fusions = {m: each for m, each in against.items() if each is not None}
     fusion = leaders.of(list(fusions))
     is_gain = fusion is not None and fusions[fusion].word == "gain"
-    tuned = is_frozen_enough(table)
+    tuned, adapted = is_frozen_enough(table), did_adapting_help(table)
     answers = (
         _no_single(table, leading) if single is None else _which_backbone(table, single, others),
         _is_fusion_worth_it(table, fusions),
+        *([] if adapted is None else [adapted[0]]),
         *([] if tuned is None else [tuned[0]]),
         _how_many_labels(table, fusion if fusion is not None and is_gain else leading),
     )
     clauses = [each.clause for each in answers if each.clause]
     verdict = f"{'; '.join(clauses)}." if clauses else "These data allow no verdict."
     shown = [table.difference(m, rival) for m, each in fusions.items() for rival in each.rivals]
-    _, crossed, gained = tuned or (None, None, [])
-    return Findings(verdict, answers, (*others.values(), *shown, *gained), crossed)
+    _, crossed, of_tuned = tuned or (None, None, [])
+    _, of_adapted = adapted or (None, [])
+    # What is compared twice is shown once.
+    differences = dict.fromkeys([*others.values(), *shown, *of_adapted, *of_tuned])
+    return Findings(verdict, answers, tuple(differences), crossed)
 
 
 def _other_backbones(table: Table, single: int) -> dict[int, Difference]:

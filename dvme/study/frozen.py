@@ -8,8 +8,7 @@ from dvme.heads.tuned.finetune import RANDOM, SCRATCH_HEAD
 from dvme.stats.curves import Amount, Crossing, crossing
 from dvme.stats.folds import two_sample_t
 from dvme.study.answers import Difference, Finding
-from dvme.study.standing import Against
-from dvme.study.wording import TOO_FEW, Table, judged, p_value
+from dvme.study.wording import Table, judged, p_value
 from dvme.text import counted
 
 QUESTION = "Is frozen enough?"
@@ -40,28 +39,14 @@ def is_frozen_enough(table: Table) -> tuple[Finding, Crossing | None, list[Diffe
         *_as_published(table, lead, shown.leader),
     ]
     differences = [table.difference(lead, rival) for rival in shown.rivals]
-    return _answered(table, shown, details), found, differences
+    answer = table.answered(QUESTION, shown, details, "fine-tuning", "frozen methods", ("No", "Yes"))
+    return answer, found, differences
 
 
 def overtakes(found: Crossing) -> str:
     """Where curves cross, with the interval: `about 120 training images (95% CI 60 to at least 400)`."""
     ends = f"95% CI {_bound(found.low)} to {_bound(found.high)}"
     return f"{_bound(found.estimate, 'about ')} training images ({ends})"
-
-
-def _answered(table: Table, shown: Against, details: list[str]) -> Finding:
-    if shown.word == "no test":
-        return Finding(QUESTION, "Too few test images to say", (*details, TOO_FEW))
-    if shown.word == "gain":
-        least = shown.rivals[shown.hardest].comparison.difference.estimate
-        alone = len(shown.rivals) == 1
-        over = "" if alone else f" or more over each of the {len(shown.rivals)} frozen methods that may be the best"
-        answer = f"No: fine-tuning gains {least:+.3f}{'' if alone else ' or more'}"
-        return Finding(QUESTION, answer, tuple(details), f"fine-tuning gains {least:+.3f} {table.metric}{over}")
-    if shown.word == "loss":
-        clause = f"fine-tuning is worse than {table.name(shown.leader)}"
-        return Finding(QUESTION, "Yes: fine-tuning is worse", tuple(details), clause)
-    return Finding(QUESTION, "No gain is shown", tuple(details), "no gain by fine-tuning is shown")
 
 
 def _places(table: Table) -> Mapping[float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,8 @@ class Judge:
     units: Units
     """Of the test set."""
     metric: str
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """What backbones were adapted from, by their names."""
 
     def __post_init__(self) -> None:
         """Nothing is judged yet."""

@@ -70,7 +70,7 @@ class Study:
         store, rows, notices = _its_cache(run, cache)
         manifest = run.manifest
         units, line = units_of_test(manifest.targets.values[manifest.test], run.test_groups, manifest.classes)
-        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric)
+        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric, run.origins)
         judge.score_all(progress)
         # One source for all that a page says, whichever dvme wrote the summary.
         notices_of_run = told_apart(summary.notices, summary.asides)

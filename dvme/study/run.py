@@ -53,6 +53,11 @@ class Run:
         return str(self.described["metric"])
 
     @property
+    def origins(self) -> dict[str, str]:
+        """What backbones were adapted from, by their names."""
+        return dict(self.described.get("origins", {}))
+
+    @property
     def names(self) -> list[str]:
         """What the methods are called in a sentence."""
         return [method_name(head, backbones) for head, backbones in self.methods]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dvme.stats.intervals import Interval
-from dvme.study.answers import Difference
+from dvme.study.answers import Difference, Finding
 from dvme.study.judge import Judge
 from dvme.study.methods import method_name
 from dvme.study.outcome import Gain
@@ -76,6 +76,32 @@ class Table:
         more = f"; and {n - NAMED} more, below" if n > NAMED else ""
         which = f"{self.name(method)}, {kind} that leads on validation, against the {rivals} that leads there"
         return f"{which}{alike}{self.together}: {lines}{more}."
+
+    def answered(
+        self, question: str, shown: Against, details: Sequence[str], doing: str, rivals: str, words: tuple[str, str]
+    ) -> Finding:
+        """The answer on what has to beat all rivals that may be the best.
+
+        Args:
+            question: that is answered.
+            shown: how it stands.
+            details: what the answer rests on.
+            doing: such as `fine-tuning`.
+            rivals: such as `frozen methods`.
+            words: the answer's first word if it gains, and if it is worse.
+        """
+        if shown.word == "no test":
+            return Finding(question, "Too few test images to say", (*details, TOO_FEW))
+        if shown.word == "gain":
+            least = shown.rivals[shown.hardest].comparison.difference.estimate
+            alone = len(shown.rivals) == 1
+            over = "" if alone else f" or more over each of the {len(shown.rivals)} {rivals} that may be the best"
+            answer = f"{words[0]}: {doing} gains {least:+.3f}{'' if alone else ' or more'}"
+            return Finding(question, answer, tuple(details), f"{doing} gains {least:+.3f} {self.metric}{over}")
+        if shown.word == "loss":
+            clause = f"{doing} is worse than {self.name(shown.leader)}"
+            return Finding(question, f"{words[1]}: {doing} is worse", tuple(details), clause)
+        return Finding(question, "No gain is shown", tuple(details), f"no gain by {doing} is shown")
 
 
 def judged(each: Difference) -> str:

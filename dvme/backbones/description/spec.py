@@ -215,6 +215,8 @@ class BackboneSpec:
     study tests it; of a TOML file it may be a path, as seen from that file."""
     is_transductive: bool = False
     """Whether it saw them without labels, those of a test part too: a study then tests it on them, and says so."""
+    adapted_from: str = ""
+    """The backbone that its training began with, by its name in a cache."""
     build: Callable[[], Any] | None = field(default=None, compare=False, repr=False)
     """Makes a `torch.nn.Module` that timm does not have: (B, C, H, W) float32 to (B, D)."""
 

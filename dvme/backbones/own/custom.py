@@ -142,7 +142,11 @@ def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
         del values["precision"]
     if spec.view.is_plain:
         del values["view"]
-    for name in ("trained_on", "is_transductive"):  # of the few that say it: other caches keep what they kept before
+    for name in (
+        "trained_on",
+        "is_transductive",
+        "adapted_from",
+    ):  # of the few that say it: other caches keep what they kept before
         if not values[name]:
             del values[name]
     return values | {"architecture_args": dict(spec.architecture_args)}

@@ -173,6 +173,12 @@ class Snapshot:
         return values
 
     @property
+    def origins(self) -> dict[str, str]:
+        """Of the backbones that were adapted: what from, by their names."""
+        specs = {name: table.provenance.get("spec") or {} for name, table in self.backbones.items()}
+        return {name: str(spec["adapted_from"]) for name, spec in specs.items() if spec.get("adapted_from")}
+
+    @property
     def n_views(self) -> int:
         """K, the views of each image that heads learn from, the plain one among them."""
         return 1 + len(next(iter(self.views.values()), ()))

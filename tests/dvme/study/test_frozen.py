@@ -27,7 +27,7 @@ Signals = dict[tuple[str, str], Sequence[float]]
 """By head and backbone: how far apart the classes are, at each size."""
 
 
-def judged(signals: Signals, n_test: int = N_TEST) -> tuple[Judge, Findings]:
+def judged(signals: Signals, n_test: int = N_TEST, **origins: str) -> tuple[Judge, Findings]:
     """Of methods that say the truth with noise of their own, at every size."""
     n, rng = N_TRAIN + n_test, np.random.default_rng(0)
     orders = [rng.permutation(N_TRAIN) for _ in range(N_DRAWS)]
@@ -51,7 +51,7 @@ def judged(signals: Signals, n_test: int = N_TEST) -> tuple[Judge, Findings]:
                 for draw in draws
             ]
     methods = [(head, (backbone,)) for head, backbone in signals]
-    judge = Judge(manifest, methods, finished, Units(targets.values[manifest.test]), "auc")
+    judge = Judge(manifest, methods, finished, Units(targets.values[manifest.test]), "auc", origins)
     judge.score_all()
     return judge, find(judge, judge.gains())
 
@@ -141,3 +141,32 @@ def test_is_frozen_enough__the_control_is_judged_where_it_is_alone() -> None:
 
 def test_is_frozen_enough__too_few_test_images() -> None:
     assert answer_of(judged(CROSSES, n_test=3)[1]).answer == "Too few test images to say"
+
+
+@pytest.mark.parametrize(
+    ("adapted", "answer", "clause"),
+    [
+        (1.0, "Yes: adapting gains ", "adapting gains "),
+        (0.6, "No gain is shown", "no gain by adapting is shown"),
+        (0.2, "No: adapting is worse", "adapting is worse than a + linear"),
+    ],
+)
+def test_did_adapting_help__against_its_origin(adapted: float, answer: str, clause: str) -> None:
+    signals: Signals = {
+        ("linear", "a"): (0.6, 0.6, 0.6),
+        ("linear", "other"): (1.5, 1.5, 1.5),
+        ("linear", "mine"): (adapted, adapted, adapted),
+    }
+    judge, found = judged(signals, mine="a")
+    own = found.answers[2]
+    assert own.question == "Did adapting help?"
+    assert own.answer.startswith(answer)
+    assert clause in found.verdict
+    gap = float(np.mean(aucs(judge, 2, 2))) - float(np.mean(aucs(judge, 0, 2)))
+    assert f"less a + linear {gap:+.3f} (95% CI" in own.details[0]
+    assert "mine + linear, the adapted backbone that leads on validation" in own.details[0]
+
+
+def test_did_adapting_help__not_asked_without_the_origin() -> None:
+    signals: Signals = {("linear", "mine"): (0.6, 0.6, 0.6), ("linear", "b"): (0.6, 0.6, 0.6)}
+    assert len(judged(signals, mine="a")[1].answers) == 3
