@@ -28,7 +28,7 @@ from dvme.stats.units import Units
 from dvme.study.design.learned import check_learned
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
-from dvme.study.design.snapshot import Snapshot, named_backbones, views_described
+from dvme.study.design.snapshot import Snapshot, backbones_described, named_backbones, views_described
 from dvme.study.design.subsets import Design, draw_design, load_design
 from dvme.study.design.units import units_of_test
 from dvme.study.design.views import Views, views_asked
@@ -281,15 +281,7 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
         "subsets": manifest.hash,
         "metric": question.metric,
         "test_groups": snapshot.numbered_groups(manifest.test),
-        "backbones": [
-            {
-                "name": name,
-                "dim": table.dim,
-                "digest": table.fingerprint.digest,
-                "fingerprint": dict(table.fingerprint.fields),
-            }
-            for name, table in snapshot.backbones.items()
-        ],
+        **backbones_described(snapshot),
         "methods": [
             {
                 "head": method.head.name,
@@ -303,7 +295,6 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
     some = {
         "sites": question.sites.places or None,
         "views": views_described(snapshot, question.views),
-        "origins": snapshot.origins or None,
     }
     return described | {name: value for name, value in some.items() if value is not None}
 

@@ -260,6 +260,20 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> l
     return names
 
 
+def backbones_described(snapshot: Snapshot) -> dict[str, Any]:
+    """The backbones as a run keeps them, and what they were adapted from."""
+    backbones = [
+        {
+            "name": name,
+            "dim": table.dim,
+            "digest": table.fingerprint.digest,
+            "fingerprint": dict(table.fingerprint.fields),
+        }
+        for name, table in snapshot.backbones.items()
+    ]
+    return {"backbones": backbones} | ({"origins": snapshot.origins} if snapshot.origins else {})
+
+
 def views_described(snapshot: Snapshot, use: str) -> dict[str, Any] | None:
     """What a run says of the views that it uses, as it was asked; None of a study of plain images."""
     if not snapshot.views:
