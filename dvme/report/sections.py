@@ -77,10 +77,10 @@ def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]
         doubts = dict.fromkeys(cell.doubt for cell in published if cell.doubt)
         body += '<p class="soft">Published: other images, another test set; a difference is one between studies.'
         body += f"{''.join(f' ?: {text(each)}.' for each in doubts)}</p>"
-    if study.findings.crossing is not None:
-        body += (
-            f'<p class="soft">The dotted line: fine-tuning overtakes at {text(overtakes(study.findings.crossing))}.</p>'
-        )
+    found = study.findings.crossing
+    if found is not None and found.estimate.relation == "=":
+        said = overtakes(found, "the frozen method that leads on validation")
+        body += f'<p class="soft">The dotted line: {text(said[:1].lower() + said[1:])}.</p>'
     drawn = page.figure("cost", cost.score_by_cost(study.summary), COST) if len(study.summary.methods) > 1 else ""
     body += f"<details><summary>What it cost</summary>{drawn}{cost_table(study.summary)}</details>"
     return Section("labels", "How many labels" if has_curve else "Every method", body)

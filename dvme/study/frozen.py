@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from dvme.heads.tuned.finetune import RANDOM, SCRATCH_HEAD
@@ -12,8 +13,8 @@ from dvme.study.wording import Table, judged, p_value
 from dvme.text import counted
 
 QUESTION = "Is frozen enough?"
-CONTROLS = {SCRATCH_HEAD: "from a random classifier", RANDOM: "from random weights"}
-"""Of fine-tuning, and what they are called."""
+CONTROLS = (SCRATCH_HEAD, RANDOM)
+"""Of fine-tuning."""
 
 
 def is_frozen_enough(table: Table) -> tuple[Finding, Crossing | None, list[Difference]] | None:
@@ -43,10 +44,15 @@ def is_frozen_enough(table: Table) -> tuple[Finding, Crossing | None, list[Diffe
     return answer, found, differences
 
 
-def overtakes(found: Crossing) -> str:
-    """Where curves cross, with the interval: `about 120 training images (95% CI 60 to at least 400)`."""
+def overtakes(found: Crossing, rival: str) -> str:
+    """Where the curve of fine-tuning crosses that of a rival, with the interval."""
     ends = f"95% CI {_bound(found.low)} to {_bound(found.high)}"
-    return f"{_bound(found.estimate, 'about ')} training images ({ends})"
+    n = f"{found.estimate.value:,.0f}"
+    if found.estimate.relation == ">=":
+        return f"Fine-tuning is below {rival} up to {n} training images ({ends})"
+    if found.estimate.relation == "<=":
+        return f"Fine-tuning is not below {rival} at any size, from {n} training images on ({ends})"
+    return f"Fine-tuning overtakes {rival} at about {n} training images ({ends})"
 
 
 def _places(table: Table) -> Mapping[float, int]:
@@ -76,20 +82,24 @@ def _crossing(table: Table, method: int, rival: int) -> Crossing | None:
     means, many = [table.judge.scored[place].estimate for place in both], table.judge.elsewhere(both)
     n = len(places)
     gaps = [own - other for own, other in zip(means[:n], means[n:], strict=True)]
-    return crossing(list(places), gaps, resampled=many[:, :n] - many[:, n:])
+    found = crossing(list(places), gaps, resampled=many[:, :n] - many[:, n:])
+    if math.isnan(found.estimate.value) or math.isnan(found.low.value):
+        return None
+    # Where the gap falls with more labels, or ends below 0, nothing is overtaken, whatever the monotone curve says.
+    is_overtaking = gaps[-1] >= max(gaps[0], 0.0)
+    is_below = max(gaps) < 0.0
+    return found if is_overtaking or is_below else None
 
 
 def _crossing_text(table: Table, rival: int, found: Crossing) -> str:
     name = table.name(rival)
     if found.low.relation == "<=" and found.high.relation == ">=":
         return f"From how many labels on it overtakes {name} is too uncertain to say."
-    if found.estimate.relation == ">=":
-        return f"It does not overtake {name} within the sizes of this study: {overtakes(found)}."
-    return f"It overtakes {name} at {overtakes(found)}."
+    return f"{overtakes(found, name)}."
 
 
-def _bound(amount: Amount, about: str = "") -> str:
-    words = {"=": about, "<=": "at most ", ">=": "more than "}
+def _bound(amount: Amount) -> str:
+    words = {"=": "", "<=": "at most ", ">=": "more than "}
     return f"{words[amount.relation]}{amount.value:,.0f}"
 
 
@@ -97,8 +107,8 @@ def _controls(table: Table, method: int) -> list[str]:
     """The method less its controls on the same backbone."""
     roles = table.leaders.roles
     own = [m for m in roles.tuned if roles.heads[m] in CONTROLS and roles.methods[m][1] == roles.methods[method][1]]
-    some = [f"{CONTROLS[roles.heads[m]]}: {_without_name(table.difference(method, m))}" for m in own if m != method]
-    return [f"Less the same {'; '.join(some)}."] if some else []
+    some = [f"{roles.methods[m][0]} {_without_name(table.difference(method, m))}" for m in own if m != method]
+    return [f"Less its controls: {'; '.join(some)}."] if some else []
 
 
 def _without_name(each: Difference) -> str:

@@ -36,8 +36,9 @@ class Course:
     epoch: int
     """Whose weights these are; 0 are those that training began with."""
     n_epochs: int
-    """Trained at the learning rate that was chosen."""
+    """Trained at the learning rate that was chosen; of the untouched start those of the longest."""
     learning_rate: float
+    """nan of the untouched start, which is the same at every rate."""
     validation_loss: float
     """The mean log loss, by weight; nan without validation rows."""
     n_trained: int
@@ -68,15 +69,16 @@ class Best:
 
     def offer(self, trained: Trained, epoch: int, value: float) -> None:
         """Keep the weights if their loss is the lowest so far; one that is not finite never is."""
-        if value < self.loss:
-            self.take(trained, epoch)
+        if value < self.loss and self.take(trained, epoch):
             self.loss = value
 
-    def take(self, trained: Trained, epoch: int) -> None:
-        """Keep the weights, if they are numbers."""
-        if not any(bool(value.isnan().any()) for value in trained.parameters()):
-            self.epoch, self.rate = epoch, trained.rate
-            self.states = _on_cpu(trained.model_state()), _on_cpu(trained.classifier.state_dict())
+    def take(self, trained: Trained, epoch: int) -> bool:
+        """Keep the weights, if they are numbers; whether they are."""
+        if any(bool(value.isnan().any()) for value in trained.parameters()):
+            return False
+        self.epoch, self.rate = epoch, trained.rate
+        self.states = _on_cpu(trained.model_state()), _on_cpu(trained.classifier.state_dict())
+        return True
 
     def course(self, rates: Sequence[float]) -> Course:
         """What became of the training.
@@ -90,11 +92,12 @@ class Best:
                 f"training diverged: no weights with a finite loss at the learning rate of {tried}; "
                 "choose lower learning_rates"
             )
+        is_start = not self.epoch  # which is the same at every rate
         return Course(
             *self.states,
             epoch=self.epoch,
-            n_epochs=self.n_epochs[self.rate],
-            learning_rate=self.rate,
+            n_epochs=max(self.n_epochs.values()) if is_start else self.n_epochs[self.rate],
+            learning_rate=math.nan if is_start else self.rate,
             validation_loss=self.loss if math.isfinite(self.loss) else math.nan,
             n_trained=self.n_trained,
         )
@@ -118,7 +121,7 @@ class Position:
         self.rate, self.epoch, self.is_over = 0, 0, False
         """Number of the learning rate, its epochs that are through, and whether they were its last."""
         self._own_epoch, self._own_loss = 0, math.inf
-        """The best of this learning rate."""
+        """The best of this learning rate, its start left out: the first epochs often lose before they gain."""
         self.seconds_before, self._since = 0.0, time.perf_counter()
         state = kept.read()
         self._found = state if state is not None and state.get("of") == of else None
@@ -134,9 +137,8 @@ class Position:
         if self._found is not None and not self.is_over:
             trained.go_on_from(self._found["trained"])
         else:
-            start = self.best.start
             self.rate, self.epoch, self.is_over = number, 0, False
-            self._own_epoch, self._own_loss = 0, math.inf if start is None or math.isnan(start) else start
+            self._own_epoch, self._own_loss = 0, math.inf
         self._found = None
 
     def saw(self, trained: Trained, value: float | None, *, is_over: bool) -> None:

@@ -93,7 +93,8 @@ PROTOCOLS: Mapping[str, Recipe] = {
   (0, 1e-5, 1e-4, 1e-3), of which `weight-decay` takes one. The angle is that of its pre-training.
 - `krones2026` and `krones2026-sgd` (table 4, a and b): augmentation as in the code of Taher et al., which theirs is
   made from. That code hands the loss to a scheduler that takes epochs: its rate stays near 1.05e-6 in all 30 epochs of
-  (a). `schedule=constant`, `warmup-epochs=0` and `learning-rates=1.05e-06` do what was run.
+  (a), and near 0.01 in those of (b). `schedule=constant` does what was run of (b), and of (a) with `warmup-epochs=0`
+  and `learning-rates=1.05e-06`.
 
 The papers begin with a classifier of random weights: `finetune-scratch-head` does.
 """

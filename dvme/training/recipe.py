@@ -72,7 +72,7 @@ class Recipe:
     batch_size: int = 32
     """Images of a minibatch, at most."""
     min_epochs: int = 0
-    """Epochs before which nothing stops early."""
+    """Epochs before which nothing stops early; `max_epochs` end it in any case."""
     max_epochs: int = 20
     """Epochs that a learning rate is tried for."""
     n_steps: int = 0
@@ -83,7 +83,8 @@ class Recipe:
     warmup_epochs: float = 1.0
     """In which the rates rise."""
     stop_patience: int = 4
-    """Epochs without a new best after which a learning rate is given up; 0: never."""
+    """Epochs without a new best of its own after which a learning rate is given up; 0: never. The start is no such
+    best: what is trained from a fitted classifier often loses before it gains."""
     plateau_factor: float = 0.1
     """What the rates are multiplied with on a plateau."""
     plateau_patience: int = 5
@@ -145,9 +146,12 @@ class Recipe:
 def resolved(recipe: Recipe, n_images: int, *, is_transformer: bool) -> Recipe:
     """The recipe for one training: its rates for the backbone, its length in epochs.
 
+    A length in steps may leave fewer epochs than the warm-up or the shortest training has; these give way.
+
     Raises:
-        OptionError: if the warm-up is as long as all of it.
+        OptionError: see `has_frozen_statistics`.
     """
+    has_frozen_statistics(recipe, n_images)
     rates = tuple(rate * recipe.transformer_factor for rate in recipe.learning_rates) if is_transformer else None
     n_epochs = -(-recipe.n_steps // count_batches(recipe, n_images)) if recipe.n_steps else recipe.max_epochs
     return replace(
@@ -156,6 +160,8 @@ def resolved(recipe: Recipe, n_images: int, *, is_transformer: bool) -> Recipe:
         transformer_factor=1.0,
         n_steps=0,
         max_epochs=n_epochs,
+        min_epochs=min(recipe.min_epochs, n_epochs),
+        warmup_epochs=recipe.warmup_epochs if recipe.warmup_epochs < n_epochs else 0.0,
         stop_patience=recipe.stop_patience or n_epochs,
     )
 

@@ -49,7 +49,7 @@ class Finetune:
     validation chooses is chosen on one."""
     name: str = FINETUNE
     is_fusion: bool = False
-    revision: ClassVar[int] = 1
+    revision: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         """Refuse what is not known."""
@@ -87,7 +87,7 @@ class Finetune:
         """See OnImages."""
         from dvme.training.memory import check_room, measured
 
-        recipe, preprocess = self.recipe, model.spec.preprocess
+        recipe, preprocess = resolved(self.recipe, n_images, is_transformer=False), model.spec.preprocess
         sides = preprocess.channels, preprocess.crop, preprocess.resize
         step = measured(model, *sides, has_average=recipe.average_epochs > 0)
         largest = min(recipe.batch_size, n_images)

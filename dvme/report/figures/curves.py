@@ -137,7 +137,7 @@ def _crossing_trace(results: StudyReport) -> list[Scatter]:
         return []
     means = [cell.test[results.metric].mean for cell in results.cells]
     means = [mean for mean in means if not math.isnan(mean)]
-    said = f"fine-tuning overtakes at {overtakes(found)}"
+    said = overtakes(found, "the frozen method that leads")
     return [
         graph_objects.Scatter(
             x=[found.estimate.value] * 2,
