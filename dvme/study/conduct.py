@@ -25,7 +25,7 @@ from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
 from dvme.stats.units import Units
-from dvme.study.design.learned import check_learned
+from dvme.study.design.learned import check_learned, learned_lines
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot, backbones_described, named_backbones, views_described
@@ -171,7 +171,8 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
         design = draw_design(snapshot, options, progress, needs_order=needs_order, kept=kept)
     else:
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
-    design.notices.extend(check_learned(design.snapshot.learned, design.subsets.test))
+    for lines in (check_learned, learned_lines):
+        design.notices.extend(lines(design.snapshot.learned, design.subsets.test))
     check_metric_of(question.metric, design.subsets.targets.values)
     _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
     question.operation.check_names(design.subsets.classes)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.loading.kept import kept_spec
-from dvme.backbones.own.trained_on import kept_trained_on
+from dvme.backbones.own.trained_on import TrainedOn, kept_trained_on
 from dvme.backbones.own.writing import can_be_written
 from dvme.heads import TUNED, is_own
 from dvme.heads.saved_head import SavedFold, SavedHead
@@ -86,11 +86,12 @@ def saved_head(
     tables = [snapshot.backbones[name] for name in method.backbones]
     head, own = one.head, None
     if isinstance(head, FittedTuned):
-        known = kept_trained_on(tables[0].name, tables[0].provenance)
-        further = np.empty(0, dtype=np.uint64)
-        if known is not None and method.head.name != RANDOM:  # random weights have seen nothing
-            further = known.keys
-        own = OwnBackbone.of(head.model, method.head.name, np.concatenate(ids), further, about["seed"])
+        is_random = method.head.name == RANDOM  # whose weights have seen nothing
+        known = None if is_random else kept_trained_on(tables[0].name, tables[0].provenance)
+        before = known or TrainedOn.nothing()
+        own = OwnBackbone.of(
+            head.model, method.head.name, np.concatenate(ids), before, about["seed"], is_random=is_random
+        )
         head = head.linear
     assert head is not None
     fold = SavedFold(

@@ -133,4 +133,5 @@ def _in_numbers(embeddings: Embeddings) -> dict[str, Any]:
         return provenance | {PROVENANCE: str(error)}
     if kept is None:
         return provenance
-    return provenance | {PROVENANCE: {"n_images": len(kept.keys), "is_transductive": kept.is_transductive}}
+    counts = {"n_images": len(kept.keys), "n_with_labels": len(kept.with_labels)}
+    return provenance | {PROVENANCE: counts | {"is_transductive": kept.is_transductive}}

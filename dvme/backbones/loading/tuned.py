@@ -20,13 +20,14 @@ WEIGHTS = "weights.safetensors"
 UNTYPED = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
-def tuned_spec(model: Trainable) -> BackboneSpec:
+def tuned_spec(model: Trainable, *, is_random: bool = False) -> BackboneSpec:
     """The description of a model with the weights that training left in it, under the name of the published one.
 
     Its architecture is the one of the input that it has: a file of its weights fits without any further adaptation.
 
     Args:
         model: its network has the names and shapes of the weights, which WEIGHTS is to hold by these names.
+        is_random: whether training began with random weights, of which the publisher knows nothing.
 
     Raises:
         OptionError: if no architecture by name has these weights.
@@ -45,9 +46,11 @@ def tuned_spec(model: Trainable) -> BackboneSpec:
             dim=model.dim,
             checkpoint=checkpoint,
             source="checkpoint",
-            remark=f"{spec.name}, trained further on images of its user",
+            licence="not stated" if is_random else spec.licence,
+            remark=f"{'random weights' if is_random else spec.name}, trained on images of the user's",
             trained_on="",
             is_transductive=False,
+            adapted_from="" if is_random else spec.name,
         )
         if _made(own) == state:
             assert OWN_NAME.fullmatch(own.name)

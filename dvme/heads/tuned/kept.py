@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.own.custom import spec_from_toml
-from dvme.backbones.own.trained_on import write_trained_on
+from dvme.backbones.own.trained_on import TrainedOn, write_trained_on
 from dvme.backbones.own.writing import spec_to_toml
 from dvme.errors import DataError
 from dvme_cache import Fingerprint
@@ -40,10 +40,8 @@ class Unwritten:
 
     weights: Mapping[str, NDArray[Any]]
     """All of the network's state, by its own names."""
-    ids: NDArray[np.uint8]
-    """(n, 16) content ids of the images that it was trained or chosen on."""
-    further: NDArray[np.uint64]
-    """Keys of those that the weights knew which training began with."""
+    known: TrainedOn
+    """The images that the weights know by now."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,14 @@ class OwnBackbone:
 
     @classmethod
     def of(
-        cls, model: Trainable, method: str, ids: NDArray[np.uint8], further: NDArray[np.uint64], seed: int
+        cls,
+        model: Trainable,
+        method: str,
+        ids: NDArray[np.uint8],
+        before: TrainedOn,
+        seed: int,
+        *,
+        is_random: bool = False,
     ) -> OwnBackbone:
         """Of a model as training left it.
 
@@ -71,8 +76,9 @@ class OwnBackbone:
             model: the backbone.
             method: by which it was trained.
             ids: (n, 16) content ids of the images that it was trained or chosen on.
-            further: keys of those that it knew before.
+            before: the images that the weights knew which training began with.
             seed: of the training.
+            is_random: whether training began with random weights.
 
         Raises:
             OptionError: see `tuned_spec`.
@@ -83,12 +89,12 @@ class OwnBackbone:
         weights_hash = hash_weights(model.network)
         which = hashlib.blake2b(f"{weights_hash} {seed} ".encode(), digest_size=4)
         which.update(np.ascontiguousarray(ids).tobytes())  # two folds may have ended where they began
-        spec = tuned_spec(model)
+        spec = tuned_spec(model, is_random=is_random)
         spec = replace(spec, name=f"{spec.name}-{method}-{which.hexdigest()}")
         fingerprint = fingerprint_of(spec, weights=weights_hash, dim=model.dim, dtype=DTYPE)
         state = {name: value.detach().cpu().contiguous().numpy() for name, value in model.network.state_dict().items()}
         n_bytes = sum(value.nbytes for value in state.values())
-        return cls(spec, model.dim, fingerprint, n_bytes, None, Unwritten(state, ids, further))
+        return cls(spec, model.dim, fingerprint, n_bytes, None, Unwritten(state, before.and_of(ids, has_labels=True)))
 
     def write(self, folder: Path, number: int) -> None:
         """Put its files into the folder of a head, as those of the fold of this number, from 1 on."""
@@ -98,7 +104,7 @@ class OwnBackbone:
             from safetensors.numpy import save_file
 
             save_file(dict(self.unwritten.weights), os.fspath(weights))
-            write_trained_on(images, self.unwritten.ids, self.unwritten.further)
+            write_trained_on(images, self.unwritten.known)
         else:
             for own, suffix in ((weights, WEIGHTS), (images, IMAGES)):
                 _linked(self._file(suffix), own)

@@ -24,25 +24,51 @@ UNLABELLED = "without their labels before the study, so that its scores are not 
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What the weights of a backbone know of N images."""
+class Known:
+    """Which of N images weights know."""
 
     is_own: NDArray[np.bool_]
     """(N,) whether they saw the image."""
     is_related: NDArray[np.bool_]
     """(N,) whether they saw another image of its group, and not itself."""
+
+    def at(self, positions: NDArray[np.int64]) -> Known:
+        """Of some of the images, in this order."""
+        return Known(self.is_own[positions], self.is_related[positions])
+
+    @property
+    def n_own(self) -> int:
+        """Images that they saw."""
+        return int(self.is_own.sum())
+
+    @property
+    def n_related(self) -> int:
+        """Images of whose group they saw another."""
+        return int(self.is_related.sum())
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the weights of a backbone know of N images."""
+
+    labelled: Known
+    """Images whose labels they learned, or were chosen by."""
+    unlabelled: Known
+    """Others that they were trained on."""
     is_transductive: bool
-    """Whether they saw them without labels."""
+    """Whether the latter may be of a test part."""
 
     def at(self, positions: NDArray[np.int64]) -> Learned:
         """Of some of the images, in this order."""
-        return Learned(self.is_own[positions], self.is_related[positions], self.is_transductive)
+        return Learned(self.labelled.at(positions), self.unlabelled.at(positions), self.is_transductive)
 
 
 def learned_of(
     tables: Iterable[Embeddings], ids: NDArray[np.uint8], groups: NDArray[np.object_], rows: NDArray[np.int64]
 ) -> dict[str, Learned]:
     """What backbones know of the images at some rows of a cache; only those that were trained on any.
+
+    Which images are of one group is known of the cache's own images only.
 
     Args:
         tables: their embeddings.
@@ -53,16 +79,21 @@ def learned_of(
     Raises:
         DataError: if a backbone was trained on images and nothing says on which.
     """
-    found = {}
+    found, keys = {}, keys_of_images(ids)
     for table in tables:
         kept = kept_trained_on(table.name, table.provenance)
         if kept is None:
             continue
-        is_own = np.isin(keys_of_images(ids), kept.keys)
-        its_groups = set(groups[is_own].tolist()) - {""}
-        is_related = np.array([group in its_groups for group in groups[rows].tolist()], dtype=bool)
-        found[table.name] = Learned(is_own[rows], is_related & ~is_own[rows], kept.is_transductive)
+        labelled, others = (_known(np.isin(keys, own), groups, rows) for own in (kept.with_labels, kept.without_labels))
+        found[table.name] = Learned(labelled, others, kept.is_transductive)
     return found
+
+
+def _known(is_own: NDArray[np.bool_], groups: NDArray[np.object_], rows: NDArray[np.int64]) -> Known:
+    """Of the images at some rows, given which rows are known."""
+    its_groups = set(groups[is_own].tolist()) - {""}
+    is_related = np.array([group in its_groups for group in groups[rows].tolist()], dtype=bool)
+    return Known(is_own[rows], is_related & ~is_own[rows])
 
 
 def check_learned(known: Mapping[str, Learned], test: NDArray[np.int64], site: str = "") -> list[str]:
@@ -83,20 +114,38 @@ def check_learned(known: Mapping[str, Learned], test: NDArray[np.int64], site: s
     step = "leave that site out of " + parameter("test") if site else "hold those images out of the test part"
     lines = []
     for name, every in known.items():
-        learned = every.at(test)
-        n_own, n_related = int(learned.is_own.sum()), int(learned.is_related.sum())
-        if not n_own + n_related:
-            continue
-        of_all = f"of {counted(len(test), 'test image')}{where}"
-        if learned.is_transductive:
-            others = f" and others of the groups of {n_related:,} more" if n_related else ""
-            lines.append(f"{name} saw {n_own:,} {of_all}{others} {UNLABELLED}")
-            continue
-        others = f" and on others of the groups of {n_related:,} more" if n_related else ""
-        raise DataError(
-            f"{name} was trained or chosen on {n_own:,} {of_all}{others}; leave it out of "
-            + parameter("backbones")
-            + ", or "
-            + step
-        )
+        learned, of_all = every.at(test), f"of {counted(len(test), 'test image')}{where}"
+        for some, is_said in ((learned.labelled, False), (learned.unlabelled, learned.is_transductive)):
+            if not some.n_own + some.n_related:
+                continue
+            if is_said:
+                others = f" and others of the groups of {some.n_related:,} more" if some.n_related else ""
+                lines.append(f"{name} saw {some.n_own:,} {of_all}{others} {UNLABELLED}")
+                continue
+            others = f" and on others of the groups of {some.n_related:,} more" if some.n_related else ""
+            raise DataError(
+                f"{name} was trained or chosen on {some.n_own:,} {of_all}{others}; leave it out of "
+                + parameter("backbones")
+                + ", or "
+                + step
+            )
+    return lines
+
+
+def learned_lines(known: Mapping[str, Learned], test: NDArray[np.int64]) -> list[str]:
+    """Lines on backbones that learned the labels of images which a study trains heads or chooses on.
+
+    Nothing of that is a leak into the test set. But few labels are not few for such a backbone, and what is chosen on
+    images that it was taught is chosen too well.
+    """
+    lines = []
+    for name, every in known.items():
+        is_other = np.ones(len(every.labelled.is_own), dtype=bool)
+        is_other[test] = False
+        n_known = int(every.labelled.is_own[is_other].sum())
+        if n_known:
+            lines.append(
+                f"{name} learned the labels of {n_known:,} of {counted(int(is_other.sum()), 'image')} to train and to "
+                "choose on: its scores with few labels are not those of few labels, and validation favours it"
+            )
     return lines

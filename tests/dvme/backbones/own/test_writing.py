@@ -12,7 +12,7 @@ import pytest
 from dvme.backbones import BackboneSpec, Checkpoint, Layout, get_spec
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.own.custom import spec_from_architecture, spec_from_mapping, spec_from_toml, spec_to_mapping
-from dvme.backbones.own.trained_on import keys_of_images, read_trained_on, write_trained_on
+from dvme.backbones.own.trained_on import TrainedOn, keys_of_images, read_trained_on, write_trained_on
 from dvme.backbones.own.writing import spec_to_toml
 from dvme.backbones.zoo import ZOO
 from dvme.errors import DataError, OptionError
@@ -100,19 +100,25 @@ def test_spec_to_toml__what_a_file_cannot_say(spec: BackboneSpec, line: str) -> 
 
 def test_trained_on__there_and_back_and_beside_the_toml(tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(0, 255, (50, 16), dtype=np.uint8)
-    write_trained_on(tmp_path / "own.ids", np.concatenate([ids, ids[:3]]), keys_of_images(ids[:1]) + 1)
+    before = TrainedOn(keys_of_images(ids[:1]) + 1, keys_of_images(ids[:5]))
+    known = before.and_of(np.concatenate([ids[3:], ids[3:6]]), has_labels=True)
+    write_trained_on(tmp_path / "own.ids", known)
     spec = through_toml(replace(OWN, trained_on="own.ids", is_transductive=True), tmp_path)
     assert spec.is_transductive
     assert spec.trained_on == str(tmp_path / "own.ids")
-    by_hand = {int.from_bytes(bytes(row[:8]), "big") for row in ids}
-    assert set(read_trained_on(spec).tolist()) == by_hand | {int.from_bytes(bytes(ids[0, :8]), "big") + 1}
-    assert read_trained_on(OWN).tolist() == []
+    by_hand = [int.from_bytes(bytes(row[:8]), "big") for row in ids]
+    read = read_trained_on(spec)
+    assert set(read.with_labels.tolist()) == {*by_hand[3:], by_hand[0] + 1}, "labels once learned stay learned"
+    assert set(read.without_labels.tolist()) == set(by_hand[:3])
+    assert set(read.and_of(ids, has_labels=False).with_labels.tolist()) == {*by_hand[3:], by_hand[0] + 1}
+    assert read.is_transductive
+    assert read_trained_on(OWN).keys.tolist() == []
     assert spec_from_mapping(spec_to_mapping(spec), source="a cache") == spec
 
 
 def test_trained_on__a_list_that_is_gone_torn_or_none(tmp_path: Path) -> None:
     path = tmp_path / "own.ids"
-    write_trained_on(path, np.zeros((4, 16), dtype=np.uint8))
+    write_trained_on(path, TrainedOn.nothing().and_of(np.zeros((4, 16), dtype=np.uint8), has_labels=False))
     spec = replace(OWN, trained_on=str(path))
     for content in (path.read_bytes()[:-9], b"", b"hello world", b"\xff\xfe"):
         path.write_bytes(content)

@@ -15,7 +15,7 @@ from dvme.backbones import BackboneSpec, Preprocess, get_spec
 from dvme.backbones.description.variation import split_name
 from dvme.backbones.loading.model import load_backbone
 from dvme.backbones.loading.trainable import Trainable, trainable
-from dvme.backbones.own.trained_on import keys_of_images, read_trained_on
+from dvme.backbones.own.trained_on import TrainedOn, keys_of_images, read_trained_on
 from dvme.errors import OptionError
 from dvme.heads.exact.linear import FittedLinear
 from dvme.heads.tuned.kept import OwnBackbone
@@ -26,6 +26,8 @@ SMALL = Preprocess(resize=36, crop=32)
 RANDOM = replace(get_spec("random"), preprocess=SMALL)
 VIT = replace(RANDOM, name="vit@size=32", architecture="vit_tiny_patch16_224", pooling="class-token", dim=192)
 IDS = np.random.default_rng(0).integers(0, 255, (9, 16), dtype=np.uint8)
+NONE = np.empty(0, dtype=np.uint64)
+FIVE = TrainedOn(NONE, np.array([5], dtype=np.uint64))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_own_backbone__extraction_loads_what_training_left(spec: BackboneSpec, t
             weights.mul_(1.0 + 0.1 * torch.randn(weights.shape, generator=generator))
     head = FittedLinear(np.zeros((model.dim, 2)), np.zeros(2), {})
     expected = FittedTuned(head, model, {}).embed(pictures(spec), np.arange(4))[0]
-    own = OwnBackbone.of(model, "finetune", IDS, np.array([5], dtype=np.uint64), seed=3)
+    own = OwnBackbone.of(model, "finetune", IDS, FIVE, seed=3)
     own.write(tmp_path, 2)
     read = get_spec(str(tmp_path / "fold-2.toml"))
     backbone = load_backbone(read)
@@ -55,14 +57,16 @@ def test_own_backbone__extraction_loads_what_training_left(spec: BackboneSpec, t
     found = backbone.embed(torch.from_numpy(pictures(spec).crops)).numpy()
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
     assert np.abs(expected[0] - expected[1]).max() > 0.01 * np.abs(expected).max()
-    assert read_trained_on(read).tolist() == sorted([5, *keys_of_images(IDS).tolist()])
+    known = read_trained_on(read)
+    assert known.with_labels.tolist() == sorted(keys_of_images(IDS).tolist())
+    assert known.without_labels.tolist() == [5]
     assert re.fullmatch(r"[\w.-]+-finetune-[0-9a-f]{8}", read.name)
 
 
 def test_own_backbone__moved_among_folds_by_links(tmp_path: Path, vit: Trainable) -> None:
     """Put together with others it has another number, and its weights are there once."""
     (tmp_path / "together").mkdir()
-    own = OwnBackbone.of(vit, "finetune", IDS, np.empty(0, dtype=np.uint64), seed=0)
+    own = OwnBackbone.of(vit, "finetune", IDS, TrainedOn.nothing(), seed=0)
     own.write(tmp_path, 1)
     OwnBackbone.restored(tmp_path, 1, own.described()).write(tmp_path / "together", 4)
     again = OwnBackbone.restored(tmp_path / "together", 4, own.described())
@@ -75,7 +79,7 @@ def test_own_backbone__moved_among_folds_by_links(tmp_path: Path, vit: Trainable
 
 def test_own_backbone__two_that_stayed_as_they_were_have_two_names(vit: Trainable) -> None:
     """Of equal weights: what they were chosen on differs."""
-    none = np.empty(0, dtype=np.uint64)
+    none = TrainedOn.nothing()
     first, second = (OwnBackbone.of(vit, "finetune", ids, none, seed=0) for ids in (IDS, IDS[:5]))
     assert first.fingerprint == second.fingerprint
     assert first.spec.name != second.spec.name
@@ -85,7 +89,7 @@ def test_tuned_spec__what_no_name_describes_is_refused() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
     spec = replace(RANDOM, dim=4, pooling="model")
     with pytest.raises(OptionError, match="cannot be described in a file, so that its weights could not be kept"):
-        OwnBackbone.of(Trainable(spec, network, torch.device("cpu")), "x", IDS, np.empty(0, dtype=np.uint64), seed=0)
+        OwnBackbone.of(Trainable(spec, network, torch.device("cpu")), "x", IDS, TrainedOn.nothing(), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import dvme
-from dvme.backbones.own.trained_on import PROVENANCE, as_text
+from dvme.backbones.own.trained_on import PROVENANCE, TrainedOn, as_text
 from dvme.errors import DataError
 from dvme.study.design.learned import UNLABELLED
 from dvme_cache import EmbeddingCache, Fingerprint
@@ -44,8 +44,9 @@ def write_cache(tmp_path: Path, write_embeddings: Callable[..., Path]) -> Callab
 
 def kept(images: list[int] | range, *, is_transductive: bool = False) -> dict[str, Any]:
     """What extraction keeps of a backbone that was trained on these: content ids begin with the number of the image."""
-    keys = np.array([image + 1 for image in images], dtype=np.uint64)
-    return {PROVENANCE: {"images": as_text(keys), "is_transductive": is_transductive}}
+    keys, none = np.array([image + 1 for image in images], dtype=np.uint64), np.empty(0, dtype=np.uint64)
+    known = TrainedOn(none, keys) if is_transductive else TrainedOn(keys, none)
+    return {PROVENANCE: {"images": as_text(known), "is_transductive": is_transductive}}
 
 
 def probe(cache: Path, **options: Any) -> Any:
@@ -65,9 +66,24 @@ def test_check_learned__its_own_test_images(write_cache: Callable[..., Path]) ->
     assert probe(cache, backbones=["published"]).cells, "only who takes part is asked"
 
 
-def test_check_learned__training_images_alone_are_nothing_to_say(write_cache: Callable[..., Path]) -> None:
-    report = probe(write_cache(kept(range(40))))
-    assert not [line for line in report.notices if "trained" in line]
+def test_check_learned__training_images_are_said_where_their_labels_were_learned(
+    write_cache: Callable[..., Path],
+) -> None:
+    report = probe(write_cache(kept(range(35))))
+    (line,) = [line for line in report.notices if "learned" in line]
+    assert line.startswith("tuned learned the labels of 35 of 40 images to train and to choose on: ")
+    seen = {PROVENANCE: kept(range(35), is_transductive=True)[PROVENANCE] | {"is_transductive": False}}
+    report = probe(write_cache(seen, name="seen.zarr"))
+    assert not [line for line in report.notices if "learned" in line or "trained" in line], "without labels"
+
+
+def test_check_learned__labels_once_learned_are_refused_of_a_transductive_backbone(
+    write_cache: Callable[..., Path],
+) -> None:
+    known = TrainedOn(np.array([42], dtype=np.uint64), np.array([43], dtype=np.uint64))
+    cache = write_cache({PROVENANCE: {"images": as_text(known), "is_transductive": True}})
+    with pytest.raises(DataError, match="trained or chosen on 1 of 20 test images"):
+        probe(cache)
 
 
 def test_check_learned__images_of_the_same_patients(write_cache: Callable[..., Path]) -> None:
