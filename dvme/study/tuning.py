@@ -32,7 +32,7 @@ TRAIN = "train"
 """The stage whose steps are epochs."""
 OWN_STAGES = {READ, TRAIN}
 """Those that count something else than jobs."""
-LEAVE_OUT = "or leave it out of "
+LEAVE_OUT, HEADS = "or leave it out of ", parameter("heads")
 
 
 def fit_all(
@@ -142,6 +142,9 @@ def _check_backbone(method: Method, embeddings: Embeddings) -> None:
         )
         step = "by a TOML file beside them, which says it (examples/own_backbone.toml), " + LEAVE_OUT
         raise DataError(message + step + parameter("heads"))
+    if not spec.view.is_plain:
+        step = "; name the backbone without a view in " + parameter("backbones") + ", "
+        raise OptionError(f"{method.title} moves images itself, and {spec.name} is a view" + step + LEAVE_OUT + HEADS)
     if spec.precision != "float32":
         step = f"extract {spec.name.partition('@')[0]} in float32, " + LEAVE_OUT
         raise OptionError(f"{method.title} trains in float32, and {spec.name} is not; " + step + parameter("backbones"))
@@ -179,8 +182,9 @@ def _fit_on(
         job = counted(Job(head, each.method.backbones, each.train, each.validation, each.seed), data)
         check([job], data)
         started = time.perf_counter()
-        fitted = head.fit_on_images(job, data, replace(seen, kept=Epochs(each.workplace)), runtime, tell)
-        seconds = fitted.seconds_before + time.perf_counter() - started
+        kept = Epochs(each.workplace)
+        fitted = head.fit_on_images(job, data, replace(seen, kept=kept), runtime, tell)
+        seconds = fitted.seconds_before + time.perf_counter() - started - kept.seconds
         n_epochs += longest
         log_test, log_validation = (
             sound_mean_log_proba(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -34,11 +35,8 @@ class Epochs:
     def __init__(self, folder: Path | None = None) -> None:
         """Take the folder of this training, and of no other; it need not be there."""
         self._folder = folder
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether states outlive the process."""
-        return self._folder is not None
+        self.seconds = 0.0
+        """That writing took, which is no part of a training."""
 
     def read(self, name: str = LAST) -> dict[str, Any] | None:
         """The state of a name, with its tensors on the CPU; None where there is none, or its file is torn or foreign.
@@ -65,9 +63,11 @@ class Epochs:
         """
         if self._folder is None:
             return
+        begun = time.perf_counter()
         make_folders(self._folder)
         with written_aside(self._folder / f"{name}{SUFFIX}") as aside:
             torch.save(dict(state), aside)
+        self.seconds += time.perf_counter() - begun
 
     def clear(self) -> None:
         """Remove the folder with all its states, where it is there."""

@@ -158,7 +158,7 @@ class Position:
         self._kept.write(
             {
                 "of": self._of,
-                "seconds": self.seconds_before + time.perf_counter() - self._since,
+                "seconds": self.seconds_before + time.perf_counter() - self._since - self._kept.seconds,
                 "rate": self.rate,
                 "epoch": self.epoch,
                 "is_over": self.is_over,

@@ -23,7 +23,7 @@ from dvme.training.norms import begin_training
 from dvme.training.pictures import Pictures
 from dvme.training.randomness import DROPOUT, MOTION, ORDER, WEIGHTS, generator, seed_torch
 from dvme.training.rates import cosine
-from dvme.training.recipe import Recipe, count_batches, has_frozen_statistics
+from dvme.training.recipe import Recipe, count_batches, has_frozen_statistics, is_halved
 from dvme.training.schedule import Plateau
 from dvme_cache.deferred import deferred
 
@@ -74,7 +74,7 @@ class Trained:
         self.plateau, self.fallen = Plateau(recipe.plateau_patience), 1.0
         modules = [self.model, self.classifier]
         self.average = Average(modules, recipe.average_epochs * n_batches) if recipe.average_epochs else None
-        self.is_halved = recipe.precision == "bf16" or (recipe.precision == "auto" and self.device.type == "cuda")
+        self.is_halved = is_halved(recipe, self.device.type)
         self.n_trained = 0
         own = lesson.weights[lesson.train].astype(np.float64)
         labels = lesson.targets[lesson.train]

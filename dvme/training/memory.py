@@ -45,7 +45,9 @@ class Step:
         return max(0, (n_bytes - self.fixed) // self.each)
 
 
-def measured(model: nn.Module, channels: int, crop: int, square: int, *, has_average: bool) -> Step:
+def measured(
+    model: nn.Module, channels: int, crop: int, square: int, *, has_average: bool, is_halved: bool = False
+) -> Step:
     """Take the way there of a step on noise, and count what it keeps for the way back.
 
     Args:
@@ -54,6 +56,7 @@ def measured(model: nn.Module, channels: int, crop: int, square: int, *, has_ave
         crop: S.
         square: side of what motions start from.
         has_average: whether an average of the weights is kept as well.
+        is_halved: whether the steps compute in bfloat16 where that is allowed.
     """
     weights = list(model.parameters())
     device = weights[0].device
@@ -70,7 +73,8 @@ def measured(model: nn.Module, channels: int, crop: int, square: int, *, has_ave
 
     begin_training(model, is_frozen=True)
     images = torch.zeros(TRIED, channels, crop, crop, device=device)
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+    halved = torch.autocast(device.type, torch.bfloat16, enabled=is_halved)
+    with torch.enable_grad(), halved, torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         features = model(images.contiguous(memory_format=torch.channels_last))
     del features
     pixels = 4 * (channels * (2 * square**2 + 2 * crop**2) + 2 * crop**2)  # squares, where they move to, and how
@@ -88,7 +92,7 @@ def check_room(step: Step, batch_size: int, n_bytes: int, name: str, backbone: s
         step: what it takes.
         batch_size: images of a minibatch.
         n_bytes: that it may take.
-        name: of the head, which has the setting batch-size.
+        name: of the head.
         backbone: that is trained.
 
     Raises:
@@ -98,6 +102,6 @@ def check_room(step: Step, batch_size: int, n_bytes: int, name: str, backbone: s
     if needed <= n_bytes:
         return
     most = step.most_images(n_bytes)
-    choice = f"choose {name}@batch-size={most}" if most else "choose a smaller size or backbone"
+    choice = f"add @batch-size={most} to its name" if most else "choose a smaller size or backbone"
     takes = f"{name} on {backbone} takes about {needed:,} bytes with minibatches of {counted(batch_size, 'image')}"
     raise OptionError(f"{takes}, and may take {n_bytes:,}; {choice}, or pass more as " + parameter("memory"))

@@ -89,7 +89,7 @@ class Recipe:
     """What the rates are multiplied with on a plateau."""
     plateau_patience: int = 5
     """Epochs without progress that are tolerated before that."""
-    average_epochs: float = 0.0
+    average_epochs: float = 1.0
     """Window of an exponential average of the weights, which is then what counts; 0 is none."""
     precision: Precision = "auto"
     """Of the products in the backbone, on the way there and back: `float32`, `bf16`, or `auto`: the latter on CUDA
@@ -169,6 +169,11 @@ def resolved(recipe: Recipe, n_images: int, *, is_transformer: bool) -> Recipe:
 def count_batches(recipe: Recipe, n_images: int) -> int:
     """Minibatches of an epoch."""
     return -(-n_images // recipe.batch_size)
+
+
+def is_halved(recipe: Recipe, device_type: str) -> bool:
+    """Whether steps compute in bfloat16 where that is allowed, on a device of a type such as `cuda`."""
+    return recipe.precision == "bf16" or (recipe.precision == "auto" and device_type == "cuda")
 
 
 def has_frozen_statistics(recipe: Recipe, n_images: int) -> bool:

@@ -16,7 +16,7 @@ from dvme.heads.tuned.on_images import FittedTuned, Seen
 from dvme.heads.tuned.starts import probed, untaught
 from dvme.runtime import Runtime
 from dvme.training.protocols import OWN, recipe_of
-from dvme.training.recipe import Recipe, resolved
+from dvme.training.recipe import Recipe, is_halved, resolved
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.trainable import Trainable
@@ -89,7 +89,8 @@ class Finetune:
 
         recipe, preprocess = resolved(self.recipe, n_images, is_transformer=False), model.spec.preprocess
         sides = preprocess.channels, preprocess.crop, preprocess.resize
-        step = measured(model, *sides, has_average=recipe.average_epochs > 0)
+        halved = is_halved(recipe, model.device.type)
+        step = measured(model, *sides, has_average=recipe.average_epochs > 0, is_halved=halved)
         largest = min(recipe.batch_size, n_images)
         check_room(step, largest, n_bytes, self.name, model.spec.name)
         return step.bytes_of(largest)

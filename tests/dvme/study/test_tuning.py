@@ -277,3 +277,9 @@ def test_sweep__classes_in_order(cache: Path, tmp_path: Path) -> None:
     run = sweep(cache, tmp_path / "run", ["linear@link=cumulative", still], options=DRAWN_TWICE)
     linear, tuned = (cell.test["auc"].mean for cell in run.cells)
     assert linear == pytest.approx(tuned, abs=1e-3)
+
+
+def test_sweep__a_view_of_the_images_is_refused(cache: Path, folder: Path, tmp_path: Path) -> None:
+    dvme.extract(folder, cache, backbones=[LITE + "@view=1"], runtime=RUNTIME)
+    with pytest.raises(OptionError, match="moves images itself, and .*@view=1 is a view"):
+        sweep(cache, tmp_path / "run", [TUNED], backbones=[LITE + "@view=1"])

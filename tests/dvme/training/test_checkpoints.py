@@ -70,7 +70,7 @@ def test_epochs__without_a_folder_nothing_is_kept() -> None:
     epochs = Epochs(None)
     epochs.write({"epoch": 1})
     epochs.clear()
-    assert (epochs.read(), epochs.is_kept) == (None, False)
+    assert (epochs.read(), epochs.seconds) == (None, 0.0)
 
 
 def test_epochs__a_torn_file_is_as_absent(tmp_path: Path) -> None:

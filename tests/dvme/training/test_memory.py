@@ -68,7 +68,7 @@ def test_check_room__names_the_largest_minibatch_that_fits() -> None:
         check_room(step, 32, 2199, "finetune", "net")
     assert str(told.value) == (
         "finetune on net takes about 10,600 bytes with minibatches of 32 images, and may take 2,199; "
-        "choose finetune@batch-size=3, or pass more as memory"
+        "add @batch-size=3 to its name, or pass more as memory"
     )
     with pytest.raises(OptionError, match="of 1 image, and may take 1,299; choose a smaller size or backbone, or pass"):
         check_room(step, 1, 1299, "finetune", "net")
