@@ -281,5 +281,5 @@ def test_sweep__classes_in_order(cache: Path, tmp_path: Path) -> None:
 
 def test_sweep__a_view_of_the_images_is_refused(cache: Path, folder: Path, tmp_path: Path) -> None:
     dvme.extract(folder, cache, backbones=[LITE + "@view=1"], runtime=RUNTIME)
-    with pytest.raises(OptionError, match="moves images itself, and .*@view=1 is a view"):
+    with pytest.raises(OptionError, match=r"moves images itself, and .*@view=1 is a view"):
         sweep(cache, tmp_path / "run", [TUNED], backbones=[LITE + "@view=1"])

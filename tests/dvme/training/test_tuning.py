@@ -22,8 +22,8 @@ from dvme.training.recipe import Recipe
 from dvme.training.tuning import Course, tune
 
 N, SQUARE, CROP = 48, 12, 10
-LONG = Recipe(learning_rates=(0.03,), max_epochs=12, batch_size=8, layer_decay=1.0)
-QUICK = Recipe(learning_rates=(0.01,), max_epochs=3, batch_size=9, layer_decay=1.0, degrees=5.0)
+LONG = Recipe(average_epochs=0.0, learning_rates=(0.03,), max_epochs=12, batch_size=8, layer_decay=1.0)
+QUICK = Recipe(average_epochs=0.0, learning_rates=(0.01,), max_epochs=3, batch_size=9, layer_decay=1.0, degrees=5.0)
 
 
 class Net(nn.Module):
