@@ -52,6 +52,9 @@ OptionalRunFolder = Annotated[
     str | None,
     typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
 ]
+AdaptedBackbone = Annotated[
+    Path, typer.Option("--out", help="FILE.toml; its weights and what they were trained on come beside it.")
+]
 ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
