@@ -80,7 +80,7 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
     max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
-    """Train the weights of a backbone on on IMAGES, without their test part, and write a backbone of your own."""
+    """Train the weights of a backbone further on IMAGES, without their test part, and write a backbone of your own."""
     columns = dvme.Columns(
         image=image,
         label=label,

@@ -1,4 +1,4 @@
-"""`dvme adapt`: a backbone trained on on the user's own images, as a backbone of its own."""
+"""`dvme adapt`: a backbone trained further on the user's own images, as a backbone of its own."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     progress: Progress = automatic,
     announce: Callable[[str], None] | None = None,
 ) -> AdaptReport:
-    """Train all weights of a backbone on on images of the user's, and write them as a backbone of its own.
+    """Train all weights of a backbone further on images of the user's, and write them as a backbone of its own.
 
     The leak rule: images of the declared test part are left out, and so are all images of their groups; where none is
     declared, nothing is done. No study then tests the backbone on what it was trained on: a list of the images goes
