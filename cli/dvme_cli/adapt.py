@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,7 +48,8 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
     image_root: image_options.ImageRoot = None,
     skip_missing: image_options.SkipMissing = False,
     without_test: Annotated[
-        bool, typer.Option("--without-test", help="IMAGES has no test part: train on all, and let no study test on them.")
+        bool,
+        typer.Option("--without-test", help="IMAGES has no test part: train on all; no study may test on them."),
     ] = False,
     transductive: Annotated[
         bool, typer.Option("--transductive", help="Train on the test part, too; every table of a study says so.")
@@ -60,7 +61,7 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
     epochs: Annotated[int | None, typer.Option(help=f"Default: {_by_method(ADAPT_EPOCHS)}.")] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(help=f"Pairs of views of a step, else images. Default: {_by_method(ADAPT_BATCH)}; LARS from 256 on."),
+        typer.Option(help=f"Pairs of views of a step, or images. Default: {_by_method(ADAPT_BATCH)}. LARS from 256."),
     ] = None,
     learning_rate: Annotated[
         float | None,
@@ -91,8 +92,9 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
         frame=frame,
         **typed(na_values=na_values),
     )
-    settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "temperature": temperature}
     said = {"skip_missing": skip_missing, "without_test": without_test, "transductive": transductive, "force": force}
+    numbers = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "temperature": temperature}
+    settings: dict[str, Any] = said | numbers | typed(seed=seed)
     with progress_bars() as tell:
         report = dvme.adapt(
             images,
@@ -109,8 +111,6 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
             progress=tell,
             announce=note,
             **settings,
-            **said,
-            **typed(seed=seed),
         )
     answer(report, _show, is_json=json)
 

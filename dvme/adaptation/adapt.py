@@ -149,13 +149,17 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     said = {"skip_missing": skip_missing, "transductive": transductive, "without_test": without_test}
     found = find_images(images, columns, image_root, runtime, tell, **said)
     check_images(found, settings)
+    folder, n_told = training_folder(place), len(found.remarks)
     for line in (counts_line(found), *found.remarks):
         say(line)
-    from dvme.adaptation.start import begin
+    from dvme.adaptation.start import Source, begin
     from dvme.adaptation.writing import write_result
 
-    begun = begin(found, spec, choice.file_of(spec), random_weights, settings, augment, runtime, progress)
-    kept = Epochs(training_folder(place))
+    source = Source(spec, choice.file_of(spec), random_weights)
+    begun = begin(found, source, settings, augment, folder, runtime, progress)
+    found, kept = begun.images, Epochs(folder)
+    for line in found.remarks[n_told:]:
+        say(line)
 
     def look(seen: Look) -> None:
         progress("adapt", seen.epoch, settings.epochs)

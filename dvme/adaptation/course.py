@@ -148,7 +148,9 @@ def run_course(
 def _difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> Text:
     """How an adaptation that was begun differs from the one that is asked for."""
     name = next(name for name in (*asked, *before) if before.get(name) != asked.get(name))
-    begun = f"an adaptation of another {name.replace('_', ' ')} was begun here ({before.get(name)}, now {asked.get(name)})"
+    begun = (
+        f"an adaptation of another {name.replace('_', ' ')} was begun here ({before.get(name)}, now {asked.get(name)})"
+    )
     return begun + "; pass the same to go on with it, or " + parameter("force", True) + " to begin anew"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.adaptation.leak import Leak, apply_leak_rule, people
+from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.data import Columns, Samples
 from dvme.data.hashing import Identified, identify
-from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.data.samples import MISSING, missing_line, unlisted_line
 from dvme.errors import DataError, OptionError, parameter
 from dvme.extraction.decoding import Work
@@ -53,6 +53,25 @@ class Images:
 
     def __len__(self) -> int:
         return len(self.work)
+
+    def without(self, unusable: Mapping[int, str]) -> Images:
+        """The same without some of them, by their rows, and with a line that says why."""
+        if not unusable:
+            return self
+        kept = np.setdiff1d(np.arange(len(self)), np.fromiter(unusable, dtype=np.int64))
+        first = min(unusable)
+        lost = f"{counted(len(unusable), 'image')} cannot be used and left out, such as "
+        line = lost + f"{first_few([self.work[first].path], 1)}: {unusable[first]}"
+        return replace(
+            self,
+            work=[replace(self.work[old], row=new) for new, old in enumerate(kept.tolist())],
+            contents=self.contents[kept],
+            labels=self.labels[kept],
+            parts=self.parts[kept],
+            person=np.unique(self.person[kept], return_inverse=True)[1],
+            unread=self.unread | {str(self.work[row].path): why for row, why in unusable.items()},
+            remarks=(*self.remarks, line),
+        )
 
 
 def find_images(
@@ -131,7 +150,8 @@ def _distinct(found: Identified, images: str, *, transductive: bool, without_tes
     digests = [found.digests[own[0]] for own in kept]
     return Images(
         work=[
-            Work(row, samples.paths[own[0]], digest) for row, (own, digest) in enumerate(zip(kept, digests, strict=True))
+            Work(row, samples.paths[own[0]], digest)
+            for row, (own, digest) in enumerate(zip(kept, digests, strict=True))
         ],
         contents=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(kept), -1),
         labels=_agreed(samples.labels, kept),

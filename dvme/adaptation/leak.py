@@ -1,7 +1,7 @@
 """The leak rule: what a study will test on takes no part in an adaptation, and neither do other images of its people.
 
-Weights that have seen test images, even without labels, know something of the test set; scores on it are no longer those
-of new images.
+Weights that have seen test images, even without labels, know something of the test set; scores on it are no longer
+those of new images.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def apply_leak_rule(
     """
     if transductive and without_test:
         first, second = parameter("transductive", True), parameter("without_test", True)
-        raise OptionError(first + " takes the images of a test part, and " + second + " says that there is none; pass one")
+        raise OptionError(
+            first + " takes the images of a test part, and " + second + " says that there is none; pass one"
+        )
     is_test = np.array([TEST in parts for parts in splits], dtype=bool)
     n_test = int(is_test.sum())
     if without_test and n_test:

@@ -34,7 +34,9 @@ def check_out(out: str | Path, *, force: bool) -> Path:
     folder = training_folder(place)
     stray = [each.name for each in folder.iterdir() if f"{LAST}{SUFFIX}" not in each.name] if folder.is_dir() else []
     if stray or folder.is_file():
-        raise OptionError(f"{folder} is for the last epoch, and holds something else; name another file, or move that away")
+        raise OptionError(
+            f"{folder} is for the last epoch, and holds something else; name another file, or move that away"
+        )
     for each in reversed(places_of(place).values()):
         check_destination(each, (), force=force or folder.is_dir())  # what was begun is ended there
     return place

@@ -80,7 +80,9 @@ def settings_of(
         hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(METHODS)}"
         raise UnknownNameError(f"method {method!r} is not known; " + hint)
     if temperature is not None and method not in CONTRASTIVE:
-        raise OptionError(parameter("temperature") + f" is of the contrastive loss, and {method} has none; leave it out")
+        raise OptionError(
+            parameter("temperature") + f" is of the contrastive loss, and {method} has none; leave it out"
+        )
     size = whole("batch_size", ADAPT_BATCH[method] if batch_size is None else batch_size, 2)
     is_lars = size >= LARGE_BATCH and method in CONTRASTIVE
     rate = 0.3 * size / 512 if is_lars else 2e-4 if method == "supervised" else 1e-4

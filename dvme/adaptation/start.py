@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,37 @@ import numpy as np
 import torch
 
 from dvme.adaptation.course import Adaptation, Course, run_course
-from dvme.adaptation.images import Images
-from dvme.adaptation.settings import Settings
+from dvme.adaptation.images import Images, check_images
+from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.adaptation.tasks import task_of
 from dvme.adaptation.watch import Look, Watch
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.loading.model import hash_weights
 from dvme.backbones.loading.trainable import Trainable, UntrainableError, check_trainable, trainable
-from dvme.errors import OptionError
+from dvme.defaults import MAX_PIXELS
+from dvme.errors import OptionError, Text, parameter
 from dvme.extraction.pictures import read_pictures
 from dvme.runtime import Progress, Runtime, keep_freed_memory
 from dvme.training.augmentations import AUGMENTATIONS
 from dvme.training.checkpoints import Epochs
+from dvme.training.memory import measured
 from dvme.training.pictures import Pictures
 from dvme.training.randomness import generator, own_random_numbers, seed_torch
 
 FIRST_WEIGHTS, WATCHED = 100, 101
 """What random numbers are for, beside those of `training.randomness`."""
 DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which weights are adapted."""
+
+    spec: BackboneSpec
+    file: Path | None
+    """A local checkpoint, if one is given."""
+    random_seed: int | None
+    """Of random weights of the architecture, in place of these."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +70,29 @@ class Begun:
 
 def begin(
     images: Images,
-    spec: BackboneSpec,
-    weights: Path | None,
-    random_weights: int | None,
+    source: Source,
     settings: Settings,
     augment: str | None,
+    folder: Path,
     runtime: Runtime,
     progress: Progress,
 ) -> Begun:
     """Load weights, read pixels, set up the task.
 
+    Pixels that memory does not hold lie in a file without a name in `folder`.
+
     Raises:
         WeightsError, CheckpointError, OptionError, DataError: as loading a backbone and reading images do.
     """
-    model = _model(spec, weights, random_weights, runtime, progress)
-    budget = runtime.memory_budget("cpu")
-    pictures = read_pictures(images.work, spec, runtime, partial(progress, "read"), budget)
+    model, spec = _model(source, runtime, progress), source.spec
+    _check_room(model, settings, runtime)
+    unusable: dict[int, str] = {}
+    careful = replace(runtime, max_pixels=runtime.max_pixels or MAX_PIXELS)  # nothing was decoded before
+    budget, tell = runtime.memory_budget("cpu"), partial(progress, "read")
+    pictures = read_pictures(images.work, spec, careful, tell, budget, folder, unusable)
+    images = images.without(unusable)
+    if unusable:
+        check_images(images, settings)
     augment = augment or ("xray" if _are_grey(pictures) else "photo")
     seed, device = settings.seed, model.device
     with own_random_numbers(device):
@@ -81,7 +101,7 @@ def begin(
     n_items = len(task.order(np.random.default_rng(0)))
     return Begun(
         spec=spec,
-        is_random=random_weights is not None,
+        is_random=source.random_seed is not None,
         model=model,
         images=images,
         settings=settings,
@@ -92,20 +112,37 @@ def begin(
     )
 
 
-def _model(
-    spec: BackboneSpec, weights: Path | None, random_weights: int | None, runtime: Runtime, progress: Progress
-) -> Trainable:
+def _model(source: Source, runtime: Runtime, progress: Progress) -> Trainable:
     progress("load", 0, 1)
     device = runtime.torch_device()
     if device == "cpu":
         keep_freed_memory()
     try:
-        model = trainable(spec, weights, device=device, random_seed=random_weights)
+        model = trainable(source.spec, source.file, device=device, random_seed=source.random_seed)
         check_trainable(model)
     except UntrainableError as error:
         raise OptionError(f"{error.reason}; name another backbone") from error
     progress("load", 1, 1)
     return model
+
+
+def _check_room(model: Trainable, settings: Settings, runtime: Runtime) -> None:
+    """Refuse minibatches that memory does not hold.
+
+    Raises:
+        OptionError: with the largest one that fits.
+    """
+    preprocess, n_views = model.spec.preprocess, 2 if settings.method in CONTRASTIVE else 1
+    step = measured(model, preprocess.channels, preprocess.crop, preprocess.resize, has_average=False)
+    model.eval()
+    budget, needed = runtime.memory_budget(runtime.torch_device()), step.bytes_of(n_views * settings.batch_size)
+    if needed > budget:
+        most = step.most_images(budget) // n_views
+        choice = parameter("batch_size", most) if most > 1 else Text("a smaller size or backbone")
+        takes = (
+            f"{settings.method} takes about {needed:,} bytes with minibatches of {settings.batch_size:,}, and may take "
+        )
+        raise OptionError(takes + f"{budget:,}; pass " + choice + ", or more as " + parameter("memory"))
 
 
 def _are_grey(pictures: Pictures) -> bool:

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from dvme.adaptation.images import VALIDATION, Images
 from dvme.adaptation.settings import CONTRASTIVE, Settings
+from dvme.adaptation.views import augmented
 from dvme.backbones.loading.trainable import Trainable
 from dvme.data.samples import MISSING
 from dvme.data.targets import Targets
 from dvme.errors import DataError, parameter
-from dvme.training.augmentations import Augmentation, applied, varied
+from dvme.training.augmentations import Augmentation
 from dvme.training.contrastive import nt_xent
 from dvme.training.losses import loss
 from dvme.training.pairs import epoch_pairs
@@ -29,8 +30,9 @@ PROJECTED = 128
 class Task(Protocol):
     """One way to adapt weights."""
 
-    head: nn.Module
-    """Trained beside the backbone, from first weights that torch's generator draws."""
+    @property
+    def head(self) -> nn.Module:
+        """Trained beside the backbone, from first weights that torch's generator draws."""
 
     def order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """(m, k) what the steps of an epoch go through, in random order: k positions of images at a time."""
@@ -62,7 +64,7 @@ class Contrast:
 
     def loss(self, model: Trainable, items: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """See Task."""
-        views = _views(self._pictures, items.T.reshape(-1), self._augmentation, rng, model.device)
+        views = augmented(self._pictures, items.T.reshape(-1), self._augmentation, rng, model.device)
         first, second = self.head(model(views)).chunk(2)
         groups = torch.from_numpy(self._person[items[:, 0]]).to(model.device)
         return nt_xent(first, second, groups, self._temperature)
@@ -96,7 +98,7 @@ class Labels:
     def loss(self, model: Trainable, items: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """See Task."""
         places = items[:, 0]
-        views = _views(self._pictures, self._rows[places], self._augmentation, rng, model.device)
+        views = augmented(self._pictures, self._rows[places], self._augmentation, rng, model.device)
         logits = self.head(model(views))
         targets = torch.from_numpy(self._targets[places]).to(model.device)
         ones = torch.ones(len(places), device=model.device)
@@ -121,16 +123,3 @@ def task_of(
         task = Restoring(len(images), pictures, augmentation, model)
     task.head.to(model.device)
     return task
-
-
-def _views(
-    pictures: Pictures,
-    rows: NDArray[np.int64],
-    augmentation: Augmentation,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> Tensor:
-    """(B, C, S, S) each image once, augmented on its own."""
-    squares = pictures.square(rows, device)
-    views = applied(squares, varied(len(rows), augmentation, rng), pictures.crop)
-    return views.contiguous(memory_format=torch.channels_last)

@@ -55,7 +55,9 @@ class Look:
 
     def line(self, n_epochs: int) -> str:
         """`epoch 3 of 100: loss 2.412, spread 0.61, effective rank 48.2, kNN AUC 0.713`."""
-        begun = "before the first epoch" if not self.epoch else f"epoch {self.epoch} of {n_epochs}: loss {self.loss:.4g}"
+        begun = (
+            "before the first epoch" if not self.epoch else f"epoch {self.epoch} of {n_epochs}: loss {self.loss:.4g}"
+        )
         knn = "" if math.isnan(self.knn) else f", kNN AUC {number_text(self.knn)}"
         return f"{begun}{',' if self.epoch else ':'} spread {self.spread:.3f}, effective rank {self.rank:.1f}{knn}"
 

@@ -105,7 +105,9 @@ def _arguments(base: BackboneSpec, network: nn.Module) -> dict[str, Any]:
         if not problems:
             return arguments
     why = "; ".join(problems) or "it takes no other input"
-    raise CheckpointError(f"{base.name}: {base.architecture} cannot be made with the weights that it was adapted to: {why}")
+    raise CheckpointError(
+        f"{base.name}: {base.architecture} cannot be made with the weights that it was adapted to: {why}"
+    )
 
 
 def _inputs(base: BackboneSpec, network: nn.Module) -> Iterator[dict[str, Any]]:
