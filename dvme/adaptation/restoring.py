@@ -33,7 +33,7 @@ class Restoring:
             OptionError: if it has none.
         """
         self._n_images, self._pictures, self._augmentation = n_images, pictures, augmentation
-        self._patch, self._grid = _patches(model)
+        self._patch, self._grid = patches_of(model)
         width = int(getattr(model.network, "embed_dim", model.dim))
         self.head: nn.Module = Decoder(width, self._patch, model.spec.preprocess.channels)
 
@@ -51,7 +51,7 @@ class Restoring:
         return reconstruction_loss(images, self.head(tokens, self._grid), mask)
 
 
-def _patches(model: Trainable) -> tuple[int, int]:
+def patches_of(model: Trainable) -> tuple[int, int]:
     """Pixels of a patch's side, and patches of an image's side.
 
     Raises:

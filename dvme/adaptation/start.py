@@ -14,6 +14,7 @@ import torch
 
 from dvme.adaptation.course import Adaptation, Course, run_course
 from dvme.adaptation.images import Images, check_images
+from dvme.adaptation.restoring import patches_of
 from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.adaptation.tasks import task_of
 from dvme.adaptation.watch import Look, Watch
@@ -85,6 +86,8 @@ def begin(
         WeightsError, CheckpointError, OptionError, DataError: as loading a backbone and reading images do.
     """
     model, spec = _model(source, runtime, progress), source.spec
+    if settings.method == "gmml":
+        patches_of(model)  # refuses a backbone without them, before pixels are read
     _check_room(model, settings, runtime)
     unusable: dict[int, str] = {}
     careful = replace(runtime, max_pixels=runtime.max_pixels or MAX_PIXELS)  # nothing was decoded before

@@ -57,6 +57,7 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
         dim=begun.model.dim,
         checkpoint=Checkpoint(filename=files["weights"], url=""),
         source="checkpoint",
+        licence="not stated" if begun.is_random else base.licence,
         is_verified=False,
         remark=f"{'random weights' if begun.is_random else base.name} adapted by {on}{seen}",
         trained_on=files["trained_on"],
