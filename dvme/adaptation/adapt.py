@@ -168,6 +168,8 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     course = begun.run(kept, look, force=force)
     adapted = write_result(place, begun, course)
     kept.clear()
+    if course.doubt:
+        say(course.doubt)
     return AdaptReport(
         out=os.fspath(place),
         backbone=adapted.name,
@@ -187,5 +189,5 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
         seconds=course.seconds,
         files={what: os.fspath(each) for what, each in places_of(place).items()},
         unread=found.unread,
-        remarks=list(found.remarks),
+        remarks=[*found.remarks, *filter(None, [course.doubt])],
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dvme.adaptation.settings import Settings
+from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.adaptation.tasks import Task
 from dvme.adaptation.watch import Look, Watch, check_healthy
 from dvme.backbones.loading.trainable import Trainable
@@ -38,10 +38,23 @@ class Course:
     looks: Sequence[Look]
     """Of epochs 0, 1, 2 and so on."""
     n_steps: int
+    """Of all epochs."""
     n_resumed: int
     """Epochs that an earlier call had ended."""
+    guessing: float
+    """The contrastive loss of projections that are all alike, as those of a collapsed head; nan of other methods."""
     seconds: float
     """In steps and looks, those before an interruption included."""
+
+    @property
+    def doubt(self) -> Text:
+        """A line where the loss says that nothing was learned; "" else."""
+        if not self.looks[-1].loss >= self.guessing:
+            return Text("")
+        line = (
+            f"the loss of the last epoch is no lower than that of guessing ({self.guessing:.3f}): nothing was learned; "
+        )
+        return line + parameter("epochs") + " and " + parameter("learning_rate") + " may be too few or too high"
 
 
 class Adaptation:
@@ -52,6 +65,8 @@ class Adaptation:
         self.n_batches = -(-n_items // settings.batch_size)
         self.n_steps = self.n_batches * settings.epochs
         self.n_warmup = min(round(settings.warmup_epochs * self.n_batches), self.n_steps - 1)
+        is_contrastive = settings.method in CONTRASTIVE
+        self.guessing = math.log(max(2 * n_items / self.n_batches - 1, 1)) if is_contrastive else math.nan
         self.optimizer = _optimizer(model, task.head, settings)
 
     def train_epoch(self, epoch: int) -> float:
@@ -142,7 +157,7 @@ def run_course(
                 | {"looks": [look.plain() for look in looks]}
             )
             tell(looks[-1])
-    return Course(looks, adaptation.n_steps, n_resumed, seconds)
+    return Course(looks, adaptation.n_steps, n_resumed, adaptation.guessing, seconds)
 
 
 def _difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> Text:
