@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import dvme
-from dvme.defaults import ADAPT_BATCH, ADAPT_EPOCHS, DEVICE, NO_FINDING
+from dvme.defaults import ADAPT_EPOCHS, DEVICE, NO_FINDING
 from dvme.text import counted
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, note, progress_bars, say
@@ -18,24 +17,10 @@ if TYPE_CHECKING:
     from dvme.adaptation.adapt import AdaptReport
 
 
-def _by_method(values: Mapping[str, int]) -> str:
-    """`100; 30 of supervised`."""
-    usual = next(iter(values.values()))
-    others = [f"; {value} of {method}" for method, value in values.items() if value != usual]
-    return f"{usual}{''.join(others)}"
-
-
 def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
     images: image_options.Images,
-    backbone: Annotated[str, typer.Option("--backbone", help="What to begin with; `dvme backbones` lists them.")],
-    method: Annotated[
-        str,
-        typer.Option(
-            "--method",
-            help="simclr: two views of an image become alike; micle: two images of a group; gmml: masked patches are "
-            "restored (vision transformers); supervised: labels are learned.",
-        ),
-    ],
+    backbone: options.FirstBackbone,
+    method: options.Adaptation,
     out: options.AdaptedBackbone,
     image: image_options.ImageColumn = None,
     label: image_options.LabelColumn = None,
@@ -58,16 +43,15 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
         str | None,
         typer.Option(help="How views differ: xray, photo or pathology. Default: xray if all are grey, else photo."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help=f"Default: {_by_method(ADAPT_EPOCHS)}.")] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help=f"Pairs of views of a step, or images. Default: {_by_method(ADAPT_BATCH)}. LARS from 256."),
-    ] = None,
+    epochs: Annotated[int | None, typer.Option(help=f"Default: {options.by_method(ADAPT_EPOCHS)}.")] = None,
+    batch_size: options.PairsAStep = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="After the warm-up. Default: 0.0001; 0.0002 of supervised; 0.3 / 512 an image with LARS."),
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the contrastive loss. Default: 0.1.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the contrastive loss. Default: 0.1 of both methods.")
+    ] = None,
     random_weights: Annotated[
         int | None, typer.Option(help="A seed: begin with random weights, for a control of as many steps.")
     ] = None,

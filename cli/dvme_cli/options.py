@@ -6,6 +6,7 @@ name fields, and `spelling.py` finds the option by that. Defaults come from dvme
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from dvme.defaults import (
     ACCELERATOR_BATCH,
+    ADAPT_BATCH,
     BALANCE,
     CONFLICTS,
     CPU_BATCH,
@@ -31,6 +33,14 @@ from dvme.seeds import SEEDS
 
 PUBLISHED = "truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr"
 FIRST_MAPS = ",".join(MAPS)
+
+
+def by_method(values: Mapping[str, int]) -> str:
+    """`100; 30 of supervised`."""
+    usual = next(iter(values.values()))
+    others = [f"; {value} of {method}" for method, value in values.items() if value != usual]
+    return f"{usual}{''.join(others)}"
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -82,6 +92,15 @@ OwnBackbones = Annotated[
     ),
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")]
+FirstBackbone = Annotated[str, typer.Option("--backbone", help="What to begin with; `dvme backbones` lists them.")]
+Adaptation = Annotated[
+    str,
+    typer.Option(
+        "--method",
+        help="simclr: two views of an image become alike; micle: two images of a group; gmml: masked patches are "
+        "restored (vision transformers); supervised: labels are learned.",
+    ),
+]
 OwnWeights = Annotated[
     str | None,
     typer.Option("--weights", help="A local checkpoint, [NAME=]PATH. Default: what is here or downloaded."),
@@ -122,6 +141,13 @@ BatchSize = Annotated[
     typer.Option(
         help=f"Images per forward pass. Default: {CPU_BATCH} on the CPU, {ACCELERATOR_BATCH} elsewhere; many images on "
         "CUDA: by trial."
+    ),
+]
+PairsAStep = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help=f"Pairs of views of a step, or images. Default: {by_method(ADAPT_BATCH)}. LARS from 256.",
     ),
 ]
 Workers = Annotated[int | None, typer.Option(help=f"Decoding threads. Default: one per core, up to {MAX_WORKERS}.")]

@@ -47,12 +47,13 @@ def test_adapt__names_options_where_something_is_wrong(manifest: Path, tmp_path:
     undeclared = run(*given, "--method", "simclr")
     assert undeclared.exit_code == 1
     assert undeclared.stderr.splitlines()[-1].endswith(
-        "name the column with --split-col that says train, val and test, or pass --without-test if no study will test on "
-        "any of these, --transductive if one may"
+        "name the column with --split-col that says train, val and test, or pass --without-test if no study will test "
+        "on any of these, --transductive if one may"
     )
     single = run(*given, "--method", "micle", "--without-test")
-    assert "micle pairs two images of a group, and no image has a group; name the column of patients with --group-col, or" in (
-        single.stderr
+    assert (
+        "micle pairs two images of a group, and no image has a group; name the column of patients with --group-col, or"
+        in (single.stderr)
     )
     assert "pass --method simclr" in single.stderr
     assert run(*given, "--method", "dino").stderr.count("\n") == 1
