@@ -8,7 +8,7 @@ import typer
 
 import dvme
 from dvme.defaults import ADAPT_EPOCHS, DEVICE, NO_FINDING
-from dvme.text import counted
+from dvme.text import by_name_text, counted
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, note, progress_bars, say
 from dvme_cli.parsing import parse_pairs, runtime_of, typed
@@ -43,14 +43,14 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
         str | None,
         typer.Option(help="How views differ: xray, photo or pathology. Default: xray if all are grey, else photo."),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help=f"Default: {options.by_method(ADAPT_EPOCHS)}.")] = None,
+    epochs: Annotated[int | None, typer.Option(help=f"Default: {by_name_text(ADAPT_EPOCHS)}.")] = None,
     batch_size: options.PairsAStep = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="After the warm-up. Default: 0.0001; 0.0002 of supervised; 0.3 / 512 an image with LARS."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Of the contrastive loss. Default: 0.1 of both methods.")
+        float | None, typer.Option(help="Of the contrastive loss. Default: 0.1 of simclr and micle.")
     ] = None,
     random_weights: Annotated[
         int | None, typer.Option(help="A seed: begin with random weights, for a control of as many steps.")

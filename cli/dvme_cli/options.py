@@ -6,7 +6,6 @@ name fields, and `spelling.py` finds the option by that. Defaults come from dvme
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -30,17 +29,10 @@ from dvme.defaults import (
     VIEWS,
 )
 from dvme.seeds import SEEDS
+from dvme.text import by_name_text
 
 PUBLISHED = "truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr"
 FIRST_MAPS = ",".join(MAPS)
-
-
-def by_method(values: Mapping[str, int]) -> str:
-    """`100; 30 of supervised`."""
-    usual = next(iter(values.values()))
-    others = [f"; {value} of {method}" for method, value in values.items() if value != usual]
-    return f"{usual}{''.join(others)}"
-
 
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -62,9 +54,7 @@ OptionalRunFolder = Annotated[
     str | None,
     typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
 ]
-AdaptedBackbone = Annotated[
-    Path, typer.Option("--out", help="FILE.toml; its weights and what they were trained on come beside it.")
-]
+AdaptedBackbone = Annotated[Path, typer.Option("--out", help="FILE.toml; weights and more come beside it.")]
 ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
@@ -93,13 +83,10 @@ OwnBackbones = Annotated[
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")]
 FirstBackbone = Annotated[str, typer.Option("--backbone", help="What to begin with; `dvme backbones` lists them.")]
+MadeBackbone = Annotated[str | None, typer.Option("--backbone", help="Name for embeddings that another tool made.")]
 Adaptation = Annotated[
     str,
-    typer.Option(
-        "--method",
-        help="simclr: two views of an image become alike; micle: two images of a group; gmml: masked patches are "
-        "restored (vision transformers); supervised: labels are learned.",
-    ),
+    typer.Option("--method", help="simclr: views of an image are alike; micle: images of a group; gmml; supervised."),
 ]
 OwnWeights = Annotated[
     str | None,
@@ -146,8 +133,7 @@ BatchSize = Annotated[
 PairsAStep = Annotated[
     int | None,
     typer.Option(
-        "--batch-size",
-        help=f"Pairs of views of a step, or images. Default: {by_method(ADAPT_BATCH)}. LARS from 256.",
+        "--batch-size", help=f"Pairs of views, or images. Default: {by_name_text(ADAPT_BATCH)}. LARS from 256."
     ),
 ]
 Workers = Annotated[int | None, typer.Option(help=f"Decoding threads. Default: one per core, up to {MAX_WORKERS}.")]
