@@ -14,9 +14,11 @@ from PIL import Image
 
 import dvme
 
-SIDE, N_GLYPHS, RADIUS, GLYPH = 48, 8, 3.5, 40.0
+SIDE, N_GLYPHS, RADIUS = 48, 8, 3.5
+FAINT, PLAIN = 40.0, 120.0
+"""How much brighter glyphs are: a view shows the class hardly, or to both methods."""
 N_GROUPS = {"train": 150, "val": 40, "test": 110}
-NETWORK, EPOCHS = f"timm:test_resnet@size={SIDE}", 18
+NETWORK, EPOCHS = f"timm:test_resnet@size={SIDE}", 15
 SETTINGS = {"augment": "pathology", "epochs": EPOCHS, "batch_size": 64, "learning_rate": 2e-3, "temperature": 0.2}
 
 
@@ -48,7 +50,12 @@ def write_set(folder: Path, *, is_shared: bool) -> Path:
             label, own = number % 2, nuisance(rng)
             for copy in range(2):
                 own = own if is_shared else nuisance(rng)
-                pixels = 128.0 + own + GLYPH * glyphs(label, rng) + rng.normal(size=(SIDE, SIDE, 3), scale=6.0)
+                pixels = (
+                    128.0
+                    + own
+                    + (PLAIN if is_shared else FAINT) * glyphs(label, rng)
+                    + rng.normal(size=(SIDE, SIDE, 3), scale=6.0)
+                )
                 name = f"{split}-{number:03}-{copy}.png"
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name)
                 rows.append((name, ("disc", "ring")[label], split, f"{split}-{number}"))
