@@ -62,6 +62,7 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
         remark=f"{'random weights' if begun.is_random else base.name} adapted by {on}{seen}",
         trained_on=files["trained_on"],
         is_transductive=is_transductive,
+        adapted_from="" if begun.is_random else base.name,
     )
 
 

@@ -48,6 +48,7 @@ def test_adapt__writes_a_backbone_that_extract_takes(pairs: Path, tmp_path: Path
     assert spec.name == report.backbone
     assert spec.name.startswith("efficientnet-lite0-size-32-micle-")
     assert spec.method == "supervised+micle"
+    assert spec.adapted_from == LITE
     assert spec.remark == "efficientnet-lite0@size=32 adapted by micle on 20 images for 1 epoch"
     seen = sorted(path for path in tmp_path.glob("*.png"))
     ids = np.frombuffer(b"".join(content_id(path.read_bytes()) for path in seen), np.uint8).reshape(24, 16)
@@ -84,7 +85,8 @@ def test_adapt__keeps_embeddings_of_other_sizes_and_of_grey_input(pairs: Path, t
     rows = [cache.samples.content_ids.index(own.tobytes()) for own in begun.images.contents]
     found = cache.embeddings(report.backbone).read(np.array(rows))
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
-    assert get_spec(report.out).licence == "not stated", "random weights are nobody's"
+    spec = get_spec(report.out)
+    assert (spec.licence, spec.adapted_from) == ("not stated", ""), "random weights are nobody's"
 
 
 def test_adapt__the_same_call_gives_the_same_weights_and_another_seed_others(pairs: Path, tmp_path: Path) -> None:
