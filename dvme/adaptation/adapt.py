@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvme.adaptation.images import check_images, counts_line, find_images
+from dvme.adaptation.images import check_images, counts_line, list_images
 from dvme.adaptation.places import check_describable, check_out, places_of, training_folder
 from dvme.adaptation.settings import AUGMENTS, settings_of
 from dvme.arguments import public
@@ -18,6 +18,7 @@ from dvme.defaults import SEED
 from dvme.errors import UnknownNameError
 from dvme.extraction.models import Choice
 from dvme.runtime import Progress, Runtime, automatic
+from dvme.seeds import checked_seed
 from dvme.training.checkpoints import Epochs
 
 if TYPE_CHECKING:
@@ -140,23 +141,25 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     )
     if augment is not None and augment not in AUGMENTS:
         raise UnknownNameError(f"augment {augment!r} is not known; choose from {', '.join(AUGMENTS)}")
+    first_seed = None if random_weights is None else checked_seed(random_weights, "random_weights")
     runtime, say = runtime or Runtime(), announce or (lambda _: None)
     choice = Choice(names=[backbone], weights=weights or {}, architectures=architectures or {})
     (spec,) = choice.specs()
     place = check_out(out, force=force)
     check_describable(spec)
-    tell = partial(progress, "hash")
     said = {"skip_missing": skip_missing, "transductive": transductive, "without_test": without_test}
-    found = find_images(images, columns, image_root, runtime, tell, **said)
+    listed = list_images(images, columns, image_root, **said)
+    from dvme.adaptation.start import Source, begin, load_first
+    from dvme.adaptation.writing import write_result
+
+    source = Source(spec, choice.file_of(spec), first_seed)
+    model = load_first(source, settings, runtime, progress)
+    found = listed.identified(runtime, partial(progress, "hash"))
     check_images(found, settings)
     folder, n_told = training_folder(place), len(found.remarks)
     for line in (counts_line(found), *found.remarks):
         say(line)
-    from dvme.adaptation.start import Source, begin
-    from dvme.adaptation.writing import write_result
-
-    source = Source(spec, choice.file_of(spec), random_weights)
-    begun = begin(found, source, settings, augment, folder, runtime, progress)
+    begun = begin(model, found, source, settings, augment, folder, runtime, progress)
     found, kept = begun.images, Epochs(folder)
     for line in found.remarks[n_told:]:
         say(line)

@@ -74,28 +74,44 @@ class Images:
         )
 
 
-def find_images(
+@dataclass(frozen=True)
+class Listed:
+    """Files that were listed, none of which was read, and what the user says of a test part."""
+
+    images: str
+    """As the user named them."""
+    samples: Samples
+    transductive: bool
+    without_test: bool
+
+    def identified(self, runtime: Runtime, tell: Callable[[int, int], None]) -> Images:
+        """Read them all; those that may be trained on, each content once.
+
+        Raises:
+            DataError: if nothing can be used.
+        """
+        return _distinct(identify(self.samples, runtime.n_workers, tell), self)
+
+
+def list_images(
     images: str | Path,
     columns: Columns | None,
-    image_root: str | Path | None,
-    runtime: Runtime,
-    tell: Callable[[int, int], None],
+    image_root: str | Path | None = None,
     *,
-    skip_missing: bool,
-    transductive: bool,
-    without_test: bool,
-) -> Images:
-    """List images, refuse what the leak rule refuses, then identify them by content.
+    skip_missing: bool = False,
+    transductive: bool = False,
+    without_test: bool = False,
+) -> Listed:
+    """List images, and refuse what the leak rule refuses.
 
     Raises:
         DataError, OptionError: if nothing can be used, or no test part is declared; see `apply_leak_rule`.
     """
     samples = listed_samples(images, columns, image_root, skip_missing=skip_missing)
-    said = {"transductive": transductive, "without_test": without_test}
-    # Before any file is read; copies may leave out more.
-    apply_leak_rule([[part] for part in samples.splits], np.arange(len(samples)), str(images), **said)
-    found = identify(samples, runtime.n_workers, tell)
-    return _distinct(found, str(images), **said)
+    listed = Listed(str(images), samples, transductive, without_test)
+    # Copies may leave out more.
+    _leak([[part] for part in samples.splits], np.arange(len(samples)), listed)
+    return listed
 
 
 def check_images(images: Images, settings: Settings) -> None:
@@ -137,7 +153,12 @@ def counts_line(images: Images) -> str:
     return f"{line}; left out: {counted(leak.n_test, 'test image')}{others}"
 
 
-def _distinct(found: Identified, images: str, *, transductive: bool, without_test: bool) -> Images:
+def _leak(splits: Sequence[Sequence[str]], person: NDArray[np.int64], listed: Listed) -> Leak:
+    said = {"transductive": listed.transductive, "without_test": listed.without_test}
+    return apply_leak_rule(splits, person, listed.images, **said)
+
+
+def _distinct(found: Identified, listed: Listed) -> Images:
     samples = found.samples
     members: dict[bytes, list[int]] = defaultdict(list)
     for position, digest in enumerate(found.digests):
@@ -145,7 +166,7 @@ def _distinct(found: Identified, images: str, *, transductive: bool, without_tes
     files = list(members.values())
     person = people([[samples.groups[position] for position in own] for own in files])
     splits = [[samples.splits[position] for position in own] for own in files]
-    leak = apply_leak_rule(splits, person, images, transductive=transductive, without_test=without_test)
+    leak = _leak(splits, person, listed)
     kept = [files[at] for at in np.flatnonzero(~leak.is_out).tolist()]
     digests = [found.digests[own[0]] for own in kept]
     return Images(

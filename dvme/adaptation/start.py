@@ -70,6 +70,7 @@ class Begun:
 
 
 def begin(
+    model: Trainable,
     images: Images,
     source: Source,
     settings: Settings,
@@ -78,17 +79,14 @@ def begin(
     runtime: Runtime,
     progress: Progress,
 ) -> Begun:
-    """Load weights, read pixels, set up the task.
+    """Read pixels, set up the task.
 
     Pixels that memory does not hold lie in a file without a name in `folder`.
 
     Raises:
-        WeightsError, CheckpointError, OptionError, DataError: as loading a backbone and reading images do.
+        DataError: as reading images does; or if the images are nothing for the method.
     """
-    model, spec = _model(source, runtime, progress), source.spec
-    if settings.method == "gmml":
-        patches_of(model)  # refuses a backbone without them, before pixels are read
-    _check_room(model, settings, runtime)
+    spec = source.spec
     unusable: dict[int, str] = {}
     careful = replace(runtime, max_pixels=runtime.max_pixels or MAX_PIXELS)  # nothing was decoded before
     budget, tell = runtime.memory_budget("cpu"), partial(progress, "read")
@@ -115,7 +113,13 @@ def begin(
     )
 
 
-def _model(source: Source, runtime: Runtime, progress: Progress) -> Trainable:
+def load_first(source: Source, settings: Settings, runtime: Runtime, progress: Progress) -> Trainable:
+    """The weights that are adapted, before any image is read.
+
+    Raises:
+        WeightsError, CheckpointError: as loading a backbone does.
+        OptionError: if it cannot be trained, or not by this method, or not in minibatches of this size.
+    """
     progress("load", 0, 1)
     device = runtime.torch_device()
     if device == "cpu":
@@ -125,6 +129,9 @@ def _model(source: Source, runtime: Runtime, progress: Progress) -> Trainable:
         check_trainable(model)
     except UntrainableError as error:
         raise OptionError(f"{error.reason}; name another backbone") from error
+    if settings.method == "gmml":
+        patches_of(model)
+    _check_room(model, settings, runtime)
     progress("load", 1, 1)
     return model
 

@@ -72,7 +72,7 @@ def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
     Returns:
         What the TOML says.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     places, network = places_of(out), begun.model.network
     spec = adapted_spec(begun, {what: place.name for what, place in places.items()})
@@ -83,7 +83,7 @@ def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
     before = np.empty(0, dtype=np.uint64) if begun.is_random else read_trained_on(begun.spec)
     with ExitStack() as stack:
         aside = {what: stack.enter_context(written_aside(place)) for what, place in reversed(places.items())}
-        save_file(state, aside["weights"])
+        aside["weights"].write_bytes(save(state))  # save_file leaves a file of its own after a kill
         write_trained_on(aside["trained_on"], begun.images.contents, before)
         aside["epochs"].write_text(as_json(epochs, indent=1) + "\n", encoding="utf-8")
         aside["toml"].write_text(text, encoding="utf-8")

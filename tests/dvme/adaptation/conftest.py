@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dvme.adaptation.images import find_images
+from dvme.adaptation.images import list_images
 from dvme.adaptation.settings import settings_of
-from dvme.adaptation.start import Begun, Source, begin
+from dvme.adaptation.start import Begun, Source, begin, load_first
 from dvme.backbones.loading.registry import get_spec
 from dvme.runtime import Runtime, silent
 
@@ -51,11 +51,10 @@ def begin_on(pairs: Path) -> Callable[..., Begun]:
     """An adaptation of a small network with random weights, before its first step."""
 
     def make(name: str = SMALL, method: str = "simclr", **settings: Any) -> Begun:
-        images = find_images(
-            pairs, None, None, RUNTIME, lambda *_: None, skip_missing=False, transductive=False, without_test=False
-        )
+        images = list_images(pairs, None).identified(RUNTIME, lambda *_: None)
         asked = settings_of(method, **{"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "seed": 0} | settings)
         source = Source(get_spec(name), None, 1)
-        return begin(images, source, asked, "photo", pairs.parent / "pixels", RUNTIME, silent)
+        model = load_first(source, asked, RUNTIME, silent)
+        return begin(model, images, source, asked, "photo", pairs.parent / "pixels", RUNTIME, silent)
 
     return make

@@ -183,6 +183,7 @@ def test_adapt__leaves_out_what_cannot_be_decoded(pairs: Path, tmp_path: Path) -
         ),
         ({"weights": {"other": "x.pt"}}, OptionError, "weights names other"),
         ({"seed": -1}, DvmeError, "seed"),
+        ({"random_weights": -1}, OptionError, "random_weights -1 is not possible; pass a whole number from 0"),
     ],
 )
 def test_adapt__refuses_in_one_line_and_leaves_nothing(

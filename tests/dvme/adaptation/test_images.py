@@ -8,20 +8,18 @@ from typing import Any
 
 import pytest
 
-from dvme.adaptation.images import check_images, counts_line, find_images
+from dvme.adaptation.images import Images, check_images, counts_line, list_images
 from dvme.adaptation.settings import settings_of
 from dvme.errors import DataError, OptionError
 from dvme.runtime import Runtime
 from dvme_cache.identity import content_id
 
-NOTHING: dict[str, Any] = {"skip_missing": False, "transductive": False, "without_test": False}
+
+def find(manifest: Path, **said: Any) -> Images:
+    return list_images(manifest, None, **said).identified(Runtime(), lambda *_: None)
 
 
-def find(manifest: Path, **said: Any) -> Any:
-    return find_images(manifest, None, None, Runtime(), lambda *_: None, **NOTHING | said)
-
-
-def test_find_images__has_each_content_once_with_what_its_copies_agree_on(write_images: Callable[..., Path]) -> None:
+def test_list_images__has_each_content_once_with_what_its_copies_agree_on(write_images: Callable[..., Path]) -> None:
     rows = [
         ("one", "a", "train", "g1"),
         ("copy", "b", "train", "g2"),
@@ -46,7 +44,7 @@ def test_find_images__has_each_content_once_with_what_its_copies_agree_on(write_
     )
 
 
-def test_find_images__says_what_is_trained_on(pairs: Path, class_folders: Path) -> None:
+def test_list_images__says_what_is_trained_on(pairs: Path, class_folders: Path) -> None:
     everything = find(pairs, transductive=True)
     assert (
         counts_line(everything)
