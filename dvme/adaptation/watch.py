@@ -38,8 +38,8 @@ Relative, for published weights give images of one kind, as X-rays are, similar 
 0.4 and less are healthy there."""
 FAR_LESS, NOTHING = 0.5, 0.01
 """A spread that has fallen so far tells of a collapse only beside a rank that is less than half of what it was, or
-where it is all but 0. Random weights begin with statistics of batch normalisation that are none, and with other spreads: a
-random efficientnet-lite0 falls from 0.2 to 0.03 within three epochs, at an unchanged rank, and rises to 0.8 later."""
+where it is all but 0. Random weights begin with statistics of batch normalisation that are none, and so with other
+spreads: a random efficientnet-lite0 falls from 0.2 to 0.03 within three epochs, at the same rank, and rises to 0.8."""
 
 
 @dataclass(frozen=True)
