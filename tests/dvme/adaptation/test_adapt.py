@@ -65,9 +65,7 @@ def test_adapt__writes_a_backbone_that_extract_takes(pairs: Path, tmp_path: Path
     assert np.abs(base.read(np.arange(24)) - own.read(np.arange(24))).max() > 1e-3
 
 
-@pytest.mark.parametrize(
-    "name", ["timm:test_vit@size=48@in-chans=1", "timm:vit_tiny_patch16_224@size=32", f"{RESNET}@in-chans=1"]
-)
+@pytest.mark.parametrize("name", ["timm:vit_tiny_patch16_224@size=32@in-chans=1", f"{RESNET}@in-chans=1"])
 def test_adapt__keeps_embeddings_of_other_sizes_and_of_grey_input(pairs: Path, tmp_path: Path, name: str) -> None:
     """What extraction gives is what the last look saw, up to rounding."""
     from dvme.adaptation.start import Begun
@@ -94,7 +92,6 @@ def test_adapt__the_same_call_gives_the_same_weights_and_another_seed_others(pai
     assert one == two
     assert one.startswith("test_resnet-size-32-random-simclr-")
     assert adapt(pairs, tmp_path / "three.toml", seed=1).backbone != one
-    assert adapt(pairs, tmp_path / "four.toml", random_weights=2).backbone != one
 
 
 def test_adapt__goes_on_from_weights_that_were_adapted_before_and_remembers_their_images(

@@ -55,15 +55,15 @@ def test_run__is_gone_on_with_to_the_bit(begin_on: Begin, tmp_path: Path, settin
 
 
 def test_run__has_the_rates_of_a_warm_up_and_a_cosine(begin_on: Begin) -> None:
-    begun, rates = begin_on(epochs=10), list[float]()
+    begun, rates = begin_on(epochs=5, batch_size=4), list[float]()
     adaptation = begun.adaptation
     adaptation.optimizer.register_step_pre_hook(
         lambda optimizer, *_: rates.append({group["lr"] for group in optimizer.param_groups}.pop())
     )
     begun.run(Epochs(), unwatched, force=False)
-    n_warmup = 3  # a tenth of 10 epochs of 3 steps
+    n_warmup = 2  # a tenth of 5 epochs of 5 steps, 2.5, rounded to even
     expected = [1e-3 * (step + 1) / (n_warmup + 1) for step in range(n_warmup)]
-    expected += [1e-3 * (1 + math.cos(math.pi * step / 27)) / 2 for step in range(27)]
+    expected += [1e-3 * (1 + math.cos(math.pi * step / 23)) / 2 for step in range(23)]
     assert rates == pytest.approx(expected, rel=1e-12)
 
 
