@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dvme import cache, report
+    from dvme.adaptation.adapt import adapt
     from dvme.backbones.loading.model import load_backbone
     from dvme.data import Columns, Task, load_samples
     from dvme.estimators import (
@@ -56,6 +57,7 @@ _HOMES = {
     "PageOptions": "dvme.report.options",
     "Run": "dvme.study.run",
     "SubsetOptions": "dvme.study.design.options",
+    "adapt": "dvme.adaptation.adapt",
     "compare": "dvme.study.compare",
     "explain": "dvme.explanation.explain",
     "extract": "dvme.extraction.extract",
@@ -92,6 +94,7 @@ __all__ = [
     "Runtime",
     "SubsetOptions",
     "Task",
+    "adapt",
     "cache",
     "compare",
     "explain",

@@ -29,6 +29,10 @@ NA_VALUES: Final = (
 )
 """What programs write into a cell that has no value, spelled as they do; `none` is what people call a class."""
 
+ADAPT_EPOCHS: Final = {"simclr": 100, "micle": 100, "gmml": 100, "supervised": 30}
+"""By method: Chen et al. 2020, appendix B.9; of labels what suffices for some hundred to some thousand images."""
+ADAPT_BATCH: Final = {"simclr": 128, "micle": 128, "gmml": 64, "supervised": 32}
+
 VIEWS: Final = 1
 """Of each image: the plain one alone."""
 VIEWS_USED: Final = "none"

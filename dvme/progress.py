@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 20.0
 UNITS = {
     **dict.fromkeys(("sweep", "probe", "fit"), "jobs"),
+    "adapt": "epochs",
     "score": "cells",
     "attention": "folds",
     "shards": "shards",

@@ -94,6 +94,12 @@ def _cut(value: object) -> str:
     return line if len(line) <= CHARACTERS_SHOWN else line[:kept] + gap + line[-kept:]
 
 
+def by_name_text(values: Mapping[str, object]) -> str:
+    """`128; 64 of gmml`: the first one, and those that differ from it."""
+    usual = next(iter(values.values()), "")
+    return "; ".join([f"{usual}", *(f"{value} of {name}" for name, value in values.items() if value != usual)])
+
+
 def probability_of(name: str) -> str:
     """The column of a class's probability in every file that has them: `p(benign)`."""
     return f"p({name})"

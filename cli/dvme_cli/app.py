@@ -8,6 +8,7 @@ import typer
 
 import dvme
 from dvme_cli import (
+    adapt,
     backbones,
     cache,
     compare,
@@ -40,6 +41,7 @@ add_command(app, "probe", probe.probe)
 add_command(app, "subsets", subsets.subsets)
 add_command(app, "sweep", sweep.sweep)
 add_command(app, "compare", compare.compare)
+add_command(app, "adapt", adapt.adapt)
 add_command(app, "predict", predict.predict)
 add_command(app, "explain", explain.explain)
 add_command(app, "report", report.report)

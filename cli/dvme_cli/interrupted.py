@@ -46,6 +46,10 @@ def _file(given: Parameters) -> str:
     return f"{given['out']} is as it was" if given.get("out") else NOTHING_CHANGED
 
 
+def _adapt(given: Parameters) -> str:
+    return f"epochs that were ended are kept in {given.get('out')}.training, and {AGAIN}"
+
+
 def _page(given: Parameters) -> str:
     figures = f"; of {given['figures']} some figures may be new" if given.get("figures") else ""
     return f"{given.get('out')} holds no half page{figures}; maps that were finished are kept for the next time"
@@ -65,6 +69,7 @@ def _import(given: Parameters) -> str:
 
 
 KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
+    "adapt": _adapt,
     "extract": _extract,
     "predict": _predict,
     "probe": _probe,

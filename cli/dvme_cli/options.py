@@ -13,6 +13,7 @@ import typer
 
 from dvme.defaults import (
     ACCELERATOR_BATCH,
+    ADAPT_BATCH,
     BALANCE,
     CONFLICTS,
     CPU_BATCH,
@@ -28,6 +29,7 @@ from dvme.defaults import (
     VIEWS,
 )
 from dvme.seeds import SEEDS
+from dvme.text import by_name_text
 
 PUBLISHED = "truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr"
 FIRST_MAPS = ",".join(MAPS)
@@ -52,6 +54,7 @@ OptionalRunFolder = Annotated[
     str | None,
     typer.Option("--out", help="A run's folder: made, or gone on with. dvme report takes it. Default: none."),
 ]
+AdaptedBackbone = Annotated[Path, typer.Option("--out", help="FILE.toml; weights and more come beside it.")]
 ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
@@ -79,6 +82,12 @@ OwnBackbones = Annotated[
     ),
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")]
+FirstBackbone = Annotated[str, typer.Option("--backbone", help="What to begin with; `dvme backbones` lists them.")]
+MadeBackbone = Annotated[str | None, typer.Option("--backbone", help="Name for embeddings that another tool made.")]
+Adaptation = Annotated[
+    str,
+    typer.Option("--method", help="simclr: views of an image are alike; micle: images of a group; gmml; supervised."),
+]
 OwnWeights = Annotated[
     str | None,
     typer.Option("--weights", help="A local checkpoint, [NAME=]PATH. Default: what is here or downloaded."),
@@ -119,6 +128,12 @@ BatchSize = Annotated[
     typer.Option(
         help=f"Images per forward pass. Default: {CPU_BATCH} on the CPU, {ACCELERATOR_BATCH} elsewhere; many images on "
         "CUDA: by trial."
+    ),
+]
+PairsAStep = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", help=f"Pairs of views, or images. Default: {by_name_text(ADAPT_BATCH)}. LARS from 256."
     ),
 ]
 Workers = Annotated[int | None, typer.Option(help=f"Decoding threads. Default: one per core, up to {MAX_WORKERS}.")]

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dvme.data import Columns, Samples, Task, load_samples
+from dvme.data import Columns, Samples, Task
 from dvme.data.tables import is_table_name
 from dvme.extraction.checks import check_listed, order_of
 from dvme.extraction.models import Choice, KnownBackbone, NewBackbone, find_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
 from dvme.runtime import Runtime
-from dvme.sets.direct import is_public_set, set_samples
+from dvme.sets.direct import listed_samples
 from dvme_cache import EmbeddingCache
 
 
@@ -55,10 +55,7 @@ def open_run(request: ExtractRequest) -> Opened:
     check_images_and_cache(request.images, request.cache)
     request.choice.specs()
     columns = (request.columns or Columns()).with_classes(_classes(request))
-    if is_public_set(request.images) and request.image_root is None:
-        samples = set_samples(request.images, columns)
-    else:
-        samples = load_samples(request.images, columns, request.image_root, skip_missing=request.skip_missing)
+    samples = listed_samples(request.images, columns, request.image_root, skip_missing=request.skip_missing)
     class_order = request.class_order if request.class_order is not None else samples.class_order or None
     task = Task.from_labels(samples.labels, order_of(request.cache, samples, class_order))
     if request.options.replace:

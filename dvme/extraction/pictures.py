@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +30,7 @@ def read_pictures(
     tell: Callable[[int, int], None],
     most_bytes: int,
     folder: Path | None = None,
+    unusable: dict[int, str] | None = None,
 ) -> Pictures:
     """Read and decode each image once, and cut it twice: as the backbone embeds it, and the square around that.
 
@@ -42,6 +43,7 @@ def read_pictures(
         tell: called with the images that are done and all of them.
         most_bytes: that the pictures may take of memory.
         folder: made for a file of the pixels that take more; None: there is to be none.
+        unusable: told which images are gone, changed or broken, and why; the others move up. None: these are refused.
 
     Raises:
         DataError: if they do not fit, before any is read; or if images are gone, changed or broken.
@@ -62,8 +64,11 @@ def read_pictures(
                 failed[position] = content
 
     _for_all(keep, len(work), runtime, tell)
-    if failed:
+    if failed and (unusable is None or len(failed) == len(work)):
         raise DataError(_lost(failed, work))
+    if failed and unusable is not None:
+        unusable |= {row: content.reason if isinstance(content, Unread) else content for row, content in failed.items()}
+        cuts = [_without(cut, failed) for cut in cuts]
     return Pictures(crops=cuts[0], squares=cuts[-1])
 
 
@@ -83,6 +88,14 @@ def check_unchanged(work: Sequence[Work], runtime: Runtime, tell: Callable[[int,
     _for_all(look, len(work), runtime, tell)
     if failed:
         raise DataError(_lost(failed, work))
+
+
+def _without(cut: NDArray[np.uint8], failed: Collection[int]) -> NDArray[np.uint8]:
+    """Pixels without those of some images, in the same memory."""
+    kept = [row for row in range(len(cut)) if row not in failed]
+    for place, row in enumerate(kept):
+        cut[place] = cut[row]
+    return cut[: len(kept)]
 
 
 def _for_all(do: Callable[[int], None], n_images: int, runtime: Runtime, tell: Callable[[int, int], None]) -> None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from dvme.data import Columns, Samples, samples_of
+from dvme.data import Columns, Samples, load_samples, samples_of
 from dvme.data.tables import Table
 from dvme.errors import DataError, OptionError, message_of
 from dvme.sets.building import public_set
@@ -34,3 +34,20 @@ def set_samples(images: str | Path, columns: Columns) -> Samples:
     table = Table(Path(folder) / name, list(built.columns), len(built), lambda column: list(built.columns[column]))
     samples = samples_of(table, columns)
     return replace(samples, remarks=(*built.remarks, *samples.remarks))
+
+
+def listed_samples(
+    images: str | Path,
+    columns: Columns | None,
+    image_root: str | Path | None = None,
+    *,
+    skip_missing: bool = False,
+) -> Samples:
+    """The images of a command that takes SET:FOLDER as well as whatever `load_samples` takes.
+
+    Raises:
+        The same as `set_samples` and `load_samples`.
+    """
+    if is_public_set(images) and image_root is None:
+        return set_samples(images, columns or Columns())
+    return load_samples(images, columns, image_root, skip_missing=skip_missing)

@@ -40,7 +40,7 @@ def said(result: Result) -> str:
         ("predict a b --overwrite", "--overwrite; did you mean --force?"),
         ("viz a --output b", "--output; did you mean --out?"),
         ("backbones check dino --checkpoint x", "--checkpoint; did you mean --weights?"),
-        ("probe a --label-col x", "--label-col; it is one of dvme extract and dvme cache label"),
+        ("probe a --label-col x", "--label-col; it is one of dvme extract and dvme adapt and dvme cache label"),
         ("--json info a", "--json; options stand behind the command:"),
         ("info a --qqqq", "No such option: --qqqq"),
     ],

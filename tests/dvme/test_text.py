@@ -8,6 +8,7 @@ from dvme.stats.curves import Amount, LabelsSaved
 from dvme.stats.intervals import Interval
 from dvme.study.outcome import Score
 from dvme.text import (
+    by_name_text,
     counted,
     difference_text,
     first_few,
@@ -85,3 +86,8 @@ def test_names__a_long_one_keeps_both_of_its_ends(shown: Callable[[list[str]], s
 )
 def test_first_line__is_fit_for_a_message(said: str, shown: str) -> None:
     assert first_line(ValueError(said)) == shown
+
+
+def test_by_name_text__has_the_first_and_what_differs_from_it() -> None:
+    assert by_name_text({"a": 128, "b": 128, "c": 64, "d": 32}) == "128; 64 of c; 32 of d"
+    assert by_name_text({"a": 1}) == "1"

@@ -18,7 +18,7 @@ from dvme_cli.table import Table
 def import_(  # noqa: PLR0913 - one parameter per option
     file: options.EmbeddingFile,
     cache: options.NewCache,
-    backbone: Annotated[str | None, typer.Option(help="Name for embeddings that another tool made.")] = None,
+    backbone: options.MadeBackbone = None,
     features: Annotated[str | None, typer.Option(help="Array or column of features. Default: what fits.")] = None,
     ids: Annotated[str | None, typer.Option(help="Array or column of image names. Default: what fits.")] = None,
     table: Annotated[Path | None, typer.Option(help="A table of the image names, in the order of FILE's rows.")] = None,

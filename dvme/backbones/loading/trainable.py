@@ -26,6 +26,15 @@ ROUNDING = 1e-5
 """Between two passes of the same images through the same weights, relative to the largest element."""
 
 
+class UntrainableError(OptionError):
+    """A backbone that training would not reach, or only in part."""
+
+    def __init__(self, reason: str, step: str = "") -> None:
+        super().__init__(reason + step)
+        self.reason = reason
+        """Without the next step, which is another one in a study than elsewhere."""
+
+
 class Trainable(nn.Module):
     """A backbone as it is trained. Build with `trainable`.
 
@@ -182,6 +191,6 @@ def _matter(model: Trainable, names: list[str], images: Tensor, features: Tensor
         return not bool((other(images) - features).abs().max() <= ROUNDING * features.abs().max())
 
 
-def _left_out(message: str) -> OptionError:
+def _left_out(message: str) -> UntrainableError:
     step = "; leave it out of " + parameter("backbones") + ", or the methods that train weights out of "
-    return OptionError(message + step + parameter("heads"))
+    return UntrainableError(message, step + parameter("heads"))

@@ -218,3 +218,20 @@ def test_read_pictures__more_than_memory_and_disk_hold(tmp_path: Path, monkeypat
     work = [Work(row, tmp_path / "none.png", bytes(16)) for row in range(9)]
     with pytest.raises(DataError, match=r"memory may hold 99 and the disk of .* has 7 left; make room there, choose"):
         read_pictures(work, spec_of(SPECS["even"]), TWO, lambda *_: None, 99, tmp_path)
+
+
+def test_read_pictures__what_cannot_be_used_is_told_and_the_others_move_up(paths: list[Path]) -> None:
+    work = work_of(paths)
+    whole = read(work, SPECS["even"])
+    paths[1].write_bytes(b"no picture")
+    paths[4].unlink()
+    broken = [*work[:1], replace(work[1], digest=content_id(b"no picture")), *work[2:]]
+    unusable: dict[int, str] = {}
+    found = read_pictures(broken, spec_of(SPECS["even"]), TWO, lambda *_: None, PLENTY, None, unusable)
+    kept = [row for row in range(len(work)) if row not in {1, 4}]
+    np.testing.assert_array_equal(found.crops, whole.crops[kept])
+    np.testing.assert_array_equal(found.squares, whole.squares[kept])
+    assert sorted(unusable) == [1, 4]
+    assert "cannot be read" in unusable[4]
+    with pytest.raises(DataError, match="1 of 1 image cannot be trained on"):
+        read_pictures(broken[1:2], spec_of(SPECS["even"]), TWO, lambda *_: None, PLENTY, None, unusable)

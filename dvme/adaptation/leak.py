@@ -1,0 +1,99 @@
+"""The leak rule: what a study will test on takes no part in an adaptation, and neither do other images of its people.
+
+Weights that have seen test images, even without labels, know something of the test set; scores on it are no longer
+those of new images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data.samples import MISSING
+from dvme.errors import DataError, OptionError, parameter
+from dvme.text import counted
+
+TEST = "test"
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What becomes of N distinct images."""
+
+    is_out: NDArray[np.bool_]
+    """(N,) left out."""
+    n_test: int
+    """Images of the declared test part; 0 where none is declared."""
+    is_transductive: bool
+    """Whether images of a test part are trained on, or whether nobody knows and the user said that it may be so."""
+
+    @property
+    def n_related(self) -> int:
+        """Images that are left out and are no test images themselves: others of the same people."""
+        return int(self.is_out.sum()) - (0 if self.is_transductive else self.n_test)
+
+
+def people(files: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Who each image is of: images of one group, and images that a copy links to two groups, are one person's.
+
+    Args:
+        files: of each of N distinct images, the groups of the files that are copies of it; "" is none.
+
+    Returns:
+        (N,) from 0 on. An image without a group is somebody of its own.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    known = [sorted({group for group in groups if group != MISSING}) for groups in files]
+    number = {group: at for at, group in enumerate(dict.fromkeys(group for groups in known for group in groups))}
+    n_images = len(files)
+    links = [(image, n_images + number[group]) for image, groups in enumerate(known) for group in groups]
+    one, other = np.array(links, dtype=np.int64).reshape(-1, 2).T
+    size = n_images + len(number)
+    graph = coo_array((np.ones(len(links), dtype=np.int8), (one, other)), shape=(size, size))
+    found: NDArray[np.int64] = connected_components(graph, directed=False)[1][:n_images].astype(np.int64)
+    return np.unique(found, return_inverse=True)[1]
+
+
+def apply_leak_rule(
+    splits: Sequence[Sequence[str]], person: NDArray[np.int64], images: str, *, transductive: bool, without_test: bool
+) -> Leak:
+    """Leave out the test part and all images of its people, or refuse where nobody said what that is.
+
+    Args:
+        splits: of each of N distinct images, the parts that its files are declared to be of; "" is none.
+        person: (N,) who each is of, by `people`.
+        images: as the user named them.
+        transductive: the user wants all images, test images included.
+        without_test: the user says that there is no test part among them.
+
+    Raises:
+        OptionError: if both are said, or there is a test part where there should be none.
+        DataError: if no test part is declared, and nothing is said; or if all images would be left out.
+    """
+    if transductive and without_test:
+        first, second = parameter("transductive", True), parameter("without_test", True)
+        raise OptionError(
+            first + " takes the images of a test part, and " + second + " says that there is none; pass one"
+        )
+    is_test = np.array([TEST in parts for parts in splits], dtype=bool)
+    n_test = int(is_test.sum())
+    if without_test and n_test:
+        message = f"{images} declares {counted(n_test, 'test image')}; leave out "
+        raise OptionError(message + parameter("without_test") + ", and they are left out")
+    if not n_test and not transductive and not without_test:
+        message = f"{images} declares no test part, and no image that a study will test on may be trained on; name the "
+        step = " that says train, val and test, or pass " + parameter("without_test", True)
+        either = " if no study will test on any of these, " + parameter("transductive", True) + " if one may"
+        raise DataError(message + "column with " + parameter("split") + step + either)
+    if transductive:
+        return Leak(np.zeros(len(is_test), dtype=bool), n_test, is_transductive=True)
+    is_out = np.isin(person, person[is_test])
+    if is_out.all():
+        message = f"all images of {images} are of the test part, or of people in it; add images that are not, or pass "
+        raise DataError(message + parameter("transductive", True))
+    return Leak(is_out, n_test, is_transductive=False)

@@ -1,0 +1,111 @@
+"""The epochs of an adaptation: rates, resuming to the bit, what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dvme.adaptation.start import Begun
+from dvme.adaptation.watch import Look
+from dvme.errors import OptionError
+from dvme.training.checkpoints import Epochs
+
+Begin = Callable[..., Begun]
+
+
+def unwatched(look: Look) -> None:
+    del look
+
+
+def state_of(begun: Begun) -> dict[str, Any]:
+    return {name: value.clone() for name, value in begun.model.network.state_dict().items()}
+
+
+@pytest.mark.parametrize("settings", [{"method": "micle"}, {"batch_size": 256, "learning_rate": 0.3}])
+def test_run__is_gone_on_with_to_the_bit(begin_on: Begin, tmp_path: Path, settings: dict[str, Any]) -> None:
+    """By AdamW, and by LARS where minibatches are large."""
+    whole = begin_on(**settings)
+    course = whole.run(Epochs(), unwatched, force=False)
+
+    def interrupt(look: Look) -> None:
+        if look.epoch == 1:
+            raise KeyboardInterrupt
+
+    kept = Epochs(tmp_path / "kept")
+    with pytest.raises(KeyboardInterrupt):
+        begin_on(**settings).run(kept, interrupt, force=False)
+    torch.manual_seed(5)  # whatever the process drew meanwhile
+    seen: list[int] = []
+    again = begin_on(**settings)
+    resumed = again.run(kept, lambda look: seen.append(look.epoch), force=False)
+    assert seen == [2, 3]
+    assert (resumed.n_resumed, course.n_resumed) == (1, 0)
+    assert str(resumed.looks) == str(course.looks)
+    expected = state_of(whole)
+    assert all(torch.equal(value, expected[name]) for name, value in state_of(again).items())
+    ended = begin_on(**settings)
+    assert ended.run(kept, lambda look: seen.append(look.epoch), force=False).n_resumed == 3
+    assert seen == [2, 3], "nothing is left to do"
+    assert all(torch.equal(value, expected[name]) for name, value in state_of(ended).items())
+
+
+def test_run__has_the_rates_of_a_warm_up_and_a_cosine(begin_on: Begin) -> None:
+    begun, rates = begin_on(epochs=5, batch_size=4), list[float]()
+    adaptation = begun.adaptation
+    adaptation.optimizer.register_step_pre_hook(
+        lambda optimizer, *_: rates.append({group["lr"] for group in optimizer.param_groups}.pop())
+    )
+    begun.run(Epochs(), unwatched, force=False)
+    n_warmup = 2  # a tenth of 5 epochs of 5 steps, 2.5, rounded to even
+    expected = [1e-3 * (step + 1) / (n_warmup + 1) for step in range(n_warmup)]
+    expected += [1e-3 * (1 + math.cos(math.pi * step / 23)) / 2 for step in range(23)]
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_run__refuses_what_is_kept_of_another_course_unless_forced(begin_on: Begin, tmp_path: Path) -> None:
+    kept = Epochs(tmp_path / "kept")
+    begin_on(epochs=1).run(kept, unwatched, force=False)
+    with pytest.raises(OptionError, match=r"of another epochs was begun here \(1, now 2\); .*force=True"):
+        begin_on(epochs=2).run(kept, unwatched, force=False)
+    with pytest.raises(OptionError, match="of another seed was begun here"):
+        begin_on(epochs=1, seed=1).run(kept, unwatched, force=False)
+    assert begin_on(epochs=2).run(kept, unwatched, force=True).n_resumed == 0
+
+
+def test_run__ends_where_embeddings_collapse(begin_on: Begin) -> None:
+    """A rate that is far too high makes all embeddings one; a higher one no numbers."""
+    with pytest.raises(OptionError, match=r"embeddings collapsed in epoch \d.*nothing was written; .*learning_rate"):
+        begin_on(learning_rate=30.0, epochs=8).run(Epochs(), unwatched, force=False)
+    with pytest.raises(OptionError, match="training diverged in epoch 1"):
+        begin_on(learning_rate=1e30).run(Epochs(), unwatched, force=False)
+
+
+def test_run__keeps_the_weights_before_a_collapse(begin_on: Begin, tmp_path: Path) -> None:
+    kept, begun, weights = Epochs(tmp_path / "kept"), begin_on(learning_rate=1e-6), dict[str, Any]()
+
+    def break_after_the_second(look: Look) -> None:
+        if look.epoch == 2:
+            weights.update(state_of(begun))
+            with torch.no_grad():
+                for value in begun.model.network.layer4.parameters():
+                    value.zero_()
+
+    with pytest.raises(OptionError, match="embeddings collapsed in epoch 3"):
+        begun.run(kept, break_after_the_second, force=False)
+    state = kept.read()
+    assert state is not None
+    assert [look["epoch"] for look in state["looks"]] == [0, 1, 2]
+    assert all(torch.equal(state["model"][f"network.{name}"], value) for name, value in weights.items())
+
+
+def test_run__says_where_nothing_was_learned(begin_on: Begin) -> None:
+    course = begin_on(epochs=1, temperature=0.01).run(Epochs(), unwatched, force=False)
+    assert course.guessing == pytest.approx(math.log(2 * 20 / 3 - 1))
+    assert course.looks[-1].loss > course.guessing
+    assert "no lower than that of guessing (2.512): nothing was learned" in course.doubt
+    assert not begin_on(method="supervised", epochs=1).run(Epochs(), unwatched, force=False).doubt

@@ -1,0 +1,60 @@
+"""Who is left out, against a slow walk over shared groups and copies."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dvme.adaptation.leak import apply_leak_rule, people
+from dvme.errors import DataError, OptionError
+
+NOTHING = {"transductive": False, "without_test": False}
+GROUPS = st.lists(st.lists(st.sampled_from(["", "a", "b", "c", "d"]), min_size=1, max_size=3), min_size=1, max_size=9)
+
+
+@given(GROUPS)
+def test_people__are_joined_by_groups_and_by_copies_in_two_groups(files: list[list[str]]) -> None:
+    person = people(files)
+    assert sorted(set(person.tolist())) == list(range(person.max() + 1))
+    for image in range(len(files)):
+        reached, waiting = {image}, [image]
+        while waiting:
+            own = {group for group in files[waiting.pop()] if group}
+            for other, groups in enumerate(files):
+                if other not in reached and own & set(groups):
+                    reached.add(other)
+                    waiting.append(other)
+        assert {other for other in range(len(files)) if person[other] == person[image]} == reached
+
+
+def test_apply_leak_rule__leaves_out_the_test_part_and_all_images_of_its_people() -> None:
+    person = people([["a"], ["a"], ["b"], [""], ["b", "c"], ["c"], ["d"]])
+    leak = apply_leak_rule([["test"], [""], ["train"], [""], ["train"], ["val"], ["train"]], person, "m.csv", **NOTHING)
+    assert leak.is_out.tolist() == [True, True, False, False, False, False, False]
+    assert (leak.n_test, leak.n_related) == (1, 1)
+    copied = apply_leak_rule([["train", "test"], ["train"]], np.arange(2), "m.csv", **NOTHING)
+    assert copied.is_out.tolist() == [True, False], "a copy is of the test part"
+
+
+def test_apply_leak_rule__transductive_takes_all_and_says_so() -> None:
+    splits, person = [["test"], ["train"]], np.arange(2)
+    leak = apply_leak_rule(splits, person, "m.csv", transductive=True, without_test=False)
+    assert leak.is_transductive
+    assert not leak.is_out.any()
+    assert (leak.n_test, leak.n_related) == (1, 0)
+    alone = apply_leak_rule([[""], [""]], person, "m.csv", transductive=False, without_test=True)
+    assert not alone.is_out.any()
+    assert not alone.is_transductive
+
+
+def test_apply_leak_rule__refuses_what_nobody_declared() -> None:
+    with pytest.raises(DataError, match=r"m declares no test part.*column with split .*without_test=True if no study"):
+        apply_leak_rule([["train"], [""]], np.arange(2), "m", **NOTHING)
+    with pytest.raises(OptionError, match=r"m declares 1 test image; leave out without_test"):
+        apply_leak_rule([["test"], [""]], np.arange(2), "m", transductive=False, without_test=True)
+    with pytest.raises(OptionError, match="pass one"):
+        apply_leak_rule([["test"], [""]], np.arange(2), "m", transductive=True, without_test=True)
+    with pytest.raises(DataError, match="all images of m are of the test part, or of people in it"):
+        apply_leak_rule([["test"], ["train"]], np.zeros(2, dtype=np.int64), "m", **NOTHING)
