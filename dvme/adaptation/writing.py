@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 
 from dvme.adaptation.course import Course
@@ -18,7 +17,7 @@ from dvme.adaptation.start import Begun
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.loading.model import hash_weights
 from dvme.backbones.model.architectures import create
-from dvme.backbones.own.trained_on import read_trained_on, write_trained_on
+from dvme.backbones.own.trained_on import TrainedOn, read_trained_on, write_trained_on
 from dvme.backbones.own.writing import spec_to_toml
 from dvme.backbones.weights.key_problems import name_problems
 from dvme.errors import CheckpointError, DataError
@@ -80,11 +79,12 @@ def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     epochs = {"backbone": spec.name, "asked": dict(begun.asked), "seconds": course.seconds}
     epochs |= {"epochs": [look.plain() for look in course.looks]}
-    before = np.empty(0, dtype=np.uint64) if begun.is_random else read_trained_on(begun.spec)
+    before = TrainedOn.nothing() if begun.is_random else read_trained_on(begun.spec)
+    known = before.and_of(begun.images.contents, has_labels=begun.settings.method == "supervised")
     with ExitStack() as stack:
         aside = {what: stack.enter_context(written_aside(place)) for what, place in reversed(places.items())}
         aside["weights"].write_bytes(save(state))  # save_file leaves a file of its own after a kill
-        write_trained_on(aside["trained_on"], begun.images.contents, before)
+        write_trained_on(aside["trained_on"], known)
         aside["epochs"].write_text(as_json(epochs, indent=1) + "\n", encoding="utf-8")
         aside["toml"].write_text(text, encoding="utf-8")
         for each in aside.values():

@@ -53,7 +53,9 @@ def test_adapt__writes_a_backbone_that_extract_takes(pairs: Path, tmp_path: Path
     seen = sorted(path for path in tmp_path.glob("*.png"))
     ids = np.frombuffer(b"".join(content_id(path.read_bytes()) for path in seen), np.uint8).reshape(24, 16)
     is_tested = [number // 2 % 6 == 0 for number in range(24)]
-    np.testing.assert_array_equal(read_trained_on(spec), np.sort(keys_of_images(ids[~np.array(is_tested)])))
+    np.testing.assert_array_equal(
+        read_trained_on(spec).without_labels, np.sort(keys_of_images(ids[~np.array(is_tested)]))
+    )
     epochs = json.loads((tmp_path / "x.json").read_text())
     assert [each["epoch"] for each in epochs["epochs"]] == [0, 1]
     assert epochs["asked"]["method"] == "micle"
@@ -99,7 +101,7 @@ def test_adapt__goes_on_from_weights_that_were_adapted_before_and_remembers_thei
 ) -> None:
     first = adapt(class_folders, tmp_path / "first.toml", without_test=True)
     second = adapt(pairs, tmp_path / "x.toml", first.out, "supervised", random_weights=None, transductive=False)
-    known, both = (read_trained_on(get_spec(each.out)) for each in (first, second))
+    known, both = (read_trained_on(get_spec(each.out)).keys for each in (first, second))
     assert len(known) == 36
     assert len(both) == 36 + 20
     assert np.isin(known, both).all()
@@ -157,7 +159,7 @@ def test_adapt__leaves_out_what_cannot_be_decoded(pairs: Path, tmp_path: Path) -
     assert report.n_images == 19
     assert [Path(each).name for each in report.unread] == ["05.png"]
     assert any(line.startswith("1 image cannot be used and left out, such as") for line in lines)
-    assert len(read_trained_on(get_spec(report.out))) == 19
+    assert len(read_trained_on(get_spec(report.out)).keys) == 19
 
 
 @pytest.mark.parametrize(
