@@ -110,7 +110,7 @@ def list_images(
     samples = listed_samples(images, columns, image_root, skip_missing=skip_missing)
     listed = Listed(str(images), samples, transductive, without_test)
     # Copies may leave out more.
-    _leak([[part] for part in samples.splits], np.arange(len(samples)), listed)
+    _leak([[part] for part in samples.splits], [[group] for group in samples.groups], samples.missing_known, listed)
     return listed
 
 
@@ -148,14 +148,29 @@ def counts_line(images: Images) -> str:
         test = f"{leak.n_test:,} of a declared test part" if leak.n_test else "perhaps some of a test part"
         return f"{line}, {test} among them (transductive)"
     if not leak.n_test:
-        return line
+        others = f"; left out: {counted(leak.n_related, 'image')} of groups whose test images are not there"
+        return line + others if leak.n_related else line
     others = f" and {counted(leak.n_related, 'other image')} of their groups" if leak.n_related else ""
     return f"{line}; left out: {counted(leak.n_test, 'test image')}{others}"
 
 
-def _leak(splits: Sequence[Sequence[str]], person: NDArray[np.int64], listed: Listed) -> Leak:
-    said = {"transductive": listed.transductive, "without_test": listed.without_test}
-    return apply_leak_rule(splits, person, listed.images, **said)
+def _leak(
+    splits: Sequence[Sequence[str]],
+    groups: Sequence[Sequence[str]],
+    gone: Sequence[tuple[str, str]],
+    listed: Listed,
+) -> tuple[Leak, NDArray[np.int64]]:
+    """What becomes of images, and whose they are; `gone` is split and group of those whose files are away."""
+    person = people([*groups, *([group] for _, group in gone)])
+    leak = apply_leak_rule(
+        [*splits, *([part] for part, _ in gone)],
+        person,
+        listed.images,
+        transductive=listed.transductive,
+        without_test=listed.without_test,
+        n_gone=len(gone),
+    )
+    return leak, person[: len(groups)]
 
 
 def _distinct(found: Identified, listed: Listed) -> Images:
@@ -164,9 +179,11 @@ def _distinct(found: Identified, listed: Listed) -> Images:
     for position, digest in enumerate(found.digests):
         members[digest].append(position)
     files = list(members.values())
-    person = people([[samples.groups[position] for position in own] for own in files])
+    groups = [[samples.groups[position] for position in own] for own in files]
     splits = [[samples.splits[position] for position in own] for own in files]
-    leak = _leak(splits, person, listed)
+    every = zip(listed.samples.ids, listed.samples.splits, listed.samples.groups, strict=True)
+    unread = [(split, group) for identity, split, group in every if identity in found.unread]
+    leak, person = _leak(splits, groups, [*unread, *samples.missing_known], listed)
     kept = [files[at] for at in np.flatnonzero(~leak.is_out).tolist()]
     digests = [found.digests[own[0]] for own in kept]
     return Images(

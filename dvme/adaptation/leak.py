@@ -1,7 +1,7 @@
 """The leak rule: what a study will test on takes no part in an adaptation, and neither do other images of its people.
 
 Weights that have seen test images, even without labels, know something of the test set; scores on it are no longer
-those of new images.
+those of new images. A test image whose file is away takes part in the rule: others of its group may be there.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class Leak:
-    """What becomes of N distinct images."""
+    """What becomes of N distinct images that are there."""
 
     is_out: NDArray[np.bool_]
     """(N,) left out."""
     n_test: int
-    """Images of the declared test part; 0 where none is declared."""
+    """Images of the declared test part; 0 where none is declared, or none of it is there."""
     is_transductive: bool
     """Whether images of a test part are trained on, or whether nobody knows and the user said that it may be so."""
 
@@ -60,7 +60,13 @@ def people(files: Sequence[Sequence[str]]) -> NDArray[np.int64]:
 
 
 def apply_leak_rule(
-    splits: Sequence[Sequence[str]], person: NDArray[np.int64], images: str, *, transductive: bool, without_test: bool
+    splits: Sequence[Sequence[str]],
+    person: NDArray[np.int64],
+    images: str,
+    *,
+    transductive: bool,
+    without_test: bool,
+    n_gone: int = 0,
 ) -> Leak:
     """Leave out the test part and all images of its people, or refuse where nobody said what that is.
 
@@ -70,6 +76,10 @@ def apply_leak_rule(
         images: as the user named them.
         transductive: the user wants all images, test images included.
         without_test: the user says that there is no test part among them.
+        n_gone: how many of the last of these N are known only by what is declared of them, for their files are away.
+
+    Returns:
+        What becomes of the others.
 
     Raises:
         OptionError: if both are said, or there is a test part where there should be none.
@@ -81,18 +91,19 @@ def apply_leak_rule(
             first + " takes the images of a test part, and " + second + " says that there is none; pass one"
         )
     is_test = np.array([TEST in parts for parts in splits], dtype=bool)
-    n_test = int(is_test.sum())
-    if without_test and n_test:
-        message = f"{images} declares {counted(n_test, 'test image')}; leave out "
+    n_there = len(is_test) - n_gone
+    n_declared, n_test = int(is_test.sum()), int(is_test[:n_there].sum())
+    if without_test and n_declared:
+        message = f"{images} declares {counted(n_declared, 'test image')}; leave out "
         raise OptionError(message + parameter("without_test") + ", and they are left out")
-    if not n_test and not transductive and not without_test:
+    if not n_declared and not transductive and not without_test:
         message = f"{images} declares no test part, and no image that a study will test on may be trained on; name the "
         step = " that says train, val and test, or pass " + parameter("without_test", True)
         either = " if no study will test on any of these, " + parameter("transductive", True) + " if one may"
         raise DataError(message + "column with " + parameter("split") + step + either)
     if transductive:
-        return Leak(np.zeros(len(is_test), dtype=bool), n_test, is_transductive=True)
-    is_out = np.isin(person, person[is_test])
+        return Leak(np.zeros(n_there, dtype=bool), n_test, is_transductive=True)
+    is_out = np.isin(person[:n_there], person[is_test])
     if is_out.all():
         message = f"all images of {images} are of the test part, or of people in it; add images that are not, or pass "
         raise DataError(message + parameter("transductive", True))

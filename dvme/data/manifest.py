@@ -67,6 +67,7 @@ def table_samples(
     if missing and not (skip_missing and len(missing) < len(ids)):
         _refuse_missing(table.source, missing, root, len(ids))
     there = [row for row, gone in enumerate(is_missing) if not gone]
+    gone = [row for row, is_gone in enumerate(is_missing) if is_gone]
     used = {name: column for name, column in chosen.items() if column is not None}
     told, said = known_columns(table, used | kept, columns)
     values = {name: told.get(name, [MISSING] * len(ids)) for name in STANDARD}
@@ -77,17 +78,19 @@ def table_samples(
     elif looked_for:
         remarks += without_label(table, [image, *used.values(), *kept.values()])
     remarks += said
+    splits, groups = splits_of(values["split"], used.get("split"), table.source), values["group"]
     return Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
         labels=[values["label"][row] for row in there],
-        splits=splits_of([values["split"][row] for row in there], used.get("split"), table.source),
-        groups=[values["group"][row] for row in there],
+        splits=[splits[row] for row in there],
+        groups=[groups[row] for row in there],
         given=frozenset(used) | ({"label"} if labels is not None else set()),
         kept={name: [told[name][row] for row in there] for name in kept},
         findings=() if labels is None else labels.findings,
         remarks=tuple(remarks),
         missing=tuple(missing),
+        missing_known=tuple((splits[row], groups[row]) for row in gone),
     )
 
 

@@ -50,6 +50,8 @@ class Samples:
     """What could not be listed, folders, archives and links to nowhere, and why: what it holds is unknown, not gone."""
     missing: tuple[str, ...] = ()
     """Images of a manifest that are left out, for their files are not there."""
+    missing_known: tuple[tuple[str, str], ...] = ()
+    """Split and group of each of these."""
 
     def __post_init__(self) -> None:
         """Refuse ragged columns and repeated images."""

@@ -10,6 +10,7 @@ import pytest
 
 from dvme.adaptation.images import Images, check_images, counts_line, list_images
 from dvme.adaptation.settings import settings_of
+from dvme.data.sources import read_image
 from dvme.errors import DataError, OptionError
 from dvme.runtime import Runtime
 from dvme_cache.identity import content_id
@@ -91,3 +92,37 @@ def test_check_images__refuses_what_a_method_learns_nothing_from(
     bare = find(write_images([(f"b{i}", "", "train" if i else "test", "") for i in range(4)], name="b.csv"))
     with pytest.raises(DataError, match="none of 3 images has one"):
         check_images(bare, settings_of("supervised", seed=0))
+
+
+def test_list_images__leaves_out_the_groups_of_test_images_that_are_missing_or_cannot_be_read(
+    write_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [
+        ("gone", "a", "test", "g0"),
+        ("torn", "a", "test", "g1"),
+        ("of-gone", "a", "train", "g0"),
+        ("of-torn", "b", "train", "g1"),
+        ("other", "b", "train", "g2"),
+    ]
+    manifest = write_images(rows)
+    (manifest.parent / "gone.png").unlink()
+    listed = list_images(manifest, None, skip_missing=True)  # a test part is declared, though only one file is there
+
+    def read(path: Path) -> Any:
+        if path.stem == "torn":
+            raise PermissionError(13, "denied")
+        return read_image(path)
+
+    monkeypatch.setattr("dvme.data.hashing.read_image", read)
+    found = listed.identified(Runtime(), lambda *_: None)
+    assert [each.path.stem for each in found.work] == ["other"]
+    assert list(found.unread) == ["torn.png"]
+    assert (found.leak.n_test, found.leak.n_related) == (0, 2)
+    assert counts_line(found) == (
+        "1 image of 1 group to train on; left out: 2 images of groups whose test images are not there"
+    )
+    (manifest.parent / "torn.png").unlink()
+    alone = list_images(manifest, None, skip_missing=True).identified(Runtime(), lambda *_: None)
+    assert [each.path.stem for each in alone.work] == ["other"], "where no test file is there at all"
+    with pytest.raises(OptionError, match="declares 2 test images"):
+        list_images(manifest, None, skip_missing=True, without_test=True)
