@@ -136,9 +136,9 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError: each says in one line what is wrong and
             what to do.
     """
-    settings = settings_of(
-        method, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, temperature=temperature, seed=seed
-    )
+    numbers: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    ask = partial(settings_of, method, **numbers, temperature=temperature, seed=seed)
+    ask()
     if augment is not None and augment not in AUGMENTS:
         raise UnknownNameError(f"augment {augment!r} is not known; choose from {', '.join(AUGMENTS)}")
     first_seed = None if random_weights is None else checked_seed(random_weights, "random_weights")
@@ -153,8 +153,9 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     from dvme.adaptation.writing import write_result
 
     source = Source(spec, choice.file_of(spec), first_seed)
-    model = load_first(source, settings, runtime, progress)
+    model = load_first(source, ask(n_images=listed.n_at_most), runtime, progress)
     found = listed.identified(runtime, partial(progress, "hash"))
+    settings = ask(n_images=len(found))
     check_images(found, settings)
     folder, n_told = training_folder(place), len(found.remarks)
     for line in (counts_line(found), *found.remarks):

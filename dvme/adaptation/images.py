@@ -83,6 +83,8 @@ class Listed:
     samples: Samples
     transductive: bool
     without_test: bool
+    n_at_most: int = 0
+    """Images that may be trained on, before copies are known."""
 
     def identified(self, runtime: Runtime, tell: Callable[[int, int], None]) -> Images:
         """Read them all; those that may be trained on, each content once.
@@ -110,8 +112,9 @@ def list_images(
     samples = listed_samples(images, columns, image_root, skip_missing=skip_missing)
     listed = Listed(str(images), samples, transductive, without_test)
     # Copies may leave out more.
-    _leak([[part] for part in samples.splits], [[group] for group in samples.groups], samples.missing_known, listed)
-    return listed
+    parts, groups = ([[each] for each in values] for values in (samples.splits, samples.groups))
+    leak, _ = _leak(parts, groups, samples.missing_known, listed)
+    return replace(listed, n_at_most=int((~leak.is_out).sum()))
 
 
 def check_images(images: Images, settings: Settings) -> None:

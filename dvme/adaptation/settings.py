@@ -58,6 +58,7 @@ def settings_of(
     learning_rate: float | None = None,
     temperature: float | None = None,
     seed: int,
+    n_images: int | None = None,
 ) -> Settings:
     """What is asked for, with a method's defaults.
 
@@ -72,6 +73,8 @@ def settings_of(
     - `supervised`: Taher et al. 2021, a rate of 2e-4 and minibatches of 32, over 30 epochs, for a cosine in place of a
       plateau ends by itself; decay as above.
 
+    No minibatch has more than `n_images`, where that is known; rate and optimizer are those of its real size.
+
     Raises:
         UnknownNameError, OptionError: naming what is wrong.
     """
@@ -84,6 +87,7 @@ def settings_of(
             parameter("temperature") + f" is of the contrastive loss, and {method} has none; leave it out"
         )
     size = whole("batch_size", ADAPT_BATCH[method] if batch_size is None else batch_size, 2)
+    size = size if n_images is None else max(2, min(size, n_images))
     is_lars = size >= LARGE_BATCH and method in CONTRASTIVE
     rate = 0.3 * size / 512 if is_lars else 2e-4 if method == "supervised" else 1e-4
     return Settings(

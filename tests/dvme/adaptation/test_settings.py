@@ -20,6 +20,11 @@ def test_settings_of__has_the_papers_values() -> None:
     large = settings_of("simclr", batch_size=512, seed=0)
     assert (large.is_lars, large.learning_rate, large.weight_decay) == (True, pytest.approx(0.3), 1e-6)
     assert settings_of("simclr", batch_size=256, seed=0).learning_rate == pytest.approx(0.15)
+    few = settings_of("simclr", batch_size=4096, seed=0, n_images=300)
+    assert (few.batch_size, few.is_lars, few.learning_rate) == (300, True, pytest.approx(0.3 * 300 / 512))
+    fewer = settings_of("simclr", batch_size=4096, seed=0, n_images=100)
+    assert (fewer.batch_size, fewer.is_lars, fewer.learning_rate, fewer.weight_decay) == (100, False, 1e-4, 0.04)
+    assert settings_of("simclr", batch_size=4096, learning_rate=2.0, seed=0, n_images=300).learning_rate == 2.0
     assert not settings_of("supervised", batch_size=512, seed=0).is_lars
     assert settings_of("supervised", seed=0).learning_rate == 2e-4
     assert settings_of("gmml", seed=0).batch_size == 64
