@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dvme.adaptation.settings import CONTRASTIVE, Settings
-from dvme.adaptation.tasks import Task
+from dvme.adaptation.settings import Settings
+from dvme.adaptation.tasks import Contrast, Task
 from dvme.adaptation.watch import Look, Watch, check_healthy
 from dvme.backbones.loading.trainable import Trainable
 from dvme.errors import OptionError, Text, parameter
@@ -65,24 +65,26 @@ class Adaptation:
         self.n_batches = -(-n_items // settings.batch_size)
         self.n_steps = self.n_batches * settings.epochs
         self.n_warmup = min(round(settings.warmup_epochs * self.n_batches), self.n_steps - 1)
-        is_contrastive = settings.method in CONTRASTIVE
-        self.guessing = math.log(max(2 * n_items / self.n_batches - 1, 1)) if is_contrastive else math.nan
         self.optimizer = _optimizer(model, task.head, settings)
 
     def train_epoch(self, epoch: int) -> float:
         """Take the steps of an epoch, numbered from 1; their mean loss."""
         seed, device = self.settings.seed, self.model.device
-        order = self.task.order(generator(seed, ORDER, epoch))
         rng = generator(seed, MOTION, epoch)
         seed_torch(generator(seed, DROPOUT, epoch), device)
         begin_training(self.model, is_frozen=False)
         begin_training(self.task.head, is_frozen=False)
         total = torch.zeros((), device=device)
-        # Of even sizes, so that none is of a few images only.
-        for number, items in enumerate(np.array_split(order, self.n_batches), (epoch - 1) * self.n_batches):
+        for number, items in enumerate(self._batches(epoch), (epoch - 1) * self.n_batches):
             set_rates(self.optimizer, cosine(number, self.n_steps, self.n_warmup))
             total += self._step(items, rng)
         return total.item() / self.n_batches
+
+    def guessing(self) -> float:
+        """The mean loss of the last epoch's minibatches by projections that are all alike; nan of other methods."""
+        if not isinstance(self.task, Contrast):
+            return math.nan
+        return float(np.mean([self.task.guessing(items) for items in self._batches(self.settings.epochs)]))
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, beside the arguments."""
@@ -94,6 +96,11 @@ class Adaptation:
         self.model.load_state_dict(state["model"])
         self.task.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+    def _batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Of even sizes, so that none is of a few images only."""
+        order = self.task.order(generator(self.settings.seed, ORDER, epoch))
+        return np.array_split(order, self.n_batches)
 
     def _step(self, items: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         value = self.task.loss(self.model, items, rng)
@@ -157,7 +164,7 @@ def run_course(
                 | {"looks": [look.plain() for look in looks]}
             )
             tell(looks[-1])
-    return Course(looks, adaptation.n_steps, n_resumed, adaptation.guessing, seconds)
+    return Course(looks, adaptation.n_steps, n_resumed, adaptation.guessing(), seconds)
 
 
 def _difference(before: Mapping[str, Any], asked: Mapping[str, Any]) -> Text:

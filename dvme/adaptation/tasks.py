@@ -66,8 +66,15 @@ class Contrast:
         """See Task."""
         views = augmented(self._pictures, items.T.reshape(-1), self._augmentation, rng, model.device)
         first, second = self.head(model(views)).chunk(2)
-        groups = torch.from_numpy(self._person[items[:, 0]]).to(model.device)
-        return nt_xent(first, second, groups, self._temperature)
+        return nt_xent(first, second, self._groups_of(items).to(model.device), self._temperature)
+
+    def guessing(self, items: NDArray[np.int64]) -> float:
+        """The loss of a minibatch whose projections are all alike, as those of a collapsed head."""
+        alike = torch.ones(len(items), 1)
+        return nt_xent(alike, alike, self._groups_of(items), self._temperature).item()
+
+    def _groups_of(self, items: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self._person[items[:, 0]])
 
 
 class Labels:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from dvme.adaptation.start import Begun
 from dvme.adaptation.watch import Look
 from dvme.errors import OptionError
 from dvme.training.checkpoints import Epochs
+from dvme.training.randomness import ORDER, generator
 
 Begin = Callable[..., Begun]
 
@@ -104,8 +106,14 @@ def test_run__keeps_the_weights_before_a_collapse(begin_on: Begin, tmp_path: Pat
 
 
 def test_run__says_where_nothing_was_learned(begin_on: Begin) -> None:
-    course = begin_on(epochs=1, temperature=0.01).run(Epochs(), unwatched, force=False)
-    assert course.guessing == pytest.approx(math.log(2 * 20 / 3 - 1))
+    begun = begin_on(method="micle", epochs=1, temperature=0.01)
+    course = begun.run(Epochs(), unwatched, force=False)
+    task, expected = begun.adaptation.task, []
+    for items in np.array_split(task.order(generator(0, ORDER, 1)), 3):  # an image's rivals: both views of other groups
+        own = begun.images.person[items[:, 0]]
+        expected.append(np.mean([math.log(1 + 2 * (own != group).sum()) for group in own]))
+    assert course.guessing == pytest.approx(np.mean(expected), rel=1e-6)
+    assert course.guessing < math.log(2 * 20 / 3 - 1), "fewer rivals than without groups"
     assert course.looks[-1].loss > course.guessing
-    assert "no lower than that of guessing (2.512): nothing was learned" in course.doubt
+    assert f"no lower than that of guessing ({course.guessing:.3f}): nothing was learned" in course.doubt
     assert not begin_on(method="supervised", epochs=1).run(Epochs(), unwatched, force=False).doubt
