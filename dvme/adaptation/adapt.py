@@ -153,14 +153,14 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     from dvme.adaptation.writing import write_result
 
     source = Source(spec, choice.file_of(spec), first_seed)
-    model = load_first(source, ask(n_images=listed.n_at_most), runtime, progress)
+    loaded = load_first(source, ask(n_images=listed.n_at_most), runtime, progress)
     found = listed.identified(runtime, partial(progress, "hash"))
     settings = ask(n_images=len(found))
     check_images(found, settings)
     folder, n_told = training_folder(place), len(found.remarks)
     for line in (counts_line(found), *found.remarks):
         say(line)
-    begun = begin(model, found, source, settings, augment, folder, runtime, progress)
+    begun = begin(loaded, found, source, settings, augment, folder, runtime, progress)
     found, kept = begun.images, Epochs(folder)
     for line in found.remarks[n_told:]:
         say(line)

@@ -48,6 +48,15 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """Weights before any image is read."""
+
+    model: Trainable
+    n_left: int
+    """Bytes of memory on the CPU that its minibatches leave for pixels."""
+
+
+@dataclass(frozen=True)
 class Begun:
     """An adaptation before its first step; its model changes while it runs."""
 
@@ -70,7 +79,7 @@ class Begun:
 
 
 def begin(
-    model: Trainable,
+    loaded: Loaded,
     images: Images,
     source: Source,
     settings: Settings,
@@ -86,11 +95,11 @@ def begin(
     Raises:
         DataError: as reading images does; or if the images are nothing for the method.
     """
-    spec = source.spec
+    spec, model = source.spec, loaded.model
     unusable: dict[int, str] = {}
     careful = replace(runtime, max_pixels=runtime.max_pixels or MAX_PIXELS)  # nothing was decoded before
-    budget, tell = runtime.memory_budget("cpu"), partial(progress, "read")
-    pictures = read_pictures(images.work, spec, careful, tell, budget, folder, unusable)
+    tell = partial(progress, "read")
+    pictures = read_pictures(images.work, spec, careful, tell, loaded.n_left, folder, unusable)
     images = images.without(unusable)
     if unusable:
         check_images(images, settings)
@@ -113,7 +122,7 @@ def begin(
     )
 
 
-def load_first(source: Source, settings: Settings, runtime: Runtime, progress: Progress) -> Trainable:
+def load_first(source: Source, settings: Settings, runtime: Runtime, progress: Progress) -> Loaded:
     """The weights that are adapted, before any image is read.
 
     Raises:
@@ -131,13 +140,14 @@ def load_first(source: Source, settings: Settings, runtime: Runtime, progress: P
         raise OptionError(f"{error.reason}; name another backbone") from error
     if settings.method == "gmml":
         patches_of(model)
-    _check_room(model, settings, runtime)
+    taken = _check_room(model, settings, runtime)
     progress("load", 1, 1)
-    return model
+    n_bytes = runtime.memory_budget("cpu")
+    return Loaded(model, n_bytes - taken if torch.device(device).type == "cpu" else n_bytes)
 
 
-def _check_room(model: Trainable, settings: Settings, runtime: Runtime) -> None:
-    """Refuse minibatches that memory does not hold.
+def _check_room(model: Trainable, settings: Settings, runtime: Runtime) -> int:
+    """Refuse minibatches that memory does not hold; the bytes that they take.
 
     Raises:
         OptionError: with the largest one that fits.
@@ -153,6 +163,7 @@ def _check_room(model: Trainable, settings: Settings, runtime: Runtime) -> None:
             f"{settings.method} takes about {needed:,} bytes with minibatches of {settings.batch_size:,}, and may take "
         )
         raise OptionError(takes + f"{budget:,}; pass " + choice + ", or more as " + parameter("memory"))
+    return needed
 
 
 def _are_grey(pictures: Pictures) -> bool:

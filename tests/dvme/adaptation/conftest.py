@@ -54,7 +54,7 @@ def begin_on(pairs: Path) -> Callable[..., Begun]:
         images = list_images(pairs, None).identified(RUNTIME, lambda *_: None)
         asked = settings_of(method, **{"epochs": 3, "batch_size": 8, "learning_rate": 1e-3, "seed": 0} | settings)
         source = Source(get_spec(name), None, 1)
-        model = load_first(source, asked, RUNTIME, silent)
-        return begin(model, images, source, asked, "photo", pairs.parent / "pixels", RUNTIME, silent)
+        loaded = load_first(source, asked, RUNTIME, silent)
+        return begin(loaded, images, source, asked, "photo", pairs.parent / "pixels", RUNTIME, silent)
 
     return make
