@@ -150,7 +150,7 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     said = {"skip_missing": skip_missing, "transductive": transductive, "without_test": without_test}
     listed = list_images(images, columns, image_root, **said)
     from dvme.adaptation.start import Source, begin, load_first
-    from dvme.adaptation.writing import write_result
+    from dvme.adaptation.writing import description, write_result
 
     source = Source(spec, choice.file_of(spec), first_seed)
     loaded = load_first(source, ask(n_images=listed.n_at_most), runtime, progress)
@@ -169,6 +169,7 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
         progress("adapt", seen.epoch, settings.epochs)
         say(seen.line(settings.epochs))
 
+    description(place, begun)  # what no file can say is refused before it is trained
     course = begun.run(kept, look, force=force)
     adapted = write_result(place, begun, course)
     kept.clear()

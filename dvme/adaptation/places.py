@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.own.writing import can_be_written
 from dvme.defaults import PRECISION
 from dvme.errors import DataError, OptionError
 from dvme.files import check_destination
@@ -48,14 +49,17 @@ def check_describable(spec: BackboneSpec) -> None:
     Raises:
         DataError: naming the reason.
     """
-    if spec.build is not None or spec.source == "built":
-        reason = "Python builds it"
-    elif spec.source == "hub":
-        reason = "a repository of the hub describes it"
+    if not can_be_written(spec):
+        reason = "a repository of the hub describes it" if spec.source == "hub" else "Python builds it"
     elif not spec.view.is_plain:
         reason = "it is a view of the images"
     elif spec.precision != PRECISION:
         reason = f"it computes in {spec.precision}, and weights are trained in {PRECISION}"
     else:
         return
-    raise DataError(f"{spec.name} cannot be adapted and described in a TOML file, for {reason}; name another one")
+    raise undescribable(spec, reason)
+
+
+def undescribable(spec: BackboneSpec, reason: str) -> DataError:
+    """What says that no TOML describes a backbone."""
+    return DataError(f"{spec.name} cannot be adapted and described in a TOML file, for {reason}; name another one")

@@ -14,6 +14,7 @@ import torch
 
 from dvme.adaptation.course import Adaptation, Course, run_course
 from dvme.adaptation.images import Images, check_images
+from dvme.adaptation.places import undescribable
 from dvme.adaptation.restoring import patches_of
 from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.adaptation.tasks import task_of
@@ -21,6 +22,7 @@ from dvme.adaptation.watch import Look, Watch
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.loading.model import hash_weights
 from dvme.backbones.loading.trainable import Trainable, UntrainableError, check_trainable, trainable
+from dvme.backbones.loading.tuned import own_arguments
 from dvme.defaults import MAX_PIXELS
 from dvme.errors import OptionError, Text, parameter
 from dvme.extraction.pictures import read_pictures
@@ -127,6 +129,7 @@ def load_first(source: Source, settings: Settings, runtime: Runtime, progress: P
 
     Raises:
         WeightsError, CheckpointError: as loading a backbone does.
+        DataError: if no TOML describes it.
         OptionError: if it cannot be trained, or not by this method, or not in minibatches of this size.
     """
     progress("load", 0, 1)
@@ -138,6 +141,8 @@ def load_first(source: Source, settings: Settings, runtime: Runtime, progress: P
         check_trainable(model)
     except UntrainableError as error:
         raise OptionError(f"{error.reason}; name another backbone") from error
+    if own_arguments(model) is None:
+        raise undescribable(source.spec, "its architecture is not made with the weights that it has at its input size")
     if settings.method == "gmml":
         patches_of(model)
     taken = _check_room(model, settings, runtime)

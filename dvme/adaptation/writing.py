@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor, nn
 
 from dvme.adaptation.course import Course
 from dvme.adaptation.places import places_of
 from dvme.adaptation.start import Begun
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.loading.model import hash_weights
-from dvme.backbones.model.architectures import create
+from dvme.backbones.loading.tuned import own_arguments
 from dvme.backbones.own.trained_on import TrainedOn, read_trained_on, write_trained_on
 from dvme.backbones.own.writing import spec_to_toml
-from dvme.backbones.weights.key_problems import name_problems
-from dvme.errors import CheckpointError, DataError
 from dvme.files import written_aside
 from dvme.json_values import as_json
 from dvme.text import counted
@@ -38,11 +33,10 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
     Args:
         begun: with the network as it ended.
         files: names of what lies beside the TOML.
-
-    Raises:
-        CheckpointError: if its architecture cannot be made so that the weights fit.
     """
     base, network, method = begun.spec, begun.model.network, begun.settings.method
+    arguments = own_arguments(begun.model)
+    assert arguments is not None, "refused before training"
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", base.name.removeprefix("timm:")).strip("-.")
     random = "random-" if begun.is_random else ""
     is_transductive = begun.images.leak.is_transductive or (base.is_transductive and not begun.is_random)
@@ -52,7 +46,7 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
         base,
         name=f"{stem}-{random}{method}-{hash_weights(network)[:NAME_DIGITS]}",
         method=method if begun.is_random else f"{base.method}+{method}",
-        architecture_args=_arguments(base, network),
+        architecture_args=arguments,
         dim=begun.model.dim,
         checkpoint=Checkpoint(filename=files["weights"], url=""),
         source="checkpoint",
@@ -65,6 +59,16 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
     )
 
 
+def description(out: Path, begun: Begun) -> tuple[BackboneSpec, str]:
+    """The spec of the network as it is now, and the text of its TOML.
+
+    Raises:
+        DataError: if a TOML file cannot say it.
+    """
+    spec = adapted_spec(begun, {what: place.name for what, place in places_of(out).items()})
+    return spec, spec_to_toml(spec)
+
+
 def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
     """Write all files aside, then put them in place; a TOML that is there goes first, so that none has other weights.
 
@@ -74,8 +78,7 @@ def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
     from safetensors.torch import save
 
     places, network = places_of(out), begun.model.network
-    spec = adapted_spec(begun, {what: place.name for what, place in places.items()})
-    text = spec_to_toml(spec)
+    spec, text = description(out, begun)
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     epochs = {"backbone": spec.name, "asked": dict(begun.asked), "seconds": course.seconds}
     epochs |= {"epochs": [look.plain() for look in course.looks]}
@@ -92,31 +95,3 @@ def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
         out.unlink(missing_ok=True)
     return spec
 
-
-def _arguments(base: BackboneSpec, network: nn.Module) -> dict[str, Any]:
-    """Arguments by which the architecture is made with tensors of just these names and shapes."""
-    state: Mapping[str, Tensor] = network.state_dict()
-    problems: Sequence[str] = ()
-    for further in _inputs(base, network):
-        arguments = {key: value for key, value in base.architecture_args.items() if key != "num_classes"} | further
-        try:
-            made = create(replace(base, source="random", checkpoint=None, architecture_args=arguments))
-        except DataError:
-            continue
-        problems = name_problems(state, made.state_dict())
-        if not problems:
-            return arguments
-    why = "; ".join(problems) or "it takes no other input"
-    raise CheckpointError(
-        f"{base.name}: {base.architecture} cannot be made with the weights that it was adapted to: {why}"
-    )
-
-
-def _inputs(base: BackboneSpec, network: nn.Module) -> Iterator[dict[str, Any]]:
-    size = getattr(getattr(network, "patch_embed", None), "img_size", None)
-    grey = {"in_chans": 1} if base.preprocess.channels == 1 else {}
-    sized = {"img_size": size[0]} if isinstance(size, tuple) else {}
-    yield {}
-    yield grey
-    yield sized
-    yield sized | grey

@@ -32,33 +32,41 @@ def tuned_spec(model: Trainable, *, is_random: bool = False) -> BackboneSpec:
     Raises:
         OptionError: if no architecture by name has these weights.
     """
-    spec = model.spec
-    checkpoint = Checkpoint(filename=WEIGHTS, url="", wrapping="stated")
+    spec, arguments = model.spec, own_arguments(model)
+    if arguments is None:
+        message = f"{spec.name} at its input size cannot be described in a file, so that its weights could not be kept"
+        step = "; leave it out of " + parameter("backbones") + ", or the methods that train weights out of "
+        raise OptionError(message + step + parameter("heads"))
+    own = replace(
+        spec,
+        name=UNTYPED.sub("-", spec.name).strip("-."),
+        method="fine-tuning",
+        architecture_args=arguments,
+        dim=model.dim,
+        checkpoint=Checkpoint(filename=WEIGHTS, url="", wrapping="stated"),
+        source="checkpoint",
+        licence="not stated" if is_random else spec.licence,
+        remark=f"{'random weights' if is_random else spec.name}, trained on images of the user's",
+        trained_on="",
+        is_transductive=False,
+        adapted_from="" if is_random else spec.name,
+    )
+    assert OWN_NAME.fullmatch(own.name)
+    return own
+
+
+def own_arguments(model: Trainable) -> dict[str, Any] | None:
+    """Arguments by which a model's architecture has tensors of just its names and shapes; None where none do.
+
+    They are of the input that it has, in size and channels, whatever it was made from.
+    """
+    spec, state = model.spec, _shapes(model.network)
     plain = {key: value for key, value in spec.architecture_args.items() if key != "num_classes"}
     of_input = {"img_size": spec.preprocess.crop}, {"in_chans": spec.preprocess.channels}
-    state = _shapes(model.network)
     for further in ({}, *of_input, of_input[0] | of_input[1]):
-        own = replace(
-            spec,
-            name=UNTYPED.sub("-", spec.name).strip("-."),
-            method="fine-tuning",
-            architecture_args=plain | further,
-            dim=model.dim,
-            checkpoint=checkpoint,
-            source="checkpoint",
-            licence="not stated" if is_random else spec.licence,
-            remark=f"{'random weights' if is_random else spec.name}, trained on images of the user's",
-            trained_on="",
-            is_transductive=False,
-            adapted_from="" if is_random else spec.name,
-        )
-        if _made(own) == state:
-            assert OWN_NAME.fullmatch(own.name)
-            return own
-    raise OptionError(
-        f"{spec.name} at its input size cannot be described in a file, so that its weights could not be kept; leave it "
-        "out of " + parameter("backbones") + ", or the methods that train weights out of " + parameter("heads")
-    )
+        if _made(replace(spec, architecture_args=plain | further)) == state:
+            return plain | further
+    return None
 
 
 def _made(spec: BackboneSpec) -> Mapping[str, Any] | None:
