@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,6 +17,8 @@ Parameters = Mapping[str, Any]
 
 NOTHING_CHANGED = "nothing was changed"
 AGAIN = "the same command goes on from there"
+LAST_EPOCH = "last.pt"
+"""Of `dvme adapt`; `dvme.training.checkpoints` writes it, and is too slow to import for a line after Ctrl-C."""
 
 
 def _extract(given: Parameters) -> str:
@@ -47,7 +50,10 @@ def _file(given: Parameters) -> str:
 
 
 def _adapt(given: Parameters) -> str:
-    return f"epochs that were ended are kept in {given.get('out')}.training, and {AGAIN}"
+    folder = Path(f"{given.get('out')}.training")
+    if not (folder / LAST_EPOCH).is_file():
+        return f"no epoch is kept, and {given.get('out')} is as it was"
+    return f"epochs that were ended are kept in {folder}, and {AGAIN}"
 
 
 def _page(given: Parameters) -> str:

@@ -156,7 +156,7 @@ def run_course(
         for epoch in range(len(looks), adaptation.settings.epochs + 1):
             begun = time.perf_counter()
             looks.append(watch.look(adaptation.model, epoch, adaptation.train_epoch(epoch)))
-            check_healthy(looks[-1], looks[0])
+            check_healthy(looks[-1], looks[0], kept.folder)
             seconds += time.perf_counter() - begun
             kept.write(
                 adaptation.state()

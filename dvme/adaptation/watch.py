@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,13 +112,22 @@ class Watch:
         return float(mean_over_labels(auc(truth, shares)).mean)
 
 
-def check_healthy(look: Look, start: Look) -> None:
+def check_healthy(look: Look, start: Look, folder: Path | None = None) -> None:
     """Refuse to go on with embeddings that tell images apart no more.
 
+    Args:
+        look: after an epoch.
+        start: before the first one.
+        folder: that keeps the epoch before, if there is one.
+
     Raises:
-        OptionError: saying what shows it.
+        OptionError: saying what shows it, and what is there.
     """
-    step = "; nothing was written; pass a lower " + parameter("learning_rate") + " and " + parameter("force", True)
+    lower = "pass a lower " + parameter("learning_rate")
+    step = "; nothing was written; " + lower
+    if folder is not None and look.epoch > 1:
+        step = f"; no backbone was written, and {folder} keeps epoch {look.epoch - 1}; " + lower
+        step += ", and " + parameter("force", True) + " to begin anew there"
     if not math.isfinite(look.loss) or math.isnan(look.spread):
         raise OptionError(f"training diverged in epoch {look.epoch}: losses or embeddings are no numbers" + step)
     is_narrow = look.rank < COLLAPSED * start.rank

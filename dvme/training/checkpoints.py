@@ -34,7 +34,7 @@ class Epochs:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Take the folder of this training, and of no other; it need not be there."""
-        self._folder = folder
+        self.folder = folder
         self.seconds = 0.0
         """That writing took, which is no part of a training."""
 
@@ -44,9 +44,9 @@ class Epochs:
         Raises:
             OSError: if the file is there and cannot be read; nothing says then that it is torn.
         """
-        if self._folder is None:
+        if self.folder is None:
             return None
-        path = self._folder / f"{name}{SUFFIX}"
+        path = self.folder / f"{name}{SUFFIX}"
         try:
             with path.open("rb") as file:
                 state = _loaded(file)
@@ -61,18 +61,18 @@ class Epochs:
             state: tensors, with their strides; numbers, text and None; lists, tuples and dicts of them.
             name: of its file, without the suffix.
         """
-        if self._folder is None:
+        if self.folder is None:
             return
         begun = time.perf_counter()
-        make_folders(self._folder)
-        with written_aside(self._folder / f"{name}{SUFFIX}") as aside:
+        make_folders(self.folder)
+        with written_aside(self.folder / f"{name}{SUFFIX}") as aside:
             torch.save(dict(state), aside)
         self.seconds += time.perf_counter() - begun
 
     def clear(self) -> None:
         """Remove the folder with all its states, where it is there."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _loaded(file: IO[bytes]) -> Any:

@@ -15,6 +15,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from dvme.adaptation.places import training_folder
+from dvme.training.checkpoints import Epochs
 from dvme_cli.app import app
 from dvme_cli.console import expected_errors
 from dvme_cli.interrupted import KEPT, add_command, kept_of
@@ -149,6 +151,14 @@ def test_add_command__other_errors_pass() -> None:
 )
 def test_kept_of__options_change_it(command: str, given: dict[str, Any], kept: str) -> None:
     assert kept in kept_of(command, given)
+
+
+def test_kept_of__an_adaptation_keeps_epochs_once_one_has_ended(tmp_path: Path) -> None:
+    given = {"out": str(tmp_path / "x.toml")}
+    assert kept_of("adapt", given) == f"no epoch is kept, and {given['out']} is as it was"
+    Epochs(training_folder(tmp_path / "x.toml")).write({"epoch": 1})
+    expected = f"epochs that were ended are kept in {given['out']}.training, and the same command goes on from there"
+    assert kept_of("adapt", given) == expected
 
 
 def test_kept__names_commands_that_there_are() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,3 +59,12 @@ def test_check_healthy__is_relative_to_the_start() -> None:
     ):
         with pytest.raises(OptionError, match=message):
             check_healthy(look, START)
+
+
+def test_check_healthy__says_what_is_there(tmp_path: Path) -> None:
+    first, third = (Look(epoch, math.nan, 0.5, 20.0, 0.6) for epoch in (1, 3))
+    with pytest.raises(OptionError, match=r"; nothing was written; pass a lower learning_rate$"):
+        check_healthy(first, START, tmp_path)
+    kept = rf"; no backbone was written, and {tmp_path} keeps epoch 2; pass a lower learning_rate, and force=True to"
+    with pytest.raises(OptionError, match=kept):
+        check_healthy(third, START, tmp_path)
