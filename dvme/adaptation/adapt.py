@@ -183,7 +183,7 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
         augment=begun.augment,
         n_files=found.n_files,
         n_images=len(found),
-        n_groups=int(found.person.max()) + 1 if found.has_groups else None,
+        n_groups=int(found.groups.max()) + 1 if found.has_groups else None,
         n_left_out=int(found.leak.is_out.sum()),
         n_test=found.leak.n_test,
         is_transductive=adapted.is_transductive,

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -182,7 +181,7 @@ def _optimizer(model: nn.Module, head: nn.Module, settings: Settings) -> Optimiz
     parameters = groups(model, head, recipe, settings.learning_rate)
     if settings.is_lars:
         return Lars(parameters, lr=settings.learning_rate)
-    device = next(chain(model.parameters())).device.type
+    device = next(model.parameters()).device.type
     return torch.optim.AdamW(parameters, lr=settings.learning_rate, fused=device in {"cpu", "cuda"})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.adaptation.leak import Leak, apply_leak_rule, people
+from dvme.adaptation.leak import Leak, apply_leak_rule, joined_groups
 from dvme.adaptation.settings import CONTRASTIVE, Settings
 from dvme.data import Columns, Samples
 from dvme.data.hashing import Identified, identify
@@ -23,7 +23,7 @@ from dvme.sets.direct import listed_samples
 from dvme.text import counted, first_few
 
 TRAIN, VALIDATION = "train", "val"
-NO_KNOWN_GROUPS = "no image has a group: of people with test images, other images are trained on"
+NO_KNOWN_GROUPS = "no image has a group: of patients with test images, other images are trained on"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Images:
     """(N,) text; "" for none, and where copies disagree."""
     parts: NDArray[Any]
     """(N,) `train`, `val`, or "" where none is declared."""
-    person: NDArray[np.int64]
+    groups: NDArray[np.int64]
     """(N,) images of one number are of one group."""
     has_groups: bool
     """Whether any group is known."""
@@ -68,7 +68,7 @@ class Images:
             contents=self.contents[kept],
             labels=self.labels[kept],
             parts=self.parts[kept],
-            person=np.unique(self.person[kept], return_inverse=True)[1],
+            groups=np.unique(self.groups[kept], return_inverse=True)[1],
             unread=self.unread | {str(self.work[row].path): why for row, why in unusable.items()},
             remarks=(*self.remarks, line),
         )
@@ -112,8 +112,8 @@ def list_images(
     samples = listed_samples(images, columns, image_root, skip_missing=skip_missing)
     listed = Listed(str(images), samples, transductive, without_test)
     # Copies may leave out more.
-    parts, groups = ([[each] for each in values] for values in (samples.splits, samples.groups))
-    leak, _ = _leak(parts, groups, samples.missing_known, listed)
+    parts, named = ([[each] for each in values] for values in (samples.splits, samples.groups))
+    leak, _ = _leak(parts, named, samples.missing_known, listed)
     return replace(listed, n_at_most=int((~leak.is_out).sum()))
 
 
@@ -123,7 +123,7 @@ def check_images(images: Images, settings: Settings) -> None:
     Raises:
         DataError, OptionError: naming what is missing.
     """
-    method, counts = settings.method, np.bincount(images.person)
+    method, counts = settings.method, np.bincount(images.groups)
     if method == "micle" and not (counts > 1).any():
         what = "every group has one image" if images.has_groups else "no image has a group"
         step = "; name the column of patients with " + parameter("group") + ", or pass " + parameter("method", "simclr")
@@ -143,7 +143,7 @@ def check_images(images: Images, settings: Settings) -> None:
 
 def counts_line(images: Images) -> str:
     """What is trained on, and what is left out."""
-    n_groups = int(images.person.max()) + 1
+    n_groups = int(images.groups.max()) + 1
     groups = f" of {counted(n_groups, 'group')}" if images.has_groups else ""
     line = f"{counted(len(images), 'image')}{groups} to train on"
     leak = images.leak
@@ -159,21 +159,21 @@ def counts_line(images: Images) -> str:
 
 def _leak(
     splits: Sequence[Sequence[str]],
-    groups: Sequence[Sequence[str]],
+    named: Sequence[Sequence[str]],
     gone: Sequence[tuple[str, str]],
     listed: Listed,
 ) -> tuple[Leak, NDArray[np.int64]]:
-    """What becomes of images, and whose they are; `gone` is split and group of those whose files are away."""
-    person = people([*groups, *([group] for _, group in gone)])
+    """What becomes of images, and their groups by number; `gone` is split and group of those whose files are away."""
+    groups = joined_groups([*named, *([group] for _, group in gone)])
     leak = apply_leak_rule(
         [*splits, *([part] for part, _ in gone)],
-        person,
+        groups,
         listed.images,
         transductive=listed.transductive,
         without_test=listed.without_test,
         n_gone=len(gone),
     )
-    return leak, person[: len(groups)]
+    return leak, groups[: len(named)]
 
 
 def _distinct(found: Identified, listed: Listed) -> Images:
@@ -182,11 +182,11 @@ def _distinct(found: Identified, listed: Listed) -> Images:
     for position, digest in enumerate(found.digests):
         members[digest].append(position)
     files = list(members.values())
-    groups = [[samples.groups[position] for position in own] for own in files]
+    named = [[samples.groups[position] for position in own] for own in files]
     splits = [[samples.splits[position] for position in own] for own in files]
     every = zip(listed.samples.ids, listed.samples.splits, listed.samples.groups, strict=True)
     unread = [(split, group) for identity, split, group in every if identity in found.unread]
-    leak, person = _leak(splits, groups, [*unread, *samples.missing_known], listed)
+    leak, groups = _leak(splits, named, [*unread, *samples.missing_known], listed)
     kept = [files[at] for at in np.flatnonzero(~leak.is_out).tolist()]
     digests = [found.digests[own[0]] for own in kept]
     return Images(
@@ -197,7 +197,7 @@ def _distinct(found: Identified, listed: Listed) -> Images:
         contents=np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(kept), -1),
         labels=_agreed(samples.labels, kept),
         parts=_agreed(samples.splits, kept),
-        person=np.unique(person[~leak.is_out], return_inverse=True)[1],
+        groups=np.unique(groups[~leak.is_out], return_inverse=True)[1],
         has_groups=any(group != MISSING for group in samples.groups),
         findings=samples.findings,
         leak=leak,

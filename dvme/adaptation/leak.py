@@ -1,4 +1,4 @@
-"""The leak rule: what a study will test on takes no part in an adaptation, and neither do other images of its people.
+"""The leak rule: what a study will test on takes no part in an adaptation, and neither do other images of its groups.
 
 Weights that have seen test images, even without labels, know something of the test set; scores on it are no longer
 those of new images. A test image whose file is away takes part in the rule: others of its group may be there.
@@ -32,23 +32,23 @@ class Leak:
 
     @property
     def n_related(self) -> int:
-        """Images that are left out and are no test images themselves: others of the same people."""
+        """Images that are left out and are no test images themselves: others of the same groups."""
         return int(self.is_out.sum()) - (0 if self.is_transductive else self.n_test)
 
 
-def people(files: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """Who each image is of: images of one group, and images that a copy links to two groups, are one person's.
+def joined_groups(files: Sequence[Sequence[str]]) -> NDArray[np.int64]:
+    """Which group each image is of; two groups that a copy links are one.
 
     Args:
         files: of each of N distinct images, the groups of the files that are copies of it; "" is none.
 
     Returns:
-        (N,) from 0 on. An image without a group is somebody of its own.
+        (N,) from 0 on. An image without a group is one of its own.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    known = [sorted({group for group in groups if group != MISSING}) for groups in files]
+    known = [sorted({group for group in named if group != MISSING}) for named in files]
     number = {group: at for at, group in enumerate(dict.fromkeys(group for groups in known for group in groups))}
     n_images = len(files)
     links = [(image, n_images + number[group]) for image, groups in enumerate(known) for group in groups]
@@ -61,18 +61,18 @@ def people(files: Sequence[Sequence[str]]) -> NDArray[np.int64]:
 
 def apply_leak_rule(
     splits: Sequence[Sequence[str]],
-    person: NDArray[np.int64],
+    groups: NDArray[np.int64],
     images: str,
     *,
     transductive: bool,
     without_test: bool,
     n_gone: int = 0,
 ) -> Leak:
-    """Leave out the test part and all images of its people, or refuse where nobody said what that is.
+    """Leave out the test part and all images of its groups, or refuse where nobody said what that is.
 
     Args:
         splits: of each of N distinct images, the parts that its files are declared to be of; "" is none.
-        person: (N,) who each is of, by `people`.
+        groups: (N,) which each is of, by `joined_groups`.
         images: as the user named them.
         transductive: the user wants all images, test images included.
         without_test: the user says that there is no test part among them.
@@ -103,8 +103,8 @@ def apply_leak_rule(
         raise DataError(message + "column with " + parameter("split") + step + either)
     if transductive:
         return Leak(np.zeros(n_there, dtype=bool), n_test, is_transductive=True)
-    is_out = np.isin(person[:n_there], person[is_test])
+    is_out = np.isin(groups[:n_there], groups[is_test])
     if is_out.all():
-        message = f"all images of {images} are of the test part, or of people in it; add images that are not, or pass "
+        message = f"all images of {images} are of the test part, or of groups in it; add images that are not, or pass "
         raise DataError(message + parameter("transductive", True))
     return Leak(is_out, n_test, is_transductive=False)

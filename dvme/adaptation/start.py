@@ -179,7 +179,7 @@ def _are_grey(pictures: Pictures) -> bool:
 def _asked(images: Images, model: Trainable, settings: Settings, augment: str) -> dict[str, Any]:
     """All that the result depends on, in words where a difference is to be named."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for part in (images.contents, images.person):
+    for part in (images.contents, images.groups):
         digest.update(np.ascontiguousarray(part).tobytes())
     said = "\n".join(f"{label}\t{part}" for label, part in zip(images.labels, images.parts, strict=True))
     digest.update(said.encode())

@@ -56,11 +56,11 @@ class Contrast:
     ) -> None:
         self.head = Projection(dim, dim, PROJECTED)
         self._pictures, self._augmentation, self._temperature = pictures, augmentation, settings.temperature
-        self._person, self._is_across = images.person, settings.method == "micle"
+        self._groups, self._is_across = images.groups, settings.method == "micle"
 
     def order(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """See Task."""
-        return epoch_pairs(self._person, rng, across=self._is_across)
+        return epoch_pairs(self._groups, rng, across=self._is_across)
 
     def loss(self, model: Trainable, items: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
         """See Task."""
@@ -74,7 +74,7 @@ class Contrast:
         return nt_xent(alike, alike, self._groups_of(items), self._temperature).item()
 
     def _groups_of(self, items: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self._person[items[:, 0]])
+        return torch.from_numpy(self._groups[items[:, 0]])
 
 
 class Labels:

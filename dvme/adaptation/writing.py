@@ -94,4 +94,3 @@ def write_result(out: Path, begun: Begun, course: Course) -> BackboneSpec:
             sync(each)
         out.unlink(missing_ok=True)
     return spec
-

@@ -36,11 +36,11 @@ class OrderedClassifier(nn.Module):
         intercepts = start.intercepts
         ends = np.concatenate([[np.inf], intercepts, [-np.inf]])
         is_cut = np.isfinite(intercepts)
-        self._cuts, inverse = np.unique(-intercepts[is_cut], return_inverse=True)  # falling, each once
+        cuts, inverse = np.unique(-intercepts[is_cut], return_inverse=True)  # falling, each once
         self._places = np.full(len(intercepts), -1)
         self._places[is_cut] = inverse
         self._infinite = intercepts
-        own = -self._cuts + float(about.astype(np.float64) @ start.weights[:, 0])
+        own = -cuts + float(about.astype(np.float64) @ start.weights[:, 0])
         gaps = own[:-1] - own[1:]
         self.weight = nn.Parameter(torch.from_numpy(start.weights[:, 0].astype(np.float32)))
         self.first = nn.Parameter(torch.from_numpy(own[:1].astype(np.float32)))
@@ -52,7 +52,7 @@ class OrderedClassifier(nn.Module):
         """(B, C) log probabilities of (B, D) embeddings; -inf of classes that training lacks."""
         score = (features - self.centre) @ self.weight
         gaps, none = nn.functional.softplus(self.gaps), score[:, None] * 0.0
-        logits = score[:, None] + self._falling(gaps)
+        logits = score[:, None] + _fall(self.first, gaps)
         # Of every class that there is: above the cut before it, and not above the next.
         logs = torch.cat([none, nn.functional.logsigmoid(logits)], dim=1)
         logs = logs + torch.cat([nn.functional.logsigmoid(-logits), none], dim=1)
@@ -72,9 +72,6 @@ class OrderedClassifier(nn.Module):
         is_cut = self._places >= 0
         intercepts[is_cut] = cuts.numpy()[self._places[is_cut]]
         return FittedLinear(weights.numpy()[:, None].copy(), intercepts, {}, link=CUMULATIVE)
-
-    def _falling(self, gaps: Tensor) -> Tensor:
-        return _fall(self.first, gaps)
 
 
 def _fall(first: Tensor, gaps: Tensor) -> Tensor:

@@ -213,11 +213,11 @@ def test_adapt__refuses_what_no_file_can_say_before_training(pairs: Path, tmp_pa
         "from torch.nn import ReLU\n"
         "from dvme.backbones import BackboneSpec, Preprocess\n"
         "small = Preprocess(resize=32, crop=32)\n"
-        "mine = BackboneSpec(name='mine', method='m', architecture='test_resnet', architecture_args={'act_layer': ReLU},"
-        " dim=None, pooling='average', licence='l', paper='p', preprocess=small, checkpoint=None, source='random')\n"
+        "mine = BackboneSpec(name='mine', method='m', architecture='test_resnet', "
+        "architecture_args={'act_layer': ReLU}, dim=None, pooling='average', licence='l', paper='p', preprocess=small, checkpoint=None, source='random')\n"
     )
     lines: list[str] = []
-    with pytest.raises(DataError, match="act_layer is <class .*which a TOML file cannot say"):
+    with pytest.raises(DataError, match=r"act_layer is <class .*which a TOML file cannot say"):
         adapt(pairs, tmp_path / "x.toml", f"{tmp_path / 'own.py'}:mine", announce=lines.append)
     assert not any("epoch" in line for line in lines)
     assert not beside(tmp_path / "x.toml")

@@ -110,7 +110,7 @@ def test_run__says_where_nothing_was_learned(begin_on: Begin) -> None:
     course = begun.run(Epochs(), unwatched, force=False)
     task, expected = begun.adaptation.task, []
     for items in np.array_split(task.order(generator(0, ORDER, 1)), 3):  # an image's rivals: both views of other groups
-        own = begun.images.person[items[:, 0]]
+        own = begun.images.groups[items[:, 0]]
         expected.append(np.mean([math.log(1 + 2 * (own != group).sum()) for group in own]))
     assert course.guessing == pytest.approx(np.mean(expected), rel=1e-6)
     assert course.guessing < math.log(2 * 20 / 3 - 1), "fewer rivals than without groups"

@@ -36,7 +36,7 @@ def test_list_images__has_each_content_once_with_what_its_copies_agree_on(write_
     assert found.contents.tobytes() == b"".join(content_id(each.path.read_bytes()) for each in found.work)
     assert found.labels.tolist() == ["", "a", "b"], "copies disagree on the first"
     assert found.parts.tolist() == ["train", "", "train"]
-    assert found.person.tolist() == [0, 0, 1], "a copy links two groups"
+    assert found.groups.tolist() == [0, 0, 1], "a copy links two groups"
     assert found.has_groups
     assert found.n_files == 6
     assert (
@@ -52,7 +52,7 @@ def test_list_images__says_what_is_trained_on(pairs: Path, class_folders: Path) 
         == "24 images of 12 groups to train on, 4 of a declared test part among them (transductive)"
     )
     assert counts_line(find(class_folders, without_test=True)) == "36 images to train on"
-    assert find(class_folders, without_test=True).remarks[-1].startswith("no image has a group: of people with test")
+    assert find(class_folders, without_test=True).remarks[-1].startswith("no image has a group: of patients with test")
     with pytest.raises(DataError, match="declares no test part"):
         find(class_folders)
 
@@ -64,7 +64,7 @@ def test_without__takes_out_rows_and_says_why(pairs: Path) -> None:
     assert len(less) == len(found) - 2
     assert [each.row for each in less.work] == list(range(len(less)))
     assert less.contents.tobytes() == b"".join(each.digest for each in less.work)
-    assert less.person.max() == 9
+    assert less.groups.max() == 9
     assert less.remarks[-1] == f"2 images cannot be used and left out, such as {found.work[1].path}: torn"
     assert less.unread == {str(found.work[1].path): "torn", str(found.work[3].path): "empty"}
 

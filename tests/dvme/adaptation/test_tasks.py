@@ -41,11 +41,11 @@ def test_contrast__sends_both_views_through_the_backbone_at_once(begin_on: Begin
 
 def test_contrast__holds_no_images_of_a_group_against_each_other(begin_on: Begin) -> None:
     begun = begin_on(method="micle")
-    task, person = begun.adaptation.task, begun.images.person
+    task, groups = begun.adaptation.task, begun.images.groups
     order = task.order(rng())
-    assert (person[order[:, 0]] == person[order[:, 1]]).all()
+    assert (groups[order[:, 0]] == groups[order[:, 1]]).all()
     assert (order[:, 0] != order[:, 1]).all(), "every group has two images"
-    own = order[person[order[:, 0]] == 0]
+    own = order[groups[order[:, 0]] == 0]
     assert len(own) == 2
     assert task.loss(begun.model.train(), own, rng()).item() == 0.0, "and without others there is nothing to tell apart"
 
