@@ -54,6 +54,8 @@ class Loaded:
     """Weights before any image is read."""
 
     model: Trainable
+    arguments: Mapping[str, Any]
+    """Of its architecture, as a TOML describes it."""
     n_left: int
     """Bytes of memory on the CPU that its minibatches leave for pixels."""
 
@@ -67,6 +69,8 @@ class Begun:
     is_random: bool
     """Whether these are random, and only the architecture is the spec's."""
     model: Trainable
+    arguments: Mapping[str, Any]
+    """Of its architecture."""
     images: Images
     settings: Settings
     augment: str
@@ -115,6 +119,7 @@ def begin(
         spec=spec,
         is_random=source.random_seed is not None,
         model=model,
+        arguments=loaded.arguments,
         images=images,
         settings=settings,
         augment=augment,
@@ -141,14 +146,15 @@ def load_first(source: Source, settings: Settings, runtime: Runtime, progress: P
         check_trainable(model)
     except UntrainableError as error:
         raise OptionError(f"{error.reason}; name another backbone") from error
-    if own_arguments(model) is None:
+    arguments = own_arguments(model)
+    if arguments is None:
         raise undescribable(source.spec, "its architecture is not made with the weights that it has at its input size")
     if settings.method == "gmml":
         patches_of(model)
     taken = _check_room(model, settings, runtime)
     progress("load", 1, 1)
     n_bytes = runtime.memory_budget("cpu")
-    return Loaded(model, n_bytes - taken if torch.device(device).type == "cpu" else n_bytes)
+    return Loaded(model, arguments, n_bytes - taken if torch.device(device).type == "cpu" else n_bytes)
 
 
 def _check_room(model: Trainable, settings: Settings, runtime: Runtime) -> int:

@@ -13,7 +13,6 @@ from dvme.adaptation.places import places_of
 from dvme.adaptation.start import Begun
 from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.loading.model import hash_weights
-from dvme.backbones.loading.tuned import own_arguments
 from dvme.backbones.own.trained_on import TrainedOn, read_trained_on, write_trained_on
 from dvme.backbones.own.writing import spec_to_toml
 from dvme.files import written_aside
@@ -35,8 +34,6 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
         files: names of what lies beside the TOML.
     """
     base, network, method = begun.spec, begun.model.network, begun.settings.method
-    arguments = own_arguments(begun.model)
-    assert arguments is not None, "refused before training"
     stem = re.sub(r"[^A-Za-z0-9._+-]+", "-", base.name.removeprefix("timm:")).strip("-.")
     random = "random-" if begun.is_random else ""
     is_transductive = begun.images.leak.is_transductive or (base.is_transductive and not begun.is_random)
@@ -46,7 +43,7 @@ def adapted_spec(begun: Begun, files: Mapping[str, str]) -> BackboneSpec:
         base,
         name=f"{stem}-{random}{method}-{hash_weights(network)[:NAME_DIGITS]}",
         method=method if begun.is_random else f"{base.method}+{method}",
-        architecture_args=arguments,
+        architecture_args=begun.arguments,
         dim=begun.model.dim,
         checkpoint=Checkpoint(filename=files["weights"], url=""),
         source="checkpoint",

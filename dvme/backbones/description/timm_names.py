@@ -11,11 +11,13 @@ from pathlib import Path
 REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 
 
+@cache
 def architecture_names() -> tuple[str, ...]:
     """Every name without a tag that timm's sources register; others may be known to timm all the same."""
     return tuple(REGISTERED.findall(_sources()))
 
 
+@cache
 def is_mentioned(architecture: str) -> bool:
     """Whether timm's sources so much as mention a name, with or without a tag; True where they cannot be read."""
     text, base = _sources(), architecture.partition(".")[0]
