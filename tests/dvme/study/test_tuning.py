@@ -99,24 +99,24 @@ def sweep(cache: Path, out: Path, heads: list[str], **options: Any) -> Any:
     return dvme.sweep(cache, out, heads=heads, **given)
 
 
-def test_sweep__stands_beside_the_heads_and_is_gone_on_with(cache: Path, tmp_path: Path) -> None:
+def test_sweep__stands_beside_the_heads_and_is_gone_on_with(tiny: Path, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    first = sweep(cache, tmp_path / "run", ["linear", TUNED], progress=lambda *each: told.append(each))
+    first = sweep(tiny, tmp_path / "run", ["linear", TUNED], progress=lambda *each: told.append(each))
     assert [(done, total) for stage, done, total in told if stage == "train"] == [(each, 6) for each in range(1, 7)]
     assert [done for stage, done, _ in told if stage == "read images"] == list(range(37))
     jobs = [(done, total) for stage, done, total in told if stage == "sweep"]
     assert (jobs[0], jobs[-1], jobs) == ((0, 6), (6, 6), sorted(jobs))
     assert [cell.head for cell in first.cells] == ["linear", TUNED]
     frozen, tuned = first.cells
-    assert tuned.n_parameters > 3_000_000 > frozen.n_parameters
+    assert tuned.n_parameters > 100_000 > frozen.n_parameters
     assert tuned.seconds > frozen.seconds
     assert all(chosen["epoch"] in {0, 1, 2} and chosen["n_epochs"] == 2 for chosen in tuned.chosen)
-    assert all(chosen["n_trained"] > 3_000_000 for chosen in tuned.chosen)
+    assert all(chosen["n_trained"] > 100_000 for chosen in tuned.chosen)
     assert "leads on validation among frozen backbones, on the only backbone" in first.findings.verdict
-    again = sweep(cache, tmp_path / "run", ["linear", TUNED])
+    again = sweep(tiny, tmp_path / "run", ["linear", TUNED])
     assert again.n_reused == again.n_jobs == 6
     assert [cell.test for cell in again.cells] == [cell.test for cell in first.cells]
-    other = sweep(cache, tmp_path / "other", [TUNED])
+    other = sweep(tiny, tmp_path / "other", [TUNED])
     assert other.cells[0].chosen == tuned.chosen, "company changes nothing"
     assert other.findings.answers[0].answer == "None was tried as it is"
 

@@ -24,7 +24,7 @@ from dvme.training.pictures import Pictures
 
 SMALL = Preprocess(resize=36, crop=32)
 RANDOM = replace(get_spec("random"), preprocess=SMALL)
-VIT = replace(RANDOM, name="vit@size=32", architecture="vit_tiny_patch16_224", pooling="class-token", dim=192)
+VIT = replace(RANDOM, name="vit@size=32", architecture="test_vit", pooling="class-token", dim=64)
 IDS = np.random.default_rng(0).integers(0, 255, (9, 16), dtype=np.uint8)
 NONE = np.empty(0, dtype=np.uint64)
 FIVE = TrainedOn(NONE, np.array([5], dtype=np.uint64))
