@@ -102,7 +102,8 @@ def differences(page: Page, study: Study) -> Section | None:
         caption = (
             f"Test {METRIC_NAMES[study.run.metric]} of each method less that of another: of a backbone, less the "
             "single backbone that leads on validation; of a fusion, less every single backbone not told apart from "
-            "that one. The intervals leave heads and test images to chance (crossed test) and are widened for all "
+            "that one; of what was adapted or fine-tuned, less every rival that may be the best. "
+            "The intervals leave heads and test images to chance (crossed test) and are widened for all "
             "comparisons of the table (Bonferroni), as its marks are."
         )
         body += page.figure(
