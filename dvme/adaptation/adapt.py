@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dvme.adaptation.images import check_images, counts_line, list_images
 from dvme.adaptation.places import check_describable, check_out, places_of, training_folder
-from dvme.adaptation.settings import AUGMENTS, settings_of
+from dvme.adaptation.settings import settings_of
 from dvme.arguments import public
 from dvme.data import Columns
 from dvme.defaults import SEED
@@ -20,6 +20,7 @@ from dvme.extraction.models import Choice
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.seeds import checked_seed
 from dvme.training.checkpoints import Epochs
+from dvme.training.recipe import STRONG
 
 if TYPE_CHECKING:
     from dvme.adaptation.watch import Look
@@ -139,8 +140,8 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     numbers: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     ask = partial(settings_of, method, **numbers, temperature=temperature, seed=seed)
     ask()
-    if augment is not None and augment not in AUGMENTS:
-        raise UnknownNameError(f"augment {augment!r} is not known; choose from {', '.join(AUGMENTS)}")
+    if augment is not None and augment not in STRONG:
+        raise UnknownNameError(f"augment {augment!r} is not known; choose from {', '.join(STRONG)}")
     first_seed = None if random_weights is None else checked_seed(random_weights, "random_weights")
     runtime, say = runtime or Runtime(), announce or (lambda _: None)
     choice = Choice(names=[backbone], weights=weights or {}, architectures=architectures or {})

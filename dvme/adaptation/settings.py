@@ -12,7 +12,6 @@ from dvme.limits import positive, whole
 
 METHODS = tuple(ADAPT_EPOCHS)
 CONTRASTIVE = ("simclr", "micle")
-AUGMENTS = ("xray", "photo", "pathology")
 LARGE_BATCH = 256
 """Images of a minibatch from which on LARS takes the steps, as where contrastive learning was published; AdamW below,
 for LARS is made for batches of thousands."""

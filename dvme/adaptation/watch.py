@@ -56,7 +56,8 @@ class Look:
     rank: float
     """Their effective rank."""
     knn: float
-    """AUC of the nearest training images' votes on the validation part; nan where nothing is labelled there."""
+    """AUC of the nearest training images' votes on the validation part; nan where nothing is labelled there. By all
+    methods but `supervised` both parts were trained on, without their labels."""
 
     def line(self, n_epochs: int) -> str:
         """`epoch 3 of 100: loss 2.412, spread 0.61, effective rank 48.2, kNN AUC 0.713`."""

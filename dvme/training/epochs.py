@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.training.augmentations import AUGMENTATIONS, applied, varied
 from dvme.training.averaging import Average
 from dvme.training.batches import epoch_order, loss_weights, resolve_sampling
 from dvme.training.layers import freeze_all_but_last, groups, set_rates
@@ -142,10 +143,16 @@ class Trained:
             return cosine(step, self.n_steps, self.n_warmup)
         return self.fallen
 
+    def _augmented(self, squares: Tensor, crop: int, rng: np.random.Generator) -> Tensor:
+        name, n = self.recipe.augment, len(squares)
+        if name == "light":
+            return moved(squares, drawn(n, self.recipe, rng), crop)
+        return applied(squares, varied(n, AUGMENTATIONS[name], rng), crop)
+
     def _step(self, positions: NDArray[Any], rng: np.random.Generator) -> Tensor:
         pictures, rows = self.lesson.pictures, self.lesson.train[positions]
         squares = pictures.square(rows, self.device)
-        images = moved(squares, drawn(len(rows), self.recipe, rng), pictures.crop)
+        images = self._augmented(squares, pictures.crop, rng)
         del squares
         images = images.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_halved):

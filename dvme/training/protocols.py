@@ -57,9 +57,7 @@ PROTOCOLS: Mapping[str, Recipe] = {
         average_epochs=0.0,
         batch_norm="updated",
         sampling="shuffled",
-        degrees=45.0,
-        least_scale=0.08,
-        most_aspect=4 / 3,
+        augment="photo",
     ),
     "krones2026": Recipe(
         learning_rates=(2.5e-6,),
@@ -94,8 +92,8 @@ PROTOCOLS: Mapping[str, Recipe] = {
   most. Of DINO they take minibatches of 16.
 - `taher2021` (section 3 of its supplement, classification of X-rays, and its code): the crop of 8 to 100 per cent is
   taken from the resized image, so that a small one is blurred. Its test images are seen in ten crops.
-- `azizi2021` (section 4.3): the augmentation of colours and blur is left out, and so is the grid of weight decays
-  (0, 1e-5, 1e-4, 1e-3), of which `weight-decay` takes one. The angle is that of its pre-training.
+- `azizi2021` (section 4.3): its strengths are not stated; here those of its pre-training on photographs, without the
+  rotation, which `augment=xray` has. Of its grid of weight decays (0, 1e-5, 1e-4, 1e-3) `weight-decay` takes one.
 - `krones2026` and `krones2026-sgd` (table 4, a and b): augmentation as in the code of Taher et al., which theirs is
   made from. That code hands the loss to a scheduler that takes epochs: its rate stays near 1.05e-6 in all 30 epochs of
   (a), and near 0.01 in those of (b). `schedule=constant` does what was run of (b), and of (a) with `warmup-epochs=0`

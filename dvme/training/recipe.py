@@ -16,6 +16,9 @@ BatchNorm = Literal["auto", "frozen", "updated"]
 Flips = Literal["none", "horizontal", "both"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "plateau", "constant"]
+Augment = Literal["light", "xray", "photo", "pathology"]
+STRONG = get_args(Augment)[1:]
+"""Augmentations of `dvme.training.augmentations`."""
 Precision = Literal["auto", "float32", "bf16"]
 FEWEST_FOR_STATISTICS = 500
 """Training images below which `auto` leaves the statistics of batch normalisation as they are."""
@@ -26,6 +29,7 @@ NAMES = {
     "batch_norm": get_args(BatchNorm),
     "sampling": get_args(Sampling),
     "flips": get_args(Flips),
+    "augment": get_args(Augment),
 }
 """Fields that are one of a few words."""
 LEAST = {
@@ -99,6 +103,9 @@ class Recipe:
     sampling: Sampling = "auto"
     """`shuffled`, `oversampled`, or `auto`: oversampled where the classes differ in number. Of several labels an image
     may have, all are shuffled."""
+    augment: Augment = "light"
+    """`light`: images are mirrored, turned and cut as the following says. Or one of STRONG, which changes colours as
+    well; the following then counts for nothing."""
     flips: Flips = "horizontal"
     """Which ways half of the images are mirrored."""
     degrees: float = 7.0

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from dvme.adaptation.settings import AUGMENTS, METHODS, settings_of
+from dvme.adaptation.settings import METHODS, settings_of
 from dvme.errors import OptionError, UnknownNameError
 from dvme.training.augmentations import AUGMENTATIONS
+from dvme.training.recipe import STRONG
 
 
 def test_settings_of__has_the_papers_values() -> None:
     assert METHODS == ("simclr", "micle", "gmml", "supervised")
-    assert set(AUGMENTS) == set(AUGMENTATIONS)
+    assert set(STRONG) == set(AUGMENTATIONS)
     micle = settings_of("micle", seed=3)
     assert (micle.epochs, micle.batch_size, micle.learning_rate, micle.temperature) == (100, 128, 1e-4, 0.1)
     assert (micle.weight_decay, micle.warmup_epochs, micle.seed, micle.is_lars) == (0.04, 10.0, 3, False)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dvme.errors import DataError, OptionError
+from dvme.training.augmentations import AUGMENTATIONS, applied, varied
 from dvme.training.batches import epoch_order
 from dvme.training.epochs import Lesson
 from dvme.training.motions import drawn, moved
@@ -406,3 +407,21 @@ def test_tune__products_on_cuda_are_in_bfloat16_unless_asked_otherwise() -> None
     assert loss["float32"] == pytest.approx(tuned(lesson, QUICK).validation_loss, abs=1e-3)
     halved, full = (state_of(found[name]) for name in ("auto", "float32"))
     assert max((value.double() - full[name].double()).abs().max().item() for name, value in halved.items()) > 1e-6
+
+
+def test_tune__strong_augmentation_is_that_of_its_name() -> None:
+    """One step on the images that `applied` gives for the same numbers, by a plain loop."""
+    lesson = stripes(validation=np.arange(0))
+    recipe = replace(QUICK, augment="xray", optimizer="sgd", schedule="constant", warmup_epochs=0.0, max_epochs=1)
+    recipe = replace(recipe, sampling="shuffled", batch_size=32, weight_decay=0.0)
+    course = tuned(lesson, recipe, seed=3)
+    model, classifier = nets()
+    order_rng, motion_rng = (np.random.default_rng(np.random.SeedSequence([3, use, 1])) for use in (0, 1))
+    rows = epoch_order(lesson.targets[lesson.train], "shuffled", order_rng)
+    squares = torch.from_numpy(lesson.pictures.squares[rows]).permute(0, 3, 1, 2).float()
+    shown = applied(squares, varied(len(rows), AUGMENTATIONS["xray"], motion_rng), CROP)
+    loss = nn.functional.cross_entropy(classifier(model.eval()(shown)), torch.from_numpy(lesson.targets[rows]))
+    loss.backward()
+    for name, value in classifier.named_parameters():
+        assert value.grad is not None
+        torch.testing.assert_close(course.classifier_state[name], value.detach() - 0.01 * value.grad)
