@@ -9,6 +9,7 @@ from typing import Any
 from dvme.defaults import ADAPT_BATCH, ADAPT_EPOCHS
 from dvme.errors import OptionError, UnknownNameError, parameter
 from dvme.limits import positive, whole
+from dvme.seeds import checked_seed
 
 METHODS = tuple(ADAPT_EPOCHS)
 CONTRASTIVE = ("simclr", "micle")
@@ -96,5 +97,5 @@ def settings_of(
         learning_rate=positive("learning_rate", rate if learning_rate is None else learning_rate),
         weight_decay=1e-6 if is_lars else 0.04,
         temperature=positive("temperature", 0.1 if temperature is None else temperature),
-        seed=seed,
+        seed=checked_seed(seed),
     )

@@ -22,6 +22,7 @@ from dvme.study.design.options import SubsetOptions
 TAKES: dict[str, Callable[..., Any]] = {
     "probe": partial(dvme.probe, "nowhere.zarr", heads="linear"),
     "verify": partial(dvme.cache.verify, "nowhere.zarr"),
+    "adapt": partial(dvme.adapt, "nowhere", "efficientnet-lite0", "simclr", "nowhere.toml"),
     "subsets": lambda seed: dvme.subsets("nowhere.zarr", options=cast("SubsetOptions", {"seed": seed})),
     "SubsetOptions": SubsetOptions,
     "PageOptions": PageOptions,
@@ -46,7 +47,7 @@ def test_seed__no_command_that_takes_one_is_missing_above() -> None:
         for each in functions:
             if isinstance(each, ast.FunctionDef) and "public" in map(ast.unparse, each.decorator_list):
                 takes |= {each.name} if "seed" in {given.arg for given in each.args.kwonlyargs} else set()
-    assert takes == {"probe", "verify"}
+    assert takes == {"adapt", "probe", "verify"}
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1, np.uint32(7), np.int64(2**32 - 1), np.uint64(1)], ids=repr)
