@@ -3,84 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from dvme.errors import OptionError
 from dvme.training.recipe import Recipe
 
 OWN = "dvme"
+AS_PUBLISHED = Recipe(layer_decay=1.0, average_epochs=0.0, warmup_epochs=0.0, batch_norm="updated")
+"""What most papers have in common: one rate for all layers, no average of weights, no warm-up, statistics that move."""
 PROTOCOLS: Mapping[str, Recipe] = {
     OWN: Recipe(),
-    "truong2021": Recipe(
+    "truong2021": replace(
+        AS_PUBLISHED,
         optimizer="adam",
         learning_rates=(1e-3,),
         transformer_factor=0.1,
-        layer_decay=1.0,
         weight_decay=0.0,
         batch_size=64,
         min_epochs=30,
         max_epochs=50,
         schedule="plateau",
-        warmup_epochs=0.0,
         stop_patience=10,
-        average_epochs=0.0,
-        batch_norm="updated",
         degrees=10.0,
         least_scale=(224 / 256) ** 2,
         most_scale=(224 / 256) ** 2,
     ),
-    "taher2021": Recipe(
+    "taher2021": replace(
+        AS_PUBLISHED,
         optimizer="adam",
         learning_rates=(2e-4,),
-        layer_decay=1.0,
         weight_decay=0.0,
         max_epochs=1000,
         schedule="plateau",
         plateau_factor=0.5,
-        warmup_epochs=0.0,
         stop_patience=10,
-        average_epochs=0.0,
-        batch_norm="updated",
         sampling="shuffled",
         least_scale=0.08,
         most_aspect=4 / 3,
     ),
-    "azizi2021": Recipe(
+    "azizi2021": replace(
+        AS_PUBLISHED,
         optimizer="sgd",
         learning_rates=tuple(10.0 ** (exponent / 2) for exponent in range(-7, 0)),
-        layer_decay=1.0,
         weight_decay=0.0,
         batch_size=256,
         n_steps=30_000,
         schedule="constant",
-        warmup_epochs=0.0,
         stop_patience=0,
-        average_epochs=0.0,
-        batch_norm="updated",
         sampling="shuffled",
         augment="photo",
     ),
-    "krones2026": Recipe(
+    "krones2026": replace(
+        AS_PUBLISHED,
         learning_rates=(2.5e-6,),
-        layer_decay=1.0,
         max_epochs=30,
         warmup_epochs=5.0,
         stop_patience=0,
-        average_epochs=0.0,
-        batch_norm="updated",
         sampling="shuffled",
         least_scale=0.08,
         most_aspect=4 / 3,
     ),
-    "krones2026-sgd": Recipe(
+    "krones2026-sgd": replace(
+        AS_PUBLISHED,
         optimizer="sgd",
         learning_rates=(0.01,),
-        layer_decay=1.0,
         weight_decay=0.0,
         max_epochs=30,
-        warmup_epochs=0.0,
         stop_patience=0,
-        average_epochs=0.0,
-        batch_norm="updated",
         sampling="shuffled",
         least_scale=0.08,
         most_aspect=4 / 3,
