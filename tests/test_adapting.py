@@ -42,5 +42,5 @@ def test_guide__its_commands_end_in_an_answer(
         result = run(*("6,full" if word == "50,200,full" else word for word in words))
         assert result.exit_code == 0, result.output
         if words[0] == "sweep":
-            assert "adapting" in result.output
+            assert re.search(r"adapting (gains|is worse)|no gain by adapting", result.output)
     assert Path("adapted.html").exists()
