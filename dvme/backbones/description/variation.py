@@ -18,8 +18,9 @@ from dvme.errors import OptionError
 
 PREPROCESS_KEYS = ("resize", "crop", "interpolation", "mode", "mean", "std")
 READING_KEYS = ("range", "voi", "frame", "draft")
+DENSE = "dense"
 VIEW = "view"
-KEYS = ("pool", "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision", VIEW)
+KEYS = ("pool", DENSE, "size", "in-chans", *PREPROCESS_KEYS, *READING_KEYS, "precision", VIEW)
 """In the order in which a name has them."""
 _PART = re.compile(rf"@({'|'.join(KEYS)})=([^@]*)")
 _FILE = re.compile(r".*\.(?:toml(?=@|$)|py:[^@]*)", re.DOTALL)

@@ -1,0 +1,1 @@
+"""Where in the image: classes of the tokens of dense features."""

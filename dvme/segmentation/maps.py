@@ -1,0 +1,127 @@
+"""Dense features of a cache as maps: tokens (B, T, C) by rows, on one grid, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.backbones.description.dense import Grid, grids_of
+from dvme.errors import DataError
+from dvme_cache import Embeddings
+
+FLOAT_BYTES, SCALE_BYTES = 4, 2
+
+
+class DenseMaps:
+    """The maps of one dense backbone of a cache."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        """Raises DataError if the backbone gives one vector an image."""
+        self.embeddings = embeddings
+        self.grids = grids_of(embeddings.fingerprint.fields)
+        if not self.grids:
+            step = f"dvme extract ... --backbones {embeddings.name} --dense makes its dense features"
+            raise DataError(f"{embeddings.name} gives one vector an image, no map; {step}")
+        self._is_int8 = embeddings.dtype == "uint8"
+
+    @property
+    def finest(self) -> Grid:
+        """The grid of most tokens, with the channels of all maps."""
+        finest = max(self.grids, key=lambda grid: grid.n_tokens)
+        return Grid(finest.rows, finest.columns, self.n_channels)
+
+    @property
+    def n_channels(self) -> int:
+        """Of all maps together."""
+        return sum(grid.channels for grid in self.grids)
+
+    def read(self, rows: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """The maps of some rows of the cache, each proven by its checksum.
+
+        Args:
+            rows: (B,) row indices, as `Embeddings.read` takes them.
+
+        Returns:
+            (B, n_tokens, channels) of each map, of int8 decoded.
+
+        Raises:
+            MissingEmbeddingsError, CorruptCacheError: as `Embeddings.read`.
+        """
+        stored, found, at = self.embeddings.read(rows), [], 0
+        for grid in self.grids:
+            values = stored[:, at : at + grid.n_values]
+            at += grid.n_values
+            if not self._is_int8:
+                found.append(values.astype(np.float32).reshape(len(stored), grid.n_tokens, grid.channels))
+                continue
+            scales = np.ascontiguousarray(stored[:, at : at + grid.n_tokens * SCALE_BYTES]).view("<f2")
+            at += grid.n_tokens * SCALE_BYTES
+            whole = values.view(np.int8).reshape(len(stored), grid.n_tokens, grid.channels)
+            found.append(whole * scales.astype(np.float32)[:, :, None])
+        return found
+
+    def on_grid(self, rows: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+        """The maps of some rows, resampled to one grid and joined.
+
+        Bilinear between the middles of cells, which at the border goes on as it is: `torch.nn.functional.interpolate`
+        with align_corners=False.
+
+        Args:
+            rows: (B,) row indices.
+            shape: r rows and c columns of the grid.
+
+        Returns:
+            (B, r * c, sum of channels).
+        """
+        joined = np.empty((len(rows), shape[0] * shape[1], self.n_channels), dtype=np.float32)
+        at = 0
+        for grid, tokens in zip(self.grids, self.read(rows), strict=True):
+            joined[:, :, at : at + grid.channels] = resampled(tokens, (grid.rows, grid.columns), shape)
+            at += grid.channels
+        return joined
+
+    def blocks(
+        self, rows: NDArray[Any], shape: tuple[int, int], n_bytes: int
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """`on_grid` in parts, in order, such that each part and what reading it takes are at most so many bytes.
+
+        A part has at least one row.
+
+        Yields:
+            Where in `rows`, and (b, r * c, sum of channels).
+        """
+        size = max(1, n_bytes // self._bytes_a_row(shape))
+        for start in range(0, len(rows), size):
+            at = slice(start, min(start + size, len(rows)))
+            yield at, self.on_grid(rows[at], shape)
+
+    def _bytes_a_row(self, shape: tuple[int, int]) -> int:
+        """Of the row as it is stored, of its maps, and of what becomes of them."""
+        n_values = sum(grid.n_values for grid in self.grids)
+        widest = shape[0] * shape[1] * max(grid.channels for grid in self.grids)
+        joined = shape[0] * shape[1] * self.n_channels
+        return self.embeddings.stored.features.row_bytes + FLOAT_BYTES * (n_values + 2 * widest + joined)
+
+
+def resampled(tokens: NDArray[np.float32], shape: tuple[int, int], wanted: tuple[int, int]) -> NDArray[np.float32]:
+    """Tokens (B, r * c, C) of one grid on another, (B, r' * c', C); bilinear, as `DenseMaps.on_grid`."""
+    if shape == wanted:
+        return tokens
+    n_images, _, n_channels = tokens.shape
+    down = (weights(shape[0], wanted[0]) @ tokens.reshape(n_images, shape[0], -1)).reshape(-1, shape[1], n_channels)
+    across = weights(shape[1], wanted[1]) @ down
+    return across.reshape(n_images, wanted[0] * wanted[1], n_channels)
+
+
+def weights(size: int, wanted: int) -> NDArray[np.float32]:
+    """(wanted, size) of what each of `size` cells in a line counts in each of `wanted`."""
+    middles = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
+    lower = np.minimum(middles.astype(np.int64), max(size - 2, 0))
+    found = np.zeros((wanted, size), dtype=np.float32)
+    found[np.arange(wanted), lower] = 1 - (middles - lower)
+    if size > 1:
+        found[np.arange(wanted), lower + 1] = middles - lower
+    return found
