@@ -168,6 +168,12 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f".{path.name}{suffix}")
 
 
+def free_bytes(path: str | Path) -> int:
+    """What the disk of a place, which need not be there yet, has room for."""
+    nearest = next(each for each in (Path(path), *Path(path).absolute().parents) if each.exists())
+    return shutil.disk_usage(nearest).free
+
+
 def check_space(path: str | Path) -> None:
     """Refuse a place on a disk that is full.
 

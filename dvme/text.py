@@ -63,6 +63,15 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
+def bytes_text(n_bytes: float) -> str:
+    """`150 kB`, `1.5 GB`: two or three digits, in powers of ten."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= factor:
+            value = n_bytes / factor
+            return f"{value:,.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    return f"{n_bytes:,.0f} bytes"
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, on one line, a long one cut in the middle; its type where it says nothing."""
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -19,7 +19,7 @@ from dvme_cache.parallel import each
 from dvme_cache.protocol import Files
 from dvme_cache.reading import ProvenRows, Shards, read_rows, read_states
 from dvme_cache.samples import SampleTable
-from dvme_cache.shards import finite_rows
+from dvme_cache.shards import blank, finite_rows
 
 if TYPE_CHECKING:
     from dvme_cache.store import CacheStore
@@ -65,13 +65,13 @@ class Embeddings:
         rows_per_shard: int | None = None,
     ) -> None:
         """Lay out empty arrays for n_rows. The cache does not know of them before it has registered them."""
-        rows = rows_per_shard or shard_rows(n_rows)
+        rows = shard_rows(n_rows, dim * np.dtype(dtype).itemsize, asked=rows_per_shard)
         attributes = {"fingerprint": dict(fingerprint.fields), "provenance": dict(provenance)}
         group = zarr.create_group(store, path=path, attributes=attributes)
         create = partial(create_array, group, is_compressed=False)
         column = partial(create, shape=(n_rows,), chunks=(rows,))
         arrays = (
-            partial(create, "features", shape=(n_rows, dim), dtype=dtype, chunks=(rows, dim), fill_value=np.nan),
+            partial(create, "features", shape=(n_rows, dim), dtype=dtype, chunks=(rows, dim), fill_value=blank(dtype)),
             partial(column, "checksum", dtype="uint32", fill_value=0),
             partial(column, "reason", dtype=str, fill_value="", is_compressed=True),
             partial(column, "state", dtype="uint8", fill_value=int(RowState.PENDING)),
@@ -192,7 +192,7 @@ class Embeddings:
 
         Args:
             rows: (B,) ascending indices within one shard.
-            features: (B, D); rows named in `reasons` are ignored and stay NaN.
+            features: (B, D); rows named in `reasons` are ignored and stay blank: NaN, or 0 of bytes.
             reasons: row index to one line that says why it failed.
             not_finite: why any other row fails whose features, in the stored dtype, are not all finite.
 
@@ -240,10 +240,10 @@ class Embeddings:
     def _block(
         self, shard: int, states: NDArray[Any], places: NDArray[Any], features: NDArray[Any], is_failed: NDArray[Any]
     ) -> NDArray[Any]:
-        """(shard rows, D) to write: the new rows, the committed ones bit by bit, NaN elsewhere."""
+        """(shard rows, D) to write: the new rows, the committed ones bit by bit, blank elsewhere."""
         if len(places) == self.shard_rows and not is_failed.any():
             return features
-        block = np.full((self.shard_rows, self.dim), np.nan, dtype=self.features.dtype)
+        block = np.full((self.shard_rows, self.dim), self.features.blank, dtype=self.features.dtype)
         kept = np.setdiff1d(np.flatnonzero(states == RowState.DONE), places)
         if len(kept):
             block[kept] = self.read(kept + shard * self.shard_rows)

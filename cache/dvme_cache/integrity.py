@@ -110,7 +110,7 @@ class Remains:
     states: NDArray[np.uint8]
     """(shard rows,) RowState; pending where a row is not proven."""
     features: NDArray[Any]
-    """(shard rows, D), NaN where a row is not done."""
+    """(shard rows, D), blank where a row is not done: NaN, or 0 of bytes."""
     checksums: NDArray[np.uint32]
     """(shard rows,), 0 where a row is not done."""
     is_lost: NDArray[np.bool_]
@@ -128,7 +128,7 @@ def remains_of(embeddings: Embeddings, shard: int) -> Remains:
     The rows themselves say which of them were done where the states are gone or flipped.
     """
     window = embeddings.window(shard)
-    features = embeddings.features.remains(shard, np.nan)
+    features = embeddings.features.remains(shard, embeddings.features.blank)
     checksums = embeddings.checksum.remains(shard, 0)
     is_kept = is_proven(embeddings, shard, features, checksums)
     is_failed = np.zeros_like(is_kept)
@@ -142,7 +142,7 @@ def remains_of(embeddings: Embeddings, shard: int) -> Remains:
         is_failed = (before == RowState.FAILED) & embeddings.has_reasons(shard)
         counted = before != RowState.PENDING
     states = np.where(is_kept, RowState.DONE, np.where(is_failed, RowState.FAILED, RowState.PENDING))
-    features[~is_kept], checksums[~is_kept] = np.nan, 0
+    features[~is_kept], checksums[~is_kept] = embeddings.features.blank, 0
     return Remains(states.astype(np.uint8), features, checksums, counted & ~is_kept & ~is_failed)
 
 
@@ -174,7 +174,8 @@ def erase_rows(embeddings: Embeddings, rows: NDArray[Any]) -> None:
     shards = rows // embeddings.shard_rows
     for shard in np.unique(shards).tolist():
         kept, places = remains_of(embeddings, shard), rows[shards == shard] % embeddings.shard_rows
-        kept.states[places], kept.features[places], kept.checksums[places] = RowState.PENDING, np.nan, 0
+        blank = embeddings.features.blank
+        kept.states[places], kept.features[places], kept.checksums[places] = RowState.PENDING, blank, 0
         _rewrite(embeddings, shard, kept)
 
 

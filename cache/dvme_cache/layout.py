@@ -8,7 +8,7 @@
         <generation>/<column> (N,)  string, "" = missing
       embeddings/                   attributes: backbones (the commit of adding or removing one)
         <backbone>/                 attributes: fingerprint, provenance
-          features  (N, D)          NaN where nothing was written
+          features  (N, D)          NaN where nothing was written, 0 of bytes
           checksum  (N,)    uint32  of the row, its image and its fingerprint (sealing.py)
           reason    (N,)    string  why a row failed
           state     (N,)    uint8   RowState; written last: the commit of a shard
@@ -35,6 +35,8 @@ EMBEDDING_CHUNK = re.compile(r"embeddings/[^/]+/[^/]+/c/")
 ROWS_PER_SAMPLE_CHUNK = 262_144
 MIN_SHARD_ROWS, MAX_SHARD_ROWS = 64, 32_768
 SHARDS_PER_DATA_SET = 256
+MOST_SHARD_BYTES = 1 << 27
+"""Of the features of a shard, which is held in memory as a whole."""
 
 
 class RowState(IntEnum):
@@ -45,14 +47,24 @@ class RowState(IntEnum):
     FAILED = 2
 
 
-def shard_rows(n_rows: int) -> int:
-    """Rows per shard for a data set of about n_rows: a power of two in [64, 32768].
+def shard_rows(n_rows: int, row_bytes: int = 0, *, asked: int | None = None) -> int:
+    """Rows per shard for a data set of about n_rows: a power of two in [64, 32768], fewer where rows are long.
 
     About 256 shards per data set, so that an interrupted run loses well under one per cent of its
-    work, while a hundred million rows are still thousands of files, not millions.
+    work, while a hundred million rows are still thousands of files, not millions. However long a row is, a shard of
+    more than one has at most 128 MiB.
+
+    Args:
+        n_rows: of the data set.
+        row_bytes: of the features of a row.
+        asked: how many are wanted instead, if that is no more.
     """
+    fitting = max(1, MOST_SHARD_BYTES // max(row_bytes, 1))
+    if asked is not None:
+        return min(asked, fitting)
     wanted = max(1, n_rows // SHARDS_PER_DATA_SET)
-    return min(MAX_SHARD_ROWS, max(MIN_SHARD_ROWS, 1 << (wanted - 1).bit_length()))
+    usual = min(MAX_SHARD_ROWS, max(MIN_SHARD_ROWS, 1 << (wanted - 1).bit_length()))
+    return min(usual, 1 << (fitting.bit_length() - 1))
 
 
 def encoded(name: str) -> str:

@@ -37,6 +37,7 @@ class ShardFiles:
         self.n_rows = n_rows
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.row_shape = row_shape
+        self.blank = blank(self.dtype)
         self.row_bytes = self.dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
 
     def key(self, shard: int) -> str:
@@ -118,8 +119,15 @@ class ShardFiles:
         self._files.delete(self.key(shard))
 
 
+def blank(dtype: np.dtype[Any] | str) -> float | int:
+    """What stands where nothing was written: NaN, and 0 of a type that has none."""
+    return np.nan if np.dtype(dtype).kind == "f" else 0
+
+
 def finite_rows(features: NDArray[Any]) -> NDArray[np.bool_]:
     """(B,) whether all elements of a row (B, D) are, looked at in parts that stay in the processor's cache."""
+    if features.dtype.kind != "f":
+        return np.ones(len(features), dtype=bool)
     is_finite = np.empty(len(features), dtype=bool)
     for start in range(0, len(features), ROWS_AT_ONCE):
         is_finite[start : start + ROWS_AT_ONCE] = _finite_part(features[start : start + ROWS_AT_ONCE])

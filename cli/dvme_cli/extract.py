@@ -88,6 +88,8 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         typer.Option(help="Decode JPEG files to 1/2, 1/4 or 1/8, as long as their short side has so many pixels."),
     ] = None,
     views: options.NewViews = None,
+    dense: image_options.Dense = False,
+    layers: image_options.Layers = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     precision: image_options.Precision = None,
     dtype: options.Dtype = DTYPE,
@@ -150,7 +152,8 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "image_root": image_root,
         "skip_missing": skip_missing,
         "class_order": parse_order(class_order),
-        **typed(views=views),
+        **typed(views=views, layers=layers),
+        "dense": dense,
         "weights": parse_pairs(weights or [], "--weights", "PATH"),
         "architectures": parse_pairs(architectures or [], "--arch", "ARCHITECTURE"),
         "precision": precision,
@@ -170,6 +173,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
         "part": part,
         "trust_mtime": trust_mtime,
         "announce": partial(_announce, announced),
+        "tell": note,
     }
     with progress_bars() as tell:
         if plan:

@@ -75,6 +75,14 @@ ClassOrder = Annotated[
     str | None,
     typer.Option(help="All class names, the lowest first: none,mild,severe. Kept in CACHE; '' takes it away."),
 ]
+Dense = Annotated[
+    bool,
+    typer.Option(
+        "--dense",
+        help="Keep patch tokens or feature maps of the last layer instead of one vector an image, as NAME@dense=last.",
+    ),
+]
+Layers = Annotated[str | None, typer.Option(help="Keep those of these layers, as --dense: last, last-4 or 3,6,9,12.")]
 Precision = Annotated[
     str | None,
     typer.Option(

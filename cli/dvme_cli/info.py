@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import dvme
-from dvme.text import counted, some_of
+from dvme.text import bytes_text, counted, some_of
 from dvme_cli import options
 from dvme_cli.console import answer, console, say, size
 from dvme_cli.table import Table
@@ -42,16 +42,20 @@ def _show(summary: CacheSummary) -> None:
     for item in summary.backbones:
         table.add_row(
             item.backbone,
-            str(item.fingerprint.get("pooling", "")),
+            str(item.fingerprint.get("pooling", "none" if item.maps else "")),
             item.digest[:12],
             f"{item.dim}",
-            item.dtype,
+            item.stored_as,
             f"{item.done:,}",
             f"{item.failed:,}",
             f"{item.pending:,}",
             size(item.n_bytes),
         )
     table.show(console())
+    for item in summary.backbones:
+        if item.maps:
+            of = f"{item.maps}, {item.stored_as}: {bytes_text(item.row_bytes)} an image"
+            say(f"{item.backbone} has dense features, {of}")
     for item in summary.backbones:
         word = item.provenance.get("imported", {})
         said = [f"{words} {word[key]}" for key, words in WORDS.items() if key in word]

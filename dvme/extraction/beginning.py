@@ -21,10 +21,11 @@ from dvme.extraction.decoding import CHANGED
 from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened
 from dvme.extraction.passes import BackboneOutcome, Options
+from dvme.extraction.room import check_room, contents_done
 from dvme.files import check_space
 from dvme.runtime import Progress
 from dvme.sets.direct import is_public_set
-from dvme_cache import CorruptCacheError, EmbeddingCache, RowState
+from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
 
 if TYPE_CHECKING:
@@ -92,27 +93,8 @@ def begin_run(request: ExtractRequest, opened: Opened, progress: Progress, *, is
         found = hashing.result()
     if present is not None:
         check_fingerprints(present, models, options.dtype, found.kinds)
+    check_room(request, present, models, found.digests)
     return Begun(models, found, stamps)
-
-
-def contents_done(cache: EmbeddingCache, names: Sequence[str], options: Options) -> frozenset[bytes]:
-    """Content ids of which a cache has the embedding by every backbone, or the reason why there is none.
-
-    Those that are another part's count as well. Damage of embeddings is not looked for, and what the cache has is taken
-    to have the models' fingerprints.
-    """
-    if not set(names) <= set(cache.backbones):
-        return frozenset()
-    settled = [RowState.DONE] if options.retry_failed else [RowState.DONE, RowState.FAILED]
-    ids = cache.samples.ids
-    is_done = np.ones(len(ids), dtype=bool)
-    for embeddings in map(cache.embeddings, names):
-        own = options.own(np.arange(len(ids)), embeddings.shard_rows)
-        try:
-            is_done[own] &= np.isin(embeddings.states(options.shards_of(embeddings))[own], settled)
-        except CorruptCacheError:  # states that are torn: the run mends them, and finds what is lost
-            return frozenset()
-    return frozenset(content.tobytes() for content in ids[is_done])
 
 
 class _Hashing:

@@ -15,7 +15,7 @@ from dvme.cores import available_cores
 from dvme.data.decoded import Told
 from dvme.extraction.batch_size import batch_size_for
 from dvme.extraction.decoding import Decoder, Supply, Way, Work
-from dvme.extraction.gathering import Gathering, Target, portions_of
+from dvme.extraction.gathering import Gathering, Target, portions_of, shard_bytes
 from dvme.extraction.lanes import Differs, Embedded, Ended, Event, Finished, Lane, Shared
 from dvme.extraction.pace import Mode, Pace, modes_of
 from dvme.runtime import Runtime, available_memory, resident_memory
@@ -31,6 +31,8 @@ EVENTS = 16
 """Of lanes, that wait to be read."""
 COMMITS_WAITING = 2
 """For each that is under way; more would hold the memory of shards that are done."""
+BYTES_TO_COMMIT = 1 << 29
+"""Of shards that are done and not committed yet, unless one alone has more."""
 ROOMY = 2 << 30
 """Bytes for each lane, of which no backbone has yet been seen to take more."""
 
@@ -81,7 +83,7 @@ def extract_shards(
         portions = (work_of(rows.tolist()) for rows in portions_of(gatherings))
         supply = Supply(portions, begin, readers, PORTIONS_AHEAD + len(replicas) - 1)
         shared = Shared(supply, decoder, gatherings, Queue(EVENTS), decoders)
-        commits = stack.enter_context(Commits(n_writers))
+        commits = stack.enter_context(Commits(n_writers, max(map(shard_bytes, targets))))
         try:
             with _restored_threads():
                 run.through(shared, commits, replicas, _modes(device, len(replicas)))
@@ -169,9 +171,11 @@ class _Crew:
 class Commits:
     """Shards on their way to the disk or the store, beside the work that goes on."""
 
-    def __init__(self, n_writers: int) -> None:
+    def __init__(self, n_writers: int, n_bytes: int = 1) -> None:
+        """So many at a time, of shards of at most so many bytes."""
         self._pool = ThreadPoolExecutor(n_writers, thread_name_prefix="commit")
-        self._room = threading.BoundedSemaphore(n_writers * (1 + COMMITS_WAITING))
+        n_held = min(n_writers * (1 + COMMITS_WAITING), max(1, BYTES_TO_COMMIT // max(1, n_bytes)))
+        self._room = threading.BoundedSemaphore(n_held)
         self._pending: list[Future[None]] = []
 
     def __enter__(self) -> Commits:

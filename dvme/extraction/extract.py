@@ -20,7 +20,7 @@ from dvme.errors import parameter
 from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of
 from dvme.extraction.indexing import Index, index_samples
-from dvme.extraction.models import Choice, seen_in_views
+from dvme.extraction.models import Choice, densely, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import BackboneOutcome, Options, extract_all, lay_out_all
 from dvme.files import check_folder
@@ -96,6 +96,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     *,
     backbones: Sequence[str],
     views: int | str = VIEWS,
+    dense: bool = False,
+    layers: str | None = None,
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     skip_missing: bool = False,
@@ -113,6 +115,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     trust_mtime: bool = False,
     progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> ExtractReport:
     """Run frozen backbones over images and keep their embeddings; what the cache has is not computed again.
 
@@ -125,6 +128,9 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         backbones: names, with variations if any; all are extracted in one pass over the images.
         views: versions of each image to embed, the plain one among them: 4 also keeps three that are mirrored, turned
             and cropped, each as a backbone of its own, `NAME@view=1` and so on; "4:rotate+crop" mirrors none.
+        dense: keep the tokens of each backbone's layers instead of one vector an image, as `NAME@dense=last`, but for
+            those whose name says which layers.
+        layers: which these are: `last`, `last-4` or `3,6,9,12`; asks for them as `dense` does.
         columns: a manifest's columns.
         image_root: where a manifest's relative paths start.
         skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
@@ -133,11 +139,13 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         architectures: timm architectures of torchvision-style checkpoints, by a backbone name of one's own.
         precision: what all of the backbones compute in, but for those whose name says it: `float32`, `tf32` (NVIDIA
             GPUs only), `bf16` or `fp16`; it becomes part of their names. None: float32.
-        dtype: stored type, `float32` or `float16`.
+        dtype: stored type, `float32` or `float16`; of dense features also `int8`, a byte a value with a scale for each
+            token.
         runtime: device, batch size, workers, the largest image.
         replace: delete embeddings of these backbones and extract them anew.
         retry_failed: try images again that could not be decoded in an earlier run; so does `runtime.max_pixels`.
-        rows_per_shard: images per committed file of a new backbone; None: by the size of the data set.
+        rows_per_shard: images per committed file of a new backbone, as far as these are at most 128 MiB; None: by the
+            size of the data set.
         part: `3/16` extracts only the third of sixteen parts of the rows, beside processes that extract the others
             into the same cache, on this machine or on others; None: all.
         wait: wait while another process writes to this cache, instead of refusing.
@@ -145,6 +153,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
             are what they were then, without reading it. What changes bytes and leaves these goes unnoticed.
         progress: told (stage, done, total); the stages are `hash`, `load` where backbones are loaded, and their names.
         announce: told the task and the files before any image is opened.
+        tell: told, a line each, how much dense features will take, before any is computed.
 
     Raises:
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError, FingerprintMismatchError,
@@ -155,7 +164,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         images=images,
         cache=cache,
         choice=Choice(
-            names=seen_in_views(backbones, views),
+            names=seen_in_views(densely(backbones, layers, is_dense=dense), views),
             weights=weights or {},
             architectures=architectures or {},
             precision=precision,
@@ -174,6 +183,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         runtime=runtime,
         announce=announce,
         trust_mtime=trust_mtime,
+        tell=tell,
     )
     own = request.options.part
     check_cluster(runtime)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.model.quantised import INT8, quantised, row_bytes, row_form
 from dvme.extraction.decoding import Content, Unread
+from dvme_cache.shards import blank
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
@@ -29,7 +31,7 @@ class Target:
     shards: Sequence[NDArray[Any]]
     """Rows, ascending, an array for each shard."""
     dtype: str
-    """Of what is kept."""
+    """Of what is kept; `int8` of dense features is kept as bytes."""
     keep: Keep
     """Called once for a shard, or for what is there of it when the run ends early."""
 
@@ -147,13 +149,14 @@ class Gathering:
             growing = self._growing.get(shard)
             if growing is None:
                 n_rows = len(self.target.shards[shard])
-                empty = np.full((n_rows, self.target.model.dim), np.nan, dtype=self.target.dtype)
+                model = self.target.model
+                n_elements, stored = row_form(model.grids, model.dim, self.target.dtype)
+                empty = np.full((n_rows, n_elements), blank(stored), dtype=stored)
                 growing = self._growing[shard] = _Growing(empty, np.zeros(n_rows, dtype=bool))
         at = slice(start - int(self._shard_starts[shard]), start - int(self._shard_starts[shard]) + len(batch.rows))
-        if features is not None:
-            with np.errstate(over="ignore"):
-                growing.features[at][batch.has_pixels] = features
+        failed = {} if features is None else self._keep(growing.features[at], batch, features)
         with self._lock:
+            growing.failed |= failed
             for row, content in zip(batch.rows.tolist(), batch.contents, strict=True):
                 if isinstance(content, str):
                     growing.failed[row] = content
@@ -165,6 +168,16 @@ class Gathering:
                 return None
             self._complete[shard] = self._growing.pop(shard)
         return lambda: self._commit(shard)
+
+    def _keep(self, kept: NDArray[Any], batch: Batch, features: NDArray[Any]) -> dict[int, str]:
+        """Put features (P, D) of the rows with pixels into `kept` (B, ...) as they are stored; row to why it cannot."""
+        if self.target.dtype != INT8:
+            with np.errstate(over="ignore"):
+                kept[batch.has_pixels] = features
+            return {}
+        kept[batch.has_pixels], is_finite = quantised(features, self.target.model.grids)
+        name = self.target.model.spec.name
+        return dict.fromkeys(batch.rows[batch.has_pixels][~is_finite].tolist(), not_finite(name, INT8))
 
     def rest(self) -> list[Callable[[], None]]:
         """What commits the shards of which some batches are there, when no more are to come, and those not committed.
@@ -187,6 +200,17 @@ class Gathering:
             failed = dict(growing.failed)
         if is_known.any():
             self.target.keep(rows[is_known], growing.features[is_known], failed)
+
+
+def shard_bytes(target: Target) -> int:
+    """Of the features of a backbone's largest shard."""
+    longest = max(map(len, target.shards), default=0)
+    return longest * row_bytes(target.model.grids, target.model.dim, target.dtype)
+
+
+def not_finite(backbone: str, dtype: str) -> str:
+    """Why an image has no embedding that could be stored."""
+    return f"its {backbone} embedding is not finite in {dtype}"
 
 
 def portions_of(gatherings: Sequence[Gathering]) -> Iterator[NDArray[Any]]:

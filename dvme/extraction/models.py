@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.description.code_identity import is_plain
+from dvme.backbones.description.dense import Grid, grids_of, grids_text
 from dvme.backbones.description.precision import TF32, check_named_device
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.variation import seen_in, split_name, vary, vary_name
+from dvme.backbones.description.layers import LAST
+from dvme.backbones.description.variation import DENSE, seen_in, split_name, vary, vary_name
 from dvme.backbones.description.view import PLAIN, further_views
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.known import Facts, place_of
 from dvme.backbones.loading.registry import get_spec
+from dvme.backbones.model.quantised import INT8
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
 from dvme.backbones.own.trained_on import provenance_of, read_trained_on
 from dvme.backbones.weights.finding import check_weights
@@ -28,7 +31,7 @@ from dvme_cache import EmbeddingCache, Fingerprint, FingerprintMismatchError
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
-DTYPES = ("float32", "float16")
+DTYPES = ("float32", "float16", INT8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,19 @@ def seen_in_views(names: Sequence[str], views: int | str) -> list[str]:
     return [seen for name in names for seen in (name, *(seen_in(name, view) for view in further))]
 
 
+def densely(names: Sequence[str], layers: str | None, *, is_dense: bool) -> list[str]:
+    """Each backbone with its dense features in place of one vector, but for those whose name says which.
+
+    Args:
+        names: of backbones.
+        layers: `last`, `last-4` or `3,6,9,12`; None: the last, if any.
+        is_dense: whether dense features are asked for, which layers say by themselves.
+    """
+    if not is_dense and layers is None:
+        return list(names)
+    return [vary_name(name, {DENSE: (layers or LAST).replace(" ", "").replace(",", "+")}) for name in names]
+
+
 @dataclass(frozen=True)
 class KnownBackbone:
     """A backbone that was loaded before and is not now: enough to say what a cache has of it."""
@@ -118,13 +134,19 @@ class KnownBackbone:
         return self.facts.dim
 
     @property
+    def grids(self) -> tuple[Grid, ...]:
+        """As `Backbone.grids`."""
+        return grids_of({"maps": self.facts.maps})
+
+    @property
     def choice(self) -> str:
         """As `Backbone.choice`."""
         return self.facts.choice
 
     def fingerprint(self, dtype: str) -> Fingerprint:
         """As `Backbone.fingerprint`."""
-        return fingerprint_of(self.spec, weights=self.facts.weights, dim=self.facts.dim, dtype=dtype)
+        facts = self.facts
+        return fingerprint_of(self.spec, weights=facts.weights, dim=facts.dim, dtype=dtype, maps=facts.maps)
 
 
 @dataclass(frozen=True)
@@ -213,7 +235,7 @@ def load_specs(
         place = place_of(spec, file)
         model = load_backbone(spec, weights=file, device=device)
         if place is not None and place == place_of(spec, file):  # the file stayed as it was
-            place.keep(Facts(model.weights_hash, model.dim, model.choice))
+            place.keep(Facts(model.weights_hash, model.dim, model.choice, grids_text(model.grids)))
         models.append(model)
     return models
 
@@ -232,14 +254,18 @@ def _check_precisions(specs: Sequence[BackboneSpec], runtime: Runtime) -> None:
                 check_precision(spec, device(name))
 
 
-def check_dtype(dtype: str) -> None:
-    """Refuse a stored type that there is not.
+def check_dtype(dtype: str, specs: Sequence[BackboneSpec] = ()) -> None:
+    """Refuse a stored type that there is not, or that one of the backbones cannot have.
 
     Raises:
         OptionError: naming the choices.
     """
     if dtype not in DTYPES:
         raise OptionError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
+    pooled = next((spec.name for spec in specs if dtype == INT8 and not spec.dense), None)
+    if pooled is not None:
+        step = f"choose float16, or the tokens of layers, as in {pooled}@dense=last"
+        raise OptionError(parameter("dtype", dtype) + f" is for dense features, {pooled} gives one vector; {step}")
 
 
 def check_fingerprints(

@@ -9,7 +9,7 @@ from pathlib import Path
 from dvme.data import Columns, Samples, Task
 from dvme.data.tables import is_table_name
 from dvme.extraction.checks import check_listed, order_of
-from dvme.extraction.models import Choice, KnownBackbone, NewBackbone, find_backbones
+from dvme.extraction.models import Choice, KnownBackbone, NewBackbone, check_dtype, find_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
 from dvme.runtime import Runtime
@@ -32,6 +32,7 @@ class ExtractRequest:
     runtime: Runtime
     announce: Callable[[Task, Samples], None] | None
     trust_mtime: bool = False
+    tell: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def open_run(request: ExtractRequest) -> Opened:
         The same as `extract`, for what shows before an image is opened.
     """
     check_images_and_cache(request.images, request.cache)
-    request.choice.specs()
+    check_dtype(request.options.dtype, request.choice.specs())
     columns = (request.columns or Columns()).with_classes(_classes(request))
     samples = listed_samples(request.images, columns, request.image_root, skip_missing=request.skip_missing)
     class_order = request.class_order if request.class_order is not None else samples.class_order or None

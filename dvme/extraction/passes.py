@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.model.quantised import row_form
 from dvme.data.decoded import Told
 from dvme.data.dicom import decoding_fields
 from dvme.defaults import DTYPE, ENGINE
 from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
 from dvme.extraction.embedding import extract_shards
-from dvme.extraction.gathering import Target
+from dvme.extraction.gathering import Target, not_finite
 from dvme.extraction.indexing import Index
 from dvme.extraction.models import Choice, KnownBackbone, check_dtype, check_fingerprints, load_known, provenance
 from dvme.runtime import Progress, Runtime
@@ -42,7 +43,7 @@ class Options:
     """How an extraction treats what the cache has."""
 
     dtype: str = DTYPE
-    """Stored type, `float32` or `float16`."""
+    """Stored type, `float32` or `float16`; `int8` of dense features."""
     replace: bool = False
     """Delete embeddings of these backbones and extract them anew."""
     retry_failed: bool = False
@@ -123,9 +124,8 @@ class _Lack:
     def target(self) -> Target:
         """For the extraction."""
         (model,) = load_known([self.model])
-        overflow = f"its {model.spec.name} embedding is not finite in {self.embeddings.dtype}"
-        keep = partial(self.embeddings.commit, not_finite=overflow)
-        return Target(model, self.shards, self.embeddings.dtype, keep)
+        keep = partial(self.embeddings.commit, not_finite=not_finite(model.spec.name, self.options.dtype))
+        return Target(model, self.shards, self.options.dtype, keep)
 
 
 def extract_all(
@@ -203,13 +203,14 @@ def _lay_out(
         The model, loaded if the cache had nothing of it, and its embeddings.
     """
     name = model.spec.name
+    n_elements, stored = row_form(model.grids, model.dim, options.dtype)
     if isinstance(model, KnownBackbone) and name not in cache.backbones:  # someone has just taken them away
         (model,) = load_known([model])
     return model, cache.ensure_embeddings(
         name,
         model.fingerprint(options.dtype).with_fields(decoding_fields(index.kinds)),
-        dim=model.dim,
-        dtype=options.dtype,
+        dim=n_elements,
+        dtype=stored,
         provenance={} if isinstance(model, KnownBackbone) else provenance(model),
         rows_per_shard=options.rows_per_shard,
     )
@@ -265,7 +266,7 @@ def _outcome(lack: _Lack, index: Index, unread: Mapping[int, str], seconds: floa
     n_done = count_states(states[rows])["done"]
     return BackboneOutcome(
         backbone=embeddings.name,
-        dim=embeddings.dim,
+        dim=lack.model.dim,
         reused=n_done - computed,
         computed=computed,
         failed=len(why),

@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.backbones.model.quantised import row_bytes
 from dvme.data import Columns, Samples, Task
 from dvme.defaults import DTYPE, VIEWS
 from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
 from dvme.extraction.indexing import is_below, unknown_places
-from dvme.extraction.models import Choice, KnownBackbone, seen_in_views
+from dvme.extraction.models import Choice, KnownBackbone, densely, seen_in_views
 from dvme.extraction.opening import ExtractRequest, Opened, open_run
 from dvme.extraction.passes import Options
+from dvme.extraction.room import CACHE_BYTES_PER_ROW
 from dvme.extraction.trial import Trial
 from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
@@ -29,10 +31,6 @@ from dvme_cache.layout import shard_rows
 
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
-
-CACHE_BYTES_PER_ROW = 5
-"""State and checksum beside the features."""
-
 
 @dataclass(frozen=True)
 class BackbonePlan:
@@ -100,6 +98,8 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     *,
     backbones: Sequence[str],
     views: int | str = VIEWS,
+    dense: bool = False,
+    layers: str | None = None,
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     skip_missing: bool = False,
@@ -116,6 +116,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     trust_mtime: bool = False,
     progress: Progress = automatic,
     announce: Callable[[Task, Samples], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> ExtractPlan:
     """Say what `extract` with the same arguments would do. Files are hashed, some are embedded, none is written.
 
@@ -127,7 +128,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         images=images,
         cache=cache,
         choice=Choice(
-            names=seen_in_views(backbones, views),
+            names=seen_in_views(densely(backbones, layers, is_dense=dense), views),
             weights=weights or {},
             architectures=architectures or {},
             precision=precision,
@@ -146,6 +147,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         runtime=runtime,
         announce=announce,
         trust_mtime=trust_mtime,
+        tell=tell,
     )
     opened = open_run(request)
     begun = begin_run(request, opened, progress, is_planned=True)
@@ -203,7 +205,7 @@ def _plan_one(
 ) -> BackbonePlan:
     """What one backbone lacks: of this run's images that the cache has, in `rows`, and of those to be added, by id."""
     name = model.spec.name
-    rows, new = _own(store, name, rows, added, options)
+    rows, new = _own(store, model, rows, added, options)
     made = model.fingerprint(options.dtype)
     taken = set() if options.replace else {content for donor in donors for content in rows_done(donor, made)}
     is_taken = np.array([store is not None and store.samples.ids[row].tobytes() in taken for row in rows], dtype=bool)
@@ -232,21 +234,26 @@ def _plan_one(
         reused=reused,
         computed=computed,
         failed=failed,
-        n_bytes=total * (model.dim * np.dtype(options.dtype).itemsize + CACHE_BYTES_PER_ROW),
+        n_bytes=total * (row_bytes(model.grids, model.dim, options.dtype) + CACHE_BYTES_PER_ROW),
         images_per_second=speed,
         seconds=total / speed if total else 0.0,
     )
 
 
 def _own(
-    store: EmbeddingCache | None, name: str, rows: NDArray[Any], added: Sequence[bytes], options: Options
+    store: EmbeddingCache | None,
+    model: Backbone | KnownBackbone,
+    rows: NDArray[Any],
+    added: Sequence[bytes],
+    options: Options,
 ) -> tuple[NDArray[Any], set[bytes]]:
     """Of a backbone's rows, and of the content ids that a run would add, in their order, those in the run's shards."""
     n_rows = 0 if store is None else store.n_rows
-    if store is not None and name in store.backbones:
-        size = store.embeddings(name).shard_rows
+    if store is not None and model.spec.name in store.backbones:
+        size = store.embeddings(model.spec.name).shard_rows
     else:
-        size = options.rows_per_shard or shard_rows(n_rows + len(added))
+        n_bytes = row_bytes(model.grids, model.dim, options.dtype)
+        size = shard_rows(n_rows + len(added), n_bytes, asked=options.rows_per_shard)
     own = options.own(np.arange(n_rows, n_rows + len(added)), size)
     return options.own(rows, size), {added[row - n_rows] for row in own.tolist()}
 

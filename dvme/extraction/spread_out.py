@@ -26,7 +26,7 @@ from dvme.data.sources import read_image
 from dvme.errors import ClusterError, DvmeError
 from dvme.extraction.decoding import Work
 from dvme.extraction.embedding import Commits, Extracted, extract_shards
-from dvme.extraction.gathering import Target
+from dvme.extraction.gathering import Target, shard_bytes
 from dvme.extraction.models import Choice, load_specs
 from dvme.runtime import Runtime
 from dvme.text import counted
@@ -106,7 +106,7 @@ def extract_on_cluster(
     if not portions:
         return extracted
     started, n_done = time.perf_counter(), [0] * len(targets)
-    with cluster(runtime.ray_address) as there, Commits(n_writers) as commits:
+    with cluster(runtime.ray_address) as there, Commits(n_writers, max(map(shard_bytes, targets))) as commits:
         share, alone = there.share_of(runtime)
         recipe = Recipe(
             choice=choice,

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.description.dense import Grid, grids_of
+from dvme.backbones.model.quantised import maps_of
 from dvme.errors import DataError
 from dvme_cache import Embeddings
 
-FLOAT_BYTES, SCALE_BYTES = 4, 2
+FLOAT_BYTES = 4
 
 
 class DenseMaps:
@@ -25,7 +26,6 @@ class DenseMaps:
         if not self.grids:
             step = f"dvme extract ... --backbones {embeddings.name} --dense makes its dense features"
             raise DataError(f"{embeddings.name} gives one vector an image, no map; {step}")
-        self._is_int8 = embeddings.dtype == "uint8"
 
     @property
     def finest(self) -> Grid:
@@ -50,18 +50,7 @@ class DenseMaps:
         Raises:
             MissingEmbeddingsError, CorruptCacheError: as `Embeddings.read`.
         """
-        stored, found, at = self.embeddings.read(rows), [], 0
-        for grid in self.grids:
-            values = stored[:, at : at + grid.n_values]
-            at += grid.n_values
-            if not self._is_int8:
-                found.append(values.astype(np.float32).reshape(len(stored), grid.n_tokens, grid.channels))
-                continue
-            scales = np.ascontiguousarray(stored[:, at : at + grid.n_tokens * SCALE_BYTES]).view("<f2")
-            at += grid.n_tokens * SCALE_BYTES
-            whole = values.view(np.int8).reshape(len(stored), grid.n_tokens, grid.channels)
-            found.append(whole * scales.astype(np.float32)[:, :, None])
-        return found
+        return maps_of(self.embeddings.read(rows), self.grids)
 
     def on_grid(self, rows: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
         """The maps of some rows, resampled to one grid and joined.

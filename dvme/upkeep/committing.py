@@ -95,6 +95,6 @@ def _reordered(
                 scratch.write(row.tobytes())
             done += len(block)
         scratch.seek(0)
-        for window in row_slices(len(rows)):
+        for window in row_slices(len(rows), row_bytes):
             data = scratch.read((window.stop - window.start) * row_bytes)
             yield np.frombuffer(data, dtype=dtype).reshape(-1, embeddings.dim)

@@ -121,22 +121,26 @@ def _bundle(store: EmbeddingCache, names: Sequence[str], rows: NDArray[Any], pro
         BackboneHeader(name, item.dim, item.dtype, dict(item.fingerprint.fields), item.provenance)
         for name, item in found.items()
     ]
+    header = Header(len(rows), tuple(columns), tuple(headers), store.class_order)
+    longest = header.longest_row
     return Bundle(
-        header=Header(len(rows), tuple(columns), tuple(headers), store.class_order),
+        header=header,
         content_ids=store.samples.ids[rows],
         paths=text_array(store.samples.paths)[rows],
         columns={name: column[rows] for name, column in columns.items()},
-        embeddings={name: _embedded(item, rows, progress) for name, item in found.items()},
+        embeddings={name: _embedded(item, rows, longest, progress) for name, item in found.items()},
     )
 
 
-def _embedded(embeddings: Embeddings, rows: NDArray[Any], progress: Progress) -> EmbeddedRows:
+def _embedded(embeddings: Embeddings, rows: NDArray[Any], longest: int, progress: Progress) -> EmbeddedRows:
+    """In blocks as they suit the longest row of all backbones, so that all end with the same rows."""
     states = embeddings.states()[rows]
     is_failed, is_done = states == RowState.FAILED, states == RowState.DONE
 
     def blocks() -> Iterator[NDArray[Any]]:
-        for window in row_slices(len(rows)):
-            block = np.full((window.stop - window.start, embeddings.dim), np.nan, dtype=embeddings.dtype)
+        for window in row_slices(len(rows), longest):
+            shape = (window.stop - window.start, embeddings.dim)
+            block = np.full(shape, embeddings.features.blank, dtype=embeddings.dtype)
             if is_done[window].any():
                 block[is_done[window]] = embeddings.read(rows[window][is_done[window]])
             yield block

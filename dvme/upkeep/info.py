@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from dvme.backbones.description.dense import grids_of
 from dvme.backbones.description.variation import seen_in
 from dvme.backbones.description.view import PLAIN
 from dvme.backbones.own.trained_on import PROVENANCE, kept_trained_on
 from dvme.data import MISSING, Task
 from dvme.errors import DataError
 from dvme.extraction.beside import beside
+from dvme.extraction.room import maps_text
 from dvme.places import open_cache
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 from dvme_cache.embeddings import Embeddings
@@ -37,6 +39,15 @@ class BackboneSummary:
     digest: str
     """Of the fingerprint."""
     provenance: dict[str, Any]
+    maps: str = ""
+    """The grids of dense features, such as `4 of 14 x 14 x 384`; "" of one vector an image."""
+    row_bytes: int = 0
+    """Of the features of an image."""
+
+    @property
+    def stored_as(self) -> str:
+        """The type that was asked for: `int8` of dense features lies in the cache as bytes."""
+        return str(self.fingerprint.get("dtype", self.dtype))
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,8 @@ def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:
         fingerprint=dict(embeddings.fingerprint.fields),
         digest=embeddings.fingerprint.digest,
         provenance=_in_numbers(embeddings),
+        maps=maps_text(grids_of(embeddings.fingerprint.fields)),
+        row_bytes=embeddings.features.row_bytes,
         **count_states(embeddings.states()[~store.samples.is_pruned]),
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.loading.kept import TOLERANCES, kept_spec, relative_differences
+from dvme.backbones.model.quantised import HALF_A_SCALE, INT8, values_of
 from dvme.data import MISSING
 from dvme.errors import DvmeError, message_of
 from dvme.extraction.decoding import Work
@@ -52,7 +53,8 @@ def compare_with_images(
     embeddings = store.embeddings(name)
     try:
         (model,) = load_specs([(kept_spec(embeddings), None if weights is None else Path(weights))], runtime)
-        store.check_fingerprint(name, model.fingerprint(embeddings.dtype))
+        dtype = str(embeddings.fingerprint.fields.get("dtype", embeddings.dtype))
+        store.check_fingerprint(name, model.fingerprint(dtype))
     except (DvmeError, FingerprintMismatchError) as error:
         return Comparison(name, 0, 0, float("nan"), 0, [], skipped=message_of(error))
     paths, ids = store.column("path"), store.samples.ids
@@ -66,12 +68,13 @@ def compare_with_images(
 
     def compare(rows: NDArray[Any], now: NDArray[Any], failed: Mapping[int, str]) -> None:
         del failed  # not a number either
-        cached = embeddings.read(rows).astype(np.float64)
+        cached = values_of(embeddings.read(rows), model.grids)
         differences.update(zip(rows.tolist(), relative_differences(cached, now).tolist(), strict=True))
 
     target = Target(model, [np.array(present, dtype=np.int64)] if present else [], "float32", compare)
     extract_shards([target], lambda rows: [work[row] for row in rows], runtime, lambda *_: None)
-    tolerance, first_seen = TOLERANCES[model.spec.precision], store.samples.paths
+    rounding = HALF_A_SCALE if dtype == INT8 else 0.0
+    tolerance, first_seen = TOLERANCES[model.spec.precision] + rounding, store.samples.paths
     different = [row for row, value in differences.items() if value > tolerance]
     return Comparison(
         backbone=name,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, Literal, get_args
 
+from dvme.backbones.description.layers import layers_of
 from dvme.backbones.description.view import View
 from dvme.data.reading import Reading
 from dvme.defaults import PRECISION
@@ -196,6 +197,8 @@ class BackboneSpec:
     """Which version of an image is embedded; the plain one, if no other is asked for by name."""
     position_resampling: PositionResampling = "antialiased"
     """How position embeddings are resampled for another input size. `dino`: as DINO and DINOv2 do."""
+    dense: str = ""
+    """Of which layers it gives the tokens instead of one vector, as `last-4`; "": of none. Then pooling is unused."""
     precision: Precision = PRECISION
     """What it computes in."""
     checkpoint: Checkpoint | None
@@ -235,6 +238,10 @@ class BackboneSpec:
             raise OptionError(f"{self.name}: dim {self.dim!r} must be a whole number above 0, or None: ask the model")
         if self.source == "checkpoint" and self.checkpoint is None:
             raise OptionError(f"{self.name}: there is no checkpoint; add one, or choose another source")
+        if self.dense:
+            object.__setattr__(self, "dense", layers_of(self.dense))
+            if not self.view.is_plain:
+                raise OptionError(f"{self.name}: dense features are of the plain image only; leave out view or dense")
         if self.is_transductive and not self.trained_on:
             raise OptionError(f"{self.name}: is_transductive is about the images that trained_on names; say which, too")
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args, get_type_hints
 
+from dvme.backbones.description.layers import layers_of
 from dvme.backbones.description.spec import CHANNELS, BackboneSpec, Pooling, Precision, Preprocess
 from dvme.backbones.description.view import PLAIN, View, view_of
 from dvme.data.reading import CHOICES, Reading
@@ -69,6 +70,9 @@ def view_in(name: str) -> View:
 def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
     """A spec with another pooling, input size, number of channels, preprocessing, reading, precision or view.
 
+    With `dense` it gives the tokens of layers, of the whole image: unless more is said, both sides are resized to the
+    size that the model sees.
+
     Args:
         spec: as published.
         options: by the keys of `KEYS`. `size` sets the crop and scales `resize` with it.
@@ -82,11 +86,15 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
     if not options:
         return spec
     pooling = _choice("pool", options["pool"], get_args(Pooling)) if "pool" in options else spec.pooling
-    preprocess = _sized(spec.preprocess, _whole("size", options["size"])) if "size" in options else spec.preprocess
+    dense = _dense(spec.name, options)
+    published = _uncropped(spec) if dense else spec
+    preprocess = published.preprocess
+    if "size" in options:
+        preprocess = _sized(preprocess, _whole("size", options["size"]))
     if "in-chans" in options:
         preprocess = _with_channels(preprocess, _whole("in-chans", options["in-chans"]))
     given = {key: _parsed(key, options[key], preprocess.channels) for key in PREPROCESS_KEYS if key in options}
-    if given.get("crop", 0) > preprocess.resize and "resize" not in given:
+    if "crop" in given and "resize" not in given and (dense or given["crop"] > preprocess.resize):
         given["resize"] = given["crop"]
     try:
         preprocess = replace(preprocess, **given)
@@ -98,9 +106,11 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         least = f"fewer pixels than the {preprocess.resize} that images are resized to"
         raise OptionError(f"draft={reading.draft} of {spec.name} is {least}; pass draft={preprocess.resize} or more")
     view = view_of(options[VIEW]) if VIEW in options else spec.view
-    differences = _differences(spec, pooling, preprocess) | _read_otherwise(spec.reading, reading)
+    differences = _differences(published, pooling, preprocess) | _read_otherwise(spec.reading, reading)
     if precision not in {None, spec.precision}:
         differences["precision"] = precision
+    if dense:
+        differences[DENSE] = dense
     if view != spec.view:
         differences[VIEW] = view.value
     return replace(
@@ -109,10 +119,29 @@ def vary(spec: BackboneSpec, options: Mapping[str, str]) -> BackboneSpec:
         reading=reading,
         precision=precision or spec.precision,
         view=view,
+        dense=dense,
         pooling=pooling,
         preprocess=preprocess,
-        dim=spec.dim if pooling == spec.pooling else None,
+        dim=spec.dim if pooling == spec.pooling and not dense else None,
     )
+
+
+def _dense(name: str, options: Mapping[str, str]) -> str:
+    """The layers whose tokens are asked for; "" without any.
+
+    Raises:
+        OptionError: if there cannot be such layers, or they are to be pooled as well.
+    """
+    if DENSE in options and "pool" in options:
+        both = f"pool={options['pool']} and dense={options[DENSE]}"
+        raise OptionError(f"{name}: {both} contradict each other, dense features are not pooled; leave out one")
+    return layers_of(options[DENSE]) if DENSE in options else ""
+
+
+def _uncropped(spec: BackboneSpec) -> BackboneSpec:
+    """Of the whole image, both of whose sides are resized to what was the crop."""
+    whole = replace(spec.preprocess, resize=spec.preprocess.crop, mode="squash")
+    return replace(spec, preprocess=whole)
 
 
 def _joined(base: str, options: Mapping[str, str]) -> str:

@@ -13,7 +13,13 @@ from dvme_cache import Fingerprint
 
 
 def fingerprint_of(
-    spec: BackboneSpec, *, weights: str, dim: int, dtype: str, code: Mapping[str, str] | None = None
+    spec: BackboneSpec,
+    *,
+    weights: str,
+    dim: int,
+    dtype: str,
+    maps: str = "",
+    code: Mapping[str, str] | None = None,
 ) -> Fingerprint:
     """Everything that changes the numbers stored for a backbone.
 
@@ -22,6 +28,7 @@ def fingerprint_of(
         weights: hash of the loaded tensors.
         dim: D, measured.
         dtype: stored type.
+        maps: the grids of dense features, as `grids_text` writes them.
         code: of a model that a function of the user's builds, what only code tells.
     """
     preprocess = {f"preprocess.{name}": value for name, value in asdict(spec.preprocess).items()}
@@ -30,7 +37,7 @@ def fingerprint_of(
         # A tag names timm's weights; in the label of a model of one's own a dot is just a dot.
         "architecture": spec.architecture if spec.build else spec.architecture.partition(".")[0],
         "weights": weights,
-        "pooling": spec.pooling,
+        **({"dense": spec.dense, "maps": maps} if spec.dense else {"pooling": spec.pooling}),
         "decoding": DECODING,
         "dim": dim,
         "dtype": dtype,

@@ -46,6 +46,8 @@ class Facts:
     """D, measured."""
     choice: str = ""
     """Which of several sets of weights in its file it has, a sentence."""
+    maps: str = ""
+    """The grids of dense features, as fingerprints have them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Place:
         kept = self._read()
         if kept is None:
             return None
-        facts = Facts(kept["weights"], kept["dim"], kept["choice"])
+        facts = Facts(kept["weights"], kept["dim"], kept["choice"], kept["maps"])
         if self.file is None or kept["seen"] == list(self.seen):
             return facts
         if kept["size"] != self.seen[2] or self._digest() != kept["digest"]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dvme.backbones.description.code_identity import arguments_digest, code_digest
+from dvme.backbones.description.dense import Grid, grids_text
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.variation import seen_in, split_name
 from dvme.backbones.description.view import PLAIN
@@ -20,9 +21,10 @@ from dvme.backbones.loading.building import build_model
 from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.backbones.loading.registry import named_spec
 from dvme.backbones.model.bn_folding import fold_batch_norms
+from dvme.backbones.model.dense import DensePool, grids_of_maps
 from dvme.backbones.model.memory import NoMemoryForOneError, Room, is_out_of_memory
 from dvme.backbones.model.normalised import normalised, scale_and_shift
-from dvme.backbones.model.pooling import POOLS, check_pooling
+from dvme.backbones.model.pooling import POOLS, Pool, check_pooling
 from dvme.backbones.model.precision import as_input, cast, check_precision, switched
 from dvme.backbones.weights.key_problems import COUNTER
 from dvme.defaults import PRECISION
@@ -48,8 +50,11 @@ class Backbone:
         self.room = Room(device)
         """How many images fit into its memory at once, as far as is known."""
         check_precision(spec, device)
-        check_pooling(model, spec.pooling, spec.name)
-        self._pool = POOLS[spec.pooling]
+        self.grids: tuple[Grid, ...] = ()
+        """Of dense features; () of one vector an image."""
+        self._pool: Pool = DensePool(spec.name, spec.dense) if spec.dense else POOLS[spec.pooling]
+        if not spec.dense:
+            check_pooling(model, spec.pooling, spec.name)
         with placing(spec, device):
             measured = self._place(model)
         if spec.dim not in {None, measured}:
@@ -63,9 +68,16 @@ class Backbone:
         self._scale, self._shift = scale_and_shift(preprocess, device)
         frozen = model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         noise = torch.randn(2, channels, crop, crop, generator=torch.Generator().manual_seed(0)).to(device)
+        images = noise.contiguous(memory_format=torch.channels_last)
         with full_float32(device):
-            folded = fold_batch_norms(frozen, noise.contiguous(memory_format=torch.channels_last))
+            if isinstance(self._pool, DensePool):
+                folded = fold_batch_norms(frozen, images, self._pool.maps)
+            else:
+                folded = fold_batch_norms(frozen, images)
         self._model = cast(folded, self.spec.precision)
+        if isinstance(self._pool, DensePool):
+            with torch.inference_mode():
+                self.grids = grids_of_maps(self._pool.maps(self._model, as_input(images[:1], self.spec.precision)))
         return int(self.embed(torch.zeros(1, crop, crop, channels, dtype=torch.uint8)).shape[1])
 
     def on(self, device: torch.device) -> Backbone:
@@ -144,7 +156,10 @@ class Backbone:
 
     def fingerprint(self, dtype: str) -> Fingerprint:
         """Everything that changes the numbers stored for this backbone."""
-        return fingerprint_of(self.spec, weights=self.weights_hash, dim=self.dim, dtype=dtype, code=self._own_code)
+        maps = grids_text(self.grids)
+        return fingerprint_of(
+            self.spec, weights=self.weights_hash, dim=self.dim, dtype=dtype, maps=maps, code=self._own_code
+        )
 
 
 @contextmanager

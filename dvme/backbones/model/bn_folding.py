@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,15 @@ AGREEMENT = 1e-4
 """Largest difference from the unfused model that is taken for rounding, relative to the largest output."""
 
 
-def fold_batch_norms(model: nn.Module, images: Tensor) -> nn.Module:
+Run = Callable[[Any, Tensor], Sequence[Tensor]]
+"""(model, images (B, C, H, W)) to all that is taken of it."""
+
+
+def _output(model: nn.Module, images: Tensor) -> Sequence[Tensor]:
+    return (model(images),)
+
+
+def fold_batch_norms(model: nn.Module, images: Tensor, run: Run = _output) -> nn.Module:
     """A copy of a frozen model whose convolution and batch-normalisation pairs are one convolution each.
 
     The pairs are found by watching a forward pass: a normalisation that receives the very tensor which a
@@ -23,18 +32,26 @@ def fold_batch_norms(model: nn.Module, images: Tensor) -> nn.Module:
     Args:
         model: in evaluation mode.
         images: (B, 3, H, W) to watch and compare on.
+        run: what is computed by the model; each of its outputs is compared.
     """
     copied = copy.deepcopy(model)
-    pairs = _watch(copied, images)
+    pairs = _watch(copied, images, run)
     for convolution, place in pairs:
         _fold(copied, convolution, place)
+    if not pairs:
+        return model
     with torch.inference_mode():
-        expected, found = model(images), copied(images)
-    is_equal = bool((found - expected).abs().max() <= AGREEMENT * expected.abs().max())  # not so where one is NaN
-    return copied if pairs and is_equal else model
+        outputs = zip(run(model, images), run(copied, images), strict=True)
+        is_equal = all(_is_equal(expected, found) for expected, found in outputs)
+    return copied if is_equal else model
 
 
-def _watch(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
+def _is_equal(expected: Tensor, found: Tensor) -> bool:
+    """Within rounding; not so where one is NaN."""
+    return bool((found - expected).abs().max() <= AGREEMENT * expected.abs().max())
+
+
+def _watch(model: nn.Module, images: Tensor, run: Run) -> list[tuple[nn.Conv2d, str]]:
     """(convolution, name of the normalisation that consumes its output), each of them called once."""
     from timm.layers.norm_act import BatchNormAct2d
 
@@ -62,7 +79,7 @@ def _watch(model: nn.Module, images: Tensor) -> list[tuple[nn.Conv2d, str]]:
             hooks.append(module.register_forward_pre_hook(before_normalisation))
     try:
         with torch.inference_mode():
-            model(images)
+            run(model, images)
     finally:
         for hook in hooks:
             hook.remove()

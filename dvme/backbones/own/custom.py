@@ -75,6 +75,8 @@ def spec_from_toml(path: Path) -> BackboneSpec:
         raise DataError(f"{path}: source = {content['source']!r} is not for a TOML file; leave it out, or write Python")
     if "view" in content:
         raise DataError(f"{path}: a view is a version of the image, not of the backbone; say it as {path}@view=1")
+    if "dense" in content:
+        raise DataError(f"{path}: dense features are a variation of a backbone; say it as {path}@dense=last")
     spec = spec_from_mapping({"is_verified": False} | content, source=str(path))
     check_own_name(spec.name, str(path))
     folder = path.parent.absolute()
@@ -142,11 +144,8 @@ def spec_to_mapping(spec: BackboneSpec) -> dict[str, Any]:
         del values["precision"]
     if spec.view.is_plain:
         del values["view"]
-    for name in (
-        "trained_on",
-        "is_transductive",
-        "adapted_from",
-    ):  # of the few that say it: other caches keep what they kept before
+    # Of the few that say it: other caches keep what they kept before.
+    for name in ("trained_on", "is_transductive", "adapted_from", "dense"):
         if not values[name]:
             del values[name]
     return values | {"architecture_args": dict(spec.architecture_args)}
@@ -187,6 +186,8 @@ def resolved(found: Any, reference: str) -> BackboneSpec:
         raise DataError(f"{reference} is {type(spec).__name__}, not a dvme.backbones.BackboneSpec or a function of one")
     if not spec.view.is_plain:
         raise DataError(f"{reference} has a view of its own; leave it out, and name the backbone with @view=1")
+    if spec.dense:
+        raise DataError(f"{reference} has dense features of its own; leave it out, and name it with @dense=last")
     if spec.source == "built" and spec.build is None:
         raise DataError(f"{reference}: source 'built' needs build, a function that returns the model")
     return spec

@@ -35,6 +35,8 @@ def spec_to_toml(spec: BackboneSpec) -> str:
         raise DataError(f"{spec.name}: source = {spec.source!r} is not for a TOML file; write Python")
     if not spec.view.is_plain:
         raise DataError(f"{spec.name}: a view is a version of the image, not of the backbone; leave it out")
+    if spec.dense:
+        raise DataError(f"{spec.name}: dense features are a variation of a backbone; leave it out")
     values = spec_to_mapping(spec)
     if spec.checkpoint is not None:  # what is at its default has no line, but for `wrapping`, which reading may change
         values["checkpoint"] = _layout(spec.checkpoint, values["checkpoint"])

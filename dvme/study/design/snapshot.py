@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.description.dense import is_dense
 from dvme.data import MISSING
 from dvme.data.names import named_images
 from dvme.data.samples import STANDARD
@@ -246,16 +247,22 @@ def _further(store: EmbeddingCache, name: str) -> str:
 
 
 def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
-    """The backbones that were asked for, by default all of the cache; views of images are no backbones beside them.
+    """The backbones that were asked for, by default all of the cache with one vector an image.
+
+    Views of images are no backbones beside them, and dense features no embeddings.
 
     Raises:
-        OptionError: if there are none.
+        OptionError: if there are none, or one that is asked for has dense features.
     """
-    names = list(dict.fromkeys(backbones)) if backbones else [name for name in store.backbones if not is_view(name)]
+    pooled = [name for name in store.backbones if not is_view(name) and not is_dense(name)]
+    names = list(dict.fromkeys(backbones)) if backbones else pooled
+    dense = next((name for name in names if is_dense(name)), None)
+    if dense is not None:
+        step = f"name others, such as {first_few(pooled)}" if pooled else "extract a backbone without dense"
+        raise OptionError(f"{dense} has dense features, this takes one vector an image; {step}")
     if not names:
-        held = (
-            f"has views of images only, by {first_few(store.backbones)}" if store.backbones else "has no embeddings yet"
-        )
+        held = f"has views of images or dense features only: {first_few(store.backbones)}"
+        held = held if store.backbones else "has no embeddings yet"
         raise OptionError(f"{store.location} {held}; run dvme extract first")
     return names
 

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 
 FORMAT, FORMAT_VERSION = "dvme-export", 1
-BLOCK_ROWS = 4096
+BLOCK_ROWS, BLOCK_BYTES = 4096, 1 << 27
+"""At most, of features that are in memory at a time; of longer rows fewer, but one at least."""
 DTYPES = ("float32", "float16")
+BYTES = "uint8"
+"""The type of rows that are no numbers each, such as dense features with a scale for each token."""
 
 Blocks = Callable[[], Iterator[NDArray[Any]]]
 """Features in row order, (B, D) at a time; every call begins anew."""
@@ -31,6 +34,11 @@ class BackboneHeader:
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
 
+    @property
+    def row_bytes(self) -> int:
+        """Of the features of a row."""
+        return self.dim * np.dtype(self.dtype).itemsize
+
 
 @dataclass(frozen=True)
 class Header:
@@ -41,6 +49,11 @@ class Header:
     backbones: tuple[BackboneHeader, ...]
     class_order: tuple[str, ...] = ()
     """Labels from the lowest to the highest, where the user gave an order; a file without one does not name it."""
+
+    @property
+    def longest_row(self) -> int:
+        """Bytes of the features of a row, of the backbone that has the most."""
+        return max((backbone.row_bytes for backbone in self.backbones), default=0)
 
     def to_json(self) -> str:
         """The header with format, version and a seal, by which a flipped bit is found."""
@@ -85,7 +98,9 @@ class EmbeddedRows:
     reasons: NDArray[Any]
     """(N,) object array of str: why a row failed, "" elsewhere."""
     blocks: Blocks
-    """Of (B, D) features in the stored dtype, NaN where a row is not done."""
+    """Of (B, D) features in the stored dtype, NaN, or 0 of bytes, where a row is not done.
+
+    Those of all backbones end with the same rows, in an export that is being written."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +131,17 @@ def file_name(name: str) -> str:
     return encoded.replace(".", "%2E", 1) if encoded.startswith(".") else encoded
 
 
-def row_slices(n_rows: int) -> Iterator[slice]:
-    """Runs of BLOCK_ROWS rows; the last one may be shorter."""
-    for start in range(0, n_rows, BLOCK_ROWS):
-        yield slice(start, min(start + BLOCK_ROWS, n_rows))
+def row_slices(n_rows: int, row_bytes: int = 0) -> Iterator[slice]:
+    """Runs of `block_rows` rows; the last one may be shorter."""
+    size = block_rows(row_bytes)
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+def block_rows(row_bytes: int) -> int:
+    """How many rows of so many bytes are in memory at a time, a power of two."""
+    fitting = max(1, BLOCK_BYTES // max(row_bytes, 1))
+    return min(BLOCK_ROWS, 1 << (fitting.bit_length() - 1))
 
 
 def _seal(fields: Mapping[str, Any]) -> str:
@@ -134,6 +156,6 @@ def _backbone(entry: Mapping[str, Any]) -> BackboneHeader:
         fingerprint=dict(entry["fingerprint"]),
         provenance=dict(entry["provenance"]),
     )
-    if header.dtype not in DTYPES or header.dim < 1 or not header.name:
+    if header.dtype not in (*DTYPES, BYTES) or header.dim < 1 or not header.name:
         raise ValueError(f"backbone {header.name!r} of dtype {header.dtype!r}, {header.dim} dims")
     return header

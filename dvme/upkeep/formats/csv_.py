@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
+from dvme.backbones.description.dense import grids_of
 from dvme.data.delimited import SAVE, dialect_of, not_text
 from dvme.data.tables import check_file
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.files import file_digest, reading, written_aside
 from dvme.upkeep.formats.bundle import FORMAT, BackboneHeader, Blocks, Bundle, Header
 from dvme.upkeep.formats.fields import check_distinct, from_texts, record_batches, text_fields
@@ -31,7 +32,15 @@ def sidecar(path: Path) -> Path:
 
 
 def write(path: Path, bundle: Bundle) -> None:
-    """Write the bundle to a new file, without its header."""
+    """Write the bundle to a new file, without its header.
+
+    Raises:
+        DataError: if a backbone has dense features, which are too many for the columns of a table.
+    """
+    dense = [backbone for backbone in bundle.header.backbones if grids_of(backbone.fingerprint)]
+    if dense:
+        what = f"{dense[0].name} has {dense[0].dim:,} numbers an image, too many for the columns of a CSV"
+        raise DataError(f"{what}; export to .h5, .npz or .parquet, or leave it out of " + parameter("backbones"))
     fields = [pa.field(name, pa.string()) for name in text_fields(bundle.header)]
     for backbone in bundle.header.backbones:
         kind = pa.float32() if backbone.dtype == "float32" else pa.float64()

@@ -64,7 +64,8 @@ def record_batches(bundle: Bundle, schema: pa.Schema, feature_arrays: FeatureArr
     backbones = bundle.header.backbones
     streams = [bundle.embeddings[backbone.name].blocks() for backbone in backbones]
     blocks = zip(*streams, strict=True) if streams else repeat(())
-    for window, features in zip(row_slices(bundle.header.n_rows), blocks, strict=bool(streams)):
+    windows = row_slices(bundle.header.n_rows, bundle.header.longest_row)
+    for window, features in zip(windows, blocks, strict=bool(streams)):
         arrays = _text_columns(bundle, window)
         for block, backbone in zip(features, backbones, strict=True):
             arrays += feature_arrays(block, backbone)

@@ -48,7 +48,8 @@ def write(path: Path, bundle: Bundle) -> None:
             shape = (bundle.header.n_rows, backbone.dim)
             chunks = (min(shape[0], _chunk_rows(backbone.dim, backbone.dtype)), backbone.dim)
             features = group.create_dataset("features", shape, backbone.dtype, chunks=chunks, fletcher32=True)
-            for window, block in zip(row_slices(shape[0]), rows.blocks(), strict=True):
+            windows = row_slices(shape[0], bundle.header.longest_row)
+            for window, block in zip(windows, rows.blocks(), strict=True):
                 features[window] = block
     with path.open("r+b") as raw:
         raw.seek(USER_BLOCK)
@@ -102,7 +103,8 @@ def dataset_blocks(path: Path, name: str) -> Blocks:
             n_rows = len(dataset)
             if h5py.check_string_dtype(dataset.dtype) is not None:
                 dataset = dataset.asstr()
-            for window in row_slices(n_rows):
+            row_bytes = dataset.dtype.itemsize * int(np.prod(dataset.shape[1:]))
+            for window in row_slices(n_rows, row_bytes):
                 yield np.asarray(dataset[window])
 
     return blocks

@@ -123,7 +123,7 @@ def _opener(path: Path, name: str) -> Opener:
 def _row_major_blocks(opener: Opener, layout: Layout) -> Iterator[NDArray[Any]]:
     with opener() as file:
         read_header(file)
-        for window in row_slices(layout.shape[0]):
+        for window in row_slices(layout.shape[0], layout.row_bytes):
             n_rows = window.stop - window.start
             data = file.read(layout.row_bytes * n_rows)
             if len(data) < layout.row_bytes * n_rows:
@@ -139,5 +139,5 @@ def _column_major_blocks(opener: Opener, layout: Layout) -> Iterator[NDArray[Any
         shutil.copyfileobj(file, scratch, COPY_BYTES)
         scratch.flush()
         columns = np.memmap(scratch, dtype=layout.dtype, mode="r", shape=layout.shape, order="F")
-        for window in row_slices(layout.shape[0]):
+        for window in row_slices(layout.shape[0], layout.row_bytes):
             yield np.array(columns[window])

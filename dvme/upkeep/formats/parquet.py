@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.files import reading
 from dvme.text import first_few
-from dvme.upkeep.formats.bundle import BLOCK_ROWS, FORMAT, BackboneHeader, Bundle, Header
+from dvme.upkeep.formats.bundle import BLOCK_ROWS, BYTES, FORMAT, BackboneHeader, Bundle, Header
 from dvme.upkeep.formats.fields import check_distinct, from_texts, record_batches, text_fields
 
 HEADER = FORMAT.encode()
 ROWS_READ_AT_ONCE = 512
 """pyarrow needs several times the memory of what is asked for."""
-ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+BYTES_READ_AT_ONCE = 1 << 26
+ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16(), BYTES: pa.uint8()}
 
 
 def features_field(backbone: str) -> str:
@@ -90,7 +91,10 @@ def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Runs of rows. A row group is asked for at a time, because pyarrow keeps all that one iterator has read."""
     with pq.ParquetFile(path, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
-            yield from file.iter_batches(ROWS_READ_AT_ONCE, row_groups=[group], columns=columns)
+            n_bytes = file.metadata.row_group(group).total_byte_size
+            longest = max(1, n_bytes // max(1, file.metadata.row_group(group).num_rows))
+            size = min(ROWS_READ_AT_ONCE, max(1, BYTES_READ_AT_ONCE // longest))
+            yield from file.iter_batches(size, row_groups=[group], columns=columns)
 
 
 def _as_lists(block: NDArray[Any], backbone: BackboneHeader) -> list[pa.Array]:
