@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dvme.backbones.description.dense import Grid
+from dvme.backbones.description.dense import maps_text
 from dvme.backbones.model.quantised import INT8, row_bytes
 from dvme.errors import OptionError, parameter
 from dvme.extraction.models import KnownBackbone
@@ -91,10 +91,3 @@ def _given_back(request: ExtractRequest, names: Collection[str]) -> int:
         return 0
     store = EmbeddingCache.open(request.cache)
     return sum(store.n_bytes(name) for name in store.backbones if name in names)
-
-
-def maps_text(grids: Sequence[Grid]) -> str:
-    """`14 x 14 x 384`; of several maps one after the other, of equal ones how many there are: `4 of 14 x 14 x 384`."""
-    texts = [f"{grid.rows} x {grid.columns} x {grid.channels}" for grid in grids]
-    counts = {text: texts.count(text) for text in texts}
-    return ", ".join(text if count == 1 else f"{count} of {text}" for text, count in counts.items())

@@ -20,7 +20,11 @@ class DenseMaps:
     """The maps of one dense backbone of a cache."""
 
     def __init__(self, embeddings: Embeddings) -> None:
-        """Raises DataError if the backbone gives one vector an image."""
+        """Of a backbone that has dense features.
+
+        Raises:
+            DataError: if it gives one vector an image.
+        """
         self.embeddings = embeddings
         self.grids = grids_of(embeddings.fingerprint.fields)
         if not self.grids:

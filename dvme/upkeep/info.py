@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from dvme.backbones.description.dense import grids_of
+from dvme.backbones.description.dense import grids_of, maps_text
 from dvme.backbones.description.variation import seen_in
 from dvme.backbones.description.view import PLAIN
 from dvme.backbones.own.trained_on import PROVENANCE, kept_trained_on
 from dvme.data import MISSING, Task
 from dvme.errors import DataError
 from dvme.extraction.beside import beside
-from dvme.extraction.room import maps_text
 from dvme.places import open_cache
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 from dvme_cache.embeddings import Embeddings

@@ -27,6 +27,7 @@ from dvme_cache import (
 )
 from dvme_cache import embeddings as module
 from dvme_cache.files import LocalFiles
+from dvme_cache.integrity import erase_rows, salvage_shard
 from dvme_cache.samples import SampleTable
 from dvme_cache.shards import ROWS_AT_ONCE, finite_rows
 from dvme_cache.store import CacheStore
@@ -451,3 +452,29 @@ def test_write__refuses_what_is_not_finite(make_cache: MakeCache, features_of: F
         with pytest.raises(ValueError, match="not finite"):
             cache.embeddings("m").write(rows, features)
         assert (cache.embeddings("m").states()[128:192] == RowState.PENDING).all()
+
+
+def test_commit__bytes_are_always_finite_and_blank_is_zero(tmp_path: Path) -> None:
+    """Rows of bytes, which are no numbers each: what failed, is pending, or was erased is all zeros."""
+    embeddings = laid_out(tmp_path, 70, dim=5, dtype="uint8")
+    features = np.arange(64 * 5, dtype=np.uint8).reshape(64, 5) | 1
+    embeddings.commit(np.arange(64), features, {3: "broken"})
+    embeddings.commit(np.arange(65, 70), features[:5], {})
+    good = np.delete(np.arange(64), 3)
+    found = embeddings.read(good)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, features[good])
+    on_disk = stored(embeddings)
+    assert not on_disk[[3, 64]].any()
+    assert embeddings.states()[[3, 64, 65]].tolist() == [RowState.FAILED, RowState.PENDING, RowState.DONE]
+    np.testing.assert_array_equal(on_disk[65:], features[:5])
+    (file,) = tmp_path.rglob("features/c/0/0")
+    flip(0.5)(file)
+    assert salvage_shard(embeddings, 0) == 1
+    erase_rows(embeddings, np.array([0, 65]))
+    on_disk = stored(embeddings)
+    lost = np.flatnonzero(embeddings.states()[:64] == RowState.PENDING)
+    assert len(lost) == 2
+    assert not on_disk[[*lost, 3, 64, 65]].any()
+    kept = np.setdiff1d(good, lost)
+    np.testing.assert_array_equal(embeddings.read(kept), features[kept])

@@ -28,6 +28,24 @@ def test_shard_rows__by_hand(n_rows: int, rows: int) -> None:
     assert shard_rows(n_rows) == rows
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "row_bytes", "rows"),
+    [
+        (1_000_000, 2048 * 4, 4_096),  # 32 MiB: as ever
+        (100_000_000, 2048 * 2, 32_768),  # 128 MiB exactly
+        (800, 196 * 384 * 2, 64),  # 10 MB
+        (1_000_000, 196 * 384 * 2, 512),  # 891 fit, the power of two below
+        (800, 4 * 1024 * 768 * 4, 8),  # 12.6 MB a row: 10 fit
+        (800, 1 << 27, 1),
+        (800, 1 << 30, 1),  # one row at least
+    ],
+)
+def test_shard_rows__of_long_rows_a_shard_has_128_mib_at_most(n_rows: int, row_bytes: int, rows: int) -> None:
+    assert shard_rows(n_rows, row_bytes) == rows
+    assert shard_rows(n_rows, row_bytes, asked=1) == 1
+    assert shard_rows(n_rows, row_bytes, asked=10**6) == max(1, (1 << 27) // row_bytes)
+
+
 @given(st.integers(0, 10**9))
 def test_shard_rows__is_a_bounded_power_of_two(n_rows: int) -> None:
     rows = shard_rows(n_rows)

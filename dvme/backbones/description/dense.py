@@ -6,7 +6,7 @@ row: map after map in the order of the layers, each map its tokens row by row ov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +45,16 @@ def grids_of(fields: Mapping[str, Any]) -> tuple[Grid, ...]:
     return tuple(Grid(*(int(part) for part in each.split("x"))) for each in str(maps).split(","))
 
 
-def grids_text(grids: tuple[Grid, ...]) -> str:
+def grids_text(grids: Sequence[Grid]) -> str:
     """As `grids_of` reads it."""
     return ",".join(grid.text for grid in grids)
+
+
+def maps_text(grids: Sequence[Grid]) -> str:
+    """`14 x 14 x 384`; of several maps one after the other, of equal ones how many there are: `4 of 14 x 14 x 384`."""
+    texts = [f"{grid.rows} x {grid.columns} x {grid.channels}" for grid in grids]
+    counts = {text: texts.count(text) for text in texts}
+    return ", ".join(text if count == 1 else f"{count} of {text}" for text, count in counts.items())
 
 
 def is_dense(name: str) -> bool:

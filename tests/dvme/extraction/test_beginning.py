@@ -15,8 +15,6 @@ import dvme
 from dvme.data.stamps import Stamps, Vouched, now, stamp_of
 from dvme.errors import DataError, OptionError, WeightsError
 from dvme.extraction import beginning
-from dvme.extraction.beginning import contents_done
-from dvme.extraction.passes import Options
 from dvme_cache import EmbeddingCache, content_id
 
 LITE, OTHER = "efficientnet-lite0@size=32", "efficientnet-lite0@size=48"
@@ -60,16 +58,6 @@ def read_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Path], None]
         monkeypatch.setattr(Path, "read_bytes", reading)
 
     return first
-
-
-def test_contents_done__what_would_not_be_computed(class_folders: Path, tmp_path: Path) -> None:
-    (class_folders / "dark" / "00.png").write_bytes(b"no image")
-    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=CPU)
-    store = EmbeddingCache.open(tmp_path / "c.zarr")
-    digests = {content_id(path.read_bytes()) for path in class_folders.rglob("*.png")}
-    assert contents_done(store, [LITE], Options()) == digests
-    assert contents_done(store, [LITE], Options(retry_failed=True)) == digests - {content_id(b"no image")}
-    assert contents_done(store, [LITE, OTHER], Options()) == frozenset()
 
 
 def test_begin_run__images_are_hashed_while_backbones_load(

@@ -36,7 +36,7 @@ def gathering_of(rows: list[int], shard_rows: int, size: int) -> tuple[Gathering
             kept[row] = float(feature[0]), failed.get(row, "")
 
     shards = [np.array([row for row in rows if row // shard_rows == shard]) for shard in range(64)]
-    model: Any = SimpleNamespace(dim=1)
+    model: Any = SimpleNamespace(dim=1, grids=())
     return Gathering(Target(model, [shard for shard in shards if len(shard)], "float32", keep), size), kept
 
 

@@ -103,6 +103,19 @@ def test_named_backbones__all_or_those_asked_for_once_each(tmp_path: Path, cache
         named_backbones(empty, None)
 
 
+def test_named_backbones__dense_features_are_left_out_and_refused_by_name(
+    tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]]
+) -> None:
+    dense = {"a@dense=last": features["a"], "b@view=1": features["b"]}
+    store = EmbeddingCache.open(write_embeddings(tmp_path / "c.zarr", features | dense))
+    assert named_backbones(store, None) == ["a", "b"]
+    with pytest.raises(OptionError, match="a@dense=last has dense features, this takes one vector .* such as a, b"):
+        named_backbones(store, ["a", "a@dense=last"])
+    store = EmbeddingCache.open(write_embeddings(tmp_path / "d.zarr", dense))
+    with pytest.raises(OptionError, match="has views of images or dense features only: a@dense=last, b@view=1; run"):
+        named_backbones(store, None)
+
+
 @pytest.mark.parametrize("n_relabelled", [1, 2])
 def test_take__labels_groups_and_order_are_of_one_moment(
     cache: Path, monkeypatch: pytest.MonkeyPatch, n_relabelled: int

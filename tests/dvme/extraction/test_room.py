@@ -1,0 +1,77 @@
+"""What dense features take is said before any is computed, and refused where the disk cannot hold it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import dvme
+from dvme.errors import OptionError
+from dvme.extraction.passes import Options
+from dvme.extraction.room import contents_done
+from dvme.text import bytes_text
+from dvme_cache import EmbeddingCache, content_id
+
+LITE = "efficientnet-lite0@dense=last@size=32"
+RUNTIME = dvme.Runtime(device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(999, "999 bytes"), (1_000, "1.0 kB"), (150_533, "151 kB"), (1_505_330_000, "1.5 GB"), (2.6e12, "2.6 TB")],
+)
+def test_bytes_text__by_hand(n_bytes: float, text: str) -> None:
+    assert bytes_text(n_bytes) == text
+
+
+def test_extract__says_how_much_it_is_going_to_be(class_folders: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    options: dict[str, Any] = {"backbones": [LITE], "runtime": RUNTIME, "tell": said.append}
+    plan = dvme.plan_extraction(class_folders, tmp_path / "c.zarr", dtype="float16", **options)
+    line = f"{LITE}: 1 x 1 x 320, float16: 645 bytes an image, 23 kB in all"
+    assert said == [line]
+    assert plan.backbones[0].n_bytes == 36 * (640 + 5)
+    dvme.extract(class_folders, tmp_path / "c.zarr", dtype="float16", **options)
+    assert said == [line, line]
+    dvme.extract(class_folders, tmp_path / "c.zarr", dtype="float16", **options)
+    assert said == [line, line], "nothing is left to be said of"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_extract__refuses_what_the_disk_cannot_hold(
+    dtype: str, class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "c.zarr"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
+    smaller = "" if dtype == "int8" else "dtype='int8', "
+    n_bytes = "12 kB" if dtype == "int8" else "46 kB"
+    says = f"36 images take {n_bytes}, and {cache} has room for 10 kB; {smaller}fewer layers or a smaller size need less"
+    for run in (dvme.plan_extraction, dvme.extract):
+        with pytest.raises(OptionError, match=says):
+            run(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME)
+    assert not cache.exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=50_000))
+    assert dvme.extract(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME).n_new == 36
+    # What is replaced gives its room back.
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000))
+    assert dvme.extract(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME).n_new == 0
+    dvme.extract(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME, replace=True)
+
+
+def test_contents_done__what_would_not_be_computed(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "dark" / "00.png").write_bytes(b"no image")
+    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=RUNTIME)
+    store = EmbeddingCache.open(tmp_path / "c.zarr")
+    digests = {content_id(path.read_bytes()) for path in class_folders.rglob("*.png")}
+    assert contents_done(store, [LITE], Options()) == digests
+    assert contents_done(store, [LITE], Options(retry_failed=True)) == digests - {content_id(b"no image")}
+    assert contents_done(store, [LITE, "other"], Options()) == frozenset()
