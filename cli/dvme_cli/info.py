@@ -11,7 +11,7 @@ from dvme_cli.console import answer, console, say, size
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.upkeep.info import CacheSummary
+    from dvme.upkeep.info import BackboneSummary, CacheSummary
 
 WORDS = {"made_by": "made by", "like": "made as in"}
 
@@ -53,16 +53,20 @@ def _show(summary: CacheSummary) -> None:
         )
     table.show(console())
     for item in summary.backbones:
-        if item.maps:
-            of = f"{item.maps}, {item.stored_as}: {bytes_text(item.row_bytes)} an image"
-            say(f"{item.backbone} has dense features, {of}")
-    for item in summary.backbones:
-        word = item.provenance.get("imported", {})
-        said = [f"{words} {word[key]}" for key, words in WORDS.items() if key in word]
-        if said:
-            say(f"{item.backbone}: {said[0]}, by the word of who imported it")
+        _show_remarks(item)
     if summary.views:
         several = some_of([f"{count} of {name}" for name, count in summary.views.items()])
         say(f"views of each image: {several}; dvme probe --views train learns from them")
     for place, count in summary.predicted.items():
         say(f"{counted(count, 'image')} that were only predicted: {place} (no study sees them)")
+
+
+def _show_remarks(item: BackboneSummary) -> None:
+    """What the table has no column for: grids of dense features, and whose word embeddings rest on."""
+    if item.maps:
+        of = f"{item.maps}, {item.stored_as}: {bytes_text(item.row_bytes)} an image"
+        say(f"{item.backbone} has dense features, {of}")
+    word = item.provenance.get("imported", {})
+    said = [f"{words} {word[key]}" for key, words in WORDS.items() if key in word]
+    if said:
+        say(f"{item.backbone}: {said[0]}, by the word of who imported it")

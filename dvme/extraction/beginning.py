@@ -10,8 +10,6 @@ from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING, Self
 
-import numpy as np
-
 from dvme.data.encoded import Encoded
 from dvme.data.hashing import Identified, identify
 from dvme.data.spool import Spool, spool_bytes
@@ -20,7 +18,7 @@ from dvme.defaults import ENGINE
 from dvme.extraction.decoding import CHANGED
 from dvme.extraction.models import KnownBackbone, check_fingerprints, load_known
 from dvme.extraction.opening import ExtractRequest, Opened
-from dvme.extraction.passes import BackboneOutcome, Options
+from dvme.extraction.passes import BackboneOutcome
 from dvme.extraction.room import check_room, contents_done
 from dvme.files import check_space
 from dvme.runtime import Progress

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dvme.backbones.description.code_identity import is_plain
 from dvme.backbones.description.dense import Grid, grids_of, grids_text
+from dvme.backbones.description.layers import LAST
 from dvme.backbones.description.precision import TF32, check_named_device
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.description.layers import LAST
 from dvme.backbones.description.variation import DENSE, seen_in, split_name, vary, vary_name
 from dvme.backbones.description.view import PLAIN, further_views
 from dvme.backbones.loading.fingerprints import fingerprint_of

@@ -32,6 +32,7 @@ from dvme_cache.layout import shard_rows
 if TYPE_CHECKING:
     from dvme.backbones.loading.model import Backbone
 
+
 @dataclass(frozen=True)
 class BackbonePlan:
     """What a run would do for one backbone."""

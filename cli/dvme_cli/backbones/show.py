@@ -34,7 +34,8 @@ def _lines(spec: BackboneSpec, availability: str) -> Iterator[tuple[str, str]]:
     yield "name", spec.name
     yield "method", f"{spec.method}: {spec.paper}"
     yield "architecture", spec.architecture + (f" ({arguments})" if arguments else "")
-    yield "pooling", f"{spec.pooling}, {spec.dim or 'unknown number of'} features"
+    dense = f"none, the tokens of layers {spec.dense} are kept"
+    yield "pooling", dense if spec.dense else f"{spec.pooling}, {spec.dim or 'unknown number of'} features"
     if spec.precision != PRECISION:
         yield "precision", spec.precision
     shape = "squashed to" if preprocess.mode == "squash" else "short side to"

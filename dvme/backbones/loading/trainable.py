@@ -47,6 +47,8 @@ class Trainable(nn.Module):
 
     def __init__(self, spec: BackboneSpec, network: nn.Module, device: torch.device) -> None:
         super().__init__()
+        if spec.dense:
+            raise UntrainableError(f"{spec.name} has dense features", "; train the backbone itself, without dense")
         check_pooling(network, spec.pooling, spec.name)
         self.spec = spec
         self._pool = POOLS[spec.pooling]

@@ -15,7 +15,7 @@ import dvme
 from dvme.data.stamps import Stamps, Vouched, now, stamp_of
 from dvme.errors import DataError, OptionError, WeightsError
 from dvme.extraction import beginning
-from dvme_cache import EmbeddingCache, content_id
+from dvme_cache import content_id
 
 LITE, OTHER = "efficientnet-lite0@size=32", "efficientnet-lite0@size=48"
 CPU = dvme.Runtime(device="cpu", workers=2)

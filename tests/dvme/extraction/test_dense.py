@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from small_networks import write_network
 
 import dvme
 from dvme.backbones.description.dense import Grid, grids_of
@@ -21,20 +22,9 @@ from dvme.errors import DataError, OptionError
 from dvme.segmentation.maps import DenseMaps
 from dvme_cache import CorruptCacheError, EmbeddingCache, FingerprintMismatchError, RowState
 
-RUNTIME = dvme.Runtime(device="cpu", batch_size=4, workers=2)
-N = 36
+RUNTIME = dvme.Runtime(device="cpu", batch_size=2, workers=2)
+N = 12
 DENSE, LEVELS = "vit@dense=last-2", "cnn@dense=2+4"
-TOML = """
-name = "NAME"
-architecture = "ARCHITECTURE"
-architecture_args = { ARGUMENTS }
-[preprocess]
-resize = 40
-crop = 32
-[checkpoint]
-filename = "NAME.pth"
-"""
-NETWORKS = {"vit": ("test_vit", {"img_size": 32, "depth": 3}), "cnn": ("test_resnet", {})}
 
 
 @pytest.fixture(autouse=True)
@@ -45,20 +35,19 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def write_network(folder: Path, name: str, scale: float = 1.0) -> torch.nn.Module:
-    """A described network with random weights, whose final norm multiplies by a factor."""
-    architecture, arguments = NETWORKS[name]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model: Any = timm.create_model(architecture, num_classes=0, **arguments).eval()
-    if name == "vit":
-        model.norm.weight.data *= scale
-    text = TOML.replace("NAME", name).replace("ARCHITECTURE", architecture)
-    (folder / f"{name}.toml").write_text(
-        text.replace("ARGUMENTS", ", ".join(f"{key} = {value}" for key, value in arguments.items()))
-    )
-    torch.save(model.state_dict(), folder / f"{name}.pth")
-    return model
+@pytest.fixture(autouse=True)
+def skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: many small caches are written here."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def class_folders(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
+    """root/class/img with 3 classes of 4 images."""
+    for level, name in enumerate(("dark", "grey", "light")):
+        for index in range(4):
+            save_image(tmp_path / "images" / name / f"{index:02d}.png", seed=100 * level + index, level=level)
+    return tmp_path / "images"
 
 
 @pytest.fixture
@@ -67,7 +56,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.nn.M
     folder = tmp_path / "own"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    return {name: write_network(folder, name) for name in NETWORKS}
+    return {name: write_network(folder, name) for name in ("vit", "cnn")}
 
 
 def typed(name: str) -> str:
@@ -168,11 +157,11 @@ def test_int8__a_token_without_a_scale_fails_its_image(
 def test_extract__interrupted_and_in_parts_the_same_bytes(
     dtype: str, own: dict[str, Any], class_folders: Path, tmp_path: Path
 ) -> None:
-    options = {"dtype": dtype, "rows_per_shard": 8}
+    options = {"dtype": dtype, "rows_per_shard": 4}
     extract(class_folders, tmp_path / "whole.zarr", DENSE, LEVELS, **options)
 
     def stop(stage: str, done: int, total: int) -> None:
-        if stage == LEVELS and 12 <= done < total:
+        if stage == LEVELS and 6 <= done < total:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -219,8 +208,8 @@ def test_repair__a_flipped_bit_costs_one_row_that_is_made_again(
 def test_verify__images_embedded_again(dtype: str, own: dict[str, Any], class_folders: Path, tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
     extract(class_folders, cache, DENSE, dtype=dtype)
-    (found,) = dvme.cache.verify(cache, images=True, sample=8, runtime=RUNTIME).comparisons
-    assert (found.n_compared, found.n_different, found.skipped) == (8, 0, "")
+    (found,) = dvme.cache.verify(cache, images=True, sample=6, runtime=RUNTIME).comparisons
+    assert (found.n_compared, found.n_different, found.skipped) == (6, 0, "")
     assert found.largest_difference < (5e-3 if dtype == "int8" else 1e-3)
 
 
@@ -237,7 +226,7 @@ def test_export__comes_back_to_the_byte(
     assert chunks(tmp_path / "copy.zarr") == chunks(cache)
     assert dvme.cache.verify(tmp_path / "copy.zarr").is_sound
     assert len(rows_of(tmp_path / "copy.zarr", DENSE)) == N - 1
-    with pytest.raises(DataError, match="too many for the columns of a CSV; export to .h5, .npz or .parquet"):
+    with pytest.raises(DataError, match=r"too many for the columns of a CSV; export to \.h5, \.npz or \.parquet"):
         dvme.cache.export(cache, tmp_path / "x.csv")
     assert not list(tmp_path.glob("x.csv*"))
 
@@ -245,13 +234,13 @@ def test_export__comes_back_to_the_byte(
 def test_prune__erases_bytes(own: dict[str, Any], class_folders: Path, tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
     extract(class_folders, cache, DENSE, dtype="int8")
-    gone = rows_of(cache, DENSE)[:12]
+    gone = rows_of(cache, DENSE)[:4]
     shutil.rmtree(class_folders / "dark")
-    dvme.cache.prune(cache, class_folders, yes=True)
+    dvme.cache.prune(cache, class_folders, confirmed=True)
     (file,) = (cache / "embeddings").rglob("features/c/0/0")
     stored = np.frombuffer(file.read_bytes()[:-4], dtype=np.uint8).reshape(-1, gone.shape[1])
-    assert not stored[:12].any()
-    assert stored[12:N].any(axis=1).all()
+    assert not stored[:4].any()
+    assert stored[4:N].any(axis=1).all()
     assert dvme.cache.verify(cache).is_sound
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from small_networks import write_network
 
 import dvme
 from dvme.errors import OptionError
@@ -16,13 +18,18 @@ from dvme.extraction.room import contents_done
 from dvme.text import bytes_text
 from dvme_cache import EmbeddingCache, content_id
 
-LITE = "efficientnet-lite0@dense=last@size=32"
+VIT, TYPED = "vit@dense=2+3", "vit.toml@dense=3+2"
 RUNTIME = dvme.Runtime(device="cpu")
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A described network in the working directory; all on one thread."""
     torch.set_num_threads(1)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    (tmp_path / "own").mkdir()
+    monkeypatch.chdir(tmp_path / "own")
+    write_network(Path(), "vit")
 
 
 @pytest.mark.parametrize(
@@ -35,11 +42,11 @@ def test_bytes_text__by_hand(n_bytes: float, text: str) -> None:
 
 def test_extract__says_how_much_it_is_going_to_be(class_folders: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    options: dict[str, Any] = {"backbones": [LITE], "runtime": RUNTIME, "tell": said.append}
+    options: dict[str, Any] = {"backbones": [TYPED], "runtime": RUNTIME, "tell": said.append}
     plan = dvme.plan_extraction(class_folders, tmp_path / "c.zarr", dtype="float16", **options)
-    line = f"{LITE}: 1 x 1 x 320, float16: 645 bytes an image, 23 kB in all"
+    line = f"{VIT}: 2 of 2 x 2 x 64, float16: 1.0 kB an image, 37 kB in all"
     assert said == [line]
-    assert plan.backbones[0].n_bytes == 36 * (640 + 5)
+    assert plan.backbones[0].n_bytes == 36 * (2 * 4 * 64 * 2 + 5)
     dvme.extract(class_folders, tmp_path / "c.zarr", dtype="float16", **options)
     assert said == [line, line]
     dvme.extract(class_folders, tmp_path / "c.zarr", dtype="float16", **options)
@@ -53,25 +60,25 @@ def test_extract__refuses_what_the_disk_cannot_hold(
     cache = tmp_path / "c.zarr"
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
     smaller = "" if dtype == "int8" else "dtype='int8', "
-    n_bytes = "12 kB" if dtype == "int8" else "46 kB"
-    says = f"36 images take {n_bytes}, and {cache} has room for 10 kB; {smaller}fewer layers or a smaller size need less"
+    n_bytes = "19 kB" if dtype == "int8" else "74 kB"
+    says = f"36 images take {n_bytes}, and {cache} has room for 10 kB; {smaller}fewer layers or a smaller size need"
     for run in (dvme.plan_extraction, dvme.extract):
         with pytest.raises(OptionError, match=says):
-            run(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME)
+            run(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME)
     assert not cache.exists()
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=50_000))
-    assert dvme.extract(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME).n_new == 36
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=80_000))
+    assert dvme.extract(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME).n_new == 36
     # What is replaced gives its room back.
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000))
-    assert dvme.extract(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME).n_new == 0
-    dvme.extract(class_folders, cache, backbones=[LITE], dtype=dtype, runtime=RUNTIME, replace=True)
+    assert dvme.extract(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME).n_new == 0
+    dvme.extract(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME, replace=True)
 
 
 def test_contents_done__what_would_not_be_computed(class_folders: Path, tmp_path: Path) -> None:
     (class_folders / "dark" / "00.png").write_bytes(b"no image")
-    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=RUNTIME)
+    dvme.extract(class_folders, tmp_path / "c.zarr", backbones=[TYPED], runtime=RUNTIME)
     store = EmbeddingCache.open(tmp_path / "c.zarr")
     digests = {content_id(path.read_bytes()) for path in class_folders.rglob("*.png")}
-    assert contents_done(store, [LITE], Options()) == digests
-    assert contents_done(store, [LITE], Options(retry_failed=True)) == digests - {content_id(b"no image")}
-    assert contents_done(store, [LITE, "other"], Options()) == frozenset()
+    assert contents_done(store, [VIT], Options()) == digests
+    assert contents_done(store, [VIT], Options(retry_failed=True)) == digests - {content_id(b"no image")}
+    assert contents_done(store, [VIT, "other"], Options()) == frozenset()

@@ -91,9 +91,7 @@ def test_resampled__of_one_cell_or_line_is_constant() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_blocks__all_rows_in_order_and_each_part_within_the_bytes(
-    dtype: str, maps: Callable[[str], DenseMaps]
-) -> None:
+def test_blocks__all_rows_in_order_and_each_part_within_the_bytes(dtype: str, maps: Callable[[str], DenseMaps]) -> None:
     dense, rows = maps(dtype), np.random.default_rng(1).permutation(N)
     whole = dense.on_grid(rows, (6, 6))
     for n_bytes in (1, 40_000, 10**9):

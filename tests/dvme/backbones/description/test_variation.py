@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dvme.backbones import BackboneSpec, Preprocess, get_spec, names
 from dvme.backbones.description.spec import Interpolation, Pooling, Precision
-from dvme.backbones.description.variation import KEYS, PREPROCESS_KEYS, READING_KEYS, split_name, vary, vary_name
+from dvme.backbones.description.variation import DENSE, KEYS, PREPROCESS_KEYS, READING_KEYS, split_name, vary, vary_name
 from dvme.errors import OptionError, UnknownNameError
 
 BASES = ("supervised", "dino", "dinov3-vits16", "rad-dino", "efficientnet-lite0", "timm:resnet18.a1_in1k")
@@ -107,7 +107,7 @@ def test_vary__what_is_as_published_vanishes(name: str) -> None:
         "precision": "float32",
         "view": "0",
     }
-    assert list(same) == [key for key in KEYS if key not in READING_KEYS]
+    assert list(same) == [key for key in KEYS if key not in {*READING_KEYS, DENSE}]
     assert vary(spec, same) == spec
     assert vary(spec, {}) is spec
 
@@ -218,7 +218,7 @@ def test_vary__grey_input_does_not_become_colour() -> None:
 @pytest.mark.parametrize("name", ["supervised@sise=448", "supervised@size=448@sise=3", "supervised@sise=3@size=448"])
 def test_vary__an_unknown_key_names_those_that_exist(name: str) -> None:
     with pytest.raises(
-        UnknownNameError, match=r"^supervised has no setting 'sise'; choose from pool, size, in-chans, "
+        UnknownNameError, match=r"^supervised has no setting 'sise'; choose from pool, dense, size, in-chans, "
     ):
         get_spec(name)
 

@@ -109,7 +109,7 @@ def test_named_backbones__dense_features_are_left_out_and_refused_by_name(
     dense = {"a@dense=last": features["a"], "b@view=1": features["b"]}
     store = EmbeddingCache.open(write_embeddings(tmp_path / "c.zarr", features | dense))
     assert named_backbones(store, None) == ["a", "b"]
-    with pytest.raises(OptionError, match="a@dense=last has dense features, this takes one vector .* such as a, b"):
+    with pytest.raises(OptionError, match=r"a@dense=last has dense features, this takes one vector .* such as a, b"):
         named_backbones(store, ["a", "a@dense=last"])
     store = EmbeddingCache.open(write_embeddings(tmp_path / "d.zarr", dense))
     with pytest.raises(OptionError, match="has views of images or dense features only: a@dense=last, b@view=1; run"):
