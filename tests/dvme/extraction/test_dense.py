@@ -17,7 +17,7 @@ from small_networks import write_network
 
 import dvme
 from dvme.backbones.description.dense import Grid, grids_of
-from dvme.backbones.model.quantised import quantised
+from dvme.backbones.model.quantised import quantised, values_of
 from dvme.errors import DataError, OptionError
 from dvme.segmentation.maps import DenseMaps
 from dvme_cache import CorruptCacheError, EmbeddingCache, FingerprintMismatchError, RowState
@@ -153,11 +153,10 @@ def test_int8__a_token_without_a_scale_fails_its_image(
     assert dvme.cache.verify(tmp_path / "c.zarr").is_sound
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
 def test_extract__interrupted_and_in_parts_the_same_bytes(
-    dtype: str, own: dict[str, Any], class_folders: Path, tmp_path: Path
+    own: dict[str, Any], class_folders: Path, tmp_path: Path
 ) -> None:
-    options = {"dtype": dtype, "rows_per_shard": 4}
+    options: dict[str, Any] = {"dtype": "int8", "rows_per_shard": 4}
     extract(class_folders, tmp_path / "whole.zarr", DENSE, LEVELS, **options)
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -168,24 +167,22 @@ def test_extract__interrupted_and_in_parts_the_same_bytes(
         extract(class_folders, tmp_path / "late.zarr", DENSE, LEVELS, progress=stop, **options)
     resumed = extract(class_folders, tmp_path / "late.zarr", DENSE, LEVELS, **options)
     assert all(0 < item.reused < N for item in resumed.outcomes)
-    for part in ("2/3", "1/3", "3/3"):
+    for part in ("2/2", "1/2"):
         extract(class_folders, tmp_path / "parts.zarr", DENSE, LEVELS, part=part, **options)
     whole = chunks(tmp_path / "whole.zarr")
     assert chunks(tmp_path / "late.zarr") == whole
     assert chunks(tmp_path / "parts.zarr") == whole
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_repair__a_flipped_bit_costs_one_row_that_is_made_again(
-    dtype: str, own: dict[str, Any], class_folders: Path, tmp_path: Path
+    own: dict[str, Any], class_folders: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "c.zarr"
-    extract(class_folders, cache, DENSE, dtype=dtype)
-    before = chunks(cache)
+    extract(class_folders, cache, DENSE, dtype="int8")
+    before = rows_of(cache, DENSE)
     (file,) = (cache / "embeddings").rglob("features/c/0/0")
-    row_bytes = EmbeddingCache.open(cache).embeddings(DENSE).features.row_bytes
     data = bytearray(file.read_bytes())
-    data[5 * row_bytes + 3] ^= 1
+    data[5 * before.shape[1] + 3] ^= 1
     file.write_bytes(data)
     found = dvme.cache.verify(cache)
     assert not found.is_sound
@@ -194,38 +191,29 @@ def test_repair__a_flipped_bit_costs_one_row_that_is_made_again(
         DenseMaps(EmbeddingCache.open(cache).embeddings(DENSE)).read(np.arange(N))
     assert dvme.cache.repair(cache).n_rows_lost == {DENSE: 1}
     assert dvme.cache.verify(cache).is_sound
-    (item,) = extract(class_folders, cache, DENSE, dtype=dtype).outcomes
+    (item,) = extract(class_folders, cache, DENSE, dtype="int8").outcomes
     assert (item.reused, item.computed) == (N - 1, 1)
-    if dtype == "int8":  # a batch of one rounds otherwise, which a byte seldom shows
-        np.testing.assert_allclose(
-            np.frombuffer(chunks(cache)[next(iter(before))], np.uint8).astype(int).mean(),
-            np.frombuffer(before[next(iter(before))], np.uint8).astype(int).mean(),
-            atol=0.5,
-        )
+    after = rows_of(cache, DENSE)
+    grids = (Grid(2, 2, 64),) * 2
+    np.testing.assert_array_equal(np.delete(after, 5, axis=0), np.delete(before, 5, axis=0))
+    np.testing.assert_allclose(values_of(after, grids)[5], values_of(before, grids)[5], rtol=0, atol=0.05)
+    (found_again,) = dvme.cache.verify(cache, images=True, runtime=RUNTIME).comparisons
+    assert (found_again.n_compared, found_again.n_different, found_again.skipped) == (N, 0, "")
+    assert 1e-4 < found_again.largest_difference < 5e-3, "half a scale"
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_verify__images_embedded_again(dtype: str, own: dict[str, Any], class_folders: Path, tmp_path: Path) -> None:
-    cache = tmp_path / "c.zarr"
-    extract(class_folders, cache, DENSE, dtype=dtype)
-    (found,) = dvme.cache.verify(cache, images=True, sample=6, runtime=RUNTIME).comparisons
-    assert (found.n_compared, found.n_different, found.skipped) == (6, 0, "")
-    assert found.largest_difference < (5e-3 if dtype == "int8" else 1e-3)
-
-
-@pytest.mark.parametrize("suffix", [".h5", ".npz", ".parquet"])
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_export__comes_back_to_the_byte(
-    dtype: str, suffix: str, own: dict[str, Any], class_folders: Path, tmp_path: Path
-) -> None:
+def test_export__comes_back_to_the_byte(own: dict[str, Any], class_folders: Path, tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
     (class_folders / "dark" / "00.png").write_bytes(b"no image")
-    extract(class_folders, cache, DENSE, dtype=dtype)
-    dvme.cache.export(cache, tmp_path / f"x{suffix}")
-    dvme.cache.import_embeddings(tmp_path / f"x{suffix}", tmp_path / "copy.zarr")
-    assert chunks(tmp_path / "copy.zarr") == chunks(cache)
-    assert dvme.cache.verify(tmp_path / "copy.zarr").is_sound
-    assert len(rows_of(tmp_path / "copy.zarr", DENSE)) == N - 1
+    extract(class_folders, cache, DENSE, dtype="int8")
+    extract(class_folders, cache, LEVELS, dtype="float16")
+    for suffix in (".h5", ".npz", ".parquet"):
+        copy = tmp_path / f"copy{suffix}.zarr"
+        dvme.cache.export(cache, tmp_path / f"x{suffix}")
+        dvme.cache.import_embeddings(tmp_path / f"x{suffix}", copy)
+        assert chunks(copy) == chunks(cache)
+        assert dvme.cache.verify(copy).is_sound
+        assert len(rows_of(copy, DENSE)) == N - 1
     with pytest.raises(DataError, match=r"too many for the columns of a CSV; export to \.h5, \.npz or \.parquet"):
         dvme.cache.export(cache, tmp_path / "x.csv")
     assert not list(tmp_path.glob("x.csv*"))

@@ -53,25 +53,25 @@ def test_extract__says_how_much_it_is_going_to_be(class_folders: Path, tmp_path:
     assert said == [line, line], "nothing is left to be said of"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
 def test_extract__refuses_what_the_disk_cannot_hold(
-    dtype: str, class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = tmp_path / "c.zarr"
+    cache, options = tmp_path / "c.zarr", dict[str, Any](backbones=[TYPED], runtime=RUNTIME)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10_000))
-    smaller = "" if dtype == "int8" else "dtype='int8', "
-    n_bytes = "19 kB" if dtype == "int8" else "74 kB"
-    says = f"36 images take {n_bytes}, and {cache} has room for 10 kB; {smaller}fewer layers or a smaller size need"
-    for run in (dvme.plan_extraction, dvme.extract):
+    for run, dtype, size, step in (
+        (dvme.plan_extraction, "float32", "74 kB", "dtype='int8', fewer layers or a smaller size need less"),
+        (dvme.extract, "int8", "19 kB", "fewer layers or a smaller size need less"),
+    ):
+        says = f"36 images take {size}, and {cache} has room for 10 kB; {step}, or name another place"
         with pytest.raises(OptionError, match=says):
-            run(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME)
+            run(class_folders, cache, dtype=dtype, **options)
     assert not cache.exists()
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=80_000))
-    assert dvme.extract(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME).n_new == 36
-    # What is replaced gives its room back.
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=20_000))
+    assert dvme.extract(class_folders, cache, dtype="int8", **options).n_new == 36
+    # Nothing is lacking, and what is replaced gives its room back.
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1_000))
-    assert dvme.extract(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME).n_new == 0
-    dvme.extract(class_folders, cache, backbones=[TYPED], dtype=dtype, runtime=RUNTIME, replace=True)
+    dvme.extract(class_folders, cache, dtype="int8", **options)
+    dvme.extract(class_folders, cache, dtype="int8", replace=True, **options)
 
 
 def test_contents_done__what_would_not_be_computed(class_folders: Path, tmp_path: Path) -> None:
