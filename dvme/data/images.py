@@ -118,19 +118,19 @@ def decode(image: bytes | Encoded, max_pixels: int | None = None, reading: Readi
     try:
         return _decode(data, data, max_pixels or MAX_PIXELS, reading)
     except (ImageError, MemoryError) as error:
-        raise _in_words(error) from error
+        raise in_words(error) from error
     except UNREADABLE as error:
         for lean in without_ancillary(data):
             try:
                 return _decode(lean, data, max_pixels or MAX_PIXELS, reading)
             except (ImageError, MemoryError) as other:
-                raise _in_words(other) from other
+                raise in_words(other) from other
             except UNREADABLE:  # the first reason is the one of the file as it is
                 continue
-        raise _in_words(error) from error
+        raise in_words(error) from error
 
 
-def _in_words(error: BaseException) -> ImageError:
+def in_words(error: BaseException) -> ImageError:
     """One line for the user."""
     text = " ".join(str(error).split())
     if isinstance(error, ImageError):
@@ -144,13 +144,13 @@ def _in_words(error: BaseException) -> ImageError:
 
 def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Decoded:
     """Decode a file; what lies beside the pixels and says how many bits they have is taken from `whole`."""
-    with _opened(data) as file:
+    with opened(data) as file:
         _check(file, whole, max_pixels, reading)
         if reading.draft != USUAL and isinstance(file, JpegImageFile):
             _shrink(file, int(reading.draft))
         is_tiff = isinstance(file, Tiff)
         image: Image.Image = file
-        orientation = _orientation(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
+        orientation = orientation_of(file) if is_tiff else None  # with its pixels read, a TIFF lets go of its tags
         grey = Grey(np.empty((0, 0), np.uint8))
         colours = deep_colours(file, data) if is_fixed_range(reading.range) else None
         if colours is None:
@@ -161,7 +161,7 @@ def _decode(data: bytes, whole: bytes, max_pixels: int, reading: Reading) -> Dec
         else:
             file.load()
             file.info.pop("transparency", None)  # of no use without alpha, and Pillow warns of some
-        turn = UPRIGHT.get(orientation or _orientation(file))
+        turn = UPRIGHT.get(orientation or orientation_of(file))
         image = image if turn is None else image.transpose(turn)
         image = image.convert("LA") if image.mode == "La" else image  # Pillow divides by alpha in two steps only
         if image.mode != "L":
@@ -203,7 +203,7 @@ def _grey(file: ImageFile.ImageFile, data: bytes, whole: bytes, by: str, values:
     return eight_bits(values, by, lambda: declared_scale(file, whole, values, maxval)) if is_deep else Grey(values)
 
 
-def _opened(data: bytes) -> ImageFile.ImageFile:
+def opened(data: bytes) -> ImageFile.ImageFile:
     """The image of a file, its pixels not read yet.
 
     `Image.open` is passed by for two things it does: it judges the size by a setting of the whole process, with a
@@ -229,7 +229,7 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
     raise ImageError("not an image that Pillow can read")
 
 
-def _orientation(file: Image.Image) -> int:
+def orientation_of(file: Image.Image) -> int:
     """The orientation of a loaded image; 1, upright, where it cannot be read."""
     try:
         value = file.getexif().get(ORIENTATION, 1)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dvme.data import decode_image
 from dvme.data.depth import depth_of_jpeg_2000, grey_values
-from dvme.data.images import FORMATS, _opened, decode
+from dvme.data.images import FORMATS, decode, opened
 from dvme.data.reading import Reading
 from dvme.errors import ImageError
 
@@ -221,7 +221,7 @@ def by_the_book(data: bytes) -> NDArray[np.uint16]:
 
 def values_of(data: bytes) -> NDArray[Any]:
     """What a file has, before any range."""
-    file = _opened(data)
+    file = opened(data)
     return grey_values(file, data)
 
 

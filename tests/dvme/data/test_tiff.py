@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dvme.data import decode_image
-from dvme.data.images import _opened, decode
+from dvme.data.images import decode, opened
 from dvme.data.reading import Reading
 from dvme.data.tiff import Tiff
 from dvme.errors import ImageError
@@ -100,7 +100,7 @@ def test_decode_image__grey_tiff(dtype: str, byteorder: str) -> None:
 
 def values_of(data: bytes) -> NDArray[Any]:
     """What a file has, before any range."""
-    file = _opened(data)
+    file = opened(data)
     assert isinstance(file, Tiff)
     return file.grey()
 

@@ -1,0 +1,162 @@
+"""Scores of segmentations: Dice and IoU from counts of pixels, and distances between the outlines of two masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.errors import DataError
+from dvme.metrics.weighting import ratio
+
+VOID = 255
+"""A pixel of a mask of which nobody knows the class, or which is to count for nothing."""
+UNKNOWN = -1
+"""In place of all three counts of a class of which no pixel of an image is known."""
+PERCENTILE = 95
+
+
+def overlaps(predicted: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.int64]:
+    """Count the pixels of each class; those that are VOID in the truth are left out.
+
+    Args:
+        predicted: (L, H, W) bool.
+        truth: (L, H, W) uint8: 1, 0, VOID.
+
+    Returns:
+        (L, 3) pixels of both, of the prediction and of the truth; UNKNOWN where a class is VOID everywhere.
+
+    Raises:
+        DataError: if the shapes differ.
+    """
+    taken, true = np.asarray(predicted, dtype=bool), np.asarray(truth)
+    if taken.shape != true.shape or true.ndim != 3:
+        raise DataError(f"predictions are {taken.shape} and masks {true.shape}; pass (L, H, W) of both")
+    is_known, is_true = true != VOID, true == 1
+    counted = [taken & is_true, taken & is_known, is_true]
+    counts = np.stack([np.count_nonzero(each, axis=(1, 2)) for each in counted], axis=1)
+    counts[~is_known.any(axis=(1, 2))] = UNKNOWN
+    return counts.astype(np.int64, copy=False)
+
+
+def dice(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(...) twice the common pixels by those of both masks: 1 where both are empty, nan where nothing is known.
+
+    Args:
+        counts: (..., 3) as `overlaps` counts them.
+
+    Source: Dice 1945; the F1 score of pixels.
+    """
+    both, taken, true = np.moveaxis(np.asarray(counts), -1, 0)
+    return _of_known(2 * both, taken + true, true)
+
+
+def iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """(...) common pixels by those of either mask: 1 where both are empty, nan where nothing is known.
+
+    Args:
+        counts: (..., 3) as `overlaps` counts them.
+
+    Source: Jaccard 1912.
+    """
+    both, taken, true = np.moveaxis(np.asarray(counts), -1, 0)
+    return _of_known(both, taken + true - both, true)
+
+
+def per_image(
+    counts: NDArray[Any], score: Callable[[NDArray[Any]], NDArray[np.float64]] = dice
+) -> NDArray[np.float64]:
+    """(L,) mean over images of each image's own score; images of which a class is not known do not count for it.
+
+    Args:
+        counts: (N, L, 3).
+        score: `dice` or `iou`.
+    """
+    scores = score(counts)
+    is_known = ~np.isnan(scores)
+    return ratio(np.where(is_known, scores, 0.0).sum(axis=0), is_known.sum(axis=0))
+
+
+def pooled(counts: NDArray[Any]) -> NDArray[np.int64]:
+    """(L, 3) counts over the pixels of all images, whose Dice is the global one; UNKNOWN where no image is known.
+
+    Args:
+        counts: (N, L, 3).
+    """
+    own = np.asarray(counts)
+    is_known = own[..., 2] != UNKNOWN
+    total = np.where(is_known[..., None], own, 0).sum(axis=0)
+    total[~is_known.any(axis=0)] = UNKNOWN
+    return total.astype(np.int64, copy=False)
+
+
+def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float] = (1.0, 1.0)) -> float:
+    """How far the outline of one mask is from the other, at the 95th percentile, of both ways the larger one.
+
+    An outline is the pixels of a mask that have one of another kind, or the end of the image, above, below, left or
+    right of them. As in MONAI nan where both masks are empty, and inf where one is.
+
+    Args:
+        predicted: (H, W) bool.
+        truth: (H, W) bool, without VOID.
+        spacing: of rows and of columns; the result has its unit, by default pixels.
+
+    Source: Huttenlocher et al. 1993; the percentile as in MONAI's `compute_hausdorff_distance`.
+    """
+    ways = _distances(predicted, truth, spacing)
+    if not any(map(len, ways)):
+        return math.nan
+    return max(float(np.percentile(way, PERCENTILE)) if len(way) else math.inf for way in ways)
+
+
+def boundary_dice(
+    predicted: NDArray[Any], truth: NDArray[Any], tolerance: float, spacing: Sequence[float] = (1.0, 1.0)
+) -> float:
+    """Share of the pixels on both outlines that are at most `tolerance` from the other outline.
+
+    As in MONAI nan where both masks are empty, and 0 where one is.
+
+    Args:
+        predicted: (H, W) bool.
+        truth: (H, W) bool, without VOID.
+        tolerance: in the unit of the spacing.
+        spacing: as `hausdorff95`.
+
+    Source: Nikolov et al. 2021, surface Dice, in pixels of outlines as MONAI's `compute_surface_dice`.
+    """
+    every = np.concatenate(_distances(predicted, truth, spacing))
+    return float((every <= tolerance).mean()) if len(every) else math.nan
+
+
+def _of_known(above: NDArray[Any], below: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
+    found = np.where(below == 0, 1.0, ratio(above, below))
+    return np.where(true == UNKNOWN, np.nan, found)
+
+
+def _distances(
+    predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each pixel on one outline, the distance from the other outline, both ways; inf where that is empty."""
+    one, two = (_outline(np.asarray(mask, dtype=bool)) for mask in (predicted, truth))
+    if one.shape != two.shape or one.ndim != 2:
+        raise DataError(f"a prediction is {one.shape} and a mask {two.shape}; pass (H, W) of both")
+    return _to(one, two, spacing), _to(two, one, spacing)
+
+
+def _to(here: NDArray[np.bool_], there: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float64]:
+    from scipy.ndimage import distance_transform_edt
+
+    if not there.any():
+        return np.full(np.count_nonzero(here), np.inf)
+    found: NDArray[np.float64] = distance_transform_edt(~there, sampling=spacing)[here]
+    return found
+
+
+def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_erosion
+
+    inside: NDArray[np.bool_] = binary_erosion(mask)
+    return mask & ~inside
