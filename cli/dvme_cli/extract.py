@@ -14,7 +14,7 @@ from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
 from dvme_cli.parsing import (
-    optional_names,
+    columns_of,
     parse_frame,
     parse_names,
     parse_order,
@@ -45,6 +45,10 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     split: image_options.SplitColumn = None,
     group: image_options.GroupColumn = None,
     keep: image_options.KeepColumns = None,
+    mask: image_options.MaskColumns = None,
+    mask_classes: image_options.MaskClasses = None,
+    mask_void: image_options.MaskVoid = None,
+    mask_encoding: image_options.MaskEncoding = None,
     dicom: Annotated[
         str | None,
         typer.Option(
@@ -136,18 +140,22 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
             frame=parse_frame(frame)[1],
             draft=draft,
         ),
-        "columns": dvme.Columns(
+        "columns": columns_of(
             image=image,
             label=label,
             split=split,
             group=group,
             label_separator=label_separator,
             no_finding=no_finding,
-            keep=optional_names(keep, "--keep-col") or (),
-            dicom=optional_names(dicom, "--dicom-columns") or (),
+            keep=keep,
+            mask=mask,
+            mask_classes=mask_classes,
+            mask_void=mask_void,
+            mask_encoding=mask_encoding,
+            dicom=dicom,
             plain_ids=plain_ids,
             frame=parse_frame(frame)[0],
-            **typed(na_values=na_values),
+            na_values=na_values,
         ),
         "image_root": image_root,
         "skip_missing": skip_missing,
@@ -235,7 +243,7 @@ def _show_rows(report: ExtractReport) -> None:
     say(rows + (f"; {counted(duplicates, 'copy', 'copies')} stored once{_example(report)}" if duplicates else ""))
     if report.contradictory:
         shown = first_few(report.contradictory)
-        say(f"{len(report.contradictory)} copies disagree on label, split or group and take part in nothing: {shown}")
+        say(f"{len(report.contradictory)} copies disagree on label, split, group or mask and take part in nothing: {shown}")
     _show_columns(report)
     if report.n_moved:
         were = "was" if report.n_moved == 1 else "were"

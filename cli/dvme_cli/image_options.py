@@ -52,6 +52,22 @@ KeepColumns = Annotated[
     str | None,
     typer.Option("--keep-col", help="Further columns to keep, separated by commas: sex,view,age. For --by and --per."),
 ]
+MaskColumns = Annotated[
+    str | None,
+    typer.Option(
+        "--mask-col",
+        help="Column of segmentation masks: files, folders, patterns such as masks/ID_*.png, or runs of pixels. Several, "
+        "separated by commas, are structures that may overlap.",
+    ),
+]
+MaskClasses = Annotated[
+    str | None, typer.Option(help="What values of masks mean: 0=background,128=lung,255=heart; * is any other value.")
+]
+MaskVoid = Annotated[str | None, typer.Option(help="Values of masks that count for nothing, separated by commas: 255.")]
+MaskEncoding = Annotated[
+    str | None,
+    typer.Option(help="rle: masks are runs, numbered from 1 on; siim: each run is counted from the end of the last one."),
+]
 Frame = Annotated[
     str | None,
     typer.Option(

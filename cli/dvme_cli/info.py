@@ -32,6 +32,10 @@ def _show(summary: CacheSummary) -> None:
         say(order_line(summary.class_order, summary.task.classes))
     known = ", ".join(f"{name} ({count:,})" for name, count in summary.columns.items() if count)
     say(f"columns: {known or 'none'}")
+    if summary.masks is not None:
+        of_each = some_of([f"{name} in {count:,}" for name, count in summary.masks.classes.items()])
+        overlap = "" if summary.masks.is_exclusive else "; structures may overlap"
+        say(f"masks of {counted(summary.masks.n_images, 'image')}: {of_each}{overlap}")
     for policy, names in summary.decodings.items():
         of = "" if len(summary.decodings) == 1 else f" of {some_of(names)}"
         say(f"decoding{of}: {policy}")

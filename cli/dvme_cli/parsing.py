@@ -43,6 +43,12 @@ def optional_names(text: str | None, option: str) -> list[str] | None:
     return None if text is None else parse_names(text, option)
 
 
+def columns_of(**given: Any) -> dvme.Columns:
+    """Columns of a table, by the fields of dvme.Columns; those that name several are parted at commas."""
+    several = {"keep": "--keep-col", "dicom": "--dicom-columns", "mask": "--mask-col"}
+    return dvme.Columns(**typed(**given | {name: optional_names(given.get(name), several[name]) for name in several}))
+
+
 def parse_names(text: str, option: str) -> list[str]:
     """Split `a,b,c`; a name in double quotes may have commas, as in a CSV: `"x,y",dino`."""
     try:

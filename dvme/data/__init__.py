@@ -64,6 +64,7 @@ def load_samples(
     is_folder, source = _what_lies_at(path)
     if source is not None:
         _refuse_root(path, source.called, image_root)
+        _refuse_masks(path, source.called, columns)
         samples = source.list(path, columns, images_only=images_only)
     elif is_folder:
         _refuse_columns(path, columns)
@@ -116,6 +117,11 @@ def _refuse_columns(path: Path, columns: Columns) -> None:
     if given:
         step = f" needs a manifest file; give a file of {TABLES}"
         raise DataError(f"{path} is a folder, " + COLUMN[given[0]] + step)
+
+
+def _refuse_masks(path: Path, called: str, columns: Columns) -> None:
+    if columns.mask:
+        raise DataError(f"{path} is {called}, " + COLUMN["mask"] + f" needs a manifest file; give a file of {TABLES}")
 
 
 def _check_table(path: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from dvme.arguments import names as listed_names
 from dvme.data.dicom.fields import FIELDS
 from dvme.data.findings import from_columns, from_separated, is_one_finding, matching_columns
-from dvme.data.samples import MISSING, NOTHING, STANDARD
+from dvme.data.mask_options import MaskOptions, mask_options
+from dvme.data.samples import MASK, MISSING, NOTHING, STANDARD
 from dvme.data.tables import Table, clean_name, find_column
 from dvme.defaults import NA_VALUES, NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
@@ -23,6 +24,7 @@ COLUMN = {
     "split": parameter("split"),
     "group": parameter("group"),
     "keep": parameter("keep"),
+    "mask": parameter("mask"),
 }
 """Fields of Columns, as messages name them."""
 LONGEST_NAME = 200
@@ -50,6 +52,18 @@ class Columns:
     keep: str | Sequence[str] = ()
     """Further columns to keep beside these, under the names that are given here: sex, view, age. A text may name
     several between commas."""
+    mask: str | Sequence[str] = ()
+    """Segmentation masks: a file, a folder or a pattern of files, several of these between bars, or runs of pixels,
+    START LENGTH START LENGTH; nothing is unknown, -1 a mask without any pixel of the class. Several columns are
+    structures that may overlap, each called as its column."""
+    mask_classes: str | Mapping[int | str, str] | None = None
+    """What values of pixels mean: "0=background,128=lung,255=heart"; "*" is any other value. None: one class, called as
+    the column, of masks of two values, else a class of each value."""
+    mask_void: str | int | Sequence[int] = ()
+    """Values that count for nothing."""
+    mask_encoding: str | None = None
+    """`rle`: the column has runs, numbered from 1 on, column by column; `siim`: each START counts from the end of the run
+    before. None: files, or runs as of `rle`."""
     dicom: str | Sequence[str] = ()
     """What to keep of the headers of DICOM files, whatever source lists them: names of `dvme.data.dicom.fields.FIELDS`,
     such as view, sex, age."""
@@ -68,7 +82,7 @@ class Columns:
             ArgumentError: if they are none.
             OptionError: if headers do not tell such a thing, or frames are chosen here.
         """
-        for field in ("keep", "dicom"):
+        for field in ("keep", "dicom", "mask"):
             given = getattr(self, field)
             given = _between_commas(given) if isinstance(given, str) else given
             object.__setattr__(self, field, listed_names(given, field))
@@ -79,8 +93,15 @@ class Columns:
         if self.frame not in {None, "each"}:
             step = "; choose each, or name one frame in the name of a backbone, as in dino@frame=middle"
             raise OptionError(parameter("frame", self.frame) + " is not possible" + step)
+        if self.masks.columns and self.frame:
+            raise OptionError(parameter("frame", self.frame) + " makes rows that have no mask; leave out " + COLUMN["mask"])
         words = _between_commas(self.na_values) if isinstance(self.na_values, str) else self.na_values
         object.__setattr__(self, "na_values", tuple(word.strip() for word in words))
+
+    @property
+    def masks(self) -> MaskOptions:
+        """How masks are read; refuses as `mask_options` does."""
+        return mask_options(tuple(self.mask), self.mask_classes, self.mask_void, self.mask_encoding)
 
     def with_classes(self, names: Sequence[str] | None) -> Columns:
         """The same, where none of these names is a missing value."""
@@ -181,7 +202,7 @@ def kept_columns(table: Table, columns: Columns) -> dict[str, str]:
         DataError: if there is no such column, it has an option of its own, or no cache can keep the name.
     """
     given = list(columns.keep)
-    reserved = [name for name in given if name in {*STANDARD, "path"}]
+    reserved = [name for name in given if name in {*STANDARD, MASK, "path"}]
     if reserved:
         meaning = "path is where dvme extract found the image" if "path" in reserved else "it has an option of its own"
         step = f" is not possible ({meaning}); leave it out, or rename the column in the manifest"

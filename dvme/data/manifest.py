@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from errno import ENAMETOOLONG
+from dataclasses import replace
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from dvme.data.addresses import Finder, found_line, wrong_place
 from dvme.data.columns import Columns, Labels, chosen_column, kept_columns, known_texts, read_labels
 from dvme.data.listing import NOT_A_FILE
-from dvme.data.samples import MISSING, STANDARD, Samples, canonical_split
+from dvme.data.masks.reading import Told, joined_rows, mask_columns, read_masks, told_masks
+from dvme.data.samples import MASK, MISSING, STANDARD, Samples, canonical_split
 from dvme.data.sources import is_there
 from dvme.data.tables import Table, read_table
 from dvme.errors import DataError, parameter
@@ -53,6 +55,8 @@ def table_samples(
     """
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
+    of_masks = {} if images_only else mask_columns(table, columns)
+    table = joined_rows(table, image, of_masks.values()) if of_masks else table
     looked_for = () if images_only else STANDARD
     labels = read_labels(table, columns) if looked_for else None
     chosen = {name: chosen_column(table, getattr(columns, name), name) for name in looked_for if name != "label"}
@@ -71,15 +75,15 @@ def table_samples(
     used = {name: column for name, column in chosen.items() if column is not None}
     told, said = known_columns(table, used | kept, columns)
     values = {name: told.get(name, [MISSING] * len(ids)) for name in STANDARD}
-    remarks = [columns_line(table, {"image": image} | chosen | kept, labels), *table.remarks, *found_line(finder.read)]
+    remarks = [columns_line(table, {"image": image} | chosen | kept | of_masks, labels), *table.remarks, *found_line(finder.read)]
     if labels is not None:
         values["label"] = labels.texts
         remarks += labels.remarks
     elif looked_for:
-        remarks += without_label(table, [image, *used.values(), *kept.values()])
+        remarks += without_label(table, [image, *used.values(), *kept.values(), *of_masks.values()])
     remarks += said
     splits, groups = splits_of(values["split"], used.get("split"), table.source), values["group"]
-    return Samples(
+    samples = Samples(
         paths=[paths[row] for row in there],
         ids=[ids[row] for row in there],
         labels=[values["label"][row] for row in there],
@@ -92,6 +96,18 @@ def table_samples(
         missing=tuple(missing),
         missing_known=tuple((splits[row], groups[row]) for row in gone),
     )
+    masks = told_masks(table, columns) if of_masks else None
+    return samples if masks is None else with_masks(samples, masks.at(there), root)
+
+
+def with_masks(samples: Samples, told: Told, root: Path) -> Samples:
+    """The same with masks, which are found and looked at.
+
+    Raises:
+        DataError: as `read_masks`.
+    """
+    cells, remarks = read_masks(told, samples.ids, samples.paths, root)
+    return replace(samples, kept={**samples.kept, MASK: cells}, remarks=(*samples.remarks, *remarks))
 
 
 def image_names(table: Table, column: str) -> list[str]:

@@ -17,6 +17,8 @@ NOTHING = frozenset({"#n/a", "<na>", "n/a", "na", "nan", "nat", "nil", "none", "
 """What spreadsheets, pandas, R and databases write where there is no value."""
 STANDARD = ("label", "split", "group")
 """What may be known about an image, beside where it is."""
+MASK = "mask"
+"""What a cache calls its column of segmentation masks."""
 COLUMNS = ("paths", "ids", "labels", "splits", "groups")
 """Fields of Samples that have an entry per image."""
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from dvme.data import Samples
 from dvme.data.findings import are_findings, tells_findings
 from dvme.data.hashing import Identified
+from dvme.data.masks.cell import check_kinds
 from dvme.data.order import checked_order
-from dvme.data.samples import STANDARD, unlisted_line
+from dvme.data.samples import MASK, STANDARD, unlisted_line
 from dvme.data.spelling import check_spelling
 from dvme.errors import DataError, parameter
 from dvme_cache import EmbeddingCache
@@ -103,10 +104,21 @@ def check_names(held: Held, found: Identified) -> list[str]:
     return [line for line in lines if line not in samples.remarks]
 
 
+def check_masks(held: Held, found: Identified) -> None:
+    """Refuse masks of other classes than those that stay in the cache.
+
+    Raises:
+        DataError: naming both.
+    """
+    told = found.samples.kept.get(MASK)
+    if told is not None:
+        check_kinds([*told, *_kept(held, found, [MASK])[MASK]], f"these images and {held.location}")
+
+
 def _kept(held: Held, found: Identified, names: Sequence[str]) -> dict[str, list[str]]:
     """The values of some columns that the cache keeps when these files are indexed."""
     listed, replaced = set(found.digests), set(found.samples.real_paths)
     is_listed = np.array([content in listed for content in held.contents], dtype=bool)
     stays = ~is_listed & np.array([path not in replaced for path in held.columns["path"].tolist()], dtype=bool)
-    told = found.samples.given
+    told = found.samples.given | found.samples.kept.keys()
     return {name: held.columns[name][stays if name in told else stays | is_listed].tolist() for name in names}

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Samples
 from dvme.data.hashing import Identified
+from dvme.data.masks.cell import what_is_shown
 from dvme.data.merging import merged_labels, rows_to_write
-from dvme.data.samples import STANDARD
+from dvme.data.samples import MASK, STANDARD
 from dvme.data.sources import file_of
 from dvme.data.spool import Spool
-from dvme.extraction.checks import Held, check_names, check_order
+from dvme.extraction.checks import Held, check_masks, check_names, check_order
 from dvme.extraction.decoding import Work
 from dvme.text import counted
 from dvme_cache import EmbeddingCache, unreadable_id
@@ -53,7 +54,7 @@ class Index:
     n_new: int
     """Rows that the cache did not have before."""
     contradictory: list[str]
-    """Ids of duplicates that disagree on label, split or group; they lost all three."""
+    """Ids of duplicates that disagree on label, split, group or mask; they lost all of these."""
     changes: Changes
     """What became of labels, splits, groups and further columns that the cache had."""
     n_unlisted: int
@@ -90,7 +91,7 @@ def index_samples(
 
     A column that the source does not have, such as the groups where the source is a folder, stays as the cache has
     it; in one that it has, a missing value takes the cache's away. Copies of one image share a row. Where copies
-    disagree on label, split or group, nobody knows which is right: the row keeps none of the three, so that it takes
+    disagree on label, split, group or mask, nobody knows which is right: the row keeps none of them, so that it takes
     no part in training or testing. Of a further column on which they disagree the row keeps nothing, and takes part.
     Findings that the source does not ask about stay as the cache has them, by `merged_labels`.
 
@@ -102,6 +103,7 @@ def index_samples(
     """
     samples, held = found.samples, Held.by(cache, found.samples.kept)
     check_order(held, found, class_order)
+    check_masks(held, found)
     remarks = check_names(held, found)
     if not is_shared and _forget_stand_ins(cache, held, samples):
         held = Held.by(cache, samples.kept)
@@ -228,8 +230,8 @@ def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArr
     """What copies say together; `members` are, for each of R rows, the files that are copies of it.
 
     Returns:
-        Column that the source has to (R,) values; (R,) whether copies disagree on label, split or group, and so keep
-        none of them; a line for each further column on which some disagree, and of which these keep nothing.
+        Column that the source has to (R,) values; (R,) whether copies disagree on label, split, group or mask, and so
+        keep none of them; a line for each further column on which some disagree, and of which these keep nothing.
     """
     standard = {"label": samples.labels, "split": samples.splits, "group": samples.groups}
     sources = {name: standard[name] for name in STANDARD if name in samples.given} | dict(samples.kept)
@@ -240,16 +242,17 @@ def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArr
     for name, values in merged.items():
         for position, files in copies:
             found = {sources[name][file] for file in files} - {MISSING}
-            disagree[name][position] = len(found) > 1
+            disagree[name][position] = len(set(map(what_is_shown, found)) if name == MASK else found) > 1
             values[position] = next(iter(found), MISSING)
     is_contradictory = np.zeros(len(members), dtype=bool)
-    for name in samples.given & disagree.keys():
+    standing = (samples.given | {MASK}) & disagree.keys()
+    for name in standing:
         is_contradictory |= disagree[name]
     for name, values in merged.items():
-        values[disagree[name] if name in samples.kept else is_contradictory] = MISSING
+        values[is_contradictory if name in standing else disagree[name]] = MISSING
     lines = [
         f"copies of {counted(int(disagree[name].sum()), 'image')} disagree on {name!r} and keep none of it"
-        for name in samples.kept
+        for name in disagree.keys() - standing
         if disagree[name].any()
     ]
     return merged, is_contradictory, lines

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dvme.data import MISSING
 from dvme.data.findings import are_findings
 from dvme.data.names import named_images
+from dvme.data.samples import MASK
 from dvme.maps.map_store import Kept
 from dvme.report.finding_columns import check_finding, finding_columns
 from dvme.report.html.explorer import Column, Measured, Points, measured_or_named, short_ids
@@ -20,7 +21,7 @@ from dvme.report.options import PageOptions
 from dvme.runtime import Progress, silent
 from dvme_cache import EmbeddingCache
 
-STANDARD = ("path", "label", "split", "group")
+STANDARD = ("path", "label", "split", "group", MASK)
 DIGITS = 12
 SECRET_ROWS = 64
 """Images whose embeddings make the key of an anonymous page's names."""

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvme.backbones.description.dense import grids_of, maps_text
 from dvme.backbones.description.variation import seen_in
 from dvme.backbones.description.view import PLAIN
 from dvme.backbones.own.trained_on import PROVENANCE, kept_trained_on
 from dvme.data import MISSING, Task
+from dvme.data.masks import Masks
+from dvme.data.samples import MASK
 from dvme.errors import DataError
 from dvme.extraction.beside import beside
 from dvme.places import open_cache
@@ -50,6 +53,18 @@ class BackboneSummary:
 
 
 @dataclass(frozen=True)
+class MaskSummary:
+    """The segmentation masks of a cache."""
+
+    n_images: int
+    """That have one."""
+    classes: dict[str, int]
+    """Class to how many images have a pixel of it."""
+    is_exclusive: bool
+    """Whether a pixel has one class at most."""
+
+
+@dataclass(frozen=True)
 class CacheSummary:
     """A cache in numbers."""
 
@@ -69,6 +84,8 @@ class CacheSummary:
     backbones: list[BackboneSummary]
     predicted: dict[str, int] = field(default_factory=dict)
     """The cache beside it of images that were only predicted, and how many those are; {} without one."""
+    masks: MaskSummary | None = None
+    """None without any."""
 
     @property
     def decodings(self) -> dict[str, list[str]]:
@@ -105,7 +122,8 @@ def info(cache: str | Path) -> CacheSummary:
     store = open_cache(cache)
     is_present = ~store.samples.is_pruned
     columns = store.columns()
-    labels = columns.get("label", np.full(store.n_rows, MISSING, dtype=object))
+    nothing = np.full(store.n_rows, MISSING, dtype=object)
+    labels = columns.get("label", nothing)
     return CacheSummary(
         cache=os.fspath(cache),
         n_rows=int(is_present.sum()),
@@ -117,7 +135,18 @@ def info(cache: str | Path) -> CacheSummary:
         columns={name: int((column != MISSING).sum()) for name, column in columns.items() if name != "path"},
         backbones=[_summary(store, name) for name in store.backbones],
         predicted={other.location: int((~other.samples.is_pruned).sum()) for other in beside(cache)},
+        masks=_mask_summary(columns.get(MASK, nothing)[is_present]),
     )
+
+
+def _mask_summary(cells: NDArray[Any]) -> MaskSummary | None:
+    """What masks there are; None where the column is of something else, as another dvme may have kept it."""
+    try:
+        masks = Masks.of(cells[cells != MISSING])
+    except DataError:
+        return None
+    counts = np.nansum(masks.presence, axis=0).astype(int).tolist()
+    return MaskSummary(len(masks), dict(zip(masks.names, counts, strict=True)), masks.is_exclusive) if len(masks) else None
 
 
 def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ from dvme.data import MISSING, Columns, Task
 from dvme.data.columns import chosen_column, kept_columns, read_labels
 from dvme.data.findings import are_findings, from_separated
 from dvme.data.manifest import columns_line, image_names, known_columns
+from dvme.data.masks.cell import check_kinds, what_is_shown
+from dvme.data.masks.reading import Told, joined_rows, mask_columns, read_masks, told_masks
 from dvme.data.merging import Merged, merged_labels, rows_to_write
 from dvme.data.order import checked_order
-from dvme.data.samples import STANDARD
+from dvme.data.samples import MASK, STANDARD
+from dvme.data.sources import is_there
 from dvme.data.spelling import check_spelling
 from dvme.data.tables import check_table_name, read_table, table_file
 from dvme.errors import DataError, OptionError, parameter
@@ -101,6 +104,8 @@ def label(
     else:
         told = _Told() if columns.label_separator is None else _reread(store, columns)
     root = None if manifest is None else Path(image_root or table_file(Path(manifest))[0].parent)
+    if told.masks is not None and root is not None:
+        told = _with_masks(store, told, told.masks, root)
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
@@ -142,6 +147,8 @@ class _Told:
     """See `Samples`."""
     is_reread: bool = False
     """Whether these are the labels of a cache, row by row, read as findings."""
+    masks: Told | None = None
+    """Of the images, before any file is looked for."""
 
 
 def _checked(
@@ -160,6 +167,9 @@ def _checked(
     if "label" in values:
         merged = merged_labels(labels, rows, values["label"], asked=told.findings, order=order)
         labels, order, values = merged.labels, merged.order, values | {"label": merged.labels[rows]}
+    if MASK in values:
+        others = np.delete(store.column(MASK), rows).tolist()
+        check_kinds([*values[MASK].tolist(), *others], f"{told.source} beside {store.location}")
     if class_order is not None:
         checked_order(class_order, labels)
     elif not are_findings(labels):
@@ -179,12 +189,28 @@ def _merged(rows: NDArray[Any], told: _Told) -> tuple[NDArray[Any], dict[str, ND
     for entry in np.setdiff1d(np.arange(len(rows)), first).tolist():
         for name, values in told.values.items():
             known, said = merged[name][place[entry]], values[entry]
-            is_contradictory[place[entry]] |= MISSING not in {known, said} and known != said
+            is_contradictory[place[entry]] |= MISSING not in {known, said} and not _is_same(name, known, said)
             merged[name][place[entry]] = known or said
     differing = np.flatnonzero(is_contradictory[place]).tolist()
     step = "what they say differs, keep one entry for each image (copies are one image)"
     check_distinct(rows[differing].tolist(), [told.names[entry] for entry in differing], source=told.source, step=step)
     return distinct, merged
+
+
+def _is_same(column: str, known: str, said: str) -> bool:
+    return known == said or (column == MASK and what_is_shown(known) == what_is_shown(said))
+
+
+def _with_masks(store: EmbeddingCache, told: _Told, masks: Told, root: Path) -> _Told:
+    """With the masks, which are found, and compared with images that are where the cache knows them."""
+    rows = rows_by_name(store, told.names, source=told.source, image_root=root, are_distinct=False)
+    places = [Path(path) if path and is_there(path) else None for path in store.column("path")[rows].tolist()]
+    cells, remarks = read_masks(masks, told.names, places, root)
+    n_unseen = sum(bool(cell) and place is None for cell, place in zip(cells, places, strict=True))
+    if n_unseen:
+        remarks.append(f"{counted(n_unseen, 'image')} not there, and so not compared with the size of the mask")
+    values = told.values | {MASK: np.array(cells, dtype=object)}
+    return replace(told, values=values, remarks=[*told.remarks, *remarks])
 
 
 def _read(manifest: Path, columns: Columns) -> _Told:
@@ -193,17 +219,19 @@ def _read(manifest: Path, columns: Columns) -> _Told:
     table = read_table(manifest)
     image = chosen_column(table, columns.image or "image", "image")
     assert image is not None
+    of_masks = mask_columns(table, columns)
+    table = joined_rows(table, image, of_masks.values()) if of_masks else table
     names = image_names(table, image)
     labels = read_labels(table, columns)
     chosen = {name: chosen_column(table, getattr(columns, name), name) for name in STANDARD if name != "label"}
     sources = {name: source for name, source in chosen.items() if source is not None}
     sources |= kept_columns(table, columns)
-    if not sources and labels is None:
+    if not sources and labels is None and not of_masks:
         held = first_few(table.names, CHOICES)
         message = f"{manifest} has no column label, split or group (it has: {held}); name one with "
         raise DataError(message + parameter("label") + " or " + parameter("keep"))
     values, said = known_columns(table, sources, columns)
-    remarks = [columns_line(table, {"image": image} | sources, labels), *table.remarks]
+    remarks = [columns_line(table, {"image": image} | sources | of_masks, labels), *table.remarks]
     if labels is not None:
         values = {"label": labels.texts} | values
         remarks += labels.remarks
@@ -211,7 +239,8 @@ def _read(manifest: Path, columns: Columns) -> _Told:
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
     arrays = {name: np.array(column, dtype=object) for name, column in values.items()}
-    return _Told(str(manifest), names, arrays, remarks, () if labels is None else labels.findings)
+    findings = () if labels is None else labels.findings
+    return _Told(str(manifest), names, arrays, remarks, findings, masks=told_masks(table, columns))
 
 
 def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
@@ -227,6 +256,8 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
         raise OptionError(
             f"there is no manifest with the column of the {[*named, 'image'][0]}; name it after {store.location}"
         )
+    if columns.mask:
+        raise OptionError(f"there is no manifest with the column of masks; name it after {store.location}")
     if columns.keep:
         raise OptionError(
             f"there is no manifest of which columns could be kept; name it after {store.location}, or leave out "

@@ -12,7 +12,7 @@ from dvme.defaults import NO_FINDING
 from dvme.text import counted, some_of
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, say
-from dvme_cli.parsing import optional_names, parse_order, typed
+from dvme_cli.parsing import columns_of, parse_order
 
 
 def label(  # noqa: PLR0913 - one parameter per option
@@ -28,6 +28,10 @@ def label(  # noqa: PLR0913 - one parameter per option
     split: image_options.SplitColumn = None,
     group: image_options.GroupColumn = None,
     keep: image_options.KeepColumns = None,
+    mask: image_options.MaskColumns = None,
+    mask_classes: image_options.MaskClasses = None,
+    mask_void: image_options.MaskVoid = None,
+    mask_encoding: image_options.MaskEncoding = None,
     na_values: image_options.NaValues = None,
     image_root: image_options.ImageRoot = None,
     class_order: image_options.ClassOrder = None,
@@ -39,15 +43,19 @@ def label(  # noqa: PLR0913 - one parameter per option
     """
     if manifest is None and class_order is None and label_separator is None:
         raise typer.BadParameter("name a MANIFEST of labels, or pass --class-order or --label-separator")
-    columns = dvme.Columns(
+    columns = columns_of(
         image=image,
         label=label,
         split=split,
         group=group,
         label_separator=label_separator,
         no_finding=no_finding,
-        keep=optional_names(keep, "--keep-col") or (),
-        **typed(na_values=na_values),
+        keep=keep,
+        mask=mask,
+        mask_classes=mask_classes,
+        mask_void=mask_void,
+        mask_encoding=mask_encoding,
+        na_values=na_values,
     )
     report = dvme.cache.label(
         cache,

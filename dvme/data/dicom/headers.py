@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dvme.data.dicom.fields import FIELDS, IDS, pseudonym, text_of
 from dvme.data.dicom.sniff import FIRST_BYTES, is_dicom
-from dvme.errors import EnvironmentMismatchError
+from dvme.errors import EnvironmentMismatchError, ImageError
 from dvme.runtime import Runtime
+from dvme.text import first_line
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -149,3 +150,21 @@ def _class_of(found: Dataset, get: Callable[[str], Any]) -> str:
         return text_of(get("SOPClassUID")) or text_of(getattr(meta, "MediaStorageSOPClassUID", None))
     except DAMAGED:
         return ""
+
+
+def picture_size(data: bytes) -> tuple[int, int]:
+    """(rows, columns) of the frames of a DICOM file.
+
+    Raises:
+        ImageError: if the header does not tell.
+        EnvironmentMismatchError: if pydicom is not installed.
+    """
+    require_pydicom()
+    import pydicom
+
+    try:
+        wanted = ["Rows", "Columns"]
+        found = pydicom.dcmread(io.BytesIO(data), force=True, stop_before_pixels=True, specific_tags=wanted)
+        return int(found.Rows), int(found.Columns)
+    except DAMAGED as error:
+        raise ImageError(f"is a DICOM file whose header tells no size: {first_line(error)}") from error

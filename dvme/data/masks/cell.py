@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError
+from dvme.data.mask_options import LARGEST, REST
+from dvme.errors import DataError, parameter
+from dvme.text import some_of
 
 BACKGROUND, NOTHING, NO_CLASS = -1, -2, -3
 """In place of the index of a class: none of them; a void value; a value that has no class."""
-REST = "*"
-"""Every value that is not named."""
-LARGEST = 65_535
-"""Value of a pixel of a mask."""
 PRESENT, ABSENT, UNSAID = "1", "0", "?"
 
 
@@ -101,6 +99,27 @@ class Cell:
 
 STEP = "dvme cache label CACHE MANIFEST --mask-col COLUMN reads masks anew"
 """What to do where a mask is not what it was."""
+
+
+def check_kinds(texts: Iterable[str], source: str) -> None:
+    """Refuse masks of one cache that are of different classes.
+
+    Args:
+        texts: cells; "" for no mask.
+        source: for the message.
+
+    Raises:
+        DataError: naming the classes.
+    """
+    kinds = {(cell.names, cell.is_exclusive) for cell in map(Cell.of, filter(None, texts))}
+    if len(kinds) > 1:
+        raise DataError(f"{source}: {contradictory(kinds)}; name them alike with " + parameter("mask_classes") + f", or {STEP}")
+
+
+def contradictory(kinds: Iterable[tuple[tuple[str, ...], bool]]) -> str:
+    """Says that masks of one cache are of different classes."""
+    shown = [f"{some_of(names)}{'' if is_exclusive else ' (which may overlap)'}" for names, is_exclusive in sorted(kinds)]
+    return f"all masks of a cache are to have the same classes, and some have {some_of(shown, 2, ", others ")}"
 
 
 def what_is_shown(text: str) -> str:

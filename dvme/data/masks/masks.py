@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.listing import why
-from dvme.data.masks.cell import NOTHING, STEP, Cell, Layer, presence_of
+from dvme.data.masks.cell import NOTHING, STEP, Cell, Layer, contradictory, presence_of
 from dvme.data.masks.pixels import label_values
 from dvme.data.masks.runs import pixels_of
 from dvme.data.samples import MISSING
 from dvme.data.sources import read_image
 from dvme.errors import DataError, ImageError
 from dvme.metrics.segmentation import VOID
-from dvme.text import first_few, some_of
+from dvme.text import first_few
 from dvme_cache import content_id
 
 
@@ -114,11 +114,6 @@ def digest_of(digests: Sequence[bytes]) -> str:
     """Of the content ids of a mask's files, in their order: the one of a single file, that of all of several."""
     return "" if not digests else (digests[0] if len(digests) == 1 else content_id(b"".join(digests))).hex()
 
-
-def contradictory(kinds: set[tuple[tuple[str, ...], bool]]) -> str:
-    """Says that masks of one cache are of different classes."""
-    shown = [f"{some_of(names)}{'' if is_exclusive else ' (may overlap)'}" for names, is_exclusive in sorted(kinds)]
-    return f"masks of one cache are to have the same classes, and some have {first_few(shown, 2)}"
 
 
 def _read(file: str, layer: Layer, size: tuple[int, int]) -> tuple[bytes, NDArray[np.int16]]:

@@ -13,7 +13,7 @@ from dvme.data.ancillary import has_pages
 from dvme.data.depth import DEEP_MODES, grey_values, refuse_deep
 from dvme.data.dicom import is_dicom
 from dvme.data.images import UNREADABLE, UPRIGHT, in_words, opened, orientation_of
-from dvme.data.masks.cell import LARGEST
+from dvme.data.mask_options import LARGEST
 from dvme.data.tiff import Tiff
 from dvme.defaults import MAX_PIXELS
 from dvme.errors import ImageError

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvme.backbones.description.dense import is_dense
 from dvme.data import MISSING
 from dvme.data.names import named_images
-from dvme.data.samples import STANDARD
+from dvme.data.samples import MASK, STANDARD
 from dvme.data.tables import find_column
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
@@ -237,7 +237,7 @@ def _further(store: EmbeddingCache, name: str) -> str:
     Raises:
         DataError: if there is none, naming those that there are.
     """
-    others = [column for column in store.tables.columns if column not in {*STANDARD, "path"}]
+    others = [column for column in store.tables.columns if column not in {*STANDARD, MASK, "path"}]
     found = find_column(others, name, Path(store.location))
     if found is None:
         held = f"it has: {first_few(others, CHOICES)}" if others else "it has none beside label, split and group"
