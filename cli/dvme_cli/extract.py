@@ -243,7 +243,8 @@ def _show_rows(report: ExtractReport) -> None:
     say(rows + (f"; {counted(duplicates, 'copy', 'copies')} stored once{_example(report)}" if duplicates else ""))
     if report.contradictory:
         shown = first_few(report.contradictory)
-        say(f"{len(report.contradictory)} copies disagree on label, split, group or mask and take part in nothing: {shown}")
+        of_what = "copies disagree on label, split, group or mask and take part in nothing"
+        say(f"{len(report.contradictory)} {of_what}: {shown}")
     _show_columns(report)
     if report.n_moved:
         were = "was" if report.n_moved == 1 else "were"

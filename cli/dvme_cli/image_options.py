@@ -56,8 +56,8 @@ MaskColumns = Annotated[
     str | None,
     typer.Option(
         "--mask-col",
-        help="Column of segmentation masks: files, folders, patterns such as masks/ID_*.png, or runs of pixels. Several, "
-        "separated by commas, are structures that may overlap.",
+        help="Column of segmentation masks: files, folders, patterns such as masks/ID_*.png, or runs of pixels. "
+        "Several, separated by commas, are structures that may overlap.",
     ),
 ]
 MaskClasses = Annotated[
@@ -66,7 +66,9 @@ MaskClasses = Annotated[
 MaskVoid = Annotated[str | None, typer.Option(help="Values of masks that count for nothing, separated by commas: 255.")]
 MaskEncoding = Annotated[
     str | None,
-    typer.Option(help="rle: masks are runs, numbered from 1 on; siim: each run is counted from the end of the last one."),
+    typer.Option(
+        help="rle: masks are runs, numbered from 1 on; siim: each run is counted from the end of the last one."
+    ),
 ]
 Frame = Annotated[
     str | None,

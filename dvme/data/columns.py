@@ -62,8 +62,8 @@ class Columns:
     mask_void: str | int | Sequence[int] = ()
     """Values that count for nothing."""
     mask_encoding: str | None = None
-    """`rle`: the column has runs, numbered from 1 on, column by column; `siim`: each START counts from the end of the run
-    before. None: files, or runs as of `rle`."""
+    """`rle`: the column has runs, numbered from 1 on, column by column; `siim`: each START counts from the end of the
+    run before. None: files, or runs as of `rle`."""
     dicom: str | Sequence[str] = ()
     """What to keep of the headers of DICOM files, whatever source lists them: names of `dvme.data.dicom.fields.FIELDS`,
     such as view, sex, age."""
@@ -94,7 +94,9 @@ class Columns:
             step = "; choose each, or name one frame in the name of a backbone, as in dino@frame=middle"
             raise OptionError(parameter("frame", self.frame) + " is not possible" + step)
         if self.masks.columns and self.frame:
-            raise OptionError(parameter("frame", self.frame) + " makes rows that have no mask; leave out " + COLUMN["mask"])
+            raise OptionError(
+                parameter("frame", self.frame) + " makes rows that have no mask; leave out " + COLUMN["mask"]
+            )
         words = _between_commas(self.na_values) if isinstance(self.na_values, str) else self.na_values
         object.__setattr__(self, "na_values", tuple(word.strip() for word in words))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from errno import ENAMETOOLONG
 from dataclasses import replace
+from errno import ENAMETOOLONG
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -75,7 +75,11 @@ def table_samples(
     used = {name: column for name, column in chosen.items() if column is not None}
     told, said = known_columns(table, used | kept, columns)
     values = {name: told.get(name, [MISSING] * len(ids)) for name in STANDARD}
-    remarks = [columns_line(table, {"image": image} | chosen | kept | of_masks, labels), *table.remarks, *found_line(finder.read)]
+    remarks = [
+        columns_line(table, {"image": image} | chosen | kept | of_masks, labels),
+        *table.remarks,
+        *found_line(finder.read),
+    ]
     if labels is not None:
         values["label"] = labels.texts
         remarks += labels.remarks

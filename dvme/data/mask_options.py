@@ -69,7 +69,10 @@ def mask_options(
     both = [value for value in found.void if str(value) in (named or {})]
     if both:
         raise OptionError(
-            f"value {both[0]} is named by " + parameter("mask_classes") + " and void by " + parameter("mask_void", both)
+            f"value {both[0]} is named by "
+            + parameter("mask_classes")
+            + " and void by "
+            + parameter("mask_void", both)
             + "; leave one of both out"
         )
     if named is not None and not found.names:

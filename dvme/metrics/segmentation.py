@@ -66,9 +66,7 @@ def iou(counts: NDArray[Any]) -> NDArray[np.float64]:
     return _of_known(both, taken + true - both, true)
 
 
-def per_image(
-    counts: NDArray[Any], score: Callable[[NDArray[Any]], NDArray[np.float64]] = dice
-) -> NDArray[np.float64]:
+def per_image(counts: NDArray[Any], score: Callable[[NDArray[Any]], NDArray[np.float64]] = dice) -> NDArray[np.float64]:
     """(L,) mean over images of each image's own score; images of which a class is not known do not count for it.
 
     Args:

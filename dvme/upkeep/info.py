@@ -146,7 +146,9 @@ def _mask_summary(cells: NDArray[Any]) -> MaskSummary | None:
     except DataError:
         return None
     counts = np.nansum(masks.presence, axis=0).astype(int).tolist()
-    return MaskSummary(len(masks), dict(zip(masks.names, counts, strict=True)), masks.is_exclusive) if len(masks) else None
+    return (
+        MaskSummary(len(masks), dict(zip(masks.names, counts, strict=True)), masks.is_exclusive) if len(masks) else None
+    )
 
 
 def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:

@@ -113,13 +113,17 @@ def check_kinds(texts: Iterable[str], source: str) -> None:
     """
     kinds = {(cell.names, cell.is_exclusive) for cell in map(Cell.of, filter(None, texts))}
     if len(kinds) > 1:
-        raise DataError(f"{source}: {contradictory(kinds)}; name them alike with " + parameter("mask_classes") + f", or {STEP}")
+        raise DataError(
+            f"{source}: {contradictory(kinds)}; name them alike with " + parameter("mask_classes") + f", or {STEP}"
+        )
 
 
 def contradictory(kinds: Iterable[tuple[tuple[str, ...], bool]]) -> str:
     """Says that masks of one cache are of different classes."""
-    shown = [f"{some_of(names)}{'' if is_exclusive else ' (which may overlap)'}" for names, is_exclusive in sorted(kinds)]
-    return f"all masks of a cache are to have the same classes, and some have {some_of(shown, 2, ", others ")}"
+    shown = [
+        f"{some_of(names)}{'' if is_exclusive else ' (which may overlap)'}" for names, is_exclusive in sorted(kinds)
+    ]
+    return f"all masks of a cache are to have the same classes, and some have {some_of(shown, 2, ', others ')}"
 
 
 def what_is_shown(text: str) -> str:

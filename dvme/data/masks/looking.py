@@ -67,9 +67,7 @@ class Looked:
     """Why it cannot be used; "" if it can."""
 
 
-def look_at(
-    masks: Sequence[Sequence[Pieces]], images: Sequence[Path | None], *, is_relative: bool
-) -> list[Looked]:
+def look_at(masks: Sequence[Sequence[Pieces]], images: Sequence[Path | None], *, is_relative: bool) -> list[Looked]:
     """Look at the masks of N images, in threads.
 
     Args:

@@ -115,7 +115,6 @@ def digest_of(digests: Sequence[bytes]) -> str:
     return "" if not digests else (digests[0] if len(digests) == 1 else content_id(b"".join(digests))).hex()
 
 
-
 def _read(file: str, layer: Layer, size: tuple[int, int]) -> tuple[bytes, NDArray[np.int16]]:
     """The content id of a file, and (H, W) the class of each of its pixels."""
     try:
@@ -124,7 +123,9 @@ def _read(file: str, layer: Layer, size: tuple[int, int]) -> tuple[bytes, NDArra
     except OSError as error:
         raise DataError(f"the mask {file} cannot be read: {why(error)}; bring it back, or {STEP}") from error
     except ImageError as error:
-        raise DataError(f"the mask {file}: {error}, and was another one when the cache was told of it; {STEP}") from error
+        raise DataError(
+            f"the mask {file}: {error}, and was another one when the cache was told of it; {STEP}"
+        ) from error
     if values.shape != size:
         raise DataError(f"the mask {file} is not what it was when the cache was told of it; {STEP}")
     return digest, layer.indices(values)

@@ -55,7 +55,8 @@ def meaning_of(column: str, seen: Mapping[str, Seen], options: MaskOptions, sour
     found = _named(options) if options.classes else _shown(column, seen, options, source, is_joined=is_joined)
     if is_joined and len(found.names) > 1:
         raise DataError(
-            f"{source}: runs, and several files of an image, are one class together, and " + parameter("mask_classes")
+            f"{source}: runs, and several files of an image, are one class together, and "
+            + parameter("mask_classes")
             + f" names {first_few(found.names)}; name one class, as in "
             + parameter("mask_classes", f"0=background,{REST}={found.names[0]}")
         )
@@ -76,9 +77,7 @@ def _named(options: MaskOptions) -> Meaning:
     return Meaning(names, values | _void(options))
 
 
-def _shown(
-    column: str, seen: Mapping[str, Seen], options: MaskOptions, source: str, *, is_joined: bool
-) -> Meaning:
+def _shown(column: str, seen: Mapping[str, Seen], options: MaskOptions, source: str, *, is_joined: bool) -> Meaning:
     """By the values that occur: one class called as the column, or one of each value."""
     files = {frozenset(file.values).difference(options.void) for each in seen.values() for file in each.files}
     every = sorted(frozenset[int]().union(*files) - {ZERO})
@@ -130,7 +129,9 @@ def _refuse_unnamed(seen: Mapping[str, Seen], meaning: Meaning, source: str) -> 
         shown = some_of([f"{value} ({counted(count, 'image')})" for value, count in sorted(unnamed.items())])
         raise DataError(
             f"{source}: {counted(len(images), 'mask')} with values that no class has, such as that of {images[0]}: "
-            f"{shown}; name them with " + parameter("mask_classes") + ", or let them count for nothing with "
+            f"{shown}; name them with "
+            + parameter("mask_classes")
+            + ", or let them count for nothing with "
             + parameter("mask_void", min(unnamed))
         )
 

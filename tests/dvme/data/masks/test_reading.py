@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -75,8 +74,8 @@ def test_label_image__has_a_class_of_each_value(save: Save, manifest: Manifest) 
     assert (masks.names, masks.is_exclusive) == (("class 1", "class 2"), True)
     assert masks.read(0).tolist() == [LEFT.tolist(), RIGHT.tolist()]
     assert masks.presence.tolist() == [[1.0, 1.0], [0.0, 1.0]]
-    said = "masks of column 'mask': 2 images; 0 = background, 1 = class 1, 2 = class 2; mask_classes names them, mask_void "
-    assert said + "those that count for nothing" in samples.remarks
+    said = "masks of column 'mask': 2 images; 0 = background, 1 = class 1, 2 = class 2; mask_classes names them, "
+    assert said + "mask_void those that count for nothing" in samples.remarks
 
 
 @pytest.mark.parametrize("is_palette", [False, True])
@@ -130,7 +129,9 @@ def test_runs__of_one_row_and_of_several(manifest: Manifest, write_manifest: Cal
     assert "4 rows are of 2 images; masks of one image are joined" in joined.remarks
     found = Masks.of(np.array(joined.kept["mask"])).read(0)[0]
     assert found.tolist() == (np.array([[1, 0, 0, 0, 1, 1]] * 4)).tolist()
-    assert "differs for 1 image: 0.png" in refusal(write_manifest([*rows, ["0.png", "", "y"]], ["image", "mask", "label"]))
+    assert "differs for 1 image: 0.png" in refusal(
+        write_manifest([*rows, ["0.png", "", "y"]], ["image", "mask", "label"])
+    )
 
 
 def test_runs__that_are_relative_as_siim_has_them(manifest: Manifest) -> None:
@@ -192,7 +193,9 @@ def test_sizes__are_of_the_upright_image(save: Save, manifest: Manifest) -> None
         ("float.tif", "has values from 0.0 to 0.5; the values of a mask are whole"),
     ],
 )
-def test_mask__that_cannot_be_used_is_named(save: Save, manifest: Manifest, tmp_path: Path, cell: str, said: str) -> None:
+def test_mask__that_cannot_be_used_is_named(
+    save: Save, manifest: Manifest, tmp_path: Path, cell: str, said: str
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "nothing.png").touch()
@@ -281,7 +284,7 @@ def test_reading__again_is_checked(save: Save, manifest: Manifest) -> None:
     save("a.png", RIGHT)
     with pytest.raises(DataError, match=r"a\.png is not what it was .*; dvme cache label CACHE MANIFEST --mask-col"):
         masks.read(0)
-    os.remove(files[1])
+    files[1].unlink()
     with pytest.raises(DataError, match=r"b\.png cannot be read: .*dvme cache label"):
         masks.read(1)
     files[2].write_text("not a picture")
@@ -289,7 +292,9 @@ def test_reading__again_is_checked(save: Save, manifest: Manifest) -> None:
         masks.read(2)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real nuclei are not beside the project: ../shared/data/nuclei_dsb2018")
+@pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real nuclei are not beside the project: ../shared/data/nuclei_dsb2018"
+)
 def test_nuclei__are_as_pillow_reads_them() -> None:
     samples = load_samples(REAL / "manifest.csv", dvme.Columns(mask="mask", mask_classes="0=background,255=nucleus"))
     masks = Masks.of(np.array(samples.kept["mask"], dtype=object))

@@ -67,6 +67,8 @@ def test_checked_runs__refuses(runs: str, said: str) -> None:
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(("text", "is_one"), [("1 3", True), ("1,3", True), ("12", False), ("a 3", False), ("-1", False)])
+@pytest.mark.parametrize(
+    ("text", "is_one"), [("1 3", True), ("1,3", True), ("12", False), ("a 3", False), ("-1", False)]
+)
 def test_is_runs__a_single_number_may_be_a_folder(text: str, is_one: bool) -> None:
     assert is_runs(text) == is_one
