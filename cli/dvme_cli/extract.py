@@ -13,6 +13,7 @@ from dvme.defaults import DEVICE, DTYPE, ENGINE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
+from dvme_cli.greys import show_greys
 from dvme_cli.parsing import (
     columns_of,
     parse_frame,
@@ -231,8 +232,7 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
         if item.remark:
             say(f"{item.backbone} is not verified: {item.remark}")
     _show_failures(report)
-    _show_outliers(report)
-    _show_few_greys(report)
+    show_greys(report)
     if all(0 < item.reused == item.n_own for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")
 
@@ -296,29 +296,3 @@ def _show_failures(report: ExtractReport) -> None:
         distinct = f" ({counted(n_images, 'distinct image')})" if n_images < len(reasons) else ""
         say(f"{counted(len(reasons), 'file')}{distinct} {have} no embedding (--retry-failed decodes again):")
         say_some([f"{file}: {reason}" for file, reason in reasons.items()], REASONS_SHOWN)
-
-
-def _show_outliers(report: ExtractReport) -> None:
-    """Images that would be another picture without a handful of pixels, which the stretch to 8 bits goes by."""
-    if report.outliers:
-        image, found = max(report.outliers.items(), key=lambda item: item[1].share)
-        have = "image has" if len(report.outliers) == 1 else "images have"
-        spans = "pixels spans" if found.n_pixels == 1 else "pixels span"
-        say(
-            f"{len(report.outliers):,} {have} a range of grey that a handful of pixels set, such as {image} "
-            f"({found.n_pixels:,} of {found.n_of:,} {spans} {found.share:.0%} of it); all others share what is left of "
-            "the 256 greys. Clip such values and extract again (--json lists all)"
-        )
-
-
-def _show_few_greys(report: ExtractReport) -> None:
-    """Images that a fixed range, or a window, leaves nearly flat, though their files tell more."""
-    if report.few_greys:
-        image, found = max(report.few_greys.items(), key=lambda item: item[1].n_greys)
-        have = "image is" if len(report.few_greys) == 1 else "images are"
-        fits = f"; @range={found.fits} fits it" if found.fits else ""
-        fits = "; @voi=none does without its window" if found.by_window else fits
-        say(
-            f"{len(report.few_greys):,} {have} left with few of the 256 greys, such as {image} (its {found.n_values:,} "
-            f"values become {counted(found.n_greys, 'grey')}){fits} (--json lists all)"
-        )
