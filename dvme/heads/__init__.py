@@ -35,6 +35,7 @@ __all__ = [
     "head_of",
     "is_own",
     "needs_order",
+    "with_settings",
     "written",
 ]
 
@@ -44,6 +45,8 @@ CONTROLS = ("dvme-noattn", "mlp", "concat", "mean-logits")
 """What a fusion by attention has to beat, besides the best single backbone."""
 FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 """None of them stands in for a single backbone, not even on one."""
+SEGMENTS = "segment-"
+"""How the names of heads of segmentation begin, which `dvme.segmentation.heads` has."""
 _KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
     "linear": (Linear, FittedLinear),
     "linear-adam": (partial(NetworkHead, "linear-adam"), FittedNetwork),
@@ -71,6 +74,10 @@ def get_head(name: str) -> Head:
         OptionError: naming the settings that there are, or what a value may be.
     """
     base, settings = split_name(name)
+    if base.startswith(SEGMENTS):
+        raise UnknownNameError(
+            f"{base} segments images by masks, and here they have labels; choose from {', '.join(HEADS)}"
+        )
     if base not in _FACTORIES:
         hint = "; several values are separated by colons" if base[:1].isdigit() else ""
         raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(_FACTORIES)}{hint}")
@@ -102,19 +109,23 @@ def head_of(name: str, settings: Mapping[str, Any]) -> Head:
         UnknownNameError: naming the heads that there are.
         OptionError: if the settings are not those of such a head.
     """
-    head: Head = _with_settings(get_head(name), settings)
+    head: Head = with_settings(get_head(name), settings)
     if head.name != name:
         raise OptionError(f"these are the settings of {head.name!r}, not of {name!r}")
     return head
 
 
-def _with_settings(default: Any, settings: Mapping[str, Any]) -> Any:
-    """A dataclass like the default, dataclasses in its fields included."""
+def with_settings(default: Any, settings: Mapping[str, Any]) -> Any:
+    """A dataclass like the default with these settings, dataclasses in its fields included.
+
+    Raises:
+        OptionError: if the settings are not those of such a dataclass.
+    """
     own = {field.name: getattr(default, field.name) for field in fields(default)}
     if set(settings) - set(own) or set(own) - set(settings) - set(LATER):
         raise OptionError(f"the settings are {', '.join(sorted(settings))}; they must be {', '.join(sorted(own))}")
     values = {
-        key: _with_settings(own[key], value) if is_dataclass(own[key]) else value for key, value in settings.items()
+        key: with_settings(own[key], value) if is_dataclass(own[key]) else value for key, value in settings.items()
     }
     return replace(default, **values)
 
