@@ -55,6 +55,35 @@ class Lesson:
     weights: NDArray[Any]
     """(N,) how often each row counts, above 0."""
 
+    def has_frozen_statistics(self, recipe: Recipe) -> bool:
+        """See the function of this name."""
+        return has_frozen_statistics(recipe, len(self.train))
+
+    def minibatch_loss(self, trained: Trained, positions: NDArray[Any], rng: np.random.Generator) -> Tensor:
+        """A scalar with a gradient: the loss of training rows, augmented.
+
+        Args:
+            trained: what is trained.
+            positions: (B,) in `train`.
+            rng: of the augmentation.
+        """
+        rows = self.train[positions]
+        images = trained.augmented(self.pictures.square(rows, trained.device), self.pictures.crop, rng)
+        logits = trained.logits(images)
+        targets, weights = _tensors(self.targets[rows], trained.weights[positions], trained.device)
+        return loss(logits, targets, weights, trained.classifier.learns)
+
+    def watched(self, classifier: Any, device: torch.device) -> Watched:
+        """What the loss of validation is taken over: the rows that something can be learned about.
+
+        A class that training lacks has a probability of 0, and its rows an infinite loss, whatever the weights are.
+        """
+        learns = classifier.learns.cpu().numpy()
+        truth = self.truth[self.validation]
+        is_learned = learns[truth] if truth.ndim == 1 else (learns & ~np.isnan(truth)).any(axis=1)
+        rows = self.validation[is_learned]
+        return Watched(rows, *_tensors(truth[is_learned], self.weights[rows].astype(np.float64), device))
+
 
 class Trained:
     """Copies of the modules on their way at one learning rate."""
@@ -70,7 +99,7 @@ class Trained:
         n_batches = count_batches(recipe, len(lesson.train))
         self.n_batches, self.n_steps = n_batches, n_batches * recipe.max_epochs
         self.n_warmup = round(recipe.warmup_epochs * n_batches)
-        self.is_frozen = has_frozen_statistics(recipe, len(lesson.train))
+        self.is_frozen = lesson.has_frozen_statistics(recipe)
         self.optimizer = _optimizer(groups(self.model, self.classifier, recipe, rate), recipe, self.device)
         self.plateau, self.fallen = Plateau(recipe.plateau_patience), 1.0
         modules = [self.model, self.classifier]
@@ -137,29 +166,31 @@ class Trained:
         """A context in which the modules are what counts: their average, if there is one."""
         return nullcontext() if self.average is None else self.average.swapped()
 
-    def _factor(self, step: int) -> float:
-        """What rates are multiplied with at a step."""
-        if self.recipe.schedule == "cosine" or step < self.n_warmup:
-            return cosine(step, self.n_steps, self.n_warmup)
-        return self.fallen
+    def logits(self, images: Tensor) -> Tensor:
+        """What the modules say of (B, C, H, W) float32 images of 0 to 255 in a step, in the precision of the recipe."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_halved):
+            features = self.model(images)
+        found: Tensor = self.classifier(features.float())
+        return found
 
-    def _augmented(self, squares: Tensor, crop: int, rng: np.random.Generator) -> Tensor:
+    def augmented(self, squares: Tensor, crop: int, rng: np.random.Generator) -> Tensor:
+        """What the recipe shows of (B, C, S, S) squares."""
         name, n = self.recipe.augment, len(squares)
         if name == "light":
             return moved(squares, drawn(n, self.recipe, rng), crop)
         return applied(squares, varied(n, AUGMENTATIONS[name], rng), crop)
 
+    def _factor(self, step: int) -> float:
+        """What rates are multiplied with at a step."""
+        if self.recipe.schedule == "epoch-cosine" and step >= self.n_warmup:
+            return cosine(step // self.n_batches, self.recipe.max_epochs, 0)
+        if self.recipe.schedule == "cosine" or step < self.n_warmup:
+            return cosine(step, self.n_steps, self.n_warmup)
+        return self.fallen
+
     def _step(self, positions: NDArray[Any], rng: np.random.Generator) -> Tensor:
-        pictures, rows = self.lesson.pictures, self.lesson.train[positions]
-        squares = pictures.square(rows, self.device)
-        images = self._augmented(squares, pictures.crop, rng)
-        del squares
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_halved):
-            features = self.model(images)
-        logits = self.classifier(features.float())
-        targets, weights = _tensors(self.lesson.targets[rows], self.weights[positions], self.device)
-        value = loss(logits, targets, weights, self.classifier.learns)
+        value = self.lesson.minibatch_loss(self, positions, rng)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         if not self.n_trained:
@@ -188,18 +219,6 @@ class Watched:
     rows: NDArray[Any]
     targets: Tensor
     weights: Tensor
-
-    @classmethod
-    def of(cls, lesson: Lesson, classifier: Any, device: torch.device) -> Watched:
-        """The validation rows that something can be learned about.
-
-        A class that training lacks has a probability of 0, and its rows an infinite loss, whatever the weights are.
-        """
-        learns = classifier.learns.cpu().numpy()
-        truth = lesson.truth[lesson.validation]
-        is_learned = learns[truth] if truth.ndim == 1 else (learns & ~np.isnan(truth)).any(axis=1)
-        rows = lesson.validation[is_learned]
-        return cls(rows, *_tensors(truth[is_learned], lesson.weights[rows].astype(np.float64), device))
 
     @property
     def has_rows(self) -> bool:

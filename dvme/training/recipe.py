@@ -15,7 +15,7 @@ from dvme.training.batches import Sampling
 BatchNorm = Literal["auto", "frozen", "updated"]
 Flips = Literal["none", "horizontal", "both"]
 Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "plateau", "constant"]
+Schedule = Literal["cosine", "epoch-cosine", "plateau", "constant"]
 Augment = Literal["light", "xray", "photo", "pathology"]
 STRONG = get_args(Augment)[1:]
 """Augmentations of `dvme.training.augmentations`."""
@@ -82,8 +82,8 @@ class Recipe:
     n_steps: int = 0
     """Steps that it is tried for, rounded up to whole epochs, in place of `max_epochs`; 0: those count."""
     schedule: Schedule = "cosine"
-    """What becomes of the rates after the warm-up: half a cosine to 0; a fall at every `plateau` of the validation
-    loss; or nothing."""
+    """What becomes of the rates after the warm-up: half a cosine to 0, step by step or epoch by epoch; a fall at every
+    `plateau` of the validation loss; or nothing."""
     warmup_epochs: float = 1.0
     """In which the rates rise."""
     stop_patience: int = 4

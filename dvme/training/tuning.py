@@ -62,7 +62,7 @@ def tune(
     device = next(model.parameters()).device
     if device.type == "cpu":
         keep_freed_memory()
-    watched = Watched.of(lesson, classifier, device)
+    watched = lesson.watched(classifier, device)
     middle = recipe.learning_rates[len(recipe.learning_rates) // 2]
     rates = recipe.learning_rates if watched.has_rows else (middle,)
     position = Position(kept, digest(model, lesson, recipe, seed), classifier)

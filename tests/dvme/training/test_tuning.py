@@ -347,6 +347,19 @@ def test_tune__rates_fall_on_a_plateau() -> None:
     assert by_epoch == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.5, 0.25])
 
 
+def test_tune__rates_fall_epoch_by_epoch_as_torchs_cosine() -> None:
+    recipe = replace(QUICK, learning_rates=(0.01,), schedule="epoch-cosine", warmup_epochs=0.0, max_epochs=4)
+    with steps() as seen:
+        tuned(stripes(validation=np.arange(0)), recipe)
+    peer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.01)
+    schedule, expected = torch.optim.lr_scheduler.CosineAnnealingLR(peer, T_max=4), []
+    for _ in range(4):
+        expected += 4 * [peer.param_groups[0]["lr"]]
+        peer.step()
+        schedule.step()
+    assert [each[0] for each in seen] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_tune__equals_a_plain_loop_of_the_other_optimizers(optimizer: Any) -> None:
     lesson = stripes(validation=np.arange(0))
