@@ -61,10 +61,7 @@ def own_classifier(spec: BackboneSpec, names: Collection[str]) -> set[str]:
 def _created(spec: BackboneSpec, num_classes: int) -> nn.Module:
     timm = import_timm()
     check_architecture(spec.architecture, f"{spec.name}: {spec.architecture}")
-    architecture, own_args = spec.architecture, {}
-    if architecture in _RESNETS:
-        architecture, make_args = _RESNETS[architecture]
-        own_args = make_args()
+    architecture, own_args = timm_arguments(spec.architecture)
     try:
         model: nn.Module = timm.create_model(
             architecture, num_classes=num_classes, **own_args, **spec.architecture_args
@@ -74,6 +71,14 @@ def _created(spec: BackboneSpec, num_classes: int) -> nn.Module:
         message = f"{spec.name}: {spec.architecture} cannot be built with ({arguments}): {error}"
         raise DataError(" ".join(message.split())) from error
     return model
+
+
+def timm_arguments(architecture: str) -> tuple[str, dict[str, Any]]:
+    """What timm calls an architecture, and the arguments by which it is this one."""
+    if architecture not in _RESNETS:
+        return architecture, {}
+    name, make_args = _RESNETS[architecture]
+    return name, make_args()
 
 
 def check_architecture(architecture: str, where: str) -> None:

@@ -1,0 +1,176 @@
+"""A U-Net that has learned: masks of images at any size, and all that makes it again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from dvme.backbones.description.spec import BackboneSpec
+from dvme.backbones.own.custom import spec_from_mapping, spec_to_mapping
+from dvme.errors import DataError
+from dvme.files import file_digest, new_folder
+from dvme.json_values import as_json, plain
+from dvme.metrics.segmentation import overlaps
+from dvme.segmentation.shares import restored, taken
+from dvme.segmentation.unet.head import Unet, unet_of
+from dvme.segmentation.unet.images import Images
+
+if TYPE_CHECKING:
+    from dvme.data.masks import Masks
+    from dvme.segmentation.unet.network import UNet
+
+ROWS = 16
+"""Images that go through the network at a time."""
+DESCRIPTION, WEIGHTS = "unet.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class FittedUnet:
+    """A trained network, and what was chosen on the way."""
+
+    head: Unet
+    spec: BackboneSpec
+    """Of the encoder, at the input of the network."""
+    arguments: Mapping[str, Any]
+    """Of its architecture."""
+    names: tuple[str, ...]
+    """L classes."""
+    is_exclusive: bool
+    """Whether a pixel has one class at most."""
+    network: UNet
+    chosen: Mapping[str, Any]
+    """`epoch`, `n_epochs`, `validation_dice`, `learning_rate`, `n_trained`: what validation chose, and how it went."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that it holds."""
+        return sum(value.numel() for value in self.network.parameters())
+
+    def planes(self, images: Images, position: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Where each class is in an image: (L, H, W).
+
+        Args:
+            images: has the image.
+            position: of the image.
+            size: (H, W) of what is asked for, such as the mask's. Logits are brought to it bilinearly.
+        """
+        ((_, logits),) = self._logits(images, [position])
+        return self._taken(logits, size)
+
+    def counts(self, images: Images, masks: Masks, positions: NDArray[Any]) -> NDArray[np.int64]:
+        """(B, L, 3) what is right, what is predicted and what is true of each class, at each mask's own resolution.
+
+        Source of the three: `dvme.metrics.segmentation.overlaps`.
+        """
+        found = np.zeros((len(positions), len(self.names), 3), dtype=np.int64)
+        for place, (position, logits) in enumerate(self._logits(images, [int(each) for each in positions])):
+            truth = masks.read(position)
+            found[place] = overlaps(self._taken(logits, truth.shape[1:]), truth)
+        return found
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything learned, by name; with `settings`, enough to build it again."""
+        state = self.network.state_dict()
+        return {name: value.detach().cpu().contiguous().numpy() for name, value in state.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """JSON values that `restored` needs beside the arrays."""
+        found: dict[str, Any] = plain(
+            {
+                "head": {"name": self.head.name, "settings": asdict(self.head)},
+                "spec": spec_to_mapping(self.spec),
+                "arguments": dict(self.arguments),
+                "names": self.names,
+                "is_exclusive": self.is_exclusive,
+                "chosen": dict(self.chosen),
+            }
+        )
+        return found
+
+    @classmethod
+    def restored(
+        cls, settings: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], *, device: str = "cpu"
+    ) -> FittedUnet:
+        """The one whose `settings` and `arrays` these are.
+
+        Raises:
+            DataError: if the arrays are not those of such a network.
+            EnvironmentMismatchError: if smp is not installed.
+        """
+        import torch
+
+        from dvme.segmentation.unet.dice import n_outputs
+        from dvme.segmentation.unet.network import built
+
+        spec = spec_from_mapping(settings["spec"], source="the description of a U-Net")
+        names, is_exclusive = tuple(settings["names"]), bool(settings["is_exclusive"])
+        arguments = dict(settings["arguments"])
+        network = built(spec, arguments, n_outputs(len(names), is_exclusive=is_exclusive), device=device)
+        try:
+            network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+        except RuntimeError as error:
+            message = str(error).splitlines()
+            raise DataError(f"the weights are not those of {spec.architecture}: {message[-1].strip()}") from error
+        head = unet_of(settings["head"]["name"], settings["head"]["settings"])
+        return cls(head, spec, arguments, names, is_exclusive, network, dict(settings["chosen"]))
+
+    def _logits(self, images: Images, positions: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(K, S, S) of each image."""
+        import torch
+
+        from dvme.float32 import full_float32
+
+        pictures = images.pictures(self.spec)
+        self.network.eval()
+        for start in range(0, len(positions), ROWS):
+            rows = np.array(positions[start : start + ROWS])
+            with torch.inference_mode(), full_float32(self.network.device):
+                logits = self.network(pictures.plain(rows, self.network.device)).float().cpu().numpy()
+            yield from zip(rows.tolist(), logits, strict=True)
+
+    def _taken(self, logits: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.bool_]:
+        side, n_classes = logits.shape[1:], len(self.names)
+        large = restored(logits.reshape(len(logits), -1).T, side, (size[0], size[1]))
+        return taken(large, is_exclusive=True) if len(logits) > n_classes else taken(expit(large), is_exclusive=False)
+
+
+def save_unet(folder: str | Path, fitted: FittedUnet, *, force: bool = False) -> Path:
+    """Write a U-Net, whole or not at all: a description as JSON and weights as safetensors.
+
+    Raises:
+        OptionError: if the folder is there and not empty, and not to be replaced by `force`.
+    """
+    from safetensors.numpy import save_file
+
+    with new_folder(folder, force=force) as aside:
+        save_file(fitted.arrays(), os.fspath(aside / WEIGHTS))
+        described = fitted.settings() | {"weights_digest": file_digest(aside / WEIGHTS)}
+        (aside / DESCRIPTION).write_text(as_json(described, indent=2) + "\n", encoding="utf-8")
+    return Path(folder)
+
+
+def load_unet(folder: str | Path, *, device: str = "cpu") -> FittedUnet:
+    """Read one back.
+
+    Raises:
+        DataError: if the folder is none, or was changed.
+    """
+    from safetensors.numpy import load_file
+
+    place = Path(folder)
+    try:
+        described = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))
+        digest = file_digest(place / WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} is not the folder of a U-Net ({error}); save it again") from error
+    if not isinstance(described, dict) or described.get("weights_digest") != digest:
+        raise DataError(f"{folder} is damaged: {WEIGHTS} is not what {DESCRIPTION} says; save it again")
+    return FittedUnet.restored(described, load_file(os.fspath(place / WEIGHTS)), device=device)
