@@ -23,6 +23,9 @@ METRIC_NAMES: Mapping[str, str] = {
     "kappa": "quadratic kappa",
     "average_precision": "average precision",
     "subset_accuracy": "subset accuracy",
+    "dice": "Dice",
+    "iou": "IoU",
+    "global_dice": "Dice over all pixels",
     "mae": "mean absolute error in grades (lower is better)",
 }
 """What a metric is called in a sentence."""

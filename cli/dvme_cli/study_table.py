@@ -35,9 +35,16 @@ FURTHER = {
     "kappa": "kappa",
     "average_precision": "avg. prec.",
     "subset_accuracy": "subset acc.",
+    "iou": "IoU",
+    "global_dice": "all pixels",
 }
 """Metrics beside the AUC, as columns are called."""
-LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "95% CI", "val AUC")
+WHAT_DICE_IS = (
+    "Dice and IoU are means over images of the mean over classes, at each mask's own resolution; where a class is "
+    "neither there nor predicted, both are 1. The ceiling is what the masks themselves reach, down to a method's grid "
+    "and up again"
+)
+LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "all pixels", "IoU", "95% CI", "val")
 
 
 def show_probe(report: StudyReport) -> None:
@@ -47,9 +54,13 @@ def show_probe(report: StudyReport) -> None:
         return
     say(f"{report.task.describe()}")
     say(f"{report.plan}")
-    has_order, names = report.task.is_ordered, [name for name in FURTHER if name in report.rows[0].test]
-    headings = ("backbone", "head", "val AUC", "test AUC", "95% CI", *(FURTHER[name] for name in names))
-    table = Table(columns=headings, keys=2, numeric=len(headings) - 2, drop=LEAST_WORTH, padding=NARROW)
+    has_order, metric = report.task.is_ordered, report.metric
+    names = [name for name in FURTHER if name in report.rows[0].test and name != metric]
+    has_ceiling, called = report.rows[0].ceiling is not None, METRIC_NAMES[metric]
+    own = (f"val {called}", f"test {called}", "95% CI", *(["ceiling"] if has_ceiling else []))
+    headings = ("backbone", "head", *own, *(FURTHER[name] for name in names))
+    drop = (*LEAST_WORTH[:-1], own[0])
+    table = Table(columns=headings, keys=2, numeric=len(headings) - 2, drop=drop, padding=NARROW)
     for row in report.rows:
         metrics = ["-" if name == "kappa" and not has_order else spread_text(row.test[name]) for name in names]
         low, high = row.interval.low, row.interval.high
@@ -57,12 +68,13 @@ def show_probe(report: StudyReport) -> None:
             together_text(row.backbones),
             row.head,
             f"{row.validation:.3f}",
-            f"{spread_text(row.test['auc'])} {row.mark or ' '}",
+            f"{spread_text(row.test[metric])} {row.mark or ' '}",
             "-" if math.isnan(low) else f"{low:.3f}-{high:.3f}",
+            *([_ceiling(row)] if has_ceiling else []),
             *metrics,
         )
     table.show(console())
-    shown = "mean ± std over folds" if report.rows[0].test["auc"].folds[1:] else "one fold, so no std"
+    shown = "mean ± std over folds" if report.rows[0].test[metric].folds[1:] else "one fold, so no std"
     say(f"Test scores, {shown}; sorted by validation. {_what_auc_is(report)}.")
     for backbones in dict.fromkeys(row.backbones for row in report.rows if len(row.backbones) > 1):
         say(f"{together_text(backbones)}: {', '.join(backbones)}.")
@@ -133,7 +145,13 @@ def _show_part(report: StudyReport, done: PartDone) -> None:
         say("all jobs of the study are there; the same command without --part judges them")
 
 
+def _ceiling(cell: Cell) -> str:
+    return "-" if cell.ceiling is None else f"{cell.ceiling:.3f}"
+
+
 def _what_auc_is(report: StudyReport) -> str:
+    if report.task.is_segmentation:
+        return WHAT_DICE_IS
     if report.task.is_multilabel:
         return f"AUC and average precision are means over the {_n_judged(report)} findings that can be judged"
     return "AUC" if report.task.kind == "binary" else "AUC is macro one-versus-rest"
@@ -141,7 +159,7 @@ def _what_auc_is(report: StudyReport) -> str:
 
 def _n_judged(report: StudyReport) -> int:
     """How many findings the scores are means over; 0 where an image has one class."""
-    if not report.task.is_multilabel:
+    if not report.task.is_multilabel or report.task.is_segmentation:
         return 0
     assert report.reliability is not None  # a study that has just ended
     return len(report.reliability.leading.judged)
@@ -149,16 +167,20 @@ def _n_judged(report: StudyReport) -> int:
 
 def _show_scores(report: StudyReport) -> None:
     sizes = [column.name for column in report.columns]
-    table = Table(columns=("backbone", "head", *sizes), keys=2, numeric=len(sizes), padding=NARROW)
+    more = ["ceiling"] if report.cells[0].ceiling is not None else []
+    table = Table(columns=("backbone", "head", *sizes, *more), keys=2, numeric=len(sizes) + len(more), padding=NARROW)
     for head, backbones in report.methods:
-        cells = (_score(cell, report.metric) for cell in report.row(head, backbones))
-        table.add_row(together_text(backbones), head, *cells)
+        row = report.row(head, backbones)
+        cells = (_score(cell, report.metric) for cell in row)
+        table.add_row(together_text(backbones), head, *cells, *([_ceiling(row[0])] if more else []))
     table.show(console())
     counts = ", ".join(f"{column.n_train:,.0f} + {column.n_validation:,.0f}" for column in report.columns)
     say(f"Images to train + to choose on: {counts}.")
     metric = METRIC_NAMES[report.metric]
     n_judged, extra = _n_judged(report), ""
-    if n_judged:
+    if report.task.is_segmentation:
+        say(f"{WHAT_DICE_IS}.")
+    elif n_judged:
         extra = f", mean over the {n_judged} findings that can be judged"
     elif report.metric == "auc" and report.task.kind != "binary":
         extra = ", macro one-versus-rest"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from dvme.data.findings import are_findings, finding_names, parsed
 from dvme.data.task import Task
 from dvme.data.uncertainty import UNCERTAIN_VALUE, Uncertainty, is_unsure
+
+if TYPE_CHECKING:
+    from dvme.data.masks import Masks
 
 HIDDEN = -1
 """The class of an image whose label nobody may know."""
@@ -32,6 +35,8 @@ class Targets:
     """Whether the order of the classes is a user's."""
     taught: NDArray[Any] | None = field(default=None, repr=False)
     """(N, C) as `values`, but what is uncertain is what heads are to learn of it, from 0 to 1; None: `values`."""
+    masks: NDArray[np.uint8] | None = field(default=None, repr=False)
+    """(N, 16) what identifies the masks of a segmentation, of which `values` then says which classes occur in them."""
 
     @classmethod
     def of(cls, labels: NDArray[Any], given: Sequence[str] = (), uncertainty: Uncertainty | None = None) -> Self:
@@ -60,8 +65,20 @@ class Targets:
         return cls(names, values, False, taught if unsure.any() else None)
 
     @classmethod
-    def from_plain(cls, classes: Sequence[str], plain: Sequence[Any], *, is_order_given: bool = False) -> Self:
-        """The targets whose `plain` values these are.
+    def of_masks(cls, masks: Masks) -> Self:
+        """Those of a segmentation."""
+        return cls(masks.names, masks.presence, masks=masks.ids)
+
+    @classmethod
+    def from_plain(
+        cls,
+        classes: Sequence[str],
+        plain: Sequence[Any],
+        *,
+        is_order_given: bool = False,
+        masks: NDArray[np.uint8] | None = None,
+    ) -> Self:
+        """The targets whose `plain` values, and `masks`, these are.
 
         Raises:
             TypeError, ValueError, IndexError: if they are none.
@@ -80,7 +97,7 @@ class Targets:
                 values[position, label] = 1.0 if label is entry else np.nan
                 taught[position, label] = np.nan if part == IGNORED else part
         is_same = np.array_equal(values, taught, equal_nan=True)
-        return cls(names, values, is_order_given, None if is_same else taught)
+        return cls(names, values, is_order_given, None if is_same else taught, masks)
 
     @property
     def plain(self) -> list[Any]:
@@ -111,10 +128,21 @@ class Targets:
         return self.values.ndim == 2
 
     @property
+    def is_segmentation(self) -> bool:
+        """Whether the classes are of pixels."""
+        return self.masks is not None
+
+    @property
+    def scored(self) -> NDArray[Any]:
+        """As scores take them: `values`, of a segmentation (N, L, 1), as its pixels are counted in place of them."""
+        return self.values[:, :, None] if self.is_segmentation else self.values
+
+    @property
     def task(self) -> Task:
         """The task that they define."""
         if self.is_multilabel:
-            return Task(self.classes, tuple(self.counts(np.arange(len(self))).tolist()), 0, False, is_multilabel=True)
+            present = tuple(self.counts(np.arange(len(self))).tolist())
+            return Task(self.classes, present, 0, False, is_multilabel=True, is_segmentation=self.is_segmentation)
         counts = np.bincount(self.values[self.values >= 0], minlength=len(self.classes))
         return Task(self.classes, tuple(counts.tolist()), 0, self.is_order_given)
 
@@ -124,7 +152,8 @@ class Targets:
     def at(self, rows: NDArray[Any]) -> Targets:
         """Those of some images."""
         taught = None if self.taught is None else self.taught[rows]
-        return replace(self, values=self.values[rows], taught=taught)
+        masks = None if self.masks is None else self.masks[rows]
+        return replace(self, values=self.values[rows], taught=taught, masks=masks)
 
     def hidden(self, rows: NDArray[Any]) -> Targets:
         """The same, of which nobody can learn the classes of these images."""

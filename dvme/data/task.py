@@ -34,6 +34,8 @@ class Task:
     """Whether a sample may have several of the classes, or none."""
     n_unknown: int = 0
     """Of all samples and classes of a multi-label task: how often nobody knows."""
+    is_segmentation: bool = False
+    """Whether the classes are of pixels; the counts are then of images in which they occur."""
 
     @classmethod
     def from_labels(cls, labels: Sequence[str] | NDArray[Any], given: Sequence[str] = ()) -> Task:
@@ -62,7 +64,9 @@ class Task:
 
     @property
     def kind(self) -> str:
-        """`binary`, `multiclass`, `multi-label`, `single-class` or `unlabelled`."""
+        """`binary`, `multiclass`, `multi-label`, `segmentation`, `single-class` or `unlabelled`."""
+        if self.is_segmentation:
+            return "segmentation"
         if self.is_multilabel:
             return "multi-label"
         return {0: "unlabelled", 1: "single-class", 2: "binary"}.get(len(self.classes), "multiclass")
@@ -117,6 +121,10 @@ class Task:
         Raises:
             DataError: if there are no labels, or only one class.
         """
+        if self.is_segmentation:
+            if not any(self.counts):
+                raise DataError("no mask has a foreground: there is nothing to segment")
+            return
         if self.is_multilabel:
             if not any(self.counts):
                 raise DataError("no image is known to have any finding; a task needs images with one, and without it")
@@ -137,5 +145,7 @@ class Task:
         counts = some_of([f"{name} ({count:,})" for name, count in zip(self.classes, self.counts, strict=True)])
         extra = f"; {self.n_unlabelled:,} unlabelled" if self.n_unlabelled else ""
         noun, plural = ("finding", "findings") if self.is_multilabel else ("class", "classes")
+        if self.is_segmentation:
+            noun, plural = "class of pixels", "classes of pixels"
         unknown = f"; {self.n_unknown:,} cells uncertain or unknown" if self.n_unknown else ""
         return f"{self.kind}, {counted(len(self.classes), noun, plural)}: {counts}{extra}{unknown}"

@@ -229,6 +229,19 @@ def scored(
     return found
 
 
+def mean_of_images(values: NDArray[Any], units: Units, metric: str) -> Scored:
+    """Of each head the mean of what every image scores by itself, as its Dice.
+
+    Args:
+        values: (N, J) in [0, 1] of images and heads; nan where an image tells nothing.
+        units: of one class.
+        metric: its name.
+    """
+    means = np.nanmean(values, axis=0)
+    parts = np.where(np.isnan(values), 0.0, values - means) / (~np.isnan(values)).sum(axis=0)
+    return Scored(metric, means, units.sums(parts), units)
+
+
 def mean_scored(values: NDArray[Any], units: Units) -> Scored:
     """The mean of (N,) values of the images, such as their losses or differences of losses."""
     parts = values / len(values)

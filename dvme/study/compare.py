@@ -159,7 +159,7 @@ def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: 
         )
     # The same units for both, even where only one of the caches knew the test images' groups.
     groups = one.test_groups if (one.test_groups != MISSING).any() else other.test_groups
-    units, line = units_of_test(one.manifest.targets.values[one.manifest.test], groups, one.manifest.classes)
+    units, line = units_of_test(one.manifest.targets.scored[one.manifest.test], groups, one.manifest.classes)
     judges = [Judge(run.manifest, run.methods, run.finished, units, metric) for run in (one, other)]
     theirs = {method: position for position, method in enumerate(other.methods)}
     both = [(m, theirs[method]) for m, method in enumerate(one.methods) if method in theirs]

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dvme.cluster import check_cluster
 from dvme.data.findings import finding_names, parsed
 from dvme.data.uncertainty import is_unsure
-from dvme.defaults import VIEWS_USED
+from dvme.defaults import ENGINE, VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.files import check_folder, new_folder
 from dvme.heads import Head
@@ -28,7 +28,13 @@ from dvme.stats.units import Units
 from dvme.study.design.learned import check_learned, learned_lines
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
-from dvme.study.design.snapshot import Snapshot, backbones_described, named_backbones, views_described
+from dvme.study.design.snapshot import (
+    Snapshot,
+    backbones_described,
+    dense_backbones,
+    named_backbones,
+    views_described,
+)
 from dvme.study.design.subsets import Design, draw_design, load_design
 from dvme.study.design.units import units_of_test
 from dvme.study.design.views import Views, views_asked
@@ -45,11 +51,13 @@ from dvme.study.part import check_part, part_done
 from dvme.study.people import People
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
-from dvme.study.scoring import check_metric, check_metric_of
+from dvme.study.scoring import check_metric_of, judging_metric
+from dvme.study.segmenting import are_segmentations, ceilings, segment_methods
 from dvme.study.sites.asked import SiteOptions, open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
 from dvme.study.tuning import check_tuned
 from dvme.study.writers import one_part, one_writer
+from dvme_cache import EmbeddingCache
 from dvme_cache.parts import Part
 
 
@@ -80,6 +88,10 @@ class Question:
     part: Part | None = None
     """Fit its jobs only, and judge nothing."""
 
+    def judged_by(self, metric: str) -> Question:
+        """The same, by this metric."""
+        return replace(self, metric=metric)
+
 
 def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyReport:
     """Fit every method on every draw of every size, judge them on one test set, and keep all of it where asked to.
@@ -88,7 +100,8 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     clock, out = _Clock(), question.out
-    check_metric(question.metric)
+    is_segmentation = are_segmentations(question.heads)
+    question = question.judged_by(judging_metric(question.metric, is_segmentation=is_segmentation))
     check_part(question.part, out=out, save=question.save)
     check_cluster(runtime)
     if out is not None:
@@ -97,13 +110,12 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         check_folder(question.save, step="name another folder with " + parameter("save"))
         _check_apart(question)
     store = open_cache(question.cache)
-    names = named_backbones(store, question.backbones)
-    methods = make_methods(question.heads, names, with_controls=question.controls, metric=question.metric)
+    names, methods = _asked(question, runtime, store, is_segmentation=is_segmentation)
     views, lines = views_asked(question.views, store, names)
     _check_methods(question, methods, views)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
     opened = open_sites(question.sites, store, names, views)
-    snapshot = Snapshot.take(store, names, question.people.columns, views)
+    snapshot = Snapshot.take(store, names, question.people.columns, views, is_segmentation=is_segmentation)
     question.people.check(snapshot)
     _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
@@ -133,11 +145,45 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             clock.lap("sites")
         report = report.with_trust()
         if folder is not None:
-            write_results(folder, _described(question, design, methods), grid, report, design.duplicates)
+            found = {"ceilings": list(judge.ceilings.values())} if judge.ceilings else {}
+            write_results(folder, _described(question, design, methods) | found, grid, report, design.duplicates)
         if aside is not None:
             place_heads(grid.kept_folders, aside)
     clock.lap("write")
     return report
+
+
+def _asked(
+    question: Question, runtime: Runtime, store: EmbeddingCache, *, is_segmentation: bool
+) -> tuple[list[str], list[Method]]:
+    """The backbones and the methods of the table."""
+    with_controls = question.controls
+    if is_segmentation:
+        _check_segmentation(question, runtime)
+        names = dense_backbones(store, question.backbones)
+        return names, segment_methods(question.heads, names, with_controls=with_controls)
+    names = named_backbones(store, question.backbones)
+    return names, make_methods(question.heads, names, with_controls=with_controls, metric=question.metric)
+
+
+def _check_segmentation(question: Question, runtime: Runtime) -> None:
+    """Refuse what a segmentation cannot be asked.
+
+    Raises:
+        OptionError: naming what to leave out.
+    """
+    given = {
+        parameter("by"): bool(question.people.by),
+        parameter("per"): bool(question.people.per),
+        parameter("test"): bool(question.sites.test),
+        parameter("views"): question.views != VIEWS_USED,
+        parameter("save"): question.save is not None,
+        parameter("engine"): runtime.engine != ENGINE,
+        parameter("part"): question.part is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise OptionError("a segmentation cannot have " + option + "; leave it out")
 
 
 def _check_methods(question: Question, methods: Sequence[Method], views: Views | None) -> None:
@@ -173,7 +219,7 @@ def _designed(question: Question, snapshot: Snapshot, progress: Progress) -> Des
         design = load_design(snapshot, question.subsets, progress, needs_order=needs_order, kept=kept)
     for lines in (check_learned, learned_lines):
         design.notices.extend(lines(design.snapshot.learned, design.subsets.test))
-    check_metric_of(question.metric, design.subsets.targets.values)
+    check_metric_of(question.metric, design.subsets.targets.scored)
     _test_units(design)  # a test set that can judge nothing is refused before anything is fitted
     question.operation.check_names(design.subsets.classes)
     return design
@@ -215,7 +261,7 @@ def _check_apart(question: Question) -> None:
 def _test_units(design: Design) -> tuple[Units, str]:
     manifest = design.subsets
     groups = design.snapshot.groups[manifest.test]
-    return units_of_test(manifest.targets.values[manifest.test], groups, manifest.classes)
+    return units_of_test(manifest.targets.scored[manifest.test], groups, manifest.classes)
 
 
 def _judged(
@@ -225,10 +271,14 @@ def _judged(
     snapshot, manifest = design.snapshot, design.subsets
     units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
-    judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins)
+    is_segmentation = manifest.targets.is_segmentation
+    most = ceilings(grid.methods, snapshot, manifest.test, question.metric) if is_segmentation else {}
+    judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
-    reliability = judge.reliability(question.operation, _uncertain(snapshot, manifest))
+    reliability = None
+    if not is_segmentation:
+        reliability = judge.reliability(question.operation, _uncertain(snapshot, manifest))
     clock.lap("statistics")
     notices = [
         *method_notices(grid.methods),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,13 @@ from dvme.heads import Embedded, FittedHead, Job
 from dvme.heads.fitting.jobs import Bounded, fit_each
 from dvme.heads.tuned.on_images import FittedTuned
 from dvme.runtime import Progress, Runtime
+from dvme.segmentation.segmenter import OnGrid
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.ledger import versions
 from dvme.study.methods import Method
+
+if TYPE_CHECKING:
+    from dvme.segmentation.unet.fitted import FittedUnet
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory."""
@@ -46,12 +50,12 @@ class Predicted:
 
     position: int
     """Of the assignment."""
-    head: FittedHead | FittedTuned | None
+    head: FittedHead | FittedTuned | OnGrid | FittedUnet | None
     """None where nobody keeps it."""
-    log_test: NDArray[np.float32]
-    """(N test, C) log probabilities."""
-    log_validation: NDArray[np.float32]
-    """(v, C), in the order of the assignment."""
+    log_test: NDArray[Any]
+    """(N test, C) log probabilities; of a segmentation (N test, L, 3) counts of pixels."""
+    log_validation: NDArray[Any]
+    """The same of the validation images, in the order of the assignment."""
     seconds: float
     """Of the fit; of heads fitted together, the first one there has the time of all."""
     chosen: Mapping[str, Any]

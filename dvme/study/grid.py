@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.defaults import ENGINE
-from dvme.heads import TUNED
 from dvme.heads.saved_head import SavedHead, subset_hash
 from dvme.heads.tuned.on_images import FittedTuned
 from dvme.notices import Aside
@@ -29,8 +28,11 @@ from dvme.study.fitting import Assignment, Predicted
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
+from dvme.study.roles import ONE_BY_ONE
 from dvme.study.saved import bytes_notice, kept_notices, saved_head, why_not_kept
 from dvme.study.scoring import judged_labels
+from dvme.study.segmenting import OWN_STAGES as SEGMENT_STAGES
+from dvme.study.segmenting import fit_segmentations
 from dvme.study.tuning import OWN_STAGES, fit_all
 from dvme.text import counted
 from dvme_cache.parts import Part
@@ -66,7 +68,7 @@ class Grid:
         counts = (range(n) for n in (len(methods), len(manifest.sizes), len(manifest.draws)))
         self.places = [Place(*place) for place in itertools.product(*counts)]
         groups = groups_to_resample(snapshot.groups[manifest.test])
-        self.labels = judged_labels(manifest.targets.values, manifest.test, groups)
+        self.labels = judged_labels(manifest.targets.scored, manifest.test, groups)
         self.test_hash = subset_hash(manifest.images[manifest.test])
         self.seeds = [self._seed(draw.repeat, draw.fold) for draw in manifest.draws]
         digests = {name: table.fingerprint.digest for name, table in snapshot.backbones.items()}
@@ -100,7 +102,7 @@ class Grid:
         progress(stage, before, len(own))
 
         def tell(what: str, done: int, of: int) -> None:
-            progress(*((what, done, of) if what in OWN_STAGES else (stage, before + done, len(own))))
+            progress(*((what, done, of) if what in OWN_STAGES | SEGMENT_STAGES else (stage, before + done, len(own))))
 
         with closing(self._predicted(todo, runtime, budget, tell)) as predicted:
             try:
@@ -178,6 +180,10 @@ class Grid:
         manifest = self.manifest
         given = self.snapshot, manifest.targets, manifest.test
         assignments = [self._assignment(place) for place in todo]
+        if manifest.targets.is_segmentation:
+            of = assignments, self.snapshot, manifest.test
+            yield from fit_segmentations(*of, runtime=runtime, budget=budget, progress=tell)
+            return
         if runtime.engine == ENGINE:
             yield from fit_all(assignments, *given, runtime=runtime, budget=budget, progress=tell)
             return
@@ -270,7 +276,7 @@ class Grid:
     def _assignment(self, place: Place) -> Assignment:
         train, validation, _ = self._parts(place)
         method = self.methods[place.method]
-        workplace = self.ledger.workplace(self.keys[place]) if method.head.name in TUNED else None
+        workplace = self.ledger.workplace(self.keys[place]) if method.head.name in ONE_BY_ONE else None
         return Assignment(method, train, validation, self.seeds[place.draw], workplace)
 
     def _seed(self, repeat: int, fold: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads import TUNED, base_name
+from dvme.heads import base_name
 from dvme.runtime import Progress, silent
 from dvme.stats.crossed import compared, overlap
 from dvme.stats.curves import LabelsSaved, labels_saved
@@ -28,7 +28,7 @@ from dvme.study.operation import Operation
 from dvme.study.outcome import Cell, Column, Gain, Rival, Score
 from dvme.study.panel import Panel
 from dvme.study.reliability import Reliability
-from dvme.study.roles import Leaders, Roles
+from dvme.study.roles import ONE_BY_ONE, Leaders, Roles
 from dvme.study.scoring import error_in_grades, judged_labels, scored_by, shown_of
 from dvme.study.standing import Against, Place, Standing
 from dvme.study.suspects import Suspect, find_suspects
@@ -55,10 +55,12 @@ class Judge:
     metric: str
     origins: Mapping[str, str] = field(default_factory=dict)
     """What backbones were adapted from, by their names."""
+    ceilings: Mapping[int, float] = field(default_factory=dict)
+    """Of a segmentation, what the grid of each method could reach at best on the test images."""
 
     def __post_init__(self) -> None:
         """Nothing is judged yet."""
-        values, test = self.manifest.targets.values, self.manifest.test
+        values, test = self.manifest.targets.scored, self.manifest.test
         self.labels: NDArray[Any] = judged_labels(values, test, self.units.groups)
         self.roles = Roles(self.methods)
         self.finished = {place: self._scored_jobs(place[1], jobs) for place, jobs in self.finished.items()}
@@ -97,7 +99,7 @@ class Judge:
     def diagnoses(self, images: Names = (), paths: Names = ()) -> tuple[Diagnosis, ...]:
         """How the methods err that lead at the largest size: of all, then of each kind, see `diagnose`."""
         size = self.manifest.largest
-        if self.labels.ndim == 2:
+        if self.labels.ndim > 1:
             return ()
         return tuple(
             diagnose(self.manifest, self.methods[m], self.finished[m, size], self.labels, images, paths)
@@ -179,7 +181,7 @@ class Judge:
             paths: (N,) where they are now.
         """
         size = self.manifest.largest
-        if self.labels.ndim == 2:
+        if self.labels.ndim > 1:
             return []
         leader = self.standing.leader(size) or 0
         name = method_name(*self.methods[leader])
@@ -250,6 +252,7 @@ class Judge:
                     n_parameters=round(float(np.mean([job.n_parameters for job in jobs]))),
                     chosen=[dict(job.chosen) for job in jobs],
                     error_in_grades=self._error(jobs),
+                    ceiling=self.ceilings.get(m),
                 )
             )
         return cells
@@ -280,7 +283,7 @@ class Judge:
         """
         head = self.methods[method][0]
         alike = [m for m, (name, _) in enumerate(self.methods) if name == head]
-        alike = [method] if base_name(head) in TUNED else alike
+        alike = [method] if base_name(head) in ONE_BY_ONE else alike
         return float(sum(job.seconds for m in alike for job in self.finished[m, size])) / len(alike)
 
     def _saved(self, fusion: int, single: int, size: int) -> LabelsSaved | None:

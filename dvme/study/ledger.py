@@ -40,10 +40,11 @@ PACKAGES = ("dvme", "numpy", "torch", "scikit-learn", "faiss-cpu", "faiss-gpu")
 class FinishedJob:
     """What a fitted head says about the images, and how the fit went."""
 
-    log_test: NDArray[np.float32]
-    """(N test, C) log probabilities, in the manifest's order: as probabilities many would be 1 to the last bit."""
-    log_validation: NDArray[np.float32]
-    """(v, C), in the draw's order."""
+    log_test: NDArray[Any]
+    """(N test, C) log probabilities, in the manifest's order: as probabilities many would be 1 to the last bit. Of a
+    segmentation (N test, L, 3) counts of pixels, see `dvme.metrics.segmentation.overlaps`."""
+    log_validation: NDArray[Any]
+    """(v, C) or (v, L, 3), in the draw's order."""
     chosen: Mapping[str, Any]
     """What validation chose, as `json_values.plain` has it: the same whether just fitted or read back."""
     seconds: float
@@ -61,8 +62,8 @@ class FinishedJob:
         """The job with its scores, which are computed only where it has none of these labels and metrics yet.
 
         Args:
-            test: (N test,) class indices, or (N test, L) findings.
-            validation: (v,) or (v, L).
+            test: (N test,) class indices, (N test, L) findings, or (N test, L, 1) of a segmentation.
+            validation: of as many dimensions.
         """
         scored_on = _digest(test, validation, np.array([*shown_of(test), f"{SCORES}"], dtype="S32"))
         if self.scored_on == scored_on:
@@ -109,12 +110,14 @@ def job_key(
         seed: of whatever is drawn at random.
     """
     train, validation, test = parts
+    # Of a segmentation the test masks count as well: what is kept of a job is counted on them.
+    masks = np.zeros((len(ids), 0), dtype=np.uint8) if targets.masks is None else targets.masks
     text = json.dumps(
         {
             **described,
-            "train": _digest(ids[train], targets.learned[train]),
-            "validation": _digest(ids[validation], targets.values[validation]),
-            "test": _digest(ids[test]),
+            "train": _digest(ids[train], targets.learned[train], *masks[train]),
+            "validation": _digest(ids[validation], targets.values[validation], *masks[validation]),
+            "test": _digest(ids[test], *masks[test]),
             "n_classes": len(targets.classes),
             "seed": seed,
         },

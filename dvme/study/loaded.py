@@ -69,8 +69,8 @@ class Study:
         run, summary = Run.load(folder), read_summary(folder)
         store, rows, notices = _its_cache(run, cache)
         manifest = run.manifest
-        units, line = units_of_test(manifest.targets.values[manifest.test], run.test_groups, manifest.classes)
-        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric, run.origins)
+        units, line = units_of_test(manifest.targets.scored[manifest.test], run.test_groups, manifest.classes)
+        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric, run.origins, run.ceilings)
         judge.score_all(progress)
         # One source for all that a page says, whichever dvme wrote the summary.
         notices_of_run = told_apart(summary.notices, summary.asides)

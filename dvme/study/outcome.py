@@ -86,6 +86,9 @@ class Cell:
     error_in_grades: Interval | None = None
     """Mean absolute error of classes in order, with its interval on other test images; lower is better. None of others,
     of two classes, and in the summary of an older dvme."""
+    ceiling: float | None = None
+    """Of a segmentation, what the grid of the method could reach at best on the test images: the masks themselves, down
+    to it and up again."""
 
     @property
     def method(self) -> str:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from dvme.files import written_aside
 from dvme.json_values import as_json
+from dvme.metrics.segmentation import dice
+from dvme.study.ledger import FinishedJob
 from dvme.study.outcome import StudyReport
 from dvme.study.run import DUPLICATES, PREDICTIONS, RESULTS, SUMMARY, SUSPECTS, WHERE, write_run
 from dvme.study.suspects import Suspect
@@ -77,7 +79,7 @@ def _measurements(grid: Grid) -> Iterator[dict[str, Any]]:
 
 
 def _predictions(grid: Grid) -> Iterator[pa.Table]:
-    """Test probabilities, one row per image and job; a table for each method and size."""
+    """Test probabilities, or counts of pixels, one row per image and job; a table for each method and size."""
     import pyarrow as pa
 
     manifest, tested = grid.manifest, grid.snapshot.at(grid.manifest.test)
@@ -87,7 +89,7 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
         "image": tested.images,
         "path": tested.paths,
         "content": contents,
-        "label": tested.labels,
+        **({} if tested.is_segmentation else {"label": tested.labels}),
     }
     of_images = {name: pa.array(list(values) * n_draws) for name, values in named.items()}
     of_draws = {
@@ -98,6 +100,21 @@ def _predictions(grid: Grid) -> Iterator[pa.Table]:
         own = grid.methods[method]
         texts = {"head": own.name, "backbones": "+".join(own.backbones), "size": manifest.sizes[size]}
         columns = {name: pa.array([text] * (n_draws * n_images)).dictionary_encode() for name, text in texts.items()}
-        probabilities = np.concatenate([job.test.astype(np.float32) for job in jobs])
-        scores = {probability_of(name): pa.array(probabilities[:, c]) for c, name in enumerate(manifest.classes)}
+        said = _counted(jobs, manifest.classes) if tested.is_segmentation else _probable(jobs, manifest.classes)
+        scores = {name: pa.array(values) for name, values in said.items()}
         yield pa.table({**columns, **of_draws, **of_images, **scores})
+
+
+def _probable(jobs: Sequence[FinishedJob], classes: Sequence[str]) -> dict[str, NDArray[Any]]:
+    probabilities = np.concatenate([job.test.astype(np.float32) for job in jobs])
+    return {probability_of(name): probabilities[:, c] for c, name in enumerate(classes)}
+
+
+def _counted(jobs: Sequence[FinishedJob], classes: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Of each class Dice, and the pixels that it is made of."""
+    counts, found = np.concatenate([job.log_test for job in jobs]), dict[str, NDArray[Any]]()
+    for c, name in enumerate(classes):
+        found[f"dice({name})"] = dice(counts[:, c])
+        for place, what in enumerate(("common", "predicted", "true")):
+            found[f"{what}({name})"] = counts[:, c, place].astype(np.int64)
+    return found

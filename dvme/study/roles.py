@@ -6,8 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, TUNED, base_name
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, SEGMENTS, TUNED, base_name
+from dvme.segmentation.unet.head import UNETS
 from dvme.study.standing import Standing
+
+TRAINED = frozenset({*TUNED, *UNETS})
+"""Heads that train the backbone as well."""
+ONE_BY_ONE = TRAINED | {"segment-conv"}
+"""Those whose jobs are fitted one after the other, epoch by epoch."""
 
 
 @dataclass(frozen=True)
@@ -19,19 +25,19 @@ class Roles:
 
     @cached_property
     def heads(self) -> list[str]:
-        """The methods' heads without their settings."""
-        return [base_name(head) for head, _ in self.methods]
+        """The methods' heads without their settings; those of tokens as the heads that they are."""
+        return [base_name(head).removeprefix(SEGMENTS) for head, _ in self.methods]
 
     @cached_property
     def singles(self) -> list[int]:
         """On one backbone as it is, by a head that is not made to fuse."""
         alone = [m for m, (_, names) in enumerate(self.methods) if len(names) == 1]
-        return [m for m in alone if self.heads[m] not in FUSIONS and self.heads[m] not in TUNED]
+        return [m for m in alone if self.heads[m] not in FUSIONS and self.heads[m] not in TRAINED]
 
     @cached_property
     def tuned(self) -> list[int]:
         """On one backbone that is trained as well."""
-        return [m for m, head in enumerate(self.heads) if head in TUNED]
+        return [m for m, head in enumerate(self.heads) if head in TRAINED]
 
     @cached_property
     def fusions(self) -> list[int]:

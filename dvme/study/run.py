@@ -58,6 +58,11 @@ class Run:
         return dict(self.described.get("origins", {}))
 
     @property
+    def ceilings(self) -> dict[int, float]:
+        """Of a segmentation, what the grid of each method could reach, by its position."""
+        return dict(enumerate(self.described.get("ceilings", ())))
+
+    @property
     def names(self) -> list[str]:
         """What the methods are called in a sentence."""
         return [method_name(head, backbones) for head, backbones in self.methods]

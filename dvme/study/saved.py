@@ -24,6 +24,7 @@ from dvme.study.ledger import FinishedJob
 from dvme.study.methods import Method
 
 NOT_OWN = "heads that are not dvme's own are not kept"
+NOT_SEGMENTATIONS = "heads of segmentation are not kept"
 NOT_DESCRIBED = "trained backbones that no file can describe, of the hub or of Python, are not kept"
 TEN_CROPS = "heads that average over ten crops are not kept"
 FLOAT_BYTES = 4
@@ -32,6 +33,8 @@ FLOAT_BYTES = 4
 def why_not_kept(method: Method, snapshot: Snapshot) -> str:
     """Why a head of a method cannot be kept, as a line begins; "" where it can."""
     head = method.head
+    if snapshot.is_segmentation:
+        return NOT_SEGMENTATIONS
     if not is_own(head):
         return NOT_OWN
     if head.name not in TUNED:

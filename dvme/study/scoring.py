@@ -15,13 +15,19 @@ from dvme.metrics.decisions import subset_accuracy
 from dvme.metrics.grades import predicted_classes
 from dvme.metrics.labelled import mean_over_labels
 from dvme.metrics.ranking import areas
+from dvme.metrics.segmentation import dice, iou, pooled
+from dvme.metrics.weighting import ratio
 from dvme.stats.findings import can_be_judged, scored_findings
-from dvme.stats.influence import Scored, mean_scored, scored
+from dvme.stats.influence import Scored, mean_of_images, mean_scored, scored
 from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
 
 FINDING_METRICS = ("auc", "average_precision", "subset_accuracy")
 """Of images that may have several findings: the first two are means over the findings that can be judged."""
+
+MASK_METRICS = ("dice", "iou", "global_dice")
+"""Of segmentations: means over images of the mean over classes, and Dice over the pixels of all images. By the last
+nothing is judged: images of many pixels count for more in it."""
 
 MAE = "mae"
 """Mean absolute error in grades, beside the metrics of images with one class each. It means something where classes are
@@ -32,14 +38,31 @@ def metrics_of(labels: NDArray[Any]) -> tuple[str, ...]:
     """In the order of the tables.
 
     Args:
-        labels: (N,) class indices, or (N, L) of 1, 0 and nan.
+        labels: (N,) class indices, (N, L) of 1, 0 and nan, or (N, L, 1) of a segmentation.
     """
-    return METRICS if labels.ndim == 1 else FINDING_METRICS
+    return {1: METRICS, 2: FINDING_METRICS, 3: MASK_METRICS}[labels.ndim]
 
 
 def shown_of(labels: NDArray[Any]) -> tuple[str, ...]:
     """The metrics, and what stands beside them."""
     return (*metrics_of(labels), *([MAE] if labels.ndim == 1 else []))
+
+
+def judging_metric(metric: str, *, is_segmentation: bool) -> str:
+    """By what a study judges: of a segmentation by Dice where nobody says otherwise.
+
+    Raises:
+        OptionError: if that cannot be.
+    """
+    if not is_segmentation:
+        check_metric(metric)
+        return metric
+    if metric == METRICS[0]:
+        return MASK_METRICS[0]
+    if metric not in MASK_METRICS[:2]:
+        said = f"a segmentation is judged by {' or '.join(MASK_METRICS[:2])}, not by {metric!r}; leave out "
+        raise OptionError(said + parameter("metric"))
+    return metric
 
 
 def check_metric(metric: str) -> None:
@@ -61,7 +84,7 @@ def check_metric(metric: str) -> None:
 
 
 def check_metric_of(metric: str, labels: NDArray[Any]) -> None:
-    """Refuse a metric by which these labels are not judged.
+    """Refuse, of classes or findings, a metric by which these labels are not judged.
 
     Raises:
         OptionError: naming the one that they are.
@@ -77,11 +100,11 @@ def judged_labels(labels: NDArray[Any], test: NDArray[np.int64], groups: NDArray
     Then a mean over findings is of the same ones in every row and column of a table.
 
     Args:
-        labels: (N,) class indices, which stay as they are, or (N, L).
+        labels: (N,) class indices, or (N, L, 1) of a segmentation, which stay as they are; or (N, L).
         test: positions of the test images.
         groups: of these, which are patients; None: every image is a unit of its own.
     """
-    if labels.ndim == 1:
+    if labels.ndim != 2:
         return labels
     judged = labels.copy()
     judged[:, ~can_be_judged(labels[test], groups)] = np.nan
@@ -104,10 +127,12 @@ def scores_of(
     """Everything of `shown_of`.
 
     Args:
-        labels: (N,) class indices, or (N, L) findings.
-        log_probabilities: (N, C).
+        labels: (N,) class indices, (N, L) findings, or (N, L, 1) of a segmentation.
+        log_probabilities: (N, C); of a segmentation (N, L, 3) counts of pixels, see `overlaps`.
         cuts: see `predicted_classes`.
     """
+    if labels.ndim == 3:
+        return _of_masks(log_probabilities)
     odds = ranked(labels, log_probabilities)
     if labels.ndim == 1:
         taken = decided(log_probabilities, cuts)
@@ -131,12 +156,14 @@ def scored_by(
     """One method's metric on the test set, with what every unit contributes.
 
     Args:
-        labels: (N,) or (N, L), as `judged_labels` gives them.
-        folds: J of (N, C) log probabilities.
+        labels: as `judged_labels` gives them.
+        folds: J of (N, C) log probabilities; of a segmentation of (N, L, 3) counts.
         units: of the test images.
         metric: of `metrics_of`.
         cuts: of each head, see `predicted_classes`.
     """
+    if labels.ndim == 3:
+        return mean_of_images(np.stack([image_scores(fold, metric) for fold in folds], axis=1), units, metric)
     odds = [ranked(labels, each) for each in folds]
     if labels.ndim == 1:
         taken = [decided(fold, own) for fold, own in zip(folds, cuts or [None] * len(folds), strict=True)]
@@ -144,6 +171,18 @@ def scored_by(
     _, mean = scored_findings(labels, odds, units.groups)
     assert mean is not None  # `units_of_test` refuses a test set without a finding to judge
     return mean
+
+
+def image_scores(counts: NDArray[Any], metric: str) -> NDArray[np.float64]:
+    """(N,) mean over the classes that are known of each image, of (N, L, 3) counts; nan where none is."""
+    scores = {"dice": dice, "iou": iou}[metric](counts)
+    is_known = ~np.isnan(scores)
+    return ratio(np.where(is_known, scores, 0.0).sum(axis=1), is_known.sum(axis=1))
+
+
+def _of_masks(counts: NDArray[Any]) -> dict[str, float]:
+    of_images = {name: float(np.nanmean(image_scores(counts, name))) for name in MASK_METRICS[:2]}
+    return of_images | {"global_dice": float(np.nanmean(dice(pooled(counts))))}
 
 
 def error_in_grades(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data.listing import why
-from dvme.data.masks.cell import NOTHING, STEP, Cell, Layer, contradictory, presence_of
+from dvme.data.masks.cell import NOTHING, STEP, Cell, Layer, contradictory, presence_of, what_is_shown
 from dvme.data.masks.pixels import label_values
 from dvme.data.masks.runs import pixels_of
 from dvme.data.samples import MISSING
@@ -63,6 +63,12 @@ class Masks:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    @property
+    def ids(self) -> NDArray[np.uint8]:
+        """(N, 16) what identifies each mask: the bytes of its files and what their values mean, not where they lie."""
+        found = b"".join(content_id(what_is_shown(str(cell)).encode()) for cell in self.cells)
+        return np.frombuffer(found, dtype=np.uint8).reshape(len(self), 16)
 
     def at(self, positions: NDArray[Any]) -> Masks:
         """Those of some images."""

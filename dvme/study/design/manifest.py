@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -130,9 +130,12 @@ class SubsetManifest:
             if found["format"] != FORMAT:
                 raise DataError(f"{path} is of subset format {found['format']}, this dvme reads {FORMAT}; update dvme")
             manifest = cls(
-                images=np.frombuffer(bytes.fromhex("".join(found["images"])), np.uint8).reshape(-1, 16),
+                images=_ids(found["images"]),
                 targets=Targets.from_plain(
-                    found["classes"], found["labels"], is_order_given=found.get("is_order_given") is True
+                    found["classes"],
+                    found["labels"],
+                    is_order_given=found.get("is_order_given") is True,
+                    masks=_ids(found["masks"]) if "masks" in found else None,
                 ),
                 sizes=tuple(found["sizes"]),
                 test=np.array(found["test"], dtype=np.int64),
@@ -151,18 +154,25 @@ class SubsetManifest:
         return manifest
 
     def _content(self) -> dict[str, Any]:
+        masks = self.targets.masks
         return {
             "policy": dict(self.policy),
             "classes": list(self.classes),
             "sizes": list(self.sizes),
             "images": [row.tobytes().hex() for row in self.images],
             "labels": self.targets.plain,
+            **({} if masks is None else {"masks": [row.tobytes().hex() for row in masks]}),
             "test": self.test.tolist(),
             "draws": [
                 {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in vars(draw).items()}
                 for draw in self.draws
             ],
         }
+
+
+def _ids(listed: Sequence[str]) -> NDArray[np.uint8]:
+    """(n, 16) ids, of hexadecimal digits."""
+    return np.frombuffer(bytes.fromhex("".join(listed)), np.uint8).reshape(-1, 16)
 
 
 def alike_sizes(one: SubsetManifest, other: SubsetManifest) -> dict[int, int]:

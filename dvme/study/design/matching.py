@@ -34,6 +34,11 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
         DataError: if images are missing, have other labels, or share a patient across its sides.
     """
     snapshot = snapshot.at(_positions(snapshot, manifest, path))
+    if manifest.targets.is_segmentation != snapshot.is_segmentation:
+        kind = "masks" if manifest.targets.is_segmentation else "labels"
+        raise DataError(f"{path} is of {kind}, and this study is of others; draw subsets of this cache")
+    if snapshot.is_segmentation:
+        return manifest, snapshot, _same_masks(snapshot, manifest, path)
     labels, separator = snapshot.labels, manifest.policy.get("separator")
     if separator is not None:  # as the subsets of an older dvme say, whose caches had labels as they were
         split = ([part.strip() for part in label.split(separator) if part.strip()] for label in labels.tolist())
@@ -56,6 +61,24 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
     theirs = f"{path} has its classes in the order {order_text(manifest.classes)}, {snapshot.location} has"
     line = f"{theirs} {order_text(order)}: this run goes by the former; draw new subsets for the latter"
     return manifest, snapshot, [line]
+
+
+def _same_masks(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> list[str]:
+    """Nothing to say where the masks are those of the manifest.
+
+    Raises:
+        DataError: if some are others.
+    """
+    assert manifest.targets.masks is not None
+    differing = np.flatnonzero((manifest.targets.masks != snapshot.masks.ids).any(axis=1))
+    if len(differing):
+        raise DataError(
+            f"{counted(len(differing), 'image')} of {path} have another mask in {snapshot.location} "
+            f"({first_few(snapshot.paths[differing])}); label the cache as the study did, or draw new subsets"
+        )
+    for draw in manifest.draws:
+        check_sides(snapshot.groups, {"test": manifest.test, "train": draw.train, "val": draw.validation})
+    return []
 
 
 def _positions(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> NDArray[np.int64]:

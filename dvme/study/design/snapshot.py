@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dvme.backbones.description.dense import is_dense
 from dvme.data import MISSING
+from dvme.data.masks import Masks
 from dvme.data.names import named_images
 from dvme.data.samples import MASK, STANDARD
 from dvme.data.tables import find_column
@@ -20,6 +21,7 @@ from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError, OptionError, parameter
 from dvme.notices import Aside
+from dvme.segmentation.maps import DenseMaps, means_of
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.learned import Learned, learned_of
 from dvme.study.design.splits import groups_to_resample
@@ -31,6 +33,7 @@ from dvme_cache.reading import read_states
 
 NO_LABEL = "without a label"
 """Why an image takes no part."""
+NO_MASK = "without a mask"
 LACKS_VIEW = "without all of the views"
 
 
@@ -68,25 +71,36 @@ class Snapshot:
     """Further columns that were asked for, by the name that they were asked by, to (N,) texts."""
     learned: Mapping[str, Learned] = field(default_factory=dict)
     """What those of the backbones know of these images whose weights were trained on some."""
+    is_segmentation: bool = False
+    """Whether `labels` are masks, and the backbones have dense features."""
     _held: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     _most_held: int = 0
 
     @classmethod
     def take(
-        cls, store: EmbeddingCache, names: Sequence[str], further: Sequence[str] = (), views: Views | None = None
+        cls,
+        store: EmbeddingCache,
+        names: Sequence[str],
+        further: Sequence[str] = (),
+        views: Views | None = None,
+        *,
+        is_segmentation: bool = False,
     ) -> Snapshot:
         """Everybody with a label and an embedding of each of these backbones in all of the views, and further columns.
+
+        Of a segmentation everybody with a mask.
 
         Raises:
             DataError: if there is nobody, or no such column.
         """
         sources = {name: _further(store, name) for name in further}
-        columns, order = store.columns_and_order(["label", "split", "group", "path", *sources.values()])
+        wanted = MASK if is_segmentation else "label"
+        columns, order = store.columns_and_order([wanted, "split", "group", "path", *sources.values()])
         backbones, seen = _opened(store, names, views)
         every = read_states([table.stored for own in (backbones.values(), *seen.values()) for table in own])
-        n_rows = min(*map(len, every), len(columns["label"]))  # a writer may add images between the reads
+        n_rows = min(*map(len, every), len(columns[wanted]))  # a writer may add images between the reads
         states, in_views = np.split(np.stack([each[:n_rows] for each in every]), [len(backbones)])
-        has_label = columns["label"][:n_rows] != MISSING
+        has_label = columns[wanted][:n_rows] != MISSING
         is_failed = (states == RowState.FAILED).any(axis=0)
         is_pending = (states == RowState.PENDING).any(axis=0) & ~is_failed
         is_plain = has_label & ~is_failed & ~is_pending
@@ -97,12 +111,13 @@ class Snapshot:
             "without an embedding": int((has_label & is_failed).sum()),
             "not extracted yet": int((has_label & is_pending).sum()),
             LACKS_VIEW: int((is_plain & lacks_view).sum()),
-            NO_LABEL: int((~has_label & ~is_pruned).sum()),
+            NO_MASK if is_segmentation else NO_LABEL: int((~has_label & ~is_pruned).sum()),
         }
         left_out = {reason: count for reason, count in counts.items() if count}
         if not len(rows):
             why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-            which = f"{store.location} has no labelled row with an embedding of {', '.join(names)} ({why or 'empty'})"
+            kind = "row with a mask and" if is_segmentation else "labelled row with"
+            which = f"{store.location} has no {kind} an embedding of {', '.join(names)} ({why or 'empty'})"
             if LACKS_VIEW in left_out and views is not None:
                 raise DataError(f"{which}; run {views.command(store.location, names)}")
             bare = [name for name, own in zip(names, states, strict=True) if not (own == RowState.DONE).any()]
@@ -112,13 +127,14 @@ class Snapshot:
                 f"{which}; no image has one of {first_few(bare)}: leave it out of " + parameter("backbones")
             )
         images, paths = named_images(store.samples.paths, columns["path"], rows)
-        label, split, group = (columns[name][rows] for name in ("label", "split", "group"))
+        label, split, group = (columns[name][rows] for name in (wanted, "split", "group"))
         ids = store.samples.ids[rows]
         kept = {name: columns[source][rows] for name, source in sources.items()}
         own = cls(store.location, rows, ids, label, split, group, images, paths, order, backbones, left_out)
         learned = learned_of(backbones.values(), store.samples.ids[:n_rows], columns["group"][:n_rows], rows)
         is_averaged = views is not None and views.is_averaged
-        return replace(own, kept=kept, views=seen, averages_views=is_averaged, learned=learned)
+        own = replace(own, kept=kept, views=seen, averages_views=is_averaged, learned=learned)
+        return replace(own, is_segmentation=is_segmentation)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -137,9 +153,17 @@ class Snapshot:
         Raises:
             DataError: if there is nothing to tell apart, or two labels are the same number.
         """
-        found = Targets.of(self.labels, self.class_order, uncertainty)
+        if self.is_segmentation:
+            found = Targets.of_masks(self.masks)
+        else:
+            found = Targets.of(self.labels, self.class_order, uncertainty)
         found.task.check_trainable()
         return found
+
+    @cached_property
+    def masks(self) -> Masks:
+        """Of a segmentation."""
+        return Masks.of(self.labels)
 
     @cached_property
     def key(self) -> str:
@@ -163,11 +187,15 @@ class Snapshot:
     def read(self, name: str) -> NDArray[Any]:
         """(N, D) embeddings of a backbone as they are stored, each proven to be what was committed.
 
+        Of dense features the mean over all tokens of an image, in float32.
+
         Raises:
             MissingEmbeddingsError, CorruptCacheError: if they are gone, or are not what was committed.
         """
         if name in self._held:
             return self._held[name]
+        if self.is_segmentation:
+            return means_of(DenseMaps(self.backbones[name]), self.rows)
         values = self.backbones[name].read(self.rows)
         if self.n_bytes <= self._most_held:
             self._held[name] = values
@@ -211,7 +239,7 @@ class Snapshot:
         That images have no label is for most studies as it should be.
         """
         lines = {reason: f"left out: {count:,} {reason}" for reason, count in self.left_out.items()}
-        left_out = [Aside(line) if reason == NO_LABEL else line for reason, line in lines.items()]
+        left_out = [Aside(line) if reason in {NO_LABEL, NO_MASK} else line for reason, line in lines.items()]
         return left_out if (self.groups != MISSING).any() else [*left_out, NO_GROUPS]
 
     def numbered_groups(self, positions: NDArray[Any]) -> list[int] | None:
@@ -244,6 +272,24 @@ def _further(store: EmbeddingCache, name: str) -> str:
         step = f"; dvme cache label {store.location} MANIFEST adds columns with "
         raise DataError(f"{store.location} has no column {name!r}; {held}{step}" + parameter("keep", [name]))
     return found
+
+
+def dense_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
+    """The backbones with dense features that were asked for, by default all of the cache.
+
+    Raises:
+        OptionError: if there are none, or one that is asked for gives one vector an image.
+    """
+    there = [name for name in store.backbones if is_dense(name)]
+    names = list(dict.fromkeys(backbones)) if backbones else there
+    pooled = next((name for name in names if not is_dense(name)), None)
+    step = "; dvme extract with " + parameter("dense", True) + " makes them"
+    if pooled is not None:
+        others = f": name {first_few(there, CHOICES)}" if there else ""
+        raise OptionError(f"{pooled} gives one vector an image, and a segmentation takes dense features{others}" + step)
+    if not names:
+        raise OptionError(f"{store.location} has no dense features, of which a segmentation is made" + step)
+    return names
 
 
 def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:

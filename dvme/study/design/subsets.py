@@ -216,6 +216,8 @@ def policy_lines(snapshot: Snapshot, targets: Targets, policy: Uncertainty) -> l
     Raises:
         OptionError: if a policy is given for images that have one class each.
     """
+    if snapshot.is_segmentation:
+        return []
     if targets.is_multilabel:
         return policy.said_of(parsed(snapshot.labels, targets.classes))
     if policy != Uncertainty():

@@ -25,10 +25,12 @@ def units_of_test(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[
     """What is independent on the test set, images or whole groups where there are any, and the line that says so.
 
     Args:
-        labels: (N,) class indices of the test images, or (N, L) findings.
+        labels: (N,) class indices of the test images, (N, L) findings, or (N, L, 1) of a segmentation.
         groups: (N,) their groups, "" for none.
         classes: names.
     """
+    if labels.ndim == 3:
+        return _units_of_masks(len(labels), groups)
     if labels.ndim == 2:
         return _units_of_findings(labels, groups, classes)
     units = Units(labels, groups_to_resample(groups))
@@ -40,6 +42,15 @@ def units_of_test(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[
     if units.fewest < FEWEST:
         return units, f"no interval and no verdict: {named}, and it takes {FEWEST} of every class"
     return units, f"{line}; few of a class: {named}, so differences hardly show" if rare else Aside(line)
+
+
+def _units_of_masks(n_images: int, groups: NDArray[Any]) -> tuple[Units, str]:
+    """Of images whose pixels are counted: the units are of one class."""
+    units = Units(np.zeros(n_images, dtype=np.int64), groups_to_resample(groups))
+    what = "image" if units.groups is None else "group"
+    if units.n < FEWEST:
+        return units, f"no interval and no verdict: {counted(units.n, f'test {what}')}, and it takes {FEWEST}"
+    return units, Aside(f"95% CI: over {counted(units.n, f'test {what}')}")
 
 
 def _units_of_findings(truth: NDArray[Any], groups: NDArray[Any], names: Sequence[str]) -> tuple[Units, str]:

@@ -1,0 +1,226 @@
+"""Segmentations as methods of a study: on tokens of dense features, on whole maps, or by U-Nets on the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import is_dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.backbones.loading.kept import kept_spec
+from dvme.errors import OptionError, UnknownNameError, parameter
+from dvme.extraction.decoding import Work
+from dvme.heads import SEGMENTS, Head
+from dvme.heads.variation import split_name
+from dvme.runtime import Progress, Runtime
+from dvme.segmentation.ceiling import ceiling
+from dvme.segmentation.conv import ConvHead
+from dvme.segmentation.fitting import fit_segmenters
+from dvme.segmentation.heads import FACTORIES, TokenHead, full_name, token_head
+from dvme.segmentation.maps import DenseMaps
+from dvme.segmentation.scene import Scene, SegmentJob
+from dvme.segmentation.unet.head import UNETS, Unet, unet_head, unet_name
+from dvme.segmentation.unet.images import Images, squashed
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.fitting import Assignment, Predicted
+from dvme.study.methods import Method
+from dvme.study.scoring import image_scores
+
+FIT = "fit"
+OWN_STAGES = frozenset({"masks", "read", "read images", "read masks", "train"})
+"""Those that count something else than jobs."""
+ATTENTION, FUSED_CONTROLS = "segment-dvme", ("segment-concat", "segment-mean-logits")
+SINGLE_CONTROL = "segment-linear"
+FINER = 2
+"""`segment-conv` gives so many times the rows and columns of the finest map."""
+
+
+def are_segmentations(heads: Sequence[str | Head]) -> bool:
+    """Whether heads are of segmentations.
+
+    Raises:
+        OptionError: if some are and others are not.
+    """
+    names = [split_name(head)[0] if isinstance(head, str) else getattr(head, "name", "") for head in heads]
+    own = [name.startswith(SEGMENTS) or name in UNETS for name in names]
+    if any(own) and not all(own):
+        one, other = names[own.index(True)], names[own.index(False)]
+        raise OptionError(
+            f"{one} segments images and {other} classifies them; a study does one of the two: leave one out of "
+            + parameter("heads")
+        )
+    return any(own)
+
+
+def segment_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, with_controls: bool) -> list[Method]:
+    """The lines of a segmentation's table: single heads on each backbone, fusions on all of them.
+
+    Args:
+        heads: names, with settings if they are to differ from the defaults, or heads.
+        backbones: with dense features.
+        with_controls: beside `segment-dvme` also the fusions without attention, and every single backbone under
+            `segment-linear`.
+
+    Raises:
+        OptionError, UnknownNameError: if an unknown head is named, or two settings have one name.
+    """
+    wanted: dict[str, Head] = {}
+    for given in heads:
+        head = _head(given)
+        name = unet_name(head) if isinstance(head, Unet) else full_name(head)
+        if wanted.setdefault(name, head) != head:
+            raise OptionError(f"{name} is named twice with different settings; a study has each name once")
+    there = {head.name for head in wanted.values()}
+    if with_controls and ATTENTION in there:
+        first = {} if SINGLE_CONTROL in there else {SINGLE_CONTROL: token_head(SINGLE_CONTROL)}
+        wanted = first | wanted | {name: token_head(name) for name in FUSED_CONTROLS if name not in there}
+    single = [Method(name, head, (own,)) for own in backbones for name, head in wanted.items() if not head.is_fusion]
+    return single + [Method(name, head, tuple(backbones)) for name, head in wanted.items() if head.is_fusion]
+
+
+def _head(given: str | Head) -> Head:
+    if isinstance(given, str):
+        return unet_head(given) if split_name(given)[0] in UNETS else token_head(given)
+    if not is_dataclass(given) or not isinstance(given, TokenHead | ConvHead | Unet):
+        raise UnknownNameError(f"{given!r} is no head of segmentation; choose from {', '.join([*FACTORIES, *UNETS])}")
+    return given
+
+
+def scene_of(snapshot: Snapshot) -> Scene:
+    """The images of a study as segmentations see them."""
+    maps = {name: DenseMaps(table) for name, table in snapshot.backbones.items()}
+    return Scene(maps, snapshot.rows, snapshot.ids, snapshot.masks)
+
+
+def fit_segmentations(
+    assignments: Sequence[Assignment],
+    snapshot: Snapshot,
+    test: NDArray[np.int64],
+    *,
+    runtime: Runtime,
+    budget: int,
+    progress: Progress,
+) -> Iterator[Predicted]:
+    """Fit every method on its draw, and count pixels of the images that it chose on and of the test images.
+
+    Tokens are standardised by all images but those of the test part, whose masks nobody looks at before they score.
+
+    Args:
+        assignments: what to fit.
+        snapshot: of a segmentation.
+        test: positions of the test images.
+        runtime: the device.
+        budget: bytes of tokens, maps and heads on the CPU.
+        progress: told (stage, done, total): of `fit` assignments, of OWN_STAGES what they count.
+
+    Yields:
+        Each assignment once, as soon as it is done.
+
+    Raises:
+        DataError, OptionError: if masks or images are gone or changed, or the memory does not hold an assignment.
+    """
+    by_unet = [position for position, each in enumerate(assignments) if isinstance(each.method.head, Unet)]
+    others = [position for position in range(len(assignments)) if position not in set(by_unet)]
+    unets = _Unets([assignments[position] for position in by_unet], snapshot, runtime, budget) if by_unet else None
+    scene = scene_of(snapshot)
+
+    def tell(stage: str, done: int, total: int, before: int = 0) -> None:
+        progress(*((stage, done, total) if stage in OWN_STAGES else (FIT, before + done, len(assignments))))
+
+    jobs = [_job(assignments[position]) for position in others]
+    reference = np.setdiff1d(np.arange(len(snapshot)), test)
+    for place, segmenter, seconds in fit_segmenters(
+        jobs, scene, runtime=runtime, budget=budget, progress=tell, reference=reference
+    ):
+        counts = [segmenter.counts(scene, rows) for rows in (test, jobs[place].validation)]
+        yield _predicted(others[place], segmenter, (counts[0], counts[1]), seconds)
+    if unets is None:
+        return
+    for place, fitted, seconds in unets.fit(partial(tell, before=len(others))):
+        rows = test, assignments[by_unet[place]].validation
+        counts = [fitted.counts(unets.images, snapshot.masks, each) for each in rows]
+        yield _predicted(by_unet[place], fitted, (counts[0], counts[1]), seconds)
+
+
+def ceilings(methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64], metric: str) -> dict[int, float]:
+    """What the grid of each method could reach at best on the test images: the masks, down to it and up again.
+
+    Args:
+        methods: of a segmentation.
+        snapshot: of its images.
+        test: positions of the test images.
+        metric: `dice` or `iou`.
+
+    Returns:
+        By position in `methods` the mean over images of the mean over classes.
+    """
+    scene = scene_of(snapshot)
+    shapes = {position: _shape(method, scene) for position, method in enumerate(methods)}
+    masks, found = snapshot.masks, {}
+    counts: dict[tuple[int, int], list[NDArray[np.int64]]] = {shape: [] for shape in shapes.values()}
+    for position in test.tolist():
+        planes = masks.read(position)
+        for shape, own in counts.items():
+            own.append(ceiling(planes, shape, is_exclusive=masks.is_exclusive))
+    for position, shape in shapes.items():
+        found[position] = float(np.nanmean(image_scores(np.stack(counts[shape]), metric)))
+    return found
+
+
+def _shape(method: Method, scene: Scene) -> tuple[int, int]:
+    """Rows and columns of what a method tells classes of."""
+    if isinstance(method.head, Unet):
+        spec = kept_spec(scene.maps[method.backbones[0]].embeddings)
+        side = squashed(spec, method.head.size).preprocess.crop
+        return side, side
+    rows, columns = scene.finest(method.backbones)
+    finer = FINER if isinstance(method.head, ConvHead) else 1
+    return finer * rows, finer * columns
+
+
+class _Unets:
+    """The assignments of U-Nets, checked before anything else is fitted."""
+
+    def __init__(
+        self, assignments: Sequence[Assignment], snapshot: Snapshot, runtime: Runtime, budget: int
+    ) -> None:
+        from dvme.segmentation.unet.fitting import UnetJob, check_unets
+
+        names = dict.fromkeys(each.method.backbones[0] for each in assignments)
+        specs = {name: replace(kept_spec(snapshot.backbones[name]), dense="") for name in names}
+        work = [
+            Work(position, Path(path), content_id.tobytes())
+            for position, (path, content_id) in enumerate(zip(snapshot.paths, snapshot.ids, strict=True))
+        ]
+        workplace = assignments[0].workplace
+        folder = None if workplace is None else workplace.parent
+        self.images = Images(work, specs, runtime=runtime, n_bytes=budget, folder=folder)
+        self.jobs = [
+            UnetJob(each.method.head, each.method.backbones, each.train, each.validation, each.seed, each.workplace)
+            for each in assignments
+            if isinstance(each.method.head, Unet)
+        ]
+        self._masks, self._runtime = snapshot.masks, runtime
+        check_unets(self.jobs, self.images, self._masks, runtime)
+
+    def fit(self, progress: Progress) -> Iterator[tuple[int, Any, float]]:
+        """Train them, one after the other."""
+        from dvme.segmentation.unet.fitting import fit_unets
+
+        yield from fit_unets(self.jobs, self.images, self._masks, runtime=self._runtime, progress=progress)
+
+
+def _job(each: Assignment) -> SegmentJob:
+    return SegmentJob(
+        each.method.head, each.method.backbones, each.train, each.validation, each.seed, each.workplace
+    )
+
+
+def _predicted(
+    position: int, fitted: Any, counts: tuple[NDArray[np.int64], NDArray[np.int64]], seconds: float
+) -> Predicted:
+    return Predicted(position, fitted, *counts, seconds, dict(fitted.chosen), fitted.n_parameters)
