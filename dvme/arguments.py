@@ -25,6 +25,7 @@ EXAMPLES = {
     "methods": ["tsne", "pca"],
     "test": ["other.zarr", "ny=hospital.zarr"],
     "keep": ["age", "sex"],
+    "mask": ["lung", "heart"],
     "dicom": ["view", "age"],
     "by": ["sex", "age:0-40-60-120"],
     "views": ["PA", "AP"],

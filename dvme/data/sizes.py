@@ -8,6 +8,7 @@ from dvme.data.dicom import is_dicom
 from dvme.data.dicom.headers import picture_size
 from dvme.data.images import UNREADABLE, in_words, opened, orientation_of
 from dvme.data.sources import read_image
+from dvme.data.tiff import HEIGHT, WIDTH, Tiff
 from dvme.errors import ImageError
 
 ON_THEIR_SIDE = frozenset({5, 6, 7, 8})
@@ -28,7 +29,8 @@ def image_size(address: Path) -> tuple[int, int]:
         return picture_size(data)
     try:
         with opened(data) as file:
-            width, height = file.size
+            # Pillow has the size of a TIFF as it will be once it is turned.
+            width, height = (file.tag_v2[WIDTH], file.tag_v2[HEIGHT]) if isinstance(file, Tiff) else file.size
             is_asked = file.format != "PNG" or any(sign in data for sign in SIGNS_OF_EXIF)
             is_turned = is_asked and orientation_of(file) in ON_THEIR_SIDE
     except (*UNREADABLE, ImageError, MemoryError) as error:

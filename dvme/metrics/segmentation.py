@@ -95,7 +95,8 @@ def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[
     """How far the outline of one mask is from the other, at the 95th percentile, of both ways the larger one.
 
     An outline is the pixels of a mask that have one of another kind, or the end of the image, above, below, left or
-    right of them. As in MONAI nan where both masks are empty, and inf where one is.
+    right of them. nan where both masks are empty, as in MONAI, and inf where one is, as MONAI's largest
+    distance; its percentile of these is nan.
 
     Args:
         predicted: (H, W) bool.
@@ -105,9 +106,9 @@ def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[
     Source: Huttenlocher et al. 1993; the percentile as in MONAI's `compute_hausdorff_distance`.
     """
     ways = _distances(predicted, truth, spacing)
-    if not any(map(len, ways)):
-        return math.nan
-    return max(float(np.percentile(way, PERCENTILE)) if len(way) else math.inf for way in ways)
+    if not all(map(len, ways)):
+        return math.inf if any(map(len, ways)) else math.nan
+    return max(float(np.percentile(way, PERCENTILE)) for way in ways)
 
 
 def boundary_dice(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from pydicom.data import get_testdata_file
 
 from dvme.data import decode_image
@@ -16,6 +17,8 @@ from dvme.data.sizes import image_size
 from dvme.errors import ImageError
 
 PIXELS = np.arange(7 * 12, dtype=np.uint8).reshape(7, 12)
+LAST_CHUNK = 12
+"""Bytes of IEND."""
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -34,11 +37,11 @@ def test_image_size__is_that_of_the_decoded_image(tmp_path: Path, suffix: str, o
 
 
 def test_image_size__of_a_png_that_says_how_it_is_turned_behind_its_pixels(tmp_path: Path) -> None:
-    buffer, note = BytesIO(), PngInfo()
-    note.add(b"eXIf", exif(6).tobytes()[6:], after_idat=True)
-    Image.fromarray(PIXELS).save(buffer, "PNG", pnginfo=note)
+    buffer, body = BytesIO(), b"eXIf" + exif(6).tobytes().removeprefix(b"Exif\0\0")
+    Image.fromarray(PIXELS).save(buffer, "PNG")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     path = tmp_path / "a.png"
-    path.write_bytes(buffer.getvalue())
+    path.write_bytes(buffer.getvalue()[:-LAST_CHUNK] + chunk + buffer.getvalue()[-LAST_CHUNK:])
     image = decode_image(path.read_bytes())
     assert image_size(path) == (image.height, image.width) == (12, 7)
 

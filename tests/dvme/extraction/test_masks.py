@@ -149,10 +149,12 @@ def test_label__of_copies_whose_masks_differ_is_refused(
         dvme.cache.label(tmp_path / "c.zarr", twice, columns=dvme.Columns(**OPTIONS))
 
 
-def test_masks__are_pruned_and_exported_with_their_rows(tmp_path: Path, extracted: Extracted, manifest: Any) -> None:
+def test_masks__are_pruned_and_exported_with_their_rows(
+    tmp_path: Path, extracted: Extracted, manifest: Any, write_manifest: Callable[..., Path]
+) -> None:
     extracted(manifest(), **OPTIONS)
-    (tmp_path / "1.png").unlink()
-    dvme.cache.prune(tmp_path / "c.zarr", tmp_path / "manifest.csv", confirmed=True, skip_missing=True)
+    stay = write_manifest([["0.png"], ["2.png"], ["3.png"]], ["image"], "stay.csv")
+    dvme.cache.prune(tmp_path / "c.zarr", stay, confirmed=True)
     cells = EmbeddingCache.open(tmp_path / "c.zarr").column("mask").tolist()
     assert [bool(cell) for cell in cells] == [True, False, True, True]
     dvme.cache.export(tmp_path / "c.zarr", tmp_path / "out.parquet")

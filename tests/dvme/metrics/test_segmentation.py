@@ -43,7 +43,8 @@ def test_overlap__is_monais(case: Any) -> None:
 @CASES
 def test_outlines__are_as_far_apart_as_monais(case: Any) -> None:
     predicted, truth = plane(*case["predicted"]) == 1, plane(*case["truth"]) == 1
-    for spacing, far, shares in zip(MONAI["spacings"], case["hausdorff95"], case["boundary_dice"], strict=True):
+    for spacing, recorded in zip(MONAI["spacings"], case["by_spacing"], strict=True):
+        far, shares = recorded["hausdorff95"], recorded["boundary_dice"]
         assert hausdorff95(predicted, truth, spacing) == pytest.approx(far, abs=1e-9, nan_ok=True)
         own = [boundary_dice(predicted, truth, tolerance, spacing) for tolerance in MONAI["tolerances"]]
         assert own == pytest.approx(shares, abs=1e-9, nan_ok=True)

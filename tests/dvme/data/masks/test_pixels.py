@@ -41,7 +41,8 @@ def test_label_values__are_those_that_were_saved(
 
 def test_label_values__of_a_palette_are_its_indices(save: Callable[..., Path]) -> None:
     path = save("m.png", VALUES % 4, is_palette=True)
-    assert Image.open(path).mode == "P"
+    with Image.open(path) as image:
+        assert image.mode == "P"
     assert (label_values(path.read_bytes()).values == VALUES % 4).all()
 
 
