@@ -57,10 +57,13 @@ def mask_options(
     found = MaskOptions(columns, named, _void(void), encoding)
     if encoding not in {None, *ENCODINGS}:
         raise OptionError(parameter("mask_encoding", encoding) + f" is not possible; choose {', '.join(ENCODINGS)}")
-    given = {"mask_classes": classes, "mask_void": found.void, "mask_encoding": encoding}
-    for name, value in given.items():
-        if value and not columns:
-            raise OptionError(parameter(name) + " is of masks; name their column with " + parameter("mask"))
+    given = [
+        parameter("mask_classes") if named else "",
+        parameter("mask_void", list(found.void)) if found.void else "",
+        parameter("mask_encoding", encoding) if encoding else "",
+    ]
+    if any(given) and not columns:
+        raise OptionError(next(filter(None, given)) + " is of masks; name their column with " + parameter("mask"))
     if named is not None and len(columns) > 1:
         raise OptionError(
             parameter("mask_classes") + f" is for one column of masks, and {len(columns)} are named, each a structure "

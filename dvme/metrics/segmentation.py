@@ -88,7 +88,7 @@ def pooled(counts: NDArray[Any]) -> NDArray[np.int64]:
     is_known = own[..., 2] != UNKNOWN
     total = np.where(is_known[..., None], own, 0).sum(axis=0)
     total[~is_known.any(axis=0)] = UNKNOWN
-    return total.astype(np.int64, copy=False)
+    return np.asarray(total, dtype=np.int64)
 
 
 def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float] = (1.0, 1.0)) -> float:

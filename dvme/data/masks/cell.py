@@ -38,7 +38,8 @@ class Layer:
 
     def indices(self, values: NDArray[Any]) -> NDArray[np.int16]:
         """(H, W) the class of each pixel of a file, by its value."""
-        return table_of(self.values or {})[values]
+        found: NDArray[np.int16] = table_of(self.values or {})[values]
+        return found
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def test_mask_void__is_values(given: Any, void: tuple[int, ...]) -> None:
         ({"mask_void": -1}, "has '-1'"),
         ({"mask_encoding": "coco"}, "mask_encoding='coco' is not possible; choose rle, siim"),
         ({"mask": "a,b", "mask_classes": "1=x"}, "is for one column of masks, and 2 are named"),
-        ({"mask": (), "mask_void": 255}, "mask_void is of masks; name their column with mask"),
+        ({"mask": (), "mask_void": 255}, "mask_void=[255] is of masks; name their column with mask"),
         ({"frame": "each"}, "makes rows that have no mask"),
     ],
 )

@@ -50,7 +50,7 @@ def distances(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, float]
 def of_spacing(one: torch.Tensor, two: torch.Tensor, spacing: tuple[float, float]) -> dict[str, Any]:
     settings: dict[str, Any] = {"include_background": True, "spacing": list(spacing)}
     ways = distances(one, two, spacing)
-    # Of infinite distances, where one mask is empty, the percentile is inf - inf = nan; the largest one says what they are.
+    # Of infinite distances, where one mask is empty, the percentile is inf - inf = nan, and the largest inf.
     is_finite = all(np.isfinite(way).all() for way in ways)
     far = compute_hausdorff_distance(one, two, percentile=95 if is_finite else None, **settings).item()
     exact = max(float(np.quantile(way, 0.95)) for way in ways) if is_finite and all(map(len, ways)) else far
