@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
 
-from dvme.data.addresses import Finder, spellings
+from dvme.data.addresses import Finder, spellings, wrong_place
 from dvme.data.images import SUFFIXES
 from dvme.data.mask_options import MaskOptions
 from dvme.data.masks.runs import WITHOUT, is_runs
@@ -93,7 +93,7 @@ def _files(name: str, root: Path, finder: Finder) -> list[str]:
     for written in (name, *spellings(name)):
         if PATTERN & set(written):
             return _several(os.path.join(escape(str(root)), written), f"pattern {name}", os.path.isfile)  # noqa: PTH118
-    raise DataError(f"there is no file {name}")
+    raise DataError(f"there is no file {name}{wrong_place(name)}")
 
 
 def _several(pattern: str, what: str, is_wanted: Callable[[str], bool]) -> list[str]:

@@ -181,6 +181,7 @@ def test_sizes__are_of_the_upright_image(save: Save, manifest: Manifest) -> None
     ("cell", "said"),
     [
         ("gone.png", "0.png: there is no file gone.png"),
+        ("C:\\m\\0.png", "0.png (a path of a Windows machine"),
         ("gone_*.png", "the pattern gone_*.png has no file; a mask without any pixel of the class is -1"),
         ("empty", "the folder empty has no file"),
         ("text.png", "text.png: not an image"),
