@@ -28,7 +28,7 @@ from dvme.report.html.page import Page, Section, text, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.runtime import Progress, automatic
-from dvme.study.design.snapshot import named_backbones
+from dvme.study.design.named import named_backbones
 from dvme.study.run import RUN
 from dvme.text import counted
 from dvme_cache import EmbeddingCache

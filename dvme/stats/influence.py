@@ -28,6 +28,8 @@ FEWEST = 3
 CAP = {"auc": 4.0, "kappa": 3.0}
 """Most observations that a score is taken to rest on, in units of the rarest class times the number of problems that
 the score is a mean of. See `Scored.interval`."""
+OF_IMAGES = ("dice", "iou")
+"""Means of a score in [0, 1] that each image has by itself: they vary less than shares of right and wrong images do."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,9 @@ class Scored:
         Scores in [0, 1] get Wilson's interval of a share, with the number of observations that has the same variance:
         it stays within [0, 1], is not symmetric near the ends, and is not a point where no image is wrong. That number
         is capped, as the variance near 1 is decided by few images: for accuracy by the images, for AUC by four times
-        the units of the rarest class. Where no image varies it is the units, or those of the rarest class: as many
-        pairs as have none in common. Balanced accuracy is put together from the intervals of the classes' recalls.
-        Kappa is moved to [0, 1]. The quantile is of t.
+        the units of the rarest class; Dice and IoU of images have no cap. Where no image varies it is the units, or
+        those of the rarest class: as many pairs as have none in common. Balanced accuracy is put together from the
+        intervals of the classes' recalls. Kappa is moved to [0, 1]. The quantile is of t.
 
         Measured (tests/benchmarks/test_intervals.py): ARCHITECTURE.md has the coverage.
 
@@ -140,6 +142,8 @@ class Scored:
     def _most(self) -> tuple[float, float]:
         """Observations that the score rests on at most, and where no image varies at all."""
         n_images, n_units = float(len(self.units.labels)), float(self.units.n)
+        if self.metric in OF_IMAGES:
+            return float("inf"), n_units
         if self.metric not in CAP:
             return n_images, n_units
         n_classes = int((self.units.counts > 0).sum())

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 from dvme.cluster import check_cluster
 from dvme.data.findings import finding_names, parsed
 from dvme.data.uncertainty import is_unsure
-from dvme.defaults import ENGINE, VIEWS_USED
-from dvme.errors import OptionError, parameter
+from dvme.errors import parameter
 from dvme.files import check_folder, new_folder
-from dvme.heads import Head
-from dvme.metrics.classification import METRICS
 from dvme.notices import asides
 from dvme.places import check_new_run, open_cache
 from dvme.runtime import Progress, Runtime
@@ -31,8 +28,6 @@ from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import (
     Snapshot,
     backbones_described,
-    dense_backbones,
-    named_backbones,
     views_described,
 )
 from dvme.study.design.subsets import Design, draw_design, load_design
@@ -42,55 +37,20 @@ from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
 from dvme.study.judge import Judge
-from dvme.study.kept_heads import HEADS, JOBS, heads_kept, place_heads
+from dvme.study.kept_heads import JOBS, heads_kept, place_heads
 from dvme.study.ledger import TRAINING, Ledger
-from dvme.study.methods import Method, check_cuts, check_order, check_views, make_methods, method_notices, sampled
-from dvme.study.operation import Operation
+from dvme.study.methods import Method, check_cuts, check_order, check_views, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.part import check_part, part_done
-from dvme.study.people import People
+from dvme.study.question import Question, check_apart, lines_of
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
-from dvme.study.scoring import check_metric_of, judging_metric
-from dvme.study.segmenting import are_segmentations, ceilings, segment_methods
-from dvme.study.sites.asked import SiteOptions, open_sites
+from dvme.study.scoring import check_metric_of
+from dvme.study.segmenting import ceilings
+from dvme.study.sites.asked import open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
 from dvme.study.tuning import check_tuned
 from dvme.study.writers import one_part, one_writer
-from dvme_cache import EmbeddingCache
-from dvme_cache.parts import Part
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What a study is asked."""
-
-    command: str
-    """`probe` or `sweep`."""
-    cache: str | Path
-    heads: Sequence[str | Head]
-    backbones: Sequence[str] | None
-    controls: bool
-    options: SubsetOptions | None
-    subsets: str | Path | None = None
-    views: str = VIEWS_USED
-    """See `views_asked`."""
-    metric: str = METRICS[0]
-    people: People = field(default_factory=People)
-    operation: Operation = field(default_factory=Operation)
-    """What the single findings are meant for."""
-    out: str | Path | None = None
-    """The run's folder; None: nothing is kept."""
-    save: str | Path | None = None
-    """A further folder for the heads."""
-    sites: SiteOptions = field(default_factory=SiteOptions)
-    """Other caches on which the heads are tested as well."""
-    part: Part | None = None
-    """Fit its jobs only, and judge nothing."""
-
-    def judged_by(self, metric: str) -> Question:
-        """The same, by this metric."""
-        return replace(self, metric=metric)
 
 
 def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyReport:
@@ -100,22 +60,21 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
     """
     clock, out = _Clock(), question.out
-    is_segmentation = are_segmentations(question.heads)
-    question = question.judged_by(judging_metric(question.metric, is_segmentation=is_segmentation))
+    question = question.judged()
     check_part(question.part, out=out, save=question.save)
     check_cluster(runtime)
     if out is not None:
         check_new_run(question.cache, out)
     if question.save is not None:
         check_folder(question.save, step="name another folder with " + parameter("save"))
-        _check_apart(question)
+        check_apart(question)
     store = open_cache(question.cache)
-    names, methods = _asked(question, runtime, store, is_segmentation=is_segmentation)
+    names, methods = lines_of(question, runtime, store)
     views, lines = views_asked(question.views, store, names)
     _check_methods(question, methods, views)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
     opened = open_sites(question.sites, store, names, views)
-    snapshot = Snapshot.take(store, names, question.people.columns, views, is_segmentation=is_segmentation)
+    snapshot = Snapshot.take(store, names, question.people.columns, views, is_segmentation=question.is_segmentation)
     question.people.check(snapshot)
     _check_labels(question, snapshot, opened)
     design = _designed(question, snapshot.holding(budget // EMBEDDINGS_SHARE), progress)
@@ -145,45 +104,12 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             clock.lap("sites")
         report = report.with_trust()
         if folder is not None:
-            found = {"ceilings": list(judge.ceilings.values())} if judge.ceilings else {}
-            write_results(folder, _described(question, design, methods) | found, grid, report, design.duplicates)
+            reached = {"ceilings": list(judge.ceilings.values())} if judge.ceilings else {}
+            write_results(folder, _described(question, design, methods) | reached, grid, report, design.duplicates)
         if aside is not None:
             place_heads(grid.kept_folders, aside)
     clock.lap("write")
     return report
-
-
-def _asked(
-    question: Question, runtime: Runtime, store: EmbeddingCache, *, is_segmentation: bool
-) -> tuple[list[str], list[Method]]:
-    """The backbones and the methods of the table."""
-    with_controls = question.controls
-    if is_segmentation:
-        _check_segmentation(question, runtime)
-        names = dense_backbones(store, question.backbones)
-        return names, segment_methods(question.heads, names, with_controls=with_controls)
-    names = named_backbones(store, question.backbones)
-    return names, make_methods(question.heads, names, with_controls=with_controls, metric=question.metric)
-
-
-def _check_segmentation(question: Question, runtime: Runtime) -> None:
-    """Refuse what a segmentation cannot be asked.
-
-    Raises:
-        OptionError: naming what to leave out.
-    """
-    given = {
-        parameter("by"): bool(question.people.by),
-        parameter("per"): bool(question.people.per),
-        parameter("test"): bool(question.sites.test),
-        parameter("views"): question.views != VIEWS_USED,
-        parameter("save"): question.save is not None,
-        parameter("engine"): runtime.engine != ENGINE,
-        parameter("part"): question.part is not None,
-    }
-    for option, is_given in given.items():
-        if is_given:
-            raise OptionError("a segmentation cannot have " + option + "; leave it out")
 
 
 def _check_methods(question: Question, methods: Sequence[Method], views: Views | None) -> None:
@@ -243,19 +169,6 @@ def _run_folder(
         design.keep(folder / SEEN)
         begun()
         yield folder, earlier
-
-
-def _check_apart(question: Question) -> None:
-    """Refuse further heads in the run's folder, or the run among them: each is put in its place as a whole."""
-    if question.out is None or question.save is None:
-        return
-    run, heads = Path(question.out).resolve(), Path(question.save).resolve()
-    if run == heads or run in heads.parents or heads in run.parents:
-        raise OptionError(
-            f"{question.out} and {question.save} lie in one another; a run keeps its heads in {run / HEADS}: leave out "
-            + parameter("save")
-            + ", or name a folder apart"
-        )
 
 
 def _test_units(design: Design) -> tuple[Units, str]:

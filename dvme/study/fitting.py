@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,6 @@ from dvme.segmentation.segmenter import OnGrid
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.ledger import versions
 from dvme.study.methods import Method
-
-if TYPE_CHECKING:
-    from dvme.segmentation.unet.fitted import FittedUnet
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory."""
@@ -50,7 +47,7 @@ class Predicted:
 
     position: int
     """Of the assignment."""
-    head: FittedHead | FittedTuned | OnGrid | FittedUnet | None
+    head: FittedHead | FittedTuned | OnGrid | None
     """None where nobody keeps it."""
     log_test: NDArray[Any]
     """(N test, C) log probabilities; of a segmentation (N test, L, 3) counts of pixels."""

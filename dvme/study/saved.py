@@ -18,6 +18,7 @@ from dvme.heads.tuned.finetune import RANDOM
 from dvme.heads.tuned.kept import OwnBackbone
 from dvme.heads.tuned.on_images import FittedTuned
 from dvme.notices import Aside
+from dvme.segmentation.segmenter import OnGrid
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Predicted
 from dvme.study.ledger import FinishedJob
@@ -97,6 +98,7 @@ def saved_head(
         )
         head = head.linear
     assert head is not None
+    assert not isinstance(head, OnGrid), NOT_SEGMENTATIONS  # see `why_not_kept`
     fold = SavedFold(
         head=head,
         train_ids=train_ids,

@@ -185,9 +185,7 @@ def _shape(method: Method, scene: Scene) -> tuple[int, int]:
 class _Unets:
     """The assignments of U-Nets, checked before anything else is fitted."""
 
-    def __init__(
-        self, assignments: Sequence[Assignment], snapshot: Snapshot, runtime: Runtime, budget: int
-    ) -> None:
+    def __init__(self, assignments: Sequence[Assignment], snapshot: Snapshot, runtime: Runtime, budget: int) -> None:
         from dvme.segmentation.unet.fitting import UnetJob, check_unets
 
         names = dict.fromkeys(each.method.backbones[0] for each in assignments)
@@ -215,9 +213,7 @@ class _Unets:
 
 
 def _job(each: Assignment) -> SegmentJob:
-    return SegmentJob(
-        each.method.head, each.method.backbones, each.train, each.validation, each.seed, each.workplace
-    )
+    return SegmentJob(each.method.head, each.method.backbones, each.train, each.validation, each.seed, each.workplace)
 
 
 def _predicted(

@@ -12,11 +12,12 @@ from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
 from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
-from dvme.study.conduct import Question, conduct
+from dvme.study.conduct import conduct
 from dvme.study.design.options import SubsetOptions
 from dvme.study.operation import Operation
 from dvme.study.outcome import StudyReport
 from dvme.study.people import People
+from dvme.study.question import Question
 from dvme.study.sites.asked import SiteOptions
 
 

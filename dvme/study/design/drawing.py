@@ -135,7 +135,8 @@ class Drawing:
         options, has_label = self.options, self.targets.values == 1.0
         units = units_of(self.groups, twins)
         rng = np.random.default_rng([options.seed, 0])
-        stratified = f"stratified by {counted(len(self.targets.classes), 'finding')}"
+        what = ("class of pixels", "classes of pixels") if self.targets.is_segmentation else ("finding", "findings")
+        stratified = f"stratified by {counted(len(self.targets.classes), *what)}"
         if (self.splits != MISSING).any():
             train, validation, test = user_sides(self.splits, self.groups)
             notice, rest = split_notes(self.splits)

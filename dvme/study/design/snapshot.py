@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.backbones.description.dense import is_dense
 from dvme.data import MISSING
 from dvme.data.masks import Masks
 from dvme.data.names import named_images
-from dvme.data.samples import MASK, STANDARD
-from dvme.data.tables import find_column
+from dvme.data.samples import MASK
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
-from dvme.errors import DataError, OptionError, parameter
+from dvme.errors import DataError, parameter
 from dvme.notices import Aside
 from dvme.segmentation.maps import DenseMaps, means_of
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.learned import Learned, learned_of
+from dvme.study.design.named import kept_column
 from dvme.study.design.splits import groups_to_resample
-from dvme.study.design.views import Views, is_view
-from dvme.text import CHOICES, NO_GROUPS, first_few
+from dvme.study.design.views import Views
+from dvme.text import NO_GROUPS, first_few
 from dvme_cache import EmbeddingCache, RowState
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.reading import read_states
@@ -93,7 +91,7 @@ class Snapshot:
         Raises:
             DataError: if there is nobody, or no such column.
         """
-        sources = {name: _further(store, name) for name in further}
+        sources = {name: kept_column(store, name) for name in further}
         wanted = MASK if is_segmentation else "label"
         columns, order = store.columns_and_order([wanted, "split", "group", "path", *sources.values()])
         backbones, seen = _opened(store, names, views)
@@ -257,60 +255,6 @@ def _opened(
     table_of = dict(zip(every, store.all_embeddings(every), strict=True))
     seen = {name: tuple(table_of[own] for own in some) for name, some in views_of.items()}
     return {name: table_of[name] for name in names}, seen
-
-
-def _further(store: EmbeddingCache, name: str) -> str:
-    """The column of a cache that is asked for; capitals and blanks are no difference.
-
-    Raises:
-        DataError: if there is none, naming those that there are.
-    """
-    others = [column for column in store.tables.columns if column not in {*STANDARD, MASK, "path"}]
-    found = find_column(others, name, Path(store.location))
-    if found is None:
-        held = f"it has: {first_few(others, CHOICES)}" if others else "it has none beside label, split and group"
-        step = f"; dvme cache label {store.location} MANIFEST adds columns with "
-        raise DataError(f"{store.location} has no column {name!r}; {held}{step}" + parameter("keep", [name]))
-    return found
-
-
-def dense_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
-    """The backbones with dense features that were asked for, by default all of the cache.
-
-    Raises:
-        OptionError: if there are none, or one that is asked for gives one vector an image.
-    """
-    there = [name for name in store.backbones if is_dense(name)]
-    names = list(dict.fromkeys(backbones)) if backbones else there
-    pooled = next((name for name in names if not is_dense(name)), None)
-    step = "; dvme extract with " + parameter("dense", True) + " makes them"
-    if pooled is not None:
-        others = f": name {first_few(there, CHOICES)}" if there else ""
-        raise OptionError(f"{pooled} gives one vector an image, and a segmentation takes dense features{others}" + step)
-    if not names:
-        raise OptionError(f"{store.location} has no dense features, of which a segmentation is made" + step)
-    return names
-
-
-def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
-    """The backbones that were asked for, by default all of the cache with one vector an image.
-
-    Views of images are no backbones beside them, and dense features no embeddings.
-
-    Raises:
-        OptionError: if there are none, or one that is asked for has dense features.
-    """
-    pooled = [name for name in store.backbones if not is_view(name) and not is_dense(name)]
-    names = list(dict.fromkeys(backbones)) if backbones else pooled
-    dense = next((name for name in names if is_dense(name)), None)
-    if dense is not None:
-        step = f"name others, such as {first_few(pooled)}" if pooled else "extract a backbone without dense"
-        raise OptionError(f"{dense} has dense features, this takes one vector an image; {step}")
-    if not names:
-        held = f"has views of images or dense features only: {first_few(store.backbones)}"
-        held = held if store.backbones else "has no embeddings yet"
-        raise OptionError(f"{store.location} {held}; run dvme extract first")
-    return names
 
 
 def backbones_described(snapshot: Snapshot) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from dvme.study.design.duplicates import across_splits, describe, listed, withou
 from dvme.study.design.inspection import Inspection, Seen
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.matching import matched
+from dvme.study.design.named import named_backbones
 from dvme.study.design.options import SubsetOptions
-from dvme.study.design.snapshot import Snapshot, named_backbones
+from dvme.study.design.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from dvme.backbones.model.augment import view_image
 from dvme.errors import DataError, OptionError
 from dvme.heads.saving import load_head
 from dvme.runtime import Runtime, silent
-from dvme.study.design.snapshot import LACKS_VIEW, Snapshot, named_backbones
+from dvme.study.design.named import named_backbones
+from dvme.study.design.snapshot import LACKS_VIEW, Snapshot
 from dvme.study.design.views import Views, views_asked
 from dvme.study.fitting import Assignment, fit_assignments
 from dvme.study.methods import make_methods

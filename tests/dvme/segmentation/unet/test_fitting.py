@@ -109,9 +109,7 @@ def fit(tmp_path_factory: pytest.TempPathFactory) -> Fit:
     images, told = images_of(drawings), Told([])
     given = [job(HEAD, N_TRAIN, N_VALIDATION)]
     with rates() as seen:
-        ((position, one, seconds),) = fit_unets(
-            given, images, drawings.masks, runtime=CPU, progress=told
-        )
+        ((position, one, seconds),) = fit_unets(given, images, drawings.masks, runtime=CPU, progress=told)
     assert position == 0
     return Fit(drawings, images, one, seconds, seen, told)
 

@@ -15,7 +15,8 @@ import dvme
 from dvme.errors import DataError, OptionError
 from dvme.runtime import silent
 from dvme.study.design.matching import matched
-from dvme.study.design.snapshot import Snapshot, named_backbones
+from dvme.study.design.named import named_backbones
+from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.subsets import draw_design
 from dvme_cache import EmbeddingCache, Fingerprint
 from dvme_cache.embeddings import Embeddings
