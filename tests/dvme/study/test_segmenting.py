@@ -1,0 +1,183 @@
+"""Segmentations as a study: who is scored, against what ceiling, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scenes import discs, scene_of
+
+import dvme
+from dvme.errors import DvmeError
+from dvme.runtime import Runtime
+from dvme.segmentation.shares import shares, with_background
+from dvme.study.run import Run
+from dvme_cache import EmbeddingCache
+
+N, SIZE, GRID = 30, 24, 6
+KNOWN, NOISE = "known@dense=last", "noise@dense=last"
+RUNTIME = Runtime(device="cpu")
+OPTIONS = dvme.SubsetOptions(sizes=["8", "full"], n_folds=3, test_fraction=0.3)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose tokens tell the share of the class by one backbone, and nothing by another; three to a patient."""
+    folder = tmp_path_factory.mktemp("scene")
+    labels, rng = discs(N, SIZE), np.random.default_rng(0)
+    parts = np.stack([with_background(shares((own[None] == 1).astype(np.uint8), (GRID, GRID))) for own in labels])
+    told = np.log(parts + 1e-3) @ rng.normal(size=(2, 5)) + 0.02 * rng.normal(size=(N, GRID * GRID, 5))
+    maps = {
+        KNOWN: [told.reshape(N, GRID, GRID, 5)],
+        NOISE: [rng.normal(size=(N, GRID, GRID, 5))],
+    }
+    scene = scene_of(folder, maps, labels)
+    with EmbeddingCache.writing(folder / "c.zarr") as store:
+        groups = np.array([f"p{image // 3}" for image in range(N)], dtype=object)
+        store.tables.replace({"mask": np.asarray(scene.masks.cells, dtype=object), "group": groups})
+    return folder / "c.zarr"
+
+
+@pytest.fixture(scope="module")
+def swept(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    out = tmp_path_factory.mktemp("swept") / "run"
+    return out, sweep(cache, out)
+
+
+def sweep(cache: Path, out: Path, heads: Any = ("segment-linear", "segment-concat"), **given: Any) -> Any:
+    return dvme.sweep(cache, out, heads=heads, options=OPTIONS, runtime=RUNTIME, progress=dvme.silent, **given)
+
+
+def test_sweep__tokens_that_tell_reach_the_ceiling_and_noise_does_not(swept: tuple[Path, Any]) -> None:
+    _, report = swept
+    rows = {(row.head, row.backbones): row for row in report.rows}
+    known, noise = rows["segment-linear", (KNOWN,)], rows["segment-linear", (NOISE,)]
+    assert report.task.kind == "segmentation"
+    assert report.metric == "dice"
+    assert known.test["dice"].mean > known.ceiling - 0.05
+    assert noise.test["dice"].mean < 0.6
+    assert (known.mark, noise.mark) in {("*", ""), ("=", "")}  # or the fusion leads, which is as good
+    assert KNOWN in report.verdict
+    assert "better than every other backbone" in report.verdict
+    assert report.suspects == []
+    assert report.reliability is None
+
+
+def test_sweep__scores_are_means_over_images_of_what_is_kept_of_each(swept: tuple[Path, Any]) -> None:
+    """By hand, from the counts in the table of predictions."""
+    out, report = swept
+    kept = pd.read_parquet(out / "predictions.parquet")
+    for row in report.rows:
+        own = kept[(kept["head"] == row.head) & (kept["backbones"] == "+".join(row.backbones)) & (kept["size"] == "full")]
+        dice = 2 * own["common(cell)"] / (own["predicted(cell)"] + own["true(cell)"])
+        by_fold = dice.fillna(1.0).groupby(own["fold"]).mean()
+        np.testing.assert_allclose(row.test["dice"].folds, by_fold.to_numpy(), rtol=1e-12)
+        summed = own.groupby("fold")[["common(cell)", "predicted(cell)", "true(cell)"]].sum().to_numpy()
+        whole = 2 * summed[:, 0] / (summed[:, 1] + summed[:, 2])
+        np.testing.assert_allclose(row.test["global_dice"].folds, whole, rtol=1e-12)
+
+
+def test_sweep__the_ceiling_is_of_the_masks_by_way_of_the_grid(swept: tuple[Path, Any], cache: Path) -> None:
+    """Slowly: means over blocks, bilinear by Pillow, a half and more is the class."""
+    out, report = swept
+    run = Run.load(out)
+    store = EmbeddingCache.open(cache)
+    by_id = {row.tobytes(): place for place, row in enumerate(store.samples.ids)}
+    scores = []
+    for position in run.manifest.test.tolist():
+        path = cache.parent / f"mask-{by_id[run.manifest.images[position].tobytes()]}-0.png"
+        mask = np.asarray(Image.open(path)) == 1
+        means = mask.reshape(GRID, SIZE // GRID, GRID, SIZE // GRID).mean(axis=(1, 3)).astype(np.float32)
+        large = np.asarray(Image.fromarray(means).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        taken = large > 0.5
+        total = taken.sum() + mask.sum()
+        scores.append(2 * (taken & mask).sum() / total if total else 1.0)
+    assert {round(row.ceiling, 9) for row in report.rows} == {round(report.rows[0].ceiling, 9)}
+    assert report.rows[0].ceiling == pytest.approx(np.mean(scores), abs=5e-3)
+
+
+def test_sweep__patients_are_on_one_side_and_intervals_are_over_them(swept: tuple[Path, Any], cache: Path) -> None:
+    out, report = swept
+    run, store = Run.load(out), EmbeddingCache.open(cache)
+    groups = store.column("group")
+    by_id = {row.tobytes(): groups[place] for place, row in enumerate(store.samples.ids)}
+    names = np.array([by_id[row.tobytes()] for row in run.manifest.images])
+    for draw in run.manifest.draws:
+        sides = [set(names[rows]) for rows in (draw.train, draw.validation, run.manifest.test)]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert any("test groups" in line for line in report.notices)
+
+
+def test_sweep__goes_on_where_it_was_and_by_its_own_subsets(swept: tuple[Path, Any], cache: Path, tmp_path: Path) -> None:
+    out, first = swept
+    again = sweep(cache, out)
+    assert (again.n_reused, again.n_jobs) == (first.n_jobs, first.n_jobs)
+    assert [cell.test for cell in again.cells] == [cell.test for cell in first.cells]
+    same = dvme.sweep(
+        cache,
+        tmp_path / "other",
+        heads=["segment-linear"],
+        subsets=out / "subsets.json",
+        runtime=RUNTIME,
+        progress=dvme.silent,
+    )
+    assert [cell.test for cell in same.cells] == [cell.test for cell in first.cells if cell.head == "segment-linear"]
+
+
+def test_probe__is_the_full_size_of_a_sweep(swept: tuple[Path, Any], cache: Path) -> None:
+    _, report = swept
+    options = {"n_folds": 3, "test_fraction": 0.3, "runtime": RUNTIME, "progress": dvme.silent}
+    probed = dvme.probe(cache, heads=["segment-linear", "segment-concat"], **options)
+    assert [row.test for row in probed.rows] == [row.test for row in report.rows]
+
+
+def test_sweep__a_mask_that_is_another_is_fitted_anew(cache: Path, tmp_path: Path) -> None:
+    with EmbeddingCache.writing(cache) as store:
+        before = {name: store.column(name) for name in ("mask", "group")}
+    sweep(cache, tmp_path / "run", ["segment-linear"])
+    cells = before["mask"].copy()
+    cells[:] = [cell.replace('"1":0', '"1":-1') if place == 0 else cell for place, cell in enumerate(cells)]
+    try:
+        with EmbeddingCache.writing(cache) as store:
+            store.tables.replace({**before, "mask": cells})
+        with pytest.raises(DvmeError, match="another mask|other subsets|subsets"):
+            dvme.sweep(
+                cache,
+                tmp_path / "other",
+                heads=["segment-linear"],
+                subsets=tmp_path / "run" / "subsets.json",
+                runtime=RUNTIME,
+                progress=dvme.silent,
+            )
+    finally:
+        with EmbeddingCache.writing(cache) as store:
+            store.tables.replace(before)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"heads": ["segment-linear", "linear"]}, "segment-linear segments images and linear classifies them"),
+        ({"heads": ["segment-linear"], "metric": "kappa"}, "judged by dice or iou, not by 'kappa'"),
+        ({"heads": ["segment-linear"], "by": ["group"]}, "a segmentation cannot have by"),
+        ({"heads": ["segment-linear"], "test": ["other.zarr"]}, "a segmentation cannot have test"),
+        ({"heads": ["segment-logistic"]}, "unknown head of segmentation"),
+        ({"heads": ["segment-linear"], "backbones": ["plain"]}, "plain gives one vector an image"),
+        ({"heads": ["linear"]}, "views of images or dense features only"),
+    ],
+)
+def test_sweep__refuses(cache: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(DvmeError, match=said) as caught:
+        dvme.sweep(cache, tmp_path / "run", runtime=RUNTIME, progress=dvme.silent, **given)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_sweep__a_cache_without_masks(tmp_path: Path) -> None:
+    scene_of(tmp_path, {KNOWN: [np.zeros((4, 2, 2, 3)) + np.arange(4)[:, None, None, None]]}, discs(4, 8))
+    with pytest.raises(DvmeError, match="no row with a mask"):
+        sweep(tmp_path / "c.zarr", tmp_path / "run")
