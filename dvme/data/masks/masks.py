@@ -18,7 +18,7 @@ from dvme.data.samples import MISSING
 from dvme.data.sources import read_image
 from dvme.errors import DataError, ImageError
 from dvme.metrics.segmentation import VOID
-from dvme.text import first_few
+from dvme.text import counted
 from dvme_cache import content_id
 
 
@@ -112,7 +112,8 @@ def planes_of(cell: Cell) -> NDArray[np.uint8]:
             planes[index][is_void & (planes[index] == 0)] = VOID
     if digest_of(digests) != cell.digest:
         files = [file for layer in cell.layers for file in layer.files]
-        raise DataError(f"the mask {first_few(files, 1)} is not what it was when the cache was told of it; {STEP}")
+        what = files[0] if len(files) == 1 else f"of {counted(len(files), 'file')} such as {files[0]}"
+        raise DataError(f"the mask {what} is not what it was when the cache was told of it; {STEP}")
     return planes
 
 

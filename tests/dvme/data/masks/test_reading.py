@@ -119,6 +119,16 @@ def test_one_file_per_instance__may_have_any_value(save: Save, manifest: Manifes
     assert masks_of(manifest(mask=["m"])).read(0).tolist() == [(LEFT + RIGHT).tolist()]
 
 
+def test_one_file_per_instance__void_yields_to_the_class(save: Save, manifest: Manifest) -> None:
+    halo = 255 * LEFT
+    halo[:, 2:4] = 9
+    save("m/1.png", halo)
+    save("m/2.png", 255 * np.roll(LEFT, 2, axis=1))  # on the void pixels of the other
+    masks = masks_of(manifest(mask=["m", "m/1.png"]), mask_void=9)
+    assert masks.read(0)[0].tolist() == [[1, 1, 1, 1, 0, 0]] * 4
+    assert masks.read(1)[0].tolist() == [[1, 1, VOID, VOID, 0, 0]] * 4
+
+
 def test_runs__of_one_row_and_of_several(manifest: Manifest, write_manifest: Callable[..., Path]) -> None:
     path = manifest(mask=["1 8", "-1", ""])
     masks = masks_of(path)
@@ -291,6 +301,15 @@ def test_reading__again_is_checked(save: Save, manifest: Manifest) -> None:
     files[2].write_text("not a picture")
     with pytest.raises(DataError, match=r"c\.png: .*dvme cache label"):
         masks.read(2)
+
+
+def test_reading__again_of_several_files_says_how_many(save: Save, manifest: Manifest) -> None:
+    save("m/1.png", LEFT)
+    save("m/2.png", NONE)
+    masks = masks_of(manifest(mask=["m"]))
+    save("m/2.png", RIGHT)
+    with pytest.raises(DataError, match=r"the mask of 2 files such as .*1\.png is not what it was"):
+        masks.read(0)
 
 
 @pytest.mark.skipif(
