@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import groupby
+import csv
+import gzip
+import importlib.util
+from itertools import groupby, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +53,18 @@ def test_pixels_of__by_hand() -> None:
 def test_checked_runs__relative_ones_as_siim_reads_them(runs: str) -> None:
     found = pixels_of(checked_runs(runs, (4, 7), is_relative=True), (4, 7))
     assert (found == siim_to_mask(runs, 7, 4)).all()
+
+
+def test_checked_runs__of_siims_own_table() -> None:
+    spec = importlib.util.find_spec("torchxrayvision")
+    assert spec is not None
+    assert spec.origin is not None
+    with gzip.open(Path(spec.origin).parent / "data" / "siim-pneumothorax-train-rle.csv.gz", "rt") as file:
+        every = (runs.strip() for _, runs in islice(csv.reader(file), 1, None))
+        several = list(islice((runs for runs in every if runs != "-1"), 20))
+    for runs in several:
+        found = pixels_of(checked_runs(runs, (1024, 1024), is_relative=True), (1024, 1024))
+        assert (found == siim_to_mask(runs, 1024, 1024)).all()
 
 
 @pytest.mark.parametrize(
