@@ -100,14 +100,17 @@ def _fit_on_tokens(
     n_jobs: int,
 ) -> Iterator[tuple[int, Segmenter, float]]:
     """Those that classify tokens; of `n_jobs` in all."""
-    groups: dict[tuple[int, tuple[int, int]], list[int]] = {}
+    groups: dict[tuple[int, bool, tuple[int, int]], list[int]] = {}
     for position, job in enumerate(jobs):
         assert isinstance(job.head, TokenHead)
-        groups.setdefault((job.head.tokens, scene.finest(job.backbones)), []).append(position)
+        key = job.head.tokens, job.head.takes_shares, scene.finest(job.backbones)
+        groups.setdefault(key, []).append(position)
     n_done = 0
-    for (n_tokens, shape), members in groups.items():
+    for (n_tokens, takes_shares, shape), members in groups.items():
         images = np.unique(np.concatenate([jobs[position].images for position in members]))
-        rows = token_rows(images, scene.masks, scene.ids, shape, n_tokens, progress)
+        rows = token_rows(images, scene.masks, scene.ids, shape, n_tokens, progress, is_split=not takes_shares)
+        if takes_shares:  # neighbours are counted in drawn tokens, whatever part of all they are
+            rows = replace(rows, weights=rows.weights * min(1.0, n_tokens / (shape[0] * shape[1])))
         group = _Group(scene, shape, rows, reference, budget)
         for names, positions in group.portions([(position, jobs[position]) for position in members]):
 
@@ -164,7 +167,7 @@ class _Group:
             labels,
             len(masks.names) + masks.is_exclusive,
             weights=self.rows.weights,
-            truth=None if masks.is_exclusive else _decided(labels),
+            truth=_decided(labels) if labels.ndim == 2 else None,
         )
         if runtime.torch_device().partition(":")[0] == "cpu":  # a GPU has memory of its own
             runtime = replace(runtime, memory=max(1, self.budget - self._held(names)))
@@ -245,5 +248,5 @@ def _fewer(most: int) -> Iterator[int]:
 
 
 def _decided(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Shares as 1 and 0, where they are known: what heads are chosen on where structures may overlap."""
+    """Shares as 1 and 0, where they are known: what heads that learn from shares are chosen on."""
     return np.where(np.isnan(cells), np.nan, cells > 0.5).astype(np.float32)

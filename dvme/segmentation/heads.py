@@ -37,6 +37,14 @@ class TokenHead:
             raise OptionError(f"{self.name} has neither link nor tune: classes of pixels are in no order")
 
     @property
+    def takes_shares(self) -> bool:
+        """Whether it learns from the shares of a token as they are, else from a row for each of its classes.
+
+        Neighbours that are the same token twice would be equally near to everything.
+        """
+        return isinstance(self.of, KNN)
+
+    @property
     def is_fusion(self) -> bool:
         """See Head."""
         return bool(self.of.is_fusion)

@@ -46,8 +46,8 @@ class TokenRows:
     tokens: NDArray[np.int64]
     """(R,) positions on the grid."""
     labels: NDArray[Any]
-    """(R,) int64 class indices, 0 the background; of structures that may overlap (R, L) float32 shares, nan where
-    nothing is known."""
+    """(R,) int64 class indices, 0 the background; or (R, L + 1) float32 shares with the background first. Of structures
+    that may overlap (R, L), nan where nothing is known."""
     weights: NDArray[np.float64]
     """(R,) how often each row counts: for how many tokens of its image it stands."""
 
@@ -113,11 +113,13 @@ def token_rows(
     shape: tuple[int, int],
     n_tokens: int,
     progress: Progress = silent,
+    *,
+    is_split: bool = True,
 ) -> TokenRows:
     """Draw tokens of every image, and make rows of them.
 
     Of classes that exclude each other a token that has several becomes a row for each, which counts by its share: the
-    log loss of such rows is that of the share as a soft target.
+    log loss of such rows is that of the share as a soft target. What takes shares as they are has a row of each token.
 
     Args:
         images: (n,) positions, ascending and distinct.
@@ -126,6 +128,7 @@ def token_rows(
         shape: of the grid.
         n_tokens: K of each image.
         progress: told (MASKS, images that are through, all).
+        is_split: whether labels are to be class indices, where classes exclude each other.
     """
     tokens: list[NDArray[np.int64]] = []
     labels: list[NDArray[Any]] = []
@@ -134,24 +137,22 @@ def token_rows(
         found = shares(masks.read(int(image)), shape)
         drawn = draw_tokens(found, n_tokens, ids[image], is_exclusive=masks.is_exclusive)
         own, counts = found[drawn.tokens], 1.0 / drawn.chances
-        if masks.is_exclusive:
-            parts = with_background(own)
-            places, classes = np.nonzero(parts)
+        own = with_background(own) if masks.is_exclusive else own
+        if is_split and masks.is_exclusive:
+            places, classes = np.nonzero(own)
             tokens.append(drawn.tokens[places])
-            labels.append(classes.astype(np.int64))
-            weights.append(counts[places] * parts[places, classes])
+            labels.append(classes)
+            weights.append(counts[places] * own[places, classes])
         else:
             tokens.append(drawn.tokens)
             labels.append(own)
             weights.append(counts)
         progress(MASKS, done, len(images))
-    starts = np.cumsum([0, *map(len, tokens)])
-    none = np.empty(0) if masks.is_exclusive else np.empty((0, len(masks.names)))
     return TokenRows(
         images,
-        starts,
+        np.cumsum([0, *map(len, tokens)]),
         np.concatenate([np.empty(0, dtype=np.int64), *tokens]),
-        np.concatenate([none, *labels]).astype(np.int64 if masks.is_exclusive else np.float32),
+        np.concatenate(labels).astype(np.int64 if is_split and masks.is_exclusive else np.float32),
         np.concatenate([np.empty(0), *weights]),
     )
 

@@ -18,8 +18,8 @@ from dvme.segmentation.conv import ConvHead, ConvSegmenter
 from dvme.segmentation.fitting import Scene, SegmentJob, fit_segmenters, fitted_class
 from dvme.segmentation.heads import token_head
 
-TRAIN, VALIDATION, TEST = np.arange(8), np.arange(8, 11), np.arange(11, 14)
-BRIEF = "segment-conv@max-epochs=4@batch-size=3"
+TRAIN, VALIDATION, TEST = np.arange(6), np.arange(6, 8), np.arange(8, 11)
+BRIEF = "segment-conv@max-epochs=3@batch-size=4"
 
 
 def fitted(scene: Scene, job: SegmentJob, seen: list[tuple[str, int, int]] | None = None) -> ConvSegmenter:
@@ -39,7 +39,7 @@ def job(name: str = BRIEF, **given: object) -> SegmentJob:
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Discs of two classes whose pixels, pooled to two grids, are the features; channels of very other units."""
-    labels = discs(14, 32, 2)
+    labels = discs(11, 32, 2)
     one_hot = np.stack([labels == c for c in range(3)], axis=1).astype(np.float32)
     maps = []
     for grid, scale in ((4, 1e-3), (8, 1e3)):
@@ -50,11 +50,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def test_fit_conv__finds_what_maps_of_several_layers_carry(scene: Scene) -> None:
-    segmenter = fitted(scene, job("segment-conv@max-epochs=25@batch-size=4"))
+    segmenter = fitted(scene, job("segment-conv@max-epochs=10@batch-size=2"))
     assert segmenter.shape == (16, 16)
     scores = dice(pooled(segmenter.counts(scene, TEST)))
-    assert (scores > 0.85).all(), scores
-    assert 1 <= segmenter.chosen["epoch"] <= segmenter.chosen["n_epochs"] <= 25
+    assert (scores > 0.75).all(), scores
+    assert 1 <= segmenter.chosen["epoch"] <= segmenter.chosen["n_epochs"] <= 10
 
 
 def test_fit_conv__is_the_same_again_and_another_by_seed(scene: Scene) -> None:
@@ -80,7 +80,7 @@ def test_fit_conv__a_kill_costs_an_epoch_at_most(scene: Scene, tmp_path: Path) -
         list(fit_segmenters([job(workplace=tmp_path)], scene, progress=kill, **given))
     seen: list[tuple[str, int, int]] = []
     again = fitted(scene, job(workplace=tmp_path), seen)
-    assert [done for stage, done, _ in seen if stage == "train"] == [3, 4]
+    assert [done for stage, done, _ in seen if stage == "train"] == [3]
     whole = fitted(scene, job())
     assert again.chosen == whole.chosen
     assert all(torch.equal(again.state[name], whole.state[name]) for name in whole.state)
@@ -88,7 +88,7 @@ def test_fit_conv__a_kill_costs_an_epoch_at_most(scene: Scene, tmp_path: Path) -
     assert fitted(scene, job(workplace=tmp_path), seen).chosen == whole.chosen
     assert [told for told in seen if told[0] == "train"] == []
     fitted(scene, job(workplace=tmp_path, seed=6), seen)
-    assert [done for stage, done, _ in seen if stage == "train"] == [1, 2, 3, 4], "what others left counts for nothing"
+    assert [done for stage, done, _ in seen if stage == "train"] == [1, 2, 3], "what others left counts for nothing"
 
 
 def test_fit_conv__loss_is_the_soft_cross_entropy_by_a_slow_loop(scene: Scene) -> None:
@@ -111,7 +111,7 @@ def test_fit_conv__stops_where_validation_stalls(tmp_path: Path) -> None:
     segmenter = fitted(own, SegmentJob(token_head(name), ("m",), np.arange(3), np.arange(3, 5)))
     assert segmenter.chosen["n_epochs"] == segmenter.chosen["epoch"] + 2 < 40
     last = fitted(own, SegmentJob(token_head(BRIEF), ("m",), np.arange(3), np.arange(0)))
-    assert (last.chosen["epoch"], last.chosen["n_epochs"]) == (4, 4)
+    assert (last.chosen["epoch"], last.chosen["n_epochs"]) == (3, 3)
     assert np.isnan(last.chosen["validation_loss"])
 
 

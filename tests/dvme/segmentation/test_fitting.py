@@ -24,6 +24,7 @@ from dvme.segmentation.tokens import token_rows
 
 N, SIZE, GRID = 14, 48, 8
 BUDGET = 1 << 30
+DVME = "segment-dvme@max-epochs=4@min-epochs=1@batch-size=32"
 TRAIN, VALIDATION, TEST = np.arange(6), np.arange(6, 9), np.arange(9, N)
 
 
@@ -78,7 +79,7 @@ def test_fit_segmenters__what_tokens_carry_is_found_up_to_the_ceiling_and_noise_
         if jobs[position].backbones == ("noise",):
             assert (scores < 0.3).all(), jobs[position].title
         else:
-            least = most - (0.03 if jobs[position].head.name == "segment-linear" else 0.08)
+            least = most - (0.03 if jobs[position].head.name == "segment-linear" else 0.12)
             assert (scores > least).all(), (jobs[position].title, scores, most)
 
 
@@ -155,7 +156,7 @@ def test_planes__of_an_image_at_any_size(scene: Scene) -> None:
     assert segmenter.planes(scene, 9, (100, 31)).shape == (2, 100, 31)
 
 
-@pytest.mark.parametrize("name", ["segment-concat", "segment-mean-logits", "segment-dvme@max-epochs=3@min-epochs=1"])
+@pytest.mark.parametrize("name", ["segment-concat", "segment-mean-logits", f"{DVME}@tokens=24"])
 def test_fit_segmenters__fusions_meet_on_the_finest_grid(scene: Scene, name: str) -> None:
     (segmenter,) = fitted(scene, [job(name, "both", "noise", "fine")])
     assert segmenter.shape == (GRID, GRID)
@@ -199,7 +200,8 @@ def test_fit_segmenters__company_changes_nothing_where_the_reference_is_given(sc
 
 
 def test_segmenter__is_restored_from_arrays_and_json(scene: Scene) -> None:
-    names = ["segment-linear", "segment-knn", "segment-concat", "segment-mean-logits", "segment-dvme@max-epochs=1"]
+    names = ["segment-linear", "segment-knn", "segment-concat", "segment-mean-logits"]
+    names.append("segment-dvme@max-epochs=1@tokens=8")
     jobs = [job(name, *(("fine",) if name in names[:2] else ("fine", "both"))) for name in names]
     for segmenter in fitted(scene, jobs):
         again = Segmenter.restored(json.loads(json.dumps(segmenter.settings())), segmenter.arrays())
@@ -222,7 +224,8 @@ def overlapping(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 @pytest.mark.parametrize(
-    ("name", "loss"), [("segment-linear", 0.03), ("segment-knn", 0.1), ("segment-dvme@max-epochs=6@min-epochs=1", 0.3)]
+    ("name", "loss"),
+    [("segment-linear", 0.03), ("segment-knn", 0.1), (DVME, 0.3)],
 )
 def test_fit_segmenters__structures_that_overlap(overlapping: Scene, name: str, loss: float) -> None:
     (segmenter,) = fitted(overlapping, [job(name, "m")])
@@ -286,12 +289,17 @@ def test_fit_segmenters__says_what_fits_the_memory(scene: Scene) -> None:
 
 
 def test_fit_segmenters__one_backbone_after_the_other_where_all_do_not_fit(scene: Scene) -> None:
-    jobs = [job("segment-linear", "fine"), job("segment-linear", "both"), job("segment-knn", "fine")]
-    whole = fitted(scene, jobs)
-    asked: list[tuple[str, int, int]] = []
-    parted = fitted(scene, jobs, budget=(1 << 26) + 500_000, progress=lambda *told: asked.append(told))
-    assert sum(stage == "read" and done == total for stage, done, total in asked) == 2
-    assert [told for told in asked if told[0] == "fit"][-1] == ("fit", 3, 3)
+    """The fusion then reads both again."""
+    jobs = [job("segment-linear@strengths=0.001", name) for name in ("fine", "both")]
+    jobs.append(job("segment-concat@strengths=0.001", "fine", "both"))
+    asked: dict[int, list[tuple[str, int, int]]] = {1 << 30: [], (1 << 26) + 700_000: []}
+    whole, parted = (
+        fitted(scene, jobs, budget=budget, progress=lambda *told, own=own: own.append(told))
+        for budget, own in asked.items()
+    )
+    reads = [sum(stage == "read" and done == total for stage, done, total in told) for told in asked.values()]
+    assert reads == [2, 4]
+    assert all([each for each in told if each[0] == "fit"][-1] == ("fit", 3, 3) for told in asked.values())
     for one, other in zip(whole, parted, strict=True):
         np.testing.assert_allclose(one.counts(scene, TEST), other.counts(scene, TEST), atol=2)
 
