@@ -114,7 +114,7 @@ class _Training:
             ((_, maps),) = blocks_of_maps(self.scene, self.backbone, images, at_once=len(images))
             total, n_known = self._loss(maps, images)
             self.optimizer.zero_grad()
-            (total / max(n_known, 1)).backward()
+            torch.autograd.backward(total / max(n_known, 1))
             self.optimizer.step()
             is_finite = is_finite and bool(total.isfinite())
         self.epoch += 1

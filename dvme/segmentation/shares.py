@@ -34,7 +34,8 @@ def shares(planes: NDArray[np.uint8], shape: tuple[int, int]) -> NDArray[np.floa
     has = _summed(planes == 1, down, across)
     found = np.full(known.shape, np.nan)
     np.divide(has, known, out=found, where=known > 0)
-    return np.clip(found, 0.0, 1.0).reshape(len(planes), -1).T.astype(np.float32)
+    clipped: NDArray[np.float32] = np.clip(found, 0.0, 1.0).reshape(len(planes), -1).T.astype(np.float32)
+    return clipped
 
 
 def areas(size: int, n_cells: int) -> NDArray[np.float64]:
@@ -43,7 +44,8 @@ def areas(size: int, n_cells: int) -> NDArray[np.float64]:
     ends[-1] = size
     pixels = np.arange(size)
     inside = np.minimum(ends[1:, None], pixels + 1) - np.maximum(ends[:-1, None], pixels)
-    return np.maximum(inside, 0.0)
+    found: NDArray[np.float64] = np.maximum(inside, 0.0)
+    return found
 
 
 def restored(values: NDArray[Any], shape: tuple[int, int], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -60,7 +62,8 @@ def restored(values: NDArray[Any], shape: tuple[int, int], size: tuple[int, int]
         (L', H, W).
     """
     planes = np.ascontiguousarray(values.T, dtype=np.float32).reshape(-1, *shape)
-    found: NDArray[np.float32] = weights(shape[0], size[0]) @ planes @ weights(shape[1], size[1]).T
+    down, across = weights(shape[0], size[0]), weights(shape[1], size[1])
+    found: NDArray[np.float32] = np.asarray(down @ planes @ across.T, dtype=np.float32)
     return found
 
 

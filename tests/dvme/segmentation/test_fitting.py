@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -289,17 +290,20 @@ def test_fit_segmenters__says_what_fits_the_memory(scene: Scene) -> None:
 
 
 def test_fit_segmenters__one_backbone_after_the_other_where_all_do_not_fit(scene: Scene) -> None:
-    """The fusion then reads both again."""
-    jobs = [job("segment-linear@strengths=0.001", name) for name in ("fine", "both")]
-    jobs.append(job("segment-concat@strengths=0.001", "fine", "both"))
-    asked: dict[int, list[tuple[str, int, int]]] = {1 << 30: [], (1 << 26) + 700_000: []}
-    whole, parted = (
-        fitted(scene, jobs, budget=budget, progress=lambda *told, own=own: own.append(told))
-        for budget, own in asked.items()
-    )
-    reads = [sum(stage == "read" and done == total for stage, done, total in told) for told in asked.values()]
-    assert reads == [2, 4]
-    assert all([each for each in told if each[0] == "fit"][-1] == ("fit", 3, 3) for told in asked.values())
+    jobs = [job("segment-linear@strengths=0.001", name) for name in ("fine", "both", "noise")]
+    told: list[str] = []
+
+    def tell(stage: str, done: int, total: int) -> None:
+        told.append(stage)
+
+    whole = fitted(scene, jobs, progress=tell)
+    assert "read" not in told[told.index("fit") :]
+    for more in range(100_000, 2_000_000, 25_000):  # the least that holds the largest of them
+        told.clear()
+        with suppress(OptionError):
+            parted = fitted(scene, jobs, budget=(1 << 26) + more, progress=tell)
+            break
+    assert told[told.index("fit") :].count("read") >= 2
     for one, other in zip(whole, parted, strict=True):
         np.testing.assert_allclose(one.counts(scene, TEST), other.counts(scene, TEST), atol=2)
 
