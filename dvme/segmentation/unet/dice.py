@@ -53,5 +53,5 @@ def dice_loss(totals: Tensor) -> Tensor:
     Args:
         totals: (3, L) I, A and B as `sums` gives them.
     """
-    both, found, true = totals
+    both, found, true = totals.unbind()
     return (1.0 - (2.0 * both + SMOOTH) / (found + true + SMOOTH)).mean()

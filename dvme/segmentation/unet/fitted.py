@@ -17,10 +17,10 @@ from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.own.custom import spec_from_mapping, spec_to_mapping
 from dvme.errors import DataError
 from dvme.files import file_digest, new_folder
-from dvme.json_values import as_json, plain
+from dvme.json_values import as_json, plain, rebuilt
 from dvme.metrics.segmentation import overlaps
 from dvme.segmentation.shares import restored, taken
-from dvme.segmentation.unet.head import Unet, unet_of
+from dvme.segmentation.unet.head import Unet
 from dvme.segmentation.unet.images import Images
 
 if TYPE_CHECKING:
@@ -37,17 +37,19 @@ class FittedUnet:
     """A trained network, and what was chosen on the way."""
 
     head: Unet
-    spec: BackboneSpec
-    """Of the encoder, at the input of the network."""
-    arguments: Mapping[str, Any]
-    """Of its architecture."""
+    network: UNet
     names: tuple[str, ...]
     """L classes."""
     is_exclusive: bool
     """Whether a pixel has one class at most."""
-    network: UNet
     chosen: Mapping[str, Any]
-    """`epoch`, `n_epochs`, `validation_dice`, `learning_rate`, `n_trained`: what validation chose, and how it went."""
+    """`epoch`, `n_epochs`, `validation_loss` (of Dice), `learning_rate`, `n_trained`: what validation chose, and how it
+    went."""
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """Of the backbone that is the encoder, at the input of the network."""
+        return self.network.spec
 
     @property
     def n_parameters(self) -> int:
@@ -85,9 +87,9 @@ class FittedUnet:
         """JSON values that `restored` needs beside the arrays."""
         found: dict[str, Any] = plain(
             {
-                "head": {"name": self.head.name, "settings": asdict(self.head)},
+                "head": asdict(self.head),
                 "spec": spec_to_mapping(self.spec),
-                "arguments": dict(self.arguments),
+                "arguments": self.network.arguments,
                 "names": self.names,
                 "is_exclusive": self.is_exclusive,
                 "chosen": dict(self.chosen),
@@ -112,15 +114,14 @@ class FittedUnet:
 
         spec = spec_from_mapping(settings["spec"], source="the description of a U-Net")
         names, is_exclusive = tuple(settings["names"]), bool(settings["is_exclusive"])
-        arguments = dict(settings["arguments"])
-        network = built(spec, arguments, n_outputs(len(names), is_exclusive=is_exclusive), device=device)
+        network = built(spec, settings["arguments"], n_outputs(len(names), is_exclusive=is_exclusive), device=device)
         try:
             network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
         except RuntimeError as error:
             message = str(error).splitlines()
             raise DataError(f"the weights are not those of {spec.architecture}: {message[-1].strip()}") from error
-        head = unet_of(settings["head"]["name"], settings["head"]["settings"])
-        return cls(head, spec, arguments, names, is_exclusive, network, dict(settings["chosen"]))
+        head = rebuilt(Unet, settings["head"])
+        return cls(head, network, names, is_exclusive, dict(settings["chosen"]))
 
     def _logits(self, images: Images, positions: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """(K, S, S) of each image."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,8 @@ from dvme.training.randomness import CLASSIFIER, generator
 from dvme.training.recipe import is_halved
 
 if TYPE_CHECKING:
-    from dvme.backbones.loading.trainable import Trainable
     from dvme.data.masks import Masks
+    from dvme.segmentation.unet.network import UNet
 
 MASKS, TRAIN, FIT = "read masks", "train", "fit"
 """Stages, beside that of the images; their steps are masks, epochs and jobs."""
@@ -150,10 +149,9 @@ def check_unets(jobs: Sequence[UnetJob], images: Images, masks: Masks, runtime: 
             largest[key] = job
     taken = planes = 0
     for (head, name), job in largest.items():
-        network, spec, _ = _untrained(job, images, masks, "cpu")
-        check_output(network, spec)
-        network = network.to(device)
-        preprocess, recipe = spec.preprocess, head.recipe
+        network = _untrained(job, images, masks, device)
+        check_output(network)
+        preprocess, recipe = network.spec.preprocess, head.recipe
         planes = max(planes, n_bytes_of(n_read, len(masks.names), preprocess.crop))
         left = max(0, images.n_bytes - planes)
         halved = is_halved(recipe, network.device.type)
@@ -186,34 +184,32 @@ def _fit(
     if not len(train):
         raise DataError(f"{job.title}: no pixel of its {len(job.train)} training masks is known; give masks that tell")
     started, kept = time.perf_counter(), Epochs(job.workplace)
-    network, spec, arguments = _untrained(job, images, masks, runtime.torch_device())
+    network = _untrained(job, images, masks, runtime.torch_device())
     lesson = MaskLesson(shown.pictures, train, validation, targets, targets, np.ones(len(targets)))
     recipe = job.head.recipe
     recipe = replace(recipe, stop_patience=recipe.stop_patience or recipe.max_epochs)
     course = tune(network, Whole(len(masks.names), network.device), lesson, recipe, job.seed, tell, kept)
     network.load_state_dict(course.model_state)
-    loss = course.validation_loss
     chosen = {
         "epoch": course.epoch,
         "n_epochs": course.n_epochs,
-        "validation_dice": math.nan if math.isnan(loss) else 1.0 - loss,
+        "validation_loss": course.validation_loss,
         "learning_rate": course.learning_rate,
         "n_trained": course.n_trained,
     }
     seconds = course.seconds_before + time.perf_counter() - started - kept.seconds
-    return FittedUnet(job.head, spec, arguments, masks.names, masks.is_exclusive, network.eval(), chosen), seconds
+    return FittedUnet(job.head, network.eval(), masks.names, masks.is_exclusive, chosen), seconds
 
 
-def _untrained(job: UnetJob, images: Images, masks: Masks, device: str) -> tuple[Any, BackboneSpec, dict[str, Any]]:
-    """The network that a training begins with, the description of its encoder and the arguments of that."""
+def _untrained(job: UnetJob, images: Images, masks: Masks, device: str) -> UNet:
+    """The network that a training begins with."""
     from dvme.backbones.loading.trainable import trainable
-    from dvme.segmentation.unet.network import arguments_of, with_encoder
+    from dvme.segmentation.unet.network import with_encoder
 
     spec = _input(job, images)
-    backbone: Trainable = trainable(spec, device=device, random_seed=job.seed if job.head.name == RANDOM else None)
+    backbone = trainable(spec, device=device, random_seed=job.seed if job.head.name == RANDOM else None)
     seed = int(generator(job.seed, CLASSIFIER, 0).integers(1 << 63))
-    n_logits = n_outputs(len(masks.names), is_exclusive=masks.is_exclusive)
-    return with_encoder(backbone, n_logits, seed=seed), spec, arguments_of(backbone)
+    return with_encoder(backbone, n_outputs(len(masks.names), is_exclusive=masks.is_exclusive), seed=seed)
 
 
 def _input(job: UnetJob, images: Images) -> BackboneSpec:

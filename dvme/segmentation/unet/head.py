@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads.variation import differences, split_name, vary
@@ -114,16 +113,3 @@ def unet_head(name: str) -> Unet:
 def unet_name(head: Unet) -> str:
     """The name with the settings that differ from the defaults, as `unet_head` takes it."""
     return "@".join([head.name, *differences(Unet(name=head.name), head)])
-
-
-def unet_of(name: str, settings: Mapping[str, Any]) -> Unet:
-    """The U-Net of this name with the settings that `dataclasses.asdict` gave of it, also after a way through JSON.
-
-    Raises:
-        OptionError: if the settings are not those of a U-Net.
-    """
-    head = unet_head(name)
-    own = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    if set(own) != set(vars(head)):
-        raise OptionError(f"the settings are {', '.join(sorted(own))}; they must be {', '.join(sorted(vars(head)))}")
-    return replace(head, **own)

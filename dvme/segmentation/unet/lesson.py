@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dvme.segmentation.unet.dice import dice_loss, shares_of, sums
-from dvme.segmentation.unet.targets import FULL, UNKNOWN
+from dvme.segmentation.unet.targets import FULL, UNKNOWN, with_something_known
 from dvme.training.epochs import Lesson, Trained, Watched
 from dvme.training.motions import drawn, moved
 from dvme.training.recipe import Recipe
@@ -63,9 +63,8 @@ class MaskLesson(Lesson):
     def watched(self, classifier: Any, device: torch.device) -> Watched:
         """The validation rows of which a pixel is known."""
         del classifier, device
-        has_any = np.array([bool((self.truth[row] != UNKNOWN).any()) for row in self.validation], dtype=bool)
         nothing = torch.zeros(0)
-        return WatchedMasks(self.validation[has_any], nothing, nothing)
+        return WatchedMasks(with_something_known(self.truth, self.validation), nothing, nothing)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dvme.backbones.description.spec import BackboneSpec, Preprocess
+from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.loading.trainable import Trainable
 from dvme.backbones.loading.tuned import own_arguments
 from dvme.backbones.model.architectures import timm_arguments
@@ -38,9 +38,15 @@ class UNet(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, device: torch.device) -> None:
+    def __init__(
+        self, network: nn.Module, spec: BackboneSpec, arguments: Mapping[str, Any], device: torch.device
+    ) -> None:
         super().__init__()
-        scale, shift = scale_and_shift(preprocess, device)
+        self.spec = spec
+        """Of the encoder; its input is that of the network."""
+        self.arguments = dict(arguments)
+        """Of the encoder's architecture, see `arguments_of`."""
+        scale, shift = scale_and_shift(spec.preprocess, device)
         self.register_buffer("scale", scale, persistent=False)
         self.register_buffer("shift", shift, persistent=False)
         self.network = network.to(device).to(memory_format=torch.channels_last)
@@ -105,7 +111,7 @@ def built(
             )
         except Exception as error:  # of smp and timm, which say in many ways that levels are not theirs
             raise _refused(spec.name, f"{name} gives no feature levels ({first_line(error)})") from error
-    return UNet(network, spec.preprocess, torch.device(device))
+    return UNet(network, spec, arguments, torch.device(device))
 
 
 def with_encoder(backbone: Trainable, n_outputs: int, *, seed: int = 0) -> UNet:
@@ -168,7 +174,7 @@ def _check_same_map(encoder: Any, backbone: Trainable) -> None:
     encoder.eval()
     with torch.no_grad(), full_float32(backbone.device):
         try:
-            maps: Any = network.forward_intermediates  # type: ignore[operator]
+            maps: Any = network.forward_intermediates
             expected = maps(noise.to(backbone.device), indices=1, intermediates_only=True)[-1]
             found = encoder(noise.to(backbone.device))[-1]
         except (AttributeError, RuntimeError, ValueError, AssertionError) as error:
@@ -177,15 +183,16 @@ def _check_same_map(encoder: Any, backbone: Trainable) -> None:
         raise _refused(backbone.spec.name, "the encoder's last feature map is not the backbone's")
 
 
-def check_output(network: UNet, spec: BackboneSpec) -> None:
+def check_output(network: UNet) -> None:
     """Refuse a U-Net that gives logits for other pixels than those of its input.
 
     Raises:
         DataError: naming both sizes.
     """
-    side = spec.preprocess.crop
+    spec = network.spec
+    channels, side = spec.preprocess.channels, spec.preprocess.crop
     with torch.no_grad():
-        found = network.eval()(torch.zeros(1, spec.preprocess.channels, side, side, device=network.device)).shape[-2:]
+        found = network.eval()(torch.zeros(1, channels, side, side, device=network.device)).shape[-2:]
     if tuple(found) != (side, side):
         raise DataError(f"the U-Net on {spec.name} gives {found[0]} x {found[1]} logits of {side} x {side} pixels")
 

@@ -52,7 +52,9 @@ def share_planes(
 
 def with_something_known(planes: NDArray[np.uint8], rows: NDArray[Any]) -> NDArray[Any]:
     """Those of some rows that tell something of a pixel."""
-    return rows[np.array([bool((planes[row] != UNKNOWN).any()) for row in rows], dtype=bool)]
+    has_any = np.array([bool((planes[row] != UNKNOWN).any()) for row in rows], dtype=bool)
+    found: NDArray[Any] = rows[has_any]
+    return found
 
 
 def n_bytes_of(n_images: int, n_classes: int, side: int) -> int:

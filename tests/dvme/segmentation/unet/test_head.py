@@ -6,7 +6,8 @@ from dataclasses import asdict
 import pytest
 
 from dvme.errors import OptionError, UnknownNameError
-from dvme.segmentation.unet.head import Unet, unet_head, unet_name, unet_of
+from dvme.json_values import rebuilt
+from dvme.segmentation.unet.head import Unet, unet_head, unet_name
 
 
 def test_unet__is_taher_2021_by_default() -> None:
@@ -24,7 +25,7 @@ def test_unet__is_taher_2021_by_default() -> None:
 def test_unet_head__names_come_back(name: str) -> None:
     head = unet_head(name)
     assert unet_name(head) == name
-    assert unet_of(head.name, json.loads(json.dumps(asdict(head)))) == head
+    assert rebuilt(Unet, json.loads(json.dumps(asdict(head)))) == head
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def noise(channels: int = 3) -> torch.Tensor:
     return torch.randn(2, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", ["supervised", "simclr-v1", "byol"])
+@pytest.mark.parametrize("name", ["supervised", "byol"])
 def test_with_encoder__the_last_map_of_a_resnet_is_the_backbones(name: str) -> None:
     model = of_zoo(name)
     encoder: Any = with_encoder(model, 2).network.encoder
