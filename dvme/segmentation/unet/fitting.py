@@ -219,6 +219,8 @@ def _input(job: UnetJob, images: Images) -> BackboneSpec:
 def _check(job: UnetJob, images: Images, masks: Masks) -> None:
     if len(images) != len(masks):
         raise DataError(f"there are {len(images)} images and {len(masks)} masks; give one of each other's")
+    if not masks.names:
+        raise DataError(f"{job.title} learns from masks, and none of the {len(masks)} images has one")
     if len(job.backbones) != 1:
         raise OptionError(f"{job.title} takes one backbone as its encoder, not {len(job.backbones)}")
     if not len(job.train):

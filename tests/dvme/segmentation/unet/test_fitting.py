@@ -16,6 +16,7 @@ from drawings import Drawings, discs, drawn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from dvme.backbones.description.spec import BackboneSpec, Preprocess
+from dvme.data.masks import Masks
 from dvme.errors import DataError, OptionError
 from dvme.metrics.segmentation import dice
 from dvme.runtime import Runtime
@@ -235,6 +236,8 @@ def test_fit_unets__refuses_before_anything_is_trained(few: Drawings, tmp_path: 
         fitted(few, replace(job(), backbones=("tiny", "tiny")))
     with pytest.raises(DataError, match="there are 3 images and 4 masks"):
         fitted(replace(few, work=few.work[:3]), job())
+    with pytest.raises(DataError, match="learns from masks, and none of the 4 images has one"):
+        fitted(replace(few, masks=Masks.of(np.full(4, "", dtype=object))), job())
     poor = images_of(few, n_bytes=1_000_000)
     with pytest.raises(OptionError, match=r"unet on tiny takes about [0-9,]+ bytes with minibatches of 1 image"):
         list(fit_unets([job()], poor, few.masks, runtime=CPU))
