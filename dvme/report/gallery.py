@@ -25,7 +25,7 @@ def images_section(study: Study, shown: PageOptions) -> Section | None:
 
     None without the cache, and where an image has one class and no method was diagnosed.
     """
-    several = study.run.manifest.targets.is_multilabel
+    several = study.run.manifest.targets.is_multilabel and not study.is_segmentation
     if study.store is None or study.rows is None or not (several or study.diagnoses):
         return None
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)

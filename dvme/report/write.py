@@ -114,7 +114,7 @@ def write_report(
     made = [
         sections.learning_curves(page, study, overlaid),
         sections.differences(page, study),
-        reliability_section(page, study.reliability),
+        None if study.reliability is None else reliability_section(page, study.reliability),
         sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
         people_section(page, study.summary, is_anonymous=shown.anonymous),
         None if drawn is None else _maps(page, study, drawn, has_fusion=fused is not None),
@@ -154,6 +154,7 @@ def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown
 def _described(study: Study) -> str:
     manifest = study.run.manifest
     what = ("finding",) if manifest.targets.is_multilabel else ("class", "classes")
+    what = ("class of pixels", "classes of pixels") if study.is_segmentation else what
     classes = counted(len(manifest.classes), *what)
     return (
         f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; {classes}, "
@@ -203,7 +204,7 @@ def _fused(study: Study) -> SavedHead | None:
 def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> PageMaps | None:
     """The images and their maps; None without the cache, or with too few images."""
     store, rows = study.store, study.rows
-    if store is None or rows is None or len(rows) < MIN_ROWS:
+    if store is None or rows is None or len(rows) < MIN_ROWS or study.is_segmentation:
         return None
     side = study.sides()
     sources = [embedding_source(store, str(each["name"]), rows) for each in study.run.described["backbones"]]
@@ -290,6 +291,8 @@ def _alike(study: Study) -> Similarity | None:
     names = [str(each["name"]) for each in study.run.described["backbones"]]
     test = study.run.manifest.test
     if study.store is None or study.rows is None or len(names) < 2 or len(test) < MIN_SAMPLES:
+        return None
+    if study.is_segmentation:
         return None
     return similarity({name: study.store.embeddings(name).read(study.rows[test]) for name in names})
 

@@ -29,7 +29,7 @@ from dvme.study.judge import Judge
 from dvme.study.outcome import Score
 from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.study.run import SUBSETS, Run
-from dvme.study.scoring import check_metric, check_metric_of, scores_of
+from dvme.study.scoring import MASK_METRICS, check_metric, check_metric_of, judging_metric, scores_of
 from dvme.text import some_of
 
 OURS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -110,14 +110,14 @@ def compare(
     if (other is None) == (published is None):
         table = parameter("published", "truong2021:aptos")
         raise OptionError("name a second run to compare with, or a published table: " + table)
-    if metric is not None:
+    if metric is not None and metric not in MASK_METRICS:
         check_metric(metric)
     for named in (run, other):
         if named is not None:
             check_run(named)
     one = Run.load(run)
     if metric is not None:
-        check_metric_of(metric, one.manifest.targets.values)
+        check_metric_of(metric, one.manifest.targets.scored)
     if finding is not None and published is not None:
         raise OptionError("a published table has one class for each image; leave out " + parameter("finding"))
     if published is not None:
@@ -138,6 +138,10 @@ def _about(run: Run, finding: str | None) -> Run:
     targets = run.manifest.targets
     if finding is None:
         return run
+    if targets.is_segmentation:
+        raise OptionError(
+            f"{run.folder} is of masks, whose scores are over all classes; leave out " + parameter("finding")
+        )
     if not targets.is_multilabel or finding not in targets.classes:
         there = f"choose from {some_of(targets.classes)}" if targets.is_multilabel else "its images have one class each"
         raise OptionError(f"{run.folder} has no finding {finding!r}; {there}")
@@ -146,7 +150,9 @@ def _about(run: Run, finding: str | None) -> Run:
 
 
 def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: Progress) -> CompareReport:
-    if one.manifest.targets.is_multilabel and metric != AUC:
+    if one.manifest.targets.is_segmentation:
+        judging_metric(metric, is_segmentation=True)
+    elif one.manifest.targets.is_multilabel and metric != AUC:
         raise OptionError(
             f"runs of several findings are compared by auc, not by {metric}; pass " + parameter("metric", AUC)
         )

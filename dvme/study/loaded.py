@@ -78,6 +78,11 @@ class Study:
         return cls(run, summary, judge, store, rows, notices, line)
 
     @property
+    def is_segmentation(self) -> bool:
+        """Whether it is of masks."""
+        return self.run.manifest.targets.is_segmentation
+
+    @property
     def last(self) -> int:
         """The largest size."""
         return self.run.manifest.largest
@@ -107,8 +112,13 @@ class Study:
         return self.judge.diagnoses()
 
     @cached_property
-    def reliability(self) -> Reliability:
-        """As the study found it, which takes a while; found again where an older dvme wrote the summary."""
+    def reliability(self) -> Reliability | None:
+        """As the study found it, which takes a while; found again where an older dvme wrote the summary.
+
+        None of a segmentation.
+        """
+        if self.is_segmentation:
+            return None
         return self.summary.reliability or self.judge.reliability(Operation())
 
     @cached_property
