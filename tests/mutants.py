@@ -288,7 +288,7 @@ STATISTICS = (
     Mutant(
         "fusion verdicts: a fusion of one backbone stands in for the single one",
         "dvme/study/roles.py",
-        "return [m for m in alone if self.heads[m] not in FUSIONS and self.heads[m] not in TUNED]",
+        "return [m for m in alone if self.heads[m] not in FUSIONS and self.heads[m] not in TRAINED]",
         "return alone",
         ("tests/dvme/study/test_roles.py", "tests/dvme/study/test_findings.py"),
     ),

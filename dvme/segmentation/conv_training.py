@@ -157,13 +157,13 @@ class _Training:
             losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return (losses * is_known).sum(), int(is_known.sum())
 
-    @torch.no_grad()
     def _validation_loss(self) -> float:
         """Mean over the known cells of all validation images; nan without any, which leaves the last epoch the best."""
         self.decoder.eval()
         total, n_known = 0.0, 0
         for at, maps in blocks_of_maps(self.scene, self.backbone, self.job.validation):
-            own, n_own = self._loss(maps, self.job.validation[at])
+            with torch.no_grad():
+                own, n_own = self._loss(maps, self.job.validation[at])
             total, n_known = total + float(own), n_known + n_own
         return total / n_known if n_known else math.nan
 
