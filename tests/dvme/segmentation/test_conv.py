@@ -19,7 +19,7 @@ from dvme.segmentation.fitting import Scene, SegmentJob, fit_segmenters, fitted_
 from dvme.segmentation.heads import token_head
 
 TRAIN, VALIDATION, TEST = np.arange(6), np.arange(6, 8), np.arange(8, 11)
-BRIEF = "segment-conv@max-epochs=3@batch-size=4"
+BRIEF = "segment-conv@max-epochs=3@batch-size=6"
 
 
 def fitted(scene: Scene, job: SegmentJob, seen: list[tuple[str, int, int]] | None = None) -> ConvSegmenter:
@@ -50,11 +50,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
 
 
 def test_fit_conv__finds_what_maps_of_several_layers_carry(scene: Scene) -> None:
-    segmenter = fitted(scene, job("segment-conv@max-epochs=10@batch-size=2"))
+    segmenter = fitted(scene, job("segment-conv@max-epochs=8@batch-size=2@learning-rate=0.003"))
     assert segmenter.shape == (16, 16)
     scores = dice(pooled(segmenter.counts(scene, TEST)))
-    assert (scores > 0.75).all(), scores
-    assert 1 <= segmenter.chosen["epoch"] <= segmenter.chosen["n_epochs"] <= 10
+    assert (scores > 0.7).all(), scores
+    assert 1 <= segmenter.chosen["epoch"] <= segmenter.chosen["n_epochs"] <= 8
 
 
 def test_fit_conv__is_the_same_again_and_another_by_seed(scene: Scene) -> None:
