@@ -153,15 +153,16 @@ def _mask_summary(cells: NDArray[Any]) -> MaskSummary | None:
 
 def _summary(store: EmbeddingCache, name: str) -> BackboneSummary:
     embeddings = store.embeddings(name)
+    grids = grids_of(embeddings.fingerprint.fields)
     return BackboneSummary(
         backbone=name,
-        dim=embeddings.dim,
+        dim=sum(grid.n_values for grid in grids) or embeddings.dim,
         dtype=embeddings.dtype,
         n_bytes=store.n_bytes(name),
         fingerprint=dict(embeddings.fingerprint.fields),
         digest=embeddings.fingerprint.digest,
         provenance=_in_numbers(embeddings),
-        maps=maps_text(grids_of(embeddings.fingerprint.fields)),
+        maps=maps_text(grids),
         row_bytes=embeddings.features.row_bytes,
         **count_states(embeddings.states()[~store.samples.is_pruned]),
     )
