@@ -173,8 +173,8 @@ Heads = Annotated[
     typer.Option(
         "--head",
         help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
-        "concat, mean-logits, mlp; finetune trains the backbone; of masks segment-linear, segment-conv, unet and others. "
-        "With settings: dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20).",
+        "concat, mean-logits, mlp; finetune trains the backbone; of masks segment-linear, unet and others. Settings: "
+        "dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20).",
     ),
 ]
 Controls = Annotated[
@@ -191,7 +191,9 @@ ViewsUsed = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    typer.Option(help="auc, accuracy, balanced_accuracy or kappa: what table and verdicts are about."),
+    typer.Option(
+        help="What table and verdicts are about: auc, accuracy, balanced_accuracy, kappa; of masks dice, iou."
+    ),
 ]
 At = Annotated[
     str,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 import dvme
 from dvme_cli import image_options, options
@@ -29,6 +31,7 @@ def subsets(  # noqa: PLR0913 - one parameter per option
     uncertain: image_options.Uncertain = None,
     blank: image_options.Blank = None,
     backbones: options.Backbones = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Of the images with a mask, for a segmentation.")] = False,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:
@@ -47,9 +50,8 @@ def subsets(  # noqa: PLR0913 - one parameter per option
         blank=blank,
     )
     with progress_bars() as tell:
-        report = dvme.subsets(
-            cache, out, options=drawn, backbones=optional_names(backbones, "--backbones"), force=force, progress=tell
-        )
+        names = optional_names(backbones, "--backbones")
+        report = dvme.subsets(cache, out, options=drawn, backbones=names, masks=masks, force=force, progress=tell)
     answer(report, _show, is_json=json)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import dvme
-from dvme.defaults import AT, DEVICE, ENGINE, METRIC, SWEEP_HEADS, VIEWS_USED
+from dvme.defaults import AT, DEVICE, ENGINE, SWEEP_HEADS, VIEWS_USED
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, progress_bars
 from dvme_cli.parsing import (
@@ -47,7 +47,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     per: options.Per = None,
     join: options.JoinImages = None,
     conflicts: options.ConflictingLabels = None,
-    metric: options.Metric = METRIC,
+    metric: options.Metric = None,
     test: options.Sites = None,
     label_map: options.LabelMap = None,
     score: options.Portions = None,

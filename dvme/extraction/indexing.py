@@ -156,8 +156,9 @@ def index_samples(
 
 
 def _count_unlisted(before: Mapping[str, NDArray[Any]], rows: NDArray[Any], found: Identified) -> int:
-    """Labelled rows that are not among some, but for those of which nobody knows whether their files are there."""
-    is_unlisted = (before["label"] != MISSING) & ~is_below(before["path"].tolist(), unknown_places(found))
+    """Rows with a label or a mask that are not among some, unless nobody knows whether their files are there."""
+    says = [before[name] != MISSING for name in ("label", MASK) if name in before]
+    is_unlisted = np.any(says, axis=0) & ~is_below(before["path"].tolist(), unknown_places(found))
     is_unlisted[rows] = False
     return int(is_unlisted.sum())
 
@@ -203,7 +204,8 @@ def _before(
 
 def _replaced_line(held: Held, replaced: Sequence[int], samples: Samples) -> list[str]:
     """Which files hold another image than before, and what that costs; nothing where none said anything."""
-    lost = [name for name in STANDARD if any(held.columns[name][row] != MISSING for row in replaced)]
+    told = [name for name in (*STANDARD, MASK) if name in held.columns]
+    lost = [name for name in told if any(held.columns[name][row] != MISSING for row in replaced)]
     if not lost:
         return []
     first = samples.ids[samples.real_paths.index(held.columns["path"][replaced[0]])]
@@ -243,7 +245,7 @@ def _merged(samples: Samples, members: list[list[int]]) -> tuple[dict[str, NDArr
         for position, files in copies:
             found = {sources[name][file] for file in files} - {MISSING}
             disagree[name][position] = len(set(map(what_is_shown, found)) if name == MASK else found) > 1
-            values[position] = next(iter(found), MISSING)
+            values[position] = min(found, default=MISSING)
     is_contradictory = np.zeros(len(members), dtype=bool)
     standing = (samples.given | {MASK}) & disagree.keys()
     for name in standing:
@@ -262,9 +264,18 @@ def _changes(known: Mapping[str, NDArray[Any]], columns: Mapping[str, NDArray[An
     """What writing columns does to those that the cache knew."""
     had = {name: values != MISSING for name, values in known.items()}
     has = {name: values != MISSING for name, values in columns.items()}
-    replaced = {name: had[name] & has[name] & (columns[name] != known[name]) for name in known}
+    replaced = {name: had[name] & has[name] & _differ(name, columns[name], known[name]) for name in known}
     removed = {name: had[name] & ~has[name] for name in known}
     kept = {name: had[name] & has[name] for name in known if name not in given}
     return Changes(
         *({name: int(rows.sum()) for name, rows in found.items() if rows.any()} for found in (replaced, removed, kept))
     )
+
+
+def _differ(name: str, one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """(N,) where a column says something else; of masks what they show counts, and not where their files lie."""
+    differs: NDArray[np.bool_] = one != other
+    if name == MASK:
+        for row in np.flatnonzero(differs):
+            differs[row] = what_is_shown(str(one[row])) != what_is_shown(str(other[row]))
+    return differs

@@ -168,7 +168,7 @@ def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_he
     roles = study.leaders.roles
     attention = [study.run.methods[m][0] for m in roles.attention if m in roles.fusions]
     found = list[str]()
-    if attention and not has_heads and study.store is not None:
+    if attention and not has_heads and study.store is not None and not study.is_segmentation:
         which = f"this run keeps no head of its {' and '.join(attention)}"
         step = f"{again(study.run.described)}, it fits those that are missing"
         found.append(Aside(f"nothing on attention: {which}; {step}"))

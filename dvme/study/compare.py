@@ -29,7 +29,7 @@ from dvme.study.judge import Judge
 from dvme.study.outcome import Score
 from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.study.run import SUBSETS, Run
-from dvme.study.scoring import MASK_METRICS, check_metric, check_metric_of, judging_metric, scores_of
+from dvme.study.scoring import check_metric_of, judging_metric, scores_of
 from dvme.text import some_of
 
 OURS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -110,13 +110,12 @@ def compare(
     if (other is None) == (published is None):
         table = parameter("published", "truong2021:aptos")
         raise OptionError("name a second run to compare with, or a published table: " + table)
-    if metric is not None and metric not in MASK_METRICS:
-        check_metric(metric)
     for named in (run, other):
         if named is not None:
             check_run(named)
     one = Run.load(run)
     if metric is not None:
+        metric = judging_metric(metric, is_segmentation=one.manifest.targets.is_segmentation)
         check_metric_of(metric, one.manifest.targets.scored)
     if finding is not None and published is not None:
         raise OptionError("a published table has one class for each image; leave out " + parameter("finding"))
@@ -150,9 +149,8 @@ def _about(run: Run, finding: str | None) -> Run:
 
 
 def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: Progress) -> CompareReport:
-    if one.manifest.targets.is_segmentation:
-        judging_metric(metric, is_segmentation=True)
-    elif one.manifest.targets.is_multilabel and metric != AUC:
+    targets = one.manifest.targets
+    if targets.is_multilabel and not targets.is_segmentation and metric != AUC:
         raise OptionError(
             f"runs of several findings are compared by auc, not by {metric}; pass " + parameter("metric", AUC)
         )
@@ -224,7 +222,8 @@ def _with_published(run: Run, name: str, stands_for: Mapping[str, str], metric: 
     counterparts = [(cell, _counterpart(run, cell, stands_for), sizes.get(cell.size)) for cell in cells]
     labels = run.manifest.targets.values[run.manifest.test]
     if labels.ndim == 2:
-        raise OptionError(f"{run.folder} has several findings, and {name} one class for each image; compare two runs")
+        has = "masks" if run.manifest.targets.is_segmentation else "several findings"
+        raise OptionError(f"{run.folder} has {has}, and {name} one class for each image; compare two runs")
     mine: list[Score | None] = []
     for _, method, size in counterparts:
         jobs = run.finished[method, size] if method is not None and size is not None else []

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from dvme.heads.tuned.finetune import RANDOM, SCRATCH_HEAD
+from dvme.segmentation.unet.head import RANDOM as RANDOM_UNET
 from dvme.stats.curves import Amount, Crossing, crossing
 from dvme.stats.folds import two_sample_t
 from dvme.study.answers import Difference, Finding
@@ -13,7 +14,7 @@ from dvme.study.wording import Table, judged, p_value
 from dvme.text import counted
 
 QUESTION = "Is frozen enough?"
-CONTROLS = (SCRATCH_HEAD, RANDOM)
+CONTROLS = (SCRATCH_HEAD, RANDOM, RANDOM_UNET)
 """Of fine-tuning."""
 
 

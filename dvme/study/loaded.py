@@ -198,5 +198,7 @@ def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[A
     if others:
         which = f"the embeddings of {', '.join(others)} that this run was made from"
         raise DataError(f"{store.location} does not hold {which}; extract them as they were")
-    _, snapshot, _ = matched(Snapshot.take(store, list(backbones)), run.manifest, str(run.folder))
+    is_segmentation = run.manifest.targets.is_segmentation
+    taken = Snapshot.take(store, list(backbones), is_segmentation=is_segmentation)
+    _, snapshot, _ = matched(taken, run.manifest, str(run.folder))
     return store, snapshot.rows

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dvme.defaults import ENGINE, VIEWS_USED
+from dvme.defaults import AT, BLANK, ENGINE, UNCERTAIN, VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
-from dvme.metrics.classification import METRICS
 from dvme.runtime import Runtime
 from dvme.study.design.named import dense_backbones, named_backbones
 from dvme.study.design.options import SubsetOptions
@@ -38,7 +37,8 @@ class Question:
     subsets: str | Path | None = None
     views: str = VIEWS_USED
     """See `views_asked`."""
-    metric: str = METRICS[0]
+    metric: str = ""
+    """By what it is judged; "": by the usual one."""
     people: People = field(default_factory=People)
     operation: Operation = field(default_factory=Operation)
     """What the single findings are meant for."""
@@ -90,6 +90,7 @@ def _check_segmentation(question: Question, runtime: Runtime) -> None:
     Raises:
         OptionError: naming what to leave out.
     """
+    options = question.options or SubsetOptions()
     given = {
         parameter("by"): bool(question.people.by),
         parameter("per"): bool(question.people.per),
@@ -98,6 +99,11 @@ def _check_segmentation(question: Question, runtime: Runtime) -> None:
         parameter("save"): question.save is not None,
         parameter("engine"): runtime.engine != ENGINE,
         parameter("part"): question.part is not None,
+        parameter("at"): question.operation.at != AT,
+        parameter("prevalence"): bool(question.operation.prevalence),
+        parameter("uncertain"): options.uncertain != UNCERTAIN,
+        parameter("blank"): options.blank != BLANK,
+        parameter("oversample"): options.oversample is not None,
     }
     for option, is_given in given.items():
         if is_given:

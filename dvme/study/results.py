@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.files import written_aside
 from dvme.json_values import as_json
-from dvme.metrics.segmentation import dice
+from dvme.metrics.segmentation import UNKNOWN, dice
 from dvme.study.ledger import FinishedJob
 from dvme.study.outcome import StudyReport
 from dvme.study.run import DUPLICATES, PREDICTIONS, RESULTS, SUMMARY, SUSPECTS, WHERE, write_run
@@ -116,5 +116,6 @@ def _counted(jobs: Sequence[FinishedJob], classes: Sequence[str]) -> dict[str, N
     for c, name in enumerate(classes):
         found[f"dice({name})"] = dice(counts[:, c])
         for place, what in enumerate(("common", "predicted", "true")):
-            found[f"{what}({name})"] = counts[:, c, place].astype(np.int64)
+            pixels = np.ma.masked_equal(counts[:, c, place].astype(np.int64), UNKNOWN)
+            found[f"{what}({name})"] = pixels
     return found

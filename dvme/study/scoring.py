@@ -49,16 +49,20 @@ def shown_of(labels: NDArray[Any]) -> tuple[str, ...]:
 
 
 def judging_metric(metric: str, *, is_segmentation: bool) -> str:
-    """By what a study judges: of a segmentation by Dice where nobody says otherwise.
+    """By what a study judges: where nobody says, by AUC, of a segmentation by Dice.
+
+    Args:
+        metric: that is asked for; "": none is.
+        is_segmentation: whether the study is of masks.
 
     Raises:
         OptionError: if that cannot be.
     """
+    usual = MASK_METRICS[0] if is_segmentation else METRICS[0]
+    metric = metric or usual
     if not is_segmentation:
         check_metric(metric)
         return metric
-    if metric == METRICS[0]:
-        return MASK_METRICS[0]
     if metric not in MASK_METRICS[:2]:
         said = f"a segmentation is judged by {' or '.join(MASK_METRICS[:2])}, not by {metric!r}; leave out "
         raise OptionError(said + parameter("metric"))

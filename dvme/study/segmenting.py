@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.description.variation import split_name as split_variations
+from dvme.backbones.description.variation import vary_name
 from dvme.backbones.loading.kept import kept_spec
-from dvme.errors import OptionError, UnknownNameError, parameter
+from dvme.errors import DataError, OptionError, UnknownNameError, parameter
 from dvme.extraction.decoding import Work
 from dvme.heads import SEGMENTS, Head
 from dvme.heads.variation import split_name
@@ -27,6 +29,7 @@ from dvme.segmentation.unet.head import UNETS, Unet, unet_head, unet_name
 from dvme.segmentation.unet.images import Images, squashed
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, Predicted
+from dvme.study.images import check_images
 from dvme.study.methods import Method
 from dvme.study.scoring import image_scores
 
@@ -78,8 +81,21 @@ def segment_methods(heads: Sequence[str | Head], backbones: Sequence[str], *, wi
     if with_controls and ATTENTION in there:
         first = {} if SINGLE_CONTROL in there else {SINGLE_CONTROL: token_head(SINGLE_CONTROL)}
         wanted = first | wanted | {name: token_head(name) for name in FUSED_CONTROLS if name not in there}
-    single = [Method(name, head, (own,)) for own in backbones for name, head in wanted.items() if not head.is_fusion]
+    # Of a backbone with several kinds of maps there is one U-Net: it sees images.
+    firsts = {seen_in_full(own): own for own in reversed(backbones)}.values()
+    single = [
+        Method(name, head, (own,))
+        for own in backbones
+        for name, head in wanted.items()
+        if not head.is_fusion and (own in firsts or not isinstance(head, Unet))
+    ]
     return single + [Method(name, head, tuple(backbones)) for name, head in wanted.items() if head.is_fusion]
+
+
+def seen_in_full(name: str) -> str:
+    """The name of a backbone without the layers that its maps are of."""
+    base, own = split_variations(name)
+    return vary_name(base, {key: value for key, value in own.items() if key != "dense"})
 
 
 def _head(given: str | Head) -> Head:
@@ -188,7 +204,10 @@ class _Unets:
     def __init__(self, assignments: Sequence[Assignment], snapshot: Snapshot, runtime: Runtime, budget: int) -> None:
         from dvme.segmentation.unet.fitting import UnetJob, check_unets
 
+        check_images(snapshot, runtime)
         names = dict.fromkeys(each.method.backbones[0] for each in assignments)
+        for name in names:
+            _check_weights(snapshot, name, runtime)
         specs = {name: replace(kept_spec(snapshot.backbones[name]), dense="") for name in names}
         work = [
             Work(position, Path(path), content_id.tobytes())
@@ -210,6 +229,23 @@ class _Unets:
         from dvme.segmentation.unet.fitting import fit_unets
 
         yield from fit_unets(self.jobs, self.images, self._masks, runtime=self._runtime, progress=progress)
+
+
+def _check_weights(snapshot: Snapshot, name: str, runtime: Runtime) -> None:
+    """Refuse an encoder whose weights are no longer those of the cached maps.
+
+    Raises:
+        DataError: naming the backbone.
+    """
+    from dvme.backbones.loading.model import load_backbone
+
+    table = snapshot.backbones[name]
+    now = load_backbone(kept_spec(table), device=runtime.torch_device()).weights_hash
+    if now != table.fingerprint.fields.get("weights"):
+        raise DataError(
+            f"the weights of {name} are others now than those of the cached maps; extract it again, or leave its U-Net "
+            "out of " + parameter("heads")
+        )
 
 
 def _job(each: Assignment) -> SegmentJob:

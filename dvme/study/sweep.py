@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dvme.arguments import public
-from dvme.defaults import AT, CONFLICTS, JOIN, METRIC, SWEEP_HEADS, VIEWS_USED
+from dvme.defaults import AT, CONFLICTS, JOIN, SWEEP_HEADS, VIEWS_USED
 from dvme.errors import OptionError, parameter
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
@@ -32,7 +32,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     views: str = VIEWS_USED,
     subsets: str | Path | None = None,
     options: SubsetOptions | None = None,
-    metric: str = METRIC,
+    metric: str | None = None,
     test: Sequence[str | Path] = (),
     label_map: Mapping[str, str | Sequence[str]] | None = None,
     score: Mapping[str, float] | None = None,
@@ -64,7 +64,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             only. `train:rotate+crop` names the recipe where there are several.
         subsets: a manifest made by `dvme subsets`; None: drawn from the cache with `options`.
         options: how subsets are drawn; not together with `subsets`.
-        metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it.
+        metric: of METRICS, what the table, the marks and the verdicts are about; `knn` chooses its k by it. None: auc;
+            of masks dice, where iou is the other one.
         test: caches of other sites, as paths or NAME=PATH: every head of the largest size is judged there as well,
             without a fit. Their embeddings have the study's fingerprints. Each labelled image counts.
         label_map: what a finding or class is called there, such as {"Effusion": "Pleural Effusion"}, or several names;
@@ -100,7 +101,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         views=views,
         options=options,
         subsets=subsets,
-        metric=metric,
+        metric=metric or "",
         people=People(by=by, per=per, join=join, conflicts=conflicts),
         operation=Operation.of(at, prevalence),
         out=out,

@@ -40,7 +40,8 @@ def scene_of(
         for name, layers in maps.items():
             grids = ",".join("x".join(map(str, layer.shape[1:])) for layer in layers)
             flat = np.concatenate([layer.reshape(n_images, -1) for layer in layers], axis=1).astype(np.float32)
-            fingerprint = Fingerprint({"weights": name, "dense": "last", "maps": grids})
+            whole = {"preprocess.mode": "squash", "preprocess.resize": 224, "preprocess.crop": 224}
+            fingerprint = Fingerprint({"weights": name, "dense": "last", "maps": grids, **whole})
             table = cache.ensure_embeddings(name, fingerprint, dim=flat.shape[1], dtype="float32", provenance={})
             table.write(np.asarray(rows), flat)
         opened = {name: DenseMaps(cache.embeddings(name)) for name in maps}

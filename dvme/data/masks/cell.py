@@ -135,6 +135,7 @@ def what_is_shown(text: str) -> str:
         plain = json.loads(text)
         plain["layers"] = [
             {name: value for name, value in layer.items() if name not in {"folder", "files"}}
+            | {"n_files": len(layer.get("files", ()))}
             for layer in plain["layers"]
         ]
     except (ValueError, TypeError, KeyError, AttributeError):

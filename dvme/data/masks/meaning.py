@@ -13,8 +13,8 @@ from dvme.errors import DataError, parameter
 from dvme.text import CHOICES, counted, first_few, some_of
 
 ZERO, ONE, FULL = 0, 1, 255
-MOST_CLASSES = 254
-"""A label image of more values is one of instances, or a picture."""
+MOST_CLASSES = 30
+"""A label image of more values that nobody named is taken for one of instances, or a picture."""
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,8 @@ def lacking_notices(manifest: SubsetManifest) -> list[str]:
         which = ", ".join(uneven)
         lines.append(Aside(f"not all classes have enough images for a balanced subset of {which}: all there are"))
     if lacking:
-        what = "finding" if manifest.targets.is_multilabel else "class"
+        is_finding = is_multilabel and not manifest.targets.is_segmentation
+        what = "finding" if is_finding else "class"
         lines.append(f"a {what} is missing in some draw of size {first_few(lacking)}")
     return lines
 

@@ -188,9 +188,12 @@ def alike_sizes(one: SubsetManifest, other: SubsetManifest) -> dict[int, int]:
 
 
 def _named(manifest: SubsetManifest, positions: NDArray[np.int64]) -> list[tuple[bytes, Any]]:
-    """Images by content, with what is known of their labels, in their order; what heads are taught may differ."""
-    plain = replace(manifest.targets.at(positions), taught=None).plain
-    return [(row.tobytes(), label) for row, label in zip(manifest.images[positions], plain, strict=True)]
+    """Images by content, and by that of their masks, with what is known of their labels; what is taught may differ."""
+    targets = replace(manifest.targets.at(positions), taught=None)
+    ids = (
+        manifest.images[positions] if targets.masks is None else np.hstack([manifest.images[positions], targets.masks])
+    )
+    return [(row.tobytes(), label) for row, label in zip(ids, targets.plain, strict=True)]
 
 
 def _drawn(manifest: SubsetManifest, size: int) -> tuple[tuple[frozenset[bytes], ...], ...]:

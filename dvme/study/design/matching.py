@@ -11,7 +11,7 @@ from dvme.data.findings import joined
 from dvme.data.order import class_order, order_text
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
-from dvme.errors import DataError
+from dvme.errors import DataError, parameter
 from dvme.study.design.drawing import POLICY
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
@@ -35,8 +35,9 @@ def matched(snapshot: Snapshot, manifest: SubsetManifest, path: str) -> tuple[Su
     """
     snapshot = snapshot.at(_positions(snapshot, manifest, path))
     if manifest.targets.is_segmentation != snapshot.is_segmentation:
-        kind = "masks" if manifest.targets.is_segmentation else "labels"
-        raise DataError(f"{path} is of {kind}, and this study is of others; draw subsets of this cache")
+        one, other = ("masks", "labels") if manifest.targets.is_segmentation else ("labels", "masks")
+        step = "; draw subsets of this cache, with or without " + parameter("masks", True)
+        raise DataError(f"{path} is of {one}, and this study is of {other}" + step)
     if snapshot.is_segmentation:
         return manifest, snapshot, _same_masks(snapshot, manifest, path)
     labels, separator = snapshot.labels, manifest.policy.get("separator")

@@ -42,9 +42,27 @@ def dense_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> l
     if pooled is not None:
         others = f": name {first_few(there, CHOICES)}" if there else ""
         raise OptionError(f"{pooled} gives one vector an image, and a segmentation takes dense features{others}" + step)
+    for name in names:
+        _check_whole(store, name)
     if not names:
         raise OptionError(f"{store.location} has no dense features, of which a segmentation is made" + step)
     return names
+
+
+def _check_whole(store: EmbeddingCache, name: str) -> None:
+    """Refuse maps of a part of the image: masks are of all of it.
+
+    Raises:
+        OptionError: if the image was cropped.
+    """
+    if name not in store.backbones:
+        return
+    seen = store.embeddings(name).fingerprint.fields
+    if (seen.get("preprocess.mode"), seen.get("preprocess.resize")) != ("squash", seen.get("preprocess.crop")):
+        raise OptionError(
+            f"{name} sees a part of each image, and masks are of all of it; extract it without mode and resize in its "
+            "name, or leave it out of " + parameter("backbones")
+        )
 
 
 def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:

@@ -23,7 +23,7 @@ from dvme.study.design.duplicates import across_splits, describe, listed, withou
 from dvme.study.design.inspection import Inspection, Seen
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.matching import matched
-from dvme.study.design.named import named_backbones
+from dvme.study.design.named import dense_backbones, named_backbones
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot
 
@@ -71,6 +71,7 @@ def subsets(
     *,
     options: SubsetOptions | None = None,
     backbones: Sequence[str] | None = None,
+    masks: bool = False,
     force: bool = False,
     progress: Progress = automatic,
 ) -> SubsetReport:
@@ -81,6 +82,7 @@ def subsets(
         out: file to write, or None.
         options: how to draw.
         backbones: images that lack an embedding of one of these take no part; None: all of the cache.
+        masks: draw of the images that have a mask and dense features, for a segmentation.
         force: whether a file that is there is replaced.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -90,7 +92,9 @@ def subsets(
     if out is not None:
         check_destination(out, (), force=force)
     store = open_cache(cache)
-    design = draw_design(Snapshot.take(store, named_backbones(store, backbones)), options or SubsetOptions(), progress)
+    names = (dense_backbones if masks else named_backbones)(store, backbones)
+    snapshot = Snapshot.take(store, names, is_segmentation=masks)
+    design = draw_design(snapshot, options or SubsetOptions(), progress)
     if out is not None:
         design.subsets.save(out)
     snapshot, path = design.snapshot, None if out is None else os.fspath(out)

@@ -139,7 +139,7 @@ def test_probe__is_the_full_size_of_a_sweep(swept: tuple[Path, Any], cache: Path
     assert [row.test for row in probed.rows] == [row.test for row in report.rows]
 
 
-def test_sweep__a_mask_that_is_another_is_fitted_anew(cache: Path, tmp_path: Path) -> None:
+def test_sweep__with_a_mask_that_is_another_jobs_are_fitted_anew(cache: Path, tmp_path: Path) -> None:
     with EmbeddingCache.writing(cache) as store:
         before = {name: store.column(name) for name in ("mask", "group")}
     sweep(cache, tmp_path / "run", ["segment-linear"])
@@ -148,6 +148,12 @@ def test_sweep__a_mask_that_is_another_is_fitted_anew(cache: Path, tmp_path: Pat
     try:
         with EmbeddingCache.writing(cache) as store:
             store.tables.replace({**before, "mask": cells})
+        report = sweep(cache, tmp_path / "third", ["segment-linear"])
+        before_keys, now = (
+            {job[3] for job in Run.load(tmp_path / name).described["jobs"]} for name in ("run", "third")
+        )
+        assert not before_keys & now  # it is trained on, chosen on, or tested, in every draw
+        assert report.n_reused == 0
         with pytest.raises(DvmeError, match="another mask"):
             dvme.sweep(
                 cache,
@@ -169,6 +175,11 @@ def test_sweep__a_mask_that_is_another_is_fitted_anew(cache: Path, tmp_path: Pat
         ({"heads": ["segment-linear"], "metric": "kappa"}, "judged by dice or iou, not by 'kappa'"),
         ({"heads": ["segment-linear"], "by": ["group"]}, "a segmentation cannot have by"),
         ({"heads": ["segment-linear"], "test": ["other.zarr"]}, "a segmentation cannot have test"),
+        ({"heads": ["segment-linear"], "metric": "auc"}, "judged by dice or iou, not by 'auc'"),
+        ({"heads": ["segment-linear"], "per": "patient"}, "a segmentation cannot have per"),
+        ({"heads": ["segment-linear"], "at": "sensitivity=0.8"}, "a segmentation cannot have at"),
+        ({"heads": ["segment-linear"], "options": dvme.SubsetOptions(uncertain="ones")}, "cannot have uncertain"),
+        ({"heads": ["segment-linear"], "part": "1/2"}, "a segmentation cannot have part"),
         ({"heads": ["segment-logistic"]}, "unknown head of segmentation"),
         ({"heads": ["segment-linear"], "backbones": ["plain"]}, "plain gives one vector an image"),
         ({"heads": ["linear"]}, "views of images or dense features only"),
@@ -187,9 +198,10 @@ def test_sweep__a_cache_without_masks(tmp_path: Path) -> None:
         sweep(tmp_path / "c.zarr", tmp_path / "run")
 
 
-def test_write_report__has_the_curves_and_no_maps(swept: tuple[Path, Any], tmp_path: Path) -> None:
+def test_write_report__has_the_curves_and_no_maps(swept: tuple[Path, Any], cache: Path, tmp_path: Path) -> None:
     out, report = swept
-    result = dvme.write_report(out, out=tmp_path / "r.html", progress=dvme.silent)
+    result = dvme.write_report(out, out=tmp_path / "r.html", cache=cache, progress=dvme.silent)
+    assert not [line for line in result.notices if "no maps" in line or "cache" in line]
     assert result.verdict == report.verdict
     assert result.n_points == 0
     html = (tmp_path / "r.html").read_text()
@@ -202,5 +214,14 @@ def test_compare__two_segmentations(swept: tuple[Path, Any]) -> None:
     found = dvme.compare(out, out)
     assert found.metric == "dice"
     assert {pair.comparison.difference.estimate for pair in found.pairs} == {0.0}
-    with pytest.raises(DvmeError, match="over all classes"):
-        dvme.compare(out, out, finding="cell")
+    assert dvme.compare(out, out, metric="iou").metric == "iou"
+    for given, said in (({"finding": "cell"}, "over all classes"), ({"metric": "auc"}, "judged by dice or iou")):
+        with pytest.raises(DvmeError, match=said):
+            dvme.compare(out, out, **given)
+
+
+def test_subsets__of_masks_are_those_of_the_sweep(swept: tuple[Path, Any], cache: Path, tmp_path: Path) -> None:
+    drawn = dvme.subsets(cache, tmp_path / "s.json", options=OPTIONS, masks=True, progress=dvme.silent)
+    assert drawn.manifest.hash == Run.load(swept[0]).manifest.hash
+    with pytest.raises(DvmeError, match="dense features only"):
+        dvme.subsets(cache, options=OPTIONS, progress=dvme.silent)
