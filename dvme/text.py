@@ -42,6 +42,8 @@ WORDS = ("gain", "loss", "no gain shown", "no test")
 
 WHICH = "Which backbone?"
 """The question of a study of which the command line prints the whole answer."""
+FROZEN, ADAPTED = "Is frozen enough?", "Did adapting help?"
+"""Those of which it prints the comparison that the answer rests on."""
 NO_GROUPS = (
     "No image has a group: images of one patient may be on both sides of the split. dvme extract --group-col and "
     "dvme cache label --group-col name the column of patients."

@@ -191,9 +191,7 @@ ViewsUsed = Annotated[
 ]
 Metric = Annotated[
     str | None,
-    typer.Option(
-        help="What table and verdicts are about: auc, accuracy, balanced_accuracy, kappa; of masks dice, iou."
-    ),
+    typer.Option(help="What is judged by: auc, accuracy, balanced_accuracy or kappa; of masks dice or iou."),
 ]
 At = Annotated[
     str,

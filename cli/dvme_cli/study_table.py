@@ -9,7 +9,9 @@ from rich.text import Text
 
 from dvme.progress import duration
 from dvme.text import (
+    ADAPTED,
     CONTROL,
+    FROZEN,
     MARKS,
     METRIC_NAMES,
     WHICH,
@@ -223,10 +225,12 @@ def _show_gains(report: StudyReport) -> None:
 
 
 def _show_verdict(report: StudyReport) -> None:
-    """The sentence, and how the other backbones differ from the one that leads."""
+    """The sentence, how the other backbones differ from the one that leads, and how what was trained does."""
     say(report.verdict)
     for answer in report.findings.answers if report.findings is not None else ():
-        for detail in answer.details[1:] if answer.question == WHICH else ():
+        for detail in (
+            answer.details[1:] if answer.question == WHICH else answer.details[: answer.question in {FROZEN, ADAPTED}]
+        ):
             say(detail)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dvme.study.answers import Difference, Finding
 from dvme.study.wording import Table, judged
-
-QUESTION = "Did adapting help?"
+from dvme.text import ADAPTED
 
 
 def did_adapting_help(table: Table) -> tuple[Finding, list[Difference]] | None:
@@ -33,6 +32,6 @@ def did_adapting_help(table: Table) -> tuple[Finding, list[Difference]] | None:
     if others:
         each = "; ".join(judged(table.difference(m, found[m].hardest)) for m in others)
         details.append(f"The other adapted backbones, less the hardest method on their origin: {each}.")
-    answer = table.answered(QUESTION, shown, details, "adapting", "methods on the origin", ("Yes", "No"))
+    answer = table.answered(ADAPTED, shown, details, "adapting", "methods on the origin", ("Yes", "No"))
     differences = [table.difference(m, rival) for m, own in found.items() for rival in own.rivals]
     return answer, differences

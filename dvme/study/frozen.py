@@ -11,9 +11,8 @@ from dvme.stats.curves import Amount, Crossing, crossing
 from dvme.stats.folds import two_sample_t
 from dvme.study.answers import Difference, Finding
 from dvme.study.wording import Table, judged, p_value
-from dvme.text import counted
+from dvme.text import FROZEN, counted
 
-QUESTION = "Is frozen enough?"
 CONTROLS = (SCRATCH_HEAD, RANDOM, RANDOM_UNET)
 """Of fine-tuning."""
 
@@ -41,7 +40,7 @@ def is_frozen_enough(table: Table) -> tuple[Finding, Crossing | None, list[Diffe
         *_as_published(table, lead, shown.leader),
     ]
     differences = [table.difference(lead, rival) for rival in shown.rivals]
-    answer = table.answered(QUESTION, shown, details, "fine-tuning", "frozen methods", ("No", "Yes"))
+    answer = table.answered(FROZEN, shown, details, "fine-tuning", "frozen methods", ("No", "Yes"))
     return answer, found, differences
 
 

@@ -82,5 +82,10 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> l
     if not names:
         held = f"has views of images or dense features only: {first_few(store.backbones)}"
         held = held if store.backbones else "has no embeddings yet"
-        raise OptionError(f"{store.location} {held}; run dvme extract first")
+        step = "; run dvme extract first"
+        if any(map(is_dense, store.backbones)):
+            step = "; dvme extract without dense makes embeddings, and masks take " + parameter(
+                "heads", ["segment-linear"]
+            )
+        raise OptionError(f"{store.location} {held}" + step)
     return names

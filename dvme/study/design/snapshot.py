@@ -116,6 +116,11 @@ class Snapshot:
             why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
             kind = "row with a mask and" if is_segmentation else "labelled row with"
             which = f"{store.location} has no {kind} an embedding of {', '.join(names)} ({why or 'empty'})"
+            if is_segmentation and NO_MASK in left_out and len(left_out) == 1:
+                step = (
+                    f"; dvme cache label {store.location} MANIFEST with " + parameter("mask", "COLUMN") + " tells masks"
+                )
+                raise DataError(which + step)
             if LACKS_VIEW in left_out and views is not None:
                 raise DataError(f"{which}; run {views.command(store.location, names)}")
             bare = [name for name, own in zip(names, states, strict=True) if not (own == RowState.DONE).any()]

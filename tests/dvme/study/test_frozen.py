@@ -17,10 +17,9 @@ from dvme.stats.units import Units
 from dvme.study.answers import Findings
 from dvme.study.design.manifest import FoldDraw, SubsetManifest
 from dvme.study.findings import find
-from dvme.study.frozen import QUESTION
 from dvme.study.judge import Judge
 from dvme.study.ledger import FinishedJob
-from dvme.text import p_text
+from dvme.text import FROZEN, p_text
 
 SIZES, N_TRAIN, N_TEST, N_DRAWS = (10, 20, 40), 120, 1200, 4
 Signals = dict[tuple[str, str], Sequence[float]]
@@ -63,7 +62,7 @@ def _said(truth: NDArray[Any], signal: float, rng: np.random.Generator) -> NDArr
 
 
 def answer_of(found: Findings) -> Any:
-    return next(each for each in found.answers if each.question == QUESTION)
+    return next(each for each in found.answers if each.question == FROZEN)
 
 
 def aucs(judge: Judge, method: int, size: int) -> list[float]:

@@ -149,10 +149,11 @@ def test_sweep__with_a_mask_that_is_another_jobs_are_fitted_anew(cache: Path, tm
         with EmbeddingCache.writing(cache) as store:
             store.tables.replace({**before, "mask": cells})
         report = sweep(cache, tmp_path / "third", ["segment-linear"])
-        before_keys, now = (
-            {job[3] for job in Run.load(tmp_path / name).described["jobs"]} for name in ("run", "third")
-        )
-        assert not before_keys & now  # it is trained on, chosen on, or tested, in every draw
+        keys = [
+            {job[3] for job in Run.load(tmp_path / name).described["jobs"] if job[1] == 1} for name in ("run", "third")
+        ]
+        assert len(keys[0]) == len(keys[1]) == 6
+        assert not keys[0] & keys[1]  # at the full size it is trained on, chosen on, or tested, in every draw
         assert report.n_reused == 0
         with pytest.raises(DvmeError, match="another mask"):
             dvme.sweep(

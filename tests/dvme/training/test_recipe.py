@@ -31,7 +31,10 @@ from dvme.training.recipe import Recipe, count_batches, has_frozen_statistics
         ({"max_epochs": 2.5}, "max_epochs 2.5 is not possible"),
         ({"stop_patience": -1}, "stop_patience -1 is not possible"),
         ({"warmup_epochs": "1"}, "warmup_epochs '1' is not possible"),
-        ({"warmup_epochs": 3.0, "max_epochs": 3}, "warmup_epochs 3 leaves no epoch at full rates"),
+        (
+            {"warmup_epochs": 3.0, "max_epochs": 3},
+            "warmup-epochs=3 leaves no epoch at full rates of max-epochs=3; set max-epochs=4 or more",
+        ),
         ({"average_epochs": -1.0}, "average_epochs -1.0 is not possible"),
         ({"batch_norm": "froze"}, "batch_norm 'froze' is not known; choose from auto, frozen, updated"),
         ({"sampling": 3}, "sampling 3 is not known; choose from auto, shuffled, oversampled"),
