@@ -42,6 +42,7 @@ from dvme.study.ledger import TRAINING, Ledger
 from dvme.study.methods import Method, check_cuts, check_order, check_views, method_notices, sampled
 from dvme.study.outcome import StudyReport
 from dvme.study.part import check_part, part_done
+from dvme.study.pictures import PictureStore
 from dvme.study.question import Question, check_apart, lines_of
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
@@ -90,7 +91,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         aside = None if question.save is None else stack.enter_context(new_folder(question.save))
         heads = heads_kept(stack, folder, aside, is_asked_elsewhere=bool(sites))
         ledger = Ledger(*((None, None) if folder is None else (folder / JOBS, folder / TRAINING)))
-        grid = Grid(design.snapshot, design.subsets, methods, ledger, heads)
+        grid = Grid(design.snapshot, design.subsets, methods, ledger, heads, PictureStore(folder))
         grid.fit(runtime, budget, progress, question.command, question.part)
         clock.lap("fit")
         if question.part is not None:

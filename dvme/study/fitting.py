@@ -20,6 +20,7 @@ from dvme.segmentation.segmenter import OnGrid
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.ledger import versions
 from dvme.study.methods import Method
+from dvme.study.pictures import Pictures
 
 EMBEDDINGS_SHARE = 3
 """Embeddings that are read at once take at most one part in so many of the memory."""
@@ -39,6 +40,8 @@ class Assignment:
     seed: int
     workplace: Path | None = None
     """A folder for what a kill is to leave of it; None: nothing is left."""
+    is_pictured: bool = False
+    """Whether pictures are kept of what it makes of some test images; of a segmentation."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Predicted:
     """Numbers that the head holds."""
     versions: Mapping[str, str] = field(default_factory=lambda: dict(versions()))
     """Of the packages, where it was fitted."""
+    pictures: Pictures | None = None
+    """Where the assignment asks for them."""
 
 
 def fit_assignments(

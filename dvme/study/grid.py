@@ -28,6 +28,7 @@ from dvme.study.fitting import Assignment, Predicted
 from dvme.study.kept_heads import KeptHeads, mark
 from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
 from dvme.study.methods import Method, convergence_notice
+from dvme.study.pictures import PictureStore
 from dvme.study.roles import ONE_BY_ONE
 from dvme.study.saved import bytes_notice, kept_notices, saved_head, why_not_kept
 from dvme.study.scoring import judged_labels
@@ -60,8 +61,10 @@ class Grid:
         methods: Sequence[Method],
         ledger: Ledger,
         heads: KeptHeads | None,
+        pictures: PictureStore | None = None,
     ) -> None:
-        """The snapshot is of the manifest's images, in its order; without `heads` no head is kept."""
+        """The snapshot is of the manifest's images, in its order; without `heads` no head is kept, nor pictures."""
+        self.pictures = pictures or PictureStore(None)
         self.snapshot, self.manifest, self.methods, self.ledger, self.heads = (
             *(snapshot, manifest, methods, ledger, heads),
         )
@@ -78,8 +81,8 @@ class Grid:
         self.gathered: set[int] = set()  # methods whose heads lie together
         found = {place: ledger.read(key) for place, key in self.keys.items()}
         self.finished = {place: self._scored(place, job) for place, job in found.items() if job is not None}
-        for place in self._without_head():
-            del self.finished[place]
+        for place in [*self._without_head(), *self._without_pictures()]:
+            self.finished.pop(place, None)
         self.n_reused = len(self.finished)
         self.is_part, self.n_fitted = False, 0
         self.waiting: dict[int, dict[Place, SavedHead]] = {}  # by method: heads that are not on disk yet
@@ -203,6 +206,8 @@ class Grid:
         )
         done = self._scored(place, done)
         self.finished[place] = done
+        if one.pictures is not None:
+            self.pictures.write(self.keys[place], one.pictures)  # first, as heads: the ledger is never looked at again
         if place not in self.kept.get(place.method, ()):
             self.ledger.write(self.keys[place], done)
             return
@@ -260,6 +265,16 @@ class Grid:
             lacking += [place for place, own in marks.items() if own not in there]
         return lacking
 
+    def _is_pictured(self, place: Place) -> bool:
+        """Whether pictures are kept of a job: of each segmentation's at the largest size, of the first draw."""
+        is_kept = self.manifest.targets.is_segmentation and self.pictures.folder is not None
+        return is_kept and place.size == self.manifest.largest and place.draw == 0
+
+    def _without_pictures(self) -> list[Place]:
+        """Jobs in the ledger whose pictures are to be kept and are not there."""
+        own = [place for place in self.finished if self._is_pictured(place)]
+        return [place for place in own if not self.pictures.has(self.keys[place])]
+
     def _saved(self, place: Place, one: Predicted, done: FinishedJob) -> SavedHead:
         """One job's head with all that predicting and explaining need to know."""
         train, validation, _ = self._parts(place)
@@ -277,7 +292,8 @@ class Grid:
         train, validation, _ = self._parts(place)
         method = self.methods[place.method]
         workplace = self.ledger.workplace(self.keys[place]) if method.head.name in ONE_BY_ONE else None
-        return Assignment(method, train, validation, self.seeds[place.draw], workplace)
+        is_pictured = self._is_pictured(place)
+        return Assignment(method, train, validation, self.seeds[place.draw], workplace, is_pictured)
 
     def _seed(self, repeat: int, fold: int) -> int:
         """Another one for every draw, so that draws of one training set differ at least in what is random."""

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.data import MISSING
+from dvme.data.masks import Masks
+from dvme.data.samples import MASK
 from dvme.errors import DataError, message_of, parameter
 from dvme.metrics.grades import mean_cuts, predicted_classes
 from dvme.notices import Aside, told_apart
@@ -139,6 +141,13 @@ class Study:
             names = names.copy()
             names[test] = known
         return names
+
+    @cached_property
+    def masks(self) -> Masks | None:
+        """Of the N images of a segmentation, as its cache has them; None without it, and of other studies."""
+        if self.store is None or self.rows is None or not self.is_segmentation:
+            return None
+        return Masks.of(self.store.column(MASK)[self.rows])
 
     @cached_property
     def suspects(self) -> list[Suspect]:

@@ -22,6 +22,7 @@ from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
 from dvme.study.methods import Method, full_name_of, method_name
 from dvme.study.outcome import StudyReport
+from dvme.study.pictures import Pictures, PictureStore
 from dvme.text import counted, some_of
 from dvme_cache.files import PARTIAL_SUFFIX
 
@@ -113,6 +114,15 @@ class Run:
             (full_name_of(each, metric, oversample), tuple(each["backbones"])) for each in described["methods"]
         )
         return cls(path, described, manifest, methods, finished)
+
+    def pictures(self, method: int) -> Pictures | None:
+        """What a segmentation makes of some test images, by the head of the first draw at the largest size.
+
+        None where they are gone, damaged, or of an older dvme.
+        """
+        place = [method, self.manifest.largest, 0]
+        key = next((str(key) for *own, key in self.described["jobs"] if own == place), "")
+        return PictureStore(self.folder).read(key) if key else None
 
     def kept_heads(self) -> dict[tuple[str, tuple[str, ...]], Path]:
         """Folders of the saved heads, a fold for each draw of the largest size, by method.

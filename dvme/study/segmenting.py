@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, Predicted
 from dvme.study.images import check_images
 from dvme.study.methods import Method
+from dvme.study.pictures import Pictures, pictures_of
 from dvme.study.scoring import image_scores
 
 FIT = "fit"
@@ -153,13 +154,22 @@ def fit_segmentations(
         jobs, scene, runtime=runtime, budget=budget, progress=tell, reference=reference
     ):
         counts = [segmenter.counts(scene, rows) for rows in (test, jobs[place].validation)]
-        yield _predicted(others[place], segmenter, (counts[0], counts[1]), seconds)
+        own = assignments[others[place]]
+        seen = _pictures(own, partial(segmenter.planes, scene), counts[0], snapshot, test)
+        yield _predicted(others[place], segmenter, (counts[0], counts[1]), seconds, seen)
     if unets is None:
         return
     for place, fitted, seconds in unets.fit(partial(tell, before=len(others))):
         rows = test, assignments[by_unet[place]].validation
         counts = [fitted.counts(unets.images, snapshot.masks, each) for each in rows]
-        yield _predicted(by_unet[place], fitted, (counts[0], counts[1]), seconds)
+
+        def planes(position: int, fitted: Any = fitted) -> NDArray[np.bool_]:
+            n_rows, n_columns = snapshot.masks.sizes[position].tolist()
+            found: NDArray[np.bool_] = fitted.planes(unets.images, position, (n_rows, n_columns))
+            return found
+
+        seen = _pictures(assignments[by_unet[place]], planes, counts[0], snapshot, test)
+        yield _predicted(by_unet[place], fitted, (counts[0], counts[1]), seconds, seen)
 
 
 def ceilings(methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64], metric: str) -> dict[int, float]:
@@ -252,7 +262,26 @@ def _job(each: Assignment) -> SegmentJob:
     return SegmentJob(each.method.head, each.method.backbones, each.train, each.validation, each.seed, each.workplace)
 
 
+def _pictures(
+    own: Assignment,
+    planes_of: Callable[[int], NDArray[np.bool_]],
+    counts: NDArray[np.int64],
+    snapshot: Snapshot,
+    test: NDArray[np.int64],
+) -> Pictures | None:
+    """What a fitted assignment makes of some test images, where it is asked."""
+    if not own.is_pictured:
+        return None
+    shape = _shape(own.method, scene_of(snapshot))
+    return pictures_of(planes_of, counts, test, shape, snapshot.masks, snapshot.ids)
+
+
 def _predicted(
-    position: int, fitted: Any, counts: tuple[NDArray[np.int64], NDArray[np.int64]], seconds: float
+    position: int,
+    fitted: Any,
+    counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    seconds: float,
+    pictures: Pictures | None,
 ) -> Predicted:
-    return Predicted(position, fitted, *counts, seconds, dict(fitted.chosen), fitted.n_parameters)
+    own = dict(fitted.chosen), fitted.n_parameters
+    return Predicted(position, fitted, *counts, seconds, *own, pictures=pictures)

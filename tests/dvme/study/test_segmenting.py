@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 from scenes import discs, scene_of
 
 import dvme
+from dvme.data.masks import Masks
 from dvme.errors import DvmeError
+from dvme.metrics.segmentation import dice, overlaps
 from dvme.runtime import Runtime
 from dvme.segmentation.shares import shares, with_background
 from dvme.study.run import Run
@@ -208,6 +211,36 @@ def test_write_report__has_the_curves_and_no_maps(swept: tuple[Path, Any], cache
     html = (tmp_path / "r.html").read_text()
     assert "test Dice" in html
     assert "class of pixels" in html
+
+
+def test_sweep__keeps_pictures_of_every_method_that_agree_with_its_counts(swept: tuple[Path, Any], cache: Path) -> None:
+    out, report = swept
+    run, store = Run.load(out), EmbeddingCache.open(cache)
+    masks, kept = Masks.of(store.column("mask")), pd.read_parquet(out / "predictions.parquet")
+    by_id = {row.tobytes().hex(): place for place, row in enumerate(store.samples.ids)}
+    assert len(list((out / "pictures").iterdir())) == len(run.methods) == 3
+    for method, (head, backbones) in enumerate(run.methods):
+        found = run.pictures(method)
+        assert found is not None
+        assert found.shape == (GRID, GRID)
+        assert [each.kind for each in found.images] == [kind for kind in ("best", "median", "worst") for _ in range(3)]
+        is_own = (kept["head"] == head) & (kept["backbones"] == "+".join(backbones)) & (kept["size"] == "full")
+        own = kept[is_own & (kept["fold"] == run.manifest.draws[0].fold)].set_index("content")["dice(cell)"]
+        for each in found.images:
+            seen = overlaps(each.planes, masks.read(by_id[each.content]))
+            assert each.dice == dice(seen)[0] == own[each.content]
+            assert 0 < each.ceiling <= 1
+        assert {each.dice for each in found.images if each.kind == "worst"} == set(np.sort(own)[:3])
+
+
+def test_sweep__fits_again_what_lost_its_pictures(swept: tuple[Path, Any], cache: Path, tmp_path: Path) -> None:
+    out, first = swept
+    shutil.copytree(out, tmp_path / "run")
+    one = min((tmp_path / "run" / "pictures").iterdir())
+    before = {file.name: file.read_bytes() for file in one.iterdir()}
+    shutil.rmtree(one)
+    assert sweep(cache, tmp_path / "run").n_reused == first.n_jobs - 1
+    assert {file.name: file.read_bytes() for file in one.iterdir()} == before
 
 
 def test_compare__two_segmentations(swept: tuple[Path, Any]) -> None:
