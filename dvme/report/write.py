@@ -37,6 +37,7 @@ from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.report.people_section import people_section
 from dvme.report.reliability_section import reliability_section
+from dvme.report.segmentation_section import segmentation_section
 from dvme.report.sites_section import numbered, sites_section
 from dvme.runtime import Progress, automatic
 from dvme.study.design.learned import UNLABELLED
@@ -111,9 +112,11 @@ def write_report(
     title = "dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
     page = Page(title, themes={"light": style.template(), "dark": style.template(is_dark=True)})
     fusion = _tried("section on the fusion", lambda: _fusion(page, study, fused, progress), notices, shown)
+    where = _tried("pictures", lambda: segmentation_section(study, shown, progress), notices, shown)
     made = [
         sections.learning_curves(page, study, overlaid),
         sections.differences(page, study),
+        where,
         None if study.reliability is None else reliability_section(page, study.reliability),
         sites_section(page, study.summary.sites, is_anonymous=shown.anonymous),
         people_section(page, study.summary, is_anonymous=shown.anonymous),

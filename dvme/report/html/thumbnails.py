@@ -81,10 +81,17 @@ def thumbnails(
     return None if len(lost) == len(paths) else Thumbnails(len(paths), edge, sheets, lost)
 
 
-def large_thumbnail(path: str, identity: bytes) -> str | None:
-    """A larger picture of one image as a URL; None where it is not to be had."""
-    image = _small(path, identity, LARGE_EDGE)
+def large_thumbnail(path: str, identity: bytes, edge: int = LARGE_EDGE) -> str | None:
+    """A larger picture of one image as a URL, at most `edge` pixels wide and high; None where it is not to be had."""
+    image = _small(path, identity, edge)
     return None if image is None else as_url(_encoded(image, LARGE_QUALITY))
+
+
+def sharp_url(picture: Image.Image) -> str:
+    """A drawn picture of few colours as a URL, to the pixel."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "WEBP", lossless=True, method=3)
+    return as_url(buffer.getvalue())
 
 
 def as_url(content: bytes) -> str:

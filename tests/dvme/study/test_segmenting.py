@@ -214,7 +214,7 @@ def test_write_report__has_the_curves_and_no_maps(swept: tuple[Path, Any], cache
 
 
 def test_sweep__keeps_pictures_of_every_method_that_agree_with_its_counts(swept: tuple[Path, Any], cache: Path) -> None:
-    out, report = swept
+    out, _ = swept
     run, store = Run.load(out), EmbeddingCache.open(cache)
     masks, kept = Masks.of(store.column("mask")), pd.read_parquet(out / "predictions.parquet")
     by_id = {row.tobytes().hex(): place for place, row in enumerate(store.samples.ids)}
