@@ -54,7 +54,9 @@ def class_scores(
         if (own[..., 2] == UNKNOWN).all():
             found.append(ClassScores(name, 0, NOTHING, NOTHING, float("nan")))
             continue
-        of_images = [mean_of_images(score(own).T, units, what).interval() for score, what in ((dice, "dice"), (iou, "iou"))]
+        of_images = [
+            mean_of_images(score(own).T, units, what).interval() for score, what in ((dice, "dice"), (iou, "iou"))
+        ]
         over_all = float(np.mean([dice(pooled(each[:, None]))[0] for each in own]))
         found.append(ClassScores(name, int((own[0, :, 2] > 0).sum()), *of_images, over_all, float(most[c])))
     return found

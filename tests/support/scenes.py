@@ -23,6 +23,7 @@ def scene_of(
     maps: Mapping[str, Sequence[NDArray[Any]]],
     labels: NDArray[np.uint8] | Mapping[str, NDArray[np.uint8]],
     names: Sequence[str] = ("cell",),
+    images: Sequence[bytes] = (),
 ) -> Scene:
     """A scene of N images.
 
@@ -31,10 +32,14 @@ def scene_of(
         maps: of each backbone, (N, r, c, C) features of each of its layers.
         labels: (N, H, W) of 0, 1 to L and VOID; or of each of several structures (N, H, W) of 0, 1 and VOID.
         names: of the L classes, where they exclude each other.
+        images: N image files, which lie beside the masks; none: there are none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     n_images = len(next(iter(maps.values()))[0])
-    ids = [content_id(f"image {image}".encode()) for image in range(n_images)]
+    files = images or [f"image {image}".encode() for image in range(n_images)]
+    ids = [content_id(file) for file in files]
+    for image, file in enumerate(images):
+        (folder / f"{image}.png").write_bytes(file)
     with EmbeddingCache.writing(folder / "c.zarr") as cache:
         rows = cache.samples.add(ids, [f"{image}.png" for image in range(n_images)])
         for name, layers in maps.items():

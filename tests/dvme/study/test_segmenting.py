@@ -211,6 +211,7 @@ def test_write_report__has_the_curves_and_no_maps(swept: tuple[Path, Any], cache
     html = (tmp_path / "r.html").read_text()
     assert "test Dice" in html
     assert "class of pixels" in html
+    assert "Where in the image" in html
 
 
 def test_sweep__keeps_pictures_of_every_method_that_agree_with_its_counts(swept: tuple[Path, Any], cache: Path) -> None:
