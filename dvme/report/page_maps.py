@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.description.dense import is_dense
 from dvme.data import MISSING
 from dvme.data.findings import are_findings
 from dvme.heads.fusion.network_head import FittedNetwork
@@ -19,14 +20,21 @@ from dvme.maps.maps import EmbeddingMap, Source, make_maps
 from dvme.maps.quality import MapQuality
 from dvme.report.finding_columns import NO_NUMBERS, check_finding, finding_columns
 from dvme.report.html.explorer import Column, Measured, Points
-from dvme.report.html.thumbnails import EDGES
+from dvme.report.html.thumbnails import EDGES, token_thumbnails
 from dvme.report.options import PageOptions
 from dvme.report.points import names_of, points_of
 from dvme.runtime import Progress, silent
+from dvme.segmentation.colours import token_colours
+from dvme.segmentation.maps import DenseMaps, means_of
 from dvme.text import counted
 from dvme_cache import EmbeddingCache
 
 MOST_SHOWN = EDGES[-1][0]
+MOST_TOKENS = EDGES[0][0]
+TOKENS = (
+    "Of dense features an image is the mean over all of its tokens. What hovers shows the tokens themselves: their "
+    "first three principal components as red, green and blue, as the square that the backbone saw."
+)
 TAUGHT = (
     "The fused embedding was trained with the labels of the images that its head was fitted on: they lie apart by "
     "class because they were taught to. Numbers by label are of images new to every head, voted on by the others."
@@ -82,7 +90,7 @@ def draw(
     is_new: NDArray[Any] | None = None,
     progress: Progress = silent,
 ) -> PageMaps:
-    """Map embeddings of some rows, and describe their images.
+    """Map embeddings of some rows, and describe their images; of dense features their tokens, where they may be seen.
 
     Args:
         store: the cache.
@@ -122,7 +130,23 @@ def draw(
         maps = [replace(each, positions=each.positions[order]) for each in maps]
     has_files = bool((store.column("path")[rows] != MISSING).any())
     points = points_of(store, rows, added, options, own=own, kept=kept, progress=progress)
-    return PageMaps(points, maps, has_files, (NO_NUMBERS,) if several else ())
+    notes = [NO_NUMBERS] if several else []
+    dense = [each.name for each in sources if is_dense(each.name)]
+    if dense and options.thumbnails:
+        points, said = _with_tokens(points, store, rows, dense)
+        notes.append(said)
+    return PageMaps(points, maps, has_files, tuple(notes))
+
+
+def _with_tokens(points: Points, store: EmbeddingCache, rows: NDArray[Any], dense: Sequence[str]) -> tuple[Points, str]:
+    """The same with the tokens of dense backbones as colours, and a line on them."""
+    if len(rows) > MOST_TOKENS:
+        return points, f"no tokens as colours: a page holds those of {MOST_TOKENS:,} images at most"
+    tokens = {}
+    for name in dense:
+        colours = token_colours(DenseMaps(store.embeddings(name)), rows, np.sort(rows))
+        tokens[name] = token_thumbnails(colours)
+    return replace(points, tokens=tokens), TOKENS
 
 
 def _taken(values: Column, order: NDArray[Any]) -> Column:
@@ -141,10 +165,12 @@ def colours(labels: NDArray[Any], finding: str | None) -> NDArray[Any]:
 
 
 def embedding_source(store: EmbeddingCache, name: str, rows: NDArray[Any]) -> Source:
-    """A backbone's embeddings of some rows, to be mapped."""
-    table = store.embeddings(name)
-    digest = key_of("embedding", table.fingerprint.digest, store.samples.ids[rows].tobytes().hex())
-    return Source(name, digest, lambda: table.read(rows))
+    """A backbone's embeddings of some rows, to be mapped; of dense features the mean over all tokens of an image."""
+    table, ids = store.embeddings(name), store.samples.ids[rows].tobytes().hex()
+    if is_dense(name):
+        digest = key_of("means", table.fingerprint.digest, ids)
+        return Source(name, digest, lambda: means_of(DenseMaps(table), rows))
+    return Source(name, key_of("embedding", table.fingerprint.digest, ids), lambda: table.read(rows))
 
 
 def fused_source(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any]) -> Source:

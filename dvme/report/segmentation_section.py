@@ -42,7 +42,7 @@ NOT_KNOWN = "not known"
 
 
 def segmentation_section(study: Study, shown: PageOptions, progress: Progress) -> Section | None:
-    """Of the methods that lead on validation, of all and of each kind: tables, then a gallery. None of other studies."""
+    """Of the methods that lead on validation, of all and of each kind, tables and a gallery; None of other studies."""
     if not study.is_segmentation:
         return None
     own = {method: study.run.pictures(method) for method in study.leaders.shown}
@@ -106,8 +106,8 @@ def _classes(study: Study, method: int, reached: NDArray[np.int64] | None) -> st
 def _explained(study: Study) -> str:
     said = (
         f"Means over {counted(len(study.run.manifest.draws), 'head')} of the largest size. Dice and IoU are of each "
-        "image by itself, then their mean over images of which the class is known; 1 where mask and prediction are both "
-        "empty. Test images: those in whose mask the class occurs. Ceiling: the mask itself in the place of a "
+        "image by itself, then their mean over images of which the class is known; 1 where mask and prediction are "
+        "both empty. Test images: those in whose mask the class occurs. Ceiling: the mask itself in the place of a "
         "prediction, down to the method's grid and up again. What lies between a score and its ceiling is lost by the "
         "head, what lies between the ceiling and 1 by the grid."
     )
@@ -129,8 +129,9 @@ class _Gallery:
         n_test, names = len(self.study.run.manifest.test), self.masks.names
         said = (
             f"By Dice on the {counted(n_test, 'test image')}, of the head of the first draw. They were chosen for how "
-            "well or badly they came out: no score may be read off them. Images where mask and prediction are both empty "
-            "are left out. Beside each Dice stands the ceiling of this very image: what the method's grid could reach."
+            "well or badly they came out: no score may be read off them. Images where mask and prediction are both "
+            "empty are left out. Beside each Dice stands the ceiling of this very image: what the method's grid could "
+            "reach."
         )
         about = "The last pictures are the tokens of each backbone: their first three principal components as red, "
         about += "green and blue, fitted on tokens of training images. Equal colours are similar tokens."

@@ -78,7 +78,8 @@ def viz(
     Args:
         cache: path of a cache.
         out: the HTML file, in a folder that is there.
-        backbones: names; None: all in the cache.
+        backbones: names; None: all in the cache with one vector an image, or else all with dense features. Of dense
+            features the mean over an image's tokens is mapped, and what hovers shows the tokens as colours.
         head: a saved `dvme` or `dvme-tokens`; the layer that its first fold reads the class from is mapped as well.
         options: what the page shows; None: the defaults.
         force: replace a file that is there.
@@ -92,7 +93,7 @@ def viz(
     if (Path(cache) / RUN).is_file():
         raise OptionError(f"{cache} is a run; dvme report {cache} --out report.html draws it, dvme viz takes its cache")
     store = open_cache(cache)
-    names = named_backbones(store, backbones)
+    names = named_backbones(store, backbones, may_be_dense=True)
     saved = None if head is None else _fusion(head, store)
     rows = store.complete_rows(list(dict.fromkeys([*names, *(saved.backbones if saved else ())])))
     if len(rows) < MIN_ROWS:

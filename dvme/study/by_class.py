@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from dvme.stats.influence import mean_of_images
 from dvme.stats.intervals import Interval
 from dvme.stats.units import Units
 
-NOTHING = Interval(float("nan"), float("nan"), float("nan"))
+NOTHING = Interval(math.nan, math.nan, math.nan)
 STAGE = "ceilings"
 
 
@@ -32,7 +33,7 @@ class ClassScores:
     iou: Interval
     global_dice: float
     """Over the pixels of all images."""
-    ceiling: float = field(default=float("nan"))
+    ceiling: float = math.nan
     """Dice that the method's grid could reach at best, mean over images; nan where nobody looked."""
 
 
@@ -52,13 +53,14 @@ def class_scores(
     for c, name in enumerate(names):
         own = counts[:, :, c]
         if (own[..., 2] == UNKNOWN).all():
-            found.append(ClassScores(name, 0, NOTHING, NOTHING, float("nan")))
+            found.append(ClassScores(name, 0, NOTHING, NOTHING, math.nan))
             continue
-        of_images = [
+        own_dice, own_iou = (
             mean_of_images(score(own).T, units, what).interval() for score, what in ((dice, "dice"), (iou, "iou"))
-        ]
+        )
         over_all = float(np.mean([dice(pooled(each[:, None]))[0] for each in own]))
-        found.append(ClassScores(name, int((own[0, :, 2] > 0).sum()), *of_images, over_all, float(most[c])))
+        n_images = int((own[0, :, 2] > 0).sum())
+        found.append(ClassScores(name, n_images, own_dice, own_iou, over_all, float(most[c])))
     return found
 
 

@@ -6,7 +6,7 @@ import base64
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Template
 from typing import Any
 
@@ -50,6 +50,8 @@ class Points:
     thumbnails: Thumbnails | None
     class_order: Sequence[str] = ()
     """Of the columns that hold classes and nothing else; () where no order is given."""
+    tokens: Mapping[str, Thumbnails] = field(default_factory=dict)
+    """Their tokens as colours, by backbone."""
 
 
 def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any
         ],
         "columns": [_column(name, values, points.class_order) for name, values in points.columns.items()],
         "thumbnails": None if points.thumbnails is None else points.thumbnails.to_json(),
+        "tokens": [{"name": name, **own.to_json()} for name, own in points.tokens.items()],
     }
 
 

@@ -81,6 +81,19 @@ def thumbnails(
     return None if len(lost) == len(paths) else Thumbnails(len(paths), edge, sheets, lost)
 
 
+def token_thumbnails(colours: NDArray[np.uint8]) -> Thumbnails:
+    """Thumbnails of N grids of (N, r, c, 3) colours, each as a square of a pixel for each cell."""
+    edge, sheets = max(colours.shape[1:3]), []
+    for start in range(0, len(colours), PER_SHEET):
+        some = colours[start : start + PER_SHEET]
+        sheet = Image.new("RGB", (ACROSS * edge, -(-len(some) // ACROSS) * edge))
+        for i, own in enumerate(some):
+            tile = Image.fromarray(own).resize((edge, edge), Image.Resampling.NEAREST)
+            sheet.paste(tile, (i % ACROSS * edge, i // ACROSS * edge))
+        sheets.append(_encoded(sheet, LARGE_QUALITY))
+    return Thumbnails(len(colours), edge, sheets, np.array([], dtype=np.int64))
+
+
 def large_thumbnail(path: str, identity: bytes, edge: int = LARGE_EDGE) -> str | None:
     """A larger picture of one image as a URL, at most `edge` pixels wide and high; None where it is not to be had."""
     image = _small(path, identity, edge)
@@ -89,9 +102,7 @@ def large_thumbnail(path: str, identity: bytes, edge: int = LARGE_EDGE) -> str |
 
 def sharp_url(picture: Image.Image) -> str:
     """A drawn picture of few colours as a URL, to the pixel."""
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "WEBP", lossless=True, method=3)
-    return as_url(buffer.getvalue())
+    return as_url(_sharp(picture.convert("RGB")))
 
 
 def as_url(content: bytes) -> str:
@@ -135,6 +146,12 @@ def _read(path: str, identity: bytes) -> Image.Image | None:
         return decode_image(image) if image.content_id == identity else None
     except (OSError, ValueError, ImageError):
         return None
+
+
+def _sharp(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", lossless=True, method=3)
+    return buffer.getvalue()
 
 
 def _encoded(image: Image.Image, quality: int) -> bytes:

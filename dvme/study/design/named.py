@@ -65,18 +65,24 @@ def _check_whole(store: EmbeddingCache, name: str) -> None:
         )
 
 
-def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> list[str]:
+def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None, *, may_be_dense: bool = False) -> list[str]:
     """The backbones that were asked for, by default all of the cache with one vector an image.
 
     Views of images are no backbones beside them, and dense features no embeddings.
 
+    Args:
+        store: the cache.
+        backbones: names; None: all.
+        may_be_dense: whether dense features may be asked for, and are what there is where there is nothing else.
+
     Raises:
-        OptionError: if there are none, or one that is asked for has dense features.
+        OptionError: if there are none, or one that is asked for has dense features that may not be.
     """
-    pooled = [name for name in store.backbones if not is_view(name) and not is_dense(name)]
-    names = list(dict.fromkeys(backbones)) if backbones else pooled
+    every = [name for name in store.backbones if not is_view(name)]
+    pooled = [name for name in every if not is_dense(name)]
+    names = list(dict.fromkeys(backbones)) if backbones else pooled or (every if may_be_dense else [])
     dense = next((name for name in names if is_dense(name)), None)
-    if dense is not None:
+    if dense is not None and not may_be_dense:
         step = f"name others, such as {first_few(pooled)}" if pooled else "extract a backbone without dense"
         raise OptionError(f"{dense} has dense features, this takes one vector an image; {step}")
     if not names:

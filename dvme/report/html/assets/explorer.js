@@ -9,6 +9,7 @@ class Explorer {
   constructor(root, data) {
     Object.assign(this, {root, ids: data.ids, n: data.ids.length, hovered: -1, selected: new Set()});
     this.thumbnails = new Thumbnails(data.thumbnails);
+    this.tokens = data.tokens.map(described => new Thumbnails(described));
     this.columns = data.columns.map(columnOf);
     this.colors = new Uint8Array(4 * this.n).fill(255);
     this.symbols = new Uint8Array(this.n);
@@ -145,7 +146,10 @@ class Explorer {
       list.append(element("dt", {textContent: name}), element("dd", {textContent: text}));
     }
     const made = element("div", {}, element("strong", {textContent: this.ids[i]}), list);
-    if (this.thumbnails.sheets) made.prepend(this.thumbnails.element(i, TOOLTIP_EDGE));
+    const pictures = this.tokens.map(tokens => element("figure", {}, tokens.element(i, TOOLTIP_EDGE),
+      element("figcaption", {textContent: `tokens of ${tokens.name}`})));
+    if (this.thumbnails.sheets) pictures.unshift(this.thumbnails.element(i, TOOLTIP_EDGE));
+    if (pictures.length) made.prepend(element("div", {className: "pictures"}, ...pictures));
     return made;
   }
 
