@@ -16,6 +16,7 @@ import pytest
 from light import filed, light
 from numpy.typing import NDArray
 from pictures import EVIL, write_pictures
+from scenes import discs, scene_of
 
 import dvme
 from dvme.errors import DataError, OptionError
@@ -195,3 +196,33 @@ def test_viz__script_in_every_name_stays_text(tmp_path: Path) -> None:
     page = (tmp_path / "m.html").read_text()
     assert EVIL not in page
     assert "<script>alert" not in page
+
+
+def test_viz__dense_features_are_placed_by_their_mean_and_shown_as_colours(tmp_path: Path) -> None:
+    """As embeddings that are these means."""
+    rng, name = np.random.default_rng(0), "a@dense=last-2"
+    maps = [rng.normal(size=(N, 4, 4, 3)), 5 * rng.normal(size=(N, 2, 2, 5))]
+    scene_of(tmp_path, {name: maps}, discs(N, 8))
+    pages = {}
+    for shown in (True, False):
+        out = tmp_path / f"{shown}.html"
+        report = dvme.viz(tmp_path / "c.zarr", out=out, backbones=[name], options=replace(PCA, thumbnails=shown))
+        pages[shown] = _explorer(out)
+    means = np.concatenate([own.mean(axis=(1, 2)) for own in maps], axis=1)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    left, values, _ = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
+    expected = left[:, :2] * values[:2]
+    places = np.frombuffer(base64.b64decode(pages[True]["maps"][0]["places"]), "<f4").reshape(N, 2)
+    for axis in range(2):
+        assert abs(np.corrcoef(places[:, axis], expected[:, axis])[0, 1]) > 0.9999
+    (tokens,) = pages[True]["tokens"]
+    assert (tokens["name"], tokens["n"], tokens["edge"]) == (name, N, 4)
+    assert pages[False]["tokens"] == []
+    assert report.n_points == N
+
+
+def _explorer(page: Path) -> dict[str, Any]:
+    found = re.search(r'id="explorer-data">(.*?)</script>', page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert found is not None
+    data: dict[str, Any] = json.loads(found[1])
+    return data

@@ -14,6 +14,7 @@ import pytest
 from pictures import CLASSES, EVIL
 from PIL import Image
 from playwright.sync_api import Page
+from scenes import discs, scene_of
 
 import dvme
 
@@ -415,6 +416,25 @@ def test_viz__page_needs_no_plotly(small_study: Path, opened: Open, tmp_path: Pa
     page.mouse.move(*_place(page, 3))
     page.locator(".tooltip").wait_for()
     assert page.locator(".tooltip .thumbnail").count() == 0
+
+
+def test_viz__tokens_hover_as_colours(tmp_path: Path, opened: Open) -> None:
+    rng = np.random.default_rng(0)
+    scene_of(tmp_path, {"a@dense=last": [rng.normal(size=(N, 4, 4, 3))]}, discs(N, 8))
+    dvme.viz(tmp_path / "c.zarr", out=tmp_path / "m.html", options=PCA)
+    page = opened(tmp_path / "m.html")
+    page.mouse.move(
+        *_place(
+            page,
+            page.evaluate(
+                "[...Array(explorer.n).keys()].sort((i, j) => explorer.maps[0].y(i) - explorer.maps[0].y(j))[0]"
+            ),
+        )
+    )
+    figure = page.locator(".tooltip figure")
+    figure.wait_for()
+    assert figure.inner_text() == "tokens of a@dense=last"
+    assert "blob:" in figure.locator(".thumbnail").evaluate("each => each.style.backgroundImage")
 
 
 @pytest.mark.parametrize("n_classes", [200, 1])

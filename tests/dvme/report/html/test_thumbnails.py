@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 from dvme.maps.map_store import Kept
 from dvme.report.html import thumbnails as module
-from dvme.report.html.thumbnails import ACROSS, large_thumbnail, thumbnails
+from dvme.report.html.thumbnails import ACROSS, large_thumbnail, sharp_url, thumbnails, token_thumbnails
 from dvme_cache import content_id
 
 
@@ -95,3 +96,20 @@ def test_thumbnails__none_where_images_are_too_many(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(module, "EDGES", ((2, 32),))
     paths, ids = _images(tmp_path, 3)
     assert thumbnails(paths, ids, kept=Kept(Path("/dev/null/maps"))) is None
+
+
+def test_token_thumbnails__each_in_its_place() -> None:
+    shades = np.linspace(0, 255, 40).astype(np.uint8)
+    found = token_thumbnails(np.broadcast_to(shades[:, None, None, None], (40, 8, 16, 3)))
+    assert (found.n_images, found.edge, len(found.missing)) == (40, 16, 0)
+    sheet = np.asarray(Image.open(io.BytesIO(found.sheets[0])).convert("RGB"), dtype=float)
+    assert sheet.shape == (2 * 16, ACROSS * 16, 3)
+    for i, shade in enumerate(shades.astype(float)):
+        left, top = i % ACROSS * 16, i // ACROSS * 16
+        assert np.abs(sheet[top : top + 16, left : left + 16] - shade).mean() < 4
+
+
+def test_sharp_url__keeps_every_pixel() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    _, content = sharp_url(Image.fromarray(pixels)).split(",")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))), pixels)
