@@ -9,16 +9,18 @@ from PIL import Image
 from dvme.data.masks import VOID
 from dvme.report.figures.style import PALETTE
 
-BACKGROUND, UNKNOWN = "#12161C", "#6B7280"
+BACKGROUND, UNKNOWN = "#262C35", "#7B8494"
 """Of pixels without a class, and of those whose class nobody knows."""
 RIGHT, TOO_MUCH, MISSED = "#F0F0F0", "#56B4E9", "#E69F00"
 """The last two are of Okabe and Ito 2008; the first differs from both by how light it is."""
 ONE_CLASS = RIGHT
+CLASSES = tuple(colour for colour in PALETTE if colour not in (TOO_MUCH, MISSED))
+"""Of several classes; a colour of errors is none of them."""
 
 
 def class_colours(n_classes: int) -> list[str]:
     """Of each class; those of many classes come again."""
-    return [ONE_CLASS] if n_classes == 1 else [PALETTE[c % len(PALETTE)] for c in range(n_classes)]
+    return [ONE_CLASS] if n_classes == 1 else [CLASSES[c % len(CLASSES)] for c in range(n_classes)]
 
 
 def mask_picture(planes: NDArray[np.uint8]) -> Image.Image:

@@ -38,7 +38,8 @@ def test_mask_picture__has_the_colour_of_each_class() -> None:
     one, two = class_colours(2)
     assert hexes(mask_picture(planes)) == [[one, two, UNKNOWN, two]]
     assert hexes(mask_picture(planes[:1, :, :2])) == [[ONE_CLASS, BACKGROUND]]
-    assert len(set(class_colours(8))) == 8
+    assert len({*class_colours(6), RIGHT, TOO_MUCH, MISSED}) == 9
+    assert class_colours(7)[6] == one
 
 
 def test_error_picture__by_hand() -> None:
