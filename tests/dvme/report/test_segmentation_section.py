@@ -6,6 +6,8 @@ import base64
 import io
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     given = {"n_folds": 2, "test_fraction": 0.5, "runtime": Runtime(device="cpu"), "progress": dvme.silent}
     dvme.probe(folder / "c.zarr", heads=["segment-linear"], out=folder / "run", **given)
     return folder / "run"
+
+
+@contextmanager
+def away(files: list[Path]) -> Iterator[None]:
+    """Files that are gone for a while."""
+    for file in files:
+        file.rename(file.with_suffix(".away"))
+    yield
+    for file in files:
+        file.with_suffix(".away").rename(file)
 
 
 def written(run: Path, out: Path, **given: object) -> str:
@@ -113,13 +125,11 @@ def test_segmentation_section__hides_what_it_is_to_hide(run: Path, tmp_path: Pat
 def test_segmentation_section__says_what_is_gone(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run.parent, tmp_path / "moved")
     moved = tmp_path / "moved" / "run"
-    for image in range(N):
-        (run.parent / f"{image}.png").rename(run.parent / f"{image}.away")
-    try:
+    with away([run.parent / f"{image}.png" for image in range(N)]):
         assert written(run, tmp_path).count("no image") == 9
-    finally:
-        for image in range(N):
-            (run.parent / f"{image}.away").rename(run.parent / f"{image}.png")
+    with away([run.parent / f"mask-{image}-0.png" for image in range(N)]):
+        assert "No pictures and no ceilings by class: the mask" in written(run, tmp_path)
+        assert "a mask is gone, or is not what it was" in written(run, tmp_path, anonymous=True)
     shutil.rmtree(moved / "pictures")
     assert "This run keeps no pictures of tokens@dense=last + segment-linear; run the same dvme probe again" in written(
         moved, tmp_path
