@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from dvme.heads.fusion.controls import Concat, MeanLogits
     from dvme.heads.fusion.network_head import NetworkHead
     from dvme.heads.neighbours.knn import KNN
-    from dvme.heads.saving import load_head
     from dvme.prediction.predict import predict
     from dvme.report.options import PageOptions
     from dvme.report.viz import viz
     from dvme.report.write import write_report
     from dvme.runtime import Runtime, silent
+    from dvme.segmentation.saved import load_head
     from dvme.sets import public_set, public_sets
     from dvme.study.compare import compare
     from dvme.study.design.options import SubsetOptions
@@ -63,7 +63,7 @@ _HOMES = {
     "extract": "dvme.extraction.extract",
     "info": "dvme.upkeep.info",
     "load_backbone": "dvme.backbones.loading.model",
-    "load_head": "dvme.heads.saving",
+    "load_head": "dvme.segmentation.saved",
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
     "probe": "dvme.study.probe",

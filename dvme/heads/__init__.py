@@ -23,6 +23,7 @@ __all__ = [
     "FUSIONS",
     "HEADS",
     "TUNED",
+    "UNETS",
     "Embedded",
     "FittedHead",
     "Head",
@@ -35,6 +36,7 @@ __all__ = [
     "head_of",
     "is_own",
     "needs_order",
+    "segments",
     "with_settings",
     "written",
 ]
@@ -47,6 +49,8 @@ FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 """None of them stands in for a single backbone, not even on one."""
 SEGMENTS = "segment-"
 """How the names of heads of segmentation begin, which `dvme.segmentation.heads` has."""
+UNETS = ("unet", "unet-random")
+"""Those that segment images and train the backbone as well, which `dvme.segmentation.unet` has."""
 _KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
     "linear": (Linear, FittedLinear),
     "linear-adam": (partial(NetworkHead, "linear-adam"), FittedNetwork),
@@ -85,6 +89,11 @@ def get_head(name: str) -> Head:
     if isinstance(head, Finetune):  # a protocol first, and what is said beside it then
         head = head.under(settings.get("protocol", head.protocol))
     return vary(head, settings)
+
+
+def segments(name: str) -> bool:
+    """Whether a head of this name, which may have settings, makes masks of images."""
+    return name.startswith(SEGMENTS) or base_name(name) in UNETS
 
 
 def is_own(head: Head) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.heads.fitting.jobs import FittedHead, Head
+from dvme.heads.fitting.jobs import Head
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.tuned.kept import OwnBackbone
 from dvme.metrics.grades import mean_cuts
@@ -22,7 +22,8 @@ from dvme_cache import Fingerprint
 class SavedFold:
     """One fold's head and what it was fitted on."""
 
-    head: FittedHead
+    head: Any
+    """A FittedHead; of a head that segments what `dvme.segmentation.saved` builds."""
     train_ids: NDArray[np.uint8]
     """(n, 16) content ids of the images that it learned from."""
     validation_ids: NDArray[np.uint8]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,18 +19,18 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError
+from dvme.errors import DataError, DvmeError, OptionError
 from dvme.files import file_digest, new_folder, whole
-from dvme.heads import fitted_class, head_of, written
+from dvme.heads import Head, fitted_class, head_of, segments, written
 from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.tuned.kept import OwnBackbone
 from dvme.json_values import as_json, plain, rebuilt
 from dvme_cache import Fingerprint
 
-FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT, TUNED_FORMAT = 2, 3, 4, 5
-"""Those after the first of heads of several labels, of heads that learned from views, and of heads with backbones of
-their own: what reads earlier ones alone would get their probabilities wrong."""
+FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT, TUNED_FORMAT, SEGMENT_FORMAT = 2, 3, 4, 5, 6
+"""Those after the first of heads of several labels, of heads that learned from views, of heads with backbones of
+their own, and of heads that segment: what reads earlier ones alone would get their probabilities wrong."""
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -73,11 +73,28 @@ def save_head(folder: str | Path, saved: SavedHead, *, force: bool = False, is_d
     return Path(folder)
 
 
-def load_head(folder: str | Path) -> SavedHead:
+@dataclass(frozen=True)
+class Kinds:
+    """How the heads in a folder are built again."""
+
+    fitted_class: Callable[[str], Any]
+    """By the name of the head, what has `restored`."""
+    head_of: Callable[[str, Mapping[str, Any]], Head]
+    """By its name and settings."""
+    check: Callable[[Path, SavedHead], None]
+    """Refuses what contradicts its description."""
+
+
+def load_head(folder: str | Path, kinds: Kinds | None = None) -> SavedHead:
     """Read a head back.
+
+    Args:
+        folder: of the head.
+        kinds: those that are known; None: those that classify images.
 
     Raises:
         DataError: if the folder is not a head, is torn or was changed, or is of another dvme.
+        OptionError: if it segments images, and only those that classify them are known.
     """
     from safetensors import SafetensorError
 
@@ -89,10 +106,13 @@ def load_head(folder: str | Path) -> SavedHead:
     try:
         described = json.loads((path / DESCRIPTION).read_text())
         _check_description(path, described)
-        saved = _restored(path, described)
-        _check_answer(path, saved)
+        if kinds is None and segments(described["head"]):
+            raise OptionError(_no_classifier(path, described["head"]))
+        known = kinds or Kinds(fitted_class, head_of, check_answer)
+        saved = _restored(path, described, known)
+        known.check(path, saved)
     except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, DataError):
+        if isinstance(error, DvmeError):
             raise
         raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error
     return saved
@@ -120,12 +140,24 @@ def _check_description(path: Path, described: dict[str, Any]) -> None:
         raise DataError(f"{path} has no folds, and so nothing to predict with; save it again with dvme probe --save")
 
 
-def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
+def head_name(folder: str | Path) -> str:
+    """What the head in a folder is called, without a look at what it learned; "" where none can be read."""
+    try:
+        return str(json.loads((whole(folder) / DESCRIPTION).read_text(encoding="utf-8"))["head"])
+    except (OSError, LookupError, TypeError, ValueError):
+        return ""
+
+
+def _no_classifier(path: Path, name: str) -> str:
+    return f"{path} is {name}, which makes masks of images and gives them no class; dvme predict writes its masks"
+
+
+def _restored(path: Path, described: dict[str, Any], kinds: Kinds) -> SavedHead:
     from safetensors.numpy import load_file
 
     arrays = load_file(os.fspath(path / WEIGHTS))
     _check_same(path, file_digest(path / WEIGHTS), described["weights_digest"])
-    fitted = fitted_class(described["head"])
+    fitted = kinds.fitted_class(described["head"])
     folds = []
     for number, fold in enumerate(described["folds"], start=1):
         own = {name.partition("/")[2]: a for name, a in arrays.items() if name.startswith(f"fold-{number}/")}
@@ -137,7 +169,7 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
         own_backbone = OwnBackbone.restored(path, number, fold["backbone"]) if "backbone" in fold else None
         folds.append(SavedFold(head, train, validation, fold["seed"], metrics, fold.get("job", ""), own_backbone))
     return SavedHead(
-        head=head_of(described["head"], described["settings"]),
+        head=kinds.head_of(described["head"], described["settings"]),
         backbones=tuple(each["name"] for each in described["backbones"]),
         dims=tuple(each["dim"] for each in described["backbones"]),
         fingerprints=tuple(Fingerprint(each["fingerprint"]) for each in described["backbones"]),
@@ -148,7 +180,7 @@ def _restored(path: Path, described: dict[str, Any]) -> SavedHead:
     )
 
 
-def _check_answer(path: Path, saved: SavedHead) -> None:
+def check_answer(path: Path, saved: SavedHead) -> None:
     """Refuse arrays that tell apart another number of classes than are named, by asking about one made-up image."""
     for fold in saved.folds:
         dims = saved.dims if fold.backbone is None else (fold.backbone.dim,)
@@ -164,7 +196,7 @@ def _arrays(saved: SavedHead) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {}
     for number, fold in enumerate(saved.folds, start=1):
         own = fold.head.arrays() | {TRAIN_IDS: fold.train_ids, VALIDATION_IDS: fold.validation_ids}
-        arrays |= {f"fold-{number}/{name}": np.ascontiguousarray(value) for name, value in own.items()}
+        arrays |= {f"fold-{number}/{name}": np.asarray(value, order="C") for name, value in own.items()}
     return arrays
 
 
@@ -174,7 +206,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
     number = number if saved.views is None else VIEWS_FORMAT
     own = {} if saved.views is None else {"views": saved.views.described()}
     return own | {
-        "format": TUNED_FORMAT if saved.own_backbones else number,
+        "format": SEGMENT_FORMAT if segments(saved.name) else TUNED_FORMAT if saved.own_backbones else number,
         "head": saved.name,
         "settings": written(asdict(saved.head)),  # type: ignore[call-overload]
         "backbones": [

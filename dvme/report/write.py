@@ -195,7 +195,9 @@ def _deciding(study: Study, notices: Sequence[str]) -> list[str]:
 
 
 def _fused(study: Study) -> SavedHead | None:
-    """The fusion by attention that leads on validation, of those whose heads were kept."""
+    """The fusion by attention that leads on validation, of those whose heads were kept; of masks none is shown."""
+    if study.is_segmentation:
+        return None
     roles, kept = study.leaders.roles, study.run.kept_heads()
     own = {
         m: kept[study.run.methods[m]] for m in roles.attention if m in roles.fusions and study.run.methods[m] in kept

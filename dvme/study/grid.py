@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from dvme.defaults import ENGINE
 from dvme.heads.saved_head import SavedHead, subset_hash
-from dvme.heads.tuned.on_images import FittedTuned
 from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
@@ -214,7 +213,7 @@ class Grid:
         self.waiting.setdefault(place.method, {})[place] = self._saved(place, one, done)
         if not self.is_part and all(each in self.finished for each in self.kept[place.method]):
             self._gather(place.method)
-        elif isinstance(one.head, FittedTuned) or time.monotonic() - self.kept_at >= KEPT_EVERY:
+        elif self.methods[place.method].head.name in ONE_BY_ONE or time.monotonic() - self.kept_at >= KEPT_EVERY:
             self._keep_waiting()
 
     def _keep_waiting(self) -> None:

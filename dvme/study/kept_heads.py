@@ -21,9 +21,11 @@ from typing import Any
 
 from dvme.files import file_digest, whole
 from dvme.heads.saved_head import SavedHead
-from dvme.heads.saving import DESCRIPTION, FORMATS, WEIGHTS, content_digest, folder_name, load_head, save_head
+from dvme.heads.saving import DESCRIPTION, FORMATS, WEIGHTS, content_digest, folder_name, save_head
 from dvme.heads.tuned.kept import is_there
+from dvme.segmentation.saved import load_head
 from dvme.study.ledger import FinishedJob
+from dvme.study.roles import ONE_BY_ONE
 
 JOBS, HEADS = "jobs", "heads"
 
@@ -58,9 +60,10 @@ class KeptHeads:
     def save(self, key: str, saved: SavedHead) -> None:
         """Keep one job's head, in place of an earlier fit's; one that a power cut tears is fitted again.
 
-        A backbone that was trained with it took minutes, and is durable at once: its weights are hashed nowhere.
+        What took minutes is durable at once; the weights of a backbone that was trained with a head are hashed nowhere.
         """
-        save_head(self._alone(key), saved, force=True, is_durable=bool(saved.own_backbones))
+        is_durable = saved.name in ONE_BY_ONE
+        save_head(self._alone(key), saved, force=True, is_durable=is_durable)
 
     def marks(self, head: str, backbones: Sequence[str]) -> tuple[str, ...]:
         """Marks of the jobs whose heads lie together in a method's folder, where it is whole."""

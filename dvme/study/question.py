@@ -96,7 +96,6 @@ def _check_segmentation(question: Question, runtime: Runtime) -> None:
         parameter("per"): bool(question.people.per),
         parameter("test"): bool(question.sites.test),
         parameter("views"): question.views != VIEWS_USED,
-        parameter("save"): question.save is not None,
         parameter("engine"): runtime.engine != ENGINE,
         parameter("part"): question.part is not None,
         parameter("at"): question.operation.at != AT,

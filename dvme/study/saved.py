@@ -11,21 +11,19 @@ from numpy.typing import NDArray
 from dvme.backbones.loading.kept import kept_spec
 from dvme.backbones.own.trained_on import TrainedOn, kept_trained_on
 from dvme.backbones.own.writing import can_be_written
-from dvme.heads import TUNED, is_own
+from dvme.heads import TUNED, UNETS, is_own
 from dvme.heads.saved_head import SavedFold, SavedHead
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.tuned.finetune import RANDOM
 from dvme.heads.tuned.kept import OwnBackbone
 from dvme.heads.tuned.on_images import FittedTuned
 from dvme.notices import Aside
-from dvme.segmentation.segmenter import OnGrid
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Predicted
 from dvme.study.ledger import FinishedJob
 from dvme.study.methods import Method
 
 NOT_OWN = "heads that are not dvme's own are not kept"
-NOT_SEGMENTATIONS = "heads of segmentation are not kept"
 NOT_DESCRIBED = "trained backbones that no file can describe, of the hub or of Python, are not kept"
 TEN_CROPS = "heads that average over ten crops are not kept"
 FLOAT_BYTES = 4
@@ -34,8 +32,8 @@ FLOAT_BYTES = 4
 def why_not_kept(method: Method, snapshot: Snapshot) -> str:
     """Why a head of a method cannot be kept, as a line begins; "" where it can."""
     head = method.head
-    if snapshot.is_segmentation:
-        return NOT_SEGMENTATIONS
+    if snapshot.is_segmentation:  # all of them are dvme's own
+        return ""
     if not is_own(head):
         return NOT_OWN
     if head.name not in TUNED:
@@ -57,7 +55,7 @@ def kept_notices(methods: Sequence[Method], snapshot: Snapshot) -> list[str]:
 
 def bytes_notice(jobs: Sequence[tuple[Method, Sequence[FinishedJob]]]) -> list[str]:
     """What the backbones that were trained take on the disk, given the jobs of every method that is kept."""
-    tuned = [(method, own) for method, own in jobs if method.head.name in TUNED]
+    tuned = [(method, own) for method, own in jobs if method.head.name in {*TUNED, *UNETS}]
     if not tuned:
         return []
     n_bytes = FLOAT_BYTES * sum(job.n_parameters for _, own in tuned for job in own)
@@ -98,7 +96,6 @@ def saved_head(
         )
         head = head.linear
     assert head is not None
-    assert not isinstance(head, OnGrid), NOT_SEGMENTATIONS  # see `why_not_kept`
     fold = SavedFold(
         head=head,
         train_ids=train_ids,

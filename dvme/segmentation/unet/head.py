@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dvme.errors import OptionError, UnknownNameError
+from dvme.heads import UNETS
 from dvme.heads.variation import differences, split_name, vary
 from dvme.limits import whole
 from dvme.training.recipe import Flips, Precision, Recipe
 
-UNET, RANDOM = UNETS = ("unet", "unet-random")
+UNET, RANDOM = UNETS
 TAHER = "taher2021"
 LEAST_SIDE = 64
 """Pixels: the deepest layers see a thirty-second of a side, and normalise over more than one place."""
