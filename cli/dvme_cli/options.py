@@ -57,7 +57,7 @@ OptionalRunFolder = Annotated[
 AdaptedBackbone = Annotated[Path, typer.Option("--out", help="FILE.toml; weights and more come beside it.")]
 ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write, .csv.")]
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
-Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write.")]
+Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write; of masks, the folder.")]
 Numbers = Annotated[Path | None, typer.Option("--out", help="A .json file for all numbers.")]
 Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
 Safetensors = Annotated[Path | None, typer.Option("--out", help="The .safetensors file. Default: beside FILE.")]

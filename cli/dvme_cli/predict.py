@@ -33,6 +33,10 @@ def predict(  # noqa: PLR0913 - one parameter per option
     ] = None,
     skip_missing: image_options.SkipMissing = False,
     frame: image_options.EachFrame = None,
+    mask: image_options.MaskColumns = None,
+    mask_classes: image_options.MaskClasses = None,
+    mask_void: image_options.MaskVoid = None,
+    mask_encoding: image_options.MaskEncoding = None,
     force: options.Force = False,
     device: options.Device = DEVICE,
     batch_size: options.BatchSize = None,
@@ -40,7 +44,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
     max_pixels: image_options.MaxPixels = None,
     json: options.Json = False,
 ) -> None:
-    """Apply a saved head: one line per image with its class and probabilities."""
+    """Apply a saved head: one line per image with its class and probabilities, or a folder with a mask of each."""
     with progress_bars() as tell:
         report = dvme.predict(
             head,
@@ -53,6 +57,10 @@ def predict(  # noqa: PLR0913 - one parameter per option
             submission=optional_names(submission, "--submission"),
             skip_missing=skip_missing,
             frame=frame,
+            mask=optional_names(mask, "--mask-col") or (),
+            mask_classes=mask_classes,
+            mask_void=mask_void or (),
+            mask_encoding=mask_encoding,
             force=force,
             runtime=runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
             progress=tell,
@@ -62,8 +70,11 @@ def predict(  # noqa: PLR0913 - one parameter per option
 
 def _show(report: PredictReport, cache: str | None) -> None:
     counts = some_of([f"{name} ({count:,})" for name, count in report.counts.items()])
-    say(f"{report.out}: {counted(report.n_rows, 'image')} by {report.head} on {'+'.join(report.backbones)}: {counts}")
-    if report.n_without_finding is not None:
+    what = "image" if report.dice is None else "mask"
+    say(f"{report.out}: {counted(report.n_rows, what)} by {report.head} on {'+'.join(report.backbones)}: {counts}")
+    if report.dice is not None:
+        _show_masks(report)
+    elif report.n_without_finding is not None:
         say(f"findings with a probability above a half; {counted(report.n_without_finding, 'image')} without any")
     for line in report.remarks:
         say(line)
@@ -75,3 +86,10 @@ def _show(report: PredictReport, cache: str | None) -> None:
     if report.left_out:
         say(f"{len(report.left_out):,} without a prediction:")
         say_some([f"{image}: {reason}" for image, reason in report.left_out.items()], LEFT_OUT_SHOWN)
+
+
+def _show_masks(report: PredictReport) -> None:
+    say(f"areas are in {report.out}/areas.csv; {counted(report.n_without_finding or 0, 'image')} without any class")
+    if report.n_scored:
+        scores = some_of([f"{name} {score:.3f}" for name, score in (report.dice or {}).items()])
+        say(f"Dice, mean over {counted(report.n_scored, 'image')} whose mask is known: {scores}")

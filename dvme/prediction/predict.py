@@ -17,14 +17,17 @@ from dvme.data.findings import BETWEEN
 from dvme.defaults import NO_FINDING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
-from dvme.heads import full_name
+from dvme.heads import full_name, segments
 from dvme.heads.saved_head import SavedHead, keys_of
-from dvme.heads.saving import load_head
+from dvme.heads.saving import head_name, load_head
 from dvme.metrics.grades import predicted_classes
 from dvme.places import check_head, check_new_cache
+from dvme.prediction.areas import Masked
 from dvme.prediction.backbones import OwnBackbones
+from dvme.prediction.masks import MaskRequest, write_masks
 from dvme.prediction.sources import Part, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, automatic
+from dvme.segmentation.saved import named
 from dvme.text import probability_of
 from dvme.vectors import spans
 
@@ -43,9 +46,9 @@ class PredictReport:
     backbones: tuple[str, ...]
     out: str
     n_rows: int
-    """Lines of the file."""
+    """Lines of the file; masks."""
     counts: dict[str, int]
-    """Predictions by class; of several findings those of each."""
+    """Predictions by class; of several findings those of each; of masks the images that show it."""
     n_known: int
     """Predicted images that the head learned from or chose on; their predictions say nothing about new images."""
     left_out: dict[str, str]
@@ -55,7 +58,12 @@ class PredictReport:
     kept_in: str | None = None
     """The cache that keeps those, beside `cache`; None where there are none, or none are kept."""
     n_without_finding: int | None = None
-    """Images of which no finding is predicted; None of a head that gives each image one class."""
+    """Images of which no finding is predicted, or of whose pixels no class; None of a head that gives each image one
+    class."""
+    dice: dict[str, float] | None = None
+    """Of masks, by class, mean over the images whose own mask is known; None of a head that gives classes."""
+    n_scored: int | None = None
+    """Those images."""
     remarks: list[str] = field(default_factory=list)
     """What of a folder was passed over, and which columns of a manifest were used, a line each."""
 
@@ -77,6 +85,10 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     submission: Sequence[str] | None = None,
     skip_missing: bool = False,
     frame: str | None = None,
+    mask: str | Sequence[str] = (),
+    mask_classes: str | Mapping[int | str, str] | None = None,
+    mask_void: str | int | Sequence[int] = (),
+    mask_encoding: str | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
@@ -86,6 +98,11 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     Of a head of several findings the column is `findings`: those of a probability above a half, with `|` between them,
     or `No Finding`, as `Columns(label="findings", label_separator="|")` reads it. Its probabilities sum to nothing.
 
+    A head that segments writes a folder: of each image a PNG at the image's own size, whose pixels are 0 for background
+    and 1 to L for the classes, or of structures that may overlap a folder for each with PNGs of 0 and 255; and
+    `areas.csv` with a line an image: `image`, `path`, `mask` (its files), `reason` where there is none, `rows` and
+    `columns` of pixels, `pixels(CLASS)`, `share(CLASS)`, and `dice(CLASS)` where a table or the cache knows its mask.
+
     The folds' heads predict together, by their mean probability. Labels, splits and groups of a manifest are not looked
     at, and no cache that a study uses is written to.
 
@@ -93,7 +110,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         head: a folder that `dvme probe --save` made, or that a sweep kept in `RUN/heads`.
         images: a folder or manifest of images, whose missing embeddings are extracted; or a cache, which must
             have them.
-        out: the file, .csv or .parquet.
+        out: the file, .csv or .parquet; of a head that segments the folder.
         cache: whose embeddings of these images are reused; it is only read. Those of other images are kept beside it,
             in NAME.predicted.zarr for NAME.zarr, and reused from there, also by `extract` into `cache`. None: they are
             not kept.
@@ -105,7 +122,12 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
             file's name without its suffix and the class, as competitions ask for it. Not of several findings.
         skip_missing: leave images out that a manifest names and that are not there, instead of refusing.
         frame: `each`: every frame of a DICOM file with several is an image.
-        force: replace a file that is there.
+        mask: of a head that segments: columns of the table with the masks that predictions are scored by, as of
+            `Columns`, and so are the next three.
+        mask_classes: what their values mean.
+        mask_void: values that count for nothing.
+        mask_encoding: how runs are counted.
+        force: replace a file that is there, or a folder of masks.
         runtime: device, batch size, workers.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
@@ -113,12 +135,37 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         DataError, OptionError, UnknownNameError, CacheError: one line. FingerprintMismatchError: if the embeddings are
             not made as those were that the head was fitted on.
     """
+    check_head(head, images)
+    own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
+    columns = Columns(
+        frame=frame, mask=mask, mask_classes=mask_classes, mask_void=mask_void, mask_encoding=mask_encoding
+    )
+    name = head_name(head)
+    if segments(name):
+        if submission is not None:
+            raise OptionError(f"{head} is {name}, which makes masks; leave out " + parameter("submission"))
+        if cache is not None:
+            check_new_cache(cache)
+        request = MaskRequest(
+            head=head,
+            images=images,
+            out=out,
+            cache=cache,
+            own=own,
+            columns=columns,
+            skip_missing=skip_missing,
+            force=force,
+            runtime=runtime or Runtime(),
+            progress=progress,
+        )
+        return _of_masks(write_masks(request, name), out)
+    if columns.masks.columns:
+        raise OptionError(f"{head} is {name}, which gives classes and no masks; leave out " + parameter("mask"))
     path = check_destination(out, WRITERS, force=force)
     if submission is not None and (len(submission) != 2 or len(set(submission)) != 2):
         given = ",".join(submission)
         step = "pass " + parameter("submission", ["id", "label"])
         raise OptionError(f"a submission has two different columns, not {given!r}; " + step)
-    check_head(head, images)
     saved = load_head(head)
     if submission is not None and saved.is_multilabel:
         raise OptionError(
@@ -128,8 +175,6 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         )
     if cache is not None:
         check_new_cache(cache)
-    own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})
-    columns = Columns(frame=frame)
     found = embedded(images, cache, saved, own, runtime or Runtime(), progress, columns, skip_missing=skip_missing)
     with found as asked:
         parts, left_out = with_embeddings(asked, saved)
@@ -152,6 +197,24 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         kept_in=asked.kept_in,
         n_without_finding=int((~is_it.any(axis=1)).sum()) if saved.is_multilabel else None,
         remarks=list(asked.remarks),
+    )
+
+
+def _of_masks(done: Masked, out: str | Path) -> PredictReport:
+    return PredictReport(
+        head=named(done.saved.head),
+        backbones=done.saved.backbones,
+        out=os.fspath(out),
+        n_rows=done.n_images,
+        counts=done.counts,
+        n_known=done.n_known,
+        left_out=done.left_out,
+        n_computed=done.n_computed,
+        kept_in=done.kept_in,
+        n_without_finding=done.n_empty,
+        dice=done.dice,
+        n_scored=done.n_scored,
+        remarks=done.remarks,
     )
 
 

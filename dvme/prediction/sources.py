@@ -85,7 +85,7 @@ def embedded(
 
     `cache` itself is only read: what it lacks is kept in a cache of its own beside it, which no study sees.
     """
-    store = _as_cache(images)
+    store = as_cache(images)
     if store is not None:
         if cache is not None:
             raise OptionError(
@@ -165,7 +165,7 @@ def check_fits(saved: SavedHead, store: EmbeddingCache, *, is_asked: bool = Fals
         check_fingerprint(name, expected, store.embeddings(name).fingerprint, f"{name} in {store.location}")
 
 
-def _as_cache(location: str | Path) -> EmbeddingCache | None:
+def as_cache(location: str | Path) -> EmbeddingCache | None:
     """The cache at a location; None where there are images instead."""
     try:
         return EmbeddingCache.open(location)

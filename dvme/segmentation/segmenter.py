@@ -51,7 +51,7 @@ class OnGrid(ABC):
         """
         n_rows, n_columns = scene.masks.sizes[position].tolist() if size is None else size
         ((_, found),) = self.probabilities(scene, np.array([position]))
-        return self._taken(found[0], (n_rows, n_columns))
+        return self.planes_of(found[0], (n_rows, n_columns))
 
     def counts(self, scene: Scene, positions: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.int64]:
         """What scores of some images are made of, at each mask's own resolution.
@@ -73,11 +73,12 @@ class OnGrid(ABC):
         for at, found in self.probabilities(scene, positions):
             for place, values in zip(range(at.start, at.stop), found, strict=True):
                 truth = scene.masks.read(int(positions[place]))
-                predicted = self._taken(values, (truth.shape[1], truth.shape[2]))
+                predicted = self.planes_of(values, (truth.shape[1], truth.shape[2]))
                 counts[place] = overlaps(predicted[own], truth[theirs])
         return counts
 
-    def _taken(self, values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    def planes_of(self, values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+        """(L, H, W) what pixels are taken for, given the probabilities of one image's cells."""
         return taken(restored(values, self.shape, size), self.is_exclusive)
 
     @staticmethod

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.own.custom import spec_from_mapping, spec_to_mapping
@@ -26,6 +26,7 @@ from dvme.segmentation.unet.images import Images
 if TYPE_CHECKING:
     from dvme.data.masks import Masks
     from dvme.segmentation.unet.network import UNet
+    from dvme.training.pictures import Pictures
 
 ROWS = 16
 """Images that go through the network at a time."""
@@ -78,6 +79,17 @@ class FittedUnet:
             found[place] = overlaps(self._taken(logits, truth.shape[1:]), truth)
         return found
 
+    def logits(self, pictures: Pictures, rows: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, K, S, S) of some pictures."""
+        import torch
+
+        from dvme.float32 import full_float32
+
+        self.network.eval()
+        with torch.inference_mode(), full_float32(self.network.device):
+            found: NDArray[np.float32] = self.network(pictures.plain(rows, self.network.device)).float().cpu().numpy()
+        return found
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything learned, by name; with `settings`, enough to build it again."""
         state = self.network.state_dict()
@@ -125,22 +137,30 @@ class FittedUnet:
 
     def _logits(self, images: Images, positions: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """(K, S, S) of each image."""
-        import torch
-
-        from dvme.float32 import full_float32
-
         pictures = images.pictures(self.spec)
-        self.network.eval()
         for start in range(0, len(positions), ROWS):
             rows = np.array(positions[start : start + ROWS])
-            with torch.inference_mode(), full_float32(self.network.device):
-                logits = self.network(pictures.plain(rows, self.network.device)).float().cpu().numpy()
-            yield from zip(rows.tolist(), logits, strict=True)
+            yield from zip(rows.tolist(), self.logits(pictures, rows), strict=True)
 
     def _taken(self, logits: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.bool_]:
-        side, n_classes = logits.shape[1:], len(self.names)
-        large = restored(logits.reshape(len(logits), -1).T, side, (size[0], size[1]))
-        return taken(large, is_exclusive=True) if len(logits) > n_classes else taken(expit(large), is_exclusive=False)
+        return taken_together([logits], len(self.names), (size[0], size[1]))
+
+
+def taken_together(several: Sequence[NDArray[np.float32]], n_classes: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(L, H, W) what the pixels of an image are taken for by several networks, by their mean probability.
+
+    Args:
+        several: (K, S, S) logits of each network.
+        n_classes: L.
+        size: (H, W).
+    """
+    is_exclusive = len(several[0]) > n_classes
+    large = [restored(each.reshape(len(each), -1).T, each.shape[1:], size) for each in several]
+    if not is_exclusive:
+        return taken(np.mean([expit(each) for each in large], axis=0), is_exclusive=False)
+    if len(large) == 1:  # the largest logit is the largest probability
+        return taken(large[0], is_exclusive=True)
+    return taken(np.mean([softmax(each, axis=0) for each in large], axis=0), is_exclusive=True)
 
 
 def save_unet(folder: str | Path, fitted: FittedUnet, *, force: bool = False) -> Path:

@@ -1,0 +1,147 @@
+"""Masks of new images by saved heads that segment: from their features or pixels to files and a table of areas."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.data import MISSING, Columns, load_samples
+from dvme.data.masks import Masks
+from dvme.data.samples import MASK
+from dvme.files import new_folder
+from dvme.heads import UNETS
+from dvme.heads.saved_head import SavedHead
+from dvme.prediction.areas import Areas, Masked, Planes, Source
+from dvme.prediction.backbones import OwnBackbones
+from dvme.prediction.mask_files import MaskWriter, check_masks_folder, write_areas
+from dvme.prediction.pixels import asked_of_unets, listed
+from dvme.prediction.sources import Part, as_cache, embedded, with_embeddings
+from dvme.runtime import Progress, Runtime
+from dvme.segmentation.maps import DenseMaps
+from dvme.segmentation.saved import load_head
+from dvme.segmentation.scene import Scene
+from dvme.segmentation.unet.fitted import taken_together
+from dvme_cache import EmbeddingCache
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskRequest:
+    """What masks are wanted of."""
+
+    head: str | Path
+    images: str | Path
+    out: str | Path
+    cache: str | Path | None
+    own: OwnBackbones
+    columns: Columns
+    """Frames, and where the masks of the images are, if a table tells."""
+    skip_missing: bool
+    force: bool
+    runtime: Runtime
+    progress: Progress
+
+
+def write_masks(request: MaskRequest, name: str) -> Masked:
+    """Write a mask of each image and the table of areas, all or nothing.
+
+    Args:
+        request: what is wanted.
+        name: of the head.
+
+    Raises:
+        DataError, OptionError, UnknownNameError, CacheError: one line.
+    """
+    check_masks_folder(request.out, name, force=request.force)
+    saved = load_head(request.head)
+    with _source(request, saved) as source:
+        known = _known_masks(request, source)
+        is_exclusive = all(fold.head.is_exclusive for fold in saved.folds)
+        with new_folder(request.out, force=request.force) as aside:
+            table = Areas(saved, source, known, MaskWriter(aside, saved.classes, is_exclusive=is_exclusive))
+            for n_done, (position, planes) in enumerate(source.found, start=1):
+                table.add(position, planes)
+                request.progress("predict", n_done, len(source.contents))
+            done = table.done()
+            write_areas(aside, table.columns(is_exclusive=is_exclusive), table.sorted_rows(done.left_out))
+    return done
+
+
+@contextmanager
+def _source(request: MaskRequest, saved: SavedHead) -> Iterator[Source]:
+    """The images, and what the heads of all folds say of them together."""
+    frames = Columns(frame=request.columns.frame)
+    given = saved, request.own, request.runtime, request.progress, frames
+    if saved.name in UNETS:
+        found = listed(request.images, *given, skip_missing=request.skip_missing)
+        contents = {item.row: item.digest for item in found.work}
+        paths = [os.path.realpath(item.path) for item in found.work]
+        planes = _by_unets(saved, asked_of_unets(saved, found.work, request.runtime))
+        yield Source(
+            found.ids, paths, contents, planes, found.left_out, found.remarks, is_cache=found.store is not None
+        )
+        return
+    with embedded(request.images, request.cache, *given, skip_missing=request.skip_missing) as asked:
+        parts, left_out = with_embeddings(asked, saved)
+        contents = {
+            position: part.store.samples.ids[row].tobytes()
+            for part in parts
+            for position, row in zip(part.positions.tolist(), part.rows.tolist(), strict=True)
+        }
+        yield Source(
+            asked.ids,
+            asked.paths,
+            contents,
+            _on_grids(saved, parts, request.runtime),
+            left_out,
+            asked.remarks,
+            is_cache=as_cache(request.images) is not None,
+            n_computed=asked.n_computed,
+            kept_in=asked.kept_in,
+        )
+
+
+def _by_unets(
+    saved: SavedHead, answers: Iterator[tuple[int, list[NDArray[np.float32]] | str]]
+) -> Iterator[tuple[int, Planes | str]]:
+    for position, logits in answers:
+        is_reason = isinstance(logits, str)
+        yield position, logits if is_reason else partial(taken_together, logits, len(saved.classes))
+
+
+def _on_grids(saved: SavedHead, parts: Sequence[Part], runtime: Runtime) -> Iterator[tuple[int, Planes | str]]:
+    """What heads on dense features say: the mean over folds of the probabilities of cells, some images at a time."""
+    fits = [fold.head for fold in saved.folds]
+    if any(hasattr(fit, "device") for fit in fits):
+        fits = [replace(fit, device=runtime.torch_device()) for fit in fits]
+    for part in parts:
+        maps = {
+            name: DenseMaps(part.store.embeddings(own)) for name, own in zip(saved.inputs, part.backbones, strict=True)
+        }
+        n_images = len(part.rows)
+        scene = Scene(maps, part.rows, part.store.samples.ids[part.rows], Masks.of(np.full(n_images, MISSING, object)))
+        every = np.arange(n_images)
+        for together in zip(*(fit.probabilities(scene, every) for fit in fits), strict=True):
+            at = together[0][0]
+            means = np.mean([found for _, found in together], axis=0)
+            for place, values in zip(range(at.start, at.stop), means, strict=True):
+                yield int(part.positions[place]), partial(fits[0].planes_of, values)
+
+
+def _known_masks(request: MaskRequest, source: Source) -> dict[bytes | str, str]:
+    """What a table tells of masks, by the names of its images; what a cache tells, by their contents."""
+    if request.columns.masks.columns:
+        told = load_samples(request.images, request.columns, skip_missing=request.skip_missing)
+        return dict(zip(told.ids, told.kept[MASK], strict=True))
+    place = request.images if source.is_cache else request.cache
+    if place is None or not EmbeddingCache.exists(place):
+        return {}
+    store = EmbeddingCache.open(place)
+    cells = store.columns((MASK,))[MASK]
+    return dict(zip(store.samples.content_ids, cells.tolist(), strict=False))
