@@ -92,4 +92,5 @@ def _show_masks(report: PredictReport) -> None:
     say(f"areas are in {report.out}/areas.csv; {counted(report.n_without_finding or 0, 'image')} without any class")
     if report.n_scored:
         scores = some_of([f"{name} {score:.3f}" for name, score in (report.dice or {}).items()])
-        say(f"Dice, mean over {counted(report.n_scored, 'image')} whose mask is known: {scores}")
+        which = f"{counted(report.n_scored, 'image')} with a mask, which the head was not fitted on"
+        say(f"Dice, mean over {which}: {scores}")

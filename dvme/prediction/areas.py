@@ -46,7 +46,7 @@ class Masked:
     n_computed: int = 0
     kept_in: str | None = None
     dice: dict[str, float] = field(default_factory=dict)
-    """By class, mean over the images whose mask is known; nothing where none is."""
+    """By class, mean over the images whose mask is known and that the head was not fitted on; nothing without any."""
     n_scored: int = 0
     """Those."""
     remarks: list[str] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Areas:
         self._rows: dict[int, dict[str, Any]] = {}
         self._shows = np.zeros(len(saved.classes), dtype=np.int64)
         self._n_empty = 0
-        self._scored: list[NDArray[np.int64]] = []
+        self._scored: dict[int, NDArray[np.int64]] = {}
         self._unread: dict[str, str] = {}
         self._reasons: dict[int, str] = {}
 
@@ -111,11 +111,9 @@ class Areas:
             row |= {f"pixels({name})": area, f"share({name})": area / n_pixels}
         counts = None if cell is None else self._scores(identity, cell, found)
         if counts is not None:
-            self._scored.append(counts)
-            scores = dice(counts)
-            row |= {
-                f"dice({name})": f"{score}" for name, score in zip(classes, scores, strict=True) if not np.isnan(score)
-            }
+            self._scored[position] = counts
+            scores = zip(classes, dice(counts).tolist(), strict=True)
+            row |= {f"dice({name})": score for name, score in scores if not np.isnan(score)}
         self._rows[position] = row
 
     def done(self) -> Masked:
@@ -130,7 +128,10 @@ class Areas:
             image, reason = next(iter(left_out.items()), ("no image", "is there"))
             raise DataError(f"no image can be segmented ({image}: {reason}); there is nothing to predict")
         ids = np.array([list(source.contents[position]) for position in self._rows], dtype=np.uint8)
-        scored = np.array(self._scored, dtype=np.int64).reshape(-1, len(saved.classes), 3)
+        is_fitted = np.isin(keys_of(ids), keys_of(saved.fitted_ids))
+        is_new = dict(zip(self._rows, (~is_fitted).tolist(), strict=True))
+        some = [counts for position, counts in self._scored.items() if is_new[position]]
+        scored = np.array(some, dtype=np.int64).reshape(-1, len(saved.classes), 3)
         means = per_image(scored) if len(scored) else np.zeros(0)
         remarks = list(source.remarks)
         if self._unread:
@@ -141,7 +142,7 @@ class Areas:
             n_images=len(self._rows),
             counts=dict(zip(saved.classes, self._shows.tolist(), strict=True)),
             n_empty=self._n_empty,
-            n_known=int(np.isin(keys_of(ids), keys_of(saved.fitted_ids)).sum()),
+            n_known=int(is_fitted.sum()),
             left_out=left_out,
             n_computed=source.n_computed,
             kept_in=source.kept_in,

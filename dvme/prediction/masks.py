@@ -111,8 +111,10 @@ def _by_unets(
     saved: SavedHead, answers: Iterator[tuple[int, list[NDArray[np.float32]] | str]]
 ) -> Iterator[tuple[int, Planes | str]]:
     for position, logits in answers:
-        is_reason = isinstance(logits, str)
-        yield position, logits if is_reason else partial(taken_together, logits, len(saved.classes))
+        if isinstance(logits, str):
+            yield position, logits
+        else:
+            yield position, partial(taken_together, logits, len(saved.classes))
 
 
 def _on_grids(saved: SavedHead, parts: Sequence[Part], runtime: Runtime) -> Iterator[tuple[int, Planes | str]]:

@@ -61,7 +61,8 @@ class PredictReport:
     """Images of which no finding is predicted, or of whose pixels no class; None of a head that gives each image one
     class."""
     dice: dict[str, float] | None = None
-    """Of masks, by class, mean over the images whose own mask is known; None of a head that gives classes."""
+    """Of masks, by class, mean over the images whose own mask is known and that the head was not fitted on; None of a
+    head that gives classes."""
     n_scored: int | None = None
     """Those images."""
     remarks: list[str] = field(default_factory=list)

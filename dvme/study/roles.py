@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, SEGMENTS, TUNED, base_name
-from dvme.segmentation.unet.head import UNETS
+from dvme.heads import ATTENTION_HEADS, CONTROLS, FUSIONS, SEGMENTS, TUNED, UNETS, base_name
 from dvme.study.standing import Standing
 
 TRAINED = frozenset({*TUNED, *UNETS})

@@ -16,7 +16,7 @@ from dvme.backbones.description.variation import vary_name
 from dvme.backbones.loading.kept import kept_spec
 from dvme.errors import DataError, OptionError, UnknownNameError, parameter
 from dvme.extraction.decoding import Work
-from dvme.heads import SEGMENTS, Head
+from dvme.heads import UNETS, Head, segments
 from dvme.heads.variation import split_name
 from dvme.runtime import Progress, Runtime
 from dvme.segmentation.ceiling import ceiling
@@ -25,7 +25,7 @@ from dvme.segmentation.fitting import fit_segmenters
 from dvme.segmentation.heads import FACTORIES, TokenHead, full_name, token_head
 from dvme.segmentation.maps import DenseMaps
 from dvme.segmentation.scene import Scene, SegmentJob
-from dvme.segmentation.unet.head import UNETS, Unet, unet_head, unet_name
+from dvme.segmentation.unet.head import Unet, unet_head, unet_name
 from dvme.segmentation.unet.images import Images, squashed
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, Predicted
@@ -50,7 +50,7 @@ def are_segmentations(heads: Sequence[str | Head]) -> bool:
         OptionError: if some are and others are not.
     """
     names = [split_name(head)[0] if isinstance(head, str) else getattr(head, "name", "") for head in heads]
-    own = [name.startswith(SEGMENTS) or name in UNETS for name in names]
+    own = [segments(name) for name in names]
     if any(own) and not all(own):
         one, other = names[own.index(True)], names[own.index(False)]
         raise OptionError(
