@@ -160,11 +160,13 @@ class Areas:
 
     def sorted_rows(self, left_out: Mapping[str, str]) -> list[dict[str, Any]]:
         """In the order of the source; what it names and has no position comes last."""
-        rows = dict(self._rows)
-        for at, reason in self._reasons.items():
-            rows[at] = {"image": self._source.ids[at], "path": self._source.paths[at], "reason": reason}
-        there = {row["image"] for row in rows.values()}
-        others = [{"image": image, "reason": reason} for image, reason in left_out.items() if image not in there]
+        rows, others, place = dict(self._rows), [], {own: at for at, own in enumerate(self._source.ids)}
+        for image, reason in left_out.items():
+            row = {"image": image, "reason": reason}
+            if image in place:
+                rows[place[image]] = row | {"path": self._source.paths[place[image]]}
+            else:
+                others.append(row)
         return [rows[at] for at in sorted(rows)] + others
 
     def _cell(self, position: int) -> Cell | None:

@@ -61,7 +61,7 @@ def write_masks(request: MaskRequest, name: str) -> Masked:
     check_masks_folder(request.out, name, force=request.force)
     saved = load_head(request.head)
     with _source(request, saved) as source:
-        known = _known_masks(request, source)
+        known, source = _with_known_masks(request, source)
         is_exclusive = all(fold.head.is_exclusive for fold in saved.folds)
         with new_folder(request.out, force=request.force) as aside:
             table = Areas(saved, source, known, MaskWriter(aside, saved.classes, is_exclusive=is_exclusive))
@@ -136,14 +136,14 @@ def _on_grids(saved: SavedHead, parts: Sequence[Part], runtime: Runtime) -> Iter
                 yield int(part.positions[place]), partial(fits[0].planes_of, values)
 
 
-def _known_masks(request: MaskRequest, source: Source) -> dict[bytes | str, str]:
-    """What a table tells of masks, by the names of its images; what a cache tells, by their contents."""
+def _with_known_masks(request: MaskRequest, source: Source) -> tuple[dict[bytes | str, str], Source]:
+    """What a table tells of masks, by the names of its images, or a cache, by their contents; and what is said then."""
     if request.columns.masks.columns:
         told = load_samples(request.images, request.columns, skip_missing=request.skip_missing)
-        return dict(zip(told.ids, told.kept[MASK], strict=True))
+        return dict(zip(told.ids, told.kept[MASK], strict=True)), replace(source, remarks=told.remarks)
     place = request.images if source.is_cache else request.cache
     if place is None or not EmbeddingCache.exists(place):
-        return {}
+        return {}, source
     store = EmbeddingCache.open(place)
     cells = store.columns((MASK,))[MASK]
-    return dict(zip(store.samples.content_ids, cells.tolist(), strict=False))
+    return dict(zip(store.samples.content_ids, cells.tolist(), strict=False)), source

@@ -160,7 +160,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
             progress=progress,
         )
         return _of_masks(write_masks(request, name), out)
-    if columns.masks.columns:
+    if name and columns.masks.columns:
         raise OptionError(f"{head} is {name}, which gives classes and no masks; leave out " + parameter("mask"))
     path = check_destination(out, WRITERS, force=force)
     if submission is not None and (len(submission) != 2 or len(set(submission)) != 2):
