@@ -75,6 +75,7 @@ class Areas:
 
     def __init__(self, saved: SavedHead, source: Source, known: Mapping[bytes | str, str], writer: MaskWriter) -> None:
         self._saved, self._source, self._known, self._writer = saved, source, known, writer
+        self._is_exclusive = writer.is_exclusive
         self._names = file_names(source.ids)
         self._rows: dict[int, dict[str, Any]] = {}
         self._shows = np.zeros(len(saved.classes), dtype=np.int64)
@@ -105,7 +106,7 @@ class Areas:
             "rows": size[0],
             "columns": size[1],
         }
-        by_class = {BACKGROUND: n_pixels - int(np.count_nonzero(found.any(axis=0)))}
+        by_class = {BACKGROUND: n_pixels - int(areas.sum())} if self._is_exclusive else {}
         by_class |= dict(zip(classes, areas.tolist(), strict=True))
         for name, area in by_class.items():
             row |= {f"pixels({name})": area, f"share({name})": area / n_pixels}
@@ -151,9 +152,9 @@ class Areas:
             remarks=remarks,
         )
 
-    def columns(self, *, is_exclusive: bool) -> list[str]:
+    def columns(self) -> list[str]:
         """Of the table."""
-        named = [*([BACKGROUND] if is_exclusive else []), *self._saved.classes]
+        named = [*([BACKGROUND] if self._is_exclusive else []), *self._saved.classes]
         areas = [f"{what}({name})" for what in ("pixels", "share") for name in named]
         scores = [f"dice({name})" for name in self._saved.classes] if self._scored else []
         return ["image", "path", "mask", "reason", "rows", "columns", *areas, *scores]

@@ -81,7 +81,7 @@ class MaskWriter:
 
     def __init__(self, folder: Path, classes: Sequence[str], *, is_exclusive: bool) -> None:
         """Of L classes; where pixels have one at most, a file has all of them, else each class has its own folder."""
-        self._folder, self._is_exclusive = folder, is_exclusive
+        self._folder, self.is_exclusive = folder, is_exclusive
         self._folders = [] if is_exclusive else file_names(classes)
 
     def write(self, name: str, planes: NDArray[np.bool_]) -> str:
@@ -90,7 +90,7 @@ class MaskWriter:
         Returns:
             The files below the folder, with `|` between them.
         """
-        if self._is_exclusive:
+        if self.is_exclusive:
             indices = np.zeros(planes.shape[1:], dtype=np.uint8)
             for place, plane in enumerate(planes, start=1):
                 indices[plane] = place

@@ -60,8 +60,8 @@ def write_masks(request: MaskRequest, name: str) -> Masked:
     """
     check_masks_folder(request.out, name, force=request.force)
     saved = load_head(request.head)
-    with _source(request, saved) as source:
-        known, source = _with_known_masks(request, source)
+    with _source(request, saved) as found:
+        known, source = _with_known_masks(request, found)
         is_exclusive = all(fold.head.is_exclusive for fold in saved.folds)
         with new_folder(request.out, force=request.force) as aside:
             table = Areas(saved, source, known, MaskWriter(aside, saved.classes, is_exclusive=is_exclusive))
@@ -69,7 +69,7 @@ def write_masks(request: MaskRequest, name: str) -> Masked:
                 table.add(position, planes)
                 request.progress("predict", n_done, len(source.contents))
             done = table.done()
-            write_areas(aside, table.columns(is_exclusive=is_exclusive), table.sorted_rows(done.left_out))
+            write_areas(aside, table.columns(), table.sorted_rows(done.left_out))
     return done
 
 
