@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from scenes import discs, scene_of
 import dvme
 from dvme.data.masks import Masks
 from dvme.errors import DvmeError
+from dvme.files import file_digest
+from dvme.heads.saving import save_head
 from dvme.metrics.segmentation import dice, overlaps
 from dvme.runtime import Runtime
 from dvme.segmentation.shares import shares, with_background
@@ -115,6 +118,59 @@ def test_sweep__patients_are_on_one_side_and_intervals_are_over_them(swept: tupl
         assert not sides[0] & sides[1]
         assert not (sides[0] | sides[1]) & sides[2]
     assert any("test groups" in line for line in report.notices)
+
+
+def test_sweep__a_killed_run_goes_on_and_keeps_the_same_heads(
+    swept: tuple[Path, Any], cache: Path, tmp_path: Path
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage == "sweep" and done == total // 2:
+            raise KilledError
+
+    given: dict[str, Any] = {"heads": ["segment-linear", "segment-concat"], "options": OPTIONS, "runtime": RUNTIME}
+    with pytest.raises(KilledError):
+        dvme.sweep(cache, tmp_path / "run", progress=tell, **given)
+    report = sweep(cache, tmp_path / "run")
+    assert 0 < report.n_reused < report.n_jobs
+    kept = sorted((swept[0] / "heads").iterdir())
+    assert [folder.name for folder in kept] == [
+        f"segment-concat--{KNOWN}+{NOISE}",
+        f"segment-linear--{KNOWN}",
+        f"segment-linear--{NOISE}",
+    ]
+    for folder in kept:
+        own, other = (dvme.load_head(place) for place in (folder, tmp_path / "run" / "heads" / folder.name))
+        assert len(own.folds) == len(other.folds) == OPTIONS.n_folds
+        assert {fold.job for fold in own.folds} == {fold.job for fold in other.folds}
+        for one, two in zip(own.folds, other.folds, strict=True):
+            for name, array in one.head.arrays().items():
+                np.testing.assert_array_equal(array, two.head.arrays()[name])
+
+
+def test_probe__saves_what_it_kept_bit_for_bit(cache: Path, tmp_path: Path) -> None:
+    """Of every kind of head: a head that is read back and written is the same file, and a damaged one is refused."""
+    heads = [
+        "segment-knn@tokens=16",
+        "segment-dvme@tokens=16@min-epochs=1@max-epochs=1",
+        "segment-conv@min-epochs=1@max-epochs=1",
+    ]
+    options: dict[str, Any] = {"n_folds": 2, "test_fraction": 0.3, "runtime": RUNTIME, "progress": dvme.silent}
+    report = dvme.probe(cache, heads=heads, backbones=[KNOWN], controls=False, save=tmp_path / "heads", **options)
+    assert sorted(Path(place).name for place in report.saved) == sorted(
+        path.name for path in (tmp_path / "heads").iterdir()
+    )
+    for place in map(Path, report.saved):
+        again = save_head(tmp_path / "again" / place.name, dvme.load_head(place))
+        for name in ("head.json", "weights.safetensors"):
+            assert file_digest(place / name) == file_digest(again / name)
+        assert json.loads((place / "head.json").read_text())["format"] == 6
+    weights = place / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(DvmeError, match="is damaged"):
+        dvme.load_head(place)
 
 
 def test_sweep__goes_on_where_it_was_and_by_its_own_subsets(
