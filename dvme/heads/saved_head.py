@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.heads import segments
 from dvme.heads.fitting.jobs import Head
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.tuned.kept import OwnBackbone
@@ -116,8 +117,10 @@ class SavedHead:
             blocks: (B, D_m) embeddings, those of `inputs`.
 
         Raises:
-            DataError: if a dimension is not the one that the head was fitted on.
+            DataError: if a dimension is not the one that the head was fitted on, or it makes masks.
         """
+        if segments(self.name):
+            raise DataError(f"{self.name} tells the class of pixels, not of images; dvme.predict writes its masks")
         for name, dim, block in zip(self.inputs, self.input_dims, blocks, strict=True):
             if block.shape[1] != dim:
                 message = (

@@ -159,9 +159,8 @@ def test_probe__saves_what_it_kept_bit_for_bit(cache: Path, tmp_path: Path) -> N
     ]
     options: dict[str, Any] = {"n_folds": 2, "test_fraction": 0.3, "runtime": RUNTIME, "progress": dvme.silent}
     report = dvme.probe(cache, heads=heads, backbones=[KNOWN], controls=False, save=tmp_path / "heads", **options)
-    assert sorted(Path(place).name for place in report.saved) == sorted(
-        path.name for path in (tmp_path / "heads").iterdir()
-    )
+    assert {Path(place).name for place in report.saved} == {path.name for path in (tmp_path / "heads").iterdir()}
+    assert len(report.saved) == len(heads)
     for place in map(Path, report.saved):
         again = save_head(tmp_path / "again" / place.name, dvme.load_head(place))
         for name in ("head.json", "weights.safetensors"):
