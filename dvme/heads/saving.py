@@ -19,7 +19,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError, DvmeError, OptionError
+from dvme.errors import DataError
 from dvme.files import file_digest, new_folder, whole
 from dvme.heads import Head, fitted_class, head_of, segments, written
 from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
@@ -93,8 +93,8 @@ def load_head(folder: str | Path, kinds: Kinds | None = None) -> SavedHead:
         kinds: those that are known; None: those that classify images.
 
     Raises:
-        DataError: if the folder is not a head, is torn or was changed, or is of another dvme.
-        OptionError: if it segments images, and only those that classify them are known.
+        DataError: if the folder is not a head, is torn or was changed, or is of another dvme; or if it segments images,
+            and only those that classify them are known.
     """
     from safetensors import SafetensorError
 
@@ -107,12 +107,12 @@ def load_head(folder: str | Path, kinds: Kinds | None = None) -> SavedHead:
         described = json.loads((path / DESCRIPTION).read_text())
         _check_description(path, described)
         if kinds is None and segments(described["head"]):
-            raise OptionError(_no_classifier(path, described["head"]))
+            raise DataError(_no_classifier(path, described["head"]))
         known = kinds or Kinds(fitted_class, head_of, check_answer)
         saved = _restored(path, described, known)
         known.check(path, saved)
     except (OSError, LookupError, TypeError, AttributeError, ValueError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, DvmeError):
+        if isinstance(error, DataError):
             raise
         raise DataError(f"{path} cannot be read as a head ({error}); it may be torn: save it again") from error
     return saved

@@ -184,7 +184,7 @@ def test_predict__refuses_in_a_line_and_leaves_nothing(made: Path, head: Path, t
             predicted(head, made / images, tmp_path / out, **given)
         assert "\n" not in str(caught.value)
         assert not (tmp_path / out).exists()
-    with pytest.raises(OptionError, match="makes masks of images and gives them no class; dvme predict"):
+    with pytest.raises(DataError, match="makes masks of images and gives them no class; dvme predict"):
         dvme.explain(head, made / "c.zarr")
 
 
