@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING, Columns, load_samples
+from dvme.data import MISSING, Columns, Samples, load_samples
 from dvme.data.masks import Masks
 from dvme.data.samples import MASK
+from dvme.errors import DataError, parameter
 from dvme.files import new_folder
 from dvme.heads import UNETS
 from dvme.heads.saved_head import SavedHead
@@ -28,6 +29,7 @@ from dvme.segmentation.maps import DenseMaps
 from dvme.segmentation.saved import load_head
 from dvme.segmentation.scene import Scene
 from dvme.segmentation.unet.fitted import taken_together
+from dvme.text import first_few
 from dvme_cache import EmbeddingCache
 
 
@@ -60,8 +62,13 @@ def write_masks(request: MaskRequest, name: str) -> Masked:
     """
     check_masks_folder(request.out, name, force=request.force)
     saved = load_head(request.head)
+    told = _told_masks(request, saved)
     with _source(request, saved) as found:
-        known, source = _with_known_masks(request, found)
+        known = _kept_masks(request, found) if told is None else dict(zip(told.ids, told.kept[MASK], strict=True))
+        if told is None:
+            source = found
+        else:  # what is said first is of the columns that were used without them
+            source = replace(found, remarks=list(dict.fromkeys([*told.remarks, *found.remarks[1:]])))
         is_exclusive = all(fold.head.is_exclusive for fold in saved.folds)
         with new_folder(request.out, force=request.force) as aside:
             table = Areas(saved, source, known, MaskWriter(aside, saved.classes, is_exclusive=is_exclusive))
@@ -136,14 +143,29 @@ def _on_grids(saved: SavedHead, parts: Sequence[Part], runtime: Runtime) -> Iter
                 yield int(part.positions[place]), partial(fits[0].planes_of, values)
 
 
-def _with_known_masks(request: MaskRequest, source: Source) -> tuple[dict[bytes | str, str], Source]:
-    """What a table tells of masks, by the names of its images, or a cache, by their contents; and what is said then."""
-    if request.columns.masks.columns:
-        told = load_samples(request.images, request.columns, skip_missing=request.skip_missing)
-        return dict(zip(told.ids, told.kept[MASK], strict=True)), replace(source, remarks=told.remarks)
+def _told_masks(request: MaskRequest, saved: SavedHead) -> Samples | None:
+    """The images of a table with their masks; None where it is not asked about them.
+
+    Raises:
+        DataError: if they have no class that the head tells.
+    """
+    if not request.columns.masks.columns:
+        return None
+    told = load_samples(request.images, request.columns, skip_missing=request.skip_missing)
+    names = Masks.of(np.array(told.kept[MASK], dtype=object)).names
+    if names and not set(names) & set(saved.classes):
+        raise DataError(
+            f"the masks of {request.images} are of {first_few(names)}, and the head tells {first_few(saved.classes)}; "
+            "call classes as it does with " + parameter("mask_classes") + ", or leave out " + parameter("mask")
+        )
+    return told
+
+
+def _kept_masks(request: MaskRequest, source: Source) -> dict[bytes | str, str]:
+    """What a cache tells of masks, by the contents of images."""
     place = request.images if source.is_cache else request.cache
     if place is None or not EmbeddingCache.exists(place):
-        return {}, source
+        return {}
     store = EmbeddingCache.open(place)
     cells = store.columns((MASK,))[MASK]
-    return dict(zip(store.samples.content_ids, cells.tolist(), strict=False)), source
+    return dict(zip(store.samples.content_ids, cells.tolist(), strict=False))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.own.custom import spec_from_mapping, spec_to_mapping
@@ -154,6 +153,8 @@ def taken_together(several: Sequence[NDArray[np.float32]], n_classes: int, size:
         n_classes: L.
         size: (H, W).
     """
+    from scipy.special import expit, softmax
+
     is_exclusive = len(several[0]) > n_classes
     large = [restored(each.reshape(len(each), -1).T, each.shape[1:], size) for each in several]
     if not is_exclusive:

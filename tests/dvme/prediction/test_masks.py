@@ -178,6 +178,12 @@ def test_predict__refuses_in_a_line_and_leaves_nothing(made: Path, head: Path, t
         ("c.zarr", "m.csv", {}, "name a folder"),
         ("c.zarr", "m", {"submission": ["a", "b"]}, "makes masks; leave out submission"),
         ("c.zarr", "m", {"frame": "each"}, "is a cache"),
+        (
+            "all.csv",
+            "m",
+            TABLE | {"mask_classes": "1=nodule,*=background"},
+            "of nodule, and the head tells round, other",
+        ),
         (tmp_path / "bad", "m", {"backbones": [f"{made}/cnn.toml"]}, "nothing to predict"),
     ]:
         with pytest.raises((DataError, OptionError), match=said) as caught:
