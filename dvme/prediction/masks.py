@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +31,9 @@ from dvme.segmentation.scene import Scene
 from dvme.segmentation.unet.fitted import taken_together
 from dvme.text import first_few
 from dvme_cache import EmbeddingCache
+
+AT_ONCE = 16
+"""Images of which the heads of all folds are asked one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +67,10 @@ def write_masks(request: MaskRequest, name: str) -> Masked:
     saved = load_head(request.head)
     told = _told_masks(request, saved)
     with _source(request, saved) as found:
-        known = _kept_masks(request, found) if told is None else dict(zip(told.ids, told.kept[MASK], strict=True))
         if told is None:
-            source = found
+            known, source = _kept_masks(request, found), found
         else:  # what is said first is of the columns that were used without them
+            known = dict(zip(told.ids, told.kept[MASK], strict=True))
             source = replace(found, remarks=list(dict.fromkeys([*told.remarks, *found.remarks[1:]])))
         is_exclusive = all(fold.head.is_exclusive for fold in saved.folds)
         with new_folder(request.out, force=request.force) as aside:
@@ -135,11 +138,10 @@ def _on_grids(saved: SavedHead, parts: Sequence[Part], runtime: Runtime) -> Iter
         }
         n_images = len(part.rows)
         scene = Scene(maps, part.rows, part.store.samples.ids[part.rows], Masks.of(np.full(n_images, MISSING, object)))
-        every = np.arange(n_images)
-        for together in zip(*(fit.probabilities(scene, every) for fit in fits), strict=True):
-            at = together[0][0]
-            means = np.mean([found for _, found in together], axis=0)
-            for place, values in zip(range(at.start, at.stop), means, strict=True):
+        for start in range(0, n_images, AT_ONCE):
+            some = np.arange(start, min(start + AT_ONCE, n_images))
+            each = [np.concatenate([found for _, found in fit.probabilities(scene, some)]) for fit in fits]
+            for place, values in zip(some.tolist(), np.mean(each, axis=0), strict=True):
                 yield int(part.positions[place]), partial(fits[0].planes_of, values)
 
 
@@ -161,7 +163,7 @@ def _told_masks(request: MaskRequest, saved: SavedHead) -> Samples | None:
     return told
 
 
-def _kept_masks(request: MaskRequest, source: Source) -> dict[bytes | str, str]:
+def _kept_masks(request: MaskRequest, source: Source) -> Mapping[bytes | str, str]:
     """What a cache tells of masks, by the contents of images."""
     place = request.images if source.is_cache else request.cache
     if place is None or not EmbeddingCache.exists(place):
