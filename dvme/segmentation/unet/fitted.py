@@ -43,8 +43,7 @@ class FittedUnet:
     is_exclusive: bool
     """Whether a pixel has one class at most."""
     chosen: Mapping[str, Any]
-    """`epoch`, `n_epochs`, `validation_loss` (of Dice), `learning_rate`, `n_trained`: what validation chose, and how it
-    went."""
+    """`epoch`, `n_epochs`, `validation_loss`, `learning_rate`, `n_trained`: what validation chose, and how it went."""
 
     @property
     def spec(self) -> BackboneSpec:
@@ -120,7 +119,7 @@ class FittedUnet:
         """
         import torch
 
-        from dvme.segmentation.unet.dice import n_outputs
+        from dvme.segmentation.unet.losses import n_outputs
         from dvme.segmentation.unet.network import built
 
         spec = spec_from_mapping(settings["spec"], source="the description of a U-Net")

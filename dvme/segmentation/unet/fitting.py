@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime, silent
-from dvme.segmentation.unet.dice import n_outputs
 from dvme.segmentation.unet.fitted import FittedUnet
 from dvme.segmentation.unet.head import RANDOM, Unet
 from dvme.segmentation.unet.images import Images, pixels_of, squashed
+from dvme.segmentation.unet.losses import n_outputs
 from dvme.segmentation.unet.targets import n_bytes_of, share_planes, with_something_known
 from dvme.training.checkpoints import Epochs
 from dvme.training.pictures import Pictures
@@ -185,7 +185,7 @@ def _fit(
         raise DataError(f"{job.title}: no pixel of its {len(job.train)} training masks is known; give masks that tell")
     started, kept = time.perf_counter(), Epochs(job.workplace)
     network = _untrained(job, images, masks, runtime.torch_device())
-    lesson = MaskLesson(shown.pictures, train, validation, targets, targets, np.ones(len(targets)))
+    lesson = MaskLesson(shown.pictures, train, validation, targets, targets, np.ones(len(targets)), job.head.loss)
     recipe = job.head.recipe
     recipe = replace(recipe, stop_patience=recipe.stop_patience or recipe.max_epochs)
     course = tune(network, Whole(len(masks.names), network.device), lesson, recipe, job.seed, tell, kept)

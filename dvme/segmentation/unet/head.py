@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from dvme.errors import OptionError, UnknownNameError
 from dvme.heads import UNETS
 from dvme.heads.variation import differences, split_name, vary
 from dvme.limits import whole
+from dvme.segmentation.unet.losses import Loss
 from dvme.training.recipe import Flips, Precision, Recipe
 
 UNET, RANDOM = UNETS
@@ -42,6 +43,8 @@ class Unet:
     batch_size: int = 32
     """Images of a minibatch, at most."""
     max_epochs: int = 200
+    loss: Loss = "dice"
+    """`dice`, or `cross-entropy` of pixels, by which Taher et al. train on the vessels of DRIVE."""
     stop_patience: int = 20
     """Epochs without a new best after which training ends; 0: never."""
     size: int = 0
@@ -62,6 +65,8 @@ class Unet:
         """Refuse what is not known."""
         if self.protocol != TAHER:
             raise OptionError(f"protocol {self.protocol!r} is not known; choose {TAHER}")
+        if self.loss not in get_args(Loss):
+            raise OptionError(f"loss {self.loss!r} is not known; choose from {', '.join(get_args(Loss))}")
         size = whole("size", self.size, 0)
         if 0 < size < LEAST_SIDE:
             raise OptionError(f"size {size} is not possible; it must be 0, or {LEAST_SIDE} pixels or more")

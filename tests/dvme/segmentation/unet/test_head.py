@@ -20,7 +20,12 @@ def test_unet__is_taher_2021_by_default() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["unet", "unet-random", "unet@learning-rates=0.0001:0.001@batch-size=16@max-epochs=60@stop-patience=10@size=256"],
+    [
+        "unet",
+        "unet-random",
+        "unet@loss=cross-entropy@size=512",
+        "unet@learning-rates=0.0001:0.001@batch-size=16@max-epochs=60@stop-patience=10@size=256",
+    ],
 )
 def test_unet_head__names_come_back(name: str) -> None:
     head = unet_head(name)
@@ -36,6 +41,7 @@ def test_unet_head__names_come_back(name: str) -> None:
         ("unet@batch-size=0", "batch_size 0 is not possible"),
         ("unet@batch-size=many", "batch-size=many is not possible; it must be a whole number"),
         ("unet@learning-rates=0", "learning_rates 0.0 is not possible"),
+        ("unet@loss=focal", "loss 'focal' is not known; choose from dice, cross-entropy"),
         ("unet@flips=up", "flips 'up' is not known"),
         ("unet@protocol=own", "protocol 'own' is not known; choose taher2021"),
         ("unet@lora-rank=4", "unet has no setting 'lora-rank'"),

@@ -87,6 +87,32 @@ def test_watched__is_the_dice_of_all_validation_pixels() -> None:
     assert watched.loss(trained) == pytest.approx(1.0 - (2.0 * both + 1.0) / (found + true + 1.0), abs=1e-6)
 
 
+def test_watched__is_the_cross_entropy_of_all_validation_pixels() -> None:
+    rng = np.random.default_rng(1)
+    planes = rng.integers(0, FULL + 1, (N, 1, SIDE, SIDE)).astype(np.uint8)
+    planes[0, 0, :10] = UNKNOWN
+    given = replace(
+        lesson(planes, rng.random((N, SIDE, SIDE)) < 0.5), validation=np.array([0, 4]), loss="cross-entropy"
+    )
+    trained = trained_on(given)
+    total, n_known = 0.0, 0
+    for row in (0, 4):
+        for value, level in zip(given.pictures.crops[row, ..., 0].ravel(), planes[row].ravel(), strict=True):
+            if level != UNKNOWN:
+                logit, share = (float(value) - 127.5) / 8.0, level / FULL
+                total, n_known = total + np.log1p(np.exp(-abs(logit))) + max(logit, 0.0) - logit * share, n_known + 1
+    assert trained.lesson.watched(trained.classifier, trained.device).loss(trained) == pytest.approx(total / n_known)
+
+
+def test_minibatch_loss__cross_entropy_is_small_where_masks_are_right() -> None:
+    shown = blobs()
+    planes = np.where(shown, FULL, 0).astype(np.uint8)[:, None]
+    right = replace(lesson(planes, shown), loss="cross-entropy")
+    wrong = replace(lesson(np.ascontiguousarray(planes[:, :, ::-1]), shown), loss="cross-entropy")
+    assert loss_of(right) < 0.1
+    assert loss_of(wrong) > 1.0
+
+
 def test_has_frozen_statistics__a_single_image_has_some() -> None:
     planes = np.zeros((N, 1, SIDE, SIDE), dtype=np.uint8)
     given = replace(lesson(planes, blobs()), train=np.array([2]))

@@ -1,8 +1,8 @@
-"""The Dice loss of classes that are known in part of the pixels."""
+"""Losses of classes that are known in part of the pixels: Dice, and cross entropy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dvme_cache.deferred import deferred
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 else:
     torch = deferred("torch")
 
+Loss = Literal["dice", "cross-entropy"]
 SMOOTH = 1.0
 """What is added above and below the line: a class that is nowhere, and found nowhere, has a loss of 0."""
 
@@ -55,3 +56,26 @@ def dice_loss(totals: Tensor) -> Tensor:
     """
     both, found, true = totals.unbind()
     return (1.0 - (2.0 * both + SMOOTH) / (found + true + SMOOTH)).mean()
+
+
+def cross_entropies(logits: Tensor, truth: Tensor, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The cross entropy of pixels, summed over all that is known of a batch, and how much that is.
+
+    Structures that may overlap, and a single class, are each a yes or no, of which the mean is binary cross entropy.
+    Of classes that exclude each other a pixel has one entropy, over them and the background, and is known or not as a
+    whole.
+
+    Args:
+        logits: as `shares_of`.
+        truth: (B, L, H, W) from 0 to 1.
+        known: (B, L, H, W) 1 where the truth is known, else 0; None: everywhere.
+    """
+    if logits.shape[1] == truth.shape[1]:
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    else:
+        of_all = torch.cat([1.0 - truth.sum(dim=1, keepdim=True), truth], dim=1)
+        losses = -(logits.log_softmax(dim=1) * of_all).sum(dim=1, keepdim=True)
+        known = None if known is None else known.amin(dim=1, keepdim=True)
+    if known is None:
+        return losses.sum(), losses.new_tensor(losses.numel())
+    return (losses * known).sum(), known.sum()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dvme.segmentation.unet.dice import dice_loss, n_outputs, shares_of, sums
+from dvme.segmentation.unet.losses import cross_entropies, dice_loss, n_outputs, shares_of, sums
 
 
 def test_dice_loss__two_by_two_pixels_by_hand() -> None:
@@ -60,3 +60,26 @@ def test_n_outputs__one_class_needs_no_background() -> None:
     assert n_outputs(1, is_exclusive=True) == 1
     assert n_outputs(3, is_exclusive=True) == 4
     assert n_outputs(3, is_exclusive=False) == 3
+
+
+@pytest.mark.parametrize("is_exclusive", [False, True])
+def test_cross_entropies__equal_torch_of_the_pixels_that_are_known(is_exclusive: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(3, 3 if is_exclusive else 2, 4, 5, generator=generator, dtype=torch.float64)
+    if is_exclusive:
+        labels = torch.randint(0, 3, (3, 4, 5), generator=generator)
+        truth = torch.stack([labels == 1, labels == 2], dim=1).double()
+        is_void = torch.rand(3, 1, 4, 5, generator=generator) < 0.3
+        known = (~is_void).double().expand(3, 2, 4, 5)
+        labels[is_void[:, 0]] = -100
+        expected = torch.nn.functional.cross_entropy(logits, labels)
+    else:
+        truth = torch.rand(3, 2, 4, 5, generator=generator, dtype=torch.float64)
+        known = (torch.rand(3, 2, 4, 5, generator=generator) < 0.7).double()
+        chosen = known.bool()
+        expected = torch.nn.functional.binary_cross_entropy(logits.sigmoid()[chosen], truth[chosen])
+    total, n_known = cross_entropies(logits, truth, known)
+    assert (total / n_known).item() == pytest.approx(expected.item(), rel=1e-12)
+    whole, n_all = cross_entropies(logits, truth)
+    assert n_all == (60 if is_exclusive else 120)
+    assert whole > total
