@@ -23,8 +23,8 @@ WHOLE_COMMAND = re.compile(r"\b(?:dvme|pip)(?: (?:cache|backbones))? [a-z]+(?: (
 """`dvme cache label c.zarr --class-order LOWEST`: a command is the same wherever it is read."""
 OPTION = re.compile(r"(?<![\w(<!-])--[a-z{]")
 NO_MESSAGES = {"heads/saving.py": 1, "report/sections.py": 6, "report/segmentation_section.py": 1}
-"""How many texts with two dashes are no message: the name of a head's folder; the command that repeats a run; a property of
-CSS."""
+"""How many texts with two dashes are no message: the name of a head's folder; the command that repeats a run; a
+property of CSS."""
 USER_TEXT = st.text() | st.sampled_from(["{batch_size}", "%s", "`n_folds`", "n_folds=2", "--folds", "\x00", "{", "}}"])
 
 
