@@ -80,10 +80,10 @@ def token_colours(maps: DenseMaps, rows: NDArray[Any], train: NDArray[Any]) -> N
     shape = finest.rows, finest.columns
     fitted_on = np.unique(train)
     fitted_on = fitted_on[np.unique(np.linspace(0, len(fitted_on) - 1, MOST_IMAGES).round().astype(np.int64))]
-    sample, rng = [], np.random.default_rng(0)
+    sample, rng = list[NDArray[np.float32]](), np.random.default_rng(0)
     for row in fitted_on:
         places = rng.choice(finest.n_tokens, min(PER_IMAGE, finest.n_tokens), replace=False)
-        sample.append(maps.on_grid(np.array([row]), shape)[0, places])
+        sample += maps.tokens(np.array([row]), shape, [places])
     tokens = np.concatenate(sample)
     weights = _weights(tokens, [grid.channels for grid in maps.grids])
     colours = Colours.of(tokens * weights)

@@ -189,23 +189,30 @@ class _Group:
 
     def _read(self, name: str, progress: Progress) -> tuple[NDArray[np.float32], Standard]:
         """(R, C) standardised tokens of one backbone, and what standardised them."""
-        images, n_tokens = np.union1d(self.rows.images, self.reference), self.shape[0] * self.shape[1]
-        n_channels = self.scene.n_channels(name)
-        found = np.empty((len(self.rows.tokens), n_channels), dtype=np.float32)
-        moments = Moments(n_channels)
+        images, maps = np.union1d(self.rows.images, self.reference), self.scene.maps[name]
+        found, moments = np.empty((len(self.rows.tokens), maps.n_channels), dtype=np.float32), Moments(maps.n_channels)
         is_drawn, is_reference = np.isin(images, self.rows.images), np.isin(images, self.reference)
-        for at, (block,) in self.scene.blocks((name,), images, self.shape, BLOCK_BYTES // COPIES):
-            for place, tokens in zip(range(at.start, at.stop), block, strict=True):
-                image = images[place : place + 1]
-                if is_drawn[place]:
-                    rows = self.rows.rows_of(image)
-                    found[rows] = tokens[self.rows.tokens[rows]]
-                if is_reference[place]:
-                    moments.add(tokens[uniform_tokens(n_tokens, REFERENCE_TOKENS, self.scene.ids[image[0]])])
-            progress(READ, at.stop, len(images))
+        most = int(np.diff(self.rows.starts).max(initial=0)) + REFERENCE_TOKENS
+        size = max(1, BLOCK_BYTES // COPIES // maps.row_bytes(most))
+        for start in range(0, len(images), size):
+            ones = [slice(place, place + 1) for place in range(start, min(start + size, len(images)))]
+            drawn = [self.rows.rows_of(images[one][is_drawn[one]]) for one in ones]
+            wanted = [
+                np.concatenate([self.rows.tokens[own], *map(self._uniform, images[one][is_reference[one]])])
+                for one, own in zip(ones, drawn, strict=True)
+            ]
+            rows = self.scene.rows[images[start : start + size]]
+            for own, tokens in zip(drawn, maps.tokens(rows, self.shape, wanted), strict=True):
+                found[own] = tokens[: len(own)]
+                moments.add(tokens[len(own) :])
+            progress(READ, start + len(ones), len(images))
         standard = moments.standard()
         standard.apply(found)
         return found, standard
+
+    def _uniform(self, image: np.int64) -> NDArray[np.int64]:
+        """Places of the tokens of an image that all are standardised by."""
+        return uniform_tokens(self.shape[0] * self.shape[1], REFERENCE_TOKENS, self.scene.ids[image])
 
     def _held(self, names: Sequence[str]) -> int:
         """Bytes of the tokens of some backbones, with their copies."""

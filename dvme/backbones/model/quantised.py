@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,15 +80,30 @@ def maps_of(rows: NDArray[Any], grids: Sequence[Grid]) -> list[NDArray[np.float3
         rows: (B, elements) float32, float16, or uint8 as `quantised` makes them.
         grids: of the maps.
     """
-    found, at = [], 0
+    return [decoded(values, scales) for values, scales in stored_maps(rows, grids)]
+
+
+def stored_maps(rows: NDArray[Any], grids: Sequence[Grid]) -> Iterator[tuple[NDArray[Any], NDArray[np.float16] | None]]:
+    """The maps of rows as they are stored; arguments as of `maps_of`.
+
+    Yields:
+        Of each map (B, n_tokens, channels) values, a view of the rows; and of bytes the (B, n_tokens) scales.
+    """
+    at = 0
     for grid in grids:
         values = rows[:, at : at + grid.n_values].reshape(len(rows), grid.n_tokens, grid.channels)
         at += grid.n_values
         if rows.dtype != STORED:
-            found.append(values.astype(np.float32))
+            yield values, None
             continue
         end = at + grid.n_tokens * SCALE.itemsize
-        scales = np.ascontiguousarray(rows[:, at:end]).view(SCALE).astype(np.float32)
-        found.append(values.view(np.int8) * scales[:, :, None])
+        yield values.view(np.int8), np.ascontiguousarray(rows[:, at:end]).view(SCALE)
         at = end
+
+
+def decoded(values: NDArray[Any], scales: NDArray[np.float16] | None) -> NDArray[np.float32]:
+    """(..., channels) float32 of tokens of `stored_maps`, of bytes with (...,) their scales."""
+    if scales is None:
+        return values.astype(np.float32)
+    found: NDArray[np.float32] = values * scales.astype(np.float32)[..., None]
     return found

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from dvme.backbones.description.dense import Grid, grids_text
 from dvme.backbones.model.quantised import quantised
 from dvme.errors import DataError
-from dvme.segmentation.maps import DenseMaps, resampled
+from dvme.segmentation.maps import DenseMaps, resampled, resampled_at
 from dvme_cache import CorruptCacheError, EmbeddingCache, Fingerprint
 
 N = 40
@@ -82,6 +82,52 @@ def test_on_grid__as_torch_interpolates_each_map(shape: tuple[int, int], maps: C
         expected.append(other.permute(0, 2, 3, 1).reshape(3, shape[0] * shape[1], grid.channels).numpy())
     found = dense.on_grid(rows, shape)
     np.testing.assert_allclose(found, np.concatenate(expected, axis=2), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("shape", [(6, 6), (3, 4), (7, 9), (2, 5), (1, 1), (24, 24)])
+def test_tokens__as_torch_interpolates_each_map(
+    dtype: str, shape: tuple[int, int], maps: Callable[[str], DenseMaps]
+) -> None:
+    dense, rows, n_tokens = maps(dtype), np.array([5, 0, 39, 0]), shape[0] * shape[1]
+    wanted = [np.array([n_tokens - 1, 0, 0]), np.arange(n_tokens), np.arange(0), np.arange(n_tokens)[::-1]]
+    found = dense.tokens(rows, shape, wanted)
+    assert [len(own) for own in found] == [3, n_tokens, 0, n_tokens]
+    at = 0
+    for grid, tokens in zip(GRIDS, dense.read(rows), strict=True):
+        planes = torch.from_numpy(tokens).reshape(4, grid.rows, grid.columns, grid.channels).permute(0, 3, 1, 2)
+        other = interpolate(planes, size=shape, mode="bilinear", align_corners=False)
+        expected = other.permute(0, 2, 3, 1).reshape(4, n_tokens, grid.channels).numpy()
+        for number, places in enumerate(wanted):
+            own = found[number][:, at : at + grid.channels]
+            np.testing.assert_allclose(own, expected[number][places], rtol=0, atol=1e-6)
+            if (grid.rows, grid.columns) == shape:
+                np.testing.assert_array_equal(own, tokens[number][places])
+        at += grid.channels
+    assert dense.tokens(rows[:0], shape, []) == []
+
+
+def test_tokens__take_no_more_than_they_say(tmp_path: Path) -> None:
+    grids, n_rows = (Grid(8, 8, 64), Grid(4, 4, 64)), 100
+    stored = np.ones((n_rows, sum(grid.n_values for grid in grids)), dtype=np.float16)
+    dense = write(tmp_path / "c.zarr", stored, {"maps": grids_text(grids), "dtype": "float16"})
+    for n_tokens in (5, 200):
+        wanted = [np.resize(np.arange(64), n_tokens)] * n_rows
+        dense.tokens(np.arange(n_rows), (8, 8), wanted)  # what is read once
+        tracemalloc.start()
+        dense.tokens(np.arange(n_rows), (8, 8), wanted)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < n_rows * dense.row_bytes(n_tokens)
+
+
+def test_resampled_at__of_one_cell_or_line_is_constant() -> None:
+    tokens, every = np.arange(8, dtype=np.float32).reshape(2, 4, 1), np.arange(12)
+    owners = np.repeat([1, 0], 12)
+    found = resampled_at(tokens, (1, 4), (3, 4), owners, np.tile(every, 2))
+    np.testing.assert_array_equal(found[:, 0], np.concatenate([np.tile(tokens[own, :, 0], 3) for own in (1, 0)]))
+    found = resampled_at(tokens[:, :1], (1, 1), (3, 4), owners, np.tile(every, 2))
+    np.testing.assert_array_equal(found[:, 0], np.repeat([4.0, 0.0], 12))
 
 
 def test_resampled__of_one_cell_or_line_is_constant() -> None:
