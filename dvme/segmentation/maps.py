@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -110,28 +110,6 @@ class DenseMaps:
         """What `tokens` takes at most for a row of which it gives so many."""
         n_values = sum(grid.n_values for grid in self.grids) + 2 * n_tokens * self.n_channels
         return self.embeddings.stored.features.row_bytes + FLOAT_BYTES * n_values
-
-    def blocks(
-        self, rows: NDArray[Any], shape: tuple[int, int], n_bytes: int
-    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """`on_grid` in parts, in order, such that each part and what reading it takes are at most so many bytes.
-
-        A part has at least one row.
-
-        Yields:
-            Where in `rows`, and (b, r * c, sum of channels).
-        """
-        size = max(1, n_bytes // self._bytes_a_row(shape))
-        for start in range(0, len(rows), size):
-            at = slice(start, min(start + size, len(rows)))
-            yield at, self.on_grid(rows[at], shape)
-
-    def _bytes_a_row(self, shape: tuple[int, int]) -> int:
-        """Of the row as it is stored, of its maps, and of what becomes of them."""
-        n_values = sum(grid.n_values for grid in self.grids)
-        widest = shape[0] * shape[1] * max(grid.channels for grid in self.grids)
-        joined = shape[0] * shape[1] * self.n_channels
-        return self.embeddings.stored.features.row_bytes + FLOAT_BYTES * (n_values + 2 * widest + joined)
 
 
 def resampled(tokens: NDArray[np.float32], shape: tuple[int, int], wanted: tuple[int, int]) -> NDArray[np.float32]:

@@ -136,36 +136,6 @@ def test_resampled__of_one_cell_or_line_is_constant() -> None:
     np.testing.assert_array_equal(resampled(tokens, (1, 4), (3, 4)), np.tile(tokens, (1, 3, 1)))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "int8"])
-def test_blocks__all_rows_in_order_and_each_part_within_the_bytes(dtype: str, maps: Callable[[str], DenseMaps]) -> None:
-    dense, rows = maps(dtype), np.random.default_rng(1).permutation(N)
-    whole = dense.on_grid(rows, (6, 6))
-    for n_bytes in (1, 40_000, 10**9):
-        parts = list(dense.blocks(rows, (6, 6), n_bytes))
-        assert [at.start for at, _ in parts] == [0, *(at.stop for at, _ in parts)][:-1]
-        np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), whole)
-        assert all(part.nbytes <= n_bytes or len(part) == 1 for _, part in parts)
-    assert list(dense.blocks(rows[:0], (6, 6), 100)) == []
-
-
-def test_blocks__hold_no_more_than_they_say(tmp_path: Path) -> None:
-    """Twenty times as many rows take no more memory; what a part takes includes all on the way to it."""
-    grids = (Grid(8, 8, 64), Grid(4, 4, 64))
-    stored = np.ones((400, sum(grid.n_values for grid in grids)), dtype=np.float16)
-    dense = write(tmp_path / "c.zarr", stored, {"maps": grids_text(grids), "dtype": "float16"})
-    peaks = []
-    for n_rows in (20, 400):
-        for _ in dense.blocks(np.arange(20), (8, 8), 1 << 20):  # what is read once
-            pass
-        tracemalloc.start()
-        for _ in dense.blocks(np.arange(n_rows), (8, 8), 1 << 20):
-            pass
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert peaks[1] < 1.2 * peaks[0]
-    assert peaks[1] < 1.5 * (1 << 20)
-
-
 def test_read__a_damaged_row_is_named_and_the_others_are_read(tmp_path: Path, features: NDArray[np.float32]) -> None:
     stored = quantised(features, GRIDS)[0]
     fields = {"maps": grids_text(GRIDS), "dtype": "int8"}
