@@ -232,13 +232,14 @@ class _Unets:
             if isinstance(each.method.head, Unet)
         ]
         self._masks, self._runtime = snapshot.masks, runtime
-        check_unets(self.jobs, self.images, self._masks, runtime)
+        self._room = check_unets(self.jobs, self.images, self._masks, runtime)
 
     def fit(self, progress: Progress) -> Iterator[tuple[int, Any, float]]:
         """Train them, one after the other."""
         from dvme.segmentation.unet.fitting import fit_unets
 
-        yield from fit_unets(self.jobs, self.images, self._masks, runtime=self._runtime, progress=progress)
+        given = self.jobs, self.images, self._masks
+        yield from fit_unets(*given, runtime=self._runtime, progress=progress, room=self._room)
 
 
 def _check_weights(snapshot: Snapshot, name: str, runtime: Runtime) -> None:

@@ -62,6 +62,7 @@ def fit_unets(
     *,
     runtime: Runtime | None = None,
     progress: Progress = silent,
+    room: int | None = None,
 ) -> Iterator[tuple[int, FittedUnet, float]]:
     """Fit every job by itself: its result follows from its arguments, to the bit on as many threads of a CPU.
 
@@ -71,6 +72,7 @@ def fit_unets(
         masks: of the same images; those of test images are not read.
         runtime: the device.
         progress: told (stage, done, total).
+        room: bytes that are left for pixels, from `check_unets` of the same jobs; None: they are checked here.
 
     Yields:
         (position, fitted, seconds of the training) of each job once; jobs that see images alike follow each other.
@@ -83,7 +85,7 @@ def fit_unets(
     if not jobs:
         return
     runtime = runtime or Runtime()
-    room = check_unets(jobs, images, masks, runtime)
+    room = check_unets(jobs, images, masks, runtime) if room is None else room
     rows, side, n_epochs = _rows(jobs), 0, 0
     targets = np.zeros((0, 0, 0, 0), dtype=np.uint8)
     for n_done, position in enumerate(_in_order(jobs, images)):

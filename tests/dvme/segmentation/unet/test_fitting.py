@@ -21,7 +21,7 @@ from dvme.errors import DataError, OptionError
 from dvme.metrics.segmentation import dice
 from dvme.runtime import Runtime
 from dvme.segmentation.unet.fitted import DESCRIPTION, WEIGHTS, FittedUnet, load_unet, save_unet
-from dvme.segmentation.unet.fitting import UnetJob, fit_unets
+from dvme.segmentation.unet.fitting import UnetJob, check_unets, fit_unets
 from dvme.segmentation.unet.head import unet_head
 from dvme.segmentation.unet.images import Images
 from dvme.segmentation.unet.lesson import WatchedMasks
@@ -218,6 +218,13 @@ def test_fit_unets__ends_when_validation_has_no_new_best(few: Drawings, monkeypa
         (one,) = fitted(few, job(head))
     assert (one.chosen["epoch"], one.chosen["n_epochs"], one.chosen["validation_loss"]) == (2, 5, 0.4)
     assert len(seen) == 5 * 2
+
+
+def test_fit_unets__what_was_checked_is_not_checked_again(few: Drawings, whole: FittedUnet) -> None:
+    room = check_unets([job()], images_of(few), few.masks, CPU)
+    poor = images_of(few, n_bytes=1_000_000)  # a check would refuse it, as below
+    ((_, one, _),) = fit_unets([job()], poor, few.masks, runtime=CPU, room=room)
+    assert all(np.array_equal(value, whole.arrays()[name]) for name, value in one.arrays().items())
 
 
 def test_fit_unets__one_image_is_enough_and_without_validation_the_last_epoch_counts(few: Drawings) -> None:
