@@ -70,7 +70,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         check_folder(question.save, step="name another folder with " + parameter("save"))
         check_apart(question)
     store = open_cache(question.cache)
-    names, methods = lines_of(question, runtime, store)
+    names, methods, left_out = lines_of(question, runtime, store)
     views, lines = views_asked(question.views, store, names)
     _check_methods(question, methods, views)
     budget = runtime.memory_budget("cpu")  # before embeddings take of what is free
@@ -97,7 +97,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         if question.part is not None:
             asked = os.fspath(question.out or ""), os.fspath(question.cache), question.metric
             return part_done(question.part, grid, design.notices, clock.laps, *asked)
-        judge, report = _judged(question, design, grid, clock, progress, lines)
+        judge, report = _judged(question, design, grid, clock, progress, [*left_out, *lines])
         report.notices.extend(earlier)
         if sites:
             found, lines = judge_sites(sites, question.sites, design.snapshot, judge, grid, progress)

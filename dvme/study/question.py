@@ -12,6 +12,7 @@ from dvme.heads import Head
 from dvme.runtime import Runtime
 from dvme.study.design.named import dense_backbones, named_backbones
 from dvme.study.design.options import SubsetOptions
+from dvme.study.encoders import with_encoders
 from dvme.study.kept_heads import HEADS
 from dvme.study.methods import Method, make_methods
 from dvme.study.operation import Operation
@@ -69,8 +70,8 @@ class Question:
         return replace(self, metric=judging_metric(self.metric, is_segmentation=self.is_segmentation))
 
 
-def lines_of(question: Question, runtime: Runtime, store: EmbeddingCache) -> tuple[list[str], list[Method]]:
-    """The backbones, and the methods of the table.
+def lines_of(question: Question, runtime: Runtime, store: EmbeddingCache) -> tuple[list[str], list[Method], list[str]]:
+    """The backbones, the methods of the table, and lines on what was left out of them.
 
     Raises:
         OptionError, UnknownNameError: if heads or backbones cannot be had, or a segmentation is asked what it has not.
@@ -79,9 +80,9 @@ def lines_of(question: Question, runtime: Runtime, store: EmbeddingCache) -> tup
     if question.is_segmentation:
         _check_segmentation(question, runtime)
         names = dense_backbones(store, question.backbones)
-        return names, segment_methods(question.heads, names, with_controls=with_controls)
+        return names, *with_encoders(segment_methods(question.heads, names, with_controls=with_controls), store)
     names = named_backbones(store, question.backbones)
-    return names, make_methods(question.heads, names, with_controls=with_controls, metric=question.metric)
+    return names, make_methods(question.heads, names, with_controls=with_controls, metric=question.metric), []
 
 
 def _check_segmentation(question: Question, runtime: Runtime) -> None:

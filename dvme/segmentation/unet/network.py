@@ -19,17 +19,27 @@ import torch
 from torch import Tensor, nn
 
 from dvme.backbones.description.spec import BackboneSpec
-from dvme.backbones.loading.trainable import Trainable
+from dvme.backbones.loading.trainable import Trainable, trainable
 from dvme.backbones.loading.tuned import own_arguments
-from dvme.backbones.model.architectures import timm_arguments
+from dvme.backbones.model.architectures import import_timm, timm_arguments
 from dvme.backbones.model.normalised import normalised, scale_and_shift
-from dvme.errors import DataError, EnvironmentMismatchError, OptionError, parameter
+from dvme.errors import DataError, DvmeError, EnvironmentMismatchError, OptionError, parameter
 from dvme.float32 import full_float32
 from dvme.text import first_few, first_line
 
 NEEDS = "U-Nets need segmentation_models_pytorch: pip install 'dvme[segment]'"
 ROUNDING = 1e-5
 """Between two ways through the same weights, relative to the largest element."""
+
+
+class NoEncoderError(OptionError):
+    """A backbone that cannot be the encoder of a U-Net."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        step = "; choose a ResNet or another convolutional backbone, or leave unet out of " + parameter("heads")
+        super().__init__(f"{name} cannot be the encoder of a U-Net: {reason}" + step)
+        self.reason = reason
+        """Without the name and the next step."""
 
 
 class UNet(nn.Module):
@@ -73,7 +83,7 @@ def arguments_of(backbone: Trainable) -> dict[str, Any]:
     spec = backbone.spec
     found = None if spec.build is not None else own_arguments(backbone)
     if found is None:
-        raise _refused(spec.name, "its architecture is not one that timm builds by name")
+        raise NoEncoderError(spec.name, "its architecture is not one that timm builds by name")
     return {key: value for key, value in found.items() if key != "in_chans"}
 
 
@@ -110,7 +120,7 @@ def built(
                 **arguments,
             )
         except Exception as error:  # of smp and timm, which say in many ways that levels are not theirs
-            raise _refused(spec.name, f"{name} gives no feature levels ({first_line(error)})") from error
+            raise NoEncoderError(spec.name, f"{name} gives no feature levels ({first_line(error)})") from error
     return UNet(network, spec, arguments, torch.device(device))
 
 
@@ -134,6 +144,36 @@ def with_encoder(backbone: Trainable, n_outputs: int, *, seed: int = 0) -> UNet:
     return made
 
 
+def why_no_encoder(spec: BackboneSpec) -> str:
+    """What keeps a backbone from being an encoder, as a sentence goes on; "": nothing. Tried with random weights.
+
+    Raises:
+        EnvironmentMismatchError: if smp is not installed.
+    """
+    if spec.build is not None:
+        return "is no architecture that timm builds by name"
+    if not _has_levels(spec):  # before weights are drawn: of a large transformer that takes long
+        return "gives tokens"
+    try:
+        with_encoder(trainable(spec, random_seed=0), 1)
+    except EnvironmentMismatchError:
+        raise
+    except DvmeError as error:
+        return f"does not fit ({getattr(error, 'reason', first_line(error))})"
+    return ""
+
+
+def _has_levels(spec: BackboneSpec) -> bool:
+    """Whether the layers of an architecture have several grids; False of tokens, which have one."""
+    name, own = timm_arguments(spec.architecture)
+    try:
+        with torch.device("meta"):
+            layers = import_timm().create_model(name, features_only=True, **own)
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        return True  # what builds the encoder says why it has none
+    return len(set(layers.feature_info.reduction())) > 1
+
+
 def filled(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """The state of an encoder, every tensor of which is one of a backbone's.
 
@@ -151,7 +191,7 @@ def filled(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) ->
     sources = {each: by_name.get(_flat(each), []) for each in own}
     lacking = [each for each, found in sources.items() if len(found) != 1 or given[found[0]].shape != own[each].shape]
     if lacking:
-        raise _refused(name, f"the encoder has {first_few(lacking)}, and the backbone has not")
+        raise NoEncoderError(name, f"the encoder has {first_few(lacking)}, and the backbone has not")
     return {each: given[found[0]] for each, found in sources.items()}
 
 
@@ -178,9 +218,9 @@ def _check_same_map(encoder: Any, backbone: Trainable) -> None:
             expected = maps(noise.to(backbone.device), indices=1, intermediates_only=True)[-1]
             found = encoder(noise.to(backbone.device))[-1]
         except (AttributeError, RuntimeError, ValueError, AssertionError) as error:
-            raise _refused(backbone.spec.name, first_line(error)) from error
+            raise NoEncoderError(backbone.spec.name, first_line(error)) from error
     if found.shape != expected.shape or not (found - expected).abs().max() <= ROUNDING * expected.abs().max():
-        raise _refused(backbone.spec.name, "the encoder's last feature map is not the backbone's")
+        raise NoEncoderError(backbone.spec.name, "the encoder's last feature map is not the backbone's")
 
 
 def check_output(network: UNet) -> None:
@@ -195,8 +235,3 @@ def check_output(network: UNet) -> None:
         found = network.eval()(torch.zeros(1, channels, side, side, device=network.device)).shape[-2:]
     if tuple(found) != (side, side):
         raise DataError(f"the U-Net on {spec.name} gives {found[0]} x {found[1]} logits of {side} x {side} pixels")
-
-
-def _refused(name: str, reason: str) -> OptionError:
-    step = "; choose a ResNet or another convolutional backbone, or leave unet out of " + parameter("heads")
-    return OptionError(f"{name} cannot be the encoder of a U-Net: {reason}" + step)
