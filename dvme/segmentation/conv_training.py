@@ -6,20 +6,23 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.description.dense import Grid
 from dvme.data.masks.cell import what_is_shown
-from dvme.errors import DataError
+from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Runtime, keep_freed_memory
 from dvme.segmentation.conv import COUNTERS, ConvHead, ConvSegmenter, blocks_of_maps
 from dvme.segmentation.scene import Scene, SegmentJob
 from dvme.segmentation.shares import shares, with_background
 from dvme.training.checkpoints import Epochs
+from dvme.training.memory import COPIES, OF_TRAINED, TRIED, Step, check_room, kept_bytes
 from dvme.training.randomness import ORDER, WEIGHTS, generator, own_random_numbers, seed_torch
 from dvme.training.rates import cosine
 from dvme_cache.deferred import deferred
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from dvme.segmentation.decoder import Decoder
 else:
     torch = deferred("torch")
+
+TARGET = np.dtype(np.float16)
+"""Of shares that are learned."""
 
 
 def fit_conv(
@@ -64,6 +70,45 @@ def fit_conv(
             training.train_epoch()
             tell(training.head.max_epochs if training.is_over else training.epoch, training.head.max_epochs)
     return training.segmenter(runtime.torch_device()), training.seconds
+
+
+def check_conv(jobs: Sequence[SegmentJob], scene: Scene, runtime: Runtime, budget: int) -> None:
+    """Refuse trainings that memory does not hold, before any is begun.
+
+    Args:
+        jobs: with a ConvHead each.
+        scene: the images.
+        runtime: the device.
+        budget: bytes on the CPU, of targets and, where it trains, of steps.
+
+    Raises:
+        OptionError: with the largest minibatch that fits.
+    """
+    for job in jobs:
+        assert isinstance(job.head, ConvHead)
+        (backbone,), n_outputs = job.backbones, len(scene.masks.names) + scene.masks.is_exclusive
+        step, n_cells = _step(scene.maps[backbone].grids, n_outputs)
+        targets = TARGET.itemsize * len(job.images) * n_outputs * n_cells
+        if targets > budget:
+            takes = f"{job.title}: the shares of classes of {len(job.images):,} images take {targets:,} bytes"
+            message = f"{takes}, and may take {budget:,}; take deeper layers alone, or pass more as "
+            raise OptionError(message + parameter("memory"))
+        device = runtime.torch_device()
+        left = budget - targets if device.partition(":")[0] == "cpu" else runtime.memory_budget(device)
+        check_room(step, min(job.head.batch_size, len(job.train)), left, job.head.name, backbone)
+
+
+@cache
+def _step(grids: tuple[Grid, ...], n_outputs: int) -> tuple[Step, int]:
+    """What the training of a decoder takes, tried on maps of zeros; and how many cells it tells classes of."""
+    from dvme.segmentation.decoder import Decoder
+
+    with torch.random.fork_rng(devices=[]):
+        decoder = Decoder(grids, n_outputs)
+    maps = [torch.zeros(TRIED, grid.n_tokens, grid.channels) for grid in grids]
+    each = (kept_bytes(decoder, lambda: decoder(maps)) + 2 * sum(own.nbytes for own in maps)) // TRIED
+    weights = sum(value.nbytes for value in decoder.parameters())
+    return Step((COPIES + OF_TRAINED) * weights, each), decoder.shape[0] * decoder.shape[1]
 
 
 class _Training:
@@ -142,7 +187,7 @@ class _Training:
         """(outputs, 2 r, 2 c) float16 shares; nan where nothing is known."""
         found = shares(self.scene.masks.read(image), self.decoder.shape)
         found = with_background(found) if self.scene.masks.is_exclusive else found
-        return torch.from_numpy(np.ascontiguousarray(found.T, dtype=np.float16)).view(-1, *self.decoder.shape)
+        return torch.from_numpy(np.ascontiguousarray(found.T, dtype=TARGET)).view(-1, *self.decoder.shape)
 
     def _loss(self, maps: list[Tensor], images: NDArray[Any]) -> tuple[Tensor, int]:
         """Summed over the cells that are known, and their number."""

@@ -15,7 +15,7 @@ from dvme.heads import Embedded, Job
 from dvme.heads.fitting.jobs import Bounded, fit_each
 from dvme.runtime import Progress, Runtime
 from dvme.segmentation.conv import ConvHead, ConvSegmenter
-from dvme.segmentation.conv_training import fit_conv
+from dvme.segmentation.conv_training import check_conv, fit_conv
 from dvme.segmentation.heads import TokenHead
 from dvme.segmentation.scene import BLOCK_BYTES, Scene, SegmentJob
 from dvme.segmentation.segmenter import COPIES, Segmenter
@@ -72,6 +72,7 @@ def fit_segmenters(
             raise DataError(f"{job.title} chooses on images that it trains on")
     given = np.concatenate([job.images for job in jobs]) if reference is None else np.asarray(reference, dtype=np.int64)
     by = np.unique(given)
+    check_conv([job for job in jobs if isinstance(job.head, ConvHead)], scene, runtime, budget)
     on_tokens = [position for position, job in enumerate(jobs) if isinstance(job.head, TokenHead)]
     some = [jobs[position] for position in on_tokens]
     for place, segmenter, seconds in _fit_on_tokens(some, scene, by, runtime, budget, progress, len(jobs)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +61,27 @@ def measured(
     """
     weights = list(model.parameters())
     device = weights[0].device
-    own = {value.untyped_storage().data_ptr() for value in (*weights, *model.buffers())}
+    begin_training(model, is_frozen=True)
+    images = torch.zeros(TRIED, channels, crop, crop, device=device)
+    halved = torch.autocast(device.type, torch.bfloat16, enabled=is_halved)
+    with halved:
+        kept = kept_bytes(model, lambda: model(images.contiguous(memory_format=torch.channels_last)))
+    pixels = 4 * (channels * (2 * square**2 + 2 * crop**2) + 2 * crop**2)  # squares, where they move to, and how
+    each = kept // TRIED + pixels
+    whole, trained = (
+        sum(value.nbytes for value in weights if value.requires_grad or not is_trained) for is_trained in (False, True)
+    )
+    return Step((COPIES + has_average) * whole + OF_TRAINED * trained, each)
+
+
+def kept_bytes(model: nn.Module, forward: Callable[[], Tensor]) -> int:
+    """What the way there of a step keeps for the way back, and what is held for a moment; weights not counted.
+
+    Args:
+        model: whose weights and statistics are not counted.
+        forward: goes through it.
+    """
+    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
     alive: list[Tensor] = []  # or a later one could be taken for an earlier one
 
@@ -71,18 +92,9 @@ def measured(
             alive.append(value)
         return value
 
-    begin_training(model, is_frozen=True)
-    images = torch.zeros(TRIED, channels, crop, crop, device=device)
-    halved = torch.autocast(device.type, torch.bfloat16, enabled=is_halved)
-    with torch.enable_grad(), halved, torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        features = model(images.contiguous(memory_format=torch.channels_last))
-    del features
-    pixels = 4 * (channels * (2 * square**2 + 2 * crop**2) + 2 * crop**2)  # squares, where they move to, and how
-    each = (sum(kept.values()) + IN_PASSING * max(kept.values(), default=0)) // TRIED + pixels
-    whole, trained = (
-        sum(value.nbytes for value in weights if value.requires_grad or not is_trained) for is_trained in (False, True)
-    )
-    return Step((COPIES + has_average) * whole + OF_TRAINED * trained, each)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        forward()
+    return sum(kept.values()) + IN_PASSING * max(kept.values(), default=0)
 
 
 def check_room(step: Step, batch_size: int, n_bytes: int, name: str, backbone: str) -> None:

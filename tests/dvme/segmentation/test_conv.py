@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from dvme.errors import DataError, OptionError
 from dvme.metrics.segmentation import dice, pooled
 from dvme.runtime import Runtime, silent
 from dvme.segmentation.conv import ConvHead, ConvSegmenter
+from dvme.segmentation.conv_training import _step, check_conv
+from dvme.segmentation.decoder import Decoder
 from dvme.segmentation.fitting import Scene, SegmentJob, fit_segmenters, fitted_class
 from dvme.segmentation.heads import token_head
 
@@ -22,9 +25,11 @@ TRAIN, VALIDATION, TEST = np.arange(6), np.arange(6, 8), np.arange(8, 11)
 BRIEF = "segment-conv@max-epochs=3@batch-size=6"
 
 
-def fitted(scene: Scene, job: SegmentJob, seen: list[tuple[str, int, int]] | None = None) -> ConvSegmenter:
+def fitted(
+    scene: Scene, job: SegmentJob, seen: list[tuple[str, int, int]] | None = None, budget: int = 1 << 30
+) -> ConvSegmenter:
     progress = silent if seen is None else lambda *told: seen.append(told)
-    given = {"runtime": Runtime(device="cpu"), "budget": 1 << 30, "progress": progress}
+    given = {"runtime": Runtime(device="cpu"), "budget": budget, "progress": progress}
     ((position, segmenter, seconds),) = fit_segmenters([job], scene, **given)
     assert isinstance(segmenter, ConvSegmenter)
     assert (position, seconds > 0) == (0, True)
@@ -137,6 +142,41 @@ def test_fit_conv__structures_overlap_and_void_teaches_nothing(tmp_path: Path) -
     nothing = scene_of(tmp_path / "void", {"m": [np.ones((6, 4, 4, 3))]}, np.full_like(labels["x"], VOID))
     with pytest.raises(DataError, match="segment-conv on m has nothing to learn from: all pixels of its 3 masks are"):
         fitted(nothing, SegmentJob(token_head(BRIEF), ("m",), np.arange(3), np.arange(3, 5)))
+
+
+def test_fit_conv__says_what_fits_the_memory(scene: Scene) -> None:
+    def asked(own: SegmentJob, budget: int) -> None:
+        check_conv([own], scene, Runtime(device="cpu"), budget)
+
+    targets = 2 * 8 * 3 * 16 * 16  # float16 of 8 images, of two classes and the background on twice 8 x 8 cells
+    with pytest.raises(OptionError, match=f"the shares of classes of 8 images take {targets:,} bytes, and may take 99"):
+        asked(job(), 999)
+    with pytest.raises(
+        OptionError, match=r"segment-conv on m takes about .* of 6 images, and may take 2,000,000; choose a"
+    ):
+        asked(job(), targets + 2_000_000)
+    with pytest.raises(OptionError) as told:
+        fitted(scene, job(), budget=targets + 4_500_000)
+    assert "\n" not in str(told.value)
+    fits = int(re.findall(r"add @batch-size=(\d+) to its name", str(told.value))[0])
+    assert 1 <= fits < 6
+    asked(job(f"{BRIEF.partition('@batch')[0]}@batch-size={fits}"), targets + 4_500_000)
+    with pytest.raises(OptionError):
+        asked(job(f"{BRIEF.partition('@batch')[0]}@batch-size={fits + 1}"), targets + 4_500_000)
+    asked(job(), 1 << 30)
+
+
+def test_check_conv__takes_what_the_layers_give_into_account() -> None:
+    """Every layer's output is kept for the way back, but for those that only the next line needs."""
+    grids = (Grid(4, 4, 3), Grid(8, 8, 5))
+    decoder, given = Decoder(grids, 3), list[int]()
+    for module in decoder.modules():
+        if not list(module.children()):
+            module.register_forward_hook(lambda _, __, found: given.append(found.nbytes))
+    decoder([torch.zeros(2, grid.n_tokens, grid.channels) for grid in grids])
+    step, n_cells = _step(grids, 3)
+    assert n_cells == 16 * 16
+    assert sum(given) / 2 < step.each < 2 * sum(given) / 2
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 0), ("learning_rate", -1.0), ("max_epochs", 0.5)])
