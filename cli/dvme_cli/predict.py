@@ -11,7 +11,7 @@ import dvme
 from dvme.defaults import DEVICE
 from dvme.text import counted, some_of
 from dvme_cli import image_options, options
-from dvme_cli.console import answer, progress_bars, say, say_some
+from dvme_cli.console import answer, note, progress_bars, say, say_some
 from dvme_cli.parsing import optional_names, parse_pairs, runtime_of
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
             mask_encoding=mask_encoding,
             force=force,
             runtime=runtime_of(device=device, batch_size=batch_size, workers=workers, max_pixels=max_pixels),
+            tell=note,
             progress=tell,
         )
     answer(report, partial(_show, cache=cache), is_json=json)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,38 +52,64 @@ def check_room(
     models: Sequence[Backbone | KnownBackbone],
     digests: Collection[bytes],
 ) -> None:
-    """Say how much the dense features of a run take, and refuse what the disk cannot hold.
+    """Say how much the dense features of a run take, and refuse what the disk cannot hold; see `check_dense`.
 
     Args:
         request: what is asked.
         present: the cache as it is; None where nothing of it is gone on with.
         models: of the run.
         digests: content ids of the images, which may repeat.
+    """
+    options = request.options
+    given_back = _given_back(request, [model.spec.name for model in models if model.grids])
+    smaller = "" if options.dtype == INT8 else parameter("dtype", INT8) + ", "
+    step = smaller + "fewer layers or a smaller size need less, or name another place"
+    wanted = [(model, options) for model in models]
+    check_dense(request.cache, present, wanted, digests, tell=request.tell, step=step, given_back=given_back)
+
+
+def check_dense(
+    place: str | Path,
+    present: EmbeddingCache | None,
+    models: Sequence[tuple[Backbone | KnownBackbone, Options]],
+    digests: Collection[bytes],
+    *,
+    tell: Callable[[str], None] | None,
+    step: str,
+    given_back: int = 0,
+) -> None:
+    """Say how much dense features take that are going to be kept, and refuse what the disk cannot hold.
+
+    Args:
+        place: of the cache.
+        present: the cache as it is; None where nothing of it is gone on with.
+        models: that are extracted, with how; those that give one vector an image do not count.
+        digests: content ids of the images, which may repeat.
+        tell: told a line each.
+        step: how to need less.
+        given_back: bytes that are deleted before.
 
     Raises:
-        OptionError: naming what there is room for, and how to need less.
+        OptionError: naming what there is room for, and the step.
     """
-    dense = [model for model in models if model.grids]
-    if not dense:
-        return
-    options, distinct, total = request.options, set(digests), 0
-    for model in dense:
+    distinct, total = set(digests), 0
+    for model, options in models:
+        if not model.grids:
+            continue
         done = frozenset[bytes]() if present is None else contents_done(present, [model.spec.name], options)
         n_images, n_bytes = len(distinct - done), row_bytes(model.grids, model.dim, options.dtype) + CACHE_BYTES_PER_ROW
         if options.part is not None:
             n_images = -(-n_images // options.part.n_parts)
         total += n_images * n_bytes
-        if request.tell is not None and n_images:
+        if tell is not None and n_images:
             of = f"{bytes_text(n_bytes)} an image, {bytes_text(n_images * n_bytes)} in all"
-            request.tell(f"{model.spec.name}: {maps_text(model.grids)}, {options.dtype}: {of}")
-    if is_url(request.cache):
+            tell(f"{model.spec.name}: {maps_text(model.grids)}, {options.dtype}: {of}")
+    if not total or is_url(place):
         return
-    free = free_bytes(request.cache) + _given_back(request, [model.spec.name for model in dense])
+    free = free_bytes(place) + given_back
     if total > free:
         what = f"the dense features of {counted(len(distinct), 'image')} take {bytes_text(total)}"
-        smaller = "" if options.dtype == INT8 else parameter("dtype", INT8) + ", "
-        step = f"{smaller}fewer layers or a smaller size need less, or name another place"
-        raise OptionError(f"{what}, and {request.cache} has room for {bytes_text(free)}; " + step)
+        raise OptionError(f"{what}, and {place} has room for {bytes_text(free)}; " + step)
 
 
 def _given_back(request: ExtractRequest, names: Collection[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -51,6 +51,7 @@ class MaskRequest:
     force: bool
     runtime: Runtime
     progress: Progress
+    tell: Callable[[str], None] | None = None
 
 
 def write_masks(request: MaskRequest, name: str) -> Masked:
@@ -97,7 +98,7 @@ def _source(request: MaskRequest, saved: SavedHead) -> Iterator[Source]:
             found.ids, paths, contents, planes, found.left_out, found.remarks, is_cache=found.store is not None
         )
         return
-    with embedded(request.images, request.cache, *given, skip_missing=request.skip_missing) as asked:
+    with embedded(request.images, request.cache, *given, skip_missing=request.skip_missing, tell=request.tell) as asked:
         parts, left_out = with_embeddings(asked, saved)
         contents = {
             position: part.store.samples.ids[row].tobytes()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     mask_encoding: str | None = None,
     force: bool = False,
     runtime: Runtime | None = None,
+    tell: Callable[[str], None] | None = None,
     progress: Progress = automatic,
 ) -> PredictReport:
     """Apply a saved head and write one line per image: image, path, class and the probability of every class.
@@ -130,6 +131,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         mask_encoding: how runs are counted.
         force: replace a file that is there, or a folder of masks.
         runtime: device, batch size, workers.
+        tell: told, a line each, how much dense features that lack will take on the disk, before any is computed.
         progress: told (stage, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
@@ -158,6 +160,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
             force=force,
             runtime=runtime or Runtime(),
             progress=progress,
+            tell=tell,
         )
         return _of_masks(write_masks(request, name), out)
     if name and columns.masks.columns:

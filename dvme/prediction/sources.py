@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,14 +18,13 @@ from dvme.data.hashing import Identified, identify
 from dvme.data.names import named_images
 from dvme.errors import DataError, OptionError, parameter
 from dvme.extraction.beside import alike, place_beside
-from dvme.extraction.indexing import index_samples
 from dvme.heads.saved_head import SavedHead
-from dvme.prediction.backbones import OwnBackbones, Source, check_fingerprint, check_has_own, find_sources
+from dvme.prediction.backbones import OwnBackbones, check_fingerprint, check_has_own, find_sources
+from dvme.prediction.lacking import extract_lacking, without_labels
 from dvme.runtime import Progress, Runtime
 from dvme_cache import (
     CacheNotFoundError,
     EmbeddingCache,
-    FingerprintMismatchError,
     NotACacheError,
     RowState,
     check_unlocked,
@@ -70,7 +67,7 @@ class Asked:
 
 
 @contextmanager
-def embedded(
+def embedded(  # noqa: PLR0913 - what is asked, and who is told
     images: str | Path,
     cache: str | Path | None,
     saved: SavedHead,
@@ -80,6 +77,7 @@ def embedded(
     columns: Columns | None = None,
     *,
     skip_missing: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[Asked]:
     """The images that are asked for, and the caches that hold their embeddings.
 
@@ -108,7 +106,7 @@ def embedded(
         place = kept if kept is not None and _may_be_written(kept) else str(Path(folder) / "images.zarr")
         places = [] if cache is None or kept is None else list(dict.fromkeys([os.fspath(cache).rstrip("/"), kept]))
         samples = load_samples(images, columns, skip_missing=skip_missing, images_only=True)
-        yield _found(samples, places, place, saved, own, runtime, progress)
+        yield _found(samples, places, place, saved, own, runtime, progress, tell)
 
 
 def with_embeddings(asked: Asked, saved: SavedHead) -> tuple[list[Part], dict[str, str]]:
@@ -185,6 +183,7 @@ def _found(
     own: OwnBackbones,
     runtime: Runtime,
     progress: Progress,
+    tell: Callable[[str], None] | None,
 ) -> Asked:
     """What the caches have of some images, and the rest extracted into the last of them, or aside.
 
@@ -196,6 +195,7 @@ def _found(
         own: what the user says of its backbones.
         runtime: device, batch size, workers.
         progress: told (stage, done, total).
+        tell: told how much dense features take, before they are computed.
     """
     opened = [EmbeddingCache.open(each) for each in places if EmbeddingCache.exists(each)]
     held = [(store, names) for store in opened if (names := _names_in(store, saved))]
@@ -216,8 +216,8 @@ def _found(
         return Asked(samples.ids, paths, parts, left_out=left_out, remarks=remarks)
     check_unlocked(place)
     sources = sources or find_sources(saved, own, runtime)
-    some = Identified(_without_labels(samples, missing), [digests[i] for i in missing.tolist()], {}, [], found.kinds)
-    n_computed, reasons = _extract(some, place, sources, opened, runtime, progress)
+    some = Identified(without_labels(samples, missing), [digests[i] for i in missing.tolist()], {}, [], found.kinds)
+    n_computed, reasons = extract_lacking(some, place, sources, opened, runtime, progress, tell)
     store, names = EmbeddingCache.open(place), tuple(source.name for source in sources)
     row_of = {content: row for row, content in enumerate(store.samples.content_ids)}
     rows = np.array([row_of[content] for content in some.digests], dtype=np.int64)
@@ -258,63 +258,3 @@ def _part(
     found = [(i, row_of[digests[i]]) for i in positions.tolist() if digests[i] in row_of]
     own, rows = np.array(found, dtype=np.int64).reshape(-1, 2).T
     return Part(store, tuple(names), own, rows)
-
-
-def _without_labels(samples: Samples, positions: NDArray[np.int64]) -> Samples:
-    """Some images without what is said of them: no study learns from an image because it was predicted."""
-    chosen = positions.tolist()
-    nothing = [""] * len(chosen)
-    paths, ids = ([values[i] for i in chosen] for values in (samples.paths, samples.ids))
-    return Samples(paths, ids, nothing, nothing, nothing, given=frozenset())
-
-
-def _extract(
-    found: Identified,
-    place: str,
-    sources: Sequence[Source],
-    donors: Collection[EmbeddingCache],
-    runtime: Runtime,
-    progress: Progress,
-) -> tuple[int, dict[str, str]]:
-    """Bring the images' embeddings into a cache, as the head needs them; a mismatch is found before any of it.
-
-    Returns:
-        How many images an embedding was computed of, and by image why one could not be read.
-    """
-    from dvme.extraction.passes import Options, extract_all
-
-    if EmbeddingCache.exists(place):
-        _check_kept(EmbeddingCache.open(place), sources)
-    by_dtype: dict[str, list[Source]] = defaultdict(list)
-    for source in sources:
-        by_dtype[source.dtype].append(source)
-    n_computed, reasons = 0, dict[str, str]()
-    # Pillow's warnings come from decoding threads, which cannot filter them on their own.
-    with warnings.catch_warnings(action="ignore", category=UserWarning), EmbeddingCache.writing(place) as store:
-        index = index_samples(store, found)
-        for dtype, some in by_dtype.items():
-            models = [source.model for source in some]
-            others = [donor for donor in donors if donor.location != store.location]
-            options = Options(dtype=dtype, retry_failed=runtime.max_pixels is not None)
-            outcomes, _ = extract_all(store, models, index, options, runtime, progress, others)
-            n_computed = max(n_computed, *(each.computed for each in outcomes))
-            for outcome in outcomes:
-                reasons |= outcome.reasons
-    return n_computed, reasons
-
-
-def _check_kept(store: EmbeddingCache, sources: Sequence[Source]) -> None:
-    """Refuse to mix embeddings that were made differently.
-
-    Raises:
-        FingerprintMismatchError: naming the first that is another.
-    """
-    for source in sources:
-        if source.name in store.backbones:
-            expected, found = source.model.fingerprint(source.dtype), store.embeddings(source.name).fingerprint
-            differing = ", ".join(name for name, *_ in expected.differences(found))
-            if differing:
-                message = f"{store.location} keeps {source.name} embeddings of another {differing}"
-                raise FingerprintMismatchError(
-                    f"{message}; pass another " + parameter("cache") + ", or remove that one"
-                )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from dvme.segmentation.saved import load_head
 from dvme.segmentation.unet.fitting import UnetJob, fit_unets
 from dvme.segmentation.unet.head import unet_head
 from dvme.segmentation.unet.images import Images
+from dvme.text import bytes_text
 from dvme_cache import EmbeddingCache, Fingerprint, content_id
 
 CPU = Runtime(device="cpu", workers=1)
@@ -192,6 +194,29 @@ def test_predict__refuses_in_a_line_and_leaves_nothing(made: Path, head: Path, t
         assert not (tmp_path / out).exists()
     with pytest.raises(DataError, match="makes masks of images and gives them no class; dvme predict"):
         dvme.explain(head, made / "c.zarr")
+
+
+def test_predict__says_what_dense_features_take_and_refuses_what_the_disk_cannot_hold(
+    made: Path, head: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    (tmp_path / "images").mkdir()
+    for at in (N - 2, N - 1):
+        (tmp_path / "images" / f"{at}.png").write_bytes((made / f"{at}.png").read_bytes())
+    given: dict[str, Any] = {"backbones": [f"{made}/cnn.toml"], "tell": said.append}
+    each = 4 * EmbeddingCache.open(made / "c.zarr").embeddings(NAME).dim + 5
+    takes, many = f"the dense features of 2 images take {bytes_text(2 * each)}", f"{bytes_text(2 * each)} in all"
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * each - 1))
+    with pytest.raises(OptionError, match=f"{takes}, and .* has room for .*; predict fewer images at a time") as told:
+        predicted(head, tmp_path / "images", tmp_path / "masks", **given)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "masks").exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * each))
+    assert predicted(head, tmp_path / "images", tmp_path / "masks", **given).n_computed == 2
+    assert len(said) == 2
+    assert all(line.startswith(f"{NAME}: ") and line.endswith(many) for line in said)
+    predicted(head, made / "some.csv", tmp_path / "known", cache=made / "c.zarr", **given | {"backbones": []})
+    assert len(said) == 2, "nothing is lacking there"
 
 
 def test_predict__structures_that_overlap_have_a_folder_each(tmp_path: Path) -> None:
