@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme import heads
+from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.errors import DataError
 from dvme.heads import UNETS, Head, segments, with_settings
 from dvme.heads.saved_head import SavedHead
@@ -57,6 +58,20 @@ def _check(path: Path, saved: SavedHead) -> None:
         if fold.head.names != saved.classes:
             told, stated = ", ".join(fold.head.names), ", ".join(saved.classes)
             raise DataError(f"{path} names {stated}, and its {WEIGHTS} tells {told}; save it again")
+    if isinstance(saved.head, Unet):
+        _check_input(path, saved, saved.head.size)
+
+
+def _check_input(path: Path, saved: SavedHead, size: int) -> None:
+    """Refuse U-Nets that see images otherwise than the backbone by whose name they go, but for the size."""
+    sized = dict.fromkeys(("preprocess.resize", "preprocess.crop"), size) if size else {}
+    told = saved.fingerprints[0].with_fields(sized)
+    for fold in saved.folds:
+        seen = fingerprint_of(fold.head.spec, weights="", dim=0, dtype="")
+        for name, own, stated in seen.differences(told):
+            if name.startswith(("preprocess.", "reading.")):
+                message = f"{path} is a U-Net whose images have {name} {own!r}, and its backbone's have {stated!r}"
+                raise DataError(f"{message}; save it again")
 
 
 KINDS = Kinds(_fitted_class, _head_of, _check)

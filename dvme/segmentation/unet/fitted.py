@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +12,7 @@ from numpy.typing import NDArray
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.own.custom import spec_from_mapping, spec_to_mapping
 from dvme.errors import DataError
-from dvme.files import file_digest, new_folder
-from dvme.json_values import as_json, plain, rebuilt
+from dvme.json_values import plain, rebuilt
 from dvme.metrics.segmentation import overlaps
 from dvme.segmentation.shares import restored, taken
 from dvme.segmentation.unet.head import Unet
@@ -29,7 +25,6 @@ if TYPE_CHECKING:
 
 ROWS = 16
 """Images that go through the network at a time."""
-DESCRIPTION, WEIGHTS = "unet.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
@@ -161,37 +156,3 @@ def taken_together(several: Sequence[NDArray[np.float32]], n_classes: int, size:
     if len(large) == 1:  # the largest logit is the largest probability
         return taken(large[0], is_exclusive=True)
     return taken(np.mean([softmax(each, axis=0) for each in large], axis=0), is_exclusive=True)
-
-
-def save_unet(folder: str | Path, fitted: FittedUnet, *, force: bool = False) -> Path:
-    """Write a U-Net, whole or not at all: a description as JSON and weights as safetensors.
-
-    Raises:
-        OptionError: if the folder is there and not empty, and not to be replaced by `force`.
-    """
-    from safetensors.numpy import save_file
-
-    with new_folder(folder, force=force) as aside:
-        save_file(fitted.arrays(), os.fspath(aside / WEIGHTS))
-        described = fitted.settings() | {"weights_digest": file_digest(aside / WEIGHTS)}
-        (aside / DESCRIPTION).write_text(as_json(described, indent=2) + "\n", encoding="utf-8")
-    return Path(folder)
-
-
-def load_unet(folder: str | Path, *, device: str = "cpu") -> FittedUnet:
-    """Read one back.
-
-    Raises:
-        DataError: if the folder is none, or was changed.
-    """
-    from safetensors.numpy import load_file
-
-    place = Path(folder)
-    try:
-        described = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))
-        digest = file_digest(place / WEIGHTS)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder} is not the folder of a U-Net ({error}); save it again") from error
-    if not isinstance(described, dict) or described.get("weights_digest") != digest:
-        raise DataError(f"{folder} is damaged: {WEIGHTS} is not what {DESCRIPTION} says; save it again")
-    return FittedUnet.restored(described, load_file(os.fspath(place / WEIGHTS)), device=device)

@@ -22,6 +22,7 @@ from small_networks import write_network
 
 import dvme
 from dvme.backbones.description.spec import BackboneSpec, Preprocess
+from dvme.backbones.loading.fingerprints import fingerprint_of
 from dvme.errors import DataError, OptionError
 from dvme.files import file_digest
 from dvme.heads.saved_head import SavedFold, SavedHead, subset_hash
@@ -31,9 +32,9 @@ from dvme.runtime import Runtime
 from dvme.segmentation.saved import load_head
 from dvme.segmentation.unet.fitting import UnetJob, fit_unets
 from dvme.segmentation.unet.head import unet_head
-from dvme.segmentation.unet.images import Images
+from dvme.segmentation.unet.images import Images, squashed
 from dvme.text import bytes_text
-from dvme_cache import EmbeddingCache, Fingerprint, content_id
+from dvme_cache import EmbeddingCache, content_id
 
 CPU = Runtime(device="cpu", workers=1)
 N, SIZES, NAME = 16, ((40, 56), (48, 48)), "cnn@dense=2"
@@ -260,12 +261,16 @@ def test_predict__unets_from_pixels_with_what_was_learned_to_the_bit(tmp_path: P
     fits = [fitted for _, fitted, _ in fit_unets(jobs, images, drawn.masks, runtime=CPU)]
     ids = np.array([list(each.digest) for each in drawn.work], dtype=np.uint8)
     folds = [SavedFold(each, ids[:2], ids[2:3], seed) for seed, each in enumerate(fits)]
-    fingerprint = Fingerprint({"dense": "last", "maps": "2x2x64"})
+    fingerprint = fingerprint_of(squashed(TINY), weights="", dim=256, dtype="float32")
     saved = SavedHead(own, ("tiny@dense=last",), (256,), (fingerprint,), fits[0].names, subset_hash(ids[3:]), folds)
     head = save_head(tmp_path / "both", saved)
     again = save_head(tmp_path / "again", load_head(head))
     assert file_digest(head / WEIGHTS) == file_digest(again / WEIGHTS)
     assert (head / "head.json").read_text() == (again / "head.json").read_text()
+    other = fingerprint.with_fields({"preprocess.mean": [0.1, 0.2, 0.3]})
+    save_head(tmp_path / "other", replace(saved, fingerprints=(other,)))
+    with pytest.raises(DataError, match=r"whose images have preprocess\.mean \[0\.48.* have \[0\.1, 0\.2, 0\.3\]; "):
+        load_head(tmp_path / "other")
     alone = save_head(tmp_path / "alone", replace(saved, folds=folds[:1]))
     folder = tmp_path / "images"
     folder.mkdir()

@@ -20,7 +20,7 @@ from dvme.data.masks import Masks
 from dvme.errors import DataError, OptionError
 from dvme.metrics.segmentation import dice
 from dvme.runtime import Runtime
-from dvme.segmentation.unet.fitted import DESCRIPTION, WEIGHTS, FittedUnet, load_unet, save_unet
+from dvme.segmentation.unet.fitted import FittedUnet
 from dvme.segmentation.unet.fitting import UnetJob, check_unets, fit_unets
 from dvme.segmentation.unet.head import unet_head
 from dvme.segmentation.unet.images import Images
@@ -155,22 +155,18 @@ def test_fit_unets__tells_how_far_it_is(fit: Fit) -> None:
     assert fit.told.of("fit") == [(1, 1)]
 
 
-def test_fitted_unet__is_kept_and_restored(fit: Fit, tmp_path: Path) -> None:
-    save_unet(tmp_path / "kept", fit.one)
-    again = load_unet(tmp_path / "kept")
-    assert again.settings() == json.loads(json.dumps(fit.one.settings()))
+def test_fitted_unet__is_restored_from_arrays_and_json(fit: Fit) -> None:
+    settings, arrays = json.loads(json.dumps(fit.one.settings())), fit.one.arrays()
+    again = FittedUnet.restored(settings, arrays)
+    assert again.settings() == settings
     assert again.head == fit.one.head
     for position in TEST[:2].tolist():
         size = (100, 90)
         np.testing.assert_array_equal(
             again.planes(fit.images, position, size), fit.one.planes(fit.images, position, size)
         )
-    weights = tmp_path / "kept" / WEIGHTS
-    weights.write_bytes(weights.read_bytes()[:-4] + b"torn")
-    with pytest.raises(DataError, match=f"is damaged: {WEIGHTS} is not what {DESCRIPTION} says"):
-        load_unet(tmp_path / "kept")
-    with pytest.raises(DataError, match="is not the folder of a U-Net"):
-        load_unet(tmp_path)
+    with pytest.raises(DataError, match="the weights are not those of test_resnet"):
+        FittedUnet.restored(settings, dict(list(arrays.items())[1:]))
 
 
 @pytest.fixture(scope="module")
