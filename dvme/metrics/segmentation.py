@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ VOID = 255
 UNKNOWN = -1
 """In place of all three counts of a class of which no pixel of an image is known."""
 PERCENTILE = 95
+PIXELS = (1.0, 1.0)
+"""The spacing of rows and of columns where distances are in pixels."""
+Ways = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Distances of the one outline from the other, and of the other from the one."""
 
 
 def overlaps(predicted: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.int64]:
@@ -66,16 +70,10 @@ def iou(counts: NDArray[Any]) -> NDArray[np.float64]:
     return _of_known(both, taken + true - both, true)
 
 
-def per_image(counts: NDArray[Any], score: Callable[[NDArray[Any]], NDArray[np.float64]] = dice) -> NDArray[np.float64]:
-    """(L,) mean over images of each image's own score; images of which a class is not known do not count for it.
-
-    Args:
-        counts: (N, L, 3).
-        score: `dice` or `iou`.
-    """
-    scores = score(counts)
+def known_mean(scores: NDArray[Any], axis: int) -> NDArray[np.float64]:
+    """Mean along one axis of the scores that are known; nan where none is."""
     is_known = ~np.isnan(scores)
-    return ratio(np.where(is_known, scores, 0.0).sum(axis=0), is_known.sum(axis=0))
+    return ratio(np.where(is_known, scores, 0.0).sum(axis=axis), is_known.sum(axis=axis))
 
 
 def pooled(counts: NDArray[Any]) -> NDArray[np.int64]:
@@ -91,7 +89,7 @@ def pooled(counts: NDArray[Any]) -> NDArray[np.int64]:
     return np.asarray(total, dtype=np.int64)
 
 
-def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float] = (1.0, 1.0)) -> float:
+def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float] = PIXELS) -> float:
     """How far the outline of one mask is from the other, at the 95th percentile, of both ways the larger one.
 
     An outline is the pixels of a mask that have one of another kind, or the end of the image, above, below, left or
@@ -105,14 +103,11 @@ def hausdorff95(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[
 
     Source: Huttenlocher et al. 1993; the percentile as in MONAI's `compute_hausdorff_distance`.
     """
-    ways = _distances(predicted, truth, spacing)
-    if not all(map(len, ways)):
-        return math.inf if any(map(len, ways)) else math.nan
-    return max(float(np.percentile(way, PERCENTILE)) for way in ways)
+    return _farthest(_distances(predicted, truth, spacing))
 
 
 def boundary_dice(
-    predicted: NDArray[Any], truth: NDArray[Any], tolerance: float, spacing: Sequence[float] = (1.0, 1.0)
+    predicted: NDArray[Any], truth: NDArray[Any], tolerance: float, spacing: Sequence[float] = PIXELS
 ) -> float:
     """Share of the pixels on both outlines that are at most `tolerance` from the other outline.
 
@@ -126,8 +121,26 @@ def boundary_dice(
 
     Source: Nikolov et al. 2021, surface Dice, in pixels of outlines as MONAI's `compute_surface_dice`.
     """
-    every = np.concatenate(_distances(predicted, truth, spacing))
-    return float((every <= tolerance).mean()) if len(every) else math.nan
+    return _share_near(_distances(predicted, truth, spacing), tolerance)
+
+
+def outline_scores(predicted: NDArray[Any], truth: NDArray[Any], tolerance: float) -> NDArray[np.float64]:
+    """`hausdorff95` and `boundary_dice` of each class of an image, in pixels.
+
+    Pixels that are VOID in the truth are outside of every class in the truth and in the prediction, so that what is
+    predicted there counts for nothing. A class that goes on into VOID ends there in both.
+
+    Args:
+        predicted: (L, H, W) bool.
+        truth: (L, H, W) uint8: 1, 0, VOID.
+        tolerance: of `boundary_dice`.
+
+    Returns:
+        (L, 2): nan and nan where a class is neither there nor predicted, inf and 0 where it is one of the two.
+    """
+    taken = np.asarray(predicted, dtype=bool) & (truth != VOID)
+    both = [_distances(one, two, PIXELS) for one, two in zip(taken, truth == 1, strict=True)]
+    return np.array([[_farthest(ways), _share_near(ways, tolerance)] for ways in both]).reshape(-1, 2)
 
 
 def _of_known(above: NDArray[Any], below: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
@@ -135,13 +148,27 @@ def _of_known(above: NDArray[Any], below: NDArray[Any], true: NDArray[Any]) -> N
     return np.where(true == UNKNOWN, np.nan, found)
 
 
-def _distances(
-    predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _farthest(ways: Ways) -> float:
+    if not all(map(len, ways)):
+        return math.inf if any(map(len, ways)) else math.nan
+    return max(float(np.percentile(way, PERCENTILE)) for way in ways)
+
+
+def _share_near(ways: Ways, tolerance: float) -> float:
+    every = np.concatenate(ways)
+    return float((every <= tolerance).mean()) if len(every) else math.nan
+
+
+def _distances(predicted: NDArray[Any], truth: NDArray[Any], spacing: Sequence[float]) -> Ways:
     """Of each pixel on one outline, the distance from the other outline, both ways; inf where that is empty."""
-    one, two = (_outline(np.asarray(mask, dtype=bool)) for mask in (predicted, truth))
+    from scipy.ndimage import find_objects
+
+    one, two = (np.asarray(mask, dtype=bool) for mask in (predicted, truth))
     if one.shape != two.shape or one.ndim != 2:
         raise DataError(f"a prediction is {one.shape} and a mask {two.shape}; pass (H, W) of both")
+    # Outside of the smallest rectangle with both masks is no outline, and the end of it is one as that of the image is.
+    box = find_objects((one | two).astype(np.uint8), 1)[0] or (slice(1), slice(1))
+    one, two = _outline(one[box]), _outline(two[box])
     return _to(one, two, spacing), _to(two, one, spacing)
 
 

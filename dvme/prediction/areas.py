@@ -21,7 +21,7 @@ from dvme.data.sizes import image_size
 from dvme.errors import DataError, DvmeError, ImageError, message_of
 from dvme.extraction.decoding import CHANGED
 from dvme.heads.saved_head import SavedHead, keys_of
-from dvme.metrics.segmentation import dice, overlaps, per_image
+from dvme.metrics.segmentation import dice, known_mean, overlaps
 from dvme.prediction.mask_files import MaskWriter, file_names
 from dvme.text import counted
 
@@ -133,7 +133,7 @@ class Areas:
         is_new = dict(zip(self._rows, (~is_fitted).tolist(), strict=True))
         some = [counts for position, counts in self._scored.items() if is_new[position]]
         scored = np.array(some, dtype=np.int64).reshape(-1, len(saved.classes), 3)
-        means = per_image(scored) if len(scored) else np.zeros(0)
+        means = known_mean(dice(scored), axis=0) if len(scored) else np.zeros(0)
         remarks = list(source.remarks)
         if self._unread:
             image, reason = next(iter(self._unread.items()))

@@ -28,7 +28,7 @@ FEWEST = 3
 CAP = {"auc": 4.0, "kappa": 3.0}
 """Most observations that a score is taken to rest on, in units of the rarest class times the number of problems that
 the score is a mean of. See `Scored.interval`."""
-OF_IMAGES = ("dice", "iou")
+OF_IMAGES = ("dice", "iou", "boundary_dice")
 """Means of a score in [0, 1] that each image has by itself: they vary less than shares of right and wrong images do."""
 
 

@@ -15,8 +15,7 @@ from dvme.metrics.decisions import subset_accuracy
 from dvme.metrics.grades import predicted_classes
 from dvme.metrics.labelled import mean_over_labels
 from dvme.metrics.ranking import areas
-from dvme.metrics.segmentation import dice, iou, pooled
-from dvme.metrics.weighting import ratio
+from dvme.metrics.segmentation import dice, iou, known_mean, pooled
 from dvme.stats.findings import can_be_judged, scored_findings
 from dvme.stats.influence import Scored, mean_of_images, mean_scored, scored
 from dvme.stats.intervals import Interval
@@ -179,9 +178,7 @@ def scored_by(
 
 def image_scores(counts: NDArray[Any], metric: str) -> NDArray[np.float64]:
     """(N,) mean over the classes that are known of each image, of (N, L, 3) counts; nan where none is."""
-    scores = {"dice": dice, "iou": iou}[metric](counts)
-    is_known = ~np.isnan(scores)
-    return ratio(np.where(is_known, scores, 0.0).sum(axis=1), is_known.sum(axis=1))
+    return known_mean({"dice": dice, "iou": iou}[metric](counts), axis=1)
 
 
 def _of_masks(counts: NDArray[Any]) -> dict[str, float]:

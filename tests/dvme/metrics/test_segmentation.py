@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from outlines import slow_outline_scores
 
 from dvme.errors import DataError
 from dvme.metrics.segmentation import (
@@ -19,8 +20,9 @@ from dvme.metrics.segmentation import (
     dice,
     hausdorff95,
     iou,
+    known_mean,
+    outline_scores,
     overlaps,
-    per_image,
     pooled,
 )
 
@@ -69,12 +71,12 @@ def test_dice__empty_against_empty_is_one_and_unknown_is_no_number() -> None:
 
 def test_means__of_images_and_over_all_pixels() -> None:
     counts = np.array([[[5, 10, 10], [0, 0, 0]], [[90, 90, 90], [0, 4, 0]], [[UNKNOWN] * 3, [UNKNOWN] * 3]])
-    assert per_image(counts).tolist() == [(0.5 + 1.0) / 2, (1.0 + 0.0) / 2]
+    assert known_mean(dice(counts), axis=0).tolist() == [(0.5 + 1.0) / 2, (1.0 + 0.0) / 2]
     assert pooled(counts).tolist() == [[95, 100, 100], [0, 4, 0]]
     assert dice(pooled(counts)).tolist() == [0.95, 0.0]
-    assert per_image(counts, iou)[0] == pytest.approx((5 / 15 + 1.0) / 2)
+    assert known_mean(iou(counts), axis=0)[0] == pytest.approx((5 / 15 + 1.0) / 2)
     assert pooled(counts[2:]).tolist() == [[UNKNOWN] * 3] * 2
-    assert np.isnan(per_image(counts[2:])).all()
+    assert np.isnan(known_mean(dice(counts[2:]), axis=0)).all()
 
 
 def test_outlines__by_hand() -> None:
@@ -102,3 +104,46 @@ def test_shapes__that_differ_are_refused() -> None:
         overlaps(np.zeros((1, 4, 4), dtype=bool), np.zeros((1, 4, 5), dtype=np.uint8))
     with pytest.raises(DataError, match=r"pass \(H, W\) of both"):
         hausdorff95(np.zeros((4, 4), dtype=bool), np.zeros((4, 5), dtype=bool))
+
+
+def test_outlines__are_those_of_all_pairs_wherever_masks_lie() -> None:
+    """Blobs at the ends of an image and far from them, in one another and apart."""
+    rng = np.random.default_rng(0)
+    down, across = np.mgrid[:30, :40]
+    for _ in range(40):
+        two = [
+            ((down - y) ** 2 + (across - x) ** 2 < radius**2) & (rng.random((30, 40)) < 0.97)
+            for y, x, radius in zip(rng.uniform(-3, 33, 2), rng.uniform(-3, 43, 2), rng.uniform(1, 9, 2), strict=True)
+        ]
+        (found,) = outline_scores(two[0][None], two[1][None].astype(np.uint8), 3.5)
+        assert found == pytest.approx(slow_outline_scores(*two, 3.5), rel=1e-12, nan_ok=True)
+        assert (hausdorff95(*two), boundary_dice(*two, 3.5)) == pytest.approx(tuple(found), rel=1e-12, nan_ok=True)
+
+
+def test_outline_scores__by_hand() -> None:
+    truth = np.stack(
+        [
+            plane("00000", "01100", "01100", "00000"),
+            plane("00000", "00000", "00000", "00000"),
+            plane("00011", "00011", "00000", "00000"),
+            plane("00000", "00000", "00000", "00000"),
+            plane("1100x", "1100x", "0000x", "0000x"),
+            plane("xxxxx", "xxxxx", "xxxxx", "xxxxx"),
+        ]
+    )
+    predicted = [
+        plane("00000", "00110", "00110", "00000"),
+        plane("00000", "00000", "00000", "10000"),
+        plane("00000", "00000", "00000", "00000"),
+        plane("00000", "00000", "00000", "00000"),
+        plane("11001", "11001", "00001", "00001"),
+        plane("11000", "11000", "00000", "00000"),
+    ]
+    found = outline_scores(np.stack(predicted) == 1, truth, 0.5)
+    shifted, invented, missed, neither, beside_void, nothing_known = found.tolist()
+    assert shifted == [1.0, 0.5]
+    assert invented == missed == [math.inf, 0.0]
+    assert beside_void == [0.0, 1.0]  # what is predicted of void is no outline
+    for each in (neither, nothing_known):
+        assert each == pytest.approx([math.nan, math.nan], nan_ok=True)
+    assert outline_scores(np.stack(predicted) == 1, truth, 1.0)[0].tolist() == [1.0, 1.0]
