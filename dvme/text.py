@@ -44,6 +44,10 @@ WHICH = "Which backbone?"
 """The question of a study of which the command line prints the whole answer."""
 FROZEN, ADAPTED = "Is frozen enough?", "Did adapting help?"
 """Those of which it prints the comparison that the answer rests on."""
+WHAT_ALL_PIXELS_ARE = (
+    "All pixels: Dice over the pixels of all test images together, in which images with more of a class count for more."
+)
+"""Under every table with that column."""
 NO_GROUPS = (
     "No image has a group: images of one patient may be on both sides of the split. dvme extract --group-col and "
     "dvme cache label --group-col name the column of patients."
@@ -117,6 +121,22 @@ def by_name_text(values: Mapping[str, object]) -> str:
 def probability_of(name: str) -> str:
     """The column of a class's probability in every file that has them: `p(benign)`."""
     return f"p({name})"
+
+
+def mean_count_text(mean: float) -> str:
+    """`3`, or `2.5` where a mean over heads is no whole number."""
+    return f"{mean:,.1f}".removesuffix(".0")
+
+
+def what_outlines_are(tolerance: float) -> str:
+    """What scores of outlines mean, under a table that has them."""
+    return (
+        "HD95: how far apart the outlines of mask and prediction are, in pixels, at the 95th percentile; lower is "
+        "better. It is a mean over images with the class in both. Images in which it is missed or invented have no "
+        "HD95 and are counted, as a mean over heads. Boundary Dice: the share of both outlines that is within "
+        f"{tolerance:g} pixels of the other one; 0 where the class is missed or invented. Images with the class in "
+        "neither take no part."
+    )
 
 
 def p_text(p: float) -> str:

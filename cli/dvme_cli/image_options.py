@@ -70,6 +70,13 @@ MaskEncoding = Annotated[
         help="rle: masks are runs, numbered from 1 on; siim: each run is counted from the end of the last one."
     ),
 ]
+Boundary = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PIXELS",
+        help="Of a segmentation, score outlines as well: HD95, and boundary Dice within so many pixels.",
+    ),
+]
 Frame = Annotated[
     str | None,
     typer.Option(

@@ -23,6 +23,7 @@ from dvme.text import (
     together_text,
 )
 from dvme_cli.console import console, say
+from dvme_cli.masks_table import show_masks
 from dvme_cli.people_table import show_people
 from dvme_cli.reliability_table import show_reliability
 from dvme_cli.sites_table import show_sites
@@ -90,6 +91,7 @@ def show_probe(report: StudyReport) -> None:
         order = order_text(report.task.classes)
         say(report.task.order_caveat(report.cache) or f"kappa is quadratic weighted: {order}.")
         _show_error(report)
+    show_masks(report)
     _show_gains(report)
     if report.reliability is not None:
         show_reliability(report.reliability)
@@ -120,6 +122,7 @@ def show_sweep(report: StudyReport) -> None:
     for notice in report.notices:
         say(notice)
     _show_scores(report)
+    show_masks(report)
     _show_gains(report)
     if report.reliability is not None:
         show_reliability(report.reliability)

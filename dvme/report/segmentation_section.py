@@ -29,16 +29,24 @@ from dvme.report.points import names_of
 from dvme.runtime import Progress
 from dvme.segmentation.colours import token_colours
 from dvme.segmentation.maps import DenseMaps
-from dvme.study.by_class import ceiling_counts, class_scores
+from dvme.study.by_class import OutlineScores, ceiling_counts
 from dvme.study.loaded import Study
 from dvme.study.pictures import EDGE, KINDS, Picture, Pictures, reduced
 from dvme.study.run import again
-from dvme.text import counted, difference_text, number_text
+from dvme.text import (
+    WHAT_ALL_PIXELS_ARE,
+    counted,
+    difference_text,
+    mean_count_text,
+    number_text,
+    what_outlines_are,
+)
 
 METHOD = "segment-method"
 MOST_COLUMNS = 7
 """Pictures beside each other."""
 NOT_KNOWN = "not known"
+OUTLINES = ("HD95 in pixels (95% CI)", "missed or invented", "boundary Dice (95% CI)", "in neither")
 
 
 def segmentation_section(study: Study, shown: PageOptions, progress: Progress) -> Section | None:
@@ -84,8 +92,7 @@ def _reached(
 
 def _classes(study: Study, method: int, reached: NDArray[np.int64] | None) -> str:
     """The table of one method."""
-    heads = [job.log_test.astype(np.int64) for job in study.run.finished[method, study.last]]
-    found = class_scores(heads, study.run.manifest.classes, study.judge.units, reached)
+    is_outlined = study.summary.boundary is not None
     rows = [
         Row(
             (each.name,),
@@ -95,15 +102,32 @@ def _classes(study: Study, method: int, reached: NDArray[np.int64] | None) -> st
                 difference_text(each.iou, signed=False),
                 number_text(each.global_dice),
                 number_text(each.ceiling, undefined=NOT_KNOWN),
+                *(_outlines(each.outlines) if is_outlined else ()),
             ),
         )
-        for each in found
+        for each in study.judge.classes(method, reached)
     ]
-    headings = ("test images", "Dice (95% CI)", "IoU (95% CI)", "Dice over all pixels", "ceiling of Dice")
+    headings = (
+        "test images",
+        "Dice (95% CI)",
+        "IoU (95% CI)",
+        "Dice over all pixels",
+        "ceiling of Dice",
+        *(OUTLINES if is_outlined else ()),
+    )
     return table(("class",), headings, rows, f"{study.name(method)} by class")
 
 
+def _outlines(scores: OutlineScores | None) -> tuple[str, ...]:
+    if scores is None:
+        return (NOT_KNOWN,) * len(OUTLINES)
+    missed, empty = (mean_count_text(each) for each in (scores.n_missed, scores.n_empty))
+    far, near = (difference_text(each, signed=False) for each in (scores.hausdorff95, scores.boundary_dice))
+    return far, missed, near, empty
+
+
 def _explained(study: Study) -> str:
+    boundary = study.summary.boundary
     said = (
         f"Means over {counted(len(study.run.manifest.draws), 'head')} of the largest size. Dice and IoU are of each "
         "image by itself, then their mean over images of which the class is known; 1 where mask and prediction are "
@@ -111,6 +135,7 @@ def _explained(study: Study) -> str:
         "prediction, down to the method's grid and up again. What lies between a score and its ceiling is lost by the "
         "head, what lies between the ceiling and 1 by the grid."
     )
+    said += f" {WHAT_ALL_PIXELS_ARE}" + ("" if boundary is None else f" {what_outlines_are(boundary)}")
     return f'<p class="soft">{text(said)}</p>'
 
 

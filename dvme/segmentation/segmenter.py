@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from dvme.segmentation.standard import Standard
 COPIES = 4
 """Of the maps that are looked at together: themselves, standardised, and in float64."""
 HEAD = "head."
+Seen = Callable[[int, NDArray[np.bool_], NDArray[np.uint8]], None]
+"""Is told of an image: its place among those that are asked, (L, H, W) what is predicted, and its mask."""
 
 
 class OnGrid(ABC):
@@ -53,13 +55,16 @@ class OnGrid(ABC):
         ((_, found),) = self.probabilities(scene, np.array([position]))
         return self.planes_of(found[0], (n_rows, n_columns))
 
-    def counts(self, scene: Scene, positions: NDArray[Any], names: Sequence[str] | None = None) -> NDArray[np.int64]:
+    def counts(
+        self, scene: Scene, positions: NDArray[Any], names: Sequence[str] | None = None, told: Seen | None = None
+    ) -> NDArray[np.int64]:
         """What scores of some images are made of, at each mask's own resolution.
 
         Args:
             scene: with the images.
             positions: (B,) of the images.
             names: the classes that are counted; None: all. Images of another cache may have them in another order.
+            told: gets the place of each image in `positions`, what its pixels are taken for, and its mask.
 
         Returns:
             (B, L, 3) intersection, predicted and true pixels, see `overlaps`.
@@ -75,6 +80,8 @@ class OnGrid(ABC):
                 truth = scene.masks.read(int(positions[place]))
                 predicted = self.planes_of(values, (truth.shape[1], truth.shape[2]))
                 counts[place] = overlaps(predicted[own], truth[theirs])
+                if told is not None:
+                    told(place, predicted[own], truth[theirs])
         return counts
 
     def planes_of(self, values: NDArray[Any], size: tuple[int, int]) -> NDArray[np.bool_]:

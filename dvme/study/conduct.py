@@ -46,7 +46,7 @@ from dvme.study.pictures import PictureStore
 from dvme.study.question import Question, check_apart, lines_of
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
-from dvme.study.scoring import check_metric_of
+from dvme.study.scoring import check_metric_of, image_scores
 from dvme.study.segmenting import ceilings
 from dvme.study.sites.asked import open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
@@ -91,7 +91,7 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
         aside = None if question.save is None else stack.enter_context(new_folder(question.save))
         heads = heads_kept(stack, folder, aside, is_asked_elsewhere=bool(sites))
         ledger = Ledger(*((None, None) if folder is None else (folder / JOBS, folder / TRAINING)))
-        grid = Grid(design.snapshot, design.subsets, methods, ledger, heads, PictureStore(folder))
+        grid = Grid(design.snapshot, design.subsets, methods, ledger, heads, PictureStore(folder), question.boundary)
         grid.fit(runtime, budget, progress, question.command, question.part)
         clock.lap("fit")
         if question.part is not None:
@@ -186,7 +186,8 @@ def _judged(
     units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
     is_segmentation = manifest.targets.is_segmentation
-    most = ceilings(grid.methods, snapshot, manifest.test, question.metric) if is_segmentation else {}
+    reached = ceilings(grid.methods, snapshot, manifest.test) if is_segmentation else {}
+    most = {m: float(np.nanmean(image_scores(counts, question.metric))) for m, counts in reached.items()}
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
@@ -226,6 +227,8 @@ def _judged(
         reliability=reliability,
         asides=asides(notices),
         saved=[os.fspath(folder) for folder in saved],
+        classes={grid.methods[m].title: judge.classes(m, counts) for m, counts in reached.items()},
+        boundary=question.boundary,
     )
 
 
@@ -260,6 +263,7 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
     some = {
         "sites": question.sites.places or None,
         "views": views_described(snapshot, question.views),
+        "boundary": question.boundary,
     }
     return described | {name: value for name, value in some.items() if value is not None}
 

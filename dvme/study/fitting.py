@@ -42,6 +42,8 @@ class Assignment:
     """A folder for what a kill is to leave of it; None: nothing is left."""
     is_pictured: bool = False
     """Whether pictures are kept of what it makes of some test images; of a segmentation."""
+    boundary: float | None = None
+    """Pixels within which outlines meet in the scores of the test images'; None: they are not scored."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ class Predicted:
     """Of the packages, where it was fitted."""
     pictures: Pictures | None = None
     """Where the assignment asks for them."""
+    outlines: NDArray[np.float64] | None = None
+    """(N test, L, 2), see `outline_scores`; where the assignment asks for them."""
 
 
 def fit_assignments(

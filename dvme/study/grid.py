@@ -61,9 +61,10 @@ class Grid:
         ledger: Ledger,
         heads: KeptHeads | None,
         pictures: PictureStore | None = None,
+        boundary: float | None = None,
     ) -> None:
         """The snapshot is of the manifest's images, in its order; without `heads` no head is kept, nor pictures."""
-        self.pictures = pictures or PictureStore(None)
+        self.pictures, self.boundary = pictures or PictureStore(None), boundary
         self.snapshot, self.manifest, self.methods, self.ledger, self.heads = (
             *(snapshot, manifest, methods, ledger, heads),
         )
@@ -74,7 +75,8 @@ class Grid:
         self.test_hash = subset_hash(manifest.images[manifest.test])
         self.seeds = [self._seed(draw.repeat, draw.fold) for draw in manifest.draws]
         digests = {name: table.fingerprint.digest for name, table in snapshot.backbones.items()}
-        described = [method.identity(digests) | self._views_of(method) for method in methods]
+        asked = {} if boundary is None else {"boundary": boundary}
+        described = [method.identity(digests) | self._views_of(method) | asked for method in methods]
         self.keys = {place: self._key(place, described[place.method]) for place in self.places}
         self.kept = self._kept()
         self.gathered: set[int] = set()  # methods whose heads lie together
@@ -202,6 +204,7 @@ class Grid:
             seconds=one.seconds,
             n_parameters=one.n_parameters,
             versions=one.versions,
+            outlines=one.outlines,
         )
         done = self._scored(place, done)
         self.finished[place] = done
@@ -292,7 +295,7 @@ class Grid:
         method = self.methods[place.method]
         workplace = self.ledger.workplace(self.keys[place]) if method.head.name in ONE_BY_ONE else None
         is_pictured = self._is_pictured(place)
-        return Assignment(method, train, validation, self.seeds[place.draw], workplace, is_pictured)
+        return Assignment(method, train, validation, self.seeds[place.draw], workplace, is_pictured, self.boundary)
 
     def _seed(self, repeat: int, fold: int) -> int:
         """Another one for every draw, so that draws of one training set differ at least in what is random."""

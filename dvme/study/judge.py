@@ -20,6 +20,7 @@ from dvme.stats.influence import Scored
 from dvme.stats.intervals import Comparison, Interval
 from dvme.stats.units import Units
 from dvme.study.assess import assessed, gathered
+from dvme.study.by_class import ClassScores, class_scores
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.diagnosis import Diagnosis, Names, diagnose
 from dvme.study.ledger import FinishedJob
@@ -110,6 +111,13 @@ class Judge:
         """What its heads of the largest size say of the test images."""
         jobs, test = self.finished[method, self.manifest.largest], self.manifest.test
         return Panel.of(self.manifest.targets.at(test), [job.log_test for job in jobs], self.units.groups)
+
+    def classes(self, method: int, reached: NDArray[np.int64] | None = None) -> list[ClassScores]:
+        """Of a segmentation, what a method scores class by class at the largest size, see `class_scores`."""
+        jobs = self.finished[method, self.manifest.largest]
+        heads = [job.log_test.astype(np.int64) for job in jobs]
+        outlines = [job.outlines for job in jobs if job.outlines is not None]
+        return class_scores(heads, self.manifest.classes, self.units, reached, outlines)
 
     def validation_panels(self, method: int) -> list[Panel]:
         """For each draw of the largest size what its head says of the images that it was chosen on."""

@@ -57,6 +57,8 @@ class FinishedJob:
     """Every metric on `test` and on `validation`, see `scored_by`."""
     scored_on: str = ""
     """By which labels, and as which metrics: what is another has other scores."""
+    outlines: NDArray[np.float64] | None = None
+    """(N test, L, 2), see `dvme.metrics.segmentation.outline_scores`; of a segmentation that is asked for them."""
 
     def scored_by(self, test: NDArray[np.int64], validation: NDArray[np.int64]) -> FinishedJob:
         """The job with its scores, which are computed only where it has none of these labels and metrics yet.
@@ -152,7 +154,9 @@ class Ledger:
             with np.load(content, allow_pickle=False) as found:
                 record = json.loads(found["record"].item())
                 scores = {part: _numbers(values) for part, values in record.pop("scores", {}).items()}
-                return FinishedJob(found["log_test"], found["log_validation"], **record, scores=scores)
+                outlines = found["outlines"] if record.pop("is_outlined", False) else None
+                said = found["log_test"], found["log_validation"]
+                return FinishedJob(*said, **record, scores=scores, outlines=outlines)
         except TORN:
             return None
 
@@ -176,7 +180,9 @@ class Ledger:
             "versions": job.versions,
             "scores": job.scores,
             "scored_on": job.scored_on,
+            "is_outlined": job.outlines is not None,
         }
+        outlined = {} if job.outlines is None else {"outlines": job.outlines}
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.npz"
         with written_aside(path, is_durable=has_workplace) as aside, aside.open("wb") as file:
@@ -184,6 +190,7 @@ class Ledger:
                 file,
                 log_test=job.log_test,
                 log_validation=job.log_validation,
+                **outlined,
                 record=np.array(as_json(record)),
             )
         if has_workplace:

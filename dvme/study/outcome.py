@@ -15,6 +15,7 @@ from dvme.notices import asides
 from dvme.stats.curves import LabelsSaved
 from dvme.stats.intervals import Comparison, Interval
 from dvme.study.answers import Findings
+from dvme.study.by_class import ClassScores
 from dvme.study.by_subgroup import BySubgroup
 from dvme.study.diagnosis import Diagnosis
 from dvme.study.methods import method_name
@@ -187,6 +188,10 @@ class StudyReport:
     """The heads of the largest size on other caches, where there are any."""
     part: PartDone | None = None
     """Where one part was fitted: `n_jobs`, `n_reused` and `seconds` are its, no cell is there, nothing is judged."""
+    classes: dict[str, list[ClassScores]] = field(default_factory=dict)
+    """Of a segmentation, by method, the classes at the largest size; none in the summary of an older dvme."""
+    boundary: float | None = None
+    """Pixels within which outlines meet in their scores; None where nobody asked for these."""
 
     @property
     def verdict(self) -> str:

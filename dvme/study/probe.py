@@ -47,6 +47,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     test: Sequence[str | Path] = (),
     label_map: Mapping[str, str | Sequence[str]] | None = None,
     score: Mapping[str, float] | None = None,
+    boundary: float | None = None,
     part: str | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
@@ -93,6 +94,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
             of one site alone under "SITE:Effusion". Others are matched by name.
         score: weights of `test`, which is the study's own test set, and of sites by their names: every method's
             weighted score. They sum to 1.
+        boundary: of a segmentation, also score outlines: HD95, and boundary Dice within so many pixels. Jobs that were
+            finished without it, or within others, are fitted again.
         part: `3/16` fits the jobs of the third of sixteen parts into `out`, beside processes that fit the others, and
             judges nothing; the same call without it, once all are done, fits nothing and judges.
         runtime: device and memory budget.
@@ -124,5 +127,6 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         save=save,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
         part=parse_part(part),
+        boundary=boundary,
     )
     return conduct(question, runtime or Runtime(), progress)

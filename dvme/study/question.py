@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 from dvme.defaults import AT, BLANK, ENGINE, UNCERTAIN, VIEWS_USED
 from dvme.errors import OptionError, parameter
@@ -51,6 +54,8 @@ class Question:
     """Other caches on which the heads are tested as well."""
     part: Part | None = None
     """Fit its jobs only, and judge nothing."""
+    boundary: float | None = None
+    """Of a segmentation, pixels within which outlines meet; they are scored where this is asked."""
 
     @property
     def is_segmentation(self) -> bool:
@@ -65,9 +70,11 @@ class Question:
         """The same, by the metric that such a study is judged by.
 
         Raises:
-            OptionError: if it cannot be the one that is asked for.
+            OptionError: if it cannot be the one that is asked for, or outlines cannot be scored.
         """
-        return replace(self, metric=judging_metric(self.metric, is_segmentation=self.is_segmentation))
+        is_segmentation = self.is_segmentation
+        boundary = _tolerance(self.boundary, is_segmentation=is_segmentation)
+        return replace(self, metric=judging_metric(self.metric, is_segmentation=is_segmentation), boundary=boundary)
 
 
 def lines_of(question: Question, runtime: Runtime, store: EmbeddingCache) -> tuple[list[str], list[Method], list[str]]:
@@ -83,6 +90,22 @@ def lines_of(question: Question, runtime: Runtime, store: EmbeddingCache) -> tup
         return names, *with_encoders(segment_methods(question.heads, names, with_controls=with_controls), store)
     names = named_backbones(store, question.backbones)
     return names, make_methods(question.heads, names, with_controls=with_controls, metric=question.metric), []
+
+
+def _tolerance(given: Any, *, is_segmentation: bool) -> float | None:
+    """Within how many pixels outlines meet; None where nobody asks.
+
+    Raises:
+        OptionError: if a study has no outlines, or the number is none that is possible.
+    """
+    if given is None:
+        return None
+    if not is_segmentation:
+        raise OptionError("only masks have outlines: name heads of segmentation, or leave out " + parameter("boundary"))
+    if not isinstance(given, Real) or isinstance(given, bool) or not 0.0 < given < math.inf:
+        said = " is not possible; pass a number of pixels, above 0 and finite"
+        raise OptionError(parameter("boundary", given) + said)
+    return float(given)
 
 
 def _check_segmentation(question: Question, runtime: Runtime) -> None:

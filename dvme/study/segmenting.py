@@ -18,8 +18,8 @@ from dvme.errors import DataError, OptionError, UnknownNameError, parameter
 from dvme.extraction.decoding import Work
 from dvme.heads import UNETS, Head, segments
 from dvme.heads.variation import split_name
+from dvme.metrics.segmentation import outline_scores
 from dvme.runtime import Progress, Runtime
-from dvme.segmentation.ceiling import ceiling
 from dvme.segmentation.conv import ConvHead
 from dvme.segmentation.fitting import fit_segmenters
 from dvme.segmentation.heads import FACTORIES, TokenHead, full_name, token_head
@@ -27,12 +27,12 @@ from dvme.segmentation.maps import DenseMaps
 from dvme.segmentation.scene import Scene, SegmentJob
 from dvme.segmentation.unet.head import Unet, unet_head, unet_name
 from dvme.segmentation.unet.images import Images, squashed
+from dvme.study.by_class import ceiling_counts
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, Predicted
 from dvme.study.images import check_images
 from dvme.study.methods import Method
 from dvme.study.pictures import Pictures, pictures_of
-from dvme.study.scoring import image_scores
 
 FIT = "fit"
 OWN_STAGES = frozenset({"masks", "read", "read images", "read masks", "train"})
@@ -41,6 +41,7 @@ ATTENTION, FUSED_CONTROLS = "segment-dvme", ("segment-concat", "segment-mean-log
 SINGLE_CONTROL = "segment-linear"
 FINER = 2
 """`segment-conv` gives so many times the rows and columns of the finest map."""
+Asked = tuple[Callable[..., NDArray[np.int64]], Callable[[int], NDArray[np.bool_]]]
 
 
 def are_segmentations(heads: Sequence[str | Head]) -> bool:
@@ -153,48 +154,38 @@ def fit_segmentations(
     for place, segmenter, seconds in fit_segmenters(
         jobs, scene, runtime=runtime, budget=budget, progress=tell, reference=reference
     ):
-        counts = [segmenter.counts(scene, rows) for rows in (test, jobs[place].validation)]
-        own = assignments[others[place]]
-        seen = _pictures(own, partial(segmenter.planes, scene), counts[0], snapshot, test)
-        yield _predicted(others[place], segmenter, (counts[0], counts[1]), seconds, seen)
+        asked: Asked = (partial(segmenter.counts, scene), partial(segmenter.planes, scene))
+        own = others[place], assignments[others[place]]
+        yield _predicted(*own, segmenter, asked, seconds, snapshot, test)
     if unets is None:
         return
     for place, fitted, seconds in unets.fit(partial(tell, before=len(others))):
-        rows = test, assignments[by_unet[place]].validation
-        counts = [fitted.counts(unets.images, snapshot.masks, each) for each in rows]
 
         def planes(position: int, fitted: Any = fitted) -> NDArray[np.bool_]:
             n_rows, n_columns = snapshot.masks.sizes[position].tolist()
             found: NDArray[np.bool_] = fitted.planes(unets.images, position, (n_rows, n_columns))
             return found
 
-        seen = _pictures(assignments[by_unet[place]], planes, counts[0], snapshot, test)
-        yield _predicted(by_unet[place], fitted, (counts[0], counts[1]), seconds, seen)
+        asked = partial(fitted.counts, unets.images, snapshot.masks), planes
+        own = by_unet[place], assignments[by_unet[place]]
+        yield _predicted(*own, fitted, asked, seconds, snapshot, test)
 
 
-def ceilings(methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64], metric: str) -> dict[int, float]:
+def ceilings(methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
     """What the grid of each method could reach at best on the test images: the masks, down to it and up again.
 
     Args:
         methods: of a segmentation.
         snapshot: of its images.
         test: positions of the test images.
-        metric: `dice` or `iou`.
 
     Returns:
-        By position in `methods` the mean over images of the mean over classes.
+        By position in `methods` (n, L, 3) pixels, see `ceiling_counts`.
     """
     scene = scene_of(snapshot)
-    shapes = {position: _shape(method, scene) for position, method in enumerate(methods)}
-    masks, found = snapshot.masks, {}
-    counts: dict[tuple[int, int], list[NDArray[np.int64]]] = {shape: [] for shape in shapes.values()}
-    for position in test.tolist():
-        planes = masks.read(position)
-        for shape, own in counts.items():
-            own.append(ceiling(planes, shape, is_exclusive=masks.is_exclusive))
-    for position, shape in shapes.items():
-        found[position] = float(np.nanmean(image_scores(np.stack(counts[shape]), metric)))
-    return found
+    shapes = [_shape(method, scene) for method in methods]
+    counts = ceiling_counts(snapshot.masks, test, set(shapes))
+    return {position: counts[shape] for position, shape in enumerate(shapes)}
 
 
 def _shape(method: Method, scene: Scene) -> tuple[int, int]:
@@ -277,12 +268,49 @@ def _pictures(
     return pictures_of(planes_of, counts, test, shape, snapshot.masks, snapshot.ids)
 
 
+class _Outlines:
+    """Scores of the outlines of test images, found while their pixels are counted."""
+
+    def __init__(self, n_images: int, n_classes: int, tolerance: float) -> None:
+        self.found = np.full((n_images, n_classes, 2), np.nan)
+        self._tolerance = tolerance
+
+    def __call__(self, place: int, predicted: NDArray[np.bool_], truth: NDArray[np.uint8]) -> None:
+        """Take an image in."""
+        self.found[place] = outline_scores(predicted, truth, self._tolerance)
+
+
 def _predicted(
     position: int,
+    own: Assignment,
     fitted: Any,
-    counts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    asked: Asked,
     seconds: float,
-    pictures: Pictures | None,
+    snapshot: Snapshot,
+    test: NDArray[np.int64],
 ) -> Predicted:
-    own = dict(fitted.chosen), fitted.n_parameters
-    return Predicted(position, fitted, *counts, seconds, *own, pictures=pictures)
+    """What came of an assignment.
+
+    Args:
+        position: of the assignment.
+        own: the assignment.
+        fitted: a segmenter or a U-Net.
+        asked: of it, what counts pixels of images, and what tells the planes of one.
+        seconds: of the fit.
+        snapshot: of the images.
+        test: positions of the test images.
+    """
+    counts_of, planes_of = asked
+    n_classes = len(snapshot.masks.names)
+    outlines = None if own.boundary is None else _Outlines(len(test), n_classes, own.boundary)
+    counts = counts_of(test, told=outlines), counts_of(own.validation)
+    return Predicted(
+        position,
+        fitted,
+        *counts,
+        seconds,
+        dict(fitted.chosen),
+        fitted.n_parameters,
+        pictures=_pictures(own, planes_of, counts[0], snapshot, test),
+        outlines=None if outlines is None else outlines.found,
+    )

@@ -42,6 +42,7 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
     conflicts: Conflicts = CONFLICTS,
     at: str = AT,
     prevalence: float | Mapping[str, float] | None = None,
+    boundary: float | None = None,
     part: str | None = None,
     runtime: Runtime | None = None,
     progress: Progress = automatic,
@@ -81,6 +82,8 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
             (`drop`). Of several classes conflicts are always left out.
         at: what the operating point of a finding, or of a class against the others, reaches on validation.
         prevalence: of the findings where the head is to be used, for predictive values: one for all, or by finding.
+        boundary: of a segmentation, also score outlines: HD95, and boundary Dice within so many pixels. Jobs that were
+            finished without it, or within others, are fitted again.
         part: `3/16` fits the jobs of the third of sixteen parts into `out`, beside processes that fit the others, and
             judges nothing; the same call without it, once all are done, fits nothing and judges.
         runtime: device and memory budget.
@@ -107,5 +110,6 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
         out=out,
         sites=SiteOptions(test=test, label_map=label_map or {}, score=score or {}),
         part=parse_part(part),
+        boundary=boundary,
     )
     return conduct(question, runtime or Runtime(), progress)

@@ -20,6 +20,7 @@ from dvme.segmentation.unet.images import Images
 
 if TYPE_CHECKING:
     from dvme.data.masks import Masks
+    from dvme.segmentation.segmenter import Seen
     from dvme.segmentation.unet.network import UNet
     from dvme.training.pictures import Pictures
 
@@ -61,15 +62,26 @@ class FittedUnet:
         ((_, logits),) = self._logits(images, [position])
         return self._taken(logits, size)
 
-    def counts(self, images: Images, masks: Masks, positions: NDArray[Any]) -> NDArray[np.int64]:
+    def counts(
+        self, images: Images, masks: Masks, positions: NDArray[Any], told: Seen | None = None
+    ) -> NDArray[np.int64]:
         """(B, L, 3) what is right, what is predicted and what is true of each class, at each mask's own resolution.
+
+        Args:
+            images: has the images.
+            masks: theirs.
+            positions: (B,) of the images.
+            told: as `OnGrid.counts` has it.
 
         Source of the three: `dvme.metrics.segmentation.overlaps`.
         """
         found = np.zeros((len(positions), len(self.names), 3), dtype=np.int64)
         for place, (position, logits) in enumerate(self._logits(images, [int(each) for each in positions])):
             truth = masks.read(position)
-            found[place] = overlaps(self._taken(logits, truth.shape[1:]), truth)
+            predicted = self._taken(logits, truth.shape[1:])
+            found[place] = overlaps(predicted, truth)
+            if told is not None:
+                told(place, predicted, truth)
         return found
 
     def logits(self, pictures: Pictures, rows: NDArray[Any]) -> NDArray[np.float32]:

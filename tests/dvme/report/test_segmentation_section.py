@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         paths = np.array([str(folder / f"{image}.png") for image in range(N)], dtype=object)
         store.tables.replace({"mask": np.asarray(scene.masks.cells, dtype=object), "path": paths})
     given = {"n_folds": 2, "test_fraction": 0.5, "runtime": Runtime(device="cpu"), "progress": dvme.silent}
-    dvme.probe(folder / "c.zarr", heads=["segment-linear"], out=folder / "run", **given)
+    dvme.probe(folder / "c.zarr", heads=["segment-linear"], out=folder / "run", boundary=2, **given)
     return folder / "run"
 
 
@@ -78,7 +78,15 @@ def test_segmentation_section__has_the_numbers_of_the_study(run: Path, tmp_path:
     for c in range(2):
         assert f"{scores[:, :, c].mean():.3f} (" in section
     rows = re.findall(r"<tr class='plain'>(.*?)</tr>", section)
-    ceilings = [float(re.findall(r">([^<]*)</td>", row)[-1]) for row in rows]
+    cells = [re.findall(r">([^<]*)</td>", row) for row in rows]
+    ceilings = [float(row[5]) for row in cells]
+    for row, found in zip(cells, study.judge.classes(0), strict=True):
+        own = found.outlines
+        assert own is not None
+        assert row[6].startswith(f"{own.hausdorff95.estimate:.3f} (")
+        assert row[8].startswith(f"{own.boundary_dice.estimate:.3f} (")
+        assert [float(row[7]), float(row[9])] == pytest.approx([own.n_missed, own.n_empty], abs=0.051)
+    assert "is within 2 pixels of the other one" in section
     assert np.mean(ceilings) == pytest.approx(cell.ceiling, abs=1e-3)
     assert "&lt;script&gt;alert(1)&lt;" in section
     assert "class not known" in section

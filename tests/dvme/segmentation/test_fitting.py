@@ -14,7 +14,7 @@ from scenes import discs, scene_of
 from dvme.data.masks import VOID
 from dvme.errors import DataError, OptionError
 from dvme.heads.exact.linear import FittedLinear
-from dvme.metrics.segmentation import dice, pooled
+from dvme.metrics.segmentation import dice, overlaps, pooled
 from dvme.runtime import Runtime, silent
 from dvme.segmentation.ceiling import ceiling
 from dvme.segmentation.fitting import Scene, Segmenter, SegmentJob, fit_segmenters
@@ -131,7 +131,9 @@ def test_fit_segmenters__soft_rows_are_the_log_loss_of_shares(scene: Scene) -> N
 
 def test_counts__are_those_of_log_probabilities_brought_up_by_torch(scene: Scene) -> None:
     (segmenter,) = fitted(scene, [job("segment-linear", "fine")])
-    counts = segmenter.counts(scene, TEST)
+    told: list[tuple[int, list[int]]] = []
+    counts = segmenter.counts(scene, TEST, told=lambda at, own, true: told.append((at, overlaps(own, true).tolist())))
+    assert told == list(enumerate(counts.tolist()))
     for image, own in zip(TEST.tolist(), counts, strict=True):
         tokens = scene.maps["fine"].on_grid(scene.rows[[image]], (GRID, GRID))[0]
         found = segmenter.head.predict_proba([segmenter.standards[0].applied(tokens)])

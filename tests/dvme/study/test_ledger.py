@@ -160,6 +160,17 @@ def test_ledger__gives_back_what_it_was_given(tmp_path: Path) -> None:
     assert [entry.name for entry in (tmp_path / "jobs").iterdir()] == ["k.npz"]
 
 
+def test_ledger__gives_back_outlines_and_none_where_there_are_none(tmp_path: Path) -> None:
+    ledger, scores = Ledger(tmp_path), np.array([[[1.5, 0.25]], [[np.inf, 0.0]], [[np.nan, np.nan]]])
+    ledger.write("with", replace(_job(), outlines=scores))
+    ledger.write("without", _job())
+    found, other = ledger.read("with"), ledger.read("without")
+    assert found is not None
+    np.testing.assert_array_equal(found.outlines, scores)
+    assert other is not None
+    assert other.outlines is None
+
+
 def test_ledger__a_torn_file_is_no_finished_job(tmp_path: Path) -> None:
     """Cut anywhere, or with any byte flipped: it is read as it was, or not at all."""
     ledger, job = Ledger(tmp_path), _job()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from outlines import slow_outline_scores
 from PIL import Image
 from scenes import discs, scene_of
 
@@ -20,8 +21,10 @@ from dvme.files import file_digest
 from dvme.heads.saving import save_head
 from dvme.metrics.segmentation import dice, overlaps
 from dvme.runtime import Runtime
+from dvme.segmentation.maps import DenseMaps
+from dvme.segmentation.scene import Scene
 from dvme.segmentation.shares import shares, with_background
-from dvme.study.run import Run
+from dvme.study.run import Run, read_summary
 from dvme_cache import EmbeddingCache
 
 N, SIZE, GRID = 30, 24, 6
@@ -197,6 +200,57 @@ def test_probe__is_the_full_size_of_a_sweep(swept: tuple[Path, Any], cache: Path
     assert [row.test for row in probed.rows] == [row.test for row in report.rows]
 
 
+def outlined(cache: Path, out: Path, boundary: float | None = 2) -> Any:
+    given: dict[str, Any] = {"n_folds": 2, "test_fraction": 0.3, "runtime": RUNTIME, "progress": dvme.silent}
+    return dvme.probe(cache, heads=["segment-linear"], out=out, boundary=boundary, **given)
+
+
+def test_probe__outlines_are_those_of_all_pairs_of_pixels(cache: Path, tmp_path: Path) -> None:
+    """Of the masks that the kept heads make."""
+    report = outlined(cache, tmp_path / "run")
+    run, store = Run.load(tmp_path / "run"), EmbeddingCache.open(cache)
+    maps = {name: DenseMaps(store.embeddings(name)) for name in (KNOWN, NOISE)}
+    scene = Scene(maps, np.arange(N), store.samples.ids, Masks.of(store.column("mask")))
+    by_id = {row.tobytes(): place for place, row in enumerate(store.samples.ids)}
+    test = [by_id[row.tobytes()] for row in run.manifest.images[run.manifest.test]]
+    assert [row.backbones for row in report.rows] == [(KNOWN,), (NOISE,)]
+    for row in report.rows:
+        by_head = []
+        for fold in dvme.load_head(tmp_path / "run" / "heads" / f"segment-linear--{row.backbones[0]}").folds:
+            masks = [(fold.head.planes(scene, image)[0], scene.masks.read(image)[0] == 1) for image in test]
+            scores = np.array([slow_outline_scores(*both, 2.0) for both in masks])
+            far = scores[np.isfinite(scores[:, 0]), 0]
+            n_missed, n_empty = np.isinf(scores[:, 0]).sum(), np.isnan(scores[:, 0]).sum()
+            by_head.append([far.mean(), np.nanmean(scores[:, 1]), n_missed, n_empty])
+        (found,) = report.classes[row.method]
+        own = found.outlines
+        said = own.hausdorff95.estimate, own.boundary_dice.estimate, own.n_missed, own.n_empty
+        assert said == pytest.approx(np.mean(by_head, axis=0), rel=1e-12)
+        assert own.hausdorff95.low < own.hausdorff95.estimate < own.hausdorff95.high
+        assert found.dice.estimate == pytest.approx(row.test["dice"].mean, rel=1e-12)
+        assert found.ceiling == pytest.approx(row.ceiling, rel=1e-12)
+
+
+def test_probe__outlines_stay_with_their_jobs_and_are_never_those_of_another_tolerance(
+    cache: Path, tmp_path: Path
+) -> None:
+    first = outlined(cache, tmp_path / "run")
+    again = outlined(cache, tmp_path / "run", 2.0)
+    assert again.n_reused == first.n_jobs
+    assert again.to_json()["classes"] == first.to_json()["classes"]
+    assert read_summary(tmp_path / "run").to_json() == again.to_json()
+    wider = outlined(cache, tmp_path / "run", 4)
+    assert (wider.n_reused, wider.boundary) == (0, 4.0)
+    for name, (found,) in wider.classes.items():
+        before = first.classes[name][0].outlines
+        assert found.outlines.hausdorff95 == before.hausdorff95
+        assert found.outlines.boundary_dice.estimate > before.boundary_dice.estimate
+    without = outlined(cache, tmp_path / "run", None)
+    assert (without.n_reused, without.boundary) == (0, None)
+    assert {found.outlines for (found,) in without.classes.values()} == {None}
+    assert [row.test for row in without.rows] == [row.test for row in first.rows]
+
+
 def test_sweep__with_a_mask_that_is_another_jobs_are_fitted_anew(cache: Path, tmp_path: Path) -> None:
     with EmbeddingCache.writing(cache) as store:
         before = {name: store.column(name) for name in ("mask", "group")}
@@ -239,6 +293,13 @@ def test_sweep__with_a_mask_that_is_another_jobs_are_fitted_anew(cache: Path, tm
         ({"heads": ["segment-linear"], "at": "sensitivity=0.8"}, "a segmentation cannot have at"),
         ({"heads": ["segment-linear"], "options": dvme.SubsetOptions(uncertain="ones")}, "cannot have uncertain"),
         ({"heads": ["segment-linear"], "part": "1/2"}, "a segmentation cannot have part"),
+        ({"heads": ["linear"], "boundary": 2}, "only masks have outlines: .* leave out boundary"),
+        ({"heads": ["segment-linear"], "boundary": 0}, "boundary=0 is not possible; pass a number of pixels, above 0"),
+        ({"heads": ["segment-linear"], "boundary": -1.5}, "boundary=-1.5 is not possible"),
+        ({"heads": ["segment-linear"], "boundary": float("nan")}, "boundary=nan is not possible"),
+        ({"heads": ["segment-linear"], "boundary": float("inf")}, "boundary=inf is not possible"),
+        ({"heads": ["segment-linear"], "boundary": True}, "boundary=True is not possible"),
+        ({"heads": ["segment-linear"], "boundary": "2"}, "boundary='2' is not possible"),
         ({"heads": ["segment-logistic"]}, "unknown head of segmentation"),
         ({"heads": ["segment-linear"], "backbones": ["plain"]}, "plain gives one vector an image"),
         ({"heads": ["linear"]}, "views of images or dense features only"),
@@ -267,6 +328,7 @@ def test_write_report__has_the_curves_and_no_maps(swept: tuple[Path, Any], cache
     assert "test Dice" in html
     assert "class of pixels" in html
     assert "Where in the image" in html
+    assert "HD95" not in html
 
 
 def test_sweep__keeps_pictures_of_every_method_that_agree_with_its_counts(swept: tuple[Path, Any], cache: Path) -> None:

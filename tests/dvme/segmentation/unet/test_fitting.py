@@ -140,11 +140,13 @@ def test_fit_unets__the_rate_falls_after_each_epoch_along_a_cosine(fit: Fit) -> 
 
 
 def test_fit_unets__counts_are_those_of_planes_at_the_masks_own_size(fit: Fit) -> None:
-    counts = fit.one.counts(fit.images, fit.drawings.masks, TEST)
+    told: dict[int, list[np.ndarray]] = {}
+    counts = fit.one.counts(fit.images, fit.drawings.masks, TEST, lambda place, *both: told.update({place: [*both]}))
     for place, position in enumerate(TEST.tolist()):
         true = fit.drawings.labels[position] == 1
         found = fit.one.planes(fit.images, position, true.shape)[0]
         assert counts[place, 0].tolist() == [(found & true).sum(), found.sum(), true.sum()]
+        np.testing.assert_array_equal(told[place], [found[None], true[None]])
 
 
 def test_fit_unets__tells_how_far_it_is(fit: Fit) -> None:
