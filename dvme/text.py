@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -103,6 +104,15 @@ def some_of(values: Sequence[object], at_most: int = NAMES, joint: str = ", ") -
     shown = [_cut(value) for value in values[:at_most]]
     more = len(values) - len(shown)
     return joint.join(shown) + (f" and {more:,} more" if more else "")
+
+
+def choose_from(name: object, known: Iterable[str]) -> str:
+    """`did you mean 'knn'? choose from linear, knn`: what to say of a name that is none of those that there are."""
+    every, typed = list(known), f"{name}".lower()
+    holding = [each for each in every if typed in each] if len(typed) > 2 else []
+    near = holding[:EXAMPLES] or get_close_matches(typed, every, n=1)
+    asked = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    return f"{asked}choose from {', '.join(every)}"
 
 
 def _cut(value: object) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from dvme.defaults import ADAPT_BATCH, ADAPT_EPOCHS
 from dvme.errors import OptionError, UnknownNameError, parameter
 from dvme.limits import positive, whole
 from dvme.seeds import checked_seed
+from dvme.text import choose_from
 
 METHODS = tuple(ADAPT_EPOCHS)
 CONTRASTIVE = ("simclr", "micle")
@@ -79,9 +79,7 @@ def settings_of(
         UnknownNameError, OptionError: naming what is wrong.
     """
     if method not in METHODS:
-        near = get_close_matches(f"{method}", METHODS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(METHODS)}"
-        raise UnknownNameError(f"method {method!r} is not known; " + hint)
+        raise UnknownNameError(f"method {method!r} is not known; {choose_from(method, METHODS)}")
     if temperature is not None and method not in CONTRASTIVE:
         raise OptionError(
             parameter("temperature") + f" is of the contrastive loss, and {method} has none; leave it out"

@@ -15,6 +15,7 @@ from dvme.heads.fusion.network_head import FittedNetwork, NetworkHead
 from dvme.heads.neighbours.knn import KNN, FittedKNN
 from dvme.heads.tuned.finetune import NAMES, Finetune
 from dvme.heads.variation import LATER, base_name, differences, needs_order, split_name, vary, written
+from dvme.text import choose_from
 from dvme.training.protocols import OWN
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "CONTROLS",
     "FUSIONS",
     "HEADS",
+    "SEGMENT",
     "TUNED",
     "UNETS",
     "Embedded",
@@ -48,7 +50,12 @@ CONTROLS = ("dvme-noattn", "mlp", "concat", "mean-logits")
 FUSIONS = frozenset({*ATTENTION_HEADS, *CONTROLS})
 """None of them stands in for a single backbone, not even on one."""
 SEGMENTS = "segment-"
-"""How the names of heads of segmentation begin, which `dvme.segmentation.heads` has."""
+"""How the names of heads of segmentation begin."""
+SEGMENT = (
+    *("segment-linear", "segment-knn", "segment-concat"),
+    *("segment-mean-logits", "segment-dvme", "segment-conv"),
+)
+"""Those that segment images from dense features, which `dvme.segmentation.heads` has."""
 UNETS = ("unet", "unet-random")
 """Those that segment images and train the backbone as well, which `dvme.segmentation.unet` has."""
 _KINDS: dict[str, tuple[Callable[[], Head], type[FittedHead]]] = {
@@ -78,13 +85,13 @@ def get_head(name: str) -> Head:
         OptionError: naming the settings that there are, or what a value may be.
     """
     base, settings = split_name(name)
-    if base.startswith(SEGMENTS):
+    if base in {*SEGMENT, *UNETS}:
         raise UnknownNameError(
             f"{base} segments images by masks, and here they have labels; choose from {', '.join(HEADS)}"
         )
     if base not in _FACTORIES:
         hint = "; several values are separated by colons" if base[:1].isdigit() else ""
-        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(_FACTORIES)}{hint}")
+        raise UnknownNameError(f"unknown head {base!r}; {choose_from(base, [*_FACTORIES, *SEGMENT, *UNETS])}{hint}")
     head = _FACTORIES[base]()
     if isinstance(head, Finetune):  # a protocol first, and what is said beside it then
         head = head.under(settings.get("protocol", head.protocol))

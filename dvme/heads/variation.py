@@ -8,6 +8,7 @@ from typing import Any
 
 from dvme.errors import OptionError
 from dvme.heads.fitting.jobs import Head
+from dvme.text import choose_from
 
 FIXED = frozenset({"name", "is_fusion"})
 """Fields that say what a head is; all others are settings."""
@@ -56,7 +57,7 @@ def vary(head: Head, settings: Mapping[str, str]) -> Head:
     given = {_typed(key): value for key, value in settings.items()}
     unknown = [key for key in given if key not in known]
     if unknown:
-        raise OptionError(f"{head.name} has no setting {unknown[0]!r}; choose from {', '.join(known)}")
+        raise OptionError(f"{head.name} has no setting {unknown[0]!r}; {choose_from(unknown[0], known)}")
     try:
         varied: Head = _varied(head, given)
     except OptionError as error:

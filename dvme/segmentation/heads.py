@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dvme.errors import OptionError, UnknownNameError
-from dvme.heads import HEADS, TUNED, Head, with_settings
+from dvme.heads import HEADS, SEGMENT, TUNED, UNETS, Head, with_settings
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import NetworkHead
@@ -16,6 +16,7 @@ from dvme.heads.variation import differences, needs_order, split_name, vary
 from dvme.limits import whole
 from dvme.segmentation.conv import ConvHead
 from dvme.segmentation.tokens import TOKENS
+from dvme.text import choose_from
 from dvme.training.schedule import TrainingProtocol
 
 
@@ -64,7 +65,6 @@ FACTORIES: dict[str, Callable[[], Head]] = {
     "segment-conv": ConvHead,
 }
 """A class drawn oftener than it occurs would be found in too many pixels: `segment-dvme` draws tokens as they are."""
-SEGMENT = tuple(FACTORIES)
 
 
 def token_head(name: str) -> Head:
@@ -76,9 +76,10 @@ def token_head(name: str) -> Head:
     """
     base, settings = split_name(name)
     if base in {*HEADS, *TUNED}:
-        raise UnknownNameError(f"{base} classifies images, and this is a segmentation; choose from {_known()}")
+        step = f"choose from {', '.join([*SEGMENT, *UNETS])}"
+        raise UnknownNameError(f"{base} classifies images, and this is a segmentation; {step}")
     if base not in FACTORIES:
-        raise UnknownNameError(f"unknown head of segmentation {base!r}; choose from {_known()}")
+        raise UnknownNameError(f"unknown head of segmentation {base!r}; {choose_from(base, [*SEGMENT, *UNETS])}")
     return vary(FACTORIES[base](), settings)
 
 
@@ -95,7 +96,3 @@ def head_of(name: str, settings: Mapping[str, Any]) -> Head:
     """
     head: Head = with_settings(token_head(name), settings)
     return head
-
-
-def _known() -> str:
-    return ", ".join(SEGMENT)

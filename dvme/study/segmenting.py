@@ -16,7 +16,7 @@ from dvme.backbones.description.variation import vary_name
 from dvme.backbones.loading.kept import kept_spec
 from dvme.errors import DataError, OptionError, UnknownNameError, parameter
 from dvme.extraction.decoding import Work
-from dvme.heads import UNETS, Head, segments
+from dvme.heads import UNETS, Head, get_head, segments
 from dvme.heads.variation import split_name
 from dvme.metrics.segmentation import outline_scores
 from dvme.runtime import Progress, Runtime
@@ -49,11 +49,14 @@ def are_segmentations(heads: Sequence[str | Head]) -> bool:
 
     Raises:
         OptionError: if some are and others are not.
+        UnknownNameError: if one of these is no head at all.
     """
     names = [split_name(head)[0] if isinstance(head, str) else getattr(head, "name", "") for head in heads]
     own = [segments(name) for name in names]
     if any(own) and not all(own):
         one, other = names[own.index(True)], names[own.index(False)]
+        if isinstance(heads[own.index(False)], str):
+            get_head(other)  # which may be none at all
         raise OptionError(
             f"{one} segments images and {other} classifies them; a study does one of the two: leave one out of "
             + parameter("heads")

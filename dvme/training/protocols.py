@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from dvme.errors import OptionError
+from dvme.text import choose_from
 from dvme.training.recipe import Recipe
 
 OWN = "dvme"
@@ -99,5 +100,5 @@ def recipe_of(protocol: str) -> Recipe:
         OptionError: naming those there are.
     """
     if protocol not in PROTOCOLS:
-        raise OptionError(f"protocol {protocol!r} is not known; choose from {', '.join(PROTOCOLS)}")
+        raise OptionError(f"protocol {protocol!r} is not known; {choose_from(protocol, PROTOCOLS)}")
     return PROTOCOLS[protocol]

@@ -10,6 +10,7 @@ from dvme.heads import UNETS
 from dvme.heads.variation import differences, split_name, vary
 from dvme.limits import whole
 from dvme.segmentation.unet.losses import Loss
+from dvme.text import choose_from
 from dvme.training.recipe import Flips, Precision, Recipe
 
 UNET, RANDOM = UNETS
@@ -110,7 +111,7 @@ def unet_head(name: str) -> Unet:
     """
     base, settings = split_name(name)
     if base not in UNETS:
-        raise UnknownNameError(f"unknown head {base!r}; choose from {', '.join(UNETS)}")
+        raise UnknownNameError(f"unknown head {base!r}; {choose_from(base, UNETS)}")
     head = vary(Unet(name=base), settings)
     assert isinstance(head, Unet)
     return head

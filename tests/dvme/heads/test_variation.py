@@ -43,7 +43,11 @@ def test_get_head__a_bare_name_is_the_default(name: str) -> None:
     [
         ("linear@epochs=5", "linear has no setting 'epochs'; choose from strengths"),
         ("knn@name=5", "knn has no setting 'name'; choose from k"),
-        ("dvme@epochs=5", "dvme has no setting 'epochs'; choose from learning-rate, batch-size, .*, sampling"),
+        (
+            "dvme@epochs=5",
+            r"dvme has no setting 'epochs'; did you mean 'min-epochs' or 'max-epochs'\? choose from learn",
+        ),
+        ("linear@strength=1", r"linear has no setting 'strength'; did you mean 'strengths'\?"),
         ("dvme@max-epochs=many", "max-epochs=many is not possible; it must be a whole number"),
         ("dvme@learning-rate=fast", "learning-rate=fast is not possible; it must be a number"),
         ("dvme@max-epochs=0", "dvme@max-epochs=0: max_epochs 0 is not possible"),
@@ -58,19 +62,25 @@ def test_get_head__settings_that_cannot_be(text: str, message: str) -> None:
         get_head(text)
 
 
-def test_get_head__an_unknown_head_with_settings() -> None:
-    with pytest.raises(UnknownNameError, match="unknown head 'forest'; choose from linear,"):
-        get_head("forest@trees=5")
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("forest@trees=5", "choose from linear, .*, segment-conv, unet, unet-random$"),
+        ("Linaer", "did you mean 'linear'"),
+        ("u-net", "did you mean 'unet'"),
+        ("conv", "did you mean 'segment-conv'"),
+        ("fine-tune", "did you mean 'finetune'"),
+        ("20", "several values are separated by colons"),
+    ],
+)
+def test_get_head__an_unknown_head(name: str, step: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"unknown head '{name.partition('@')[0]}'; .*{step}"):
+        get_head(name)
 
 
 def test_get_head__a_field_goes_by_its_own_name_too() -> None:
     assert get_head("knn@neighbours=5") == KNN((5,))
     assert get_head("dvme@max_epochs=50") == get_head("dvme")
-
-
-def test_get_head__values_that_a_comma_cut_off() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown head '20'; .*; several values are separated by colons"):
-        get_head("20")
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ from dataclasses import asdict
 import pytest
 
 from dvme.errors import OptionError, UnknownNameError
-from dvme.heads import get_head, written
-from dvme.segmentation.heads import SEGMENT, full_name, head_of, token_head
+from dvme.heads import SEGMENT, get_head, written
+from dvme.segmentation.heads import FACTORIES, full_name, head_of, token_head
+
+
+def test_segment__names_are_those_of_the_heads() -> None:
+    assert tuple(FACTORIES) == SEGMENT
 
 
 @pytest.mark.parametrize("name", SEGMENT)
@@ -36,8 +40,8 @@ def test_token_head__settings_are_in_the_name(name: str) -> None:
     ("name", "message"),
     [
         ("linear", "linear classifies images, and this is a segmentation; choose from segment-linear, "),
-        ("finetune", "finetune classifies images"),
-        ("segment-lniear", "unknown head of segmentation 'segment-lniear'; choose from segment-linear, "),
+        ("finetune", "finetune classifies images.*, segment-conv, unet, unet-random"),
+        ("segment-lniear", r"unknown head of segmentation 'segment-lniear'; did you mean 'segment-linear'\? choose "),
     ],
 )
 def test_token_head__refuses_other_names_with_a_line(name: str, message: str) -> None:

@@ -285,6 +285,7 @@ def test_sweep__with_a_mask_that_is_another_jobs_are_fitted_anew(cache: Path, tm
     ("given", "said"),
     [
         ({"heads": ["segment-linear", "linear"]}, "segment-linear segments images and linear classifies them"),
+        ({"heads": ["segment-linear", "unett"]}, "unknown head 'unett'; did you mean 'unet'"),
         ({"heads": ["segment-linear"], "metric": "kappa"}, "judged by dice or iou, not by 'kappa'"),
         ({"heads": ["segment-linear"], "by": ["group"]}, "a segmentation cannot have by"),
         ({"heads": ["segment-linear"], "test": ["other.zarr"]}, "a segmentation cannot have test"),

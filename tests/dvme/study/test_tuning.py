@@ -199,7 +199,7 @@ def test_sampled__as_the_subsets_want_it(oversample: bool | None, expected: str)
 def test_sweep__what_cannot_be_tuned(cache: Path, small_study: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"runs in this process; leave out engine; or leave it out of heads"):
         sweep(cache, tmp_path / "run", [TUNED], runtime=Runtime(device="cpu", engine="ray"))
-    with pytest.raises(OptionError, match="no setting 'epochs'; choose from"):
+    with pytest.raises(OptionError, match="no setting 'epochs'; did you mean 'min-epochs'"):
         get_head("finetune@epochs=3")
     with pytest.raises(OptionError, match=r"keeps nothing that could be saved \(heads that average over ten"):
         dvme.probe(cache, heads=[f"{TUNED}@test-crops=ten"], save=tmp_path / "heads", runtime=RUNTIME)

@@ -64,7 +64,7 @@ def test_get_head__a_setting_of_the_default_beside_a_protocol_is_named() -> None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("finetune@protocol=truong", "protocol 'truong' is not known; choose from dvme, truong2021"),
+        ("finetune@protocol=truong", r"protocol 'truong' is not known; did you mean 'truong2021'\? choose from dvme, "),
         ("finetune@layers=last-0", "layers 'last-0' is not possible; it is all, or last-K"),
         ("finetune@layers=last-2@lora-rank=4", "exclude each other"),
         ("finetune-random@layers=last-1", "finetune-random trains all weights"),

@@ -55,5 +55,7 @@ def test_unet_head__refuses_in_one_line(name: str, message: str) -> None:
 
 
 def test_unet_head__an_unknown_name() -> None:
-    with pytest.raises(UnknownNameError, match="unknown head 'u-net'; choose from unet, unet-random"):
+    with pytest.raises(
+        UnknownNameError, match=r"unknown head 'u-net'; did you mean 'unet'\? choose from unet, unet-random"
+    ):
         unet_head("u-net")
