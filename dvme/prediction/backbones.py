@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dvme.backbones.description.variation import seen_in, split_name, vary_name, view_in
 from dvme.backbones.description.view import PLAIN
+from dvme.backbones.loading.kept import is_imported
 from dvme.backbones.loading.registry import get_spec
 from dvme.errors import DvmeError, OptionError, UnknownNameError, parameter
 from dvme.extraction.models import Choice, KnownBackbone, recall_backbones
@@ -99,9 +100,8 @@ def check_fingerprint(name: str, expected: Fingerprint, found: Fingerprint, wher
     if differences:
         field_name, own, other = differences[0]
         more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
-        is_imported = not {"imported", "made_by"}.isdisjoint(expected.fields)
         again = f"import {name} with " + parameter("like", "CACHE") + ", the head's, if they are of one extractor"
-        step = again if is_imported else f"extract {name} as it was for the head"
+        step = again if is_imported(expected.fields) else f"extract {name} as it was for the head"
         message = (
             f"{where} is not what the head was fitted on: {field_name} is {other!r}, the head's is {own!r}{more}; "
             + step

@@ -188,7 +188,9 @@ def _its_cache(
     except (CacheError, DataError) as error:
         if cache is not None:
             raise
-        return _without(message_of(error) + "; or name the run's own cache with " + parameter("cache"))
+        return _without(
+            message_of(error) + "; if the run's own cache lies elsewhere, name it with " + parameter("cache")
+        )
 
 
 def _without(why: str) -> tuple[None, None, tuple[str, ...]]:

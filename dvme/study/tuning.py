@@ -15,7 +15,7 @@ from dvme.backbones.loading.kept import kept_spec
 from dvme.backbones.weights.finding import availability
 from dvme.data.targets import Targets
 from dvme.defaults import ENGINE
-from dvme.errors import DataError, DvmeError, OptionError, parameter
+from dvme.errors import DataError, DvmeError, OptionError, message_of, parameter
 from dvme.heads import TUNED, Embedded, Job
 from dvme.heads.fitting.jobs import check, counted
 from dvme.heads.tuned.on_images import OnImages
@@ -134,7 +134,10 @@ def _check_backbone(method: Method, embeddings: Embeddings) -> None:
         spec = kept_spec(embeddings)
     except DvmeError as error:
         raise DataError(
-            f"{method.title} cannot train what made these embeddings ({error}); " + LEAVE_OUT + parameter("heads")
+            f"{method.title} cannot train what made these embeddings ("
+            + message_of(error)
+            + "); leave it out of "
+            + HEADS
         ) from error
     if availability(spec) == "by hand" and spec.checkpoint is not None and not spec.checkpoint.page:
         message = (

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.backbones.loading.kept import is_imported
 from dvme.errors import DataError, parameter
 from dvme.files import file_digest
 from dvme.runtime import Progress
@@ -19,7 +20,6 @@ from dvme.upkeep.committing import commit_blocks
 from dvme.upkeep.formats.bundle import BackboneHeader, EmbeddedRows
 from dvme_cache import (
     EmbeddingCache,
-    Embeddings,
     Fingerprint,
     FingerprintMismatchError,
     RowState,
@@ -102,16 +102,12 @@ def check_backbones(store: EmbeddingCache, backbones: Sequence[BackboneHeader], 
         if different:
             fields = "; ".join(f"{name}: cached {old!r}, asked {new!r}" for name, old, new in different)
             words = parameter("made_by") + ", or with " + parameter("like")
-            same = "with the same " + words + ", where one extractor made them; " if _is_by_word(held) else ""
+            same = "with the same " + words + ", where one extractor made them; "
+            same = same if is_imported(held.fingerprint.fields) else ""
             message = f"{store.location} holds {backbone.name} embeddings made differently ({fields})"
             raise FingerprintMismatchError(f"{message}; " + same + step)
         if held.dtype != backbone.dtype:
             raise DataError(f"{differs} dtype {held.dtype}, {path} has {backbone.dtype}; " + step)
-
-
-def _is_by_word(embeddings: Embeddings) -> bool:
-    """Whether more may come that are called of one extractor."""
-    return not {"made_by", "imported"}.isdisjoint(embeddings.fingerprint.fields)
 
 
 def store_embeddings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from dvme.backbones.description.spec import BackboneSpec, Precision
 from dvme.backbones.description.variation import split_name
 from dvme.backbones.loading.registry import get_spec, names
 from dvme.backbones.own.custom import spec_from_mapping
+from dvme.errors import DataError, DvmeError
 
 if TYPE_CHECKING:
     from dvme_cache import Embeddings
@@ -28,12 +30,22 @@ def kept_spec(embeddings: Embeddings) -> BackboneSpec:
     """What the name stands for or, where it is the user's own, what the cache kept of it.
 
     Raises:
-        UnknownNameError, DataError: if it is neither.
+        UnknownNameError, DataError: if it is neither, or was imported.
     """
     kept = embeddings.provenance.get("spec")
     if kept and split_name(embeddings.name)[0] not in names():
         return spec_from_mapping(kept, source=f"the specification of {embeddings.name} in the cache")
-    return get_spec(embeddings.name)
+    try:
+        return get_spec(embeddings.name)
+    except DvmeError as error:
+        if is_imported(embeddings.fingerprint.fields):
+            raise DataError(f"{embeddings.name} was imported, and no model of it is known") from error
+        raise
+
+
+def is_imported(fields: Mapping[str, Any]) -> bool:
+    """Whether a fingerprint of these fields is of embeddings that another tool made."""
+    return not {"imported", "made_by"}.isdisjoint(fields)
 
 
 def relative_differences(cached: NDArray[Any], now: NDArray[Any]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dvme.backbones.loading.kept import is_imported
 from dvme.errors import DataError, OptionError, message_of, parameter
 from dvme.places import open_cache
 from dvme.study.design.snapshot import Snapshot
@@ -163,9 +164,8 @@ def _check_fits(site: EmbeddingCache, store: EmbeddingCache, backbone: str) -> N
         return
     name, mine, other = differences[0]
     more = f" (and {len(differences) - 1} more differ)" if len(differences) > 1 else ""
-    is_imported = not {"imported", "made_by"}.isdisjoint(own.fields)
     step = f"dvme cache import FILE {site.location} --backbone {backbone} --like {store.location}"
-    step = step if is_imported else f"dvme extract IMAGES {site.location} --backbones {backbone} --replace"
+    step = step if is_imported(own.fields) else f"dvme extract IMAGES {site.location} --backbones {backbone} --replace"
     raise FingerprintMismatchError(
         f"{backbone} in {site.location} was not made as in {store.location}: {name} is {other!r}, the "
         f"study's is {mine!r}{more}; "

@@ -9,17 +9,17 @@ import pytest
 from dvme.backbones import get_spec
 from dvme.backbones.loading.kept import kept_spec
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
-from dvme.errors import UnknownNameError
+from dvme.errors import DataError, UnknownNameError
 from dvme_cache import EmbeddingCache, Embeddings, Fingerprint
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Callable[..., Embeddings]:
-    """Embeddings of a name, in a cache of no images, with what it says of the spec."""
+    """Embeddings of a name, in a cache of no images, with what it says of the spec and how they were made."""
 
-    def make(name: str, **provenance: object) -> Embeddings:
+    def make(name: str, made: str = "a", **provenance: object) -> Embeddings:
         with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
-            cache.ensure_embeddings(name, Fingerprint({"a": 1}), dim=2, dtype="float32", provenance=provenance)
+            cache.ensure_embeddings(name, Fingerprint({made: "x"}), dim=2, dtype="float32", provenance=provenance)
         return EmbeddingCache.open(tmp_path / "c.zarr").embeddings(name)
 
     return make
@@ -39,3 +39,11 @@ def test_kept_spec__the_users_own_is_what_the_cache_kept(kept: Callable[..., Emb
 def test_kept_spec__of_nothing_known(kept: Callable[..., Embeddings]) -> None:
     with pytest.raises(UnknownNameError, match="unknown backbone 'imported'"):
         kept_spec(kept("imported", spec=None))
+
+
+@pytest.mark.parametrize("field", ["imported", "made_by"])
+def test_kept_spec__of_imported_embeddings(kept: Callable[..., Embeddings], field: str) -> None:
+    """Whose name, however near to one that is known, is no backbone's."""
+    with pytest.raises(DataError, match=r"^mine was imported, and no model of it is known$"):
+        kept_spec(kept("mine", field))
+    assert kept_spec(kept("dino", field)) == get_spec("dino")
