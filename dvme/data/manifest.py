@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from errno import ENAMETOOLONG
 from pathlib import Path
@@ -13,7 +13,7 @@ from dvme.data.addresses import Finder, found_line, wrong_place
 from dvme.data.columns import Columns, Labels, chosen_column, kept_columns, known_texts, read_labels
 from dvme.data.listing import NOT_A_FILE
 from dvme.data.masks.reading import Told, joined_rows, mask_columns, read_masks, told_masks
-from dvme.data.samples import MASK, MISSING, STANDARD, Samples, canonical_split
+from dvme.data.samples import MASK, MISSING, NOTHING, SPLIT_NAMES, STANDARD, Samples, canonical_split
 from dvme.data.sources import is_there
 from dvme.data.tables import Table, read_table
 from dvme.errors import DataError, parameter
@@ -21,6 +21,10 @@ from dvme.text import counted, first_few, some_of
 
 MOST_CLASSES = 1000
 """A column of more values is not offered as one of labels."""
+SPLIT_CELLS = frozenset({MISSING, *NOTHING, *SPLIT_NAMES})
+"""All that stands in a column of splits, in lower case."""
+PATIENTS = frozenset({"patient", "patientid", "patientnumber", "subject", "subjectid", "pid"})
+"""What columns of patients are called, in lower case and without signs."""
 
 
 def manifest_samples(
@@ -80,12 +84,13 @@ def table_samples(
         *table.remarks,
         *found_line(finder.read),
     ]
+    every = [image, *used.values(), *kept.values(), *of_masks.values(), *(() if labels is None else labels.columns)]
     if labels is not None:
         values["label"] = labels.texts
         remarks += labels.remarks
     elif looked_for:
-        remarks += without_label(table, [image, *used.values(), *kept.values(), *of_masks.values()])
-    remarks += said
+        remarks += without_label(table, every)
+    remarks += said if images_only else [*said, *unnamed_columns(table, chosen, every)]
     splits, groups = splits_of(values["split"], used.get("split"), table.source), values["group"]
     samples = Samples(
         paths=[paths[row] for row in there],
@@ -169,6 +174,26 @@ def without_label(table: Table, used: Sequence[str]) -> list[str]:
     return [said + parameter("label")]
 
 
+def unnamed_columns(table: Table, chosen: Mapping[str, str | None], used: Collection[str]) -> list[str]:
+    """A line for a column of splits, and for one of patients, that nobody named and that is not called so.
+
+    Args:
+        table: that has them.
+        chosen: the columns that are used for `split` and `group`; None for none.
+        used: all that are used.
+    """
+    others, lines = [name for name in table.names if name and name not in used], []
+    split = None if chosen.get("split") else next((name for name in others if _tells_splits(table, name)), None)
+    if split is not None:
+        said = f"column {split!r} says train, val or test and is not used; "
+        lines.append(said + parameter("split", split) + " takes these parts")
+    group = None if chosen.get("group") else next((name for name in others if _tells_patients(table, name)), None)
+    if group is not None:
+        said = f"column {group!r} seems to tell patients and is not used; "
+        lines.append(said + parameter("group", group) + " keeps the images of each on one side of a split")
+    return lines
+
+
 def splits_of(names: list[str], column: str | None, manifest: Path) -> list[str]:
     """The splits that a column names.
 
@@ -179,6 +204,28 @@ def splits_of(names: list[str], column: str | None, manifest: Path) -> list[str]
         return [canonical_split(name) if name else MISSING for name in names]
     except DataError as error:
         raise DataError(f"column {column!r} of {manifest}: {error}, leave the cell empty, or rename it") from error
+
+
+def _tells_splits(table: Table, name: str) -> bool:
+    """Whether a column has nothing but names of splits, and several of them."""
+    try:
+        cells = [] if name in table.typed else table.texts(name)
+    except DataError:  # lists are no splits
+        return False
+    if not all(cell.casefold() in SPLIT_CELLS for cell in cells):
+        return False
+    return len({cell.casefold() for cell in cells} & SPLIT_NAMES.keys()) > 1
+
+
+def _tells_patients(table: Table, name: str) -> bool:
+    """Whether a column is called as those of patients are, and one of them has several images."""
+    if "".join(letter for letter in name.casefold() if letter.isalnum()) not in PATIENTS:
+        return False
+    try:
+        known = [cell for cell in table.texts(name) if cell and cell.casefold() not in NOTHING]
+    except DataError:
+        return False
+    return len(set(known)) < len(known)
 
 
 def _refuse_missing(manifest: Path, missing: list[str], root: Path, n_images: int) -> None:

@@ -41,6 +41,8 @@ OTHER_TABLES = {
 }
 """What else people have, and what to do with it."""
 INVISIBLE = "\u200b\u2060\ufeff"
+TEXT_TYPES = ("string", "large_string", "dictionary")
+"""How the types of texts, and of categories, begin in pyarrow."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Table:
     """From a column's name to its stripped values; an empty cell is "". DataError if they are no text."""
     remarks: tuple[str, ...] = ()
     """What was passed over, a line each."""
+    typed: frozenset[str] = frozenset()
+    """Columns of another type than text, where the file tells types."""
 
 
 def table_file(path: Path) -> tuple[Path, str | None]:
@@ -180,14 +184,16 @@ def _read_parquet(path: Path) -> Table:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        originals = clean_names(file.schema_arrow.names, path)
-        n_rows = file.metadata.num_rows
+        schema, n_rows = file.schema_arrow, file.metadata.num_rows
+    originals = clean_names(schema.names, path)
+    plain = {name for name, kind in zip(schema.names, schema.types, strict=True) if f"{kind}".startswith(TEXT_TYPES)}
 
     def texts(name: str) -> list[str]:
         with explained(path), pq.ParquetFile(path) as file:
             return as_texts(file.read(columns=[originals[name]]).column(originals[name]), name, path)
 
-    return Table(path, list(originals), n_rows, texts)
+    typed = frozenset(name for name, original in originals.items() if original not in plain)
+    return Table(path, list(originals), n_rows, texts, typed=typed)
 
 
 def _read_sheet(path: Path, wanted: str | None) -> Table:

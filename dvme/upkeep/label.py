@@ -15,7 +15,7 @@ from dvme.arguments import public
 from dvme.data import MISSING, Columns, Task
 from dvme.data.columns import chosen_column, kept_columns, read_labels
 from dvme.data.findings import are_findings, from_separated
-from dvme.data.manifest import columns_line, image_names, known_columns
+from dvme.data.manifest import columns_line, image_names, known_columns, unnamed_columns
 from dvme.data.masks.cell import check_kinds, what_is_shown
 from dvme.data.masks.reading import Told, joined_rows, mask_columns, read_masks, told_masks
 from dvme.data.merging import Merged, merged_labels, rows_to_write
@@ -235,7 +235,8 @@ def _read(manifest: Path, columns: Columns) -> _Told:
     if labels is not None:
         values = {"label": labels.texts} | values
         remarks += labels.remarks
-    remarks += said
+    every = [image, *sources.values(), *of_masks.values(), *(() if labels is None else labels.columns)]
+    remarks += [*said, *unnamed_columns(table, chosen, every)]
     if "split" in values:
         values["split"] = canonical_splits(values["split"], source=str(manifest))
     arrays = {name: np.array(column, dtype=object) for name, column in values.items()}

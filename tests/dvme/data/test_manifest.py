@@ -348,6 +348,34 @@ def test_manifest_samples__columns_that_could_be_the_labels(folder: Path) -> Non
     )
 
 
+def test_manifest_samples__points_at_columns_of_splits_and_patients(folder: Path) -> None:
+    path = write_parquet(
+        folder,
+        image=["a.png", "b.png", "c.png"],
+        label=list("xyx"),
+        test=[1, 0, 0],
+        view=["train", "PA", None],
+        usage=["Training", "valid", "NA"],
+        fold=["test", "train", "val"],
+        Patient_ID=["p1", "p1", None],
+    )
+    split, group = manifest_samples(path, Columns()).remarks[1:]
+    assert split == "column 'usage' says train, val or test and is not used; split='usage' takes these parts"
+    assert group.startswith("column 'Patient_ID' seems to tell patients and is not used; group='Patient_ID' keeps")
+    assert len(manifest_samples(path, Columns(split="fold", group="patient_id")).remarks) == 1
+    kept = manifest_samples(path, Columns(split="fold", keep=["Patient_ID"]))
+    assert len(kept.remarks) == 1
+    assert len(manifest_samples(path, Columns(), images_only=True).remarks) == 1
+
+
+def test_manifest_samples__every_patient_with_one_image_is_not_worth_a_line(
+    folder: Path, write_manifest: WriteManifest
+) -> None:
+    rows = [["a.png", "x", "1", "train"], ["b.png", "y", "2", "train"]]
+    path = write_manifest(rows, ["image", "label", "subject", "part"])
+    assert len(manifest_samples(path, Columns()).remarks) == 1
+
+
 def test_manifest_samples__a_split_of_another_kind_is_named_with_its_column(
     folder: Path, write_manifest: WriteManifest
 ) -> None:
