@@ -149,7 +149,7 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     place = check_out(out, force=force)
     check_describable(spec)
     said = {"skip_missing": skip_missing, "transductive": transductive, "without_test": without_test}
-    listed = list_images(images, columns, image_root, **said)
+    listed = list_images(images, columns, image_root, method=method, **said)
     from dvme.adaptation.start import Source, begin, load_first
     from dvme.adaptation.writing import description, write_result
 

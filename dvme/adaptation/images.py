@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,18 +103,24 @@ def list_images(
     skip_missing: bool = False,
     transductive: bool = False,
     without_test: bool = False,
+    method: str = "",
 ) -> Listed:
-    """List images, and refuse what the leak rule refuses.
+    """List images, and refuse what the leak rule refuses, and what a method cannot learn from, whatever files hold.
 
     Raises:
-        DataError, OptionError: if nothing can be used, or no test part is declared; see `apply_leak_rule`.
+        DataError, OptionError: if nothing can be used, or no test part is declared; see `apply_leak_rule` and
+            `check_images`.
     """
     samples = listed_samples(images, columns, image_root, skip_missing=skip_missing)
     listed = Listed(str(images), samples, transductive, without_test)
     # Copies may leave out more.
     parts, named = ([[each] for each in values] for values in (samples.splits, samples.groups))
-    leak, _ = _leak(parts, named, samples.missing_known, listed)
-    return replace(listed, n_at_most=int((~leak.is_out).sum()))
+    leak, groups = _leak(parts, named, samples.missing_known, listed)
+    kept = np.flatnonzero(~leak.is_out)
+    if method:
+        labels, has_groups = [samples.labels[at] for at in kept.tolist()], any(samples.groups)
+        _check(method, groups[kept], labels, has_groups=has_groups, is_transductive=leak.is_transductive)
+    return replace(listed, n_at_most=len(kept))
 
 
 def check_images(images: Images, settings: Settings) -> None:
@@ -123,20 +129,27 @@ def check_images(images: Images, settings: Settings) -> None:
     Raises:
         DataError, OptionError: naming what is missing.
     """
-    method, counts = settings.method, np.bincount(images.groups)
+    said = {"has_groups": images.has_groups, "is_transductive": images.leak.is_transductive}
+    _check(settings.method, images.groups, images.labels, **said)
+
+
+def _check(
+    method: str, groups: NDArray[np.int64], labels: Iterable[str], *, has_groups: bool, is_transductive: bool
+) -> None:
+    counts = np.unique(groups, return_counts=True)[1]
     if method == "micle" and not (counts > 1).any():
-        what = "every group has one image" if images.has_groups else "no image has a group"
+        what = "every group has one image" if has_groups else "no image has a group"
         step = "; name the column of patients with " + parameter("group") + ", or pass " + parameter("method", "simclr")
         raise DataError(f"micle pairs two images of a group, and {what}" + step)
     if method in CONTRASTIVE and len(counts) < 2:
         raise DataError(f"{method} holds images of different groups against each other, and there is one group only")
-    if method == "supervised" and images.leak.is_transductive:
+    if method == "supervised" and is_transductive:
         raise OptionError(
             "supervised learns labels, those of test images too; leave out " + parameter("transductive", True)
         )
-    if method == "supervised" and not (images.labels != MISSING).any():
+    if method == "supervised" and not any(label != MISSING for label in labels):
         raise DataError(
-            f"supervised learns labels, and none of {counted(len(images), 'image')} has one; name their column with "
+            f"supervised learns labels, and none of {counted(len(groups), 'image')} has one; name their column with "
             + parameter("label")
         )
 

@@ -56,6 +56,7 @@ def test_adapt__names_options_where_something_is_wrong(manifest: Path, tmp_path:
         in (single.stderr)
     )
     assert "pass --method simclr" in single.stderr
+    assert single.stderr.count("\n") == 1, "before anything is loaded or read"
     assert run(*given, "--method", "dino").stderr.count("\n") == 1
     assert run("adapt", manifest).exit_code == 2
     assert not out.exists()

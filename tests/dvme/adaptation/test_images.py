@@ -77,6 +77,8 @@ def test_check_images__refuses_what_a_method_learns_nothing_from(
         check_images(paired, settings_of(method, seed=0))
     with pytest.raises(DataError, match=r"micle pairs two images of a group, and no image has a group; .*group"):
         check_images(folders, settings_of("micle", seed=0))
+    with pytest.raises(DataError, match="micle pairs two images of a group, and no image has a group"):
+        list_images(class_folders, None, without_test=True, method="micle")  # before any file is read
     singles = find(write_images([(f"s{i}", "a", "train" if i else "test", f"g{i}") for i in range(4)], name="s.csv"))
     with pytest.raises(DataError, match=r"every group has one image; .* or pass method='simclr'"):
         check_images(singles, settings_of("micle", seed=0))
@@ -92,6 +94,8 @@ def test_check_images__refuses_what_a_method_learns_nothing_from(
     bare = find(write_images([(f"b{i}", "", "train" if i else "test", "") for i in range(4)], name="b.csv"))
     with pytest.raises(DataError, match="none of 3 images has one"):
         check_images(bare, settings_of("supervised", seed=0))
+    for method in ("simclr", "micle", "supervised"):
+        assert list_images(pairs, None, method=method).n_at_most == len(paired)
 
 
 def test_list_images__leaves_out_the_groups_of_test_images_that_are_missing_or_cannot_be_read(
