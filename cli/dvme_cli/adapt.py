@@ -23,10 +23,10 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
     method: options.Adaptation,
     out: options.AdaptedBackbone,
     image: image_options.ImageColumn = None,
-    label: image_options.LabelColumn = None,
+    label: image_options.TaughtLabels = None,
     label_separator: image_options.LabelSeparator = None,
     no_finding: image_options.NoFinding = NO_FINDING,
-    split: image_options.SplitColumn = None,
+    split: image_options.LeftOutSplit = None,
     group: image_options.GroupColumn = None,
     na_values: image_options.NaValues = None,
     frame: image_options.EachFrame = None,
@@ -62,7 +62,7 @@ def adapt(  # noqa: PLR0913, PLR0917 - one parameter per option
     device: options.Device = DEVICE,
     workers: options.Workers = None,
     memory: options.Memory = None,
-    max_pixels: image_options.MaxPixels = None,
+    max_pixels: image_options.LargestImage = None,
     json: options.Json = False,
 ) -> None:
     """Train the weights of a backbone further on IMAGES, without their test part, and write a backbone of your own."""

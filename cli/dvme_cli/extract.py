@@ -101,7 +101,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     engine: options.Engine = ENGINE,
     ray_address: options.RayAddress = None,
     ray_cpus: options.RayCpus = None,
-    device: options.Device = DEVICE,
+    device: image_options.Devices = DEVICE,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     replace: options.Replace = False,

@@ -27,11 +27,21 @@ Views = Annotated[str | None, typer.Option(help="Only these views, as the publis
 ImagesFolder = Annotated[Path | None, typer.Option("--images", help="The folder in which the image names are paths.")]
 ImageColumn = Annotated[
     str | None,
-    typer.Option("--image-col", help="Column of image paths; cache label takes content ids, too. Default: image."),
+    typer.Option("--image-col", help="Column of image paths. Default: image."),
+]
+NamedColumn = Annotated[
+    str | None,
+    typer.Option("--image-col", help="Column of image paths, or of content ids. Default: image."),
 ]
 LabelColumn = Annotated[
     str | None,
     typer.Option("--label-col", help="Column of classes, or columns of findings: A,B or 'finding_*'. Default: label."),
+]
+TaughtLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--label-col", help="What supervised learns: a column of classes, or A,B of findings. Default: label."
+    ),
 ]
 LabelSeparator = Annotated[
     str | None, typer.Option(help="What stands between the findings of one cell, such as '|'. Default: one class each.")
@@ -46,6 +56,10 @@ Blank = Annotated[
 NoFinding = Annotated[str, typer.Option(help="What the table calls an image without any finding.")]
 SplitColumn = Annotated[
     str | None, typer.Option("--split-col", help="Column of train/val/test. Default: split, if any.")
+]
+LeftOutSplit = Annotated[
+    str | None,
+    typer.Option("--split-col", help="Column of train/val/test; test is left out. Default: split, if any."),
 ]
 GroupColumn = Annotated[str | None, typer.Option("--group-col", help="Column of patients. Default: group, if any.")]
 KeepColumns = Annotated[
@@ -88,7 +102,7 @@ EachFrame = Annotated[
     str | None,
     typer.Option(
         "--frame",
-        help="each: every frame of a DICOM file is an image. Default: one frame, as the head's backbone names it.",
+        help="each: every frame of a DICOM file is an image. Default: one frame, as the name of the backbone says.",
     ),
 ]
 NaValues = Annotated[
@@ -121,4 +135,15 @@ MaxPixels = Annotated[
         help="Pixels of the largest image to decode; images that failed are tried again. "
         f"Default: {MAX_PIXELS:,}, which guards the memory."
     ),
+]
+LargestImage = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        help=f"Pixels of the largest image to decode. Default: {MAX_PIXELS:,}, which guards the memory.",
+    ),
+]
+Devices = Annotated[
+    str,
+    typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto; of several, cuda:0,cuda:1, extraction uses all."),
 ]

@@ -86,7 +86,7 @@ FirstBackbone = Annotated[str, typer.Option("--backbone", help="What to begin wi
 MadeBackbone = Annotated[str | None, typer.Option("--backbone", help="Name for embeddings that another tool made.")]
 Adaptation = Annotated[
     str,
-    typer.Option("--method", help="simclr: views of an image are alike; micle: images of a group; gmml; supervised."),
+    typer.Option(help="simclr: views of an image alike; micle: of a group; gmml: hidden patches; supervised: labels."),
 ]
 OwnWeights = Annotated[
     str | None,
@@ -120,9 +120,7 @@ DtypeOfFile = Annotated[
 ]
 
 # How to compute.
-Device = Annotated[
-    str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto; of several, cuda:0,cuda:1, extraction uses all.")
-]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -133,13 +131,13 @@ BatchSize = Annotated[
 PairsAStep = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", help=f"Pairs of views, or images. Default: {by_name_text(ADAPT_BATCH)}. LARS from 256."
+        help=f"Pairs of views, or images, of a step. Default: {by_name_text(ADAPT_BATCH)}. LARS from 256 pairs on."
     ),
 ]
 Workers = Annotated[int | None, typer.Option(help=f"Decoding threads. Default: one per core, up to {MAX_WORKERS}.")]
 Memory = Annotated[
     float | None,
-    typer.Option(help="GiB that embeddings and heads may hold. Default: half of what is free."),
+    typer.Option(help="GiB that embeddings, pixels and heads may take. Default: half of what is free."),
 ]
 Engine = Annotated[str, typer.Option(help="local: this process; ray: workers on a Ray cluster (needs the extra ray).")]
 RayAddress = Annotated[

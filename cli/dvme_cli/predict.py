@@ -38,7 +38,7 @@ def predict(  # noqa: PLR0913 - one parameter per option
     mask_void: image_options.MaskVoid = None,
     mask_encoding: image_options.MaskEncoding = None,
     force: options.Force = False,
-    device: options.Device = DEVICE,
+    device: image_options.Devices = DEVICE,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     max_pixels: image_options.MaxPixels = None,

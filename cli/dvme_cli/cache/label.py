@@ -21,7 +21,7 @@ def label(  # noqa: PLR0913 - one parameter per option
         Path | None,
         typer.Argument(help="A table (.csv, .xlsx, ...) with a row per image; not for an order or a separator alone."),
     ] = None,
-    image: image_options.ImageColumn = None,
+    image: image_options.NamedColumn = None,
     label: image_options.LabelColumn = None,
     label_separator: image_options.LabelSeparator = None,
     no_finding: image_options.NoFinding = NO_FINDING,

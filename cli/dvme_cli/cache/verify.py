@@ -32,7 +32,7 @@ def verify(  # noqa: PLR0913 - one parameter per option
     weights: options.Weights = None,
     device: options.Device = DEVICE,
     seed: options.Seed = None,
-    max_pixels: image_options.MaxPixels = None,
+    max_pixels: image_options.LargestImage = None,
     json: options.Json = False,
 ) -> None:
     """Check every file of CACHE against what was committed. Exit code 1 if anything has to be repaired."""
