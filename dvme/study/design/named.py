@@ -90,8 +90,7 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None, *, m
         held = held if store.backbones else "has no embeddings yet"
         step = "; run dvme extract first"
         if any(map(is_dense, store.backbones)):
-            step = "; dvme extract without dense makes embeddings, and masks take " + parameter(
-                "heads", ["segment-linear"]
-            )
+            step = "; masks take " + parameter("heads", ["segment-linear"]) + ", and labels take embeddings, which "
+            step += "dvme extract makes without " + parameter("dense")
         raise OptionError(f"{store.location} {held}" + step)
     return names

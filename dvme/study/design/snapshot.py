@@ -116,11 +116,8 @@ class Snapshot:
             why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
             kind = "row with a mask and" if is_segmentation else "labelled row with"
             which = f"{store.location} has no {kind} an embedding of {', '.join(names)} ({why or 'empty'})"
-            if is_segmentation and NO_MASK in left_out and len(left_out) == 1:
-                step = (
-                    f"; dvme cache label {store.location} MANIFEST with " + parameter("mask", "COLUMN") + " tells masks"
-                )
-                raise DataError(which + step)
+            if set(left_out) in ({NO_MASK}, {NO_LABEL}):
+                raise DataError(which + _how_to_tell(store, is_segmentation=is_segmentation))
             if LACKS_VIEW in left_out and views is not None:
                 raise DataError(f"{which}; run {views.command(store.location, names)}")
             bare = [name for name, own in zip(names, states, strict=True) if not (own == RowState.DONE).any()]
@@ -249,6 +246,15 @@ class Snapshot:
         """Which of some images share a group, without its name; None where there are no groups."""
         units = groups_to_resample(self.groups[positions])
         return None if units is None else units.tolist()
+
+
+def _how_to_tell(store: EmbeddingCache, *, is_segmentation: bool) -> str:
+    """What to do where no image of a cache has a mask, or none has a label."""
+    if is_segmentation:
+        return f"; dvme cache label {store.location} MANIFEST with " + parameter("mask", "COLUMN") + " tells masks"
+    if MASK in store.tables.columns and (store.column(MASK) != MISSING).any():
+        return "; its images have masks: name a head of these, such as " + parameter("heads", ["segment-linear"])
+    return f"; dvme cache label {store.location} MANIFEST with " + parameter("label", "COLUMN") + " tells labels"
 
 
 def _opened(

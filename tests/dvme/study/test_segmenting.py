@@ -303,7 +303,7 @@ def test_sweep__with_a_mask_that_is_another_jobs_are_fitted_anew(cache: Path, tm
         ({"heads": ["segment-linear"], "boundary": "2"}, "boundary='2' is not possible"),
         ({"heads": ["segment-logistic"]}, "unknown head of segmentation"),
         ({"heads": ["segment-linear"], "backbones": ["plain"]}, "plain gives one vector an image"),
-        ({"heads": ["linear"]}, "views of images or dense features only"),
+        ({"heads": ["linear"]}, "dense features only: .*; masks take heads=..segment-linear"),
     ],
 )
 def test_sweep__refuses(cache: Path, tmp_path: Path, given: dict[str, Any], said: str) -> None:

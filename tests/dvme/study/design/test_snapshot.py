@@ -93,6 +93,24 @@ def test_take__nobody(tmp_path: Path, write_embeddings: Write, features: dict[st
         Snapshot.take(EmbeddingCache.open(tmp_path / "d.zarr"), ["a"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "step"),
+    [
+        ({}, r"MANIFEST with label='COLUMN' tells labels$"),
+        (
+            {"mask": ["{}", *[""] * (N - 1)]},
+            r"images have masks: name a head of these, such as heads=\['segment-linear'\]$",
+        ),
+    ],
+)
+def test_take__without_a_label_says_how_they_are_told(
+    tmp_path: Path, write_embeddings: Write, features: dict[str, NDArray[Any]], columns: dict[str, list[str]], step: str
+) -> None:
+    store = EmbeddingCache.open(write_embeddings(tmp_path / "c.zarr", features, **columns))
+    with pytest.raises(DataError, match=r"no labelled row with an embedding of a \(40 without a label\); .*" + step):
+        Snapshot.take(store, ["a"])
+
+
 def test_named_backbones__all_or_those_asked_for_once_each(tmp_path: Path, cache: Path) -> None:
     store = EmbeddingCache.open(cache)
     assert named_backbones(store, None) == ["a", "b"]
