@@ -122,6 +122,11 @@ def _cut(value: object) -> str:
     return line if len(line) <= CHARACTERS_SHOWN else line[:kept] + gap + line[-kept:]
 
 
+def grid_text(shape: Sequence[int]) -> str:
+    """`56 x 56`: rows and columns."""
+    return " x ".join(f"{n:,}" for n in shape)
+
+
 def by_name_text(values: Mapping[str, object]) -> str:
     """`128; 64 of gmml`: the first one, and those that differ from it."""
     usual = next(iter(values.values()), "")

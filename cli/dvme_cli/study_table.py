@@ -17,6 +17,7 @@ from dvme.text import (
     WHICH,
     counted,
     difference_text,
+    grid_text,
     p_text,
     saved_text,
     spread_text,
@@ -44,8 +45,8 @@ FURTHER = {
 """Metrics beside the AUC, as columns are called."""
 WHAT_DICE_IS = (
     "Dice and IoU are means over images of the mean over classes, at each mask's own resolution; where a class is "
-    "neither there nor predicted, both are 1. The ceiling is what the masks themselves reach, down to a method's grid "
-    "and up again"
+    "neither there nor predicted, both are 1. The ceiling is what the masks of these test images reach, down to a "
+    "method's grid and up again; an interval is of other test images, and may end above it"
 )
 LEAST_WORTH = ("kappa", "subset acc.", "bal. acc.", "avg. prec.", "accuracy", "all pixels", "IoU", "95% CI", "val")
 
@@ -151,7 +152,9 @@ def _show_part(report: StudyReport, done: PartDone) -> None:
 
 
 def _ceiling(cell: Cell) -> str:
-    return "-" if cell.ceiling is None else f"{cell.ceiling:.3f}"
+    if cell.ceiling is None:
+        return "-"
+    return f"{cell.ceiling:.3f}" + ("" if cell.grid is None else f" ({grid_text(cell.grid)})")
 
 
 def _what_auc_is(report: StudyReport) -> str:

@@ -36,6 +36,7 @@ from dvme.study.design.views import Views, views_asked
 from dvme.study.findings import find
 from dvme.study.fitting import EMBEDDINGS_SHARE
 from dvme.study.grid import Grid
+from dvme.study.headroom import grid_lines
 from dvme.study.judge import Judge
 from dvme.study.kept_heads import JOBS, heads_kept, place_heads
 from dvme.study.ledger import TRAINING, Ledger
@@ -47,7 +48,7 @@ from dvme.study.question import Question, check_apart, lines_of
 from dvme.study.results import write_results
 from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
 from dvme.study.scoring import check_metric_of, image_scores
-from dvme.study.segmenting import ceilings
+from dvme.study.segmenting import ceilings, grids
 from dvme.study.sites.asked import open_sites
 from dvme.study.sites.judging import judge_sites, matched_labels, matched_sites
 from dvme.study.tuning import check_tuned
@@ -98,15 +99,15 @@ def conduct(question: Question, runtime: Runtime, progress: Progress) -> StudyRe
             asked = os.fspath(question.out or ""), os.fspath(question.cache), question.metric
             return part_done(question.part, grid, design.notices, clock.laps, *asked)
         judge, report = _judged(question, design, grid, clock, progress, [*left_out, *lines])
-        report.notices.extend(earlier)
+        report.notices.extend([*earlier, *grid_lines(report.rows, question.metric)])
         if sites:
             found, lines = judge_sites(sites, question.sites, design.snapshot, judge, grid, progress)
             report = report.with_sites(found, lines)
             clock.lap("sites")
         report = report.with_trust()
         if folder is not None:
-            reached = {"ceilings": list(judge.ceilings.values())} if judge.ceilings else {}
-            write_results(folder, _described(question, design, methods) | reached, grid, report, design.duplicates)
+            described = _described(question, design, methods) | _grids_described(judge)
+            write_results(folder, described, grid, report, design.duplicates)
         if aside is not None:
             place_heads(grid.kept_folders, aside)
     clock.lap("write")
@@ -189,6 +190,7 @@ def _judged(
     reached = ceilings(grid.methods, snapshot, manifest.test) if is_segmentation else {}
     most = {m: float(np.nanmean(image_scores(counts, question.metric))) for m, counts in reached.items()}
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most)
+    judge.grids = grids(grid.methods, snapshot) if is_segmentation else {}
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
     reliability = None
@@ -266,6 +268,11 @@ def _described(question: Question, design: Design, methods: Sequence[Method]) ->
         "boundary": question.boundary,
     }
     return described | {name: value for name, value in some.items() if value is not None}
+
+
+def _grids_described(judge: Judge) -> dict[str, Any]:
+    """Of a segmentation, what each method's grid is, and what it could reach."""
+    return {name: [*each.values()] for name, each in (("ceilings", judge.ceilings), ("grids", judge.grids)) if each}
 
 
 class _Clock:

@@ -58,6 +58,8 @@ class Judge:
     """What backbones were adapted from, by their names."""
     ceilings: Mapping[int, float] = field(default_factory=dict)
     """Of a segmentation, what the grid of each method could reach at best on the test images."""
+    grids: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Of a segmentation, rows and columns of each method's grid."""
 
     def __post_init__(self) -> None:
         """Nothing is judged yet."""
@@ -261,6 +263,7 @@ class Judge:
                     chosen=[dict(job.chosen) for job in jobs],
                     error_in_grades=self._error(jobs),
                     ceiling=self.ceilings.get(m),
+                    grid=self.grids.get(m),
                 )
             )
         return cells

@@ -72,7 +72,8 @@ class Study:
         store, rows, notices = _its_cache(run, cache)
         manifest = run.manifest
         units, line = units_of_test(manifest.targets.scored[manifest.test], run.test_groups, manifest.classes)
-        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric, run.origins, run.ceilings)
+        known = run.origins, run.ceilings, run.grids
+        judge = Judge(run.manifest, run.methods, run.finished, units, run.metric, *known)
         judge.score_all(progress)
         # One source for all that a page says, whichever dvme wrote the summary.
         notices_of_run = told_apart(summary.notices, summary.asides)

@@ -90,6 +90,8 @@ class Cell:
     ceiling: float | None = None
     """Of a segmentation, what the grid of the method could reach at best on the test images: the masks themselves, down
     to it and up again."""
+    grid: tuple[int, int] | None = None
+    """Of a segmentation, rows and columns of what the method tells classes of."""
 
     @property
     def method(self) -> str:

@@ -64,6 +64,11 @@ class Run:
         return dict(enumerate(self.described.get("ceilings", ())))
 
     @property
+    def grids(self) -> dict[int, tuple[int, int]]:
+        """Of a segmentation, rows and columns of each method's grid, by its position; none of an older dvme."""
+        return {method: (rows, columns) for method, (rows, columns) in enumerate(self.described.get("grids", ()))}
+
+    @property
     def names(self) -> list[str]:
         """What the methods are called in a sentence."""
         return [method_name(head, backbones) for head, backbones in self.methods]

@@ -202,6 +202,12 @@ def _shape(method: Method, scene: Scene) -> tuple[int, int]:
     return finer * rows, finer * columns
 
 
+def grids(methods: Sequence[Method], snapshot: Snapshot) -> dict[int, tuple[int, int]]:
+    """Rows and columns of what each method tells classes of, by position in `methods`."""
+    scene = scene_of(snapshot)
+    return {position: _shape(method, scene) for position, method in enumerate(methods)}
+
+
 class _Unets:
     """The assignments of U-Nets, checked before anything else is fitted."""
 

@@ -108,6 +108,11 @@ def test_sweep__the_ceiling_is_of_the_masks_by_way_of_the_grid(swept: tuple[Path
         scores.append(2 * (taken & mask).sum() / total if total else 1.0)
     assert {round(row.ceiling, 9) for row in report.rows} == {round(report.rows[0].ceiling, 9)}
     assert report.rows[0].ceiling == pytest.approx(np.mean(scores), abs=5e-3)
+    assert {row.grid for row in report.rows} == {(GRID, GRID)} == set(run.grids.values())
+    assert len(run.grids) == len(run.ceilings) == 3
+    lost = 1.0 - report.rows[0].ceiling, report.rows[0].ceiling - report.rows[0].test["dice"].mean
+    is_said = any("its grid of 6 x 6 lets Dice reach" in line for line in report.notices)
+    assert is_said is (lost[0] > lost[1] or lost[0] > 0.1)
 
 
 def test_sweep__patients_are_on_one_side_and_intervals_are_over_them(swept: tuple[Path, Any], cache: Path) -> None:
