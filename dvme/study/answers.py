@@ -45,7 +45,8 @@ class Findings:
     verdict: str
     answers: tuple[Finding, ...]
     differences: tuple[Difference, ...]
-    """At the largest size: other backbones less the one that leads on validation, then every fusion less every single
-    backbone that cannot be told apart from that one, then what was adapted or fine-tuned less every such rival."""
+    """At the largest size: other backbones, or other heads of the only one, less the method that leads on validation,
+    then every fusion less every single backbone that cannot be told apart from that one, then what was adapted or
+    fine-tuned less every such rival."""
     crossing: Crossing | None = None
     """From how many labels on fine-tuning is not below the frozen method that leads; None where that was not asked."""

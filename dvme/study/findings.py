@@ -42,13 +42,14 @@ def find(judge: Judge, gains: Sequence[Gain]) -> Findings:
     single = leaders.of(roles.singles)
     leading = leaders.overall if single is None else single
     others = _other_backbones(table, leading)
+    heads = {} if others or single is None else _other_heads(table, single)
     against = {m: judge.standing.against(m, roles.singles, leaders.size) for m in roles.fusions}
     fusions = {m: each for m, each in against.items() if each is not None}
     fusion = leaders.of(list(fusions))
     is_gain = fusion is not None and fusions[fusion].word == "gain"
     tuned, adapted = is_frozen_enough(table), did_adapting_help(table)
     answers = (
-        _no_single(table, leading) if single is None else _which_backbone(table, single, others),
+        _no_single(table, leading) if single is None else _which_backbone(table, single, others, heads),
         _is_fusion_worth_it(table, fusions),
         *([] if adapted is None else [adapted[0]]),
         *([] if tuned is None else [tuned[0]]),
@@ -60,7 +61,7 @@ def find(judge: Judge, gains: Sequence[Gain]) -> Findings:
     _, crossed, of_tuned = tuned or (None, None, [])
     _, of_adapted = adapted or (None, [])
     # What is compared twice is shown once.
-    differences = dict.fromkeys([*others.values(), *shown, *of_adapted, *of_tuned])
+    differences = dict.fromkeys([*others.values(), *heads.values(), *shown, *of_adapted, *of_tuned])
     return Findings(verdict, answers, tuple(differences), crossed)
 
 
@@ -78,6 +79,11 @@ def _other_backbones(table: Table, single: int) -> dict[int, Difference]:
     return dict(min(some.items(), key=lambda each: DECIDING.index(each[1].word)) for some in every)
 
 
+def _other_heads(table: Table, single: int) -> dict[int, Difference]:
+    """Every other single method less the leading one, where all are on one backbone."""
+    return {m: table.difference(m, single) for m in table.leaders.roles.singles if m != single}
+
+
 def _no_single(table: Table, leading: int) -> Finding:
     question, name = WHICH, table.name(leading)
     reached = f"{name}: test {table.metric} {table.scored(leading)}."
@@ -90,15 +96,18 @@ def _no_single(table: Table, leading: int) -> Finding:
     return Finding(question, "Only fusions were fitted", (reached, "No backbone was tried alone."), clause)
 
 
-def _which_backbone(table: Table, single: int, others: Mapping[int, Difference]) -> Finding:
+def _which_backbone(
+    table: Table, single: int, others: Mapping[int, Difference], heads: Mapping[int, Difference]
+) -> Finding:
+    """The answer by the other backbones less the leading method; of one backbone, by its other heads."""
     question, name = WHICH, table.name(single)
     leads = "leads on validation" + (" among frozen backbones" if table.leaders.roles.tuned else "")
-    reached = f"{name} {leads}: test {table.metric} {table.scored(single)}."
-    if not others:
-        clause = f"{name} {leads}, on the only backbone that was tried"
-        return Finding(question, name, (reached, "No other backbone was tried."), clause)
-    better, worse, tied, untested = ([each for each in others.values() if each.word == word] for word in WORDS)
-    details = [reached]
+    where, rivals = ("", others) if others else (", on the only backbone that was tried", heads)
+    details = [f"{name} {leads}: test {table.metric} {table.scored(single)}."]
+    details += [] if others else ["No other backbone was tried."]
+    if not rivals:
+        return Finding(question, name, tuple(details), f"{name} {leads}{where}")
+    better, worse, tied, untested = ([each for each in rivals.values() if each.word == word] for word in WORDS)
     for some, said in (
         (worse, "Shown to be worse"),
         (tied, "Not told apart from it"),
@@ -110,15 +119,16 @@ def _which_backbone(table: Table, single: int, others: Mapping[int, Difference])
     if any(split_name(backbone)[0] == UNTRAINED for backbone in alike):
         details.append(f"{UNTRAINED} is a network that learned nothing: that pre-training helps here is not shown.")
     if untested:
-        return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} {leads}")
+        return Finding(question, "Too few test images to say", (*details, TOO_FEW), f"{name} {leads}{where}")
     if better:
-        clause = f"{name} {leads}, but {listed(better)} is better on the test set: trust neither yet"
+        clause = f"{name} {leads}{where}, but {listed(better)} is better on the test set: trust neither yet"
         return Finding(question, "Validation and test disagree", tuple(details), clause)
     if tied:
-        answer = f"{name} leads, none stands out" if len(tied) == len(others) else f"{name} leads, not alone"
-        clause = f"{name} leads, but {listed(tied)} cannot be told apart from it"
+        answer = f"{name} leads, none stands out" if len(tied) == len(rivals) else f"{name} leads, not alone"
+        clause = f"{name} leads{where}, but {listed(tied)} cannot be told apart from it"
         return Finding(question, answer, tuple(details), clause)
-    return Finding(question, name, tuple(details), f"{name} is better than every other backbone")
+    what = "backbone" if others else "head"
+    return Finding(question, name, tuple(details), f"{name} is better than every other {what}{where}")
 
 
 def _is_fusion_worth_it(table: Table, fusions: Mapping[int, Against]) -> Finding:

@@ -18,7 +18,7 @@ from dvme.study.design.splits import groups_to_resample
 from dvme.text import counted, first_few, some_of
 
 FEW = 10
-"""Test images or groups of a class below which a study says so."""
+"""Test images or groups of a class, or with masks, below which a study says so."""
 
 
 def units_of_test(labels: NDArray[Any], groups: NDArray[Any], classes: Sequence[str]) -> tuple[Units, str]:
@@ -50,7 +50,8 @@ def _units_of_masks(n_images: int, groups: NDArray[Any]) -> tuple[Units, str]:
     what = "image" if units.groups is None else "group"
     if units.n < FEWEST:
         return units, f"no interval and no verdict: {counted(units.n, f'test {what}')}, and it takes {FEWEST}"
-    return units, Aside(f"95% CI: over {counted(units.n, f'test {what}')}")
+    line = f"95% CI: over {counted(units.n, f'test {what}')}"
+    return units, f"{line}; so few that differences hardly show" if units.n < FEW else Aside(line)
 
 
 def _units_of_findings(truth: NDArray[Any], groups: NDArray[Any], names: Sequence[str]) -> tuple[Units, str]:

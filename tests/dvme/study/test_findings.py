@@ -108,6 +108,27 @@ def test_find__two_of_a_kind_are_not_told_apart(sweep_of: Sweep) -> None:
     assert "fus" not in verdict
 
 
+def test_find__of_one_backbone_the_heads_are_told_apart_or_not(sweep_of: Sweep) -> None:
+    """In the words of the table's marks."""
+    study = Study.load(sweep_of({"a": 0.4}, ["linear", "knn"], sizes=["full"]) / "run")
+    found, by_mark = find(study), {cell.mark: cell.method for cell in study.summary.cells}
+    lead = by_mark.pop("*")
+    ((mark, other),) = by_mark.items()
+    where = "on the only backbone that was tried"
+    clause, detail = {
+        "=": (f"{lead} leads, {where}, but {other} cannot be told apart from it", "Not told apart from it: "),
+        "": (f"{lead} is better than every other head, {where}", "Shown to be worse: "),
+        "+": (
+            f"{lead} leads on validation, {where}, but {other} is better on the test set",
+            "Better on the test set: ",
+        ),
+    }[mark]
+    assert found.verdict.startswith(clause)
+    assert found.answers[0].details[1] == "No other backbone was tried."
+    assert found.answers[0].details[2].startswith(f"{detail}{other} ")
+    assert [(each.name, each.against) for each in found.differences] == [(other, lead)]
+
+
 def test_find__a_fusion_that_pays(sweep_of: Sweep) -> None:
     answers, verdict = _answers(sweep_of(PAYS, ["linear", "concat"], sizes=["full"], dim=16, n_folds=5))
     assert answers[1].startswith(f"{CONCAT} gains +0.")

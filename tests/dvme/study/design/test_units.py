@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dvme.notices import Aside
 from dvme.study.design.units import units_of_test
 
 
@@ -24,3 +25,19 @@ def test_units_of_test__a_line_says_what_is_independent(counts: tuple[int, int],
     units, said = units_of_test(labels, np.array(named, dtype=object), ("a", "b"))
     assert said.startswith(line)
     assert (units.n, units.groups is None) == (len(labels) // max(1, per_group), not per_group)
+
+
+@pytest.mark.parametrize(
+    ("n_images", "per_group", "line"),
+    [
+        (10, 0, "95% CI: over 10 test images"),
+        (9, 0, "95% CI: over 9 test images; so few that differences hardly show"),
+        (18, 6, "95% CI: over 3 test groups; so few that differences hardly show"),
+        (2, 0, "no interval and no verdict: 2 test images, and it takes 3"),
+    ],
+)
+def test_units_of_test__of_masks(n_images: int, per_group: int, line: str) -> None:
+    named = [f"p{row // per_group}" if per_group else "" for row in range(n_images)]
+    units, said = units_of_test(np.ones((n_images, 1, 1)), np.array(named, dtype=object), ("cell",))
+    assert (said, isinstance(said, Aside)) == (line, n_images == 10)
+    assert units.n == (n_images // per_group if per_group else n_images)
