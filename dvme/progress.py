@@ -89,15 +89,19 @@ def bars(console: Console) -> Iterator[Progress]:
         TimeElapsedColumn(),
         Pace(),
     )
-    with Bars(*columns, console=console) as shown:
-        stages: dict[str, TaskID] = {}
+    shown, stages = Bars(*columns, console=console), dict[str, TaskID]()
 
-        def tell(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages[stage] = shown.add_task(stage, total=total, unit=unit_of(stage))
-            shown.update(stages[stage], completed=done, total=total)
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage not in stages:
+            shown.start()  # not before: a call that tells nothing leaves no blank line
+            stages[stage] = shown.add_task(stage, total=total, unit=unit_of(stage))
+        shown.update(stages[stage], completed=done, total=total)
 
+    try:
         yield tell
+    finally:
+        if stages:
+            shown.stop()
 
 
 def lines(say: Callable[[str], None]) -> Progress:

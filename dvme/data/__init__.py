@@ -22,6 +22,7 @@ from dvme.data.stretch import Outliers
 from dvme.data.tables import TABLE_SUFFIXES, TABLES, Table, check_table_name, is_packed_name, is_table_name, table_file
 from dvme.data.task import Task
 from dvme.errors import DataError, parameter
+from dvme.runtime import Progress, silent
 
 __all__ = [
     "DECODING",
@@ -33,6 +34,7 @@ __all__ = [
     "decode",
     "decode_image",
     "load_samples",
+    "samples_at",
     "samples_of",
 ]
 
@@ -60,7 +62,25 @@ def load_samples(
     Raises:
         DataError: if nothing is there, or it cannot be used as it is.
     """
-    path, columns = Path(images), columns or Columns()
+    chosen = columns or Columns()
+    return samples_at(images, chosen, image_root, skip_missing=skip_missing, images_only=images_only)
+
+
+def samples_at(
+    images: str | Path,
+    columns: Columns,
+    image_root: str | Path | None = None,
+    *,
+    skip_missing: bool = False,
+    images_only: bool = False,
+    progress: Progress = silent,
+) -> Samples:
+    """List images as `load_samples` does, and tell (`masks`, done, total) of those of a manifest.
+
+    Raises:
+        DataError: if nothing is there, or it cannot be used as it is.
+    """
+    path = Path(images)
     is_folder, source = _what_lies_at(path)
     if source is not None:
         _refuse_root(path, source.called, image_root)
@@ -73,18 +93,21 @@ def load_samples(
     else:
         _check_table(path)
         root = None if image_root is None else Path(image_root)
-        samples = manifest_samples(path, columns, root, skip_missing=skip_missing, images_only=images_only)
+        samples = manifest_samples(
+            path, columns, root, skip_missing=skip_missing, images_only=images_only, progress=progress
+        )
     are_folders = source is not None or is_folder
     return _spelled(with_headers(samples, columns, are_folders=are_folders, images_only=images_only), path)
 
 
-def samples_of(table: Table, columns: Columns) -> Samples:
+def samples_of(table: Table, columns: Columns, progress: Progress = silent) -> Samples:
     """List the images of a table that is no file, relative to the folder in which its source is.
 
     Raises:
         DataError: if it cannot be used as it is.
     """
-    samples = with_headers(table_samples(table, columns), columns, are_folders=False, images_only=False)
+    told = table_samples(table, columns, progress=progress)
+    samples = with_headers(told, columns, are_folders=False, images_only=False)
     return _spelled(samples, table.source)
 
 

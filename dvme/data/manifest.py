@@ -17,6 +17,7 @@ from dvme.data.samples import MASK, MISSING, NOTHING, SPLIT_NAMES, STANDARD, Sam
 from dvme.data.sources import is_there
 from dvme.data.tables import Table, read_table
 from dvme.errors import DataError, parameter
+from dvme.runtime import Progress, silent
 from dvme.text import counted, first_few, some_of
 
 MOST_CLASSES = 1000
@@ -34,14 +35,17 @@ def manifest_samples(
     *,
     skip_missing: bool = False,
     images_only: bool = False,
+    progress: Progress = silent,
 ) -> Samples:
-    """Read a manifest and check that every image it names exists; the arguments are those of `load_samples`.
+    """Read a manifest and check that every image it names exists; the arguments are those of `samples_at`.
 
     Raises:
         DataError: if the file cannot be read, a column is missing, or an image file is missing.
     """
     table = read_table(manifest)
-    return table_samples(table, columns, image_root, skip_missing=skip_missing, images_only=images_only)
+    return table_samples(
+        table, columns, image_root, skip_missing=skip_missing, images_only=images_only, progress=progress
+    )
 
 
 def table_samples(
@@ -51,6 +55,7 @@ def table_samples(
     *,
     skip_missing: bool = False,
     images_only: bool = False,
+    progress: Progress = silent,
 ) -> Samples:
     """The images of a table that has been read. Capitals and blanks in a header are no difference.
 
@@ -106,16 +111,16 @@ def table_samples(
         missing_known=tuple((splits[row], groups[row]) for row in gone),
     )
     masks = told_masks(table, columns) if of_masks else None
-    return samples if masks is None else with_masks(samples, masks.at(there), root)
+    return samples if masks is None else with_masks(samples, masks.at(there), root, progress)
 
 
-def with_masks(samples: Samples, told: Told, root: Path) -> Samples:
+def with_masks(samples: Samples, told: Told, root: Path, progress: Progress) -> Samples:
     """The same with masks, which are found and looked at.
 
     Raises:
         DataError: as `read_masks`.
     """
-    cells, remarks = read_masks(told, samples.ids, samples.paths, root)
+    cells, remarks = read_masks(told, samples.ids, samples.paths, root, progress)
     return replace(samples, kept={**samples.kept, MASK: cells}, remarks=(*samples.remarks, *remarks))
 
 

@@ -151,7 +151,8 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         wait: wait while another process writes to this cache, instead of refusing.
         trust_mtime: take a file for the image that it was in an earlier run with this, where its size and its times
             are what they were then, without reading it. What changes bytes and leaves these goes unnoticed.
-        progress: told (stage, done, total); the stages are `hash`, `load` where backbones are loaded, and their names.
+        progress: told (stage, done, total); the stages are `masks` of a manifest that has some, `hash`, `load` where
+            backbones are loaded, and their names.
         announce: told the task and the files before any image is opened.
         tell: told, a line each, how much dense features will take, before any is computed.
 
@@ -190,7 +191,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     if not wait:
         with _offering_to_wait():
             check_unlocked(cache, own)
-    opened = open_run(request)
+    opened = open_run(request, progress)
     if not is_url(cache):
         check_folder(cache, step="name another place for the cache", force=True)
     begun = begin_run(request, opened, progress)

@@ -12,7 +12,7 @@ from dvme.extraction.checks import check_listed, order_of
 from dvme.extraction.models import Choice, KnownBackbone, NewBackbone, check_dtype, find_backbones
 from dvme.extraction.passes import Options
 from dvme.places import check_images_and_cache
-from dvme.runtime import Runtime
+from dvme.runtime import Progress, Runtime
 from dvme.sets.direct import listed_samples
 from dvme_cache import EmbeddingCache
 
@@ -47,8 +47,8 @@ class Opened:
     """Known from an earlier load, or not; none is loaded yet."""
 
 
-def open_run(request: ExtractRequest) -> Opened:
-    """List the images, tell the task and find the backbones.
+def open_run(request: ExtractRequest, progress: Progress) -> Opened:
+    """List the images, tell the task and find the backbones; progress is told of masks, which are looked at.
 
     Raises:
         The same as `extract`, for what shows before an image is opened.
@@ -56,7 +56,8 @@ def open_run(request: ExtractRequest) -> Opened:
     check_images_and_cache(request.images, request.cache)
     check_dtype(request.options.dtype, request.choice.specs())
     columns = (request.columns or Columns()).with_classes(_classes(request))
-    samples = listed_samples(request.images, columns, request.image_root, skip_missing=request.skip_missing)
+    asked = request.images, columns, request.image_root
+    samples = listed_samples(*asked, skip_missing=request.skip_missing, progress=progress)
     class_order = request.class_order if request.class_order is not None else samples.class_order or None
     task = Task.from_labels(samples.labels, order_of(request.cache, samples, class_order))
     if request.options.replace:

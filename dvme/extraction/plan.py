@@ -150,7 +150,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
         trust_mtime=trust_mtime,
         tell=tell,
     )
-    opened = open_run(request)
+    opened = open_run(request, progress)
     begun = begin_run(request, opened, progress, is_planned=True)
     store = EmbeddingCache.open(cache) if EmbeddingCache.exists(cache) else None
     return _planned(request, opened, store, begun)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.data import MISSING, Columns, Samples, load_samples
+from dvme.data import MISSING, Columns, Samples, samples_at
 from dvme.data.masks import Masks
 from dvme.data.samples import MASK
 from dvme.errors import DataError, parameter
@@ -154,7 +154,7 @@ def _told_masks(request: MaskRequest, saved: SavedHead) -> Samples | None:
     """
     if not request.columns.masks.columns:
         return None
-    told = load_samples(request.images, request.columns, skip_missing=request.skip_missing)
+    told = samples_at(request.images, request.columns, skip_missing=request.skip_missing, progress=request.progress)
     names = Masks.of(np.array(told.kept[MASK], dtype=object)).names
     if names and not set(names) & set(saved.classes):
         raise DataError(

@@ -26,6 +26,7 @@ from dvme.data.spelling import check_spelling
 from dvme.data.tables import check_table_name, read_table, table_file
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
+from dvme.runtime import Progress, automatic
 from dvme.text import CHOICES, counted, first_few
 from dvme.upkeep.columns import canonical_splits
 from dvme.upkeep.naming import check_distinct, rows_by_name
@@ -67,6 +68,7 @@ def label(
     columns: Columns | None = None,
     image_root: str | Path | None = None,
     class_order: Sequence[str] | None = None,
+    progress: Progress = automatic,
 ) -> LabelReport:
     """Set label, split, group and further columns of the rows that a manifest names, and the order of the classes.
 
@@ -82,6 +84,7 @@ def label(
             `no_finding`.
         image_root: where relative paths start; the manifest's folder by default.
         class_order: all labels, the lowest first; () takes the cache's order away, None keeps it.
+        progress: told (`masks`, done, total); by default bars in a terminal or a notebook, `dvme.silent`: none.
 
     Raises:
         DataError: if the manifest cannot be used as it is, or the order lacks a label; the cache is unchanged.
@@ -105,7 +108,7 @@ def label(
         told = _Told() if columns.label_separator is None else _reread(store, columns)
     root = None if manifest is None else Path(image_root or table_file(Path(manifest))[0].parent)
     if told.masks is not None and root is not None:
-        told = _with_masks(store, told, told.masks, root)
+        told = _with_masks(store, told, told.masks, root, progress)
     # Refused before the cache is locked, and once more under the lock: others may have written meanwhile.
     _checked(store, told, root, class_order)
     with EmbeddingCache.writing(cache) as store:
@@ -201,11 +204,11 @@ def _is_same(column: str, known: str, said: str) -> bool:
     return known == said or (column == MASK and what_is_shown(known) == what_is_shown(said))
 
 
-def _with_masks(store: EmbeddingCache, told: _Told, masks: Told, root: Path) -> _Told:
+def _with_masks(store: EmbeddingCache, told: _Told, masks: Told, root: Path, progress: Progress) -> _Told:
     """With the masks, which are found, and compared with images that are where the cache knows them."""
     rows = rows_by_name(store, told.names, source=told.source, image_root=root, are_distinct=False)
     places = [Path(path) if path and is_there(path) else None for path in store.column("path")[rows].tolist()]
-    cells, remarks = read_masks(masks, told.names, places, root)
+    cells, remarks = read_masks(masks, told.names, places, root, progress)
     n_unseen = sum(bool(cell) and place is None for cell, place in zip(cells, places, strict=True))
     if n_unseen:
         remarks.append(f"{counted(n_unseen, 'image')} not there, and so not compared with the size of the mask")

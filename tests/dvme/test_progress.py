@@ -81,6 +81,13 @@ def test_bars__say_what_is_counted() -> None:
     assert any("[bold]c" in line for line in last)
 
 
+def test_bars__of_a_call_that_tells_nothing_leave_no_line() -> None:
+    shown = io.StringIO()
+    with bars(Console(file=shown, width=100, force_terminal=True, color_system=None)):
+        pass
+    assert not shown.getvalue()
+
+
 def test_bars__at_the_end_the_speed_is_that_of_all() -> None:
     shown = io.StringIO()
     with bars(Console(file=shown, width=100, force_terminal=True, color_system=None)) as tell:

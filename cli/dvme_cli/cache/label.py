@@ -11,7 +11,7 @@ import dvme
 from dvme.defaults import NO_FINDING
 from dvme.text import counted, some_of
 from dvme_cli import image_options, options
-from dvme_cli.console import answer, say
+from dvme_cli.console import answer, progress_bars, say
 from dvme_cli.parsing import columns_of, parse_order
 
 
@@ -57,13 +57,15 @@ def label(  # noqa: PLR0913 - one parameter per option
         mask_encoding=mask_encoding,
         na_values=na_values,
     )
-    report = dvme.cache.label(
-        cache,
-        manifest,
-        columns=columns,
-        image_root=image_root,
-        class_order=parse_order(class_order),
-    )
+    with progress_bars() as tell:
+        report = dvme.cache.label(
+            cache,
+            manifest,
+            columns=columns,
+            image_root=image_root,
+            class_order=parse_order(class_order),
+            progress=tell,
+        )
     answer(report, _show, is_json=json)
 
 

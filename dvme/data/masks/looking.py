@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -67,12 +67,19 @@ class Looked:
     """Why it cannot be used; "" if it can."""
 
 
-def look_at(masks: Sequence[Sequence[Pieces]], images: Sequence[Path | None], *, is_relative: bool) -> list[Looked]:
+def look_at(
+    masks: Sequence[Sequence[Pieces]],
+    images: Sequence[Path | None],
+    tell: Callable[[int, int], None],
+    *,
+    is_relative: bool,
+) -> list[Looked]:
     """Look at the masks of N images, in threads.
 
     Args:
         masks: of each image, one of each column.
         images: where each is; None where that is not known.
+        tell: called with (done, N).
         is_relative: as `checked_runs`.
     """
 
@@ -86,7 +93,11 @@ def look_at(masks: Sequence[Sequence[Pieces]], images: Sequence[Path | None], *,
 
     # Pillow and pydicom warn, and threads cannot filter warnings on their own.
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(Runtime().n_workers) as pool:
-        return list(pool.map(look, masks, images))
+        found = []
+        for each in pool.map(look, masks, images):
+            found.append(each)
+            tell(len(found), len(masks))
+        return found
 
 
 def _look(own: Sequence[Pieces], image: Path | None, *, is_relative: bool) -> Looked:

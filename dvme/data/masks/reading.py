@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from dvme.data.columns import Columns, chosen_column, known_texts
@@ -16,7 +17,11 @@ from dvme.data.masks.meaning import Meaning, meaning_of
 from dvme.data.samples import MISSING
 from dvme.data.tables import Table
 from dvme.errors import DataError, message_of, parameter
+from dvme.runtime import Progress, silent
 from dvme.text import EXAMPLES, counted, some_of
+
+MASKS = "masks"
+"""The stage of its name."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def joined_rows(table: Table, image: str, masks: Iterable[str]) -> Table:
 
 
 def read_masks(
-    told: Told, ids: Sequence[str], images: Sequence[Path | None], root: Path
+    told: Told, ids: Sequence[str], images: Sequence[Path | None], root: Path, progress: Progress = silent
 ) -> tuple[list[str], list[str]]:
     """Find masks and look at them.
 
@@ -103,6 +108,7 @@ def read_masks(
         ids: what the images are called.
         images: where they are; None where that is not known, and sizes cannot be compared.
         root: where relative names of masks start.
+        progress: told (`masks`, done, N).
 
     Returns:
         (N,) cells as a cache has them, "" for no mask; what is to be said of them, a line each.
@@ -119,7 +125,7 @@ def read_masks(
         except DataError as error:
             problems[name] = message_of(error)
             pieces.append([Pieces() for _ in told.columns])
-    looked = look_at(pieces, images, is_relative=options.is_relative)
+    looked = look_at(pieces, images, partial(progress, MASKS), is_relative=options.is_relative)
     problems |= {name: each.problem for name, each in zip(ids, looked, strict=True) if each.problem}
     _refuse(problems, told.source, len(ids))
     meanings = _meanings(told, ids, looked)

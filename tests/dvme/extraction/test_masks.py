@@ -44,8 +44,9 @@ def manifest(tmp_path: Path, write_manifest: Callable[..., Path]) -> Callable[..
 def extracted(tmp_path: Path) -> Extracted:
     backbone = pixel_backbone(tmp_path)
 
-    def extract(images: Path, **columns: Any) -> Any:
-        return dvme.extract(images, tmp_path / "c.zarr", backbones=[backbone], columns=dvme.Columns(**columns))
+    def extract(images: Path, progress: Any = dvme.silent, **columns: Any) -> Any:
+        asked = dvme.Columns(**columns)
+        return dvme.extract(images, tmp_path / "c.zarr", backbones=[backbone], columns=asked, progress=progress)
 
     return extract
 
@@ -55,7 +56,9 @@ def held(tmp_path: Path) -> Masks:
 
 
 def test_extract__keeps_masks_and_info_counts_them(tmp_path: Path, extracted: Extracted, manifest: Any) -> None:
-    report = extracted(manifest(["m0.png", "m1.png", "m2.png", ""]), **OPTIONS)
+    told: list[tuple[str, int, int]] = []
+    report = extracted(manifest(["m0.png", "m1.png", "m2.png", ""]), lambda *each: told.append(each), **OPTIONS)
+    assert told[:N] == [("masks", done + 1, N) for done in range(N)]
     assert any("128 = lung, 255 = heart" in line for line in report.remarks)
     masks = held(tmp_path)
     assert masks.names == ("lung", "heart")
@@ -118,7 +121,10 @@ def test_extract__masks_of_other_classes_are_refused(
 def test_label__tells_masks_anew_and_touches_no_embedding(tmp_path: Path, extracted: Extracted, manifest: Any) -> None:
     extracted(manifest(column="other"), label="label")
     embeddings = {path: path.read_bytes() for path in (tmp_path / "c.zarr" / "embeddings").rglob("*") if path.is_file()}
-    report = dvme.cache.label(tmp_path / "c.zarr", manifest(), columns=dvme.Columns(**OPTIONS))
+    told: list[tuple[str, int, int]] = []
+    asked: Any = {"columns": OPTIONS, "progress": lambda *each: told.append(each)}
+    report = dvme.cache.label(tmp_path / "c.zarr", manifest(), **asked)
+    assert told[-1] == ("masks", N, N)
     assert report.n_changed["mask"] == N
     assert held(tmp_path).names == ("lung", "heart")
     Image.fromarray(np.full((8, 8), 128, dtype=np.uint8)).save(tmp_path / "m0.png")
