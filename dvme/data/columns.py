@@ -94,9 +94,9 @@ class Columns:
             step = "; choose each, or name one frame in the name of a backbone, as in dino@frame=middle"
             raise OptionError(parameter("frame", self.frame) + " is not possible" + step)
         if self.masks.columns and self.frame:
-            raise OptionError(
-                parameter("frame", self.frame) + " makes rows that have no mask; leave out " + COLUMN["mask"]
-            )
+            step = "; leave out " + COLUMN["mask"] + ", or " + parameter("frame")
+            step += ": then one frame of each file is read, the first or as in dino@frame=middle, and the mask is of it"
+            raise OptionError(parameter("frame", self.frame) + " makes rows that have no mask" + step)
         words = _between_commas(self.na_values) if isinstance(self.na_values, str) else self.na_values
         object.__setattr__(self, "na_values", tuple(word.strip() for word in words))
 

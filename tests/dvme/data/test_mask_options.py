@@ -38,7 +38,10 @@ def test_mask_void__is_values(given: Any, void: tuple[int, ...]) -> None:
         ({"mask_encoding": "coco"}, "mask_encoding='coco' is not possible; choose rle, siim"),
         ({"mask": "a,b", "mask_classes": "1=x"}, "is for one column of masks, and 2 are named"),
         ({"mask": (), "mask_void": 255}, "mask_void=[255] is of masks; name their column with mask"),
-        ({"frame": "each"}, "makes rows that have no mask"),
+        (
+            {"frame": "each"},
+            "makes rows that have no mask; leave out mask, or frame: then one frame of each file is read",
+        ),
     ],
 )
 def test_mask_options__refuses(given: dict[str, Any], said: str) -> None:
