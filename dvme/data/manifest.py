@@ -187,7 +187,7 @@ def unnamed_columns(table: Table, chosen: Mapping[str, str | None], used: Collec
         chosen: the columns that are used for `split` and `group`; None for none.
         used: all that are used.
     """
-    others, lines = [name for name in table.names if name and name not in used], []
+    others, lines = [name for name in table.names if name and name not in used], list[str]()
     split = None if chosen.get("split") else next((name for name in others if _tells_splits(table, name)), None)
     if split is not None:
         said = f"column {split!r} says train, val or test and is not used; "
