@@ -9,8 +9,8 @@ from dvme.backbones.loading.kept import kept_spec
 from dvme.errors import DvmeError
 from dvme.segmentation.unet.head import Unet
 from dvme.segmentation.unet.images import squashed
+from dvme.study.mask_methods import seen_in_full
 from dvme.study.methods import Method
-from dvme.study.segmenting import seen_in_full
 from dvme_cache import EmbeddingCache, Embeddings
 
 FROM_A_FILE = frozenset({"imported", "made_by"})

@@ -17,11 +17,11 @@ from dvme.study.design.named import dense_backbones, named_backbones
 from dvme.study.design.options import SubsetOptions
 from dvme.study.encoders import with_encoders
 from dvme.study.kept_heads import HEADS
+from dvme.study.mask_methods import are_segmentations, segment_methods
 from dvme.study.methods import Method, make_methods
 from dvme.study.operation import Operation
 from dvme.study.people import People
 from dvme.study.scoring import judging_metric
-from dvme.study.segmenting import are_segmentations, segment_methods
 from dvme.study.sites.asked import SiteOptions
 from dvme_cache import EmbeddingCache
 from dvme_cache.parts import Part
