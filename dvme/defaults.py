@@ -42,6 +42,8 @@ DEVICE: Final = "auto"
 ENGINE: Final = "local"
 ENGINES: Final = (ENGINE, "ray")
 DTYPE: Final = "float32"
+DENSE_DTYPE: Final = "float16"
+"""How one vector an image is stored, and how the vectors of its tokens are."""
 PRECISION: Final = "float32"
 """What a backbone computes in."""
 CPU_BATCH: Final = 16

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import dvme
-from dvme.defaults import DEVICE, DTYPE, ENGINE, NO_FINDING
+from dvme.defaults import DEVICE, ENGINE, NO_FINDING
 from dvme.text import NO_GROUPS, counted, first_few
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, note, progress_bars, say, say_some
@@ -97,7 +97,7 @@ def extract(  # noqa: PLR0913, PLR0917 - one parameter per option
     layers: image_options.Layers = None,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would be reused and computed, and why.")] = False,
     precision: image_options.Precision = None,
-    dtype: options.Dtype = DTYPE,
+    dtype: image_options.Dtype = None,
     engine: options.Engine = ENGINE,
     ray_address: options.RayAddress = None,
     ray_cpus: options.RayCpus = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dvme.defaults import MAX_PIXELS, NA_VALUES, PRECISION
+from dvme.defaults import DENSE_DTYPE, DTYPE, MAX_PIXELS, NA_VALUES, PRECISION
 
 Images = Annotated[
     Path,
@@ -122,6 +122,10 @@ Dense = Annotated[
     ),
 ]
 Layers = Annotated[str | None, typer.Option(help="Keep those of these layers, as --dense: last, last-4 or 3,6,9,12.")]
+Dtype = Annotated[
+    str | None,
+    typer.Option(help=f"Stored type: {DTYPE}, the default, or {DENSE_DTYPE}; of dense features the latter, or int8."),
+]
 Precision = Annotated[
     str | None,
     typer.Option(

@@ -114,7 +114,6 @@ NewViews = Annotated[
         f"Default: {VIEWS}.",
     ),
 ]
-Dtype = Annotated[str, typer.Option(help="Stored type: float32 or float16; of dense features also int8.")]
 DtypeOfFile = Annotated[
     str | None, typer.Option("--dtype", help="Stored type: float32 or float16. Default: as in FILE.")
 ]

@@ -71,7 +71,7 @@ def begin_run(request: ExtractRequest, opened: Opened, progress: Progress, *, is
     known = [model for model in opened.models if isinstance(model, KnownBackbone)]
     is_known = len(known) == len(opened.models)
     if present is not None and is_known:
-        check_fingerprints(present, known, options.dtype)
+        check_fingerprints(present, known, options.dtype_of)
     names = [model.spec.name for model in opened.models]
     done = frozenset[bytes]() if present is None else contents_done(present, names, options)
     n_parts = 1 if options.part is None else options.part.n_parts  # which may all be on this machine
@@ -87,10 +87,10 @@ def begin_run(request: ExtractRequest, opened: Opened, progress: Progress, *, is
             models = load_known(opened.models, hashing.check)
             progress("load", len(models), len(models))
             if present is not None:
-                check_fingerprints(present, models, options.dtype)
+                check_fingerprints(present, models, options.dtype_of)
         found = hashing.result()
     if present is not None:
-        check_fingerprints(present, models, options.dtype, found.kinds)
+        check_fingerprints(present, models, options.dtype_of, found.kinds)
     check_room(request, present, models, found.digests)
     return Begun(models, found, stamps)
 

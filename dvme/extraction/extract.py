@@ -15,7 +15,7 @@ from dvme.cluster import check_cluster
 from dvme.data import MISSING, Columns, Outliers, Samples, Task
 from dvme.data.decoded import Told
 from dvme.data.stretch import FewGreys
-from dvme.defaults import DTYPE, VIEWS
+from dvme.defaults import VIEWS
 from dvme.errors import parameter
 from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of
@@ -105,7 +105,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
     precision: str | None = None,
-    dtype: str = DTYPE,
+    dtype: str | None = None,
     runtime: Runtime | None = None,
     replace: bool = False,
     retry_failed: bool = False,
@@ -140,7 +140,7 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
         precision: what all of the backbones compute in, but for those whose name says it: `float32`, `tf32` (NVIDIA
             GPUs only), `bf16` or `fp16`; it becomes part of their names. None: float32.
         dtype: stored type, `float32` or `float16`; of dense features also `int8`, a byte a value with a scale for each
-            token.
+            token. None: `float32`, of dense features `float16`.
         runtime: device, batch size, workers, the largest image.
         replace: delete embeddings of these backbones and extract them anew.
         retry_failed: try images again that could not be decoded in an earlier run; so does `runtime.max_pixels`.

@@ -254,13 +254,13 @@ def _check_precisions(specs: Sequence[BackboneSpec], runtime: Runtime) -> None:
                 check_precision(spec, device(name))
 
 
-def check_dtype(dtype: str, specs: Sequence[BackboneSpec] = ()) -> None:
+def check_dtype(dtype: str | None, specs: Sequence[BackboneSpec] = ()) -> None:
     """Refuse a stored type that there is not, or that one of the backbones cannot have.
 
     Raises:
         OptionError: naming the choices.
     """
-    if dtype not in DTYPES:
+    if dtype not in (None, *DTYPES):
         raise OptionError(f"dtype {dtype!r} is not known; choose one of {', '.join(DTYPES)}")
     pooled = next((spec.name for spec in specs if dtype == INT8 and not spec.dense), None)
     if pooled is not None:
@@ -269,14 +269,17 @@ def check_dtype(dtype: str, specs: Sequence[BackboneSpec] = ()) -> None:
 
 
 def check_fingerprints(
-    cache: EmbeddingCache, models: Sequence[Backbone | KnownBackbone], dtype: str, kinds: Collection[str] = ()
+    cache: EmbeddingCache,
+    models: Sequence[Backbone | KnownBackbone],
+    dtype_of: Callable[[Backbone | KnownBackbone], str],
+    kinds: Collection[str] = (),
 ) -> None:
     """Refuse to mix embeddings that were made differently.
 
     Args:
         cache: what there is.
         models: what is asked for.
-        dtype: in which type it would be stored.
+        dtype_of: in which type the embeddings of each would be stored.
         kinds: as `Identified.kinds`, once they are known.
 
     Raises:
@@ -284,7 +287,8 @@ def check_fingerprints(
     """
     for model in models:
         try:
-            cache.check_fingerprint(model.spec.name, model.fingerprint(dtype).with_fields(decoding_fields(kinds)))
+            made = model.fingerprint(dtype_of(model)).with_fields(decoding_fields(kinds))
+            cache.check_fingerprint(model.spec.name, made)
         except FingerprintMismatchError as error:
             raise FingerprintMismatchError(f"{error}, which " + parameter("replace", True) + " does") from error
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvme.backbones.model.quantised import row_form
 from dvme.data.decoded import Told
 from dvme.data.dicom import decoding_fields
-from dvme.defaults import DTYPE, ENGINE
+from dvme.defaults import DENSE_DTYPE, DTYPE, ENGINE
 from dvme.errors import OptionError, parameter
 from dvme.extraction.beside import take_over
 from dvme.extraction.embedding import extract_shards
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class Options:
     """How an extraction treats what the cache has."""
 
-    dtype: str = DTYPE
-    """Stored type, `float32` or `float16`; `int8` of dense features."""
+    dtype: str | None = None
+    """Stored type, `float32` or `float16`; `int8` of dense features. None: `float32`, of dense features `float16`."""
     replace: bool = False
     """Delete embeddings of these backbones and extract them anew."""
     retry_failed: bool = False
@@ -55,7 +55,8 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        check_dtype(self.dtype)
+        if self.dtype is not None:
+            check_dtype(self.dtype)
         if self.rows_per_shard is not None and not 1 <= self.rows_per_shard <= MAX_SHARD_ROWS:
             allowed = "pass " + parameter("rows_per_shard", 1) + f" to {MAX_SHARD_ROWS}"
             raise OptionError(f"{self.rows_per_shard} rows per shard are not possible; " + allowed)
@@ -63,6 +64,10 @@ class Options:
             wrong = parameter("part", str(self.part)) + " cannot go with " + parameter("replace", True)
             step = ", which would delete what other parts made; replace without a part, or extract into a new cache"
             raise OptionError(wrong + step)
+
+    def dtype_of(self, model: Backbone | KnownBackbone) -> str:
+        """In which type the embeddings of a backbone are stored."""
+        return self.dtype or (DENSE_DTYPE if model.grids else DTYPE)
 
     def shards_of(self, embeddings: Embeddings) -> Sequence[int] | None:
         """The shards that a run may write; None: all."""
@@ -124,8 +129,9 @@ class _Lack:
     def target(self) -> Target:
         """For the extraction."""
         (model,) = load_known([self.model])
-        keep = partial(self.embeddings.commit, not_finite=not_finite(model.spec.name, self.options.dtype))
-        return Target(model, self.shards, self.options.dtype, keep)
+        dtype = self.options.dtype_of(model)
+        keep = partial(self.embeddings.commit, not_finite=not_finite(model.spec.name, dtype))
+        return Target(model, self.shards, dtype, keep)
 
 
 def extract_all(
@@ -203,12 +209,13 @@ def _lay_out(
         The model, loaded if the cache had nothing of it, and its embeddings.
     """
     name = model.spec.name
-    n_elements, stored = row_form(model.grids, model.dim, options.dtype)
+    dtype = options.dtype_of(model)
+    n_elements, stored = row_form(model.grids, model.dim, dtype)
     if isinstance(model, KnownBackbone) and name not in cache.backbones:  # someone has just taken them away
         (model,) = load_known([model])
     return model, cache.ensure_embeddings(
         name,
-        model.fingerprint(options.dtype).with_fields(decoding_fields(index.kinds)),
+        model.fingerprint(dtype).with_fields(decoding_fields(index.kinds)),
         dim=n_elements,
         dtype=stored,
         provenance={} if isinstance(model, KnownBackbone) else provenance(model),
@@ -241,7 +248,7 @@ def _loaded(cache: EmbeddingCache, lack: _Lack) -> _Lack:
     if not lack.shards or not isinstance(lack.model, KnownBackbone):
         return lack
     models = load_known([lack.model])
-    check_fingerprints(cache, models, lack.options.dtype)
+    check_fingerprints(cache, models, lack.options.dtype_of)
     return replace(lack, model=models[0])
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.backbones.model.quantised import row_bytes
 from dvme.data import Columns, Samples, Task
-from dvme.defaults import DTYPE, VIEWS
+from dvme.defaults import VIEWS
 from dvme.extraction.beginning import Begun, begin_run
 from dvme.extraction.beside import donors_of, rows_done
 from dvme.extraction.checks import Held, check_names, check_order
@@ -108,7 +108,7 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
     weights: Mapping[str, str | Path] | None = None,
     architectures: Mapping[str, str] | None = None,
     precision: str | None = None,
-    dtype: str = DTYPE,
+    dtype: str | None = None,
     runtime: Runtime | None = None,
     replace: bool = False,
     retry_failed: bool = False,
@@ -207,7 +207,7 @@ def _plan_one(
     """What one backbone lacks: of this run's images that the cache has, in `rows`, and of those to be added, by id."""
     name = model.spec.name
     rows, new = _own(store, model, rows, added, options)
-    made = model.fingerprint(options.dtype)
+    made = model.fingerprint(options.dtype_of(model))
     taken = set() if options.replace else {content for donor in donors for content in rows_done(donor, made)}
     is_taken = np.array([store is not None and store.samples.ids[row].tobytes() in taken for row in rows], dtype=bool)
     computed = {"new to the cache": len(new - taken)}
@@ -235,7 +235,7 @@ def _plan_one(
         reused=reused,
         computed=computed,
         failed=failed,
-        n_bytes=total * (row_bytes(model.grids, model.dim, options.dtype) + CACHE_BYTES_PER_ROW),
+        n_bytes=total * (row_bytes(model.grids, model.dim, options.dtype_of(model)) + CACHE_BYTES_PER_ROW),
         images_per_second=speed,
         seconds=total / speed if total else 0.0,
     )
@@ -253,7 +253,7 @@ def _own(
     if store is not None and model.spec.name in store.backbones:
         size = store.embeddings(model.spec.name).shard_rows
     else:
-        n_bytes = row_bytes(model.grids, model.dim, options.dtype)
+        n_bytes = row_bytes(model.grids, model.dim, options.dtype_of(model))
         size = shard_rows(n_rows + len(added), n_bytes, asked=options.rows_per_shard)
     own = options.own(np.arange(n_rows, n_rows + len(added)), size)
     return options.own(rows, size), {added[row - n_rows] for row in own.tolist()}

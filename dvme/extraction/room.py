@@ -97,13 +97,14 @@ def check_dense(
         if not model.grids:
             continue
         done = frozenset[bytes]() if present is None else contents_done(present, [model.spec.name], options)
-        n_images, n_bytes = len(distinct - done), row_bytes(model.grids, model.dim, options.dtype) + CACHE_BYTES_PER_ROW
+        dtype = options.dtype_of(model)
+        n_images, n_bytes = len(distinct - done), row_bytes(model.grids, model.dim, dtype) + CACHE_BYTES_PER_ROW
         if options.part is not None:
             n_images = -(-n_images // options.part.n_parts)
         total += n_images * n_bytes
         if tell is not None and n_images:
             of = f"{bytes_text(n_bytes)} an image, {bytes_text(n_images * n_bytes)} in all"
-            tell(f"{model.spec.name}: {maps_text(model.grids)}, {options.dtype}: {of}")
+            tell(f"{model.spec.name}: {maps_text(model.grids)}, {dtype}: {of}")
     if not total or is_url(place):
         return
     free = free_bytes(place) + given_back

@@ -73,6 +73,11 @@ def rows_of(cache: Path, name: str) -> NDArray[Any]:
     return table.read(np.flatnonzero(table.states() == RowState.DONE))
 
 
+def dtypes(cache: Path) -> set[str]:
+    store = EmbeddingCache.open(cache)
+    return {str(store.embeddings(name).fingerprint.fields["dtype"]) for name in store.backbones}
+
+
 def chunks(cache: Path) -> dict[str, bytes]:
     """Every file of embeddings but for what says when they were made."""
     files = (path for path in (cache / "embeddings").rglob("*") if path.is_file() and path.name != "zarr.json")
@@ -98,7 +103,7 @@ def test_extract__maps_of_timm_in_one_pass_with_others(
     own: dict[str, Any], class_folders: Path, tmp_path: Path
 ) -> None:
     cache = tmp_path / "c.zarr"
-    report = extract(class_folders, cache, "vit", DENSE, LEVELS)
+    report = extract(class_folders, cache, "vit", DENSE, LEVELS, dtype="float32")
     assert [item.backbone for item in report.outcomes] == ["vit", DENSE, LEVELS]
     assert [item.computed for item in report.outcomes] == [N] * 3
     store = EmbeddingCache.open(cache)
@@ -108,7 +113,7 @@ def test_extract__maps_of_timm_in_one_pass_with_others(
         for found, level in zip(maps.read(np.arange(N)), expected, strict=True):
             np.testing.assert_allclose(found, level, rtol=0, atol=1e-4 * np.abs(level).max())
     assert grids_of(store.embeddings(DENSE).fingerprint.fields) == (Grid(2, 2, 64),) * 2
-    again = extract(class_folders, cache, "vit", DENSE, LEVELS)
+    again = extract(class_folders, cache, "vit", DENSE, LEVELS, dtype="float32")
     assert [item.reused for item in again.outcomes] == [N] * 3
 
 
@@ -119,6 +124,7 @@ def test_extract__dense_and_layers_are_options_of_all_names_that_say_nothing(
     extract(class_folders, cache, "vit", "cnn@dense=2", dense=True)
     extract(class_folders, cache, "vit", layers="1, 3,1")
     assert EmbeddingCache.open(cache).backbones == ["cnn@dense=2", "vit@dense=1+3", "vit@dense=last"]
+    assert dtypes(cache) == {"float16"}
     with pytest.raises(OptionError, match="vit@dense=9 has layers 1 to 3"):
         extract(class_folders, cache, "vit", layers="9")
     with pytest.raises(OptionError, match="contradict each other"):

@@ -171,11 +171,11 @@ def test_check_fingerprints__names_what_differs(tmp_path: Path) -> None:
         store.ensure_embeddings(
             "random", model.fingerprint("float32"), dim=model.dim, dtype="float32", provenance=provenance(model)
         )
-        check_fingerprints(store, [model, untrained(name="another")], "float32")
+        check_fingerprints(store, [model, untrained(name="another")], lambda _: "float32")
         with pytest.raises(FingerprintMismatchError, match="pooling: cached 'average', asked 'model'"):
-            check_fingerprints(store, [untrained(pooling="model")], "float32")
+            check_fingerprints(store, [untrained(pooling="model")], lambda _: "float32")
         with pytest.raises(FingerprintMismatchError, match="dtype: cached 'float32', asked 'float16'"):
-            check_fingerprints(store, [model], "float16")
+            check_fingerprints(store, [model], lambda _: "float16")
 
 
 def test_provenance__is_plain_and_makes_the_specification_again() -> None:
