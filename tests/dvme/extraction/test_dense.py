@@ -73,11 +73,6 @@ def rows_of(cache: Path, name: str) -> NDArray[Any]:
     return table.read(np.flatnonzero(table.states() == RowState.DONE))
 
 
-def dtypes(cache: Path) -> set[str]:
-    store = EmbeddingCache.open(cache)
-    return {str(store.embeddings(name).fingerprint.fields["dtype"]) for name in store.backbones}
-
-
 def chunks(cache: Path) -> dict[str, bytes]:
     """Every file of embeddings but for what says when they were made."""
     files = (path for path in (cache / "embeddings").rglob("*") if path.is_file() and path.name != "zarr.json")
@@ -124,7 +119,10 @@ def test_extract__dense_and_layers_are_options_of_all_names_that_say_nothing(
     extract(class_folders, cache, "vit", "cnn@dense=2", dense=True)
     extract(class_folders, cache, "vit", layers="1, 3,1")
     assert EmbeddingCache.open(cache).backbones == ["cnn@dense=2", "vit@dense=1+3", "vit@dense=last"]
-    assert dtypes(cache) == {"float16"}
+    extract(class_folders, tmp_path / "both.zarr", "vit", "cnn@dense=2")
+    stores = {name: EmbeddingCache.open(tmp_path / "both.zarr").embeddings(name) for name in ("vit", "cnn@dense=2")}
+    types = {name: table.fingerprint.fields["dtype"] for name, table in stores.items()}
+    assert types == {"vit": "float32", "cnn@dense=2": "float16"}
     with pytest.raises(OptionError, match="vit@dense=9 has layers 1 to 3"):
         extract(class_folders, cache, "vit", layers="9")
     with pytest.raises(OptionError, match="contradict each other"):
@@ -134,7 +132,7 @@ def test_extract__dense_and_layers_are_options_of_all_names_that_say_nothing(
 
 
 def test_int8__a_byte_a_value_of_the_same_features(own: dict[str, Any], class_folders: Path, tmp_path: Path) -> None:
-    extract(class_folders, tmp_path / "whole.zarr", DENSE)
+    extract(class_folders, tmp_path / "whole.zarr", DENSE, dtype="float32")
     extract(class_folders, tmp_path / "bytes.zarr", DENSE, dtype="int8")
     whole, stored = (rows_of(tmp_path / f"{name}.zarr", DENSE) for name in ("whole", "bytes"))
     np.testing.assert_array_equal(stored, quantised(whole, (Grid(2, 2, 64),) * 2)[0])
