@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.arguments import public
+from dvme.backbones.loading.kept import kept_names
 from dvme.errors import DataError, OptionError
 from dvme.files import check_destination
 from dvme.places import check_cache_first, open_cache
@@ -89,7 +90,7 @@ def export(
     for file in files_of(path):
         check_destination(file, (), force=force)
     store = open_cache(cache)
-    names = list(store.backbones if backbones is None else backbones)
+    names = store.backbones if backbones is None else kept_names(store, backbones)
     if len(set(names)) < len(names):
         raise OptionError(f"a backbone is named twice in {','.join(names)}; name each once")
     is_pruned = store.samples.is_pruned

@@ -10,6 +10,7 @@ from typing import Any
 
 from dvme.arguments import public
 from dvme.backbones.description.variation import split_name
+from dvme.backbones.loading.kept import kept_names
 from dvme.defaults import IMAGES_COMPARED, SEED
 from dvme.errors import OptionError, parameter
 from dvme.places import open_cache
@@ -91,7 +92,7 @@ def verify(
         what = parameter("backbones") + " and " + parameter("weights")
         raise OptionError(what + " are for embedding images again; pass " + parameter("images", True) + " as well")
     store = open_cache(cache)
-    compared_names = store.backbones if backbones is None else list(backbones)
+    compared_names = store.backbones if backbones is None else kept_names(store, backbones)
     stray = sorted(set(weights or {}) - {*compared_names, *(split_name(name)[0] for name in compared_names)})
     if stray:
         message = f" names {', '.join(stray)}, which is not to be compared; leave it out"

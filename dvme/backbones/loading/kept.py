@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.backbones.description.spec import BackboneSpec, Precision
-from dvme.backbones.description.variation import split_name
+from dvme.backbones.description.variation import split_name, vary_name
 from dvme.backbones.loading.registry import get_spec, names
 from dvme.backbones.own.custom import spec_from_mapping
 from dvme.errors import DataError, DvmeError
 
 if TYPE_CHECKING:
-    from dvme_cache import Embeddings
+    from dvme_cache import EmbeddingCache, Embeddings
 
 TOLERANCES: dict[Precision, float] = {"float32": 1e-3, "tf32": 0.03, "fp16": 0.03, "bf16": 0.3}
 """Largest allowed difference by what the backbone computes in, relative to the largest element of the embedding.
@@ -24,6 +24,15 @@ Devices, batch sizes and library versions move the last bits (about 1e-6 of floa
 float16 rounds by up to 5e-4. Of fp16 and bf16 the last bits are worth more: efficientnet-lite0 differs from itself in
 float32 by up to 0.014 and 0.15, and two devices by as much. Another image, another crop or other weights move an
 embedding by about its own size."""
+
+
+def kept_names(store: EmbeddingCache, typed: Sequence[str]) -> list[str]:
+    """Backbones as a cache names them: the order in which variations are typed is no difference.
+
+    Those that the cache has not stay as they are.
+    """
+    kept = {vary_name(name, {}): name for name in store.backbones}
+    return [name if name in store.backbones else kept.get(vary_name(name, {}), name) for name in typed]
 
 
 def kept_spec(embeddings: Embeddings) -> BackboneSpec:

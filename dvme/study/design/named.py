@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dvme.backbones.description.dense import is_dense
+from dvme.backbones.loading.kept import kept_names
 from dvme.data.samples import MASK, STANDARD
 from dvme.data.tables import find_column
 from dvme.errors import DataError, OptionError, parameter
@@ -36,7 +37,7 @@ def dense_backbones(store: EmbeddingCache, backbones: Sequence[str] | None) -> l
         OptionError: if there are none, or one that is asked for gives one vector an image.
     """
     there = [name for name in store.backbones if is_dense(name)]
-    names = list(dict.fromkeys(backbones)) if backbones else there
+    names = list(dict.fromkeys(kept_names(store, backbones))) if backbones else there
     pooled = next((name for name in names if not is_dense(name)), None)
     step = "; dvme extract with " + parameter("dense", True) + " makes them"
     if pooled is not None:
@@ -80,7 +81,9 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None, *, m
     """
     every = [name for name in store.backbones if not is_view(name)]
     pooled = [name for name in every if not is_dense(name)]
-    names = list(dict.fromkeys(backbones)) if backbones else pooled or (every if may_be_dense else [])
+    names = (
+        list(dict.fromkeys(kept_names(store, backbones))) if backbones else pooled or (every if may_be_dense else [])
+    )
     dense = next((name for name in names if is_dense(name)), None)
     if dense is not None and not may_be_dense:
         step = f"name others, such as {first_few(pooled)}" if pooled else "extract a backbone without dense"

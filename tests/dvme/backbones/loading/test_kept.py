@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dvme.backbones import get_spec
-from dvme.backbones.loading.kept import kept_spec
+from dvme.backbones.loading.kept import kept_names, kept_spec
 from dvme.backbones.own.custom import spec_from_architecture, spec_to_mapping
 from dvme.errors import DataError, UnknownNameError
 from dvme_cache import EmbeddingCache, Embeddings, Fingerprint
@@ -23,6 +23,20 @@ def kept(tmp_path: Path) -> Callable[..., Embeddings]:
         return EmbeddingCache.open(tmp_path / "c.zarr").embeddings(name)
 
     return make
+
+
+def test_kept_names__variations_in_any_order(tmp_path: Path) -> None:
+    names = ["dino@dense=last@size=64", "dino", "x@y"]
+    with EmbeddingCache.writing(tmp_path / "c.zarr") as cache:
+        for name in names:
+            cache.ensure_embeddings(name, Fingerprint({"a": "x"}), dim=2, dtype="float32", provenance={})
+    cache = EmbeddingCache.open(tmp_path / "c.zarr")
+    assert kept_names(cache, ["dino@size=64@dense=last", "x@y", "swav@size=32@pool=max", "dino"]) == [
+        names[0],
+        "x@y",
+        "swav@size=32@pool=max",
+        "dino",
+    ]
 
 
 def test_kept_spec__a_known_name_stands_for_what_it_says_now(kept: Callable[..., Embeddings]) -> None:
