@@ -36,7 +36,10 @@ def found(cache: Path) -> Any:
     return strict(run("probe", cache, *ASKED, "--boundary", 1.5, "--out", cache.parent / "run", "--json").stdout)
 
 
-def test_probe__prints_the_classes_of_the_leading_method(cache: Path, found: Any) -> None:
+def test_probe__prints_the_classes_of_the_leading_method(
+    cache: Path, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvme_cli.console.WIDTH_WITHOUT_TERMINAL", 80)
     result = run("probe", cache, *ASKED, "--boundary", 1.5, "--out", cache.parent / "run")
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
@@ -56,16 +59,22 @@ def test_probe__prints_the_classes_of_the_leading_method(cache: Path, found: Any
     assert f"{leading}, which leads on validation, class by class: means over 2 heads" in said
     assert "All pixels: Dice over the pixels of all test images together" in said
     assert "within 1.5 pixels of the other one" in said
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    rows = [line for line in result.stdout.splitlines() if line.startswith(("epithelium ", "[red]stroma "))]
+    assert len(rows) == 2
+    assert max(map(len, rows)) <= 80
+    assert "Left out, for 80 columns are too few: IoU (95% CI), all pixels" in said
 
 
-def test_sweep__prints_them_without_outlines_where_nobody_asks(cache: Path, tmp_path: Path) -> None:
+def test_sweep__prints_them_without_outlines_where_nobody_asks(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dvme_cli.console.WIDTH_WITHOUT_TERMINAL", 80)
     result = run("sweep", cache, "--out", tmp_path / "run", *ASKED, "--sizes", "full")
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
     assert "class images Dice (95% CI) IoU (95% CI) all pixels ceiling" in said
     assert "HD95" not in said
-    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert "Left out" not in said
 
 
 def test_boundary__is_refused_in_a_line(cache: Path, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_probe__outlines_stay_with_their_jobs_and_are_never_those_of_another_tol
     again = outlined(cache, tmp_path / "run", 2.0)
     assert again.n_reused == first.n_jobs
     assert again.to_json()["classes"] == first.to_json()["classes"]
-    assert read_summary(tmp_path / "run").to_json() == again.to_json()
+    assert read_summary(tmp_path / "run").to_json()["classes"] == first.to_json()["classes"]
     wider = outlined(cache, tmp_path / "run", 4)
     assert (wider.n_reused, wider.boundary) == (0, 4.0)
     for name, (found,) in wider.classes.items():
