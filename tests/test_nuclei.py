@@ -20,7 +20,7 @@ def commands() -> list[list[str]]:
     """As words, those on nuclei, with smaller numbers."""
     own = GUIDE.split("## The three")[0]
     blocks = "\n".join(re.findall(r"```text\n(.*?)```", own, re.DOTALL)).replace("\\\n", " ")
-    smaller = re.sub(r"(size|max-epochs)=(\d+)", lambda found: f"{found[1]}={SMALLER[found[2]]}", blocks)
+    smaller = re.sub(r"(?<![\w-])(size|max-epochs)=(\d+)", lambda found: f"{found[1]}={SMALLER[found[2]]}", blocks)
     lines = [line for line in smaller.splitlines() if line.startswith("dvme ")]
     return [shlex.split(line.replace("10,40,full", "8,full").replace("--sizes 40", "--sizes 8"))[1:] for line in lines]
 
