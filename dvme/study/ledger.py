@@ -182,7 +182,7 @@ class Ledger:
             "scored_on": job.scored_on,
             "is_outlined": job.outlines is not None,
         }
-        outlined = {} if job.outlines is None else {"outlines": job.outlines}
+        outlined: dict[str, Any] = {} if job.outlines is None else {"outlines": job.outlines}
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.npz"
         with written_aside(path, is_durable=has_workplace) as aside, aside.open("wb") as file:

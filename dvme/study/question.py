@@ -102,7 +102,7 @@ def _tolerance(given: Any, *, is_segmentation: bool) -> float | None:
         return None
     if not is_segmentation:
         raise OptionError("only masks have outlines: name heads of segmentation, or leave out " + parameter("boundary"))
-    if not isinstance(given, Real) or isinstance(given, bool) or not 0.0 < given < math.inf:
+    if not isinstance(given, Real) or isinstance(given, bool) or not 0.0 < float(given) < math.inf:
         said = " is not possible; pass a number of pixels, above 0 and finite"
         raise OptionError(parameter("boundary", given) + said)
     return float(given)

@@ -10,6 +10,8 @@ import pytest
 from command_line import assert_refused, run, strict
 from scenes import discs, scene_of
 
+from dvme_cache import EmbeddingCache
+
 N, SIZE, GRID = 24, 16, 4
 TOKENS = "tokens@dense=last"
 
@@ -24,7 +26,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     told = np.stack([(blocks == label).mean(axis=(2, 4)) for label in (0, 1, 2)], axis=3)
     told = told + 0.1 * rng.normal(size=told.shape)
     other = rng.normal(size=told.shape)
-    scene_of(folder, {TOKENS: [told], "other@dense=last": [other]}, labels, ("epithelium", "[red]stroma"))
+    maps = {TOKENS: [told], "other@dense=last": [other]}
+    scene = scene_of(folder, maps, labels, ("epithelium", "[red]stroma"))
+    with EmbeddingCache.writing(folder / "c.zarr") as store:
+        store.tables.replace({"mask": np.asarray(scene.masks.cells, dtype=object)})
     return folder / "c.zarr"
 
 

@@ -278,6 +278,7 @@ def test_read__a_job_of_a_dvme_that_kept_no_scores(tmp_path: Path) -> None:
         **record,
         "scores": {},
         "scored_on": "",
+        "outlines": None,
     }
     assert found.scored_by(TEST, VALIDATION).scores["test"]["accuracy"] == skm.accuracy_score(
         TEST, job.log_test.argmax(axis=1)

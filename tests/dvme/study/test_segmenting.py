@@ -211,7 +211,7 @@ def outlined(cache: Path, out: Path, boundary: float | None = 2) -> Any:
 
 
 def test_probe__outlines_are_those_of_all_pairs_of_pixels(cache: Path, tmp_path: Path) -> None:
-    """Of the masks that the kept heads make."""
+    """Of the masks that the kept heads make; that on noise finds nothing at all."""
     report = outlined(cache, tmp_path / "run")
     run, store = Run.load(tmp_path / "run"), EmbeddingCache.open(cache)
     maps = {name: DenseMaps(store.embeddings(name)) for name in (KNOWN, NOISE)}
@@ -224,14 +224,18 @@ def test_probe__outlines_are_those_of_all_pairs_of_pixels(cache: Path, tmp_path:
         for fold in dvme.load_head(tmp_path / "run" / "heads" / f"segment-linear--{row.backbones[0]}").folds:
             masks = [(fold.head.planes(scene, image)[0], scene.masks.read(image)[0] == 1) for image in test]
             scores = np.array([slow_outline_scores(*both, 2.0) for both in masks])
-            far = scores[np.isfinite(scores[:, 0]), 0]
+            met = scores[np.isfinite(scores[:, 0]), 0]
+            far = met.mean() if len(met) else np.nan
             n_missed, n_empty = np.isinf(scores[:, 0]).sum(), np.isnan(scores[:, 0]).sum()
-            by_head.append([far.mean(), np.nanmean(scores[:, 1]), n_missed, n_empty])
+            by_head.append([far, np.nanmean(scores[:, 1]), n_missed, n_empty])
         (found,) = report.classes[row.method]
         own = found.outlines
         said = own.hausdorff95.estimate, own.boundary_dice.estimate, own.n_missed, own.n_empty
-        assert said == pytest.approx(np.mean(by_head, axis=0), rel=1e-12)
-        assert own.hausdorff95.low < own.hausdorff95.estimate < own.hausdorff95.high
+        assert said == pytest.approx(np.mean(by_head, axis=0), rel=1e-12, nan_ok=True)
+        if row.backbones == (KNOWN,):
+            assert own.hausdorff95.low < own.hausdorff95.estimate < own.hausdorff95.high
+        else:
+            assert said[1:] == (0.0, len(test), 0.0)
         assert found.dice.estimate == pytest.approx(row.test["dice"].mean, rel=1e-12)
         assert found.ceiling == pytest.approx(row.ceiling, rel=1e-12)
 
@@ -246,10 +250,9 @@ def test_probe__outlines_stay_with_their_jobs_and_are_never_those_of_another_tol
     assert read_summary(tmp_path / "run").to_json()["classes"] == first.to_json()["classes"]
     wider = outlined(cache, tmp_path / "run", 4)
     assert (wider.n_reused, wider.boundary) == (0, 4.0)
-    for name, (found,) in wider.classes.items():
-        before = first.classes[name][0].outlines
-        assert found.outlines.hausdorff95 == before.hausdorff95
-        assert found.outlines.boundary_dice.estimate > before.boundary_dice.estimate
+    (found,), (before,) = (each.classes[f"{KNOWN} + segment-linear"] for each in (wider, first))
+    assert found.outlines.hausdorff95 == before.outlines.hausdorff95
+    assert found.outlines.boundary_dice.estimate > before.outlines.boundary_dice.estimate
     without = outlined(cache, tmp_path / "run", None)
     assert (without.n_reused, without.boundary) == (0, None)
     assert {found.outlines for (found,) in without.classes.values()} == {None}
