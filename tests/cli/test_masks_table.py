@@ -64,7 +64,7 @@ def test_probe__prints_the_classes_of_the_leading_method(
     assert f"{leading}, which leads on validation, class by class: means over 2 heads" in said
     assert "All pixels: Dice over the pixels of all test images together" in said
     assert "within 1.5 pixels of the other one" in said
-    rows = [line for line in result.stdout.splitlines() if line.startswith(("epithelium ", "[red]stroma "))]
+    rows = [line for line in result.stdout.splitlines() if line.strip().startswith(("epithelium ", "[red]stroma "))]
     assert len(rows) == 2
     assert max(map(len, rows)) <= 80
     assert "Left out, for 80 columns are too few: IoU (95% CI), all pixels" in said
