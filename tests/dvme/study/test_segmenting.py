@@ -205,14 +205,14 @@ def test_probe__is_the_full_size_of_a_sweep(swept: tuple[Path, Any], cache: Path
     assert [row.test for row in probed.rows] == [row.test for row in report.rows]
 
 
-def outlined(cache: Path, out: Path, boundary: float | None = 2) -> Any:
+def outlined(cache: Path, out: Path, boundary: float | None, backbones: Any = (KNOWN,)) -> Any:
     given: dict[str, Any] = {"n_folds": 2, "test_fraction": 0.3, "runtime": RUNTIME, "progress": dvme.silent}
-    return dvme.probe(cache, heads=["segment-linear"], out=out, boundary=boundary, **given)
+    return dvme.probe(cache, heads=["segment-linear"], backbones=backbones, out=out, boundary=boundary, **given)
 
 
 def test_probe__outlines_are_those_of_all_pairs_of_pixels(cache: Path, tmp_path: Path) -> None:
     """Of the masks that the kept heads make; that on noise finds nothing at all."""
-    report = outlined(cache, tmp_path / "run")
+    report = outlined(cache, tmp_path / "run", 2, (KNOWN, NOISE))
     run, store = Run.load(tmp_path / "run"), EmbeddingCache.open(cache)
     maps = {name: DenseMaps(store.embeddings(name)) for name in (KNOWN, NOISE)}
     scene = Scene(maps, np.arange(N), store.samples.ids, Masks.of(store.column("mask")))
@@ -243,7 +243,7 @@ def test_probe__outlines_are_those_of_all_pairs_of_pixels(cache: Path, tmp_path:
 def test_probe__outlines_stay_with_their_jobs_and_are_never_those_of_another_tolerance(
     cache: Path, tmp_path: Path
 ) -> None:
-    first = outlined(cache, tmp_path / "run")
+    first = outlined(cache, tmp_path / "run", 2)
     again = outlined(cache, tmp_path / "run", 2.0)
     assert again.n_reused == first.n_jobs
     assert again.to_json()["classes"] == first.to_json()["classes"]
