@@ -100,7 +100,10 @@ class DenseMaps:
         for grid, (values, scales) in zip(self.grids, stored, strict=True):
             out, own = found[:, at : at + grid.channels], (grid.rows, grid.columns)
             if own == shape:
-                out[:] = decoded(values[owners, places], None if scales is None else scales[owners, places])
+                for row, (start, end) in enumerate(pairwise(ends)):
+                    some = places[start:end]
+                    picked = values[row].take(some, axis=0)  # faster than by pairs of row and place
+                    out[start:end] = decoded(picked, None if scales is None else scales[row, some])
             else:
                 out[:] = resampled_at(decoded(values, scales), own, shape, owners, places)
             at += grid.channels
