@@ -268,9 +268,9 @@ def test_predict__unets_from_pixels_with_what_was_learned_to_the_bit(tmp_path: P
     assert file_digest(head / WEIGHTS) == file_digest(again / WEIGHTS)
     assert (head / "head.json").read_text() == (again / "head.json").read_text()
     other = fingerprint.with_fields({"preprocess.mean": [0.1, 0.2, 0.3]})
-    save_head(tmp_path / "other", replace(saved, fingerprints=(other,)))
+    save_head(tmp_path / "amiss", replace(saved, fingerprints=(other,)))
     with pytest.raises(DataError, match=r"whose images have preprocess\.mean \[0\.48.* have \[0\.1, 0\.2, 0\.3\]; "):
-        load_head(tmp_path / "other")
+        load_head(tmp_path / "amiss")
     alone = save_head(tmp_path / "alone", replace(saved, folds=folds[:1]))
     folder = tmp_path / "images"
     folder.mkdir()
