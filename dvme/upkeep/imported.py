@@ -102,8 +102,8 @@ def check_backbones(store: EmbeddingCache, backbones: Sequence[BackboneHeader], 
         if different:
             fields = "; ".join(f"{name}: cached {old!r}, asked {new!r}" for name, old, new in different)
             words = parameter("made_by") + ", or with " + parameter("like")
-            same = "with the same " + words + ", where one extractor made them; "
-            same = same if is_imported(held.fingerprint.fields) else ""
+            by_word = "with the same " + words + ", where one extractor made them; "
+            same = by_word if is_imported(held.fingerprint.fields) else ""
             message = f"{store.location} holds {backbone.name} embeddings made differently ({fields})"
             raise FingerprintMismatchError(f"{message}; " + same + step)
         if held.dtype != backbone.dtype:
