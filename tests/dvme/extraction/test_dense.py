@@ -50,13 +50,18 @@ def class_folders(tmp_path: Path, save_image: Callable[..., Path]) -> Path:
     return tmp_path / "images"
 
 
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.nn.Module]]:
+    """Two described networks, and their folder."""
+    folder = tmp_path_factory.mktemp("own")
+    return folder, {name: write_network(folder, name) for name in ("vit", "cnn")}
+
+
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.nn.Module]:
-    """Two described networks in the working directory."""
-    folder = tmp_path / "own"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return {name: write_network(folder, name) for name in ("vit", "cnn")}
+def own(networks: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.nn.Module]:
+    """They, in the working directory."""
+    monkeypatch.chdir(networks[0])
+    return networks[1]
 
 
 def typed(name: str) -> str:
@@ -145,9 +150,10 @@ def test_int8__a_byte_a_value_of_the_same_features(own: dict[str, Any], class_fo
 
 
 def test_int8__a_token_without_a_scale_fails_its_image(
-    own: dict[str, Any], class_folders: Path, tmp_path: Path
+    class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_network(Path(), "vit", scale=1e9)
+    monkeypatch.chdir(tmp_path)
+    write_network(tmp_path, "vit", scale=1e9)
     report = extract(class_folders, tmp_path / "c.zarr", "vit@dense=last", dtype="int8")
     (item,) = report.outcomes
     assert (item.computed, item.failed) == (0, N)

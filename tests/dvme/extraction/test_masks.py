@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,12 @@ from dvme_cache import EmbeddingCache
 Extracted = Callable[..., Any]
 N = 4
 OPTIONS = {"mask": "mask", "mask_classes": "0=background,128=lung,255=heart"}
+
+
+@pytest.fixture(autouse=True)
+def skip_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the disk: many small caches are written here."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture
