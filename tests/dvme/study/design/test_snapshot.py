@@ -133,7 +133,7 @@ def test_named_backbones__dense_features_are_left_out_and_refused_by_name(
     assert named_backbones(store, ["a", "a@dense=last"], may_be_dense=True) == ["a", "a@dense=last"]
     assert named_backbones(store, None, may_be_dense=True) == ["a", "b"]
     store = EmbeddingCache.open(write_embeddings(tmp_path / "d.zarr", dense))
-    with pytest.raises(OptionError, match="dense features only: a@dense=last, b@view=1; dvme extract"):
+    with pytest.raises(OptionError, match="dense features only: a@dense=last, b@view=1; masks take"):
         named_backbones(store, None)
     assert named_backbones(store, None, may_be_dense=True) == ["a@dense=last"]
 
