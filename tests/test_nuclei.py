@@ -17,12 +17,13 @@ SMALLER = {"256": "64", "128": "64", "40": "1"}
 
 
 def commands() -> list[list[str]]:
-    """As words, those on nuclei, with smaller numbers."""
+    """As words, those on nuclei, with smaller numbers, coarser maps and two draws."""
     own = GUIDE.split("## The three")[0]
     blocks = "\n".join(re.findall(r"```text\n(.*?)```", own, re.DOTALL)).replace("\\\n", " ")
     smaller = re.sub(r"(?<![\w-])(size|max-epochs)=(\d+)", lambda found: f"{found[1]}={SMALLER[found[2]]}", blocks)
+    smaller = smaller.replace("last-4", "last").replace("10,40,full", "6,full").replace("--sizes 40", "--sizes 6")
     lines = [line for line in smaller.splitlines() if line.startswith("dvme ")]
-    return [shlex.split(line.replace("10,40,full", "8,full").replace("--sizes 40", "--sizes 8"))[1:] for line in lines]
+    return [shlex.split(line.replace("dvme sweep", "dvme sweep --folds 2"))[1:] for line in lines]
 
 
 def images_with_a_file_for_each_nucleus(n_images: int) -> None:
