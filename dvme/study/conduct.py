@@ -189,8 +189,8 @@ def _judged(
     is_segmentation = manifest.targets.is_segmentation
     reached = ceilings(grid.methods, snapshot, manifest.test) if is_segmentation else {}
     most = {m: float(np.nanmean(image_scores(counts, question.metric))) for m, counts in reached.items()}
-    judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most)
-    judge.grids = grids(grid.methods, snapshot) if is_segmentation else {}
+    shapes = grids(grid.methods, snapshot) if is_segmentation else {}
+    judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most, shapes)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)
     reliability = None
