@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dvme.backbones.loading.kept import kept_spec
+from dvme.backbones.loading.kept import is_imported, kept_spec
 from dvme.errors import DvmeError
 from dvme.segmentation.unet.head import Unet
 from dvme.segmentation.unet.images import squashed
 from dvme.study.mask_methods import seen_in_full
 from dvme.study.methods import Method
 from dvme_cache import EmbeddingCache, Embeddings
-
-FROM_A_FILE = frozenset({"imported", "made_by"})
-"""Fields of the fingerprints of features that dvme did not make."""
 
 
 def with_encoders(methods: Sequence[Method], store: EmbeddingCache) -> tuple[list[Method], list[str]]:
@@ -41,7 +38,7 @@ def with_encoders(methods: Sequence[Method], store: EmbeddingCache) -> tuple[lis
 
 def _why_not(embeddings: Embeddings) -> str:
     """What keeps the backbone of some dense features from being an encoder, as a sentence goes on; "": nothing."""
-    if not FROM_A_FILE.isdisjoint(embeddings.fingerprint.fields):
+    if is_imported(embeddings.fingerprint.fields):
         return "has its features from a file"
     try:
         spec = kept_spec(embeddings)
