@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.errors import DataError, OptionError, parameter
 from dvme.runtime import Progress, Runtime, silent
+from dvme.segmentation.scene import SegmentJob
 from dvme.segmentation.unet.fitted import FittedUnet
 from dvme.segmentation.unet.head import RANDOM, Unet
 from dvme.segmentation.unet.images import Images, pixels_of, squashed
@@ -34,25 +34,10 @@ MASKS, TRAIN, FIT = "read masks", "train", "fit"
 
 
 @dataclass(frozen=True)
-class UnetJob:
-    """One U-Net to fit: on these images, chosen on those."""
+class UnetJob(SegmentJob):
+    """One U-Net to fit; the seed is that of the decoder's first weights, of the order of images and of their moves."""
 
     head: Unet
-    backbones: tuple[str, ...]
-    """The one that is its encoder, by its name in `Images`."""
-    train: NDArray[Any]
-    """(n,) positions of images with masks to learn from."""
-    validation: NDArray[Any]
-    """(v,) positions to choose the epoch on, disjoint from them; empty: the last one counts."""
-    seed: int = 0
-    """Of the decoder's first weights, of the order of images and of how they are moved."""
-    workplace: Path | None = None
-    """A folder for what a kill is to leave of it; None: nothing is left."""
-
-    @property
-    def title(self) -> str:
-        """What it is called in a message."""
-        return f"{self.head.name} on {'+'.join(self.backbones)}"
 
 
 def fit_unets(
