@@ -86,7 +86,7 @@ def _reached(
         found = ceiling_counts(study.masks, study.run.manifest.test, shapes, progress)
     except DataError as error:
         said = "a mask is gone, or is not what it was" if shown.anonymous else message_of(error)
-        return {}, f"No pictures and no ceilings by class: {said}."
+        return {}, "No pictures and no ceilings by class: " + said + "."
     return found, "" if shown.thumbnails else "The images and their masks were left out of this page."
 
 
