@@ -86,8 +86,8 @@ def named_backbones(store: EmbeddingCache, backbones: Sequence[str] | None, *, m
     )
     dense = next((name for name in names if is_dense(name)), None)
     if dense is not None and not may_be_dense:
-        step = f"name others, such as {first_few(pooled)}" if pooled else "extract a backbone without dense"
-        raise OptionError(f"{dense} has dense features, this takes one vector an image; {step}")
+        other = f"name others, such as {first_few(pooled)}" if pooled else "extract a backbone without dense"
+        raise OptionError(f"{dense} has dense features, this takes one vector an image; {other}")
     if not names:
         held = f"has views of images or dense features only: {first_few(store.backbones)}"
         held = held if store.backbones else "has no embeddings yet"
