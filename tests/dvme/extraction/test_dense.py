@@ -245,5 +245,5 @@ def test_prune__erases_bytes(own: dict[str, Any], class_folders: Path, tmp_path:
 def test_info__grids_and_bytes(own: dict[str, Any], class_folders: Path, tmp_path: Path) -> None:
     extract(class_folders, tmp_path / "c.zarr", DENSE, "vit")
     plain, dense = dvme.info(tmp_path / "c.zarr").backbones
-    assert (dense.maps, dense.row_bytes, dense.stored_as) == ("2 of 2 x 2 x 64", 2 * 256 * 4, "float32")
+    assert (dense.maps, dense.row_bytes, dense.stored_as) == ("2 of 2 x 2 x 64", 2 * 256 * 2, "float16")
     assert (plain.maps, plain.row_bytes) == ("", 64 * 4)

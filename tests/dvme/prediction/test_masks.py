@@ -205,7 +205,7 @@ def test_predict__says_what_dense_features_take_and_refuses_what_the_disk_cannot
     for at in (N - 2, N - 1):
         (tmp_path / "images" / f"{at}.png").write_bytes((made / f"{at}.png").read_bytes())
     given: dict[str, Any] = {"backbones": [f"{made}/cnn.toml"], "tell": said.append}
-    each = 4 * EmbeddingCache.open(made / "c.zarr").embeddings(NAME).dim + 5
+    each = 2 * EmbeddingCache.open(made / "c.zarr").embeddings(NAME).dim + 5
     takes, many = f"the dense features of 2 images take {bytes_text(2 * each)}", f"{bytes_text(2 * each)} in all"
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=2 * each - 1))
     with pytest.raises(OptionError, match=f"{takes}, and .* has room for .*; predict fewer images at a time") as told:
