@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +20,9 @@ import numpy as np
 import pytest
 import timm
 import torch
+from memory import HELD
 from numpy.typing import NDArray
+from PIL import Image
 from scenes import discs, scene_of
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -356,3 +362,71 @@ def test_extract__bytes_an_image(
         most = 1.0 if dtype == "float16" else (grid.channels + 2) / (2 * grid.channels)  # a scale of two bytes a token
         assert features / raw <= most + 0.001
     print(f"\nbytes an image, {grid.rows} x {grid.columns} x {grid.channels} ({raw:,} raw): {', '.join(shown)}")
+
+
+FEW, MANY = 100, 10_000
+MOST_MORE = (10_000, 10_000, 40_000)
+"""Bytes an image, from FEW to MANY; the last fit holds sampled tokens of its images."""
+PEAKS = (
+    HELD
+    + """
+import json, sys
+import numpy as np
+import dvme
+from dvme.data.masks import Masks
+from dvme.runtime import Runtime, silent
+from dvme.segmentation.fitting import SegmentJob, fit_segmenters
+from dvme.segmentation.heads import token_head
+from dvme.segmentation.maps import DenseMaps
+from dvme.segmentation.scene import Scene
+from dvme_cache import EmbeddingCache
+
+manifest, cache = sys.argv[1:]
+runtime = Runtime(device="cpu", workers=1)
+columns = dvme.Columns(mask="mask", mask_classes="0=background,1=cell")
+dvme.extract(manifest, cache, backbones=["vit.toml"], dense=True, columns=columns, runtime=runtime, progress=silent)
+peaks = {"extraction": held()}
+store = EmbeddingCache.open(cache)
+name, n_images = store.backbones[0], len(store.samples.ids)
+maps = {name: DenseMaps(store.embeddings(name))}
+scene = Scene(maps, np.arange(n_images), store.samples.ids, Masks.of(store.column("mask")))
+for stage, n_fitted in (("a fit on 80", 80), ("one on four of five", n_images * 4 // 5)):
+    train, validation = np.split(np.arange(n_fitted), [n_fitted * 3 // 4])
+    job = SegmentJob(token_head("segment-linear"), (name,), train, validation)
+    ((_, segmenter, _),) = fit_segmenters([job], scene, runtime=runtime, budget=1 << 28, progress=silent)
+    segmenter.counts(scene, np.arange(n_images))
+    peaks[f"{stage} and scores of all"] = held()
+print(json.dumps(peaks))
+"""
+)
+
+
+def test_peak__of_extraction_and_a_fit_by_images(tmp_path: Path) -> None:
+    """The high-water marks of a process's own memory, one after the other; the last fit holds tokens of its images."""
+    write_network(tmp_path, "vit")
+    rng, labels = np.random.default_rng(0), discs(MANY, 32)
+    rows = []
+    for at, label in enumerate(labels):
+        Image.fromarray((60 + 100 * label + rng.integers(0, 60, label.shape)).astype(np.uint8)).save(
+            tmp_path / f"{at}.png", compress_level=1
+        )
+        Image.fromarray(label).save(tmp_path / f"m{at}.png")
+        rows.append((f"{at}.png", f"m{at}.png"))
+    peaks: dict[int, dict[str, int]] = {}
+    for n_images in (FEW, MANY):
+        with (tmp_path / f"{n_images}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("image", "mask"), *rows[:n_images]])
+        given = [f"{n_images}.csv", f"{n_images}.zarr"]
+        done = subprocess.run(
+            [sys.executable, "-c", PEAKS, *given], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        peaks[n_images] = json.loads(done.stdout.splitlines()[-1])
+    print(f"\npeak memory, {FEW} and {MANY:,} images of 32 px, 2 x 2 x 64 tokens:")
+    for (stage, few), most in zip(peaks[FEW].items(), MOST_MORE, strict=True):
+        many = peaks[MANY][stage]
+        print(
+            f"  after {stage}: {few / 1e6:.0f} and {many / 1e6:.0f} MB, ratio {many / few:.2f}, "
+            f"{(many - few) / (MANY - FEW):,.0f} bytes an image"
+        )
+        assert (many - few) / (MANY - FEW) < most
