@@ -42,7 +42,7 @@ def show_masks(report: StudyReport) -> None:
     heads = counted(len(leading.chosen), "head")
     say(
         f"{leading.method}, which leads on validation, class by class: means over {heads} of the largest size. Images: "
-        "test images in whose mask the class occurs. --json has every method."
+        "test images in whose mask the class occurs. The ceiling is of Dice. --json has every method."
     )
     say(WHAT_ALL_PIXELS_ARE)
     if report.boundary is not None:

@@ -99,7 +99,7 @@ def check_dense(
         done = frozenset[bytes]() if present is None else contents_done(present, [model.spec.name], options)
         dtype = options.dtype_of(model)
         n_images, n_bytes = len(distinct - done), row_bytes(model.grids, model.dim, dtype) + CACHE_BYTES_PER_ROW
-        if options.part is not None:
+        if options.part is not None and (present is None or model.spec.name not in present.backbones):
             n_images = -(-n_images // options.part.n_parts)
         total += n_images * n_bytes
         if tell is not None and n_images:

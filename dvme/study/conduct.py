@@ -187,7 +187,7 @@ def _judged(
     units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
     is_segmentation = manifest.targets.is_segmentation
-    reached = ceilings(grid.methods, snapshot, manifest.test) if is_segmentation else {}
+    reached = ceilings(grid.methods, snapshot, manifest.test, progress) if is_segmentation else {}
     most = {m: float(np.nanmean(image_scores(counts, question.metric))) for m, counts in reached.items()}
     shapes = grids(grid.methods, snapshot) if is_segmentation else {}
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most, shapes)

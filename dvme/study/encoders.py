@@ -30,10 +30,8 @@ def with_encoders(methods: Sequence[Method], store: EmbeddingCache) -> tuple[lis
 
         name, reason = next(iter(reasons.items()))
         raise NoEncoderError(seen_in_full(name), f"it {reason}")
-    return kept, [
-        f"unet needs a ResNet's levels; {seen_in_full(name)} {reason}: its U-Net is left out"
-        for name, reason in reasons.items()
-    ]
+    needs = "unet needs a convolutional backbone, whose layers have several grids"
+    return kept, [f"{needs}; {seen_in_full(name)} {reason}: its U-Net is left out" for name, reason in reasons.items()]
 
 
 def _why_not(embeddings: Embeddings) -> str:

@@ -100,20 +100,23 @@ def fit_segmentations(
         yield _predicted(*own, fitted, asked, seconds, snapshot, test)
 
 
-def ceilings(methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
-    """What the grid of each method could reach at best on the test images: the masks, down to it and up again.
+def ceilings(
+    methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64], progress: Progress
+) -> dict[int, NDArray[np.int64]]:
+    """What the grid of each method makes of the test images' own masks: down to it and up again.
 
     Args:
         methods: of a segmentation.
         snapshot: of its images.
         test: positions of the test images.
+        progress: told of the masks.
 
     Returns:
         By position in `methods` (n, L, 3) pixels, see `ceiling_counts`.
     """
     scene = scene_of(snapshot)
     shapes = [_shape(method, scene) for method in methods]
-    counts = ceiling_counts(snapshot.masks, test, set(shapes))
+    counts = ceiling_counts(snapshot.masks, test, set(shapes), progress)
     return {position: counts[shape] for position, shape in enumerate(shapes)}
 
 

@@ -25,7 +25,8 @@ from dvme_cache import EmbeddingCache, Fingerprint
 N = 16
 CPU = Runtime(device="cpu", workers=1)
 UNET = "unet@size=64@max-epochs=1@batch-size=4"
-VIT_LINE = "unet needs a ResNet's levels; vit gives tokens: its U-Net is left out"
+NEEDS = "unet needs a convolutional backbone, whose layers have several grids"
+VIT_LINE = f"{NEEDS}; vit gives tokens: its U-Net is left out"
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,8 @@ def test_with_encoders__a_line_on_each_that_is_left_out(cache: Path) -> None:
     assert kept == ["cnn@dense=2"]
     assert lines == [
         VIT_LINE,
-        "unet needs a ResNet's levels; told is known here by its features alone: its U-Net is left out",
-        "unet needs a ResNet's levels; cnn has its features from a file: its U-Net is left out",
+        f"{NEEDS}; told is known here by its features alone: its U-Net is left out",
+        f"{NEEDS}; cnn has its features from a file: its U-Net is left out",
     ]
     assert named(cache, "cnn@dense=2", others=False) == (["cnn@dense=2"], [])
     assert named(cache, "vit@dense=2") == ([], [VIT_LINE])
