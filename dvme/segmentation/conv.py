@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.backbones.description.dense import Grid
 from dvme.limits import positive, whole
+from dvme.segmentation.maps import FINER, finest_of
 from dvme.segmentation.scene import BLOCK_BYTES, Scene
 from dvme.segmentation.segmenter import OnGrid
 from dvme_cache.deferred import deferred
@@ -79,8 +80,8 @@ class ConvSegmenter(OnGrid):
     @property
     def shape(self) -> tuple[int, int]:  # type: ignore[override]
         """See OnGrid: twice as fine as the finest map."""
-        finest = max(self.grids, key=lambda grid: grid.n_tokens)
-        return 2 * finest.rows, 2 * finest.columns
+        finest = finest_of(self.grids)
+        return FINER * finest.rows, FINER * finest.columns
 
     @property
     def n_parameters(self) -> int:

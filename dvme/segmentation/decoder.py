@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dvme.backbones.description.dense import Grid
+from dvme.segmentation.maps import FINER, finest_of
 
 WIDTH = 64
 """Channels between the layers."""
@@ -25,7 +26,7 @@ class Decoder(nn.Module):
         """For the maps of one backbone, in their order."""
         super().__init__()
         self.grids = tuple(grids)
-        finest = max(grids, key=lambda grid: grid.n_tokens)
+        finest = finest_of(grids)
         self.finest = finest.rows, finest.columns
         self.projections = nn.ModuleList(
             nn.Sequential(
@@ -41,7 +42,7 @@ class Decoder(nn.Module):
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of what it gives."""
-        return 2 * self.finest[0], 2 * self.finest[1]
+        return FINER * self.finest[0], FINER * self.finest[1]
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """(B, outputs, 2 r, 2 c) logits.

@@ -15,6 +15,8 @@ from dvme.errors import DataError
 from dvme_cache import Embeddings
 
 FLOAT_BYTES = 4
+FINER = 2
+"""`segment-conv` gives so many times the rows and columns of the finest map."""
 AT_ONCE = 16
 """Images whose means are taken together."""
 _NOWHERE = np.empty(0, dtype=np.int64)
@@ -38,7 +40,7 @@ class DenseMaps:
     @property
     def finest(self) -> Grid:
         """The grid of most tokens, with the channels of all maps."""
-        finest = max(self.grids, key=lambda grid: grid.n_tokens)
+        finest = finest_of(self.grids)
         return Grid(finest.rows, finest.columns, self.n_channels)
 
     @property
@@ -113,6 +115,11 @@ class DenseMaps:
         """What `tokens` takes at most for a row of which it gives so many."""
         n_values = sum(grid.n_values for grid in self.grids) + 2 * n_tokens * self.n_channels
         return self.embeddings.stored.features.row_bytes + FLOAT_BYTES * n_values
+
+
+def finest_of(grids: Sequence[Grid]) -> Grid:
+    """The grid of most tokens."""
+    return max(grids, key=lambda grid: grid.n_tokens)
 
 
 def resampled(tokens: NDArray[np.float32], shape: tuple[int, int], wanted: tuple[int, int]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.data.masks import Masks
 from dvme.heads import Head
-from dvme.segmentation.maps import DenseMaps
+from dvme.segmentation.maps import DenseMaps, finest_of
 
 BLOCK_BYTES = 1 << 26
 """Of maps that are looked at together."""
@@ -33,7 +33,7 @@ class Scene:
 
     def finest(self, backbones: Sequence[str]) -> tuple[int, int]:
         """Rows and columns of the grid with the most tokens of all maps of some backbones."""
-        grid = max((self.maps[name].finest for name in backbones), key=lambda grid: grid.n_tokens)
+        grid = finest_of([self.maps[name].finest for name in backbones])
         return grid.rows, grid.columns
 
     def n_channels(self, backbone: str) -> int:

@@ -187,9 +187,9 @@ def _judged(
     units, line = _test_units(design)
     named = [(method.name, method.backbones) for method in grid.methods]
     is_segmentation = manifest.targets.is_segmentation
-    reached = ceilings(grid.methods, snapshot, manifest.test, progress) if is_segmentation else {}
-    most = {m: float(np.nanmean(image_scores(counts, question.metric))) for m, counts in reached.items()}
     shapes = grids(grid.methods, snapshot) if is_segmentation else {}
+    reached = ceilings(shapes, snapshot, manifest.test, progress) if is_segmentation else {}
+    most = {m: float(np.nanmean(image_scores(counts, question.metric))) for m, counts in reached.items()}
     judge = Judge(manifest, named, grid.by_cell(), units, question.metric, snapshot.origins, most, shapes)
     judge.score_all(progress)
     cells, gains, suspects = judge.cells(), judge.gains(), judge.suspects(snapshot.images, snapshot.paths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from dvme.metrics.segmentation import outline_scores
 from dvme.runtime import Progress, Runtime
 from dvme.segmentation.conv import ConvHead
 from dvme.segmentation.fitting import fit_segmenters
-from dvme.segmentation.maps import DenseMaps
+from dvme.segmentation.maps import FINER, DenseMaps
 from dvme.segmentation.scene import Scene, SegmentJob
 from dvme.segmentation.unet.head import Unet
 from dvme.segmentation.unet.images import Images, squashed
@@ -32,8 +32,6 @@ from dvme.study.pictures import Pictures, pictures_of
 FIT = "fit"
 OWN_STAGES = frozenset({"masks", "read", "read images", "read masks", "train"})
 """Those that count something else than jobs."""
-FINER = 2
-"""`segment-conv` gives so many times the rows and columns of the finest map."""
 Asked = tuple[Callable[..., NDArray[np.int64]], Callable[[int], NDArray[np.bool_]]]
 
 
@@ -101,23 +99,21 @@ def fit_segmentations(
 
 
 def ceilings(
-    methods: Sequence[Method], snapshot: Snapshot, test: NDArray[np.int64], progress: Progress
+    shapes: Mapping[int, tuple[int, int]], snapshot: Snapshot, test: NDArray[np.int64], progress: Progress
 ) -> dict[int, NDArray[np.int64]]:
     """What the grid of each method makes of the test images' own masks: down to it and up again.
 
     Args:
-        methods: of a segmentation.
-        snapshot: of its images.
+        shapes: the grids of the methods, by position, see `grids`.
+        snapshot: of the images.
         test: positions of the test images.
         progress: told of the masks.
 
     Returns:
-        By position in `methods` (n, L, 3) pixels, see `ceiling_counts`.
+        By position of the method (n, L, 3) pixels, see `ceiling_counts`.
     """
-    scene = scene_of(snapshot)
-    shapes = [_shape(method, scene) for method in methods]
-    counts = ceiling_counts(snapshot.masks, test, set(shapes), progress)
-    return {position: counts[shape] for position, shape in enumerate(shapes)}
+    counts = ceiling_counts(snapshot.masks, test, set(shapes.values()), progress)
+    return {position: counts[shape] for position, shape in shapes.items()}
 
 
 def _shape(method: Method, scene: Scene) -> tuple[int, int]:
