@@ -11,6 +11,7 @@ from dvme.errors import EnvironmentMismatchError
 
 BROKEN_PAIR = re.compile(r"torchvision::|undefined symbol|libtorch|torch\w*' has no attribute|from 'torch")
 """What the import of timm says when torch and torchvision are not a pair."""
+NOT_INSTALLED = "(not installed)"
 
 
 @contextmanager
@@ -36,12 +37,29 @@ def explain_import() -> Iterator[None]:
         raise EnvironmentMismatchError(message) from error
 
 
+def check_single_cache() -> None:
+    """Refuse the distribution `dvme-cache` of another version beside dvme, which has the package `dvme_cache` inside.
+
+    Of one version they have the same files, and nothing is wrong for as long as both are there (cache/README.md).
+
+    Raises:
+        EnvironmentMismatchError: naming both versions and the commands that mend it.
+    """
+    own, light = installed("dvme"), installed("dvme-cache")
+    if own != light and NOT_INSTALLED not in (own, light):
+        message = (
+            f"dvme {own} and dvme-cache {light} are both installed and overwrite each other; dvme has dvme_cache "
+            "inside: pip uninstall -y dvme-cache, then install dvme again with --force-reinstall --no-deps"
+        )
+        raise EnvironmentMismatchError(message)
+
+
 def installed(distribution: str) -> str:
     """Version of an installed distribution, or `(not installed)`."""
     try:
         return version(distribution)
     except PackageNotFoundError:
-        return "(not installed)"
+        return NOT_INSTALLED
 
 
 def check_single_faiss() -> None:

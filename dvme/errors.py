@@ -111,6 +111,10 @@ class EnvironmentMismatchError(DvmeError, ImportError):
     """Installed packages that do not fit together."""
 
 
+class MissingPackageError(EnvironmentMismatchError):
+    """A package of an extra that is not installed."""
+
+
 class ArgumentError(DvmeError, TypeError):
     """An argument of a kind that a function does not take, such as a text for a list."""
 

@@ -14,6 +14,7 @@ from dvme.data.images import SUFFIXES
 from dvme.data.listing import is_dicom_file
 from dvme.data.sources import container_suffixes, holds_images, source_of_folder
 from dvme.data.tables import TABLE_SUFFIXES, is_packed_name, is_table_name
+from dvme.environment import check_single_cache
 from dvme.errors import DataError, OptionError, parameter
 from dvme_cache import EmbeddingCache
 from dvme_cache.files import is_url
@@ -90,7 +91,9 @@ def open_cache(place: str | Path) -> EmbeddingCache:
     Raises:
         OptionError: if something else of the user's lies there, with what takes it.
         CacheError: if nothing is there, or it cannot be opened.
+        EnvironmentMismatchError: if dvme_cache is not the one that belongs to this dvme.
     """
+    check_single_cache()
     kind = kind_of(place)
     if kind not in {"", "cache"}:
         raise OptionError(f"{place} is {CALLED[kind]}, not a cache; {_step(place, kind)}")
@@ -104,7 +107,9 @@ def check_new_cache(place: str | Path) -> None:
 
     Raises:
         OptionError: if something else is there, or the name is a file's.
+        EnvironmentMismatchError: if dvme_cache is not the one that belongs to this dvme.
     """
+    check_single_cache()
     kind, path = kind_of(place), Path(place)
     if kind == "cache":
         return

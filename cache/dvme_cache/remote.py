@@ -166,7 +166,8 @@ def open_store(url: str) -> ObjectStore:
     try:
         from obstore.store import from_url
     except ImportError as error:
-        raise CacheAccessError(f"{url} needs the extra `remote`; pip install 'dvme[remote]'") from error
+        step = "pip install 'dvme[remote]', or without dvme 'dvme-cache[remote]'"
+        raise CacheAccessError(f"{url} needs obstore: {step}") from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
     if endpoint and (urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).netloc):
         raise CacheAccessError(f"AWS_ENDPOINT_URL is {endpoint!r}; it begins with http:// or https:// and names a host")

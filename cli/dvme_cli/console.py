@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from dvme.runtime import Progress
 
 WIDTH_WITHOUT_TERMINAL = 120
+CACHE_IS_GONE = (
+    "dvme_cache, a part of dvme, is gone, as after pip uninstall dvme-cache; "
+    "install dvme again with --force-reinstall --no-deps"
+)
 
 
 class Report(Protocol):
@@ -108,6 +112,8 @@ def expected_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "dvme_cache":
+            _fail(CACHE_IS_GONE)
         from dvme_cache.errors import CacheError
 
         if is_interrupt(error):

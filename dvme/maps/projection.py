@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.extras import needed, require
 
 METHODS = ("tsne", "umap", "pca")
 PERPLEXITY = 30.0
@@ -29,6 +31,16 @@ UMAP_REACH, UMAP_NOISE = 10.0, 1e-4
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
 """Unit rows whose values differ by no more are equal."""
 _LIBRARIES = {"tsne": ("openTSNE", "scikit-learn"), "umap": ("umap-learn", "scikit-learn"), "pca": ("scikit-learn",)}
+_OF_EXTRAS = {"tsne": ("openTSNE",), "umap": ("umap",), "pca": ()}
+
+
+def check_installed(methods: Sequence[str]) -> None:
+    """Refuse methods whose packages are missing, before anything is computed.
+
+    Raises:
+        MissingPackageError: with the command that installs the first of them.
+    """
+    require(*(module for method in methods for module in _OF_EXTRAS[method]))
 
 
 def initial_positions(unit: NDArray[Any], seed: int) -> NDArray[Any]:
@@ -91,10 +103,7 @@ def _tsne(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[An
     Each thread writes the gradients of its own points and sums are taken by one, so that the number of threads
     changes nothing.
     """
-    from openTSNE import TSNE  # type: ignore[import-untyped]
-    from openTSNE.affinity import MultiscaleMixture  # type: ignore[import-untyped]
-    from openTSNE.nearest_neighbors import Sklearn  # type: ignore[import-untyped]
-
+    opentsne = needed("openTSNE")
     rng = np.random.default_rng(seed)
     start = initial - initial.mean(axis=0)
     start = start / (start[:, 0].std() or 1.0) * TSNE_SPREAD
@@ -103,9 +112,13 @@ def _tsne(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[An
     perplexity = min(PERPLEXITY, (len(reduced) - 1) / 3)
     k = min(len(reduced) - 1, int(3 * perplexity))
     n_jobs = -1 if len(reduced) >= THREADED_ROWS else 1
-    nearest = Sklearn(data=reduced, k=k, metric="euclidean", n_jobs=n_jobs, random_state=seed)
-    affinities = MultiscaleMixture(perplexities=perplexity, knn_index=nearest, n_jobs=n_jobs, random_state=seed)
-    method = TSNE(initialization=start, n_jobs=n_jobs, random_state=seed)
+    nearest = needed("openTSNE.nearest_neighbors").Sklearn(
+        data=reduced, k=k, metric="euclidean", n_jobs=n_jobs, random_state=seed
+    )
+    affinities = needed("openTSNE.affinity").MultiscaleMixture(
+        perplexities=perplexity, knn_index=nearest, n_jobs=n_jobs, random_state=seed
+    )
+    method = opentsne.TSNE(initialization=start, n_jobs=n_jobs, random_state=seed)
     return np.array(method.fit(affinities=affinities), dtype=np.float32)
 
 
@@ -115,8 +128,7 @@ def _umap(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[An
     start = initial - initial.mean(axis=0)
     start = start * (UMAP_REACH / (np.abs(start).max() or 1.0)) + rng.normal(scale=UMAP_NOISE, size=start.shape)
     with warnings.catch_warnings(action="ignore"):  # that TensorFlow is absent, and that all points are neighbours
-        import umap
-
+        umap = needed("umap")
         neighbours = min(NEIGHBOURS, len(reduced) - 1)
         method = umap.UMAP(n_neighbors=neighbours, init=start.astype(np.float32), random_state=seed, n_jobs=1)
         return np.asarray(method.fit_transform(reduced), dtype=np.float32)

@@ -18,6 +18,7 @@ from dvme.heads.fusion.network_head import FittedNetwork
 from dvme.heads.saved_head import SavedHead
 from dvme.heads.saving import load_head
 from dvme.maps.maps import MIN_ROWS
+from dvme.maps.projection import check_installed
 from dvme.maps.quality import MapQuality
 from dvme.places import open_cache
 from dvme.prediction.sources import check_fits
@@ -87,11 +88,13 @@ def viz(
 
     Raises:
         OptionError, DataError, CacheError: each says what is wrong and what to do.
+        MissingPackageError: if the package of a method is not installed.
     """
     place = check_destination(out, SUFFIXES, force=force)
     shown = options or PageOptions()
     if (Path(cache) / RUN).is_file():
         raise OptionError(f"{cache} is a run; dvme report {cache} --out report.html draws it, dvme viz takes its cache")
+    check_installed(shown.methods)
     store = open_cache(cache)
     names = named_backbones(store, backbones, may_be_dense=True)
     saved = None if head is None else _fusion(head, store)

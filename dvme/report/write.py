@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from dvme.arguments import public
 from dvme.data.targets import Targets
 from dvme.defaults import NO_FINDING
-from dvme.errors import DataError, message_of
+from dvme.errors import DataError, MissingPackageError, message_of
 from dvme.explanation.explain import explained, needed
 from dvme.explanation.similarity import MIN_SAMPLES, Similarity, similarity
+from dvme.extras import require
 from dvme.files import check_destination
 from dvme.heads.saved_head import SavedHead
 from dvme.heads.saving import load_head
 from dvme.maps.maps import MIN_ROWS
+from dvme.maps.projection import check_installed
 from dvme.maps.quality import MapQuality
 from dvme.notices import Aside
 from dvme.places import check_run
@@ -99,7 +101,9 @@ def write_report(
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
+        MissingPackageError: if plotly is not installed. Without the package of a map the page has no maps, and says so.
     """
+    require("plotly")
     place = check_destination(out, SUFFIXES, force=force)
     shown = options or PageOptions()
     overlaid = [] if published is None else published_cells(published)
@@ -146,11 +150,12 @@ def write_report(
 
 
 def _tried(what: str, make: Callable[[], Part | None], notices: list[str], shown: PageOptions) -> Part | None:
-    """A part of the page; where the data do not allow it, a notice: the verdict stands without it."""
+    """A part of the page; where data or packages do not allow it, a notice: the verdict stands without it."""
     try:
         return make()
-    except (DataError, CacheError) as error:
-        notices.append(Aside(f"no {what}" if shown.anonymous else f"no {what}: " + message_of(error)))
+    except (DataError, CacheError, MissingPackageError) as error:
+        is_told = not shown.anonymous or isinstance(error, MissingPackageError)  # which names nobody
+        notices.append(Aside(f"no {what}: " + message_of(error) if is_told else f"no {what}"))
         return None
 
 
@@ -211,6 +216,7 @@ def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: 
     store, rows = study.store, study.rows
     if store is None or rows is None or len(rows) < MIN_ROWS or study.is_segmentation:
         return None
+    check_installed(shown.methods)
     side = study.sides()
     sources = [embedding_source(store, str(each["name"]), rows) for each in study.run.described["backbones"]]
     sources += [] if fused is None else [fused_source(fused, store, rows)]

@@ -19,6 +19,7 @@ from dvme.data.sources.arrays.patchcam import is_patchcam, patchcam_samples
 from dvme.data.sources.arrays.pictures import Form, are_images, form_of
 from dvme.data.sources.arrays.rows import ArrayMembers, BlockRows, Pictures, Rows, StoredRows, rows_at_once
 from dvme.errors import DataError
+from dvme.extras import require
 from dvme.text import first_line
 
 if TYPE_CHECKING:
@@ -60,7 +61,9 @@ class Hdf5:
 
         Raises:
             OSError: if it cannot be read, or is none.
+            MissingPackageError: if h5py is not installed.
         """
+        require("h5py")
         import h5py
 
         file, owner = h5py.File(container, "r"), new_owner()
@@ -94,7 +97,9 @@ def array_file(path: Path) -> ArrayFile:
 
     Raises:
         DataError: if it cannot be read.
+        MissingPackageError: if h5py is not installed.
     """
+    require("h5py")
     import h5py
 
     found: dict[str, Array] = {}

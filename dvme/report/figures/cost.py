@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.text import METRIC_NAMES, number_text
 
@@ -19,7 +20,7 @@ LEAST_SECONDS = 1e-3
 
 def score_by_cost(results: StudyReport) -> Figure:
     """Test scores of the largest size, with their intervals, by the seconds of all fits of that size."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     cells = results.rows

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.text import counted
 
@@ -27,7 +28,7 @@ def class_counts(counts: Mapping[str, Mapping[str, int]]) -> Figure:
         counts: images by side, such as `train + validation` or `test`, and by class. Classes are drawn in the order
             in which they come, from the top; one that a side lacks has none there.
     """
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     classes = list(dict.fromkeys(name for side in counts.values() for name in side))
     totals = [sum(side.get(name, 0) for side in counts.values()) for name in classes]

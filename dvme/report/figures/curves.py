@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
+from dvme.extras import needed
 from dvme.heads import ATTENTION_HEADS
 from dvme.report.figures import style
 from dvme.study.frozen import overtakes
@@ -54,7 +55,7 @@ def learning_curve(
     Raises:
         OptionError: if the metric is unknown, or the published cells are of another.
     """
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     wanted = metric or results.metric
     there = results.cells[0].test
@@ -98,7 +99,7 @@ def _method_traces(
     results: StudyReport, method: tuple[str, tuple[str, ...]], metric: str, index: int, *, is_leading: bool
 ) -> list[Scatter]:
     """One line with markers, after its ribbon where it leads; a lone size has bars in place of the ribbon."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     color, is_hidden = style.color_of(index), not is_leading and len(results.methods) > MOST_LINES
     shared = {"legendgroup": f"method {index}", "visible": "legendonly" if is_hidden else True}
@@ -130,7 +131,7 @@ def _method_traces(
 
 def _crossing_trace(results: StudyReport) -> list[Scatter]:
     """Where fine-tuning overtakes the frozen method that leads, if that is within the sizes."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     found = None if results.findings is None else results.findings.crossing
     if found is None or found.estimate.relation != "=" or math.isnan(found.estimate.value):
@@ -158,7 +159,7 @@ def _method_name(head: str, backbones: Sequence[str]) -> str:
 
 def _ribbon(band: Sequence[tuple[float, float, float]], color: str, shared: dict[str, Any]) -> Scatter:
     """The area between the (x, low, high)."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     x, low, high = zip(*band, strict=True)
     return graph_objects.Scatter(
@@ -218,7 +219,7 @@ def _published_name(cell: PublishedCell) -> str:
 
 def _published_traces(published: Sequence[PublishedCell]) -> Iterator[Scatter]:
     """A dashed line for each published method; of more than six, the fusion and the best of each setting are drawn."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     lines: dict[str, list[PublishedCell]] = {}
     for cell in sorted(published, key=lambda each: each.n_train):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.extras import needed
 from dvme.metrics import curves
 from dvme.metrics.calibration import N_BINS, Reliability, reliability
 from dvme.metrics.confusion import Confusion, count_confusion
@@ -71,7 +72,7 @@ def calibration(labels: NDArray[Any], probabilities: NDArray[Any], classes: Sequ
 
 def draw_confusion(found: Confusion) -> Figure:
     """See `confusion`."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     classes, counts = found.classes, np.array(found.counts, dtype=np.int64)
     totals = counts.sum(axis=1, keepdims=True)
@@ -122,7 +123,7 @@ def draw_precision_recall(found: Curves) -> Figure:
 
 def draw_calibration(found: Reliability) -> Figure:
     """See `calibration`."""
-    from plotly.subplots import make_subplots
+    make_subplots = needed("plotly.subplots").make_subplots
 
     n = np.array(found.n)
     confidence, accuracy, low, high = (
@@ -169,7 +170,7 @@ def _left_out(n: int) -> str:
 
 def _drawn(found: Curves, what: str) -> tuple[Figure, str]:
     """A line for each class, below their mean where there are many; and the subtitle."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     is_many = len(found.curves) > MOST_CURVES
@@ -186,7 +187,7 @@ def _drawn(found: Curves, what: str) -> tuple[Figure, str]:
 
 
 def _line(x: Sequence[float] | NDArray[Any], y: Sequence[float], name: str, area: str, index: int) -> Scatter:
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     return graph_objects.Scatter(
         x=np.asarray(x),

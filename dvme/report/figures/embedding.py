@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
 from dvme.errors import DataError
+from dvme.extras import needed
 from dvme.report.figures import style
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def embedding_maps(
     Raises:
         DataError: if labels or ids are not as many as the images, or there is no map.
     """
-    from plotly.subplots import make_subplots
+    make_subplots = needed("plotly.subplots").make_subplots
 
     _check(maps, labels, ids)
     named = np.asarray(labels, dtype=str)
@@ -145,7 +146,7 @@ def _points(
     positions: NDArray[Any], members: NDArray[Any], name: str, index: int, hover: NDArray[Any], panel: int
 ) -> Scatter | Scattergl:
     """One class in one panel."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     kind = graph_objects.Scatter if len(positions) <= MOST_SHAPES else graph_objects.Scattergl
     return kind(

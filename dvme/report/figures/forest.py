@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.stats.multiple import ALPHA
 from dvme.study.answers import Difference
@@ -43,7 +44,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
         metric: of METRICS, for the axis; nothing where it is not known.
         title: what is compared.
     """
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     names = {row.name for row in rows}
     places, texts = _placed(rows, is_named=len(names) > 1)
@@ -84,7 +85,7 @@ def reliance(kept: Ablation, retrained: Ablation | None = None) -> Figure:
         kept: with the heads as they were fitted.
         retrained: with heads fitted again on the other backbones.
     """
-    from plotly.subplots import make_subplots
+    make_subplots = needed("plotly.subplots").make_subplots
 
     figure = make_subplots(rows=2, cols=1, vertical_spacing=0.24)
     looks = [(kept, "head kept, backbone at its mean", style.PALETTE[0], "circle", -0.13 if retrained else 0.0)]
@@ -128,7 +129,7 @@ def _placed(rows: Sequence[Difference], *, is_named: bool) -> tuple[list[float],
 
 
 def _points(chosen: Sequence[tuple[float, Difference]], word: str) -> Scatter:
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     color, symbol = _LOOKS[word]
     return graph_objects.Scatter(
@@ -175,7 +176,7 @@ def _interval(interval: Interval) -> str:
 
 
 def _changed(left_out: Sequence[LeftOut], interval: str, what: str, shift: float, marker: dict[str, Any]) -> Scatter:
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     intervals = [getattr(item, interval) for item in left_out]
     hover = [

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import OptionError
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.text import number_text
 
@@ -38,7 +39,7 @@ def attention(summary: AttentionSummary, *, classes: Sequence[str] | None = None
     Raises:
         OptionError: if a class is not in the summary.
     """
-    from plotly.subplots import make_subplots
+    make_subplots = needed("plotly.subplots").make_subplots
 
     wanted = list(summary.classes if classes is None else classes)
     strange = [name for name in wanted if name not in summary.classes]
@@ -87,7 +88,7 @@ def token_attention(matrix: NDArray[Any], backbones: Sequence[str]) -> Figure:
     Raises:
         OptionError: if the tokens are not the same number for each backbone.
     """
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     _check_blocks(matrix, len(backbones))
     size = len(matrix) // len(backbones)
@@ -150,7 +151,7 @@ def down_sampled(matrix: NDArray[Any], n_backbones: int, per_backbone: int = PER
 
 def similarity(result: Similarity) -> Figure:
     """Linear CKA of every pair of backbones, plain and debiased, on one colour scale."""
-    from plotly.subplots import make_subplots
+    make_subplots = needed("plotly.subplots").make_subplots
 
     panels = {"CKA": result.cka, "debiased CKA": result.debiased}
     figure = make_subplots(1, 2, subplot_titles=list(panels), horizontal_spacing=0.05, shared_yaxes=True)
@@ -182,7 +183,7 @@ def _check_blocks(matrix: NDArray[Any], n_backbones: int) -> None:
 
 def _heat_map(matrix: NDArray[Any], hover: Sequence[Sequence[str]]) -> Heatmap:
     """Cells at 0, 1, ... with their numbers where there is room for them."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     has_numbers = len(matrix) <= MOST_NUMBERS
     numbers = [["n/a" if np.isnan(value) else f"{value:.2f}" for value in row] for row in matrix]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.text import difference_text, number_text
 
@@ -31,7 +32,7 @@ TICKS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.9)
 
 def draw_fits(finding: FindingReliability) -> Figure:
     """Reliability diagram of one finding: how often it is there, by its probability, before and after scaling."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     figure.add_scatter(x=[0, 1], y=[0, 1], **_guide())
@@ -49,7 +50,7 @@ def draw_fits(finding: FindingReliability) -> Figure:
 
 def draw_missed(found: Reliability, finding: FindingReliability) -> Figure:
     """What is missed and what is called wrongly over the thresholds, and where validation put the operating point."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     for index, (name, rates) in enumerate((("missed", finding.missed), ("false alarms", finding.alarms))):
@@ -78,7 +79,7 @@ def draw_missed(found: Reliability, finding: FindingReliability) -> Figure:
 
 def draw_risk(found: Reliability, finding: FindingReliability) -> Figure:
     """What part of the decisions is wrong where those nearest the threshold go to someone who knows."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     figure.add_scatter(x=list(found.coverages), y=list(finding.risk), mode="lines", line={"color": style.color_of(0)},
@@ -94,7 +95,7 @@ def draw_risk(found: Reliability, finding: FindingReliability) -> Figure:
 
 def draw_oracle(found: Reliability, method: MethodReliability) -> Figure:
     """The mean AUC after the least sure images were told, by both definitions."""
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     shown = (("referred, as defined", method.oracle), ("cumulative, as in published tables", method.cumulative_oracle))

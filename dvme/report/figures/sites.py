@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.report.figures.forest import ROW, bars
 from dvme.text import METRIC_NAMES, difference_text
@@ -26,7 +27,7 @@ def sites(found: SitesResult) -> Figure:
     Args:
         found: with one site at least.
     """
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     rows: list[tuple[float, str, Drop]] = []
     texts, position = list[tuple[float, str]](), 0.0

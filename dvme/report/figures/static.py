@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
+from dvme.extras import require
 from dvme.files import check_folder, written_aside
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def check_figures(folder: str | Path, kind: str) -> Path:
 
     Raises:
         OptionError: if the kind is unknown, kaleido is missing, or the folder is a file.
+        MissingPackageError: if plotly is missing.
     """
     if kind not in KINDS:
         raise OptionError(f"unknown kind of figure {kind!r}; choose one of {', '.join(KINDS)}")
@@ -69,6 +71,7 @@ def check_figures(folder: str | Path, kind: str) -> Path:
         import_module("kaleido")
     except ImportError as error:
         raise OptionError("figures need kaleido: pip install 'dvme[figures]'") from error
+    require("plotly")
     return target
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from dvme.extras import needed
 from dvme.report.figures import style
 from dvme.study.by_subgroup import Division
 from dvme.text import METRIC_NAMES, difference_text, p_text
@@ -25,7 +26,7 @@ def subgroups(divisions: Sequence[Division], *, metric: str, title: str = "By su
         metric: of METRICS, for the axis.
         title: what is shown.
     """
-    from plotly import graph_objects
+    graph_objects = needed("plotly.graph_objects")
 
     figure = graph_objects.Figure()
     top, ticks, ends = 0.0, list[tuple[float, str]](), list[float]()

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dvme.extras import needed
 from dvme.files import written_aside
 from dvme.json_values import as_json
 
@@ -120,7 +121,7 @@ def _scripts(page: Page) -> Sequence[str]:
         parts += [_data("explorer-data", as_script(page.explorer))]
         parts += [f"<script>{''.join(asset(name) for name in EXPLORER)}</script>"]
     if page.figures:
-        from plotly.offline import get_plotlyjs
+        get_plotlyjs = needed("plotly.offline").get_plotlyjs
 
         parts += [_data(f"figure-{name}", as_script(_plain(figure))) for name, figure in page.figures.items()]
         parts += [f"<script>window.dvme={{templates:{as_script(page.themes)}}}</script>"]

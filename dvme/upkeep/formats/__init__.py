@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme.errors import DataError, parameter
+from dvme.extras import require
 from dvme.files import reading, written_aside
 from dvme.upkeep.formats.bundle import Bundle
 from dvme.upkeep.formats.checks import check_rows, check_texts
@@ -15,7 +16,7 @@ from dvme.upkeep.formats.elsewhere import Elsewhere
 SUFFIXES = {".h5": "hdf5", ".hdf5": "hdf5", ".npz": "npz", ".parquet": "parquet", ".csv": "csv"}
 ARRAY_SUFFIXES, TABLE_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy"), (".parquet", ".csv", ".tsv")
 _MODULES = {"hdf5": "hdf5", "npz": "npz", "parquet": "parquet", "csv": "csv_"}
-"""Imported when a file of theirs is read or written: pyarrow and h5py take their time."""
+"""Imported when a file of theirs is read or written: pyarrow and h5py take their time, and h5py may be missing."""
 
 
 def format_of(path: Path) -> str:
@@ -23,12 +24,15 @@ def format_of(path: Path) -> str:
 
     Raises:
         DataError: for any other suffix.
+        MissingPackageError: for HDF5 without h5py.
     """
-    try:
-        return SUFFIXES[path.suffix.lower()]
-    except KeyError:
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
         message = f"{path} has no suffix of an exchange format; use .h5 (HDF5), .npz, .parquet or .csv"
-        raise DataError(message) from None
+        raise DataError(message)
+    if kind == "hdf5":
+        require("h5py")
+    return kind
 
 
 def files_of(path: Path) -> list[Path]:

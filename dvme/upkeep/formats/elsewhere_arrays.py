@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import h5py
-
 from dvme.errors import DataError, parameter
+from dvme.extras import require
 from dvme.files import reading
 from dvme.upkeep.formats.bundle import Blocks
 from dvme.upkeep.formats.elsewhere import Elsewhere, check_ids, chosen, read_id_table
-from dvme.upkeep.formats.hdf5 import dataset_blocks
 from dvme.upkeep.formats.npy import SUFFIX, array_blocks, layouts
 
 NUMBERS, WHOLE_NUMBERS, TEXTS = "fiu", "iu", "US"
@@ -78,6 +76,11 @@ def _npy_arrays(path: Path) -> dict[str, Array]:
 
 
 def _hdf5_arrays(path: Path) -> dict[str, Array]:
+    require("h5py")
+    import h5py
+
+    from dvme.upkeep.formats.hdf5 import dataset_blocks
+
     arrays: dict[str, Array] = {}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
+from dvme.extras import needed
 from dvme.files import reading, rest_digest
 from dvme.upkeep.formats.bundle import (
     BLOCK_ROWS,
@@ -24,6 +24,11 @@ from dvme.upkeep.formats.bundle import (
     row_slices,
     text_array,
 )
+
+if TYPE_CHECKING:
+    import h5py
+else:
+    h5py = needed("h5py")
 
 USER_BLOCK = 512
 """Bytes before the HDF5 in the file, which HDF5 leaves to its users: here lies the digest of all that follows."""
