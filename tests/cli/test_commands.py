@@ -13,7 +13,10 @@ from urllib.parse import quote
 
 import pytest
 import torch
+import typer
 from command_line import assert_refused, run, strict
+
+from dvme_cli.console import expected_errors
 
 LITE = "efficientnet-lite0@size=32"
 """Real weights, on pictures a fiftieth as large as published: how good the embeddings are is not what is tested."""
@@ -313,3 +316,14 @@ def test_extract__large_images_and_a_handful_of_bright_pixels(class_folders: Pat
         "1 image is left with few of the 256 greys, such as dark/deep.png (its 3,001 values become 14 greys); "
         "@range=percentile:0.5:99.5 fits it (--json lists all)"
     ) in by_type.replace("\n", " ")
+
+
+def test_expected_errors__a_part_of_dvme_that_is_gone_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As after `pip uninstall dvme-cache`, which has the same files."""
+    with pytest.raises(typer.Exit) as caught, expected_errors():
+        raise ModuleNotFoundError("No module named 'dvme_cache'", name="dvme_cache")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert caught.value.exit_code == 1
+    assert line.startswith("error: dvme_cache, a part of dvme, is gone")
+    with pytest.raises(ModuleNotFoundError), expected_errors():
+        raise ModuleNotFoundError("No module named 'other'", name="other")

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torchvision
 
-from dvme.environment import check_single_faiss, explain_import, installed
+from dvme.environment import check_single_cache, check_single_faiss, explain_import, installed
 from dvme.errors import EnvironmentMismatchError
+from dvme.places import check_new_cache, open_cache
 
 
 @pytest.mark.parametrize(
@@ -59,10 +60,10 @@ def test_installed__version_or_note() -> None:
     assert installed("no-such-distribution") == "(not installed)"
 
 
-def add_distribution(folder: Path, name: str) -> None:
-    metadata = folder / f"{name.replace('-', '_')}-1.0.dist-info" / "METADATA"
+def add_distribution(folder: Path, name: str, version: str = "1.0") -> None:
+    metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir()
-    metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
 def test_check_single_faiss__two_distributions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,3 +76,22 @@ def test_check_single_faiss__two_distributions(tmp_path: Path, monkeypatch: pyte
     expected = "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-gpu"
     assert str(caught.value).startswith("faiss-cpu and faiss-gpu are both installed")
     assert expected in str(caught.value)
+
+
+def test_check_single_cache__two_versions_of_one_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = {name: tmp_path / name for name in ("dvme", "same", "other")}
+    for folder in folders.values():
+        folder.mkdir()
+    add_distribution(folders["dvme"], "dvme")
+    add_distribution(folders["same"], "dvme-cache")
+    add_distribution(folders["other"], "dvme-cache", "2.0")
+    for sound in ([], ["dvme"], ["same"], ["other"], ["dvme", "same"]):
+        monkeypatch.setattr("sys.path", [str(folders[name]) for name in sound])
+        check_single_cache()
+    monkeypatch.setattr("sys.path", [str(folders["dvme"]), str(folders["other"])])
+    for refused in (check_single_cache, lambda: open_cache("c.zarr"), lambda: check_new_cache("c.zarr")):
+        with pytest.raises(EnvironmentMismatchError) as caught:
+            refused()
+        assert str(caught.value).startswith("dvme 1.0 and dvme-cache 2.0 are both installed and overwrite each other")
+        assert "pip uninstall -y dvme-cache" in str(caught.value)
+        assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from once import linked, replaced
 from pictures import EVIL, write_pictures
 
 import dvme
-from dvme.errors import DataError, OptionError, UnknownNameError
+from dvme.errors import DataError, MissingPackageError, OptionError, UnknownNameError
 from dvme.report.sections import provenance
 from dvme.report.write import ReportResult
 from dvme.study.loaded import Study
@@ -161,6 +162,22 @@ def test_write_report__bad_input_is_one_line(
         dvme.write_report(small_study / source, out=tmp_path / out, **given)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_write_report__without_the_package_of_its_maps_goes_without_them(
+    clear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The verdict stands without; a page without figures would be none, and is refused before anything is read."""
+    monkeypatch.setitem(sys.modules, "openTSNE", None)
+    for name, is_anonymous in (("open.html", False), ("closed.html", True)):
+        options = dvme.PageOptions(thumbnails=False, anonymous=is_anonymous)
+        result = dvme.write_report(clear / "run", out=tmp_path / name, options=options)
+        assert "no maps: t-SNE maps need openTSNE: pip install 'dvme[maps]'" in result.notices
+        assert (result.n_points, result.maps) == (0, {})
+        assert "maps" not in _sections((tmp_path / name).read_text())
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    with pytest.raises(MissingPackageError, match=r"^figures need plotly: pip install 'dvme\[report\]'$"):
+        dvme.write_report(tmp_path / "no run", out=tmp_path / "r.html")
 
 
 def test_write_report__a_torn_summary_is_one_line(bare: Path, tmp_path: Path) -> None:
