@@ -31,7 +31,7 @@ UMAP_REACH, UMAP_NOISE = 10.0, 1e-4
 ROUNDING = 8 * float(np.finfo(np.float32).eps)
 """Unit rows whose values differ by no more are equal."""
 _LIBRARIES = {"tsne": ("openTSNE", "scikit-learn"), "umap": ("umap-learn", "scikit-learn"), "pca": ("scikit-learn",)}
-_OF_EXTRAS = {"tsne": ("openTSNE",), "umap": ("umap",), "pca": ()}
+_OF_EXTRAS: dict[str, tuple[str, ...]] = {"tsne": ("openTSNE",), "umap": ("umap",), "pca": ()}
 
 
 def check_installed(methods: Sequence[str]) -> None:
