@@ -98,7 +98,18 @@ def cache_alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "wheel", site_of(closure(CACHE["dependencies"]), folder / "site")
 
 
-def test_cache_alone__opens_a_cache_as_its_readme_says(
+WRITING = """
+import numpy as np
+from dvme_cache import EmbeddingCache, Fingerprint
+with EmbeddingCache.writing("new.zarr") as cache:
+    rows = cache.samples.add([bytes(range(16))], ["a.png"])
+    cache.update_columns(rows, {"label": ["x"]})
+    table = cache.ensure_embeddings("m", Fingerprint({"weights": "w"}), dim=2, dtype="float32", provenance={})
+    table.commit(rows, np.ones((1, 2), dtype=np.float32), {})
+"""
+
+
+def test_cache_alone__writes_a_cache_and_opens_one_as_its_readme_says(
     cache_alone: tuple[Path, Path], write_embeddings: Callable[..., Path], tmp_path: Path
 ) -> None:
     features = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -108,7 +119,7 @@ def test_cache_alone__opens_a_cache_as_its_readme_says(
     readme = (ROOT / "cache" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line]) == 5
-    code += (
+    code = WRITING + code + (
         "import json, dvme_cache\n"
         "loaded = sorted({name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)\n"
         "print(json.dumps([dvme_cache.__file__, features.tolist(), labels.tolist(), groups.tolist(), loaded]))"
@@ -121,19 +132,6 @@ def test_cache_alone__opens_a_cache_as_its_readme_says(
     heavy = {"torch", "timm", "pandas", "rich", "typer", "sklearn", "pydantic", "h5py"}
     assert heavy.isdisjoint(loaded)
     assert heavy.isdisjoint(path.name for path in cache_alone[1].iterdir())
-
-
-def test_cache_alone__writes_a_cache(cache_alone: tuple[Path, Path], tmp_path: Path) -> None:
-    code = """
-import numpy as np
-from dvme_cache import EmbeddingCache, Fingerprint
-with EmbeddingCache.writing("new.zarr") as cache:
-    rows = cache.samples.add([bytes(range(16))], ["a.png"])
-    cache.update_columns(rows, {"label": ["x"]})
-    table = cache.ensure_embeddings("m", Fingerprint({"weights": "w"}), dim=2, dtype="float32", provenance={})
-    table.commit(rows, np.ones((1, 2), dtype=np.float32), {})
-"""
-    run_alone(code, *cache_alone, cwd=tmp_path)
     cache = EmbeddingCache.open(tmp_path / "new.zarr")
     assert cache.embeddings("m").read(np.array([0])).tolist() == [[1.0, 1.0]]
     assert cache.column("label").tolist() == ["x"]

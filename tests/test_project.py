@@ -61,7 +61,7 @@ def test_wheel__holds_exactly_the_three_packages(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"dvme", "dvme_cache", "dvme_cli"}
-    assert {"dvme/py.typed", "dvme_cache/py.typed", "dvme_cli/py.typed"} <= set(names)
+    assert {"dvme/py.typed", "dvme_cache/py.typed", "dvme_cli/py.typed", "dvme_cache/schema.json"} <= set(names)
     assets = {
         f"dvme/report/html/assets/{path.name}" for path in (ROOT / "dvme" / "report" / "html" / "assets").iterdir()
     }
