@@ -107,6 +107,11 @@ with EmbeddingCache.writing("new.zarr") as cache:
     table = cache.ensure_embeddings("m", Fingerprint({"weights": "w"}), dim=2, dtype="float32", provenance={})
     table.commit(rows, np.ones((1, 2), dtype=np.float32), {})
 """
+TELLING = """
+import json, dvme_cache
+loaded = sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names)
+print(json.dumps([dvme_cache.__file__, features.tolist(), labels.tolist(), groups.tolist(), loaded]))
+"""
 
 
 def test_cache_alone__writes_a_cache_and_opens_one_as_its_readme_says(
@@ -119,12 +124,7 @@ def test_cache_alone__writes_a_cache_and_opens_one_as_its_readme_says(
     readme = (ROOT / "cache" / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line]) == 5
-    code = WRITING + code + (
-        "import json, dvme_cache\n"
-        "loaded = sorted({name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names)\n"
-        "print(json.dumps([dvme_cache.__file__, features.tolist(), labels.tolist(), groups.tolist(), loaded]))"
-    )
-    place, *read, loaded = json.loads(run_alone(code, *cache_alone, cwd=tmp_path))
+    place, *read, loaded = json.loads(run_alone(WRITING + code + TELLING, *cache_alone, cwd=tmp_path))
     rows = [0, 1, 2, 3, 5]
     assert Path(place).is_relative_to(cache_alone[0])
     assert read == [features[rows].tolist(), [labels[row] for row in rows], [groups[row] for row in rows]]

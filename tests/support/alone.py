@@ -48,7 +48,7 @@ def site_of(names: Iterable[str], folder: Path) -> Path:
 def run_alone(code: str, *paths: Path, cwd: Path, given: str = "") -> str:
     """What a script says on stdout in a process that imports from these folders and the standard library alone."""
     begin = f"import sys; sys.path[:0] = {[str(path) for path in paths]!r}\n"
-    command = [sys.executable, "-I", "-S", "-c", begin + code]
+    command = [sys.executable, "-I", "-S", "-B", "-c", begin + code]  # -B: nothing is written where others read
     done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True, input=given)
     assert done.returncode == 0, done.stderr
     return done.stdout
