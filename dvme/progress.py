@@ -13,8 +13,12 @@ from dvme.runtime import Progress, automatic, silent
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import ProgressColumn
 
-SECONDS_BETWEEN_LINES = 20.0
+SECONDS_BETWEEN_LINES = 10.0
+LEAST_WITH_BAR, LEAST_WITH_LONG_BAR = 80, 100
+"""Columns of a terminal."""
+SHORT_BAR, LONG_BAR = 10, 40
 UNITS = {
     **dict.fromkeys(("sweep", "probe", "fit"), "jobs"),
     "adapt": "epochs",
@@ -45,8 +49,10 @@ def watched(progress: Progress | None) -> Iterator[Progress]:
         from rich.console import Console
 
         console = Console(stderr=True)
-        if console.is_jupyter and find_spec("ipywidgets") is None:  # rich would warn, and show nothing
-            yield lines(lambda line: print(line, file=sys.stderr))  # noqa: T201 - a notebook's own stderr
+        # rich would warn in such a notebook; a dumb terminal (TERM=dumb) has no bars. Both would show nothing.
+        has_bars = find_spec("ipywidgets") is not None if console.is_jupyter else console.is_interactive
+        if not has_bars:
+            yield lines(lambda line: print(line, file=sys.stderr))  # noqa: T201 - the caller's own stderr
         else:
             with bars(console) as tell:
                 yield tell
@@ -61,35 +67,15 @@ def unit_of(stage: str) -> str:
 
 @contextmanager
 def bars(console: Console) -> Iterator[Progress]:
-    """A bar for each stage, gone on with until the context ends.
+    """A bar for each stage, gone on with until the context ends; in a narrow terminal its numbers alone.
 
     Yields:
         The function to call with (stage, done, total).
     """
-    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
-    from rich.text import Text
+    from rich.progress import TaskID
 
-    class Pace(ProgressColumn):
-        """`41.2/s, 0:02:10 left` of what is alike; what is not has no such numbers."""
-
-        def render(self, task: Task) -> Text:
-            # At the end as the tables have it, over all; until then of late.
-            speed = task.completed / task.finished_time if task.finished_time else task.speed
-            if task.fields["unit"] in UNLIKE or not speed:
-                return Text()
-            left = "" if task.time_remaining is None or task.finished else f", {duration(task.time_remaining)} left"
-            return Text(f"{speed:,.1f}/s{left}", style="progress.data.speed")
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
-        TimeElapsedColumn(),
-        Pace(),
-    )
-    shown, stages = Bars(*columns, console=console), dict[str, TaskID]()
+    shown, stages = Bars(*_columns(console.width), console=console), dict[str, TaskID]()
 
     def tell(stage: str, done: int, total: int) -> None:
         if stage not in stages:
@@ -105,32 +91,32 @@ def bars(console: Console) -> Iterator[Progress]:
 
 
 def lines(say: Callable[[str], None]) -> Progress:
-    """A line when a stage begins and ends, and one every so often between.
+    """A line when a stage begins and ends, and at most one every so often between.
 
     Returns:
         The function to call with (stage, done, total).
     """
-    started: dict[str, float] = {}
+    begun: dict[str, tuple[float, int]] = {}
     told: dict[str, float] = {}
     ended: dict[str, int] = {}
 
     def tell(stage: str, done: int, total: int) -> None:
-        if done >= total and ended.get(stage) == done:
+        is_over, now = done >= total, time.monotonic()
+        if is_over and ended.get(stage) == done:
             return
-        ended[stage] = done
-        now = time.monotonic()
-        begin = started.setdefault(stage, now)
-        is_start = stage not in told and done == 0 < total  # loading and the first shard may take a while
-        if not is_start and done < total and now - told.setdefault(stage, begin) < SECONDS_BETWEEN_LINES:
+        is_first = stage not in begun  # loading and the first shard may take a while
+        begin, before = begun.setdefault(stage, (now, done))
+        if not (is_first or is_over) and now - told[stage] < SECONDS_BETWEEN_LINES:
             return
         told[stage] = now
-        unit, took = unit_of(stage), now - begin
-        pace = ""
-        if done < total and not is_start and (unit in UNLIKE or not done):
+        if is_over:
+            ended[stage] = done
+        unit, took, pace = unit_of(stage), now - begin, ""
+        if not (is_first or is_over):
             pace = f", {duration(took)} so far"
-        elif 0 < done < total:
-            speed = done / max(took, 1e-9)
-            pace = f", {speed:,.1f}/s, {duration((total - done) / speed)} left"
+            if unit not in UNLIKE and done > before:
+                speed = (done - before) / max(took, 1e-9)
+                pace = f", {speed:,.1f}/s, {duration((total - done) / speed)} left"
         say(f"{stage}: {done:,} of {total:,} {unit}{pace}")
 
     return tell
@@ -141,6 +127,32 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _columns(width: int) -> tuple[ProgressColumn, ...]:
+    """What is said of a stage in so many columns: its name folds, and numbers are whole."""
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Pace(ProgressColumn):
+        """`41.2/s, 0:02:10 left` of what is alike; what is not has no such numbers."""
+
+        def render(self, task: Task) -> Text:
+            # At the end as the tables have it, over all; until then of late.
+            speed = task.completed / task.finished_time if task.finished_time else task.speed
+            if task.fields["unit"] in UNLIKE or not speed:
+                return Text()
+            left = "" if task.time_remaining is None or task.finished else f", {duration(task.time_remaining)} left"
+            return Text(f"{speed:,.1f}/s{left}", style="progress.data.speed")
+
+    name = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+    counts = MofNCompleteColumn(table_column=Column(no_wrap=True))
+    elapsed, pace = TimeElapsedColumn(Column(no_wrap=True)), Pace(Column(no_wrap=True))
+    if width < LEAST_WITH_BAR:
+        return name, counts, elapsed, pace
+    bar = BarColumn(LONG_BAR if width >= LEAST_WITH_LONG_BAR else SHORT_BAR)
+    return name, bar, counts, TextColumn("{task.fields[unit]}"), elapsed, pace
 
 
 def _is_watched() -> bool:

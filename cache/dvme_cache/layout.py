@@ -20,8 +20,10 @@ process, and in .<name>.zarr.parts/ a lock for each part of an extraction. ARCHI
 
 from __future__ import annotations
 
+import json
 import re
 from enum import IntEnum
+from pathlib import Path
 from urllib.parse import quote
 
 FORMAT = "dvme-cache"
@@ -87,3 +89,15 @@ def copy_of(key: str) -> str:
 def is_kept_twice(key: str) -> bool:
     """Whether a file has a copy: all that is small and that no extraction brings back."""
     return not key.startswith(f"{COPIES}/") and EMBEDDING_CHUNK.match(key) is None
+
+
+def backbone_names(folder: Path) -> list[str]:
+    """Names of the backbones that a cache in a folder says it has, sorted; none of what is no cache.
+
+    One small file is read and nothing is proven: this is for a shell that completes names.
+    """
+    try:
+        found = json.loads((folder / "embeddings" / METADATA).read_text(encoding="utf-8"))
+        return sorted(found["attributes"]["backbones"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

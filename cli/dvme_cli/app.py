@@ -32,6 +32,7 @@ app = typer.Typer(
     help="Extract frozen-backbone embeddings once, compare them honestly with few labels.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # wrong usage is plain lines, which a log can hold; help has pages of its own
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 APPS.append(app)

@@ -1,4 +1,4 @@
-"""Groups of commands: the name they go by, streams that can say everything, and an answer to what is mistyped."""
+"""Groups of commands: the name they go by, their help, streams that say everything, an answer to what is mistyped."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from dvme_cli.help_page import help_page
 from dvme_cli.streams import spell_what_is_lost
 from dvme_cli.suggestions import commands_like, options_like
 
@@ -24,6 +25,10 @@ class Commands(TyperGroup):
         """Run the command line, as `dvme` whatever started it."""
         spell_what_is_lost()
         return super().main(args, prog_name or NAME, *rest, **named)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the page of the group."""
+        formatter.write(help_page(self, ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that the context names.
@@ -59,7 +64,8 @@ class Commands(TyperGroup):
             UsageError: of typer, with the command that may have been meant.
         """
         typed = args[0]
-        if self.get_command(ctx, typed) is None and not typed.startswith("-"):
+        is_known = self.get_command(ctx, typed) is not None
+        if not (is_known or typed.startswith("-") or ctx.resilient_parsing):
             ctx.fail(f"No such command '{typed}'{_asked(self._commands_like(ctx, typed))}")
         return super().resolve_command(ctx, args)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import typer
@@ -50,7 +51,12 @@ def console(*, is_error: bool = False) -> Console:
     """
     stream = sys.stderr if is_error else sys.stdout
     width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
-    return Console(stderr=is_error, width=width, highlight=False, soft_wrap=False)
+    target = Console(stderr=is_error, width=width, highlight=False, soft_wrap=False)
+    if target.is_dumb_terminal:  # which rich takes for one of 80 columns
+        with suppress(OSError, ValueError):
+            size = os.get_terminal_size(stream.fileno())
+            target.width, target.height = size.columns or target.width, size.lines or target.height
+    return target
 
 
 def say(message: str, *, is_error: bool = False) -> None:
@@ -90,16 +96,17 @@ def say_some(lines: Sequence[str], at_most: int) -> None:
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """Bars on stderr, one per stage, or plain lines where stderr is a log file.
+    """Bars on stderr, one per stage, or plain lines in a log file and in a dumb terminal (TERM=dumb).
 
     Yields the function to call with (stage, done, total).
     """
     from dvme.progress import bars, lines
 
-    if not sys.stderr.isatty():
+    target = console(is_error=True)
+    if not (sys.stderr.isatty() and target.is_interactive):
         yield lines(note)
         return
-    with bars(console(is_error=True)) as tell:
+    with bars(target) as tell:
         yield tell
 
 

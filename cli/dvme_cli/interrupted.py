@@ -11,6 +11,7 @@ import typer
 
 from dvme_cli import INTERRUPTED
 from dvme_cli.console import expected_errors, is_interrupt, note
+from dvme_cli.help_page import Command
 from dvme_cli.spelling import COMMAND
 
 Parameters = Mapping[str, Any]
@@ -114,7 +115,7 @@ def add_command(app: typer.Typer, name: str, function: Callable[..., None]) -> C
         finally:
             COMMAND.reset(token)
 
-    app.command(name.rpartition(" ")[2])(run)
+    app.command(name.rpartition(" ")[2], cls=Command)(run)
     return run
 
 

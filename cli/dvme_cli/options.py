@@ -18,7 +18,6 @@ from dvme.defaults import (
     CONFLICTS,
     CPU_BATCH,
     JOIN,
-    MAPS,
     MAX_WORKERS,
     N_FOLDS,
     N_REPEATS,
@@ -30,9 +29,9 @@ from dvme.defaults import (
 )
 from dvme.seeds import SEEDS
 from dvme.text import by_name_text
+from dvme_cli.completion import heads, kept_backbones, known_backbones
 
 PUBLISHED = "truong2021:aptos, truong2021:patchcam, truong2021:pneumonia-cxr, truong2021:nih-cxr"
-FIRST_MAPS = ",".join(MAPS)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
@@ -41,7 +40,9 @@ Cache = Annotated[str, typer.Argument(help="A cache, by path or URL.")]
 NewCache = Annotated[str, typer.Argument(help="The cache, NAME.zarr or s3://...; created if it is not there.")]
 Head = Annotated[Path, typer.Argument(help="A head's folder, made by dvme probe --save, or in a run's heads.")]
 Run = Annotated[str, typer.Argument(help="A folder of dvme sweep, or of dvme probe --out.")]
-Backbone = Annotated[str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.")]
+Backbone = Annotated[
+    str, typer.Argument(help="A backbone, with variations if any, or FILE.toml.", autocompletion=known_backbones)
+]
 CheckpointFile = Annotated[Path, typer.Argument(metavar="file", help="A PyTorch, TensorFlow or haiku checkpoint.")]
 EmbeddingFile = Annotated[
     Path,
@@ -59,20 +60,31 @@ ManifestFile = Annotated[Path, typer.Option("--out", help="The manifest to write
 SubsetFile = Annotated[Path, typer.Option("--out", help="The file to write, .json.")]
 Predictions = Annotated[Path, typer.Option("--out", help="The .csv or .parquet file to write; of masks, the folder.")]
 Numbers = Annotated[Path | None, typer.Option("--out", help="A .json file for all numbers.")]
-Page = Annotated[Path, typer.Option("--out", help="The HTML file to write.")]
 Safetensors = Annotated[Path | None, typer.Option("--out", help="The .safetensors file. Default: beside FILE.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
 ForceConversion = Annotated[bool, typer.Option("--force", help="Convert FILE even if it loads as it is.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Delete these backbones' embeddings first.")]
 
 # Backbones and their weights.
-Backbones = Annotated[str | None, typer.Option(help='Names separated by commas; "x,y" in quotes. Default: all.')]
+Backbones = Annotated[
+    str | None,
+    typer.Option(help='Names separated by commas; "x,y" in quotes. Default: all.', autocompletion=kept_backbones),
+]
 NewBackbones = Annotated[
     str,
-    typer.Option("--backbones", help='Names separated by commas, "x,y" in quotes; `dvme backbones` lists them.'),
+    typer.Option(
+        "--backbones",
+        help='Names separated by commas, "x,y" in quotes; `dvme backbones` lists them.',
+        autocompletion=known_backbones,
+    ),
 ]
 ComparedBackbones = Annotated[
-    str | None, typer.Option("--backbones", help='Whose images to compare, as in a,b,"x,y". Default: all.')
+    str | None,
+    typer.Option(
+        "--backbones",
+        help='Whose images to compare, as in a,b,"x,y". Default: all.',
+        autocompletion=kept_backbones,
+    ),
 ]
 OwnBackbones = Annotated[
     str | None,
@@ -82,7 +94,10 @@ OwnBackbones = Annotated[
     ),
 ]
 Weights = Annotated[list[str] | None, typer.Option(help="NAME=PATH: a local checkpoint. Repeatable.")]
-FirstBackbone = Annotated[str, typer.Option("--backbone", help="What to begin with; `dvme backbones` lists them.")]
+FirstBackbone = Annotated[
+    str,
+    typer.Option("--backbone", help="What to begin with; `dvme backbones` lists them.", autocompletion=known_backbones),
+]
 MadeBackbone = Annotated[str | None, typer.Option("--backbone", help="Name for embeddings that another tool made.")]
 Adaptation = Annotated[
     str,
@@ -172,6 +187,7 @@ Heads = Annotated[
         help="Heads separated by commas: linear, linear-adam, knn; and the fusions dvme, dvme-noattn, dvme-tokens, "
         "concat, mean-logits, mlp; finetune trains the backbone; of masks segment-linear, unet and others. Settings: "
         "dvme@max-epochs=100, knn@k=5:20 (k is 5 or 20).",
+        autocompletion=heads,
     ),
 ]
 Controls = Annotated[
@@ -277,7 +293,7 @@ ConflictingLabels = Annotated[
     ),
 ]
 
-# Pages.
+# Runs and what is laid beside them.
 Published = Annotated[str | None, typer.Option("--with", help=f"A published table: {PUBLISHED}.")]
 RunCache = Annotated[str | None, typer.Option("--cache", help="Where the run's cache is now. Default: where it was.")]
 EmbeddingSource = Annotated[
@@ -288,30 +304,6 @@ EmbeddingSource = Annotated[
         "NAME.predicted.zarr. Default: they are not kept.",
     ),
 ]
-SavedHead = Annotated[
-    Path | None,
-    typer.Option("--head", help="A saved dvme head, of probe --save or a run: maps its embedding as well."),
-]
-Maps = Annotated[
-    str, typer.Option("--method", help="tsne, umap and pca, separated by commas; the page shows one at a time.")
-]
-Thumbnails = Annotated[bool, typer.Option(help="Whether the images may be seen.")]
 ComparedFinding = Annotated[
     str | None, typer.Option("--finding", help="Of runs of several findings: compare by this one, not by their mean.")
 ]
-ColouredBy = Annotated[
-    str | None, typer.Option("--finding", help="Which of several colours the points. Default: the most frequent.")
-]
-Anonymous = Annotated[
-    bool,
-    typer.Option(
-        "--anonymous",
-        help="Names of images become digests, groups numbers; paths, splits and further columns are left out. Names of "
-        "classes and backbones stay, and so do the images: see --no-thumbnails.",
-    ),
-]
-Figures = Annotated[
-    Path | None,
-    typer.Option(help="A folder for every figure as a file (needs the extra figures, and Chromium)."),
-]
-FigureKind = Annotated[str, typer.Option(help="svg, png or pdf.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dvme
 from dvme.defaults import FIGURE_KIND
-from dvme_cli import options
+from dvme_cli import options, pages
 from dvme_cli.console import progress_bars, say, show_json
 from dvme_cli.parsing import page_options
 from dvme_cli.viz import say_rest, show_maps
@@ -12,16 +12,16 @@ from dvme_cli.viz import say_rest, show_maps
 
 def report(  # noqa: PLR0913 - one parameter per option
     run: options.Run,
-    out: options.Page,
+    out: pages.Page,
     cache: options.RunCache = None,
     published: options.Published = None,
-    methods: options.Maps = options.FIRST_MAPS,
+    methods: pages.Maps = pages.FIRST_MAPS,
     seed: options.Seed = None,
-    thumbnails: options.Thumbnails = True,
-    anonymous: options.Anonymous = False,
-    finding: options.ColouredBy = None,
-    figures: options.Figures = None,
-    figure_kind: options.FigureKind = FIGURE_KIND,
+    thumbnails: pages.Thumbnails = True,
+    anonymous: pages.Anonymous = False,
+    finding: pages.ColouredBy = None,
+    figures: pages.Figures = None,
+    figure_kind: pages.FigureKind = FIGURE_KIND,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:

@@ -31,7 +31,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     backbones: options.Backbones = None,
     controls: options.Controls = True,
     views: options.ViewsUsed = VIEWS_USED,
-    subsets: Annotated[str | None, typer.Option(help="A file of dvme subsets, in place of the next eleven.")] = None,
+    subsets: Annotated[str | None, typer.Option(help="A file of dvme subsets, in place of the others here.")] = None,
     sizes: options.Sizes = None,
     n_folds: options.Folds = None,
     n_repeats: options.Repeats = None,

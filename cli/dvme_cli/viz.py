@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dvme
 from dvme.defaults import FIGURE_KIND
 from dvme.text import number_text
-from dvme_cli import options
+from dvme_cli import options, pages
 from dvme_cli.console import console, progress_bars, say, show_json
 from dvme_cli.parsing import optional_names, page_options
 from dvme_cli.table import Table
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 def viz(  # noqa: PLR0913 - one parameter per option
     cache: options.Cache,
-    out: options.Page,
+    out: pages.Page,
     backbones: options.Backbones = None,
-    head: options.SavedHead = None,
-    methods: options.Maps = options.FIRST_MAPS,
+    head: pages.SavedHead = None,
+    methods: pages.Maps = pages.FIRST_MAPS,
     seed: options.Seed = None,
-    thumbnails: options.Thumbnails = True,
-    anonymous: options.Anonymous = False,
-    finding: options.ColouredBy = None,
-    figures: options.Figures = None,
-    figure_kind: options.FigureKind = FIGURE_KIND,
+    thumbnails: pages.Thumbnails = True,
+    anonymous: pages.Anonymous = False,
+    finding: pages.ColouredBy = None,
+    figures: pages.Figures = None,
+    figure_kind: pages.FigureKind = FIGURE_KIND,
     force: options.Force = False,
     json: options.Json = False,
 ) -> None:

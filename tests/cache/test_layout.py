@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dvme_cache.layout import copy_of, encoded, is_kept_twice, shard_rows
+from dvme_cache.layout import backbone_names, copy_of, encoded, is_kept_twice, shard_rows
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,20 @@ def test_encoded__never_gives_two_names_one_folder(one: str, other: str) -> None
 def test_is_kept_twice__all_but_chunks_of_embeddings(key: str, is_twice: bool) -> None:
     assert is_kept_twice(key) is is_twice
     assert not is_kept_twice(copy_of(key)), "a copy has no copy"
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ('{"attributes": {"backbones": ["swav", "dino"]}}', ["dino", "swav"]),
+        ('{"attributes": {}}', []),
+        ("[]", []),
+        ("no JSON", []),
+        (None, []),
+    ],
+)
+def test_backbone_names__of_whatever_lies_there(content: str | None, names: list[str], tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "embeddings").mkdir()
+        (tmp_path / "embeddings" / "zarr.json").write_text(content)
+    assert backbone_names(tmp_path) == names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from dvme.training.checkpoints import Epochs
 from dvme_cli.app import app
 from dvme_cli.console import expected_errors
 from dvme_cli.interrupted import KEPT, add_command, kept_of
+from dvme_cli.spelling import commands_of
 
 PRESSED: list[tuple[list[str], str, str]] = [
     (["info", "c.zarr"], "zarr", "nothing was changed"),
@@ -168,3 +170,13 @@ def test_kept__names_commands_that_there_are() -> None:
         assert group is not None
         known |= {f"{name} {command.name}" for command in group.registered_commands}
     assert known >= set(KEPT)
+
+
+def test_kept__has_every_command_that_writes() -> None:
+    """By the parameters that name what is written, or replaced."""
+    writing = {"out", "save", "target", "replace", "confirmed", "force", "manifest", "figures"}
+    found = {name for name, function in commands_of(app) if writing & set(inspect.signature(function).parameters)}
+    assert {name for name in found if not name.startswith("data ")} <= set(KEPT)
+    assert "adapt" in found
+    for name in found:
+        assert kept_of(name, {"out": "new.toml", "cache": "c.zarr", "confirmed": True}) != "nothing was changed", name

@@ -16,10 +16,10 @@ import dvme
 
 
 def said(result: Result) -> str:
-    """The message, without its frame."""
+    """The message."""
     assert result.exit_code == 2
     assert result.stdout == ""
-    return " ".join(result.stderr.replace("│", " ").split())
+    return " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize(

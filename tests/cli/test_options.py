@@ -17,7 +17,7 @@ from dvme.backbones import get_spec, listed
 from dvme.backbones.conversion.converting import convert
 from dvme.backbones.loading.diagnosis import diagnose
 from dvme.errors import parameter
-from dvme_cli import image_options, options
+from dvme_cli import image_options, options, pages
 from dvme_cli.app import app
 from dvme_cli.spelling import COMMAND, commands_of, declared, option_of, spelled
 
@@ -59,10 +59,11 @@ def every_option() -> Iterator[tuple[str, str, Any]]:
             yield command, name, info
 
 
-def test_options__of_several_commands_stand_in_two_modules() -> None:
+def test_options__of_several_commands_stand_in_three_modules() -> None:
     shared = [
         meta
-        for each in (*vars(options).values(), *vars(image_options).values())
+        for module in (options, image_options, pages)
+        for each in vars(module).values()
         for meta in getattr(each, "__metadata__", ())
     ]
     by_option: dict[str, list[Any]] = {}

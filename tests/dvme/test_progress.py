@@ -15,9 +15,10 @@ import pytest
 from light import light
 from once import linked
 from rich.console import Console
+from rich.progress import Progress as RichProgress
 
 import dvme
-from dvme.progress import bars, lines, unit_of, watched
+from dvme.progress import _columns, bars, lines, unit_of, watched
 from dvme.runtime import Progress, automatic, silent
 
 Told = list[tuple[str, int, int]]
@@ -208,3 +209,53 @@ def test_lines__the_end_of_a_stage_is_told_once() -> None:
     for done in (0, 3, 3, 3):
         tell("sweep", done, 3)
     assert said == ["sweep: 0 of 3 jobs", "sweep: 3 of 3 jobs"]
+
+
+def test_lines__at_most_one_of_a_stage_in_ten_seconds_but_the_first_and_the_last(
+    clock: Callable[[float], None],
+) -> None:
+    said: list[str] = []
+    tell = lines(said.append)
+    for done in range(500, 601):  # gone on with
+        tell("dino", done, 600)
+        tell("load", done - 500, 100)
+        clock(0.25)
+    assert said == [
+        "dino: 500 of 600 images",
+        "load: 0 of 100 backbones",
+        "dino: 540 of 600 images, 4.0/s, 15 s left",
+        "load: 40 of 100 backbones, 10 s so far",
+        "dino: 580 of 600 images, 4.0/s, 5 s left",
+        "load: 80 of 100 backbones, 20 s so far",
+        "dino: 600 of 600 images",
+        "load: 100 of 100 backbones",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_bars__names_and_numbers_are_whole_in_every_terminal(width: int) -> None:
+    name, now, shown = "timm:vit_small_patch16_224.dino@size=160", [0.0], io.StringIO()
+    console = Console(file=shown, width=width)
+    told = RichProgress(*_columns(width), console=console, get_time=lambda: now[0])
+    task = told.add_task(name, total=100_000, unit="images")
+    for second in (1, 2):
+        now[0] = second
+        told.update(task, completed=10_000 * second)
+    console.print(told.get_renderable())
+    rows = shown.getvalue().splitlines()
+    assert max(map(len, rows)) <= width
+    stop = rows[0].index("━" if width >= 80 else " 20000/100000")
+    assert "".join(row[:stop].strip() for row in rows) == name
+    assert " 20000/100000" in rows[0]
+    assert "10,000.0/s, 8 s left" in rows[0]
+    assert "…" not in shown.getvalue()
+
+
+def test_watched__a_dumb_terminal_is_told_in_lines(small_study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with terminal(monkeypatch) as shown:
+        monkeypatch.setenv("TERM", "dumb")
+        dvme.cache.verify(small_study / "c.zarr")
+        said = shown()
+    assert "shards: " in said
+    assert "━" not in said
+    assert "\x1b" not in said
