@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
-from dvme.report.html.page import Section, text
+from dvme.report.html.page import Section
+from dvme.report.html.template import filled, heading, paragraph, soft
 from dvme.report.html.thumbnails import large_thumbnail
 from dvme.report.options import PageOptions
 from dvme.report.points import names_of
@@ -30,7 +32,7 @@ def images_section(study: Study, shown: PageOptions) -> Section | None:
         return None
     names = names_of(study.store, study.rows, is_anonymous=shown.anonymous)
     paths = study.store.column("path")[study.rows].tolist() if shown.thumbnails else None
-    body = "" if shown.thumbnails else "<p>The images themselves were left out of this page.</p>"
+    body = Markup() if shown.thumbnails else paragraph("The images themselves were left out of this page.")
     if several:
         return Section("images", "Images to look at", body + _of_findings(study, names, paths))
     leading, n_test = study.diagnoses[0], len(study.run.manifest.test)
@@ -41,16 +43,16 @@ def images_section(study: Study, shown: PageOptions) -> Section | None:
         f"{counted(n_known, 'image')}, by confident learning (Northcutt et al. 2021). Many of them are hard images "
         f"with a right label: look before you change one. {SUSPECTS} of the run lists all."
     )
-    for heading, said, n, found in (
+    for title, said, n, found in (
         ("The most confident mistakes", missed, leading.n_mistakes, leading.mistakes),
         ("Labels that are likely wrong", doubted, len(study.suspects), study.suspects),
     ):
         first = f" The first {SHOWN} of them:" if n > SHOWN else ""
-        body += f"<h3>{heading}</h3><p>{text(said)}{first}</p>{_gallery(study, found[:SHOWN], names, paths)}"
+        body += heading(title) + paragraph(said + first) + _gallery(study, found[:SHOWN], names, paths)
     return Section("images", "Images to look at", body)
 
 
-def _of_findings(study: Study, names: Sequence[str], paths: Sequence[str] | None) -> str:
+def _of_findings(study: Study, names: Sequence[str], paths: Sequence[str] | None) -> Markup:
     """The most confident mistakes, of one finding of one image each."""
     found = finding_mistakes(study.run.manifest, study.run.finished[study.lead, study.last])
     n_known = int((~np.isnan(study.run.manifest.targets.values[study.run.manifest.test])).sum())
@@ -60,27 +62,27 @@ def _of_findings(study: Study, names: Sequence[str], paths: Sequence[str] | None
         f"are known to have or not to have, at a probability of a half.{first}"
     )
     unsought = "Labels that are likely wrong are looked for only where each image has one class."
-    return (
-        f"<h3>The most confident mistakes</h3><p>{text(said)}</p>{_gallery(study, found[:SHOWN], names, paths)}"
-        f'<p class="soft">{unsought}</p>'
-    )
+    body = heading("The most confident mistakes") + paragraph(said)
+    return body + _gallery(study, found[:SHOWN], names, paths) + soft(unsought)
 
 
 def _gallery(
     study: Study, found: Sequence[Mistake | Suspect], names: Sequence[str], paths: Sequence[str] | None
-) -> str:
+) -> Markup:
     """By content, for their own names may be secret. N names and paths; without paths no image is shown."""
     entries = []
     for each in found:
-        content, picture = bytes.fromhex(each.content), ""
+        content = bytes.fromhex(each.content)
         is_it = (study.run.manifest.images == np.frombuffer(content, np.uint8)).all(axis=1)
         position = int(is_it.argmax())
-        if paths is not None:
-            url = large_thumbnail(paths[position], content)
-            none = '<span class="thumbnail none">no image</span>'
-            picture = f'<img src="{url}" alt="" loading="lazy">' if url else none
         entries.append(
-            f"<li>{picture}<strong>{text(names[position])}</strong><br>label "
-            f"{text(each.label)} ({each.p_label:.0%})<br>predicted {text(each.predicted)} ({each.p_predicted:.0%})</li>"
+            {
+                "url": None if paths is None else large_thumbnail(paths[position], content),
+                "name": names[position],
+                "label": f"{each.label} ({each.p_label:.0%})",
+                "predicted": f"{each.predicted} ({each.p_predicted:.0%})",
+            }
         )
-    return f'<ul class="gallery">{"".join(entries)}</ul>' if entries else "<p>None.</p>"
+    if not entries:
+        return paragraph("None.")
+    return filled("gallery", entries=entries, is_shown=paths is not None)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from dvme.report.figures.subgroups import subgroups
-from dvme.report.html.page import Page, Section, text
+from dvme.report.html.page import Page, Section
 from dvme.report.html.tables import Row, table
+from dvme.report.html.template import folded, heading, paragraph, soft
 from dvme.study.by_subgroup import BySubgroup, Division, SubgroupScore
 from dvme.study.outcome import StudyReport
 from dvme.study.per_unit import PerUnit, Side
@@ -22,7 +25,7 @@ def people_section(page: Page, summary: StudyReport, *, is_anonymous: bool) -> S
         summary: of the study.
         is_anonymous: leave out what may name columns' values, images or patients.
     """
-    body = ""
+    body = Markup()
     if summary.subgroups is not None and not is_anonymous:
         body += _subgroups(page, summary.subgroups)
     if summary.per_patient is not None:
@@ -30,26 +33,25 @@ def people_section(page: Page, summary: StudyReport, *, is_anonymous: bool) -> S
     return Section("people", "Subgroups and patients", body) if body else None
 
 
-def _subgroups(page: Page, found: BySubgroup) -> str:
+def _subgroups(page: Page, found: BySubgroup) -> Markup:
     overall, single = found.overall, [each for each in found.divisions if each.finding]
     metric = "mean AUC" if single else METRIC_NAMES[found.metric]
     caption = (
-        f"{text(found.method)}: {metric} on each subgroup of the test images; in words, the two of a column that are "
+        f"{found.method}: {metric} on each subgroup of the test images; in words, the two of a column that are "
         f"farthest apart. Heads and test {found.unit}s are left to chance (crossed test), for all pairs of a column "
         "and all columns. A gap may be one of something else that the subgroups differ in."
     )
-    body = f"<p>{text(found.said())}</p>"
+    body = paragraph(found.said())
     body += page.figure("subgroups", subgroups(overall, metric=found.metric), caption)
-    body += "".join(f'<p class="soft">{text(remark[:1].upper() + remark[1:])}.</p>' for remark in found.remarks)
-    body += f"<details><summary>The same in numbers</summary>{_scores(overall, found)}{_gaps(overall)}</details>"
+    body += _remarks(found.remarks)
+    body += folded("The same in numbers", _scores(overall, found), _gaps(overall))
     if single:
         note = "Gaps by finding are one more family of tests: intervals and p are for all findings and columns."
-        body += f"<details><summary>Each finding by subgroup</summary>{_gaps(single)}{_scores(single, found)}"
-        body += f'<p class="soft">{note}</p></details>'
+        body += folded("Each finding by subgroup", _gaps(single), _scores(single, found), soft(note))
     return body
 
 
-def _scores(divisions: Sequence[Division], found: BySubgroup) -> str:
+def _scores(divisions: Sequence[Division], found: BySubgroup) -> Markup:
     rows = []
     others = list(dict.fromkeys(name for each in divisions for score in each.scores for name in score.others))
     for each in divisions:
@@ -71,7 +73,7 @@ def _other(score: SubgroupScore, name: str) -> str:
     return "" if own is None else difference_text(own, signed=False, without="no interval")
 
 
-def _gaps(divisions: Sequence[Division]) -> str:
+def _gaps(divisions: Sequence[Division]) -> Markup:
     rows = []
     for each in divisions:
         names, gap = (each.finding or "all", each.column), each.gap
@@ -85,18 +87,21 @@ def _gaps(divisions: Sequence[Division]) -> str:
     return table(("finding", "by"), ("largest gap", "95% CI", "p", "of"), rows, "Largest gaps")
 
 
-def _per_unit(found: PerUnit, *, is_anonymous: bool) -> str:
+def _per_unit(found: PerUnit, *, is_anonymous: bool) -> Markup:
     has_findings = any(each.finding for each in found.scores)
     rows = []
     for each in found.scores:
         name = each.finding or ("mean AUC" if has_findings else METRIC_NAMES[each.metric])
         rows.append(Row((name,), (*_side(each.units), *_side(each.images))))
     headings = (f"per {found.unit}", "95% CI", "positive", "per image", "95% CI", "positive")
-    body = f"<h3>Per {text(found.unit)}</h3><p>{text(found.said())}</p>"
+    body = heading(f"Per {found.unit}") + paragraph(found.said())
     body += table(("finding" if has_findings else "metric",), headings, rows, f"Per {found.unit} and per image")
-    body += f'<p class="soft">{text(found.method)}: {text(found.counts)}</p>'
-    remarks = () if is_anonymous else found.remarks  # which may name patients
-    return body + "".join(f'<p class="soft">{text(remark[:1].upper() + remark[1:])}.</p>' for remark in remarks)
+    body += soft(f"{found.method}: {found.counts}")
+    return body if is_anonymous else body + _remarks(found.remarks)  # which may name patients
+
+
+def _remarks(remarks: Sequence[str]) -> Markup:
+    return Markup("").join(soft(f"{remark[:1].upper() + remark[1:]}.") for remark in remarks)
 
 
 def _side(side: Side) -> tuple[str, str, str]:

@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from dvme.report.figures import reliability as figures
-from dvme.report.html.page import Page, Section, text
+from dvme.report.html.page import Page, Section
 from dvme.report.html.tables import Row, choice, part, table
+from dvme.report.html.template import folded, heading, paragraph, side_by_side, soft
 from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import Interval
 from dvme.study.reliability import SCALINGS, FindingReliability, MethodReliability, Reliability
@@ -30,18 +33,18 @@ COLUMNS = {"before": "before", "temperature": "temperature", "platt": "Platt"}
 def reliability_section(page: Page, found: Reliability) -> Section:
     """Words, then tables of all findings, then figures of one."""
     shown = _with_figures(found)
-    body = f"<p>{text(found.said())}</p>{_explained(found)}"
+    body = paragraph(found.said()) + _explained(found)
     if len(found.methods) > 1:
         body += choice(METHOD, "Method", {str(m): each.method for m, each in enumerate(found.methods)})
-    body += "".join(part(METHOD, str(m), _tables(page, found, each, m)) for m, each in enumerate(found.methods))
+    body += Markup("").join(part(METHOD, str(m), _tables(page, found, each, m)) for m, each in enumerate(found.methods))
     if shown:
-        body += f"<h3>One {found.what} at a time</h3>"
+        body += heading(f"One {found.what} at a time")
         body += choice(FINDING, found.what.capitalize(), {str(place): name for place, name in shown.items()})
         every = sum(not each.why_not for each in found.leading.findings)
         if every > len(shown):
-            body += f'<p class="soft">The {len(shown)} most frequent of {every}; the tables above have all.</p>'
+            body += soft(f"The {len(shown)} most frequent of {every}; the tables above have all.")
     for m, method in enumerate(found.methods):
-        own = "".join(
+        own = Markup("").join(
             part(FINDING, str(place), _one(page, found, method.findings[place], f"{m}-{place}")) for place in shown
         )
         body += part(METHOD, str(m), own)
@@ -56,39 +59,37 @@ def _with_figures(found: Reliability) -> dict[int, str]:
     return {place: rows[place].finding for place in sorted(most)}
 
 
-def _explained(found: Reliability) -> str:
+def _explained(found: Reliability) -> Markup:
     heads = counted(found.n_draws, "head")
-    return (
-        f'<p class="soft">{found.n_images:,} test images; every number is the mean over {heads} of the largest size, '
-        f"each with the threshold ({text(found.at)}) and the scaling of its own validation images. Nothing was chosen "
+    return soft(
+        f"{found.n_images:,} test images; every number is the mean over {heads} of the largest size, "
+        f"each with the threshold ({found.at}) and the scaling of its own validation images. Nothing was chosen "
         f"on test images. Where it is not known whether an image has a {found.what}, the image takes no part in it. "
         f"To judge one it takes {FEWEST} {found.unit}s with it, and as many without. Intervals are for each number by "
         "itself, of these heads and thresholds on other images, over "
-        f"{found.n_units:,} {found.unit}s; those of average precision are of {found.n_resamples:,} resamples.</p>"
+        f"{found.n_units:,} {found.unit}s; those of average precision are of {found.n_resamples:,} resamples."
     )
 
 
-def _tables(page: Page, found: Reliability, method: MethodReliability, m: int) -> str:
-    body = f"<h3>{text(method.method)}</h3>" + _counts_table(found, method)
+def _tables(page: Page, found: Reliability, method: MethodReliability, m: int) -> Markup:
+    body = heading(method.method) + _counts_table(found, method)
     if not method.judged:
         return body
-    body += f"<h3>At {text(found.at)} of validation</h3>" + _operating_table(found, method)
-    body += (
-        '<p class="soft">Missed is 1 less the sensitivity: the false negative rate, or underdiagnosis. PPV and NPV are '
+    body += heading(f"At {found.at} of validation") + _operating_table(found, method)
+    body += soft(
+        "Missed is 1 less the sensitivity: the false negative rate, or underdiagnosis. PPV and NPV are "
         "the part of positive and of negative calls that are right, by Bayes' rule from sensitivity and specificity; "
-        "they hold for the prevalence that is named.</p>"
+        "they hold for the prevalence that is named."
     )
-    body += "<h3>Are the probabilities right?</h3>" + _fit_table(found, method, ("expected_error", "brier"))
+    body += heading("Are the probabilities right?") + _fit_table(found, method, ("expected_error", "brier"))
     low, high = min(method.temperatures), max(method.temperatures)
-    body += (
-        f'<p class="soft">Temperatures of the draws: {low:.2f} to {high:.2f}; above 1 the heads were too sure. ECE is '
+    body += soft(
+        f"Temperatures of the draws: {low:.2f} to {high:.2f}; above 1 the heads were too sure. ECE is "
         "the mean gap between probability and frequency. Chance alone makes it larger than 0, above all with few "
-        "images; its interval allows for that.</p>"
-        "<details><summary>Other measures, and what could not be scaled</summary>"
-        + _fit_table(found, method, ("expected_error_by_mass", "largest_error", "log_loss"))
-        + _notes(method)
-        + "</details>"
+        "images; its interval allows for that."
     )
+    others = _fit_table(found, method, ("expected_error_by_mass", "largest_error", "log_loss"))
+    body += folded("Other measures, and what could not be scaled", others, _notes(method))
     caption = (
         "As defined, each fraction of the images that the method is least sure of, by the mean of |p - 0.5| over "
         f"{'classes' if found.what == 'class' else 'findings'}, gets its true labels. Published tables refer each "
@@ -96,10 +97,10 @@ def _tables(page: Page, found: Reliability, method: MethodReliability, m: int) -
         "95% intervals."
     )
     body += page.figure(f"oracle-{m}", figures.draw_oracle(found, method), caption)
-    return f"{body}<details><summary>Oracle AUC by {found.what}</summary>{_oracle_table(found, method)}</details>"
+    return body + folded(f"Oracle AUC by {found.what}", _oracle_table(found, method))
 
 
-def _counts_table(found: Reliability, method: MethodReliability) -> str:
+def _counts_table(found: Reliability, method: MethodReliability) -> Markup:
     has_masked = any(each.n_masked for each in method.findings)
     rows = []
     for each in method.findings:
@@ -114,7 +115,7 @@ def _counts_table(found: Reliability, method: MethodReliability) -> str:
     return table((found.what,), headings, rows, f"Counts and ranking by {found.what}")
 
 
-def _operating_table(found: Reliability, method: MethodReliability) -> str:
+def _operating_table(found: Reliability, method: MethodReliability) -> Markup:
     has_stated = any(each.at is not None and not math.isnan(each.at.stated_prevalence) for each in method.judged)
     has_reason = any(each.why_not_at for each in method.judged)
     rows = []
@@ -138,7 +139,7 @@ def _operating_table(found: Reliability, method: MethodReliability) -> str:
     return table((found.what,), headings, rows, f"Operating points by {found.what}")
 
 
-def _fit_table(found: Reliability, method: MethodReliability, errors: Sequence[str]) -> str:
+def _fit_table(found: Reliability, method: MethodReliability, errors: Sequence[str]) -> Markup:
     rows = [
         Row((each.finding,), [_cell(getattr(each.fits[name], error)) for error in errors for name in SCALINGS])
         for each in method.judged
@@ -147,12 +148,12 @@ def _fit_table(found: Reliability, method: MethodReliability, errors: Sequence[s
     return table((found.what,), headings, rows, f"Calibration by {found.what}")
 
 
-def _notes(method: MethodReliability) -> str:
+def _notes(method: MethodReliability) -> Markup:
     lines = [f"{each.finding}: {note}" for each in method.judged for note in each.notes]
-    return "".join(f'<p class="soft">{text(line)}.</p>' for line in lines)
+    return Markup("").join(soft(f"{line}.") for line in lines)
 
 
-def _oracle_table(found: Reliability, method: MethodReliability) -> str:
+def _oracle_table(found: Reliability, method: MethodReliability) -> Markup:
     headings = [f"{fraction:.0%}" for fraction in found.fractions]
     rows = [Row(("all", "as defined"), [_cell(each) for each in method.oracle])]
     rows += [Row(("all", "cumulative"), [_cell(each) for each in method.cumulative_oracle])]
@@ -162,20 +163,20 @@ def _oracle_table(found: Reliability, method: MethodReliability) -> str:
     return table((found.what, "referral"), headings, rows, f"Oracle AUC by {found.what}")
 
 
-def _one(page: Page, found: Reliability, finding: FindingReliability, key: str) -> str:
+def _one(page: Page, found: Reliability, finding: FindingReliability, key: str) -> Markup:
     own = re.sub(r"[^A-Za-z0-9]+", "-", finding.finding)[:40] + f"-{key}"
     drawn = {"missed": figures.draw_missed(found, finding), "fits": figures.draw_fits(finding)}
     if finding.at is not None:
         drawn["risk"] = figures.draw_risk(found, finding)
-    shown = "".join(page.figure(f"{name}-{own}", figure) for name, figure in drawn.items())
-    return f'{_confusion(found, finding)}<div class="two">{shown}</div>'
+    shown = (page.figure(f"{name}-{own}", figure) for name, figure in drawn.items())
+    return _confusion(found, finding) + side_by_side(shown)
 
 
-def _confusion(found: Reliability, finding: FindingReliability) -> str:
+def _confusion(found: Reliability, finding: FindingReliability) -> Markup:
     """What becomes of the test images at the operating point, in words and as a table."""
     at = finding.at
     if at is None:
-        return f"<p>{text(finding.why_not_at)}.</p>"
+        return paragraph(f"{finding.why_not_at}.")
     n_without = finding.n_known - finding.n_positive
     said = (
         f"At {found.at} of validation, of {counted(finding.n_positive, 'test image')} with {finding.finding} a head "
@@ -187,7 +188,7 @@ def _confusion(found: Reliability, finding: FindingReliability) -> str:
         Row(("has it not",), [f"{at.false_positives:,.1f}", f"{at.true_negatives:,.1f}", _cell(at.specificity)]),
     ]
     headings = ("called", "not called", "right (95% CI)")
-    return f"<p>{text(said)}</p>" + table(("truth",), headings, rows, f"Confusion of {finding.finding}")
+    return paragraph(said) + table(("truth",), headings, rows, f"Confusion of {finding.finding}")
 
 
 def _cell(score: Interval) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+from markupsafe import Markup
+
 from dvme.report.html.tables import Row, table
 from dvme.study.outcome import Cell, StudyReport
 from dvme.text import METRIC_NAMES, ends_text, number_text, p_text, saved_text, spread_text, together_text
 
 
-def scores_table(summary: StudyReport, metric: str) -> str:
+def scores_table(summary: StudyReport, metric: str) -> Markup:
     """Methods by sizes; marks only for the study's own metric, which the tests are about."""
     headings = [f"{column.name} ({column.n_train:,.0f} + {column.n_validation:,.0f})" for column in summary.columns]
     rows, before = [], None
@@ -23,7 +25,7 @@ def scores_table(summary: StudyReport, metric: str) -> str:
     return table(("backbone", "head"), headings, rows, f"Test {METRIC_NAMES[metric]} by method and size")
 
 
-def gains_table(summary: StudyReport) -> str:
+def gains_table(summary: StudyReport) -> Markup:
     """Every fusion by attention against its rivals."""
     rows: list[Row] = []
     for gain in summary.gains:
@@ -37,7 +39,7 @@ def gains_table(summary: StudyReport) -> str:
     return table(("size", "fusion", "against"), headings, rows, "Gains of fusions")
 
 
-def cost_table(summary: StudyReport) -> str:
+def cost_table(summary: StudyReport) -> Markup:
     """What the methods cost."""
     rows = []
     for head, backbones in summary.methods:

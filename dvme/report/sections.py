@@ -7,14 +7,16 @@ import shlex
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from dvme.data import MISSING
 from dvme.data.order import order_text
 from dvme.explanation.explain import FULL_MAP_IMAGES, ExplainReport
 from dvme.explanation.similarity import Similarity
 from dvme.report.figures import cost, counts, curves, diagnostics, forest, matrices
-from dvme.report.html.page import Page, Section, text
+from dvme.report.html.page import Page, Section
 from dvme.report.html.tables import choice, facts, part
+from dvme.report.html.template import filled, folded, heading, paragraph, side_by_side, soft
 from dvme.report.score_tables import cost_table, gains_table, scores_table
 from dvme.study.answers import Findings
 from dvme.study.frozen import overtakes
@@ -35,19 +37,9 @@ LONGEST_FILE = 60
 """Characters of a method's name in the name of a figure's file."""
 
 
-def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> str:
+def first_screen(title: str, findings: Findings, notices: Sequence[str], described: str) -> Markup:
     """The verdict, the answers that it is made of, and what changes how they are to be taken."""
-    cards = "".join(
-        f'<div class="card{" wide" if each.question in QUESTIONS else ""}"><h3>{text(each.question)}</h3>'
-        f"<strong>{text(each.answer)}</strong>{''.join(f'<p>{text(detail)}</p>' for detail in each.details)}</div>"
-        for each in findings.answers
-    )
-    said = "".join(f"<p>{text(notice)}</p>" for notice in notices)
-    return (
-        f'<h1>{text(title)}</h1><p class="soft">{text(described)}</p>'
-        f'<p class="verdict">{text(findings.verdict)}</p><div class="cards">{cards}</div>'
-        + (f'<div class="notices" role="note">{said}</div>' if said else "")
-    )
+    return filled("answers", title=title, findings=findings, notices=notices, described=described, wide=QUESTIONS)
 
 
 def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]) -> Section:
@@ -58,31 +50,32 @@ def learning_curves(page: Page, study: Study, published: Sequence[PublishedCell]
     named = {**METRIC_NAMES, "kappa": task.kappa_name}
     body = choice("metric", "Score", {each: named[each] for each in metrics})
     if "kappa" in metrics and not task.is_ordered:
-        body += part("metric", "kappa", f"<p>{text(order_assumed(study))}</p>")
+        body += part("metric", "kappa", paragraph(order_assumed(study)))
     has_curve = bool(study.summary.columns[1:] or published)
     for metric in metrics if has_curve else ():
         cells = [cell for cell in published if cell.metric == metric]
         figure = curves.learning_curve(study.summary, published=cells, metric=metric)
         caption = "Lines that are pale in the legend appear by a click."
         body += part("metric", metric, page.figure(f"learning-curve-{metric}", figure, caption))
-    body += "<h3>Every method at every size</h3>" if has_curve else ""
+    if has_curve:
+        body += heading("Every method at every size")
     for metric in metrics:
         body += part("metric", metric, scores_table(study.summary, metric))
-    body += (
-        f'<p class="soft">Test scores, mean ± standard deviation over {len(study.run.manifest.draws)} draws, by images '
-        f"to train + to choose on. The highest of a size is bold, which claims nothing. For {METRIC_NAMES[own]}: "
-        f"{MARKS}</p>"
+    body += soft(
+        f"Test scores, mean ± standard deviation over {len(study.run.manifest.draws)} draws, by images to train + to "
+        f"choose on. The highest of a size is bold, which claims nothing. For {METRIC_NAMES[own]}: {MARKS}"
     )
     if published:
         doubts = dict.fromkeys(cell.doubt for cell in published if cell.doubt)
-        body += '<p class="soft">Published: other images, another test set; a difference is one between studies.'
-        body += f"{''.join(f' ?: {text(each)}.' for each in doubts)}</p>"
+        said = "Published: other images, another test set; a difference is one between studies."
+        body += soft(said + "".join(f" ?: {each}." for each in doubts))
     found = study.findings.crossing
     if found is not None and found.estimate.relation == "=":
         said = overtakes(found, "the frozen method that leads on validation")
-        body += f'<p class="soft">The dotted line: {text(said[:1].lower() + said[1:])}.</p>'
-    drawn = page.figure("cost", cost.score_by_cost(study.summary), COST) if len(study.summary.methods) > 1 else ""
-    body += f"<details><summary>What it cost</summary>{drawn}{cost_table(study.summary)}</details>"
+        body += soft(f"The dotted line: {said[:1].lower() + said[1:]}.")
+    several = len(study.summary.methods) > 1
+    drawn = page.figure("cost", cost.score_by_cost(study.summary), COST) if several else Markup()
+    body += folded("What it cost", drawn, cost_table(study.summary))
     return Section("labels", "How many labels" if has_curve else "Every method", body)
 
 
@@ -97,7 +90,7 @@ def order_assumed(study: Study) -> str:
 
 def differences(page: Page, study: Study) -> Section | None:
     """Who beats whom, with intervals."""
-    body = ""
+    body = Markup()
     if study.findings.differences:
         caption = (
             f"Test {METRIC_NAMES[study.run.metric]} of each method less that of another: of a backbone, less the "
@@ -121,11 +114,11 @@ def differences(page: Page, study: Study) -> Section | None:
             "the table, as its marks are."
         )
         body += page.figure("gains", forest.gains(study.summary), caption)
-        body += f"<details><summary>The same in numbers, and labels saved</summary>{gains_table(study.summary)}"
-        body += (
-            '<p class="soft">Labels saved: how many more that single backbone needs to score the same; ≤ and ≥ are '
-            "bounds where the sizes go no further.</p></details>"
+        saved = soft(
+            "Labels saved: how many more that single backbone needs to score the same; ≤ and ≥ are bounds where the "
+            "sizes go no further."
         )
+        body += folded("The same in numbers, and labels saved", gains_table(study.summary), saved)
     return Section("differences", "Is it better?", body) if body else None
 
 
@@ -133,12 +126,12 @@ def fusion(
     page: Page, explained: ExplainReport | None, alike: Similarity | None, tokens: np.ndarray | None
 ) -> Section | None:
     """What a fusion attends to, what it relies on, and how alike its backbones are."""
-    body = ""
+    body = Markup()
     if explained is not None and explained.attention is not None:
         shown = page.figure(
             "attention",
             matrices.attention(explained.attention),
-            f"Block attention of {text(explained.head)}, mean over {text(explained.images)} and "
+            f"Block attention of {explained.head}, mean over {explained.images} and "
             f"{counted(explained.n_folds, 'head')}: a row's backbone gives a column's this part of its attention. It "
             "shows whose projected values stick out, not which backbone knows more; for that, see the losses below.",
         )
@@ -165,7 +158,7 @@ def fusion(
     return Section("fusion", name, body) if body else None
 
 
-def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:
+def _folded_if_uniform(explained: ExplainReport, shown: Markup) -> Markup:
     """Attention that is the same everywhere is one sentence; its pictures are there for who wants to see that."""
     assert explained.attention is not None
     maps = [explained.attention.overall, *explained.attention.classes.values()]
@@ -173,11 +166,11 @@ def _folded_if_uniform(explained: ExplainReport, shown: str) -> str:
     most = float(np.nanmax([np.abs(each.mean - even).max() for each in maps]))
     if most > UNIFORM * even:
         return shown
-    return (
-        f"<p>Every backbone attends to all {len(explained.backbones)} alike: {even:.3f} each, the largest deviation "
-        f"over all classes is {most:.4f}. This fusion has learned no preference that attention could show.</p>"
-        f"<details><summary>Attention by class and by token</summary>{shown}</details>"
+    said = (
+        f"Every backbone attends to all {len(explained.backbones)} alike: {even:.3f} each, the largest deviation "
+        f"over all classes is {most:.4f}. This fusion has learned no preference that attention could show."
     )
+    return paragraph(said) + folded("Attention by class and by token", shown)
 
 
 def diagnosis(page: Page, study: Study) -> Section | None:
@@ -185,7 +178,9 @@ def diagnosis(page: Page, study: Study) -> Section | None:
     if not study.diagnoses:
         return None
     methods = {study.run.methods.index((each.head, each.backbones)): each for each in study.diagnoses}
-    body = choice("method", "Method", {str(m): each.method for m, each in methods.items()}) if len(methods) > 1 else ""
+    body = Markup()
+    if len(methods) > 1:
+        body += choice("method", "Method", {str(m): each.method for m, each in methods.items()})
     for m, each in methods.items():
         drawn = {
             "confusion": diagnostics.draw_confusion(each.confusion),
@@ -195,18 +190,17 @@ def diagnosis(page: Page, study: Study) -> Section | None:
         }
         own = re.sub(r"[^A-Za-z0-9]+", "-", each.method)[:LONGEST_FILE] or str(m)
         own = f"{own}-{m}" if f"roc-{own}" in page.figures else own
-        figures = "".join(page.figure(f"{name}-{own}", figure) for name, figure in drawn.items())
-        body += part("method", str(m), f'<h3>{text(each.method)}</h3><div class="two">{figures}</div>')
-    body += (
-        f'<p class="soft">{len(study.run.manifest.test):,} test images, probabilities averaged over the heads of the '
-        "largest size; such an average may score above the table, whose numbers are means of the heads' own scores."
+        figures = (page.figure(f"{name}-{own}", figure) for name, figure in drawn.items())
+        body += part("method", str(m), heading(each.method) + side_by_side(figures))
+    said = (
+        f"{len(study.run.manifest.test):,} test images, probabilities averaged over the heads of the largest size; "
+        "such an average may score above the table, whose numbers are means of the heads' own scores."
     )
     if (study.run.test_groups != MISSING).any():
-        body += (
+        said += (
             " The bars of the calibration take images for independent; with several of a patient they are too short."
         )
-    body += "</p>"
-    return Section("errors", "Where it goes wrong", body)
+    return Section("errors", "Where it goes wrong", body + soft(said))
 
 
 def data(page: Page, study: Study, notes: Sequence[str]) -> Section:
@@ -216,9 +210,9 @@ def data(page: Page, study: Study, notes: Sequence[str]) -> Section:
         name: dict(zip(manifest.classes, manifest.targets.counts(some).tolist(), strict=True))
         for name, some in (("train + validation", ~is_test), ("test", is_test))
     }
-    body = f"<p>{text(study.summary.plan[:1].upper() + study.summary.plan[1:])}.</p>"
+    body = paragraph(f"{study.summary.plan[:1].upper() + study.summary.plan[1:]}.")
     body += page.figure("class-counts", counts.class_counts(counted_by_side))
-    body += "".join(f'<p class="soft">{text(note[:1].upper() + note[1:])}</p>' for note in notes)
+    body += Markup("").join(soft(note[:1].upper() + note[1:]) for note in notes)
     return Section("data", "Data", body)
 
 
@@ -240,9 +234,11 @@ def provenance(study: Study, version: str, *, is_anonymous: bool) -> Section:
     values["report by"] = f"dvme {version}"
     # Fingerprints of imported embeddings, or of one's own backbones, hold texts of their makers.
     rest = [] if is_anonymous else [each for each in described["backbones"] if each.get("fingerprint")]
-    details = "".join(
-        f"<details><summary>Fingerprint of {text(each['name'])}</summary>"
-        f"{facts({str(key): str(value) for key, value in each['fingerprint'].items()})}</details>"
+    details = (
+        folded(
+            f"Fingerprint of {each['name']}",
+            facts({str(key): str(value) for key, value in each["fingerprint"].items()}),
+        )
         for each in rest
     )
-    return Section("provenance", "Provenance", facts(values) + details)
+    return Section("provenance", "Provenance", facts(values) + Markup("").join(details))

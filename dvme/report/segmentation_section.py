@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dvme.data.masks import VOID, Masks
 from dvme.errors import DataError, message_of
-from dvme.report.html.page import Section, text
+from dvme.report.html.page import Section
 from dvme.report.html.tables import Row, choice, part, table
+from dvme.report.html.template import filled, heading, soft
 from dvme.report.html.thumbnails import large_thumbnail, sharp_url
 from dvme.report.mask_pictures import (
     MISSED,
@@ -55,23 +58,23 @@ def segmentation_section(study: Study, shown: PageOptions, progress: Progress) -
         return None
     own = {method: study.run.pictures(method) for method in study.leaders.shown}
     reached, why_not = _reached(study, own, shown, progress)
-    several = len(own) > 1
-    body = choice(METHOD, "Method", {str(m): study.name(m) for m in own}) if several else ""
+    body = Markup()
+    if len(own) > 1:
+        body += choice(METHOD, "Method", {str(m): study.name(m) for m in own})
     for m, pictures in own.items():
         most = None if pictures is None else reached.get(pictures.shape)
-        body += part(METHOD, str(m), f"<h3>{text(study.name(m))}</h3>{_classes(study, m, most)}")
+        body += part(METHOD, str(m), heading(study.name(m)) + _classes(study, m, most))
     body += _explained(study)
-    body += "<h3>Best, median and worst</h3>"
+    body += heading("Best, median and worst")
     if why_not:
-        return Section("where", "Where in the image", f'{body}<p class="soft">{text(why_not)}</p>')
+        return Section("where", "Where in the image", body + soft(why_not))
     assert study.masks is not None
     there = {m: pictures for m, pictures in own.items() if pictures is not None}
     gallery = _Gallery(study, study.masks, there, is_anonymous=shown.anonymous)
     body += gallery.head()
     for m in own:
         gone = f"This run keeps no pictures of {study.name(m)}; {again(study.run.described)}, it makes them."
-        rows = gallery.rows(m) if m in there else f'<p class="soft">{text(gone)}</p>'
-        body += part(METHOD, str(m), rows)
+        body += part(METHOD, str(m), gallery.images(m) if m in there else soft(gone))
     return Section("where", "Where in the image", body)
 
 
@@ -90,7 +93,7 @@ def _reached(
     return found, "" if shown.thumbnails else "The images and their masks were left out of this page."
 
 
-def _classes(study: Study, method: int, reached: NDArray[np.int64] | None) -> str:
+def _classes(study: Study, method: int, reached: NDArray[np.int64] | None) -> Markup:
     """The table of one method."""
     is_outlined = study.summary.boundary is not None
     rows = [
@@ -126,7 +129,7 @@ def _outlines(scores: OutlineScores | None) -> tuple[str, ...]:
     return far, missed, near, empty
 
 
-def _explained(study: Study) -> str:
+def _explained(study: Study) -> Markup:
     boundary = study.summary.boundary
     said = (
         f"Means over {counted(len(study.run.manifest.draws), 'head')} of the largest size. Dice and IoU are of each "
@@ -136,7 +139,7 @@ def _explained(study: Study) -> str:
         "head, what lies between the ceiling and 1 by the grid."
     )
     said += f" {WHAT_ALL_PIXELS_ARE}" + ("" if boundary is None else f" {what_outlines_are(boundary)}")
-    return f'<p class="soft">{text(said)}</p>'
+    return soft(said)
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,7 @@ class _Gallery:
     """By method."""
     is_anonymous: bool
 
-    def head(self) -> str:
+    def head(self) -> Markup:
         """How images were chosen, and what colours mean."""
         n_test, names = len(self.study.run.manifest.test), self.masks.names
         said = (
@@ -164,40 +167,37 @@ class _Gallery:
         if any((self._planes[place] == VOID).all(axis=0).any() for place in self._shown):
             legend.append(("class not known", UNKNOWN))
         own = list(zip(names, class_colours(len(names)), strict=True)) if len(names) > 1 else []
-        body = f'<p class="soft">{text(said)} {text(about)}</p>' + _legend("Error", legend)
-        return body + (_legend("Mask and prediction", own) if own else "")
+        body = soft(f"{said} {about}") + filled("legend", what="Error", entries=legend)
+        return body + (filled("legend", what="Mask and prediction", entries=own) if own else "")
 
-    def rows(self, method: int) -> str:
+    def images(self, method: int) -> Markup:
         """The images of one method, by kind."""
-        body = ""
+        body, backbones = Markup(), self.study.run.methods[method][1]
         for kind in KINDS:
             some = [each for each in self.pictures[method].images if each.kind == kind]
-            rows = "".join(self._row(each, self.study.run.methods[method][1]) for each in some)
-            body += f'<h4>{kind.capitalize()}</h4><ul class="segmented">{rows}</ul>' if rows else ""
-        return body or '<p class="soft">Masks and predictions of all test images are empty.</p>'
+            if some:
+                body += Markup("<h4>{}</h4>").format(kind.capitalize())
+                body += filled("segmented", images=[self._image(each, backbones) for each in some])
+        return body or soft("Masks and predictions of all test images are empty.")
 
-    def _row(self, picture: Picture, backbones: Sequence[str]) -> str:
+    def _image(self, picture: Picture, backbones: Sequence[str]) -> dict[str, Any]:
+        """What the template shows of one."""
         position = self._places[picture.content]
         planes, name = self._planes[position], self._names[position]
         size = planes.shape[1], planes.shape[2]
         predicted = picture.planes
-        drawn = {
+        panels = {
+            "image": self._images[position],
             "mask": sharp_url(mask_picture(planes)),
             "prediction": sharp_url(mask_picture(predicted.astype(np.uint8))),
             "error": sharp_url(error_picture(predicted, planes)),
         }
         for backbone in backbones:
             colours = self._colours[backbone][self._shown.index(position)]
-            drawn[f"tokens of {backbone}"] = sharp_url(colour_picture(colours, size))
-        panels = _panel("image", self._images[position], name, "") + "".join(
-            _panel(what, url, name, "drawn") for what, url in drawn.items()
-        )
+            panels[f"tokens of {backbone}"] = sharp_url(colour_picture(colours, size))
         what = "Dice" if len(planes) == 1 else "mean Dice"
         scores = f"{what} {number_text(picture.dice)}, ceiling {number_text(picture.ceiling)}"
-        return (
-            f"<li><p><strong>{text(name)}</strong> · {scores}</p>"
-            f'<div class="panels" style="--n:{min(len(drawn) + 1, MOST_COLUMNS)}">{panels}</div></li>'
-        )
+        return {"name": name, "scores": scores, "n_columns": min(len(panels), MOST_COLUMNS), "panels": panels}
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -241,17 +241,3 @@ class _Gallery:
         train = study.rows[manifest.train(manifest.draws[0], manifest.largest)]
         rows = study.rows[self._shown]
         return {name: token_colours(DenseMaps(study.store.embeddings(name)), rows, train) for name in names}
-
-
-def _panel(what: str, url: str | None, name: str, kind: str) -> str:
-    said = text(what)
-    shown = '<span class="thumbnail none">no image</span>'
-    if url is not None:
-        own = f' class="{kind}"' if kind else ""
-        shown = f'<img src="{url}"{own} alt="{said} of {text(name)}" loading="lazy">'
-    return f"<figure>{shown}<figcaption>{said}</figcaption></figure>"
-
-
-def _legend(what: str, entries: Sequence[tuple[str, str]]) -> str:
-    body = "".join(f'<li><span style="background:{colour}"></span>{text(name)}</li>' for name, colour in entries)
-    return f'<ul class="legend"><li><strong>{text(what)}</strong></li>{body}</ul>'

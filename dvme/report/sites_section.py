@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from markupsafe import Markup
+
 from dvme.report.figures import sites as figures
-from dvme.report.html.page import Page, Section, text
+from dvme.report.html.page import Page, Section
 from dvme.report.html.tables import Row, table
+from dvme.report.html.template import heading, paragraph, soft
 from dvme.stats.intervals import Interval
 from dvme.study.sites.outcome import SiteResult, SitesResult
 from dvme.text import METRIC_NAMES, difference_text, ends_text, number_text, p_text, some_of
@@ -25,12 +28,12 @@ def sites_section(page: Page, found: SitesResult | None, *, is_anonymous: bool) 
         return None
     if is_anonymous:
         found = numbered(found)
-    body = f"<p>{text(found.said())}</p>"
-    body += "".join(f"<p>{text(line)}</p>" for site in found.sites for line in site.why_not_external)
-    body += "".join(f"<p>{text(_judged(site))}</p>" for site in found.sites)
+    body = paragraph(found.said())
+    body += Markup("").join(paragraph(line) for site in found.sites for line in site.why_not_external)
+    body += Markup("").join(paragraph(_judged(site)) for site in found.sites)
     if any(site.judged and site.drops for site in found.sites):
         body += page.figure("sites", figures.sites(found), _caption(found))
-    body += "".join(_of_site(found, site) for site in found.sites)
+    body += Markup("").join(_of_site(found, site) for site in found.sites)
     body += _scores(found) + _shifts(found)
     return Section("sites", "At other sites", body)
 
@@ -71,7 +74,7 @@ def _caption(found: SitesResult) -> str:
     )
 
 
-def _of_site(found: SitesResult, site: SiteResult) -> str:
+def _of_site(found: SitesResult, site: SiteResult) -> Markup:
     """Every method, and every finding by the leading one."""
     rows = [
         Row(
@@ -87,19 +90,19 @@ def _of_site(found: SitesResult, site: SiteResult) -> str:
         for each in site.drops
     ]
     headings = ("own test images", f"at {site.name}", "drop (95% CI)", "p", "heads fitted anew", "")
-    body = f"<h3>{text(site.name)}</h3>"
+    body = heading(site.name)
     body += table(("method",), headings, rows, f"{METRIC_NAMES[found.metric]} at {site.name}")
-    body += (
-        '<p class="soft">Drop: own less theirs, of these heads on other images of both places, patients as units; '
-        f"{text(found.families)}. Scores are each for itself. Heads fitted anew: the interval of the drop, for itself, "
-        "where heads are left to chance, too.</p>"
+    body += soft(
+        "Drop: own less theirs, of these heads on other images of both places, patients as units; "
+        f"{found.families}. Scores are each for itself. Heads fitted anew: the interval of the drop, for itself, "
+        "where heads are left to chance, too."
     )
     if len(site.findings) > 1 or any(each.why_not for each in site.findings):
         body += _findings(found, site)
     return body
 
 
-def _findings(found: SitesResult, site: SiteResult) -> str:
+def _findings(found: SitesResult, site: SiteResult) -> Markup:
     rows = [
         Row(
             (each.finding, ", ".join(each.theirs)),
@@ -115,19 +118,19 @@ def _findings(found: SitesResult, site: SiteResult) -> str:
     return table(("finding", "there"), headings, rows, f"Findings at {site.name}, by {found.leader}")
 
 
-def _scores(found: SitesResult) -> str:
+def _scores(found: SitesResult) -> Markup:
     if not found.scores:
-        return ""
+        return Markup()
     portions = found.scores[0].portions
     rows = [
         Row((each.method,), (_interval(each.total), *(_interval(own.score) for own in each.portions), each.why_not))
         for each in found.scores
     ]
     headings = ("weighted score (95% CI)", *(f"{own.name}, {own.weight:g}" for own in portions), "")
-    return "<h3>Weighted score</h3>" + table(("method",), headings, rows, "Weighted score")
+    return heading("Weighted score") + table(("method",), headings, rows, "Weighted score")
 
 
-def _shifts(found: SitesResult) -> str:
+def _shifts(found: SitesResult) -> Markup:
     rows = []
     for site in found.sites:
         for number, each in enumerate(site.shifts):
@@ -143,15 +146,15 @@ def _shifts(found: SitesResult) -> str:
             )
             rows.append(Row((site.name, each.backbone), numbers, is_first=number == 0))
     headings = ("told apart, AUC", "MMD²", "p", "robustness index", "by chance", "")
-    return (
-        "<h3>How far apart the images are</h3>"
-        + table(("site", "backbone"), headings, rows, "Shift by site and backbone")
-        + '<p class="soft">Told apart: how well a linear classifier tells which place an image is of; 0.5: not at '
+    said = (
+        "Told apart: how well a linear classifier tells which place an image is of; 0.5: not at "
         "all. MMD²: squared mean discrepancy of the embeddings, with a permutation test of whole patients. Robustness: "
         "of the 20 nearest neighbours, those with the same findings at another place, against those with other "
         "findings at the same place; 1: the place does not matter. Compare it with chance, which depends on how "
-        "frequent findings and places are.</p>"
+        "frequent findings and places are."
     )
+    shown = table(("site", "backbone"), headings, rows, "Shift by site and backbone")
+    return heading("How far apart the images are") + shown + soft(said)
 
 
 def _interval(interval: Interval, *, signed: bool = False) -> str:

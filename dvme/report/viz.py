@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dvme.arguments import public
@@ -25,7 +26,8 @@ from dvme.prediction.sources import check_fits
 from dvme.report.figures.embedding import map_figures
 from dvme.report.figures.static import save_figures
 from dvme.report.html.explorer import METHOD_NAMES, explorer_data, explorer_html
-from dvme.report.html.page import Page, Section, text, write_page
+from dvme.report.html.page import Page, Section, write_page
+from dvme.report.html.template import soft
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.runtime import Progress, automatic
@@ -150,6 +152,6 @@ def _page(title: str, drawn: PageMaps, n_left_out: int, notes: Sequence[str]) ->
     points, maps = drawn.points, drawn.maps
     left_out = f"; {n_left_out:,} without an embedding left out" if n_left_out else ""
     methods = " and ".join(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
-    head = f'<h1>{text(title)}</h1><p class="soft">{methods} of {len(points.ids):,} images{left_out}</p>'
+    head = Markup("<h1>{}</h1>").format(title) + soft(f"{methods} of {len(points.ids):,} images{left_out}")
     body = explorer_html(points, maps, notes)
     return Page(title, head=head, sections=[Section("maps", "Maps", body)], explorer=explorer_data(points, maps))

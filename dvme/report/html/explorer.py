@@ -5,17 +5,17 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from string import Template
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from dvme.data.order import class_order
 from dvme.maps.maps import EmbeddingMap
-from dvme.report.html.page import asset, text
+from dvme.report.html.template import filled
 from dvme.report.html.thumbnails import Thumbnails
 
 PLAIN_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
@@ -68,22 +68,16 @@ def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any
     }
 
 
-def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[str] = ()) -> str:
-    """The maps' panels and controls; the script draws into them. Notes are plain text and stand above."""
-    methods = list(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
-    choice = f'<label>Map <select data-control="method">{_options(methods)}</select></label>'
-    headings = [*(["image"] if points.thumbnails else []), "id", *points.columns]
-    panels = (
-        f'<div class="map"><h3>{text(each.name)} · {METHOD_NAMES[each.method]}</h3>'
-        f'<p class="soft">{_quality(each)}</p><div class="stage"></div></div>'
-        for each in maps
-    )
-    return Template(asset("explorer.html")).substitute(
-        columns=_options(points.columns),
-        methods=choice if len(methods) > 1 else "",
-        panels="".join(panels),
-        notes="".join(f'<p class="note soft">{text(note)}</p>' for note in notes),
-        headings="".join(f'<th scope="col">{text(each)}</th>' for each in headings),
+def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[str] = ()) -> Markup:
+    """The maps' panels and controls; the script draws into them. Notes stand above."""
+    named = [(each.name, METHOD_NAMES[each.method], _quality(each)) for each in maps]
+    return filled(
+        "explorer",
+        notes=notes,
+        columns=list(points.columns),
+        methods=list(dict.fromkeys(method for _, method, _ in named)),
+        maps=named,
+        has_pictures=points.thumbnails is not None,
     )
 
 
@@ -96,10 +90,6 @@ def short_ids(paths: Sequence[str]) -> list[str]:
             break
         shared += 1
     return ["/".join(each[shared:]) for each in parts]
-
-
-def _options(names: Iterable[str]) -> str:
-    return "".join(f"<option>{text(name)}</option>" for name in names)
 
 
 def measured_or_named(values: NDArray[Any]) -> Column:

@@ -4,6 +4,7 @@ import html
 import re
 from dataclasses import replace
 
+import markupsafe
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def shown(found: Reliability) -> tuple[Page, str]:
 
 
 def test_reliability_section__words_come_first_and_names_are_text(found: Reliability, shown: tuple[Page, str]) -> None:
-    assert shown[1].startswith(f"<p>{html.escape(found.said())}</p>")
+    assert shown[1].startswith(f"<p>{markupsafe.escape(found.said())}</p>")
     assert "<script>" not in shown[1]
     assert "&lt;script&gt;Mass" in shown[1]
 

@@ -42,7 +42,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, make_features: Callable[...
 
 
 def _plain(html: str) -> str:
-    return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#x27;", "'").split())
+    return " ".join(re.sub(r"<[^>]*>", " ", html).replace("&#39;", "'").split())
 
 
 def test_sites_section__says_it_first_and_shows_every_number(report: StudyReport) -> None:

@@ -203,7 +203,7 @@ def test_write_report__explains_on_the_test_images_alone(tmp_path: Path) -> None
     result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=PCA)
     page = (tmp_path / "r.html").read_text()
     _assert_no_part_is_missing(result)
-    assert f"mean over the head&#x27;s {n_test} test images and 2 heads" in page
+    assert f"mean over the head&#39;s {n_test} test images and 2 heads" in page
     assert f"embeddings of {n_test} test images" in page
     assert f"mean over {n_test} test images." in page  # of the map of tokens, which takes 64 at most
 

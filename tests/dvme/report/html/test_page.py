@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 from plotly.graph_objects import Figure, Scatter
 
 from dvme.report.figures import style
-from dvme.report.html.page import NO_NETWORK, Page, Section, as_script, asset, write_page
+from dvme.report.html.page import NO_NETWORK, Page, Section, as_script, write_page
 from dvme.report.html.tables import Row, choice, facts, part, table
+from dvme.report.html.template import asset, filled, folded, heading, paragraph, soft
 
 EVIL = "</script><script>alert(1)</script><!--"
 
@@ -36,7 +40,7 @@ def test_as_script__what_is_no_number_is_null() -> None:
 
 
 def test_write_page__everything_is_in_the_file(tmp_path: Path) -> None:
-    page = Page(EVIL, head="<p>first</p>", themes={"light": style.template(), "dark": style.template(is_dark=True)})
+    page = Page(EVIL, head=paragraph("first"), themes={"light": style.template(), "dark": style.template(is_dark=True)})
     body = page.figure("curve", Figure(Scatter(x=[1, 2], y=[3, 4], name=EVIL), {"height": 321}), "said")
     page.sections = [Section("one", EVIL, body)]
     out = tmp_path / "page.html"
@@ -72,7 +76,7 @@ def test_write_page__a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: 
 
 def test_tables__text_in_every_cell() -> None:
     shown = table((EVIL,), (EVIL,), [Row((EVIL,), (EVIL,), frozenset({0}), is_first=True)], EVIL)
-    shown += facts({EVIL: EVIL}) + choice("name", EVIL, {EVIL: EVIL}) + part("name", EVIL, "")
+    shown += facts({EVIL: EVIL}) + choice("name", EVIL, {EVIL: EVIL}) + part("name", EVIL, Markup())
     assert "<script>" not in shown
     assert shown.count("&lt;script&gt;") == 11
     assert 'class="number best"' in shown
@@ -88,3 +92,42 @@ def test_scripts__share_the_figures_colours_and_shapes() -> None:
     assert tuple(json.loads(palette[1])) == style.PALETTE
     assert tuple(json.loads(symbols[1])) == style.SYMBOLS
     assert neutral[1] == style.NEUTRAL
+
+
+@given(st.text(), st.text())
+def test_parts__hold_texts_that_come_back_and_no_markup(one: str, other: str) -> None:
+    made = heading(one) + folded(one, soft(other), paragraph(other))
+    tags = [
+        "<h3>",
+        "</h3>",
+        "<details>",
+        "<summary>",
+        "</summary>",
+        '<p class="soft">',
+        "</p>",
+        "<p>",
+        "</p>",
+        "</details>",
+    ]
+    assert re.findall("<[^>]*>", made) == tags
+    told = f"<h3>{one}</h3><details><summary>{one}</summary>"
+    assert html.unescape(made) == f'{told}<p class="soft">{other}</p><p>{other}</p></details>'
+
+
+def test_filled__a_name_that_a_template_lacks_is_no_blank() -> None:
+    with pytest.raises(jinja2.UndefinedError):
+        filled("legend", what="Error")
+
+
+def test_templates__breaks_of_lines_are_none_of_the_page() -> None:
+    shown = filled("legend", what="a\nb", entries=[("one", "#fff"), ("two", "#000")])
+    assert shown == (
+        '<ul class="legend"><li><strong>a\nb</strong></li><li><span style="background:#fff"></span>one</li>'
+        '<li><span style="background:#000"></span>two</li></ul>'
+    )
+    row = table(("name",), ("number",), [Row(("a",), ("1", "2"), frozenset({1}), is_first=True)], "label")
+    assert row == (
+        '<div class="scroll" tabindex="0" role="region" aria-label="label"><table><thead><tr><th scope="col">name</th>'
+        '<th scope="col" class="number">number</th></tr></thead><tbody><tr class=\'group\'><td class="name">a</td>'
+        '<td class="number">1</td><td class="number best">2</td></tr></tbody></table></div>'
+    )
