@@ -1,3 +1,4 @@
+// @ts-check
 // What points are coloured by: categories with a colour and a shape each, or numbers on a scale.
 "use strict";
 
@@ -5,15 +6,20 @@ const PALETTE = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9
 const NOTHING = "#8A8A8A"; // of a missing value
 const SCALE = ["#00224e", "#1a386f", "#434e6c", "#61646f", "#7d7c78", "#9b9577", "#bcaf6f", "#dfcb5d", "#fee838"];
 
+/** @param {string} text in base64 */
 function bytesOf(text) {
   const raw = atob(text), bytes = new Uint8Array(raw.length);
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return bytes;
 }
+/** @param {string} text */
 const floatsOf = text => new Float32Array(bytesOf(text).buffer);
+/** @param {string} text */
 const codesOf = text => new Uint32Array(bytesOf(text).buffer);
+/** @param {string} hex */
 const rgb = hex => [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16));
 
+/** @param {number} share of the range, 0 to 1 */
 function onScale(share) {
   const place = Math.min(Math.max(share, 0), 1) * (SCALE.length - 1), k = Math.min(Math.floor(place), SCALE.length - 2);
   const [low, high] = [rgb(SCALE[k]), rgb(SCALE[k + 1])];
@@ -21,17 +27,30 @@ function onScale(share) {
 }
 
 class Category {
+  /** @param {{name: string, values: string[], codes: string}} described */
   constructor({name, values, codes}) {
-    Object.assign(this, {name, values, codes: codesOf(codes), hidden: new Set()});
+    this.name = name;
+    this.values = values;
+    this.codes = codesOf(codes);
+    /** @type {Set<number>} */
+    this.hidden = new Set();
     this.counts = new Uint32Array(values.length);
     for (const code of this.codes) this.counts[code]++;
   }
+  /** @param {number} code */
   hex(code) { return this.values[code] === "" ? NOTHING : PALETTE[code % PALETTE.length]; }
+  /** @param {number} code */
   symbol(code) {
     return this.values[code] === "" ? 0 : (code + Math.floor(code / PALETTE.length)) % SYMBOLS.length;
   }
+  /** @param {number} i */
   text(i) { return this.values[this.codes[i]]; }
+  /** @param {number} i */
   isHidden(i) { return this.hidden.has(this.codes[i]); }
+  /**
+   * @param {Uint8Array} colors of which alpha stays as it is
+   * @param {Uint8Array} symbols
+   */
   fill(colors, symbols) {
     const inks = this.values.map((_, code) => [...rgb(this.hex(code)), this.symbol(code)]);
     for (let i = 0; i < this.codes.length; i++) {
@@ -43,15 +62,24 @@ class Category {
 }
 
 class Numbers {
+  /** @param {{name: string, numbers: string, texts: string[]}} described */
   constructor({name, numbers, texts}) {
-    Object.assign(this, {name, texts, numbers: floatsOf(numbers)});
+    this.name = name;
+    this.texts = texts;
+    this.numbers = floatsOf(numbers);
     this.low = Infinity; this.high = -Infinity;
     for (const value of this.numbers) if (value === value) {
       this.low = Math.min(this.low, value); this.high = Math.max(this.high, value);
     }
   }
+  /** @param {number} i */
   text(i) { return this.texts[i]; }
-  isHidden() { return false; }
+  /** @param {number} _ */
+  isHidden(_) { return false; }
+  /**
+   * @param {Uint8Array} colors
+   * @param {Uint8Array} symbols
+   */
   fill(colors, symbols) {
     const range = this.high - this.low || 1, missing = rgb(NOTHING);
     for (let i = 0; i < this.numbers.length; i++) {
@@ -62,4 +90,8 @@ class Numbers {
   }
 }
 
+/**
+ * @param {any} described
+ * @returns {Category | Numbers}
+ */
 const columnOf = described => "codes" in described ? new Category(described) : new Numbers(described);

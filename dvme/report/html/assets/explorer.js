@@ -1,3 +1,4 @@
+// @ts-check
 // Embedding maps side by side: what is hovered, selected or hidden in one is so in all.
 "use strict";
 
@@ -6,8 +7,19 @@ const LEGEND_ENTRIES = 250;
 const TOOLTIP_EDGE = 144; // CSS pixels of a thumbnail that hovers
 
 class Explorer {
+  /**
+   * @param {any} root the element around all maps
+   * @param {any} data as dvme.report.html.explorer makes it
+   */
   constructor(root, data) {
-    Object.assign(this, {root, ids: data.ids, n: data.ids.length, hovered: -1, selected: new Set()});
+    this.root = root;
+    /** @type {string[]} */
+    this.ids = data.ids;
+    this.n = this.ids.length;
+    this.hovered = -1;
+    this.isMoving = false;
+    /** @type {Set<number>} */
+    this.selected = new Set();
     this.thumbnails = new Thumbnails(data.thumbnails);
     this.tokens = data.tokens.map(described => new Thumbnails(described));
     this.columns = data.columns.map(columnOf);
@@ -17,6 +29,7 @@ class Explorer {
     this.painter = GLPoints.make(this.n) || new FlatPoints(this.n);
     root.dataset.painter = this.painter.constructor.name;
     const panels = [...root.querySelectorAll(".map")];
+    /** @type {MapView[]} */
     this.maps = data.maps.map((described, k) => new MapView(panels[k], described, this));
     this.maps.forEach(map => attachPointer(map, this));
     this.tooltip = root.querySelector(".tooltip");
@@ -50,11 +63,13 @@ class Explorer {
     document.addEventListener("dvme-theme", () => this.draw());
   }
 
+  /** @param {string} method */
   showMethod(method) {
     this.maps.forEach(map => { map.panel.hidden = map.method !== method; });
     this.maps.forEach(map => map.resize());
   }
 
+  /** @param {number} position of a column */
   colorBy(position) {
     this.coloring = this.columns[position];
     this.coloring.fill(this.colors, this.symbols);
@@ -105,6 +120,10 @@ class Explorer {
     });
   }
 
+  /**
+   * @param {number} code of a category
+   * @param {boolean} isAlone
+   */
   toggle(code, isAlone) {
     const {hidden, values} = this.coloring;
     if (isAlone) {
@@ -118,6 +137,10 @@ class Explorer {
     if (this.selected.size) this.listSelected();
   }
 
+  /**
+   * @param {number} i a point, or -1
+   * @param {MapView | null} map where it is pointed at
+   */
   hover(i, map = null) {
     if (i !== this.hovered) {
       this.hovered = i;
@@ -136,10 +159,13 @@ class Explorer {
     this.tooltip.style.top = `${Math.max(4, Math.min(y - height / 2, window.innerHeight - height - 4))}px`;
   }
 
+  /** @param {number} i */
   facts(i) { return this.columns.map(column => [column.name, column.text(i)]).filter(([, text]) => text !== ""); }
 
+  /** @param {number} i */
   sentence(i) { return [this.ids[i], ...this.facts(i).map(([name, text]) => `${name} ${text}`)].join(", "); }
 
+  /** @param {number} i */
   described(i) {
     const list = element("dl");
     for (const [name, text] of this.facts(i)) {
@@ -153,6 +179,7 @@ class Explorer {
     return made;
   }
 
+  /** @param {Iterable<number>} indices */
   select(indices, {isAdding = false} = {}) {
     if (!isAdding) this.selected = new Set(indices);
     else for (const i of indices) this.selected.add(i);
@@ -160,6 +187,7 @@ class Explorer {
     this.listSelected();
   }
 
+  /** @param {number} i */
   toggleSelected(i) {
     if (!this.selected.delete(i)) this.selected.add(i);
     this.select([...this.selected]);
@@ -178,6 +206,7 @@ class Explorer {
     this.listing = setTimeout(() => this.fillList(chosen), 20);
   }
 
+  /** @param {number[]} chosen */
   fillList(chosen) {
     const {root} = this, table = root.querySelector(".selected tbody");
     root.querySelector(".selected").hidden = !chosen.length;
@@ -192,7 +221,10 @@ class Explorer {
       `The first ${LISTED} are listed; the download has all ${chosen.length.toLocaleString("en")}.` : "";
   }
 
-  // How the selection falls on what the points are coloured by.
+  /**
+   * How the selection falls on what the points are coloured by.
+   * @param {number[]} chosen
+   */
   shares(chosen) {
     if (!(this.coloring instanceof Category)) return "";
     const counts = new Map();
@@ -204,6 +236,7 @@ class Explorer {
 
   chosen() { return [...this.selected].sort((one, other) => one - other); }
 
+  /** @param {string} text */
   search(text) {
     const wanted = text.trim().toLowerCase();
     const found = wanted ? this.ids.flatMap((id, i) => id.toLowerCase().includes(wanted) ? [i] : []) : [];

@@ -1,11 +1,22 @@
+// @ts-check
 // One map: its canvases, its window, and how it is pointed at.
 "use strict";
 
 const MARGIN = 14; // CSS pixels between the points and the frame of a map
 
 class MapView {
+  /** @type {View} */ view;
+
+  /**
+   * @param {HTMLElement} panel
+   * @param {{name: string, method: string, places: string}} described
+   * @param {Explorer} explorer
+   */
   constructor(panel, described, explorer) {
-    Object.assign(this, {panel, explorer, name: described.name, method: described.method});
+    this.panel = panel;
+    this.explorer = explorer;
+    this.name = described.name;
+    this.method = described.method;
     const places = floatsOf(described.places); // y grows upwards in the data, downwards on the screen
     for (let i = 1; i < places.length; i += 2) places[i] = -places[i];
     this.places = places;
@@ -54,6 +65,11 @@ class MapView {
     this.draw();
   }
 
+  /**
+   * @param {number} factor
+   * @param {number} x device pixels of what stays where it is
+   * @param {number} y
+   */
   zoom(factor, x = this.points.width / 2, y = this.points.height / 2) {
     const {view} = this;
     if (!view) return; // a map that was never shown
@@ -61,13 +77,21 @@ class MapView {
     this.draw();
   }
 
-  // Move as little as it takes to see a point.
+  /**
+   * Move as little as it takes to see a point.
+   * @param {number} i
+   */
   show(i) {
     const margin = MARGIN * this.ratio, {width, height} = this.points, x = this.x(i), y = this.y(i);
-    const inside = (value, end) => Math.min(Math.max(value, margin), end - margin) - value;
+    const inside = (/** @type {number} */ value, /** @type {number} */ end) =>
+      Math.min(Math.max(value, margin), end - margin) - value;
     if (inside(x, width) || inside(y, height)) this.pan(inside(x, width), inside(y, height));
   }
 
+  /**
+   * @param {number} x device pixels
+   * @param {number} y
+   */
   pan(x, y) { this.view.x += x; this.view.y += y; this.draw(); }
 
   draw() {
@@ -76,15 +100,18 @@ class MapView {
     this.drawOverlay();
   }
 
+  /** @param {number} i */
   x(i) { return this.places[2 * i] * this.view.scale + this.view.x; }
+  /** @param {number} i */
   y(i) { return this.places[2 * i + 1] * this.view.scale + this.view.y; }
 
-  drawOverlay(lasso = null) {
+  /** @param {number[][]} lasso corners */
+  drawOverlay(lasso = []) {
     if (!this.isShown || !this.view) return;
     const flat = this.overlay.getContext("2d"), ink = getComputedStyle(this.stage).color;
     flat.clearRect(0, 0, this.overlay.width, this.overlay.height);
     flat.strokeStyle = ink;
-    if (lasso && lasso.length) {
+    if (lasso.length) {
       flat.lineWidth = 1.5 * this.ratio;
       flat.setLineDash([5 * this.ratio, 4 * this.ratio]);
       flat.beginPath();
@@ -101,6 +128,11 @@ class MapView {
     flat.stroke();
   }
 
+  /**
+   * The point that is shown and nearest to a place; -1 where none is near enough.
+   * @param {number} x device pixels
+   * @param {number} y
+   */
   nearest(x, y, within = Infinity) {
     const {states} = this.explorer;
     let best = -1, least = within * within;
@@ -112,7 +144,12 @@ class MapView {
     return best;
   }
 
-  // The next point from i in a direction: near, and not far off to the side.
+  /**
+   * The next point from i in a direction: near, and not far off to the side.
+   * @param {number} i
+   * @param {number} dx
+   * @param {number} dy
+   */
   beside(i, dx, dy) {
     const {states} = this.explorer, x = this.x(i), y = this.y(i);
     let best = i, least = Infinity;
@@ -125,8 +162,14 @@ class MapView {
     return best;
   }
 
+  /**
+   * Points that are shown and lie inside.
+   * @param {number[][]} polygon corners in device pixels
+   */
   enclosed(polygon) {
-    const found = [], {states} = this.explorer;
+    /** @type {number[]} */
+    const found = [];
+    const {states} = this.explorer;
     const xs = polygon.map(corner => corner[0]), ys = polygon.map(corner => corner[1]);
     const left = Math.min(...xs), right = Math.max(...xs), top = Math.min(...ys), bottom = Math.max(...ys);
     for (let i = 0; i < this.explorer.n; i++) {

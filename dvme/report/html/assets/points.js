@@ -1,3 +1,4 @@
+// @ts-check
 // Draws points on canvases: WebGL where there is one, plain 2D canvas otherwise.
 "use strict";
 
@@ -43,7 +44,11 @@ void main() {
   result = vec4(ink.rgb * alpha, alpha);
 }`;
 
-// The same outlines for the 2D canvas, in a square of side 2.
+/**
+ * The same outlines for the 2D canvas, in a square of side 2.
+ * @param {string} symbol one of SYMBOLS
+ * @returns {Path2D}
+ */
 function outline(symbol) {
   const path = new Path2D();
   const corners = {
@@ -67,8 +72,11 @@ function outline(symbol) {
   return path;
 }
 
-// One WebGL context serves all maps, for browsers give a page only a few.
+/** @typedef {{scale: number, x: number, y: number}} View Device pixels are scale times places, plus x and y. */
+
+/** One WebGL context serves all maps, for browsers give a page only a few. */
 class GLPoints {
+  /** @param {number} n points */
   static make(n) {
     const canvas = document.createElement("canvas");
     const gl = canvas.getContext("webgl2", {antialias: false, premultipliedAlpha: true});
@@ -76,12 +84,22 @@ class GLPoints {
     try { return new GLPoints(canvas, gl, n); } catch (error) { return null; }
   }
 
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {WebGL2RenderingContext} gl
+   * @param {number} n
+   */
   constructor(canvas, gl, n) {
-    Object.assign(this, {canvas, gl, n, places: new Map()});
+    this.canvas = canvas;
+    this.gl = gl;
+    this.n = n;
+    /** @type {Map<Float32Array, WebGLBuffer>} */
+    this.places = new Map();
     const program = gl.createProgram();
-    for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
+    const texts = {[gl.VERTEX_SHADER]: VERTEX, [gl.FRAGMENT_SHADER]: FRAGMENT};
+    for (const kind of [gl.VERTEX_SHADER, gl.FRAGMENT_SHADER]) {
       const shader = gl.createShader(kind);
-      gl.shaderSource(shader, text);
+      gl.shaderSource(shader, texts[kind]);
       gl.compileShader(shader);
       gl.attachShader(program, shader);
     }
@@ -95,16 +113,27 @@ class GLPoints {
     this.buffers = Object.fromEntries(["color", "symbol", "state"].map(a => [a, gl.createBuffer()]));
   }
 
-  paint(colors, symbols, states) {
+  /**
+   * @param {Uint8Array} color n times red, green, blue, alpha
+   * @param {Uint8Array} symbol n positions in SYMBOLS
+   * @param {Uint8Array} state n times HIDDEN, DIM, PLAIN or CHOSEN
+   */
+  paint(color, symbol, state) {
     const gl = this.gl;
-    for (const [name, data, width] of [["color", colors, 4], ["symbol", symbols, 1], ["state", states, 1]]) {
+    for (const [name, data] of Object.entries({color, symbol, state})) {
       gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[name]);
       gl.bufferData(gl.ARRAY_BUFFER, data, gl.DYNAMIC_DRAW);
       gl.enableVertexAttribArray(this.at[name]);
-      gl.vertexAttribPointer(this.at[name], width, gl.UNSIGNED_BYTE, name === "color", 0, 0);
+      gl.vertexAttribPointer(this.at[name], name === "color" ? 4 : 1, gl.UNSIGNED_BYTE, name === "color", 0, 0);
     }
   }
 
+  /**
+   * @param {HTMLCanvasElement} target
+   * @param {Float32Array} places n times x and y
+   * @param {View} view
+   * @param {number} size device pixels of a point
+   */
   draw(target, places, view, size) {
     const gl = this.gl, {width, height} = target;
     if (this.canvas.width < width || this.canvas.height < height) {
@@ -138,11 +167,28 @@ class GLPoints {
   }
 }
 
+/** The same without WebGL; arguments as there. */
 class FlatPoints {
-  constructor(n) { Object.assign(this, {n, stamps: new Map(), outlines: SYMBOLS.map(outline)}); }
+  /** @param {number} n points */
+  constructor(n) {
+    this.n = n;
+    /** @type {Map<string, HTMLCanvasElement>} */
+    this.stamps = new Map();
+    this.outlines = SYMBOLS.map(outline);
+    this.colors = this.symbols = this.states = new Uint8Array();
+  }
 
+  /**
+   * @param {Uint8Array} colors
+   * @param {Uint8Array} symbols
+   * @param {Uint8Array} states
+   */
   paint(colors, symbols, states) { Object.assign(this, {colors, symbols, states}); }
 
+  /**
+   * @param {number} i
+   * @param {number} size
+   */
   stamp(i, size) {
     const [r, g, b, a] = this.colors.subarray(4 * i, 4 * i + 4), symbol = this.symbols[i];
     const key = `${r},${g},${b},${a},${symbol},${size}`;
@@ -160,6 +206,12 @@ class FlatPoints {
     return stamp;
   }
 
+  /**
+   * @param {HTMLCanvasElement} target
+   * @param {Float32Array} places
+   * @param {View} view
+   * @param {number} size
+   */
   draw(target, places, view, size) {
     const flat = target.getContext("2d");
     flat.clearRect(0, 0, target.width, target.height);

@@ -1,6 +1,13 @@
+// @ts-check
 // Thumbnails out of a few large sheets.
 "use strict";
 
+/**
+ * @param {string} tag
+ * @param {object} properties
+ * @param {...(Node | string)} children
+ * @returns {any} an element of this kind
+ */
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -8,14 +15,28 @@ function element(tag, properties = {}, ...children) {
 }
 
 class Thumbnails {
+  /** @type {string} */ name;
+  /** @type {string[]} */ sheets;
+  /** @type {Set<number>} */ missing;
+  /** @type {(string | null)[]} */ loading;
+  /** @type {number} */ n;
+  /** @type {number} */ edge;
+  /** @type {number} */ across;
+  /** @type {number} */ per_sheet;
+
+  /** @param {any} described without sheets where there are no thumbnails */
   constructor(described) {
     if (described) {
       Object.assign(this, described, {missing: new Set(described.missing)});
       this.loading = this.sheets.map(() => null);
     }
   }
+  /** @param {number} i */
   has(i) { return !!this.sheets && !this.missing.has(i); }
-  // A sheet is decoded once, when its first image is wanted.
+  /**
+   * A sheet is decoded once, when its first image is wanted.
+   * @param {number} sheet
+   */
   url(sheet) {
     if (!this.loading[sheet]) {
       const [head, body] = this.sheets[sheet].split(",");
@@ -24,6 +45,10 @@ class Thumbnails {
     }
     return this.loading[sheet];
   }
+  /**
+   * @param {number} i
+   * @param {number} edge CSS pixels
+   */
   element(i, edge) {
     const made = element("span", {className: "thumbnail"});
     made.style.width = made.style.height = `${edge}px`;
