@@ -5,98 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Self
 
 from dvme.data import Task
 from dvme.json_values import plain, rebuilt
 from dvme.notices import asides
+from dvme.shown import markup
+from dvme.shown.result import Shown
+from dvme.shown.table import Table
 from dvme.stats.curves import LabelsSaved
-from dvme.stats.intervals import Comparison, Interval
+from dvme.stats.intervals import Comparison
 from dvme.study.answers import Findings
 from dvme.study.by_class import ClassScores
 from dvme.study.by_subgroup import BySubgroup
+from dvme.study.cells import Cell, Column, Score
 from dvme.study.diagnosis import Diagnosis
-from dvme.study.methods import method_name
+from dvme.study.paper import COLUMNS, Spread, score_lines, score_records, score_table
 from dvme.study.per_unit import PerUnit
 from dvme.study.reliability import Reliability
 from dvme.study.sites.outcome import SitesResult
 from dvme.study.suspects import Suspect
 from dvme.study.trust import with_trust
+from dvme.text import counted
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclass(frozen=True)
-class Score:
-    """One metric on the test set, over the folds' heads."""
-
-    mean: float
-    std: float
-    """Sample standard deviation; nan with a single fold."""
-    folds: list[float]
-
-    @classmethod
-    def over(cls, folds: Sequence[float]) -> Score:
-        """The summary of the folds' values."""
-        values = list(folds)
-        std = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-        return cls(float(np.mean(values)), std, values)
-
-
-@dataclass(frozen=True)
-class Column:
-    """One size."""
-
-    name: str
-    n_train: float
-    """Training images, mean over the draws."""
-    n_validation: float
-    """Images to choose on, mean over the draws."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method at one size, over the draws."""
-
-    head: str
-    backbones: tuple[str, ...]
-    size: str
-    validation: float
-    """Mean of the study's metric on validation; what baselines are chosen by."""
-    test: dict[str, Score]
-    """By metric."""
-    interval: Interval
-    """Of the study's metric on other test images, given these heads."""
-    mark: str
-    """Against the method that leads on validation at its size: `*` is it, `=` not told apart from it, `+` better, empty
-    worse, `?` where no test could be made. Any of them is wrong in at most 5 per cent of tables."""
-    is_highest: bool
-    """Whether its mean on the test set is the highest of its size, which claims nothing."""
-    difference: Interval | None
-    """Less the method that leads on validation, with an interval for the whole table; None for that one."""
-    p_adjusted: float
-    """Of no difference from it: crossed test, Bonferroni over the table; nan where none was made."""
-    epochs: Score | None
-    """Epochs until the best on validation; None for heads that have no epochs."""
-    seconds: float
-    """Of all its fits, one after another or together."""
-    n_parameters: int
-    """Numbers that one head holds; of `knn`, its bank."""
-    chosen: list[dict[str, Any]] = field(default_factory=list)
-    """What validation chose, by draw."""
-    error_in_grades: Interval | None = None
-    """Mean absolute error of classes in order, with its interval on other test images; lower is better. None of others,
-    of two classes, and in the summary of an older dvme."""
-    ceiling: float | None = None
-    """Of a segmentation, what the grid of the method could reach at best on the test images: the masks themselves, down
-    to it and up again."""
-    grid: tuple[int, int] | None = None
-    """Of a segmentation, rows and columns of what the method tells classes of."""
-
-    @property
-    def method(self) -> str:
-        """What it is called in a sentence."""
-        return method_name(self.head, self.backbones)
+__all__ = ["Cell", "Column", "Gain", "PartDone", "Rival", "Score", "StudyReport"]
 
 
 @dataclass(frozen=True)
@@ -145,8 +80,8 @@ class PartDone:
     """Jobs of the whole study that nobody has finished yet."""
 
 
-@dataclass(frozen=True)
-class StudyReport:
+@dataclass(frozen=True, repr=False)
+class StudyReport(Shown):
     """The outcome of `dvme probe`, which is a study of one size, and of `dvme sweep`."""
 
     run: str | None
@@ -225,6 +160,70 @@ class StudyReport:
         if self.findings is None:
             return self
         return replace(self, findings=with_trust(self.findings, self.reliability, self.sites, self.subgroups))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The scores, a row for each method, size and metric.
+
+        Returns:
+            The columns are:
+
+            - `method`, its `head`, its `backbones` with + between them, and `size`.
+            - `n_train` and `n_validation`: images that train and that are chosen on, means over the draws.
+            - `metric`, and `mean` and `std` of its test scores over `n_draws` heads.
+            - `low` and `high`: the 95% interval on other test images, of the study's own metric and of `mae`.
+            - Of the study's own metric alone: `p`, `mark` and `is_highest`, which `Cell` explains; `difference` from the
+              method that leads on validation, with an interval for the whole table from `difference_low` to
+              `difference_high`; and `validation`, the mean score there.
+            - The same for all metrics: `ceiling` of a segmentation, `epochs` until the best on validation, `seconds` of
+              all fits, and `n_parameters` of one head.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(score_records(self), columns=[*COLUMNS])
+
+    def to_markdown(self, *, metric: str | None = None, spread: Spread = "std") -> str:
+        """The table of methods and sizes in Markdown, as `to_latex`."""
+        return markup.markdown(score_table(self, metric, spread))
+
+    def to_latex(
+        self,
+        *,
+        caption: str | None = None,
+        label: str = "",
+        metric: str | None = None,
+        spread: Spread = "std",
+    ) -> str:
+        r"""The table of methods and sizes in LaTeX, for the package booktabs: the best in bold, and the verdict below.
+
+        Args:
+            caption: other words than the usual ones; "": none.
+            label: what `\ref` takes; "": none.
+            metric: None: the one that the study is judged by, which alone has marks.
+            spread: what stands beside a mean: `std` over the draws, or the `interval` on other test images.
+
+        Raises:
+            UnknownNameError, OptionError: if there is no such metric, or no intervals of it.
+        """
+        table = score_table(self, metric, spread)
+        return markup.latex(table if caption is None else replace(table, caption=caption), label)
+
+    def _repr_html_(self) -> str:
+        counts, *others = self._lines()
+        said = [self.verdict, counts] if self.verdict else [counts, *others]
+        return markup.html(self._table(), said)
+
+    def _lines(self) -> list[str]:
+        if self.part is None:
+            return score_lines(self)
+        n_fitted = counted(self.n_jobs - self.n_reused, "job")
+        left = f"{counted(self.part.n_left, 'job')} left to other parts"
+        return [f"part {self.part.part} of a study: {n_fitted} fitted into {self.run}", left]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return score_records(self)
+
+    def _table(self) -> Table:
+        return score_table(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`: nan is None, an infinity "inf" or "-inf"."""
