@@ -15,7 +15,7 @@ from dvme_cli.parsing import parse_pairs
 from dvme_cli.table import Table
 
 if TYPE_CHECKING:
-    from dvme.study.compare import CompareReport
+    from dvme.study.comparison import CompareReport
     from dvme.study.outcome import Score
 
 SIZES_ABREAST = 4

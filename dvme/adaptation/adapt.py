@@ -19,6 +19,8 @@ from dvme.errors import UnknownNameError
 from dvme.extraction.models import Choice
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.seeds import checked_seed
+from dvme.shown.result import Shown, some_lines
+from dvme.text import counted
 from dvme.training.checkpoints import Epochs
 from dvme.training.recipe import STRONG
 
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
     from dvme.adaptation.watch import Look
 
 
-@dataclass(frozen=True)
-class AdaptReport:
-    """What was adapted, and how it went."""
+@dataclass(frozen=True, repr=False)
+class AdaptReport(Shown):
+    """What was adapted, and how it went; `to_frame()` has a row for each epoch, from 0."""
 
     out: str
     """The TOML."""
@@ -71,6 +73,14 @@ class AdaptReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"n_epochs": self.n_epochs}
+
+    def _lines(self) -> list[str]:
+        images, epochs = counted(self.n_images, "image"), counted(self.n_epochs, "epoch")
+        first = f"{self.backbone} is {self.base}, adapted by {self.method} on {images} for {epochs}"
+        return [first, f"{self.out} describes it, as dvme.extract takes it", *some_lines(self.remarks)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return list(self.looks)
 
 
 @public

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dvme.errors import DataError
+from dvme.shown.result import Shown, some_lines
 from dvme.text import EXAMPLES, counted, some_of
 
 MISSING = ""
@@ -23,9 +24,9 @@ COLUMNS = ("paths", "ids", "labels", "splits", "groups")
 """Fields of Samples that have an entry per image."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Columns of equal length, one entry per image file. "" is a missing value."""
+@dataclass(frozen=True, repr=False)
+class Samples(Shown):
+    """Columns of equal length, one entry per image file; `to_frame()` has a row for each. "" is a missing value."""
 
     paths: list[Path]
     """Where to open each image."""
@@ -81,6 +82,17 @@ class Samples:
         columns: dict[str, Any] = {name: [getattr(self, name)[at] for at in positions] for name in COLUMNS}
         kept = {name: [values[at] for at in positions] for name, values in self.kept.items()}
         return replace(self, kept=kept, **columns)
+
+    def _lines(self) -> list[str]:
+        n_labelled = len(self) - self.labels.count(MISSING)
+        names = some_of(sorted({*self.labels} - {MISSING}))
+        labelled = f"{n_labelled:,} with a label: {names}" if n_labelled else "none with a label"
+        return [f"{counted(len(self), 'image file')}, {labelled}", *some_lines(self.remarks)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        named = {"image": self.ids, "path": [os.fspath(path) for path in self.paths]}
+        named |= {"label": self.labels, "split": self.splits, "group": self.groups, **self.kept}
+        return [dict(zip(named, row, strict=True)) for row in zip(*named.values(), strict=True)]
 
 
 def unlisted_line(unlisted: Mapping[str, str]) -> str:

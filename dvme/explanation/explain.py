@@ -16,7 +16,7 @@ from dvme.data import MISSING
 from dvme.data.findings import are_findings, names_in
 from dvme.data.targets import Targets
 from dvme.errors import DataError, OptionError, parameter
-from dvme.explanation.ablation import Ablation, leave_one_out, leave_one_out_retrained
+from dvme.explanation.ablation import Ablation, LeftOut, leave_one_out, leave_one_out_retrained
 from dvme.explanation.attention_map import full_attention
 from dvme.explanation.attention_summary import AttentionSummary, summarise_attention
 from dvme.explanation.similarity import Similarity, similarity
@@ -28,16 +28,22 @@ from dvme.json_values import ToJson, as_json
 from dvme.places import check_head, open_cache
 from dvme.prediction.sources import check_fits
 from dvme.runtime import Progress, Runtime, automatic, silent
+from dvme.shown.result import Shown, some_lines
 from dvme.study.design.splits import groups_to_resample
+from dvme.text import difference_text
 from dvme_cache import EmbeddingCache
 
 FULL_MAP_IMAGES = 64
 """Images that a full T x T map is averaged over, at most."""
 
 
-@dataclass(frozen=True)
-class ExplainReport(ToJson):
-    """The explanation of one saved head."""
+@dataclass(frozen=True, repr=False)
+class ExplainReport(Shown, ToJson):
+    """The explanation of one saved head.
+
+    `to_frame()` has a row for each backbone that is left out, of the head as it is and of one that was fitted again:
+    what that changes in log loss and AUC, and the ends of the intervals.
+    """
 
     head: str
     backbones: tuple[str, ...]
@@ -55,6 +61,24 @@ class ExplainReport(ToJson):
     """Linear CKA between the backbones."""
     full_map: str | None
     """File of the T x T map, where it was asked for."""
+
+    def _lines(self) -> list[str]:
+        first = f"{self.head} on {'+'.join(self.backbones)}, explained on {self.images}"
+        lost = [
+            f"without {each.backbone}: AUC {difference_text(each.auc_difference)}" for each in self.reliance.left_out
+        ]
+        return [first, *some_lines(lost)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        asked = [own for own in (self.reliance, self.retrained) if own is not None]
+        return [_record(each, is_retrained=own.is_retrained) for own in asked for each in own.left_out]
+
+
+def _record(without: LeftOut, *, is_retrained: bool) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"backbone": without.backbone, "is_retrained": is_retrained}
+    for name, found in (("log_loss", without.log_loss_difference), ("auc", without.auc_difference)):
+        numbers |= {name: found.estimate, f"{name}_low": found.low, f"{name}_high": found.high}
+    return numbers
 
 
 @public

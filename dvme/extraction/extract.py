@@ -26,15 +26,18 @@ from dvme.extraction.passes import BackboneOutcome, Options, extract_all, lay_ou
 from dvme.files import check_folder
 from dvme.parts import parse_part
 from dvme.runtime import Progress, Runtime, automatic
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
+from dvme.text import counted
 from dvme_cache import CacheLockedError, EmbeddingCache, Part, check_unlocked
 from dvme_cache.files import is_url
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class ExtractReport:
-    """What a run found and did."""
+@dataclass(frozen=True, repr=False)
+class ExtractReport(Shown):
+    """What a run found and did; `to_frame()` has a row for each backbone, see `BackboneOutcome`."""
 
     cache: str
     task: Task
@@ -87,6 +90,17 @@ class ExtractReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"task": self.task.to_json()}
+
+    def _lines(self) -> list[str]:
+        files, images = counted(self.n_files, "file"), counted(self.n_rows, "distinct image")
+        done = [
+            f"{each.backbone}: {each.computed:,} computed, {each.reused:,} reused, {each.failed:,} failed"
+            for each in self.outcomes
+        ]
+        return [f"{files}, {images}, {self.n_new:,} new to {self.cache}", *some_lines(done)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) for each in self.outcomes]
 
 
 @public

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +92,7 @@ class BackboneOutcome:
     """Distinct images of this run without an embedding, now or from an earlier run."""
     seconds: float
     """Wall time of the pass over the images, which backbones share, until the backbone's last image."""
-    reasons: dict[str, str]
+    reasons: dict[str, str] = field(repr=False)
     """File to the reason why it has no embedding; every copy of an image is named, and files that could not be read."""
     remark: str
     """What is known to be uncertain about the backbone."""

@@ -25,7 +25,11 @@ from dvme.extraction.passes import Options
 from dvme.extraction.room import CACHE_BYTES_PER_ROW
 from dvme.extraction.trial import Trial
 from dvme.parts import parse_part
+from dvme.progress import duration
 from dvme.runtime import Progress, Runtime, automatic
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
+from dvme.text import counted
 from dvme_cache import EmbeddingCache, RowState, check_shard, remains_of
 from dvme_cache.layout import shard_rows
 
@@ -58,9 +62,9 @@ class BackbonePlan:
         return sum(self.computed.values())
 
 
-@dataclass(frozen=True)
-class ExtractPlan:
-    """What a run would find and do."""
+@dataclass(frozen=True, repr=False)
+class ExtractPlan(Shown):
+    """What a run would find and do; `to_frame()` has a row for each backbone, see `BackbonePlan`."""
 
     cache: str
     exists: bool
@@ -90,6 +94,16 @@ class ExtractPlan:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"task": self.task.to_json()}
+
+    def _lines(self) -> list[str]:
+        files, images = counted(self.n_files, "file"), counted(self.n_rows, "distinct image")
+        about = f"about {duration(self.seconds)}" if self.seconds else "nothing to compute"
+        first = f"{files}, {images}, {self.n_new:,} new to {self.cache}; {about}"
+        plans = [f"{each.backbone}: {each.n_computed:,} to compute, {each.reused:,} reused" for each in self.backbones]
+        return [first, *some_lines(plans)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) | {"computed": each.n_computed} for each in self.backbones]
 
 
 @public

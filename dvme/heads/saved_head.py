@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.heads import segments
+from dvme.heads import full_name, segments
 from dvme.heads.fitting.jobs import Head
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.tuned.kept import OwnBackbone
 from dvme.metrics.grades import mean_cuts
+from dvme.shown.result import Shown
+from dvme.text import counted, some_of
 from dvme_cache import Fingerprint
 
 
@@ -39,9 +41,9 @@ class SavedFold:
     """Whose embeddings it takes, where that was trained with it; None: those of the head's backbones."""
 
 
-@dataclass(frozen=True)
-class SavedHead:
-    """One method, fitted on every fold."""
+@dataclass(frozen=True, repr=False)
+class SavedHead(Shown):
+    """One method, fitted on every fold; `to_frame()` has a row for each, with its scores on the test set."""
 
     head: Head
     """What was fitted, with its hyper-parameters."""
@@ -135,6 +137,18 @@ class SavedHead:
             each = [fold.head.predict_proba(view) for fold in self.folds for view in views]
         mean: NDArray[Any] = np.mean(each, axis=0)
         return mean
+
+    def _lines(self) -> list[str]:
+        folds = counted(len(self.folds), "fold")
+        images = counted(len({own.tobytes() for own in self.fitted_ids}), "image")
+        first = f"{full_name(self.head)} on {'+'.join(self.backbones)}"
+        return [f"{first}, {folds}, fitted on {images}", f"tells {some_of(self.classes)}"]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [
+            {"fold": at, "n_train": len(fold.train_ids), "n_validation": len(fold.validation_ids), **fold.metrics}
+            for at, fold in enumerate(self.folds, start=1)
+        ]
 
 
 def keys_of(ids: NDArray[np.uint8]) -> NDArray[Any]:

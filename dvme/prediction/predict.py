@@ -24,23 +24,27 @@ from dvme.metrics.grades import predicted_classes
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.areas import Masked
 from dvme.prediction.backbones import OwnBackbones
+from dvme.prediction.mask_files import AREAS
 from dvme.prediction.masks import MaskRequest, write_masks
 from dvme.prediction.sources import Part, embedded, with_embeddings
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.segmentation.saved import named
-from dvme.text import probability_of
+from dvme.shown.result import Shown
+from dvme.text import counted, probability_of, some_of
 from dvme.vectors import spans
 
 if TYPE_CHECKING:
     import pandas as pd
 
 WRITERS = (".csv", ".parquet")
+SIZES, NUMBERS = ("rows", "columns"), ("p(", "pixels(", "share(", "dice(")
+"""Names of columns of numbers, and how the others of them begin."""
 ROWS_AT_ONCE = 4096
 
 
-@dataclass(frozen=True)
-class PredictReport:
-    """What was predicted, and what was not."""
+@dataclass(frozen=True, repr=False)
+class PredictReport(Shown):
+    """What was predicted, and what was not; `to_frame()` is the table that was written."""
 
     head: str
     backbones: tuple[str, ...]
@@ -71,6 +75,31 @@ class PredictReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table of predictions as it was written; of masks `areas.csv`. Names and classes are texts.
+
+        Raises:
+            FileNotFoundError: if it is gone.
+        """
+        import pandas as pd
+
+        place = Path(self.out)
+        place = place / AREAS if place.is_dir() else place
+        if place.suffix.lower() == ".parquet":
+            return pd.read_parquet(place)
+        names = pd.read_csv(place, nrows=0).columns.tolist()
+        numbers = [name for name in names if name in SIZES or name.startswith(NUMBERS)]
+        texts = dict.fromkeys([name for name in names if name not in numbers], str)
+        return pd.read_csv(place, dtype=texts, keep_default_na=False, na_values={name: [""] for name in numbers})
+
+    def _lines(self) -> list[str]:
+        what = "image" if self.dice is None else "mask"
+        counts = some_of([f"{name} ({count:,})" for name, count in self.counts.items()])
+        return [f"{counted(self.n_rows, what)} by {self.head} on {'+'.join(self.backbones)}, in {self.out}", counts]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [{"class": name, "n_images": count} for name, count in self.counts.items()]
 
 
 @public

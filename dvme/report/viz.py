@@ -30,7 +30,9 @@ from dvme.report.html.page import Page, Section, write_page
 from dvme.report.html.template import soft
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
+from dvme.report.result import quality_records
 from dvme.runtime import Progress, automatic
+from dvme.shown.result import Shown, some_lines
 from dvme.study.design.named import named_backbones
 from dvme.study.run import RUN
 from dvme.text import counted
@@ -39,9 +41,9 @@ from dvme_cache import EmbeddingCache
 NEW = "new to the head"
 
 
-@dataclass(frozen=True)
-class VizReport:
-    """What `dvme viz` drew."""
+@dataclass(frozen=True, repr=False)
+class VizReport(Shown):
+    """What `dvme viz` drew; `to_frame()` has a row for each map, see `MapQuality`."""
 
     cache: str
     html: str
@@ -60,6 +62,12 @@ class VizReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
+
+    def _lines(self) -> list[str]:
+        return [f"{self.html} shows {counted(self.n_points, 'image')} of {self.cache}", *some_lines(self.notices)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return quality_records(self.maps)
 
 
 @public

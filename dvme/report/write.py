@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,7 +24,6 @@ from dvme.heads.saved_head import SavedHead
 from dvme.heads.saving import load_head
 from dvme.maps.maps import MIN_ROWS
 from dvme.maps.projection import check_installed
-from dvme.maps.quality import MapQuality
 from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.report import sections
@@ -39,6 +38,7 @@ from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
 from dvme.report.people_section import people_section
 from dvme.report.reliability_section import reliability_section
+from dvme.report.result import ReportResult
 from dvme.report.segmentation_section import segmentation_section
 from dvme.report.sites_section import numbered, sites_section
 from dvme.runtime import Progress, automatic
@@ -51,30 +51,6 @@ from dvme.text import NO_GROUPS, counted, probability_of
 from dvme_cache import CacheError
 
 Part = TypeVar("Part")
-
-
-@dataclass(frozen=True)
-class ReportResult:
-    """What `dvme report` wrote."""
-
-    run: str
-    html: str
-    verdict: str
-    answers: dict[str, str]
-    """Question to answer."""
-    n_points: int
-    """Images in the maps; 0 without maps."""
-    n_without_thumbnail: int
-    maps: dict[str, dict[str, MapQuality]]
-    """Method to embedding to the quality of its map."""
-    notices: list[str]
-    """Why a part is missing, and what the reader has to know."""
-    figures: list[str]
-    """Files of `figures`."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return asdict(self)
 
 
 @public

@@ -20,6 +20,7 @@ from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_destination, written_aside
 from dvme.sets.catalogue import PublicSet, set_of
 from dvme.sets.unpacked import Unpacked
+from dvme.shown.result import Shown, some_lines
 from dvme.text import counted, first_few, some_of
 
 
@@ -51,9 +52,9 @@ class Published:
         return {*self.images, *self.beside}.union(*self.files.values())
 
 
-@dataclass(frozen=True, kw_only=True)
-class BuiltManifest:
-    """The outcome of `dvme data SET`."""
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BuiltManifest(Shown):
+    """The outcome of `dvme data SET`; `to_frame()` is the manifest, a row for each image."""
 
     set: PublicSet
     columns: Mapping[str, Sequence[str]]
@@ -87,6 +88,14 @@ class BuiltManifest:
             "columns": list(self.columns),
             "remarks": list(self.remarks),
         }
+
+    def _lines(self) -> list[str]:
+        classes = some_of([f"{name} ({count:,})" for name, count in self.classes.items()])
+        first = f"{self.set.name}: {counted(len(self), 'image')}, {self.n_listed:,} in the publisher's tables"
+        return [first, *([f"written to {self.path}"] if self.path else []), classes, *some_lines(self.remarks)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
 
 
 @public

@@ -8,10 +8,11 @@ from typing import Any
 
 from dvme.errors import UnknownNameError
 from dvme.sets.families import COLLECTIONS, ISIC, KERMANY, MONTGOMERY, NIH, SHENZHEN
+from dvme.shown.result import Shown
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublicSet:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PublicSet(Shown):
     """A set as its publisher describes it."""
 
     name: str
@@ -42,6 +43,9 @@ class PublicSet:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"collections": list(self.collections), "shares_with": list(self.shares_with)}
+
+    def _lines(self) -> list[str]:
+        return [f"{self.name}, {self.title}: {self.task}; {self.n_images:,} images, {self.size}; {self.licence}"]
 
 
 SETS = (

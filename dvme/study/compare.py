@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,10 +22,11 @@ from dvme.stats.findings import AUC
 from dvme.stats.folds import welch_of
 from dvme.stats.intervals import Comparison
 from dvme.stats.multiple import ALPHA, times
+from dvme.study.cells import Score
+from dvme.study.comparison import CompareReport, Pair
 from dvme.study.design.manifest import alike_sizes
 from dvme.study.design.units import units_of_test
 from dvme.study.judge import Judge
-from dvme.study.outcome import Score
 from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
 from dvme.study.run import SUBSETS, Run
 from dvme.study.scoring import check_metric_of, judging_metric, scores_of
@@ -38,48 +38,6 @@ OURS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("linear", ""): ("linear-adam", "linear"),
 }
 """Heads that stand beside a published setting, the nearest first."""
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two numbers about one method at one size."""
-
-    method: str
-    size: str
-    one: Score | None
-    """Of the run; None where it has no such cell."""
-    other: Score | None
-    """Of the other run, or as published (then without folds)."""
-    comparison: Comparison | None
-    """The first less the second: crossed test between runs, Welch's t beside a published number; None without both."""
-    p_adjusted: float
-    """Times the number of pairs that are compared (Bonferroni), for which the intervals are widened as well."""
-    beside: str = ""
-    """The run's method that stands beside a published one."""
-    doubt: str = ""
-    """Why a published number may be wrong."""
-
-
-@dataclass(frozen=True)
-class CompareReport:
-    """The outcome of `dvme compare`."""
-
-    one: str
-    other: str
-    metric: str
-    """Of several findings the AUC is the mean over those that can be judged, or that of `finding`."""
-    test: str
-    """The test behind the p values."""
-    pairs: list[Pair]
-    notices: list[str]
-    is_published: bool
-    """Whether the other is a published table."""
-    finding: str | None = None
-    """Which finding this is about; None: all, or images with one class each."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `--json`."""
-        return asdict(self)
 
 
 @public

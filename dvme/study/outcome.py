@@ -171,8 +171,8 @@ class StudyReport(Shown):
             - `n_train` and `n_validation`: images that train and that are chosen on, means over the draws.
             - `metric`, and `mean` and `std` of its test scores over `n_draws` heads.
             - `low` and `high`: the 95% interval on other test images, of the study's own metric and of `mae`.
-            - Of the study's own metric alone: `p`, `mark` and `is_highest`, which `Cell` explains; `difference` from the
-              method that leads on validation, with an interval for the whole table from `difference_low` to
+            - Of the study's own metric alone: `p`, `mark` and `is_highest`, which `Cell` explains; `difference` from
+              the method that leads on validation, with an interval for the whole table from `difference_low` to
               `difference_high`; and `validation`, the mean score there.
             - The same for all metrics: `ceiling` of a segmentation, `epochs` until the best on validation, `seconds` of
               all fits, and `n_parameters` of one head.

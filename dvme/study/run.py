@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,20 @@ from dvme.errors import DataError, OptionError, parameter
 from dvme.files import check_folder, written_aside
 from dvme.json_values import as_json, plain
 from dvme.places import check_run as check_place
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import Table
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
 from dvme.study.ledger import FinishedJob, Ledger, versions
 from dvme.study.methods import Method, full_name_of, method_name
 from dvme.study.outcome import StudyReport
+from dvme.study.paper import score_table
 from dvme.study.pictures import Pictures, PictureStore
 from dvme.text import counted, some_of
 from dvme_cache.files import PARTIAL_SUFFIX
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FORMAT = 2
 """1 kept probabilities, and its summary lacks what is said now."""
@@ -35,8 +41,8 @@ DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"
 OUT = parameter("out")
 
 
-@dataclass(frozen=True)
-class Run:
+@dataclass(frozen=True, repr=False)
+class Run(Shown):
     """A finished run, read back."""
 
     folder: Path
@@ -144,6 +150,24 @@ class Run:
             if marks_of(folder) == tuple(marks[method]):
                 found[head, backbones] = folder
         return found
+
+    def to_frame(self) -> pd.DataFrame:
+        """Every measurement, a row each, as `results.csv` in the run's folder has them.
+
+        Returns:
+            `head`, `backbones`, `size`, `n_train`, `n_validation`, `repeat` and `fold`; `part`, which is test,
+            validation or fit; and `metric` with its `value`.
+        """
+        import pandas as pd
+
+        texts = dict.fromkeys(("head", "backbones", "size", "part", "metric"), str)
+        return pd.read_csv(self.folder / RESULTS, dtype=texts, keep_default_na=False, na_values={"value": [""]})
+
+    def _lines(self) -> list[str]:
+        return [f"{self.folder}, by {self.metric}", self.manifest.summary, *some_lines(self.names)]
+
+    def _table(self) -> Table:
+        return score_table(read_summary(self.folder))
 
 
 def read_summary(folder: str | Path) -> StudyReport:

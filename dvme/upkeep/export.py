@@ -17,6 +17,9 @@ from dvme.errors import DataError, OptionError
 from dvme.files import check_destination
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, automatic
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
+from dvme.text import bytes_text, counted
 from dvme.upkeep.formats import files_of, format_of, write_bundle
 from dvme.upkeep.formats.bundle import BackboneHeader, Bundle, EmbeddedRows, Header, row_slices, text_array
 from dvme_cache import EmbeddingCache, Embeddings, RowState, count_states
@@ -35,9 +38,9 @@ class ExportedBackbone:
     pending: int
 
 
-@dataclass(frozen=True)
-class ExportReport:
-    """What an export holds."""
+@dataclass(frozen=True, repr=False)
+class ExportReport(Shown):
+    """What an export holds; `to_frame()` has a row for each backbone."""
 
     cache: str
     out: str
@@ -54,6 +57,14 @@ class ExportReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
+
+    def _lines(self) -> list[str]:
+        rows = counted(self.n_rows, "row")
+        done = [f"{each.backbone}: {each.done:,} done, {each.failed:,} failed" for each in self.backbones]
+        return [f"{self.out} has {rows} of {self.cache}, {bytes_text(self.n_bytes)}", *some_lines(done)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) for each in self.backbones]
 
 
 @public

@@ -15,6 +15,8 @@ from dvme.backbones.loading.kept import is_imported
 from dvme.errors import DataError, parameter
 from dvme.files import file_digest
 from dvme.runtime import Progress
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
 from dvme.text import counted
 from dvme.upkeep.committing import commit_blocks
 from dvme.upkeep.formats.bundle import BackboneHeader, EmbeddedRows
@@ -43,9 +45,9 @@ class ImportedBackbone:
     pending: int
 
 
-@dataclass(frozen=True)
-class ImportReport:
-    """What an import found and did."""
+@dataclass(frozen=True, repr=False)
+class ImportReport(Shown):
+    """What an import found and did; `to_frame()` has a row for each backbone, see `ImportedBackbone`."""
 
     cache: str
     file: str
@@ -62,6 +64,14 @@ class ImportReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
+
+    def _lines(self) -> list[str]:
+        rows = counted(self.n_rows, "row")
+        done = [f"{each.backbone}: {each.imported:,} imported, {each.reused:,} reused" for each in self.backbones]
+        return [f"{rows} of {self.file}, {self.n_new:,} new to {self.cache}", *some_lines(done)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) for each in self.backbones]
 
 
 def kept_remark(n_kept: int) -> str:

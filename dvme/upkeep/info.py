@@ -20,6 +20,9 @@ from dvme.data.samples import MASK
 from dvme.errors import DataError
 from dvme.extraction.beside import beside
 from dvme.places import open_cache
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
+from dvme.text import bytes_text, counted, some_of
 from dvme_cache import FORMAT_VERSION, EmbeddingCache, count_states
 from dvme_cache.embeddings import Embeddings
 from dvme_cache.fingerprint import BY_KIND
@@ -37,10 +40,10 @@ class BackboneSummary:
     pending: int
     n_bytes: int
     """On disk."""
-    fingerprint: dict[str, Any]
+    fingerprint: dict[str, Any] = field(repr=False)
     digest: str
     """Of the fingerprint."""
-    provenance: dict[str, Any]
+    provenance: dict[str, Any] = field(repr=False)
     maps: str = ""
     """The grids of dense features, such as `4 of 14 x 14 x 384`; "" of one vector an image."""
     row_bytes: int = 0
@@ -64,9 +67,9 @@ class MaskSummary:
     """Whether a pixel has one class at most."""
 
 
-@dataclass(frozen=True)
-class CacheSummary:
-    """A cache in numbers."""
+@dataclass(frozen=True, repr=False)
+class CacheSummary(Shown):
+    """A cache in numbers; `to_frame()` has a row for each backbone, see `BackboneSummary`."""
 
     cache: str
     n_rows: int
@@ -111,6 +114,19 @@ class CacheSummary:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"task": self.task.to_json()}
+
+    def _lines(self) -> list[str]:
+        first = f"{self.cache} has {counted(self.n_rows, 'image')}, {bytes_text(self.n_bytes)} on disk"
+        known = [f"{name} ({count:,})" for name, count in self.columns.items() if count]
+        backbones = [
+            f"{each.backbone}: {each.maps or each.dim} in {each.stored_as}; {each.done:,} done, "
+            f"{each.failed:,} failed, {each.pending:,} pending"
+            for each in self.backbones
+        ]
+        return [first, self.task.describe(), f"columns: {some_of(known) or 'none'}", *some_lines(backbones)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) for each in self.backbones]
 
 
 def info(cache: str | Path) -> CacheSummary:

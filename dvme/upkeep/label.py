@@ -27,15 +27,16 @@ from dvme.data.tables import check_table_name, read_table, table_file
 from dvme.errors import DataError, OptionError, parameter
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, automatic
+from dvme.shown.result import Shown
 from dvme.text import CHOICES, counted, first_few
 from dvme.upkeep.columns import canonical_splits
 from dvme.upkeep.naming import check_distinct, rows_by_name
 from dvme_cache import EmbeddingCache, check_unlocked
 
 
-@dataclass(frozen=True)
-class LabelReport:
-    """What a manifest changed."""
+@dataclass(frozen=True, repr=False)
+class LabelReport(Shown):
+    """What a manifest changed; `to_frame()` has a row for each column, with `n_changed` of its values."""
 
     cache: str
     manifest: str | None
@@ -58,6 +59,14 @@ class LabelReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self) | {"task": self.task.to_json()}
+
+    def _lines(self) -> list[str]:
+        rows = counted(self.n_rows, "row")
+        changed = [f"{name}: {count:,} changed" for name, count in self.n_changed.items()]
+        return [f"{rows} of {self.cache} labelled, {self.n_untouched:,} untouched", self.task.describe(), *changed]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [{"column": name, "n_changed": count} for name, count in self.n_changed.items()]
 
 
 @public

@@ -23,13 +23,14 @@ from dvme.errors import DataError, parameter
 from dvme.extraction.beside import beside, place_beside
 from dvme.places import check_cache_first, open_cache
 from dvme.runtime import Progress, Runtime, automatic
+from dvme.shown.result import Shown, some_lines
 from dvme.text import counted
 from dvme_cache import EmbeddingCache, check_unlocked
 
 
-@dataclass(frozen=True)
-class PruneReport:
-    """What is in the cache and not among the images."""
+@dataclass(frozen=True, repr=False)
+class PruneReport(Shown):
+    """What is in the cache and not among the images; `to_frame()` has a row for each of these."""
 
     cache: str
     n_kept: int
@@ -46,6 +47,13 @@ class PruneReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
+
+    def _lines(self) -> list[str]:
+        images, done = counted(len(self.removed), "image"), "taken out of" if self.is_done else "to be taken out of"
+        return [f"{images} {done} {self.cache}, {self.n_kept:,} kept", *some_lines(self.removed)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [{"path": path, "is_done": self.is_done} for path in self.removed]
 
 
 @public

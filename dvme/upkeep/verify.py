@@ -15,13 +15,16 @@ from dvme.defaults import IMAGES_COMPARED, SEED
 from dvme.errors import OptionError, parameter
 from dvme.places import open_cache
 from dvme.runtime import Progress, Runtime, automatic
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
+from dvme.text import counted
 from dvme.upkeep.reextraction import Comparison, compare_with_images
 from dvme_cache import EmbeddingCache, Finding, check_unlocked, repair_cache, verify_cache
 
 
-@dataclass(frozen=True)
-class VerifyReport:
-    """What was checked and found."""
+@dataclass(frozen=True, repr=False)
+class VerifyReport(Shown):
+    """What was checked and found; `to_frame()` has a row for each finding, see `dvme_cache.Finding`."""
 
     cache: str
     is_sound: bool
@@ -40,10 +43,19 @@ class VerifyReport:
         """Plain values for `--json`."""
         return asdict(self)
 
+    def _lines(self) -> list[str]:
+        n = f"{counted(self.n_files, 'file')} and {counted(self.n_embeddings, 'embedding')} checked"
+        again = [f"{each.backbone}: {each.n_different} of {each.n_compared} differ now" for each in self.comparisons]
+        verdict = "is sound" if self.is_sound else "is not sound"
+        return [f"{self.cache} {verdict}; {n}", *some_lines(again), *some_lines([each.what for each in self.findings])]
 
-@dataclass(frozen=True)
-class RepairReport:
-    """What was mended."""
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) for each in self.findings]
+
+
+@dataclass(frozen=True, repr=False)
+class RepairReport(Shown):
+    """What was mended; `to_frame()` has a row for each finding, and whether it `is_mended`."""
 
     cache: str
     mended: list[Finding]
@@ -55,6 +67,14 @@ class RepairReport:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
         return asdict(self)
+
+    def _lines(self) -> list[str]:
+        lost = [f"{name}: {count:,} rows to extract again" for name, count in self.n_rows_lost.items() if count]
+        return [f"{self.cache}: {len(self.mended):,} mended, {len(self.left):,} left", *some_lines(lost)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        mended = [record_of(each) | {"is_mended": True} for each in self.mended]
+        return [*mended, *(record_of(each) | {"is_mended": False} for each in self.left)]
 
 
 @public

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dvme.backbones.description.code_identity import arguments_digest, code_digest
-from dvme.backbones.description.dense import Grid, grids_text
+from dvme.backbones.description.dense import Grid, grids_text, maps_text
 from dvme.backbones.description.spec import BackboneSpec
 from dvme.backbones.description.variation import seen_in, split_name
 from dvme.backbones.description.view import PLAIN
@@ -60,6 +60,11 @@ class Backbone:
         if spec.dim not in {None, measured}:
             raise CheckpointError(f"{spec.name} gives {measured} features, its specification says {spec.dim}")
         self.dim = measured
+
+    def __repr__(self) -> str:
+        given = maps_text(self.grids) or f"{self.dim} values an image"
+        size = f"{self.spec.preprocess.crop} x {self.spec.preprocess.crop}"
+        return f"Backbone {self.spec.name}: images of {size} become {given}, on {self.device}"
 
     def _place(self, model: nn.Module) -> int:
         """Put a model on the device, in the form that computes; D, as it gives it."""

@@ -20,6 +20,8 @@ from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.files import written_aside
 from dvme.notices import asides, told_apart
+from dvme.shown.result import Shown, some_lines
+from dvme.text import counted
 
 FORMAT = 1
 
@@ -42,9 +44,9 @@ class FoldDraw:
     """By size."""
 
 
-@dataclass(frozen=True)
-class SubsetManifest:
-    """Sizes, folds and repeats over N images, and one test set."""
+@dataclass(frozen=True, repr=False)
+class SubsetManifest(Shown):
+    """Sizes, folds and repeats over N images, and one test set; `to_frame()` has a row for each draw and size."""
 
     images: NDArray[np.uint8]
     """(N, 16) content ids."""
@@ -96,6 +98,29 @@ class SubsetManifest:
         """32 hexadecimal digits of everything but the notices and what is known of the order of the classes."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @property
+    def summary(self) -> str:
+        """How many images there are, and how often they are drawn, in a line."""
+        images, classes = counted(len(self.images), "image"), counted(len(self.classes), "class", "classes")
+        draws = f"{counted(len(self.draws), 'draw')} of sizes {', '.join(self.sizes)}"
+        return f"{images} of {classes}, {len(self.test):,} to test; {draws}"
+
+    @property
+    def counts(self) -> list[dict[str, Any]]:
+        """Of each draw and size how many images train, and how many are chosen and tested on."""
+        return [
+            {
+                "repeat": draw.repeat,
+                "fold": draw.fold,
+                "size": name,
+                "n_train": draw.n_train[size],
+                "n_validation": draw.n_validation[size],
+                "n_test": len(self.test),
+            }
+            for draw in self.draws
+            for size, name in enumerate(self.sizes)
+        ]
 
     def train(self, draw: FoldDraw, size: int) -> NDArray[np.int64]:
         """Positions that train in the size of this index."""
@@ -168,6 +193,12 @@ class SubsetManifest:
                 for draw in self.draws
             ],
         }
+
+    def _lines(self) -> list[str]:
+        return [self.summary, *some_lines(self.notices)]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return self.counts
 
 
 def _ids(listed: Sequence[str]) -> NDArray[np.uint8]:

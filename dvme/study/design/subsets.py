@@ -18,6 +18,7 @@ from dvme.errors import OptionError, parameter
 from dvme.files import check_destination
 from dvme.places import open_cache
 from dvme.runtime import Progress, automatic, silent
+from dvme.shown.result import Shown
 from dvme.study.design.drawing import Drawing, lacking_notices
 from dvme.study.design.duplicates import across_splits, describe, listed, without_duplicates
 from dvme.study.design.inspection import Inspection, Seen
@@ -28,9 +29,9 @@ from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot
 
 
-@dataclass(frozen=True)
-class SubsetReport:
-    """The outcome of `dvme subsets`."""
+@dataclass(frozen=True, repr=False)
+class SubsetReport(Shown):
+    """The outcome of `dvme subsets`; `to_frame()` has a row for each draw and size."""
 
     manifest: SubsetManifest
     path: str | None
@@ -62,6 +63,13 @@ class SubsetReport:
             "n_left_out": self.n_left_out,
             "duplicates": self.duplicates,
         }
+
+    def _lines(self) -> list[str]:
+        written = [] if self.path is None else [f"written to {self.path}"]
+        return [self.manifest.summary, *written]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return self.manifest.counts
 
 
 @public

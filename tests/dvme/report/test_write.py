@@ -23,8 +23,8 @@ from pictures import EVIL, write_pictures
 
 import dvme
 from dvme.errors import DataError, MissingPackageError, OptionError, UnknownNameError
+from dvme.report.result import ReportResult
 from dvme.report.sections import provenance
-from dvme.report.write import ReportResult
 from dvme.study.loaded import Study
 from dvme.study.run import read_summary
 from dvme.text import NO_GROUPS
