@@ -1,7 +1,38 @@
-"""Extract frozen-backbone embeddings once, compare them honestly with few labels.
+"""Frozen backbones on your images: which one to use, whether fusing several is worth it, how many labels it takes.
 
-`dvme.extract`, `dvme.probe`, `dvme.info`, `dvme.viz`, `dvme.cache.verify` and so on are the commands of the same
-names. Importing dvme does not import torch; the first call that needs it does.
+Images are embedded once, into a cache. Everything after that is quick work on arrays. Every function has an example
+in its help, such as `help(dvme.probe)`, and every result has `to_frame()`, `to_markdown()` and `to_latex()`.
+
+From images to an answer
+    extract           embed a folder or a table of images; what the cache has is not computed again
+    plan_extraction   what that would take, before it is begun
+    probe             compare backbones and heads on one test set: a table with intervals, and a verdict in words
+    sweep             the same at several numbers of labels, kept in a folder, the run
+    subsets           draw the subsets of a sweep beforehand, as a file that another lab can use
+    write_report      a run as one HTML page; `dvme.report` has its figures for notebooks
+    compare           a run beside another one, or beside a published table
+
+What was embedded
+    open              a cache as arrays beside labels, for NumPy, pandas, torch, anndata and `datasets`
+    info              what a cache holds, in numbers
+    viz               maps of the embeddings to explore, as one HTML page
+    cache             the module that verifies, repairs, labels, prunes, exports and imports caches
+
+What was learned
+    predict           a saved head on new images
+    explain           what a saved head attends to and relies on
+    load_head, Run    a saved head, and a finished run, as objects
+
+Images and backbones
+    load_samples      which images a folder or a table lists, and what is known of them
+    public_sets, public_set     data sets that dvme knows, and a table made of a download
+    load_backbone     a backbone as a model that embeds pixels
+    adapt             train all weights of a backbone further on images of your own
+
+For programs of your own
+    LinearProbe, KNNProbe, ConcatProbe, DVMEClassifier ...   the heads for scikit-learn
+    EmbeddingDataset  rows of a cache for a DataLoader of torch
+    Runtime, SubsetOptions, Columns, PageOptions             settings, for which a dict does as well
 """
 
 from __future__ import annotations
@@ -14,6 +45,8 @@ if TYPE_CHECKING:
     from dvme.adaptation.adapt import adapt
     from dvme.backbones.loading.model import load_backbone
     from dvme.data import Columns, Task, load_samples
+    from dvme.dataset.opened import open  # noqa: A004 - it is dvme.open
+    from dvme.dataset.torch_rows import EmbeddingDataset
     from dvme.estimators import (
         ConcatProbe,
         DVMEClassifier,
@@ -51,6 +84,7 @@ _HOMES = {
     **dict.fromkeys(("ConcatProbe", "DVMEClassifier", "KNNProbe", "LinearAdamProbe"), "dvme.estimators"),
     **dict.fromkeys(("LinearProbe", "MLPFusion", "MeanLogitsEnsemble"), "dvme.estimators"),
     **dict.fromkeys(("Runtime", "silent"), "dvme.runtime"),
+    "EmbeddingDataset": "dvme.dataset.torch_rows",
     "KNN": "dvme.heads.neighbours.knn",
     "Linear": "dvme.heads.exact.linear",
     "NetworkHead": "dvme.heads.fusion.network_head",
@@ -64,6 +98,7 @@ _HOMES = {
     "info": "dvme.upkeep.info",
     "load_backbone": "dvme.backbones.loading.model",
     "load_head": "dvme.segmentation.saved",
+    "open": "dvme.dataset.opened",
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
     "probe": "dvme.study.probe",
@@ -81,6 +116,7 @@ __all__ = [
     "Concat",
     "ConcatProbe",
     "DVMEClassifier",
+    "EmbeddingDataset",
     "KNNProbe",
     "Linear",
     "LinearAdamProbe",
@@ -103,6 +139,7 @@ __all__ = [
     "load_backbone",
     "load_head",
     "load_samples",
+    "open",
     "plan_extraction",
     "predict",
     "probe",

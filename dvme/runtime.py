@@ -31,7 +31,11 @@ SHARE = 0.5
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """The progress of a call that nobody watches."""
+    """The progress of a call that nobody watches.
+
+    Example:
+        >>> report = dvme.cache.verify("my.zarr", progress=dvme.silent)
+    """
     del stage, done, total
 
 
@@ -45,6 +49,10 @@ class Runtime:
     """How to compute. Nothing here changes a number, so nothing here is in a fingerprint.
 
     `max_pixels` decides whether an image is decoded at all, never how.
+
+    Example:
+        >>> dvme.Runtime(device="cpu", batch_size=8).images_per_batch("cpu")
+        8
     """
 
     device: str = DEVICE

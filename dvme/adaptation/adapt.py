@@ -146,6 +146,12 @@ def adapt(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError: each says in one line what is wrong and
             what to do.
+
+    Example:
+        >>> settings = {"epochs": 1, "without_test": True}
+        >>> report = dvme.adapt("images", "efficientnet-lite0@size=32", "simclr", "mine.toml", **settings)
+        >>> report.out, report.n_epochs
+        ('mine.toml', 1)
     """
     numbers: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     ask = partial(settings_of, method, **numbers, temperature=temperature, seed=seed)

@@ -61,6 +61,11 @@ def load_samples(
 
     Raises:
         DataError: if nothing is there, or it cannot be used as it is.
+
+    Example:
+        >>> samples = dvme.load_samples("images")
+        >>> len(samples), samples.labels[0]
+        (40, 'dark')
     """
     chosen = columns or Columns()
     return samples_at(images, chosen, image_root, skip_missing=skip_missing, images_only=images_only)

@@ -33,7 +33,12 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """Names of a manifest's columns. None means: the default name, if there is such a column."""
+    """Names of a manifest's columns. None means: the default name, if there is such a column.
+
+    Example:
+        >>> dvme.Columns(image="file", label="grade", keep="age,sex").keep
+        ('age', 'sex')
+    """
 
     image: str | None = None
     """Paths, absolute or relative to the manifest's folder; default `image`."""

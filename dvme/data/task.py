@@ -20,7 +20,12 @@ from dvme.text import counted, some_of
 
 @dataclass(frozen=True)
 class Task:
-    """A classification task: class names in their order, and how many samples each has."""
+    """A classification task: class names in their order, and how many samples each has.
+
+    Example:
+        >>> dvme.Task.from_labels(["mild", "severe", "mild"]).describe()
+        'binary, 2 classes: mild (2), severe (1)'
+    """
 
     classes: tuple[str, ...]
     """In the user's order, else that of their leading numbers if all have one, else natural (`grade2`, `grade10`)."""

@@ -26,7 +26,14 @@ PROTOCOL = TrainingProtocol()
 
 @estimator
 class LinearProbe(HeadClassifier):
-    """Exact L2 logistic regression, head `linear`. See HeadClassifier for what is common."""
+    """Exact L2 logistic regression, head `linear`. See HeadClassifier for what is common.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.LinearProbe().fit(data["dino"][:], data.labels)
+        >>> fitted.predict(data["dino"][:2]).shape
+        (2,)
+    """
 
     strengths: Sequence[float] | None = None
     """Penalties to choose from, see `dvme.heads.exact.linear.STRENGTHS`; None: those."""
@@ -56,7 +63,14 @@ class LinearProbe(HeadClassifier):
 
 @estimator
 class KNNProbe(HeadClassifier):
-    """Weighted nearest neighbours by cosine, head `knn`. See HeadClassifier for what is common."""
+    """Weighted nearest neighbours by cosine, head `knn`. See HeadClassifier for what is common.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.KNNProbe().fit(data["dino"][:], data.labels)
+        >>> fitted.predict(data["dino"][:2]).shape
+        (2,)
+    """
 
     neighbours: Sequence[int] = NEIGHBOURS
     """Values of k to choose from."""
@@ -76,6 +90,12 @@ class ConcatProbe(HeadClassifier):
     """Exact logistic regression on all blocks, each row of a block scaled to length 1, head `concat`.
 
     See HeadClassifier for what is common.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.ConcatProbe().fit(data["dino"][:], data.labels)
+        >>> fitted.predict(data["dino"][:2]).shape
+        (2,)
     """
 
     blocks: Sequence[int] | None = None
@@ -94,6 +114,12 @@ class MeanLogitsEnsemble(HeadClassifier):
     """One exact logistic regression per block, logits averaged, head `mean-logits`.
 
     See HeadClassifier for what is common.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.MeanLogitsEnsemble().fit(data["dino"][:], data.labels)
+        >>> fitted.predict(data["dino"][:2]).shape
+        (2,)
     """
 
     blocks: Sequence[int] | None = None
@@ -112,6 +138,12 @@ class LinearAdamProbe(HeadClassifier):
     """A linear classifier trained by minibatches, head `linear-adam`. See HeadClassifier for what is common.
 
     It and the other trained heads take the fields of `dvme.training.schedule.TrainingProtocol`.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.LinearAdamProbe(min_epochs=1, max_epochs=2).fit(data["dino"][:], data.labels)
+        >>> fitted.predict_proba(data["dino"][:2]).shape
+        (2, 2)
     """
 
     learning_rate: float = PROTOCOL.learning_rate
@@ -143,7 +175,14 @@ class LinearAdamProbe(HeadClassifier):
 
 @estimator
 class MLPFusion(LinearAdamProbe):
-    """A network with as many parameters as DVME but no attention, head `mlp`. See HeadClassifier, LinearAdamProbe."""
+    """A network with as many parameters as DVME but no attention, head `mlp`. See HeadClassifier, LinearAdamProbe.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.MLPFusion(min_epochs=1, max_epochs=2).fit(data["dino"][:], data.labels)
+        >>> fitted.predict_proba(data["dino"][:2]).shape
+        (2, 2)
+    """
 
     blocks: Sequence[int] | None = None
     """Columns of each backbone, in order; None: all of one."""
@@ -157,6 +196,12 @@ class DVMEClassifier(LinearAdamProbe):
     """Dynamic visual meta-embeddings, head `dvme` or a variant. See HeadClassifier, LinearAdamProbe.
 
     Source: Truong et al. 2021, section 5.6.
+
+    Example:
+        >>> data = dvme.open("my.zarr")
+        >>> fitted = dvme.DVMEClassifier(min_epochs=1, max_epochs=2).fit(data["dino"][:], data.labels)
+        >>> fitted.predict_proba(data["dino"][:2]).shape
+        (2, 2)
     """
 
     blocks: Sequence[int] | None = None

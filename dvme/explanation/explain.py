@@ -119,6 +119,11 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
 
     Raises:
         DataError, OptionError, CacheError: one line that says what is wrong and what to do.
+
+    Example:
+        >>> report = dvme.explain("run/heads/linear--dino", "my.zarr")
+        >>> report.backbones, report.n_folds
+        (('dino',), 2)
     """
     for path, suffix in ((full_map, ".npy"), (out, ".json")):
         if path is not None:

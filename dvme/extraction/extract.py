@@ -173,6 +173,11 @@ def extract(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         DataError, UnknownNameError, WeightsError, CheckpointError, OptionError, FingerprintMismatchError,
         CacheLockedError: each says in one line what is wrong and what to do.
+
+    Example:
+        >>> report = dvme.extract("images", "my.zarr", backbones=["efficientnet-lite0"])
+        >>> report.n_rows
+        40
     """
     runtime = runtime or Runtime()
     request = ExtractRequest(

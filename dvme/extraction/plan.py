@@ -137,6 +137,11 @@ def plan_extraction(  # noqa: PLR0913 - the command's options, one to one
 
     Raises:
         The same as `extract`, where the run would be refused.
+
+    Example:
+        >>> plan = dvme.plan_extraction("images", "my.zarr", backbones=["efficientnet-lite0"])
+        >>> plan.n_rows, plan.n_new
+        (40, 0)
     """
     runtime = runtime or Runtime()
     request = ExtractRequest(

@@ -166,6 +166,11 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: one line. FingerprintMismatchError: if the embeddings are
             not made as those were that the head was fitted on.
+
+    Example:
+        >>> report = dvme.predict("run/heads/linear--dino", "my.zarr", out="predictions.csv")
+        >>> report.to_frame().columns.tolist()
+        ['image', 'path', 'class', 'p(dark)', 'p(light)']
     """
     check_head(head, images)
     own = OwnBackbones(names=tuple(backbones), architectures=architectures or {}, weights=weights or {})

@@ -18,7 +18,12 @@ SUFFIXES = (".html", ".htm")
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """Of `dvme viz` and `dvme report`."""
+    """Of `dvme viz` and `dvme report`.
+
+    Example:
+        >>> dvme.PageOptions(methods="pca", anonymous=True).methods
+        ('pca',)
+    """
 
     methods: Sequence[str] = MAPS
     """Of the maps: `tsne`, `umap` and `pca`; a page shows one at a time."""

@@ -99,6 +99,11 @@ def viz(
     Raises:
         OptionError, DataError, CacheError: each says what is wrong and what to do.
         MissingPackageError: if the package of a method is not installed.
+
+    Example:
+        >>> drawn = dvme.viz("my.zarr", out="maps.html", options={"methods": "pca"})
+        >>> drawn.n_points
+        40
     """
     place = check_destination(out, SUFFIXES, force=force)
     shown = options or PageOptions()

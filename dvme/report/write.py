@@ -78,6 +78,11 @@ def write_report(
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
         MissingPackageError: if plotly is not installed. Without the package of a map the page has no maps, and says so.
+
+    Example:
+        >>> result = dvme.write_report("run", out="report.html", options={"methods": "pca"})
+        >>> result.html
+        'report.html'
     """
     require("plotly")
     place = check_destination(out, SUFFIXES, force=force)

@@ -25,6 +25,10 @@ def load_head(folder: str | Path) -> SavedHead:
     Raises:
         DataError: if the folder is not a head, is torn or was changed, or is of another dvme.
         EnvironmentMismatchError: of a U-Net, if smp is not installed.
+
+    Example:
+        >>> dvme.load_head("run/heads/linear--dino").classes
+        ('dark', 'light')
     """
     return load_known(folder, KINDS)
 

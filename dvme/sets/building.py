@@ -129,6 +129,11 @@ def public_set(
         UnknownNameError: if there is no such set.
         DataError: if its tables or all of its pictures are not there, or a table is another one.
         OptionError: if the file cannot be written there, or the set has no such option, view or policy.
+
+    Example:
+        >>> built = dvme.public_set("aptos", "aptos2019", "aptos.csv")
+        >>> built.classes
+        {'0': 2, '2': 1}
     """
     described = set_of(name)
     published = import_module(f"dvme.sets.{name.replace('-', '_')}").published

@@ -181,7 +181,12 @@ SETS = (
 
 
 def public_sets() -> tuple[PublicSet, ...]:
-    """The sets that `public_set` makes a manifest of."""
+    """The sets that `public_set` makes a manifest of.
+
+    Example:
+        >>> [each.name for each in dvme.public_sets()][:3]
+        ['nih-cxr14', 'google2019', 'chexpert']
+    """
     return SETS
 
 

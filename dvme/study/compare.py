@@ -64,6 +64,11 @@ def compare(
 
     Raises:
         DataError, OptionError, UnknownNameError: each says what is wrong and what to do.
+
+    Example:
+        >>> report = dvme.compare("run", "other-run")
+        >>> report.test, report.metric
+        ('crossed', 'auc')
     """
     if (other is None) == (published is None):
         table = parameter("published", "truong2021:aptos")

@@ -103,6 +103,11 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
+
+    Example:
+        >>> report = dvme.probe("my.zarr", heads=["linear", "concat"], n_folds=2)
+        >>> sorted({cell.method for cell in report.cells})
+        ['concat of 2 backbones', 'dino + linear', 'efficientnet-lite0 + linear']
     """
     options = SubsetOptions(
         sizes=(FULL,),

@@ -43,7 +43,13 @@ OUT = parameter("out")
 
 @dataclass(frozen=True, repr=False)
 class Run(Shown):
-    """A finished run, read back."""
+    """A finished run, read back.
+
+    Example:
+        >>> run = dvme.Run.load("run")
+        >>> run.metric, run.manifest.classes
+        ('auc', ('dark', 'light'))
+    """
 
     folder: Path
     described: Mapping[str, Any]

@@ -91,6 +91,12 @@ def sweep(  # noqa: PLR0913 - the command's options, one to one
 
     Raises:
         DataError, OptionError, UnknownNameError, CacheError: each says what is wrong and what to do.
+
+    Example:
+        >>> options = {"sizes": "8,full", "n_folds": 2}
+        >>> report = dvme.sweep("my.zarr", "a-run", heads="linear", backbones="dino", options=options)
+        >>> [column.name for column in report.columns]
+        ['8', 'full']
     """
     if subsets is not None and options is not None:
         others = parameter("sizes") + ", " + parameter("n_folds") + " and the like"

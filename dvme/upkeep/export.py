@@ -92,6 +92,10 @@ def export(
         DataError: if the format is unknown, or the cache has no rows.
         OptionError: if the file is there and may not be replaced, or its folder is not there.
         CacheNotFoundError, NotACacheError, MissingEmbeddingsError, CorruptCacheError: if it cannot be read.
+
+    Example:
+        >>> dvme.cache.export("my.zarr", "my.npz").n_rows
+        40
     """
     if is_url(out):
         raise DataError(f"{out} is a URL, an export is a file; name a local path and copy it there")

@@ -62,6 +62,10 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
     Raises:
         DataError, OptionError, FingerprintMismatchError, NotACacheError, CacheLockedError: each says in one line
             what is wrong and what to do; the cache is as it was.
+
+    Example:
+        >>> dvme.cache.import_embeddings("vectors.npz", "theirs.zarr", backbone="theirs").n_rows
+        6
     """
     path = Path(file)
     if kind_of(path) == "cache":

@@ -134,6 +134,10 @@ def info(cache: str | Path) -> CacheSummary:
 
     Raises:
         CacheNotFoundError, NotACacheError: if there is no cache at this path.
+
+    Example:
+        >>> dvme.info("my.zarr").n_rows
+        40
     """
     store = open_cache(cache)
     is_present = ~store.samples.is_pruned

@@ -99,6 +99,10 @@ def label(
         DataError: if the manifest cannot be used as it is, or the order lacks a label; the cache is unchanged.
         OptionError: if there is nothing to do.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
+
+    Example:
+        >>> dvme.cache.label("my.zarr", "labels.csv").n_changed
+        {'label': 0}
     """
     columns = columns or Columns()
     if manifest is None and class_order is None and columns.label_separator is None:

@@ -85,6 +85,10 @@ def prune(
     Raises:
         DataError: if a file cannot be read, or none of the cache's images is among those given.
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
+
+    Example:
+        >>> dvme.cache.prune("my.zarr", "images").n_kept
+        40
     """
     check_cache_first(cache, images)
     if confirmed:

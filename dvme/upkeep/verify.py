@@ -105,6 +105,10 @@ def verify(
         OptionError: if the sample is empty.
         CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
         CacheLockedError: if it is being written.
+
+    Example:
+        >>> dvme.cache.verify("my.zarr").is_sound
+        True
     """
     if sample is not None and sample < 1:
         raise OptionError(f"a sample of {sample} checks nothing; pass " + parameter("sample", 1) + " or more")
@@ -150,6 +154,10 @@ def repair(cache: str | Path, *, progress: Progress = automatic) -> RepairReport
     Raises:
         CacheNotFoundError, NotACacheError, CorruptCacheError: if the cache cannot even be opened.
         CacheLockedError: if it is being written.
+
+    Example:
+        >>> dvme.cache.repair("my.zarr").mended
+        []
     """
     check_unlocked(cache)
     open_cache(cache)  # a place without a cache must not become one

@@ -217,6 +217,11 @@ def load_backbone(
         CheckpointError: if they do not fit the architecture exactly.
         EnvironmentMismatchError: if torch and torchvision do not fit together.
         OptionError: if the device does not have the precision, or the memory.
+
+    Example:
+        >>> backbone = dvme.load_backbone("efficientnet-lite0")
+        >>> backbone.dim
+        1280
     """
     if not isinstance(spec, BackboneSpec | str):
         message = f"load_backbone takes a backbone's name or a BackboneSpec, not {type(spec).__name__}"

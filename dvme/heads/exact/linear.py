@@ -102,6 +102,10 @@ class Linear:
     """Exact L2 logistic regression; the strength with the lowest validation log loss wins.
 
     Of several labels each has a regression, a strength and rows of its own: those where it is known.
+
+    Example:
+        >>> head = dvme.Linear(strengths=[0.001, 0.1])
+        >>> report = dvme.probe("my.zarr", heads=[head], backbones="dino", n_folds=2)
     """
 
     strengths: Sequence[float] = STRENGTHS

@@ -86,6 +86,11 @@ class Concat:
     """Exact logistic regression on the embeddings of all backbones, each scaled to length 1, side by side.
 
     Scaled row by row, so that no backbone outweighs another by its units, and nothing is learned from other rows.
+
+    Example:
+        >>> head = dvme.Concat(dvme.Linear(strengths=[0.01]))
+        >>> head.is_fusion
+        True
     """
 
     linear: Linear = field(default_factory=Linear)
@@ -120,7 +125,13 @@ class Concat:
 
 @dataclass(frozen=True)
 class MeanLogits:
-    """The plain ensemble: exact logistic regression on each backbone, logits averaged."""
+    """The plain ensemble: exact logistic regression on each backbone, logits averaged.
+
+    Example:
+        >>> head = dvme.MeanLogits(dvme.Linear(strengths=[0.01]))
+        >>> head.is_fusion
+        True
+    """
 
     linear: Linear = field(default_factory=Linear)
     name: str = "mean-logits"

@@ -152,7 +152,12 @@ class FittedNetwork:
 
 @dataclass(frozen=True)
 class NetworkHead:
-    """A network under a protocol."""
+    """A network under a protocol.
+
+    Example:
+        >>> dvme.NetworkHead("dvme").is_fusion
+        True
+    """
 
     name: str
     """One of NETWORKS."""

@@ -125,6 +125,10 @@ class KNN:
 
     Source: Caron et al. 2021 (DINO), section 4.1; Wu et al. 2018, section 3.4; Breiman et al. 1984, section 3.4.3, for
         the rule of one standard error.
+
+    Example:
+        >>> dvme.KNN(neighbours=[5, 10]).neighbours
+        (5, 10)
     """
 
     neighbours: Sequence[int] = NEIGHBOURS

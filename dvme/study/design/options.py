@@ -18,7 +18,12 @@ MIN_FOLDS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class SubsetOptions:
-    """How subsets are drawn. The same options, images and labels give the same manifest."""
+    """How subsets are drawn. The same options, images and labels give the same manifest.
+
+    Example:
+        >>> dvme.SubsetOptions(sizes="50,10%,full").sizes
+        ('50', '10%', 'full')
+    """
 
     sizes: tuple[str, ...] = SIZES
     """Numbers, parts of the smallest fold such as `10%`, `full`, or a preset such as `truong2021:aptos`; in a text

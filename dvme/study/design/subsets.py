@@ -96,6 +96,11 @@ def subsets(
 
     Raises:
         DataError, OptionError, CacheError: each says what is wrong and what to do.
+
+    Example:
+        >>> drawn = dvme.subsets("my.zarr", "subsets.json", options={"sizes": "8,full", "n_folds": 2})
+        >>> drawn.manifest.sizes
+        ('8', 'full')
     """
     if out is not None:
         check_destination(out, (), force=force)
