@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dvme.errors import OptionError
 from dvme.extras import needed
 from dvme.heads import ATTENTION_HEADS
 from dvme.report.figures import style
+from dvme.report.figures.given import cells_of, summary_of
 from dvme.study.frozen import overtakes
 from dvme.study.methods import method_name
 from dvme.study.roles import Roles
@@ -38,7 +40,10 @@ _MARKED = {
 
 
 def learning_curve(
-    results: StudyReport, *, published: Sequence[PublishedCell] = (), metric: str | None = None
+    results: StudyReport | str | Path,
+    *,
+    published: Sequence[PublishedCell] | str = (),
+    metric: str | None = None,
 ) -> Figure:
     """The mean test metric of every method over the sizes of a sweep.
 
@@ -48,15 +53,22 @@ def learning_curve(
     methods the others wait in the legend.
 
     Args:
-        results: of a sweep.
-        published: cells of a paper, of the metric shown; open markers with their std.
+        results: of a sweep, or the folder of its run.
+        published: cells of a paper, of the metric shown, or their table such as `truong2021:aptos`; open markers with
+            their std.
         metric: that the cells have; None: the sweep's own.
 
     Raises:
         OptionError: if the metric is unknown, or the published cells are of another.
+
+    Example:
+        >>> figure = dvme.report.learning_curve("run")
+        >>> figure.layout.xaxis.type
+        'log'
     """
     graph_objects = needed("plotly.graph_objects")
 
+    results, published = summary_of(results), cells_of(published)
     wanted = metric or results.metric
     there = results.cells[0].test
     if wanted not in there:

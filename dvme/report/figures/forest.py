@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dvme.extras import needed
 from dvme.report.figures import style
+from dvme.report.figures.given import summary_of
 from dvme.stats.multiple import ALPHA
 from dvme.study.answers import Difference
 from dvme.text import METRIC_NAMES, WORDS, difference_text, number_text
@@ -72,8 +74,13 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
     )
 
 
-def gains(results: StudyReport) -> Figure:
-    """The gains of a sweep: every fusion against its hardest single backbone and control, size by size."""
+def gains(results: StudyReport | str | Path) -> Figure:
+    """The gains of a sweep: every fusion against its hardest single backbone and control, size by size.
+
+    Args:
+        results: of a sweep, or the folder of its run.
+    """
+    results = summary_of(results)
     rows = [Difference(gain.fusion, gain.rival, gain.size, gain.comparison, gain.p_adjusted) for gain in results.gains]
     return differences(rows, metric=results.metric, title="What fusion gains, by size")
 
