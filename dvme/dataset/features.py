@@ -18,7 +18,7 @@ SOME_FAILED = 3
 
 
 class Features:
-    """(N, D) embeddings of one backbone, a row for each image of an `OpenCache`.
+    """(N, D) embeddings of one backbone, a row for each image of `dvme.open`.
 
     It takes what an array of NumPy takes between brackets, reads those rows and proves each by its checksum.
     `numpy.asarray` reads all of them. The row of an image without an embedding is nan; `is_there` says which have one,

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import anndata
     import datasets
 
-    from dvme.dataset.opened import OpenCache
+    from dvme.dataset.rows import Rows
 
 
-def as_anndata(data: OpenCache, backbones: Sequence[str]) -> anndata.AnnData:
+def as_anndata(data: Rows, backbones: Sequence[str]) -> anndata.AnnData:
     """See `OpenCache.to_anndata`. Names of observations are those of the images, or rows where these are not unique."""
     import pandas as pd
 
@@ -37,7 +37,7 @@ def as_anndata(data: OpenCache, backbones: Sequence[str]) -> anndata.AnnData:
     return package.AnnData(obs=table, obsm={keys[name]: own for name, own in features.items()}, uns={"dvme": told})
 
 
-def as_datasets(data: OpenCache, backbones: Sequence[str]) -> datasets.Dataset:
+def as_datasets(data: Rows, backbones: Sequence[str]) -> datasets.Dataset:
     """See `OpenCache.to_datasets`. Where an image has one class the column `label` is a `ClassLabel`."""
     package = needed("datasets")
     import pyarrow as pa

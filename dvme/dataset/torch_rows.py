@@ -15,10 +15,10 @@ from dvme.data import MISSING
 from dvme.data.samples import canonical_split
 from dvme.data.targets import Targets
 from dvme.dataset.features import Features
-from dvme.dataset.opened import OpenCache
-from dvme.dataset.opened import open as open_cache
+from dvme.dataset.rows import Rows
 from dvme.defaults import SEED
 from dvme.errors import DataError
+from dvme.places import open_cache
 from dvme.seeds import checked_seed
 from dvme.study.design.views import TRAIN, views_asked
 
@@ -43,7 +43,7 @@ class EmbeddingDataset(Dataset[Item]):
         (torch.Size([8]), 'dark')
 
     Attributes:
-        data: the `OpenCache` of the images, in the order of the items.
+        data: the images as of `dvme.open`, in the order of the items.
         backbones: names.
         classes: names of classes or findings, in the order of the targets; () without targets.
         n_views: of each image that are drawn from; 1: the plain one.
@@ -52,7 +52,7 @@ class EmbeddingDataset(Dataset[Item]):
 
     def __init__(
         self,
-        cache: OpenCache | str | Path,
+        cache: Rows | str | Path,
         backbones: str | Sequence[str],
         *,
         split: str | None = None,
@@ -74,7 +74,7 @@ class EmbeddingDataset(Dataset[Item]):
         Raises:
             DataError, OptionError, CacheError: if there are no such images, backbones or views.
         """
-        whole = cache if isinstance(cache, OpenCache) else open_cache(cache)
+        whole = cache if isinstance(cache, Rows) else Rows.of(open_cache(cache))
         self.backbones = whole.named(backbones)
         self._is_one = isinstance(backbones, str)
         self._inputs = [[name] for name in self.backbones]
@@ -148,7 +148,7 @@ class EmbeddingDataset(Dataset[Item]):
         return self._tables
 
 
-def _targets(data: OpenCache) -> Targets:
+def _targets(data: Rows) -> Targets:
     """Of labelled images, with the classes of the whole cache."""
     labels = data.every["label"]
     known = np.flatnonzero(labels != MISSING)
