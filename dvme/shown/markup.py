@@ -13,7 +13,7 @@ MOST_ROWS = 30
 """Lines of a table in a notebook."""
 NO_MATH = "tex2jax_ignore mathjax_ignore"
 """Classes of what a notebook does not read for formulas: a name may have dollars."""
-_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$])")
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&])")
 _LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",

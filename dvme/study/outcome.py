@@ -210,7 +210,8 @@ class StudyReport(Shown):
     def _repr_html_(self) -> str:
         counts, *others = self._lines()
         said = [self.verdict, counts] if self.verdict else [counts, *others]
-        return markup.html(self._table(), said)
+        table = self._table()
+        return markup.html(replace(table, caption=table.caption.removesuffix(self.verdict).rstrip()), said)
 
     def _lines(self) -> list[str]:
         if self.part is None:
