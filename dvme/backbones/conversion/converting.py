@@ -63,7 +63,12 @@ class _Content:
 
 
 def convert(
-    source: Path, target: Path, *, is_trusted: bool = False, overwrite: bool = False, force: bool = False
+    source: str | Path,
+    target: str | Path,
+    *,
+    is_trusted: bool = False,
+    overwrite: bool = False,
+    force: bool = False,
 ) -> Conversion:
     """Write the tensors of a published checkpoint to a flat .safetensors file, if it needs that to be loaded.
 
@@ -81,6 +86,7 @@ def convert(
     Raises:
         CheckpointError: if the source is damaged, not known, or needs trust; if the target cannot be written.
     """
+    source, target = Path(source), Path(target)
     check_target(source, target, overwrite=overwrite)
     check_source(source)
     try:

@@ -81,7 +81,11 @@ class Diagnosis:
 
 
 def diagnose(
-    name: str, *, weights: Path | None = None, architecture: str | None = None, runtime: Runtime | None = None
+    name: str,
+    *,
+    weights: str | Path | None = None,
+    architecture: str | None = None,
+    runtime: Runtime | None = None,
 ) -> Diagnosis:
     """Load a checkpoint strictly and look at the features of two real photographs.
 
@@ -95,6 +99,7 @@ def diagnose(
         UnknownNameError, WeightsError, CheckpointError, OptionError: if it cannot be loaded.
     """
     spec = named_spec(name, {} if architecture is None else {split_name(name)[0]: architecture})
+    weights = None if weights is None else Path(weights)
     check_weights(spec, weights)
     device = torch.device((runtime or Runtime()).torch_device())
     from dvme.backbones.loading.building import build_model
