@@ -27,7 +27,8 @@ def load_head(folder: str | Path) -> SavedHead:
         EnvironmentMismatchError: of a U-Net, if smp is not installed.
 
     Example:
-        >>> dvme.load_head("run/heads/linear--dino").classes
+        >>> head = dvme.load_head("run/heads/linear--dino")
+        >>> head.classes
         ('dark', 'light')
     """
     return load_known(folder, KINDS)

@@ -94,7 +94,8 @@ def export(
         CacheNotFoundError, NotACacheError, MissingEmbeddingsError, CorruptCacheError: if it cannot be read.
 
     Example:
-        >>> dvme.cache.export("my.zarr", "my.npz").n_rows
+        >>> report = dvme.cache.export("my.zarr", "my.npz")
+        >>> report.n_rows
         40
     """
     if is_url(out):

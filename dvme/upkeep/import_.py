@@ -64,7 +64,8 @@ def import_embeddings(  # noqa: PLR0913 - the command's options, one to one
             what is wrong and what to do; the cache is as it was.
 
     Example:
-        >>> dvme.cache.import_embeddings("vectors.npz", "theirs.zarr", backbone="theirs").n_rows
+        >>> report = dvme.cache.import_embeddings("vectors.npz", "theirs.zarr", backbone="theirs")
+        >>> report.n_rows
         6
     """
     path = Path(file)

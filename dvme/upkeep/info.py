@@ -136,7 +136,8 @@ def info(cache: str | Path) -> CacheSummary:
         CacheNotFoundError, NotACacheError: if there is no cache at this path.
 
     Example:
-        >>> dvme.info("my.zarr").n_rows
+        >>> summary = dvme.info("my.zarr")
+        >>> summary.n_rows
         40
     """
     store = open_cache(cache)

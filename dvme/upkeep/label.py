@@ -101,7 +101,8 @@ def label(
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be written.
 
     Example:
-        >>> dvme.cache.label("my.zarr", "labels.csv").n_changed
+        >>> report = dvme.cache.label("my.zarr", "labels.csv")
+        >>> report.n_changed
         {'label': 0}
     """
     columns = columns or Columns()

@@ -87,7 +87,8 @@ def prune(
         CacheNotFoundError, NotACacheError, CacheLockedError: if the cache cannot be used.
 
     Example:
-        >>> dvme.cache.prune("my.zarr", "images").n_kept
+        >>> report = dvme.cache.prune("my.zarr", "images")
+        >>> report.n_kept
         40
     """
     check_cache_first(cache, images)

@@ -107,7 +107,8 @@ def verify(
         CacheLockedError: if it is being written.
 
     Example:
-        >>> dvme.cache.verify("my.zarr").is_sound
+        >>> report = dvme.cache.verify("my.zarr")
+        >>> report.is_sound
         True
     """
     if sample is not None and sample < 1:
@@ -156,7 +157,8 @@ def repair(cache: str | Path, *, progress: Progress = automatic) -> RepairReport
         CacheLockedError: if it is being written.
 
     Example:
-        >>> dvme.cache.repair("my.zarr").mended
+        >>> report = dvme.cache.repair("my.zarr")
+        >>> report.mended
         []
     """
     check_unlocked(cache)

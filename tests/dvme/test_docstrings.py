@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 import dvme
 from dvme import cache
+from dvme.shown.result import MOST_LINES as MOST_LINES_SHOWN
+from dvme.shown.result import Shown
 from dvme_cache import EmbeddingCache, Fingerprint
 
 MODULES = ("cache", "report")
@@ -67,7 +69,21 @@ def test_example__runs(prepared: Path, monkeypatch: pytest.MonkeyPatch, name: st
     monkeypatch.chdir(prepared)
     test, said = _examples(name), io.StringIO()
     assert 0 < len(test.examples) <= MOST_LINES
-    assert doctest.DocTestRunner(verbose=False).run(test, out=said.write).failed == 0, said.getvalue()
+    done = doctest.DocTestRunner(verbose=False).run(test, out=said.write, clear_globs=False)
+    assert done.failed == 0, said.getvalue()
+    for value in test.globs.values():
+        if isinstance(value, Shown):
+            _assert_shown(value)
+
+
+def _assert_shown(result: Shown) -> None:
+    """In each of its forms, and in none of them pages long."""
+    assert len(repr(result)) < 3000
+    assert len(repr(result).splitlines()) <= MOST_LINES_SHOWN + 1
+    assert len(result._repr_html_()) < 20_000
+    assert len(result.to_frame().columns) == len({*result.to_frame().columns})
+    assert "\\begin{tabular}" in result.to_latex()
+    assert result.to_markdown().startswith("|")
 
 
 def test_tour__fits_a_screen_and_leaves_no_function_out() -> None:
@@ -77,3 +93,10 @@ def test_tour__fits_a_screen_and_leaves_no_function_out() -> None:
     shown = {name for found in indented if found for name in re.findall(r"\w+", found[1])}
     assert shown <= {*dvme.__all__}
     assert {name for name in OWN if name.islower()} - {"silent"} <= shown
+
+
+def test_public_sets__each_is_a_line() -> None:
+    for each in dvme.public_sets():
+        assert repr(each).startswith(f"PublicSet: {each.name}, ")
+        assert "\n" not in repr(each)
+        _assert_shown(each)

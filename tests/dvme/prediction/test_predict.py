@@ -108,6 +108,17 @@ def _lines(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_to_frame__is_the_table_that_was_written(head: Path, cache: Path, tmp_path: Path, suffix: str) -> None:
+    """Classes that are called by numbers stay texts."""
+    report = dvme.predict(head, cache, out=tmp_path / f"p{suffix}")
+    frame, expected = report.to_frame(), _expected(head)
+    assert list(frame.columns) == ["image", "path", "class", "p(0)", "p(1)", "p(2)"]
+    np.testing.assert_allclose(frame[["p(0)", "p(1)", "p(2)"]].to_numpy(), expected, rtol=0, atol=1e-12)
+    assert frame["class"].tolist() == [CLASSES[c] for c in expected.argmax(axis=1)]
+    assert repr(report).startswith("PredictReport: 60 images by mean-logits")
+
+
 def test_predict__one_line_per_image_of_a_cache(head: Path, cache: Path, tmp_path: Path) -> None:
     report = dvme.predict(head, cache, out=tmp_path / "p.csv")
     expected = _expected(head)
