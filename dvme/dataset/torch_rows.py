@@ -76,6 +76,8 @@ class EmbeddingDataset(Dataset[Item]):
         """
         whole = cache if isinstance(cache, Rows) else Rows.of(open_cache(cache))
         self.backbones = whole.named(backbones)
+        if not self.backbones:
+            raise DataError(f"no backbone of {whole.location} is named; it has {', '.join(whole.backbones) or 'none'}")
         self._is_one = isinstance(backbones, str)
         self._inputs = [[name] for name in self.backbones]
         if views:

@@ -1,8 +1,8 @@
 """What the reports show: figures as plain functions, for notebooks and for the page alike.
 
-`dvme.report.learning_curve`, `dvme.report.confusion` and so on return plotly figures, of what `dvme.sweep` returned,
-of what `read_summary` reads of a finished run, or of the folder of one; `save_figures` writes them as files. Importing dvme.report does not import
-plotly; drawing the first figure does.
+`dvme.report.learning_curve`, `dvme.report.confusion` and so on return plotly figures, of what `dvme.sweep` returned, of
+what `read_summary` reads of a finished run, or of the folder of one; `save_figures` writes them as files. Importing
+dvme.report does not import plotly; drawing the first figure does.
 """
 
 from __future__ import annotations

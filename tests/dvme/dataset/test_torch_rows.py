@@ -64,6 +64,8 @@ def test_split__keeps_the_classes_of_the_whole(cache: Path) -> None:
         whole.torch("a", split="val")
     with pytest.raises(DataError, match="split 'tset' is not known"):
         whole.torch("a", split="tset")
+    with pytest.raises(DataError, match=r"no backbone of .* is named; it has a, b, late"):
+        whole.torch([])
     with pytest.raises(DataError, match=r"has no image with an embedding of late$"):
         whole.torch("late", targets=False)
 
