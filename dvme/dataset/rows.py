@@ -168,7 +168,7 @@ class Rows(Shown):
         import pandas as pd
 
         known = {"image": self.images, "path": self.paths, **self.columns}
-        texts = {name: np.where(values == MISSING, None, values) for name, values in known.items()}
+        texts = {name: pd.Series(values, dtype=object).where(values != MISSING, None) for name, values in known.items()}
         return pd.DataFrame(texts | {f"state({name})": self._states(name) for name in self.backbones})
 
     @property

@@ -100,7 +100,7 @@ class EmbeddingDataset(Dataset[Item]):
         self.seed = checked_seed(seed)
         self._epoch = torch.zeros((), dtype=torch.int64)
         if self.n_views > 1:
-            self._epoch.share_memory_()  # so that workers which stay hear of the next epoch
+            self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # so that workers which stay hear of the next
         self._drawn: tuple[int, NDArray[np.int64]] | None = None
         self._tables: list[list[Features]] | None = None
         self._opened()  # here, before there are workers
