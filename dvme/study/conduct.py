@@ -245,12 +245,15 @@ def _uncertain(snapshot: Snapshot, manifest: SubsetManifest) -> NDArray[np.bool_
 def _described(question: Question, design: Design, methods: Sequence[Method]) -> dict[str, Any]:
     """The resolved configuration of a run."""
     snapshot, manifest = design.snapshot, design.subsets
+    groups = snapshot.numbered_groups(manifest.taking_part)
+    n_groups = None if groups is None else len(set(groups))
     described = {
         "command": question.command,
         "cache": os.fspath(question.cache),
         "subsets": manifest.hash,
         "metric": question.metric,
         "test_groups": snapshot.numbered_groups(manifest.test),
+        "n_groups": n_groups,
         **backbones_described(snapshot),
         "methods": [
             {

@@ -194,6 +194,16 @@ def read_summary(folder: str | Path) -> StudyReport:
         raise DataError(f"{path / SUMMARY} cannot be read as a summary ({why}); {step}") from error
 
 
+def read_described(folder: str | Path) -> dict[str, Any]:
+    """The configuration of a finished run, run.json.
+
+    Raises:
+        DataError: if the folder is not a run, or not finished, or of another dvme.
+        OptionError: if it is something else of the user's.
+    """
+    return _read_finished(Path(folder))
+
+
 def check_run(folder: str | Path, manifest: SubsetManifest, command: str = "sweep") -> Path:
     """Refuse a folder that holds something else than a run over the same subsets.
 

@@ -89,6 +89,12 @@ class SubsetManifest(Shown):
         return len({(frozenset(self.train(d, size)), frozenset(self.validation(d, size))) for d in self.draws}) == 1
 
     @property
+    def taking_part(self) -> NDArray[np.int64]:
+        """Positions that train, are chosen on or tested in some draw; the others are on no side of the split."""
+        sides = (part for draw in self.draws for part in (draw.train, draw.validation))
+        return np.unique(np.concatenate([self.test, *sides]))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """C names."""
         return self.targets.classes

@@ -22,6 +22,7 @@ from dvme.segmentation.maps import DenseMaps, means_of
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.learned import Learned, learned_of
 from dvme.study.design.named import kept_column
+from dvme.study.design.origin import origin_kept
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.views import Views
 from dvme.text import NO_GROUPS, first_few
@@ -269,13 +270,14 @@ def _opened(
 
 
 def backbones_described(snapshot: Snapshot) -> dict[str, Any]:
-    """The backbones as a run keeps them, and what they were adapted from."""
+    """The backbones as a run keeps them, with where they come from, and what they were adapted from."""
     backbones = [
         {
             "name": name,
             "dim": table.dim,
             "digest": table.fingerprint.digest,
             "fingerprint": dict(table.fingerprint.fields),
+            **({"provenance": kept} if (kept := origin_kept(table.provenance)) else {}),
         }
         for name, table in snapshot.backbones.items()
     ]
