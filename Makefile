@@ -4,8 +4,6 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 DEMO_IMAGES ?= 800
-DEMO        := .demo/elpv-$(DEMO_IMAGES)
-BACKBONES   := efficientnet-lite0,efficientnet-lite1,efficientnet-lite2
 
 # On Linux the usual wheel of torch brings CUDA, several GB. Asked for, torch and torchvision are installed first, as a
 # pair, and from elsewhere; what comes after finds them and leaves them:
@@ -51,12 +49,7 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python $(if $(IN
 	@touch $@
 
 demo: $(VENV)/.demo
-	@$(BIN)/python examples/solar_cells.py --images $(DEMO_IMAGES) --out $(DEMO).csv
-	$(BIN)/dvme extract $(DEMO).csv $(DEMO).zarr --backbones $(BACKBONES)
-	$(BIN)/dvme cache label $(DEMO).zarr $(DEMO).csv --keep-col cell_type
-	$(BIN)/dvme probe   $(DEMO).zarr --head linear,knn
-	$(BIN)/dvme sweep   $(DEMO).zarr --out $(DEMO) --head linear,knn,concat,mean-logits > $(DEMO).txt
-	$(BIN)/dvme report  $(DEMO) --out $(DEMO).html --force
+	$(BIN)/dvme demo .demo --images $(DEMO_IMAGES)
 
 test: $(VENV)/.dev
 	$(PYTEST)

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dvme.data import Columns, Task, load_samples
     from dvme.dataset.opened import open  # noqa: A004 - it is dvme.open
     from dvme.dataset.torch_rows import EmbeddingDataset
+    from dvme.demonstration.demo import demo
     from dvme.estimators import (
         ConcatProbe,
         DVMEClassifier,
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from dvme.heads.fusion.controls import Concat, MeanLogits
     from dvme.heads.fusion.network_head import NetworkHead
     from dvme.heads.neighbours.knn import KNN
+    from dvme.health.doctor import doctor
+    from dvme.paper.cite import cite
+    from dvme.paper.methods import methods
     from dvme.prediction.predict import predict
     from dvme.report.options import PageOptions
     from dvme.report.viz import viz
@@ -92,12 +96,16 @@ _HOMES = {
     "Run": "dvme.study.run",
     "SubsetOptions": "dvme.study.design.options",
     "adapt": "dvme.adaptation.adapt",
+    "cite": "dvme.paper.cite",
     "compare": "dvme.study.compare",
+    "demo": "dvme.demonstration.demo",
+    "doctor": "dvme.health.doctor",
     "explain": "dvme.explanation.explain",
     "extract": "dvme.extraction.extract",
     "info": "dvme.upkeep.info",
     "load_backbone": "dvme.backbones.loading.model",
     "load_head": "dvme.segmentation.saved",
+    "methods": "dvme.paper.methods",
     "open": "dvme.dataset.opened",
     "plan_extraction": "dvme.extraction.plan",
     "predict": "dvme.prediction.predict",
@@ -132,13 +140,17 @@ __all__ = [
     "Task",
     "adapt",
     "cache",
+    "cite",
     "compare",
+    "demo",
+    "doctor",
     "explain",
     "extract",
     "info",
     "load_backbone",
     "load_head",
     "load_samples",
+    "methods",
     "open",
     "plan_extraction",
     "predict",

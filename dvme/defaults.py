@@ -58,3 +58,6 @@ IMAGES_COMPARED: Final = 32
 
 MAPS: Final = ("tsne",)
 FIGURE_KIND: Final = "svg"
+
+DEMO_FOLDER: Final = "dvme-demo"
+DEMO_IMAGES: Final = "800"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
 
-WRITTEN = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[(?P<extras>[^\]]*)\])?\s*\(?(?:(?:>=|==|~=)\s*(?P<least>[\w.!+]+))?[^;]*"
-    r"(?:;.*extra\s*==\s*['\"](?P<extra>[\w.-]+)['\"])?"
-)
+OWN, DEVELOPERS = "dvme", "dev"
 CALLED = {
     "PIL": "pillow",
     "faiss": "faiss-cpu",
@@ -20,9 +17,11 @@ CALLED = {
     "umap": "umap-learn",
 }
 """Modules that are not called as what brings them is, but for `-` and `_` and capitals."""
-OWN, DEVELOPERS = "dvme", "dev"
-INTERCHANGEABLE = frozenset({"faiss-cpu", "faiss-gpu"})
+ON_GPUS = ("faiss-gpu", "faiss-gpu-cu12", "faiss-gpu-cu11")
+STAND_INS = {"faiss-cpu": ("faiss-cpu", "faiss", *ON_GPUS), "faiss-gpu": ON_GPUS}
 """Any one of them does."""
+COMMANDS = {"gpu": "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-gpu"}
+"""Of an extra that `pip install 'dvme[EXTRA]'` alone does not bring whole."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +34,18 @@ class Requirement:
     """The oldest version that does; "": any."""
     extra: str
     """That brings it; "" of what every installation has."""
+    included: tuple[str, ...] = ()
+    """Where it is dvme itself: the further extras that this one brings."""
+
+    @property
+    def written(self) -> str:
+        """`torch>=2.4`."""
+        return f"{self.name}>={self.least}" if self.least else self.name
 
     @property
     def found(self) -> str:
         """The version that is here; "" where it is missing."""
-        names = sorted(INTERCHANGEABLE) if self.name in INTERCHANGEABLE else [self.name]
+        names = STAND_INS.get(self.name, (self.name,))
         return next((own for name in names if (own := version_of(name))), "")
 
     @property
@@ -53,35 +59,46 @@ class Requirement:
         return command_of(self.extra)
 
 
-@cache
-def requirements() -> tuple[Requirement, ...]:
-    """All of them, as the metadata have them, without what only developers need; () where dvme is not installed.
-
-    An extra of others, such as `dvme[dicom]`, is not followed.
-    """
+def requirements() -> list[Requirement]:
+    """All of them as the metadata have them, but for what only developers need; [] where dvme is not installed."""
     try:
         written = requires(OWN) or []
     except PackageNotFoundError:
-        return ()
-    found = []
-    for text in written:
-        parts = WRITTEN.match(text)
-        if parts is None or parts["extra"] == DEVELOPERS or normal(parts["name"]) == OWN:
-            continue
-        found.append(Requirement(normal(parts["name"]), parts["least"] or "", parts["extra"] or ""))
-    return tuple(found)
+        return []
+    return [each for each in map(_requirement, written) if each.extra != DEVELOPERS]
+
+
+def extras() -> list[str]:
+    """The extras that there are, but for what only developers need; [] where dvme is not installed."""
+    try:
+        found = metadata(OWN).get_all("Provides-Extra") or []
+    except PackageNotFoundError:
+        return []
+    return [name for name in found if name != DEVELOPERS]
+
+
+def of_extra(extra: str, known: Sequence[Requirement]) -> list[Requirement]:
+    """What an extra brings, by way of further ones as well.
+
+    Args:
+        extra: its name; "" for what every installation has.
+        known: all requirements.
+    """
+    own = [each for each in known if each.extra == extra]
+    further = [inner for each in own for name in each.included for inner in of_extra(name, known)]
+    return [*(each for each in own if each.name != OWN), *further]
 
 
 def command_of(extra: str) -> str:
     """`pip install 'dvme[dicom]'`; without an extra what brings all that every installation has."""
-    return f"pip install '{OWN}[{extra}]'" if extra else f"pip install {OWN}"
+    return COMMANDS.get(extra) or (f"pip install '{OWN}[{extra}]'" if extra else f"pip install {OWN}")
 
 
 def lacking(error: ModuleNotFoundError) -> str:
     """One line on a module that is not here, with the command that brings it; "" of one that dvme does not ask for."""
     module = (error.name or "").partition(".")[0]
     name = CALLED.get(module, normal(module))
-    asked = next((each for each in requirements() if each.name == name), None)
+    asked = next((each for each in requirements() if each.name == name != OWN), None)
     if not module or asked is None or find_spec(module) is not None:
         return ""
     return f"{name} is not installed; {asked.command} brings it"
@@ -107,3 +124,19 @@ def numbers(version: str) -> tuple[int, ...]:
 def normal(name: str) -> str:
     """A distribution's name in its one spelling."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _requirement(text: str) -> Requirement:
+    """One as the metadata write it: `torch>=2.4`, `dvme[report]; extra == 'demo'`."""
+    written, _, marker = text.partition(";")
+    name = re.match(r"[\w.-]+", written)
+    assert name is not None
+    least = re.search(r"(?:>=|==|~=)\s*([\w.!+]+)", written)
+    included = re.search(r"\[([^\]]*)\]", written)
+    extra = re.search(r"extra\s*==\s*['\"]([\w.-]+)['\"]", marker)
+    return Requirement(
+        name=normal(name[0]),
+        least=least[1] if least else "",
+        extra=extra[1] if extra else "",
+        included=tuple(part.strip() for part in included[1].split(",")) if included and normal(name[0]) == OWN else (),
+    )

@@ -169,6 +169,13 @@ def kept_folder(name: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "dvme" / name
 
 
+def download_folder() -> Path:
+    """Where torch.hub keeps downloaded checkpoints, found without importing torch."""
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", f"{caches}/torch")
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
 def available_memory() -> int:
     """Bytes that this process can take without others being swapped out, or its container being killed."""
     free = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]

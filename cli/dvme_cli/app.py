@@ -11,11 +11,15 @@ from dvme_cli import (
     adapt,
     backbones,
     cache,
+    cite,
     compare,
     data,
+    demo,
+    doctor,
     explain,
     extract,
     info,
+    methods,
     predict,
     probe,
     report,
@@ -47,6 +51,10 @@ add_command(app, "predict", predict.predict)
 add_command(app, "explain", explain.explain)
 add_command(app, "report", report.report)
 add_command(app, "viz", viz.viz)
+add_command(app, "methods", methods.methods)
+add_command(app, "cite", cite.cite)
+add_command(app, "doctor", doctor.doctor)
+add_command(app, "demo", demo.demo)
 app.add_typer(data.app, name="data")
 app.add_typer(cache.app, name="cache")
 app.add_typer(backbones.app, name="backbones")

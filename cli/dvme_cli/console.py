@@ -118,13 +118,20 @@ def expected_errors() -> Iterator[None]:
     """
     try:
         yield
+    except typer.Exit:  # whose reason was told
+        raise
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and error.name == "dvme_cache":
             _fail(CACHE_IS_GONE)
-        from dvme_cache.errors import CacheError
-
         if is_interrupt(error):
             raise KeyboardInterrupt from error
+        if isinstance(error, ModuleNotFoundError):
+            from dvme.requirements import lacking
+
+            if line := lacking(error):
+                _fail(line)
+        from dvme_cache.errors import CacheError  # whose package needs numpy
+
         if isinstance(error, DvmeError | CacheError):
             _fail(spelled(message_of(error)))
         if not isinstance(error, OSError) or error.errno not in EXPECTED_ERRNOS:

@@ -1,4 +1,4 @@
-"""Options on images and on what a table, a header or a publisher says of them, as in `options.py`."""
+"""Options on images, on what a table, a header or a publisher says of them, and on dvme itself, as in `options.py`."""
 
 from __future__ import annotations
 
@@ -151,3 +151,14 @@ Devices = Annotated[
     str,
     typer.Option("--device", help="cpu, cuda, cuda:1, mps, or auto; of several, cuda:0,cuda:1, extraction uses all."),
 ]
+
+# Papers, this installation, the demo.
+MethodsFile = Annotated[
+    Path | None, typer.Option("--out", help="A .md file for the text and the references. Default: they are printed.")
+]
+PlaceOfCache = Annotated[
+    str | None,
+    typer.Option("--cache", help="Where a cache is to lie: may it be written there, and is there room?"),
+]
+DemoFolder = Annotated[str, typer.Argument(help="Where manifest, cache, run and report are to lie.")]
+DemoImages = Annotated[str, typer.Option("--images", help="How many of the 2,624 photographs, or all.")]

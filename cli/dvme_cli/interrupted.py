@@ -62,6 +62,10 @@ def _page(given: Parameters) -> str:
     return f"{given.get('out')} holds no half page{figures}; maps that were finished are kept for the next time"
 
 
+def _demo(given: Parameters) -> str:
+    return f"what was finished is kept in {given.get('folder')}, and {AGAIN}"
+
+
 def _explain(given: Parameters) -> str:
     files = [str(given[name]) for name in ("out", "full_map") if given.get(name)]
     return f"{' and '.join(files)} {'hold' if files[1:] else 'holds'} no half file" if files else NOTHING_CHANGED
@@ -82,6 +86,8 @@ KEPT: Mapping[str, str | Callable[[Parameters], str]] = {
     "probe": _probe,
     "sweep": _sweep,
     "subsets": _file,
+    "methods": _file,
+    "demo": _demo,
     "explain": _explain,
     "report": _page,
     "viz": _page,

@@ -60,6 +60,10 @@ COMMANDS = {
     "info": ("show", "describe", "inspect", "stat", "status"),
     "backbones": ("models", "list", "ls", "encoders", "zoo", "networks"),
     "cache": ("store",),
+    "methods": ("paper", "write-up", "writeup"),
+    "cite": ("citation", "bibtex", "bib", "references"),
+    "doctor": ("check", "diagnose", "diagnostics", "health", "env", "environment", "versions"),
+    "demo": ("example", "examples", "tutorial", "try", "quickstart"),
     "--help": ("help",),
     "--version": ("version",),
 }

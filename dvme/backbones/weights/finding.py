@@ -13,6 +13,7 @@ from dvme.backbones.description.spec import BackboneSpec, Checkpoint
 from dvme.backbones.description.variation import split_name
 from dvme.backbones.weights.file_kinds import is_no_checkpoint
 from dvme.errors import CheckpointError, OptionError, WeightsError, parameter
+from dvme.runtime import download_folder
 
 
 def find_weights(spec: BackboneSpec, given: Path | None = None) -> Path | None:
@@ -85,13 +86,6 @@ def obtain_weights(spec: BackboneSpec, given: Path | None = None) -> Path:
             source = "nowhere that dvme knows of;"
         raise WeightsError(f"the weights of {spec.name} ({checkpoint.filename}) are {source} " + option)
     return fetch(checkpoint.url, checkpoint.local_name, sha256=checkpoint.sha256, md5=checkpoint.md5, option=option)
-
-
-def download_folder() -> Path:
-    """Where torch.hub keeps downloaded checkpoints, found without importing torch."""
-    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = os.environ.get("TORCH_HOME", f"{caches}/torch")
-    return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def availability(spec: BackboneSpec) -> str:

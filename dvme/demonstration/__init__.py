@@ -1,0 +1,1 @@
+"""dvme shown on photographs that a package brings."""

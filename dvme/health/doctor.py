@@ -1,0 +1,56 @@
+"""`dvme doctor`: whether this installation and this machine are fit for dvme."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dvme.arguments import public
+from dvme.health.extras import Extra, extras_here
+from dvme.health.finding import Finding
+from dvme.health.importing import tried
+from dvme.health.machine import about_machine
+from dvme.health.packages import about_packages
+from dvme.requirements import requirements
+
+TRIED = ("numpy", "zarr", "pandas", "pyarrow", "scipy", "sklearn", "faiss", "torch", "torchvision", "timm")
+"""Modules whose import tells something: they have parts that are compiled, and rest on each other's."""
+
+
+@dataclass(frozen=True)
+class Health:
+    """What was found."""
+
+    findings: list[Finding]
+    """Python and packages first, then the machine."""
+    extras: list[Extra]
+
+    @property
+    def wrong(self) -> list[Finding]:
+        """What does not work as it is."""
+        return [each for each in self.findings if each.is_wrong]
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing is wrong; an extra that is missing is not."""
+        return not self.wrong
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `--json`, with `is_well`."""
+        return asdict(self) | {"is_well": self.is_well}
+
+
+@public
+def doctor(cache: str | Path | None = None) -> Health:
+    """Look at Python, packages, devices, memory, disk and folders; works where packages are broken or missing.
+
+    Packages are imported in a process of its own, which takes seconds.
+
+    Args:
+        cache: where a cache is to lie, to know whether it may and whether there is room; or None.
+    """
+    known, trials = requirements(), tried(TRIED)
+    place = None if cache is None else os.fspath(cache)
+    return Health([*about_packages(trials, known), *about_machine(trials, place)], extras_here(known))
