@@ -34,8 +34,6 @@ class Requirement:
     """The oldest version that does; "": any."""
     extra: str
     """That brings it; "" of what every installation has."""
-    included: tuple[str, ...] = ()
-    """Where it is dvme itself: the further extras that this one brings."""
 
     @property
     def written(self) -> str:
@@ -65,7 +63,8 @@ def requirements() -> list[Requirement]:
         written = requires(OWN) or []
     except PackageNotFoundError:
         return []
-    return [each for each in map(_requirement, written) if each.extra != DEVELOPERS]
+    found = map(_requirement, written)
+    return [each for each in found if each.extra != DEVELOPERS and each.name != OWN]
 
 
 def extras() -> list[str]:
@@ -78,15 +77,13 @@ def extras() -> list[str]:
 
 
 def of_extra(extra: str, known: Sequence[Requirement]) -> list[Requirement]:
-    """What an extra brings, by way of further ones as well.
+    """What an extra brings; that of further ones is in it, for who builds a wheel writes it out.
 
     Args:
         extra: its name; "" for what every installation has.
         known: all requirements.
     """
-    own = [each for each in known if each.extra == extra]
-    further = [inner for each in own for name in each.included for inner in of_extra(name, known)]
-    return [*(each for each in own if each.name != OWN), *further]
+    return [each for each in known if each.extra == extra]
 
 
 def command_of(extra: str) -> str:
@@ -98,10 +95,12 @@ def lacking(error: ModuleNotFoundError) -> str:
     """One line on a module that is not here, with the command that brings it; "" of one that dvme does not ask for."""
     module = (error.name or "").partition(".")[0]
     name = CALLED.get(module, normal(module))
-    asked = next((each for each in requirements() if each.name == name != OWN), None)
-    if not module or asked is None or find_spec(module) is not None:
+    known = requirements()
+    bringing = [each.extra for each in known if each.name == name]
+    if not module or not bringing or find_spec(module) is not None:
         return ""
-    return f"{name} is not installed; {asked.command} brings it"
+    smallest = min(bringing, key=lambda extra: (bool(extra), len(of_extra(extra, known)), extra))
+    return f"{name} is not installed; {command_of(smallest)} brings it"
 
 
 def version_of(distribution: str) -> str:
@@ -112,9 +111,9 @@ def version_of(distribution: str) -> str:
         return ""
 
 
-def numbers(version: str) -> tuple[int, ...]:
+def numbers(text: str) -> tuple[int, ...]:
     """`2.13.0+cpu` as (2, 13): what can be compared, without noughts at the end and whatever follows."""
-    found = re.match(r"\d*(?:\.\d+)*", version)
+    found = re.match(r"\d*(?:\.\d+)*", text)
     parts = [int(part) for part in (found[0] if found else "").split(".") if part]
     while parts and not parts[-1]:
         parts.pop()
@@ -127,16 +126,14 @@ def normal(name: str) -> str:
 
 
 def _requirement(text: str) -> Requirement:
-    """One as the metadata write it: `torch>=2.4`, `dvme[report]; extra == 'demo'`."""
+    """One as the metadata write it: `torch>=2.4`, `pydicom>=3; extra == 'dicom'`."""
     written, _, marker = text.partition(";")
     name = re.match(r"[\w.-]+", written)
     assert name is not None
     least = re.search(r"(?:>=|==|~=)\s*([\w.!+]+)", written)
-    included = re.search(r"\[([^\]]*)\]", written)
     extra = re.search(r"extra\s*==\s*['\"]([\w.-]+)['\"]", marker)
     return Requirement(
         name=normal(name[0]),
         least=least[1] if least else "",
         extra=extra[1] if extra else "",
-        included=tuple(part.strip() for part in included[1].split(",")) if included and normal(name[0]) == OWN else (),
     )
