@@ -10,7 +10,7 @@ from dvme.requirements import Requirement, command_of, extras, of_extra
 PURPOSES = {
     "report": "pages and figures: dvme report",
     "maps": "maps of embeddings by t-SNE and UMAP: dvme viz",
-    "figures": "figures as files, which Chromium or Chrome draws: dvme report --figures",
+    "figures": "figures as files, by Chromium or Chrome: --figures",
     "notebook": "maps, figures and bars in a notebook",
     "dicom": "DICOM files",
     "excel": "manifests as Excel workbooks",

@@ -11,7 +11,7 @@ from dvme.backbones.description.variation import view_in
 from dvme.defaults import DTYPE, PRECISION
 from dvme.paper.bibliography import architecture_key, details_of, is_cited, keys_of
 from dvme.paper.material import Material
-from dvme.paper.origins import OTHER_DATA, UNTRAINED, USUAL_DATA, Origin, origin_of
+from dvme.paper.origins import NOT_TOLD, OTHER_DATA, UNTRAINED, USUAL_DATA, Origin, origin_of
 from dvme.paper.wording import UNKNOWN, all_of, cited, coded, numbers_text, sentences
 from dvme.text import counted
 
@@ -62,7 +62,7 @@ def _whose(backbone: Mapping[str, Any]) -> str:
         return f"{coded([name])}: {_imported(origin.imported)}"
     if origin.source == UNTRAINED:
         trained = "with random weights, as an untrained control"
-    elif origin.is_known:
+    elif origin.is_known or name.startswith((TIMM, HUB)):
         trained = f"{_trained(origin, name)}; licence {origin.licence or 'not stated'}"
     else:
         trained = f"how it was trained is not known {UNKNOWN}"
@@ -83,7 +83,9 @@ def _trained(origin: Origin, name: str) -> str:
     keys = keys_of(origin.paper)
     if name.startswith((TIMM, HUB)) and not keys:
         where = "timm" if name.startswith(TIMM) else "the Hugging Face hub"
-        return f"the weights `{origin.method}` of {where} {cited('wightman2019timm')} {UNKNOWN}"
+        which = f" (`{origin.method}`)" if origin.method not in NOT_TOLD else ""
+        paper = f" ({origin.paper})" if origin.paper else ""
+        return f"with weights of {where}{which} {cited('wightman2019timm')}, by {UNKNOWN}{paper}"
     if origin.began_random:
         return _adapted(origin, "from random weights trained")
     said, told = _as_listed(origin, keys) if origin.is_listed else _as_told(origin)

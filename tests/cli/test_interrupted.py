@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,26 @@ def test_add_command__whatever_an_import_makes_of_it(wrapped: Exception | None) 
     assert (result.exit_code, result.stderr) == (130, "interrupted; nothing was changed\n")
 
 
+@pytest.mark.parametrize("module", ["openTSNE", "torch.nn"])
+def test_expected_errors__a_package_that_is_missing_is_a_line(
+    module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
+    with pytest.raises(typer.Exit) as caught, expected_errors():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+    assert caught.value.exit_code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"error: \w+ is not installed; pip install (dvme|'dvme\[\w+\]') brings it", line)
+
+
+def test_expected_errors__other_modules_and_what_was_told_pass() -> None:
+    with pytest.raises(ModuleNotFoundError), expected_errors():
+        raise ModuleNotFoundError("No module named 'other'", name="other")
+    with pytest.raises(typer.Exit) as caught, expected_errors():
+        raise typer.Exit(3)
+    assert caught.value.exit_code == 3
+
+
 def test_add_command__other_errors_pass() -> None:
     def work() -> None:
         raise ZeroDivisionError
@@ -135,6 +156,10 @@ def test_add_command__other_errors_pass() -> None:
     ("command", "given", "kept"),
     [
         ("extract", {"plan": True}, "nothing was changed"),
+        ("methods", {"out": "m.md"}, "m.md is as it was"),
+        ("methods", {"out": None}, "nothing was changed"),
+        ("demo", {"folder": "d"}, "what was finished is kept in d, and the same command goes on from there"),
+        ("doctor", {}, "nothing was changed"),
         ("extract", {"replace": True}, "without --replace goes on from there"),
         (
             "predict",

@@ -86,3 +86,14 @@ def test_boundary__is_refused_in_a_line(cache: Path, tmp_path: Path) -> None:
     for value in ("0", "-2", "nan", "inf"):
         assert_refused(run("probe", cache, *ASKED, "--boundary", value), "--boundary", "is not possible", "pixels")
     assert_refused(run("probe", cache, "--head", "linear", "--boundary", 2), "only masks have outlines", "--boundary")
+
+
+def test_methods__of_a_segmentation(cache: Path, found: Any) -> None:
+    """Images by class, heads of tokens, and scores of outlines where they were asked for."""
+    report = strict(run("methods", cache.parent / "run", "--json").stdout)
+    images, _, heads, evaluation, _ = report["paragraphs"].values()
+    assert images.startswith(f"{N} images with segmentation masks of 2 classes took part; by class, images in which it")
+    assert "epithelium (" in images
+    assert "is a classifier of tokens by the share of each class in their cell" in heads
+    assert "ranked by Dice on validation and judged by Dice on the test set" in evaluation
+    assert "by boundary Dice within 1.5 pixels" in evaluation

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from command_line import run
@@ -65,6 +66,10 @@ def test_option__that_does_not_exist(typed: str, meant: str) -> None:
         ("cache verfy c.zarr", "'verfy'; did you mean verify?"),
         ("cache info c.zarr", "'info'; did you mean dvme info?"),
         ("help", "'help'; did you mean --help?"),
+        ("paper run", "'paper'; did you mean methods?"),
+        ("citation", "'citation'; did you mean cite?"),
+        ("diagnose", "'diagnose'; did you mean doctor?"),
+        ("tutorial", "'tutorial'; did you mean demo?"),
         ("qqqq", "No such command 'qqqq'"),
     ],
 )
@@ -93,6 +98,20 @@ def test_module__is_the_command_line_by_its_name() -> None:
     assert done.returncode == 2
     assert "Usage: dvme info" in done.stderr
     assert "python -m" not in done.stderr
+
+
+def test_module__where_dvme_is_not_installed_is_a_line() -> None:
+    """Its files alone are found, as in a folder that was copied."""
+    root = Path(dvme.__file__).parents[1]
+    code = f"import runpy, sys; sys.path.insert(0, {str(root)!r}); runpy.run_module('dvme', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: dvme is not installed, only its files are found; pip install dvme\n"
 
 
 def test_version__is_that_of_the_installation() -> None:

@@ -30,7 +30,19 @@ OTHER_NAMES: dict[str, Callable[..., Any]] = {
     "backbones check": diagnose,
     "backbones convert": convert,
 }
-ONLY_TYPED = {"json", "plan", "pool", "image_size", "in_chans", "preprocess", "range_", "bits", "voi", "draft"}
+ONLY_TYPED = {
+    "json",
+    "plan",
+    "pool",
+    "image_size",
+    "in_chans",
+    "preprocess",
+    "range_",
+    "bits",
+    "voi",
+    "draft",
+    "bibtex",
+}
 """What to print, which of two functions to call, and what varies the names of backbones."""
 SETTINGS = (dvme.Columns, dvme.PageOptions, dvme.Runtime, dvme.SubsetOptions)
 

@@ -12,7 +12,6 @@ from dvme.health import doctor as module
 from dvme.health.finding import Finding
 from dvme.requirements import CALLED, requirements
 
-
 TRIED = module.TRIED
 
 

@@ -240,3 +240,8 @@ def test_load__order_of_classes_is_kept_beside_the_hash(tmp_path: Path) -> None:
     del older["is_order_given"]
     (tmp_path / "b.json").write_text(json.dumps(older))
     assert not SubsetManifest.load(tmp_path / "b.json").targets.is_order_given
+
+
+def test_taking_part__those_on_a_side_of_some_draw() -> None:
+    assert _manifest().taking_part.tolist() == [*range(8)]
+    assert _manifest(test=np.array([7])).taking_part.tolist() == [0, 1, 2, 3, 4, 5, 7]
