@@ -67,6 +67,7 @@ def test_wheel__holds_exactly_the_three_packages(tmp_path: Path) -> None:
     }
     assert "dvme/report/html/assets/page.css" in assets
     assert assets <= set(names)
+    assert "dvme/paper/references.bib" in names
 
 
 def test_root__folders_are_the_architecture() -> None:
