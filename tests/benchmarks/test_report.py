@@ -1,6 +1,6 @@
 """How soon a page is there and how soon it answers, in a headless browser without a graphics card.
 
-Run by `make bench`. The report is of `.demo/elpv-all` where a finished sweep lies there (README, "How many labels");
+Run by `make bench`. The report is of `.demo/elpv-all` where a finished sweep lies there (examples/how_many_labels.md);
 without it only the drawn points are measured.
 """
 
