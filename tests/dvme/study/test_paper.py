@@ -85,10 +85,10 @@ def test_to_frame__is_what_the_run_measured(clear: Path) -> None:
     expected = measured[measured["part"] == "test"].groupby(keys)["value"].agg(["mean", "std", "count"])
     found = report.to_frame().set_index(keys)
     assert len(found) == len(report.methods) * 2 * len(report.cells[0].test)
-    both = found.join(expected, rsuffix="_measured")
+    both = found.join(expected.add_suffix("_measured"))
     np.testing.assert_allclose(both["mean"], both["mean_measured"], rtol=0, atol=1e-12)
     np.testing.assert_allclose(both["std"], both["std_measured"], rtol=0, atol=1e-12)
-    assert (both["n_draws"] == both["count"]).all()
+    assert (both["n_draws"] == both["count_measured"]).all()
     seconds = measured[(measured["part"] == "fit") & (measured["metric"] == "seconds")]
     assert report.to_frame().query("metric == 'auc'")["seconds"].sum() == pytest.approx(seconds["value"].sum())
     own = found.reset_index().query("metric == 'auc'")
