@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import grimp
 
 ROOT = Path(__file__).parent.parent
+SOURCES = ("dvme", "cli", "cache")
 HEAVY = {
     "torch",
     "timm",
@@ -78,8 +80,29 @@ def test_root__folders_are_the_architecture() -> None:
     assert folders == {"dvme", "cli", "cache", "tests", "examples"}
 
 
+def test_architecture__names_every_package() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 12_000
+    packages = [path.parent for source in SOURCES for path in (ROOT / source).rglob("__init__.py")]
+    names = {package.relative_to(ROOT).as_posix() for package in packages}
+    assert len(names) > 40
+    # As ARCHITECTURE.md calls them: inside dvme by what stands behind `dvme/`.
+    called = {name.removeprefix("cache/").removeprefix("cli/").removeprefix("dvme/") for name in names}
+    assert {name for name in called if f"`{name}`" not in text} == set()
+
+
+def test_modules__say_in_one_line_what_they_are() -> None:
+    """In a line of their own: two modules of one description are one module, or one of them is told wrongly."""
+    modules = [path for source in SOURCES for path in (ROOT / source).rglob("*.py")]
+    told: dict[str, list[str]] = {}
+    for path in modules:
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        told.setdefault(text.partition("\n")[0], []).append(path.relative_to(ROOT).as_posix())
+    assert {line: paths for line, paths in told.items() if not line or len(line) > 120 or len(paths) > 1} == {}
+
+
 def test_sources__no_module_has_outgrown_its_file() -> None:
-    sources = [path for folder in ("dvme", "cli", "cache") for path in (ROOT / folder).rglob("*.py")]
+    sources = [path for source in SOURCES for path in (ROOT / source).rglob("*.py")]
     assert len(sources) > 30
     assert {path.name: n for path in sources if (n := len(path.read_text().splitlines())) > 320} == {}
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from command_line import run
 from light import RIVALS, filed, spelled
@@ -156,35 +155,6 @@ def test_promises__are_five_with_a_number_each() -> None:
     bullets = re.split(r"^- ", section, flags=re.MULTILINE)[1:]
     assert len(bullets) == 5
     assert all(re.search(r"\d", bullet) for bullet in bullets)
-
-
-def test_architecture__a_cache_can_be_read_without_dvme(class_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only numpy, zarr and a crc32c, as the document promises."""
-    import dvme
-
-    monkeypatch.chdir(class_folders.parent)
-    (class_folders / "dark" / "03.png").write_bytes(b"no image")
-    dvme.extract("images", "my.zarr", backbones=["efficientnet-lite0"])
-    ((_, code),) = _blocks(ROOT / "ARCHITECTURE.md")
-    assert "dvme_cache" not in code
-    assert "import dvme" not in code
-    names: dict[str, Any] = {}
-    exec(compile(code, "ARCHITECTURE.md", "exec"), names)
-    cache = EmbeddingCache.open("my.zarr")
-    rows = cache.complete_rows(["efficientnet-lite0"])
-    assert len(rows) == 35
-    np.testing.assert_array_equal(names["features"], cache.embeddings("efficientnet-lite0").read(rows))
-    assert names["labels"].tolist() == cache.column("label")[rows].tolist()
-    assert names["paths"].tolist() == np.array(cache.samples.paths)[rows].tolist()
-
-
-@pytest.mark.parametrize("page", [README, ROOT / "examples" / "first_study.md"], ids=lambda page: page.stem)
-def test_makefile__has_the_commands(page: Path) -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"(?:`|^ {4})make (\w+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-    assert "demo" in targets
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
 def test_backbones__are_those_of_the_zoo() -> None:
