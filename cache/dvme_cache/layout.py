@@ -15,7 +15,7 @@
       copies/                       everything above but the chunks below embeddings/, once more
 
 Every zarr.json has the attribute `seal`. Beside the cache lies .<name>.zarr.lock, held by the writer's
-process, and in .<name>.zarr.parts/ a lock for each part of an extraction. ARCHITECTURE.md says why.
+process, and in .<name>.zarr.parts/ a lock for each part of an extraction. FORMAT.md has the details.
 """
 
 from __future__ import annotations

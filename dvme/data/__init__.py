@@ -1,4 +1,44 @@
-"""Images in: folders, manifests, decoding, and the task that their labels define."""
+"""Images in: folders, manifests, decoding, and the task that their labels define.
+
+Identity. A row is an image's content. Moved files are found again, and copies are stored once. A file whose content
+changed is a new row; the old row loses its label, as its embedding is no longer of that file. Where copies disagree on
+label, split, group or mask, nobody knows which is right: the row keeps none of them and takes no part in training or
+testing, and the run says so. If a source has no such column, the cache keeps its values. An empty cell of a column that
+is there deletes the value.
+
+Hashing. `extract`, its plan, `predict`, `prune` and `import` read every file of a run once to identify it (`hashing`).
+`extract` keeps the bytes that it will decode (`spool`), so what is embedded is what was identified. What does not fit
+is read and hashed again: memory stays flat however many images come. Size and time do not prove that a file is the
+same: tools that copy set the time, network shares round it, and uncompressed images of one device all have one size. So
+they vouch for a file only where a run asks for it (`stamps`). `prune` erases by hash, and always reads. An image that
+was vouched for wrongly is noticed when it is decoded: its row stays pending, and its stamp goes.
+
+Order of classes (`order`). The user's order is the attribute `class_order` of the cache. It is written together with
+the columns, so labels and their order never disagree: labels that the order lacks are refused. It may name classes
+without an image. A dvme that does not know the attribute drops it when it writes labels; then there is no order, and
+nothing is judged by one.
+
+Several findings are one text in the column `label` (`findings`). So tables, export, verification and copies know
+nothing new, and a cache keeps what the readers said. What an uncertain cell teaches is a policy of the study
+(`uncertainty`), part of the subset file and of its hash. Heads learn from `Targets.learned`; they are chosen and judged
+on `Targets.values`. Means are over the findings that `FEWEST` test images or patients have, and have not. All others
+are unknown to every score of a study, so that no row or column of a table is a mean over other findings.
+
+Pixels are right, or refused. Pillow's mode leaves out what a TIFF says of byte order, sign and the white end of its
+scale; `tiff` reads those tags, `depth` the depth of other formats. What lies beside the pixels never costs them: an
+orientation that cannot be read is none, and a file that cannot be opened is tried again without its ancillary parts
+(`ancillary`). Truncated pixels stay a failure. Pillow's settings belong to the whole process, so none is changed; its
+limit on size is passed by, and `max_pixels` is compared in its place.
+
+Deep grey. `grey` turns a range into two ends, `declared` asks the file for them, `stretch` maps the values. Values of
+16 bits go through a table of all 65,536 numbers, which gives the bits of the formula in float64. A handful of pixels
+sets a range where 99.9 % of the pixels span less than half of it. So it is in none of 1,935 chest X-rays, and in each
+of them once one pixel of 65,535 stands beside 12 bits. A scale is taken from the file as it is, even where its pixels
+are read without ancillary parts. A deep picture that is resized in 8 bits is within 1.5 greys of one in float64 that is
+rounded nowhere and within 1 of it rounded, if it shrinks, and within 1.7 if it grows. There each of the two passes
+clips: at an edge to the darkest or brightest grey the overshoot of bicubic and lanczos is lost between the passes, 12
+greys, as in every JPEG.
+"""
 
 from __future__ import annotations
 

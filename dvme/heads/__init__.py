@@ -1,4 +1,26 @@
-"""Classifiers over cached embeddings. Each fits a list of jobs together."""
+"""Classifiers over cached embeddings. Each fits a list of jobs together.
+
+A `Job` is a head with its settings, the backbones whose embeddings it sees, training rows, validation rows and a seed.
+`fit_jobs` hands all jobs of one kind of head to that kind together; fitting one is a list of one. The result of a job
+does not depend on the others, up to rounding, and tests hold every head to that. Test rows are in no job.
+
+Weights (`Embedded.weights`; the estimators' `sample_weight`) say how often a row counts. `linear` and those made of it
+weigh the loss, the spread that scales the strengths, and the validation loss. `knn` lets a row stand for so many of the
+k neighbours. Networks weigh the loss of a row whenever it is drawn, relative to the mean of what it is drawn among.
+
+Views (`Embedded.n_views`). The rows are those of N images, then those of their second view, and so on; a job names
+images. `linear` and those made of it take all K n rows: the objective is the mean of their losses plus the penalty of
+one row. So a view counts 1 / K of an image, and K copies of the plain view give the very head of one; a test holds
+every exact head to that. In scikit-learn's terms C is 1 / (K n strength spread), with the spread of the K n rows.
+Networks draw a view whenever they draw an image, so an epoch is as long as without views. For `knn` an image votes
+once, by its nearest view, and k counts images: weighing each view by 1 / K would spend k on the views of a few images.
+Settings and early stopping go by the plain view of the validation images, also where predictions are averaged, so that
+both uses of views share their fits. Methods are ranked, and thresholds chosen, by the averaged predictions on
+validation. Means are of probabilities, not of logits: a view is no veto.
+
+Settings that heads have had for less long are not written at their defaults (`variation.LATER`), so that keys of jobs
+and saved heads are those of before.
+"""
 
 from __future__ import annotations
 

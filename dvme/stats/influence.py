@@ -114,7 +114,7 @@ class Scored:
         those of the rarest class: as many pairs as have none in common. Balanced accuracy is put together from the
         intervals of the classes' recalls. Kappa is moved to [0, 1]. The quantile is of t.
 
-        Measured (tests/benchmarks/test_intervals.py): ARCHITECTURE.md has the coverage.
+        Measured (tests/benchmarks/test_intervals.py): BENCHMARKS.md has the coverage.
 
         Source: Wilson 1927; Korn and Graubard 1998 for the effective number; Zou and Donner 2008 for sums;
             Satterthwaite 1946 for the degrees of freedom.
