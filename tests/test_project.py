@@ -58,6 +58,7 @@ def test_help__answers_without_a_heavy_import() -> None:
 
 
 def test_wheel__holds_exactly_the_three_packages(tmp_path: Path) -> None:
+    """A line `cache/` in .gitignore would make hatchling drop `dvme_cache` without a word."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     (wheel,) = tmp_path.glob("*.whl")

@@ -18,4 +18,6 @@ the host program lets cuBLAS do.
 A view (`augment`) is one resize to the size at which the rest is a rigid motion: no aliasing, one bicubic step, and no
 corner beyond the image. Dense features (`dense`) come out of one pass of timm's `forward_intermediates`, which ends
 behind the last layer that is asked for.
+
+timm imports torchvision, and through it torch._dynamo. This cannot be deferred: its layers name torchvision's classes.
 """
