@@ -159,7 +159,9 @@ def read_rows(tables: Sequence[ProvenRows], rows: NDArray[Any]) -> list[NDArray[
     rows = rows.astype(np.int64, copy=False)
     for table in tables:
         if len(rows) and not 0 <= rows.min() <= rows.max() < table.n_rows:
-            raise IndexError(f"rows {rows.min()} to {rows.max()} are asked for, there are 0 to {table.n_rows - 1}")
+            raise IndexError(
+                f"rows {rows.min()} to {rows.max()} are asked for, and the cache has rows 0 to {table.n_rows - 1}"
+            )
     is_ascending = bool((np.diff(rows) > 0).all())
     wanted, inverse = (rows, None) if is_ascending else np.unique(rows, return_inverse=True)
     parts = [(table, part) for table in tables for part in table.parts(wanted)]

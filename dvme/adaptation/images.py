@@ -142,7 +142,7 @@ def _check(
         step = "; name the column of patients with " + parameter("group") + ", or pass " + parameter("method", "simclr")
         raise DataError(f"micle pairs two images of a group, and {what}" + step)
     if method in CONTRASTIVE and len(counts) < 2:
-        raise DataError(f"{method} holds images of different groups against each other, and there is one group only")
+        raise DataError(f"{method} compares images of different groups, and all images are of one group; add others")
     if method == "supervised" and is_transductive:
         raise OptionError(
             "supervised learns labels, those of test images too; leave out " + parameter("transductive", True)

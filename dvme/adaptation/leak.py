@@ -97,7 +97,7 @@ def apply_leak_rule(
         message = f"{images} declares {counted(n_declared, 'test image')}; leave out "
         raise OptionError(message + parameter("without_test") + ", and they are left out")
     if not n_declared and not transductive and not without_test:
-        message = f"{images} declares no test part, and no image that a study will test on may be trained on; name the "
+        message = f"{images} does not say which images are for testing, and none of these may be trained on; name the "
         step = " that says train, val and test, or pass " + parameter("without_test", True)
         either = " if no study will test on any of these, " + parameter("transductive", True) + " if one may"
         raise DataError(message + "column with " + parameter("split") + step + either)

@@ -134,8 +134,8 @@ def check_healthy(look: Look, start: Look, folder: Path | None = None) -> None:
     is_narrow = look.rank < COLLAPSED * start.rank
     is_tight = look.spread < COLLAPSED * start.spread
     if is_narrow or (is_tight and (look.spread < NOTHING or look.rank < FAR_LESS * start.rank)):
-        found = f"their spread is {look.spread:.2g}, and was {start.spread:.2g}, their effective rank {look.rank:.3g}, "
-        raise OptionError(f"embeddings collapsed in epoch {look.epoch}: {found}and was {start.rank:.3g}" + step)
+        found = f"their spread is {look.spread:.2g} (was {start.spread:.2g}), their effective rank {look.rank:.3g} "
+        raise OptionError(f"embeddings collapsed in epoch {look.epoch}: {found}(was {start.rank:.3g})" + step)
 
 
 def _some(rows: NDArray[Any], at_most: int, rng: np.random.Generator) -> NDArray[np.int64]:

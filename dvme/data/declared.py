@@ -89,7 +89,7 @@ def _of_png(data: bytes, values: NDArray[Any]) -> Scale:
     is_within, is_scaled_up = bool(values.max() <= fewer.high), _are_scaled_up(values, n_bits)
     if is_within and is_scaled_up and values.any():
         raise ImageError(
-            f"says that {n_bits} of its 16 bits are significant, and not which: its greys fit the upper and the lower; "
+            f"says that {n_bits} of its 16 bits count, but not whether these are the upper or the lower ones; "
             f"@range={n_bits}bit means the lower, @range=16bit the upper"
         )
     return whole if is_scaled_up and not is_within else fewer

@@ -136,7 +136,9 @@ def image_names(table: Table, column: str) -> list[str]:
     unnamed = names.count(MISSING)
     if unnamed:
         rows, first = counted(unnamed, "row"), names.index(MISSING) + 1
-        raise DataError(f"{table.source} has {rows} without an image, the first in row {first}; name it there")
+        raise DataError(
+            f"{table.source} has {rows} without an image, the first in row {first}; write its file name there"
+        )
     return names
 
 

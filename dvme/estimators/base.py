@@ -101,7 +101,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if len(self.classes_) < 2:
                 raise DataError(f"y has 1 class, {self.classes_.tolist()[0]!r}; a classifier needs 2 or more")
             if needs_order(head) and self.classes_.dtype.kind not in "biuf":
-                raise DataError("classes in order are numbers, and y has names; pass their places, from the lowest")
+                raise DataError("this head needs classes in order, and y has names; pass numbers, 0 for the lowest")
             own = weights_of_classes(class_weight, self.classes_, labels, weights)
             weights = own if weights is None else weights if own is None else weights * own
         self._indicator_dtype = None if cells is None else cells.dtype

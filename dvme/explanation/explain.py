@@ -132,9 +132,9 @@ def explain(  # noqa: PLR0913 - the command's options, one to one
     saved = load_head(head)
     if saved.own_backbones:
         step = "; explain a head on the frozen backbone, such as linear of the same run"
-        raise OptionError(f"{head} is {saved.name}, whose folds each see images by a backbone of their own" + step)
+        raise OptionError(f"{head} is {saved.name}, and each of its folds has a backbone of its own" + step)
     if retrain and len(saved.backbones) < 2:
-        raise OptionError(f"{head} has one backbone, and none is left to fit it on; leave out " + parameter("retrain"))
+        raise OptionError(f"{head} has one backbone, and without it nothing is left; leave out " + parameter("retrain"))
     if retrain and saved.views is not None:
         message = f"{head} learned from views of images, and would be fitted again on plain ones; leave out "
         raise OptionError(message + parameter("retrain"))
@@ -233,12 +233,16 @@ def _labelled(
     if are_findings(names) != saved.is_multilabel:
         what = ("one class", "several findings") if saved.is_multilabel else ("several findings", "one class")
         raise DataError(
-            f"images of {store.location} have {what[0]} each, and the head tells of {what[1]}; label it as it was"
+            f"images of {store.location} have {what[0]} each, and those that the head was fitted on had {what[1]}; "
+            "label the cache as it was then"
         )
     index = {name: c for c, name in enumerate(saved.classes)}
     strange = sorted(names_in(names) - set(index))
     if strange:
-        raise DataError(f"{store.location} has class {strange[0]!r}, which the head does not know; label it as it was")
+        raise DataError(
+            f"{store.location} has class {strange[0]!r}, which the head does not know; label the cache as it was when "
+            "the head was fitted"
+        )
     rows = rows[names != MISSING]
     if not len(rows):
         raise DataError(f"{store.location} has no labelled image with embeddings of {', '.join(saved.backbones)}")

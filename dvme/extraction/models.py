@@ -66,7 +66,12 @@ class Choice:
         for option, given in ((parameter("weights"), self.weights), (parameter("architectures"), self.architectures)):
             stray = sorted(set(given) - bases - set(known) - set(self.names))
             if stray:
-                raise OptionError(option + f" names {', '.join(stray)}, which " + parameter("backbones") + " does not")
+                raise OptionError(
+                    option
+                    + f" names {', '.join(stray)}, but "
+                    + parameter("backbones")
+                    + " does not; name it there too"
+                )
         return specs
 
     def file_of(self, spec: BackboneSpec) -> Path | None:

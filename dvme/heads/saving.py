@@ -188,7 +188,8 @@ def check_answer(path: Path, saved: SavedHead) -> None:
         n_classes = fold.head.predict_proba(image).shape[1]
         if n_classes != len(saved.classes):
             raise DataError(
-                f"{path} names {len(saved.classes)} classes and its {WEIGHTS} tells {n_classes} apart; save it again"
+                f"{path} is damaged: it names {len(saved.classes)} classes, its {WEIGHTS} has {n_classes}; save it "
+                "again"
             )
 
 

@@ -147,8 +147,8 @@ def _typed(saved: SavedHead, own: OwnBackbones, runtime: Runtime) -> list[str]:
         if not alike:
             raise OptionError(
                 parameter("backbones")
-                + f" names {name}, which is none of the head's {', '.join(saved.backbones)}, by name or by "
-                "what it computes; leave it out"
+                + f" names {name}, but the head needs {', '.join(saved.backbones)}, and this one "
+                "computes something else; leave it out"
             )
         further = [each for each in saved.inputs if each not in saved.backbones and seen_in(each, PLAIN) == alike[0]]
         typed |= {alike[0]: name} | {each: seen_in(name, view_in(each)) for each in further}

@@ -158,8 +158,11 @@ def _told_masks(request: MaskRequest, saved: SavedHead) -> Samples | None:
     names = Masks.of(np.array(told.kept[MASK], dtype=object)).names
     if names and not set(names) & set(saved.classes):
         raise DataError(
-            f"the masks of {request.images} are of {first_few(names)}, and the head tells {first_few(saved.classes)}; "
-            "call classes as it does with " + parameter("mask_classes") + ", or leave out " + parameter("mask")
+            f"the masks of {request.images} have the classes {first_few(names)}, and the head has "
+            f"{first_few(saved.classes)}; name them as the head does with "
+            + parameter("mask_classes")
+            + ", or leave out "
+            + parameter("mask")
         )
     return told
 

@@ -66,7 +66,7 @@ def listed(
         work = [Work(*each) for each in zip(range(len(found.digests)), found.samples.paths, found.digests, strict=True)]
         return Listed(found.samples.ids, work, None, left_out, samples.remarks)
     if columns.frame is not None:
-        message = f"{images} is a cache, whose rows are what they are; leave out "
+        message = f"{images} is a cache, in which each image has its row already; leave out "
         raise OptionError(message + parameter("frame", "each"))
     rows = np.flatnonzero(~store.samples.is_pruned)
     names, paths = named_images(store.samples.paths, store.column("path"), rows)

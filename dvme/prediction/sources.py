@@ -94,7 +94,7 @@ def embedded(  # noqa: PLR0913 - what is asked, and who is told
             raise OptionError(f"{images} is a cache; " + what + " are for images, leave them out")
         if columns is not None and columns.frame is not None:
             raise OptionError(
-                f"{images} is a cache, whose rows are what they are; leave out " + parameter("frame", "each")
+                f"{images} is a cache, in which each image has its row already; leave out " + parameter("frame", "each")
             )
         check_fits(saved, store, is_asked=True)
         rows = np.flatnonzero(~store.samples.is_pruned)

@@ -57,4 +57,4 @@ def check_finding(finding: str | None, labels: NDArray[Any]) -> None:
     there = finding_names(labels) if are_findings(labels) else ()
     if finding is not None and finding not in there:
         step = f"choose from {some_of(there)}" if there else "its images have one class each, which colours the points"
-        raise OptionError(f"no image is told of the finding {finding!r}; {step}")
+        raise OptionError(f"the labels have no finding {finding!r}; {step}")

@@ -35,7 +35,7 @@ class TokenHead:
         """Refuse what tokens cannot be drawn or decided by."""
         object.__setattr__(self, "tokens", whole("tokens", self.tokens, 1))
         if needs_order(self.of):
-            raise OptionError(f"{self.name} has neither link nor tune: classes of pixels are in no order")
+            raise OptionError(f"leave out link and tune of {self.name}: classes of pixels have no order")
 
     @property
     def takes_shares(self) -> bool:

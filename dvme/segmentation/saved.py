@@ -62,7 +62,9 @@ def _check(path: Path, saved: SavedHead) -> None:
     for fold in saved.folds:
         if fold.head.names != saved.classes:
             told, stated = ", ".join(fold.head.names), ", ".join(saved.classes)
-            raise DataError(f"{path} names {stated}, and its {WEIGHTS} tells {told}; save it again")
+            raise DataError(
+                f"{path} is damaged: it names the classes {stated}, its {WEIGHTS} has {told}; save it again"
+            )
     if isinstance(saved.head, Unet):
         _check_input(path, saved, saved.head.size)
 

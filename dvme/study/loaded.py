@@ -209,7 +209,7 @@ def _rows_in(store: EmbeddingCache, run: Run) -> tuple[EmbeddingCache, NDArray[A
     others = [name for name, digest in backbones.items() if known.get(name) != digest]
     if others:
         which = f"the embeddings of {', '.join(others)} that this run was made from"
-        raise DataError(f"{store.location} does not hold {which}; extract them as they were")
+        raise DataError(f"{store.location} does not hold {which}; extract again with the same weights and settings")
     is_segmentation = run.manifest.targets.is_segmentation
     taken = Snapshot.take(store, list(backbones), is_segmentation=is_segmentation)
     _, snapshot, _ = matched(taken, run.manifest, str(run.folder))

@@ -114,10 +114,10 @@ def check_order(methods: Sequence[Method], task: Task, cache: str) -> None:
     """
     named = next((method.name for method in methods if needs_order(method.head)), None)
     if named is not None and task.is_multilabel:
-        raise OptionError(f"{named} is for classes in order, and {cache} has findings, which are in none; name another")
+        raise OptionError(f"{named} needs classes in order, and the findings of {cache} have no order; name another")
     if named is not None and not task.is_ordered:
         raise OptionError(
-            f"{named} goes by the order of the classes, and {some_of(task.classes)} have none that is given; "
+            f"{named} needs an order of the classes, and nobody gave one of {some_of(task.classes)}; "
             f"dvme cache label {cache} --class-order LOWEST,...,HIGHEST gives it"
         )
 
@@ -156,7 +156,7 @@ def check_views(methods: Sequence[Method], views: Views | None) -> None:
     named = next((method.name for method in methods if settings_of(method.head).get("tune") == KAPPA), None)
     if named is not None and views.is_averaged:
         step = parameter("views", "train") + " takes it"
-        raise OptionError(f"{named} tunes its cuts on plain images, and predictions would be means over views; " + step)
+        raise OptionError(f"{named} tunes its cuts on plain images, but would be judged by means over views; " + step)
 
 
 def _choosing_by(head: Head, metric: str) -> Head:

@@ -81,7 +81,7 @@ class Operation:
         for name in self.prevalence:
             if name not in names:
                 step = f"; it has {some_of(names)}: name one of them in " + parameter("prevalence")
-                raise UnknownNameError(f"the study says nothing of {name!r}" + step)
+                raise UnknownNameError(f"the study has no finding or class {name!r}" + step)
 
     def stated(self, name: str) -> float:
         """Of a finding; nan if it is not stated."""

@@ -140,7 +140,6 @@ def check_apart(question: Question) -> None:
     run, heads = Path(question.out).resolve(), Path(question.save).resolve()
     if run == heads or run in heads.parents or heads in run.parents:
         raise OptionError(
-            f"{question.out} and {question.save} lie in one another; a run keeps its heads in {run / HEADS}: leave out "
-            + parameter("save")
-            + ", or name a folder apart"
+            f"{question.out} and {question.save} lie inside each other; a run keeps its heads in {run / HEADS}: "
+            "leave out " + parameter("save") + ", or name a folder apart"
         )

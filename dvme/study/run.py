@@ -227,7 +227,7 @@ def check_run(folder: str | Path, manifest: SubsetManifest, command: str = "swee
     if described["subsets"] != manifest.hash:
         raise OptionError(
             f"{path} is a run over other subsets ({described['subsets'][:8]}, now {manifest.hash[:8]}): images, "
-            "labels, options or the order of the classes are others; name another folder with "
+            "labels, options or the order of the classes have changed; name another folder with "
             + OUT
             + (", or pass " + parameter("subsets", path / SUBSETS) + " to go on with its own" if is_sweep else "")
         )
@@ -248,7 +248,7 @@ def check_same_views(folder: Path, views: Mapping[str, Any] | None) -> None:
         )
         now += ", which were made otherwise" if now == was else ""
         raise OptionError(
-            f"{folder} is a run by {was} of each image, and this is by {now}; name another folder with " + OUT
+            f"{folder} is a run by {was} of each image, and this run is by {now}; name another folder with " + OUT
         )
 
 

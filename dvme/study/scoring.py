@@ -76,8 +76,7 @@ def check_metric(metric: str) -> None:
     """
     if metric == MAE:
         raise OptionError(
-            "lower is better in mae, and a study judges by what is higher where better; judge by kappa: mae stands "
-            "beside it"
+            "mae cannot judge a study, because less of it is better; choose kappa: mae is shown beside it"
         )
     if metric not in METRICS:
         if metric in FINDING_METRICS:

@@ -179,7 +179,7 @@ def _check_weights(snapshot: Snapshot, name: str, runtime: Runtime) -> None:
     now = load_backbone(kept_spec(table), device=runtime.torch_device()).weights_hash
     if now != table.fingerprint.fields.get("weights"):
         raise DataError(
-            f"the weights of {name} are others now than those of the cached maps; extract it again, or leave its U-Net "
+            f"the weights of {name} have changed since its maps were cached; extract it again, or leave its U-Net "
             "out of " + parameter("heads")
         )
 

@@ -89,7 +89,7 @@ class Best:
         if self.states is None:
             tried = ", ".join(f"{rate:g}" for rate in rates)
             raise DataError(
-                f"training diverged: no weights with a finite loss at the learning rate of {tried}; "
+                f"training diverged: the loss was never finite at the learning rate of {tried}; "
                 "choose lower learning_rates"
             )
         is_start = not self.epoch  # which is the same at every rate

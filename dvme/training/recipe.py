@@ -145,7 +145,7 @@ class Recipe:
             )
         if not self.n_steps and self.warmup_epochs >= self.max_epochs:
             raise OptionError(
-                f"warmup-epochs={self.warmup_epochs:g} leaves no epoch at full rates of max-epochs={self.max_epochs}; "
+                f"warmup-epochs={self.warmup_epochs:g} takes all epochs of max-epochs={self.max_epochs}; "
                 f"set max-epochs={math.floor(self.warmup_epochs) + 1} or more, or warmup-epochs=0"
             )
 

@@ -111,7 +111,7 @@ def label(
         raise OptionError(message + parameter("class_order") + " or " + parameter("label_separator", "|"))
     if columns.dicom or columns.frame:
         given = parameter("dicom", list(columns.dicom)) if columns.dicom else parameter("frame", columns.frame)
-        raise OptionError("no image is read here, nor its header; leave out " + given)
+        raise OptionError("dvme cache label reads no images and no headers; leave out " + given)
     check_cache_first(cache, manifest)
     check_unlocked(cache)
     store = open_cache(cache)
@@ -272,13 +272,13 @@ def _reread(store: EmbeddingCache, columns: Columns) -> _Told:
     named = [name for name in STANDARD if getattr(columns, name) is not None]
     if named or columns.image is not None:
         raise OptionError(
-            f"there is no manifest with the column of the {[*named, 'image'][0]}; name it after {store.location}"
+            f"name a manifest after {store.location}: only a manifest has a column of the {[*named, 'image'][0]}"
         )
     if columns.mask:
-        raise OptionError(f"there is no manifest with the column of masks; name it after {store.location}")
+        raise OptionError(f"name a manifest after {store.location}: only a manifest has a column of masks")
     if columns.keep:
         raise OptionError(
-            f"there is no manifest of which columns could be kept; name it after {store.location}, or leave out "
+            f"only a manifest has columns to keep; name one after {store.location}, or leave out "
             + parameter("keep", list(columns.keep))
         )
     labels = store.column("label")

@@ -92,7 +92,7 @@ def test_read__refuses_rows_without_an_embedding(tmp_path: Path, features_of: Fe
     with pytest.raises(MissingEmbeddingsError, match="1 of 1 rows"):
         embeddings.read(np.array([99]))
     for row in (100, -1):
-        with pytest.raises(IndexError, match=f"rows {row} to {row} are asked for, there are 0 to 99"):
+        with pytest.raises(IndexError, match=f"rows {row} to {row} are asked for, and the cache has rows 0 to 99"):
             embeddings.read(np.array([row]))
 
 

@@ -90,7 +90,7 @@ def test_probe__keeps_what_was_stated(report: StudyReport) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--prevalence", "Mas=0.1"), 1, "the study says nothing of 'Mas'"),
+        (("--prevalence", "Mas=0.1"), 1, "the study has no finding or class 'Mas'"),
         (
             ("--prevalence", "12"),
             1,

@@ -543,7 +543,7 @@ def test_linear_probe__grades_by_cumulative_link_and_cuts() -> None:
     cuts = probe.chosen_["cuts"]
     taken = (probe.predict_proba(X) @ np.arange(4) > np.array(cuts)[:, None]).sum(axis=0)
     np.testing.assert_array_equal(probe.predict(X), taken * 10)
-    with pytest.raises(ValueError, match="classes in order are numbers"):
+    with pytest.raises(ValueError, match="this head needs classes in order, and y has names"):
         LinearProbe(link="cumulative").fit(X, np.array(list("abcd"))[labels])
 
 

@@ -243,7 +243,7 @@ class BackboneSpec:
             if not self.view.is_plain:
                 raise OptionError(f"{self.name}: dense features are of the plain image only; leave out view or dense")
         if self.is_transductive and not self.trained_on:
-            raise OptionError(f"{self.name}: is_transductive is about the images that trained_on names; say which, too")
+            raise OptionError(f"{self.name}: is_transductive needs trained_on, the list of these images; add it")
 
     @property
     def is_non_commercial(self) -> bool:

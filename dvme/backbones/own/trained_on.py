@@ -117,8 +117,8 @@ def read_trained_on(spec: BackboneSpec) -> TrainedOn:
     except (OSError, ValueError) as error:
         reason: Any = error.strerror if isinstance(error, OSError) else "it is no text"
         raise DataError(
-            f"{spec.name} was trained on images, and their list {path} cannot be read ({reason}), without which a "
-            "study could test it on them; copy the list to where the backbone's TOML names it"
+            f"the list of images that {spec.name} was trained on cannot be read: {path} ({reason}); copy it to where "
+            "the backbone's TOML names it, or a study could test the backbone on them"
         ) from error
     return from_text(text, str(path), is_transductive=spec.is_transductive)
 
@@ -151,7 +151,7 @@ def kept_trained_on(name: str, provenance: Mapping[str, Any]) -> TrainedOn | Non
         text, is_transductive = str(kept["images"]), bool(kept["is_transductive"])  # type: ignore[index]
     except (TypeError, KeyError) as error:
         raise DataError(
-            f"{name} was trained on images and the cache does not say on which; extract it anew with dvme extract, or "
+            f"the cache does not say on which images {name} was trained; extract it again with dvme extract, or "
             "leave it out of " + parameter("backbones")
         ) from error
     where = f"what the cache says of the images that {name} was trained on"

@@ -99,7 +99,7 @@ def _without_directories(
     named = counted(len(tables), "table of contents", "tables of contents")
     said = f"{named} of DICOM files passed over: {some_of([samples.ids[at] for at in tables], EXAMPLES)}"
     if len(tables) == len(samples):
-        raise DataError(f"{said}; there is no other image, name the folder that has them")
+        raise DataError(f"{said}; no image is left, name the folder that has them")
     gone = set(tables)
     return samples.only([at for at in range(len(samples)) if at not in gone]), headers, [said]
 

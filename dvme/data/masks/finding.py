@@ -99,7 +99,7 @@ def _files(name: str, root: Path, finder: Finder) -> list[str]:
 def _several(pattern: str, what: str, is_wanted: Callable[[str], bool]) -> list[str]:
     found = sorted(filter(is_wanted, glob(pattern)), key=natural_key)  # noqa: PTH207 - patterns may be absolute
     if not found:
-        raise DataError(f"the {what} has no file; a mask without any pixel of the class is {WITHOUT}")
+        raise DataError(f"the {what} has no file; write {WITHOUT} where no pixel is of the class")
     return [os.path.abspath(file) for file in found]  # noqa: PTH100
 
 

@@ -111,7 +111,7 @@ def _look(own: Sequence[Pieces], image: Path | None, *, is_relative: bool) -> Lo
                 size, of_image = shape, False
             if shape != size:
                 than = "the image is" if of_image else "another file of the mask is"
-                raise DataError(f"{name} is {_shown(shape)} pixels, and {than} {_shown(size)}; give masks of its size")
+                raise DataError(f"{name} is {_shown(shape)} pixels, and {than} {_shown(size)}; give masks of that size")
             files.append(file)
         seen.append((pieces, tuple(files)))
     return Looked(

@@ -113,7 +113,7 @@ def planes_of(cell: Cell) -> NDArray[np.uint8]:
     if digest_of(digests) != cell.digest:
         files = [file for layer in cell.layers for file in layer.files]
         what = files[0] if len(files) == 1 else f"of {counted(len(files), 'file')} such as {files[0]}"
-        raise DataError(f"the mask {what} is not what it was when the cache was told of it; {STEP}")
+        raise DataError(f"the mask {what} has changed since the cache read it; {STEP}")
     return planes
 
 
@@ -130,9 +130,7 @@ def _read(file: str, layer: Layer, size: tuple[int, int]) -> tuple[bytes, NDArra
     except OSError as error:
         raise DataError(f"the mask {file} cannot be read: {why(error)}; bring it back, or {STEP}") from error
     except ImageError as error:
-        raise DataError(
-            f"the mask {file}: {error}, and was another one when the cache was told of it; {STEP}"
-        ) from error
+        raise DataError(f"the mask {file} has changed since the cache read it ({error}); {STEP}") from error
     if values.shape != size:
-        raise DataError(f"the mask {file} is not what it was when the cache was told of it; {STEP}")
+        raise DataError(f"the mask {file} has changed since the cache read it; {STEP}")
     return digest, layer.indices(values)

@@ -152,7 +152,9 @@ class Linear:
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, Linear)
             if data.is_multilabel and (head.link, head.tune) != (SOFTMAX, ARGMAX):
-                raise DataError("several labels of an image are in no order; take linear without link and tune")
+                raise DataError(
+                    "images with several labels have no order of classes; take linear without link and tune"
+                )
             features = only_block(data.blocks(backbones, slice(None)))
             sizes = {index: len(jobs[index].train) for index in members}
             footprint = Footprint(features.shape[1], data.n_classes, data.is_multilabel)

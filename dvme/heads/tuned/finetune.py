@@ -59,7 +59,7 @@ class Finetune:
                 raise OptionError(f"{name} {getattr(self, name)!r} is not known; choose from {', '.join(known)}")
         if self.name == RANDOM and (self.recipe.lora_rank or self.recipe.layers != "all"):
             raise OptionError(
-                f"{RANDOM} trains all weights, for none of them knows anything; leave out what keeps some"
+                f"{RANDOM} trains all weights, because all of them are random; leave out layers and lora-rank"
             )
 
     @classmethod

@@ -178,7 +178,9 @@ def similarity(result: Similarity) -> Figure:
 
 def _check_blocks(matrix: NDArray[Any], n_backbones: int) -> None:
     if matrix.ndim != 2 or len(matrix) != matrix.shape[1] or not n_backbones or len(matrix) % n_backbones:
-        raise OptionError(f"a map of {matrix.shape} tokens does not part into {n_backbones} backbones of equal size")
+        raise OptionError(
+            f"a map of {matrix.shape} tokens cannot be divided into {n_backbones} backbones of equal size"
+        )
 
 
 def _heat_map(matrix: NDArray[Any], hover: Sequence[Sequence[str]]) -> Heatmap:

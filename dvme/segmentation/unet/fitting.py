@@ -169,7 +169,9 @@ def _fit(
     targets = shown.targets
     train, validation = (with_something_known(targets, rows) for rows in (job.train, job.validation))
     if not len(train):
-        raise DataError(f"{job.title}: no pixel of its {len(job.train)} training masks is known; give masks that tell")
+        raise DataError(
+            f"{job.title}: all pixels of its {len(job.train)} training masks are void; mark classes in some"
+        )
     started, kept = time.perf_counter(), Epochs(job.workplace)
     network = _untrained(job, images, masks, runtime.torch_device())
     lesson = MaskLesson(shown.pictures, train, validation, targets, targets, np.ones(len(targets)), job.head.loss)
@@ -205,7 +207,7 @@ def _input(job: UnetJob, images: Images) -> BackboneSpec:
 
 def _check(job: UnetJob, images: Images, masks: Masks) -> None:
     if len(images) != len(masks):
-        raise DataError(f"there are {len(images)} images and {len(masks)} masks; give one of each other's")
+        raise DataError(f"there are {len(images)} images and {len(masks)} masks; give one mask for each image")
     if not masks.names:
         raise DataError(f"{job.title} learns from masks, and none of the {len(masks)} images has one")
     if len(job.backbones) != 1:

@@ -191,7 +191,7 @@ def filled(own: Mapping[str, Tensor], given: Mapping[str, Tensor], name: str) ->
     sources = {each: by_name.get(_flat(each), []) for each in own}
     lacking = [each for each, found in sources.items() if len(found) != 1 or given[found[0]].shape != own[each].shape]
     if lacking:
-        raise NoEncoderError(name, f"the encoder has {first_few(lacking)}, and the backbone has not")
+        raise NoEncoderError(name, f"the encoder needs {first_few(lacking)}, which the backbone lacks")
     return {each: given[found[0]] for each, found in sources.items()}
 
 

@@ -77,7 +77,7 @@ class Divider:
         names = _distinct(values[~is_missing])
         if len(names) > MOST:
             raise OptionError(
-                f"{self.column} has {len(names):,} values, and subgroups are at most {MOST}; cut "
+                f"{self.column} has {len(names):,} values, more than the {MOST} subgroups that are possible; cut "
                 "numbers at edges with " + parameter("by", [f"{self.column}:0-40-60-120"])
             )
         return Divided({name: values == name for name in names}, tuple(left_out))

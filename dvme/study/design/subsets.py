@@ -241,7 +241,7 @@ def policy_lines(snapshot: Snapshot, targets: Targets, policy: Uncertainty) -> l
     if policy != Uncertainty():
         option = parameter("uncertain") if policy.uncertain != UNCERTAIN else parameter("blank")
         raise OptionError(
-            f"the images of {snapshot.location} have one class each, of which none is uncertain; leave out " + option
+            f"the images of {snapshot.location} have one class each, and none of them is uncertain; leave out " + option
         )
     return []
 

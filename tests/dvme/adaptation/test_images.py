@@ -53,7 +53,7 @@ def test_list_images__says_what_is_trained_on(pairs: Path, class_folders: Path) 
     )
     assert counts_line(find(class_folders, without_test=True)) == "36 images to train on"
     assert find(class_folders, without_test=True).remarks[-1].startswith("no image has a group: of patients with test")
-    with pytest.raises(DataError, match="declares no test part"):
+    with pytest.raises(DataError, match="does not say which images are for testing"):
         find(class_folders)
 
 
@@ -85,7 +85,7 @@ def test_check_images__refuses_what_a_method_learns_nothing_from(
     one = find(
         write_images([("x", "a", "test", "g0"), ("y", "a", "train", "g1"), ("z", "a", "train", "g1")], name="o.csv")
     )
-    with pytest.raises(DataError, match="there is one group only"):
+    with pytest.raises(DataError, match="all images are of one group"):
         check_images(one, settings_of("simclr", seed=0))
     with pytest.raises(
         OptionError, match=r"supervised learns labels, those of test images too; leave out transductive"

@@ -50,7 +50,10 @@ def test_apply_leak_rule__transductive_takes_all_and_says_so() -> None:
 
 
 def test_apply_leak_rule__refuses_what_nobody_declared() -> None:
-    with pytest.raises(DataError, match=r"m declares no test part.*column with split .*without_test=True if no study"):
+    with pytest.raises(
+        DataError,
+        match=r"m does not say which images are for testing.*column with split .*without_test=True if no study",
+    ):
         apply_leak_rule([["train"], [""]], np.arange(2), "m", **NOTHING)
     with pytest.raises(OptionError, match=r"m declares 1 test image; leave out without_test"):
         apply_leak_rule([["test"], [""]], np.arange(2), "m", transductive=False, without_test=True)

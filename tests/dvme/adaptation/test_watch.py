@@ -50,9 +50,9 @@ def test_check_healthy__is_relative_to_the_start() -> None:
     check_healthy(Look(1, 2.0, 0.051, 2.1, 0.0), START)
     check_healthy(Look(1, 2.0, 0.02, 10.1, 0.0), START)  # as of random weights, whose statistics were none
     for look, message in (
-        (Look(1, 2.0, 0.049, 9.0, 0.6), "in epoch 1: their spread is 0.049, and was 0.5, their effective rank 9, and"),
-        (Look(1, 2.0, 0.009, 19.0, 0.6), "collapsed in epoch 1: their spread is 0.009, and was 0.5"),
-        (Look(4, 2.0, 0.5, 1.9, 0.6), "collapsed in epoch 4: .* their effective rank 1.9, and was 20"),
+        (Look(1, 2.0, 0.049, 9.0, 0.6), "in epoch 1: their spread is 0.049 .was 0.5., their effective rank 9 .was"),
+        (Look(1, 2.0, 0.009, 19.0, 0.6), "collapsed in epoch 1: their spread is 0.009 .was 0.5"),
+        (Look(4, 2.0, 0.5, 1.9, 0.6), "collapsed in epoch 4: .* their effective rank 1.9 .was 20"),
         (Look(2, math.nan, 0.5, 20.0, 0.6), "diverged in epoch 2"),
         (Look(2, math.inf, 0.5, 20.0, 0.6), "diverged in epoch 2"),
         (Look(2, 2.0, math.nan, math.nan, math.nan), "diverged in epoch 2"),

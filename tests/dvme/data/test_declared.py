@@ -66,7 +66,7 @@ def test_declared_scale__significant_bits_that_were_scaled_up(way: str) -> None:
 
 def test_declared_scale__significant_bits_of_either_end() -> None:
     with pytest.raises(
-        ImageError, match=r"12 of its 16 bits are significant, and not which: .* @range=12bit .* @range=16b"
+        ImageError, match=r"12 of its 16 bits count, but not whether these are .*; @range=12bit .* @range=16b"
     ):
         declared(png(TWELVE // 16 * 16, sbit=b"\x0c"))
     assert not declared(png(TWELVE * 0, sbit=b"\x0c")).any()

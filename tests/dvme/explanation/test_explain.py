@@ -228,7 +228,7 @@ def test_explain__full_map_takes_no_image_twice(study: Path, tmp_path: Path, mon
 def test_explain__what_has_no_fusion_or_no_map_is_refused(study: Path, tmp_path: Path) -> None:
     cache = study / "folds.zarr"
     alone = study / "folds" / filed("linear", "a")
-    with pytest.raises(OptionError, match=r"--a has one backbone, and none is left to fit it on; leave out retrain"):
+    with pytest.raises(OptionError, match=r"--a has one backbone, and without it nothing is left; leave out retrain"):
         dvme.explain(alone, cache, retrain=True)
     (knowing_nothing,) = dvme.explain(alone, cache).reliance.left_out
     assert knowing_nothing.performance.auc.mean == 0.5  # the same probabilities for every image
@@ -425,5 +425,5 @@ def test_explain__findings_that_no_image_can_judge(tmp_path: Path, several: Path
         dvme.explain(head, tmp_path / "c.zarr")
     with EmbeddingCache.writing(tmp_path / "c.zarr") as store:
         store.update_columns(np.arange(240), {"label": ["Edema"] * 240})
-    with pytest.raises(DataError, match="have one class each, and the head tells of several findings"):
+    with pytest.raises(DataError, match="have one class each, and those that the head was fitted on had several"):
         dvme.explain(head, tmp_path / "c.zarr")

@@ -96,9 +96,9 @@ def test_choice__weights_of_a_hub_model_at_a_revision(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"weights": {"swav": "x"}}, "weights names swav, which backbones does not"),
-        ({"weights": {"swav": "x", "dino": "y", "byol": "z"}}, "weights names byol, swav, which"),
-        ({"architectures": {"mine": "resnet18"}}, "architectures names mine, which backbones does not"),
+        ({"weights": {"swav": "x"}}, "weights names swav, but backbones does not; name it"),
+        ({"weights": {"swav": "x", "dino": "y", "byol": "z"}}, "weights names byol, swav, but backbones does not"),
+        ({"architectures": {"mine": "resnet18"}}, "architectures names mine, but backbones does not; name it"),
     ],
 )
 def test_choice__options_for_what_is_not_named(options: dict[str, Any], message: str) -> None:

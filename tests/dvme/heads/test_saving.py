@@ -337,8 +337,8 @@ def _edited(*, is_sealed: bool = True, **changes: Any) -> Callable[[Path], None]
         (_edited(is_sealed=False, classes=lambda names: names[::-1]), "its head.json was changed after it was written"),
         (_edited(is_sealed=False, digest=None), "cannot be read as a head"),
         (_edited(folds=lambda _: []), "has no folds"),
-        (_edited(classes=lambda names: names[:2]), "names 2 classes and its weights.safetensors tells 3 apart"),
-        (_edited(classes=lambda names: [*names, "x"]), "names 4 classes and its weights.safetensors tells 3 apart"),
+        (_edited(classes=lambda names: names[:2]), "names 2 classes, its weights.safetensors has 3"),
+        (_edited(classes=lambda names: [*names, "x"]), "names 4 classes, its weights.safetensors has 3"),
         (_edited(backbones=lambda some: [some[0], some[0]]), "names its backbones b, b; each must be named once"),
         (_edited(backbones=lambda _: []), "names its backbones not at all"),
         (_edited(backbones=lambda some: [{**some[0], "dim": 4}]), "cannot be read as a head"),
@@ -368,7 +368,7 @@ def test_load_head__damage_is_one_readable_error(tmp_path: Path, damage: Callabl
 def test_load_head__another_number_of_classes_is_noticed_of_every_head(tmp_path: Path, name: str) -> None:
     folder = save_head(tmp_path / "head", _saved(name))
     _edited(classes=lambda names: names[:2])(folder)
-    with pytest.raises(DataError, match=r"names 2 classes and its weights\.safetensors tells 3 apart"):
+    with pytest.raises(DataError, match=r"names 2 classes, its weights\.safetensors has 3"):
         load_head(folder)
 
 

@@ -168,7 +168,7 @@ def test_predict__what_is_none_of_the_head(study: Path, tmp_path: Path) -> None:
     own = f"{study}/own.py:one"
     other = _own(tmp_path / "other.py", name="other", side=3)
     head, images, out = study / "python", study / "images", tmp_path / "p.csv"
-    with pytest.raises(OptionError, match=r"backbones names .*other\.py:one, which is none of the head's one@"):
+    with pytest.raises(OptionError, match=r"backbones names .*other\.py:one, but the head needs one@"):
         dvme.predict(head, images, out=out, backbones=[own, other])
     with pytest.raises(OptionError, match="weights names dino; the head's are one@size=6, one"):
         dvme.predict(head, images, out=out, backbones=[own], weights={"dino": "x.pth"})

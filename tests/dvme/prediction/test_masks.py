@@ -185,7 +185,7 @@ def test_predict__refuses_in_a_line_and_leaves_nothing(made: Path, head: Path, t
             "all.csv",
             "m",
             TABLE | {"mask_classes": "1=nodule,*=background"},
-            "of nodule, and the head tells round, other",
+            "have the classes nodule, and the head has round, other",
         ),
         (tmp_path / "bad", "m", {"backbones": [f"{made}/cnn.toml"]}, "nothing to predict"),
     ]:

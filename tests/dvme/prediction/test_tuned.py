@@ -196,7 +196,9 @@ def test_load_head__another_format_than_before(head: Path) -> None:
 
 
 def test_refusals(study: Path, head: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="by a backbone of their own; explain a head on the frozen backbone"):
+    with pytest.raises(
+        OptionError, match="each of its folds has a backbone of its own; explain a head on the frozen backbone"
+    ):
         dvme.explain(head, study / "c.zarr")
     with pytest.raises(MissingEmbeddingsError, match="which were trained with the head; predict the images themselves"):
         dvme.predict(head, study / "c.zarr", out=tmp_path / "p.csv", **GIVEN)

@@ -54,8 +54,8 @@ def test_token_head__refuses_other_names_with_a_line(name: str, message: str) ->
     [
         ("segment-linear@tokens=0", "tokens 0 is not possible; it must be a whole number, 1 or more"),
         ("segment-linear@tokens=many", "tokens=many is not possible; it must be a whole number"),
-        ("segment-linear@link=cumulative", "neither link nor tune"),
-        ("segment-concat@tune=kappa", "neither link nor tune"),
+        ("segment-linear@link=cumulative", "leave out link and tune of segment-"),
+        ("segment-concat@tune=kappa", "leave out link and tune of segment-"),
         ("segment-linear@layers=3", "no setting 'layers'; choose from "),
     ],
 )

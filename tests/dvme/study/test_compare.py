@@ -267,7 +267,7 @@ def test_compare__runs_of_several_findings_by_their_mean_and_by_one(several: Pat
         ({"metric": "kappa"}, "several findings is judged by auc, not by kappa"),
         ({"metric": "subset_accuracy"}, "'subset_accuracy' stands beside the AUC"),
         ({"finding": "Hernia"}, "no finding 'Hernia'; choose from Edema, Effusion, Mass"),
-        ({"metric": "mae"}, "lower is better in mae"),
+        ({"metric": "mae"}, "mae cannot judge a study"),
     ],
 )
 def test_compare__what_several_findings_do_not_have(several: Path, asked: dict[str, str], message: str) -> None:

@@ -240,7 +240,7 @@ def test_study__reads_as_often_as_little_memory_makes_it(
 def test_probe__heads_in_the_run_or_around_it_are_refused_before_anything(
     cache: Path, tmp_path: Path, where: str
 ) -> None:
-    with pytest.raises(OptionError, match=r"lie in one another; a run keeps its heads in .*heads: leave out save"):
+    with pytest.raises(OptionError, match=r"lie inside each other; a run keeps its heads in .*heads: leave out save"):
         dvme.probe(cache, heads=EXACT, n_folds=2, out=tmp_path / "run", save=tmp_path / where)
     assert list(tmp_path.iterdir()) == []
 

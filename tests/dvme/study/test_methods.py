@@ -146,11 +146,9 @@ def test_check_order__heads_that_go_by_an_order_nobody_gave(name: str) -> None:
     check_order(methods, Task.from_labels(["1", "2", "3"]), "c.zarr")
     check_order(methods, Task.from_labels(["mild", "none"]), "c.zarr")
     check_order(methods, Task.from_labels(["mild", "none", "severe"], ["none", "mild", "severe"]), "c.zarr")
-    with pytest.raises(
-        OptionError, match=f"{name} goes by the order of the classes.*label c.zarr --class-order LOWEST"
-    ):
+    with pytest.raises(OptionError, match=f"{name} needs an order of the classes.*label c.zarr --class-order LOWEST"):
         check_order(methods, Task.from_labels(["mild", "none", "severe"]), "c.zarr")
-    with pytest.raises(OptionError, match=f"{name} is for classes in order, and c.zarr has findings"):
+    with pytest.raises(OptionError, match=f"{name} needs classes in order, and the findings of c.zarr have no order"):
         check_order(methods, Task.from_labels(["|Edema|", "|"]), "c.zarr")
 
 

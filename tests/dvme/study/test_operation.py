@@ -40,7 +40,7 @@ def test_operation__a_prevalence_of_one_goes_before_that_of_all() -> None:
     assert math.isnan(Operation().stated("Mass"))
     assert Operation.of("specificity=0.9", 0.3).stated("Mass") == 0.3
     asked.check_names(["Mass"])
-    with pytest.raises(UnknownNameError, match="the study says nothing of 'Mass'; it has Edema: name one of them in "):
+    with pytest.raises(UnknownNameError, match="the study has no finding or class 'Mass'; it has Edema: name one of "):
         asked.check_names(["Edema"])
 
 

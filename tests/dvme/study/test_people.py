@@ -94,7 +94,11 @@ def test_sweep__asks_the_largest_size(cache: Path, tmp_path: Path) -> None:
     ("asked", "error", "said"),
     [
         ({"by": "race"}, DataError, "c.zarr has no column 'race'; it has: Sex, age, study, empty; dvme cache label "),
-        ({"by": "age"}, OptionError, "values, and subgroups are at most 20; cut numbers at edges with by=["),
+        (
+            {"by": "age"},
+            OptionError,
+            "values, more than the 20 subgroups that are possible; cut numbers at edges with by=[",
+        ),
         ({"by": "age:40"}, OptionError, "edges 40 do not ascend; by=['age:0-40-60-120'] makes"),
         ({"by": ["sex", "sex"]}, OptionError, "by names a column twice; name each once"),
         ({"by": "empty"}, DataError, "column 'empty' of "),

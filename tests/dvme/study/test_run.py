@@ -234,16 +234,16 @@ def test_check_run__refuses_other_runs_and_other_folders(report: StudyReport, fo
 @pytest.mark.parametrize(
     ("before", "now", "said"),
     [
-        (None, {"use": "train", "n": 3, "digests": {}}, "1 view of each image, and this is by 3 views (train)"),
+        (None, {"use": "train", "n": 3, "digests": {}}, "1 view of each image, and this run is by 3 views (train)"),
         (
             {"use": "train", "n": 3, "digests": {}},
             {"use": "train,test", "n": 3, "digests": {}},
-            "3 views (train) of each image, and this is by 3 views (train,test)",
+            "3 views (train) of each image, and this run is by 3 views (train,test)",
         ),
         (
             {"use": "train", "n": 3, "digests": {"a": "1"}},
             {"use": "train", "n": 3, "digests": {"a": "2"}},
-            "3 views (train) of each image, and this is by 3 views (train), which were made otherwise",
+            "3 views (train) of each image, and this run is by 3 views (train), which were made otherwise",
         ),
     ],
 )

@@ -704,7 +704,7 @@ def test_sweep__an_order_that_changes_is_never_mixed(
     assert (same.n_reused, same.task.is_order_given) == (same.n_jobs, True)
     assert Run.load(run).manifest.targets.is_order_given
     dvme.cache.label(graded, class_order=GRADES)
-    with pytest.raises(OptionError, match=r"a run over other subsets .* the order of the classes are others"):
+    with pytest.raises(OptionError, match=r"a run over other subsets .* the order of the classes have changed"):
         dvme.sweep(graded, run, options=options, **one)
     with_own = dvme.sweep(graded, run, subsets=subsets, **one)
     assert (with_own.n_reused, with_own.task.classes) == (with_own.n_jobs, before.task.classes)

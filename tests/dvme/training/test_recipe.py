@@ -33,7 +33,7 @@ from dvme.training.recipe import Recipe, count_batches, has_frozen_statistics
         ({"warmup_epochs": "1"}, "warmup_epochs '1' is not possible"),
         (
             {"warmup_epochs": 3.0, "max_epochs": 3},
-            "warmup-epochs=3 leaves no epoch at full rates of max-epochs=3; set max-epochs=4 or more",
+            "warmup-epochs=3 takes all epochs of max-epochs=3; set max-epochs=4 or more",
         ),
         ({"average_epochs": -1.0}, "average_epochs -1.0 is not possible"),
         ({"batch_norm": "froze"}, "batch_norm 'froze' is not known; choose from auto, frozen, updated"),

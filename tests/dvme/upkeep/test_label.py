@@ -277,9 +277,9 @@ def test_label__rereads_nothing_that_is_not_there(make_cache: MakeCache, write_m
     label(cache, write_manifest([["0.png", ""], ["1.png", ""]], ["image", "label"]))
     with pytest.raises(DataError, match="has no label to read anew"):
         label(cache, columns=Columns(label_separator=";"))
-    with pytest.raises(OptionError, match="there is no manifest with the column of the group"):
+    with pytest.raises(OptionError, match="only a manifest has a column of the group"):
         label(cache, columns=Columns(label_separator=";", group="patient"))
-    with pytest.raises(OptionError, match=r"no manifest of which columns could be kept; .*leave out keep=\['sex'\]"):
+    with pytest.raises(OptionError, match=r"only a manifest has columns to keep; .*leave out keep=\['sex'\]"):
         label(cache, columns=Columns(label_separator=";", keep="sex"))
     with pytest.raises(OptionError, match="separator is empty"):
         label(make_cache(range(2), name="d.zarr"), columns=Columns(label_separator=" "))
@@ -339,5 +339,5 @@ def test_label__findings_to_classes_and_back_drop_the_list(make_cache: MakeCache
 def test_label__what_only_headers_tell(make_cache: MakeCache, write_manifest: Write, options: dict[str, str]) -> None:
     cache = make_cache(range(2))
     manifest = write_manifest([["0.png", "x"]], ["image", "label"])
-    with pytest.raises(OptionError, match="no image is read here, nor its header; leave out"):
+    with pytest.raises(OptionError, match="reads no images and no headers; leave out"):
         label(cache, manifest, columns=Columns(**options))

@@ -187,7 +187,7 @@ def test_with_headers__tables_of_contents(tmp_path: Path) -> None:
     assert "2 tables of contents of DICOM files passed over: CONTENTS, index.dcm" in said(samples)
     for name in ("IM1", "IM2", "DICOMDIR"):
         (tmp_path / name).unlink()
-    with pytest.raises(DataError, match="there is no other image"):
+    with pytest.raises(DataError, match="no image is left"):
         load_samples(tmp_path)
 
 

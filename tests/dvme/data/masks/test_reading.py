@@ -192,11 +192,11 @@ def test_sizes__are_of_the_upright_image(save: Save, manifest: Manifest) -> None
     [
         ("gone.png", "0.png: there is no file gone.png"),
         ("C:\\m\\0.png", "0.png (a path of a Windows machine"),
-        ("gone_*.png", "the pattern gone_*.png has no file; a mask without any pixel of the class is -1"),
+        ("gone_*.png", "the pattern gone_*.png has no file; write -1 where no pixel is of the class"),
         ("empty", "the folder empty has no file"),
         ("text.png", "text.png: not an image"),
         ("nothing.png", "nothing.png: is an empty file"),
-        ("large.png", "large.png is 6 x 5 pixels, and the image is 6 x 4; give masks of its size"),
+        ("large.png", "large.png is 6 x 5 pixels, and the image is 6 x 4; give masks of that size"),
         ("colour.png", "is a colour image, and no palette says which class a colour is"),
         ("void.png", "nothing but void"),
         ("1 25", "a run ends at pixel 25, and the image has 24 (6 x 4)"),

@@ -243,5 +243,5 @@ def test_concat__is_tuned_as_linear_is() -> None:
 def test_linear__several_labels_are_in_no_order() -> None:
     cells = Embedded({"a": _data().embeddings["a"]}, np.eye(C, dtype=np.float32)[_data().labels], C)
     for head in (Linear(link="cumulative"), Linear(tune="kappa")):
-        with pytest.raises(DataError, match="in no order"):
+        with pytest.raises(DataError, match="have no order of classes"):
             fit_jobs([_job(70, head)], cells)

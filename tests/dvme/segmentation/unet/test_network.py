@@ -114,7 +114,7 @@ def test_with_encoder__refuses_what_has_no_levels() -> None:
 
 def test_filled__refuses_what_the_backbone_lacks() -> None:
     own = {"model.stages_0.weight": torch.zeros(2), "model.own.weight": torch.zeros(2), "model.bias": torch.zeros(3)}
-    with pytest.raises(OptionError, match=r"the encoder has model\.own\.weight, model\.bias, and the backbone has not"):
+    with pytest.raises(OptionError, match=r"the encoder needs model\.own\.weight, model\.bias, which the backbone l"):
         filled(own, {"stages.0.weight": torch.ones(2), "bias": torch.ones(2)}, "mine")
     assert filled({"model.stages_0.w": torch.zeros(2)}, {"stages.0.w": torch.ones(2), "head": torch.ones(1)}, "mine")
 
