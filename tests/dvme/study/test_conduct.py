@@ -247,7 +247,7 @@ def test_probe__heads_in_the_run_or_around_it_are_refused_before_anything(
 
 def test_probe__another_study_is_not_told_of_an_option_it_lacks(cache: Path, tmp_path: Path) -> None:
     dvme.probe(cache, heads=["knn"], n_folds=2, out=tmp_path / "run")
-    with pytest.raises(OptionError, match=r"are others; name another folder with out$"):
+    with pytest.raises(OptionError, match=r"have changed; name another folder with out$"):
         dvme.probe(cache, heads=["knn"], n_folds=3, out=tmp_path / "run")
     with pytest.raises(OptionError, match=r"or pass subsets='.*' to go on with its own$"):
         dvme.sweep(cache, tmp_path / "run", heads=["knn"], options=SIZES)

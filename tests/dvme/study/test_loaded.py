@@ -83,7 +83,7 @@ def test_load__a_cache_of_other_embeddings_is_not_served(clear: Path, tmp_path: 
     study = Study.load(tmp_path / "run")
     assert study.store is None
     assert "does not hold the embeddings of noise" in study.notices[0]
-    assert study.notices[0].endswith("as they were; if the run's own cache lies elsewhere, name it with cache")
+    assert study.notices[0].endswith("weights and settings; if the run's own cache lies elsewhere, name it with cache")
 
 
 def test_load__a_run_that_was_moved_with_its_cache(clear: Path, tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_fit_unets__refuses_before_anything_is_trained(few: Drawings, tmp_path: 
         list(fit_unets([job()], poor, few.masks, runtime=CPU))
     label = np.full((8, 8), 255, dtype=np.uint8)
     void = drawn(tmp_path, [np.zeros((8, 8, 3), dtype=np.uint8)] * 3, [label] * 3, 1)
-    with pytest.raises(DataError, match="no pixel of its 2 training masks is known"):
+    with pytest.raises(DataError, match="all pixels of its 2 training masks are void"):
         fitted(void, job())
     (tmp_path / "2.png").unlink()
     with pytest.raises(DataError, match="1 of 3 images cannot be trained on"):
