@@ -106,4 +106,7 @@ wide and high, are cheaper than a second fit: 8 kB each at most. A job whose pic
 
 Predictions that are shown of an image are of heads that did not learn from it: test images by all draws, the others by
 the draws in which settings were chosen on them. Likely wrong labels are confident learning's (Northcutt et al. 2021).
+
+Scores of a table are mean and sample standard deviation over the draws' heads, which share the test set. That spread
+shows what the choice of training rows does, not what the choice of test images does; hence the interval beside it.
 """

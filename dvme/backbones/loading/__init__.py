@@ -12,5 +12,6 @@ What is known is not loaded (`known`). Of a fingerprint only the tensors' hash a
 are kept under a hash of the whole spec, the file's path, the sources of `dvme.backbones`, the versions of torch,
 torchvision, timm and safetensors, and the machine's name. They hold for a file of the same device, inode, size, mtime
 and ctime, else for the same bytes; of a file that changed within two seconds before, for its bytes only. A run whose
-images all have their embeddings then imports no torch. Models that Python builds, `timm:` and `hf-hub:` are loaded.
+images all have their embeddings then imports no torch. Damage on disk that is found on the way is extracted anew by the
+model itself, whose fingerprint is compared once more. Models that Python builds, `timm:` and `hf-hub:` are loaded.
 """
