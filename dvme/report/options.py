@@ -1,4 +1,17 @@
-"""What a page shows, and of whom."""
+"""What a page shows, and of whom.
+
+The study computes all that a report says, and `summary.json` has it. A report computes it again from the run's
+predictions, so that a page is of one dvme, and draws. In the box below the answers stands what changes how they are to
+be taken. Other notices stand under Data: who writes a line that changes no decision marks it (`dvme.notices.Aside`). A
+part that the data do not allow (an embedding that is the same everywhere has no map) is left out with a notice. What is
+explained of a fusion is explained on the run's test images, whatever else the cache holds.
+
+With `anonymous`, digests take the place of names, under a key that is made of embeddings. Names of files and patients
+have too few possibilities to be hashed bare, and the content id of an imported embedding may itself be the hash of a
+name. Points are shuffled and groups numbered by such digests. Paths, splits, further columns, fingerprints' texts and
+notices, any of which may name someone, are left out. The images are not hidden by this; leave the thumbnails out as
+well.
+"""
 
 from __future__ import annotations
 
