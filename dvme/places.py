@@ -120,7 +120,7 @@ def check_new_cache(place: str | Path) -> None:
         is_format = suffix in {".h5", ".hdf5", ".npz", ".parquet", ".csv"}
         proper = path.with_suffix(".zarr")
         later = f", then dvme cache export {proper} {place} writes such a file" if is_format else ""
-        raise OptionError(f"{place} is no name for a cache, which is a folder, NAME.zarr; pass {proper}{later}")
+        raise OptionError(f"{place} is no name for a cache: a cache is a folder, NAME.zarr; pass {proper}{later}")
 
 
 def check_images_and_cache(images: str | Path, cache: str | Path) -> None:

@@ -87,7 +87,7 @@ class Runtime:
             (parameter("ray_cpus", self.ray_cpus), self.ray_cpus),
         ):
             if value is not None and self.engine == ENGINE:
-                message = said + " is of a Ray cluster, which is not asked for; pass "
+                message = said + " is for a Ray cluster; pass "
                 raise OptionError(message + parameter("engine", ENGINES[-1]) + " as well, or leave it out")
         for least, size, what in (
             (parameter("batch_size", 1), self.batch_size, f"batch size {self.batch_size} is"),

@@ -120,7 +120,7 @@ def verify(
     compared_names = store.backbones if backbones is None else kept_names(store, backbones)
     stray = sorted(set(weights or {}) - {*compared_names, *(split_name(name)[0] for name in compared_names)})
     if stray:
-        message = f" names {', '.join(stray)}, which is not to be compared; leave it out"
+        message = f" names {', '.join(stray)}, but these embeddings are not compared; leave it out"
         raise OptionError(parameter("weights") + message)
     found = verify_cache(store, sample=sample, seed=seed, tell=lambda done, total: progress("shards", done, total))
     comparisons = []

@@ -64,6 +64,6 @@ def test_runtime__devices_that_there_are_not(device: str) -> None:
 
 @pytest.mark.parametrize("given", [{"ray_address": "head:6379"}, {"ray_cpus": 2}])
 def test_runtime__what_is_of_a_cluster_goes_with_one(given: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=r"ray_\w+=.* is of a Ray cluster, which is not asked for; pass engine='ray'"):
+    with pytest.raises(OptionError, match=r"ray_\w+=.* is for a Ray cluster; pass engine='ray'"):
         Runtime(**given)
     Runtime(engine="ray", **given)

@@ -30,7 +30,7 @@ def unknown_backbone(name: str, specs: Sequence[BackboneSpec], installed: Sequen
     if path.suffix.lower() in WEIGHT_SUFFIXES or path.is_file():
         own = re.sub(r"[^A-Za-z0-9._+-]", "-", path.name.partition(".")[0]).strip("-._+") or "mine"
         way = parameter("backbones", [own]) + " " + _own_weights(own, "ARCHITECTURE", name)
-        what = "is a file" if path.is_file() else "is called as a file is, which is not there"
+        what = "is a file" if path.is_file() else "looks like a file that is not there"
         return f"{name} {what}, not the name of a backbone; for weights pass " + way
     known = [*(spec.name for spec in specs), *installed]
     same = [item for item in known if _letters(item) == _letters(name)]

@@ -72,7 +72,7 @@ def hub_file(repository: str, filenames: tuple[str, ...], option: str, *, revisi
                 continue
     except HFValidationError as error:
         raise UnknownNameError(
-            f"{PREFIX}{repository} is no name of a hub repository; it is ORGANISATION/NAME"
+            f"{PREFIX}{repository} is no name of a hub repository; pass ORGANISATION/NAME"
         ) from error
     except OSError as error:
         reason = str(error).splitlines()[0]

@@ -77,5 +77,5 @@ def _window(places: list[Any], center: float, width: float) -> Window:
     if function not in FUNCTIONS:
         raise ImageError(f"has a VOILUTFunction that is none of {', '.join(FUNCTIONS)}; {WITHOUT}")
     if width < 1 if function == FUNCTIONS[0] else width <= 0:
-        raise ImageError(f"has a window of width {width:g}, which is none; {WITHOUT}")
+        raise ImageError(f"has a window of width {width:g}, which shows nothing; {WITHOUT}")
     return Window(center, width, function)

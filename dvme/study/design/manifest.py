@@ -181,7 +181,7 @@ class SubsetManifest(Shown):
                 raise
             raise DataError(f"{path} is not a subset manifest ({error}); dvme subsets makes one") from error
         if manifest.hash != found["hash"]:
-            raise DataError(f"{path} was changed since it was made: its hash is another; fetch it again")
+            raise DataError(f"{path} was changed since it was made (its hash does not fit); fetch it again")
         return manifest
 
     def _content(self) -> dict[str, Any]:

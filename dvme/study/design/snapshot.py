@@ -252,10 +252,10 @@ class Snapshot:
 def _how_to_tell(store: EmbeddingCache, *, is_segmentation: bool) -> str:
     """What to do where no image of a cache has a mask, or none has a label."""
     if is_segmentation:
-        return f"; dvme cache label {store.location} MANIFEST with " + parameter("mask", "COLUMN") + " tells masks"
+        return f"; dvme cache label {store.location} MANIFEST with " + parameter("mask", "COLUMN") + " adds masks"
     if MASK in store.tables.columns and (store.column(MASK) != MISSING).any():
         return "; its images have masks: name a head of these, such as " + parameter("heads", ["segment-linear"])
-    return f"; dvme cache label {store.location} MANIFEST with " + parameter("label", "COLUMN") + " tells labels"
+    return f"; dvme cache label {store.location} MANIFEST with " + parameter("label", "COLUMN") + " adds labels"
 
 
 def _opened(

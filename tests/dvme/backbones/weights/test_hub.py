@@ -299,7 +299,7 @@ def test_hub__offline_with_the_configuration_alone(publish: Publish, monkeypatch
 
 @pytest.mark.parametrize("name", ["hf-hub:", "hf-hub:a b/c", "hf-hub:a/b/c"])
 def test_hub__no_name_of_a_repository(name: str, no_network: Path) -> None:
-    assert "is no name of a hub repository; it is ORGANISATION/NAME" in refused(name, UnknownNameError)
+    assert "is no name of a hub repository; pass ORGANISATION/NAME" in refused(name, UnknownNameError)
 
 
 def test_hub_file__the_first_that_is_there(publish: Publish) -> None:

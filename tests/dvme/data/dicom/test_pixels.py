@@ -215,7 +215,7 @@ def test_decode__voi() -> None:
         ("2", {"WindowCenter": [1, 2], "WindowWidth": [3, 4]}, "has windows 0 to 1; window 2 is not there (@voi=first"),
         ("0", {}, "has no window; window 0 is not there"),
         ("lut", {"WindowCenter": 1, "WindowWidth": 3}, "has no VOI LUT; it has one window, 0 (@voi=first"),
-        ("", {"WindowCenter": 1, "WindowWidth": 0}, "has a window of width 0, which is none; @voi=none reads it"),
+        ("", {"WindowCenter": 1, "WindowWidth": 0}, "has a window of width 0, which shows nothing; @voi=none reads it"),
         (
             "",
             {"WindowCenter": 1, "WindowWidth": 9, "VOILUTFunction": "CUBIC"},

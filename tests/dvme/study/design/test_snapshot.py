@@ -96,7 +96,7 @@ def test_take__nobody(tmp_path: Path, write_embeddings: Write, features: dict[st
 @pytest.mark.parametrize(
     ("columns", "step"),
     [
-        ({}, r"MANIFEST with label='COLUMN' tells labels$"),
+        ({}, r"MANIFEST with label='COLUMN' adds labels$"),
         (
             {"mask": ["{}", *[""] * (N - 1)]},
             r"images have masks: name a head of these, such as heads=\['segment-linear'\]$",
