@@ -11,7 +11,8 @@ from typing import Any, Self
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.methods import full_name_of
 from dvme.study.outcome import StudyReport
-from dvme.study.run import SUBSETS, read_described, read_summary
+from dvme.study.run import read_summary
+from dvme.study.run_file import SUBSETS, read_described
 
 
 @dataclass(frozen=True)

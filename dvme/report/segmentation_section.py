@@ -35,7 +35,7 @@ from dvme.segmentation.maps import DenseMaps
 from dvme.study.by_class import OutlineScores, ceiling_counts
 from dvme.study.loaded import Study
 from dvme.study.pictures import EDGE, KINDS, Picture, Pictures, reduced
-from dvme.study.run import again
+from dvme.study.run_file import again
 from dvme.text import (
     WHAT_ALL_PIXELS_ARE,
     counted,

@@ -34,7 +34,7 @@ from dvme.report.result import quality_records
 from dvme.runtime import Progress, automatic
 from dvme.shown.result import Shown, some_lines
 from dvme.study.design.named import named_backbones
-from dvme.study.run import RUN
+from dvme.study.run_file import RUN
 from dvme.text import counted
 from dvme_cache import EmbeddingCache
 

@@ -45,7 +45,7 @@ from dvme.runtime import Progress, automatic
 from dvme.study.design.learned import UNLABELLED
 from dvme.study.loaded import Study
 from dvme.study.published import published_cells
-from dvme.study.run import again
+from dvme.study.run_file import again
 from dvme.study.suspects import TEST
 from dvme.text import NO_GROUPS, counted, probability_of
 from dvme_cache import CacheError

@@ -28,7 +28,8 @@ from dvme.study.design.manifest import alike_sizes
 from dvme.study.design.units import units_of_test
 from dvme.study.judge import Judge
 from dvme.study.published import N_FOLDS, TEST_IMAGES, PublishedCell, published_cells
-from dvme.study.run import SUBSETS, Run
+from dvme.study.run import Run
+from dvme.study.run_file import SUBSETS
 from dvme.study.scoring import check_metric_of, judging_metric, scores_of
 from dvme.text import some_of
 

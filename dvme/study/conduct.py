@@ -46,7 +46,8 @@ from dvme.study.part import check_part, part_done
 from dvme.study.pictures import PictureStore
 from dvme.study.question import Question, check_apart, lines_of
 from dvme.study.results import write_results
-from dvme.study.run import SEEN, SUBSETS, check_run, check_same_views, set_aside, write_run
+from dvme.study.run import SEEN, check_run, check_same_views, set_aside
+from dvme.study.run_file import SUBSETS, write_run
 from dvme.study.scoring import check_metric_of, image_scores
 from dvme.study.segmenting import ceilings, grids
 from dvme.study.sites.asked import open_sites

@@ -15,7 +15,8 @@ from dvme.json_values import as_json
 from dvme.metrics.segmentation import UNKNOWN, dice
 from dvme.study.ledger import FinishedJob
 from dvme.study.outcome import StudyReport
-from dvme.study.run import DUPLICATES, PREDICTIONS, RESULTS, SUMMARY, SUSPECTS, WHERE, write_run
+from dvme.study.run import DUPLICATES, PREDICTIONS, RESULTS, SUMMARY, SUSPECTS, WHERE
+from dvme.study.run_file import write_run
 from dvme.study.suspects import Suspect
 from dvme.text import probability_of
 

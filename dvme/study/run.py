@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +13,24 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError, parameter
-from dvme.files import check_folder, written_aside
-from dvme.json_values import as_json, plain
-from dvme.places import check_run as check_place
+from dvme.files import check_folder
 from dvme.shown.result import Shown, some_lines
 from dvme.shown.table import Table
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.kept_heads import JOBS, KeptHeads, mark, marks_of
-from dvme.study.ledger import FinishedJob, Ledger, versions
+from dvme.study.ledger import FinishedJob, Ledger
 from dvme.study.methods import Method, full_name_of, method_name
 from dvme.study.outcome import StudyReport
 from dvme.study.paper import score_table
 from dvme.study.pictures import Pictures, PictureStore
+from dvme.study.run_file import SUBSETS, again, described_in, read_described, unfinished
 from dvme.text import counted, some_of
 from dvme_cache.files import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FORMAT = 2
-"""1 kept probabilities, and its summary lacks what is said now."""
-RUN, SUBSETS, SEEN = "run.json", "subsets.json", "seen.npz"
+SEEN = "seen.npz"
 WHERE = ("repeat", "fold")
 SUMMARY, RESULTS, PREDICTIONS = "summary.json", "results.csv", "predictions.parquet"
 DUPLICATES, SUSPECTS = "duplicates.csv", "suspects.csv"
@@ -118,7 +114,7 @@ class Run(Shown):
             DataError: if it is not one, is not finished, or is of another dvme.
         """
         path = Path(folder)
-        described = _read_finished(path)
+        described = read_described(path)
         manifest, ledger = SubsetManifest.load(path / SUBSETS), Ledger(path / JOBS)
         finished: dict[tuple[int, int], list[FinishedJob]] = {}
         for method, size, _, key in described["jobs"]:
@@ -183,25 +179,15 @@ def read_summary(folder: str | Path) -> StudyReport:
         DataError: if the folder is not a run, or not finished, or its summary is torn or none.
     """
     path = Path(folder)
-    described = _read_finished(path)
+    described = read_described(path)
     try:
         return StudyReport.from_json(json.loads((path / SUMMARY).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise _unfinished(path, described) from error
+        raise unfinished(path, described) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else error
         step = f"{again(described)}, it writes a new one"
         raise DataError(f"{path / SUMMARY} cannot be read as a summary ({why}); {step}") from error
-
-
-def read_described(folder: str | Path) -> dict[str, Any]:
-    """The configuration of a finished run, run.json.
-
-    Raises:
-        DataError: if the folder is not a run, or not finished, or of another dvme.
-        OptionError: if it is something else of the user's.
-    """
-    return _read_finished(Path(folder))
 
 
 def check_run(folder: str | Path, manifest: SubsetManifest, command: str = "sweep") -> Path:
@@ -221,7 +207,7 @@ def check_run(folder: str | Path, manifest: SubsetManifest, command: str = "swee
         return path
     if all(entry.name.endswith(PARTIAL_SUFFIX) for entry in path.iterdir()):  # nothing, or what a kill cut short
         return path
-    described = _read_described(path)
+    described = described_in(path)
     if described is None:
         raise OptionError(f"{path} is there already and is not a run; name another folder with " + OUT)
     if described["subsets"] != manifest.hash:
@@ -240,7 +226,7 @@ def check_same_views(folder: Path, views: Mapping[str, Any] | None) -> None:
     Raises:
         OptionError: if they did.
     """
-    before = _read_described(folder) if folder.exists() else None
+    before = described_in(folder) if folder.exists() else None
     if before is not None and before.get("views") != views:
         was, now = (
             "1 view" if own is None else f"{counted(int(own['n']), 'view')} ({own['use']})"
@@ -254,7 +240,7 @@ def check_same_views(folder: Path, views: Mapping[str, Any] | None) -> None:
 
 def set_aside(folder: Path, methods: Sequence[Method], sites: Collection[str] = ()) -> list[str]:
     """Lines on the methods and sites that an earlier call of a run had, and that are none of these."""
-    before = _read_described(folder) or {}
+    before = described_in(folder) or {}
     gone = [str(name) for name in before.get("sites", {}) if name not in sites]
     step = "; name them again with " + parameter("test") + " to have them in its report"
     lines: list[str] = [f"{folder} had {some_of(gone)} as other sites in an earlier call" + step] if gone else []
@@ -266,64 +252,3 @@ def set_aside(folder: Path, methods: Sequence[Method], sites: Collection[str] = 
         which = f"{counted(len(others), 'more method')} of an earlier call ({some_of(others)})"
         lines.append(f"{folder} has {which}; {again}")
     return lines
-
-
-def write_run(folder: Path, described: Mapping[str, Any], *, is_kept: bool = False) -> None:
-    """Write run.json.
-
-    Args:
-        folder: of the run.
-        described: its configuration; with `jobs`, once it is finished.
-        is_kept: leave that of a finished run of the same configuration, which stays finished whatever comes.
-    """
-    before = _read_described(folder) if is_kept else None
-    if before is not None and before.get("jobs") and plain(described).items() <= before.items():
-        return
-    header = {"format": FORMAT, "dvme": version("dvme"), "versions": dict(versions())}
-    with written_aside(folder / RUN) as aside:
-        aside.write_text(as_json(header | dict(described), indent=1) + "\n", encoding="utf-8")
-
-
-def _read_finished(folder: Path) -> dict[str, Any]:
-    """run.json of a run that no later call has begun to change.
-
-    Raises:
-        DataError: if the folder is not a run, is not finished, or is of another dvme.
-        OptionError: if it is something else of the user's.
-    """
-    check_place(folder)
-    described = _read_described(folder)
-    if described is None:
-        raise DataError(f"{folder} is not a run; dvme sweep CACHE --out {folder} makes one")
-    if not described.get("jobs"):
-        raise _unfinished(folder, described)
-    return described
-
-
-def _unfinished(folder: Path, described: Mapping[str, Any]) -> DataError:
-    return DataError(f"{folder} is not finished; {again(described)}, it goes on from there")
-
-
-def again(described: Mapping[str, Any]) -> str:
-    """What to do; an older dvme knew runs of sweeps only, and did not write which command made one."""
-    return f"run the same dvme {described.get('command', 'sweep')} again"
-
-
-def _read_described(folder: Path) -> dict[str, Any] | None:
-    """run.json; None if there is none.
-
-    Raises:
-        DataError: if it is torn or of another dvme.
-    """
-    try:
-        described: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{folder / RUN} cannot be read ({error}); run dvme sweep into another folder") from error
-    if described.get("format") != FORMAT:
-        found = described.get("format")
-        old = "sweep again with " + parameter("subsets", folder / SUBSETS) + " into another folder"
-        step = old if isinstance(found, int) and found < FORMAT else "update dvme"
-        raise DataError(f"{folder} is of run format {found}, this dvme reads {FORMAT}; " + step)
-    return described

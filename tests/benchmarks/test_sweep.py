@@ -31,9 +31,10 @@ from dvme.stats.influence import scored
 from dvme.stats.units import Units
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
+from dvme.study.kept_heads import JOBS
 from dvme.study.ledger import Ledger
 from dvme.study.outcome import StudyReport
-from dvme.study.run import JOBS, SUBSETS
+from dvme.study.run_file import SUBSETS
 from dvme.study.sweep import sweep
 from dvme.training.batches import epoch_order
 from dvme.training.schedule import TrainingProtocol

@@ -17,8 +17,8 @@ def origin_kept(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Of the provenance of embeddings what tells how they were made; {} where nothing does."""
     spec = provenance.get("spec") or {}
     imported = provenance.get("imported")
+    of_import = imported if isinstance(imported, Mapping) else {}
     found = {name: provenance[name] for name in OF_ALL if provenance.get(name)}
     found |= {name: spec[name] for name in OF_SPEC if spec.get(name)}
-    is_told = isinstance(imported, Mapping)
-    of_import = {name: imported[name] for name in OF_IMPORT if imported.get(name)} if is_told else {}
+    of_import = {name: of_import[name] for name in OF_IMPORT if of_import.get(name)}
     return found | ({"imported": of_import} if of_import else {})
