@@ -11,6 +11,7 @@ From images to an answer
     subsets           draw the subsets of a sweep beforehand, as a file that another lab can use
     write_report      a run as one HTML page; `dvme.report` has its figures for notebooks
     compare           a run beside another one, or beside a published table
+    methods, cite     the methods section of a paper, of what a run did; and how to cite dvme
 
 What was embedded
     open              a cache as arrays beside labels, for NumPy, pandas, torch, anndata and `datasets`
@@ -32,6 +33,7 @@ Images and backbones
 For programs of your own
     LinearProbe, KNNProbe, ConcatProbe, DVMEClassifier ...   the heads for scikit-learn
     EmbeddingDataset  rows of a cache for a DataLoader of torch
+    doctor, demo      is this installation sound; the demo on photographs of solar cells
     Runtime, SubsetOptions, Columns, PageOptions             settings, for which a dict does as well
 """
 

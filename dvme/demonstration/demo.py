@@ -99,6 +99,9 @@ def demo(
     Raises:
         OptionError: if the folder cannot be made, or so many images are not possible.
         EnvironmentMismatchError: if packages of the extra `demo` are missing, with the command that brings them.
+
+    Example:
+        >>> done = dvme.demo("dvme-demo", images=200)  # doctest: +SKIP
     """
     places = DemoPlaces.prepared(folder, f"{images}")
     extract(places.manifest, places.cache, backbones=BACKBONES, progress=progress)

@@ -50,6 +50,9 @@ def doctor(cache: str | Path | None = None) -> Health:
 
     Args:
         cache: where a cache is to lie, to know whether it may and whether there is room; or None.
+
+    Example:
+        >>> health = dvme.doctor()  # doctest: +SKIP
     """
     known, trials = requirements(), tried(TRIED)
     place = None if cache is None else os.fspath(cache)

@@ -54,7 +54,12 @@ class Citation:
 
 @public
 def cite() -> Citation:
-    """Say how to cite dvme and its sources."""
+    """Say how to cite dvme and its sources.
+
+    Example:
+        >>> "@" in dvme.cite().bibtex
+        True
+    """
     known = works()
     named = {title: {key: known[key].line for key in keys} for title, keys in SOURCES.items()}
     return Citation(named, bibtex_of(key for own in named.values() for key in own))

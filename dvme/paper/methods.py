@@ -71,6 +71,10 @@ def methods(run: str | Path, out: str | Path | None = None, *, force: bool = Fal
 
     Raises:
         DataError, OptionError: each says what is wrong and what to do.
+
+    Example:
+        >>> dvme.methods("run").run
+        'run'
     """
     place = None if out is None else check_destination(out, SUFFIXES, force=force)
     material = Material.of(run)

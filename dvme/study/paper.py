@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isnan, nan
 from typing import Any, Literal, Protocol, get_args
 
-from dvme.errors import OptionError, UnknownNameError, parameter
+from dvme.errors import OptionError, UnknownNameError
 from dvme.shown.table import Entry, Row, Table
 from dvme.stats.intervals import Interval
 from dvme.study.cells import Cell, Column, Score
@@ -147,8 +147,9 @@ def _check(study: Scored, metric: str, spread: str) -> None:
             "draws, or the 95% interval"
         )
     if spread == "interval" and any(_interval(cell, metric, study.metric) is None for cell in study.cells):
-        step = f"; intervals are of {study.metric}, pass " + parameter("spread", "std")
-        raise OptionError(f"the study has no intervals of {metric}" + step)
+        raise OptionError(
+            f"the study has no intervals of {metric}; intervals are of {study.metric}: choose spread 'std'"
+        )
 
 
 def _interval(cell: Cell, metric: str, judged: str) -> Interval | None:

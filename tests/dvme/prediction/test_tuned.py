@@ -143,7 +143,7 @@ def test_extract__by_a_fold_and_what_a_study_makes_of_it(study: Path, head: Path
 def test_extract__a_backbone_whose_list_of_images_was_left_behind(study: Path, head: Path, tmp_path: Path) -> None:
     for name in ("fold-1.toml", "fold-1.safetensors"):
         shutil.copy(head / name, tmp_path / name)
-    with pytest.raises(DataError, match=r"fold-1\.ids cannot be read .*; copy the list"):
+    with pytest.raises(DataError, match=r"cannot be read: .*fold-1\.ids .*; copy it to where"):
         dvme.extract(study / "images", tmp_path / "c.zarr", backbones=[str(tmp_path / "fold-1.toml")], **GIVEN)
     assert not (tmp_path / "c.zarr").exists()
 

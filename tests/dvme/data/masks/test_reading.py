@@ -293,13 +293,15 @@ def test_reading__again_is_checked(save: Save, manifest: Manifest) -> None:
     files = [save(name, LEFT) for name in ("a.png", "b.png", "c.png")]
     masks = masks_of(manifest(mask=["a.png", "b.png|c.png", "c.png"]))
     save("a.png", RIGHT)
-    with pytest.raises(DataError, match=r"a\.png is not what it was .*; dvme cache label CACHE MANIFEST --mask-col"):
+    with pytest.raises(
+        DataError, match=r"a\.png has changed since the cache read it; dvme cache label CACHE MANIFEST --mask-col"
+    ):
         masks.read(0)
     files[1].unlink()
     with pytest.raises(DataError, match=r"b\.png cannot be read: .*dvme cache label"):
         masks.read(1)
     files[2].write_text("not a picture")
-    with pytest.raises(DataError, match=r"c\.png: .*dvme cache label"):
+    with pytest.raises(DataError, match=r"c\.png has changed .*not an image.*dvme cache label"):
         masks.read(2)
 
 
@@ -308,7 +310,7 @@ def test_reading__again_of_several_files_says_how_many(save: Save, manifest: Man
     save("m/2.png", NONE)
     masks = masks_of(manifest(mask=["m"]))
     save("m/2.png", RIGHT)
-    with pytest.raises(DataError, match=r"the mask of 2 files such as .*1\.png is not what it was"):
+    with pytest.raises(DataError, match=r"the mask of 2 files such as .*1\.png has changed since the cache read it"):
         masks.read(0)
 
 
