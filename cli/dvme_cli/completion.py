@@ -20,7 +20,9 @@ def kept_backbones(ctx: typer.Context, incomplete: str) -> list[str]:
     """Of the cache that stands in the command; of a remote one, or of none, those that are known."""
     from dvme_cache.layout import backbone_names
 
-    kept = backbone_names(Path(f"{ctx.params.get('cache')}"))
+    # The option that is being typed has no value yet, and click leaves what it has not read among the arguments.
+    cache = ctx.params.get("cache") or next(iter(ctx.args), "")
+    kept = backbone_names(Path(f"{cache}"))
     return _continued(incomplete, kept) if kept else known_backbones(incomplete)
 
 

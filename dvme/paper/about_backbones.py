@@ -22,6 +22,7 @@ POOLED = {
     "class-and-mean": "the class token and the mean patch token",
     "model": "what the architecture pools to",
 }
+PREPARED = ("resize", "crop", "interpolation", "mode", "mean", "std")
 READ = {
     "range": "grey of more than 8 bits was mapped to 8 by the range `{}`",
     "voi": "DICOM pixels were seen through the VOI `{}`",
@@ -140,7 +141,7 @@ def _seen(backbones: Sequence[Mapping[str, Any]]) -> list[str]:
     ways: dict[str, list[str]] = {}
     for each in backbones:
         fields = each.get("fingerprint") or {}
-        way = _prepared(fields) if "preprocess.crop" in fields else ""
+        way = _prepared(fields) if {f"preprocess.{name}" for name in PREPARED} <= fields.keys() else ""
         ways.setdefault(way, []).append(str(each["name"]))
     unknown = ways.pop("", [])
     said = [f"For {coded(names)} images were {way}." for way, names in ways.items()]
@@ -149,7 +150,7 @@ def _seen(backbones: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _prepared(fields: Mapping[str, Any]) -> str:
     """From the file to the numbers that a network sees."""
-    of = {name: fields[f"preprocess.{name}"] for name in ("resize", "crop", "interpolation", "mode", "mean", "std")}
+    of = {name: fields[f"preprocess.{name}"] for name in PREPARED}
     side, crop = f"{of['resize']}", f"{of['crop']} x {of['crop']}"
     is_squashed = of["mode"] == "squash"
     sized = f"resized to {side} x {side} pixels" if is_squashed else f"resized to a short side of {side} pixels"

@@ -28,7 +28,7 @@ for typed in json.load(sys.stdin):
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
         sys.argv = ["dvme"]
         main()
-    answers.append(shown.getvalue().split())
+    answers.append(shown.getvalue().splitlines())
 print(json.dumps([answers, sorted(set({HEAVY!r}) & set(sys.modules))]))
 """
 TYPED = (

@@ -90,7 +90,9 @@ def test_boundary__is_refused_in_a_line(cache: Path, tmp_path: Path) -> None:
 
 def test_methods__of_a_segmentation(cache: Path, found: Any) -> None:
     """Images by class, heads of tokens, and scores of outlines where they were asked for."""
-    report = strict(run("methods", cache.parent / "run", "--json").stdout)
+    written = run("methods", cache.parent / "run", "--json")
+    assert written.exit_code == 0, written.output
+    report = strict(written.stdout)
     images, _, heads, evaluation, _ = report["paragraphs"].values()
     assert images.startswith(f"{N} images with segmentation masks of 2 classes took part; by class, images in which it")
     assert "epithelium (" in images
