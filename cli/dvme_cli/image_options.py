@@ -106,7 +106,10 @@ EachFrame = Annotated[
     ),
 ]
 NaValues = Annotated[
-    str | None, typer.Option(help=f"What cells without a value say; '' is nothing. Default: {','.join(NA_VALUES)}.")
+    str | None,
+    typer.Option(
+        help=f"What cells without a value say, separated by commas; '' is nothing. Default: {', '.join(NA_VALUES)}."
+    ),
 ]
 ImageRoot = Annotated[Path | None, typer.Option(help="Where a manifest's relative paths start.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out what a manifest names and is not there.")]
