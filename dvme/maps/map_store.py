@@ -25,13 +25,15 @@ class Kept:
     of another key counts as absent, and where nothing can be written nothing is kept.
     """
 
-    folder: Path
-    """Made when first written to."""
+    folder: Path | None
+    """Made when first written to; None: nothing is kept."""
 
     def read(self, key: str) -> dict[str, NDArray[Any]] | None:
         """What was written under a key; None where there is nothing sound."""
+        if self.folder is None:
+            return None
         try:
-            content = self._path(key).read_bytes()
+            content = (self.folder / f"{key}.npz").read_bytes()
         except OSError:
             return None
         body, seal = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
@@ -42,22 +44,24 @@ class Kept:
 
     def write(self, key: str, **arrays: NDArray[Any]) -> None:
         """Keep arrays under a key, if the folder can be written to."""
+        if self.folder is None:
+            return
         buffer = BytesIO()
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # the stub takes the names for `allow_pickle`
         body = buffer.getvalue()
         with suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)  # thumbnails of patients may be among them
-            with written_aside(self._path(key)) as aside:
+            with written_aside(self.folder / f"{key}.npz") as aside:
                 aside.touch(mode=0o600)
                 aside.write_bytes(body + _seal(body, key))
 
-    def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.npz"
 
-
-def default_folder() -> Path:
-    """`$XDG_CACHE_HOME/dvme/maps`, or `~/.cache/dvme/maps`."""
-    return kept_folder("maps")
+def default_folder() -> Path | None:
+    """`$XDG_CACHE_HOME/dvme/maps`, or `~/.cache/dvme/maps`; None where the user has no home."""
+    try:
+        return kept_folder("maps")
+    except RuntimeError:
+        return None
 
 
 def key_of(*parts: Any) -> str:

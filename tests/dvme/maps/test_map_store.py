@@ -107,6 +107,15 @@ def test_default_folder__follows_xdg(cache_home: Path, monkeypatch: pytest.Monke
     assert default_folder() == Path("/home/someone/.cache/dvme/maps")
 
 
+def test_default_folder__of_a_user_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where neither HOME nor a list of users knows it
+    assert default_folder() is None
+    kept = Kept(default_folder())
+    kept.write(KEY, positions=np.zeros((2, 2)))
+    assert kept.read(KEY) is None
+
+
 def test_key_of__every_part_counts() -> None:
     assert len(KEY) == 32
     int(KEY, 16)
