@@ -170,10 +170,10 @@ def kept_folder(name: str) -> Path:
 
 
 def download_folder() -> Path:
-    """Where torch.hub keeps downloaded checkpoints, found without importing torch."""
+    """Where torch.hub keeps downloaded checkpoints, found without importing torch; as it does, also without a home."""
     caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    home = os.environ.get("TORCH_HOME", f"{caches}/torch")
-    return Path(home).expanduser() / "hub" / "checkpoints"
+    home = os.path.expanduser(os.environ.get("TORCH_HOME", f"{caches}/torch"))  # noqa: PTH111
+    return Path(home) / "hub" / "checkpoints"
 
 
 def available_memory() -> int:

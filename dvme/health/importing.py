@@ -49,13 +49,18 @@ def _said(modules: Sequence[str], seconds: float) -> tuple[list[dict[str, Any]],
     command = [sys.executable, "-P", os.fspath(PROGRAM)]
     try:
         done = subprocess.run(  # noqa: S603 - this very Python, and a program beside this file
-            command, input=json.dumps(list(modules)), capture_output=True, text=True, timeout=seconds, check=False
+            command,
+            input=json.dumps(list(modules)).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # what modules print there is in any encoding
+            timeout=seconds,
+            check=False,
         )
         output, end = done.stdout, _ending(done.returncode)
     except subprocess.TimeoutExpired as error:
-        output = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        output = error.stdout or b""
         end = f"the import took more than {seconds:g} s"
-    return [json.loads(line) for line in output.splitlines() if line.endswith("}")], end
+    return [json.loads(line) for line in output.splitlines() if line.endswith(b"}")], end
 
 
 def _ending(code: int) -> str:

@@ -29,20 +29,16 @@ def tried(name: str) -> dict[str, Any]:
     """What an import says: its error, or facts about the machine that only the module knows."""
     try:
         module = importlib.import_module(name)
-        facts = FACTS[name](module) if name in FACTS else {}
+        facts = FACTS[name](module) if name in FACTS else {}  # a torn one is imported, and lacks what it should have
     except BaseException as error:  # noqa: BLE001 - whatever a broken package raises, SystemExit included
-        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        return {"error": f"{type(error).__name__}: {said}" if said else type(error).__name__, "facts": {}}
+        return {"error": _said(error), "facts": {}}
     return {"error": "", "facts": facts}
 
 
 def _of_torch(torch: Any) -> dict[str, Any]:
     """What it was built for, and which devices it can use."""
     has_cuda = torch.cuda.is_available()
-    gpus = []
-    for index in range(torch.cuda.device_count() if has_cuda else 0):
-        free, total = torch.cuda.mem_get_info(index)
-        gpus.append({"name": torch.cuda.get_device_name(index), "free": free, "total": total})
+    gpus = [_of_gpu(torch, index) for index in range(torch.cuda.device_count() if has_cuda else 0)]
     mps = getattr(torch.backends, "mps", None)
     return {
         "version": str(torch.__version__),
@@ -54,10 +50,25 @@ def _of_torch(torch: Any) -> dict[str, Any]:
     }
 
 
+def _of_gpu(torch: Any, index: int) -> dict[str, Any]:
+    """Its name and its memory in bytes, or why it cannot be used, as one that another program has for itself."""
+    try:
+        name, (free, total) = torch.cuda.get_device_name(index), torch.cuda.mem_get_info(index)
+    except Exception as error:  # noqa: BLE001 - whatever a driver raises
+        return {"name": "", "free": 0, "total": 0, "error": _said(error)}
+    return {"name": name, "free": free, "total": total, "error": ""}
+
+
 def _of_faiss(faiss: Any) -> dict[str, Any]:
     """Whether it can use GPUs, and how many there are to it."""
     has_gpu = hasattr(faiss, "StandardGpuResources")
     return {"has_gpu": has_gpu, "n_gpus": faiss.get_num_gpus() if has_gpu else 0}
+
+
+def _said(error: BaseException) -> str:
+    """Its type and the first line of what it says."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 FACTS: dict[str, Callable[[Any], dict[str, Any]]] = {"torch": _of_torch, "faiss": _of_faiss}

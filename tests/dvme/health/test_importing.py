@@ -15,6 +15,7 @@ MODULES = {
     "silent": "raise RuntimeError",
     "killed": "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
     "ended": "import os; os._exit(7)",
+    "loud": "import sys; sys.stderr.buffer.write(bytes([255, 254, 10]))",  # of another encoding
     "slow": "import time; time.sleep(60)",
 }
 
@@ -30,9 +31,10 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_tried__what_becomes_of_each() -> None:
     """A process that ends takes none of the others with it."""
-    names = [f"own_{name}" for name in ("sound", "torn", "killed", "exiting", "ended", "silent")]
+    names = [f"own_{name}" for name in ("sound", "loud", "torn", "killed", "exiting", "ended", "silent")]
     assert tried([*names, "no_such_module"]) == {
         "own_sound": Trial(),
+        "own_loud": Trial(),
         "own_torn": Trial("ImportError: libsomething.so: undefined symbol"),
         "own_killed": Trial("the import ended Python (SIGKILL)"),
         "own_exiting": Trial("SystemExit: 3"),
@@ -61,3 +63,30 @@ def test_tried__no_folder_of_the_user_comes_first(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("PYTHONPATH")
     (tmp_path / "json.py").write_text("raise ImportError('not this one')")
     assert tried(["json"]) == {"json": Trial()}
+
+
+TORCH = """
+class cuda:
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 2)
+    get_device_name = staticmethod(lambda index: f"GPU {index}")
+    def mem_get_info(index):
+        if index:
+            raise RuntimeError("CUDA error: all devices are busy\\nmore")
+        return 5, 10
+class version:
+    cuda = "12.8"
+backends = object()
+get_num_threads = lambda: 4
+__version__ = "2.9.0"
+"""
+
+
+def test_tried__a_gpu_that_is_taken_says_nothing_of_torch(modules: Path) -> None:
+    (modules / "torch.py").write_text(TORCH)
+    found = tried(["torch"])["torch"]
+    assert found.error == ""
+    assert found.facts["gpus"] == [
+        {"name": "GPU 0", "free": 5, "total": 10, "error": ""},
+        {"name": "", "free": 0, "total": 0, "error": "RuntimeError: CUDA error: all devices are busy"},
+    ]

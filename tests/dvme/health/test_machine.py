@@ -11,8 +11,9 @@ import pytest
 from dvme.health import machine
 from dvme.health.importing import Trial
 from dvme.health.machine import about_machine, about_place, folders
+from dvme_cache import remote
 
-GPU = {"name": "NVIDIA H200", "free": 139_000_000_000, "total": 150_000_000_000}
+GPU = {"name": "NVIDIA H200", "free": 139_000_000_000, "total": 150_000_000_000, "error": ""}
 
 
 class Usage(NamedTuple):
@@ -52,9 +53,13 @@ def test_about_machine__gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
         "devices: torch is built for CUDA 12.8",
     ]
     assert devices(has_mps=True) == ["devices: the GPU of this Mac can be used: --device mps"]
+    taken = GPU | {"name": "", "error": "RuntimeError: CUDA error: all devices are busy"}
+    (line,) = [each for each in about_machine(torch_of(cuda="12.8", gpus=[taken]), None) if each.is_wrong]
+    assert line.line.startswith("GPU cuda:0: cannot be used (RuntimeError: CUDA error: all devices are busy); ")
     monkeypatch.setattr(machine, "DRIVERS", (tmp_path / "none",))
-    assert devices() == ["devices: the CPU alone; torch is built without CUDA, and no GPU is here"]
-    assert devices(hip="6.2") == ["devices: the CPU alone; torch is built for ROCm 6.2, and no GPU is here"]
+    assert devices() == ["devices: the CPU alone; torch is built without CUDA, and finds no GPU that it can use"]
+    (rocm,) = devices(hip="6.2")
+    assert rocm == "devices: the CPU alone; torch is built for ROCm 6.2, and finds no GPU that it can use"
     monkeypatch.setattr(machine, "DRIVERS", (tmp_path / "none", tmp_path))
     (without,) = devices()
     assert "cannot use the NVIDIA GPU that is here; https://pytorch.org/get-started/locally" in without
@@ -95,6 +100,32 @@ def test_about_place__that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Mo
     assert f"{tmp_path} cannot be written to; name another place" in closed.line
 
 
+def test_about_place__below_a_folder_that_nobody_may_look_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As /root is to other users."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    stat = os.stat
+
+    def refusing(path: Any, *rest: Any, **named: Any) -> os.stat_result:
+        if isinstance(path, str | Path) and closed in Path(path).parents:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *rest, **named)
+
+    monkeypatch.setattr(os, "stat", refusing)
+    with pytest.raises(PermissionError):
+        os.stat(closed / "my.zarr")  # noqa: PTH116
+    assert about_place(closed / "my.zarr").said.endswith(f" free at {closed}")
+
+
+def test_about_machine__in_a_folder_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    (found,) = [each for each in about_machine({}, None) if each.topic == "this folder"]
+    assert found.is_wrong
+    assert found.line.endswith("; go to another folder")
+
+
 @pytest.mark.parametrize(("free", "mark"), [(0, "wrong"), (10**8, "note"), (10**10, "")])
 def test_about_place__how_much_room_there_is(
     free: int, mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -104,13 +135,16 @@ def test_about_place__how_much_room_there_is(
 
 
 def test_about_machine__a_cache_in_an_object_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    def told() -> Any:
-        return next(each for each in about_machine({}, "s3://bucket/my.zarr") if each.topic == "cache")
+    def told(place: str = "s3://bucket/my.zarr") -> Any:
+        return next(each for each in about_machine({}, place) if each.topic == "cache")
 
+    assert set(machine.STORES) == set(remote.SCHEMES)
     assert told().said == "s3://bucket/my.zarr is in an object store, which was not asked"
     monkeypatch.setitem(sys.modules, "obstore", None)
     assert told().is_wrong
     assert told().line.endswith("; pip install 'dvme[remote]'")
+    assert told("https://host/my.zarr").is_wrong
+    assert "is not the URL of a cache; write s3://bucket/name.zarr, " in told("https://host/my.zarr").line
 
 
 def test_folders__as_the_environment_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +166,15 @@ def test_folders__as_the_environment_has_them(tmp_path: Path, monkeypatch: pytes
     ]
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert [*folders().values()][1] == tmp_path
+
+
+def test_folders__of_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CACHE_HOME", "TORCH_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where neither HOME nor a list of users knows it
+    weights, hub = folders().values()  # nothing of dvme's own is kept
+    assert weights == Path("~/.cache/torch/hub/checkpoints")  # as torch has it
+    assert hub == Path("~/.cache/huggingface/hub")
 
 
 def test_folders__are_those_of_the_libraries() -> None:
