@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 
 OWN, DEVELOPERS = "dvme", "dev"
 CALLED = {
@@ -89,6 +91,12 @@ def of_extra(extra: str, known: Sequence[Requirement]) -> list[Requirement]:
 def command_of(extra: str) -> str:
     """`pip install 'dvme[dicom]'`; without an extra what brings all that every installation has."""
     return COMMANDS.get(extra) or (f"pip install '{OWN}[{extra}]'" if extra else f"pip install {OWN}")
+
+
+def own_command() -> str:
+    """That installs dvme itself, where its files are found and nothing else: from the clone that they lie in."""
+    clone = Path(__file__).resolve().parents[1]
+    return f"pip install {shlex.quote(f'{clone}')}" if (clone / "pyproject.toml").is_file() else command_of("")
 
 
 def lacking(error: ModuleNotFoundError) -> str:

@@ -6,14 +6,16 @@ import platform
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 
-from dvme.environment import BROKEN_PAIR, check_single_faiss
+from dvme.environment import BROKEN_PAIR, check_single_cache, check_single_faiss
 from dvme.errors import EnvironmentMismatchError
 from dvme.health.finding import Finding
 from dvme.health.importing import Trial
-from dvme.requirements import CALLED, ON_GPUS, OWN, STAND_INS, Requirement, numbers, of_extra, version_of
+from dvme.requirements import CALLED, ON_GPUS, OWN, STAND_INS, Requirement, numbers, of_extra, own_command, version_of
 from dvme.text import counted
 
+CACHE = "dvme_cache"
 PAIR = ("torch", "torchvision")
 PAIR_OFFSET = 15
 """torch 2.x and torchvision 0.(x + 15) are made for each other."""
@@ -38,6 +40,7 @@ def about_packages(trials: Mapping[str, Trial], known: Sequence[Requirement]) ->
     """
     yield Finding("Python", f"{platform.python_version()} on {platform.system()}, {sys.executable}")
     yield _about_dvme()
+    yield from _about_cache()
     needed = of_extra("", known)
     missing = [each for each in needed if not each.is_met]
     if needed:
@@ -45,7 +48,7 @@ def about_packages(trials: Mapping[str, Trial], known: Sequence[Requirement]) ->
         yield Finding("packages", ", ".join(here))
     for each in missing:
         said = f"{each.found} is here, and dvme needs {each.least} or newer" if each.found else "is not installed"
-        step = f"pip install --upgrade '{each.written}'" if each.found else each.command
+        step = _upgrade(each) if each.found else each.command
         yield Finding(each.name, said, step, is_wrong=True)
     pair = about_pair(*map(version_of, PAIR))
     yield from [] if pair is None else [pair]
@@ -76,7 +79,24 @@ def _about_dvme() -> Finding:
     version = version_of(OWN)
     if version:
         return Finding(OWN, version)
-    return Finding(OWN, "is not installed, only its files are found", f"pip install {OWN}", is_wrong=True)
+    return Finding(OWN, "is not installed, only its files are found", own_command(), is_wrong=True)
+
+
+def _about_cache() -> Iterator[Finding]:
+    """The package of caches, which is in dvme, where another distribution took it along or overwrote it."""
+    if find_spec(CACHE) is None:
+        said = "is gone, as after pip uninstall dvme-cache"
+        yield Finding(CACHE, said, "install dvme again with --force-reinstall --no-deps", is_wrong=True)
+    try:
+        check_single_cache()
+    except EnvironmentMismatchError as error:
+        yield Finding(CACHE, f"{error}", is_wrong=True)
+
+
+def _upgrade(each: Requirement) -> str:
+    """What brings a newer one; of a pair both, for one alone would leave it."""
+    names = " ".join(PAIR) if each.name in PAIR else f"'{each.written}'"
+    return f"pip install --upgrade {names}"
 
 
 def _about_faiss(trials: Mapping[str, Trial]) -> Iterator[Finding]:
@@ -100,10 +120,16 @@ def _about_imports(trials: Mapping[str, Trial], gone: set[str], *, is_pair: bool
     """What cannot be imported although it is here, and not because of another one that was told already."""
     broken = {name for name, trial in trials.items() if trial.error}
     for name in [each for each in trials if each in broken]:
-        distribution = CALLED.get(name, name)
-        if distribution in gone or broken & {*RESTS_ON.get(name, ("numpy",))}:
+        distribution = _distribution(name)
+        if CALLED.get(name, name) in gone or broken & {*RESTS_ON.get(name, ("numpy",))}:
             continue
         error = trials[name].error
         is_of_pair = name in {*PAIR, "timm"} and (not is_pair or BROKEN_PAIR.search(error) is not None)
         step = MEND_PAIR if is_of_pair else f"pip install --force-reinstall {distribution}"
         yield Finding(name, f"cannot be imported ({error})", step, is_wrong=True)
+
+
+def _distribution(module: str) -> str:
+    """The one that brings a module here; of several that could, the one that is installed."""
+    usual = CALLED.get(module, module)
+    return next((each for each in STAND_INS.get(usual, ()) if version_of(each)), usual)

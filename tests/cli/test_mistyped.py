@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -102,7 +103,7 @@ def test_module__is_the_command_line_by_its_name() -> None:
 
 def test_module__where_dvme_is_not_installed_is_a_line() -> None:
     """Its files alone are found, as in a folder that was copied."""
-    root = Path(dvme.__file__).parents[1]
+    root = Path(dvme.__file__).resolve().parents[1]
     code = f"import runpy, sys; sys.path.insert(0, {str(root)!r}); runpy.run_module('dvme', run_name='__main__')"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code],
@@ -111,7 +112,8 @@ def test_module__where_dvme_is_not_installed_is_a_line() -> None:
         text=True,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: dvme is not installed, only its files are found; pip install dvme\n"
+    step = f"pip install {shlex.quote(str(root))}"
+    assert done.stderr == f"error: dvme is not installed, only its files are found; {step}\n"
 
 
 def test_version__is_that_of_the_installation() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
 import pytest
 
+import dvme
 from dvme.health.importing import Trial
 from dvme.health.packages import MEND_PAIR, about_packages, about_pair
 from dvme.requirements import Requirement, requirements
@@ -80,6 +82,8 @@ def test_about_packages__missing_and_too_old_ones_have_their_commands() -> None:
     assert first.startswith("numpy: ")
     assert first.endswith("and dvme needs 999 or newer; pip install --upgrade 'numpy>=999'")
     assert second == "no-such-one: is not installed; pip install dvme"
+    (pair,) = wrong(SOUND, [Requirement("torchvision", "999", "")])
+    assert pair.endswith("; pip install --upgrade torch torchvision")
 
 
 def test_about_packages__a_broken_one_is_told_once() -> None:
@@ -98,7 +102,8 @@ def test_about_packages__two_of_faiss_and_no_dvme(tmp_path: Path, monkeypatch: p
         add_distribution(tmp_path, name, "1.15")
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     first, second = wrong({}, [])
-    assert first == "dvme: is not installed, only its files are found; pip install dvme"
+    clone = shlex.quote(str(Path(dvme.__file__).resolve().parents[1]))
+    assert first == f"dvme: is not installed, only its files are found; pip install {clone}"
     assert "faiss-cpu and faiss-gpu are both installed and overwrite each other" in second
     assert "pip uninstall -y faiss-cpu faiss-gpu && pip install faiss-gpu" in second
 
@@ -108,3 +113,25 @@ def test_about_packages__faiss_on_gpus(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     found = list(about_packages({"faiss": Trial(facts={"has_gpu": True, "n_gpus": 2})}, []))
     assert "FAISS: faiss-gpu 1.15, which sees 2 GPUs" in [each.line for each in found]
+
+
+def test_about_packages__a_broken_faiss_on_gpus_is_not_joined_by_one_on_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_distribution(tmp_path, "faiss-gpu", "1.15")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    lines = wrong({"faiss": Trial("ImportError: libcudart.so: cannot open shared object file")}, [])
+    assert lines[-1].endswith("; pip install --force-reinstall faiss-gpu")
+
+
+def test_about_packages__the_package_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another version overwrote it, or it went with that."""
+    add_distribution(tmp_path, "dvme", "1.0")
+    add_distribution(tmp_path, "dvme-cache", "2.0")
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    (line,) = wrong({}, [])
+    assert line.startswith("dvme_cache: dvme 1.0 and dvme-cache 2.0 are both installed and overwrite each other; ")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setitem(sys.modules, "dvme_cache", None)
+    (_, gone) = wrong({}, [])
+    assert gone.startswith("dvme_cache: is gone, as after pip uninstall dvme-cache; install dvme again ")
