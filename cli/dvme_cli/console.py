@@ -51,7 +51,7 @@ def console(*, is_error: bool = False) -> Console:
     """
     stream = sys.stderr if is_error else sys.stdout
     width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
-    target = Console(stderr=is_error, width=width, highlight=False, soft_wrap=False)
+    target = Console(stderr=is_error, width=width, highlight=False, soft_wrap=False, emoji=False)
     if target.is_dumb_terminal:  # which rich takes for one of 80 columns
         with suppress(OSError, ValueError):
             size = os.get_terminal_size(stream.fileno())
@@ -130,9 +130,11 @@ def expected_errors() -> Iterator[None]:
 
             if line := lacking(error):
                 _fail(line)
+        if isinstance(error, DvmeError):
+            _fail(spelled(message_of(error)))
         from dvme_cache.errors import CacheError  # whose package needs numpy
 
-        if isinstance(error, DvmeError | CacheError):
+        if isinstance(error, CacheError):
             _fail(spelled(message_of(error)))
         if not isinstance(error, OSError) or error.errno not in EXPECTED_ERRNOS:
             raise

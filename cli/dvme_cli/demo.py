@@ -42,19 +42,21 @@ def _run(root: Any, arguments: list[str], output: str) -> None:
         typer.Exit: if it ends otherwise than well; it has said why.
     """
     typed = shlex.join(["dvme", *arguments])
-    say("")
-    say(f"$ {typed} > {shlex.quote(output)}" if output else f"$ {typed}")
+    typed += f" > {shlex.quote(output)}" if output else ""
+    typer.echo(f"\n$ {typed}")  # no terminal breaks its line anew: it can be typed again
     with _sent_to(output):
         code = root.main(args=arguments, standalone_mode=False)
-    if code:
-        raise typer.Exit(code)
+        if code:
+            raise typer.Exit(code)
 
 
 @contextmanager
 def _sent_to(output: str) -> Iterator[None]:
-    """What is printed goes to a file; to the terminal where none is named."""
+    """What is printed goes to a file, whole or not at all; to the terminal where none is named."""
     if not output:
         yield
         return
-    with Path(output).open("w", encoding="utf-8") as file, redirect_stdout(file):
+    from dvme.files import written_aside
+
+    with written_aside(Path(output)) as aside, aside.open("w", encoding="utf-8") as file, redirect_stdout(file):
         yield

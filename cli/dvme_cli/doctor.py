@@ -30,7 +30,8 @@ def _show(health: Health) -> None:
     table = Table(columns=("extra", "for", "here"), keys=1, numeric=0)
     for extra in health.extras:
         table.add_row(extra.name, extra.purpose, "yes" if extra.is_here else "no", style="" if extra.is_here else "dim")
-    table.show(console())
+    if health.extras:  # of an installed dvme
+        table.show(console())
     absent = [extra for extra in health.extras if not extra.is_here]
     for extra in absent:
         say(f"{extra.name}, for {extra.purpose}: {extra.command}")

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from command_line import assert_refused, run, strict
 from typer.testing import Result
 
 from dvme.demonstration import demo
+from dvme_cli.demo import _sent_to
 
 LITE = "efficientnet-lite0@size=32"
 
@@ -61,3 +63,24 @@ def test_demo__impossible_numbers_and_steps_that_fail(tmp_path: Path) -> None:
     assert failed.exit_code == 1
     assert failed.stdout.splitlines()[-1].startswith("$ dvme extract ")
     assert failed.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_sent_to__a_step_that_fails_leaves_the_older_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "table.txt"
+    place.write_text("older")
+
+    def fail() -> None:
+        with _sent_to(str(place)):
+            print("half a table")
+            raise typer.Exit(1)
+
+    with pytest.raises(typer.Exit):
+        fail()
+    assert place.read_text() == "older"
+    with _sent_to(str(place)):
+        print("a table")
+    assert place.read_text() == "a table\n"
+    assert [*tmp_path.iterdir()] == [place]
+    with _sent_to(""):
+        print("in the terminal")
+    assert capsys.readouterr().out == "in the terminal\n"

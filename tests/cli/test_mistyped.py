@@ -116,6 +116,14 @@ def test_module__where_dvme_is_not_installed_is_a_line() -> None:
     assert done.stderr == f"error: dvme is not installed, only its files are found; {step}\n"
 
 
+def test_say__prints_texts_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name between two colons is no picture, and brackets are no style."""
+    from dvme_cli.console import say
+
+    say("own:cat: [bold]not found")
+    assert capsys.readouterr().out == "own:cat: [bold]not found\n"
+
+
 def test_version__is_that_of_the_installation() -> None:
     assert dvme.__version__ == version("dvme")
     assert run("--version").stdout == f"dvme {version('dvme')}\n"
