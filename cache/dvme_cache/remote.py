@@ -166,7 +166,7 @@ def open_store(url: str) -> ObjectStore:
     try:
         from obstore.store import from_url
     except ImportError as error:
-        step = "pip install 'dvme[remote]', or without dvme 'dvme-cache[remote]'"
+        step = "pip install 'dvme[remote]', or in a clone, without dvme, './cache[remote]'"
         raise CacheAccessError(f"{url} needs obstore: {step}") from error
     endpoint = os.environ.get("AWS_ENDPOINT_URL", os.environ.get("AWS_ENDPOINT", ""))
     if endpoint and (urlsplit(endpoint).scheme not in {"http", "https"} or not urlsplit(endpoint).netloc):

@@ -26,7 +26,7 @@ def methods(
     answer(report, _show, is_json=json)
     if report.n_unknown:
         places = counted(report.n_unknown, "place")
-        note(f"{places} marked [cite]: dvme knows of no work to cite there; fill it in by hand")
+        note(f"{places} marked [cite], to be filled in by hand: dvme knows of no work to cite there")
 
 
 def _show(report: MethodsReport) -> None:

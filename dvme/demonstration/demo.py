@@ -15,6 +15,7 @@ from dvme.extraction.extract import extract
 from dvme.files import check_folder
 from dvme.report.write import write_report
 from dvme.runtime import Progress, automatic
+from dvme.shown.result import Shown
 from dvme.study.sweep import sweep
 from dvme.upkeep.label import label
 
@@ -65,9 +66,9 @@ class DemoPlaces:
         ]
 
 
-@dataclass(frozen=True)
-class DemoReport:
-    """What a demo made."""
+@dataclass(frozen=True, repr=False)
+class DemoReport(Shown):
+    """What a demo made; `to_frame()` has a row for each question of the report."""
 
     n_images: int
     manifest: str
@@ -82,6 +83,12 @@ class DemoReport:
         """Plain values for `--json`."""
         return asdict(self)
 
+    def _lines(self) -> list[str]:
+        return [f"{self.n_images:,} photographs: {self.verdict}", self.page]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [{"question": question, "answer": answer} for question, answer in self.answers.items()]
+
 
 @public
 def demo(
@@ -89,7 +96,7 @@ def demo(
 ) -> DemoReport:
     """Embed photographs of solar cells by three backbones, compare heads on them, and write a report.
 
-    What is there already is not made again.
+    What is there already is not made again. The command `dvme demo` runs a probe of the full training set as well.
 
     Args:
         folder: where all of it lies afterwards: manifest, cache, run and page.

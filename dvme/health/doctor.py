@@ -14,14 +14,17 @@ from dvme.health.importing import tried
 from dvme.health.machine import about_machine
 from dvme.health.packages import about_packages
 from dvme.requirements import requirements
+from dvme.shown.result import Shown, some_lines
+from dvme.shown.table import record_of
+from dvme.text import counted
 
 TRIED = ("numpy", "zarr", "pandas", "pyarrow", "scipy", "sklearn", "faiss", "torch", "torchvision", "timm")
 """Modules whose import tells something: they have parts that are compiled, and rest on each other's."""
 
 
-@dataclass(frozen=True)
-class Health:
-    """What was found."""
+@dataclass(frozen=True, repr=False)
+class Health(Shown):
+    """What was found; `to_frame()` has a row for each finding."""
 
     findings: list[Finding]
     """Python and packages first, then the machine."""
@@ -40,6 +43,15 @@ class Health:
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`, with `is_well`."""
         return asdict(self) | {"is_well": self.is_well}
+
+    def _lines(self) -> list[str]:
+        absent = [each.name for each in self.extras if not each.is_here]
+        verdict = "nothing is wrong" if self.is_well else f"{counted(len(self.wrong), 'thing')} wrong"
+        lacks = [f"extras that are not here: {', '.join(absent)}"] if absent else []
+        return [verdict, *some_lines([each.line for each in self.wrong]), *lacks]
+
+    def _records(self) -> list[dict[str, Any]]:
+        return [record_of(each) for each in self.findings]
 
 
 @public

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.errors import DataError
+from dvme.errors import DataError, MissingPackageError
 from dvme.extras import needed, require
 
 METHODS = ("tsne", "umap", "pca")
@@ -41,6 +41,15 @@ def check_installed(methods: Sequence[str]) -> None:
         MissingPackageError: with the command that installs the first of them.
     """
     require(*(module for method in methods for module in _OF_EXTRAS[method]))
+
+
+def missing_package(method: str) -> str:
+    """What a map needs that is not installed, with the command that brings it; "" where nothing is missing."""
+    try:
+        check_installed((method,))
+    except MissingPackageError as error:
+        return f"{error}"
+    return ""
 
 
 def initial_positions(unit: NDArray[Any], seed: int) -> NDArray[Any]:

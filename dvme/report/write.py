@@ -23,7 +23,7 @@ from dvme.files import check_destination
 from dvme.heads.saved_head import SavedHead
 from dvme.heads.saving import load_head
 from dvme.maps.maps import MIN_ROWS
-from dvme.maps.projection import check_installed
+from dvme.maps.projection import check_installed, missing_package
 from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.report import sections
@@ -92,7 +92,8 @@ def write_report(
     study = Study.load(run, cache, progress)
     notices: list[str] = []
     fused = _tried("section on the fusion", lambda: _fused(study), notices, shown)
-    drawn = _tried("maps", lambda: _drawn(study, fused, shown, progress), notices, shown)
+    there = _installed(shown, notices)
+    drawn = _tried("maps", lambda: _drawn(study, fused, there, progress), notices, shown)
     notices += _notices(study, drawn, shown, has_heads=fused is not None)
     title = "dvme: a study" if shown.anonymous else f"{study.run.folder.resolve().name}: a study by dvme"
     page = Page(title, themes={"light": style.template(), "dark": style.template(is_dark=True)})
@@ -190,6 +191,16 @@ def _fused(study: Study) -> SavedHead | None:
     }
     lead = study.leaders.of(list(own))
     return None if lead is None else load_head(own[lead])
+
+
+def _installed(shown: PageOptions, notices: list[str]) -> PageOptions:
+    """Without the maps whose packages are missing, each with a notice; all of them where none would be left."""
+    lacks = {method: missing_package(method) for method in shown.methods}
+    there = [method for method, step in lacks.items() if not step]
+    if not there:
+        return shown
+    notices += [Aside(step) for step in lacks.values() if step]
+    return replace(shown, methods=there)
 
 
 def _drawn(study: Study, fused: SavedHead | None, shown: PageOptions, progress: Progress) -> PageMaps | None:

@@ -14,7 +14,7 @@ def test_methods__printed_written_and_as_json(small_study: Path, tmp_path: Path)
     printed = run("methods", small_study / "run")
     assert printed.exit_code == 0, printed.output
     assert printed.stdout == f"{report.text}\n\n{report.bibtex}\n"
-    assert printed.stderr == "3 places marked [cite]: dvme knows of no work to cite there; fill it in by hand\n"
+    assert printed.stderr == "3 places marked [cite], to be filled in by hand: dvme knows of no work to cite there\n"
     place = tmp_path / "methods.md"
     written = run("methods", small_study / "run", "--out", place)
     assert written.stdout == f"{len(report.keys)} references and 5 paragraphs are in {place}\n"

@@ -35,6 +35,8 @@ def test_doctor__this_installation_is_sound(tmp_path: Path) -> None:
         "is_wrong": False,
     }
     assert {"name", "purpose", "missing", "command"} == set(as_json["extras"][0])
+    assert repr(health).startswith("Health: nothing is wrong")
+    assert list(health.to_frame()["topic"]) == [each.topic for each in health.findings]
 
 
 def test_doctor__a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

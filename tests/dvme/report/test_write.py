@@ -175,6 +175,10 @@ def test_write_report__without_the_package_of_its_maps_goes_without_them(
     assert "no maps: t-SNE maps need openTSNE: pip install 'dvme[maps]'" in result.notices
     assert (result.n_points, result.maps) == (0, {})
     assert "maps" not in _sections((tmp_path / "page.html").read_text())
+    both = dvme.PageOptions(thumbnails=False, methods=("tsne", "pca"))
+    result = dvme.write_report(clear / "run", out=tmp_path / "page.html", options=both, force=True)
+    assert "t-SNE maps need openTSNE: pip install 'dvme[maps]'" in result.notices
+    assert set(result.maps) == {"pca"}
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(MissingPackageError, match=r"^figures need plotly: pip install 'dvme\[report\]'$"):
         dvme.write_report(tmp_path / "no run", out=tmp_path / "r.html")
