@@ -12,11 +12,16 @@ from dvme.defaults import DTYPE, PRECISION
 from dvme.paper.bibliography import architecture_key, details_of, is_cited, keys_of
 from dvme.paper.material import Material
 from dvme.paper.origins import NOT_TOLD, OTHER_DATA, UNTRAINED, USUAL_DATA, Origin, origin_of
-from dvme.paper.wording import UNKNOWN, all_of, cited, coded, numbers_text, sentences
+from dvme.paper.wording import UNKNOWN, all_of, cited, coded, literal, numbers_text, sentences
 from dvme.text import counted
 
+AVERAGED = {
+    "dosovitskiy2021image": "all patch tokens",
+    "he2016deep": "the last feature map",
+    "tan2019efficientnet": "the last feature map",
+}
+"""What the mean of an architecture is over, by its work."""
 POOLED = {
-    "average": "the mean over the last feature map, or over all patch tokens",
     "class-token": "the class token",
     "class-token-last-4": "the class tokens of the last four blocks",
     "class-and-mean": "the class token and the mean patch token",
@@ -42,14 +47,18 @@ MOVED = {"flip": "mirrored", "rotate": "turned", "crop": "cut"}
 TIMM, HUB = "timm:", "hf-hub:"
 TRAINING = ("finetune", "unet")
 """How the names of heads begin that train the backbone."""
+OF_IMAGES = ("finetune-", "unet")
+"""Those of them that begin without any embedding."""
 
 
 def about_backbones(material: Material) -> str:
     """One paragraph."""
     backbones: list[Mapping[str, Any]] = list(material.described["backbones"])
-    trains = any(str(each["head"]).startswith(TRAINING) for each in material.described["methods"])
-    frozen = "" if trains else ", whose weights stayed as they are"
-    first = f"Images were embedded by {counted(len(backbones), 'network')}{frozen}."
+    heads, networks = [str(each["head"]) for each in material.described["methods"]], counted(len(backbones), "network")
+    frozen = "" if any(head.startswith(TRAINING) for head in heads) else ", whose weights stayed as they are"
+    first = f"Images were embedded by {networks}{frozen}."
+    if all(head.startswith(OF_IMAGES) for head in heads):
+        first = f"Heads were trained on images together with {networks}."
     each = [f"{_whose(own)}; {_gives(own)}." for own in backbones]
     return sentences([first, *each, *_seen(backbones), _views(material)])
 
@@ -58,13 +67,14 @@ def _whose(backbone: Mapping[str, Any]) -> str:
     """Name, architecture, training, licence."""
     origin, name = origin_of(backbone), str(backbone["name"])
     architecture = str((backbone.get("fingerprint") or {}).get("architecture", ""))
-    made = f"{architecture} {cited(key)}" if (key := architecture_key(architecture)) else architecture
+    key = architecture_key(architecture)
+    made = f"{literal(architecture)} {cited(key)}" if key else literal(architecture)
     if origin.is_imported:
         return f"{coded([name])}: {_imported(origin.imported)}"
     if origin.source == UNTRAINED:
         trained = "with random weights, as an untrained control"
     elif origin.is_known or name.startswith((TIMM, HUB)):
-        trained = f"{_trained(origin, name)}; licence {origin.licence or 'not stated'}"
+        trained = f"{_trained(origin, name)}; licence {literal(origin.licence) or 'not stated'}"
     else:
         trained = f"how it was trained is not known {UNKNOWN}"
     return f"{coded([name])}: {', '.join(part for part in (made, trained) if part)}"
@@ -72,10 +82,10 @@ def _whose(backbone: Mapping[str, Any]) -> str:
 
 def _imported(imported: Mapping[str, Any]) -> str:
     """Of embeddings from elsewhere, by the word of who imported them."""
-    file = f" from {imported['file']}" if "file" in imported else ""
+    file = f" from {literal(str(imported['file']))}" if "file" in imported else ""
     digest = f" (BLAKE2b {str(imported['digest'])[:12]})" if "digest" in imported else ""
-    word = f", made by {imported['made_by']}" if "made_by" in imported else ""
-    word = f", made as those of {imported['like']}" if "like" in imported else word
+    word = f", made by {literal(str(imported['made_by']))}" if "made_by" in imported else ""
+    word = f", made as those of {literal(str(imported['like']))}" if "like" in imported else word
     return f"embeddings that another program made, imported{file}{digest}{word} {UNKNOWN}"
 
 
@@ -84,14 +94,14 @@ def _trained(origin: Origin, name: str) -> str:
     keys = keys_of(origin.paper)
     if name.startswith((TIMM, HUB)) and not keys:
         where = "timm" if name.startswith(TIMM) else "the Hugging Face hub"
-        which = f" (`{origin.method}`)" if origin.method not in NOT_TOLD else ""
-        paper = f" ({origin.paper})" if origin.paper else ""
+        which = f" ({coded([origin.method])})" if origin.method not in NOT_TOLD else ""
+        paper = f" ({literal(origin.paper)})" if origin.paper else ""
         return f"with weights of {where}{which} {cited('wightman2019timm')}, by {UNKNOWN}{paper}"
     if origin.began_random:
         return _adapted(origin, "from random weights trained")
     said, told = _as_listed(origin, keys) if origin.is_listed else _as_told(origin)
     details = [part for part in details_of(origin.paper) if part and part not in told]
-    further = f" ({'; '.join(details)})" if details else ""
+    further = f" ({literal('; '.join(details))})" if details else ""
     whose = f"{said} {cited(*keys)}{further}"
     return f"{whose}, {_adapted(origin, 'then trained further')}" if origin.is_adapted else whose
 
@@ -109,7 +119,7 @@ def _as_listed(origin: Origin, keys: Sequence[str]) -> tuple[str, list[str]]:
 def _as_told(origin: Origin) -> tuple[str, list[str]]:
     """Of any other one, by the word of who described it."""
     called = _called(origin)
-    return (f"trained as {', '.join(called)}" if called else "trained elsewhere"), []
+    return (f"trained as {literal(', '.join(called))}" if called else "trained elsewhere"), []
 
 
 def _called(origin: Origin) -> list[str]:
@@ -120,7 +130,7 @@ def _called(origin: Origin) -> list[str]:
 def _adapted(origin: Origin, began: str) -> str:
     method = origin.method.rpartition("+")[2]
     found = re.search(r" adapted by \w+ (on .*)", origin.remark)
-    return f"{began} by {method} {cited(*ADAPTED.get(method, ()))}{f' {found[1]}' if found else ''}"
+    return f"{began} by {literal(method)} {cited(*ADAPTED.get(method, ()))}{f' {literal(found[1])}' if found else ''}"
 
 
 def _gives(backbone: Mapping[str, Any]) -> str:
@@ -129,11 +139,17 @@ def _gives(backbone: Mapping[str, Any]) -> str:
     if fields.get("dense"):
         what = f"the tokens of layers {fields['dense']} ({maps_text(grids_of(fields))})"
     else:
-        pooled = POOLED.get(str(fields.get("pooling", "")), "")
+        pooled = _pooled(str(fields.get("pooling", "")), str(fields.get("architecture", "")))
         what = f"{pooled}, {backbone['dim']:,} values" if pooled else f"{backbone['dim']:,} values"
     stored, computed = str(fields.get("dtype", DTYPE)), str(fields.get("precision", PRECISION))
     kept = f", kept as {stored}" if stored != DTYPE else ""
     return f"an image is {what}{kept}{f', computed in {computed}' if computed != PRECISION else ''}"
+
+
+def _pooled(pooling: str, architecture: str) -> str:
+    if pooling == "average":
+        return f"the mean over {AVERAGED.get(architecture_key(architecture), 'all positions of the last layer')}"
+    return POOLED.get(pooling, "")
 
 
 def _seen(backbones: Sequence[Mapping[str, Any]]) -> list[str]:

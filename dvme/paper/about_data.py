@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dvme.paper.material import Material
-from dvme.paper.wording import all_of, cited, mean_text, numbers_text, sentences
+from dvme.paper.wording import all_of, cited, literal, mean_text, numbers_text, sentences
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.sizes import FULL
 from dvme.text import counted
@@ -18,6 +18,8 @@ BALANCES = {
     STRATIFIED: "with the class shares of the whole",
     NATURAL: "at random",
 }
+NEAR_DUPLICATES = "on no side of the split, or all but the same as others there"
+"""Why images take no part where near-duplicates were dropped: a run does not keep which of them were."""
 OF_LABELS = "stratified by all labels at once"
 """How images that may have several are drawn, unless `natural` is asked for."""
 
@@ -40,7 +42,7 @@ def about_data(material: Material) -> str:
 def _images(material: Material) -> str:
     targets = material.manifest.targets.at(material.manifest.taking_part)
     task = targets.task
-    each = all_of([f"{name} ({count:,})" for name, count in zip(task.classes, task.counts, strict=True)])
+    each = all_of([f"{literal(name)} ({count:,})" for name, count in zip(task.classes, task.counts, strict=True)])
     n_images = counted(len(targets), "image")
     if task.is_segmentation:
         what = counted(len(task.classes), "class", "classes")
@@ -53,16 +55,20 @@ def _images(material: Material) -> str:
 
 
 def _groups(material: Material) -> str:
-    n_groups, n_test = material.described.get("n_groups"), material.n_test_groups
-    if n_test is None:
+    if not material.is_grouped:
         return "No groups of images, such as those of a patient, were known."
+    n_groups, n_test = material.described.get("n_groups"), material.n_test_groups
+    whole = "Images of a group, such as those of a patient, were on one side of every split"
+    if n_test is None:
+        return f"{whole}; no test image had a group."
     counts = f"there were {n_groups:,} groups, {n_test:,} of them" if n_groups else f"{n_test:,} groups were"
-    return f"Images of a group, such as those of a patient, were on one side of every split; {counts} in the test set."
+    return f"{whole}; {counts} in the test set."
 
 
 def _left_out(material: Material) -> str:
     n_unsplit = len(material.manifest.images) - len(material.manifest.taking_part)
-    reasons = material.summary.n_left_out | ({"on no side of a split": n_unsplit} if n_unsplit else {})
+    why = NEAR_DUPLICATES if material.policy.get("drop_duplicates") else "on no side of the split"
+    reasons = material.summary.n_left_out | ({why: n_unsplit} if n_unsplit else {})
     if not reasons:
         return ""
     return f"Left out were images {all_of([f'{reason} ({count:,})' for reason, count in reasons.items()])}."
@@ -79,7 +85,8 @@ def _unknown(material: Material) -> str:
     if is_taught.any():
         values = numbers_text(np.unique(np.round(learned[is_taught].astype(np.float64), 6)).tolist())
         which = f"{counted(int(is_taught.sum()), 'cell')} of findings that readers were not certain of"
-        said.append(f"{which} {cited('irvin2019chexpert')} were learned as {values}; nothing was tested on them.")
+        rest = "heads were neither chosen nor tested on them."
+        said.append(f"{which} {cited('irvin2019chexpert')} were learned as {values}; {rest}")
     if not is_taught.all():
         n_silent = counted(int((~is_taught).sum()), "cell")
         said.append(f"{n_silent} of findings that were empty, or that readers were not certain of, took no part.")
@@ -90,23 +97,26 @@ def _unknown(material: Material) -> str:
 
 def _divided(material: Material) -> str:
     manifest, plan = material.manifest, material.summary.plan
-    n_test, n_all = len(manifest.test), len(manifest.taking_part)
+    n_test, n_pool = len(manifest.test), len(manifest.taking_part) - len(manifest.test)
     if plan.startswith(OWN_SPLIT):
         part = "its validation part, for it has no test part" if NO_TEST_PART in plan else "its test part"
         first = f"The split was the data set's own: {part} ({counted(n_test, 'image')}) served as the test set."
     else:
-        whole = ", whole groups together" if material.n_test_groups is not None else ""
+        whole = ", whole groups together" if material.is_grouped else ""
         drawn = f"at random, stratified{whole}, with seed {material.policy.get('seed', 0)}"
+        n_all = len(manifest.images)  # near-duplicates are left out after the split
+        n_pool = n_all - n_test
         first = f"{n_test:,} of {n_all:,} images were held out as the test set, {drawn}."
-    return f"{first} {_folded(manifest)}"
+    return f"{first} {_folded(manifest, n_pool)}"
 
 
-def _folded(manifest: SubsetManifest) -> str:
-    n_repeats = max(draw.repeat for draw in manifest.draws)
-    n_folds, n_pool = max(draw.fold for draw in manifest.draws), len(manifest.taking_part) - len(manifest.test)
+def _folded(manifest: SubsetManifest, n_pool: int) -> str:
+    n_repeats, n_folds = (max(getattr(draw, name) for draw in manifest.draws) for name in ("repeat", "fold"))
     if has_one_validation_set(manifest):
         part = f"Its validation part ({len(manifest.draws[0].validation):,})"
-        return f"{part} was the one to choose on, for {counted(len(manifest.draws), 'draw')} of training images."
+        n_draws, is_one = counted(len(manifest.draws), "draw"), manifest.is_one_draw(manifest.largest)
+        same = " At the largest size these are the same images, and heads differ by their seeds." if is_one else ""
+        return f"{part} was the one to choose on, for {n_draws} of training images.{same}"
     times = f", anew in each of {n_repeats} repeats" if n_repeats > 1 else ""
     return (
         f"The other {n_pool:,} were divided into {n_folds} stratified folds{times}; each fold in turn was the one to "
@@ -128,13 +138,16 @@ def _sizes(material: Material) -> str:
     balance = str(material.policy.get("balance", NATURAL))
     is_by_labels = material.manifest.targets.is_multilabel and balance != NATURAL
     how = OF_LABELS if is_by_labels else BALANCES.get(balance, balance)
-    return (
-        f"Heads were trained on subsets of {trained} images, drawn {how}, and chosen on {chosen} (means over draws). A "
-        "subset is part of the larger ones of its draw."
-    )
+    nested = " A subset is part of the larger ones of its draw." if len(columns) > 1 else ""
+    drawn = f"Heads were trained on subsets of {trained} images, drawn {how}"
+    return f"{drawn}, and chosen on {chosen} (means over the draws).{nested}"
 
 
 def _duplicates(material: Material) -> str:
-    if not material.policy.get("drop_duplicates"):
+    cosine = material.policy.get("drop_duplicates")
+    if not cosine or cosine is True:  # asked for, and there were none
         return ""
-    return "Training images that all but coincide with an image to choose or to test on were left out."
+    return (
+        "Left out of training were images that all but coincide with one to choose or to test on, and left out of "
+        f"validation those that do with one to test on (cosine of embeddings above {cosine:g})."
+    )

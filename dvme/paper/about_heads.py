@@ -7,7 +7,7 @@ from typing import Any
 
 from dvme.heads import SEGMENTS, UNETS, base_name, segments
 from dvme.heads.fusion.networks import DROPOUT
-from dvme.paper.about_training import finetuned, trained_by_protocol, trained_conv, trained_unet
+from dvme.paper.about_training import finetuned, of_findings, trained_by_protocol, trained_conv, trained_unet
 from dvme.paper.material import Material
 from dvme.paper.wording import UNKNOWN, all_of, cited, coded, numbers_text, sentences
 from dvme.text import METRIC_NAMES
@@ -29,17 +29,21 @@ WITH_DROPOUT = ("dvme", "dvme-tokens", "mlp")
 
 def about_heads(material: Material) -> str:
     """One paragraph."""
-    return sentences(_described(name, each, of, material.metric) for name, (each, of) in material.heads.items())
+    targets, said = material.manifest.targets, list[str]()
+    for name, (each, methods) in material.heads.items():
+        is_of_findings = targets.is_multilabel and not targets.is_segmentation
+        settings = of_findings(each["settings"]) if is_of_findings else each["settings"]
+        what = _what(base_name(str(each["head"])), settings, material.metric)
+        said.append(f"{coded([name])}, {_where(methods)}, is {what}.")
+    return sentences(said)
 
 
-def _described(name: str, each: Settings, methods: Sequence[Sequence[str]], metric: str) -> str:
-    """`linear` on each of `a` and `b`: ..."""
-    base, settings = base_name(str(each["head"])), each["settings"]
+def _where(methods: Sequence[Sequence[str]]) -> str:
+    """`on a and b, each by itself`, or `on a and b together`."""
     single = [own[0] for own in methods if len(own) == 1]
     together = [own for own in methods if len(own) > 1]
     where = [f"on {coded(single)}{', each by itself' if len(single) > 1 else ''}"] if single else []
-    where += [f"on {coded(own)} together" for own in together]
-    return f"`{name}`, {all_of(where)}, is {_what(base, settings, metric)}."
+    return all_of([*where, *(f"on {coded(own)} together" for own in together)])
 
 
 def _what(base: str, settings: Settings, metric: str) -> str:
@@ -74,7 +78,7 @@ def _linear(settings: Settings, metric: str) -> str:
     strengths = numbers_text(settings["strengths"])
     chosen = f"the penalty {'was' if len(settings['strengths']) == 1 else 'had the lowest log loss on validation, of'}"
     scale = "relative to the training embeddings' mean squared distance from their mean"
-    cuts = "; what an image is taken for was cut for the largest quadratic kappa on validation"
+    cuts = "; the expected grade was cut into classes where quadratic kappa on validation was largest"
     return f"{what}; {chosen} {strengths} {scale}{cuts if settings.get('tune') == 'kappa' else ''}"
 
 
@@ -85,7 +89,8 @@ def _knn(settings: Settings, metric: str) -> str:
         return f"{what}; k is {ks[0]}"
     called = METRIC_NAMES.get(metric if by == "study" else by, by)
     errors = float(settings["standard_errors"])
-    doubt = f"not worse than the best by more than {errors:g} standard errors" if errors else "not worse than any other"
+    margin = f"{errors:g} standard error{'' if errors == 1 else 's'} of the difference"
+    doubt = f"not worse than the best by more than {margin}" if errors else "not worse than any other"
     return f"{what}; k is the largest of {numbers_text(ks)} that is {doubt} in {called} on validation"
 
 
@@ -94,7 +99,8 @@ def _of_knn() -> str:
 
 
 def _concat(settings: Settings, metric: str) -> str:
-    return f"the same on all embeddings side by side, each scaled to length 1: {_linear(settings['linear'], metric)}"
+    one = _linear(settings["linear"], metric)
+    return f"one regression on all embeddings side by side, each scaled to length 1: {one}"
 
 
 def _mean_logits(settings: Settings, metric: str) -> str:

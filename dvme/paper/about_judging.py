@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dvme.paper.material import Material
-from dvme.paper.wording import all_of, cited, coded, sentences
+from dvme.paper.wording import all_of, cited, coded, literal, sentences
 from dvme.stats.intervals import LEVEL
 from dvme.stats.multiple import ALPHA
 from dvme.study.by_subgroup import BySubgroup
@@ -73,7 +73,8 @@ def _tests(material: Material) -> str:
         return ""
     n_draws, n = len(material.manifest.draws), material.n_comparisons
     if n_draws == 1:
-        how = "by a t test over test images, for a single draw leaves the training images as they are"
+        unit = "images" if material.n_test_groups is None else "groups"
+        how = f"by a t test over test {unit}, for a single draw leaves the training images as they are"
     else:
         how = (
             f"by a test that crosses the {n_draws} draws' heads with the test images and leaves both to chance, after "
@@ -97,7 +98,7 @@ def _gains(material: Material) -> str:
     labels = ""
     if saved:
         labels = " Labels saved are by interpolation of the learning curves, made monotone, on a logarithmic scale."
-    fusions = all_of(sorted({f"`{gain.fusion}`" for gain in material.summary.gains}))
+    fusions = coded(sorted({gain.fusion for gain in material.summary.gains}))
     return (
         f"A gain of {fusions} is one over every {' and every '.join(rivals)} that could not be told apart from the one "
         f"of its kind that led on validation, by the same test.{labels}"
@@ -110,7 +111,7 @@ def _single(material: Material) -> str:
     if found is None or not found.leading.judged:
         return ""
     pointed = any(each.at is not None for each in found.leading.judged)
-    at = f" Operating points were chosen on validation for a {found.at}." if pointed else ""
+    at = f" Operating points were chosen on validation for a {found.at.replace(' ', ' of ')}." if pointed else ""
     scaled = " Calibration was measured before and after temperature and Platt scaling, both fitted on validation."
     fits = scaled if any(each.fits for each in found.leading.judged) else ""
     return f"The leading methods were scored for each {found.what} by itself.{at}{fits}"
@@ -122,7 +123,7 @@ def _people(material: Material) -> str:
         said.append(_subgroups(by))
     if per is not None:
         joined = JOINED.get(per.join, per.join)
-        said.append(f"Predictions were also joined for each {per.unit}, by {joined}, and scored as such.")
+        said.append(f"Predictions were also joined for each {literal(per.unit)}, by {joined}, and scored as such.")
     return sentences(said)
 
 
@@ -138,7 +139,7 @@ def _sites(material: Material) -> str:
     sites = material.summary.sites
     if sites is None or not sites.sites:
         return ""
-    each = all_of([f"`{site.name}` ({counted(site.n_images, 'image')})" for site in sites.sites])
+    each = all_of([f"{coded([site.name])} ({counted(site.n_images, 'image')})" for site in sites.sites])
     return (
         f"The heads of the largest size were tested as they are on images of other sites, {each}. Drops from the "
         "study's own test set to a site have intervals of unpaired differences over both sets of images."

@@ -62,8 +62,8 @@ def _programs(versions: Mapping[str, Any]) -> str:
 
 
 def _proofs(material: Material) -> str:
-    digests = all_of([f"`{each['name']}` {str(each['digest'])[:16]}" for each in material.described["backbones"]])
+    digests = [f"{coded([each['name']])} {str(each['digest'])[:16]}" for each in material.described["backbones"]]
     return (
         f"The subsets have the hash {material.described['subsets']}, which names all images by their contents. The "
-        f"embeddings have these fingerprints (the first 16 of 32 hexadecimal digits): {digests}."
+        f"embeddings have these fingerprints (the first 16 of 32 hexadecimal digits): {all_of(digests)}."
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dvme.paper.wording import cited, numbers_text
+from dvme.text import counted
 
 Settings = Mapping[str, Any]
 
@@ -26,15 +27,35 @@ SAMPLED = {
     "auto": "with every class equally often where the classes differ in number",
     "oversampled": "with every class equally often",
     "shuffled": "in random order",
+    "auto findings": "with images of every finding equally often, each by its rarest, where these differ in number",
+    "oversampled findings": "with images of every finding equally often, each by its rarest",
 }
+"""How minibatches are drawn. Of heads on embeddings an image with several findings is drawn for its rarest one."""
 SCHEDULES = {
     "cosine": "which falls by a half cosine",
     "epoch-cosine": "which falls by a half cosine after each epoch",
     "plateau": "which falls on plateaus of the validation loss",
     "constant": "which stays",
 }
-FLIPS = {"none": "", "horizontal": "mirrored left to right, ", "both": "mirrored both ways, "}
+FLIPS = {
+    "none": "",
+    "horizontal": "mirrored left to right in half of the cases, ",
+    "both": "mirrored left to right and top to bottom, each in half of the cases, ",
+}
 OPTIMIZERS = {"adamw": "AdamW", "adam": "Adam", "sgd": "SGD with a momentum of 0.9"}
+
+
+def of_findings(settings: Settings) -> Settings:
+    """The settings of a head with the sampling that they mean where an image may have several findings.
+
+    Fine-tuning then draws images in random order, whatever its recipe says.
+    """
+    found = dict(settings)
+    if isinstance(protocol := settings.get("protocol"), Mapping) and protocol["sampling"] != "shuffled":
+        found["protocol"] = {**protocol, "sampling": f"{protocol['sampling']} findings"}
+    if isinstance(recipe := settings.get("recipe"), Mapping):
+        found["recipe"] = {**recipe, "sampling": "shuffled"}
+    return found
 
 
 def trained_by_protocol(protocol: Settings) -> str:
@@ -52,7 +73,7 @@ def finetuned(name: str, settings: Settings) -> str:
     """Of a backbone with a classifier."""
     recipe, protocol = settings["recipe"], str(settings["protocol"])
     start = STARTS.get(name, STARTS["finetune-scratch-head"]).format(cited("kumar2022finetuning"))
-    by = f", by the protocol of {cited(PAPERS[protocol])}" if protocol in PAPERS else ""
+    by = f", after the protocol of {cited(PAPERS[protocol])}" if protocol in PAPERS else ""
     crops = "; predictions are means over ten crops" if settings.get("test_crops") == "ten" else ""
     return f"{start}{by}: {_by_recipe(recipe)}{_what_learned(recipe)}; {_chosen(recipe)}{crops}"
 
@@ -105,7 +126,7 @@ def _what_learned(recipe: Settings) -> str:
     if recipe["lora_rank"]:
         which = f"low-rank updates of attention, of rank {recipe['lora_rank']} {cited('hu2022lora')},"
     elif layers != "all":
-        which = f"the {layers.removeprefix('last-')} deepest layers"
+        which = f"the last {counted(int(layers.removeprefix('last-')), 'layer')}"
     if recipe["augment"] != "light":
         return f"; {which} learned, from images under the strong augmentation `{recipe['augment']}`"
     seen = (
@@ -118,5 +139,7 @@ def _what_learned(recipe: Settings) -> str:
 def _chosen(recipe: Settings) -> str:
     """What validation decided."""
     what = "rate and epoch were" if len(recipe["learning_rates"]) > 1 else "the epoch was"
+    window = float(recipe.get("average_epochs", 0.0))
     stopped = f", a rate given up after {recipe['stop_patience']} epochs without a new best"
-    return f"{what} chosen by the validation loss{stopped if recipe['stop_patience'] else ''}"
+    average = f", of weights averaged exponentially over {window:g} epoch{'' if window == 1 else 's'}" if window else ""
+    return f"{what} chosen by the validation loss{average}{stopped if recipe['stop_patience'] else ''}"

@@ -55,8 +55,13 @@ class Material:
         return found
 
     @property
+    def is_grouped(self) -> bool:
+        """Whether any image that takes part has a group; an older dvme tells it of the test images alone."""
+        return any(self.described.get(name) is not None for name in ("n_groups", "test_groups"))
+
+    @property
     def n_test_groups(self) -> int | None:
-        """None where no image has a group."""
+        """None where no test image has a group."""
         groups = self.described.get("test_groups")
         return None if groups is None else len(set(groups))
 

@@ -11,6 +11,8 @@ UNKNOWN = "[cite]"
 """Where a work is to be cited that dvme does not know."""
 CITED = re.compile(r"(?<=[\[ ])@([a-z][\w-]*)")
 """A key as Pandoc's Markdown has it: `[@he2016deep; @caron2021emerging]`."""
+MARKUP = re.compile(r"[\\`*\[\]<>$@~^&|]|(?<![^\W_])_|_(?![^\W_])")
+"""What Pandoc or GitHub may take for more than a letter; an underscore between letters or digits is none of it."""
 
 
 def cited(*keys: str) -> str:
@@ -29,9 +31,14 @@ def all_of(items: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
 
 
+def literal(text: str) -> str:
+    r"""A name that a user gave, of a class or a file, on one line, such that Markdown shows it: `\<script\>`."""
+    return MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
 def coded(names: Iterable[str]) -> str:
     """Names as they are typed, all of them: a paper leaves out none."""
-    return all_of([f"`{' '.join(name.split())}`" for name in names])
+    return all_of([_code(" ".join(name.split())) for name in names])
 
 
 def numbers_text(values: Sequence[float]) -> str:
@@ -48,3 +55,10 @@ def mean_text(value: float) -> str:
 def sentences(parts: Iterable[str]) -> str:
     """Those that say something, one after the other."""
     return " ".join(part for part in parts if part)
+
+
+def _code(name: str) -> str:
+    """Between more backticks than the name has one after the other."""
+    longest = max(map(len, re.findall("`+", name)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{name}{space}{fence}"

@@ -100,3 +100,29 @@ def test_about_backbones__trained_ones_do_not_stay_as_they_are(material: Materia
     methods = [dict(each, head="finetune") for each in material.described["methods"]]
     text = about_backbones(replace(material, described={**material.described, "methods": methods}))
     assert text.startswith("Images were embedded by 2 networks. ")
+
+
+def test_about_backbones__heads_that_train_on_images_alone_take_no_embeddings(material: Material) -> None:
+    for head in ("finetune-scratch-head", "finetune-random", "unet"):
+        methods = [dict(each, head=head) for each in material.described["methods"]]
+        text = about_backbones(replace(material, described={**material.described, "methods": methods}))
+        assert text.startswith("Heads were trained on images together with 2 networks. ")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "over"),
+    [
+        ("vit_base_patch16_224", "all patch tokens"),
+        ("resnet50", "the last feature map"),
+        ("convnext_tiny", "all positions of the last layer"),
+    ],
+)
+def test_about_backbones__what_a_mean_is_over(material: Material, architecture: str, over: str) -> None:
+    text = said(material, "a", architecture=architecture, pooling="average")
+    assert f"an image is the mean over {over}, 2,048 values." in text
+
+
+def test_about_backbones__texts_of_others_are_no_markup(material: Material) -> None:
+    own = {"paper": "Some_body [@he2016deep] & <i>", "licence": "a*b*", "method": "custom", "source": "checkpoint"}
+    text = said(material, "mine", provenance=own, architecture="resnet50")
+    assert r"trained elsewhere [cite] (Some_body \[\@he2016deep\] \& \<i\>); licence a\*b\*;" in text

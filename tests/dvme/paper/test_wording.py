@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import pytest
+from markdown_it import MarkdownIt
 
-from dvme.paper.wording import UNKNOWN, all_of, cited, coded, keys_in, mean_text, numbers_text, sentences
+from dvme.paper.wording import UNKNOWN, all_of, cited, coded, keys_in, literal, mean_text, numbers_text, sentences
 
 
 def test_cited__each_once_and_a_mark_without_any() -> None:
@@ -40,3 +41,25 @@ def test_mean_text__without_a_nought() -> None:
 
 def test_sentences__those_that_say_something() -> None:
     assert sentences(["A.", "", "B."]) == "A. B."
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<script>x</script> & co", r"\<script\>x\</script\> \& co"),
+        ("[@he2016deep] $x$ ~a~ ^b^ *c* d|e `f` \\g", r"\[\@he2016deep\] \$x\$ \~a\~ \^b\^ \*c\* d\|e \`f\` \\g"),
+        ("very_good", "very_good"),
+        ("_all_ __two__", r"\_all\_ \_\_two\_\_"),
+        ("5% #1\n(new)", "5% #1 (new)"),
+    ],
+)
+def test_literal__is_what_another_parser_shows(name: str, shown: str) -> None:
+    assert literal(name) == shown
+    (block,) = (each for each in MarkdownIt("commonmark").parse(f"Of {literal(name)}.") if each.type == "inline")
+    assert {part.type for part in block.children or ()} <= {"text", "text_special"}
+    assert "".join(part.content for part in block.children or ()) == f"Of {' '.join(name.split())}."
+    assert keys_in(literal(name)) == []
+
+
+def test_coded__a_name_with_backticks() -> None:
+    assert coded(["a`b", "``", "c"]) == "`` a`b ``, ``` `` ``` and `c`"
