@@ -173,9 +173,10 @@ class StudyReport(Shown):
             - `low` and `high`: the 95% interval on other test images, of the study's own metric and of `mae`.
             - Of the study's own metric alone: `p`, `mark` and `is_highest`, which `Cell` explains; `difference` from
               the method that leads on validation, with an interval for the whole table from `difference_low` to
-              `difference_high`; and `validation`, the mean score there.
-            - The same for all metrics: `ceiling` of a segmentation, `epochs` until the best on validation, `seconds` of
-              all fits, and `n_parameters` of one head.
+              `difference_high`; `validation`, the mean score there; and `ceiling`, what the grid of a segmentation
+              could reach.
+            - The same for all metrics: `epochs` until the best on validation, `seconds` of all fits, and
+              `n_parameters` of one head.
         """
         import pandas as pd
 

@@ -93,7 +93,7 @@ def _values(cell: Cell, size: Column, metric: str, score: Score, judged: str) ->
         cell.is_highest if is_judged else False,
         *(gap.estimate, gap.low, gap.high),
         cell.validation if is_judged else nan,
-        nan if cell.ceiling is None else cell.ceiling,
+        cell.ceiling if is_judged and cell.ceiling is not None else nan,
         nan if cell.epochs is None else cell.epochs.mean,
         *(cell.seconds, cell.n_parameters),
     )
@@ -113,7 +113,7 @@ def score_table(study: Scored, metric: str | None = None, spread: str = "std") -
     shown = study.metric if metric is None else metric
     _check(study, shown, spread)
     best = {column.name: _best(study, column, shown) for column in study.columns}
-    has_ceiling = any(cell.ceiling is not None for cell in study.cells)
+    has_ceiling = shown == study.metric and any(cell.ceiling is not None for cell in study.cells)
     rows = []
     for head, backbones in study.methods:
         own = {cell.size: cell for cell in study.row(head, backbones)}
@@ -186,7 +186,8 @@ def _ceiling(cell: Cell) -> Entry:
 def _heading(column: Column) -> str:
     """`50`; of a size that is no number also its training images: `full (384)`."""
     n = f"{column.n_train:,.0f}"
-    return column.name if column.name.isdecimal() else f"{column.name} ({n})"
+    is_number = column.name.partition(" ")[0].isdecimal()  # also of `50 (S)`
+    return column.name if is_number else f"{column.name} ({n})"
 
 
 def _shown(cell: Cell, metric: str) -> str:

@@ -146,7 +146,7 @@ def test_tables__what_cannot_be_shown(report: StudyReport) -> None:
         report.to_latex(metric="acuracy")
     with pytest.raises(OptionError, match="spread 'ci' is not known; choose from std, interval"):
         report.to_markdown(spread="ci")  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match=r"no intervals of accuracy; intervals are of auc, pass spread='std'"):
+    with pytest.raises(OptionError, match=r"no intervals of accuracy; intervals are of auc: choose spread 'std'"):
         report.to_latex(metric="accuracy", spread="interval")
 
 
@@ -182,3 +182,23 @@ def test_part__nothing_is_judged(report: StudyReport) -> None:
     assert list(part.to_frame().columns) == list(COLUMNS)
     assert "<b>part 3/16" in part._repr_html_()
     assert part.to_latex().count("\\\\\n") == 1  # the headings
+
+
+def test_ceiling__is_of_the_judged_metric_alone(report: StudyReport) -> None:
+    """A ceiling of Dice says nothing of IoU."""
+    cells = [
+        replace(cell, ceiling=0.96875, grid=(16, 16), test={"dice": cell.test["auc"], "iou": cell.test["accuracy"]})
+        for cell in report.cells
+    ]
+    masks = replace(report, metric="dice", cells=cells)
+    ceilings = masks.to_frame().groupby("metric")["ceiling"].agg(["min", "max", "count"])
+    assert ceilings.loc["dice"].tolist() == [0.96875, 0.96875, 4]
+    assert ceilings.loc["iou", "count"] == 0
+    assert masks.to_markdown().splitlines()[0] == "| backbone | head | 8 | full (1,384) | ceiling |"
+    assert masks.to_markdown().splitlines()[2].endswith("| 0.969 |")
+    assert masks.to_markdown(metric="iou").splitlines()[0] == "| backbone | head | 8 | full (1,384) |"
+
+
+def test_to_markdown__a_size_that_a_paper_names(report: StudyReport) -> None:
+    named = replace(report, columns=[Column("8 (S)", 8.0, 4.0), Column("full (F)", 1384.0, 96.0)], cells=[])
+    assert named.to_markdown().splitlines()[0] == "| backbone | head | 8 (S) | full (F) (1,384) |"
