@@ -73,9 +73,9 @@ def latex(table: Table, label: str = "") -> str:
             *([rf"\label{{{label}}}"] if label else []),
             rf"\begin{{tabular}}{{{'l' * len(table.names)}{'r' * len(table.numbers)}}}",
             r"\toprule",
-            rf"{headings} \\",
+            rf"{_begun(headings)} \\",
             r"\midrule",
-            *(rf"{line} \\" for line in body),
+            *(rf"{_begun(line)} \\" for line in body),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -108,6 +108,11 @@ def _markdown_entry(entry: Entry) -> str:
 
 def _in_latex(text: str) -> str:
     return " ".join(text.split()).translate(_LATEX)
+
+
+def _begun(line: str) -> str:
+    """A row that does not begin with what the end of the row above, or its rule, would take for an argument."""
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line
 
 
 def _latex_entry(entry: Entry) -> str:

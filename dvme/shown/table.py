@@ -71,14 +71,14 @@ def record_of(item: Any) -> dict[str, Any]:
 
 def value_text(value: Any) -> str:
     """`1,200`, `0.8151`, `yes`, `a, b`; `-` where there is nothing."""
-    if value is None or (isinstance(value, float) and isnan(value)):
+    if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Integral):
         return f"{int(value):,}"
-    if isinstance(value, Real):
-        return f"{float(value):,.4g}"
+    if isinstance(value, Real):  # also numbers of NumPy
+        return "-" if isnan(value) else f"{float(value):,.4g}"
     return first_few(value, MOST_VALUES) if isinstance(value, list | tuple) else str(value)
 
 

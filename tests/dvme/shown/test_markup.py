@@ -129,3 +129,9 @@ def test_latex__every_special_letter() -> None:
     ) in text
     assert "caption" not in text
     assert "label" not in text
+
+
+def test_latex__a_row_begins_with_no_argument() -> None:
+    r"""`\\ [0, 40)` and `\midrule [0, 40)` would be lengths, and `\\ *` another end of a line."""
+    text = latex(_named(("[0, 40)", "*best*", "a [b]")))
+    assert "\\midrule\n{}[0, 40) & 1 \\\\\n{}*best* & 1 \\\\\na [b] & 1 \\\\\n\\bottomrule" in text

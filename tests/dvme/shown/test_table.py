@@ -28,6 +28,8 @@ def test_table_of__nothing() -> None:
         (None, "-"),
         (math.nan, "-"),
         (np.float64("nan"), "-"),
+        (np.float32("nan"), "-"),
+        (np.float32(0.5), "0.5"),
         (False, "no"),
         (1234, "1,234"),
         (np.int64(7), "7"),
