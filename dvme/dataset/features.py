@@ -69,10 +69,9 @@ class Features:
         return dict(zip(self._images[places].tolist(), reasons.tolist(), strict=True))
 
     def __getitem__(self, places: Any) -> NDArray[Any]:
-        """The rows at some places, (D,) of one, else (..., D); of a tuple the rest are places within them."""
+        """The rows at some places, (D,) of one, else (..., D); of a tuple what NumPy has there."""
         if isinstance(places, tuple):
-            found: NDArray[Any] = self[places[0]][(Ellipsis, *places[1:])]
-            return found
+            return self._within(places)
         chosen = np.arange(len(self))[places]
         return self._read(chosen.reshape(-1)).reshape(*chosen.shape, self.shape[1])
 
@@ -90,6 +89,14 @@ class Features:
         why = some_of([f"{image} ({reason})" for image, reason in self.failed.items()], SOME_FAILED)
         line += f"; {n_failed:,} failed: {why}" if n_failed else ""
         return line + (f"; {n_pending:,} not extracted yet" if n_pending else "")
+
+    def _within(self, places: tuple[Any, ...]) -> NDArray[Any]:
+        """The elements at places of rows and of values within them, each row that has some read once."""
+        row_of, place_of = np.arange(len(self))[:, None], np.arange(self.shape[1])
+        rows, within = (np.broadcast_to(each, self.shape)[places] for each in (row_of, place_of))
+        needed, found_at = np.unique(rows, return_inverse=True)
+        found: NDArray[Any] = self._read(needed)[found_at.reshape(rows.shape), within]
+        return found
 
     def _read(self, places: NDArray[np.int64]) -> NDArray[Any]:
         """(B, D) of B places, which may repeat."""

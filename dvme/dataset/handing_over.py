@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dvme.data import MISSING
+from dvme.data import MISSING, Task
 from dvme.errors import EnvironmentMismatchError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def as_anndata(data: Rows, backbones: Sequence[str]) -> anndata.AnnData:
 
 
 def as_datasets(data: Rows, backbones: Sequence[str]) -> datasets.Dataset:
-    """See `OpenCache.to_datasets`. Where an image has one class the column `label` is a `ClassLabel`."""
+    """See `OpenCache.to_datasets`. Where an image has one class `label` is a `ClassLabel` of those of the cache."""
     package = needed("datasets")
     import pyarrow as pa
 
@@ -46,7 +46,7 @@ def as_datasets(data: Rows, backbones: Sequence[str]) -> datasets.Dataset:
     known = {"image": some.images, "path": some.paths, **some.columns}
     columns = {name: pa.array([value or None for value in values], pa.string()) for name, values in known.items()}
     kinds = dict.fromkeys(columns, text)
-    task = data.task
+    task = Task.from_labels(data.every["label"], data.class_order)  # of the whole cache, so that parts agree on it
     if task.classes and not task.is_multilabel:
         codes = task.encode(some.labels)
         columns["label"] = pa.array(codes, pa.int64(), mask=some.labels == MISSING)

@@ -153,6 +153,7 @@ class Rows(Shown):
 
         Raises:
             ArgumentError: if it is none of these.
+            MissingEmbeddingsError: if the cache has no such backbone, naming those that it has.
         """
         if backbones is None:
             return self.backbones

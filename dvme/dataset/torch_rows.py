@@ -81,7 +81,7 @@ class EmbeddingDataset(Dataset[Item]):
         self._is_one = isinstance(backbones, str)
         self._inputs = [[name] for name in self.backbones]
         if views:
-            recipe = f":{views}" if isinstance(views, str) else ""
+            recipe = f":{views.removeprefix(f'{TRAIN}:')}" if isinstance(views, str) else ""  # as studies take it too
             found, _ = views_asked(f"{TRAIN}{recipe}", whole.store, self.backbones)
             assert found is not None
             self._inputs = [[name, *found.names_of(name)] for name in self.backbones]

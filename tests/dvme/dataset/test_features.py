@@ -18,6 +18,8 @@ MASK = np.arange(19) % 5 == 2
 PLACES: list[Any] = [
     *(0, -1, slice(None), slice(2, 15, 4), [3, 1, 3], MASK, np.array([[0, 1], [5, 4]]), np.array([], dtype=np.int64)),
     *((slice(None), 2), (4, 1), (MASK, slice(1, 3)), (Ellipsis, -1), np.int64(6)),
+    *(([4, 0, 4], [1, 2, 0]), (slice(2, 5), None, 1), (None, 3), (slice(None), ..., [2, 0]), (Ellipsis,), ()),
+    *((np.array([], dtype=np.int64), 1), (slice(9, None, -2), slice(None, None, -1))),
 ]
 
 

@@ -34,6 +34,14 @@ def test_to_datasets__features_labels_and_columns(cache: Path, tmp_path: Path) -
         np.testing.assert_array_equal(arrays[name], store.embeddings(name).read(np.array(IMAGES)).astype(np.float32))
 
 
+def test_to_datasets__parts_of_a_cache_agree_on_the_classes(cache: Path) -> None:
+    """Though this one has no image of one of them."""
+    whole = dvme.open(cache)
+    part = whole.at(whole.labels == "middle").to_datasets("a")
+    assert part.features["label"].names == ["high", "low", "middle"]
+    assert {*part["label"][:]} == {2}
+
+
 def test_to_anndata__one_backbone_is_x_and_several_are_obsm(cache: Path, tmp_path: Path) -> None:
     anndata = pytest.importorskip("anndata")
     store = EmbeddingCache.open(cache)

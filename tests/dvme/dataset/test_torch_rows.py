@@ -91,6 +91,8 @@ def test_views__another_one_in_each_epoch_and_the_same_in_any_order(cache: Path)
     data = dvme.EmbeddingDataset(cache, "a", views=True)
     assert (data.n_views, len(data)) == (3, len(_expected(cache)))
     first = _shown(data)
+    for usual in ("flip+rotate+crop", "train:flip+rotate+crop"):  # the second as messages of a study have it
+        assert _shown(dvme.EmbeddingDataset(cache, "a", views=usual)) == first
     assert set(first) == set(_expected(cache))
     assert _shown(data, np.random.default_rng(0).permutation(len(data))) == first
     data.set_epoch(1)
