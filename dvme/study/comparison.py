@@ -13,6 +13,9 @@ from dvme.stats.multiple import ALPHA
 from dvme.study.cells import Score
 from dvme.text import METRIC_NAMES, counted, difference_text, p_text, spread_text
 
+CROSSED = "crossed test over heads and test images"
+"""What `crossed` means."""
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -63,7 +66,8 @@ class CompareReport(Shown):
         n_different = sum(pair.p_adjusted < ALPHA for pair in self.pairs)
         n_compared = sum(pair.comparison is not None for pair in self.pairs)
         of = "" if self.finding is None else f" of {self.finding}"
-        what = f"test {METRIC_NAMES[self.metric]}{of}; {self.test}, Bonferroni over the pairs"
+        test = CROSSED if self.test == "crossed" else self.test
+        what = f"test {METRIC_NAMES[self.metric]}{of}; {test}, Bonferroni over the pairs"
         return [f"{n_different} of {counted(n_compared, 'pair')} differ: {self.one} less {self.other}", what]
 
     def _records(self) -> list[dict[str, Any]]:

@@ -159,11 +159,17 @@ class Run(Shown):
         Returns:
             `head`, `backbones`, `size`, `n_train`, `n_validation`, `repeat` and `fold`; `part`, which is test,
             validation or fit; and `metric` with its `value`.
+
+        Raises:
+            DataError: if the file is gone.
         """
         import pandas as pd
 
-        texts = dict.fromkeys(("head", "backbones", "size", "part", "metric"), str)
-        return pd.read_csv(self.folder / RESULTS, dtype=texts, keep_default_na=False, na_values={"value": [""]})
+        texts, path = dict.fromkeys(("head", "backbones", "size", "part", "metric"), str), self.folder / RESULTS
+        try:
+            return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values={"value": [""]})
+        except FileNotFoundError as error:
+            raise DataError(f"{path} is gone; {again(self.described)}, it writes a new one") from error
 
     def _lines(self) -> list[str]:
         return [f"{self.folder}, by {self.metric}", self.manifest.summary, *some_lines(self.names)]

@@ -69,7 +69,9 @@ def described_in(folder: Path) -> dict[str, Any] | None:
         DataError: if it is torn or of another dvme.
     """
     try:
-        described: dict[str, Any] = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        described = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if not isinstance(described, dict):
+            raise ValueError("it is no JSON object")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

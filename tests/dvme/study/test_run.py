@@ -192,6 +192,7 @@ def _change(name: str, **changes: object) -> Callable[[Path], object]:
     [
         (lambda folder: (folder / "run.json").unlink(), "is not a run; dvme sweep CACHE --out"),
         (lambda folder: (folder / "run.json").write_text("{"), "run.json cannot be read"),
+        (lambda folder: (folder / "run.json").write_text("[]"), r"run.json cannot be read \(it is no JSON object\)"),
         (_change("run.json", format=3), "is of run format 3, this dvme reads 2; update dvme"),
         (
             _change("run.json", format=1),
@@ -209,6 +210,13 @@ def test_load__runs_that_cannot_be_read(folder: Path, damage: Callable[[Path], o
     with pytest.raises(DataError, match=message) as error:
         Run.load(folder)
     assert "\n" not in str(error.value)
+
+
+def test_to_frame__its_table_is_gone(folder: Path) -> None:
+    run = Run.load(folder)
+    (folder / "results.csv").unlink()
+    with pytest.raises(DataError, match=r"results.csv is gone; run the same dvme sweep again, it writes a new one"):
+        run.to_frame()
 
 
 def test_check_run__takes_what_is_new_empty_or_its_own(report: StudyReport, tmp_path: Path) -> None:
