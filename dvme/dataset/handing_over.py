@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dvme.data import MISSING, Task
-from dvme.errors import EnvironmentMismatchError
+from dvme.errors import DataError, EnvironmentMismatchError
 
 if TYPE_CHECKING:
     import anndata
@@ -26,14 +28,14 @@ def as_anndata(data: Rows, backbones: Sequence[str]) -> anndata.AnnData:
     some = data.complete(backbones)
     is_unique = len(set(some.images.tolist())) == len(some)
     index = some.images.tolist() if is_unique else [f"{row}" for row in some.rows]
-    columns = {"image": some.images, "path": some.paths, **some.columns}
-    table = pd.DataFrame(columns, index=pd.Index(index, dtype=object))
+    table = pd.DataFrame(_of_images(some), index=pd.Index(index, dtype=object))
     features = {name: np.asarray(some[name], dtype=np.float32) for name in backbones}
     made = [some.store.embeddings(name).fingerprint.digest for name in backbones]
     told = {"cache": some.location, "backbones": list(backbones), "fingerprints": made}
     if len(features) == 1:
         return package.AnnData(X=next(iter(features.values())), obs=table, uns={"dvme": told})
     keys = {name: name.replace("/", "_") for name in features}  # a slash is a folder in HDF5
+    _refuse_one_name_twice([*keys.values()])
     return package.AnnData(obs=table, obsm={keys[name]: own for name, own in features.items()}, uns={"dvme": told})
 
 
@@ -43,7 +45,8 @@ def as_datasets(data: Rows, backbones: Sequence[str]) -> datasets.Dataset:
     import pyarrow as pa
 
     some, text = data.complete(backbones), package.Value("string")
-    known = {"image": some.images, "path": some.paths, **some.columns}
+    known = _of_images(some)
+    _refuse_one_name_twice([*known, *backbones])
     columns = {name: pa.array([value or None for value in values], pa.string()) for name, values in known.items()}
     kinds = dict.fromkeys(columns, text)
     task = Task.from_labels(data.every["label"], data.class_order)  # of the whole cache, so that parts agree on it
@@ -56,6 +59,19 @@ def as_datasets(data: Rows, backbones: Sequence[str]) -> datasets.Dataset:
         columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
         kinds[name] = package.Sequence(package.Value("float32"), length=values.shape[1])
     return package.Dataset(pa.table(columns), info=package.DatasetInfo(features=package.Features(kinds)))
+
+
+def _of_images(data: Rows) -> dict[str, NDArray[Any]]:
+    """(N,) values of every column, the images and their files first."""
+    own = {"image": data.images, "path": data.paths}
+    _refuse_one_name_twice([*own, *data.columns])
+    return own | data.columns
+
+
+def _refuse_one_name_twice(names: Sequence[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"two columns would be called {twice[0]!r}; choose other backbones, or take arrays")
 
 
 def needed(package: str) -> Any:

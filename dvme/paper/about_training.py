@@ -89,7 +89,7 @@ def trained_unet(name: str, settings: Settings) -> str:
     return (
         f"a U-Net {works} whose encoder began with {begun}, on whole images{size}, {moved} and cut to no less than "
         f"{settings['least_scale']:.0%} of their area: {loss}, Adam at a rate of "
-        f"{numbers_text(settings['learning_rates'])}, half a cosine over {settings['max_epochs']} epochs"
+        f"{numbers_text(settings['learning_rates'], last='or')}, half a cosine over {settings['max_epochs']} epochs"
         f"{stopped if settings['stop_patience'] else ''}, minibatches of {settings['batch_size']}"
     )
 
@@ -109,13 +109,14 @@ def _by_recipe(recipe: Settings) -> str:
     """Optimizer, rates, length."""
     length = f"{recipe['n_steps']:,} steps" if recipe.get("n_steps") else f"{recipe['max_epochs']} epochs"
     fall = f", less by a factor of {recipe['layer_decay']:g} for each layer below" if recipe["layer_decay"] < 1 else ""
-    warm = f" after {recipe['warmup_epochs']:g} epochs of warm-up" if recipe["warmup_epochs"] else ""
+    n_warm = float(recipe["warmup_epochs"])
+    warm = f" after {n_warm:g} {'epoch' if n_warm == 1.0 else 'epochs'} of warm-up" if n_warm else ""
     factor = float(recipe.get("transformer_factor", 1.0))
     scaled = f" (times {factor:g} for transformers)" if factor != 1.0 else ""
     return (
-        f"{OPTIMIZERS[str(recipe['optimizer'])]} at a rate of {numbers_text(recipe['learning_rates'])}{scaled}"
-        f"{fall}, {SCHEDULES[str(recipe['schedule'])]}{warm}, weight decay of {recipe['weight_decay']:g}, minibatches "
-        f"of {recipe['batch_size']} images {SAMPLED[str(recipe['sampling'])]}, for up to {length}"
+        f"{OPTIMIZERS[str(recipe['optimizer'])]} at a rate of {numbers_text(recipe['learning_rates'], last='or')}"
+        f"{scaled}{fall}, {SCHEDULES[str(recipe['schedule'])]}{warm}, weight decay of {recipe['weight_decay']:g}, "
+        f"minibatches of {recipe['batch_size']} images {SAMPLED[str(recipe['sampling'])]}, for up to {length}"
     )
 
 

@@ -26,9 +26,9 @@ def keys_in(text: str) -> list[str]:
     return sorted({key for key in CITED.findall(text) if key in works()})
 
 
-def all_of(items: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
+def all_of(items: Sequence[str], *, last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`; or with another word before the last one."""
+    return f" {last} ".join(part for part in (", ".join(items[:-1]), *items[-1:]) if part)
 
 
 def literal(text: str) -> str:
@@ -41,10 +41,10 @@ def coded(names: Iterable[str]) -> str:
     return all_of([_code(" ".join(name.split())) for name in names])
 
 
-def numbers_text(values: Sequence[float]) -> str:
+def numbers_text(values: Sequence[float], *, last: str = "and") -> str:
     """`0.1`, or `1e-06, 1e-05 and 0.1`; of more than seven values the number of them and both ends."""
     shown = [f"{value:g}" for value in values]
-    return all_of(shown) if len(shown) <= 7 else f"{len(shown)} values from {shown[0]} to {shown[-1]}"
+    return all_of(shown, last=last) if len(shown) <= 7 else f"{len(shown)} values from {shown[0]} to {shown[-1]}"
 
 
 def mean_text(value: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import dvme
-from dvme.errors import EnvironmentMismatchError
+from dvme.errors import DataError, EnvironmentMismatchError
 from dvme_cache import EmbeddingCache
 
 FAILED, PRUNED, UNLABELLED = 3, 7, 11
@@ -53,6 +53,15 @@ def test_to_anndata__one_backbone_is_x_and_several_are_obsm(cache: Path, tmp_pat
     assert back.obs["label"].astype(str).tolist() == store.column("label")[IMAGES].tolist()
     several = dvme.open(cache).to_anndata(["a", "b"])
     assert {name: own.shape for name, own in several.obsm.items()} == {"a": (18, 4), "b": (18, 3)}
+
+
+def test_handing_over__a_name_that_would_stand_twice(cache: Path) -> None:
+    """The later of two would take the place of the earlier one, in silence."""
+    with EmbeddingCache.writing(cache) as store:
+        store.tables.replace({"a": np.array([""] * store.n_rows, dtype=object)})
+    with pytest.raises(DataError, match="two columns would be called 'a'; choose other backbones"):
+        dvme.open(cache).to_datasets(["a", "b"])
+    assert dvme.open(cache).to_datasets("b").column_names[-1] == "b"
 
 
 @pytest.mark.parametrize(("package", "method"), [("anndata", "to_anndata"), ("datasets", "to_datasets")])
