@@ -136,5 +136,5 @@ def test_trained_on__changes_no_fingerprint_and_no_older_description() -> None:
     ]
     assert fingerprints[0] == fingerprints[1]
     assert not {"trained_on", "is_transductive"} & set(spec_to_mapping(OWN))
-    with pytest.raises(OptionError, match="say which"):
+    with pytest.raises(OptionError, match="needs trained_on, the list of these images"):
         replace(OWN, is_transductive=True)

@@ -75,7 +75,7 @@ def test_token_attention__blocks_with_gaps() -> None:
     assert figure.data[1].name == "&lt;a&gt; attends to<br>b"
     assert list(figure.layout.xaxis.ticktext) == ["&lt;a&gt;", "b"]
     assert figure.layout.coloraxis.cmax == pytest.approx(matrix.max())
-    with pytest.raises(OptionError, match="does not part"):
+    with pytest.raises(OptionError, match="cannot be divided"):
         token_attention(matrix[:63, :63], ["a", "b"])
 
 
