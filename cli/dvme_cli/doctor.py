@@ -32,9 +32,9 @@ def _show(health: Health) -> None:
         table.add_row(extra.name, extra.purpose, "yes" if extra.is_here else "no", style="" if extra.is_here else "dim")
     if health.extras:  # of an installed dvme
         table.show(console())
-    absent = [extra for extra in health.extras if not extra.is_here]
-    for extra in absent:
-        say(f"{extra.name}, for {extra.purpose}: {extra.command}")
+    for extra in health.extras:
+        if not extra.is_here:
+            typer.echo(f"{extra.name}: {extra.command}")  # no terminal breaks its line: it can be copied
     if health.is_well:
         say("Nothing is wrong.")
         return
