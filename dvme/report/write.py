@@ -149,8 +149,12 @@ def _described(study: Study) -> str:
     return (
         f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; {classes}, "
         f"{counted(len(study.run.described['backbones']), 'backbone')}, {counted(len(study.run.methods), 'method')}, "
-        f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {study.resampling}."
+        f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {_sentence(study.resampling)}"
     )
+
+
+def _sentence(line: str) -> str:
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_heads: bool) -> list[str]:
@@ -177,7 +181,7 @@ def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_he
 def _deciding(study: Study, notices: Sequence[str]) -> list[str]:
     """Of what is said, and of what the study says of its test images and groups, the lines that change a decision."""
     own = [NO_GROUPS] if NO_GROUPS in study.summary.notices else []
-    own += [] if isinstance(study.resampling, Aside) else [f"{study.resampling}."]
+    own += [] if isinstance(study.resampling, Aside) else [_sentence(study.resampling)]
     return [*own, *(line for line in notices if not isinstance(line, Aside))]
 
 
