@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,8 +58,8 @@ class Trial:
         """Images/s over a few batches after one of each lane that warms up."""
         kind = models[0].device.type
         n_warm = self.runtime.images_per_batch(kind) * lanes_on(kind)
-        chosen = [Work(index, self.samples.paths[index], digest) for digest, index in self.first_file.items()]
-        chosen = chosen[: n_warm * (1 + TRIAL_BATCHES)]
+        some = islice(self.first_file.items(), n_warm * (1 + TRIAL_BATCHES))
+        chosen = [Work(row, self.samples.paths[index], digest) for row, (digest, index) in enumerate(some)]
 
         def run(first: int, end: int) -> float:
             started, shards = time.perf_counter(), [np.arange(first, end)]

@@ -146,10 +146,11 @@ def _described(study: Study) -> str:
     what = ("finding",) if manifest.targets.is_multilabel else ("class", "classes")
     what = ("class of pixels", "classes of pixels") if study.is_segmentation else what
     classes = counted(len(manifest.classes), *what)
+    draws = counted(len(manifest.draws), "draw")
     return (
         f"{len(manifest.images):,} images, {len(manifest.test):,} for testing; {classes}, "
         f"{counted(len(study.run.described['backbones']), 'backbone')}, {counted(len(study.run.methods), 'method')}, "
-        f"{counted(len(manifest.sizes), 'size')} of {counted(len(manifest.draws), 'draw')}. {_sentence(study.resampling)}"
+        f"{counted(len(manifest.sizes), 'size')} of {draws}. {_sentence(study.resampling)}"
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 import dvme
 from dvme.data import Samples
-from dvme.extraction.trial import Trial
+from dvme.extraction.trial import TRIAL_BATCHES, Trial
 from dvme_cache import EmbeddingCache, FingerprintMismatchError
 
 LITE = "efficientnet-lite0@size=32"
@@ -37,6 +37,23 @@ def test_plan__of_a_cache_that_is_not_there(class_folders: Path, tmp_path: Path)
     assert item.images_per_second > 0
     assert item.seconds == pytest.approx(36 / item.images_per_second)
     assert not list(tmp_path.glob("*.zarr*")) + list(tmp_path.glob(".*"))
+
+
+def test_plan__tries_images_of_a_folder_that_has_more(class_folders: Path, tmp_path: Path) -> None:
+    """A batch of five that warms up, and two more pass the first convolution; the load is checked with fewer images."""
+    seen = list[int]()
+
+    def count(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, torch.nn.Conv2d) and module.in_channels == 3:
+            seen.append(len(given[0]))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        runtime = dvme.Runtime(device="cpu", batch_size=5)
+        dvme.plan_extraction(class_folders, tmp_path / "c.zarr", backbones=[LITE], runtime=runtime)
+    finally:
+        hook.remove()
+    assert seen.count(5) == 1 + TRIAL_BATCHES
 
 
 def test_seconds__backbones_of_one_pass_share_the_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
