@@ -199,6 +199,8 @@ def saved_text(saved: LabelsSaved | None) -> str:
     """`120 (80 to ≥ 400)`; nothing where it was not asked."""
     if saved is None:
         return ""
+    if math.isnan(saved.low.value) and math.isnan(saved.high.value):
+        return f"{amount_text(saved.estimate)} (no interval)"
     return f"{amount_text(saved.estimate)} ({amount_text(saved.low)} to {amount_text(saved.high)})"
 
 

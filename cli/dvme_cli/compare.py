@@ -67,7 +67,7 @@ def _show_runs(report: CompareReport) -> None:
         table.add_row(pair.method, pair.size, _shown(pair.one), _shown(pair.other), difference, p)
     table.show(console())
     of = "" if report.finding is None else f" of {report.finding}"
-    say(f"Test {METRIC_NAMES[report.metric]}{of}, mean ± std over draws. Difference: the first less the second.")
+    say(f"Test {METRIC_NAMES[report.metric]}{of}, mean ± std over draws. Difference: the first minus the second.")
     say(f"first: {report.one}")
     say(f"second: {report.other}")
 

@@ -73,7 +73,7 @@ def _say_left_out(names: Sequence[str], shown: Set[str], what: str) -> None:
 def _gap(gap: SubgroupGap) -> str:
     apart = difference_text(gap.comparison.difference, named="95% CI", without="no interval")
     p = "no test" if math.isnan(gap.p_adjusted) else f"p {p_text(gap.p_adjusted)}"
-    return f"{gap.better} less {gap.worse} {apart}, {p}: {'a gap' if gap.is_shown else 'no gap shown'}"
+    return f"{gap.better} minus {gap.worse} {apart}, {p}: {'a gap' if gap.is_shown else 'no gap shown'}"
 
 
 def _show_per_unit(found: PerUnit) -> None:

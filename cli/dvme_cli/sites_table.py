@@ -48,7 +48,7 @@ def _show_drops(found: SitesResult) -> None:
         table.show(console())
         say(
             f"Test {METRIC_NAMES[found.metric]} at other sites, without a new fit, and on the study's own test images "
-            f"over what both have; 95% CI. Drop: own less theirs, of these heads; {found.families}."
+            f"over what both have; 95% CI. Drop: own minus theirs, of these heads; {found.families}."
         )
     for site in found.sites:
         groups = "" if site.n_groups is None else f" of {site.n_groups:,} groups"

@@ -83,7 +83,7 @@ def _gaps(divisions: Sequence[Division]) -> Markup:
         difference = gap.comparison.difference
         p = "no test" if math.isnan(gap.p_adjusted) else p_text(gap.p_adjusted)
         apart = number_text(difference.estimate, signed=True)
-        rows.append(Row(names, (apart, ends_text(difference), p, f"{gap.better} less {gap.worse}")))
+        rows.append(Row(names, (apart, ends_text(difference), p, f"{gap.better} minus {gap.worse}")))
     return table(("finding", "by"), ("largest gap", "95% CI", "p", "of"), rows, "Largest gaps")
 
 

@@ -93,9 +93,9 @@ def differences(page: Page, study: Study) -> Section | None:
     body = Markup()
     if study.findings.differences:
         caption = (
-            f"Test {METRIC_NAMES[study.run.metric]} of each method less that of another: of a backbone, less the "
-            "single backbone that leads on validation; of a fusion, less every single backbone not told apart from "
-            "that one; of what was adapted or fine-tuned, less every rival that may be the best. "
+            f"Test {METRIC_NAMES[study.run.metric]} of each method minus that of another: of a backbone, minus the "
+            "single backbone that leads on validation; of a fusion, minus every single backbone not told apart from "
+            "that one; of what was adapted or fine-tuned, minus every rival that may be the best. "
             "The intervals leave heads and test images to chance (crossed test) and are widened for all "
             "comparisons of the table (Bonferroni), as its marks are."
         )
@@ -108,7 +108,7 @@ def differences(page: Page, study: Study) -> Section | None:
         has_attention = any(gain.role == CONTROL for gain in study.summary.gains)
         rivals = ", and the controls without attention," if has_attention else ""
         caption = (
-            f"At every size, each fusion{' by attention' if has_attention else ''} less its hardest rival: of the "
+            f"At every size, each fusion{' by attention' if has_attention else ''} minus its hardest rival: of the "
             f"single backbones{rivals} that are not told apart from the one that leads on validation there, and of "
             "those that decide, the one that it exceeds the least. Bars and what is filled are for all comparisons of "
             "the table, as its marks are."
@@ -144,7 +144,7 @@ def fusion(
         body += _folded_if_uniform(explained, shown)
     if explained is not None:
         caption = (
-            "The fusion as it was fitted, with one backbone's embedding replaced by its mean, less the intact one. "
+            "The fusion as it was fitted, with one backbone's embedding replaced by its mean, minus the intact one. "
             "Bars: 95% intervals over test images, given these heads."
         )
         body += page.figure("reliance", forest.reliance(explained.reliance, explained.retrained), caption)

@@ -93,7 +93,7 @@ def _of_site(found: SitesResult, site: SiteResult) -> Markup:
     body = heading(site.name)
     body += table(("method",), headings, rows, f"{METRIC_NAMES[found.metric]} at {site.name}")
     body += soft(
-        "Drop: own less theirs, of these heads on other images of both places, patients as units; "
+        "Drop: own minus theirs, of these heads on other images of both places, patients as units; "
         f"{found.families}. Scores are each for itself. Heads fitted anew: the interval of the drop, for itself, "
         "where heads are left to chance, too."
     )

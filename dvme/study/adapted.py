@@ -31,7 +31,7 @@ def did_adapting_help(table: Table) -> tuple[Finding, list[Difference]] | None:
     details = [table.against(first, "the adapted backbone", "method on its origin", shown)]
     if others:
         each = "; ".join(judged(table.difference(m, found[m].hardest)) for m in others)
-        details.append(f"The other adapted backbones, less the hardest method on their origin: {each}.")
+        details.append(f"The other adapted backbones, minus the hardest method on their origin: {each}.")
     answer = table.answered(ADAPTED, shown, details, "adapting", "methods on the origin", ("Yes", "No"))
     differences = [table.difference(m, rival) for m, own in found.items() for rival in own.rivals]
     return answer, differences

@@ -68,7 +68,7 @@ class CompareReport(Shown):
         of = "" if self.finding is None else f" of {self.finding}"
         test = CROSSED if self.test == "crossed" else self.test
         what = f"test {METRIC_NAMES[self.metric]}{of}; {test}, Bonferroni over the pairs"
-        return [f"{n_different} of {counted(n_compared, 'pair')} differ: {self.one} less {self.other}", what]
+        return [f"{n_different} of {counted(n_compared, 'pair')} differ: {self.one} minus {self.other}", what]
 
     def _records(self) -> list[dict[str, Any]]:
         return [_record(pair) for pair in self.pairs]

@@ -196,8 +196,8 @@ def _how_many_labels(table: Table, method: int) -> Finding:
     if near:
         column = table.judge.columns()[places[n[-1]]]
         details.append(
-            f"Within {WITHIN} of its score with all {n[-1]:,.0f}: {near} ({interval}). These train; to choose on come "
-            f"{column.n_validation / column.n_train:.0%} more."
+            f"Within {WITHIN} of its score with all {n[-1]:,.0f}: {near} ({interval}). These are training images; "
+            f"to choose on come {column.n_validation / column.n_train:.0%} more."
         )
     if growth.p < ALPHA and growth.difference.estimate > 0:
         answer = f"More than {half:,.0f}: still rising at {n[-1]:,.0f}"

@@ -68,11 +68,12 @@ class Table:
         """
         nearest = sorted(shown.rivals.items(), key=lambda item: item[1].comparison.difference.estimate)
         lines = "; ".join(
-            f"less {self.name(m)} {with_interval(each.comparison.difference)}{p_value(each.p_adjusted)}"
+            f"minus {self.name(m)} {with_interval(each.comparison.difference)}{p_value(each.p_adjusted)}"
             for m, each in nearest[:NAMED]
         )
         n = len(nearest)
-        alike = f" and the {n - 1} that cannot be told apart from it, the nearest first" if n > 1 else ""
+        others = f"the {n - 1} that cannot be told apart from it" if shown.word != "no test" else f"{n - 1} others"
+        alike = f" and {others}, the nearest first" if n > 1 else ""
         more = f"; and {n - NAMED} more, below" if n > NAMED else ""
         which = f"{self.name(method)}, {kind} that leads on validation, against the {rivals} that leads there"
         return f"{which}{alike}{self.together}: {lines}{more}."

@@ -49,7 +49,7 @@ def test_compare__two_runs(root: Path) -> None:
     assert all(line.count("±") == 2 for line in lines)
     assert f"first: {root / 'one'}\nsecond: {root / 'other'}\n" in result.stdout
     assert "…" not in result.stdout
-    assert "Test quadratic kappa, mean ± std over draws. Difference: the first less the second." in result.stdout
+    assert "Test quadratic kappa, mean ± std over draws. Difference: the first minus the second." in result.stdout
     assert "p: crossed, times the number of pairs; intervals are widened for them (Bonferroni)." in result.stdout
 
 

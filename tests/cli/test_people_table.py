@@ -49,7 +49,8 @@ def test_probe__prints_tables_and_one_sentence_each(cache: Path) -> None:
         assert f"{shown} {score['n_images']} {score['n_units']} {score['n_positive']}" in said
     gap = division["gap"]
     assert (
-        f"by age: AUC of {gap['better']} less {gap['worse']} +{gap['comparison']['difference']['estimate']:.3f}" in said
+        f"by age: AUC of {gap['better']} minus {gap['worse']} +{gap['comparison']['difference']['estimate']:.3f}"
+        in said
     )
     for remark in (*found["subgroups"]["remarks"], *per["remarks"]):
         assert remark in said

@@ -63,7 +63,7 @@ def differences(rows: Sequence[Difference], *, metric: str = "", title: str = "D
         figure.add_annotation(x=0.0, y=place, xref="paper", xanchor="left", text=text, font_size=12, align="left")
     figure.update_annotations(showarrow=False)
     figure.update_layout(margin_l=16)
-    one = f"{style.cut(next(iter(names)))} less its rival. " if len(names) == 1 else ""
+    one = f"{style.cut(next(iter(names)))} minus its rival. " if len(names) == 1 else ""
     said = f"{one}Bars: 95% intervals. Filled: adjusted p < {ALPHA:g}"
     return style.finished(
         figure,
@@ -128,7 +128,7 @@ def _placed(rows: Sequence[Difference], *, is_named: bool) -> tuple[list[float],
         if row.size and row.size != size:
             texts.append((position, f"<b>size {style.shown(row.size)}</b>"))
             position, size = position + (0.7 if is_named else 0.55), row.size
-        rival = f"less {style.shown(row.against)}"
+        rival = f"minus {style.shown(row.against)}"
         texts.append((position, f"{style.shown(row.name)}<br>{rival}" if is_named else rival))
         places.append(position + (0.56 if is_named else 0.4))  # below its name, which may be as wide as the figure
         position = places[-1] + (0.7 if is_named else 0.5)
@@ -170,7 +170,7 @@ def _include_zero(figure: Figure, intervals: Sequence[Interval], **place: int) -
 def _hover(row: Difference) -> str:
     comparison = row.comparison
     lines = [
-        f"<b>{style.whole(row.name)}</b> less {style.whole(row.against)}",
+        f"<b>{style.whole(row.name)}</b> minus {style.whole(row.against)}",
         *([f"size {style.whole(row.size)}"] if row.size else []),
         _interval(comparison.difference),
         f"p {number_text(comparison.p, 4)}, adjusted {number_text(row.p_adjusted, 4)}: <b>{row.word}</b>",

@@ -86,7 +86,7 @@ def _heading(division: Division) -> str:
     apart = difference_text(gap.comparison.difference, without="no interval")
     p = "no test" if math.isnan(gap.p_adjusted) else f"p {p_text(gap.p_adjusted)}".replace("<", "&lt;")
     p = p.replace("p >", "p &gt;")
-    names = f"{style.shown(gap.better, style.LINE)} less {style.shown(gap.worse, style.LINE)}"
+    names = f"{style.shown(gap.better, style.LINE)} minus {style.shown(gap.worse, style.LINE)}"
     return f"{name}: {names}<br>{apart}, {p}"
 
 

@@ -191,7 +191,8 @@ def lacking_notices(manifest: SubsetManifest) -> list[str]:
     lines = list[str]()
     if uneven:
         which = ", ".join(uneven)
-        lines.append(Aside(f"not all classes have enough images for a balanced subset of {which}: all there are"))
+        what = f"not all classes have enough images for a balanced subset of {which}"
+        lines.append(Aside(f"{what}: all that there are were taken"))
     if lacking:
         is_finding = is_multilabel and not manifest.targets.is_segmentation
         what = "finding" if is_finding else "class"

@@ -49,6 +49,6 @@ def test_to_markdown__by_hand(report: CompareReport) -> None:
 
 def test_repr__how_many_differ(report: CompareReport) -> None:
     assert repr(report).splitlines() == [
-        "CompareReport: 1 of 2 pairs differ: one less truong2021:aptos",
+        "CompareReport: 1 of 2 pairs differ: one minus truong2021:aptos",
         "  test AUC; crossed test over heads and test images, Bonferroni over the pairs",
     ]

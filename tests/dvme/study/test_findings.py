@@ -171,7 +171,7 @@ def test_find__labels_are_those_of_the_curve(sweep_of: Sweep) -> None:
     details = " ".join(find(study).answers[2].details)
     bound = "at most" if needed.is_at_most[0] else "about"
     assert f"Within 0.02 of its score with all 128: {bound} {needed.n[0]:,.0f} (95% CI" in details
-    assert "These train; to choose on come 50% more." in details
+    assert "These are training images; to choose on come 50% more." in details
     assert f"{means[1] - means[0]:+.3f} (95% CI" in details
 
 
@@ -192,7 +192,7 @@ def test_find__the_fusion_is_singled_out_by_validation(clear_study: Study) -> No
     # Method 0 leads method 1 on validation by far; here they stand in for two fusions, and the fusion for their rival.
     found = _is_fusion_worth_it(_table(clear_study), {1: gain, 0: none})
     assert (found.answer, found.clause) == ("No gain is shown", "no gain by fusion is shown")
-    assert f"less {CONCAT} of 2 backbones +0.050 (95% CI +0.020 to +0.080), p 0.500" in found.details[0]
+    assert f"minus {CONCAT} of 2 backbones +0.050 (95% CI +0.020 to +0.080), p 0.500" in found.details[0]
     assert found.details[1].startswith("Shown to gain as well, but picked on the test set")
     assert _is_fusion_worth_it(_table(clear_study), {1: none, 0: gain}).answer.startswith(f"{LINEAR} gains")
 

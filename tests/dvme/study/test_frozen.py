@@ -175,7 +175,7 @@ def test_did_adapting_help__against_its_origin(adapted: float, answer: str, clau
     assert own.answer.startswith(answer)
     assert clause in found.verdict
     gap = float(np.mean(aucs(judge, 2, 2))) - float(np.mean(aucs(judge, 0, 2)))
-    assert f"less a + linear {gap:+.3f} (95% CI" in own.details[0]
+    assert f"minus a + linear {gap:+.3f} (95% CI" in own.details[0]
     assert "mine + linear, the adapted backbone that leads on validation" in own.details[0]
 
 

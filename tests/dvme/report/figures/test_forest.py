@@ -38,7 +38,7 @@ def test_differences__grouped_by_size_from_top_to_bottom() -> None:
     rows = [row(0.1, 0.5, size="50"), row(0.2, 0.5, size="50"), row(0.3, 0.5, size="100")]
     figure = differences(rows)
     assert [note.text for note in figure.layout.annotations] == [
-        "<b>size 50</b>", "less mlp", "less mlp", "<b>size 100</b>", "less mlp",
+        "<b>size 50</b>", "minus mlp", "minus mlp", "<b>size 100</b>", "minus mlp",
     ]  # fmt: skip
     places = [note.y for note in figure.layout.annotations]
     assert places == sorted(places)
@@ -79,7 +79,7 @@ def test_gains__one_row_for_each_gain() -> None:
     figure = gains(StudyReport("run", "cache", "0", task, "plan", "auc", [], [], both, [], [], 1, 0, {}))
     assert [trace.name for trace in figure.data] == ["gain", "no gain shown"]
     assert figure.layout.xaxis.title.text == "difference in test AUC"
-    assert figure.layout.title.subtitle.text.startswith("dvme of 3 backbones less its rival")
+    assert figure.layout.title.subtitle.text.startswith("dvme of 3 backbones minus its rival")
 
 
 def ablation(shift: float = 0.0, *, is_retrained: bool = False) -> Ablation:
