@@ -48,10 +48,8 @@ def test_probe__prints_tables_and_one_sentence_each(cache: Path) -> None:
         shown = f"{score['name']} {interval['estimate']:.3f} {interval['low']:.3f} to {interval['high']:.3f}"
         assert f"{shown} {score['n_images']} {score['n_units']} {score['n_positive']}" in said
     gap = division["gap"]
-    assert (
-        f"by age: AUC of {gap['better']} minus {gap['worse']} +{gap['comparison']['difference']['estimate']:.3f}"
-        in said
-    )
+    difference = gap["comparison"]["difference"]["estimate"]
+    assert f"by age: AUC of {gap['better']} minus {gap['worse']} +{difference:.3f}" in said
     for remark in (*found["subgroups"]["remarks"], *per["remarks"]):
         assert remark in said
     for row in per["scores"]:

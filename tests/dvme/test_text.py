@@ -55,6 +55,7 @@ UNKNOWN = Amount(float("nan"), "=")
             saved_text(LabelsSaved(Amount(1200.4, "="), Amount(-0.2, "<="), Amount(float("nan"), "="))),
             "1,200 (≤ 0 to ?)",
         ),
+        (saved_text(LabelsSaved(Amount(12, "="), *[Amount(float("nan"), "=")] * 2)), "12 (no interval)"),
         (together_text(("dino",)), "dino"),
         (together_text(("dino", "swav")), "2 together"),
     ],

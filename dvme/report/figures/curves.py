@@ -15,7 +15,7 @@ from dvme.report.figures.given import cells_of, summary_of
 from dvme.study.frozen import overtakes
 from dvme.study.methods import method_name
 from dvme.study.roles import Roles
-from dvme.text import METRIC_NAMES, number_text, p_text
+from dvme.text import METRIC_NAMES, ends_text, number_text, p_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure, Scatter
@@ -85,7 +85,9 @@ def learning_curve(
         figure.add_traces(_crossing_trace(results))
     figure.update_xaxes(type="log", title_text="training images (log scale)", **_size_ticks(results.columns))
     figure.update_yaxes(title_text=f"test {METRIC_NAMES[wanted]}")
-    spread = "with the 95% interval over test images" if wanted == results.metric else "± std over the draws"
+    has_intervals = any(not math.isnan(cell.interval.low) for cell in results.cells)
+    within = "with the 95% interval over test images" if has_intervals else "of too few test images for an interval"
+    spread = within if wanted == results.metric else "± std over the draws"
     if len(results.columns) == 1:
         middle = math.log10(results.columns[0].n_train)
         figure.update_xaxes(range=[middle - ALONE, middle + ALONE])
@@ -203,9 +205,9 @@ def _hover(cell: Cell, n_train: float, metric: str, *, is_own: bool) -> str:
         f"{len(score.folds)} draws",
     ]
     if is_own:
-        low, high = number_text(cell.interval.low), number_text(cell.interval.high)
+        ends = ends_text(cell.interval, signed=False)
         lines += [
-            f"95% interval over test images {low} to {high}",
+            f"95% interval over test images {ends}" if ends else "no interval: too few test images",
             f"validation {number_text(cell.validation)}",
             _MARKED[cell.mark] + ("" if math.isnan(cell.p_adjusted) else f", p {p_text(cell.p_adjusted)}"),
         ]
