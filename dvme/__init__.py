@@ -22,7 +22,7 @@ What was embedded
 What was learned
     predict           a saved head on new images
     explain           what a saved head attends to and relies on
-    load_head, Run.load    a saved head, and a finished run, as objects
+    load_head, Run    a saved head, and a finished run by Run.load, as objects
 
 Images and backbones
     load_samples      which images a folder or a table lists, and what is known of them

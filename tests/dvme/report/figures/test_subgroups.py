@@ -22,8 +22,8 @@ def test_subgroups__says_gaps_and_what_is_too_small() -> None:
     figure = subgroups(some_subgroups().overall, metric="auc")
     notes = [note.text for note in figure.layout.annotations]
     assert notes == [
-        "<b>by sex</b>: F less M<br>+0.200 (+0.100 to +0.400), p 0.001",
-        "<b>by view</b>: PA less AP<br>+0.010 (-0.090 to +0.210), p 0.900",
+        "<b>by sex</b>: F minus M<br>+0.200 (+0.100 to +0.400), p 0.001",
+        "<b>by view</b>: PA minus AP<br>+0.010 (-0.090 to +0.210), p 0.900",
         "<b>by age</b><br>1 of 2 subgroups have a score; a gap is between two",
         "no finding that 3 patients have and 3 have not",
     ]
