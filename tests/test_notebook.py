@@ -36,8 +36,8 @@ def test_notebook__shows_tables_and_maps(class_folders: Path, monkeypatch: pytes
     found = {cell: shown(cell, names) for cell in CELLS}
     assert [cell for cell, value in found.items() if value is not None] == SHOWN
     html = {cell: found[cell]._repr_html_() for cell in SHOWN}
-    assert "maps.html" in html["maps"]
-    assert Path("maps.html").exists()
+    assert "notebook_maps.html" in html["maps"]
+    assert Path("notebook_maps.html").exists()
     assert all("<table" in html[cell] for cell in ("probe", "frame", "sweep", "open", "table"))
     assert "plotly" in html["curve"]
     assert names["result"].verdict

@@ -235,6 +235,8 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
     show_greys(report)
     if all(0 < item.reused == item.n_own for item in report.outcomes):
         say("Every embedding was reused; nothing was computed.")
+    if report.task.kind in {"unlabelled", "single-class"}:
+        say(f"{report.task.describe()}: heads need two classes; dvme cache label {report.cache} TABLE names them")
 
 
 def _show_rows(report: ExtractReport) -> None:

@@ -14,6 +14,7 @@ from dvme.data.images import SUFFIXES
 from dvme.data.listing import Listing, list_images
 from dvme.data.samples import MISSING, SPLIT_NAMES, Samples, canonical_split, unlisted_line
 from dvme.data.sources import container_suffixes
+from dvme.data.tables import TABLE_SUFFIXES
 from dvme.errors import DataError
 from dvme.text import EXAMPLES, counted, some_of
 
@@ -134,9 +135,13 @@ def passed_over(listing: Listing) -> list[str]:
     lines = []
     if listing.others:
         lines.append(f"{_kinds(listing.others)} passed over")
+    tables = [place for place, _ in listing.others if "/" not in place and place.lower().endswith(TABLE_SUFFIXES)]
+    if tables:
+        lies, lists = ("lies", "it lists") if len(tables) == 1 else ("lie", "one of them lists")
+        lines.append(f"{some_of(tables)} {lies} beside the images; if {lists} them, name it in place of the folder")
     if listing.directories:
-        tables = counted(len(listing.directories), "table of contents", "tables of contents")
-        lines.append(f"{tables} of DICOM files passed over: {some_of(listing.directories, EXAMPLES)}")
+        contents = counted(len(listing.directories), "table of contents", "tables of contents")
+        lines.append(f"{contents} of DICOM files passed over: {some_of(listing.directories, EXAMPLES)}")
     if listing.side:
         held = some_of([f"{count:,} {name}" for name, count in sorted(listing.side.items())])
         lines.append(f"folders passed over that systems keep beside files: {held}")

@@ -141,6 +141,13 @@ def test_folder_samples__other_kinds_are_counted(root: Path) -> None:
     assert "Thumbs" not in text
 
 
+def test_folder_samples__a_table_beside_the_images_is_pointed_at(tmp_path: Path) -> None:
+    touch(tmp_path / "images" / "1.png", tmp_path / "manifest.csv", tmp_path / "images" / "inner.csv")
+    assert "manifest.csv lies beside the images; if it lists them, name it in place of the folder" in remarks(tmp_path)
+    touch(tmp_path / "more.TSV")
+    assert "manifest.csv, more.TSV lie beside the images; if one of them lists them, name it" in remarks(tmp_path)
+
+
 def test_folder_samples__suffixes(tmp_path: Path) -> None:
     names = ["1.jfif", "2.JPE", "3.avif", "4.jp2", "5.png ", "6.pnm"]
     touch(*(tmp_path / "a" / name for name in names))

@@ -68,7 +68,8 @@ def test_manifest__what_cannot_be_balanced_takes_what_there_is_and_says_so() -> 
         assert sum(own) == 60
     least, most = _taken(manifest, 0)[int(np.argmin(rare))].tolist()[2], int(_taken(manifest, 0).max())
     assert lacking_notices(manifest) == [
-        f"not all classes have enough images for a balanced subset of 60 (from {least} of '2' to {most}): all there are"
+        f"not all classes have enough images for a balanced subset of 60 (from {least} of '2' to {most}): "
+        "all that there are were taken"
     ]
 
 
