@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 import dvme
+from dvme.health.machine import has_nvidia
 from dvme.text import counted
 from dvme_cli import image_options, options
 from dvme_cli.console import answer, console, say
@@ -32,8 +33,9 @@ def _show(health: Health) -> None:
         table.add_row(extra.name, extra.purpose, "yes" if extra.is_here else "no", style="" if extra.is_here else "dim")
     if health.extras:  # of an installed dvme
         table.show(console())
+    useless = set() if has_nvidia() else {"gpu"}
     for extra in health.extras:
-        if not extra.is_here:
+        if not extra.is_here and extra.name not in useless:
             typer.echo(f"{extra.name}: {extra.command}")  # no terminal breaks its line: it can be copied
     if health.is_well:
         say("Nothing is wrong.")

@@ -223,6 +223,16 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
         say(
             f"{report.n_trusted:,} of {counted(report.n_files, 'file')} were recognised by size and times, and not read"
         )
+    _show_backbones(report)
+    _show_failures(report)
+    show_greys(report)
+    if all(0 < item.reused == item.n_own for item in report.outcomes):
+        say("Every embedding was reused; nothing was computed.")
+    if report.task.kind in {"unlabelled", "single-class"}:
+        say(f"{report.task.describe()}: heads need two classes; dvme cache label {report.cache} TABLE names them")
+
+
+def _show_backbones(report: ExtractReport) -> None:
     for item in report.outcomes if report.part else ():
         own = f"part {report.part}: {item.n_own:,} of {counted(report.n_rows, 'image')} are its own"
         say(f"{own}; the cache has {item.n_in_cache:,} of {report.n_rows:,} of {item.backbone}")
@@ -231,12 +241,6 @@ def _show(report: ExtractReport, announced: Sequence[str]) -> None:
             say(f"{item.backbone}: {item.choice}")
         if item.remark:
             say(f"{item.backbone} is not verified: {item.remark}")
-    _show_failures(report)
-    show_greys(report)
-    if all(0 < item.reused == item.n_own for item in report.outcomes):
-        say("Every embedding was reused; nothing was computed.")
-    if report.task.kind in {"unlabelled", "single-class"}:
-        say(f"{report.task.describe()}: heads need two classes; dvme cache label {report.cache} TABLE names them")
 
 
 def _show_rows(report: ExtractReport) -> None:

@@ -26,6 +26,11 @@ LITTLE_MEMORY, LITTLE_ROOM = 10**9, 10**9
 """Bytes below which something is said."""
 
 
+def has_nvidia() -> bool:
+    """Whether a GPU of NVIDIA's is in this machine, whatever torch makes of it."""
+    return any(map(Path.exists, DRIVERS))
+
+
 def about_machine(trials: Mapping[str, Trial], cache: str | None) -> Iterator[Finding]:
     """Say it.
 
@@ -82,7 +87,7 @@ def _about_devices(torch: Trial) -> Iterator[Finding]:
         yield Finding("devices", said)
     elif facts["has_mps"]:
         yield Finding("devices", "the GPU of this Mac can be used: --device mps")
-    elif any(map(Path.exists, DRIVERS)):
+    elif has_nvidia():
         step = "its driver may be too old: nvidia-smi says its version" if built else HOW_TO_INSTALL_TORCH
         yield Finding("devices", f"{said}, and cannot use the NVIDIA GPU that is here", step)
     else:
