@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import once
 import pytest
 from numpy.typing import NDArray
 
@@ -25,17 +26,24 @@ def values_of(view: int = 0, dim: int = 4) -> NDArray[np.float32]:
     return values.astype(np.float32)
 
 
-@pytest.fixture
-def cache(tmp_path: Path, write_embeddings: Write) -> Path:
-    """`a` in three views, `b` of half precision, and `late`, of which nothing is extracted."""
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Write) -> Path:
+    """`a` in three views, `b` of half precision, and `late`, of which nothing is extracted. To be read only."""
     embeddings: dict[str, NDArray[Any]] = {"a": values_of(), "a@view=1": values_of(1), "a@view=2": values_of(2)}
     embeddings["b"] = np.nan_to_num(values_of(dim=3)).astype(np.float16)
     columns = {"label": LABELS, "split": SPLITS, "group": [f"p{image // 2}" for image in range(N)]}
-    path = write_embeddings(tmp_path / "c.zarr", embeddings, age=[str(20 + image) for image in range(N)], **columns)
+    target = tmp_path_factory.mktemp("dataset") / "c.zarr"
+    path = write_embeddings(target, embeddings, age=[str(20 + image) for image in range(N)], **columns)
     with EmbeddingCache.writing(path) as store:
         store.ensure_embeddings("late", Fingerprint({"weights": "late"}), dim=2, dtype="float32", provenance={})
         store.prune(np.array([PRUNED]))
     return path
+
+
+@pytest.fixture
+def cache(written: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return once.linked(written, tmp_path / "c.zarr")
 
 
 @pytest.fixture
