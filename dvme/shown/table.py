@@ -49,8 +49,9 @@ class Table:
 
 
 def table_of(records: Sequence[Mapping[str, Any]], caption: str = "") -> Table:
-    """Records as a table: columns of texts on the left, and those of numbers on the right."""
-    keys = list(dict.fromkeys(key for record in records for key in record))
+    """Records as a table: columns of texts on the left, and those of numbers on the right; none of nothing at all."""
+    given = ((key, value) for record in records for key, value in record.items())
+    keys = list(dict.fromkeys(key for key, value in given if value is not None and value != ""))
     numbers = tuple(key for key in keys if all(_is_number(record.get(key)) for record in records))
     names = tuple(key for key in keys if key not in numbers)
     rows = tuple(

@@ -18,6 +18,11 @@ def test_table_of__numbers_stand_on_the_right() -> None:
     assert table.caption == "two of them"
 
 
+def test_table_of__a_column_that_says_nothing_is_left_out() -> None:
+    table = table_of([{"backbone": "dino", "remark": "", "choice": None}, {"backbone": "swav", "choice": ""}])
+    assert (table.names, table.numbers) == (("backbone",), ())
+
+
 def test_table_of__nothing() -> None:
     assert table_of([]).rows == ()
 
