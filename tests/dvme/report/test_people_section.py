@@ -40,7 +40,7 @@ def test_people_section__words_come_first_and_every_number_has_an_interval_or_a_
     assert "all sex F 0.900 0.850 to 0.940 40 38" in said
     assert "all age [60, 90] none no finding that 3 patients have and 3 have not 4 3" in said
     assert "all age none 1 of 2 subgroups have a score; a gap is between two" in said
-    assert "A sex +0.050 -0.050 to +0.250 0.400 M less F" in said
+    assert "A sex +0.050 -0.050 to +0.250 0.400 M minus F" in said
     assert "6 test images without age." in said
     assert "Per patient (max of its images) mean AUC is 0.800 (95% CI 0.700 to 0.900), per image 0.750" in said
     assert "A 0.800 0.700 to 0.900 20 of 80 0.750 0.650 to 0.850 30 of 100" in said
