@@ -62,10 +62,9 @@ def as_datasets(data: Rows, backbones: Sequence[str]) -> datasets.Dataset:
 
 
 def _of_images(data: Rows) -> dict[str, NDArray[Any]]:
-    """(N,) values of every column, the images and their files first."""
-    own = {"image": data.images, "path": data.paths}
-    _refuse_one_name_twice([*own, *data.columns])
-    return own | data.columns
+    """See `Rows.of_images`; a column of the cache by the name of one of dvme's is refused."""
+    _refuse_one_name_twice(["image", "path", *data.columns])
+    return data.of_images
 
 
 def _refuse_one_name_twice(names: Sequence[str]) -> None:

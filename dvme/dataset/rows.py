@@ -168,9 +168,14 @@ class Rows(Shown):
         """
         import pandas as pd
 
-        known = {"image": self.images, "path": self.paths, **self.columns}
-        texts = {name: pd.Series(values, dtype=object).where(values != MISSING, None) for name, values in known.items()}
+        known = self.of_images.items()
+        texts = {name: pd.Series(values, dtype=object).where(values != MISSING, None) for name, values in known}
         return pd.DataFrame(texts | {f"state({name})": self._states(name) for name in self.backbones})
+
+    @property
+    def of_images(self) -> dict[str, NDArray[Any]]:
+        """(N,) texts: the images, their files, and each column."""
+        return {"image": self.images, "path": self.paths, **self.columns}
 
     @property
     def columns(self) -> dict[str, NDArray[Any]]:

@@ -33,6 +33,18 @@ def messy(class_folders: Path, tmp_path: Path) -> Path:
     return class_folders
 
 
+def test_extract__ends_with_what_heads_lack(class_folders: Path, tmp_path: Path) -> None:
+    """A flat folder has no class; where there are several, not a word of it."""
+    for folder, is_enough in ((class_folders / "dark", False), (class_folders, True)):
+        cache = tmp_path / f"{folder.name}.zarr"
+        result = run("extract", folder, cache, "--backbones", LITE)
+        assert result.exit_code == 0, result.output
+        last = result.stdout.splitlines()[-1]
+        step = f"heads need two classes; dvme cache label {cache} TABLE names them"
+        assert last.endswith(step) is not is_enough
+        assert (step in result.stdout) is not is_enough
+
+
 def test_extract__says_what_it_left_out(messy: Path, tmp_path: Path) -> None:
     result = run("extract", messy, tmp_path / "c.zarr", "--backbones", LITE)
     assert result.exit_code == 0, result.output
