@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import Distribution, PackageNotFoundError, version
+from pathlib import Path
 
 from dvme.errors import EnvironmentMismatchError
 
@@ -68,7 +70,10 @@ def check_single_faiss() -> None:
     Raises:
         EnvironmentMismatchError: naming the two and the command that mends it.
     """
-    found = sorted({name for item in distributions() if (name := item.name.lower()).startswith("faiss-")})
+    described = (
+        path for folder in sys.path for path in Path(folder).glob("faiss[-_]*-info")
+    )  # the names of all are slow
+    found = sorted({Distribution.at(path).name.lower() for path in described})
     if len(found) > 1:
         message = (
             f"{' and '.join(found)} are both installed and overwrite each other; keep one: "

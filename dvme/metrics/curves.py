@@ -1,22 +1,16 @@
-"""ROC and precision-recall curves of every class against the others, by scikit-learn, with fewer points."""
+"""ROC and precision-recall curves of every class against the others, and the same with fewer points."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.metrics.classification import countable, log_odds
-from dvme_cache.deferred import deferred
-
-if TYPE_CHECKING:
-    import sklearn.metrics as scikit_learn
-else:
-    scikit_learn = deferred("sklearn.metrics")
 
 MOST_THRESHOLDS, FEWEST_THRESHOLDS, OF_ALL_CLASSES = 500, 50, 5_000
 """Of one curve that are kept: of many classes fewer, as together they would be more than a figure shows."""
@@ -98,7 +92,6 @@ def _curves(
     at_most = min(MOST_THRESHOLDS, max(FEWEST_THRESHOLDS, OF_ALL_CLASSES // max(1, len(positions))))
     found, heights = [], []
     for c in positions:
-        # By ranks: scikit-learn takes no infinite scores.
         drawn = curve(y == c, np.unique(ranked[:, c], return_inverse=True)[1], at_most)
         if drawn is None:
             continue
@@ -119,8 +112,10 @@ def _roc(is_positive: NDArray[Any], ranks: NDArray[Any], at_most: int) -> tuple[
     """The area, the curve, and the curve with so many points at most; None without positives or negatives."""
     if is_positive.all() or not is_positive.any():
         return None
-    x, y, _ = scikit_learn.roc_curve(is_positive, ranks)
-    return float(scikit_learn.auc(x, y)), (x, y), _thinned(x, y, at_most)
+    found = _found(is_positive, ranks)
+    is_corner = np.r_[True, np.diff(found, n=2).any(axis=0), True]  # the others lie on a line between two of these
+    y, x = found[:, is_corner] / found[:, -1:]
+    return float(np.trapezoid(y, x)), (x, y), _thinned(x, y, at_most)
 
 
 def _precision_recall(
@@ -129,12 +124,17 @@ def _precision_recall(
     """As `_roc`; None without positives."""
     if not is_positive.any():
         return None
-    precision, recall, _ = scikit_learn.precision_recall_curve(is_positive, ranks)
-    x, y = recall[-2::-1], precision[-2::-1]  # from the highest threshold on, without the point (0, 1)
-    is_step = np.diff(x, prepend=0.0) > 0  # where only negatives are added, the precision counts for no recall
-    x, y = x[is_step], y[is_step]
-    area = float(scikit_learn.average_precision_score(is_positive, ranks))
+    true, false = _found(is_positive, ranks)[:, 1:]
+    is_step = np.diff(true, prepend=0.0) > 0  # where only negatives are added, the precision counts for no recall
+    x, y = true[is_step] / true[-1], true[is_step] / (true + false)[is_step]
+    area = float(np.diff(x, prepend=0.0) @ y)
     return area, _steps(x, y), _steps(*_thinned(x, y, at_most))
+
+
+def _found(is_positive: NDArray[Any], ranks: NDArray[Any]) -> NDArray[np.float64]:
+    """(2, K + 1) positives and negatives at or above each threshold, from none of them to all."""
+    counts = [np.bincount(ranks, weights=side) for side in (is_positive, ~is_positive)]
+    return np.pad(np.cumsum(np.flip(counts, axis=1), axis=1), ((0, 0), (1, 0)))
 
 
 def _steps(x: NDArray[Any], y: NDArray[Any]) -> Points:

@@ -15,6 +15,7 @@ from dvme.data.spelling import is_clear, number_twins
 from dvme.defaults import N_FOLDS, SEED, TEST_FRACTION
 from dvme.errors import DataError, Text, parameter
 from dvme.study.design.holdout import held_out
+from dvme.study.design.stratified import stratified_folds
 from dvme.text import counted, some_of
 
 FOLDS = parameter("n_folds")
@@ -217,18 +218,21 @@ def _user_plan(
 
 def _folds(pool: NDArray[Any], rows: _Rows, n_folds: int, seed: int, options: Text = FOLDS) -> list[Fold]:
     """Of some rows: stratified, and of whole units where rows share one."""
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     own = rows.at(pool)
     _check_counts(own, n_folds, f"{n_folds} folds, once the test set is held out,", options)
-    is_grouped = len(np.unique(own.units)) < len(pool)
-    splitter = (StratifiedGroupKFold if is_grouped else StratifiedKFold)(n_folds, shuffle=True, random_state=seed)
-    parts = splitter.split(pool, own.labels, own.units if is_grouped else None)
-    return [Fold(pool[rest], pool[part]) for rest, part in parts]
+    if len(np.unique(own.units)) == len(pool):
+        held = stratified_folds(own.labels, n_folds, seed)
+        return [Fold(pool[held != fold], pool[held == fold]) for fold in range(n_folds)]
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+    return [Fold(pool[rest], pool[part]) for rest, part in splitter.split(pool, own.labels, own.units)]
 
 
 def _merged(units: NDArray[Any], twins: NDArray[Any]) -> NDArray[Any]:
     """(N,) integers: equal for rows that a chain of shared units and twins connects."""
+    if len(np.unique(twins)) == len(twins):
+        return units
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
