@@ -25,7 +25,8 @@ from dvme.places import open_cache
 from dvme.prediction.sources import check_fits
 from dvme.report.figures.embedding import map_figures
 from dvme.report.figures.static import save_figures
-from dvme.report.html.explorer import METHOD_NAMES, explorer_data, explorer_html
+from dvme.report.html.explorer import METHOD_NAMES
+from dvme.report.html.many_points import explored
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.html.template import soft
 from dvme.report.options import SUFFIXES, PageOptions
@@ -166,5 +167,5 @@ def _page(title: str, drawn: PageMaps, n_left_out: int, notes: Sequence[str]) ->
     left_out = f"; {n_left_out:,} without an embedding left out" if n_left_out else ""
     methods = " and ".join(dict.fromkeys(METHOD_NAMES[each.method] for each in maps))
     head = Markup("<h1>{}</h1>").format(title) + soft(f"{methods} of {len(points.ids):,} images{left_out}")
-    body = explorer_html(points, maps, notes)
-    return Page(title, head=head, sections=[Section("maps", "Maps", body)], explorer=explorer_data(points, maps))
+    body, data = explored(points, maps, notes)
+    return Page(title, head=head, sections=[Section("maps", "Maps", body)], explorer=data)

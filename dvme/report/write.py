@@ -32,7 +32,8 @@ from dvme.report.figures.embedding import map_figures
 from dvme.report.figures.matrices import down_sampled
 from dvme.report.figures.static import save_figures
 from dvme.report.gallery import images_section
-from dvme.report.html.explorer import Column, Measured, explorer_data, explorer_html
+from dvme.report.html.explorer import Column, Measured
+from dvme.report.html.many_points import explored
 from dvme.report.html.page import Page, Section, write_page
 from dvme.report.options import SUFFIXES, PageOptions
 from dvme.report.page_maps import TAUGHT, PageMaps, colours, draw, embedding_source, fused_source
@@ -267,12 +268,13 @@ def _measured(values: NDArray[Any], is_known: NDArray[Any]) -> Measured:
 
 
 def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Section:
-    page.explorer = explorer_data(replace(drawn.points, class_order=study.run.manifest.classes), drawn.maps)
     said = (
         f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
     )
     notes = [said, *([TAUGHT] if has_fusion else []), *drawn.notes]
-    return Section("maps", "Maps", explorer_html(drawn.points, drawn.maps, notes))
+    points = replace(drawn.points, class_order=study.run.manifest.classes)
+    body, page.explorer = explored(points, drawn.maps, notes)
+    return Section("maps", "Maps", body)
 
 
 def _fusion(page: Page, study: Study, fused: SavedHead | None, progress: Progress) -> Section | None:

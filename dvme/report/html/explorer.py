@@ -68,8 +68,17 @@ def explorer_data(points: Points, maps: Sequence[EmbeddingMap]) -> dict[str, Any
     }
 
 
-def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[str] = ()) -> Markup:
-    """The maps' panels and controls; the script draws into them. Notes stand above."""
+def explorer_html(
+    points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[str] = (), *, is_packed: bool = False
+) -> Markup:
+    """The maps' panels and controls; the script draws into them. Notes stand above.
+
+    Args:
+        points: the images.
+        maps: their places.
+        notes: what is to be said of the maps.
+        is_packed: whether the data are those of `dvme.report.html.many_points`, which are unpacked after the first paint.
+    """
     named = [(each.name, METHOD_NAMES[each.method], _quality(each)) for each in maps]
     return filled(
         "explorer",
@@ -78,6 +87,7 @@ def explorer_html(points: Points, maps: Sequence[EmbeddingMap], notes: Sequence[
         methods=list(dict.fromkeys(method for _, method, _ in named)),
         maps=named,
         has_pictures=points.thumbnails is not None,
+        n_packed=len(points.ids) if is_packed else 0,
     )
 
 
@@ -101,6 +111,15 @@ def measured_or_named(values: NDArray[Any]) -> Column:
     return Measured(np.array([float(text) if text else np.nan for text in texts]), texts)
 
 
+def coded(values: NDArray[Any], order: Sequence[str] = ()) -> tuple[list[str], NDArray[np.int64]]:
+    """Categories in their order, the missing one last, and (N,) the position in them of each value."""
+    texts = [str(value) for value in values]
+    present = sorted(set(texts) - {""})
+    distinct = sorted(present, key=class_order(present, order)) + ([""] if "" in texts else [])
+    place = {value: code for code, value in enumerate(distinct)}
+    return distinct, np.array([place[text] for text in texts], dtype=np.int64)
+
+
 def _quality(each: EmbeddingMap) -> str:
     quality = each.quality
     parts = [f"trustworthiness {quality.trustworthiness:.2f}", f"preservation {quality.preservation:.2f}"]
@@ -115,11 +134,8 @@ def _column(name: str, values: Column, order: Sequence[str]) -> dict[str, Any]:
     """Numbers with their texts, texts as categories with their codes."""
     if isinstance(values, Measured):
         return {"name": name, "numbers": _packed(values.values, "<f4"), "texts": list(values.texts)}
-    texts = [str(value) for value in values]
-    present = sorted(set(texts) - {""})
-    distinct = sorted(present, key=class_order(present, order)) + ([""] if "" in texts else [])
-    place = {value: code for code, value in enumerate(distinct)}
-    return {"name": name, "values": distinct, "codes": _packed(np.array([place[t] for t in texts]), "<u4")}
+    distinct, codes = coded(values, order)
+    return {"name": name, "values": distinct, "codes": _packed(codes, "<u4")}
 
 
 def _packed(values: NDArray[Any], dtype: str) -> str:

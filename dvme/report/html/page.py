@@ -20,7 +20,16 @@ from dvme.report.html.template import asset, filled, verbatim
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-EXPLORER = ("points.js", "columns.js", "thumbnails.js", "map.js", "explorer.js")
+EXPLORER = (
+    "points.js",
+    "bins.js",
+    "columns.js",
+    "packing.js",
+    "selection.js",
+    "thumbnails.js",
+    "map.js",
+    "explorer.js",
+)
 """The scripts of the maps, in the order in which they need each other."""
 NO_NETWORK = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"

@@ -12,10 +12,10 @@ function bytesOf(text) {
   for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
   return bytes;
 }
-/** @param {string} text */
-const floatsOf = text => new Float32Array(bytesOf(text).buffer);
-/** @param {string} text */
-const codesOf = text => new Uint32Array(bytesOf(text).buffer);
+/** @param {string | Float32Array} packed in base64, unless it is unpacked already */
+const floatsOf = packed => typeof packed === "string" ? new Float32Array(bytesOf(packed).buffer) : packed;
+/** @param {string | Codes} packed */
+const codesOf = packed => typeof packed === "string" ? new Uint32Array(bytesOf(packed).buffer) : packed;
 /** @param {string} hex */
 const rgb = hex => [1, 3, 5].map(k => parseInt(hex.slice(k, k + 2), 16));
 
@@ -26,8 +26,10 @@ function onScale(share) {
   return low.map((value, c) => Math.round(value + (high[c] - value) * (place - k)));
 }
 
+/** @typedef {Uint8Array | Uint16Array | Uint32Array} Codes */
+
 class Category {
-  /** @param {{name: string, values: string[], codes: string}} described */
+  /** @param {{name: string, values: string[], codes: string | Codes}} described */
   constructor({name, values, codes}) {
     this.name = name;
     this.values = values;
@@ -52,17 +54,18 @@ class Category {
    * @param {Uint8Array} symbols
    */
   fill(colors, symbols) {
-    const inks = this.values.map((_, code) => [...rgb(this.hex(code)), this.symbol(code)]);
+    const inks = new Uint8Array(4 * this.values.length);
+    this.values.forEach((_, code) => inks.set([...rgb(this.hex(code)), this.symbol(code)], 4 * code));
     for (let i = 0; i < this.codes.length; i++) {
-      const ink = inks[this.codes[i]];
-      colors[4 * i] = ink[0]; colors[4 * i + 1] = ink[1]; colors[4 * i + 2] = ink[2];
-      symbols[i] = ink[3];
+      const ink = 4 * this.codes[i];
+      colors[4 * i] = inks[ink]; colors[4 * i + 1] = inks[ink + 1]; colors[4 * i + 2] = inks[ink + 2];
+      symbols[i] = inks[ink + 3];
     }
   }
 }
 
 class Numbers {
-  /** @param {{name: string, numbers: string, texts: string[]}} described */
+  /** @param {{name: string, numbers: string | Float32Array, texts: string[]}} described */
   constructor({name, numbers, texts}) {
     this.name = name;
     this.texts = texts;
@@ -90,8 +93,39 @@ class Numbers {
   }
 }
 
+/** Numbers of which many are alike: a code for each point, and what the codes stand for. */
+class CodedNumbers extends Numbers {
+  /** @param {{name: string, codes: Codes, table: Float32Array, texts: string[] | null}} described */
+  constructor({name, codes, table, texts}) {
+    super({name, numbers: Float32Array.from(codes, code => table[code]), texts});
+    this.codes = codes;
+    this.table = table;
+  }
+  /** @param {number} i */
+  text(i) {
+    if (this.texts) return this.texts[this.codes[i]];
+    const value = this.numbers[i];
+    return value === value ? String(+value.toPrecision(5)) : "";
+  }
+  /**
+   * @param {Uint8Array} colors
+   * @param {Uint8Array} symbols
+   */
+  fill(colors, symbols) {
+    const range = this.high - this.low || 1, missing = rgb(NOTHING), inks = new Uint8Array(3 * this.table.length);
+    this.table.forEach((value, code) =>
+      inks.set(value === value ? onScale((value - this.low) / range) : missing, 3 * code));
+    for (let i = 0; i < this.codes.length; i++) {
+      const ink = 3 * this.codes[i];
+      colors[4 * i] = inks[ink]; colors[4 * i + 1] = inks[ink + 1]; colors[4 * i + 2] = inks[ink + 2];
+    }
+    symbols.fill(0);
+  }
+}
+
 /**
  * @param {any} described
  * @returns {Category | Numbers}
  */
-const columnOf = described => "codes" in described ? new Category(described) : new Numbers(described);
+const columnOf = described => "table" in described ? new CodedNumbers(described) :
+  "codes" in described ? new Category(described) : new Numbers(described);

@@ -10,23 +10,23 @@ class Explorer {
   /**
    * @param {any} root the element around all maps
    * @param {any} data as dvme.report.html.explorer makes it
+   * @param {boolean} isBinned whether one point is drawn for all of a place
    */
-  constructor(root, data) {
+  constructor(root, data, isBinned = false) {
     this.root = root;
     /** @type {string[]} */
     this.ids = data.ids;
     this.n = this.ids.length;
     this.hovered = -1;
     this.isMoving = false;
-    /** @type {Set<number>} */
-    this.selected = new Set();
+    this.selected = new Selection(this.n);
     this.thumbnails = new Thumbnails(data.thumbnails);
     this.tokens = data.tokens.map(described => new Thumbnails(described));
     this.columns = data.columns.map(columnOf);
     this.colors = new Uint8Array(4 * this.n).fill(255);
     this.symbols = new Uint8Array(this.n);
     this.states = new Uint8Array(this.n).fill(PLAIN);
-    this.painter = GLPoints.make(this.n) || new FlatPoints(this.n);
+    this.painter = isBinned ? new BinnedPoints(this.n) : GLPoints.make(this.n) || new FlatPoints(this.n);
     root.dataset.painter = this.painter.constructor.name;
     const panels = [...root.querySelectorAll(".map")];
     /** @type {MapView[]} */
@@ -181,16 +181,20 @@ class Explorer {
 
   /** @param {Iterable<number>} indices */
   select(indices, {isAdding = false} = {}) {
-    if (!isAdding) this.selected = new Set(indices);
-    else for (const i of indices) this.selected.add(i);
-    this.paint();
-    this.listSelected();
+    if (!isAdding) this.selected.clear();
+    for (const i of indices) this.selected.add(i);
+    this.showSelected();
   }
 
   /** @param {number} i */
   toggleSelected(i) {
     if (!this.selected.delete(i)) this.selected.add(i);
-    this.select([...this.selected]);
+    this.showSelected();
+  }
+
+  showSelected() {
+    this.paint();
+    this.listSelected();
   }
 
   listSelected() {
@@ -234,7 +238,7 @@ class Explorer {
     return `: ${parts.join(", ")}${counts.size > 4 ? ", …" : ""}`;
   }
 
-  chosen() { return [...this.selected].sort((one, other) => one - other); }
+  chosen() { return this.selected.list(); }
 
   /** @param {string} text */
   search(text) {
@@ -265,15 +269,33 @@ class Explorer {
     // A spreadsheet takes a cell that begins so for a formula.
     const isFormula = text => /^[\s\u0000-\u001f]*[=+\-@]/.test(text) && !/^[+-]?[\d.]+%?$/.test(text);
     const cell = text => `"${(isFormula(text) ? "'" : "") + text.replace(/"/g, '""')}"`;
-    const lines = this.chosen().map(i => [this.ids[i], ...this.columns.map(column => column.text(i))]);
-    const text = [["id", ...this.columns.map(column => column.name)], ...lines].map(line => line.map(cell).join(",")).join("\r\n");
-    const url = URL.createObjectURL(new Blob([`${text}\r\n`], {type: "text/csv"}));
+    const line = cells => `${cells.map(cell).join(",")}\r\n`, {ids, columns} = this;
+    const lines = this.chosen().map(i => line([ids[i], ...columns.map(column => column.text(i))]));
+    const head = line(["id", ...columns.map(column => column.name)]);
+    const url = URL.createObjectURL(new Blob([head, ...lines], {type: "text/csv"}));
     element("a", {href: url, download: "selected.csv"}).click();
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   }
 }
 
-const explorerRoot = document.querySelector(".explorer");
-if (explorerRoot) {
-  window.explorer = new Explorer(explorerRoot, JSON.parse(document.getElementById("explorer-data").textContent));
+/** @param {HTMLElement} root */
+function startExplorer(root) {
+  const holder = document.getElementById("explorer-data"), read = () => JSON.parse(holder.textContent);
+  const reading = root.querySelector("[data-reading]"); // there where the data are packed
+  if (!reading) {
+    window.explorer = new Explorer(root, read());
+    return;
+  }
+  const unpack = async () => {
+    const data = await unpacked(read());
+    holder.remove();
+    window.explorer = new Explorer(root, data, true);
+    reading.remove();
+  };
+  requestAnimationFrame(() => setTimeout(() => unpack().catch(error => { // the first paint does not wait
+    reading.textContent = `This browser cannot show the maps: ${error.message}. One of 2023 or later can.`;
+  })));
 }
+
+const explorerRoot = /** @type {HTMLElement} */ (document.querySelector(".explorer"));
+if (explorerRoot) startExplorer(explorerRoot);

@@ -3,13 +3,14 @@
 "use strict";
 
 const MARGIN = 14; // CSS pixels between the points and the frame of a map
+const BANDS = 512; // of a lasso, from top to bottom
 
 class MapView {
   /** @type {View} */ view;
 
   /**
    * @param {HTMLElement} panel
-   * @param {{name: string, method: string, places: string}} described
+   * @param {{name: string, method: string, places: string | Float32Array}} described
    * @param {Explorer} explorer
    */
   constructor(panel, described, explorer) {
@@ -172,12 +173,20 @@ class MapView {
     const {states} = this.explorer;
     const xs = polygon.map(corner => corner[0]), ys = polygon.map(corner => corner[1]);
     const left = Math.min(...xs), right = Math.max(...xs), top = Math.min(...ys), bottom = Math.max(...ys);
+    const bandAt = (/** @type {number} */ y) => Math.floor((y - top) / (bottom - top || 1) * (BANDS - 1));
+    /** @type {number[][]} */
+    const bands = Array.from({length: BANDS}, () => []); // sides that a level line may cross
+    ys.forEach((y, k) => {
+      const other = ys.at(k - 1), last = bandAt(Math.max(y, other));
+      for (let band = bandAt(Math.min(y, other)); band <= last; band++) bands[band].push(k);
+    });
     for (let i = 0; i < this.explorer.n; i++) {
       if (states[i] === HIDDEN) continue;
       const x = this.x(i), y = this.y(i);
       if (x < left || x > right || y < top || y > bottom) continue;
       let isInside = false;
-      for (let k = 0, m = polygon.length - 1; k < polygon.length; m = k++) {
+      for (const k of bands[bandAt(y)]) {
+        const m = k ? k - 1 : polygon.length - 1;
         if ((ys[k] > y) !== (ys[m] > y) && x < (xs[m] - xs[k]) * (y - ys[k]) / (ys[m] - ys[k]) + xs[k]) {
           isInside = !isInside;
         }

@@ -218,8 +218,10 @@ class FlatPoints {
     for (const layer of [DIM, PLAIN, CHOSEN]) {
       for (let i = 0; i < this.n; i++) {
         if (this.states[i] !== layer) continue;
+        const x = places[2 * i] * view.scale + view.x, y = places[2 * i + 1] * view.scale + view.y;
+        if (x < -size || y < -size || x > target.width + size || y > target.height + size) continue;
         const stamp = this.stamp(i, layer === CHOSEN ? size * 1.25 : size), half = stamp.width / 2;
-        flat.drawImage(stamp, places[2 * i] * view.scale + view.x - half, places[2 * i + 1] * view.scale + view.y - half);
+        flat.drawImage(stamp, x - half, y - half);
       }
     }
   }
