@@ -22,7 +22,7 @@ MOST_PACKED = 32_000_000
 """Bytes of packed data; with plotly.js and the figures of a report a file stays below 40 MB."""
 MOST_TEXTS = 65_536
 """Different texts of a column of numbers up to which it is kept digit by digit."""
-NAMES = "the names of the images"
+NAMES = "names of images"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def explored(
     names = _Packed(NAMES, packed_texts(points.ids))
     columns = [_packed_column(name, values, points.class_order) for name, values in points.columns.items()]
     places = [_packed_map(each) for each in maps]
-    gone = _too_large([*columns[1:], names], taken=_n_bytes([places, *(each.data for each in columns[:1])]))
+    gone = _too_large(names, columns[1:], taken=_n_bytes([places, *(each.data for each in columns[:1])]))
     left = [each for each in columns if each not in gone]
     data = {
         "n": len(points.ids),
@@ -106,13 +106,14 @@ def _means(values: NDArray[Any], codes: NDArray[Any], n: int) -> NDArray[np.floa
     return means
 
 
-def _too_large(parts: Sequence[_Packed], *, taken: int) -> list[_Packed]:
-    """What is left out, the largest first, until the rest fits beside what is taken already."""
-    gone = list[_Packed]()
-    for each in sorted(parts, key=lambda part: part.n_bytes, reverse=True):
-        if taken + sum(part.n_bytes for part in parts if part not in gone) <= MOST_PACKED:
-            break
-        gone.append(each)
+def _too_large(names: _Packed, columns: Sequence[_Packed], *, taken: int) -> list[_Packed]:
+    """What does not fit beside what is taken already: the names if they alone do not, then the largest columns."""
+    gone = [names] if taken + names.n_bytes > MOST_PACKED else []
+    room = MOST_PACKED - taken - sum(each.n_bytes for each in (names, *columns) if each not in gone)
+    for each in sorted(columns, key=lambda column: column.n_bytes, reverse=True):
+        if room < 0:
+            gone.append(each)
+            room += each.n_bytes
     return gone
 
 
@@ -128,8 +129,9 @@ def _n_bytes(data: Any) -> int:
 def _binned(n: int) -> str:
     return (
         f"{n:,} images are drawn in squares of 2 pixels. A square has the colour of one of its images, taken by "
-        "chance, and is the darker the more it holds. Where few are in sight each is drawn by itself. Lasso, counts, "
-        f"search and download go by every image; places are rounded to 1/{LAST_CODE:,} of a map's width and height."
+        "chance; it is the stronger the more it holds, or the larger the selected part of them. Where few images are "
+        "in sight each is drawn by itself. Lasso, counts, search and download go by every image; places are rounded "
+        f"to 1/{LAST_CODE:,} of a map's width and height."
     )
 
 
@@ -144,6 +146,8 @@ def _left_out(gone: Sequence[_Packed], names: _Packed) -> list[str]:
         return []
     sizes = [f"{each.name} ({each.n_bytes / 1e6:.0f} MB)" for each in gone]
     said = f"Left out, so that the file stays below 40 MB: {some_of(sizes)}."
-    called = "An image is called by its position among the images of this page, in the order of the cache, from 0."
-    where = "dvme export writes all columns of the cache as a table."
-    return [f"{said} {called} {where}" if names in gone else f"{said} {where}"]
+    where = "dvme cache export writes names and columns of a cache as a table."
+    if names not in gone:
+        return [f"{said} {where}"]
+    called = "An image is called by its position on this page, from 0; the order is the cache's, unless it is anonymous."
+    return [f"{said} {called} {where}"]

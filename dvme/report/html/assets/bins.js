@@ -3,7 +3,7 @@
 "use strict";
 
 const MOST_STAMPED = 20000; // points in sight that are drawn one by one
-const FAINTEST = 0.4; // how opaque a square of one point is; the fullest is 1
+const FAINTEST = 0.4; // how opaque a square of one point is, or one of which least is selected; at most it is 1
 
 /**
  * A number that has nothing to do with the order of points: it says which of a square is drawn, in every view the same.
@@ -20,7 +20,8 @@ class BinnedPoints extends FlatPoints {
   /** @param {number} n points */
   constructor(n) {
     super(n);
-    this.lots = Uint32Array.from({length: n}, (_, i) => lotOf(i));
+    this.lots = new Uint32Array(n);
+    for (let i = 0; i < n; i++) this.lots[i] = lotOf(i);
     this.canvas = document.createElement("canvas");
   }
 
@@ -34,7 +35,8 @@ class BinnedPoints extends FlatPoints {
    */
   binned(places, view, edge, columns, rows) {
     const {states, lots, n} = this, scale = view.scale / edge, left = view.x / edge, top = view.y / edge;
-    const counts = new Uint32Array(columns * rows), drawn = new Int32Array(columns * rows);
+    const counts = new Uint32Array(columns * rows), chosen = new Uint32Array(columns * rows);
+    const drawn = new Int32Array(columns * rows);
     const highest = new Uint32Array(columns * rows); // state, then lot: what is chosen is in front
     let inSight = 0;
     for (let i = 0; i < n; i++) {
@@ -44,9 +46,10 @@ class BinnedPoints extends FlatPoints {
       const bin = y * columns + x, rank = ((states[i] << 30) | lots[i]) >>> 0;
       inSight++;
       counts[bin]++;
+      if (states[i] === CHOSEN) chosen[bin]++;
       if (rank >= highest[bin]) { highest[bin] = rank; drawn[bin] = i; }
     }
-    return {counts, drawn, inSight};
+    return {counts, chosen, drawn, inSight};
   }
 
   /**
@@ -58,9 +61,9 @@ class BinnedPoints extends FlatPoints {
   draw(target, places, view, size) {
     const edge = Math.max(1, Math.round(size / 2));
     const columns = Math.ceil(target.width / edge), rows = Math.ceil(target.height / edge);
-    const {counts, drawn, inSight} = this.binned(places, view, edge, columns, rows);
+    const {counts, chosen, drawn, inSight} = this.binned(places, view, edge, columns, rows);
     if (inSight <= MOST_STAMPED) {
-      super.draw(target, places, view, size);
+      super.draw(target, places, view, size * pointSize(inSight) / pointSize(this.n));
       return;
     }
     Object.assign(this.canvas, {width: columns, height: rows});
@@ -68,9 +71,9 @@ class BinnedPoints extends FlatPoints {
     const most = Math.log(counts.reduce((one, other) => Math.max(one, other), 2));
     counts.forEach((count, bin) => {
       if (!count) return;
-      const i = drawn[bin], density = FAINTEST + (1 - FAINTEST) * Math.log(count) / most;
+      const i = drawn[bin], share = states[i] === PLAIN ? Math.log(count) / most : chosen[bin] / count;
       picture.data.set(colors.subarray(4 * i, 4 * i + 4), 4 * bin);
-      if (states[i] === PLAIN) picture.data[4 * bin + 3] = 255 * density;
+      if (states[i] !== DIM) picture.data[4 * bin + 3] = 255 * (FAINTEST + (1 - FAINTEST) * share);
     });
     this.canvas.getContext("2d").putImageData(picture, 0, 0);
     const flat = target.getContext("2d");

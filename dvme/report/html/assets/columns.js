@@ -97,7 +97,9 @@ class Numbers {
 class CodedNumbers extends Numbers {
   /** @param {{name: string, codes: Codes, table: Float32Array, texts: string[] | null}} described */
   constructor({name, codes, table, texts}) {
-    super({name, numbers: Float32Array.from(codes, code => table[code]), texts});
+    const numbers = new Float32Array(codes.length);
+    for (let i = 0; i < codes.length; i++) numbers[i] = table[codes[i]];
+    super({name, numbers, texts});
     this.codes = codes;
     this.table = table;
   }

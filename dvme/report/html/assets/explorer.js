@@ -19,7 +19,7 @@ class Explorer {
     this.n = this.ids.length;
     this.hovered = -1;
     this.isMoving = false;
-    this.selected = new Selection(this.n);
+    this.selected = new Selected(this.n);
     this.thumbnails = new Thumbnails(data.thumbnails);
     this.tokens = data.tokens.map(described => new Thumbnails(described));
     this.columns = data.columns.map(columnOf);
@@ -38,7 +38,7 @@ class Explorer {
     root.dataset.ready = "yes";
   }
 
-  pointSize() { return this.n < 400 ? 11 : this.n < 5000 ? 8 : this.n < 20000 ? 6 : 4; }
+  pointSize() { return pointSize(this.n); }
 
   attachControls() {
     const find = name => this.root.querySelector(`[data-control="${name}"]`);

@@ -45,6 +45,12 @@ void main() {
 }`;
 
 /**
+ * CSS pixels of a point: the more there are, the smaller.
+ * @param {number} n
+ */
+function pointSize(n) { return n < 400 ? 11 : n < 5000 ? 8 : n < 20000 ? 6 : 4; }
+
+/**
  * The same outlines for the 2D canvas, in a square of side 2.
  * @param {string} symbol one of SYMBOLS
  * @returns {Path2D}

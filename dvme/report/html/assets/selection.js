@@ -2,7 +2,7 @@
 // Which points are selected: a flag for each, for there may be a million.
 "use strict";
 
-class Selection {
+class Selected {
   /** @param {number} n points */
   constructor(n) {
     this.flags = new Uint8Array(n);
