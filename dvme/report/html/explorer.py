@@ -77,7 +77,7 @@ def explorer_html(
         points: the images.
         maps: their places.
         notes: what is to be said of the maps.
-        is_packed: whether the data are those of `dvme.report.html.many_points`, which are unpacked after the first paint.
+        is_packed: whether the data are packed (`dvme.report.html.many_points`), and read after the first paint.
     """
     named = [(each.name, METHOD_NAMES[each.method], _quality(each)) for each in maps]
     return filled(

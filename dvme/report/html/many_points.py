@@ -87,7 +87,7 @@ def _packed_column(name: str, values: Column, order: Sequence[str]) -> _Packed:
 
 
 def _packed_numbers(name: str, column: Measured) -> _Packed:
-    """Texts with the number that each stands for, where texts say the numbers and are few; else the numbers, rounded."""
+    """Few texts with the number that each stands for, where texts say all numbers; else the numbers, rounded."""
     texts, is_known = np.array(column.texts, dtype=object), np.isfinite(column.values)
     place = {text: code for code, text in enumerate(dict.fromkeys(column.texts))}
     if len(place) > MOST_TEXTS or ((texts != "") != is_known).any():
@@ -149,5 +149,7 @@ def _left_out(gone: Sequence[_Packed], names: _Packed) -> list[str]:
     where = "dvme cache export writes names and columns of a cache as a table."
     if names not in gone:
         return [f"{said} {where}"]
-    called = "An image is called by its position on this page, from 0; the order is the cache's, unless it is anonymous."
+    called = (
+        "An image is called by its position on this page, from 0; the order is the cache's, unless it is anonymous."
+    )
     return [f"{said} {called} {where}"]

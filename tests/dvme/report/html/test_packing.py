@@ -37,7 +37,7 @@ def test_packed_array__comes_back(kind: Any) -> None:
 
 
 def test_packed_texts__every_text_comes_back() -> None:
-    texts = ["a/1.png", "", "a\n,\x00\"", "</script>", "ä\u2028𝄞", "a/1.png"]
+    texts = ["a/1.png", "", 'a\n,\x00"', "</script>", "ä\u2028𝄞", "a/1.png"]
     assert json.loads(zlib.decompress(base64.b64decode(packed_texts(texts)["deflated"]))) == texts
     broken = packed_texts(["a\udcff.png"])  # a name that is no text: a browser could not read it
     assert json.loads(zlib.decompress(base64.b64decode(broken["deflated"]))) == ["a?.png"]

@@ -92,7 +92,7 @@ def test_unpacked__is_what_was_packed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_coded_numbers__have_the_colours_of_plain_ones() -> None:
     values = [0.5, None, 3.0, -2.0, 0.5]
-    fill = "(c => { const colors = new Uint8Array(20), symbols = new Uint8Array(5); c.fill(colors, symbols); return [...colors]; })"
+    fill = "(c => { const colors = new Uint8Array(20); c.fill(colors, new Uint8Array(5)); return [...colors]; })"
     plain, coded = told(
         f"[new Numbers({{numbers: Float32Array.from(given, v => v ?? NaN)}}), new CodedNumbers({{codes: "
         f"Uint8Array.of(0, 1, 2, 3, 0), table: Float32Array.of(0.5, NaN, 3, -2), texts: null}})].map({fill})",
@@ -102,8 +102,8 @@ def test_coded_numbers__have_the_colours_of_plain_ones() -> None:
 
 
 BINNED = (
-    "(painter => { const found = BinnedPoints.prototype.binned.call(painter, given.places.flat(), given.view, 4, 50, 40);"
-    "return {inSight: found.inSight, counts: [...found.counts], chosen: [...found.chosen], drawn: [...found.drawn]}; })"
+    "(painter => { const {binned} = BinnedPoints.prototype, places = given.places.flat(); "
+    "const found = binned.call(painter, places, given.view, 4, 50, 40); return {inSight: found.inSight, counts: [...found.counts], chosen: [...found.chosen], drawn: [...found.drawn]}; })"
     "({n: given.states.length, states: given.states, lots: given.states.map((_, i) => lotOf(i))})"
 )
 
