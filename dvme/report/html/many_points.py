@@ -14,12 +14,13 @@ from dvme.maps.maps import EmbeddingMap
 from dvme.report.html.explorer import METHOD_NAMES, Column, Measured, Points, coded, explorer_data, explorer_html
 from dvme.report.html.packing import LAST_CODE, packed_array, packed_texts, quantised, smallest_codes
 from dvme.report.html.thumbnails import EDGES
-from dvme.text import some_of
+from dvme.text import counted, some_of
 
 MOST_PLAIN = EDGES[-1][0]
 """Images of a page whose data are plain JSON."""
+MOST_FILE = "40 MB"
 MOST_PACKED = 32_000_000
-"""Bytes of packed data; with plotly.js and the figures of a report a file stays below 40 MB."""
+"""Bytes of packed data; with plotly.js and the figures of a report a file stays below MOST_FILE."""
 MOST_TEXTS = 65_536
 """Different texts of a column of numbers up to which it is kept digit by digit."""
 NAMES = "names of images"
@@ -65,7 +66,7 @@ def explored(
         "tokens": [],
     }
     shown = replace(points, columns={each.name: points.columns[each.name] for each in left}, thumbnails=None)
-    said = [*notes, _binned(len(points.ids)), *_rounded(left), *_left_out(gone, names)]
+    said = [*notes, _binned(len(points.ids)), *_rounded(left), *_left_out(gone, names), *_many_maps(places)]
     return explorer_html(shown, maps, said, is_packed=True), data
 
 
@@ -145,11 +146,20 @@ def _left_out(gone: Sequence[_Packed], names: _Packed) -> list[str]:
     if not gone:
         return []
     sizes = [f"{each.name} ({each.n_bytes / 1e6:.0f} MB)" for each in gone]
-    said = f"Left out, so that the file stays below 40 MB: {some_of(sizes)}."
+    said = f"Left out, so that the page stays below {MOST_FILE}: {some_of(sizes)}."
     where = "dvme cache export writes names and columns of a cache as a table."
     if names not in gone:
         return [f"{said} {where}"]
     called = (
-        "An image is called by its position on this page, from 0; the order is the cache's, unless it is anonymous."
+        "An image is called by its position on this page, from 0: in the cache's order, unless the page is anonymous."
     )
     return [f"{said} {called} {where}"]
+
+
+def _many_maps(places: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to do where maps alone are too large, for none of them is left out."""
+    n_bytes = _n_bytes(list(places))
+    if n_bytes <= MOST_PACKED:
+        return []
+    said = f"{counted(len(places), 'map')} alone take {n_bytes / 1e6:.0f} MB, so that the page exceeds {MOST_FILE}"
+    return [f"{said}: choose fewer backbones or methods."]

@@ -14,7 +14,7 @@ import pytest
 from dvme.maps.maps import EmbeddingMap
 from dvme.maps.quality import MapQuality
 from dvme.report.html import many_points as module
-from dvme.report.html.explorer import Measured, Points, explorer_data, explorer_html
+from dvme.report.html.explorer import Column, Measured, Points, explorer_data, explorer_html
 from dvme.report.html.many_points import explored
 
 N = 500
@@ -41,7 +41,7 @@ def _map() -> EmbeddingMap:
 
 
 def _points() -> Points:
-    columns = {
+    columns: dict[str, Column] = {
         "label": LABELS,
         "score": Measured(SCORES, [f"{value:.2f}" for value in SCORES]),
         "dose": Measured(DOSES, [""] * N),
@@ -127,3 +127,15 @@ def test_explored__leaves_out_names_and_then_the_largest(
     assert ("names of images" in said) == ("called by its position" in said) == (not has_names)
     assert ("dvme cache export" in said) == (not has_names or len(kept) < 3)
     assert {name for name in columns if f"<option>{name}</option>" in body} == set(kept)
+
+
+@pytest.mark.usefixtures("_few")
+@pytest.mark.parametrize(("room", "is_said"), [(0, False), (-1, True)])
+def test_explored__leaves_out_no_map_but_says_that_they_are_many(
+    monkeypatch: pytest.MonkeyPatch, room: int, is_said: bool
+) -> None:
+    _, whole = explored(_points(), [_map(), _map()])
+    monkeypatch.setattr(module, "MOST_PACKED", module._n_bytes(whole["maps"]) + room)
+    body, data = explored(_points(), [_map(), _map()])
+    assert data["maps"] == whole["maps"]
+    assert ("2 maps alone take 0 MB" in body) == is_said

@@ -103,7 +103,8 @@ def test_coded_numbers__have_the_colours_of_plain_ones() -> None:
 
 BINNED = (
     "(painter => { const {binned} = BinnedPoints.prototype, places = given.places.flat(); "
-    "const found = binned.call(painter, places, given.view, 4, 50, 40); return {inSight: found.inSight, counts: [...found.counts], chosen: [...found.chosen], drawn: [...found.drawn]}; })"
+    "const found = binned.call(painter, places, given.view, 4, 50, 40); "
+    "return {inSight: found.inSight, counts: [...found.counts], chosen: [...found.chosen], drawn: [...found.drawn]}; })"
     "({n: given.states.length, states: given.states, lots: given.states.map((_, i) => lotOf(i))})"
 )
 
