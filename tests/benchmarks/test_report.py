@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Error
 import dvme
 from dvme.maps.maps import EmbeddingMap
 from dvme.maps.quality import MapQuality
-from dvme.report.html.explorer import Measured, Points, explorer_data, explorer_html
+from dvme.report.html.explorer import Column, Measured, Points, explorer_data, explorer_html
 from dvme.report.html.many_points import explored
 from dvme.report.html.page import Page, Section, write_page
 
@@ -136,7 +136,7 @@ def _large() -> tuple[Points, list[EmbeddingMap]]:
     classes = np.array([f"class {code}" for code in range(5)], dtype=object)
     predicted = np.where(rng.random(n) < 0.8, codes, rng.integers(0, 5, n))
     confidence, age = rng.beta(5, 2, n), rng.integers(18, 95, n).astype(float)
-    columns = {
+    columns: dict[str, Column] = {
         "label": classes[codes],
         "prediction": classes[predicted],
         "error": np.where(codes == predicted, "right", "wrong").astype(object),
