@@ -5,6 +5,11 @@ All maps of a page start from the first two components of the first embedding. T
 onto the first map (orthogonal Procrustes), so that a point can be followed by eye. What differs from one map to the
 next is thereby the embedding, not the start. openTSNE gives the same bits on any number of threads.
 
+Of more than 50,000 images t-SNE and UMAP lay out a sample, and place each of the others by its neighbours in it, in
+blocks of rows. The sample has every region of the first embedding in proportion, and is the same in all maps of a page.
+PCA, the components included that t-SNE and UMAP see, is of all images. Numbers are then of images drawn at random, laid
+out or placed. Pages, terminal and JSON say so.
+
 A map is kept in the user's cache folder (`$XDG_CACHE_HOME/dvme/maps`, by default `~/.cache`), not in the embedding
 cache, which may be read-only or another's. Its key is a hash of what determines it: the fingerprint, the images' ids,
 the start, method, settings, seed and the libraries' versions. Its quality is kept beside it, under that hash and one of

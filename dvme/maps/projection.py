@@ -75,13 +75,21 @@ def project(unit: NDArray[Any], method: str, *, initial: NDArray[Any] | None, se
         return _principal(unit, 2, seed).astype(np.float32)
     assert initial is not None
     reduced = _principal(unit, COMPONENTS, seed)
-    return (_tsne if method == "tsne" else _umap)(reduced, initial, seed)
+    if method == "tsne":
+        return np.array(tsne_layout(reduced, initial, seed), dtype=np.float32)
+    return np.asarray(umap_layout(reduced, initial, seed).embedding_, dtype=np.float32)
 
 
-def refuse_equal(unit: NDArray[Any], name: str) -> None:
-    """Raise DataError if all (N, D) rows are equal up to rounding; `name` says of which embedding."""
+def refuse_equal(unit: NDArray[Any], name: str, n_rows: int) -> None:
+    """Raise DataError if all N rows of an embedding are equal up to rounding.
+
+    Args:
+        unit: (N, D) rows, or (2, D) their least and largest values.
+        name: of the embedding.
+        n_rows: N.
+    """
     if np.ptp(unit, axis=0).max() <= ROUNDING:
-        raise DataError(f"all {len(unit)} {name} embeddings are equal; there is nothing to map")
+        raise DataError(f"all {n_rows} {name} embeddings are equal; there is nothing to map")
 
 
 def settings(method: str) -> dict[str, Any]:
@@ -106,11 +114,11 @@ def _principal(unit: NDArray[Any], n_components: int, seed: int) -> NDArray[Any]
     return np.pad(scores, ((0, 0), (0, missing)))
 
 
-def _tsne(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[Any]:
-    """Exact neighbours; gradients by Barnes-Hut below 10,000 rows, by interpolation above.
+def tsne_layout(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> Any:
+    """The `openTSNE.TSNEEmbedding` of (N, K) rows from an (N, 2) start in any scale.
 
-    Each thread writes the gradients of its own points and sums are taken by one, so that the number of threads
-    changes nothing.
+    Neighbours are exact; gradients are by Barnes-Hut below 10,000 rows, by interpolation above. Each thread writes the
+    gradients of its own points and sums are taken by one, so that the number of threads changes nothing.
     """
     opentsne = needed("openTSNE")
     rng = np.random.default_rng(seed)
@@ -128,16 +136,18 @@ def _tsne(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[An
         perplexities=perplexity, knn_index=nearest, n_jobs=n_jobs, random_state=seed
     )
     method = opentsne.TSNE(initialization=start, n_jobs=n_jobs, random_state=seed)
-    return np.array(method.fit(affinities=affinities), dtype=np.float32)
+    return method.fit(affinities=affinities)
 
 
-def _umap(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> NDArray[Any]:
-    """One thread, as a seed demands of UMAP."""
+def umap_layout(reduced: NDArray[Any], initial: NDArray[Any], seed: int) -> Any:
+    """The fitted `umap.UMAP` of (N, K) rows from an (N, 2) start in any scale; one thread, as a seed demands of it."""
     rng = np.random.default_rng(seed)
     start = initial - initial.mean(axis=0)
     start = start * (UMAP_REACH / (np.abs(start).max() or 1.0)) + rng.normal(scale=UMAP_NOISE, size=start.shape)
     with warnings.catch_warnings(action="ignore"):  # that TensorFlow is absent, and that all points are neighbours
         umap = needed("umap")
         neighbours = min(NEIGHBOURS, len(reduced) - 1)
-        method = umap.UMAP(n_neighbors=neighbours, init=start.astype(np.float32), random_state=seed, n_jobs=1)
-        return np.asarray(method.fit_transform(reduced), dtype=np.float32)
+        method = umap.UMAP(
+            n_neighbors=neighbours, init=start.astype(np.float32), random_state=seed, transform_seed=seed, n_jobs=1
+        )
+        return method.fit(reduced)

@@ -41,6 +41,55 @@ class MapQuality:
     """Neighbours that the first two are about."""
     n_asked: int
     """Points that the kNN accuracy is over."""
+    n_laid_out: int | None = None
+    """Points that the map was made of, where the others were placed beside them; None: all."""
+    n_measured: int | None = None
+    """Points that were drawn to stand for all in these numbers; None: all."""
+
+
+@dataclass(frozen=True)
+class MeasuredRows:
+    """Rows of many that a map is measured on: M rows, and what each is for."""
+
+    rows: NDArray[np.intp]
+    """(M,) ascending."""
+    is_among: NDArray[np.bool_]
+    """(M,) whether trustworthiness and preservation are among it and its like."""
+    is_query: NDArray[np.bool_]
+    """(M,) whose labels are asked for."""
+    may_vote: NDArray[np.bool_]
+    """(M,) whose labels may answer."""
+
+
+def measured_rows(
+    labels: NDArray[Any], is_query: NDArray[Any], may_vote: NDArray[Any], most: int, seed: int
+) -> MeasuredRows:
+    """Draw rows to measure a map of many on: of all rows, of those asked, and of those that vote, at most so many each.
+
+    All three are the first of their kind in one random order, so that where everyone votes they are the same rows.
+    Where few have labels, all of these are drawn.
+
+    Args:
+        labels: (N,) str, "" for none.
+        is_query: (N,) bool, see `measure`.
+        may_vote: (N,) bool, see `measure`.
+        most: of each kind; of those asked as many as `measure` asks.
+        seed: of the order.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    is_labelled = np.asarray(labels != MISSING)
+    n_asked = np.count_nonzero(is_query & is_labelled)
+
+    def first(is_wanted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
+        is_taken = np.zeros(len(order), dtype=bool)
+        is_taken[order[is_wanted[order]][:n]] = True
+        return is_taken
+
+    is_among = first(np.ones(len(order), dtype=bool), most)
+    is_asked = first(is_query & is_labelled, n_asked if n_asked <= ALL_POINTS else SAMPLE)
+    votes_too = first(may_vote & is_labelled, most)
+    rows = np.flatnonzero(is_among | is_asked | votes_too)
+    return MeasuredRows(rows, is_among[rows], is_asked[rows], votes_too[rows])
 
 
 def measure(
@@ -51,6 +100,7 @@ def measure(
     *,
     is_query: NDArray[Any],
     may_vote: NDArray[Any],
+    is_among: NDArray[Any] | None = None,
     seed: int,
 ) -> MapQuality:
     """Measure one map.
@@ -62,12 +112,15 @@ def measure(
         groups: (N,) str, such as the patient, "" for none; those of one group do not vouch for each other.
         is_query: (N,) bool, whose labels silhouette and kNN accuracy are about, such as the test images.
         may_vote: (N,) bool, whose labels the kNN accuracy may look at, such as the training images.
+        is_among: (N,) bool, of which points neighbours are kept or lost; None: of all.
         seed: of the samples, where there are too many points for all of them.
     """
-    k = min(NEIGHBOURS, (len(unit) - 1) // 2)
+    among: Any = slice(None) if is_among is None else is_among
+    k = min(NEIGHBOURS, (len(labels[among]) - 1) // 2)
     is_labelled = labels != MISSING
     asked, known = np.flatnonzero(is_query & is_labelled), np.flatnonzero(may_vote & is_labelled)
-    trusted, preserved = neighbourhoods(unit, positions, k, _sample(np.arange(len(unit)), seed))
+    queries = _sample(np.arange(len(labels[among])), seed)
+    trusted, preserved = neighbourhoods(unit[among], positions[among], k, queries)
     accuracy, n_asked = knn_accuracy(unit, labels, groups, _sample(asked, seed), known)
     return MapQuality(trusted, preserved, silhouette(unit, labels, asked, seed), accuracy, k, n_asked)
 

@@ -19,7 +19,7 @@ from dvme.maps.map_store import Kept, default_folder, key_of
 from dvme.maps.maps import EmbeddingMap, Source, make_maps
 from dvme.maps.quality import MapQuality
 from dvme.report.finding_columns import NO_NUMBERS, check_finding, finding_columns
-from dvme.report.html.explorer import Column, Measured, Points
+from dvme.report.html.explorer import METHOD_NAMES, Column, Measured, Points
 from dvme.report.html.thumbnails import EDGES, token_thumbnails
 from dvme.report.options import PageOptions
 from dvme.report.points import names_of, points_of
@@ -71,6 +71,18 @@ class PageMaps:
         first = self.points.ids[0 if small is None else int(small.missing[0])]
         which = f"{counted(n, 'image')} of {len(self.points.ids):,} cannot be shown, the first is {first}"
         return f"{which}: the file is gone or was changed since it was embedded; put it back where it was"
+
+    @property
+    def approximate(self) -> list[str]:
+        """Lines on images that were placed beside others, and on numbers of drawn images; [] where there are few."""
+        large = [each for each in self.maps if each.quality.n_measured is not None]
+        if not large:
+            return []
+        placed = list(dict.fromkeys(METHOD_NAMES[each.method] for each in large if each.quality.n_laid_out is not None))
+        n_drawn, n = large[0].quality.n_measured, len(self.points.ids)
+        laid_out = f"{n_drawn:,} of {n:,} images laid out, the others placed beside them"
+        measured = f"numbers of maps are measured on {n_drawn:,} images drawn at random"
+        return [*([f"{' and '.join(placed)}: {laid_out}"] if placed else []), measured]
 
     @property
     def qualities(self) -> dict[str, dict[str, MapQuality]]:
@@ -169,8 +181,8 @@ def embedding_source(store: EmbeddingCache, name: str, rows: NDArray[Any]) -> So
     table, ids = store.embeddings(name), store.samples.ids[rows].tobytes().hex()
     if is_dense(name):
         digest = key_of("means", table.fingerprint.digest, ids)
-        return Source(name, digest, lambda: means_of(DenseMaps(table), rows))
-    return Source(name, key_of("embedding", table.fingerprint.digest, ids), lambda: table.read(rows))
+        return Source(name, digest, lambda some: means_of(DenseMaps(table), rows[some]))
+    return Source(name, key_of("embedding", table.fingerprint.digest, ids), lambda some: table.read(rows[some]))
 
 
 def fused_source(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any]) -> Source:
@@ -184,4 +196,4 @@ def fused_source(saved: SavedHead, store: EmbeddingCache, rows: NDArray[Any]) ->
     parts = [saved.name, *(each.digest for each in saved.fingerprints), store.samples.ids[rows].tobytes().hex()]
     digest = key_of("fused", *parts, *(key_of(name, arrays[name].tobytes().hex()) for name in sorted(arrays)))
     name = f"{saved.name}, first fold"
-    return Source(name, digest, lambda: network.hidden(store.read_aligned(saved.backbones, rows)))
+    return Source(name, digest, lambda some: network.hidden(store.read_aligned(saved.backbones, rows[some])))

@@ -54,7 +54,7 @@ class VizReport(Shown):
     n_without_thumbnail: int
     """All of them without thumbnails."""
     notices: list[str]
-    """Why images are not shown."""
+    """Why images are not shown, and what is approximate."""
     maps: dict[str, dict[str, MapQuality]]
     """Method to embedding to the quality of its map."""
     figures: list[str]
@@ -85,7 +85,8 @@ def viz(
     """Draw every backbone's embeddings in the plane, side by side, and write one HTML file to explore them.
 
     The maps begin alike and are turned onto each other, so that an image can be followed from one to the next. A map
-    is computed once for the same rows and parameters, and kept in the user's cache folder.
+    is computed once for the same rows and parameters, and kept in the user's cache folder. Of more than 50,000 images
+    t-SNE and UMAP lay out a sample and place the others beside it; the page and `notices` say so.
 
     Args:
         cache: path of a cache.
@@ -127,7 +128,8 @@ def viz(
     n_left_out = int((~store.samples.is_pruned).sum()) - len(rows)
     title = "dvme: embedding maps" if shown.anonymous else f"{store.name}: embedding maps"
     missing = drawn.missing(shown)
-    notes = [*([TAUGHT] if saved is not None else []), *drawn.notes, *([missing] if missing else [])]
+    notices = [*drawn.notes, *drawn.approximate, *([missing] if missing else [])]
+    notes = [*([TAUGHT] if saved is not None else []), *notices]
     write_page(_page(title, drawn, n_left_out, notes), place)
     files: list[Path] = []
     if shown.figures is not None:
@@ -140,7 +142,7 @@ def viz(
         n_points=len(rows),
         n_left_out=n_left_out,
         n_without_thumbnail=drawn.n_without_thumbnail,
-        notices=[*drawn.notes, *([missing] if missing else [])],
+        notices=notices,
         maps=drawn.qualities,
         figures=[os.fspath(file) for file in files],
     )

@@ -172,6 +172,7 @@ def _notices(study: Study, drawn: PageMaps | None, shown: PageOptions, *, has_he
         found.append(sections.order_assumed(study))
     if drawn is not None and (missing := drawn.missing(shown)):
         found.append(Aside(missing))
+    found += [] if drawn is None else [Aside(line) for line in drawn.approximate]
     if shown.anonymous:
         gone = Aside("no maps and no images: the cache is gone, or was changed since")
         known = [line for line in study.summary.notices if line.endswith(UNLABELLED)]  # of backbones and sites alone
@@ -271,7 +272,7 @@ def _maps(page: Page, study: Study, drawn: PageMaps, *, has_fusion: bool) -> Sec
     said = (
         f"Prediction, error and confidence are of {study.name(study.lead)}, by heads that did not learn from the image."
     )
-    notes = [said, *([TAUGHT] if has_fusion else []), *drawn.notes]
+    notes = [said, *([TAUGHT] if has_fusion else []), *drawn.notes, *drawn.approximate]
     points = replace(drawn.points, class_order=study.run.manifest.classes)
     body, page.explorer = explored(points, drawn.maps, notes)
     return Section("maps", "Maps", body)

@@ -75,7 +75,8 @@ def embedding_maps(
     figure.update_annotations(font_size=13)
     heading = title or f"{maps[0].method} maps of {len(named):,} images"
     height = rows * (PANEL + 70) - 40
-    return style.finished(figure, title=heading, height=height, n_legend=len(classes), panel_lines=3)
+    lines = 3 + any(each.quality.n_laid_out is not None for each in maps)
+    return style.finished(figure, title=heading, height=height, n_legend=len(classes), panel_lines=lines)
 
 
 def map_figures(
@@ -129,6 +130,8 @@ def _panel_title(each: EmbeddingMap) -> str:
     ]
     said = [f"{name} {value:{form}}" for name, value, form in parts if not math.isnan(value)]
     lines = [" · ".join(said[start : start + 2]) for start in range(0, len(said), 2)]
+    if quality.n_laid_out is not None:
+        lines.append(f"{quality.n_laid_out:,} of {len(each.positions):,} laid out, the others placed")
     small = [f"<span style='font-size:11px'>{line}</span>" for line in lines]
     return "<br>".join([f"<b>{style.shown(each.name, PANEL_NAME)}</b>", *small])
 

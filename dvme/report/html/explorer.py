@@ -127,6 +127,8 @@ def _quality(each: EmbeddingMap) -> str:
         parts.append(f"silhouette {quality.silhouette:.2f}")
     if not math.isnan(quality.knn_accuracy):
         parts.append(f"kNN {quality.knn_accuracy:.0%}")
+    if quality.n_laid_out is not None:
+        parts.append(f"{quality.n_laid_out:,} of {len(each.positions):,} images laid out, the others placed beside them")
     return " · ".join(parts)
 
 

@@ -10,12 +10,15 @@ import pytest
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.maps import maps
+from dvme.maps import components, maps
 from dvme.maps.alignment import aligned
-from dvme.maps.map_store import Kept, default_folder
+from dvme.maps.components import components_of
+from dvme.maps.map_store import Kept, default_folder, key_of
 from dvme.maps.maps import EmbeddingMap, Source, make_maps
-from dvme.maps.projection import METHODS, initial_positions, project
-from dvme.maps.quality import measure
+from dvme.maps.placing import place
+from dvme.maps.projection import COMPONENTS, METHODS, initial_positions, project, settings
+from dvme.maps.quality import knn_accuracy, measure, measured_rows, neighbourhoods
+from dvme.maps.sampling import proportional_sample
 from dvme.vectors import unit_rows
 
 N = 60
@@ -34,14 +37,14 @@ class Loads:
     read: list[str] = field(default_factory=list)
 
     def sources(self, *names: str) -> list[Source]:
-        return [Source(name, f"digest of {name}", self._load(name)) for name in names or self.embeddings]
+        return [Source(name, f"digest of {name}", self._reader(name)) for name in names or self.embeddings]
 
-    def _load(self, name: str) -> Callable[[], NDArray[Any]]:
-        def load() -> NDArray[Any]:
+    def _reader(self, name: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        def read(rows: NDArray[Any]) -> NDArray[Any]:
             self.read.append(name)
-            return self.embeddings[name]
+            return self.embeddings[name][rows]
 
-        return load
+        return read
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def _make(sources: list[Source], **changed: Any) -> list[EmbeddingMap]:
     return make_maps(sources, **(usual | changed))
 
 
-def _unread() -> NDArray[Any]:
+def _unread(_: NDArray[Any]) -> NDArray[Any]:
     raise AssertionError("nothing had to be computed")
 
 
@@ -127,7 +130,7 @@ def test_make_maps__what_determines_a_map_is_in_its_key(loads: Loads, monkeypatc
 
     assert is_kept(loads.sources("first")) == [True]
     assert is_kept(loads.sources("first"), seed=1) == [False]
-    assert is_kept([Source("first", "other rows", loads.sources("first")[0].load)]) == [False]
+    assert is_kept([Source("first", "other rows", loads.sources("first")[0].read)]) == [False]
     assert is_kept([Source("renamed", "digest of first", _unread)]) == [True]
     assert is_kept(loads.sources("second", "first")) == [False, False]
     assert is_kept(loads.sources("first"), method="pca") == [False]
@@ -197,3 +200,83 @@ def test_make_maps__equal_embeddings_are_named(loads: Loads, method: str) -> Non
     loads.embeddings["second"] = np.ones((N, 8), dtype=np.float32)
     with pytest.raises(DataError, match=r"^all 60 second embeddings are equal; there is nothing to map$"):
         _make(loads.sources("first", "second"), method=method)
+
+
+LARGE = {"most": 40}
+
+
+def test_make_maps__of_many_rows_a_sample_is_laid_out(loads: Loads) -> None:
+    reduced = {name: _reduced(values) for name, values in loads.embeddings.items()}
+    sample = proportional_sample(reduced["first"], 40, 3)
+    initial = reduced["first"][sample, :2].astype(np.float64)
+    raw = [place(values, sample, "tsne", initial=initial, seed=3) for values in reduced.values()]
+    found = _make(loads.sources(), method="tsne", seed=3, **LARGE)
+    for item, positions in zip(found, raw, strict=True):
+        np.testing.assert_array_equal(item.positions, aligned(positions, raw[0]))
+        assert (item.quality.n_laid_out, item.quality.n_measured) == (40, 40)
+
+
+def _reduced(values: NDArray[Any]) -> NDArray[np.float32]:
+    unit = unit_rows(values)
+    return components_of(iter([unit]), COMPONENTS).scores(unit)
+
+
+def test_make_maps__pca_takes_all_rows_however_many(loads: Loads) -> None:
+    few = _make(loads.sources(), kept=NOWHERE)
+    many = _make(loads.sources(), kept=NOWHERE, **LARGE)
+    for one, other in zip(few, many, strict=True):
+        np.testing.assert_allclose(one.positions, aligned(other.positions, one.positions), atol=1e-4)
+        assert (one.quality.n_laid_out, one.quality.n_measured) == (None, None)
+        assert (other.quality.n_laid_out, other.quality.n_measured) == (None, 40)
+
+
+def test_make_maps__as_many_as_are_laid_out_are_few(loads: Loads) -> None:
+    _assert_equal(_make(loads.sources(), method="tsne", most=N), _make(loads.sources(), method="tsne", kept=NOWHERE))
+
+
+def test_make_maps__many_rows_are_never_held_together(loads: Loads, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = _make(loads.sources("first"), kept=NOWHERE, **LARGE)
+    monkeypatch.setattr(components, "BLOCK", 25)
+    sizes: list[int] = []
+
+    def read(rows: NDArray[Any]) -> NDArray[Any]:
+        sizes.append(len(rows))
+        return np.asarray(loads.embeddings["first"][rows])
+
+    in_blocks = _make([Source("first", "first", read)], labels=GROUPS, kept=NOWHERE, **LARGE)  # none has a label
+    assert sizes == [25, 25, 10, 25, 25, 10, 25, 15]  # twice all, and those that are measured
+    np.testing.assert_allclose(whole[0].positions, in_blocks[0].positions, atol=1e-5)
+
+
+def test_make_maps__many_rows_are_measured_on_those_drawn(loads: Loads) -> None:
+    labels = np.where(np.arange(N) % 5 == 0, LABELS, "").astype(object)  # 12 labels, all of which vote
+    (found,) = _make(loads.sources("first"), labels=labels, **LARGE)
+    unit, positions = unit_rows(loads.embeddings["first"]), found.positions
+    drawn = measured_rows(labels, ALL, ALL, 40, 0)
+    among = drawn.rows[drawn.is_among]
+    trusted, preserved = neighbourhoods(unit[among], positions[among], 15, np.arange(40))
+    known = np.flatnonzero(labels != "")
+    accuracy, n_asked = knn_accuracy(unit, labels, GROUPS, known, known)
+    quality = found.quality
+    assert quality.trustworthiness == pytest.approx(trusted, abs=1e-6)
+    assert quality.preservation == pytest.approx(preserved)
+    assert (quality.knn_accuracy, quality.n_asked) == (accuracy, n_asked) == (accuracy, 12)
+
+
+def test_make_maps__kept_maps_of_many_rows_are_of_one_sample_size(loads: Loads, cache_home: Path) -> None:
+    few = _make(loads.sources("first"), method="tsne")
+    old = key_of("positions", 1, "tsne", "digest of first", "digest of first", 0, settings("tsne"))
+    assert (cache_home / "dvme" / "maps" / f"{old}.npz").is_file()  # as before maps of many rows were made
+    many = _make(loads.sources("first"), method="tsne", **LARGE)
+    assert not many[0].is_kept
+    again = _make(_unreadable(loads.sources("first")), method="tsne", **LARGE)
+    assert again[0].is_kept
+    _assert_equal(many, again)
+    assert not _make(loads.sources("first"), method="tsne", most=41)[0].is_kept
+    _assert_equal(few, _make(_unreadable(loads.sources("first")), method="tsne"))
+
+
+def test_make_maps__many_equal_embeddings_are_named(loads: Loads) -> None:
+    loads.embeddings["second"] = np.ones((N, 8), dtype=np.float32)
+    with pytest.raises(DataError, match=r"^all 60 second embeddings are equal; there is nothing to map$"):
+        _make(loads.sources("first", "second"), method="tsne", **LARGE)

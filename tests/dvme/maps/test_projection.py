@@ -148,7 +148,7 @@ def test_refuse_equal__up_to_roundings() -> None:
     unit = unit_rows(np.linspace(0.1, 30, 6)[:, None] * row)
     assert np.ptp(unit, axis=0).any()  # by roundings
     with pytest.raises(DataError, match=r"^all 6 of-a-kind embeddings are equal; there is nothing to map$"):
-        refuse_equal(unit, "of-a-kind")
+        refuse_equal(unit, "of-a-kind", 6)
 
 
 def test_settings__name_the_libraries() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
 from dvme.maps import quality
-from dvme.maps.quality import MapQuality, knn_accuracy, measure, neighbourhoods, silhouette
+from dvme.maps.quality import MapQuality, knn_accuracy, measure, measured_rows, neighbourhoods, silhouette
 from dvme.vectors import unit_rows
 
 N, K = 80, 15
@@ -236,3 +236,34 @@ def test_silhouette__of_a_sample_with_one_class_left(unit: NDArray[Any], monkeyp
     monkeypatch.setattr(quality, "SILHOUETTE_SAMPLE", 2)
     drawn = [silhouette(unit, names, np.arange(N), seed) for seed in range(3)]
     assert np.isnan(drawn).all()
+
+
+def test_measured_rows__of_each_kind_so_many() -> None:
+    labels = np.where(np.arange(1000) % 2 == 0, "cat", "").astype(object)
+    asked, voting = np.arange(1000) < 200, np.arange(1000) >= 200
+    found = measured_rows(labels, asked, voting, 120, 5)
+    assert (np.diff(found.rows) > 0).all()
+    assert [mask.sum() for mask in (found.is_among, found.is_query, found.may_vote)] == [120, 100, 120]
+    np.testing.assert_array_equal(found.rows[found.is_query], np.arange(0, 200, 2))  # few are asked: all of them
+    votes = found.rows[found.may_vote]
+    assert ((votes >= 200) & (votes % 2 == 0)).all()
+    assert not np.array_equal(votes, measured_rows(labels, asked, voting, 120, 6).rows[:120])
+
+
+def test_measured_rows__where_everyone_votes_the_same_rows_are_all_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "ALL_POINTS", 50)
+    monkeypatch.setattr(quality, "SAMPLE", 20)
+    labels, everyone = np.array(["cat"] * 300, dtype=object), np.ones(300, dtype=bool)
+    found = measured_rows(labels, everyone, everyone, 100, 0)
+    assert len(found.rows) == 100
+    assert found.is_among.all()
+    assert found.may_vote.all()
+    assert found.is_query.sum() == 20
+
+
+def test_measured_rows__every_row_has_the_same_chance() -> None:
+    labels, everyone = np.array([""] * 40, dtype=object), np.ones(40, dtype=bool)
+    drawn = np.zeros(40)
+    for seed in range(300):
+        drawn[measured_rows(labels, everyone, everyone, 10, seed).rows] += 1
+    assert np.abs(drawn / 300 - 0.25).max() < 4.5 * np.sqrt(0.25 * 0.75 / 300)

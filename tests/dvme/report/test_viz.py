@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import dvme
 from dvme.errors import DataError, OptionError
 from dvme.heads.saving import load_head
 from dvme.maps import maps as mapping
+from dvme.report import page_maps
 from dvme_cache import EmbeddingCache
 
 N = 60
@@ -70,6 +72,31 @@ def test_viz__a_map_is_computed_once(cache: Path, tmp_path: Path, monkeypatch: p
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
     with pytest.raises(AssertionError, match="computed again"):
         dvme.viz(cache, out=tmp_path / "three.html", options=dvme.PageOptions(seed=1))
+
+
+def test_viz__says_of_many_images_which_were_placed(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_maps, "make_maps", partial(mapping.make_maps, most=40))
+    said = [
+        "t-SNE: 40 of 60 images laid out, the others placed beside them",
+        "numbers of maps are measured on 40 images drawn at random",
+    ]
+    report = dvme.viz(cache, out=tmp_path / "m.html", options=dvme.PageOptions(methods=["tsne", "pca"]))
+    page = (tmp_path / "m.html").read_text()
+    assert report.notices[:2] == said
+    assert all(line in page for line in said)
+    quality = report.to_json()["maps"]
+    assert [quality[method]["a"]["n_laid_out"] for method in ("tsne", "pca")] == [40, None]
+    report = dvme.viz(cache, out=tmp_path / "pca.html", options=PCA)
+    assert report.notices[0] == said[1]
+    assert said[0] not in (tmp_path / "pca.html").read_text()
+
+
+def test_viz__of_few_images_nothing_is_said(cache: Path, tmp_path: Path) -> None:
+    report = dvme.viz(cache, out=tmp_path / "m.html", options=PCA)
+    assert not any("drawn" in line for line in report.notices)
+    assert report.maps["pca"]["a"].n_measured is None
 
 
 def test_viz__thumbnails_only_of_the_images_themselves(tmp_path: Path) -> None:

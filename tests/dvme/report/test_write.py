@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from pictures import EVIL, write_pictures
 
 import dvme
 from dvme.errors import DataError, MissingPackageError, OptionError, UnknownNameError
+from dvme.maps.maps import make_maps
+from dvme.report import page_maps
 from dvme.report.result import ReportResult
 from dvme.report.sections import provenance
 from dvme.study.loaded import Study
@@ -59,6 +62,22 @@ def _assert_no_part_is_missing(result: ReportResult) -> None:
     """All that is said: light heads are not the defaults."""
     (only,) = result.notices
     assert only.startswith("settings that differ from the defaults: ")
+
+
+def test_write_report__says_of_many_images_that_maps_are_approximate(
+    small_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_maps, "make_maps", partial(make_maps, most=50))
+    linked(small_study / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "heads")  # nothing on the fusion, which takes longest
+    options = replace(PCA, methods=["tsne"], thumbnails=False)
+    result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=options)
+    placed = "t-SNE: 50 of 120 images laid out, the others placed beside them"
+    drawn = "numbers of maps are measured on 50 images drawn at random"
+    assert {placed, drawn} <= set(result.notices)
+    maps = (tmp_path / "r.html").read_text().partition('<section id="maps"')[2].partition("<section id=")[0]
+    assert placed in maps
+    assert drawn in maps
 
 
 def test_write_report__says_what_the_sweep_said(small_study: Path, written: tuple[ReportResult, Path]) -> None:

@@ -16,6 +16,7 @@ class Quality:
     preservation: float = 0.4
     silhouette: float = NAN
     knn_accuracy: float = 0.8
+    n_laid_out: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ def test_embedding_maps__quality_in_the_panel_title() -> None:
     assert "kNN 80%" in text
     assert "silhouette" not in text
     assert "x" * 41 not in text
+
+
+def test_embedding_maps__says_below_the_name_that_images_were_placed() -> None:
+    placed = PageMaps("one", PLACES, quality=Quality(n_laid_out=3))
+    text = embedding_maps([placed], LABELS).layout.annotations[0].text
+    assert "3 of 4 laid out, the others placed" in text
+    assert "laid out" not in embedding_maps([PageMaps("one", PLACES)], LABELS).layout.annotations[0].text
 
 
 def test_embedding_maps__at_most_three_in_a_row() -> None:
