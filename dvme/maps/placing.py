@@ -44,7 +44,7 @@ def place(
     Returns:
         (N, 2) float32.
 
-    Source: Policar, Strazar and Zupan 2023, section 2.3 (t-SNE); McInnes et al. 2018 (UMAP).
+    Source: Policar, Strazar and Zupan 2023, on embedding into a reference (t-SNE); McInnes et al. 2018 (UMAP).
     """
     rest = np.setdiff1d(np.arange(len(reduced)), sample, assume_unique=True)
     transform, layout = (_tsne if method == "tsne" else _umap)(reduced[sample], initial, seed)

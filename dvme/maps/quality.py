@@ -78,7 +78,7 @@ def measured_rows(
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     is_labelled = np.asarray(labels != MISSING)
-    n_asked = np.count_nonzero(is_query & is_labelled)
+    n_asked = int(np.count_nonzero(is_query & is_labelled))
 
     def first(is_wanted: NDArray[np.bool_], n: int) -> NDArray[np.bool_]:
         is_taken = np.zeros(len(order), dtype=bool)
