@@ -128,7 +128,7 @@ def _quality(each: EmbeddingMap) -> str:
     if not math.isnan(quality.knn_accuracy):
         parts.append(f"kNN {quality.knn_accuracy:.0%}")
     if quality.n_laid_out is not None:
-        parts.append(f"{quality.n_laid_out:,} of {len(each.positions):,} images laid out, the others placed beside them")
+        parts.append(f"{quality.n_laid_out:,} of {len(each.positions):,} laid out")
     return " · ".join(parts)
 
 
