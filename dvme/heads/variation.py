@@ -15,7 +15,9 @@ FIXED = frozenset({"name", "is_fusion"})
 SHORT = {"neighbours": "k"}
 """Settings that are typed under another name than their field's."""
 
-LATER = {"link": "softmax", "tune": "argmax"}
+OF_ORDER = {"link": "softmax", "tune": "argmax"}
+"""Settings that go by the order of the classes at other values than these."""
+LATER = {**OF_ORDER, "search": "auto"}
 """Settings that heads have had for less long. At these values they are not written, so that what is written of a head,
 and the key of a job, is what it was before."""
 
@@ -96,7 +98,7 @@ def written(settings: Mapping[str, Any]) -> dict[str, Any]:
 def needs_order(head: Head) -> bool:
     """Whether the head goes by the order of the classes."""
     own = settings_of(head)
-    return any(own.get(key, usual) != usual for key, usual in LATER.items())
+    return any(own.get(key, usual) != usual for key, usual in OF_ORDER.items())
 
 
 def _varied(part: Any, settings: Mapping[str, str]) -> Any:

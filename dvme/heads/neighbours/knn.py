@@ -1,11 +1,11 @@
-"""The weighted k-nearest-neighbour classifier of DINO's protocol, searched by FAISS."""
+"""The weighted k-nearest-neighbour classifier of DINO's protocol: a head on a bank of embeddings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +15,11 @@ from dvme.errors import OptionError
 from dvme.heads.fitting.cells import constant_labels
 from dvme.heads.fitting.choosing import last_near_best, last_near_best_of_labels
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.neighbours.brute_force import search_device
+from dvme.heads.neighbours.inverted_lists import InvertedLists
 from dvme.heads.neighbours.of_images import nearest_images
+from dvme.heads.neighbours.of_rows import search
+from dvme.heads.neighbours.recall import SAMPLE, with_recall
 from dvme.heads.neighbours.votes import depth, shares_of
 from dvme.limits import every, whole
 from dvme.metrics.classification import METRICS, check_metric
@@ -25,23 +29,21 @@ from dvme.vectors import spans, unit_rows
 STUDY = "study"
 """To choose by what the study is about."""
 NEIGHBOURS = (1, 5, 10, 20, 100, 200)
+AUTO, EXACT, IVF = SEARCHES = "auto", "exact", "ivf"
+LISTED_FROM = 250_000
+"""Rows of a bank from which `auto` searches inverted lists."""
 QUERIES = 4096
 """Rows that are searched for at once; what they hold grows with k, not with the bank."""
-TIED = 8 * float(np.finfo(np.float32).eps)
-"""Where the k-th and the next similarity differ by at most this, float64 decides: a matrix product gives rows that are
-the same to the bit similarities of up to 5 eps apart, measured on up to 4,096 values."""
-FOUND = 1 << 24
-"""Neighbours, or values of theirs, that are looked at together; a single query may exceed it."""
-GPU_NEIGHBOURS = 2048
-"""The deepest search that FAISS offers on a GPU."""
+VALUES = 1 << 25
+"""Values of queries and their neighbours that are searched for at once in inverted lists, which are read each time."""
 
 
 @dataclass(frozen=True)
 class FittedKNN:
     """A bank of unit vectors with labels."""
 
-    unit: NDArray[Any]
-    """(N, D) float32, L2-normalised; heads of one backbone share it."""
+    unit: NDArray[Any] | InvertedLists
+    """(N, D) float32, L2-normalised; heads of one backbone share it. Inverted lists are a head's own."""
     rows: NDArray[Any] | slice
     """(n,) rows of `unit` that are the bank: those trained on."""
     labels: NDArray[Any]
@@ -49,7 +51,8 @@ class FittedKNN:
     n_classes: int
     """C, or L."""
     chosen: Mapping[str, Any]
-    """`k`; of several labels also `constant_labels`, of which training knows one value only, or none."""
+    """`k`; of several labels also `constant_labels`, of which training knows one value only, or none. Of inverted lists
+    also the `Recall` that was measured."""
     device: str = "cpu"
     """Where to search; not saved."""
     weights: NDArray[Any] | None = None
@@ -64,10 +67,9 @@ class FittedKNN:
         return self.labels.ndim == 2
 
     @property
-    def bank(self) -> NDArray[Any]:
+    def bank(self) -> NDArray[Any] | InvertedLists:
         """(n, D)."""
-        bank: NDArray[Any] = self.unit[self.rows]
-        return bank
+        return self.unit if isinstance(self.unit, InvertedLists) else self.unit[self.rows]
 
     def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """(B, C) their logarithms; -inf for a class without a vote."""
@@ -83,7 +85,7 @@ class FittedKNN:
         """
         queries, bank, k = only_block(blocks), self.bank, self.chosen["k"]
         parts = [np.empty((0, self.n_classes))]
-        for rows in spans(len(queries), 1, QUERIES // self.n_views):
+        for rows in _portions(len(queries), bank, k, self.n_views):
             some = unit_rows(queries[rows])
             similarities, neighbours = _nearest(some, bank, [k], self.weights, self.n_views, self.device)
             parts.append(shares_of(similarities, neighbours, k, self.labels, self.weights, self.n_classes))
@@ -91,8 +93,9 @@ class FittedKNN:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See FittedHead."""
-        weights = {} if self.weights is None else {"weights": self.weights}
-        return {"bank": self.bank, "labels": self.labels, **weights}
+        weights, bank = {} if self.weights is None else {"weights": self.weights}, self.bank
+        own = bank.arrays() if isinstance(bank, InvertedLists) else {"bank": bank}
+        return {**own, "labels": self.labels, **weights}
 
     def settings(self) -> dict[str, Any]:
         """See FittedHead."""
@@ -105,7 +108,8 @@ class FittedKNN:
         """See FittedHead."""
         n_classes, chosen, weights = settings["n_classes"], settings["chosen"], arrays.get("weights")
         n_views = settings.get("n_views", 1)
-        return cls(arrays["bank"], slice(None), arrays["labels"], n_classes, chosen, weights=weights, n_views=n_views)
+        bank = arrays["bank"] if "bank" in arrays else InvertedLists.restored(arrays, chosen.get("n_probes"))
+        return cls(bank, slice(None), arrays["labels"], n_classes, chosen, weights=weights, n_views=n_views)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the bank alone, not the rows of other heads."""
@@ -119,6 +123,9 @@ class KNN:
     As well: not worse by more than a standard error of the difference, for with few validation images the best is often
     so by chance, and the votes of a larger k are steadier. Of equally similar rows the one that comes first in training
     is nearer. Where training has several views of an image, k counts images, and each votes by its nearest view.
+
+    A bank of LISTED_FROM rows or more is searched by inverted lists (see `inverted_lists`), which miss a few
+    neighbours; how few is measured (see `recall`).
 
     DINO's protocol takes the k with the best accuracy, which is 1 where one class is rare: `choose_by="accuracy",
     standard_errors=0`.
@@ -139,6 +146,8 @@ class KNN:
     """The metric on validation that k is chosen by; `study`: that of the sweep, or AUC. Of several labels the mean."""
     standard_errors: float = 1.0
     """How many of the difference from the best k a larger one may be worse; 0: of equal scores the largest k."""
+    search: str = AUTO
+    """`exact`; or `ivf`, by inverted lists; or `auto`: `ivf` from LISTED_FROM rows. Of several views it is exact."""
     name: str = "knn"
     is_fusion: bool = False
     revision: ClassVar[int] = 2
@@ -149,6 +158,8 @@ class KNN:
             check_metric(self.choose_by)
         if not 0.0 <= self.standard_errors < math.inf:
             raise OptionError(f"standard_errors {self.standard_errors!r} is not possible; it must be 0 or more")
+        if self.search not in SEARCHES:
+            raise OptionError(f"search {self.search!r} is not known; choose from {', '.join(SEARCHES)}")
         checked = every("neighbours", self.neighbours, partial(whole, least=1))
         object.__setattr__(self, "neighbours", checked)
 
@@ -162,34 +173,67 @@ class KNN:
         subsets grow by a factor: the largest subset costs as much as all others together. And it lets rounding
         decide differently among neighbours that are all but equally near.
         """
-        device = _search_device(runtime)
+        device = search_device(runtime)
         n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, KNN)
-            unit = unit_rows(only_block(data.blocks(backbones, slice(None))))
+            units = UnitRows(only_block(data.blocks(backbones, slice(None))))
             for index in members:
                 job = jobs[index]
-                chosen: dict[str, Any] = {"k": head._chosen_k(unit, data, job, device)}  # noqa: SLF001
+                every = data.every_view(job.train)
+                labels, weights = data.labels[every], None if data.weights is None else data.weights_of(every)
+                measured: dict[str, Any] = {}
+                if head._is_listed(units, data, job):  # noqa: SLF001
+                    unit, measured = head._lists(units, job, weights)  # noqa: SLF001
+                    rows: NDArray[Any] | slice = slice(None)
+                else:
+                    unit, rows = units.shared(every)
+                bank = unit if isinstance(unit, InvertedLists) else unit[rows]
+                chosen = {"k": head._chosen_k(bank, units, data, job, device)} | measured  # noqa: SLF001
                 if data.is_multilabel:
                     chosen["constant_labels"] = constant_labels(data.labels[job.train])
                 n_fitted += 1
                 progress("fit knn", n_fitted, len(jobs))
-                bank = data.every_view(job.train)
-                labels, weights = data.labels[bank], None if data.weights is None else data.weights_of(bank)
-                yield index, FittedKNN(unit, bank, labels, data.n_classes, chosen, device, weights, data.n_views)
+                yield index, FittedKNN(unit, rows, labels, data.n_classes, chosen, device, weights, data.n_views)
 
-    def _chosen_k(self, unit: NDArray[Any], data: Embedded, job: Job, device: str) -> int:
+    def _is_listed(self, units: UnitRows, data: Embedded, job: Job) -> bool:
+        if data.n_views > 1:
+            return False
+        is_large = len(job.train) >= LISTED_FROM
+        return (is_large and units.is_mapped) if self.search == EXACT else (is_large or self.search == IVF)
+
+    def _lists(self, units: UnitRows, job: Job, weights: NDArray[Any] | None) -> tuple[InvertedLists, dict[str, Any]]:
+        """The bank of a job in lists, and what was measured of them; exact ones are all probed."""
+        lists = InvertedLists.of(units.values, job.train, seed=job.seed)
+        if self.search == EXACT or lists.n_lists == 1:
+            return lists, {}
+        n = len(lists)
+        k = depth(self._candidates(n, weights)[-1], weights, n)
+        draw = np.random.default_rng([job.seed, SAMPLE])
+        if len(job.validation) >= SAMPLE:
+            queries = units[job.validation[draw.choice(len(job.validation), SAMPLE, replace=False)]]
+            lists, recall = with_recall(lists, queries, k)
+        else:
+            own = draw.choice(n, min(n, SAMPLE), replace=False)
+            lists, recall = with_recall(lists, lists[own], min(k, n - 1), own)
+        return lists, recall.described()
+
+    def _candidates(self, n_rows: int, weights: NDArray[Any] | None) -> list[int]:
+        most = n_rows if weights is None else math.ceil(weights.sum())
+        return sorted({min(k, most) for k in self.neighbours})
+
+    def _chosen_k(
+        self, bank: NDArray[Any] | InvertedLists, units: UnitRows, data: Embedded, job: Job, device: str
+    ) -> int:
         labels, n_classes, weights = data.labels, data.n_classes, data.weights_of(job.train)
-        most = len(job.train) if weights is None else math.ceil(weights.sum())
-        candidates = sorted({min(k, most) for k in self.neighbours})
+        candidates = self._candidates(len(job.train), weights)
         if len(candidates) == 1 or not len(job.validation):
             return candidates[len(candidates) // 2]
-        every = data.every_view(job.train)
-        bank, bank_labels = unit[every], labels[every]
+        bank_labels = labels[data.every_view(job.train)]
         shares = np.empty((len(candidates), len(job.validation), n_classes))
-        for rows in spans(len(job.validation), 1, QUERIES // data.n_views):
-            depths = [depth(k, weights, len(bank)) for k in candidates]
-            some = unit[job.validation[rows]]
+        depths = [depth(k, weights, len(bank)) for k in candidates]
+        for rows in _portions(len(job.validation), bank, depths[-1], data.n_views):
+            some = units[job.validation[rows]]
             similarities, found = _nearest(some, bank, candidates, weights, data.n_views, device)
             for position, (k, near) in enumerate(zip(candidates, depths, strict=True)):
                 own = similarities[:, :near], found[:, :near], k
@@ -201,9 +245,38 @@ class KNN:
         return candidates[choose(metric, truth, shares, judges, n_errors=self.standard_errors)]
 
 
+class UnitRows:
+    """(N, D) embeddings as rows of length 1: all at once, or, mapped from a file, those that are asked for."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = values
+        self.is_mapped = isinstance(values, np.memmap)
+
+    @cached_property
+    def every(self) -> NDArray[Any]:
+        """(N, D)."""
+        return unit_rows(self.values)
+
+    def __getitem__(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """(n, D) of some rows."""
+        found: NDArray[Any] = unit_rows(self.values[rows]) if self.is_mapped else self.every[rows]
+        return found
+
+    def shared(self, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | slice]:
+        """An array and which of its rows these are: where memory holds all, heads share one."""
+        return (self[rows], slice(None)) if self.is_mapped else (self.every, rows)
+
+
+def _portions(n: int, bank: NDArray[Any] | InvertedLists, k: int, n_views: int) -> Iterator[slice]:
+    """Queries that are searched for at once."""
+    if isinstance(bank, InvertedLists):
+        return spans(n, bank.shape[1] + 4 * k, VALUES)
+    return spans(n, 1, QUERIES // n_views)
+
+
 def _nearest(
     queries: NDArray[Any],
-    bank: NDArray[Any],
+    bank: NDArray[Any] | InvertedLists,
     k: Sequence[int],
     weights: NDArray[Any] | None,
     n_views: int,
@@ -212,89 +285,6 @@ def _nearest(
     """Similarities (B, K) and rows (B, K) of the bank, of as many rows, or images of several views, as k need."""
     if n_views > 1:
         assert weights is None, "a row of several views has no weight of its own"
+        assert not isinstance(bank, InvertedLists), "lists know no images"
         return nearest_images(queries, bank, k, n_views, partial(search, device=device))
     return search(queries, bank, [depth(each, weights, len(bank)) for each in k], device=device)
-
-
-def search(
-    queries: NDArray[Any], bank: NDArray[Any], k: int | Sequence[int], *, device: str = "cpu"
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The k most similar bank rows of every query, exactly.
-
-    FAISS leaves open which of equally similar rows it finds. Here it is always the first of the bank: where the k-th
-    and the next similarity are equal up to TIED, the query is searched deeper until all rows are found that may be
-    among the k. These are sorted by their similarity in float64, and of equal ones by the order of the bank.
-
-    Args:
-        queries: (B, D) float32, L2-normalised.
-        bank: (n, D) float32, L2-normalised.
-        k: 1 <= k <= n, or several of them: then the first k are those of each.
-        device: `cuda` or `cuda:INDEX`, with faiss-gpu only; else `cpu`.
-
-    Returns:
-        Cosine similarities (B, k), descending up to rounding, and bank indices (B, k), of the largest k.
-    """
-    cuts = np.atleast_1d(k)
-    most = int(cuts.max())
-    similarities, neighbours = _found(queries, bank, min(most + 1, len(bank)), device)
-    inner = cuts[cuts < len(bank)]
-    is_open = (similarities[:, inner - 1] - similarities[:, inner] <= TIED).any(axis=1)
-    similarities, neighbours = np.array(similarities[:, :most]), np.array(neighbours[:, :most])
-    unsettled, depth = np.flatnonzero(is_open), min(most + 1, len(bank))
-    while len(unsettled):
-        still, size = [], max(1, FOUND // (depth * bank.shape[1]))
-        for some in np.split(unsettled, range(size, len(unsettled), size)):
-            near, found = _found(queries[some], bank, depth, device)
-            is_settled = (near[:, most - 1] - near[:, -1] > TIED) | (depth == len(bank))
-            still.append(some[~is_settled])
-            done = some[is_settled]
-            similarities[done], neighbours[done] = _sorted(queries[done], bank, found[is_settled], most)
-        unsettled, depth = np.concatenate(still), min(2 * depth, len(bank))
-    return similarities, neighbours
-
-
-def _sorted(
-    queries: NDArray[Any], bank: NDArray[Any], found: NDArray[Any], k: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The first k of the (B, K) rows that were found, by similarity in float64, then by the order of the bank."""
-    # Not a matrix product: rows that are the same to the bit get the same similarity, wherever they are.
-    exact, wide = np.empty(found.shape), queries.astype(np.float64)
-    for columns in spans(found.shape[1], queries.size, FOUND):
-        exact[:, columns] = np.einsum("bd,bkd->bk", wide, bank[found[:, columns]].astype(np.float64))
-    order = np.lexsort((found, -exact))[:, :k]
-    return np.take_along_axis(exact, order, axis=1), np.take_along_axis(found, order, axis=1)
-
-
-@cache
-def _faiss() -> Any:
-    """The module, once the installation is known to be sound; that takes longer than a small search."""
-    from dvme.environment import check_single_faiss
-
-    check_single_faiss()
-    import faiss
-
-    return faiss
-
-
-@cache
-def _gpu_resources() -> Any:
-    """Scratch memory on the GPU, kept between searches."""
-    return _faiss().StandardGpuResources()
-
-
-def _search_device(runtime: Runtime) -> str:
-    """The GPU where FAISS can use it, else `cpu`."""
-    device = runtime.torch_device() if hasattr(_faiss(), "StandardGpuResources") else "cpu"
-    return device if device.startswith("cuda") else "cpu"
-
-
-def _found(queries: NDArray[Any], bank: NDArray[Any], k: int, device: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(B, k) similarities, descending, and bank indices; equal ones in any order."""
-    faiss = _faiss()
-    metric = faiss.METRIC_INNER_PRODUCT
-    if device.startswith("cuda") and k <= GPU_NEIGHBOURS:
-        index = int(device.partition(":")[2] or -1)  # -1: the current one
-        similarities, neighbours = faiss.knn_gpu(_gpu_resources(), queries, bank, k, metric=metric, device=index)
-    else:
-        similarities, neighbours = faiss.knn(queries, bank, k, metric=metric)
-    return similarities, neighbours

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dvme.heads.neighbours.knn import FOUND, search
+from dvme.heads.neighbours.of_rows import FOUND, search
 from dvme.seeds import checked_seed
 from dvme.stats.influence import FEWEST
 from dvme.stats.intervals import LEVEL, Interval

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from dvme.heads.neighbours.knn import search
 from dvme.heads.neighbours.of_images import nearest_images
+from dvme.heads.neighbours.of_rows import search
 from dvme.vectors import unit_rows
 
 SEARCH = partial(search, device="cpu")
