@@ -15,7 +15,7 @@ from dvme.heads import Head
 from dvme.heads.exact.linear import ARGMAX, SOFTMAX, FittedLinear, Linear
 from dvme.heads.fusion.controls import Concat, MeanLogits
 from dvme.heads.fusion.network_head import NetworkHead
-from dvme.heads.neighbours.knn import KNN, NEIGHBOURS
+from dvme.heads.neighbours.knn import AUTO, KNN, NEIGHBOURS
 from dvme.training.batches import Sampling
 from dvme.training.schedule import TrainingProtocol
 
@@ -78,11 +78,13 @@ class KNNProbe(HeadClassifier):
     """Metric on validation that k is chosen by; `accuracy` as in DINO's protocol."""
     standard_errors: float = 1.0
     """How many of the difference from the best k a larger one may be worse; 0 as in DINO's protocol."""
+    search: str = AUTO
+    """`exact`; or `ivf`, approximate, with its recall in `chosen_`; or `auto`: `ivf` from 250,000 rows."""
     device: str = "auto"
     """Where to search; a GPU is used with faiss-gpu only."""
 
     def _head(self) -> Head:
-        return KNN(self.neighbours, self.choose_by, self.standard_errors)
+        return KNN(self.neighbours, self.choose_by, self.standard_errors, self.search)
 
 
 @estimator

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.heads import full_name, segments
 from dvme.heads.fitting.jobs import Head
+from dvme.heads.neighbours.recall import search_notices
 from dvme.heads.saved_views import SavedViews
 from dvme.heads.tuned.kept import OwnBackbone
 from dvme.metrics.grades import mean_cuts
@@ -108,6 +109,12 @@ class SavedHead(Shown):
         return mean_cuts([fold.head.chosen.get("cuts") for fold in self.folds])
 
     @property
+    def approximations(self) -> list[str]:
+        """What of its predictions is approximate, a line each, with what was measured of it."""
+        name = full_name(self.head) if not segments(self.name) else self.name
+        return search_notices((name, fold.head.chosen) for fold in self.folds)
+
+    @property
     def fitted_ids(self) -> NDArray[np.uint8]:
         """(n, 16) content ids of all that any fold learned from or chose on."""
         return np.concatenate([ids for fold in self.folds for ids in (fold.train_ids, fold.validation_ids)])
@@ -142,7 +149,7 @@ class SavedHead(Shown):
         folds = counted(len(self.folds), "fold")
         images = counted(len({own.tobytes() for own in self.fitted_ids}), "image")
         first = f"{full_name(self.head)} on {'+'.join(self.backbones)}"
-        return [f"{first}, {folds}, fitted on {images}", f"tells {some_of(self.classes)}"]
+        return [f"{first}, {folds}, fitted on {images}", f"tells {some_of(self.classes)}", *self.approximations]
 
     def _records(self) -> list[dict[str, Any]]:
         return [

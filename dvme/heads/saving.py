@@ -28,9 +28,10 @@ from dvme.heads.tuned.kept import OwnBackbone
 from dvme.json_values import as_json, plain, rebuilt
 from dvme_cache import Fingerprint
 
-FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT, TUNED_FORMAT, SEGMENT_FORMAT = 2, 3, 4, 5, 6
+FORMATS = FORMAT, MULTILABEL_FORMAT, VIEWS_FORMAT, TUNED_FORMAT, SEGMENT_FORMAT, LISTED_FORMAT = 2, 3, 4, 5, 6, 7
 """Those after the first of heads of several labels, of heads that learned from views, of heads with backbones of
-their own, and of heads that segment: what reads earlier ones alone would get their probabilities wrong."""
+their own, of heads that segment, and of a `knn` with inverted lists: what reads earlier ones alone would get their
+probabilities wrong, or not read them."""
 DESCRIPTION, WEIGHTS = "head.json", "weights.safetensors"
 TRAIN_IDS, VALIDATION_IDS = "train_ids", "validation_ids"
 LONGEST_NAME = 200
@@ -205,6 +206,7 @@ def _description(saved: SavedHead) -> dict[str, Any]:
     parts = zip(saved.backbones, saved.dims, saved.fingerprints, strict=True)
     number = MULTILABEL_FORMAT if saved.is_multilabel else FORMAT
     number = number if saved.views is None else VIEWS_FORMAT
+    number = LISTED_FORMAT if any(getattr(fold.head, "is_listed", False) for fold in saved.folds) else number
     own = {} if saved.views is None else {"views": saved.views.described()}
     return own | {
         "format": SEGMENT_FORMAT if segments(saved.name) else TUNED_FORMAT if saved.own_backbones else number,

@@ -7,6 +7,7 @@ from typing import Any
 
 from dvme.heads import SEGMENTS, UNETS, base_name, segments
 from dvme.heads.fusion.networks import DROPOUT
+from dvme.heads.neighbours.recall import least_recall
 from dvme.paper.about_training import finetuned, of_findings, trained_by_protocol, trained_conv, trained_unet
 from dvme.paper.material import Material
 from dvme.paper.wording import UNKNOWN, all_of, cited, coded, numbers_text, sentences
@@ -30,11 +31,12 @@ WITH_DROPOUT = ("dvme", "dvme-tokens", "mlp")
 def about_heads(material: Material) -> str:
     """One paragraph."""
     targets, said = material.manifest.targets, list[str]()
+    least = least_recall((cell.head, chosen) for cell in material.summary.cells for chosen in cell.chosen)
     for name, (each, methods) in material.heads.items():
         is_of_findings = targets.is_multilabel and not targets.is_segmentation
         settings = of_findings(each["settings"]) if is_of_findings else each["settings"]
         what = _what(base_name(str(each["head"])), settings, material.metric)
-        said.append(f"{coded([name])}, {_where(methods)}, is {what}.")
+        said.append(f"{coded([name])}, {_where(methods)}, is {what}{_approximate(least.get(name))}.")
     return sentences(said)
 
 
@@ -96,6 +98,17 @@ def _knn(settings: Settings, metric: str) -> str:
 
 def _of_knn() -> str:
     return cited("wu2018unsupervised", "caron2021emerging", "douze2024faiss")
+
+
+def _approximate(chosen: Settings | None) -> str:
+    """What is said of neighbours of which a few were missed; nothing of an exact search."""
+    if chosen is None:
+        return ""
+    probed = f"{chosen['n_probes']:,} of {chosen['n_lists']:,} inverted lists of each bank"
+    measured = f"{chosen['recall']:.3f} (lower end of the 95% interval {chosen['recall_low']:.3f})"
+    sample = f"of the {chosen['recall_at']:,} nearest of {chosen['recall_queries']:,} sampled images"
+    what = f"neighbours were searched approximately, in {probed} {cited('douze2024faiss')}"
+    return f"; {what}, with a recall of {measured} {sample}"
 
 
 def _concat(settings: Settings, metric: str) -> str:

@@ -70,7 +70,7 @@ class PredictReport(Shown):
     n_scored: int | None = None
     """Those images."""
     remarks: list[str] = field(default_factory=list)
-    """What of a folder was passed over, and which columns of a manifest were used, a line each."""
+    """What of a folder was passed over, which columns of a manifest were used, and what is approximate, a line each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for `--json`."""
@@ -234,7 +234,7 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
         n_computed=asked.n_computed,
         kept_in=asked.kept_in,
         n_without_finding=int((~is_it.any(axis=1)).sum()) if saved.is_multilabel else None,
-        remarks=list(asked.remarks),
+        remarks=[*asked.remarks, *saved.approximations],
     )
 
 
@@ -252,7 +252,7 @@ def _of_masks(done: Masked, out: str | Path) -> PredictReport:
         n_without_finding=done.n_empty,
         dice=done.dice,
         n_scored=done.n_scored,
-        remarks=done.remarks,
+        remarks=[*done.remarks, *done.saved.approximations],
     )
 
 

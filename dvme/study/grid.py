@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.defaults import ENGINE
+from dvme.heads.neighbours.recall import search_notices
 from dvme.heads.saved_head import SavedHead, subset_hash
 from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
@@ -155,10 +156,9 @@ class Grid:
         return cells
 
     def notices(self, command: str) -> list[str]:
-        """Lines on fits that stopped early, and on jobs that other versions of the packages fitted before."""
-        lines = convergence_notice(
-            (self.methods[place.method].name, job.chosen) for place, job in self.finished.items()
-        )
+        """Lines on fits that stopped early, searches that are approximate, and jobs of other versions."""
+        fits = [(self.methods[place.method].name, job.chosen) for place, job in self.finished.items()]
+        lines = [*convergence_notice(fits), *search_notices(fits)]
         if self.heads is not None:
             lines += kept_notices(self.methods, self.snapshot)
             jobs = [(self.methods[index], [self.finished[each] for each in own]) for index, own in self.kept.items()]

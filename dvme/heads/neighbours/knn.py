@@ -67,6 +67,11 @@ class FittedKNN:
         return self.labels.ndim == 2
 
     @property
+    def is_listed(self) -> bool:
+        """Whether the bank is in inverted lists."""
+        return isinstance(self.unit, InvertedLists)
+
+    @property
     def bank(self) -> NDArray[Any] | InvertedLists:
         """(n, D)."""
         return self.unit if isinstance(self.unit, InvertedLists) else self.unit[self.rows]

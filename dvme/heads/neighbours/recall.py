@@ -103,26 +103,26 @@ def found_shares(lists: InvertedLists, queries: NDArray[Any], true: NDArray[Any]
 
 def search_notices(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """A line for each head whose search was approximate, from the name of each fit's head and what it chose."""
-    worst: dict[str, Mapping[str, Any]] = {}
+    return [_notice(head, chosen) for head, chosen in least_recall(fits).items()]
+
+
+def least_recall(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> dict[str, Mapping[str, Any]]:
+    """By head, of its fits whose search was approximate, what the one with the lowest recall chose."""
+    least: dict[str, Mapping[str, Any]] = {}
     for head, chosen in fits:
-        if KEY in chosen and (head not in worst or chosen["recall_low"] < worst[head]["recall_low"]):
-            worst[head] = chosen
-    return [_notice(head, chosen) for head, chosen in worst.items()]
-
-
-def recall_text(chosen: Mapping[str, Any]) -> str:
-    """What was measured, as a clause."""
-    probed = f"{chosen['n_probes']:,} of {chosen['n_lists']:,} lists"
-    measured = f"recall {chosen[KEY]:.3f} at {chosen['recall_at']:,}, at least {chosen['recall_low']:.3f}"
-    return f"{measured}, on a sample of {chosen['recall_queries']:,} images, {probed} searched"
+        if KEY in chosen and (head not in least or chosen["recall_low"] < least[head]["recall_low"]):
+            least[head] = chosen
+    return least
 
 
 def _notice(head: str, chosen: Mapping[str, Any]) -> str:
-    line = f"{head} searches approximately: {recall_text(chosen)}"
+    measured = f"recall {chosen[KEY]:.3f} at {chosen['recall_at']:,}, at least {chosen['recall_low']:.3f}"
+    probed = f"{chosen['n_probes']:,} of {chosen['n_lists']:,} lists searched"
+    line = f"{head} is approximate: {measured} on a sample of {chosen['recall_queries']:,} images, {probed}"
     if "exact_seconds" not in chosen:
         return Aside(line)
     seconds = f"{chosen['exact_seconds']:,.0f} s for {TIMED:,} images"
-    return f"{line}; that is low: knn@search=exact finds all neighbours, in about {seconds}"
+    return f"{line}; that is low: {head.partition('@')[0]}@search=exact finds all, in about {seconds}"
 
 
 def _interval(shares: NDArray[np.float64]) -> tuple[float, float]:

@@ -120,6 +120,23 @@ def test_load_head__predicts_to_the_bit_as_before_saving(name: str, tmp_path: Pa
     assert not np.array_equal(before[0], before[1])
 
 
+def test_load_head__inverted_lists_have_a_format_of_their_own(tmp_path: Path) -> None:
+    usual, rows = _saved("knn"), np.arange(18)
+    head = get_head("knn@search=ivf")
+    jobs = [Job(head, usual.backbones, rows[start:], rows[:start], 0) for start in (3, 6)]
+    folds = [replace(fold, head=own) for fold, own in zip(usual.folds, fit_jobs(jobs, _data()), strict=True)]
+    saved = replace(usual, head=head, folds=folds)
+    loaded = load_head(save_head(tmp_path / "head", saved))
+    assert _strict((tmp_path / "head" / "head.json").read_text())["format"] == 7
+    assert loaded.head == head
+    blocks = _data().blocks(saved.backbones, slice(None))
+    np.testing.assert_array_equal(loaded.predict_proba(blocks), saved.predict_proba(blocks))
+    (line,) = loaded.approximations
+    assert line.startswith("knn@search=ivf is approximate: recall ")
+    assert line in str(loaded)
+    assert usual.approximations == []
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_load_head__everything_else_comes_back_too(name: str, tmp_path: Path) -> None:
     saved = _saved(name)

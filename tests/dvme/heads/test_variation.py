@@ -20,6 +20,7 @@ from dvme.training.schedule import TrainingProtocol
         ("concat@strengths=2", Concat(Linear((2.0,)))),
         ("mean-logits@strengths=0.5", MeanLogits(Linear((0.5,)))),
         ("knn@k=7:3", KNN((7, 3))),
+        ("knn@search=ivf", KNN(search="ivf")),
         (
             "dvme@max-epochs=2@learning-rate=1e-4@sampling=shuffled@min-epochs=1",
             NetworkHead("dvme", TrainingProtocol(max_epochs=2, min_epochs=1, learning_rate=1e-4, sampling="shuffled")),
@@ -96,7 +97,9 @@ def test_full_name__of_a_head_that_dvme_does_not_know() -> None:
 def test_written__settings_of_before_are_what_they_were() -> None:
     assert set(written(asdict(get_head("linear")))) == {"strengths", "name", "is_fusion"}
     assert set(written(asdict(get_head("concat")))["linear"]) == {"strengths", "name", "is_fusion"}
+    assert "search" not in written(asdict(get_head("knn")))
     assert written(asdict(get_head("linear@link=cumulative")))["link"] == "cumulative"
+    assert written(asdict(get_head("knn@search=exact")))["search"] == "exact"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +107,7 @@ def test_written__settings_of_before_are_what_they_were() -> None:
     [
         ("linear", False),
         ("knn", False),
+        ("knn@search=ivf", False),
         ("concat@link=cumulative", True),
         ("linear@tune=kappa", True),
         ("linear@link=cumulative@tune=kappa", True),

@@ -60,5 +60,19 @@ def test_about_heads__how_k_was_chosen(small_study: Path) -> None:
     )
 
 
+def test_about_heads__an_approximate_search_with_its_lowest_recall(small_study: Path) -> None:
+    material = Material.of(small_study / "run")
+    chosen = {"recall_at": 200, "recall_queries": 500, "n_probes": 8, "n_lists": 1000}
+    lowest = chosen | {"recall": 0.9951, "recall_low": 0.9912}
+    of_head = replace(material.summary.cells[0], head="knn", chosen=[lowest | {"recall_low": 0.993}, lowest])
+    settings = {"neighbours": [5], "choose_by": "study", "standard_errors": 1.0}
+    method = {"head": "knn", "name": "knn", "backbones": ["one"], "settings": settings}
+    described = {**material.described, "methods": [method]}
+    text = about_heads(replace(material, described=described, summary=replace(material.summary, cells=[of_head])))
+    assert "; neighbours were searched approximately, in 8 of 1,000 inverted lists of each bank [@douze2024" in text
+    assert "a recall of 0.995 (lower end of the 95% interval 0.991) of the 200 nearest of 500 sampled images." in text
+    assert "approximately" not in about_heads(replace(material, described=described))
+
+
 def test_about_heads__one_of_somebody_s_own(small_study: Path) -> None:
     assert said(small_study / "run", "mine`s", {}).startswith("`` mine`s ``, on `one`, is a head of our own [cite].")

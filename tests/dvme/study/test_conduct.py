@@ -307,3 +307,19 @@ def test_study__a_backbone_that_was_constant_is_looked_at_again(
         said.append([line for line in dvme.probe(tmp_path / "c.zarr", **asked).notices if "identical" in line])
         shutil.rmtree(tmp_path / "c.zarr")
     assert [len(lines) for lines in said] == [1, 0]
+
+
+def test_probe__an_approximate_search_is_said_wherever_its_results_are(cache: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report = dvme.probe(cache, backbones=["a"], heads=["knn@k=5@search=ivf"], out=run, n_folds=2)
+    (line,) = (each for each in report.notices if "is approximate" in each)
+    (cell,) = report.cells
+    assert line.startswith("knn@k=5@search=ivf is approximate: recall ")
+    assert f" at 5, at least {min(own['recall_low'] for own in cell.chosen):.3f} on a sample of " in line
+    assert all(own["n_probes"] < own["n_lists"] for own in cell.chosen)
+    assert "neighbours were searched approximately" in dvme.methods(run).text
+    dvme.write_report(run, out=tmp_path / "report.html")
+    assert "knn@k=5@search=ivf is approximate: recall " in (tmp_path / "report.html").read_text()
+    (head,) = (run / "heads").iterdir()
+    predicted = dvme.predict(head, cache, out=tmp_path / "predictions.csv")
+    assert predicted.remarks == [line]

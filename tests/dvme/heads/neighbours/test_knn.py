@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from dvme.errors import OptionError
+from dvme.errors import DataError, OptionError
 from dvme.heads.fitting.choosing import last_near_best
 from dvme.heads.fitting.jobs import Embedded, Job, fit_jobs
 from dvme.heads.neighbours import knn
@@ -298,3 +299,111 @@ def test_knn__labels_that_no_neighbour_knows_are_as_frequent_as_in_training() ->
     expected = [[1.0, 0.75, 0.5], [0.0, 0.75, 0.5], [0.5, 1.0, 0.5], [0.5, 0.5, 0.5]]
     np.testing.assert_allclose(fitted.predict_proba([features]), expected)
     assert fitted.chosen == {"k": 1, "constant_labels": [2]}
+
+
+def _clusters(n: int, seed: int = 0) -> Embedded:
+    """Three classes of ten clusters each, along few directions, with some copies."""
+    rng = np.random.default_rng(seed)
+    kinds = rng.integers(0, 30, n)
+    factors = 3.0 * np.random.default_rng(1).normal(size=(30, 5))[kinds] + rng.normal(size=(n, 5))
+    features = (factors @ np.random.default_rng(2).normal(size=(5, 24))).astype(np.float16)
+    features[rng.integers(0, n, n // 20)] = features[0]
+    return Embedded({"a": features}, kinds % 3, 3)
+
+
+def _large(data: Embedded, n_train: int = 3000, **settings: Any) -> Job:
+    return Job(KNN((5, 20), **settings), ("a",), np.arange(n_train), np.arange(n_train, len(data.labels) - 100), 3)
+
+
+def test_knn__auto_is_exact_below_a_size_and_says_what_it_misses_above(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = _clusters(3700)
+    queries = [data.embeddings["a"][-100:]]
+    exact, below = fit_jobs([_large(data, search="exact"), _large(data)], data)
+    monkeypatch.setattr(knn, "LISTED_FROM", 3000)
+    above, still, by_name = fit_jobs(
+        [_large(data), _large(data, search="exact"), _large(data, n_train=900, search="ivf")], data
+    )
+    for one in (below, still):
+        np.testing.assert_array_equal(one.predict_proba(queries), exact.predict_proba(queries))
+        assert one.chosen == exact.chosen
+    for one in (above, by_name):
+        assert isinstance(one, FittedKNN)
+        assert one.is_listed
+        assert one.chosen["recall_low"] >= 0.99
+        assert one.chosen["recall_at"] == 20
+        assert one.chosen["recall_queries"] == 500
+    assert above.chosen["k"] == exact.chosen["k"]
+    np.testing.assert_allclose(above.predict_proba(queries), exact.predict_proba(queries), atol=0.05)
+
+
+@pytest.mark.parametrize("is_multilabel", [False, True])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_knn__with_all_lists_probed_as_exact(
+    is_multilabel: bool, is_weighted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _clusters(900)
+    if is_multilabel:
+        cells = (data.labels[:, None] == np.arange(3)).astype(np.float32)
+        cells[::7, 1] = np.nan
+        data = replace(data, labels=cells)
+    if is_weighted:
+        data = replace(data, weights=np.random.default_rng(0).integers(0, 4, 900).astype(float))
+    monkeypatch.setattr("dvme.heads.neighbours.recall.MOST", 1.0)
+    monkeypatch.setattr("dvme.heads.neighbours.recall.RECALL", 1.1)
+    exact, listed = fit_jobs([_large(data, 600, search=each) for each in ("exact", "ivf")], data)
+    assert listed.chosen["n_probes"] == listed.chosen["n_lists"]
+    assert listed.chosen["recall"] == 1.0
+    assert listed.chosen["k"] == exact.chosen["k"]
+    queries = [data.embeddings["a"][-100:]]
+    np.testing.assert_allclose(listed.predict_proba(queries), exact.predict_proba(queries), atol=1e-6)
+
+
+def test_knn__embeddings_in_a_file_are_searched_as_those_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = _clusters(1200)
+    np.save(tmp_path / "a.npy", data.embeddings["a"])
+    mapped = replace(data, embeddings={"a": np.load(tmp_path / "a.npy", mmap_mode="r")})
+    queries = [data.embeddings["a"][-100:]]
+    jobs = [_large(data, 600, search=each) for each in ("exact", "ivf")]
+    for own, other in zip(fit_jobs(jobs, data), fit_jobs(jobs, mapped), strict=True):
+        assert own.chosen == other.chosen
+        np.testing.assert_array_equal(own.predict_proba(queries), other.predict_proba(queries))
+    monkeypatch.setattr(knn, "LISTED_FROM", 600)
+    in_memory, in_lists = (fit_jobs(jobs[:1], each)[0] for each in (data, mapped))
+    assert isinstance(in_lists, FittedKNN)
+    assert in_lists.is_listed
+    assert in_lists.chosen == in_memory.chosen  # all lists are searched: nothing to measure
+    np.testing.assert_allclose(in_lists.predict_proba(queries), in_memory.predict_proba(queries), atol=1e-6)
+
+
+def test_knn__inverted_lists_are_saved_and_pickled() -> None:
+    data = _clusters(1200)
+    (fitted,) = fit_jobs([_large(data, 600, search="ivf")], data)
+    assert isinstance(fitted, FittedKNN)
+    queries = [data.embeddings["a"][-100:]]
+    for copy in (FittedKNN.restored(fitted.settings(), fitted.arrays()), pickle.loads(pickle.dumps(fitted))):
+        assert copy.is_listed
+        np.testing.assert_array_equal(copy.predict_proba(queries), fitted.predict_proba(queries))
+        assert copy.chosen == fitted.chosen
+
+
+def test_knn__not_finite_rows_never_enter_a_list() -> None:
+    data = _clusters(900)
+    data.embeddings["a"][17, 3] = np.nan
+    with pytest.raises(DataError, match="1 of 800 rows of a are not finite in float32"):
+        fit_jobs([_large(data, 600, search="ivf")], data)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_knn__inverted_lists_of_a_few_rows(n: int) -> None:
+    data = _clusters(60)
+    job = Job(KNN((1, 5), search="ivf"), ("a",), np.arange(n), np.empty(0, dtype=np.int64))
+    (fitted,) = fit_jobs([job], data)
+    shares = fitted.predict_proba([data.embeddings["a"]])
+    np.testing.assert_allclose(shares.sum(axis=1), 1.0)
+
+
+def test_knn__unknown_search() -> None:
+    with pytest.raises(OptionError, match="search 'hnsw' is not known; choose from auto, exact, ivf"):
+        KNN(search="hnsw")

@@ -62,8 +62,8 @@ def test_with_recall__isotropic_rows_reach_the_most_probes_and_offer_an_exact_se
     assert recall.described()["exact_seconds"] > 0
     (line,) = search_notices([("knn", recall.described())])
     assert not isinstance(line, Aside)
-    assert f"recall {recall.mean:.3f} at 20, at least {recall.low:.3f}, on a sample of 500 images" in line
-    assert "that is low: knn@search=exact finds all neighbours, in about " in line
+    assert f"recall {recall.mean:.3f} at 20, at least {recall.low:.3f} on a sample of 500 images" in line
+    assert "that is low: knn@search=exact finds all, in about " in line
 
 
 def test_with_recall__queries_of_the_bank_are_not_their_own_neighbours() -> None:
@@ -112,6 +112,6 @@ def test_search_notices__the_worst_of_each_head() -> None:
     fits.append(("knn", measured | {"recall": 0.995, "recall_low": 0.991, "n_probes": 9}))
     (line,) = search_notices(fits)
     assert isinstance(line, Aside)
-    wanted = "knn searches approximately: recall 0.995 at 200, at least 0.991, on a sample of 500 images, "
+    wanted = "knn is approximate: recall 0.995 at 200, at least 0.991 on a sample of 500 images, "
     assert line == wanted + "9 of 1,000 lists searched"
     assert search_notices(fits[1:3]) == []
