@@ -29,8 +29,8 @@ from dvme.vectors import spans, unit_rows
 
 TRAINED_ON, ROUNDS = 64, 10
 """Rows for each centroid that k-means learns from, and its rounds."""
-AT_ONCE = 1 << 24
-"""Values of rows that are read together."""
+AT_ONCE = SIMILARITIES = 1 << 24
+"""Values of rows that are read together, and similarities that are looked at together."""
 MAPPED = 1 << 28
 """Bytes of the file that may stay in memory before they are given back."""
 
@@ -142,8 +142,9 @@ class InvertedLists:
             for part in spans(stop - start, self.rows.shape[1], AT_ONCE):
                 own = slice(start + part.start, min(start + part.stop, stop))
                 rows = unit_rows(self.rows[own])
-                similarities, found = nearest(queries[some], rows, min(k, len(rows)))
-                best.add_result_subset(some, similarities, self.places[own][found])
+                for few in spans(len(some), len(rows), SIMILARITIES):
+                    similarities = queries[some[few]] @ rows.T
+                    best.add_result_subset(some[few], similarities, self.places[own])
                 n_read += len(rows) * self.rows.strides[0]
             if n_read > MAPPED:
                 self._give_back()

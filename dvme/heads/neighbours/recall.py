@@ -83,7 +83,7 @@ def with_recall(
     shares = found_shares(lists, queries, found)
     most = max(1, int(MOST * lists.n_lists))
     for n_probes in range(1, most + 1):
-        mean, low = _interval(shares[:, n_probes - 1])
+        mean, low = _interval(shares[:, n_probes - 1], k)
         if low >= RECALL:
             break
     recall = Recall(k, mean, low, len(queries), n_probes, lists.n_lists, exact_seconds)
@@ -125,8 +125,8 @@ def _notice(head: str, chosen: Mapping[str, Any]) -> str:
     return f"{line}; that is low: {head.partition('@')[0]}@search=exact finds all, in about {seconds}"
 
 
-def _interval(shares: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean and lower end of (Q,) shares, each of a query."""
+def _interval(shares: NDArray[np.float64], k: int) -> tuple[float, float]:
+    """Mean and lower end of (Q,) shares, each of the k neighbours of a query, which may be missed together."""
     n, mean = float(len(shares)), float(shares.mean())
     variance = float(shares.var(ddof=1)) / n if n > 1 else 0.0
-    return mean, wilson(mean, variance, (n, n), QUANTILE)[0]
+    return mean, wilson(mean, variance, (k * n, n), QUANTILE)[0]

@@ -91,6 +91,7 @@ def test_lists__blocks_and_given_back_memory_change_nothing(monkeypatch: pytest.
     rows, queries = rng.normal(size=(700, 10)).astype(np.float16), unit_rows(rng.normal(size=(30, 10)))
     whole = replace(_listed(rows), n_probes=4)
     monkeypatch.setattr(inverted_lists, "AT_ONCE", 130)
+    monkeypatch.setattr(inverted_lists, "SIMILARITIES", 90)
     monkeypatch.setattr(inverted_lists, "MAPPED", 500)
     parts = replace(_listed(rows), n_probes=4)
     for ours, theirs in zip(whole.arrays().values(), parts.arrays().values(), strict=True):
