@@ -89,8 +89,8 @@ class InvertedLists:
     @classmethod
     def restored(cls, arrays: Mapping[str, NDArray[Any]], n_probes: int | None) -> Self:
         """Those whose `arrays` these are; None: all are probed."""
-        own = (arrays[name] for name in ("rows", "places", "starts", "centroids"))
-        return cls(*own, n_probes or len(arrays["centroids"]))
+        rows, places, starts, centroids = (arrays[name] for name in ("rows", "places", "starts", "centroids"))
+        return cls(rows, places, starts, centroids, n_probes or len(centroids))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that `restored` needs beside the probes."""

@@ -31,7 +31,8 @@ STUDY = "study"
 NEIGHBOURS = (1, 5, 10, 20, 100, 200)
 AUTO, EXACT, IVF = SEARCHES = "auto", "exact", "ivf"
 LISTED_FROM = 250_000
-"""Rows of a bank from which `auto` searches inverted lists."""
+"""Rows of a bank from which `auto` searches inverted lists: about where an exact search for 10,000 queries takes as long
+as the lists with their making."""
 QUERIES = 4096
 """Rows that are searched for at once; what they hold grows with k, not with the bank."""
 VALUES = 1 << 25
@@ -182,15 +183,17 @@ class KNN:
         n_fitted = 0
         for (backbones, head), members in by_backbones(jobs).items():
             assert isinstance(head, KNN)
-            units = UnitRows(only_block(data.blocks(backbones, slice(None))))
+            units = UnitRows(only_block([data.embeddings[name] for name in backbones]))
             for index in members:
                 job = jobs[index]
                 every = data.every_view(job.train)
                 labels, weights = data.labels[every], None if data.weights is None else data.weights_of(every)
+                unit: NDArray[Any] | InvertedLists
+                rows: NDArray[Any] | slice
                 measured: dict[str, Any] = {}
                 if head._is_listed(units, data, job):  # noqa: SLF001
                     unit, measured = head._lists(units, job, weights)  # noqa: SLF001
-                    rows: NDArray[Any] | slice = slice(None)
+                    rows = slice(None)
                 else:
                     unit, rows = units.shared(every)
                 bank = unit if isinstance(unit, InvertedLists) else unit[rows]
@@ -205,7 +208,9 @@ class KNN:
         if data.n_views > 1:
             return False
         is_large = len(job.train) >= LISTED_FROM
-        return (is_large and units.is_mapped) if self.search == EXACT else (is_large or self.search == IVF)
+        if self.search == EXACT:
+            return is_large and not units.is_in_memory
+        return is_large or self.search == IVF
 
     def _lists(self, units: UnitRows, job: Job, weights: NDArray[Any] | None) -> tuple[InvertedLists, dict[str, Any]]:
         """The bank of a job in lists, and what was measured of them; exact ones are all probed."""
@@ -251,11 +256,11 @@ class KNN:
 
 
 class UnitRows:
-    """(N, D) embeddings as rows of length 1: all at once, or, mapped from a file, those that are asked for."""
+    """(N, D) embeddings as rows of length 1: all at once, or of what is not in memory those that are asked for."""
 
     def __init__(self, values: NDArray[Any]) -> None:
         self.values = values
-        self.is_mapped = isinstance(values, np.memmap)
+        self.is_in_memory = isinstance(values, np.ndarray) and not isinstance(values, np.memmap)
 
     @cached_property
     def every(self) -> NDArray[Any]:
@@ -264,12 +269,12 @@ class UnitRows:
 
     def __getitem__(self, rows: NDArray[Any]) -> NDArray[Any]:
         """(n, D) of some rows."""
-        found: NDArray[Any] = unit_rows(self.values[rows]) if self.is_mapped else self.every[rows]
+        found: NDArray[Any] = self.every[rows] if self.is_in_memory else unit_rows(self.values[rows])
         return found
 
     def shared(self, rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any] | slice]:
         """An array and which of its rows these are: where memory holds all, heads share one."""
-        return (self[rows], slice(None)) if self.is_mapped else (self.every, rows)
+        return (self.every, rows) if self.is_in_memory else (self[rows], slice(None))
 
 
 def _portions(n: int, bank: NDArray[Any] | InvertedLists, k: int, n_views: int) -> Iterator[slice]:

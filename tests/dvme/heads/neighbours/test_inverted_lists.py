@@ -38,7 +38,8 @@ def test_lists__all_of_them_probed_are_the_exact_search(seed: int, k: int, n_lis
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
 def test_lists__hold_each_row_once_as_it_was_given(kind: type) -> None:
     rng = np.random.default_rng(0)
-    values, bank = rng.normal(size=(300, 6)).astype(kind), rng.permutation(300)[:200]
+    values: NDArray[Any] = rng.normal(size=(300, 6)).astype(kind)
+    bank = rng.permutation(300)[:200]
     lists = InvertedLists.of(values, bank, seed=3)
     np.testing.assert_array_equal(np.sort(lists.places), np.arange(200))
     np.testing.assert_array_equal(lists.rows, values[bank][lists.places].astype(lists.rows.dtype))

@@ -108,7 +108,8 @@ def test_with_recall__the_lower_end_keeps_its_promise() -> None:
 
 def test_search_notices__the_worst_of_each_head() -> None:
     measured = {"recall": 0.996, "recall_at": 200, "recall_queries": 500, "n_probes": 8, "n_lists": 1000}
-    fits = [("knn", measured | {"recall_low": 0.993}), ("linear", {"strength": 1.0}), ("knn", {"k": 5})]
+    fits: list[tuple[str, Any]] = [("knn", measured | {"recall_low": 0.993})]
+    fits += [("linear", {"strength": 1.0}), ("knn", {"k": 5})]
     fits.append(("knn", measured | {"recall": 0.995, "recall_low": 0.991, "n_probes": 9}))
     (line,) = search_notices(fits)
     assert isinstance(line, Aside)
