@@ -31,8 +31,8 @@ STUDY = "study"
 NEIGHBOURS = (1, 5, 10, 20, 100, 200)
 AUTO, EXACT, IVF = SEARCHES = "auto", "exact", "ivf"
 LISTED_FROM = 250_000
-"""Rows of a bank from which `auto` searches inverted lists: about where an exact search for 10,000 queries takes as long
-as the lists with their making."""
+"""Rows of a bank from which `auto` searches inverted lists: about where an exact search for 10,000 queries takes as
+long as the lists with their making."""
 QUERIES = 4096
 """Rows that are searched for at once; what they hold grows with k, not with the bank."""
 VALUES = 1 << 25
