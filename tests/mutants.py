@@ -113,8 +113,8 @@ STATISTICS = (
     Mutant(
         "auc: ties count whole",
         "dvme/metrics/ranking.py",
-        'lost = np.einsum("qr,qr->r", positive, false - 0.5 * tied)',
-        'lost = np.einsum("qr,qr->r", positive, false - tied)',
+        'lost = np.einsum("rq,rq->r", positive, false - 0.5 * tied)',
+        'lost = np.einsum("rq,rq->r", positive, false - tied)',
         ("tests/dvme/metrics/test_ranking.py",),
     ),
     Mutant(

@@ -75,8 +75,10 @@ def kappa_cuts(
     classes = np.arange(n_classes, dtype=np.float64)
     apart, chance = np.zeros((len(values), n_classes)), np.zeros((len(values), n_classes))
     shares = np.bincount(labels, counts, minlength=n_classes) / counts.sum()
-    np.add.at(apart, place, counts[:, None] * (classes - labels[:, None]) ** 2)
-    np.add.at(chance, place, counts[:, None] * (((classes[:, None] - classes) ** 2) @ shares))
+    far = ((classes[:, None] - classes) ** 2) @ shares
+    for c in range(n_classes):
+        apart[:, c] = np.bincount(place, counts * (c - labels) ** 2, len(values))
+        chance[:, c] = np.bincount(place, counts * far[c], len(values))
     ratio, best = np.inf, np.zeros(len(values), dtype=np.int64)
     for _ in range(MAX_STEPS):
         chosen = _rising(apart - min(ratio, 1.0) * chance)
@@ -94,15 +96,23 @@ def kappa_cuts(
 
 
 def _rising(costs: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(V,) classes that never fall, with the least sum of (V, C) costs."""
+    """(V,) classes that never fall, with the least sum of (V, C) costs.
+
+    Of the first v values with classes up to c, class c begins at the value before which classes up to c - 1 cost least
+    beside its own sum: a running minimum for each class. Where several are as good, it begins as late as it can.
+    """
     n_values, n_classes = costs.shape
-    least = np.empty_like(costs)
-    least[0] = costs[0]
-    for row in range(1, n_values):
-        least[row] = costs[row] + np.minimum.accumulate(least[row - 1])
-    chosen = np.empty(n_values, dtype=np.int64)
-    last = n_classes
-    for row in range(n_values - 1, -1, -1):
-        last = int(least[row, : last + 1].argmin())
-        chosen[row] = last
+    sums = np.zeros((n_classes, n_values + 1))
+    np.cumsum(costs.T, axis=1, out=sums[:, 1:])
+    least, starts = sums[0], np.zeros((n_classes, n_values + 1), dtype=np.int64)
+    for c in range(1, n_classes):
+        gap = least - sums[c]
+        lowest = np.minimum.accumulate(gap)
+        starts[c] = np.maximum.accumulate(np.where(gap == lowest, np.arange(n_values + 1), 0))
+        least = lowest + sums[c]
+    chosen, end = np.empty(n_values, dtype=np.int64), n_values
+    for c in range(n_classes - 1, -1, -1):
+        start = int(starts[c, end])
+        chosen[start:end] = c
+        end = start
     return chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.metrics.labelled import Labelled
-from dvme.metrics.weighting import blocks, gathering, ratio
+from dvme.metrics.weighting import ratio
+from dvme.vectors import spans
 
 RANKED_CELLS = 1 << 22
 """Cells whose order is kept at once: bounds the memory, as labels may be many."""
+WEIGHTS_AT_ONCE = 1 << 18
+"""Put in order and summed at once: as float64 they stay in the processor's cache, where images are not too many."""
+LARGEST_COUNT = 1 << 32
 
 
 class Areas(NamedTuple):
@@ -63,46 +68,86 @@ def areas(truth: NDArray[Any], scores: NDArray[Any], weights: NDArray[Any] | Non
     for first in range(0, n_labels, at_once):
         labels = range(first, min(n_labels, first + at_once))
         rankings = [Ranking.of(given, label) for label in labels]
-        for rows, block in blocks(given.weighting.rows):
-            columns = np.ascontiguousarray(block.T)
-            for label, ranking in zip(labels, rankings, strict=True):
-                found[:, rows, label] = ranking.areas(columns)
+        for label, ranking in zip(labels, rankings, strict=True):
+            found[..., label] = ranking.areas(given.weighting.rows)
     return Areas(*(given.weighting.as_given(each) for each in found))
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The known images of one label by falling score, in stretches that matter together.
+    """The known images of one label by falling score. Only the Q distinct scores of positives can change an area."""
 
-    Only scores that a positive has can change either area. Q of them make 3 Q + 1 stretches: the negatives between a
-    score and the one before, its tied negatives, its positives; and the negatives below the last.
-    """
-
-    stretches: Any
-    """(3 Q + 1, N) sparse: which images are in each."""
+    order: NDArray[np.int64]
+    """(n,) known images."""
+    positives: NDArray[np.int64]
+    """(P,) those that have the label, in the same order."""
+    higher: NDArray[np.int64]
+    """(Q,) how many images score higher than each score of a positive."""
+    reached: NDArray[np.int64]
+    """(Q,) how many score as high or higher."""
+    found: NDArray[np.int64]
+    """(Q,) how many of these are positives."""
 
     @classmethod
     def of(cls, given: Labelled, label: int) -> Ranking:
-        """Of one label."""
+        """Of one label, in n log n time."""
         images = np.flatnonzero(given.is_known[:, label])
-        scores, is_positive = given.scores[images, label], given.is_positive[images, label]
-        distinct, group = np.unique(scores, return_inverse=True)
-        has_positives = np.zeros(len(distinct), dtype=bool)
-        has_positives[group[is_positive]] = True
-        n_above = np.cumsum(has_positives[::-1])[::-1] - has_positives  # scores of positives above each
-        stretch = 3 * n_above[group] + has_positives[group] + is_positive
-        n_stretches = 3 * int(has_positives.sum()) + 1
-        return cls(gathering(stretch, images, n_stretches, len(given.scores)))
+        falling = -given.scores[images, label]
+        by_score = np.argsort(falling)
+        order, in_order = images[by_score], falling[by_score]
+        is_positive = given.is_positive[order, label]
+        n_reached = np.append(np.flatnonzero(in_order[1:] != in_order[:-1]) + 1, len(order))  # by distinct score
+        n_found = np.cumsum(is_positive)[n_reached - 1] if len(order) else np.zeros(1, dtype=np.intp)
+        has_positives = np.diff(n_found, prepend=0) > 0
+        n_higher = np.append(0, n_reached[:-1])
+        return cls(order, order[is_positive], *(each[has_positives] for each in (n_higher, n_reached, n_found)))
 
-    def areas(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(R,) AUC and (R,) average precision, for (N, R) weights."""
-        sums = self.stretches @ weights  # (3 Q + 1, R)
-        between, tied, positive = sums[0:-1:3], sums[1::3], sums[2::3]
-        false = np.cumsum(between + tied, axis=0)  # (Q, R) negatives that score as high or higher
-        true = np.cumsum(positive, axis=0)
-        n_positive, n_negative = positive.sum(axis=0), sums[-1] + between.sum(axis=0) + tied.sum(axis=0)
-        pairs = n_positive * n_negative
-        lost = np.einsum("qr,qr->r", positive, false - 0.5 * tied)
-        chosen = true + false
-        precision = np.divide(true, chosen, out=np.zeros_like(true), where=chosen > 0)
-        return ratio(pairs - lost, pairs), ratio(np.einsum("qr,qr->r", positive, precision), n_positive)
+    def areas(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """(2, R) AUC and average precision, for (R, N) weights, some at a time."""
+        found = np.empty((2, len(weights)))
+        for rows in _at_once(weights):
+            above, true = self._weighed(weights[rows])
+            found[:, rows] = self._auc(above, true), self._average_precision(above, true)
+        return found
+
+    def average_precision(self, weights: NDArray[Any]) -> NDArray[np.float64]:
+        """(R,) the latter alone."""
+        found = np.empty(len(weights))
+        for rows in _at_once(weights):
+            found[rows] = self._average_precision(*self._weighed(weights[rows]))
+        return found
+
+    def _weighed(self, weights: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """(R, n + 1) what the first 0 to n images weigh together, and (R, P + 1) the first positives."""
+        return _sums_before(weights, self.order), _sums_before(weights, self.positives)
+
+    def _auc(self, above: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
+        n_positive, n_negative = 1.0 * true[:, -1], 1.0 * above[:, -1] - true[:, -1]
+        reached, found = 1.0 * above[:, self.reached], 1.0 * true[:, self.found]  # (R, Q) float64
+        positive = np.diff(found, axis=1, prepend=0.0)
+        tied = reached - above[:, self.higher] - positive  # negatives that score just as high
+        false, pairs = reached - found, n_positive * n_negative
+        lost = np.einsum("rq,rq->r", positive, false - 0.5 * tied)
+        return ratio(pairs - lost, pairs)
+
+    def _average_precision(self, above: NDArray[Any], true: NDArray[Any]) -> NDArray[np.float64]:
+        reached, found = 1.0 * above[:, self.reached], 1.0 * true[:, self.found]  # (R, Q) float64
+        precision = np.divide(found, reached, out=np.zeros_like(found), where=reached > 0)
+        positive = np.diff(found, axis=1, prepend=0.0)
+        return ratio(np.einsum("rq,rq->r", positive, precision), true[:, -1])
+
+
+def _at_once(weights: NDArray[Any]) -> Iterator[slice]:
+    """Rows of (R, N) weights."""
+    return spans(len(weights), weights.shape[1], WEIGHTS_AT_ONCE)
+
+
+def _sums_before(weights: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+    """(R, n + 1) what the first 0 to n of some images weigh together, of (R, N) weights.
+
+    Whole numbers are summed as such, which takes a fifth of the time.
+    """
+    are_counts = weights.dtype.kind in "ui" and int(weights.max(initial=0)) * len(order) < LARGEST_COUNT
+    sums = np.zeros((len(weights), len(order) + 1), dtype=np.uint32 if are_counts else np.float64)
+    np.cumsum(weights.take(order, axis=1), axis=1, dtype=sums.dtype, out=sums[:, 1:])
+    return sums

@@ -254,7 +254,7 @@ def _oracle_auc(
         for place, limit in enumerate(np.cumsum(limits, axis=0) if is_cumulative else limits):
             referred = np.empty_like(columns)
             referred[order] = np.clip(limit - before, 0.0, in_order)
-            both = np.concatenate([columns - referred, referred])
+            both = np.concatenate([columns - referred, referred]).T
             for label, ranking in enumerate(rankings):
                 found[rows, place, label] = ranking.areas(both)[0]
     return given.weighting.as_given(found)

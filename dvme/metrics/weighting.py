@@ -58,7 +58,8 @@ def gathering(
     Returns:
         (K, N), to be multiplied by (N, R) weights.
     """
-    order = np.argsort(places, kind="stable")
+    short = places.astype(np.int16) if n_places <= np.iinfo(np.int16).max else places  # few places sort in linear time
+    order = np.argsort(short, kind="stable")
     starts = np.zeros(n_places + 1, dtype=np.intp)
     np.cumsum(np.bincount(places, minlength=n_places), out=starts[1:])
     ordered = np.ones(len(places)) if values is None else values[order].astype(np.float64)

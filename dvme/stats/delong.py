@@ -74,7 +74,7 @@ def auc_parts(labels: NDArray[Any], folds: Sequence[NDArray[Any]]) -> NDArray[An
 
     Args:
         labels: (N,) class indices.
-        folds: J of (N, C) scores.
+        folds: J of (N, C) scores; places in an order, as whole numbers, are counted in linear time.
 
     Returns:
         (J, N); the variance of a head's AUC is the sum over classes of their variance within the class by its size.
@@ -91,10 +91,9 @@ def auc_parts(labels: NDArray[Any], folds: Sequence[NDArray[Any]]) -> NDArray[An
     for c in classes:
         is_positive = labels == c
         n_negative = int((~is_positive).sum())
-        for head, fold in zip(parts, folds, strict=True):
-            positive, negative = fold[is_positive, c], fold[~is_positive, c]
-            head[is_positive] += _share_below(positive, negative)
-            head[~is_positive] += (1.0 - _share_below(negative, positive)) * size[~is_positive] / n_negative
+        for head, fold in enumerate(folds):
+            below = _share_below(fold[:, c], is_positive)
+            parts[head] += np.where(is_positive, below, (1.0 - below) * size / n_negative)
     return parts / len(classes)
 
 
@@ -103,9 +102,18 @@ def _class_mean(labels: NDArray[Any], parts: NDArray[Any]) -> float:
     return float(sum(parts[labels == c].mean() for c in np.unique(labels))) / 2.0
 
 
-def _share_below(scores: NDArray[Any], others: NDArray[Any]) -> NDArray[Any]:
-    """Share of the others below each score, equal ones counted half."""
-    ordered = np.sort(others)
-    ends = np.searchsorted(ordered, scores, "left") + np.searchsorted(ordered, scores, "right")
-    shares: NDArray[Any] = ends / (2.0 * len(others))
+def _share_below(scores: NDArray[Any], is_positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(N,) share of the other side's scores below each score, equal ones counted half, from one sort of both sides.
+
+    Whole numbers that lie close together are counted without it.
+    """
+    if scores.dtype.kind != "i" or np.ptp(scores) > 2 * len(scores):
+        scores = np.unique(scores, return_inverse=True)[1]
+    place = scores - scores.min()
+    of_all = np.bincount(place)
+    of_positives = np.bincount(place[is_positive], minlength=len(of_all))
+    sides = of_positives, of_all - of_positives
+    # Of each place the share of a side that is below it, and half of what stands there.
+    positives, negatives = ((2 * np.cumsum(own) - own) / (2.0 * own.sum()) for own in sides)
+    shares: NDArray[np.float64] = np.where(is_positive, negatives[place], positives[place])
     return shares

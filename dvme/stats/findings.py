@@ -44,7 +44,9 @@ class MeanScored(Scored):
         parts = np.zeros((n_units, len(folds)))
         for each, unit in zip(findings, members, strict=True):
             counts = each.units.counts[each.units.cells[2]].astype(np.float64)
-            np.add.at(parts, unit, each.parts * np.sqrt(counts / np.maximum(counts - 1.0, 1.0))[:, None])
+            own = each.parts * np.sqrt(counts / np.maximum(counts - 1.0, 1.0))[:, None]
+            for head, column in enumerate(own.T):
+                parts[:, head] += np.bincount(unit, column, n_units)
         # `covariance` multiplies by n / (n - 1), which is done above, by finding and class.
         parts *= np.sqrt((n_units - 1.0) / n_units) / len(findings)
         first, units = findings[0], Units(np.zeros(n_units, dtype=np.int64))

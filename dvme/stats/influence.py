@@ -97,10 +97,7 @@ class Scored:
         variances = self.class_variances[self.units.counts > 0]
         if variances.sum() <= ROUNDING**2:
             return float(max(self.units.fewest - 1, 1))
-        n_images = np.bincount(self.units.cells[0]).astype(np.float64)  # of each cell
-        first, second, fourth = (
-            sums[self.units.counts > 0] for sums in (np.bincount(self.units.cells[2], n_images**k) for k in (1, 2, 4))
-        )
+        first, second, fourth = (self.units.powers(k)[self.units.counts > 0] for k in (1, 2, 4))
         alike = second if self.metric == "accuracy" else second / first**2
         return min(satterthwaite(variances, counts), satterthwaite(alike, second**2 / fourth), self.units.n - 1.0)
 
@@ -221,7 +218,9 @@ def scored(
         metrics: names in METRICS.
         predicted: J of (N,) what images are taken for, where that is not the class of the largest score.
     """
-    taken = [fold.argmax(axis=1) for fold in folds] if predicted is None else predicted
+    taken = predicted
+    if taken is None:
+        taken = [fold.argmax(axis=1) for fold in folds] if set(metrics) != {"auc"} else ()
     found = {}
     for metric in metrics:
         values, parts = _auc(labels, folds) if metric == "auc" else _counted(labels, taken, metric)

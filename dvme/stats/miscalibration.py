@@ -14,9 +14,12 @@ from dvme.seeds import checked_seed
 from dvme.stats.influence import FEWEST, mean_scored
 from dvme.stats.intervals import LEVEL, Interval
 from dvme.stats.units import Units
+from dvme.vectors import spans
 
 N_DRAWS = 1000
 """Of the bins' gaps."""
+VALUES_AT_ONCE = 1 << 20
+"""Units times bins: bounds the memory, as images may be many."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,12 @@ class Gaps:
     """(J, B) share that has the label less mean probability; 0 in an empty bin."""
     n_images: int
     """N."""
+    place: NDArray[np.intp]
+    """(N, J) the bin that each head puts an image into; the images of a patient are beside each other."""
     parts: NDArray[np.float64]
-    """(U, J B) what each image or patient contributes to a gap."""
+    """(N, J) what the image contributes to the gap of that bin."""
+    first: NDArray[np.intp]
+    """(U + 1,) where the images of each unit, image or patient, begin; and N."""
 
     @classmethod
     def of(
@@ -53,9 +60,8 @@ class Gaps:
             n_bins: B.
         """
         n, n_heads = len(is_positive), len(folds)
-        unit = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
         weight, confidence, gap = (np.zeros((n_heads, n_bins)) for _ in range(3))
-        parts = np.zeros((int(unit.max()) + 1, n_heads * n_bins))
+        places, parts = np.empty((n, n_heads), dtype=np.intp), np.empty((n, n_heads))
         for head, p in enumerate(folds):
             place = bin_places(p, n_bins, bins)
             counts = np.bincount(place, minlength=n_bins)
@@ -63,8 +69,13 @@ class Gaps:
             weight[head] = counts / n
             confidence[head] = np.where(counts, np.bincount(place, p, n_bins) / filled, np.nan)
             gap[head] = np.bincount(place, is_positive - p, n_bins) / filled
-            np.add.at(parts, (unit, head * n_bins + place), (is_positive - p - gap[head, place]) / filled[place])
-        return cls(weight, confidence, gap, n, parts)
+            places[:, head], parts[:, head] = place, (is_positive - p - gap[head, place]) / filled[place]
+        first = np.arange(n + 1)
+        if groups is not None:
+            _, unit, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+            order, first = np.argsort(unit, kind="stable"), np.append(0, np.cumsum(sizes))
+            places, parts = places[order], parts[order]
+        return cls(weight, confidence, gap, n, places, parts, first)
 
     def errors(self, gap: NDArray[Any] | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Expected and largest calibration error, mean over the heads, for (..., J, B) gaps."""
@@ -88,10 +99,10 @@ class Gaps:
         Source: Agresti and Coull 1998 for the two more images; Bröcker 2012 and Kumar et al. 2019 for the bias.
         """
         expected, largest = (float(each) for each in self.errors())
-        n_units, nan = len(self.parts), float("nan")
+        n_units, nan = len(self.first) - 1, float("nan")
         if n_units < FEWEST:
             return Interval(expected, nan, nan), Interval(largest, nan, nan)
-        covariance = self.parts.T @ self.parts * (n_units / (n_units - 1.0))
+        covariance = self._products() * (n_units / (n_units - 1.0))
         short = np.maximum(self._least_variance().ravel() - np.diag(covariance), 0.0)
         values, vectors = np.linalg.eigh(covariance + np.diag(short))
         noise = np.random.default_rng(checked_seed(seed)).standard_normal((N_DRAWS, len(values)))
@@ -103,6 +114,20 @@ class Gaps:
             Interval(expected, max(0.0, expected - over), min(1.0, expected + under)),
             Interval(largest, max(0.0, largest - over_largest), min(1.0, largest + over_largest)),
         )
+
+    def _products(self) -> NDArray[np.float64]:
+        """(J B, J B) sums over the units of products of what each contributes to the gaps, some units at a time."""
+        n_heads, n_bins = self.gap.shape
+        width, n_units = n_heads * n_bins, len(self.first) - 1
+        total = np.zeros((width, width))
+        for units in spans(n_units, width, VALUES_AT_ONCE):
+            ends = self.first[units.start : units.stop + 1]
+            own = slice(ends[0], ends[-1])
+            unit = np.repeat(np.arange(len(ends) - 1), np.diff(ends))[:, None]
+            cells = (unit * n_heads + np.arange(n_heads)) * n_bins + self.place[own]
+            parts = np.bincount(cells.ravel(), self.parts[own].ravel(), (len(ends) - 1) * width).reshape(-1, width)
+            total += parts.T @ parts
+        return total
 
     def _least_variance(self) -> NDArray[np.float64]:
         """(J, B) of a gap; 0 in an empty bin."""

@@ -33,9 +33,10 @@ class Units:
         if self.groups is None:
             every = np.arange(len(self.labels))
             return every, every, np.asarray(self.labels)
-        pairs = np.stack([np.unique(self.groups, return_inverse=True)[1], self.labels], axis=1)
-        found, cell = np.unique(pairs, axis=0, return_inverse=True)
-        return cell.ravel(), found[:, 0], found[:, 1]
+        n_classes = int(self.labels.max(initial=0)) + 1
+        pairs = np.unique(self.groups, return_inverse=True)[1] * n_classes + self.labels
+        found, cell = np.unique(pairs, return_inverse=True)
+        return cell, found // n_classes, found % n_classes
 
     @cached_property
     def counts(self) -> NDArray[np.intp]:
@@ -52,10 +53,16 @@ class Units:
         """Units of the rarest class that occurs."""
         return int(self.counts[self.counts > 0].min(initial=self.n))
 
+    def powers(self, exponent: int) -> NDArray[np.float64]:
+        """(C,) sum over each class's units of their images of that class, to a power."""
+        if self.groups is None:
+            return self.counts.astype(np.float64)
+        cell, _, of_class = self.cells
+        n_images = np.bincount(cell).astype(np.float64)
+        return np.bincount(of_class, n_images**exponent).astype(np.float64, copy=False)
+
     def sums(self, parts: NDArray[Any]) -> NDArray[Any]:
         """(K, J) sums by cell of the (N, J) images' parts."""
         if self.groups is None:
             return parts
-        summed = np.zeros((len(self.cells[1]), parts.shape[1]))
-        np.add.at(summed, self.cells[0], parts)
-        return summed
+        return np.stack([np.bincount(self.cells[0], own, len(self.cells[1])) for own in parts.T], axis=1)

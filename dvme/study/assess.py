@@ -7,7 +7,7 @@ the tables of a study. What is not known of a test image takes no part in that f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.metrics.decisions import Decisions
-from dvme.metrics.ranking import average_precision
-from dvme.metrics.referral import FRACTIONS, referred, risk_coverage
+from dvme.metrics.labelled import Labelled
+from dvme.metrics.ranking import Ranking
+from dvme.metrics.referral import FRACTIONS, risk_coverage
 from dvme.stats.draws import resample_weights
 from dvme.stats.findings import can_be_judged, scored_findings
 from dvme.stats.influence import FEWEST
@@ -26,6 +27,7 @@ from dvme.stats.selective import area_scored
 from dvme.stats.shares import combined, share, share_left_out
 from dvme.stats.units import Units
 from dvme.study.operation import Operation
+from dvme.study.oracle import Oracle
 from dvme.study.panel import Panel
 from dvme.study.reliability import (
     SCALINGS,
@@ -108,14 +110,14 @@ class _Assessment:
     asked: Operation
     is_exclusive: bool
     uncertain: NDArray[np.bool_] | None
-    _known_told: dict[bytes, tuple[tuple[Interval, ...], Interval]] = field(default_factory=dict)
 
     def found(self) -> MethodReliability:
         judged = can_be_judged(self.test.truth, self.test.groups)
         aucs, _ = scored_findings(self.test.truth, self.test.odds, self.test.groups)
         precisions = self._average_precisions(judged)
-        oracle, mean_oracle = self._oracle(is_cumulative=False)
-        cumulative, mean_cumulative = self._oracle(is_cumulative=True)
+        told = Oracle(self.test)
+        oracle, mean_oracle = told.areas(is_cumulative=False)
+        cumulative, mean_cumulative = told.areas(is_cumulative=True)
         rows = []
         for label, auc in enumerate(aucs):
             row = self._counted(label)
@@ -137,8 +139,11 @@ class _Assessment:
         truth, groups = self.test.truth[:, label], self.test.groups
         known = ~np.isnan(truth)
         unsure = None if self.uncertain is None else int((self.uncertain[:, label] & ~known).sum())
-        units = np.arange(len(truth)) if groups is None else groups
-        counts = {side: len(np.unique(units[truth == side])) for side in (1.0, 0.0)}
+        sides = {side: truth == side for side in (1.0, 0.0)}
+        counts = {
+            side: int(own.sum()) if groups is None else len(np.unique(groups[own]))
+            for side, own in sides.items()
+        }
         why_not = brief = ""
         if min(counts.values()) < FEWEST:
             what = "test image" if groups is None else "test group"
@@ -179,7 +184,8 @@ class _Assessment:
                 risk=tuple(np.mean(at_coverage, axis=0).tolist()),
                 risk_area=area_scored(list(wrong), list(away), groups).interval(),
             )
-        yes_at = [special.expit(odds) > each for each in THRESHOLDS]
+        p = special.expit(odds)
+        yes_at = [p > each for each in THRESHOLDS]
         return replace(
             row,
             fits={name: self._scalings.fit(name, label) for name in SCALINGS},
@@ -251,31 +257,12 @@ class _Assessment:
         if not len(labels):
             return {}
         truth, folds = self.test.truth[:, labels], [fold[:, labels] for fold in self.test.odds]
-        values = np.mean([average_precision(truth, fold) for fold in folds], axis=0)
-        many = [
-            np.mean([average_precision(truth, fold, weights) for fold in folds], axis=0)
-            for weights in _weights(self.units, n_resamples_of(*self.test.truth.shape))
-        ]
-        drawn = np.concatenate(many)
-        return {int(c): percentile_interval(float(values[i]), drawn[:, i]) for i, c in enumerate(labels)}
-
-    def _oracle(self, *, is_cumulative: bool) -> tuple[list[tuple[Interval, ...]], tuple[Interval, ...]]:
-        """By finding, and the mean: the AUC at each fraction."""
-        masks = [referred(each, FRACTIONS, is_cumulative=is_cumulative) for each in self.test.probabilities]
-        at_each = [self._told([mask[place] for mask in masks]) for place in range(len(FRACTIONS))]
-        return list(zip(*(own for own, _ in at_each), strict=True)), tuple(mean for _, mean in at_each)
-
-    def _told(self, images: Sequence[NDArray[np.bool_]]) -> tuple[tuple[Interval, ...], Interval]:
-        """AUC of each finding, and their mean, where each head is told the truth of these J times (N,) images."""
-        key = np.packbits(images).tobytes()
-        if key not in self._known_told:
-            truth, p = self.test.truth, self.test.probabilities
-            is_told = [own[:, None] & ~np.isnan(truth) for own in images]
-            shown = [np.where(told, truth, own) for told, own in zip(is_told, p, strict=True)]
-            found, mean = scored_findings(truth, shown, self.test.groups)
-            every = tuple(UNDEFINED if each is None else each.interval() for each in found)
-            self._known_told[key] = every, UNDEFINED if mean is None else mean.interval()
-        return self._known_told[key]
+        given = [Labelled.of(truth, fold) for fold in folds]
+        rankings = [[Ranking.of(head, i) for head in given] for i in range(len(labels))]  # once for all resamples
+        n_resamples = n_resamples_of(*self.test.truth.shape)
+        drawn = np.concatenate([_precisions(rankings, own) for own in _weights(self.units, n_resamples)], axis=1)
+        values = _precisions(rankings, np.ones((1, len(truth))))
+        return {int(c): percentile_interval(float(values[i, 0]), drawn[i]) for i, c in enumerate(labels)}
 
 
 @dataclass(frozen=True)
@@ -309,6 +296,11 @@ def _distance(odds: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.float6
     with np.errstate(invalid="ignore"):
         away: NDArray[np.float64] = np.abs(odds - thresholds)
     return np.where(np.isnan(away), 0.0, away)
+
+
+def _precisions(rankings: Sequence[Sequence[Ranking]], weights: NDArray[Any]) -> NDArray[np.float64]:
+    """(L, R) average precision of L findings under (R, N) weights, mean over the rankings of J heads."""
+    return np.stack([np.mean([head.average_precision(weights) for head in heads], axis=0) for heads in rankings])
 
 
 def _weights(units: Units, n_resamples: int) -> Iterator[NDArray[Any]]:
