@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,33 +13,31 @@ from numpy.typing import NDArray
 
 from dvme.arguments import public
 from dvme.data import Columns
-from dvme.data.findings import BETWEEN
-from dvme.defaults import NO_FINDING
-from dvme.errors import DataError, OptionError, parameter
-from dvme.files import check_destination, written_aside
+from dvme.errors import OptionError, parameter
+from dvme.files import check_destination
 from dvme.heads import full_name, segments
 from dvme.heads.saved_head import SavedHead, keys_of
 from dvme.heads.saving import head_name, load_head
-from dvme.metrics.grades import predicted_classes
 from dvme.places import check_head, check_new_cache
 from dvme.prediction.areas import Masked
 from dvme.prediction.backbones import OwnBackbones
 from dvme.prediction.mask_files import AREAS
 from dvme.prediction.masks import MaskRequest, write_masks
 from dvme.prediction.sources import Part, embedded, with_embeddings
+from dvme.prediction.tables import WRITERS, check_stems, decided, lines_of, table_written
 from dvme.runtime import Progress, Runtime, automatic
 from dvme.segmentation.saved import named
 from dvme.shown.result import Shown
-from dvme.text import counted, probability_of, some_of
+from dvme.text import counted, some_of
 from dvme.vectors import spans
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WRITERS = (".csv", ".parquet")
 SIZES, NUMBERS = ("rows", "columns"), ("p(", "pixels(", "share(", "dice(")
 """Names of columns of numbers, and how the others of them begin."""
 ROWS_AT_ONCE = 4096
+"""Images that are predicted, and written, at once."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -216,24 +214,30 @@ def predict(  # noqa: PLR0913 - the command's options, one to one
     found = embedded(images, cache, saved, own, runtime or Runtime(), progress, columns, skip_missing=skip_missing)
     with found as asked:
         parts, left_out = with_embeddings(asked, saved)
-        positions = np.concatenate([part.positions for part in parts])
-        probabilities = _probabilities(saved, parts, progress)[np.argsort(positions)]
         contents = np.concatenate([part.store.samples.ids[part.rows] for part in parts])
         n_known = int(np.isin(keys_of(contents), keys_of(saved.fitted_ids)).sum())
-    named = {name: [of[i] for i in np.sort(positions)] for name, of in (("image", asked.ids), ("path", asked.paths))}
-    is_it = _decided(saved, probabilities)
-    _write(path, _table(saved, named, is_it, probabilities, submission))
+        if submission is not None:
+            check_stems([asked.ids[i] for part in parts for i in part.positions.tolist()])
+        counts, n_empty = np.zeros(len(saved.classes), dtype=np.int64), 0
+        with table_written(path) as add:
+            for positions, probabilities in _predicted(saved, parts, progress):
+                here = positions.tolist()
+                named = {what: [of[i] for i in here] for what, of in (("image", asked.ids), ("path", asked.paths))}
+                is_it = decided(saved, probabilities)
+                add(lines_of(saved, named, is_it, probabilities, submission))
+                counts += is_it.sum(axis=0)
+                n_empty += int((~is_it.any(axis=1)).sum())
     return PredictReport(
         head=full_name(saved.head),
         backbones=saved.backbones,
         out=os.fspath(path),
-        n_rows=len(is_it),
-        counts=dict(zip(saved.classes, is_it.sum(axis=0).tolist(), strict=True)),
+        n_rows=len(contents),
+        counts=dict(zip(saved.classes, counts.tolist(), strict=True)),
         n_known=n_known,
         left_out=left_out,
         n_computed=asked.n_computed,
         kept_in=asked.kept_in,
-        n_without_finding=int((~is_it.any(axis=1)).sum()) if saved.is_multilabel else None,
+        n_without_finding=n_empty if saved.is_multilabel else None,
         remarks=[*asked.remarks, *saved.approximations],
     )
 
@@ -256,52 +260,21 @@ def _of_masks(done: Masked, out: str | Path) -> PredictReport:
     )
 
 
-def _probabilities(saved: SavedHead, parts: Sequence[Part], progress: Progress) -> NDArray[Any]:
-    """(R, C) of the rows of all parts, some rows at a time."""
-    found, n_rows = [], sum(len(part.rows) for part in parts)
-    done = 0
-    for part in parts:
-        for rows in spans(len(part.rows), 1, ROWS_AT_ONCE):
-            some = part.rows[rows]
-            found.append(saved.predict_proba(part.store.read_aligned(part.backbones, some)))
-            done += len(some)
-            progress("predict", done, n_rows)
-    return np.concatenate(found)
-
-
-def _decided(saved: SavedHead, probabilities: NDArray[Any]) -> NDArray[np.bool_]:
-    """(R, C) what each image is taken for: one class, or findings, each above a half."""
-    is_it: NDArray[np.bool_] = probabilities > 0.5
-    if not saved.is_multilabel:
-        is_it = predicted_classes(probabilities, saved.cuts)[:, None] == np.arange(len(saved.classes))
-    return is_it
-
-
-def _table(
-    saved: SavedHead,
-    named: Mapping[str, Sequence[str]],
-    is_it: NDArray[np.bool_],
-    probabilities: NDArray[Any],
-    submission: Sequence[str] | None,
-) -> pd.DataFrame:
-    import pandas as pd
-
-    names = np.array(saved.classes, dtype=object)
-    classes = [BETWEEN.join(names[row]) or NO_FINDING for row in is_it]
-    if submission is not None:
-        stems = [PurePosixPath(identity).stem for identity in named["image"]]
-        if len(set(stems)) < len(stems):
-            raise DataError(
-                "two images have the same file name without folder and suffix; a submission needs distinct ones"
-            )
-        return pd.DataFrame({submission[0]: stems, submission[1]: classes})
-    columns = {probability_of(name): probabilities[:, c] for c, name in enumerate(saved.classes)}
-    return pd.DataFrame({**named, "findings" if saved.is_multilabel else "class": classes, **columns})
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with written_aside(path) as aside:
-        if path.suffix.lower() == ".parquet":
-            table.to_parquet(aside, index=False)
-        else:
-            table.to_csv(aside, index=False)
+def _predicted(
+    saved: SavedHead, parts: Sequence[Part], progress: Progress
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+    """Positions (B,) and probabilities (B, C) of the rows of all parts, in the order of the images, some at a time."""
+    positions = np.concatenate([part.positions for part in parts])
+    starts = np.cumsum([0, *(len(part.rows) for part in parts[:-1])])
+    order, done = np.argsort(positions, kind="stable"), 0
+    for some in spans(len(order), 1, ROWS_AT_ONCE):
+        chosen = np.sort(order[some])  # part by part
+        found = []
+        for part, start, own in zip(parts, starts, np.split(chosen, np.searchsorted(chosen, starts[1:])), strict=True):
+            if len(own):
+                rows = part.rows[own - start]
+                found.append(saved.predict_proba(part.store.read_aligned(part.backbones, rows)))
+                done += len(own)
+                progress("predict", done, len(order))
+        in_order = np.argsort(positions[chosen], kind="stable")
+        yield positions[chosen][in_order], np.concatenate(found)[in_order]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +50,9 @@ class Part:
 class Asked:
     """The images that predictions are wanted of, and where their embeddings are."""
 
-    ids: Sequence[str]
+    ids: Sequence[str] | NDArray[Any]
     """As the source names them, in its order."""
-    paths: Sequence[str]
+    paths: Sequence[str] | NDArray[Any]
     """Where they are now, as far as that is known."""
     parts: Sequence[Part]
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -99,7 +100,7 @@ def embedded(  # noqa: PLR0913 - what is asked, and who is told
         check_fits(saved, store, is_asked=True)
         rows = np.flatnonzero(~store.samples.is_pruned)
         names, paths = named_images(store.samples.paths, store.column("path"), rows)
-        yield Asked(names.tolist(), paths.tolist(), [Part(store, saved.inputs, np.arange(len(rows)), rows)])
+        yield Asked(names, paths, [Part(store, saved.inputs, np.arange(len(rows)), rows)])
         return
     with tempfile.TemporaryDirectory(prefix="dvme-predict-") as folder:
         kept = None if cache is None else place_beside(cache)
