@@ -74,17 +74,14 @@ def optima(
         inputs: what a job's optima take for its validation rows, (v, D) or (v, n).
     """
     strengths = torch.tensor(path.strengths, dtype=torch.float64)
-    targets = [_targets(data, job.train) for job in jobs]
+    targets = [targets_of(data, job.train) for job in jobs]
     weights = None if data.weights is None else [weights_of(data, job.train) for job in jobs]
-    middle = len(strengths) // 2
     best: list[Optimum] = []
     for start in range(0, len(strengths), path.at_once):
         part = strengths[start : start + path.at_once]
         fits = fit(targets, [spread * part for spread in spreads], data.n_classes, weights)
         found = [
-            _best(
-                own, inputs(job), _targets(data, job.validation), weights_of(data, job.validation), start, middle, path
-            )
+            best_of(own, _losses(own, inputs(job), data, job.validation, path, start), start)
             for job, own in zip(jobs, fits, strict=True)
         ]
         del fits
@@ -103,20 +100,11 @@ def check_finite(job: Job, loss: float) -> None:
         )
 
 
-def _best(
-    fit: LogisticFit, inputs: Tensor, targets: Tensor, weights: Tensor | None, start: int, middle: int, path: Path
-) -> Optimum:
-    """The strength with the least mean log loss on (v, D) rows or (v, n) products; the middle one without a row.
+def best_of(fit: LogisticFit, losses: Sequence[float], start: int = 0) -> Optimum:
+    """The strength with the least of (S,) losses; inf where parameters are not finite.
 
-    A class that training lacked costs a bounded amount. `start` is the first strength's position on the path.
+    `start` is the first strength's position on the path.
     """
-    if len(targets):
-        losses = [
-            _log_loss(inputs @ own + shift, targets, weights, path.log_proba)
-            for own, shift in zip(fit.weights, fit.intercepts, strict=True)
-        ]
-    else:
-        losses = [float(abs(start + index - middle)) for index in range(len(fit.weights))]
     is_sound = fit.weights.isfinite().all(2).all(1) & ~fit.intercepts.isnan().any(1)
     losses = [loss if sound and np.isfinite(loss) else np.inf for loss, sound in zip(losses, is_sound, strict=True)]
     index = int(np.argmin(losses))
@@ -125,17 +113,33 @@ def _best(
     return Optimum(start + index, losses[index], weights, intercepts, bool(fit.is_converged[index]))
 
 
-def _log_loss(
-    logits: Tensor, targets: Tensor, weights: Tensor | None, log_proba: Callable[[Tensor], Tensor] | None
-) -> float:
-    """Mean over (v, C) logits, by (v,) weights if there are any."""
+def from_middle(path: Path, start: int, n_strengths: int) -> list[float]:
+    """What stands for losses where there is no validation row: how far each strength is from the middle of the path."""
+    middle = len(path.strengths) // 2
+    return [float(abs(start + index - middle)) for index in range(n_strengths)]
+
+
+def log_losses(logits: Tensor, targets: Tensor, log_proba: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """(v,) of (v, C) logits. A class that training lacked costs a bounded amount."""
     logs = torch.log_softmax(logits, dim=-1) if log_proba is None else log_proba(logits)
-    log_probabilities = logs.clamp_min(np.log(LEAST_PROBABILITY))
-    losses = -log_probabilities[torch.arange(len(targets)), targets]
-    return float(losses.mean() if weights is None else losses @ weights / weights.sum())
+    return -logs.clamp_min(np.log(LEAST_PROBABILITY))[torch.arange(len(targets)), targets]
 
 
-def _targets(data: Embedded, rows: NDArray[np.int64]) -> Tensor:
+def _losses(
+    fit: LogisticFit, inputs: Tensor, data: Embedded, rows: NDArray[np.int64], path: Path, start: int
+) -> list[float]:
+    """Mean log losses of the strengths on (v, D) rows or (v, n) products."""
+    if not len(rows):
+        return from_middle(path, start, len(fit.weights))
+    targets, weights = targets_of(data, rows), weights_of(data, rows)
+    found = []
+    for own, shift in zip(fit.weights, fit.intercepts, strict=True):
+        losses = log_losses(inputs @ own + shift, targets, path.log_proba)
+        found.append(float(losses.mean() if weights is None else losses @ weights / weights.sum()))
+    return found
+
+
+def targets_of(data: Embedded, rows: NDArray[np.int64]) -> Tensor:
     """(n,) int64 labels."""
     return torch.from_numpy(data.labels[rows].astype(np.int64))
 

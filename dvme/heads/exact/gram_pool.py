@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.heads.exact.logistic import is_spanned
 from dvme.heads.fitting.jobs import Job
+from dvme.heads.fitting.row_blocks import RowArray
 from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class GramPool:
         return torch.from_numpy(part.take(np.searchsorted(self.members, columns), axis=1))
 
 
-def pooled(jobs: Sequence[Job], features: NDArray[Any], budget: int) -> GramPool | None:
+def pooled(jobs: Sequence[Job], features: RowArray, budget: int) -> GramPool | None:
     """The pool of the jobs that are solved from Gram matrices, if it has fewer products than they on their own."""
     dim = features.shape[1]
     few = [job for job in jobs if is_spanned(len(job.train), dim)]

@@ -18,7 +18,9 @@ from dvme.heads.exact.gram_pool import GramPool, pooled
 from dvme.heads.exact.labels import LabelOptima, LabelRows, label_optima
 from dvme.heads.exact.logistic import LogisticFit, fit_from_gram, fit_logistic, is_spanned
 from dvme.heads.exact.spreads import spread_of_gram, spread_of_rows
+from dvme.heads.exact.streaming import StreamPlan, streamed_optimum
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.fitting.row_blocks import RowArray, RowsOf, row_blocks
 from dvme.limits import every, positive
 from dvme.metrics.grades import expected_grades, kappa_cuts
 from dvme.runtime import Progress, Runtime
@@ -65,19 +67,21 @@ class FittedLinear:
     link: str = SOFTMAX
     """Of LINKS: how logits become probabilities."""
 
-    def predict_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def predict_proba(self, blocks: Sequence[RowArray]) -> NDArray[Any]:
         """(B, C) probabilities of (B, D) features."""
         probabilities: NDArray[Any] = np.exp(self.log_proba(blocks))
         return probabilities
 
-    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def log_proba(self, blocks: Sequence[RowArray]) -> NDArray[Any]:
         """(B, C) float64 log probabilities; -inf for a class that training lacked."""
         logits = self.logits(only_block(blocks))
         return log_proba_of(logits, is_multilabel=self.is_multilabel, link=self.link)
 
-    def logits(self, features: NDArray[Any]) -> NDArray[Any]:
-        """(B, C) float64; by cumulative link (B, C - 1) log odds of a class above each."""
-        logits: NDArray[Any] = features.astype(np.float64) @ self.weights + self.intercepts
+    def logits(self, features: RowArray) -> NDArray[Any]:
+        """(B, C) float64, block by block; by cumulative link (B, C - 1) log odds of a class above each."""
+        logits = np.empty((len(features), len(self.intercepts)))
+        for part, block in row_blocks(features):
+            logits[part] = block.astype(np.float64) @ self.weights + self.intercepts
         return logits
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -138,45 +142,64 @@ class Linear:
     ) -> Iterator[tuple[int, FittedHead]]:
         """Fit jobs of like size and all strengths together, in groups that fit the memory budget.
 
-        A single job that does not fit it takes some strengths after the others.
+        A single job that does not fit it takes some strengths after the others; one that does not fit it at a single
+        strength is streamed, see `streaming`.
 
         With K views of n images the loss is the mean over all K n rows, each view of an image counting 1 / K of it, and
         the penalty is that of one row: strengths mean what they mean without views.
 
         Raises:
-            OptionError: if the budget does not hold a job at a single strength.
+            OptionError: if the budget does not hold a job at a single strength, nor its streaming.
             DataError: if a job is finite at no strength, or is to take several labels for classes in order.
         """
         n_fitted = 0
         jobs = [replace(job, train=data.every_view(job.train)) for job in jobs]
-        for (backbones, head), members in by_backbones(jobs).items():
+        for (_, head), members in by_backbones(jobs).items():
             assert isinstance(head, Linear)
             if data.is_multilabel and (head.link, head.tune) != (SOFTMAX, ARGMAX):
                 raise DataError(
                     "images with several labels have no order of classes; take linear without link and tune"
                 )
-            features = only_block(data.blocks(backbones, slice(None)))
-            sizes = {index: len(jobs[index].train) for index in members}
-            footprint = Footprint(features.shape[1], data.n_classes, data.is_multilabel)
-            n_strengths = len(head.strengths)
-            budget, largest = runtime.memory_budget("cpu"), max(sizes.values())
-            room = budget - footprint(largest, 1)
-            pool = pooled([jobs[index] for index in members], features, min(budget // 2, room))
-            rest = budget if pool is None else budget - pool.n_bytes
-            at_once = {size: footprint.at_once(size, n_strengths, rest) for size in set(sizes.values())}
-            for group in alike(sizes, footprint, n_strengths, rest):
-                is_cumulative = head.link == CUMULATIVE and data.n_classes > 2
-                path = Path(
-                    head.strengths,
-                    min(at_once[sizes[index]] for index in group),
-                    _cumulative_log_proba if is_cumulative else None,
-                )
-                heads = _fit_group([jobs[index] for index in group], features, pool, data, path)
-                if head.tune == KAPPA:
-                    heads = [_tuned(own, jobs[index], features, data) for own, index in zip(heads, group, strict=True)]
+            for group in _fit_alike(head, {index: jobs[index] for index in members}, data, runtime, progress):
                 n_fitted += len(group)
                 progress("fit linear", n_fitted, len(jobs))
-                yield from zip(group, heads, strict=True)
+                yield from group.items()
+
+
+def _fit_alike(
+    head: Linear, jobs: Mapping[int, Job], data: Embedded, runtime: Runtime, progress: Progress
+) -> Iterator[dict[int, FittedLinear]]:
+    """Jobs of one head on one backbone, by their positions: those that fit in memory, then those that are streamed."""
+    features = data.embeddings[next(iter(jobs.values())).backbones[0]]
+    n_strengths, budget = len(head.strengths), runtime.memory_budget("cpu")
+    footprint = Footprint(features.shape[1], data.n_classes, data.is_multilabel)
+    is_cumulative, is_tuned = head.link == CUMULATIVE and data.n_classes > 2, head.tune == KAPPA
+    path = Path(head.strengths, n_strengths, _cumulative_log_proba if is_cumulative else None)
+    plans = {} if is_cumulative or data.is_multilabel else _plans(jobs, footprint, n_strengths, budget)
+    held = {index: job for index, job in jobs.items() if index not in plans}
+    groups = _fit_held(held, features, data, path, footprint, budget) if held else iter(())
+    for group in groups:
+        yield {index: _tuned(own, jobs[index], features, data) for index, own in group.items()} if is_tuned else group
+    for index, plan in plans.items():
+        optimum, took = streamed_optimum(jobs[index], data, path, plan, progress)
+        own = _head(optimum, optimum.weights, optimum.intercepts, path)
+        own = replace(own, chosen={**own.chosen, "streamed": took})
+        yield {index: _tuned(own, jobs[index], features, data) if is_tuned else own}
+
+
+def _fit_held(
+    jobs: Mapping[int, Job], features: RowArray, data: Embedded, path: Path, footprint: Footprint, budget: int
+) -> Iterator[dict[int, FittedLinear]]:
+    """Jobs that fit in memory, those of like size together."""
+    sizes, n_strengths = {index: len(job.train) for index, job in jobs.items()}, len(path.strengths)
+    room = budget - footprint(max(sizes.values()), 1)
+    pool = pooled(list(jobs.values()), features, min(budget // 2, room))
+    rest = budget if pool is None else budget - pool.n_bytes
+    at_once = {size: footprint.at_once(size, n_strengths, rest) for size in set(sizes.values())}
+    for group in alike(sizes, footprint, n_strengths, rest):
+        some = replace(path, at_once=min(at_once[sizes[index]] for index in group))
+        heads = _fit_group([jobs[index] for index in group], features, pool, data, some)
+        yield dict(zip(group, heads, strict=True))
 
 
 def log_proba_of(logits: NDArray[Any], *, is_multilabel: bool, link: str = SOFTMAX) -> NDArray[Any]:
@@ -193,8 +216,14 @@ def log_proba_of(logits: NDArray[Any], *, is_multilabel: bool, link: str = SOFTM
     return logs
 
 
+def _plans(jobs: Mapping[int, Job], footprint: Footprint, n_strengths: int, budget: int) -> dict[int, StreamPlan]:
+    """Of those jobs that are streamed."""
+    found = {index: StreamPlan.of(footprint, len(job.train), n_strengths, budget) for index, job in jobs.items()}
+    return {index: plan for index, plan in found.items() if plan is not None}
+
+
 def _fit_group(
-    jobs: Sequence[Job], features: NDArray[Any], pool: GramPool | None, data: Embedded, path: Path
+    jobs: Sequence[Job], features: RowArray, pool: GramPool | None, data: Embedded, path: Path
 ) -> list[FittedLinear]:
     """Fit, and choose on each job's validation rows: from the pool where it serves, else from the job's own rows."""
     grams: dict[int, Tensor] = {}
@@ -214,7 +243,7 @@ def _fit_group(
     return [heads[index] for index in range(len(jobs))]
 
 
-def _fit_from_rows(jobs: Sequence[Job], features: NDArray[Any], data: Embedded, path: Path) -> list[FittedLinear]:
+def _fit_from_rows(jobs: Sequence[Job], features: RowArray, data: Embedded, path: Path) -> list[FittedLinear]:
     """Gather each job's own rows."""
     rows = [torch.from_numpy(features[job.train]).double() for job in jobs]
     found = _optima(data)(
@@ -263,9 +292,10 @@ def _cumulative_log_proba(logits: Tensor) -> Tensor:
     return torch.from_numpy(cumulative_log_proba(logits.numpy()))
 
 
-def _tuned(head: FittedLinear, job: Job, features: NDArray[Any], data: Embedded) -> FittedLinear:
+def _tuned(head: FittedLinear, job: Job, features: RowArray, data: Embedded) -> FittedLinear:
     """With the cuts of the largest quadratic kappa on validation, where that is defined."""
-    labels, grades = data.labels[job.validation], expected_grades(head.predict_proba([features[job.validation]]))
+    labels = data.labels[job.validation]
+    grades = expected_grades(np.exp(head.log_proba([RowsOf(features, job.validation)])))
     cuts = kappa_cuts(labels, grades, data.n_classes, data.weights_of(job.validation))
     return head if cuts is None else replace(head, chosen={**head.chosen, "cuts": cuts})
 

@@ -34,7 +34,7 @@ MAX_HALVINGS = 30
 SUFFICIENT_DECREASE = 1e-4
 
 
-class Problem(Protocol):
+class Slopes(Protocol):
     """J problems at S strengths, of which a rectangle of problems and strengths is still worked on."""
 
     start: Tensor
@@ -43,11 +43,8 @@ class Problem(Protocol):
     def keep(self, jobs: Tensor, strengths: Tensor) -> None:
         """Go on with some problems and some strengths, both bool masks."""
 
-    def renewed(self, parameters: Tensor) -> Tensor:
-        """The same parameters with images computed anew, free of what steps left in them."""
-
     def logits(self, parameters: Tensor) -> Tensor:
-        """(J, S, Q, n), linear in the parameters."""
+        """(J, S, Q, n), linear in the parameters, or what else is."""
 
     def objective(self, logits: Tensor, parameters: Tensor) -> Tensor:
         """(J, S), not negative."""
@@ -55,17 +52,35 @@ class Problem(Protocol):
     def gradient(self, logits: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(J, S, I, Q, P), and (J, S) what the preconditioner has to know of the point."""
 
+    def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
+        """(J, S, I, Q, P), positive definite and symmetric in the metric."""
+
+    def preconditioned_length(self, gradient: Tensor, curvature: Tensor) -> Tensor:
+        """(J, S) inner products of a gradient with itself preconditioned; 0 where that is not to be rescaled."""
+
+
+class Problem(Slopes, Protocol):
+    """The same, with what Newton's method needs."""
+
+    def renewed(self, parameters: Tensor) -> Tensor:
+        """The same parameters with images computed anew, free of what steps left in them."""
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """(J, S, Q, n), all that `hessian` has to know of the point."""
 
     def hessian(self, probabilities: Tensor, direction: Tensor, along: Tensor) -> Tensor:
         """(J, S, I, Q, P) change of the gradient along a direction, whose logits are `along`."""
 
-    def precondition(self, gradient: Tensor, curvature: Tensor) -> Tensor:
-        """(J, S, I, Q, P), positive definite and symmetric in the metric."""
 
-    def preconditioned_length(self, gradient: Tensor, curvature: Tensor) -> Tensor:
-        """(J, S) inner products of a gradient with itself preconditioned."""
+@dataclass(frozen=True)
+class Stop:
+    """How far `minimise` goes."""
+
+    tolerance: float = TOLERANCE
+    """Slope at which a problem is through, relative to its objective."""
+    rise: float = 0.0
+    """Of the objective, relative to it, that a step may bring: rounding, where only slopes tell how far it is."""
+    max_iterations: int = MAX_ITERATIONS
 
 
 @dataclass(frozen=True)
@@ -80,7 +95,10 @@ class Optima:
     """(J, S) bool."""
 
 
-def minimise(problem: Problem) -> Optima:
+NEAR = Stop()
+
+
+def minimise(problem: Slopes, stop: Stop = NEAR) -> Optima:
     """Come near the optimum: work on the problem, which is used up, until every strength has or can get no further.
 
     A strength has come near (`is_converged`) where the way down is as good as level and the objective is a number of 0
@@ -93,11 +111,11 @@ def minimise(problem: Problem) -> Optima:
     parameters, objectives = state.current.clone(), state.value.clone()
     is_converged = torch.zeros_like(state.is_done)
     jobs, strengths = (torch.arange(size, device=parameters.device) for size in objectives.shape)
-    for iteration in range(MAX_ITERATIONS + 1):
+    for iteration in range(stop.max_iterations + 1):
         direction, slope = _downhill(problem, state)
         is_sound = (slope <= ROUNDING * state.value) & (state.value >= 0) & state.value.isfinite()
-        is_optimum = is_sound & (-slope <= TOLERANCE * state.value)
-        leaves = (is_optimum | ~is_sound | state.is_stuck | (iteration == MAX_ITERATIONS)) & ~state.is_done
+        is_optimum = is_sound & (-slope <= stop.tolerance * state.value)
+        leaves = (is_optimum | ~is_sound | state.is_stuck | (iteration == stop.max_iterations)) & ~state.is_done
         if bool(leaves.any()):
             job, strength = leaves.nonzero(as_tuple=True)
             place = jobs[job], strengths[strength]
@@ -112,7 +130,7 @@ def minimise(problem: Problem) -> Optima:
                 state.keep(busy_jobs, busy_strengths)
                 jobs, strengths = jobs[busy_jobs], strengths[busy_strengths]
                 direction, slope = (x[busy_jobs][:, busy_strengths] for x in (direction, slope))
-        state.move(problem, direction, slope)
+        state.move(problem, direction, slope, stop.rise)
     return Optima(parameters, objectives, is_converged)
 
 
@@ -125,7 +143,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 class _State:
     """Where the active rectangle of problems stands, and the curvature pairs of L-BFGS."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Slopes) -> None:
         self.current = problem.start
         self.logits = problem.logits(self.current)
         self.value = problem.objective(self.logits, self.current)
@@ -151,13 +169,13 @@ class _State:
         lost = is_lost[..., None, None, None, None]
         self.steps, self.changes = (torch.where(lost, 0.0, vectors) for vectors in (self.steps, self.changes))
 
-    def move(self, problem: Problem, direction: Tensor, slope: Tensor) -> None:
+    def move(self, problem: Slopes, direction: Tensor, slope: Tensor, rise: float) -> None:
         """Backtrack from step 1 along a direction and remember what it told about the curvature."""
         length, self.logits, self.value = backtracked(
             problem,
             (self.logits, self.current),
             (problem.logits(direction), direction),
-            self.value,
+            self.value * (1.0 + rise),
             slope,
             is_done=self.is_done,
             max_halvings=MAX_HALVINGS,
@@ -184,7 +202,7 @@ class _State:
         self.products, self.is_pair = torch.cat([older, column[..., None]], dim=3), is_pair
 
 
-def _downhill(problem: Problem, state: _State) -> tuple[Tensor, Tensor]:
+def _downhill(problem: Slopes, state: _State) -> tuple[Tensor, Tensor]:
     """A direction of descent for every problem, and its slope (J, S); none, and 0 or more, where there is none."""
     direction = _direction(problem, state)
     slope = dot(direction, state.gradient)
@@ -200,7 +218,7 @@ def _downhill(problem: Problem, state: _State) -> tuple[Tensor, Tensor]:
     return direction, slope
 
 
-def _direction(problem: Problem, state: _State) -> Tensor:
+def _direction(problem: Slopes, state: _State) -> Tensor:
     """Down, for every problem at once. Pairs without curvature count as absent.
 
     The two loops of the recursion are a triangular solve each, with the inner products of steps and changes.
@@ -231,7 +249,7 @@ def _dots(vectors: Tensor, other: Tensor) -> Tensor:
 
 
 def backtracked(
-    problem: Problem,
+    problem: Slopes,
     point: tuple[Tensor, Tensor],
     towards: tuple[Tensor, Tensor],
     level: Tensor,

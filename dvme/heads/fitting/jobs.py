@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dvme.errors import DataError
 from dvme.heads.fitting.cells import check_cells, check_weights
 from dvme.heads.fitting.counting import JobCount
+from dvme.heads.fitting.row_blocks import RowArray, Rows, n_not_finite, selected
 from dvme.runtime import Progress, Runtime, silent
-from dvme.vectors import finite_rows
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Job:
 class Embedded:
     """What jobs share: the embeddings of every backbone, row by row, and the labels."""
 
-    embeddings: Mapping[str, NDArray[Any]]
-    """(N, D_m) by backbone."""
+    embeddings: Mapping[str, RowArray]
+    """(N, D_m) by backbone. `linear` takes them from a file, or read when asked; other heads all into memory."""
     labels: NDArray[Any]
     """(N,) class indices; only rows named in a job are looked at. Where an image may have several labels, (N, L)
     float32: 1 has it, 0 has it not, values between teach a part, nan is not known and takes no part in that label."""
@@ -72,7 +72,7 @@ class Embedded:
 
     def blocks(self, backbones: Sequence[str], rows: NDArray[Any] | slice) -> list[NDArray[Any]]:
         """(B, D_m) embeddings of each backbone at some rows, as `FittedHead.predict_proba` takes them."""
-        return [self.embeddings[name][rows] for name in backbones]
+        return [selected(self.embeddings[name], rows) for name in backbones]
 
     def every_view(self, images: NDArray[Any]) -> NDArray[Any]:
         """(K n,) rows of all views of (n,) images, view by view, given those of the first."""
@@ -280,7 +280,7 @@ def by_backbones(jobs: Sequence[Job]) -> dict[tuple[tuple[str, ...], Head], list
     return groups
 
 
-def only_block(blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def only_block(blocks: Sequence[Rows]) -> Rows:
     """The embeddings of a head that takes one backbone."""
     if len(blocks) != 1:
         raise ValueError(f"this head takes the embeddings of one backbone, not of {len(blocks)}")
@@ -314,7 +314,7 @@ def check(jobs: Sequence[Job], data: Embedded) -> None:
             rows_of.setdefault(name, []).extend((data.every_view(job.train), job.validation))
     for name, parts in rows_of.items():
         rows = np.unique(np.concatenate(parts))
-        n_bad = int((~finite_rows(data.embeddings[name][rows])).sum())
+        n_bad = n_not_finite(data.embeddings[name], rows)
         if n_bad:
             step = "dvme cache verify says which, then extract them or leave them out"
             raise DataError(f"{n_bad} of {len(rows)} rows of {name} are not finite in float32; {step}")
