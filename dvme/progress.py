@@ -25,6 +25,7 @@ UNITS = {
     "score": "cells",
     "attention": "folds",
     "shards": "shards",
+    "stream": "passes",
     "maps": "maps",
     "train": "epochs",
     **dict.fromkeys(("load", "compare images", "embed again"), "backbones"),

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from dvme.data.targets import Targets
 from dvme.errors import DataError
 from dvme.heads import Embedded, FittedHead, Job
+from dvme.heads.fitting.counting import STREAM
 from dvme.heads.fitting.jobs import Bounded, fit_each
+from dvme.heads.fitting.row_blocks import ReadsBlocks
 from dvme.heads.tuned.on_images import FittedTuned
 from dvme.runtime import Progress, Runtime
 from dvme.segmentation.segmenter import OnGrid
@@ -106,19 +108,20 @@ def fit_assignments(
     is_cpu = runtime.torch_device().partition(":")[0] == "cpu"
     for names, positions in portions(assignments, snapshot, targets, budget):
         snapshot.forget(names)
-        embeddings = {name: snapshot.read_views(name) for name in names}
+        is_beyond = _is_beyond([assignments[position] for position in positions], snapshot, targets, names, budget)
+        embeddings = {name: (snapshot.unread if is_beyond else snapshot.read_views)(name) for name in names}
         n_views = snapshot.n_views
         truth = np.concatenate([hidden.values] * n_views) if targets.is_multilabel else None
         labels = np.concatenate([hidden.learned] * n_views)
         data = Embedded(embeddings, labels, n_classes, truth=truth, n_views=n_views)
         some = [assignments[position] for position in positions]
         jobs = [Job(each.method.head, each.method.backbones, each.train, each.validation, each.seed) for each in some]
-        left = max(1, budget - _held(snapshot, names))
+        left = budget if is_beyond else max(1, budget - _held(snapshot, names))
         own = replace(runtime, memory=left) if is_cpu else runtime  # a GPU has memory of its own
 
         def tell(stage: str, done: int, n_jobs: int, before: int = n_done) -> None:
-            del n_jobs
-            progress(stage, before + done, len(assignments))
+            is_of_jobs = not stage.startswith(STREAM)
+            progress(stage, *((before + done, len(assignments)) if is_of_jobs else (done, n_jobs)))
 
         for one in fit_each(jobs, data, runtime=own, progress=tell):
             job = jobs[one.position]
@@ -162,6 +165,18 @@ def portions(
     for position, each in enumerate(assignments):
         found.setdefault(every if at_once else each.method.backbones, []).append(position)
     return list(found.items())
+
+
+def _is_beyond(
+    assignments: Sequence[Assignment], snapshot: Snapshot, targets: Targets, names: Sequence[str], budget: int
+) -> bool:
+    """Whether embeddings stay where they are, for memory does not hold them beside a fit, and all heads read blocks."""
+    if snapshot.n_views > 1 or snapshot.is_segmentation:
+        return False
+    heads = [each.method.head for each in assignments]
+    if not all(isinstance(head, ReadsBlocks) and head.reads_blocks for head in heads):
+        return False
+    return _held(snapshot, names) + max(_least(each, snapshot, targets) for each in assignments) > budget
 
 
 def _held(snapshot: Snapshot, names: Sequence[str]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.defaults import ENGINE
-from dvme.heads.neighbours.recall import search_notices
+from dvme.heads.fitting.counting import STREAM
 from dvme.heads.saved_head import SavedHead, subset_hash
-from dvme.notices import Aside
 from dvme.runtime import Progress, Runtime
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.design.splits import groups_to_resample
 from dvme.study.design.views import identity_of
 from dvme.study.division import of_part
+from dvme.study.fit_notices import fit_notices
 from dvme.study.fitting import Assignment, Predicted
 from dvme.study.kept_heads import KeptHeads, mark
-from dvme.study.ledger import FinishedJob, Ledger, job_key, versions
-from dvme.study.methods import Method, convergence_notice
+from dvme.study.ledger import FinishedJob, Ledger, job_key
+from dvme.study.methods import Method
 from dvme.study.pictures import PictureStore
 from dvme.study.roles import ONE_BY_ONE
 from dvme.study.saved import bytes_notice, kept_notices, saved_head, why_not_kept
@@ -35,7 +34,6 @@ from dvme.study.scoring import judged_labels
 from dvme.study.segmenting import OWN_STAGES as SEGMENT_STAGES
 from dvme.study.segmenting import fit_segmentations
 from dvme.study.tuning import OWN_STAGES, fit_all
-from dvme.text import counted
 from dvme_cache.parts import Part
 
 KEPT_EVERY = 30.0
@@ -107,7 +105,8 @@ class Grid:
         progress(stage, before, len(own))
 
         def tell(what: str, done: int, of: int) -> None:
-            progress(*((what, done, of) if what in OWN_STAGES | SEGMENT_STAGES else (stage, before + done, len(own))))
+            is_own = what in OWN_STAGES | SEGMENT_STAGES or what.startswith(STREAM)
+            progress(*((what, done, of) if is_own else (stage, before + done, len(own))))
 
         with closing(self._predicted(todo, runtime, budget, tell)) as predicted:
             try:
@@ -156,26 +155,12 @@ class Grid:
         return cells
 
     def notices(self, command: str) -> list[str]:
-        """Lines on fits that stopped early, searches that are approximate, and jobs of other versions."""
-        fits = [(self.methods[place.method].name, job.chosen) for place, job in self.finished.items()]
-        lines = [*convergence_notice(fits), *search_notices(fits)]
-        if self.heads is not None:
-            lines += kept_notices(self.methods, self.snapshot)
-            jobs = [(self.methods[index], [self.finished[each] for each in own]) for index, own in self.kept.items()]
-            lines += bytes_notice(jobs)
-        here = versions()
-        differing: Counter[str] = Counter()
-        for job in self.finished.values():
-            names = [name for name, number in job.versions.items() if here.get(name) != number]
-            made_by = ", ".join(f"{name} {job.versions[name]} (now {here.get(name, 'absent')})" for name in names)
-            differing.update([made_by] if made_by else [])
-        return lines + [
-            Aside(
-                f"{counted(n, 'job')} of {len(self.finished):,} {'was' if n == 1 else 'were'} fitted before by "
-                f"{made_by}; {command} into another folder to fit all anew"
-            )
-            for made_by, n in differing.items()
-        ]
+        """Lines on the finished fits, and on the heads that are kept of them."""
+        lines = fit_notices([(self.methods[place.method].name, job) for place, job in self.finished.items()], command)
+        if self.heads is None:
+            return lines
+        jobs = [(self.methods[index], [self.finished[each] for each in own]) for index, own in self.kept.items()]
+        return [*lines, *kept_notices(self.methods, self.snapshot), *bytes_notice(jobs)]
 
     def _predicted(
         self, todo: Sequence[Place], runtime: Runtime, budget: int, tell: Progress

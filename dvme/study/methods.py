@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
@@ -211,12 +210,3 @@ def method_notices(methods: Sequence[Method]) -> list[str]:
         lines.append(Text(f"{which}, so validation scores are without it; the test scores are with it"))
     varied = dict.fromkeys(method.name for method in methods if method.name != method.head.name)
     return [*lines, *([Aside(f"settings that differ from the defaults: {', '.join(varied)}")] if varied else [])]
-
-
-def convergence_notice(fits: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
-    """A line where fits did not converge, from the name of each fit's head and what it chose."""
-    stopped = Counter(head for head, chosen in fits if not chosen.get("is_converged", True))
-    if not stopped:
-        return []
-    which = ", ".join(f"{n:,} of {head}" for head, n in stopped.items())
-    return [f"fits that did not converge: {which}; their scores may lie a little low"]

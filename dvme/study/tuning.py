@@ -17,6 +17,7 @@ from dvme.data.targets import Targets
 from dvme.defaults import ENGINE
 from dvme.errors import DataError, DvmeError, OptionError, message_of, parameter
 from dvme.heads import TUNED, Embedded, Job
+from dvme.heads.fitting.counting import STREAM
 from dvme.heads.fitting.jobs import check, counted
 from dvme.heads.tuned.on_images import OnImages
 from dvme.runtime import Progress, Runtime
@@ -55,7 +56,8 @@ def fit_all(
     frozen = [position for position in range(len(assignments)) if position not in set(tuned)]
 
     def tell(stage: str, done: int, total: int, before: int = 0) -> None:
-        progress(*((stage, done, total) if stage in OWN_STAGES else (stage, before + done, len(assignments))))
+        is_own = stage in OWN_STAGES or stage.startswith(STREAM)
+        progress(*((stage, done, total) if is_own else (stage, before + done, len(assignments))))
 
     by_backbone: dict[str, list[int]] = {}
     for position in tuned:

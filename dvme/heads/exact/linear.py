@@ -123,6 +123,7 @@ class Linear:
     goes by them, such as the AUC. Without two classes on validation it is `argmax`."""
     name: str = "linear"
     is_fusion: bool = False
+    reads_blocks: ClassVar[bool] = True
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:

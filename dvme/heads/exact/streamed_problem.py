@@ -2,7 +2,8 @@
 
 A sample of m rows knows the Hessian of all n up to a relative sqrt(D / m). So a Newton step by it leaves that part of
 the distance to the optimum, and L-BFGS on top of it less: a pass is worth two to three digits of the objective where
-m >> D. What decides is the gradient of all rows, so the optimum is that of all rows, whatever the sample.
+m >> D. The rows near the boundary decide, so a first sample, as even over classes as it can be, says which these are.
+What decides is the gradient of all rows, so the optimum is that of all rows, whatever the sample.
 
 Source: Byrd, Chin, Neveitt and Nocedal 2011 for the sampled Hessian and its conjugate gradients; `minimise` for L-BFGS.
 """
@@ -13,9 +14,12 @@ from collections.abc import Callable
 from copy import copy
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dvme.heads.exact.logistic_problem import FromRows
 from dvme.heads.exact.minimise import Slopes, dot, minimise
-from dvme.heads.exact.streamed_rows import StreamedRows
+from dvme.heads.exact.streamed_rows import StreamedRows, Taught
 from dvme_cache.deferred import deferred
 
 if TYPE_CHECKING:
@@ -38,12 +42,15 @@ class StreamedProblem(Slopes):
     """
 
     def __init__(self, streamed: StreamedRows, n_sample: int, l2: Tensor, tell: Callable[[], None]) -> None:
-        """`l2` (1, S); `tell` is called after each pass. Starts from the optimum of the sample."""
+        """`l2` (1, S); `tell` is called after each pass. The first one is on what the sample is to be."""
         self.streamed, self.l2, self.tell = streamed, l2, tell
-        sample = streamed.sample(n_sample)
-        scatter = sample.matrix.T @ (sample.matrix * sample.weights[0][:, None])
+        even = streamed.sample(n_sample)
+        scatter = even.matrix.T @ (even.matrix * even.weights[0][:, None])
         self.basis = torch.linalg.eigh(scatter).eigenvectors
-        self.sample = FromRows([sample.matrix @ self.basis], [sample.targets], [sample.weights], l2)
+        near = minimise(self._of(even)).parameters
+        del even
+        self.sample = self._of(streamed.surprising(n_sample, self._surprise(near)))
+        self.sample.start = near
         self.start = minimise(copy(self.sample)).parameters
         self.sampled = self.start.new_zeros(0)
         """(1, S, Q, m) probabilities of the sample at the current point."""
@@ -105,6 +112,20 @@ class StreamedProblem(Slopes):
     def in_features(self, parameters: Tensor) -> Tensor:
         """(1, S, 1, Q, D + 1) weights of centred features, from those of the axes."""
         return torch.cat([parameters[..., :-1] @ self.basis.T, parameters[..., -1:]], dim=-1)
+
+    def _of(self, sample: Taught) -> FromRows:
+        return FromRows([sample.matrix @ self.basis], [sample.targets], [sample.weights], self.l2)
+
+    def _surprise(self, parameters: Tensor) -> NDArray[np.float64]:
+        """(n,) how far probabilities are from the truth, over strengths and classes; a pass."""
+        own, free, found = self.in_features(parameters), torch.zeros_like(self.l2), []
+        for taught in self.streamed.blocks():
+            block = FromRows([taught.matrix], [taught.targets], [taught.weights], free)
+            residuals = block.probabilities(block.logits(own)) - block.targets
+            found.append(residuals.abs().mean((0, 1, 2)))
+        self.tell()
+        surprise: NDArray[np.float64] = torch.cat(found).numpy()
+        return surprise
 
     def _pass(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(1, S) objectives and (1, S, 1, Q, D + 1) gradients."""

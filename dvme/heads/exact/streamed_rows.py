@@ -23,6 +23,10 @@ else:
     torch = deferred("torch")
 
 
+EVEN_SHARE = 0.2
+"""Of a sample by surprise, what is drawn evenly from the classes."""
+
+
 @dataclass(frozen=True)
 class Taught:
     """Some rows with what they teach, as a `LogisticProblem` takes them."""
@@ -94,11 +98,28 @@ class StreamedRows:
         places = np.concatenate([generator.choice(own, share, replace=False, shuffle=False) for own, share in pairs])
         scales = np.repeat([len(own) / share for own, share in pairs], shares)
         order = np.argsort(places)
-        rows = self.rows[places[order]]
+        return self._gathered(places[order], scales[order])
+
+    def surprising(self, size: int, surprise: NDArray[np.float64]) -> Taught:
+        """About so many rows, drawn in proportion to (n,) surprises, and of each class some; weighted as `sample`.
+
+        Rows that a fit is sure of say little of the optimum, and of the curvature near it.
+
+        Source: Fithian and Hastie 2014, local case-control sampling.
+        """
+        labels = np.searchsorted(self.classes, self.data.labels[self.rows])
+        even = 1.0 / (len(self.classes) * np.bincount(labels))[labels]
+        wanted = size * ((1.0 - EVEN_SHARE) * surprise / max(surprise.sum(), 1e-300) + EVEN_SHARE * even)
+        places = np.flatnonzero(np.random.default_rng(1).random(len(wanted)) < wanted)
+        return self._gathered(places, 1.0 / np.minimum(wanted[places], 1.0))
+
+    def _gathered(self, places: NDArray[np.int64], scales: NDArray[np.float64]) -> Taught:
+        """Some of the n rows, ascending, in memory."""
+        rows = self.rows[places]
         matrix = torch.empty(len(rows), len(self.moments[0]), dtype=torch.float64)
         for part, block in self._blocks(rows):
             matrix[part] = block
-        return self._taught(rows, matrix, torch.from_numpy(scales[order]))
+        return self._taught(rows, matrix, torch.from_numpy(scales))
 
     def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[slice, Tensor]]:
         """(B, D) float64, a copy."""

@@ -31,6 +31,7 @@ from dvme.heads.exact.minimise import Stop, minimise
 from dvme.heads.exact.newton import TOLERANCE
 from dvme.heads.exact.streamed_problem import StreamedProblem
 from dvme.heads.exact.streamed_rows import StreamedRows
+from dvme.heads.fitting.counting import STREAM
 from dvme.heads.fitting.jobs import Embedded, Job
 from dvme.heads.fitting.row_blocks import BLOCK_VALUES, row_blocks
 from dvme.runtime import Progress
@@ -42,15 +43,14 @@ if TYPE_CHECKING:
 else:
     torch = deferred("torch")
 
-STREAM = "stream"
-"""The first word of the stage whose steps are passes."""
 OPTIMUM = Stop(tolerance=TOLERANCE, rise=1e-7, max_iterations=100)
 USUAL_PASSES = 9
 """What is told as the total until more are needed."""
 LARGEST_SAMPLE, SHARE_OF_ROWS = 100_000, 20
 """Rows of a sample: one in so many of all, up to so many, where memory allows."""
-WANTED_PER_VALUE, LEAST_PER_VALUE = 20, 5
-"""Rows of a sample for each of D values, for a useful Hessian, and for one that is better than none."""
+WANTED, LEAST_PER_VALUE = 20, 5
+"""Rows of a sample: for each parameter for a useful Hessian, and for each of D values for one that is better than none.
+"""
 ROW_BYTES = 48
 """Of row numbers, labels, and what finds a sample among them."""
 BLOCK_SHARE, LEAST_BLOCK = 8, 64
@@ -93,7 +93,8 @@ class StreamPlan:
                 f"{footprint(n_rows, 1):,} bytes, or {needed:,} where its rows are streamed, and may hold {budget:,}; "
                 "pass " + parameter("memory") + f", {more:g} GiB more"
             )
-        useful = max(WANTED_PER_VALUE * footprint.dim, min(LARGEST_SAMPLE, n_rows // SHARE_OF_ROWS))
+        n_parameters = footprint.dim * (footprint.n_classes if footprint.n_classes > 2 else 1)
+        useful = max(WANTED * n_parameters, min(LARGEST_SAMPLE, n_rows // SHARE_OF_ROWS))
         room = budget - own.n_bytes(footprint, n_rows, n_strengths)
         per_row = footprint(n_rows, n_strengths) - footprint(n_rows - 1, n_strengths)
         return replace(own, n_sample=max(least, min(n_rows, useful, room // per_row)))

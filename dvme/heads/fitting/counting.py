@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dvme.runtime import Progress
 
 STAGE = "fit"
+STREAM = "stream"
+"""The first word of a stage whose steps are passes over the rows of one job."""
 
 
 class JobCount:
@@ -33,8 +35,13 @@ class JobCount:
         self._tell(self.n_given)
 
     def ended(self, stage: str, n_ended: int, n_jobs: int) -> None:
-        """Told by a head: so many jobs of its kind are through, whether or not they are handed over."""
-        del stage, n_jobs
+        """Told by a head: so many jobs of its kind are through, whether or not they are handed over.
+
+        A stage whose steps are not jobs is told as it is.
+        """
+        if stage.startswith(STREAM):
+            self.progress(stage, n_ended, n_jobs)
+            return
         self._tell(self.n_given_before + n_ended if self.is_one_to_one else self.n_given)
 
     def _tell(self, done: int) -> None:

@@ -6,13 +6,15 @@ import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dvme.vectors import finite_rows
 
+READ_VALUES = 1 << 22
+"""Values that are read at a time: 8 MiB in float16."""
 BLOCK_VALUES = 1 << 19
 """Values of a block: 4 MiB in float64, which caches hold; products of four times as many are three times as slow."""
 
@@ -36,6 +38,15 @@ class RowArray(Protocol):
 
 
 Rows = TypeVar("Rows", bound=RowArray)
+
+
+@runtime_checkable
+class ReadsBlocks(Protocol):
+    """A head that takes embeddings which are not in memory, for it never asks for all rows at once."""
+
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether it does."""
 
 
 @dataclass(frozen=True)
@@ -94,22 +105,27 @@ def row_blocks(
     """
     n_rows = features.shape[0] if rows is None else len(rows)
     step = max(1, n_values // max(1, features.shape[1]))
-    parts = [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
-    if len(parts) <= 1 or _is_in_memory(features):
-        yield from ((part, _read(features, rows, part)) for part in parts)
+    if n_rows <= step or _is_in_memory(features):
+        yield from ((part, _read(features, rows, part)) for part in _parts(n_rows, step))
         return
+    reads = _parts(n_rows, step * max(1, READ_VALUES // n_values))
     with ThreadPoolExecutor(1) as reader:
-        coming = [reader.submit(_read, features, rows, part) for part in parts[:1]]
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
-            block = coming.pop().result()
-            if following is not None:
-                coming.append(reader.submit(_read, features, rows, following))
-            yield part, block
+        coming = [reader.submit(_read, features, rows, reads[0])]
+        for position, read in enumerate(reads):
+            values = coming.pop().result()
+            if position + 1 < len(reads):
+                coming.append(reader.submit(_read, features, rows, reads[position + 1]))
+            for part in _parts(len(values), step):
+                yield slice(read.start + part.start, read.start + part.stop), values[part]
 
 
 def n_not_finite(features: RowArray, rows: NDArray[Any]) -> int:
     """How many of (n,) rows have a value that is not finite as float32."""
     return sum(int((~finite_rows(block)).sum()) for _, block in row_blocks(features, rows))
+
+
+def _parts(n_rows: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
 
 
 def _read(features: RowArray, rows: NDArray[Any] | None, part: slice) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dvme.errors import OptionError
 from dvme.heads.exact.linear import ARGMAX, FittedLinear, Linear, log_proba_of
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job
+from dvme.heads.fitting.row_blocks import RowArray
 from dvme.runtime import Progress, Runtime
 from dvme.vectors import unit_rows
 
@@ -23,9 +24,9 @@ from dvme.vectors import unit_rows
 class FittedConcat(FittedLinear):
     """Logistic regression on embeddings of length 1, side by side."""
 
-    def log_proba(self, blocks: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    def log_proba(self, blocks: Sequence[RowArray]) -> NDArray[Any]:
         """(B, C)."""
-        return super().log_proba([concatenated(blocks)])
+        return super().log_proba([concatenated([np.asarray(block) for block in blocks])])
 
 
 @dataclass(frozen=True)

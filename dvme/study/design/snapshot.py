@@ -17,8 +17,10 @@ from dvme.data.samples import MASK
 from dvme.data.targets import Targets
 from dvme.data.uncertainty import Uncertainty
 from dvme.errors import DataError, parameter
+from dvme.heads.fitting.row_blocks import RowArray, RowsOf
 from dvme.notices import Aside
 from dvme.segmentation.maps import DenseMaps, means_of
+from dvme.study.design.cached_rows import CachedRows
 from dvme.study.design.inspection import seen_key
 from dvme.study.design.learned import Learned, learned_of
 from dvme.study.design.named import kept_column
@@ -201,6 +203,10 @@ class Snapshot:
         if self.n_bytes <= self._most_held:
             self._held[name] = values
         return values
+
+    def unread(self, name: str) -> RowArray:
+        """(N, D) embeddings of a backbone as `read` gives them, but only when rows are asked for."""
+        return RowsOf(CachedRows(self.backbones[name]), self.rows)
 
     @property
     def origins(self) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dvme.heads import Head, get_head
 from dvme.heads.exact.linear import Linear
 from dvme.heads.fusion.network_head import NetworkHead
 from dvme.heads.neighbours.knn import KNN
-from dvme.study.methods import check_cuts, check_order, convergence_notice, make_methods, method_notices, sampled
+from dvme.study.methods import check_cuts, check_order, make_methods, method_notices, sampled
 
 BOTH = ("a", "b")
 RIVALS = [("linear", ("a",)), ("linear", ("b",))]
@@ -83,14 +83,6 @@ def test_sampled__only_heads_trained_by_minibatches(oversample: bool | None) -> 
     assert linear == made[0]
     assert isinstance(fusion.head, NetworkHead)
     assert (fusion.head.protocol.sampling, fusion.name) == (wanted, "dvme")
-
-
-def test_convergence_notice__counts_by_head() -> None:
-    fits = [("linear", {"is_converged": False})] * 2 + [("linear", {"is_converged": True}), ("knn", {"k": 5})]
-    fits += [("concat", {"is_converged": False})]
-    line = "fits that did not converge: 2 of linear, 1 of concat; their scores may lie a little low"
-    assert convergence_notice(fits) == [line]
-    assert convergence_notice(fits[2:4]) == []
 
 
 @pytest.mark.parametrize(
