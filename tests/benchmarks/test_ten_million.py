@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,10 @@ def test_linear__time_and_memory_against_rows(stored: tuple[Path, int]) -> None:
             end="",
         )
     logs = np.log([[size, own["seconds"]] for size, own in zip(sizes, found, strict=True)])
-    print(f"\nlog seconds against log N: slope {np.polyfit(*logs.T, 1)[0]:.2f}; of the last two sizes ", end="")
+    print(
+        f"\nlog seconds against log N: slope {np.polyfit(logs[:, 0], logs[:, 1], 1)[0]:.2f}; of the last two sizes ",
+        end="",
+    )
     print(f"{np.divide(*(logs[-1] - logs[-2])[::-1]):.2f}")
     weights = np.array(found[-1]["weights"])
     loadings, truth = _truth()
@@ -128,20 +132,21 @@ def test_linear__objective_and_time_beside_memory_and_scikit_learn(stored: tuple
         """Of a vector, at the strength that was chosen."""
         logits = rows @ weights + intercept
         losses = np.logaddexp(0.0, np.where(labels == 1, -logits, logits))
-        return float(losses.sum()) + 0.5 * held.chosen["strength"] * spread * float(weights @ weights)
+        return float(losses.sum()) + 0.5 * float(held.chosen["strength"]) * spread * float(weights @ weights)
 
     def own(head: FittedHead) -> float:
-        arrays = head.arrays()
-        return objective(*(arrays[name][..., 1] - arrays[name][..., 0] for name in ("weights", "intercepts")))
+        weights, intercepts = head.arrays()["weights"], head.arrays()["intercepts"]
+        return objective(weights[:, 1] - weights[:, 0], float(intercepts[1] - intercepts[0]))
 
     least = own(held)
     print(f"\n{n_rows:,} rows: in memory {seconds:.1f} s, streamed {slower:.1f} s, objective {least:.6f}, ", end="")
     print(f"streamed {own(streamed) / least - 1:+.1e} relative")
     features = rows.astype(np.float32)
-    for name, make in (
-        ("LogisticRegression", lambda l2: LogisticRegression(C=1 / l2, max_iter=1000)),
-        ("SGDClassifier", lambda l2: SGDClassifier(loss="log_loss", alpha=l2 / len(rows), random_state=0)),
-    ):
+    makes: dict[str, Callable[[float], Any]] = {
+        "LogisticRegression": lambda l2: LogisticRegression(C=1 / l2, max_iter=1000),
+        "SGDClassifier": lambda l2: SGDClassifier(loss="log_loss", alpha=l2 / len(rows), random_state=0),
+    }
+    for name, make in makes.items():
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import dvme
 from dvme.data.targets import Targets
 from dvme.errors import OptionError
 from dvme.heads.exact.linear import Linear
-from dvme.runtime import Runtime, silent
+from dvme.runtime import Progress, Runtime, silent
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.fitting import Assignment, fit_assignments, portions
@@ -214,3 +215,37 @@ def test_sweep__every_memory_from_that_which_does(tmp_path: Path, wide: Path, sh
 def test_sweep__too_little_memory_is_told_with_what_it_takes(tmp_path: Path, wide: Path) -> None:
     with pytest.raises(OptionError, match=r"a linear fit of .+ pass memory"):
         dvme.probe(wide, heads=[Linear((0.1,))], runtime=Runtime(device="cpu", memory=500_000))
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory, write_embeddings: Callable[..., Path]) -> Path:
+    """Many images of a few values each."""
+    rng, labels = np.random.default_rng(1), np.arange(2000) % 2
+    features = (rng.normal(size=(2000, 10)) + 0.5 * labels[:, None]).astype(np.float16)
+    return write_embeddings(tmp_path_factory.mktemp("long") / "c.zarr", {"a": features}, label=labels.astype(str))
+
+
+def test_sweep__rows_beyond_memory_are_streamed_from_the_cache_with_the_same_results(
+    tmp_path: Path, long: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swept(memory: int, folder: str, progress: Progress = silent) -> Any:
+        options, runtime = SubsetOptions(n_folds=2), Runtime(device="cpu", memory=memory)
+        given: dict[str, Any] = {"heads": [Linear()], "options": options, "runtime": runtime, "progress": progress}
+        return dvme.sweep(long, tmp_path / folder, **given)
+
+    told: list[tuple[str, int, int]] = []
+    held = swept(1 << 30, "held")
+    monkeypatch.setattr(Snapshot, "read_views", None)
+    streamed = swept(400_000, "streamed", lambda *own: told.append(own))
+    (line,) = [str(each) for each in streamed.notices if "memory" in each]
+    assert re.fullmatch(
+        r"fits that memory does not hold: \d+ of linear; their rows were read up to \d+ times, [\d.e-]+ GB in all, "
+        r"to the same optimum; more memory is faster",
+        line,
+    )
+    assert not any("memory does not hold" in each for each in held.notices)
+    assert any(stage.startswith("stream ") and total < 100 for stage, _, total in told)
+    for one, other in zip(held.cells, streamed.cells, strict=True):
+        assert {name: score.mean for name, score in one.test.items()} == pytest.approx(
+            {name: score.mean for name, score in other.test.items()}, abs=1e-5
+        )

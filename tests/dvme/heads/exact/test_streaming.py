@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,8 @@ from dvme.heads.exact.linear import KAPPA, Linear
 from dvme.heads.exact.streamed_rows import StreamedRows, even_shares
 from dvme.heads.exact.streaming import StreamPlan
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, fit_jobs
-from dvme.heads.fitting.row_blocks import RowsOf, row_blocks
-from dvme.runtime import Progress, Runtime, resident_memory, silent
+from dvme.heads.fitting.row_blocks import RowsOf
+from dvme.runtime import Progress, Runtime, silent
 
 N, D = 3000, 12
 
@@ -116,7 +117,8 @@ def test_streamed__of_a_file_and_of_rows_that_are_read_when_asked(tmp_path: Path
     held = _fit(job, Embedded({"a": features}, labels, 2), is_streamed=False)
     for own in (mapped, RowsOf(mapped[order], np.argsort(order))):
         streamed = _fit(job, Embedded({"a": own}, labels, 2), is_streamed=True)
-        np.testing.assert_allclose(streamed.predict_proba([own]), held.predict_proba([features]), atol=1e-7)
+        blocks: list[Any] = [own]
+        np.testing.assert_allclose(streamed.predict_proba(blocks), held.predict_proba([features]), atol=1e-7)
 
 
 def test_streamed__progress_tells_passes_and_what_each_reads() -> None:
@@ -186,14 +188,3 @@ def test_sample__stands_for_all_rows() -> None:
     assert float(spread) == pytest.approx(np.square(rows - rows.mean(0)).sum())
     known = {row.tobytes() for row in np.round(rows - rows.mean(0), 6)}
     assert {row.tobytes() for row in np.round(sample.matrix.numpy(), 6)} <= known
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="pages are counted by Linux")
-def test_streamed__no_page_of_the_file_stays(tmp_path: Path) -> None:
-    np.lib.format.open_memmap(tmp_path / "rows.npy", mode="w+", dtype=np.float16, shape=(200_000, 500))[:] = 1
-    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
-    before, most = resident_memory(), 0
-    for _, block in row_blocks(mapped):
-        assert block[-1, -1] == 1
-        most = max(most, resident_memory() - before)
-    assert most < 100e6
