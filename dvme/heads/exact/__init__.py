@@ -14,6 +14,13 @@ than 1e-7. Coefficients of rows that are there twice, or of all rows but a far o
 feeds: where Newton's method gives up, the Gram matrix is factored into rows. Newton's method as the way from the start,
 by conjugate gradients or Cholesky, larger ranks, and a full eigenbasis for every job were tried and are slower.
 
+A job that memory does not hold is streamed (`streaming`): passes over blocks of its rows, each for all strengths, end
+at the same optimum by the same criterion. A sample in memory says where to start and how F bends, so a pass is a whole
+Newton step: ten of them do, where a product for each conjugate gradient would be a pass as well. Two samples, for rows
+near the boundary tell most, and an even one has to find these first. Products are in float64: those of float32 are
+twice as fast, but half of a pass is not products, and their rounding would reach the criterion at 1e5 rows. Several
+labels, and classes in order by one score, have to fit in memory.
+
 Penalties are relative to the training rows' mean squared distance from their mean, so one path serves every backbone.
 Features are not standardised, as in the usual protocols. The strength with the lowest validation log loss wins. There
 is no refit on training and validation rows, because the folds' spread is part of the result.
