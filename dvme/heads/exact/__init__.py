@@ -18,7 +18,8 @@ A job that memory does not hold is streamed (`streaming`): passes over blocks of
 at the same optimum by the same criterion. A sample in memory says where to start and how F bends, so a pass is close to
 a Newton step. A million rows of 256 values took 10 passes; a few thousand, whose samples are small, 15 to 26. An even
 sample first finds the rows near the boundary, which the second is drawn from: with 240 rows in the first alone, nearly
-separable classes took 321 passes, and with both 90. Several labels, and classes in order by one score, have to fit in memory.
+separable classes took 321 passes, and with both 90. Several labels, and classes in order by one score, have to fit in
+memory.
 
 Penalties are relative to the training rows' mean squared distance from their mean, so one path serves every backbone.
 Features are not standardised, as in the usual protocols. The strength with the lowest validation log loss wins. There
