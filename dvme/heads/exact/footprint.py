@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dvme.errors import OptionError, parameter
-from dvme.heads.exact.logistic import is_spanned
+from dvme.heads.exact.logistic import LARGEST_GROUPED, is_spanned
 
-PADDING, SMALL_JOB, LARGEST_GROUPED = 1.3, 80, 512
-"""Jobs share a batch up to this ratio of training rows, or up to so few rows; larger jobs fill the cores alone."""
+PADDING, SMALL_JOB = 1.3, 80
+"""Jobs share a batch up to this ratio of training rows, or up to so few rows."""
 PARAMETER_ARRAYS, LOGIT_ARRAYS = 45, 12
 """What an iteration holds of either, at its peak: ten pairs of L-BFGS, twice while they move up, and the work in
 progress. Measured."""

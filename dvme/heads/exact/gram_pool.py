@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 else:
     torch = deferred("torch")
 
+ROWS_AT_ONCE = 32
+
 
 @dataclass(frozen=True)
 class GramPool:
@@ -45,8 +47,33 @@ class GramPool:
 
     def block(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Tensor:
         """(n, m) inner products."""
-        part = self.gram[np.searchsorted(self.members, rows)]
-        return torch.from_numpy(part.take(np.searchsorted(self.members, columns), axis=1))
+        return torch.from_numpy(self._taken(rows, columns))
+
+    def centred(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """(n, n) inner products about the mean of these rows, and (n,) how much their mean with each row exceeds them.
+
+        See the `means` of `fit_from_gram`.
+        """
+        block = self._taken(rows, rows)
+        means = block.mean(axis=1)
+        above = means - means.mean()
+        for part in _parts(len(rows)):
+            block[part] -= means
+            block[part] -= above[part, None]
+        return torch.from_numpy(block), torch.from_numpy(means)
+
+    def _taken(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float64]:
+        row_places, column_places = (np.searchsorted(self.members, each) for each in (rows, columns))
+        taken = np.empty((len(rows), len(columns)))
+        for part in _parts(len(rows)):
+            # by np.take, with a mode that writes to `out` itself
+            np.take(self.gram[row_places[part]], column_places, axis=1, out=taken[part], mode="clip")
+        return taken
+
+
+def _parts(n_rows: int) -> list[slice]:
+    """Of so many rows each that they stay in a core's cache."""
+    return [slice(start, start + ROWS_AT_ONCE) for start in range(0, n_rows, ROWS_AT_ONCE)]
 
 
 def pooled(jobs: Sequence[Job], features: RowArray, budget: int) -> GramPool | None:

@@ -227,13 +227,13 @@ def _fit_group(
     jobs: Sequence[Job], features: RowArray, pool: GramPool | None, data: Embedded, path: Path
 ) -> list[FittedLinear]:
     """Fit, and choose on each job's validation rows: from the pool where it serves, else from the job's own rows."""
-    grams: dict[int, Tensor] = {}
+    grams: dict[int, tuple[Tensor, Tensor]] = {}
     for index, job in enumerate(jobs):
         if pool is not None and is_spanned(len(job.train), features.shape[1]):
-            gram = pool.block(job.train, job.train)
+            gram, means = pool.centred(job.train)
             spreads = _spreads(data, job, partial(spread_of_gram, gram)) if data.is_multilabel else spread_of_gram(gram)
-            if bool((spreads > LEAST_SPREAD * gram.trace()).all()):
-                grams[index] = gram
+            if bool((spreads > LEAST_SPREAD * (gram.trace() + means.sum())).all()):
+                grams[index] = gram, means
     heads: dict[int, FittedLinear] = {}
     if pool is not None and grams:
         from_pool = _fit_from_pool([jobs[index] for index in grams], list(grams.values()), pool, data, path)
@@ -259,15 +259,16 @@ def _fit_from_rows(jobs: Sequence[Job], features: RowArray, data: Embedded, path
 
 
 def _fit_from_pool(
-    jobs: Sequence[Job], grams: Sequence[Tensor], pool: GramPool, data: Embedded, path: Path
+    jobs: Sequence[Job], centred: Sequence[tuple[Tensor, Tensor]], pool: GramPool, data: Embedded, path: Path
 ) -> list[FittedLinear]:
-    """Work with inner products; only the weights of the chosen strengths take the features."""
+    """Work with inner products, of `GramPool.centred`; only the weights of the chosen strengths take the features."""
+    grams, means = zip(*centred, strict=True)
     found = _optima(data)(
         jobs,
         data,
         path,
         spreads=[_spreads(data, job, partial(spread_of_gram, gram)) for gram, job in zip(grams, jobs, strict=True)],
-        fit=partial(fit_from_gram, grams, solve=_solve(path)),
+        fit=partial(fit_from_gram, grams, means=means, solve=_solve(path)),
         inputs=lambda job: pool.block(job.validation, job.train),
     )
     n_outputs = found[0].weights.shape[1]

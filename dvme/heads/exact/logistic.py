@@ -18,7 +18,8 @@ beside the strengths, so that one product with the rows serves all of them. Ther
 with z = x w + b.
 
 L-BFGS takes all strengths of all problems near the optimum in step, see `minimise`, and Newton's method to it, see
-`newton`. What they multiply by depends on the rows:
+`newton`. Two classes of more than `LARGEST_GROUPED` rows with a Gram matrix come there in one subspace for all
+strengths, see `krylov`. What they multiply by depends on the rows:
 
 - few (n <= D): their Gram matrix K = X X^T. The optimum lies in their span (Schoelkopf, Herbrich and Smola
   2001), W = X^T A, and inner products of weights are u^T K v. An iteration takes one product with K, for the
@@ -40,7 +41,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dvme.heads.exact.logistic_problem import FromGram, FromRows, LogisticProblem
+from dvme.heads.exact.krylov import minimise_together
+from dvme.heads.exact.logistic_problem import FromGram, FromGramAlone, FromRows, LogisticProblem
 from dvme.heads.exact.minimise import minimise
 from dvme.heads.exact.newton import polish
 from dvme_cache.deferred import deferred
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 else:
     torch = deferred("torch")
 
+LARGEST_GROUPED = 512
+"""Rows of the largest problem that shares a batch with others; larger ones fill the cores alone."""
+ANY = -1
 NULL = 1e-15
 """Eigenvalues of a Gram matrix, relative to the largest, that are rounding."""
 
@@ -128,12 +133,14 @@ def fit_from_gram(
     n_classes: int,
     weights: Sequence[Tensor] | None = None,
     *,
+    means: Sequence[Tensor] | None = None,
     solve: Callable[..., list[LogisticFit]] | None = None,
 ) -> list[LogisticFit]:
     """The same from inner products of rows: logits of a row are its products with the n_j rows times A, plus b.
 
     `grams` are J times (n_j, n_j) float64, positive semi-definite; of rows with any origin, the nearer to their mean
-    the more exact. The other arguments are those of `fit_logistic`.
+    the more exact. With `means` they are centred already: J times (n_j,) means of the columns before. The other
+    arguments are those of `fit_logistic`.
 
     Returns:
         J fits, in order, with A for weights: those of the features are X^T A.
@@ -142,8 +149,10 @@ def fit_from_gram(
     """
     weights = weights or [torch.ones_like(gram[0]) for gram in grams]
     solve = solve or _fit
-    means = [gram.mean(dim=0) for gram in grams]
-    centred = [(gram - mean).sub_((mean - mean.mean())[:, None]) for gram, mean in zip(grams, means, strict=True)]
+    centred = grams
+    if means is None:
+        means = [gram.mean(dim=0) for gram in grams]
+        centred = [(gram - mean).sub_((mean - mean.mean())[:, None]) for gram, mean in zip(grams, means, strict=True)]
     raw = solve(FromGram, centred, labels, l2, n_classes, weights)
     for index, fit in enumerate(raw):
         if not bool(fit.is_converged.all()):
@@ -191,15 +200,19 @@ def _fit(
     n_classes: int,
     weights: Sequence[Tensor],
 ) -> list[LogisticFit]:
-    """Fits to centred matrices, with weights for their columns. Problems with as many classes go together."""
+    """Fits to centred matrices, with weights for their columns. Problems with as many classes go together.
+
+    A large Gram matrix of two classes is solved alone, for all strengths in one subspace.
+    """
     if n_classes == 1:
         return _fit_binary(kind, matrices, [own[:, None] for own in labels], l2, weights)
     fits: dict[int, LogisticFit] = {}
-    alike: dict[int, list[int]] = {}
+    alike: dict[tuple[int, int], list[int]] = {}
     present = [torch.unique(own) for own in labels]
     for index, classes in enumerate(present):
-        alike.setdefault(len(classes), []).append(index)
-    for n_present, members in alike.items():
+        is_alone = kind is FromGram and len(classes) == 2 and len(labels[index]) > LARGEST_GROUPED
+        alike.setdefault((len(classes), index if is_alone else ANY), []).append(index)
+    for (n_present, alone), members in alike.items():
         if n_present == 1:
             fits |= {index: _one_class(matrices[index], present[index], l2[index], n_classes) for index in members}
             continue
@@ -209,8 +222,9 @@ def _fit(
         halved = 0.5 if n_present == 2 < n_classes else 1.0
         strengths = torch.stack([l2[index] for index in members]) * halved
         own_matrices, own_weights = ([each[index] for index in members] for each in (matrices, weights))
-        problem = kind(own_matrices, targets, own_weights, strengths)
-        optima = polish(copy(problem), minimise(problem))
+        problem = (kind if alone == ANY else FromGramAlone)(own_matrices, targets, own_weights, strengths)
+        near = minimise_together(problem) if isinstance(problem, FromGramAlone) else minimise(copy(problem))
+        optima = polish(problem, near)
         for position, index in enumerate(members):
             own = optima.parameters[position, :, 0]  # (S, Q, P + 1)
             own = torch.cat([-0.5 * own, 0.5 * own], dim=1) if n_present == 2 else own
