@@ -141,8 +141,7 @@ class _Assessment:
         unsure = None if self.uncertain is None else int((self.uncertain[:, label] & ~known).sum())
         sides = {side: truth == side for side in (1.0, 0.0)}
         counts = {
-            side: int(own.sum()) if groups is None else len(np.unique(groups[own]))
-            for side, own in sides.items()
+            side: int(own.sum()) if groups is None else len(np.unique(groups[own])) for side, own in sides.items()
         }
         why_not = brief = ""
         if min(counts.values()) < FEWEST:
