@@ -21,6 +21,7 @@ else:
     torch = deferred("torch")
 
 ROWS_AT_ONCE = 32
+"""Of a block, so that they are still in a core's cache when they are worked on again."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,7 @@ class GramPool:
         return torch.from_numpy(self._taken(rows, columns))
 
     def centred(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """(n, n) inner products about the mean of these rows, and (n,) how much their mean with each row exceeds them.
-
-        See the `means` of `fit_from_gram`.
-        """
+        """(n, n) inner products about the mean of these rows, and (n,) means of the columns before that."""
         block = self._taken(rows, rows)
         means = block.mean(axis=1)
         above = means - means.mean()
@@ -66,13 +64,13 @@ class GramPool:
         row_places, column_places = (np.searchsorted(self.members, each) for each in (rows, columns))
         taken = np.empty((len(rows), len(columns)))
         for part in _parts(len(rows)):
-            # by np.take, with a mode that writes to `out` itself
+            # another mode would write to a buffer first
             np.take(self.gram[row_places[part]], column_places, axis=1, out=taken[part], mode="clip")
         return taken
 
 
 def _parts(n_rows: int) -> list[slice]:
-    """Of so many rows each that they stay in a core's cache."""
+    """Slices of `ROWS_AT_ONCE` rows."""
     return [slice(start, start + ROWS_AT_ONCE) for start in range(0, n_rows, ROWS_AT_ONCE)]
 
 

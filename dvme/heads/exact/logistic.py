@@ -56,6 +56,7 @@ else:
 LARGEST_GROUPED = 512
 """Rows of the largest problem that shares a batch with others; larger ones fill the cores alone."""
 ANY = -1
+"""In place of a problem's number: it goes together with others."""
 NULL = 1e-15
 """Eigenvalues of a Gram matrix, relative to the largest, that are rounding."""
 
