@@ -106,8 +106,8 @@ def _source(request: MaskRequest, saved: SavedHead) -> Iterator[Source]:
             for position, row in zip(part.positions.tolist(), part.rows.tolist(), strict=True)
         }
         yield Source(
-            asked.ids,
-            asked.paths,
+            list(asked.ids),
+            list(asked.paths),
             contents,
             _on_grids(saved, parts, request.runtime),
             left_out,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.files import free_bytes
+from dvme.heads.fitting.row_blocks import RowArray, row_blocks
 from dvme.heads.neighbours.brute_force import faiss_module, nearest
 from dvme.vectors import spans, unit_rows
 
@@ -53,7 +54,7 @@ class InvertedLists:
     """Of the file with the rows; None: they are in memory."""
 
     @classmethod
-    def of(cls, values: NDArray[Any], bank: NDArray[Any], *, seed: int, n_lists: int | None = None) -> Self:
+    def of(cls, values: RowArray, bank: NDArray[Any], *, seed: int, n_lists: int | None = None) -> Self:
         """Put rows into lists, all of which are probed.
 
         Args:
@@ -70,19 +71,18 @@ class InvertedLists:
         by_row = np.argsort(bank, kind="stable")  # a file is read from its beginning to its end
         centroids = _centroids(values, bank, wanted, seed)
         list_of = np.empty(n, dtype=np.int64)
-        for part in spans(n, values.shape[1], AT_ONCE):
-            some = by_row[part]
-            list_of[some] = nearest(unit_rows(values[bank[some]]), centroids, 1)[1][:, 0]
+        for part, block in row_blocks(values, bank[by_row], AT_ONCE):
+            list_of[by_row[part]] = nearest(unit_rows(block), centroids, 1)[1][:, 0]
         sizes = np.bincount(list_of, minlength=len(centroids))
         places = np.argsort(list_of, kind="stable")
         starts = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
         kind = np.dtype(np.float16) if values.dtype == np.float16 else np.dtype(np.float32)
         rows, mapping = _mapped((n, values.shape[1]), kind)
         lists = cls(rows, places, starts, centroids[sizes > 0], len(starts) - 1, mapping)
-        for part in spans(n, values.shape[1], AT_ONCE):
-            some = by_row[part]
-            some = some[np.argsort(lists.positions[some])]
-            rows[lists.positions[some]] = values[bank[some]]
+        for part, block in row_blocks(values, bank[by_row], AT_ONCE):
+            own = lists.positions[by_row[part]]
+            order = np.argsort(own)  # the file is written forwards
+            rows[own[order]] = block[order]
             lists._give_back()
         return lists
 
@@ -175,7 +175,7 @@ class InvertedLists:
             self.mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def _centroids(values: NDArray[Any], bank: NDArray[Any], n_lists: int, seed: int) -> NDArray[np.float32]:
+def _centroids(values: RowArray, bank: NDArray[Any], n_lists: int, seed: int) -> NDArray[np.float32]:
     """(L, D) of spherical k-means on a sample."""
     drawn = np.random.default_rng(seed).choice(len(bank), min(len(bank), TRAINED_ON * n_lists), replace=False)
     sample = unit_rows(values[np.sort(bank[drawn])])

@@ -15,6 +15,7 @@ from dvme.errors import OptionError
 from dvme.heads.fitting.cells import constant_labels
 from dvme.heads.fitting.choosing import last_near_best, last_near_best_of_labels
 from dvme.heads.fitting.jobs import Embedded, FittedHead, Job, by_backbones, only_block
+from dvme.heads.fitting.row_blocks import RowArray
 from dvme.heads.neighbours.brute_force import search_device
 from dvme.heads.neighbours.inverted_lists import InvertedLists
 from dvme.heads.neighbours.of_images import nearest_images
@@ -157,6 +158,7 @@ class KNN:
     name: str = "knn"
     is_fusion: bool = False
     revision: ClassVar[int] = 2
+    reads_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Refuse what cannot be searched."""
@@ -258,14 +260,14 @@ class KNN:
 class UnitRows:
     """(N, D) embeddings as rows of length 1: all at once, or of what is not in memory those that are asked for."""
 
-    def __init__(self, values: NDArray[Any]) -> None:
+    def __init__(self, values: RowArray) -> None:
         self.values = values
         self.is_in_memory = isinstance(values, np.ndarray) and not isinstance(values, np.memmap)
 
     @cached_property
     def every(self) -> NDArray[Any]:
         """(N, D)."""
-        return unit_rows(self.values)
+        return unit_rows(self.values[:])
 
     def __getitem__(self, rows: NDArray[Any]) -> NDArray[Any]:
         """(n, D) of some rows."""

@@ -18,6 +18,7 @@ import dvme
 from dvme.data.targets import Targets
 from dvme.errors import OptionError
 from dvme.heads.exact.linear import Linear
+from dvme.heads.neighbours.knn import KNN
 from dvme.runtime import Progress, Runtime, silent
 from dvme.study.design.options import SubsetOptions
 from dvme.study.design.snapshot import Snapshot
@@ -230,7 +231,12 @@ def test_sweep__rows_beyond_memory_are_streamed_from_the_cache_with_the_same_res
 ) -> None:
     def swept(memory: int, folder: str, progress: Progress = silent) -> Any:
         options, runtime = SubsetOptions(n_folds=2), Runtime(device="cpu", memory=memory)
-        given: dict[str, Any] = {"heads": [Linear()], "options": options, "runtime": runtime, "progress": progress}
+        given: dict[str, Any] = {
+            "heads": [Linear(), KNN()],
+            "options": options,
+            "runtime": runtime,
+            "progress": progress,
+        }
         return dvme.sweep(long, tmp_path / folder, **given)
 
     told: list[tuple[str, int, int]] = []
