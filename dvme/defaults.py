@@ -12,6 +12,7 @@ N_FOLDS: Final = 5
 N_REPEATS: Final = 1
 BALANCE: Final = "balanced"
 VALIDATION: Final = "matched"
+NEAR_DUPLICATES: Final = "auto"
 TEST_FRACTION: Final = 0.2
 SEED: Final = 0
 UNCERTAIN: Final = "ignore"

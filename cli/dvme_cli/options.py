@@ -21,6 +21,7 @@ from dvme.defaults import (
     MAX_WORKERS,
     N_FOLDS,
     N_REPEATS,
+    NEAR_DUPLICATES,
     SEED,
     SIZES,
     TEST_FRACTION,
@@ -249,6 +250,13 @@ TestFraction = Annotated[
 DropDuplicates = Annotated[
     bool | None,
     typer.Option("--drop-duplicates", help="Leave out training images that all but coincide with a test image."),
+]
+NearDuplicates = Annotated[
+    str | None,
+    typer.Option(
+        help="auto: of very many images some may be missed, which a notice says; exact: all are found. "
+        f"Default: {NEAR_DUPLICATES}."
+    ),
 ]
 Sites = Annotated[
     list[str] | None,

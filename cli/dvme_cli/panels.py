@@ -23,7 +23,7 @@ PANELS: Mapping[str, tuple[str, ...]] = {
     ),
     "Subsets and folds": (
         *("subsets", "sizes", "n_folds", "n_repeats", "balance", "validation", "oversample", "test_fraction", "seed"),
-        *("drop_duplicates", "uncertain", "blank", "masks"),
+        *("drop_duplicates", "near_duplicates", "uncertain", "blank", "masks"),
     ),
     "Scores": ("metric", "by", "per", "join", "conflicts", "at", "prevalence", "boundary"),
     "Other sites": ("test", "label_map", "score"),

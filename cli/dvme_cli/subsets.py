@@ -28,6 +28,7 @@ def subsets(  # noqa: PLR0913 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
+    near_duplicates: options.NearDuplicates = None,
     uncertain: image_options.Uncertain = None,
     blank: image_options.Blank = None,
     backbones: options.Backbones = None,
@@ -46,6 +47,7 @@ def subsets(  # noqa: PLR0913 - one parameter per option
         test_fraction=test_fraction,
         seed=seed,
         drop_duplicates=drop_duplicates,
+        near_duplicates=near_duplicates,
         uncertain=uncertain,
         blank=blank,
     )

@@ -41,6 +41,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
     test_fraction: options.TestFraction = None,
     seed: options.Seed = None,
     drop_duplicates: options.DropDuplicates = None,
+    near_duplicates: options.NearDuplicates = None,
     uncertain: image_options.Uncertain = None,
     blank: image_options.Blank = None,
     by: options.By = None,
@@ -73,6 +74,7 @@ def sweep(  # noqa: PLR0913, PLR0917 - one parameter per option
         test_fraction=test_fraction,
         seed=seed,
         drop_duplicates=drop_duplicates,
+        near_duplicates=near_duplicates,
         uncertain=uncertain,
         blank=blank,
     )

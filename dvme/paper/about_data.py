@@ -147,7 +147,9 @@ def _duplicates(material: Material) -> str:
     cosine = material.policy.get("drop_duplicates")
     if not cosine or cosine is True:  # asked for, and there were none
         return ""
+    part = material.policy.get("approximate_duplicates")
+    some = f" They were searched for approximately in the embeddings of {all_of(part)}." if part else ""
     return (
         "Left out of training were images that all but coincide with one to choose or to test on, and left out of "
-        f"validation those that do with one to test on (cosine of embeddings above {cosine:g})."
+        f"validation those that do with one to test on (cosine of embeddings above {cosine:g}).{some}"
     )

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Literal
 
 from dvme.arguments import public
-from dvme.defaults import AT, BLANK, CONFLICTS, JOIN, N_FOLDS, PROBE_HEADS, SEED, TEST_FRACTION, UNCERTAIN, VIEWS_USED
+from dvme.defaults import (
+    AT,
+    BLANK,
+    CONFLICTS,
+    JOIN,
+    N_FOLDS,
+    NEAR_DUPLICATES,
+    PROBE_HEADS,
+    SEED,
+    TEST_FRACTION,
+    UNCERTAIN,
+    VIEWS_USED,
+)
 from dvme.heads import Head
 from dvme.metrics.joining import Conflicts, Join
 from dvme.parts import parse_part
@@ -34,6 +46,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
     test_fraction: float = TEST_FRACTION,
     seed: int = SEED,
     drop_duplicates: bool = False,
+    near_duplicates: Literal["auto", "exact"] = NEAR_DUPLICATES,
     uncertain: str = UNCERTAIN,
     blank: Literal["ignore", "zeros"] = BLANK,
     by: Sequence[str] = (),
@@ -72,6 +85,8 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         test_fraction: part held out, where the user gave no split.
         seed: of the split and the heads.
         drop_duplicates: leave out training images that all but coincide with a test or validation image.
+        near_duplicates: `auto`: those of many images may be searched for in part, which a notice then says; `exact`:
+            all are found, however long it takes.
         uncertain: of images that may have several findings, what heads learn of an uncertain one: `ignore`, `zeros`,
             `ones`, or a part, `soft=0.7`. Nobody is chosen or tested on it.
         blank: what an empty cell is: `ignore`, unknown for that finding alone, or `zeros`, absent.
@@ -115,6 +130,7 @@ def probe(  # noqa: PLR0913 - the command's options, one to one
         test_fraction=test_fraction,
         seed=seed,
         drop_duplicates=drop_duplicates,
+        near_duplicates=near_duplicates,
         uncertain=uncertain,
         blank=blank,
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dvme.data import MISSING
 from dvme.data.targets import Targets
-from dvme.defaults import SIZES
+from dvme.defaults import NEAR_DUPLICATES, SIZES
 from dvme.errors import DataError, parameter
 from dvme.notices import Aside
 from dvme.seeds import SEEDS
@@ -53,6 +53,8 @@ class Drawing:
         policy = asdict(self.options) | {"plan": plan, "sizes": list(self.options.sizes)}
         if not self.targets.is_multilabel:  # the policy, and so the hash, is what it was before there were findings
             policy = {key: value for key, value in policy.items() if key not in POLICY} | {"separator": None}
+        if policy["near_duplicates"] == NEAR_DUPLICATES:  # likewise, before there was a choice
+            del policy["near_duplicates"]
         names = tuple(size.label for size in self.sizes)
         return SubsetManifest(ids, self.targets, names, np.sort(test), tuple(draws), policy)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.notices import Aside
+from dvme.study.design.crowds import links
 from dvme.study.design.inspection import Similar
 from dvme.study.design.manifest import FoldDraw, SubsetManifest
 from dvme.study.design.similarity import COSINE
@@ -36,14 +37,16 @@ class NearDuplicate:
 def across_splits(manifest: SubsetManifest, similar: Similar) -> list[NearDuplicate]:
     """The pairs of which one image is tested, or chosen on, and the other trained on; each pair once.
 
-    A pair is listed under `test` if one of its images is, else under `validation` if some draw has it on two sides.
+    A pair is listed under `test` if one of its images is, else under `validation` if some draw has it on two sides. Of
+    a crowd, each image on one side is listed with one on the other.
     """
-    one, other = similar.pairs.T
     n_images = len(manifest.images)
     is_test = _mask(n_images, manifest.test)
     is_train = np.stack([_mask(n_images, draw.train) for draw in manifest.draws])  # (draws, N)
     is_validation = np.stack([_mask(n_images, draw.validation) for draw in manifest.draws])
     in_pool = np.asarray((is_train | is_validation).any(axis=0))
+    similar = _linked(similar, is_test, in_pool, is_validation, is_train)
+    one, other = similar.pairs.T
     found = []
     sides: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
         "test": (is_test[one] & in_pool[other], is_test[other] & in_pool[one]),
@@ -72,14 +75,15 @@ def without_duplicates(manifest: SubsetManifest, similar: Similar, draw_again: R
         draw_again: called with (repeat, fold, the rows that are left), so that what is left is balanced as well.
     """
     n_images = len(manifest.images)
-    near_test = _neighbours(similar.pairs, _mask(n_images, manifest.test))
+    near_test = _neighbours(similar, _mask(n_images, manifest.test))
     draws = []
     for draw in manifest.draws:
         validation = draw.validation[~near_test[draw.validation]]
-        near = near_test | _neighbours(similar.pairs, _mask(n_images, validation))
+        near = near_test | _neighbours(similar, _mask(n_images, validation))
         train = draw.train[~near[draw.train]]
         draws.append(draw_again(draw.repeat, draw.fold, Fold(np.sort(train), np.sort(validation))))
     policy = dict(manifest.policy) | {"drop_duplicates": COSINE}
+    policy |= {"approximate_duplicates": sorted(similar.approximate)} if similar.approximate else {}
     return replace(manifest, draws=tuple(draws), policy=policy)
 
 
@@ -89,6 +93,7 @@ def describe(
     blind: Sequence[str],
     *,
     are_dropped: bool = False,
+    approximate: Sequence[str] = (),
 ) -> list[str]:
     """Lines for the reader, none where nothing was found.
 
@@ -97,6 +102,7 @@ def describe(
         names: (N,) the images' paths.
         blind: backbones that were passed over.
         are_dropped: whether they are left out of training.
+        approximate: lines on searches that may have missed some.
     """
     lines = list[str]()
     if blind:
@@ -106,6 +112,7 @@ def describe(
                 f"too many pairs of images have a cosine above {COSINE} for them to be copies"
             )
         )
+    lines += approximate
     for side in ("test", "validation"):
         some = sorted((each for each in duplicates if each.side == side), key=lambda each: -each.cosine)
         if some:
@@ -130,10 +137,42 @@ def _mask(n_images: int, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
     return mask
 
 
-def _neighbours(pairs: NDArray[np.int64], is_marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _linked(
+    similar: Similar,
+    is_test: NDArray[np.bool_],
+    in_pool: NDArray[np.bool_],
+    is_validation: NDArray[np.bool_],
+    is_train: NDArray[np.bool_],
+) -> Similar:
+    """With a few pairs of each crowd: between test and pool, and in the first draw that has it on two sides.
+
+    Args:
+        similar: of N images.
+        is_test: (N,).
+        in_pool: (N,).
+        is_validation: (draws, N).
+        is_train: (draws, N).
+    """
+    parts = [(similar.pairs, similar.cosines, list(similar.backbones))]
+    crowds = similar.crowds
+    parts.append(links(crowds, np.where(is_test, 1, np.where(in_pool, 0, -1))))
+    for validation, train in zip(is_validation, is_train, strict=True):
+        is_split = [validation[crowd.rows].any() and train[crowd.rows].any() for crowd in crowds]
+        split = [crowd for crowd, is_so in zip(crowds, is_split, strict=True) if is_so]
+        parts.append(links(split, np.where(validation, 1, np.where(train, 0, -1))))
+        crowds = tuple(crowd for crowd, is_so in zip(crowds, is_split, strict=True) if not is_so)
+    pairs, cosines, backbones = zip(*parts, strict=True)
+    names = tuple(name for each in backbones for name in each)
+    return replace(similar, pairs=np.concatenate(pairs), cosines=np.concatenate(cosines), backbones=names, crowds=())
+
+
+def _neighbours(similar: Similar, is_marked: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(N,) who is similar to a marked one."""
     mask = np.zeros(len(is_marked), dtype=bool)
-    one, other = pairs.T
+    one, other = similar.pairs.T
     mask[other[is_marked[one]]] = True
     mask[one[is_marked[other]]] = True
+    for crowd in similar.crowds:
+        marked = is_marked[crowd.rows]
+        mask[crowd.rows] |= marked.sum() - marked > 0  # another one of it is marked
     return mask

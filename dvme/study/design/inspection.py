@@ -6,9 +6,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,11 @@ from numpy.typing import NDArray
 
 from dvme.errors import DataError
 from dvme.files import TORN, written_aside
-from dvme.study.design import similarity
-from dvme.study.design.similarity import Close, close_pairs
+from dvme.study.design import near, similarity
+from dvme.study.design.crowds import Crowd
+from dvme.study.design.directions import ROWS_AT_ONCE, parts
+from dvme.study.design.near import near_pairs
+from dvme.study.design.similarity import Close
 from dvme.text import counted
 from dvme.vectors import finite_rows
 from dvme_cache import Fingerprint, content_id
@@ -28,7 +30,7 @@ ALIKE = 0.9
 ROUNDING, NOTHING = 8, 1e-6
 """Units in the last place by which constant embeddings may differ; what is so small beside the largest value is 0."""
 ANEW = "dvme cache verify looks for damage, dvme extract --replace makes them anew"
-REVISION = 1
+REVISION = 2
 """Raised when the same embeddings are to give other pairs, twins or lines."""
 
 
@@ -44,6 +46,10 @@ class Similar:
     """(P,) the backbone of that largest one."""
     blind: tuple[str, ...]
     """Backbones that were passed over."""
+    crowds: tuple[Crowd, ...] = ()
+    """Images of which any two are a pair in some backbone; those pairs are not in `pairs`."""
+    approximate: Mapping[str, str] = field(default_factory=dict)
+    """By backbone, a line where the search may have missed pairs, with its recall."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +71,15 @@ class Seen:
     def save(self, path: Path, key: str) -> None:
         """Keep it under its key, see `seen_key`, whole or not at all."""
         names = list(dict.fromkeys(self.similar.backbones))
-        record = {"key": key, "names": names, "blind": self.similar.blind, "constant": dict(self.constant)}
+        crowds = self.similar.crowds
+        record = {
+            "key": key,
+            "names": names,
+            "blind": self.similar.blind,
+            "constant": dict(self.constant),
+            "approximate": dict(self.similar.approximate),
+            "crowds": [[len(crowd.rows), crowd.cosine, crowd.backbone] for crowd in crowds],
+        }
         with written_aside(path) as aside, aside.open("wb") as file:
             np.savez(
                 file,
@@ -73,6 +87,7 @@ class Seen:
                 pairs=self.similar.pairs,
                 cosines=self.similar.cosines,
                 backbone=np.array([names.index(name) for name in self.similar.backbones], dtype=np.int64),
+                crowds=np.concatenate([np.empty(0, dtype=np.int64), *(crowd.rows for crowd in crowds)]),
                 record=np.array(json.dumps(record)),
             )
 
@@ -96,7 +111,16 @@ class Seen:
                 if record["key"] != key:
                     return None
                 names = [record["names"][number] for number in found["backbone"].tolist()]
-                similar = Similar(found["pairs"], found["cosines"], tuple(names), tuple(record["blind"]))
+                ends = np.cumsum([size for size, *_ in record["crowds"]], dtype=np.int64)[:-1]
+                members = np.split(found["crowds"], ends) if record["crowds"] else []
+                similar = Similar(
+                    found["pairs"],
+                    found["cosines"],
+                    tuple(names),
+                    tuple(record["blind"]),
+                    tuple(Crowd(rows, *of) for rows, (_, *of) in zip(members, record["crowds"], strict=True)),
+                    record["approximate"],
+                )
                 return cls(found["twins"], record["constant"], similar)
         except TORN:
             return None
@@ -115,13 +139,20 @@ def seen_key(fingerprints: Mapping[str, Fingerprint], ids: NDArray[np.uint8]) ->
         "embeddings": [[name, each.digest] for name, each in fingerprints.items()],
         "images": hashlib.blake2b(np.ascontiguousarray(ids).tobytes(), digest_size=16).hexdigest(),
     }
+    if len(ids) > near.MANY:
+        described["search"] = [near.MANY, near.MOST_LISTED, near.MOST_VISITS]
     return hashlib.blake2b(json.dumps(described).encode(), digest_size=16).hexdigest()
 
 
 class Inspection:
-    """Looks at all embeddings of a study once, a backbone at a time."""
+    """Looks at all embeddings of a study once, a backbone at a time.
 
-    def __init__(self) -> None:
+    Args:
+        exact: whether all near-duplicates are looked for, however long it takes.
+    """
+
+    def __init__(self, *, exact: bool = False) -> None:
+        self._exact = exact
         self._twins: NDArray[np.int64] | None = None
         self._constant: dict[str, str] = {}
         self._close: dict[str, Close | None] = {}
@@ -136,19 +167,19 @@ class Inspection:
         Raises:
             DataError: if a row is not finite.
         """
-        n_bad = int((~finite_rows(values)).sum())
+        n_bad = sum(int((~finite_rows(values[part])).sum()) for part in parts(len(values), ROWS_AT_ONCE))
         if n_bad:
             rows = f"{n_bad} of {len(values)} rows of {name}"
             raise DataError(f"{rows} are not finite; dvme cache verify says which, then extract")
-        contents = [content_id(row.tobytes()) for row in values]
-        digests = np.array(contents, dtype="S16")
+        digests = np.fromiter((content_id(row.tobytes()) for row in values), dtype="S16", count=len(values))
+        _, contents, counts = np.unique(digests, return_inverse=True, return_counts=True)
+        del digests
         twins = np.zeros(len(values), dtype=np.int64) if self._twins is None else self._twins
-        keys = np.rec.fromarrays([twins, np.unique(digests, return_inverse=True)[1]])
-        self._twins = np.unique(keys, return_inverse=True)[1]
-        line = constant_notice(name, values, Counter(contents))
+        self._twins = np.unique(twins * max(1, len(counts)) + contents, return_inverse=True)[1]
+        line = constant_notice(name, values, counts)
         if line:
             self._constant[name] = line
-        self._close[name] = close_pairs(values)
+        self._close[name] = near_pairs(values, exact=self._exact)
 
     def found(self) -> Seen:
         """What all backbones together say.
@@ -179,23 +210,26 @@ def together(found: Mapping[str, Close | None]) -> Similar:
     is_first[1:] = (np.diff(pairs[order], axis=0) != 0).any(axis=1)
     best, names = order[is_first], list(close)
     blind = tuple(name for name, each in found.items() if each is None)
-    return Similar(pairs[best], cosines[best], tuple(names[number] for number in backbone[best]), blind)
+    crowds = tuple(replace(crowd, backbone=name) for name, each in close.items() for crowd in each.crowds)
+    lines = {name: each.recall.line(name) for name, each in close.items() if each.recall is not None}
+    named = tuple(names[number] for number in backbone[best])
+    return Similar(pairs[best], cosines[best], named, blind, crowds, lines)
 
 
-def constant_notice(name: str, features: NDArray[Any], contents: Counter[bytes]) -> str:
+def constant_notice(name: str, features: NDArray[Any], counts: NDArray[np.int64]) -> str:
     """A line where the embeddings of a backbone are one and the same, to the bit or up to rounding; else "".
 
     Args:
         name: of the backbone.
         features: (N, D) as they are stored.
-        contents: how often each distinct row is there.
+        counts: how often each distinct row is there.
     """
-    n, most = len(features), max(contents.values(), default=0)
+    n, most = len(features), int(counts.max(initial=0))
     if n < 2:
         return ""
     if most == n:
         return f"all {n:,} embeddings of {name} are identical: it tells nothing apart; {ANEW}"
-    distinct = counted(len(contents), "distinct one")
+    distinct = counted(len(counts), "distinct one")
     if most >= ALIKE * n:
         alike = f"{most:,} of {n:,} embeddings of {name} are identical ({distinct} in all)"
         return f"{alike}, so it tells little apart; {ANEW}"

@@ -7,7 +7,18 @@ from typing import Literal, get_args
 
 from dvme.arguments import several
 from dvme.data.uncertainty import Uncertainty
-from dvme.defaults import BALANCE, BLANK, N_FOLDS, N_REPEATS, SEED, SIZES, TEST_FRACTION, UNCERTAIN, VALIDATION
+from dvme.defaults import (
+    BALANCE,
+    BLANK,
+    N_FOLDS,
+    N_REPEATS,
+    NEAR_DUPLICATES,
+    SEED,
+    SIZES,
+    TEST_FRACTION,
+    UNCERTAIN,
+    VALIDATION,
+)
 from dvme.errors import OptionError, parameter
 from dvme.seeds import checked_seed
 from dvme.study.design.orders import Balance
@@ -48,6 +59,9 @@ class SubsetOptions:
     """What an empty cell of a finding is, see `Uncertainty`."""
     drop_duplicates: bool = False
     """Leave out training images that all but coincide with a test or validation image."""
+    near_duplicates: Literal["auto", "exact"] = NEAR_DUPLICATES
+    """`auto`: near-duplicates of many images may be searched for in part, which a notice then says with the recall;
+    `exact`: all of them are found, however long it takes."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be drawn."""
@@ -68,6 +82,8 @@ class SubsetOptions:
             raise OptionError(
                 f"{self.n_repeats} repeats are not possible; pass " + parameter("n_repeats", 1) + " or more"
             )
+        if self.near_duplicates not in ("auto", "exact"):
+            raise OptionError(f"near_duplicates {self.near_duplicates!r} is not known; choose auto or exact")
         if self.validation not in ("matched", "full"):
             raise OptionError(f"validation {self.validation!r} is not known; choose matched or full")
 

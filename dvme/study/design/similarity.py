@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dvme.study.design.crowds import Crowd
+from dvme.study.design.directions import ROWS_AT_ONCE, cosines_of, lengths_of, parts, unit_of
+from dvme.study.design.recall import Recall
 
 COSINE = 0.999
 """Similarity above which two images count as near-duplicates."""
@@ -22,7 +26,7 @@ AXES, TREE_AXES = 32, 4
 """Principal axes on which candidates are looked at, and those of them by which they are looked up."""
 SLACK = 1e-5
 """More than rounding changes of a product of two projections, or of the length of a row."""
-PAIRS_AT_ONCE, ROWS_AT_ONCE, CANDIDATES_AT_ONCE = 64, 256, 8192
+CANDIDATES_AT_ONCE = 8192
 CLOSE_CALLS = 128
 """Where more than one pair in so many is within rounding of the threshold, all are multiplied in float64."""
 VISITED, COMPARED, LISTED, VERIFIED = 100, 200, 5000, 140
@@ -32,6 +36,9 @@ that a tree lists; and one whose rows are multiplied by themselves, for each dim
 TREE, PROJECTION, PRODUCT = "tree", "projection", "product"
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+Real = TypeVar("Real", np.float32, np.float64)
+Found = tuple[NDArray[Any], ...]
+"""Positions of both and cosines, each (P,)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,10 @@ class Close:
     """(P, 2) positions, the smaller first."""
     cosines: NDArray[np.float32]
     """(P,)."""
+    crowds: tuple[Crowd, ...] = ()
+    """Rows of which any two are a pair as well; of those none is in `pairs`."""
+    recall: Recall | None = None
+    """Of a search that may have missed pairs; None: these are all."""
 
 
 def close_pairs(values: NDArray[Any], *, block: int = BLOCK) -> Close | None:
@@ -59,80 +70,96 @@ def close_pairs(values: NDArray[Any], *, block: int = BLOCK) -> Close | None:
         block: rows that are compared with as many others at once; what is in memory beside `values` is so many pairs,
             and at most the rows as float32.
     """
-    lengths = _lengths(values)
+    lengths = lengths_of(values)
     is_able = (lengths > 0) & np.isfinite(lengths)
-    if _is_blind(values, lengths, is_able):
+    if is_blind(values, lengths, is_able):
         return None
+    return listed(found_among(values, lengths, np.flatnonzero(is_able), block), MOST_PAIRS * len(values))
+
+
+def listed(found: Iterator[Found], most: int) -> Close | None:
+    """All pairs in the order of their positions; None of more than so many."""
     nothing = np.empty(0, dtype=np.int64)
-    found: list[tuple[NDArray[Any], ...]] = [(nothing, nothing, np.empty(0, dtype=np.float32))]
+    every: list[Found] = [(nothing, nothing, np.empty(0, dtype=np.float32))]
     n_found = 0
-    for part in _found(values, lengths, np.flatnonzero(is_able), block):
-        found.append(part)
+    for part in found:
+        every.append(part)
         n_found += len(part[0])
-        if n_found > MOST_PAIRS * len(values):
+        if n_found > most:
             return None
-    one, two, cosines = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    one, two, cosines = (np.concatenate(each) for each in zip(*every, strict=True))
     pairs = np.stack([np.minimum(one, two), np.maximum(one, two)], axis=1)
     order = np.lexsort(pairs.T[::-1])
     return Close(pairs[order], cosines[order].astype(np.float32))
 
 
-def _found(
+def found_among(
     values: NDArray[Any], lengths: NDArray[np.float64], able: NDArray[np.int64], block: int
-) -> Iterator[tuple[NDArray[Any], ...]]:
-    """Positions of both and cosines, block by block, by the cheapest way."""
+) -> Iterator[Found]:
+    """Positions of both and cosines of all pairs of some rows, block by block, by the cheapest way."""
     candidates: Iterator[Pairs] | None = None
     if len(able) > block:
-        axes = _principal_axes(values, lengths, able)
-        way = _cheapest(values, lengths, able, axes)
+        axes = principal_axes(values, lengths, able)
+        way = cheapest(values, lengths, able, axes)
         if way != PRODUCT:
-            shadows = _projected(values, lengths, able, axes)
+            shadows = projected(values, lengths, able, axes)
             candidates = _by_tree(_shortened(shadows), block) if way == TREE else _by_projection(shadows, block)
     if candidates is None:
         yield from _by_product(values, lengths, able, block)
         return
     for one, two in candidates:
-        for part in _parts(len(one), CANDIDATES_AT_ONCE):
+        for part in parts(len(one), CANDIDATES_AT_ONCE):
             first, second = one[part], two[part]
             is_near = np.einsum("pk,pk->p", shadows[first], shadows[second]) > COSINE - SLACK
-            first, second = able[first[is_near]], able[second[is_near]]
-            cosines = _cosines(values, lengths, first, second)
-            is_close = cosines > COSINE
-            yield first[is_close], second[is_close], cosines[is_close]
+            yield confirmed(values, lengths, able[first[is_near]], able[second[is_near]])
 
 
-def _principal_axes(values: NDArray[Any], lengths: NDArray[np.float64], able: NDArray[np.int64]) -> NDArray[np.float64]:
+def confirmed(
+    values: NDArray[Any], lengths: NDArray[np.float64], one: NDArray[np.int64], two: NDArray[np.int64]
+) -> Found:
+    """Those of some pairs that are close."""
+    cosines = cosines_of(values, lengths, one, two)
+    is_close = cosines > COSINE
+    return one[is_close], two[is_close], cosines[is_close]
+
+
+def principal_axes(values: NDArray[Any], lengths: NDArray[np.float64], able: NDArray[np.int64]) -> NDArray[np.float64]:
     """(D, k) orthonormal, the leading ones of a sample first."""
     from sklearn.utils.extmath import randomized_svd
 
     sample = np.random.default_rng(0).choice(able, min(SAMPLED_ROWS, len(able)), replace=False)
-    unit = _unit(values, lengths, sample)
+    unit = unit_of(values, lengths, sample)
     axes = randomized_svd(unit, min(AXES, *unit.shape), n_iter=2, random_state=0)[2]
     orthonormal: NDArray[np.float64] = np.linalg.qr(axes.T)[0]  # to the last bit, whatever the rank of the sample
     return orthonormal
 
 
-def _projected(
-    values: NDArray[Any], lengths: NDArray[np.float64], rows: NDArray[np.int64], axes: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def projected(
+    values: NDArray[Any],
+    lengths: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    axes: NDArray[np.float64],
+    *,
+    dtype: type[Real] = np.float64,
+) -> NDArray[Real]:
     """(n, k + 1) unit rows on the axes, and the length of what is left of each.
 
-    In float64, so that what is left of a row that almost lies on the axes is not lost in rounding.
+    Computed in float64, so that what is left of a row that almost lies on the axes is not lost in rounding.
     """
-    shadows = np.empty((len(rows), axes.shape[1] + 1))
-    for part in _parts(len(rows), ROWS_AT_ONCE):
-        shadows[part, :-1] = _unit(values, lengths, rows[part]) @ axes
-    squares = np.einsum("nk,nk->n", shadows[:, :-1], shadows[:, :-1])
-    shadows[:, -1] = np.sqrt(np.maximum(0.0, 1.0 - squares))
+    shadows = np.empty((len(rows), axes.shape[1] + 1), dtype=dtype)
+    for part in parts(len(rows), ROWS_AT_ONCE):
+        along = unit_of(values, lengths, rows[part]) @ axes
+        squares = np.einsum("nk,nk->n", along, along)
+        shadows[part, :-1], shadows[part, -1] = along, np.sqrt(np.maximum(0.0, 1.0 - squares))
     return shadows
 
 
-def _cheapest(
+def cheapest(
     values: NDArray[Any], lengths: NDArray[np.float64], able: NDArray[np.int64], axes: NDArray[np.float64]
 ) -> str:
     """The way to go, by what a sample of pairs would cost."""
     one, two = np.random.default_rng(1).choice(able, (2, SAMPLED_ROWS))
-    both = [_projected(values, lengths, rows, axes) for rows in (one, two)]
+    both = [projected(values, lengths, rows, axes) for rows in (one, two)]
     is_pair = one[:, None] != two
     coarse, fine = (
         float((first @ second.T > COSINE - SLACK)[is_pair].mean()) for first, second in (map(_shortened, both), both)
@@ -186,15 +213,15 @@ def _by_projection(shadows: NDArray[np.float64], block: int) -> Iterator[Pairs]:
 
 def _by_product(
     values: NDArray[Any], lengths: NDArray[np.float64], able: NDArray[np.int64], block: int
-) -> Iterator[tuple[NDArray[Any], ...]]:
+) -> Iterator[Found]:
     """Positions of both and cosines, by products of all whole rows with all.
 
     In a product in float32, D terms may each be wrong by half a unit in the last place, all of them to one side where
     small terms meet a large sum.
     """
     unit = np.empty((len(able), values.shape[1]), dtype=np.float32)
-    for part in _parts(len(able), ROWS_AT_ONCE):
-        unit[part] = _unit(values, lengths, able[part])
+    for part in parts(len(able), ROWS_AT_ONCE):
+        unit[part] = unit_of(values, lengths, able[part])
     doubt = SLACK + values.shape[1] * float(np.finfo(np.float32).eps) / 2
     for start in range(0, len(able), block):
         for other in range(start, len(able), block):
@@ -204,11 +231,11 @@ def _by_product(
             cosines: NDArray[np.float64] = products[one - start, two - other].astype(np.float64)
             unsure = np.flatnonzero(cosines <= COSINE + doubt)
             if len(unsure) * CLOSE_CALLS > products.size:
-                own, rest = (_unit(values, lengths, able[begin : begin + block]) for begin in (start, other))
+                own, rest = (unit_of(values, lengths, able[begin : begin + block]) for begin in (start, other))
                 exact: NDArray[np.float64] = own @ rest.T
                 cosines = exact[one - start, two - other]
             elif len(unsure):
-                cosines[unsure] = _cosines(values, lengths, able[one[unsure]], able[two[unsure]])
+                cosines[unsure] = cosines_of(values, lengths, able[one[unsure]], able[two[unsure]])
             is_close = cosines > COSINE
             yield able[one[is_close]], able[two[is_close]], cosines[is_close]
 
@@ -222,38 +249,7 @@ def _above(products: NDArray[np.float32], threshold: float, start: int, other: i
     return one[one < two], two[one < two]
 
 
-def _cosines(
-    values: NDArray[Any], lengths: NDArray[np.float64], one: NDArray[np.int64], two: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """(P,) of pairs of rows, in float64."""
-    cosines = np.empty(len(one))
-    for part in _parts(len(one), PAIRS_AT_ONCE):
-        first, second = one[part], two[part]
-        products = np.einsum("pd,pd->p", values[first].astype(np.float64), values[second].astype(np.float64))
-        cosines[part] = products / lengths[first] / lengths[second]
-    return cosines
-
-
-def _unit(values: NDArray[Any], lengths: NDArray[np.float64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, D) some rows at length 1, in float64."""
-    unit: NDArray[np.float64] = values[rows] / lengths[rows, None]
-    return unit
-
-
-def _lengths(values: NDArray[Any]) -> NDArray[np.float64]:
-    """(N,) of the rows, in float64: squares of 1e20, and of 1e-23, leave the range of float32."""
-    squares = np.empty(len(values))
-    for part in _parts(len(values), ROWS_AT_ONCE):
-        some = values[part].astype(np.float64)
-        squares[part] = np.einsum("nd,nd->n", some, some)
-    return np.sqrt(squares)
-
-
-def _parts(n: int, at_once: int) -> Iterator[slice]:
-    return (slice(start, start + at_once) for start in range(0, n, at_once))
-
-
-def _is_blind(values: NDArray[Any], lengths: NDArray[np.float64], is_able: NDArray[np.bool_]) -> bool:
+def is_blind(values: NDArray[Any], lengths: NDArray[np.float64], is_able: NDArray[np.bool_]) -> bool:
     """Whether many random pairs of images all but coincide."""
     if len(values) < 2:
         return False
@@ -261,5 +257,5 @@ def _is_blind(values: NDArray[Any], lengths: NDArray[np.float64], is_able: NDArr
     one, two = rng.integers(0, len(values), (2, SAMPLED_PAIRS))
     one, two = one[one != two], two[one != two]
     both = is_able[one] & is_able[two]
-    n_near = int((_cosines(values, lengths, one[both], two[both]) > COSINE).sum())
+    n_near = int((cosines_of(values, lengths, one[both], two[both]) > COSINE).sum())
     return n_near > BLIND * len(one)

@@ -164,10 +164,12 @@ def draw_design(
         targets.task.check_ordered(snapshot.location)
     lines = policy_lines(snapshot, targets, options.uncertainty)
     drawing = Drawing(options, targets, snapshot.splits, snapshot.groups)
-    seen = inspect(snapshot, kept, progress)
+    seen = inspect(snapshot, kept, progress, exact=options.near_duplicates == "exact")
     manifest = drawing.manifest(snapshot.ids, seen.twins)
     found = across_splits(manifest, seen.similar)
-    lines += describe(found, snapshot.paths, seen.blind, are_dropped=options.drop_duplicates)
+    approximate = list(seen.similar.approximate.values())
+    are_dropped = options.drop_duplicates
+    lines += describe(found, snapshot.paths, seen.blind, are_dropped=are_dropped, approximate=approximate)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
     notices = [*drawing.notices, *lacking_notices(manifest), *_copies(snapshot, seen), *seen.constant.values(), *lines]
@@ -202,25 +204,27 @@ def load_design(
         if lines and snapshot.class_order:
             raise OptionError(f"quadratic kappa depends on the order of the classes: {lines[0]}")
         manifest.targets.task.check_ordered(snapshot.location)
-    seen = inspect(snapshot, kept, progress)
+    seen = inspect(snapshot, kept, progress, exact=manifest.policy.get("near_duplicates") == "exact")
     found = across_splits(manifest, seen.similar)
-    lines += [*seen.constant.values(), *describe(found, snapshot.paths, seen.blind)]
+    approximate = list(seen.similar.approximate.values())
+    lines += [*seen.constant.values(), *describe(found, snapshot.paths, seen.blind, approximate=approximate)]
     notices = list(dict.fromkeys([*manifest.notices, *lines]))
     return Design(snapshot, manifest, notices, listed(found, snapshot.paths), seen)
 
 
-def inspect(snapshot: Snapshot, kept: Path | None = None, progress: Progress = silent) -> Seen:
+def inspect(snapshot: Snapshot, kept: Path | None = None, progress: Progress = silent, *, exact: bool = False) -> Seen:
     """Look at every embedding of a snapshot, or at what was kept of that.
 
     Args:
         snapshot: N images.
         kept: a file that an earlier look may have left, see `Design.keep`.
         progress: told (stage, done, total).
+        exact: whether all near-duplicates are looked for, however many images there are.
     """
     seen = None if kept is None else Seen.load(kept, snapshot.key)
-    if seen is not None:
+    if seen is not None and not (exact and seen.similar.approximate):
         return seen
-    inspection, names = Inspection(), list(snapshot.backbones)
+    inspection, names = Inspection(exact=exact), list(snapshot.backbones)
     for done, name in enumerate(names):
         progress("compare images", done, len(names))
         inspection.add(name, snapshot.read(name))

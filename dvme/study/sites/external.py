@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -12,8 +13,10 @@ from dvme.heads.saved_head import keys_of
 from dvme.notices import Aside
 from dvme.runtime import Progress
 from dvme.sets.families import collections_of
+from dvme.study.design.crowds import links
 from dvme.study.design.inspection import together
-from dvme.study.design.similarity import COSINE, close_pairs
+from dvme.study.design.near import near_pairs
+from dvme.study.design.similarity import COSINE
 from dvme.study.design.snapshot import Snapshot
 from dvme.text import counted, first_few
 
@@ -82,9 +85,16 @@ def _near(
     backbones, close = list(every[STUDY].backbones), {}
     for done, backbone in enumerate(backbones):
         progress("compare sites", done, len(backbones))
-        close[backbone] = close_pairs(np.concatenate([each.read(backbone) for each in every.values()]))
+        close[backbone] = near_pairs(np.concatenate([each.read(backbone) for each in every.values()]))
     progress("compare sites", len(backbones), len(backbones))
     similar, found = together(close), {}
+    of_crowds, least, named = links(similar.crowds, which)
+    similar = replace(
+        similar,
+        pairs=np.concatenate([similar.pairs, of_crowds]),
+        cosines=np.concatenate([similar.cosines, least]),
+        backbones=(*similar.backbones, *named),
+    )
     sides = which[similar.pairs]
     for pair, is_equal in equal.items():
         one, other = (names.index(name) for name in pair)
@@ -108,7 +118,9 @@ def _near(
         )
     blind = ", ".join(similar.blind)
     why = f"too many pairs of images have a cosine above {COSINE} for them to be copies"
-    return found, [Aside(f"near-duplicates across sites were not looked for in {blind}: {why}")] if blind else []
+    lines = [Aside(f"near-duplicates across sites were not looked for in {blind}: {why}")] if blind else []
+    recalls = {name: each.recall for name, each in close.items() if each is not None and each.recall is not None}
+    return found, lines + [f"across sites, {recall.said(name)}" for name, recall in recalls.items()]
 
 
 def _families(one: str, other: str, held: Mapping[str, Mapping[str, tuple[tuple[str, ...], str]]]) -> list[str]:

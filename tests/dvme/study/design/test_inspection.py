@@ -202,7 +202,7 @@ CONSTANT = np.tile(np.array([3.0, 1e-3, 500.0, 0.0, -7.0], dtype=np.float32), (1
 
 
 def _noted(features: NDArray[Any]) -> str:
-    return constant_notice("bb", features, Counter(row.tobytes() for row in features))
+    return constant_notice("bb", features, np.array(list(Counter(row.tobytes() for row in features).values())))
 
 
 def test_constant_notice__identical_to_the_bit() -> None:

@@ -70,7 +70,7 @@ def test_close_pairs__are_those_of_all_pairs_whichever_way(
         if one != other:
             _copy(values, one, other, COSINE + step * 3e-8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "_cheapest", lambda *_: way)
+        patch.setattr(similarity, "cheapest", lambda *_: way)
         patch.setattr(similarity, "BLIND", 1.0)  # in two dimensions many are alike
         _check(values.astype(dtype), block=16)
 
@@ -78,7 +78,7 @@ def test_close_pairs__are_those_of_all_pairs_whichever_way(
 @pytest.mark.parametrize("way", WAYS)
 def test_close_pairs__a_chain_a_cluster_and_rows_without_a_direction(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a chain only neighbours are pairs; of a cluster all; zeros, NaN and infinity are like nothing; tiny is not."""
-    monkeypatch.setattr(similarity, "_cheapest", lambda *_: way)
+    monkeypatch.setattr(similarity, "cheapest", lambda *_: way)
     values = _spread(1, 300, 48)
     angle = 0.8 * np.arccos(COSINE)
     start, across = np.linalg.qr(np.random.default_rng(0).normal(size=(48, 2)))[0].T

@@ -1,0 +1,93 @@
+"""How many near-duplicates a search found of those of a sample of images, each compared with all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dvme.progress import duration
+from dvme.study.design.directions import rounding_of, unit_of
+
+SAMPLED_IMAGES = 500
+ROWS_AT_ONCE = 2048
+LOW = 0.95
+"""A recall below which a line says that it is low."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Of a search for near-duplicates that may have missed some."""
+
+    n_images: int
+    """Of the sample."""
+    n_pairs: int
+    """Of one of these with any image."""
+    n_found: int
+    """Of these pairs."""
+    seconds: float
+    """What an exact search would take, by the time that a part of it took."""
+
+    @property
+    def at_least(self) -> float:
+        """The lower end of a one-sided interval of 95%; 0 without a pair.
+
+        Source: Clopper and Pearson 1934.
+        """
+        from scipy.stats import beta
+
+        if not self.n_found:
+            return 0.0
+        return float(beta.ppf(1 - CONFIDENCE, self.n_found, self.n_pairs - self.n_found + 1))
+
+    def said(self, backbone: str) -> str:
+        """What a reader is told."""
+        of = f"pairs of a sample of {self.n_images:,} images"
+        about = f"near-duplicates searched in cells, approximately, in {backbone}"
+        if not self.n_pairs:
+            return f"{about}: there are no {of}, so the recall is not known"
+        low = ", which is low" if self.n_found < LOW * self.n_pairs else ""
+        return f"{about}: found {self.n_found:,} of {self.n_pairs:,} {of} (recall at least {self.at_least:.2f}{low})"
+
+    def line(self, backbone: str) -> str:
+        """The same with what to do about it; it is kept on disk."""
+        return f"{self.said(backbone)}; --near-duplicates exact finds all, in about {duration(self.seconds)}"
+
+
+def sampled_recall(
+    values: NDArray[Any],
+    lengths: NDArray[np.float64],
+    able: NDArray[np.int64],
+    pairs: NDArray[np.int64],
+    least: float,
+    seconds: float,
+) -> Recall:
+    """Compare a sample of rows with all, and count which of their pairs are in a list.
+
+    Args:
+        values: (N, D).
+        lengths: (N,) of the rows.
+        able: (n,) positions of those that were searched.
+        pairs: (P, 2) positions that were found.
+        least: cosine above which two rows are a pair.
+        seconds: of an exact search.
+    """
+    sample = np.sort(np.random.default_rng(2).choice(able, min(SAMPLED_IMAGES, len(able)), replace=False))
+    queries = unit_of(values, lengths, sample)
+    n = len(values)
+    doubt = rounding_of(values.shape[1])
+    keys, short = [np.empty(0, dtype=np.int64)], queries.astype(np.float32)
+    for start in range(0, len(able), ROWS_AT_ONCE):
+        rows = able[start : start + ROWS_AT_ONCE]
+        unit = unit_of(values, lengths, rows)
+        one, two = np.nonzero(short @ unit.astype(np.float32).T > least - doubt)
+        is_close = np.einsum("pd,pd->p", queries[one], unit[two]) > least
+        first, second = sample[one[is_close]], rows[two[is_close]]
+        both = np.stack([np.minimum(first, second), np.maximum(first, second)])
+        keys.append(both[0][first != second] * n + both[1][first != second])
+    true = np.unique(np.concatenate(keys))
+    is_found = np.isin(true, pairs[:, 0] * n + pairs[:, 1])
+    return Recall(len(sample), len(true), int(is_found.sum()), seconds)
