@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,6 +20,8 @@ PER_ROOT = 2.0
 LEARNT_FROM, ROUNDS = 64, 10
 """Points of a sample for each centre, and rounds of k-means."""
 ROWS_AT_ONCE, TILE = 256, 2048
+CELLS_AT_ONCE = 4
+"""Of each core: what they find is in memory."""
 ROUNDING = 1e-5
 """More than rounding changes of a product of two unit vectors in float32, and of half a squared length."""
 SAMPLED_POINTS = 4096
@@ -99,7 +102,7 @@ def cells_of(
     assign = partial(_assigned, points, np.ascontiguousarray(centres.T), halves, reaches, widest, most)
     starts = range(0, len(points), ROWS_AT_ONCE)
     home, visits = np.empty(len(points), dtype=np.int32), [np.empty(0, dtype=np.int64)]
-    with ThreadPoolExecutor(available_cores()) as pool:
+    with _lanes() as (pool, _):
         for start, (nearest, keys) in zip(starts, pool.map(assign, starts), strict=True):
             home[start : start + len(nearest)] = nearest
             visits.append(keys)
@@ -157,14 +160,14 @@ def candidates(points: NDArray[np.float32], cells: Cells, least: float) -> Itera
         guests = place[cells.visits[bounds[cell] : bounds[cell + 1]] & LOW]
         return _above(points, np.arange(ends[cell], ends[cell + 1]), guests, least)
 
-    n_cores = available_cores()
-    with ThreadPoolExecutor(n_cores) as pool:
-        for start in range(0, n_cells, n_cores):  # so few at once that what they find is small
-            several = range(start, min(start + n_cores, n_cells))
-            is_large = max(np.diff(ends)[several]) > TILE
-            for one, other in chain.from_iterable(
-                map(pairs_of, several) if is_large else pool.map(list, map(pairs_of, several))
-            ):
+    sizes = np.diff(ends)
+    with _lanes() as (pool, n_lanes):
+        at_once = CELLS_AT_ONCE * n_lanes
+        for start in range(0, n_cells, at_once):
+            several = range(start, min(start + at_once, n_cells))
+            some = map(pairs_of, several)
+            found = some if sizes[several].max() > TILE else pool.map(list, some)
+            for one, other in chain.from_iterable(found):
                 yield order[one], order[other]
 
 
@@ -175,10 +178,30 @@ def _above(points: NDArray[np.float32], own: NDArray[Any], guests: NDArray[Any],
         block = points[rows[0] : rows[-1] + 1]
         for other in range(start, len(own), TILE):
             others = own[other : other + TILE]
-            one, two = np.nonzero(block @ points[others[0] : others[-1] + 1].T > least)
+            products = block @ points[others[0] : others[-1] + 1].T
+            if start == other:
+                np.fill_diagonal(products, -1.0)  # a row is no partner of its own
+            one, two = _where(products, least)
             one, two = rows[one], others[two]
             yield (one, two) if start != other else (one[one < two], two[one < two])
         for other in range(0, len(guests), TILE):
             others = guests[other : other + TILE]
-            one, two = np.nonzero(block @ points[others].T > least)
+            one, two = _where(block @ points[others].T, least)
             yield rows[one], others[two]
+
+
+def _where(products: NDArray[np.float32], least: float) -> Pairs:
+    """Where they are larger; most rows have none."""
+    rows = np.flatnonzero(products.max(axis=1) > least)
+    one, two = np.nonzero(products[rows] > least)
+    return rows[one], two
+
+
+@contextmanager
+def _lanes() -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads, of which each multiplies by itself: small products do not gain by threads of their own."""
+    from threadpoolctl import threadpool_limits
+
+    n_lanes = available_cores()
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_lanes) as pool:
+        yield pool, n_lanes
