@@ -64,8 +64,7 @@ def centres_of(points: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.floa
         max_points_per_centroid=LEARNT_FROM,
     )
     means.train(np.ascontiguousarray(points[rows]))
-    centres: NDArray[np.float32] = means.centroids
-    return centres
+    return np.asarray(means.centroids, dtype=np.float32)
 
 
 def visits_needed(points: NDArray[np.float32], centres: NDArray[np.float32], reach: float, *, seed: int = 0) -> float:

@@ -158,7 +158,8 @@ def _partners(
 ) -> NDArray[np.int64]:
     """Positions of rows that are not far from a crowd's leader, and are in none, or in one of a higher number."""
     rows = around[0][around[1] == crowd]
-    return able[rows[(which[rows] < 0) | (which[rows] > crowd)]]
+    partners: NDArray[np.int64] = able[rows[(which[rows] < 0) | (which[rows] > crowd)]]
+    return partners
 
 
 def _chunks(rows: NDArray[Any], at_once: int) -> Iterator[NDArray[Any]]:

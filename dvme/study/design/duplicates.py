@@ -153,17 +153,22 @@ def _linked(
         is_validation: (draws, N).
         is_train: (draws, N).
     """
-    parts = [(similar.pairs, similar.cosines, list(similar.backbones))]
     crowds = similar.crowds
+    if not crowds:
+        return similar
+    parts = [(similar.pairs, similar.cosines, list(similar.backbones))]
     parts.append(links(crowds, np.where(is_test, 1, np.where(in_pool, 0, -1))))
     for validation, train in zip(is_validation, is_train, strict=True):
         is_split = [validation[crowd.rows].any() and train[crowd.rows].any() for crowd in crowds]
         split = [crowd for crowd, is_so in zip(crowds, is_split, strict=True) if is_so]
         parts.append(links(split, np.where(validation, 1, np.where(train, 0, -1))))
         crowds = tuple(crowd for crowd, is_so in zip(crowds, is_split, strict=True) if not is_so)
-    pairs, cosines, backbones = zip(*parts, strict=True)
-    names = tuple(name for each in backbones for name in each)
-    return replace(similar, pairs=np.concatenate(pairs), cosines=np.concatenate(cosines), backbones=names, crowds=())
+    pairs, cosines = (np.concatenate(each) for each in zip(*((p, c) for p, c, _ in parts), strict=True))
+    backbones = [name for *_, names in parts for name in names]
+    kept = np.sort(np.unique(pairs @ np.array([is_test.size, 1]), return_index=True)[1])  # in one backbone is enough
+    return replace(
+        similar, pairs=pairs[kept], cosines=cosines[kept], backbones=tuple(backbones[row] for row in kept.tolist())
+    )
 
 
 def _neighbours(similar: Similar, is_marked: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from dvme.study.design.crowds import Crowd
 from dvme.study.design.directions import ROWS_AT_ONCE, cosines_of, lengths_of, parts, unit_of
@@ -36,7 +36,6 @@ that a tree lists; and one whose rows are multiplied by themselves, for each dim
 TREE, PROJECTION, PRODUCT = "tree", "projection", "product"
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
-Real = TypeVar("Real", np.float32, np.float64)
 Found = tuple[NDArray[Any], ...]
 """Positions of both and cosines, each (P,)."""
 
@@ -140,8 +139,8 @@ def projected(
     rows: NDArray[np.int64],
     axes: NDArray[np.float64],
     *,
-    dtype: type[Real] = np.float64,
-) -> NDArray[Real]:
+    dtype: DTypeLike = np.float64,
+) -> NDArray[Any]:
     """(n, k + 1) unit rows on the axes, and the length of what is left of each.
 
     Computed in float64, so that what is left of a row that almost lies on the axes is not lost in rounding.

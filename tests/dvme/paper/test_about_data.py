@@ -40,6 +40,11 @@ def test_about_data__near_duplicates_are_left_out_after_the_split(material: Mate
     assert text.endswith("those that do with one to test on (cosine of embeddings above 0.99).")
     plain = about_data(material)
     assert "Left out" not in plain
+    left = _without_a_copy(material.manifest)
+    left = replace(left, policy={**left.policy, "approximate_duplicates": ["dino", "swav"]})
+    assert about_data(replace(material, manifest=left)).endswith(
+        "(cosine of embeddings above 0.99). They were searched for approximately in the embeddings of dino and swav."
+    )
     asked = replace(material.manifest, policy={**material.manifest.policy, "drop_duplicates": True})
     assert about_data(replace(material, manifest=asked)) == plain  # there were none
 

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import combinations
+
 import numpy as np
 import pytest
 
 from dvme.data.targets import Targets
+from dvme.study.design.crowds import Crowd
 from dvme.study.design.duplicates import across_splits, describe, listed, without_duplicates
 from dvme.study.design.inspection import Similar
 from dvme.study.design.manifest import FoldDraw, SubsetManifest
@@ -67,6 +71,43 @@ def test_without_duplicates__test_stays_and_training_gives_way() -> None:
     assert across_splits(left, similar) == []
     assert left.policy["drop_duplicates"] == COSINE
     assert left.hash != manifest.hash
+
+
+def test_duplicates__of_a_crowd_are_left_out_as_if_all_its_pairs_were_listed() -> None:
+    """Of few links it shows who has a copy on another side, once for each; across all pairs the same images do."""
+    draws = (_draw(list(range(20)), list(range(20, 30))), _draw(list(range(10, 30)), list(range(10)), fold=2))
+    manifest = _manifest(draws, test=list(range(40, 50)))
+    rows = ([3, 5, 41, 44, 49], [12, 14, 25], [7], [42, 43], [1, 2, 52])
+    crowds = tuple(Crowd(np.array(each), 0.9995, "swav") for each in rows)
+    compact = replace(_similar((16, 45), (3, 41)), crowds=crowds)  # one pair in another backbone as well
+    whole = _similar((16, 45), *(pair for each in rows for pair in combinations(each, 2)))
+
+    def again(_repeat: int, fold: int, left: Fold) -> FoldDraw:
+        return _draw(left.train.tolist(), left.validation.tolist(), fold)
+
+    ours, theirs = (without_duplicates(manifest, each, again) for each in (compact, whole))
+    for own, other in zip(ours.draws, theirs.draws, strict=True):
+        assert own.train.tolist() == other.train.tolist() != []
+        assert own.validation.tolist() == other.validation.tolist() != []
+    found, every = across_splits(manifest, compact), across_splits(manifest, whole)
+    pairs = {(each.one, each.other) for each in found}
+    assert pairs < {(each.one, each.other) for each in every}
+    assert len(pairs) == len(found)
+    for side in ("test", "validation"):
+        sides = [[each for each in some if each.side == side] for some in (found, every)]
+        ends = [({each.one for each in some}, {each.other for each in some}) for some in sides]
+        assert ends[0][0] | ends[0][1] == ends[1][0] | ends[1][1]
+    assert across_splits(ours, compact) == []
+
+
+def test_without_duplicates__says_where_some_may_be_missed() -> None:
+    manifest = _manifest((_draw(list(range(20)), list(range(20, 30))),), test=list(range(40, 50)))
+    similar = replace(_similar((2, 41)), approximate={"swav": "near-duplicates searched in cells"})
+    left = without_duplicates(manifest, similar, lambda *_: manifest.draws[0])
+    assert left.policy["approximate_duplicates"] == ["swav"]
+    lines = describe(across_splits(manifest, similar), np.arange(N).astype(str), [], approximate=["in part"])
+    assert lines[0] == "in part"
+    assert len(lines) == 2
 
 
 def test_describe__names_the_nearest_and_what_to_do() -> None:

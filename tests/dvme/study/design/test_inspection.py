@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dvme.errors import DataError
-from dvme.study.design import inspection
+from dvme.study.design import inspection, near
+from dvme.study.design.crowds import Crowd
 from dvme.study.design.inspection import Inspection, Seen, Similar, constant_notice, seen_key, together
+from dvme.study.design.recall import Recall
 from dvme.study.design.similarity import COSINE, Close
 from dvme_cache import Fingerprint
 
@@ -112,13 +114,27 @@ def test_together__the_largest_cosine_and_at_the_same_one_the_first(
     assert similar.blind == tuple(name for name, each in close.items() if each is None)
 
 
+def test_together__crowds_and_recall_say_of_which_backbone() -> None:
+    nothing = np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32)
+    crowded = Close(*nothing, crowds=(Crowd(np.arange(3), 0.9995),))
+    similar = together({"a": Close(*nothing, recall=Recall(500, 9, 9, 60.0)), "b": crowded, "c": None})
+    assert [(crowd.backbone, crowd.rows.tolist()) for crowd in similar.crowds] == [("b", [0, 1, 2])]
+    assert list(similar.approximate) == ["a"]
+    assert "in a: found 9 of 9 pairs of a sample of 500 images" in similar.approximate["a"]
+
+
 IDS = np.arange(16 * N, dtype=np.uint64).astype(np.uint8).reshape(N, 16)
 MADE = {"swav": Fingerprint({"weights": "a"}), "dino": Fingerprint({"weights": "b"})}
 SEEN = Seen(
     np.arange(N) // 2,
     {"dead": "all 60 embeddings of dead are identical"},
     Similar(
-        np.array([[0, 3], [1, 2]]), np.array([0.9995, 1.0], dtype=np.float32), ("swav", "dino"), ("random", "dead")
+        np.array([[0, 3], [1, 2]]),
+        np.array([0.9995, 1.0], dtype=np.float32),
+        ("swav", "dino"),
+        ("random", "dead"),
+        (Crowd(np.array([4, 7, 9]), 0.9992, "swav"), Crowd(np.array([8, 11]), 1.0, "dino")),
+        {"dino": "searched in cells"},
     ),
 )
 
@@ -127,6 +143,9 @@ def _is_seen(found: Seen | None) -> bool:
     assert found is not None
     one, other = found.similar, SEEN.similar
     same = (found.constant, one.backbones, one.blind) == (SEEN.constant, other.backbones, other.blind)
+    same &= one.approximate == other.approximate
+    crowds = [[(crowd.rows.tolist(), crowd.cosine, crowd.backbone) for crowd in each.crowds] for each in (one, other)]
+    same &= crowds[0] == crowds[1]
     arrays = ((found.twins, SEEN.twins), (one.pairs, other.pairs), (one.cosines, other.cosines))
     return same and all(np.array_equal(a, b) and a.dtype == b.dtype for a, b in arrays)
 
@@ -194,6 +213,9 @@ def test_seen_key__everything_that_determines_what_is_seen(monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr(inspection, name, value)
             keys.append(seen_key(MADE, IDS))
+    with monkeypatch.context() as patch:
+        patch.setattr(near, "MANY", N - 1)
+        keys.append(seen_key(MADE, IDS))
     assert len(set(keys)) == len(keys)
     assert seen_key(dict(MADE), IDS.copy()) == keys[0]
 

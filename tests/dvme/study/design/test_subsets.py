@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 import dvme
 from dvme.errors import DataError, OptionError
+from dvme.places import open_cache
+from dvme.study.design import near
 from dvme.study.design.manifest import SubsetManifest
 from dvme.study.design.options import SubsetOptions
+from dvme.study.design.snapshot import Snapshot
+from dvme.study.design.subsets import draw_design, inspect
 from dvme_cache import MissingEmbeddingsError
 
 N = 160
@@ -160,6 +164,31 @@ def test_subsets__drop_duplicates_leaves_them_out_of_training_alone(
     assert "5 pairs of near-duplicates between test and training images" in notices
     assert ": left out of training" in notices
     assert manifest.hash != whole.manifest.hash
+
+
+def test_subsets__a_search_in_part_is_told_and_exact_finds_all(
+    planted: tuple[Path, list[tuple[int, int]], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the report, in the file, and in what is kept for a later look, which is not taken for all there is."""
+    cache, pairs, _ = planted
+    monkeypatch.setattr(near, "MANY", 100)
+    monkeypatch.setattr(near, "MOST_VISITS", -1)
+    snapshot, kept = Snapshot.take(open_cache(cache), ["a", "b"]), tmp_path / "seen.npz"
+    drawn = draw_design(snapshot, BRIEF)
+    drawn.keep(kept)
+    report = dvme.subsets(cache, tmp_path / "s.json", options=BRIEF, backbones=["a", "b"])
+    said = "near-duplicates searched in cells, approximately, in b: found "
+    for notices in (report.notices, report.to_json()["notices"], SubsetManifest.load(tmp_path / "s.json").notices):
+        line = next(line for line in notices if line.startswith(said))
+        assert "pairs of a sample of 160 images (recall at least " in line
+        assert "--near-duplicates exact finds all, in about 1 s" in line
+    looks = [inspect(snapshot, kept, exact=exact).similar for exact in (False, True)]
+    assert [list(each.approximate) for each in looks] == [["a", "b"], []]
+    exact = dvme.subsets(cache, options=replace(BRIEF, near_duplicates="exact"), backbones=["a", "b"])
+    assert {(each["one"], each["other"]) for each in exact.duplicates} == {(f"{a}.png", f"{b}.png") for a, b in pairs}
+    assert not any("approximately" in notice for notice in exact.notices)
+    assert exact.manifest.policy["near_duplicates"] == "exact"
+    assert "near_duplicates" not in report.manifest.policy
 
 
 def test_subsets__several_labels(tmp_path: Path, write_embeddings: Write, features: Any) -> None:

@@ -10,6 +10,7 @@ from hospitals import write_site
 from numpy.typing import NDArray
 
 from dvme.runtime import silent
+from dvme.study.design import crowds, near
 from dvme.study.design.snapshot import Snapshot
 from dvme.study.sites.external import STUDY, in_common
 from dvme_cache import EmbeddingCache
@@ -83,6 +84,24 @@ def test_in_common__near_duplicates_of_the_study_and_of_another_site(taken: Call
         "near-duplicates across sites were not looked for in blind: too many pairs of images have a cosine above 0.999 "
         "for them to be copies"
     ]
+
+
+def test_in_common__copies_of_one_picture_in_large_numbers(
+    taken: Callable[..., Snapshot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any two of them are near-duplicates, though no list has them all."""
+    own, there = _values(0, 200), _values(1, 100)
+    own[5:8] = own[4]
+    there[60:66] = own[4]
+    study, ny = taken("own", {"a": own}), taken("ny", {"a": there}, first=200)
+    plain, _ = _in_common(study, ny=ny)
+    for name, value in (("FEWEST", 8), ("SAMPLED_SHARE", 1)):
+        monkeypatch.setattr(crowds, name, value)
+    monkeypatch.setattr(near, "MANY", 50)
+    found, lines = _in_common(study, ny=ny)
+    assert found["ny"][0].startswith("ny may not be external: 6 images of it all but coincide with some of the study:")
+    assert found["ny"][0].split(":")[0] == plain["ny"][0].split(":")[0]
+    assert lines == []
 
 
 def test_in_common__known_families(taken: Callable[..., Snapshot]) -> None:
