@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from dvme.errors import DataError
-from dvme.metrics.grades import expected_grades, kappa_cuts, mean_cuts, predicted_classes
+from dvme.metrics.grades import _rising, expected_grades, kappa_cuts, mean_cuts, predicted_classes
 
 
 def _kappa(labels: NDArray[Any], taken: NDArray[Any], weights: NDArray[Any]) -> float:
@@ -78,3 +78,16 @@ def test_predicted_classes__by_hand() -> None:
 def test_mean_cuts__of_heads_that_predict_together() -> None:
     assert mean_cuts([[0.5, 1.0], [1.0, 2.0]]) == [0.75, 1.5]
     assert mean_cuts([[0.5], None]) is None
+
+
+@pytest.mark.parametrize("n_classes", [2, 5])
+def test_rising__as_one_value_after_another(n_classes: int) -> None:
+    costs = np.random.default_rng(n_classes).normal(size=(300, n_classes))
+    least = costs.copy()
+    for row in range(1, len(costs)):
+        least[row] += np.minimum.accumulate(least[row - 1])
+    expected, last = [], n_classes - 1
+    for row in range(len(costs) - 1, -1, -1):
+        last = int(least[row, : last + 1].argmin())
+        expected.append(last)
+    assert _rising(costs).tolist() == expected[::-1]

@@ -9,7 +9,8 @@ from labelled_cases import Case, cases
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from dvme.metrics import ranking, weighting
-from dvme.metrics.ranking import areas, auc, average_precision
+from dvme.metrics.labelled import Labelled
+from dvme.metrics.ranking import Ranking, areas, auc, average_precision
 
 CLOSE = 1e-9
 
@@ -79,3 +80,16 @@ def test_areas__many_images_labels_and_weightings_in_small_portions(monkeypatch:
 def test_areas__without_images_or_labels() -> None:
     assert np.isnan(auc(np.empty((0, 2)), np.empty((0, 2)))).tolist() == [True, True]
     assert auc(np.empty((3, 0)), np.empty((3, 0)), np.ones((4, 3))).shape == (4, 0)
+
+
+def test_ranking__counts_are_summed_as_numbers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small whole weights take another way through the sums; too large ones do not."""
+    rng = np.random.default_rng(1)
+    given = Labelled.of(rng.integers(0, 2, (60, 1)), np.round(rng.normal(size=(60, 1)), 1))
+    ranked, counts = Ranking.of(given, 0), rng.poisson(1, (5, 60)).astype(np.uint16)
+    expected = ranked.areas(counts.astype(np.float64))
+    np.testing.assert_array_equal(ranked.areas(counts), expected)
+    np.testing.assert_array_equal(ranked.average_precision(counts), expected[1])
+    np.testing.assert_allclose(ranked.areas(counts.astype(np.int64) << 40), expected, rtol=1e-12)
+    monkeypatch.setattr(ranking, "WEIGHTS_AT_ONCE", 130)
+    np.testing.assert_allclose(ranked.areas(counts), expected, rtol=1e-12)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
@@ -478,3 +479,51 @@ def test_predict__a_head_that_tuned_its_cuts_predicts_by_them(
     taken = (p @ np.arange(3) > cuts[:, None]).sum(axis=0)
     assert [line[2] for line in lines] == [str(c) for c in taken]
     assert (taken != p.argmax(axis=1)).any()
+
+
+@pytest.mark.parametrize("submission", [None, ("id", "label")])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_predict__the_bytes_are_those_of_a_table_written_at_once(
+    head: Path, cache: Path, tmp_path: Path, suffix: str, submission: tuple[str, str] | None
+) -> None:
+    dvme.predict(head, cache, out=tmp_path / f"p{suffix}", submission=submission)
+    saved, store = load_head(head), EmbeddingCache.open(cache)
+    p = saved.predict_proba(store.read_aligned(("bb", "a"), np.arange(N)))
+    names = [f"folder/{row}.png" for row in range(N)]
+    classes = [CLASSES[c] for c in p.argmax(axis=1)]
+    if submission is None:
+        columns = {"image": names, "path": names, "class": classes, **{f"p({c})": p[:, int(c)] for c in CLASSES}}
+    else:
+        columns = {"id": [str(row) for row in range(N)], "label": classes}
+    table = pd.DataFrame(columns)
+    (table.to_csv if suffix == ".csv" else table.to_parquet)(tmp_path / f"whole{suffix}", index=False)
+    assert (tmp_path / f"p{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_predict__lines_are_written_as_they_come(
+    head: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """In order also where the images are in two caches; nothing is left of a table that was begun."""
+    whole = tmp_path / f"whole{suffix}"
+    dvme.predict(head, cache, out=whole)
+    monkeypatch.setattr("dvme.prediction.predict.ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("dvme.prediction.tables.ROWS_OF_GROUP", 20)
+    store, rows = EmbeddingCache.open(cache), np.arange(N)
+    odd = [sources.Part(store, ("bb", "a"), own, own) for own in (rows[1::2], rows[::2])]
+    monkeypatch.setattr("dvme.prediction.predict.with_embeddings", lambda *_: (odd, {}))
+    report = dvme.predict(head, cache, out=tmp_path / f"p{suffix}")
+    assert report.n_rows == N == sum(report.counts.values())
+    read = pd.read_csv if suffix == ".csv" else pd.read_parquet
+    pd.testing.assert_frame_equal(read(tmp_path / f"p{suffix}"), read(whole), rtol=1e-12)
+    if suffix == ".parquet":
+        assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups == 3
+
+    def stop(_: str, done: int, __: int) -> None:
+        if done > 30:
+            raise KeyboardInterrupt
+
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        dvme.predict(head, cache, out=tmp_path / f"q{suffix}", progress=stop)
+    assert sorted(tmp_path.iterdir()) == before

@@ -6,6 +6,7 @@ from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from dvme.stats import delong, draw, resample
+from dvme.stats.delong import auc_parts
 from dvme.stats.draws import jackknife_weights
 from dvme.stats.intervals import jackknife_covariance
 from dvme.stats.resampling import fold_scores
@@ -106,3 +107,19 @@ def test_delong__too_few() -> None:
     assert np.isnan(delong(np.array([0, 0, 1]), scores, scores).p)
     with pytest.raises(ValueError, match="one class only"):
         delong(np.zeros(3, dtype=int), scores, scores)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+@pytest.mark.parametrize("apart", [1, 1000])
+def test_auc_parts__pair_by_pair(dtype: type, apart: int) -> None:
+    """Of whole numbers that are close together, and of others, with ties."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 40)
+    scores = (apart * rng.integers(-3, 4, 40)).astype(dtype)
+    (parts,) = auc_parts(labels, [np.stack([-scores, scores], axis=1)])
+    others = [scores[labels != label] for label in (0, 1)]
+    expected = [
+        np.mean([_kernel(s, o) if label else 1 - _kernel(s, o) for o in others[label]])
+        for label, s in zip(labels, scores, strict=True)
+    ]
+    np.testing.assert_allclose(parts, expected, atol=1e-12)

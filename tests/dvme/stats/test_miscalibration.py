@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from dvme.metrics.calibration import calibration
+from dvme.metrics.calibration import bin_places, calibration
+from dvme.stats import miscalibration
 from dvme.stats.miscalibration import Gaps, mean_loss
 
 N = 240
@@ -93,3 +94,24 @@ def test_mean_loss__patients_that_agree_count_once() -> None:
     losses = np.random.default_rng(0).random((40, 2))
     alone, together = mean_loss(losses), mean_loss(np.repeat(losses, 2, axis=0), np.repeat(np.arange(40), 2))
     assert (together.low, together.high) == pytest.approx((alone.low, alone.high))
+
+
+@pytest.mark.parametrize("is_grouped", [False, True])
+def test_gaps__products_some_units_at_a_time(monkeypatch: pytest.MonkeyPatch, is_grouped: bool) -> None:
+    """Against a table of units by bins."""
+    rng = np.random.default_rng(2)
+    truth, folds = (rng.random(N) < 0.4).astype(float), [rng.random(N), rng.random(N)]
+    groups = rng.integers(0, 50, N) if is_grouped else None
+    unit = np.arange(N) if groups is None else np.unique(groups, return_inverse=True)[1]
+    table = np.zeros((unit.max() + 1, 20))
+    gaps = Gaps.of(truth, folds, groups)
+    for head, p in enumerate(folds):
+        place = bin_places(p)
+        own = (truth - p - gaps.gap[head, place]) / np.bincount(place, minlength=10)[place]
+        np.add.at(table, (unit, 10 * head + place), own)
+    whole = gaps.intervals()
+    np.testing.assert_allclose(gaps._products(), table.T @ table, atol=1e-15)
+    monkeypatch.setattr(miscalibration, "VALUES_AT_ONCE", 140)
+    np.testing.assert_allclose(gaps._products(), table.T @ table, atol=1e-15)
+    for some, all_of_them in zip(gaps.intervals(), whole, strict=True):
+        assert (some.low, some.high) == pytest.approx((all_of_them.low, all_of_them.high), abs=1e-9)
