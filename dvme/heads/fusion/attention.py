@@ -44,7 +44,7 @@ from dvme.heads.fusion.interpolation import GRIDS, Interpolant, Nodes, grid_at, 
 
 TOLERANCES = {torch.float32: 4e-6, torch.float64: 1e-11}
 """Estimated error, relative to the largest value, up to which the interpolant stands for the function."""
-WIDTHS = (2.2, 2.9, 3.6, 5.7, 13.5)
+WIDTHS = (0.55, 1.2, 2.2, 2.9, 3.6, 5.7, 13.5)
 """Widths of u up to which each grid but the last is tried first; measured, and only a matter of speed."""
 BLOCK_ELEMENTS = 1 << 21
 """Elements (samples x nodes x tokens) worked on at once; a single sample may exceed it."""
