@@ -45,8 +45,10 @@ class Interpolant:
         place = tokens * (slopes * self.spread)[:, None]
         place = (place if is_narrow else _asinh(place)) - (centres[:, :1] - half[:, None])
         place.div_(2 * half[:, None])
-        self.piece = place.long().clamp_(0, self.n_pieces - 1)  # (R, T)
-        self.local = place.sub_(self.piece).mul_(2).sub_(1).clamp_(-1, 1)  # (R, T), the token's place in its piece
+        if self.n_pieces > 1:
+            self.piece = place.long().clamp_(0, self.n_pieces - 1)  # (R, T)
+            place.sub_(self.piece)
+        self.local = place.mul_(2).sub_(1).clamp_(-1, 1)  # (R, T), the token's place in its piece
         self.basis = self._basis()
 
     def _basis(self) -> Tensor:
@@ -63,11 +65,13 @@ class Interpolant:
         coefficients = at_nodes @ self.transform.T  # (R, 2, P, K)
         assert self.basis is not None
         result = coefficients.flatten(1, 2) @ self.basis  # (R, 2 P, T)
+        tail = coefficients[..., -2:].abs().sum(dim=3)  # (R, 2, P)
         if self.n_pieces > 1:
             own = self.piece[:, None, None].expand(-1, 2, 1, -1)
             result = result.view(len(own), 2, self.n_pieces, -1).gather(2, own).squeeze(2)
-        is_used = torch.zeros_like(coefficients[:, 0, :, 0]).scatter_(1, self.piece, 1)  # (R, P)
-        tail = (coefficients[..., -2:].abs().sum(dim=3) * is_used[:, None]).amax(dim=2)  # (R, 2)
+            is_used = torch.zeros_like(tail[:, 0]).scatter_(1, self.piece, 1)  # (R, P)
+            tail = tail * is_used[:, None]
+        tail = tail.amax(dim=2)
         # The rounding of g, which is all that is left of it where the mean is 0 and the slope is 0.
         tail[:, 0] -= 4 * torch.finfo(tail.dtype).eps * self.spread
         largest = result.abs().amax(dim=2).clamp_min(torch.finfo(tail.dtype).tiny)  # (R, 2)
@@ -124,9 +128,11 @@ class Nodes:
 
     def _weights(self, sides: Tensor) -> tuple[Tensor, Tensor]:
         """(R, N, T) distances from the token of the largest weight, and the weights, of which the largest is 1."""
-        chosen = torch.stack([self.is_rising, ~self.is_rising], dim=2).to(sides.dtype)
-        # The products have one term that is not 0: a pass over memory less than distances times t, and as exact.
-        return chosen @ sides, ((chosen * self.t[:, :, None]) @ sides).exp_()
+        n_samples, _, n_tokens = sides.shape
+        first = 2 * torch.arange(n_samples, device=sides.device)[:, None]
+        rows = (first + ~self.is_rising).flatten()  # copied whole, which is quicker than torch.where along the nodes
+        distances = sides.view(-1, n_tokens).index_select(0, rows).view(n_samples, -1, n_tokens)
+        return distances, (distances * self.t[:, :, None]).exp_()
 
     def _sides(self, tokens: Tensor) -> Tensor:
         """(R, 2, T) differences from the largest and from the smallest token."""
