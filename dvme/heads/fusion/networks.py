@@ -158,14 +158,14 @@ class NoAttention(Network):
         return projected(parameters, blocks)
 
     def logits(self, parameters: Parameters, blocks: Sequence[Tensor], drop: Drop) -> Tensor:
-        """See Network; by the composed map where nothing is dropped and a batch has more rows than there are classes."""
+        """See Network; composed where nothing is dropped and a batch has more rows than there are classes."""
         weight, logits = parameters["classifier.weight"], parameters["classifier.bias"][:, None]
         if self.dropout or blocks[0].shape[1] <= weight.shape[1]:
             return super().logits(parameters, blocks, drop)
         from dvme.heads.fusion.composition import Composition
 
         for m, (block, own) in enumerate(zip(blocks, weight.split(WIDTH, dim=2), strict=True)):
-            composed = Composition.apply(own, parameters[f"projections.{m}.weight"])
+            composed: Tensor = Composition.apply(own, parameters[f"projections.{m}.weight"])
             bias = own @ parameters[f"projections.{m}.bias"][:, :, None]  # (J, C, 1)
             logits = logits + _affine_map(block, composed, bias.squeeze(2))
         return logits

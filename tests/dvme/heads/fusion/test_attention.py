@@ -162,6 +162,22 @@ def test_token_attention__estimate_is_honest() -> None:
     assert worst.max() <= LIMIT
 
 
+def test_token_attention__narrow_samples_take_few_nodes() -> None:
+    """Where u spans little, as in training; tails, clusters and a shift included."""
+    generator = torch.Generator().manual_seed(8)
+    tokens = 0.3 * torch.randn(12, 480, generator=generator)
+    tokens[2:4] = tokens[2:4].abs() ** 1.7
+    tokens[4:6] = 0.3 * tokens[4:6].sign() + 0.1 * tokens[4:6]
+    tokens[6:8] += 2
+    tokens[8:10, :3] *= 6
+    for slope in (0.01, 0.3, -0.6, 1.5):
+        with count_grids() as counts:
+            mine, _ = errors(tokens, torch.full((12,), slope), upstreams(generator, 12, 480))
+        assert mine.max() <= LIMIT, (slope, mine)
+        assert sum(counts.grids.values()) == 12
+        assert counts.grids.get((1, 8), 0) + counts.grids.get((1, 12), 0) >= (6 if abs(slope) < 1 else 1), counts
+
+
 def test_token_attention__float64() -> None:
     generator = torch.Generator().manual_seed(4)
     tokens = torch.randn(4, 400, generator=generator, dtype=torch.float64)

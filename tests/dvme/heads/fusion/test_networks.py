@@ -84,15 +84,29 @@ def test_mlp__has_as_many_parameters_as_dvme(dims: tuple[int, ...]) -> None:
     assert abs(matched - wanted) <= sum(dims) + 5  # a hidden unit more or less
 
 
-def test_no_attention__is_a_linear_map_of_the_projections() -> None:
-    parameters = _stacked(NoAttention(), DIMS, 3, seeds=[3])
-    blocks = _blocks(DIMS, 1, 6)
-    own = {name: value[0] for name, value in parameters.items()}
-    projected = [
-        block[0] @ own[f"projections.{m}.weight"].T + own[f"projections.{m}.bias"] for m, block in enumerate(blocks)
+@pytest.mark.parametrize("n_rows", [2, 3, 6])
+def test_no_attention__is_a_linear_map_of_the_projections(n_rows: int) -> None:
+    """Of three classes: layer by layer with up to three rows, as one composed map with more."""
+    parameters, blocks = _stacked(NoAttention(), DIMS, 3, seeds=[3, 4]), _blocks(DIMS, 2, n_rows)
+    layers = [
+        torch.einsum("jbd,jhd->jbh", block, parameters[f"projections.{m}.weight"])
+        + parameters[f"projections.{m}.bias"][:, None]
+        for m, block in enumerate(blocks)
     ]
-    expected = torch.cat(projected, dim=1) @ own["classifier.weight"].T + own["classifier.bias"]
-    torch.testing.assert_close(NoAttention().logits(parameters, blocks, _same)[0], expected)
+    expected = torch.einsum("jbh,jch->jbc", torch.cat(layers, dim=2), parameters["classifier.weight"])
+    expected = expected + parameters["classifier.bias"][:, None]
+    logits = NoAttention().logits(parameters, blocks, _same)
+    torch.testing.assert_close(logits, expected)
+    upstream = torch.randn(2, n_rows, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found, wanted = (torch.autograd.grad(each, list(parameters.values()), upstream) for each in (logits, expected))
+    for name, mine, theirs in zip(parameters, found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, msg=name)
+
+
+def test_no_attention__with_dropout_drops_hidden_units() -> None:
+    parameters, blocks = _stacked(NoAttention(dropout=0.5), DIMS, 2, seeds=[3]), _blocks(DIMS, 1, 6)
+    logits = NoAttention(dropout=0.5).logits(parameters, blocks, torch.zeros_like)
+    torch.testing.assert_close(logits[0], parameters["classifier.bias"].expand(6, 2))
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
