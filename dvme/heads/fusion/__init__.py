@@ -3,7 +3,7 @@
 `dvme` is the head of Truong et al. 2021, in the only reading that has its 3.6 million parameters: 3,675,141 before the
 classifier for embeddings of 2048, 2048 and 1536 values, five of them in the attention. The tokens are the T = 512 M
 projected values, of dimension one (`attention` has the formulas). The grid of a sample is chosen by its range of u,
-from (1 piece, 20 nodes) to (16, 24). A sample that no grid serves is computed exactly, and counted (`count_grids`).
+from (1 piece, 8 nodes) to (16, 24). A sample that no grid serves is computed exactly, and counted (`count_grids`).
 Moments are taken about the largest or smallest token or the mean, whichever keeps the digits; the derivative in a
 second pass.
 
