@@ -833,14 +833,14 @@ SPLITS = (
     Mutant(
         "inspection: twins are alike in the last backbone only",
         "dvme/study/design/inspection.py",
-        "if self._twins is None else self._twins\n        keys",
-        "\n        keys",
+        "if self._twins is None else self._twins\n        self._twins",
+        "\n        self._twins",
         ("tests/dvme/study/design/test_inspection.py",),
     ),
     Mutant(
         "duplicates: those of validation images still train",
         "dvme/study/design/duplicates.py",
-        "near = near_test | _neighbours(similar.pairs, _mask(n_images, validation))",
+        "near = near_test | _neighbours(similar, _mask(n_images, validation))",
         "near = near_test",
         ("tests/dvme/study/design/test_duplicates.py",),
     ),
