@@ -164,7 +164,7 @@ class NoAttention(Network):
             return super().logits(parameters, blocks, drop)
         from dvme.heads.fusion.composition import Composition
 
-        for m, (block, own) in enumerate(zip(blocks, weight.split(WIDTH, dim=2), strict=True)):
+        for m, (block, own) in enumerate(zip(blocks, weight.chunk(len(blocks), dim=2), strict=True)):
             composed: Tensor = Composition.apply(own, parameters[f"projections.{m}.weight"])
             bias = own @ parameters[f"projections.{m}.bias"][:, :, None]  # (J, C, 1)
             logits = logits + _affine_map(block, composed, bias.squeeze(2))
