@@ -831,6 +831,27 @@ SPLITS = (
         ("tests/dvme/study/design/test_similarity.py",),
     ),
     Mutant(
+        "cells: partners across a border are not looked for",
+        "dvme/study/design/cells.py",
+        "reaches = reach * np.sqrt",
+        "reaches = 0.0 * np.sqrt",
+        ("tests/dvme/study/design/test_near.py",),
+    ),
+    Mutant(
+        "crowds: rows as far as a pair are of one crowd",
+        "dvme/study/design/crowds.py",
+        "np.cos(angle / 2) + doubt, np.cos(1.5 * angle)",
+        "np.cos(angle) + doubt, np.cos(1.5 * angle)",
+        ("tests/dvme/study/design/test_near.py",),
+    ),
+    Mutant(
+        "crowds: partners further from the leader than a pair are forgotten",
+        "dvme/study/design/crowds.py",
+        "np.cos(1.5 * angle) - doubt",
+        "np.cos(angle) - doubt",
+        ("tests/dvme/study/design/test_near.py",),
+    ),
+    Mutant(
         "inspection: twins are alike in the last backbone only",
         "dvme/study/design/inspection.py",
         "if self._twins is None else self._twins\n        self._twins",
