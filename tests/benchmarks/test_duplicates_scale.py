@@ -60,9 +60,10 @@ print(json.dumps({"seconds": seconds, "peak": peak[0], "crowds": crowds, "all": 
 
 @pytest.fixture(scope="module")
 def embeddings(tmp_path_factory: pytest.TempPathFactory) -> Scale:
-    """(N, D) rows in float16 on disk, in clusters on surfaces of few dimensions with noise; (P, 2) planted pairs, and the black ones.
+    """(N, D) rows in float16 on disk, (P, 2) planted pairs, and the rows that are black.
 
-    A copy follows its original, so that the first rows have them as well.
+    The others are in clusters on surfaces of few dimensions, with noise. A copy follows its original, so that the first
+    rows have them as well.
     """
     path = tmp_path_factory.mktemp("scale") / "values.npy"
     rng = np.random.default_rng(0)

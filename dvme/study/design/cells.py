@@ -43,23 +43,22 @@ class Cells:
     its own, so that a pair is seen once."""
 
 
-def centres_of(points: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
+def centres_of(points: NDArray[np.float32]) -> NDArray[np.float32]:
     """(K, k) centres of cells by k-means on a sample.
 
     Args:
         points: (n, k).
-        seed: of the sample and of the first centres.
     """
     import faiss
 
     n_cells = max(1, min(len(points), int(PER_ROOT * np.sqrt(len(points)))))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(len(points), min(len(points), LEARNT_FROM * n_cells), replace=False))
     means = faiss.Kmeans(
         points.shape[1],
         n_cells,
         niter=ROUNDS,
-        seed=seed,
+        seed=0,
         min_points_per_centroid=1,
         max_points_per_centroid=LEARNT_FROM,
     )
@@ -67,16 +66,15 @@ def centres_of(points: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.floa
     return np.asarray(means.centroids, dtype=np.float32)
 
 
-def visits_needed(points: NDArray[np.float32], centres: NDArray[np.float32], reach: float, *, seed: int = 0) -> float:
+def visits_needed(points: NDArray[np.float32], centres: NDArray[np.float32], reach: float) -> float:
     """Further cells in which a point's partners may lie, on average over a sample.
 
     Args:
         points: (n, k), of a length of at most 1.
         centres: (K, k).
         reach: the largest distance of two partners.
-        seed: of the sample.
     """
-    rows = np.random.default_rng(seed).choice(len(points), min(len(points), SAMPLED_POINTS), replace=False)
+    rows = np.random.default_rng(0).choice(len(points), min(len(points), SAMPLED_POINTS), replace=False)
     return len(cells_of(points[np.sort(rows)], centres, reach).visits) / len(rows)
 
 
