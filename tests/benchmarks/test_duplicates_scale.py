@@ -158,6 +158,6 @@ def _flat(values: NDArray[Any]) -> NDArray[np.int64]:
     index = faiss.IndexFlatIP(DIM)
     index.add(unit)
     bounds, _, others = index.range_search(unit, COSINE)
-    rows = np.repeat(np.arange(len(unit)), np.diff(np.asarray(bounds, dtype=np.int64)))
+    rows = np.searchsorted(bounds, np.arange(len(others)), side="right") - 1
     pairs = np.stack([rows, others], axis=1)
     return pairs[rows < others]
