@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dvme.study.design import near, similarity
 from dvme.study.design.crowds import Crowd
 from dvme.study.design.directions import ROWS_AT_ONCE, parts
 from dvme.study.design.near import near_pairs
+from dvme.study.design.recall import Recall
 from dvme.study.design.similarity import Close
 from dvme.text import counted
 from dvme.vectors import finite_rows
@@ -48,8 +49,13 @@ class Similar:
     """Backbones that were passed over."""
     crowds: tuple[Crowd, ...] = ()
     """Images of which any two are a pair in some backbone; those pairs are not in `pairs`."""
-    approximate: Mapping[str, str] = field(default_factory=dict)
-    """By backbone, a line where the search may have missed pairs, with its recall."""
+    approximate: Mapping[str, Recall] = field(default_factory=dict)
+    """By backbone in which the search may have missed pairs."""
+
+    @property
+    def notices(self) -> list[str]:
+        """A line for each search that may have missed pairs."""
+        return [recall.line(name) for name, recall in self.approximate.items()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,7 @@ class Seen:
             "names": names,
             "blind": self.similar.blind,
             "constant": dict(self.constant),
-            "approximate": dict(self.similar.approximate),
+            "approximate": {name: asdict(recall) for name, recall in self.similar.approximate.items()},
             "crowds": [[len(crowd.rows), crowd.cosine, crowd.backbone] for crowd in crowds],
         }
         with written_aside(path) as aside, aside.open("wb") as file:
@@ -119,7 +125,7 @@ class Seen:
                     tuple(names),
                     tuple(record["blind"]),
                     tuple(Crowd(rows, *of) for rows, (_, *of) in zip(members, record["crowds"], strict=True)),
-                    record["approximate"],
+                    {name: Recall(**recall) for name, recall in record["approximate"].items()},
                 )
                 return cls(found["twins"], record["constant"], similar)
         except TORN:
@@ -211,9 +217,9 @@ def together(found: Mapping[str, Close | None]) -> Similar:
     best, names = order[is_first], list(close)
     blind = tuple(name for name, each in found.items() if each is None)
     crowds = tuple(replace(crowd, backbone=name) for name, each in close.items() for crowd in each.crowds)
-    lines = {name: each.recall.line(name) for name, each in close.items() if each.recall is not None}
+    recalls = {name: each.recall for name, each in close.items() if each.recall is not None}
     named = tuple(names[number] for number in backbone[best])
-    return Similar(pairs[best], cosines[best], named, blind, crowds, lines)
+    return Similar(pairs[best], cosines[best], named, blind, crowds, recalls)
 
 
 def constant_notice(name: str, features: NDArray[Any], counts: NDArray[np.int64]) -> str:

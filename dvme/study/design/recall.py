@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.errors import Text, parameter
 from dvme.progress import duration
 from dvme.study.design.directions import rounding_of, unit_of
 
@@ -52,9 +53,10 @@ class Recall:
         low = ", which is low" if self.n_found < LOW * self.n_pairs else ""
         return f"{about}: found {self.n_found:,} of {self.n_pairs:,} {of} (recall at least {self.at_least:.2f}{low})"
 
-    def line(self, backbone: str) -> str:
-        """The same with what to do about it; it is kept on disk."""
-        return f"{self.said(backbone)}; --near-duplicates exact finds all, in about {duration(self.seconds)}"
+    def line(self, backbone: str) -> Text:
+        """The same with what to do about it."""
+        step = parameter("near_duplicates", "exact") + f" finds all, in about {duration(self.seconds)}"
+        return Text(f"{self.said(backbone)}; ") + step
 
 
 def sampled_recall(

@@ -167,9 +167,8 @@ def draw_design(
     seen = inspect(snapshot, kept, progress, exact=options.near_duplicates == "exact")
     manifest = drawing.manifest(snapshot.ids, seen.twins)
     found = across_splits(manifest, seen.similar)
-    approximate = list(seen.similar.approximate.values())
     are_dropped = options.drop_duplicates
-    lines += describe(found, snapshot.paths, seen.blind, are_dropped=are_dropped, approximate=approximate)
+    lines += describe(found, snapshot.paths, seen.blind, are_dropped=are_dropped, approximate=seen.similar.notices)
     if options.drop_duplicates and found:
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
     notices = [*drawing.notices, *lacking_notices(manifest), *_copies(snapshot, seen), *seen.constant.values(), *lines]
@@ -206,8 +205,7 @@ def load_design(
         manifest.targets.task.check_ordered(snapshot.location)
     seen = inspect(snapshot, kept, progress, exact=manifest.policy.get("near_duplicates") == "exact")
     found = across_splits(manifest, seen.similar)
-    approximate = list(seen.similar.approximate.values())
-    lines += [*seen.constant.values(), *describe(found, snapshot.paths, seen.blind, approximate=approximate)]
+    lines += [*seen.constant.values(), *describe(found, snapshot.paths, seen.blind, approximate=seen.similar.notices)]
     notices = list(dict.fromkeys([*manifest.notices, *lines]))
     return Design(snapshot, manifest, notices, listed(found, snapshot.paths), seen)
 

@@ -119,8 +119,8 @@ def test_together__crowds_and_recall_say_of_which_backbone() -> None:
     crowded = Close(*nothing, crowds=(Crowd(np.arange(3), 0.9995),))
     similar = together({"a": Close(*nothing, recall=Recall(500, 9, 9, 60.0)), "b": crowded, "c": None})
     assert [(crowd.backbone, crowd.rows.tolist()) for crowd in similar.crowds] == [("b", [0, 1, 2])]
-    assert list(similar.approximate) == ["a"]
-    assert "in a: found 9 of 9 pairs of a sample of 500 images" in similar.approximate["a"]
+    assert similar.approximate == {"a": Recall(500, 9, 9, 60.0)}
+    assert "in a: found 9 of 9 pairs of a sample of 500 images" in similar.notices[0]
 
 
 IDS = np.arange(16 * N, dtype=np.uint64).astype(np.uint8).reshape(N, 16)
@@ -134,7 +134,7 @@ SEEN = Seen(
         ("swav", "dino"),
         ("random", "dead"),
         (Crowd(np.array([4, 7, 9]), 0.9992, "swav"), Crowd(np.array([8, 11]), 1.0, "dino")),
-        {"dino": "searched in cells"},
+        {"dino": Recall(500, 9, 8, 1.5)},
     ),
 )
 

@@ -18,7 +18,7 @@ def test_recall__the_least_it_can_be(n_found: int, n_pairs: int) -> None:
 def test_recall__says_what_was_found_of_how_many_and_what_all_would_take() -> None:
     assert Recall(500, 120, 120, 7200.0).line("dino") == (
         "near-duplicates searched in cells, approximately, in dino: found 120 of 120 pairs of a sample of 500 images "
-        "(recall at least 0.98); --near-duplicates exact finds all, in about 2.0 h"
+        "(recall at least 0.98); near_duplicates='exact' finds all, in about 2.0 h"
     )
     assert "found 90 of 120 pairs of a sample of 500 images (recall at least 0.68, which is low);" in Recall(
         500, 120, 90, 1.0

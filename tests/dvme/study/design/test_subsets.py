@@ -181,7 +181,7 @@ def test_subsets__a_search_in_part_is_told_and_exact_finds_all(
     for notices in (report.notices, report.to_json()["notices"], SubsetManifest.load(tmp_path / "s.json").notices):
         line = next(line for line in notices if line.startswith(said))
         assert "pairs of a sample of 160 images (recall at least " in line
-        assert "--near-duplicates exact finds all, in about 1 s" in line
+        assert "near_duplicates='exact' finds all, in about 1 s" in line
     looks = [inspect(snapshot, kept, exact=exact).similar for exact in (False, True)]
     assert [list(each.approximate) for each in looks] == [["a", "b"], []]
     exact = dvme.subsets(cache, options=replace(BRIEF, near_duplicates="exact"), backbones=["a", "b"])
