@@ -44,7 +44,7 @@ class MapQuality:
     n_laid_out: int | None = None
     """Points that the map was made of, where the others were placed beside them; None: all."""
     n_measured: int | None = None
-    """Points that were drawn to stand for all in these numbers; None: all."""
+    """Points that were drawn to stand for all, of which these numbers ask as many as of a map of so many; None: all."""
 
 
 @dataclass(frozen=True)

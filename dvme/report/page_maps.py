@@ -81,7 +81,7 @@ class PageMaps:
         placed = list(dict.fromkeys(METHOD_NAMES[each.method] for each in large if each.quality.n_laid_out is not None))
         n_drawn, n = large[0].quality.n_measured, len(self.points.ids)
         laid_out = f"{n_drawn:,} of {n:,} images laid out, the others placed beside them"
-        measured = f"numbers of maps are measured on {n_drawn:,} images drawn at random"
+        measured = f"numbers of maps are measured among {n_drawn:,} images drawn at random"
         return [*([f"{' and '.join(placed)}: {laid_out}"] if placed else []), measured]
 
     @property

@@ -14,6 +14,7 @@ from dvme.arguments import public
 from dvme.data import MISSING
 from dvme.errors import DataError, OptionError, parameter
 from dvme.heads import base_name
+from dvme.heads.neighbours.recall import search_notices
 from dvme.notices import Aside
 from dvme.places import check_run
 from dvme.runtime import Progress, automatic
@@ -164,6 +165,9 @@ def _two_runs(one: Run, other: Run, metric: str, finding: str | None, progress: 
         left = [name for size, name in enumerate(run.manifest.sizes) if size not in compared_sizes]
         which = f"sizes of {run.folder} that the other has not with the same images: {', '.join(left)}"
         notices += [which] if left else []
+    for run in (one, other):
+        fits = [(run.methods[method][0], job.chosen) for (method, _), jobs in run.finished.items() for job in jobs]
+        notices += [f"in {run.folder}, {each}" for each in search_notices(fits)]
     return CompareReport(
         os.fspath(one.folder),
         os.fspath(other.folder),

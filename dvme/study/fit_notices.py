@@ -39,16 +39,17 @@ def convergence_notice(fits: Fits) -> list[str]:
 
 def streaming_notice(fits: Fits) -> list[str]:
     """A line where rows were read in blocks."""
-    took = [(head, chosen["streamed"]) for head, chosen in fits if "streamed" in chosen]
+    took = [(head, chosen) for head, chosen in fits if "streamed" in chosen]
     if not took:
         return []
     which = ", ".join(f"{n:,} of {head}" for head, n in Counter(head for head, _ in took).items())
-    n_bytes = sum(own["n_passes"] * own["n_bytes"] for _, own in took)
-    most = max(own["n_passes"] for _, own in took)
+    passes = [chosen["streamed"] for _, chosen in took]
+    n_bytes, most = sum(own["n_passes"] * own["n_bytes"] for own in passes), max(own["n_passes"] for own in passes)
+    optimum = ", to the same optimum" if all(chosen.get("is_converged", True) for _, chosen in took) else ""
     return [
         Aside(
             f"fits that memory does not hold: {which}; their rows were read up to {most} times, "
-            f"{n_bytes / 1e9:,.2g} GB in all, to the same optimum; more ",
+            f"{n_bytes / 1e9:,.2g} GB in all{optimum}; more ",
             parameter("memory"),
             " is faster",
         )

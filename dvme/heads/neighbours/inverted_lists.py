@@ -201,14 +201,18 @@ def _mapped(shape: tuple[int, int], kind: np.dtype[Any]) -> tuple[NDArray[Any], 
     Raises:
         DataError: if there is no room for it.
     """
-    n_bytes, folder = shape[0] * shape[1] * kind.itemsize, tempfile.gettempdir()
-    free = free_bytes(folder)
-    if n_bytes > free:
-        needed = f"{shape[0]:,} rows for knn take {n_bytes:,} bytes on disk"
-        raise DataError(f"{needed} and {folder} has {free:,} left; make room, or set TMPDIR to a larger disk")
-    with tempfile.TemporaryFile() as file:  # lives on until nothing is mapped to it
-        file.truncate(n_bytes)
-        if sys.platform == "linux":
-            os.posix_fallocate(file.fileno(), 0, n_bytes)  # a disk that fills up later would end the process
-        mapping = mmap.mmap(file.fileno(), n_bytes)
+    n_bytes = shape[0] * shape[1] * kind.itemsize
+    needed = f"{shape[0]:,} rows for knn take {n_bytes:,} bytes on disk"
+    try:
+        folder = tempfile.gettempdir()
+        free = free_bytes(folder)
+        if n_bytes > free:
+            raise DataError(f"{needed} and {folder} has {free:,} left; make room, or set TMPDIR to a larger disk")
+        with tempfile.TemporaryFile() as file:  # lives on until nothing is mapped to it
+            file.truncate(n_bytes)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, n_bytes)  # a disk that fills up later would end the process
+            mapping = mmap.mmap(file.fileno(), n_bytes)
+    except OSError as error:
+        raise DataError(f"{needed}, which cannot be had ({error}); set TMPDIR to a folder on a larger disk") from error
     return np.frombuffer(mapping, dtype=kind).reshape(shape), mapping

@@ -157,7 +157,7 @@ class KNN:
     """`exact`; or `ivf`, by inverted lists; or `auto`: `ivf` from LISTED_FROM rows. Of several views it is exact."""
     name: str = "knn"
     is_fusion: bool = False
-    revision: ClassVar[int] = 2
+    revision: ClassVar[int] = 3
     reads_blocks: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -193,7 +193,7 @@ class KNN:
                 unit: NDArray[Any] | InvertedLists
                 rows: NDArray[Any] | slice
                 measured: dict[str, Any] = {}
-                if head._is_listed(units, data, job):  # noqa: SLF001
+                if head._is_listed(units, data, job, runtime.memory_budget("cpu")):  # noqa: SLF001
                     unit, measured = head._lists(units, job, weights)  # noqa: SLF001
                     rows = slice(None)
                 else:
@@ -206,18 +206,20 @@ class KNN:
                 progress("fit knn", n_fitted, len(jobs))
                 yield index, FittedKNN(unit, rows, labels, data.n_classes, chosen, device, weights, data.n_views)
 
-    def _is_listed(self, units: UnitRows, data: Embedded, job: Job) -> bool:
+    def _is_listed(self, units: UnitRows, data: Embedded, job: Job, budget: int) -> bool:
+        """Whether a bank is in lists: to be searched in part, or as memory does not hold it otherwise."""
         if data.n_views > 1:
             return False
-        is_large = len(job.train) >= LISTED_FROM
-        if self.search == EXACT:
-            return is_large and not units.is_in_memory
-        return is_large or self.search == IVF
+        is_beyond = not units.is_in_memory and 4 * len(job.train) * units.values.shape[1] > budget
+        return is_beyond or self._is_partial(job)
+
+    def _is_partial(self, job: Job) -> bool:
+        return self.search == IVF or (self.search != EXACT and len(job.train) >= LISTED_FROM)
 
     def _lists(self, units: UnitRows, job: Job, weights: NDArray[Any] | None) -> tuple[InvertedLists, dict[str, Any]]:
         """The bank of a job in lists, and what was measured of them; exact ones are all probed."""
         lists = InvertedLists.of(units.values, job.train, seed=job.seed)
-        if self.search == EXACT or lists.n_lists == 1:
+        if not self._is_partial(job) or lists.n_lists == 1:
             return lists, {}
         n = len(lists)
         k = depth(self._candidates(n, weights)[-1], weights, n)

@@ -36,6 +36,7 @@ class Recall:
     low: float
     """The lower end of its 95% interval over queries."""
     n_queries: int
+    """Validation images; where there are few of them, training images, each without itself."""
     n_probes: int
     n_lists: int
     exact_seconds: float

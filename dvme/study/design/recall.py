@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from dvme.errors import Text, parameter
 from dvme.progress import duration
+from dvme.stats.t_comparison import wilson
 from dvme.study.design.directions import rounding_of, unit_of
 
 SAMPLED_IMAGES = 500
 ROWS_AT_ONCE = 2048
 LOW = 0.95
 """A recall below which a line says that it is low."""
-CONFIDENCE = 0.95
+QUANTILE = 1.959963984540054
+"""Of the normal distribution, for an interval of 95%."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +32,10 @@ class Recall:
     """Of one of these with any image."""
     n_found: int
     """Of these pairs."""
+    low: float
+    """The lower end of the 95% interval of the share that was found, over groups of images that pairs connect."""
     seconds: float
     """What an exact search would take, by the time that a part of it took."""
-
-    @property
-    def at_least(self) -> float:
-        """The lower end of a one-sided interval of 95%; 0 without a pair.
-
-        Source: Clopper and Pearson 1934.
-        """
-        from scipy.stats import beta
-
-        if not self.n_found:
-            return 0.0
-        return float(beta.ppf(1 - CONFIDENCE, self.n_found, self.n_pairs - self.n_found + 1))
 
     def said(self, backbone: str) -> str:
         """What a reader is told."""
@@ -51,7 +44,8 @@ class Recall:
         if not self.n_pairs:
             return f"{about}: there are no {of}, so the recall is not known"
         low = ", which is low" if self.n_found < LOW * self.n_pairs else ""
-        return f"{about}: found {self.n_found:,} of {self.n_pairs:,} {of} (recall at least {self.at_least:.2f}{low})"
+        least = math.floor(100 * self.low) / 100  # never more than is known
+        return f"{about}: found {self.n_found:,} of {self.n_pairs:,} {of} (recall at least {least:.2f}{low})"
 
     def line(self, backbone: str) -> Text:
         """The same with what to do about it."""
@@ -92,4 +86,25 @@ def sampled_recall(
         keys.append(both[0][first != second] * n + both[1][first != second])
     true = np.unique(np.concatenate(keys))
     is_found = np.isin(true, pairs[:, 0] * n + pairs[:, 1])
-    return Recall(len(sample), len(true), int(is_found.sum()), seconds)
+    return Recall(len(sample), len(true), int(is_found.sum()), _lower_end(true // n, true % n, is_found), seconds)
+
+
+def _lower_end(one: NDArray[np.int64], other: NDArray[np.int64], is_found: NDArray[np.bool_]) -> float:
+    """Of the share of (P,) pairs that are found; those of one group of images may be missed together. 0 without a pair.
+
+    Source: Wilson 1927, with the variance of a ratio over groups (Cochran 1977, section 2.11).
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not len(one):
+        return 0.0
+    images, places = np.unique(np.concatenate([one, other]), return_inverse=True)
+    first, second = np.split(places, 2)
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(images), len(images)))
+    n_groups, group = connected_components(links, directed=False)
+    n_pairs, n_found = np.bincount(group[first]), np.bincount(group[first], is_found)
+    share = float(is_found.mean())
+    errors = n_found - share * n_pairs
+    variance = float(errors @ errors) / len(one) ** 2 * n_groups / max(n_groups - 1, 1)
+    return wilson(share, variance, (len(one), n_groups), QUANTILE)[0]

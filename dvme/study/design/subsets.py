@@ -169,7 +169,7 @@ def draw_design(
     found = across_splits(manifest, seen.similar)
     are_dropped = options.drop_duplicates
     lines += describe(found, snapshot.paths, seen.blind, are_dropped=are_dropped, approximate=seen.similar.notices)
-    if options.drop_duplicates and found:
+    if options.drop_duplicates and (found or seen.similar.approximate):
         manifest = without_duplicates(manifest, seen.similar, drawing.draw)
     notices = [*drawing.notices, *lacking_notices(manifest), *_copies(snapshot, seen), *seen.constant.values(), *lines]
     manifest = replace(manifest, notices=tuple(notices))

@@ -80,7 +80,7 @@ def test_viz__says_of_many_images_which_were_placed(
     monkeypatch.setattr(page_maps, "make_maps", partial(mapping.make_maps, most=40))
     said = [
         "t-SNE: 40 of 60 images laid out, the others placed beside them",
-        "numbers of maps are measured on 40 images drawn at random",
+        "numbers of maps are measured among 40 images drawn at random",
     ]
     report = dvme.viz(cache, out=tmp_path / "m.html", options=dvme.PageOptions(methods=["tsne", "pca"]))
     page = (tmp_path / "m.html").read_text()

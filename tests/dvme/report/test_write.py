@@ -73,7 +73,7 @@ def test_write_report__says_of_many_images_that_maps_are_approximate(
     options = replace(PCA, methods=["tsne"], thumbnails=False)
     result = dvme.write_report(tmp_path / "run", out=tmp_path / "r.html", options=options)
     placed = "t-SNE: 50 of 120 images laid out, the others placed beside them"
-    drawn = "numbers of maps are measured on 50 images drawn at random"
+    drawn = "numbers of maps are measured among 50 images drawn at random"
     assert {placed, drawn} <= set(result.notices)
     maps = (tmp_path / "r.html").read_text().partition('<section id="maps"')[2].partition("<section id=")[0]
     assert placed in maps

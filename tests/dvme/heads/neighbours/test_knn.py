@@ -358,9 +358,7 @@ def test_knn__with_all_lists_probed_as_exact(
     np.testing.assert_allclose(listed.predict_proba(queries), exact.predict_proba(queries), atol=1e-6)
 
 
-def test_knn__embeddings_in_a_file_are_searched_as_those_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_knn__embeddings_in_a_file_are_searched_as_those_in_memory(tmp_path: Path) -> None:
     data = _clusters(1200)
     np.save(tmp_path / "a.npy", data.embeddings["a"])
     mapped = replace(data, embeddings={"a": np.load(tmp_path / "a.npy", mmap_mode="r")})
@@ -369,12 +367,14 @@ def test_knn__embeddings_in_a_file_are_searched_as_those_in_memory(
     for own, other in zip(fit_jobs(jobs, data), fit_jobs(jobs, mapped), strict=True):
         assert own.chosen == other.chosen
         np.testing.assert_array_equal(own.predict_proba(queries), other.predict_proba(queries))
-    monkeypatch.setattr(knn, "LISTED_FROM", 600)
-    in_memory, in_lists = (fit_jobs(jobs[:1], each)[0] for each in (data, mapped))
-    assert isinstance(in_lists, FittedKNN)
-    assert in_lists.is_listed
-    assert in_lists.chosen == in_memory.chosen  # all lists are searched: nothing to measure
-    np.testing.assert_allclose(in_lists.predict_proba(queries), in_memory.predict_proba(queries), atol=1e-6)
+    little = Runtime(device="cpu", memory=10_000)  # less than the bank
+    for search in ("exact", "auto"):
+        jobs = [_large(data, 600, search=search)]
+        in_memory, in_lists = (fit_jobs(jobs, each, runtime=little)[0] for each in (data, mapped))
+        assert isinstance(in_lists, FittedKNN)
+        assert in_lists.is_listed
+        assert in_lists.chosen == in_memory.chosen  # all lists are searched: nothing to measure
+        np.testing.assert_allclose(in_lists.predict_proba(queries), in_memory.predict_proba(queries), atol=1e-6)
 
 
 def test_knn__inverted_lists_are_saved_and_pickled() -> None:

@@ -103,7 +103,7 @@ def test_duplicates__of_a_crowd_are_left_out_as_if_all_its_pairs_were_listed() -
 
 def test_without_duplicates__says_where_some_may_be_missed() -> None:
     manifest = _manifest((_draw(list(range(20)), list(range(20, 30))),), test=list(range(40, 50)))
-    similar = replace(_similar((2, 41)), approximate={"swav": Recall(500, 9, 9, 60.0)})
+    similar = replace(_similar((2, 41)), approximate={"swav": Recall(500, 9, 9, 0.7, 60.0)})
     left = without_duplicates(manifest, similar, lambda *_: manifest.draws[0])
     assert left.policy["approximate_duplicates"] == ["swav"]
     lines = describe(across_splits(manifest, similar), np.arange(N).astype(str), [], approximate=["in part"])

@@ -117,9 +117,9 @@ def test_together__the_largest_cosine_and_at_the_same_one_the_first(
 def test_together__crowds_and_recall_say_of_which_backbone() -> None:
     nothing = np.empty((0, 2), dtype=np.int64), np.empty(0, dtype=np.float32)
     crowded = Close(*nothing, crowds=(Crowd(np.arange(3), 0.9995),))
-    similar = together({"a": Close(*nothing, recall=Recall(500, 9, 9, 60.0)), "b": crowded, "c": None})
+    similar = together({"a": Close(*nothing, recall=Recall(500, 9, 9, 0.7, 60.0)), "b": crowded, "c": None})
     assert [(crowd.backbone, crowd.rows.tolist()) for crowd in similar.crowds] == [("b", [0, 1, 2])]
-    assert similar.approximate == {"a": Recall(500, 9, 9, 60.0)}
+    assert similar.approximate == {"a": Recall(500, 9, 9, 0.7, 60.0)}
     assert "in a: found 9 of 9 pairs of a sample of 500 images" in similar.notices[0]
 
 
@@ -134,7 +134,7 @@ SEEN = Seen(
         ("swav", "dino"),
         ("random", "dead"),
         (Crowd(np.array([4, 7, 9]), 0.9992, "swav"), Crowd(np.array([8, 11]), 1.0, "dino")),
-        {"dino": Recall(500, 9, 8, 1.5)},
+        {"dino": Recall(500, 9, 8, 0.6, 1.5)},
     ),
 )
 
