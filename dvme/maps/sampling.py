@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dvme.heads.neighbours.brute_force import faiss_module
+
 CELLS = 1000
 """Regions that points are divided into, at most; fewer of small samples, see POINTS_OF_A_CELL."""
 POINTS_OF_A_CELL = 10
@@ -41,13 +43,10 @@ def proportional_sample(points: NDArray[np.float32], n: int, seed: int) -> NDArr
 
 def regions_of(points: NDArray[np.float32], n_regions: int, seed: int) -> NDArray[Any]:
     """(N,) in which of so many cells of k-means each of the (N, K) points lies."""
-    from dvme.environment import check_single_faiss
-
-    check_single_faiss()
-    import faiss
-
     points = np.ascontiguousarray(points)
-    means = faiss.Kmeans(points.shape[1], n_regions, niter=ROUNDS, seed=seed % (1 << 31), min_points_per_centroid=1)
+    means = faiss_module().Kmeans(
+        points.shape[1], n_regions, niter=ROUNDS, seed=seed % (1 << 31), min_points_per_centroid=1
+    )
     means.train(points)
     _, nearest = means.index.search(points, 1)
     regions: NDArray[Any] = nearest[:, 0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dvme.heads.neighbours.inverted_lists import InvertedLists
 from dvme.heads.neighbours.of_rows import search
+from dvme.metrics.calibration import Z
 from dvme.notices import Aside
 from dvme.stats.t_comparison import wilson
 
@@ -21,8 +22,6 @@ SAMPLE = 500
 """Queries that it is measured on: fewer than 381 that miss nothing would still leave a lower end below RECALL."""
 MOST = 0.5
 """Share of the lists that are probed at most: beyond, an exact search takes hardly longer."""
-QUANTILE = 1.959963984540054
-"""Of the normal distribution, for an interval of 95%."""
 KEY = "recall"
 TIMED = 1000
 
@@ -130,4 +129,4 @@ def _interval(shares: NDArray[np.float64], k: int) -> tuple[float, float]:
     """Mean and lower end of (Q,) shares, each of the k neighbours of a query, which may be missed together."""
     n, mean = float(len(shares)), float(shares.mean())
     variance = float(shares.var(ddof=1)) / n if n > 1 else 0.0
-    return mean, wilson(mean, variance, (k * n, n), QUANTILE)[0]
+    return mean, wilson(mean, variance, (k * n, n), Z)[0]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.cores import available_cores
+from dvme.heads.neighbours.brute_force import faiss_module
 
 PER_ROOT = 2.0
 """Cells for each root of N: a point is then compared with about as many centres as with other points."""
@@ -49,12 +50,10 @@ def centres_of(points: NDArray[np.float32]) -> NDArray[np.float32]:
     Args:
         points: (n, k).
     """
-    import faiss
-
     n_cells = max(1, min(len(points), int(PER_ROOT * np.sqrt(len(points)))))
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(len(points), min(len(points), LEARNT_FROM * n_cells), replace=False))
-    means = faiss.Kmeans(
+    means = faiss_module().Kmeans(
         points.shape[1],
         n_cells,
         niter=ROUNDS,

@@ -21,6 +21,7 @@ from dvme.study.design.similarity import (
     COSINE,
     MOST_PAIRS,
     PRODUCT,
+    REACH,
     SLACK,
     Close,
     Found,
@@ -42,8 +43,6 @@ MOST_VISITS = 8
 """Further cells of a row, on average, up to which all are looked at that can hold a partner."""
 TIMED_ROWS = 8192
 """Rows by which the time of an exact search is estimated."""
-REACH = float(np.sqrt(2.0 * (1.0 - COSINE + SLACK)))
-"""Distance of two projections of unit rows that are a pair, at most."""
 
 
 def near_pairs(values: NDArray[Any], *, exact: bool = False) -> Close | None:

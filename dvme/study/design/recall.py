@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dvme.errors import Text, parameter
+from dvme.metrics.calibration import Z
 from dvme.progress import duration
 from dvme.stats.t_comparison import wilson
 from dvme.study.design.directions import rounding_of, unit_of
@@ -18,8 +19,6 @@ SAMPLED_IMAGES = 500
 ROWS_AT_ONCE = 2048
 LOW = 0.95
 """A recall below which a line says that it is low."""
-QUANTILE = 1.959963984540054
-"""Of the normal distribution, for an interval of 95%."""
 
 
 @dataclass(frozen=True)
@@ -107,4 +106,4 @@ def _lower_end(one: NDArray[np.int64], other: NDArray[np.int64], is_found: NDArr
     share = float(is_found.mean())
     errors = n_found - share * n_pairs
     variance = float(errors @ errors) / len(one) ** 2 * n_groups / max(n_groups - 1, 1)
-    return wilson(share, variance, (len(one), n_groups), QUANTILE)[0]
+    return wilson(share, variance, (len(one), n_groups), Z)[0]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dvme.study.design.crowds import Crowd
-from dvme.study.design.directions import ROWS_AT_ONCE, cosines_of, lengths_of, parts, unit_of
+from dvme.study.design.directions import ROWS_AT_ONCE, cosines_of, lengths_of, parts, rounding_of, unit_of
 from dvme.study.design.recall import Recall
 
 COSINE = 0.999
@@ -26,6 +26,8 @@ AXES, TREE_AXES = 32, 4
 """Principal axes on which candidates are looked at, and those of them by which they are looked up."""
 SLACK = 1e-5
 """More than rounding changes of a product of two projections, or of the length of a row."""
+REACH = float(np.sqrt(2.0 * (1.0 - COSINE + SLACK)))
+"""Distance of two projections of unit rows that are a pair, at most."""
 CANDIDATES_AT_ONCE = 8192
 CLOSE_CALLS = 128
 """Where more than one pair in so many is within rounding of the threshold, all are multiplied in float64."""
@@ -187,17 +189,16 @@ def _by_tree(points: NDArray[np.float64], block: int) -> Iterator[Pairs]:
     """
     from scipy.spatial import KDTree
 
-    reach = float(np.sqrt(2.0 * (1.0 - COSINE + SLACK)))
     order = KDTree(points).indices  # neighbours come together
     parts = [order[start : start + block] for start in range(0, len(order), block)]
     trees = [KDTree(points[part]) for part in parts]
     lows, highs = (np.stack([getattr(tree, end) for tree in trees]) for end in ("mins", "maxes"))
     for a, tree in enumerate(trees):
-        own = tree.query_pairs(reach, output_type="ndarray")
+        own = tree.query_pairs(REACH, output_type="ndarray")
         yield parts[a][own[:, 0]], parts[a][own[:, 1]]
         gaps = np.maximum(0.0, np.maximum(lows[a + 1 :] - highs[a], lows[a] - highs[a + 1 :]))
-        for b in (a + 1 + np.flatnonzero(np.linalg.norm(gaps, axis=1) <= reach)).tolist():
-            both = tree.sparse_distance_matrix(trees[b], reach, output_type="ndarray")
+        for b in (a + 1 + np.flatnonzero(np.linalg.norm(gaps, axis=1) <= REACH)).tolist():
+            both = tree.sparse_distance_matrix(trees[b], REACH, output_type="ndarray")
             yield parts[a][both["i"]], parts[b][both["j"]]
 
 
@@ -221,7 +222,7 @@ def _by_product(
     unit = np.empty((len(able), values.shape[1]), dtype=np.float32)
     for part in parts(len(able), ROWS_AT_ONCE):
         unit[part] = unit_of(values, lengths, able[part])
-    doubt = SLACK + values.shape[1] * float(np.finfo(np.float32).eps) / 2
+    doubt = rounding_of(values.shape[1])
     for start in range(0, len(able), block):
         for other in range(start, len(able), block):
             rows, others = unit[start : start + block], unit[other : other + block]
